@@ -1,0 +1,61 @@
+//! Speed of every convolution of VGG-16: forward, gradient by data, gradient by filter.
+//!
+//! `cargo run --release -p vgg-tensor --example conv_speed [BATCH] [THREADS] [WIDTH_DIVISOR] [SIDE]`
+
+use std::time::Instant;
+
+use vgg_tensor::ops::conv2d::{self, Conv2d};
+use vgg_tensor::{Device, Gate, Result, StepState, Tensor, Weight, Write};
+
+/// Name, side of the map, channels in, filters.
+const LAYERS: [(&str, usize, usize, usize); 9] = [
+    ("conv1_1", 1, 3, 64),
+    ("conv1_2", 1, 64, 64),
+    ("conv2_1", 2, 64, 128),
+    ("conv2_2", 2, 128, 128),
+    ("conv3_1", 4, 128, 256),
+    ("conv3_2", 4, 256, 256),
+    ("conv4_1", 8, 256, 512),
+    ("conv4_2", 8, 512, 512),
+    ("conv5_1", 16, 512, 512),
+];
+
+fn main() -> Result<()> {
+    let argument = |i: usize, default: usize| std::env::args().nth(i).and_then(|a| a.parse().ok()).unwrap_or(default);
+    let (batch, threads, divisor, side) = (argument(1, 16), argument(2, 2), argument(3, 1), argument(4, 224));
+    let device = Device::cpu(threads)?;
+    println!("batch {batch}, side {side}, {}", device.describe());
+    println!("{:8} {:>14} {:>24} {:>24} {:>24}", "layer", "shape", "forward", "by data", "by filter");
+    for (name, shrink, c, k) in LAYERS {
+        let (c, k) = (if c == 3 { 3 } else { c / divisor }, k / divisor);
+        let side = side / shrink;
+        let values = |n: usize| (0..n).map(|i| (i % 17) as f32 / 16.0 - 0.5).collect::<Vec<_>>();
+        let x = Tensor::from_slice(&values(batch * side * side * c), [batch, side, side, c], &device)?;
+        let dz = Tensor::from_slice(&values(batch * side * side * k), [batch, side, side, k], &device)?;
+        let weight = Weight::new(Tensor::from_slice(&values(k * 9 * c), [k, 3, 3, c], &device)?);
+        let bias = Weight::new(Tensor::zeros([k], &device));
+        let mut dw = Tensor::zeros([k, 3, 3, c], &device);
+        let (config, state) = (Conv2d { pad: 1, relu: true }, StepState::new());
+        let gate = Gate { y: &x, scale: 1.0 };
+        let flops = 2.0 * (batch * side * side * k * 9 * c) as f64;
+        let forward = median_ms(|| conv2d::forward(&x, &weight, &bias, config).map(drop))?;
+        let data = median_ms(|| conv2d::backward_data(&dz, &weight, config, gate).map(drop))?;
+        let filter = median_ms(|| conv2d::backward_filter(&x, &dz, config, &mut dw, Write::Overwrite, &state))?;
+        let show = |ms: f64| format!("{ms:.2} ms {:.0} GFLOP/s", flops / ms / 1e6);
+        let shape = format!("{side} {c}->{k}");
+        println!("{name:8} {shape:>14} {:>24} {:>24} {:>24}", show(forward), show(data), show(filter));
+    }
+    Ok(())
+}
+
+fn median_ms(mut f: impl FnMut() -> Result<()>) -> Result<f64> {
+    f()?;
+    let mut times = Vec::new();
+    for _ in 0..5 {
+        let start = Instant::now();
+        f()?;
+        times.push(start.elapsed().as_secs_f64() * 1e3);
+    }
+    times.sort_by(f64::total_cmp);
+    Ok(times[2])
+}

@@ -1,0 +1,18 @@
+//! What every CPU kernel uses: threads, scratch memory, vectors, matrix products.
+
+mod epilogue;
+mod gemm;
+mod isa;
+mod parallel;
+mod simd;
+
+pub(crate) use epilogue::{add_bias, add_rows, gate};
+pub(crate) use gemm::{Matrix, MatrixMut, gemm_by_columns, gemm_by_rows};
+pub(crate) use isa::Isa;
+pub(crate) use parallel::{Cpu, SharedMut};
+pub(crate) use simd::{LANES, Vector, VectorKernel};
+
+/// Rows of a tensor that one task of an element-wise kernel handles: about 64 KiB, whatever the row's length.
+pub(crate) fn rows_per_task(row_len: usize) -> usize {
+    (16 * 1024 / row_len.max(1)).max(1)
+}

@@ -1,0 +1,108 @@
+//! Work on the threads of a CPU device.
+
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use rayon::prelude::*;
+
+use super::Isa;
+use crate::storage::{CpuBuffer, MemoryPool};
+
+/// The parts of a CPU device that kernels use.
+#[derive(Clone, Copy)]
+pub(crate) struct Cpu<'a> {
+    pub(crate) isa: Isa,
+    pub(crate) threads: &'a rayon::ThreadPool,
+    pub(crate) memory: &'a Arc<MemoryPool>,
+}
+
+impl Cpu<'_> {
+    /// Runs `task(0), task(1), .. task(n - 1)` in any order on the device's threads.
+    ///
+    /// The caller cuts work into tasks by shape alone, so that the number of threads decides no bit.
+    pub(crate) fn for_each(&self, n: usize, task: impl Fn(usize) + Sync + Send) {
+        if n <= 1 || self.threads.current_num_threads() == 1 {
+            (0..n).for_each(task);
+        } else {
+            self.threads.install(|| (0..n).into_par_iter().with_max_len(1).for_each(task));
+        }
+    }
+
+    /// Runs `task(i, chunk)` over consecutive chunks of `data`.
+    pub(crate) fn for_each_chunk<T: Send>(
+        &self,
+        data: &mut [T],
+        chunk: usize,
+        task: impl Fn(usize, &mut [T]) + Sync + Send,
+    ) {
+        let (len, shared) = (data.len(), SharedMut::new(data));
+        self.for_each(len.div_ceil(chunk), |i| {
+            let start = i * chunk;
+            // SAFETY: chunks of different tasks do not overlap, and each lies within the data.
+            task(i, unsafe { shared.slice(start, chunk.min(len - start)) });
+        });
+    }
+
+    /// Scratch memory of `len` values, from the pool. Its contents are arbitrary.
+    pub(crate) fn scratch(&self, len: usize) -> Scratch {
+        Scratch { buffer: self.memory.take_f32(len), len }
+    }
+}
+
+/// Scratch memory of one task.
+pub(crate) struct Scratch {
+    buffer: CpuBuffer,
+    len: usize,
+}
+
+impl std::ops::Deref for Scratch {
+    type Target = [f32];
+    fn deref(&self) -> &[f32] {
+        self.buffer.as_f32(self.len)
+    }
+}
+
+impl std::ops::DerefMut for Scratch {
+    fn deref_mut(&mut self) -> &mut [f32] {
+        self.buffer.as_f32_mut(self.len)
+    }
+}
+
+/// A slice of which several tasks write parts that do not overlap.
+pub(crate) struct SharedMut<'a, T> {
+    start: *mut T,
+    len: usize,
+    _data: PhantomData<&'a mut [T]>,
+}
+
+// SAFETY: the tasks that share it write disjoint parts, by the contract of `slice` and `as_ptr`.
+unsafe impl<T: Send> Sync for SharedMut<'_, T> {}
+// SAFETY: as above.
+unsafe impl<T: Send> Send for SharedMut<'_, T> {}
+
+impl<'a, T> SharedMut<'a, T> {
+    pub(crate) fn new(data: &'a mut [T]) -> Self {
+        SharedMut { start: data.as_mut_ptr(), len: data.len(), _data: PhantomData }
+    }
+
+    /// A part of the slice.
+    ///
+    /// # Safety
+    /// No two live parts may overlap.
+    #[allow(clippy::mut_from_ref, reason = "the caller keeps the parts disjoint")]
+    pub(crate) unsafe fn slice(&self, start: usize, len: usize) -> &mut [T] {
+        assert!(start + len <= self.len, "part {start}+{len} of {}", self.len);
+        // SAFETY: inside the slice by the assertion, disjoint from other parts by the caller's promise.
+        unsafe { std::slice::from_raw_parts_mut(self.start.add(start), len) }
+    }
+
+    /// A pointer at element `start`, for a part with gaps that spans `len` elements.
+    ///
+    /// # Safety
+    /// What is written through it must not overlap what other tasks touch.
+    pub(crate) unsafe fn pointer(&self, start: usize, len: usize) -> *mut T {
+        assert!(start + len <= self.len, "part {start}+{len} of {}", self.len);
+        // SAFETY: inside the slice by the assertion.
+        unsafe { self.start.add(start) }
+    }
+}

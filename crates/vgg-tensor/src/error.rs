@@ -1,0 +1,83 @@
+//! What can go wrong in the compute core.
+
+use crate::Shape;
+
+/// Result of an operation on tensors.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// An operation that could not be done, with its operands.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// An operand has another shape than the operation needs.
+    #[error("{op}: {operand} must have shape {expected}, but has {got}")]
+    Shape {
+        /// The operation.
+        op: &'static str,
+        /// The operand at fault.
+        operand: &'static str,
+        /// The shape it should have.
+        expected: Shape,
+        /// The shape it has.
+        got: Shape,
+    },
+    /// An operand has another number of axes than the operation needs.
+    #[error("{op}: {operand} must be {expected}, but has shape {got}")]
+    Rank {
+        /// The operation.
+        op: &'static str,
+        /// The operand at fault.
+        operand: &'static str,
+        /// The axes it should have, such as `[N, H, W, C]`.
+        expected: &'static str,
+        /// The shape it has.
+        got: Shape,
+    },
+    /// Sizes that the operation does not support.
+    #[error("{op}: {reason}")]
+    Unsupported {
+        /// The operation.
+        op: &'static str,
+        /// What is not supported, with the sizes.
+        reason: String,
+    },
+    /// A class index lies outside of the logits.
+    #[error("{op}: target {target} of sample {sample} is not below the number of classes {classes}")]
+    Target {
+        /// The operation.
+        op: &'static str,
+        /// The offending class index.
+        target: usize,
+        /// Position in the batch.
+        sample: usize,
+        /// Number of classes.
+        classes: usize,
+    },
+    /// A tensor that should be written to is shared with another handle.
+    #[error("{op}: {operand} is shared with another tensor and cannot be written in place")]
+    Shared {
+        /// The operation.
+        op: &'static str,
+        /// The operand at fault.
+        operand: &'static str,
+    },
+    /// Data whose length does not fit a shape.
+    #[error("{len} values do not fill shape {shape}")]
+    Length {
+        /// Number of values given.
+        len: usize,
+        /// The shape that was asked for.
+        shape: Shape,
+    },
+    /// CUDA was asked for.
+    #[error("cannot use CUDA: this version has no CUDA backend; use --device cpu")]
+    NoCuda,
+    /// The thread pool could not be started.
+    #[error("cannot start {threads} threads: {reason}")]
+    Threads {
+        /// Number of threads asked for.
+        threads: usize,
+        /// What the system said.
+        reason: String,
+    },
+}

@@ -1,0 +1,45 @@
+//! The compute core of VGG networks: a [`Device`], [`Tensor`]s on it, [`Parameter`]s, and one module per
+//! operation under [`ops`].
+//!
+//! It knows no layer and no image. Tensors are `f32`, row-major and contiguous; images are `[N, H, W, C]` and
+//! filters `[K, R, S, C]`. Every operation is a free function that checks its operands, names them in its
+//! errors, and then dispatches once on where the data lie.
+//!
+//! Gradients follow one contract: an operation that returns a gradient returns it *before* the activation of
+//! the layer below ([`Gate`]), together with its sum over every axis but the last, which is the gradient of that
+//! layer's bias ([`Grad`]).
+//!
+//! The same inputs give the same bits for any number of threads: work is cut into blocks by shape alone and no
+//! sum is divided among threads.
+//!
+//! ```
+//! use ndarray::array;
+//! use vgg_tensor::{Device, Tensor, Weight, ops::linear};
+//!
+//! let device = Device::cpu(2)?;
+//! let x = Tensor::from_array(array![[1.0, 2.0]].view(), &device)?;
+//! let weight = Weight::new(Tensor::from_array(array![[3.0, 4.0]].view(), &device)?);
+//! let bias = Weight::new(Tensor::from_array(array![0.5].view(), &device)?);
+//! let y = linear::forward(&x, &weight, &bias, linear::Linear { relu: true })?;
+//! assert_eq!(y.to_vec(), [11.5]);
+//! # Ok::<(), vgg_tensor::Error>(())
+//! ```
+
+mod cpu;
+mod device;
+mod error;
+mod grad;
+pub mod ops;
+mod parameter;
+mod shape;
+mod step_state;
+mod storage;
+mod tensor;
+
+pub use device::{Device, DeviceConfig, DeviceKind};
+pub use error::{Error, Result};
+pub use grad::{Gate, Grad, Write};
+pub use parameter::{Parameter, ParameterKind, Weight};
+pub use shape::Shape;
+pub use step_state::StepState;
+pub use tensor::Tensor;

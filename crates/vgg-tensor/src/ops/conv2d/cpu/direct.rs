@@ -1,0 +1,287 @@
+//! Direct convolution: for six pixels and sixteen filters at a time, sums over the filter's window in registers.
+//!
+//! In `[N, H, W, C]` the `S` taps of a filter row are neighbours in memory, so a row of the window is one run of
+//! `S * C` values and no im2col matrix is needed: a block's input is copied once with its padding, and the kernel
+//! reads windows straight from there. Filters are packed into panels `[K / 16][R * S * C][16]`.
+
+use super::blocks::{Block, Blocks, MAX_PIXELS, Padded};
+use super::{BackwardData, BackwardFilter, ConvAlgorithm, ConvShape, Forward, direct_filter};
+use crate::cpu::{Cpu, LANES, SharedMut, Vector, VectorKernel, add_bias, gate};
+use crate::parameter::Form;
+use crate::storage::Storage;
+
+/// Filters in a panel: two vectors.
+pub(super) const PANEL: usize = 2 * LANES;
+/// Pixels in a tile: with two vectors each they fill the registers.
+const TILE: usize = 6;
+/// Longest stretch of a window that a panel covers while it stays in the first-level cache.
+const STRETCH: usize = 320;
+
+/// The direct algorithm.
+pub(super) struct Direct;
+
+impl ConvAlgorithm for Direct {
+    fn forward(&self, cpu: Cpu, job: &Forward, y: &mut [f32]) {
+        let s = &job.shape;
+        let panels = job.weight.derived(Form::DirectForward, panels_len(s), |out| {
+            let w = job.weight.value().cpu();
+            pack(cpu, s, out, |k, tap, c| w[(k * s.r * s.s + tap) * s.c + c]);
+        });
+        let Storage::Cpu(panels) = &*panels;
+        let finish = |block: &Block, y: &SharedMut<f32>| {
+            block.for_each_row(s, |start, len| {
+                // SAFETY: rows of different blocks are disjoint.
+                let row = unsafe { y.slice(start * s.k, len * s.k) };
+                add_bias(row, job.bias, job.relu);
+            });
+        };
+        convolve(cpu, s, job.x, panels.as_f32(panels_len(s)), y, |_, block, y| finish(block, y));
+    }
+
+    fn backward_data(&self, cpu: Cpu, job: &BackwardData, dx: &mut [f32], sums: &mut [f32]) {
+        let s = job.shape.mirrored();
+        let panels = job.weight.derived(Form::DirectBackwardData, panels_len(&s), |out| {
+            let w = job.weight.value().cpu();
+            let taps = s.r * s.s;
+            pack(cpu, &s, out, |k, tap, c| w[(c * taps + taps - 1 - tap) * s.k + k]);
+        });
+        let Storage::Cpu(panels) = &*panels;
+        // Sums are taken block by block and added in the blocks' order.
+        let blocks = Blocks::new(&s, s.c.max(s.k)).count();
+        let mut partial = cpu.scratch(blocks * s.k);
+        let partial_sums = SharedMut::new(&mut partial);
+        let finish = |index: usize, block: &Block, dx: &SharedMut<f32>| {
+            // SAFETY: each block has sums of its own.
+            let sums = unsafe { partial_sums.slice(index * s.k, s.k) };
+            sums.fill(0.0);
+            block.for_each_row(&s, |start, len| {
+                // SAFETY: rows of different blocks are disjoint.
+                let row = unsafe { dx.slice(start * s.k, len * s.k) };
+                gate(row, &job.y[start * s.k..][..len * s.k], job.scale, sums);
+            });
+        };
+        convolve(cpu, &s, job.dz, panels.as_f32(panels_len(&s)), dx, finish);
+        sums.fill(0.0);
+        for block in partial.chunks_exact(s.k) {
+            sums.iter_mut().zip(block).for_each(|(sum, x)| *sum += x);
+        }
+    }
+
+    fn backward_filter(&self, cpu: Cpu, job: &BackwardFilter, dw: &mut [f32]) {
+        direct_filter::backward_filter(cpu, job, dw);
+    }
+}
+
+fn panels_len(s: &ConvShape) -> usize {
+    s.k.div_ceil(PANEL) * s.depth() * PANEL
+}
+
+/// Packs filters into panels; `weight(k, tap, c)` is one value, and filters past the last are zero.
+fn pack(cpu: Cpu, s: &ConvShape, out: &mut [f32], weight: impl Fn(usize, usize, usize) -> f32 + Sync) {
+    cpu.for_each_chunk(out, s.depth() * PANEL, |panel, out| {
+        for (at, group) in out.chunks_exact_mut(PANEL).enumerate() {
+            let (tap, c) = (at / s.c, at % s.c);
+            for (i, value) in group.iter_mut().enumerate() {
+                let k = panel * PANEL + i;
+                *value = if k < s.k { weight(k, tap, c) } else { 0.0 };
+            }
+        }
+    });
+}
+
+/// Computes `y [n, oh, ow, k]` block by block; `finish` sees each block while it is still in cache.
+fn convolve(
+    cpu: Cpu,
+    s: &ConvShape,
+    x: &[f32],
+    panels: &[f32],
+    y: &mut [f32],
+    finish: impl Fn(usize, &Block, &SharedMut<f32>) + Sync + Send,
+) {
+    let blocks = Blocks::new(s, s.c.max(s.k));
+    let y = SharedMut::new(y);
+    cpu.for_each(blocks.count(), |i| {
+        let block = blocks.get(i);
+        let mut input = cpu.scratch(blocks.input_len(s.c));
+        let layout = block.copy_padded(s, x, 0..s.c, s.c, &mut input);
+        cpu.isa.run(BlockKernel { s, block: &block, layout, input: &input, panels, y: &y });
+        finish(i, &block, &y);
+    });
+}
+
+/// The sums of one block, without bias.
+struct BlockKernel<'a> {
+    s: &'a ConvShape,
+    block: &'a Block,
+    layout: Padded,
+    input: &'a [f32],
+    panels: &'a [f32],
+    y: &'a SharedMut<'a, f32>,
+}
+
+impl VectorKernel for BlockKernel<'_> {
+    #[inline(always)]
+    fn run<V: Vector>(self) {
+        let (s, k) = (self.s, self.s.k);
+        let mut inputs = [0usize; MAX_PIXELS];
+        let mut outputs = [0usize; MAX_PIXELS];
+        self.block.for_each_pixel(s, self.layout, |i, from, to| (inputs[i], outputs[i]) = (from, to * k));
+        let pixels = self.block.pixels();
+        for stretch in Stretches::of(s) {
+            let start = stretch.row * self.layout.row + stretch.from;
+            let window = Window { rows: stretch.rows, pitch: self.layout.row, len: stretch.len };
+            for (panel, values) in self.panels.chunks_exact(s.depth() * PANEL).enumerate() {
+                let filters = &values[(stretch.row * s.s * s.c + stretch.from) * PANEL..];
+                let filters = &filters[..stretch.rows * stretch.len * PANEL];
+                let width = PANEL.min(k - panel * PANEL);
+                for first in (0..pixels).step_by(TILE) {
+                    let here = TILE.min(pixels - first);
+                    let mut input = [self.input.as_ptr(); TILE];
+                    let mut out = [std::ptr::null_mut(); TILE];
+                    for i in 0..TILE {
+                        // Past the last pixel the tile repeats it; the copies are thrown away.
+                        let pixel = first + i.min(here - 1);
+                        // SAFETY: offsets are of pixels of the block: their windows lie in `input`, their outputs in
+                        // `y`, where only this task touches them.
+                        unsafe {
+                            input[i] = self.input.as_ptr().add(inputs[pixel] + start);
+                            out[i] = self.y.pointer(outputs[pixel] + panel * PANEL, width);
+                        }
+                    }
+                    // SAFETY: the pointers are as `tile` needs; a partial tile goes through memory of its own.
+                    unsafe {
+                        if here == TILE && width == PANEL {
+                            tile::<V>(input, window, filters.as_ptr(), out, !stretch.first());
+                        } else {
+                            let size = (here, width);
+                            partial_tile::<V>(input, window, filters.as_ptr(), out, size, !stretch.first());
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A stretch of a filter's window: the whole window if it is short, else a row or part of a row.
+#[derive(Clone, Copy)]
+struct Stretch {
+    row: usize,
+    rows: usize,
+    from: usize,
+    len: usize,
+}
+
+impl Stretch {
+    fn first(&self) -> bool {
+        self.row == 0 && self.from == 0
+    }
+}
+
+/// The stretches of a window in the order in which they are summed.
+struct Stretches {
+    rows: usize,
+    run: usize,
+    next: Option<Stretch>,
+}
+
+impl Stretches {
+    fn of(s: &ConvShape) -> Stretches {
+        let run = s.s * s.c;
+        let (rows, len) = match s.r * run {
+            all if all <= 2 * STRETCH => (s.r, run),
+            _ => (1, run.div_ceil(run.div_ceil(STRETCH))),
+        };
+        Stretches { rows: s.r, run, next: Some(Stretch { row: 0, rows, from: 0, len }) }
+    }
+}
+
+impl Iterator for Stretches {
+    type Item = Stretch;
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<Stretch> {
+        let now = self.next?;
+        let from = now.from + now.len;
+        let (row, from) = if from < self.run { (now.row, from) } else { (now.row + now.rows, 0) };
+        self.next = (row < self.rows).then_some(Stretch { row, from, ..now });
+        Some(Stretch { len: now.len.min(self.run - now.from), ..now })
+    }
+}
+
+/// The part of the filter's window that a call covers: `rows` runs of `len` values, `pitch` apart in the input.
+#[derive(Clone, Copy)]
+struct Window {
+    rows: usize,
+    pitch: usize,
+    len: usize,
+}
+
+/// `y[i][0..16] (+)= sum over the window of input[i] * filters`, for six pixels.
+///
+/// # Safety
+/// Each `input` must be readable over the window, `filters` for 16 values of each of its places, and each `y`
+/// writable for 16 values.
+#[inline(always)]
+unsafe fn tile<V: Vector>(
+    input: [*const f32; TILE],
+    window: Window,
+    filters: *const f32,
+    y: [*mut f32; TILE],
+    accumulate: bool,
+) {
+    let mut sums = [[V::splat(0.0); 2]; TILE];
+    // SAFETY: all by the caller's promise.
+    unsafe {
+        if accumulate {
+            for (sum, y) in sums.iter_mut().zip(y) {
+                *sum = [V::load(y), V::load(y.add(LANES))];
+            }
+        }
+        let mut filters = filters;
+        for row in 0..window.rows {
+            let from = input.map(|p| p.add(row * window.pitch));
+            for at in 0..window.len {
+                let f = [V::load(filters), V::load(filters.add(LANES))];
+                for (sum, from) in sums.iter_mut().zip(from) {
+                    let x = V::splat(*from.add(at));
+                    *sum = [x.mul_add(f[0], sum[0]), x.mul_add(f[1], sum[1])];
+                }
+                filters = filters.add(PANEL);
+            }
+        }
+        for (sum, y) in sums.iter().zip(y) {
+            sum[0].store(y);
+            sum[1].store(y.add(LANES));
+        }
+    }
+}
+
+/// As [`tile`], writing only the first `pixels` pixels and `width` filters.
+///
+/// # Safety
+/// As [`tile`], with `y` writable for `width` values only.
+#[inline(always)]
+unsafe fn partial_tile<V: Vector>(
+    input: [*const f32; TILE],
+    window: Window,
+    filters: *const f32,
+    y: [*mut f32; TILE],
+    (pixels, width): (usize, usize),
+    accumulate: bool,
+) {
+    let mut whole = [[0.0f32; PANEL]; TILE];
+    // SAFETY: `whole` has room for a full tile; the copies stay within `pixels` and `width`.
+    unsafe {
+        if accumulate {
+            for (whole, y) in whole.iter_mut().zip(y) {
+                std::ptr::copy_nonoverlapping(y, whole.as_mut_ptr(), width);
+            }
+        }
+        let rows: [*mut f32; TILE] = whole.each_mut().map(|row| row.as_mut_ptr());
+        tile::<V>(input, window, filters, rows, accumulate);
+        for (whole, y) in whole.iter().zip(y).take(pixels) {
+            std::ptr::copy_nonoverlapping(whole.as_ptr(), y, width);
+        }
+    }
+}

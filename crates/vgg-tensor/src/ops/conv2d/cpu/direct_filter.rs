@@ -1,0 +1,226 @@
+//! Gradient by filter, directly: for six filters and sixteen values of the window at a time, sums over pixels in
+//! registers.
+//!
+//! The gradient is cut into tiles of channels and filters that stay in a core's second-level cache, and the pixels
+//! into a fixed number of groups where tiles alone would not occupy the threads. A task sums one tile over one
+//! group; the groups' parts are then added in order.
+
+use std::ops::Range;
+
+use super::blocks::{Blocks, MAX_PIXELS, Padded};
+use super::direct::PANEL;
+use super::{BackwardFilter, ConvShape};
+use crate::Write;
+use crate::cpu::{Cpu, LANES, Vector, VectorKernel};
+
+/// Filters in a register tile.
+const TILE: usize = 6;
+/// Filters in a task's tile, a multiple of [`TILE`].
+const FILTERS: usize = 96;
+/// Channels in a task's tile.
+const CHANNELS: usize = 64;
+/// Tasks that a gradient is cut into, at least, if it has the pixels.
+const TASKS: usize = 16;
+
+pub(super) fn backward_filter(cpu: Cpu, job: &BackwardFilter, dw: &mut [f32]) {
+    let cut = Cut::new(&job.shape);
+    let tile_len = cut.tile_len();
+    let mut partial = cpu.scratch(cut.tasks() * tile_len);
+    cpu.for_each_chunk(&mut partial, tile_len, |task, sums| cut.sum(cpu, job, task, sums));
+    let depth = job.shape.depth();
+    cpu.for_each_chunk(dw, depth, |k, dw| {
+        cut.combine(k, &partial, dw, job.write);
+        job.state.check(dw);
+    });
+}
+
+/// How the gradient of a shape is cut into tasks.
+struct Cut {
+    shape: ConvShape,
+    blocks: Blocks,
+    channel_tiles: usize,
+    filter_tiles: usize,
+    groups: usize,
+    /// Runs of window values that are neighbours in memory: whole filter rows if all channels are in one tile and
+    /// few, else the channels of one tap.
+    whole_rows: bool,
+    segments: usize,
+    segment_len: usize,
+}
+
+/// One task's part of the gradient.
+struct Part {
+    channels: Range<usize>,
+    filters: Range<usize>,
+    group: usize,
+}
+
+impl Cut {
+    fn new(s: &ConvShape) -> Cut {
+        let blocks = Blocks::new(s, CHANNELS + FILTERS);
+        let channel_tiles = s.c.div_ceil(CHANNELS);
+        let filter_tiles = s.k.div_ceil(FILTERS);
+        let groups = TASKS.div_ceil(channel_tiles * filter_tiles).min(blocks.count());
+        let channels = s.c.min(CHANNELS);
+        let whole_rows = channels % PANEL != 0 && channel_tiles == 1;
+        let (segments, segment_len) = if whole_rows { (s.r, s.s * s.c) } else { (s.r * s.s, channels) };
+        Cut { shape: *s, blocks, channel_tiles, filter_tiles, groups, whole_rows, segments, segment_len }
+    }
+
+    fn tasks(&self) -> usize {
+        self.channel_tiles * self.filter_tiles * self.groups
+    }
+
+    /// Values in a row of a tile: every segment rounded up to whole panels.
+    fn row_len(&self) -> usize {
+        self.segments * self.segment_len.next_multiple_of(PANEL)
+    }
+
+    fn tile_len(&self) -> usize {
+        self.row_len() * self.shape.k.min(FILTERS).next_multiple_of(TILE)
+    }
+
+    fn part(&self, task: usize) -> Part {
+        let (tile, group) = (task / self.groups, task % self.groups);
+        let range = |i: usize, size: usize, whole: usize| i * size..((i + 1) * size).min(whole);
+        Part {
+            channels: range(tile / self.filter_tiles, CHANNELS, self.shape.c),
+            filters: range(tile % self.filter_tiles, FILTERS, self.shape.k),
+            group,
+        }
+    }
+
+    /// Sums one tile over the pixels of one group.
+    fn sum(&self, cpu: Cpu, job: &BackwardFilter, task: usize, sums: &mut [f32]) {
+        let (s, part) = (&self.shape, self.part(task));
+        sums.fill(0.0);
+        let mut input = cpu.scratch(self.blocks.input_len(part.channels.len()));
+        let mut dz = cpu.scratch(MAX_PIXELS * part.filters.len().next_multiple_of(TILE));
+        let blocks = self.blocks.count();
+        for i in part.group * blocks / self.groups..(part.group + 1) * blocks / self.groups {
+            let block = self.blocks.get(i);
+            let pitch = part.channels.len();
+            let layout = block.copy_padded(s, job.x, part.channels.clone(), pitch, &mut input);
+            let mut offsets = [0usize; MAX_PIXELS];
+            let pixels = block.pixels();
+            block.for_each_pixel(s, layout, |i, from, pixel| {
+                offsets[i] = from;
+                let from = &job.dz[pixel * s.k..][part.filters.clone()];
+                for (tile, values) in from.chunks(TILE).enumerate() {
+                    let to = &mut dz[(tile * pixels + i) * TILE..][..TILE];
+                    to[..values.len()].copy_from_slice(values);
+                    to[values.len()..].fill(0.0);
+                }
+            });
+            cpu.isa.run(BlockKernel {
+                cut: self,
+                layout,
+                channels: part.channels.len(),
+                filters: part.filters.len(),
+                input: &input,
+                dz: &dz,
+                offsets: &offsets[..pixels],
+                sums,
+            });
+        }
+    }
+
+    /// Adds the groups' parts of filter `k` in order and writes them in the order of the weights.
+    fn combine(&self, k: usize, partial: &[f32], dw: &mut [f32], write: Write) {
+        let s = &self.shape;
+        let (filter_tile, row) = (k / FILTERS, k % FILTERS);
+        if write == Write::Overwrite {
+            dw.fill(0.0);
+        }
+        for channel_tile in 0..self.channel_tiles {
+            let first = channel_tile * CHANNELS;
+            let channels = CHANNELS.min(s.c - first);
+            // In memory a segment of `dw` starts at its tap (or row) and covers this tile's channels.
+            let (step, len) = if self.whole_rows { (s.s * s.c, s.s * s.c) } else { (s.c, channels) };
+            for group in 0..self.groups {
+                let task = (channel_tile * self.filter_tiles + filter_tile) * self.groups + group;
+                let sums = &partial[task * self.tile_len() + row * self.row_len()..][..self.row_len()];
+                for (segment, sums) in sums.chunks_exact(self.row_len() / self.segments).enumerate() {
+                    let dw = &mut dw[segment * step + first..][..len];
+                    dw.iter_mut().zip(sums).for_each(|(dw, sum)| *dw += sum);
+                }
+            }
+        }
+    }
+}
+
+/// Adds one block of pixels to a tile's sums.
+struct BlockKernel<'a> {
+    cut: &'a Cut,
+    layout: Padded,
+    channels: usize,
+    filters: usize,
+    input: &'a [f32],
+    /// `[filters / 6][pixels][6]`.
+    dz: &'a [f32],
+    /// Where each pixel's window starts in `input`.
+    offsets: &'a [usize],
+    sums: &'a mut [f32],
+}
+
+impl VectorKernel for BlockKernel<'_> {
+    #[inline(always)]
+    fn run<V: Vector>(self) {
+        let (cut, pixels) = (self.cut, self.offsets.len());
+        let row_len = cut.row_len();
+        let per_row = cut.segments / cut.shape.r;
+        let padded_len = row_len / cut.segments;
+        for (tile, dz) in self.dz[..self.filters.div_ceil(TILE) * pixels * TILE].chunks_exact(pixels * TILE).enumerate()
+        {
+            for segment in 0..cut.segments {
+                let start = segment / per_row * self.layout.row + segment % per_row * self.channels;
+                let len = if cut.whole_rows { cut.segment_len } else { self.channels };
+                for at in (0..len).step_by(PANEL) {
+                    let sums = &mut self.sums[tile * TILE * row_len + segment * padded_len + at..];
+                    let sums = &mut sums[..(TILE - 1) * row_len + PANEL];
+                    let input = &self.input[start + at..];
+                    // SAFETY: a window that starts at an offset ends inside the input, which has sixteen values of
+                    // slack for the last vector; `sums` was cut to what the kernel touches.
+                    unsafe { add_pixels::<V>(input.as_ptr(), self.offsets, dz, sums.as_mut_ptr(), row_len) };
+                }
+            }
+        }
+    }
+}
+
+/// `sums[i][0..16] += sum over pixels of dz[pixel][i] * input[offset of pixel + 0..16]`, for six filters.
+///
+/// # Safety
+/// `input` must be readable for 16 values at every offset, `sums` writable for 16 values in six rows `row_len` apart.
+#[inline(always)]
+unsafe fn add_pixels<V: Vector>(
+    input: *const f32,
+    offsets: &[usize],
+    dz: &[f32],
+    sums: *mut f32,
+    row_len: usize,
+) {
+    // SAFETY: all by the caller's promise; `dz` has six values per offset.
+    unsafe {
+        let mut totals = [[V::splat(0.0); 2]; TILE];
+        for (i, total) in totals.iter_mut().enumerate() {
+            let row = sums.add(i * row_len);
+            *total = [V::load(row), V::load(row.add(LANES))];
+        }
+        let mut dz = dz.as_ptr();
+        for offset in offsets {
+            let from = input.add(*offset);
+            let x = [V::load(from), V::load(from.add(LANES))];
+            for (i, total) in totals.iter_mut().enumerate() {
+                let d = V::splat(*dz.add(i));
+                *total = [d.mul_add(x[0], total[0]), d.mul_add(x[1], total[1])];
+            }
+            dz = dz.add(TILE);
+        }
+        for (i, total) in totals.iter().enumerate() {
+            let row = sums.add(i * row_len);
+            total[0].store(row);
+            total[1].store(row.add(LANES));
+        }
+    }
+}

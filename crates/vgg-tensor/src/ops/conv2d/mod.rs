@@ -1,0 +1,95 @@
+//! Convolution of images with filters, stride 1, with bias and ReLU fused, and its gradients.
+
+mod cpu;
+mod shape;
+
+use shape::ConvShape;
+
+use crate::storage::Storage;
+#[expect(unused_imports, reason = "for the documentation")]
+use crate::Error;
+use crate::{Gate, Grad, Result, Shape, StepState, Tensor, Weight, Write};
+
+/// What a convolution does besides its filters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Conv2d {
+    /// Zero pixels around the image: 1 for a 3x3 filter that keeps the size, 0 for 1x1 and for a valid one.
+    pub pad: usize,
+    /// Whether to clamp the result at zero.
+    pub relu: bool,
+}
+
+/// `y = relu(x * weight + bias)`: the cross-correlation that every deep-learning library calls convolution.
+///
+/// `x [N, H, W, C]`, `weight [K, R, S, C]`, `bias [K]`; returns `[N, H + 2 pad - R + 1, W + 2 pad - S + 1, K]`.
+///
+/// # Errors
+/// [`Error::Shape`] and [`Error::Rank`] if operands do not fit each other; [`Error::Unsupported`] if the filter is
+/// larger than the padded image, or sizes are beyond 1024 x 1024 pixels or 256 images.
+pub fn forward(x: &Tensor, weight: &Weight, bias: &Weight, config: Conv2d) -> Result<Tensor> {
+    let s = ConvShape::of(x.shape(), weight.shape(), config.pad)?;
+    bias.value().expect_shape("conv2d", "bias", [s.k])?;
+    match x.storage() {
+        Storage::Cpu(_) => Ok(Tensor::build(s.output(), x.device(), |y| {
+            let job = cpu::Forward { shape: s, x: x.cpu(), weight, bias: bias.value().cpu(), relu: config.relu };
+            cpu::forward(x.device().cpu_context(), &job, y);
+        })),
+    }
+}
+
+/// Gradient by the input, before the activation of the layer below.
+///
+/// `dz` is the gradient of this convolution's output before its own ReLU, `[N, OH, OW, K]`; `gate.y` is its input
+/// `[N, H, W, C]`. Returns the gradient in the shape of the input.
+///
+/// # Errors
+/// As [`forward`].
+pub fn backward_data(dz: &Tensor, weight: &Weight, config: Conv2d, gate: Gate) -> Result<Grad> {
+    let s = ConvShape::of(gate.y.shape(), weight.shape(), config.pad)?;
+    dz.expect_shape("conv2d backward by data", "dz", s.output())?;
+    match dz.storage() {
+        Storage::Cpu(_) => {
+            let cpu = dz.device().cpu_context();
+            let job = cpu::BackwardData { shape: s, dz: dz.cpu(), weight, y: gate.y.cpu(), scale: gate.scale };
+            let mut channel_sums = Tensor::zeros([s.c], dz.device());
+            let sums = channel_sums.cpu_mut("conv2d", "channel sums")?;
+            let dz = Tensor::build(s.input(), dz.device(), |dx| cpu::backward_data(cpu, &job, dx, sums));
+            Ok(Grad { dz, channel_sums })
+        }
+    }
+}
+
+/// Gradient by the filters, written into `dw [K, R, S, C]` or added to it.
+///
+/// `x [N, H, W, C]` is the input, `dz [N, OH, OW, K]` the gradient of the output before the ReLU. A value that is
+/// not finite clears the flag of `state`.
+///
+/// # Errors
+/// As [`forward`]; [`Error::Shared`] if another handle holds `dw`.
+pub fn backward_filter(
+    x: &Tensor,
+    dz: &Tensor,
+    config: Conv2d,
+    dw: &mut Tensor,
+    write: Write,
+    state: &StepState,
+) -> Result<()> {
+    let s = ConvShape::of(x.shape(), dw.shape(), config.pad)?;
+    dz.expect_shape("conv2d backward by filter", "dz", s.output())?;
+    match x.storage() {
+        Storage::Cpu(_) => {
+            let job = cpu::BackwardFilter { shape: s, x: x.cpu(), dz: dz.cpu(), write, state };
+            cpu::backward_filter(x.device().cpu_context(), &job, dw.cpu_mut("conv2d", "dw")?);
+            Ok(())
+        }
+    }
+}
+
+/// Multiply-accumulate operations of one image, for reports.
+///
+/// # Errors
+/// As [`forward`].
+pub fn macs_per_image(x: Shape, weight: Shape, config: Conv2d) -> Result<u64> {
+    let s = ConvShape::of(x, weight, config.pad)?;
+    Ok((s.oh * s.ow * s.k) as u64 * (s.r * s.s * s.c) as u64)
+}

@@ -1,0 +1,41 @@
+//! Dropout with random numbers that depend on a key and a position alone.
+
+mod cpu;
+mod philox;
+
+use crate::storage::Storage;
+use crate::{Error, Result, Tensor};
+
+/// What the random numbers of one dropout depend on.
+///
+/// A sample's numbers do not depend on how its batch is split: sample `i` of the tensor draws as sample
+/// `first_sample + i` of the step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DropoutKey {
+    /// Seed of the run.
+    pub seed: u64,
+    /// Step of the run.
+    pub step: u64,
+    /// Which dropout of the network.
+    pub layer: u32,
+    /// Position of the first sample of this tensor in the step's batch.
+    pub first_sample: usize,
+}
+
+/// Zeroes each value of `x [N, ..]` with probability `rate` and multiplies the others by `1 / (1 - rate)`.
+///
+/// Its backward pass is a [`crate::Gate`] with that scale, for a dropped value is not positive.
+///
+/// # Errors
+/// [`Error::Unsupported`] unless `0 <= rate < 1`.
+pub fn forward(x: &Tensor, rate: f32, key: DropoutKey) -> Result<Tensor> {
+    if !(0.0..1.0).contains(&rate) {
+        let reason = format!("rate {rate} is not in [0, 1)");
+        return Err(Error::Unsupported { op: "dropout", reason });
+    }
+    match x.storage() {
+        Storage::Cpu(_) => Ok(Tensor::build(x.shape(), x.device(), |y| {
+            cpu::forward(x.device().cpu_context(), x.shape().per_image(), x.cpu(), rate, key, y);
+        })),
+    }
+}

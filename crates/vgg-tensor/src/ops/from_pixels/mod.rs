@@ -1,0 +1,47 @@
+//! The upload of a batch of images.
+
+use ndarray::{ArrayView2, ArrayView4};
+
+use crate::{Device, Error, Result, Shape, Tensor};
+
+/// `(pixels + offset) * scale`, the only upload of images.
+///
+/// `pixels [N, H, W, 3]` of 0..255; `offset [N, 3]` in the same unit is each image's colour shift minus the mean;
+/// `scale` per channel. Returns `[N, H, W, 3]`.
+///
+/// # Errors
+/// [`Error::Shape`] if `offset` does not fit, [`Error::Unsupported`] unless `pixels` are contiguous and not empty.
+pub fn from_pixels(
+    pixels: ArrayView4<u8>,
+    offset: ArrayView2<f32>,
+    scale: [f32; 3],
+    device: &Device,
+) -> Result<Tensor> {
+    let op = "from_pixels";
+    let (n, h, w, c) = pixels.dim();
+    let shape = Shape::from([n, h, w, c]);
+    let unsupported = |reason| Error::Unsupported { op, reason };
+    if c != 3 || shape.is_empty() {
+        return Err(unsupported(format!("pixels {shape}; they must be [N, H, W, 3] and not empty")));
+    }
+    if offset.dim() != (n, 3) {
+        let got = Shape::from([offset.nrows(), offset.ncols()]);
+        return Err(Error::Shape { op, operand: "offset", expected: Shape::from([n, 3]), got });
+    }
+    let Some(bytes) = pixels.as_slice() else {
+        return Err(unsupported("the pixels are not contiguous".into()));
+    };
+    let per_image = shape.per_image();
+    Tensor::try_build(shape, device, |y| {
+        device.cpu_context().for_each_chunk(y, per_image, |image, y| {
+            let offset = [0, 1, 2].map(|c| offset[[image, c]]);
+            let bytes = &bytes[image * per_image..][..per_image];
+            for (y, pixel) in y.chunks_exact_mut(3).zip(bytes.chunks_exact(3)) {
+                for c in 0..3 {
+                    y[c] = (f32::from(pixel[c]) + offset[c]) * scale[c];
+                }
+            }
+        });
+        Ok(())
+    })
+}

@@ -1,0 +1,62 @@
+//! Fully connected layers on the CPU, by matrix products.
+
+use super::LinearShape;
+use crate::cpu::{Cpu, Matrix, MatrixMut, add_bias, add_rows, gate, gemm_by_columns, gemm_by_rows};
+use crate::{StepState, Write};
+
+pub(super) fn forward(
+    cpu: Cpu,
+    s: LinearShape,
+    x: &[f32],
+    weight: &[f32],
+    bias: &[f32],
+    relu: bool,
+    y: &mut [f32],
+) {
+    let x = Matrix::new(x, s.n, s.inputs);
+    let weight = Matrix::new(weight, s.outputs, s.inputs);
+    gemm_by_columns(cpu, x, weight.t(), &mut MatrixMut::new(y, s.n, s.outputs), false);
+    add_bias(y, bias, relu);
+}
+
+pub(super) fn backward_data(
+    cpu: Cpu,
+    s: LinearShape,
+    dz: &[f32],
+    weight: &[f32],
+    y: &[f32],
+    scale: f32,
+    dx: &mut [f32],
+    sums: &mut [f32],
+) {
+    let dz = Matrix::new(dz, s.n, s.outputs);
+    let weight = Matrix::new(weight, s.outputs, s.inputs);
+    gemm_by_columns(cpu, dz, weight, &mut MatrixMut::new(dx, s.n, s.inputs), false);
+    // One partial sum per sample, added in the order of the samples.
+    let channels = sums.len();
+    let mut partial = cpu.scratch(s.n * channels);
+    let partial_sums = crate::cpu::SharedMut::new(&mut partial);
+    cpu.for_each_chunk(dx, s.inputs, |i, dx| {
+        // SAFETY: each sample has sums of its own.
+        let sums = unsafe { partial_sums.slice(i * channels, channels) };
+        sums.fill(0.0);
+        gate(dx, &y[i * s.inputs..][..s.inputs], scale, sums);
+    });
+    sums.fill(0.0);
+    add_rows(&partial, sums);
+}
+
+pub(super) fn backward_weight(
+    cpu: Cpu,
+    s: LinearShape,
+    x: &[f32],
+    dz: &[f32],
+    dw: &mut [f32],
+    write: Write,
+    state: &StepState,
+) {
+    let dz = Matrix::new(dz, s.n, s.outputs);
+    let x = Matrix::new(x, s.n, s.inputs);
+    let mut dw = MatrixMut::new(dw, s.outputs, s.inputs);
+    gemm_by_rows(cpu, dz.t(), x, &mut dw, write == Write::Accumulate, |rows| state.check(rows));
+}

@@ -1,0 +1,98 @@
+//! A fully connected layer with bias and ReLU fused, and its gradients.
+
+mod cpu;
+
+use crate::storage::Storage;
+use crate::{Error, Gate, Grad, Result, Shape, StepState, Tensor, Weight, Write};
+
+/// What a fully connected layer does besides its matrix.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Linear {
+    /// Whether to clamp the result at zero.
+    pub relu: bool,
+}
+
+/// `y = relu(x weight^T + bias)`.
+///
+/// `x` has any number of axes and is taken as `[N, in]`, so `[N, H, W, C]` needs no flattening; `weight [out, in]`,
+/// `bias [out]`. Returns `[N, out]`.
+///
+/// # Errors
+/// [`Error::Shape`] and [`Error::Rank`] if operands do not fit each other.
+pub fn forward(x: &Tensor, weight: &Weight, bias: &Weight, config: Linear) -> Result<Tensor> {
+    let s = LinearShape::of(x.shape(), weight.shape())?;
+    bias.value().expect_shape("linear", "bias", [s.outputs])?;
+    match x.storage() {
+        Storage::Cpu(_) => Ok(Tensor::build(Shape::from([s.n, s.outputs]), x.device(), |y| {
+            let cpu = x.device().cpu_context();
+            cpu::forward(cpu, s, x.cpu(), weight.value().cpu(), bias.value().cpu(), config.relu, y);
+        })),
+    }
+}
+
+/// Gradient by the input, before the activation of the layer below.
+///
+/// `dz [N, out]` is the gradient of the output before its own ReLU; `gate.y` is the input, in the shape that it
+/// had. Returns the gradient in that shape, and its sum over all but the last axis.
+///
+/// # Errors
+/// As [`forward`].
+pub fn backward_data(dz: &Tensor, weight: &Weight, gate: Gate) -> Result<Grad> {
+    let x = gate.y.shape();
+    let s = LinearShape::of(x, weight.shape())?;
+    dz.expect_shape("linear backward by data", "dz", [s.n, s.outputs])?;
+    match dz.storage() {
+        Storage::Cpu(_) => {
+            let cpu = dz.device().cpu_context();
+            let mut channel_sums = Tensor::zeros([x.last()], dz.device());
+            let sums = channel_sums.cpu_mut("linear", "channel sums")?;
+            let dz = Tensor::build(x, dz.device(), |dx| {
+                cpu::backward_data(cpu, s, dz.cpu(), weight.value().cpu(), gate.y.cpu(), gate.scale, dx, sums);
+            });
+            Ok(Grad { dz, channel_sums })
+        }
+    }
+}
+
+/// Gradient by the matrix, written into `dw [out, in]` or added to it.
+///
+/// `x` is the input, `dz [N, out]` the gradient of the output before the ReLU. A value that is not finite clears
+/// the flag of `state`.
+///
+/// # Errors
+/// As [`forward`]; [`Error::Shared`] if another handle holds `dw`.
+pub fn backward_weight(x: &Tensor, dz: &Tensor, dw: &mut Tensor, write: Write, state: &StepState) -> Result<()> {
+    let s = LinearShape::of(x.shape(), dw.shape())?;
+    dz.expect_shape("linear backward by weight", "dz", [s.n, s.outputs])?;
+    match x.storage() {
+        Storage::Cpu(_) => {
+            let cpu = x.device().cpu_context();
+            cpu::backward_weight(cpu, s, x.cpu(), dz.cpu(), dw.cpu_mut("linear", "dw")?, write, state);
+            Ok(())
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct LinearShape {
+    n: usize,
+    inputs: usize,
+    outputs: usize,
+}
+
+impl LinearShape {
+    fn of(x: Shape, weight: Shape) -> Result<LinearShape> {
+        let op = "linear";
+        let &[outputs, inputs] = weight.dims() else {
+            return Err(Error::Rank { op, operand: "weight", expected: "[out, in]", got: weight });
+        };
+        if x.is_empty() || weight.is_empty() {
+            let reason = format!("an empty operand: x {x}, weight {weight}");
+            return Err(Error::Unsupported { op, reason });
+        }
+        if x.per_image() != inputs {
+            return Err(Error::Shape { op, operand: "x", expected: Shape::from([x.first(), inputs]), got: x });
+        }
+        Ok(LinearShape { n: x.first(), inputs, outputs })
+    }
+}

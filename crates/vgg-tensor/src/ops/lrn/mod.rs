@@ -1,0 +1,93 @@
+//! Local response normalisation across channels, and its gradient.
+
+mod cpu;
+
+use crate::storage::Storage;
+use crate::{Error, Gate, Grad, Result, Tensor};
+
+/// Whether `alpha` applies to the sum over the window or to its mean.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum LrnStyle {
+    /// Krizhevsky et al. 2012: `(k + alpha * sum)^beta`.
+    AlexNet,
+    /// Caffe and PyTorch: `(k + alpha / size * sum)^beta`.
+    Caffe,
+}
+
+/// Parameters of the normalisation `y = x / (k + a * sum of x^2 over a window of channels)^beta`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Lrn {
+    /// Channels in the window, odd; cut off at the first and last channel.
+    pub size: usize,
+    /// Weight of the squares.
+    pub alpha: f32,
+    /// Exponent.
+    pub beta: f32,
+    /// Added to the squares.
+    pub k: f32,
+    /// How `alpha` is meant.
+    pub style: LrnStyle,
+}
+
+impl Lrn {
+    /// The parameters of Krizhevsky et al., which VGG takes over: size 5, alpha 1e-4, beta 0.75, k 2.
+    pub fn alexnet(style: LrnStyle) -> Lrn {
+        Lrn { size: 5, alpha: 1e-4, beta: 0.75, k: 2.0, style }
+    }
+
+    fn weight(&self) -> f32 {
+        match self.style {
+            LrnStyle::AlexNet => self.alpha,
+            LrnStyle::Caffe => self.alpha / self.size as f32,
+        }
+    }
+}
+
+/// Normalises over the last axis. Returns `y`, and the bases of the powers, which [`backward`] needs; both have the
+/// shape of `x`.
+///
+/// # Errors
+/// [`Error::Unsupported`] if the window is not odd.
+pub fn forward(x: &Tensor, config: Lrn) -> Result<(Tensor, Tensor)> {
+    check(config)?;
+    match x.storage() {
+        Storage::Cpu(_) => {
+            let cpu = x.device().cpu_context();
+            let base = Tensor::build(x.shape(), x.device(), |b| cpu::bases(cpu, x.shape().last(), config, x.cpu(), b));
+            let y = Tensor::build(x.shape(), x.device(), |y| cpu::normalise(cpu, config, x.cpu(), base.cpu(), y));
+            Ok((y, base))
+        }
+    }
+}
+
+/// Gradient by the input, before the activation of the layer below.
+///
+/// `dy` is the gradient of the output; `gate.y` is the input `x`; `base` as [`forward`] returned it. Where `x` is
+/// not positive `dy` may have been zeroed already: `y` is zero there, so nothing else depends on it.
+///
+/// # Errors
+/// [`Error::Shape`] if shapes differ.
+pub fn backward(dy: &Tensor, gate: Gate, base: &Tensor, config: Lrn) -> Result<Grad> {
+    check(config)?;
+    dy.expect_shape("lrn backward", "dy", gate.y.shape())?;
+    base.expect_shape("lrn backward", "base", gate.y.shape())?;
+    match dy.storage() {
+        Storage::Cpu(_) => {
+            let cpu = dy.device().cpu_context();
+            let mut channel_sums = Tensor::zeros([gate.y.shape().last()], dy.device());
+            let sums = channel_sums.cpu_mut("lrn", "channel sums")?;
+            let dz = Tensor::build(dy.shape(), dy.device(), |dx| {
+                cpu::backward(cpu, config, [dy.cpu(), gate.y.cpu(), base.cpu()], gate.scale, dx, sums);
+            });
+            Ok(Grad { dz, channel_sums })
+        }
+    }
+}
+
+fn check(config: Lrn) -> Result<()> {
+    if config.size % 2 == 1 {
+        return Ok(());
+    }
+    let reason = format!("a window of {} channels; it must be odd", config.size);
+    Err(Error::Unsupported { op: "lrn", reason })
+}

@@ -1,0 +1,116 @@
+//! Max-pooling over 2x2 windows at stride 2, and its gradient.
+
+mod cpu;
+
+use std::sync::Arc;
+
+use crate::storage::Storage;
+use crate::{Error, Grad, Result, Shape, Tensor};
+
+/// How a side that two does not divide is pooled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Rounding {
+    /// The last row or column is dropped, as PyTorch does by default.
+    Floor,
+    /// The last row or column makes a window of its own, as Caffe does.
+    Ceil,
+}
+
+impl Rounding {
+    /// Length of a pooled side.
+    pub fn pooled(self, side: usize) -> usize {
+        match self {
+            Rounding::Floor => side / 2,
+            Rounding::Ceil => side.div_ceil(2),
+        }
+    }
+}
+
+/// Which element of its window every pooled value came from: one byte each, row-major in the window.
+#[derive(Debug, Clone)]
+pub struct PoolIndex {
+    storage: Arc<IndexStorage>,
+    input: Shape,
+    output: Shape,
+    rounding: Rounding,
+}
+
+struct IndexStorage(Storage);
+
+impl std::fmt::Debug for IndexStorage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("..")
+    }
+}
+
+/// Largest value of each 2x2 window: `[N, H, W, C]` to `[N, H/2, W/2, C]`, and where it was.
+///
+/// Of equal values the first counts.
+///
+/// # Errors
+/// [`Error::Rank`] unless `x` has four axes; [`Error::Unsupported`] if nothing would be left.
+pub fn forward(x: &Tensor, rounding: Rounding) -> Result<(Tensor, PoolIndex)> {
+    let (input, output) = shapes(x, rounding)?;
+    match x.storage() {
+        Storage::Cpu(_) => {
+            let cpu = x.device().cpu_context();
+            let mut index = cpu.memory.take(output.len());
+            let y = Tensor::build(output, x.device(), |y| {
+                cpu::forward(cpu, input, output, x.cpu(), y, Some(index.as_u8_mut(output.len())));
+            });
+            let storage = Arc::new(IndexStorage(Storage::Cpu(index)));
+            Ok((y, PoolIndex { storage, input, output, rounding }))
+        }
+    }
+}
+
+/// As [`forward`], without remembering where the values were.
+///
+/// # Errors
+/// As [`forward`].
+pub fn infer(x: &Tensor, rounding: Rounding) -> Result<Tensor> {
+    let (input, output) = shapes(x, rounding)?;
+    match x.storage() {
+        Storage::Cpu(_) => Ok(Tensor::build(output, x.device(), |y| {
+            cpu::forward(x.device().cpu_context(), input, output, x.cpu(), y, None);
+        })),
+    }
+}
+
+/// Gradient by the input: each value of `grad.dz` goes to where the window's largest value was.
+///
+/// The gate of the activation below has been applied to the pooled gradient already (a pooled value is positive
+/// exactly if the value it came from is), and scattering keeps the sums per channel.
+///
+/// # Errors
+/// [`Error::Shape`] if `grad.dz` is not of the pooled shape.
+pub fn backward(grad: &Grad, index: &PoolIndex) -> Result<Grad> {
+    grad.dz.expect_shape("max_pool2d backward", "dz", index.output)?;
+    match grad.dz.storage() {
+        Storage::Cpu(_) => {
+            let Storage::Cpu(bytes) = &index.storage.0;
+            let dz = Tensor::build(index.input, grad.dz.device(), |dx| {
+                let cpu = grad.dz.device().cpu_context();
+                cpu::backward(cpu, index.input, index.output, grad.dz.cpu(), bytes.as_u8(index.output.len()), dx);
+            });
+            Ok(Grad { dz, channel_sums: grad.channel_sums.clone() })
+        }
+    }
+}
+
+impl PoolIndex {
+    /// How odd sides were rounded.
+    pub fn rounding(&self) -> Rounding {
+        self.rounding
+    }
+}
+
+fn shapes(x: &Tensor, rounding: Rounding) -> Result<(Shape, Shape)> {
+    let [n, h, w, c] = x.axes("max_pool2d", "x", "[N, H, W, C]")?;
+    let output = Shape::from([n, rounding.pooled(h), rounding.pooled(w), c]);
+    if output.is_empty() {
+        let reason = format!("nothing is left of x {} after 2x2 pooling", x.shape());
+        return Err(Error::Unsupported { op: "max_pool2d", reason });
+    }
+    Ok((x.shape(), output))
+}

@@ -1,0 +1,20 @@
+//! The operations, one module each: the contract in `mod.rs`, kernels beside it.
+
+pub mod conv2d;
+pub mod dropout;
+mod from_pixels;
+pub mod linear;
+pub mod lrn;
+pub mod max_pool2d;
+mod sgd_step;
+mod softmax;
+mod softmax_cross_entropy;
+mod spatial_mean;
+mod squared_error;
+
+pub use from_pixels::from_pixels;
+pub use sgd_step::{SgdConfig, SgdForm, sgd_step};
+pub use softmax::{softmax, softmax_backward};
+pub use softmax_cross_entropy::{Loss, softmax_cross_entropy};
+pub use spatial_mean::{spatial_mean, spatial_mean_backward};
+pub use squared_error::squared_error;

@@ -1,0 +1,34 @@
+//! Softmax on the CPU. Sums over classes are taken in f64.
+
+use crate::cpu::{Cpu, add_rows, rows_per_task};
+
+pub(super) fn forward(cpu: Cpu, classes: usize, x: &[f32], y: &mut [f32]) {
+    let chunk = rows_per_task(classes) * classes;
+    cpu.for_each_chunk(y, chunk, |task, y| {
+        let x = &x[task * chunk..][..y.len()];
+        for (x, y) in x.chunks_exact(classes).zip(y.chunks_exact_mut(classes)) {
+            row(x, y);
+        }
+    });
+}
+
+/// Softmax of one row. Returns the logarithm of the sum of exponentials.
+pub(in crate::ops) fn row(x: &[f32], y: &mut [f32]) -> f64 {
+    let largest = f64::from(x.iter().copied().fold(f32::NEG_INFINITY, f32::max));
+    let sum: f64 = x.iter().map(|x| (f64::from(*x) - largest).exp()).sum();
+    for (x, y) in x.iter().zip(y) {
+        *y = ((f64::from(*x) - largest).exp() / sum) as f32;
+    }
+    largest + sum.ln()
+}
+
+pub(super) fn backward(y: &[f32], dy: &[f32], dz: &mut [f32], sums: &mut [f32]) {
+    let classes = sums.len();
+    for ((y, dy), dz) in y.chunks_exact(classes).zip(dy.chunks_exact(classes)).zip(dz.chunks_exact_mut(classes)) {
+        let dot: f64 = y.iter().zip(dy).map(|(y, dy)| f64::from(*y) * f64::from(*dy)).sum();
+        for ((y, dy), dz) in y.iter().zip(dy).zip(dz) {
+            *dz = (f64::from(*y) * (f64::from(*dy) - dot)) as f32;
+        }
+    }
+    add_rows(dz, sums);
+}

@@ -1,0 +1,49 @@
+//! Multinomial logistic regression: softmax and the negative logarithm of the target's posterior.
+
+mod cpu;
+
+use crate::storage::Storage;
+use crate::{Error, Grad, Result, Shape, StepState, Tensor};
+
+/// Losses of the samples and the gradient of their weighted sum.
+#[derive(Debug)]
+pub struct Loss {
+    /// `[N]`: each sample's loss, not weighted.
+    pub per_sample: Tensor,
+    /// Gradient by the logits of `weight * sum of losses`. Logits have no activation.
+    pub grad: Grad,
+}
+
+/// `-ln softmax(logits)[target]` of every sample.
+///
+/// `logits [N, K]`; `targets` are class indices below `K`. `weight` is what a sample counts in the gradient, usually
+/// one over the mini-batch, so that micro-batches add up to its mean. A loss that is not finite clears the flag of
+/// `state`.
+///
+/// # Errors
+/// [`Error::Rank`] unless logits have two axes; [`Error::Length`] unless there is a target per sample;
+/// [`Error::Target`] if one is out of range.
+pub fn softmax_cross_entropy(logits: &Tensor, targets: &[u32], weight: f32, state: &StepState) -> Result<Loss> {
+    let op = "softmax_cross_entropy";
+    let [n, classes] = logits.axes(op, "logits", "[N, K]")?;
+    if targets.len() != n {
+        return Err(Error::Length { len: targets.len(), shape: Shape::from([n]) });
+    }
+    if let Some(sample) = targets.iter().position(|t| *t as usize >= classes) {
+        return Err(Error::Target { op, target: targets[sample] as usize, sample, classes });
+    }
+    match logits.storage() {
+        Storage::Cpu(_) => {
+            let device = logits.device();
+            let mut per_sample = Tensor::zeros([n], device);
+            let losses = per_sample.cpu_mut(op, "losses")?;
+            let mut channel_sums = Tensor::zeros([classes], device);
+            let sums = channel_sums.cpu_mut(op, "channel sums")?;
+            let dz = Tensor::build(logits.shape(), device, |dz| {
+                cpu::forward(logits.cpu(), targets, weight, losses, dz, sums);
+            });
+            state.check(losses);
+            Ok(Loss { per_sample, grad: Grad { dz, channel_sums } })
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! Euclidean loss, for the bounding boxes of a localiser.
+
+use crate::ops::Loss;
+use crate::storage::Storage;
+use crate::{Grad, Result, StepState, Tensor};
+
+/// `0.5 * sum over the row of (x - target)^2` of every sample, and the gradient of `weight` times their sum.
+///
+/// `x` and `target` are `[N, ..]` of one shape. A loss that is not finite clears the flag of `state`. Source:
+/// Simonyan & Zisserman 2015, appendix A.1.
+///
+/// # Errors
+/// [`crate::Error::Shape`] if the shapes differ.
+pub fn squared_error(x: &Tensor, target: &Tensor, weight: f32, state: &StepState) -> Result<Loss> {
+    target.expect_shape("squared_error", "target", x.shape())?;
+    match x.storage() {
+        Storage::Cpu(_) => {
+            let (n, per_sample) = (x.shape().first(), x.shape().per_image());
+            let mut losses = Tensor::zeros([n], x.device());
+            let mut channel_sums = Tensor::zeros([x.shape().last()], x.device());
+            let sums = channel_sums.cpu_mut("squared_error", "channel sums")?;
+            let dz = Tensor::build(x.shape(), x.device(), |dz| {
+                for ((dz, x), t) in dz.iter_mut().zip(x.cpu()).zip(target.cpu()) {
+                    *dz = weight * (x - t);
+                }
+                crate::cpu::add_rows(dz, sums);
+            });
+            let rows = x.cpu().chunks_exact(per_sample).zip(target.cpu().chunks_exact(per_sample));
+            for ((x, t), loss) in rows.zip(losses.cpu_mut("squared_error", "losses")?) {
+                let sum: f64 = x.iter().zip(t).map(|(x, t)| (f64::from(*x) - f64::from(*t)).powi(2)).sum();
+                *loss = (0.5 * sum) as f32;
+            }
+            state.check(losses.cpu());
+            Ok(Loss { per_sample: losses, grad: Grad { dz, channel_sums } })
+        }
+    }
+}

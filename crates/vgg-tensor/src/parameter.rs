@@ -1,0 +1,159 @@
+//! Weights, what kernels derive from them, and parameters, which have a gradient besides.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::storage::{CpuBuffer, Storage};
+use crate::{Result, Shape, Tensor, Write};
+
+/// A weight tensor and the forms that kernels derive from it, such as packed filter panels.
+///
+/// Every change of the value makes a new version; a derived form that was made from an older version is made
+/// anew when it is asked for.
+pub struct Weight {
+    value: Tensor,
+    version: u64,
+    derived: Mutex<Vec<Derived>>,
+}
+
+struct Derived {
+    form: Form,
+    version: u64,
+    storage: Arc<Storage>,
+}
+
+/// Which derived form: one per algorithm and pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// Panels of 16 filters for the direct convolution.
+    DirectForward,
+    /// The same of the rotated, swapped filters, for the gradient by data.
+    DirectBackwardData,
+}
+
+impl Weight {
+    /// A weight with this value.
+    pub fn new(value: Tensor) -> Weight {
+        Weight { value, version: 0, derived: Mutex::default() }
+    }
+
+    /// The value.
+    pub fn value(&self) -> &Tensor {
+        &self.value
+    }
+
+    /// Shape of the value.
+    pub fn shape(&self) -> Shape {
+        self.value.shape()
+    }
+
+    /// Counts the changes of the value.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// Replaces the value.
+    ///
+    /// # Errors
+    /// [`crate::Error::Shape`] if the shape differs.
+    pub fn set(&mut self, value: Tensor) -> Result<()> {
+        value.expect_shape("set", "the new value", self.shape())?;
+        self.value = value;
+        self.version += 1;
+        Ok(())
+    }
+
+    /// The same weight under another shape, as when fc6 becomes a convolution; nothing is copied.
+    ///
+    /// # Errors
+    /// [`crate::Error::Length`] if the number of elements differs.
+    pub fn into_reshaped(self, shape: impl Into<Shape>) -> Result<Weight> {
+        Ok(Weight { value: self.value.into_reshaped(shape)?, version: self.version + 1, derived: Mutex::default() })
+    }
+
+    /// The elements, to change in place; a new version.
+    pub(crate) fn update(&mut self, op: &'static str) -> Result<&mut [f32]> {
+        self.version += 1;
+        self.value.cpu_mut(op, "weight")
+    }
+
+    /// The derived form of this version, made by `make` into a buffer of `len` values if it is not there yet.
+    pub(crate) fn derived(&self, form: Form, len: usize, make: impl FnOnce(&mut [f32])) -> Arc<Storage> {
+        let mut all = self.derived.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = all.iter().position(|d| d.form == form);
+        if let Some(i) = place
+            && all[i].version == self.version
+        {
+            return all[i].storage.clone();
+        }
+        let mut buffer: CpuBuffer = match place.map(|i| all.swap_remove(i).storage).and_then(Arc::into_inner) {
+            Some(Storage::Cpu(buffer)) => buffer,
+            None => self.value.device().cpu_context().memory.take_f32(len),
+        };
+        make(buffer.as_f32_mut(len));
+        let storage = Arc::new(Storage::Cpu(buffer));
+        all.push(Derived { form, version: self.version, storage: storage.clone() });
+        storage
+    }
+}
+
+impl std::fmt::Debug for Weight {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Weight({}, version {})", self.shape(), self.version)
+    }
+}
+
+/// What a parameter is, for rules such as "decay weights only".
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ParameterKind {
+    /// A filter or a matrix.
+    Weight,
+    /// A bias vector.
+    Bias,
+}
+
+/// A named weight with its gradient.
+#[derive(Debug)]
+pub struct Parameter {
+    /// Such as `conv1_1.weight` or `fc8.bias`.
+    pub name: String,
+    /// Weight or bias.
+    pub kind: ParameterKind,
+    /// Value and derived forms.
+    pub weight: Weight,
+    /// Whether training changes it.
+    pub trainable: bool,
+    grad: Option<Tensor>,
+}
+
+impl Parameter {
+    /// A trainable parameter without a gradient yet.
+    pub fn new(name: String, kind: ParameterKind, value: Tensor) -> Parameter {
+        Parameter { name, kind, weight: Weight::new(value), trainable: true, grad: None }
+    }
+
+    /// The gradient of the last backward pass, in the shape of the value.
+    pub fn grad(&self) -> Option<&Tensor> {
+        self.grad.as_ref()
+    }
+
+    /// The gradient's memory, made on first use, for an operation that writes it.
+    pub fn grad_mut(&mut self) -> &mut Tensor {
+        self.grad.get_or_insert_with(|| Tensor::zeros(self.weight.shape(), self.weight.value().device()))
+    }
+
+    /// Writes a bias gradient from channel sums.
+    ///
+    /// # Errors
+    /// [`crate::Error::Shape`] if the shapes differ.
+    pub fn write_grad(&mut self, source: &Tensor, write: Write) -> Result<()> {
+        self.grad_mut().write_from(source, write)
+    }
+
+    /// The same parameter under another shape; the gradient is dropped.
+    ///
+    /// # Errors
+    /// [`crate::Error::Length`] if the number of elements differs.
+    pub fn into_reshaped(self, shape: impl Into<Shape>) -> Result<Parameter> {
+        Ok(Parameter { weight: self.weight.into_reshaped(shape)?, grad: None, ..self })
+    }
+}

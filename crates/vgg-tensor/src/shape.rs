@@ -1,0 +1,86 @@
+//! The shape of a tensor: one to four axes.
+
+use std::fmt;
+
+const MAX_RANK: usize = 4;
+
+/// Sizes of the axes of a tensor, outermost first; one to four of them.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Shape {
+    dims: [usize; MAX_RANK],
+    rank: usize,
+}
+
+impl Shape {
+    /// The shape with these axes, or `None` unless there are one to four.
+    pub fn from_slice(dims: &[usize]) -> Option<Shape> {
+        if dims.is_empty() || dims.len() > MAX_RANK {
+            return None;
+        }
+        let mut all = [1; MAX_RANK];
+        all[..dims.len()].copy_from_slice(dims);
+        Some(Shape { dims: all, rank: dims.len() })
+    }
+
+    /// Sizes of the axes.
+    pub fn dims(&self) -> &[usize] {
+        &self.dims[..self.rank]
+    }
+
+    /// Number of axes.
+    pub fn rank(&self) -> usize {
+        self.rank
+    }
+
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        self.dims().iter().product()
+    }
+
+    /// Whether there are no elements.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Size of the first axis, that of the images.
+    pub fn first(&self) -> usize {
+        self.dims[0]
+    }
+
+    /// Size of the last axis, that of the channels.
+    pub fn last(&self) -> usize {
+        self.dims[self.rank - 1]
+    }
+
+    /// Elements in one step of the first axis: `H * W * C` of `[N, H, W, C]`.
+    pub fn per_image(&self) -> usize {
+        self.dims[1..self.rank].iter().product()
+    }
+
+    /// The same shape with another size of its first axis.
+    pub fn with_first(mut self, n: usize) -> Shape {
+        self.dims[0] = n;
+        self
+    }
+}
+
+impl<const N: usize> From<[usize; N]> for Shape {
+    fn from(dims: [usize; N]) -> Shape {
+        const { assert!(N >= 1 && N <= MAX_RANK, "a shape has one to four axes") };
+        let mut all = [1; MAX_RANK];
+        all[..N].copy_from_slice(&dims);
+        Shape { dims: all, rank: N }
+    }
+}
+
+impl fmt::Display for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.dims())
+    }
+}
+
+impl fmt::Debug for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}

@@ -1,0 +1,170 @@
+//! Convolution and its gradients against plain loops in f64, over shapes that are awkward for the kernels.
+
+use ndarray::{Array1, Array4, ArrayView4};
+use vgg_tensor::ops::conv2d::{self, Conv2d};
+use vgg_tensor::{Device, Error, Gate, StepState, Tensor, Weight, Write};
+use vgg_testkit::{assert_close, hashed};
+
+/// `n, h, w, c, k, r, pad`.
+const SHAPES: [[usize; 7]; 14] = [
+    [1, 1, 1, 1, 1, 1, 0],
+    [2, 5, 7, 3, 16, 3, 1],
+    [1, 9, 9, 3, 5, 3, 1],
+    [3, 2, 2, 24, 40, 3, 1],
+    [1, 13, 67, 8, 16, 3, 1],
+    [7, 4, 4, 16, 24, 3, 1],
+    [2, 14, 14, 130, 17, 3, 1],
+    [1, 6, 5, 80, 20, 1, 0],
+    [2, 3, 3, 72, 100, 1, 0],
+    [1, 8, 9, 65, 98, 3, 1],
+    [2, 9, 8, 6, 12, 5, 2],
+    [2, 8, 9, 16, 30, 7, 0],
+    [1, 7, 7, 5, 9, 7, 0],
+    [33, 1, 1, 9, 7, 3, 1],
+];
+
+/// f32 sums of a few thousand terms near 1, in another order than the reference: a few units in the last place of
+/// the largest partial sum.
+const TOLERANCE: f64 = 3e-6;
+
+struct Case {
+    x: Vec<f32>,
+    w: Vec<f32>,
+    b: Vec<f32>,
+    dz: Vec<f32>,
+    xs: [usize; 4],
+    ws: [usize; 4],
+    ys: [usize; 4],
+    config: Conv2d,
+}
+
+impl Case {
+    fn new([n, h, w, c, k, r, pad]: [usize; 7]) -> Case {
+        let (oh, ow) = (h + 2 * pad - r + 1, w + 2 * pad - r + 1);
+        Case {
+            x: hashed("x", 1.0, n * h * w * c),
+            w: hashed("w", 1.0, k * r * r * c),
+            b: hashed("b", 1.0, k),
+            dz: hashed("dz", 1.0, n * oh * ow * k),
+            xs: [n, h, w, c],
+            ws: [k, r, r, c],
+            ys: [n, oh, ow, k],
+            config: Conv2d { pad, relu: true },
+        }
+    }
+
+    fn run(&self, device: &Device) -> [Vec<f32>; 4] {
+        let tensor = |v: &[f32], s: [usize; 4]| Tensor::from_slice(v, s, device).unwrap();
+        let (x, dz) = (tensor(&self.x, self.xs), tensor(&self.dz, self.ys));
+        let weight = Weight::new(tensor(&self.w, self.ws));
+        let bias = Weight::new(Tensor::from_slice(&self.b, [self.ws[0]], device).unwrap());
+        let y = conv2d::forward(&x, &weight, &bias, self.config).unwrap();
+        let gate = Gate { y: &x, scale: 2.0 };
+        let grad = conv2d::backward_data(&dz, &weight, self.config, gate).unwrap();
+        let mut dw = Tensor::zeros(self.ws, device);
+        let state = StepState::new();
+        conv2d::backward_filter(&x, &dz, self.config, &mut dw, Write::Overwrite, &state).unwrap();
+        assert!(state.finite());
+        [y.to_vec(), grad.dz.to_vec(), grad.channel_sums.to_vec(), dw.to_vec()]
+    }
+}
+
+fn wide(v: &[f32], s: [usize; 4]) -> Array4<f64> {
+    ArrayView4::from_shape(s, v).unwrap().mapv(f64::from)
+}
+
+fn narrow<'a>(v: impl IntoIterator<Item = &'a f64>) -> Vec<f32> {
+    v.into_iter().map(|x| *x as f32).collect()
+}
+
+#[test]
+fn agrees_with_plain_loops() {
+    let device = Device::cpu(2).unwrap();
+    for shape in SHAPES {
+        let case = Case::new(shape);
+        let [y, dx, sums, dw] = case.run(&device);
+        let (x, w) = (wide(&case.x, case.xs), wide(&case.w, case.ws));
+        let pad = case.config.pad;
+        let reference = vgg_testkit::conv2d(&x, &w, &Array1::from_iter(case.b.iter().map(|b| f64::from(*b))), pad);
+        assert_close(&y, &narrow(&reference.mapv(|y| y.max(0.0))), TOLERANCE, &format!("forward {shape:?}"));
+        let reference = vgg_testkit::conv2d_gradients(&x, &w, &wide(&case.dz, case.ys), pad);
+        let gated = Array4::from_shape_fn(x.dim(), |i| if x[i] > 0.0 { 2.0 * reference.dx[i] } else { 0.0 });
+        let dx_sums: Vec<f64> = gated.lanes(ndarray::Axis(3)).into_iter().fold(vec![0.0; case.xs[3]], |mut sums, p| {
+            sums.iter_mut().zip(p).for_each(|(s, v)| *s += v);
+            sums
+        });
+        assert_close(&dx, &narrow(&gated), TOLERANCE, &format!("by data {shape:?}"));
+        assert_close(&sums, &narrow(&dx_sums), 10.0 * TOLERANCE, &format!("channel sums {shape:?}"));
+        assert_close(&dw, &narrow(&reference.dw), TOLERANCE, &format!("by filter {shape:?}"));
+    }
+}
+
+#[test]
+fn bits_do_not_depend_on_threads() {
+    let devices = [1, 2, 4].map(|n| Device::cpu(n).unwrap());
+    for shape in SHAPES.into_iter().chain([[5, 30, 30, 16, 32, 3, 1], [3, 64, 64, 3, 16, 3, 1]]) {
+        let case = Case::new(shape);
+        let [one, two, four] = devices.each_ref().map(|d| case.run(d));
+        assert!(one == two && one == four, "{shape:?}");
+    }
+}
+
+#[test]
+fn accumulating_adds_to_what_is_there() {
+    let device = Device::cpu(1).unwrap();
+    let case = Case::new([2, 6, 6, 16, 24, 3, 1]);
+    let x = Tensor::from_slice(&case.x, case.xs, &device).unwrap();
+    let dz = Tensor::from_slice(&case.dz, case.ys, &device).unwrap();
+    let mut dw = Tensor::zeros(case.ws, &device);
+    let state = StepState::new();
+    let mut run = |write| conv2d::backward_filter(&x, &dz, case.config, &mut dw, write, &state).unwrap();
+    run(Write::Overwrite);
+    run(Write::Accumulate);
+    let twice: Vec<f32> = case.run(&device)[3].iter().map(|v| 2.0 * v).collect();
+    assert_close(&dw.to_vec(), &twice, 1e-6, "twice the gradient");
+}
+
+#[test]
+fn a_changed_weight_is_packed_again() {
+    let device = Device::cpu(1).unwrap();
+    let case = Case::new([1, 4, 4, 8, 16, 3, 1]);
+    let x = Tensor::from_slice(&case.x, case.xs, &device).unwrap();
+    let bias = Weight::new(Tensor::zeros([16], &device));
+    let mut weight = Weight::new(Tensor::from_slice(&case.w, case.ws, &device).unwrap());
+    let before = conv2d::forward(&x, &weight, &bias, case.config).unwrap().to_vec();
+    weight.set(Tensor::zeros(case.ws, &device)).unwrap();
+    let after = conv2d::forward(&x, &weight, &bias, case.config).unwrap().to_vec();
+    assert!(before.iter().any(|v| *v > 0.0) && after.iter().all(|v| *v == 0.0));
+}
+
+#[test]
+fn a_bad_gradient_clears_the_flag() {
+    let device = Device::cpu(1).unwrap();
+    let mut case = Case::new([1, 4, 4, 8, 16, 3, 1]);
+    case.dz[17] = f32::NAN;
+    let x = Tensor::from_slice(&case.x, case.xs, &device).unwrap();
+    let dz = Tensor::from_slice(&case.dz, case.ys, &device).unwrap();
+    let mut dw = Tensor::zeros(case.ws, &device);
+    let state = StepState::new();
+    conv2d::backward_filter(&x, &dz, case.config, &mut dw, Write::Overwrite, &state).unwrap();
+    assert!(!state.finite());
+}
+
+#[test]
+fn errors_name_the_operands() {
+    let device = Device::cpu(1).unwrap();
+    let zeros = |s: &[usize]| Tensor::zeros(vgg_tensor::Shape::from_slice(s).unwrap(), &device);
+    let forward = |x: &[usize], w: &[usize], b: usize, pad| {
+        let (w, b) = (Weight::new(zeros(w)), Weight::new(zeros(&[b])));
+        conv2d::forward(&zeros(x), &w, &b, Conv2d { pad, relu: false }).unwrap_err()
+    };
+    let e = forward(&[1, 8, 8, 3], &[16, 3, 3, 4], 16, 1);
+    assert_eq!(e.to_string(), "conv2d: weight must have shape [16, 3, 3, 3], but has [16, 3, 3, 4]");
+    let e = forward(&[1, 8, 8, 3], &[16, 3, 3, 3], 8, 1);
+    assert_eq!(e.to_string(), "conv2d: bias must have shape [16], but has [8]");
+    let e = forward(&[1, 6, 6, 3], &[16, 7, 7, 3], 16, 0);
+    assert_eq!(e.to_string(), "conv2d: a 6x6 image padded by 0 is smaller than the 7x7 filter");
+    assert!(matches!(forward(&[8, 3], &[16, 3, 3, 3], 16, 1), Error::Rank { operand: "x", .. }));
+    assert!(matches!(forward(&[1, 8, 8, 3], &[16, 3, 5, 3], 16, 1), Error::Unsupported { .. }));
+    assert!(forward(&[1, 1025, 8, 3], &[16, 3, 3, 3], 16, 1).to_string().contains("[1, 1025, 8, 3]"));
+}

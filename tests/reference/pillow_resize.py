@@ -1,0 +1,47 @@
+"""Pillow's antialiased bilinear resize of two synthetic images to several smallest sides.
+
+Makes fixtures/pillow_resize.json: for each case the output's size and every
+seventh row of its RGB values.
+Run: /usr/bin/python3 pillow_resize.py   (a second)
+The Rust test's tolerance (in grey levels) is for the rounding of the weights and
+of the values between the two passes: Pillow works in 8-bit fixed point.
+"""
+
+import numpy as np
+from PIL import Image
+
+from hashed import FIXTURES, fmix32, write_json
+
+SIZES = [(61, 47), (90, 160)]
+SIDES = [23, 40, 61, 96]
+EVERY = 7
+
+
+def source(height, width):
+    """[H,W,3] u8: a chequerboard of smooth ramps and hashed noise."""
+    y, x, c = np.mgrid[0:height, 0:width, 0:3]
+    ramp = (x * 7 + y * 13 + c * 29) % 256
+    noise = fmix32(y * 1000 + x * 4 + c) >> 24
+    return np.where((x // 9 + y // 11) % 2 == 0, ramp, noise).astype(np.uint8)
+
+
+def scaled(long, short, side):
+    return (2 * long * side + short) // (2 * short)
+
+
+def main():
+    cases = []
+    for h, w in SIZES:
+        image = Image.fromarray(source(h, w), "RGB")
+        for side in SIDES:
+            out_h, out_w = (scaled(h, w, side), side) if w <= h else (side, scaled(w, h, side))
+            out = np.asarray(image.resize((out_w, out_h), Image.BILINEAR))
+            assert out.shape == (out_h, out_w, 3)
+            rows = [[r, out[r].ravel().tolist()] for r in range(0, out_h, EVERY)]
+            print(f"{h}x{w} side {side}: {out_h}x{out_w}, mean {out.mean():.2f}, std {out.std():.2f}")
+            cases.append({"h": h, "w": w, "side": side, "out_h": out_h, "out_w": out_w, "rows": rows})
+    write_json(FIXTURES / "pillow_resize.json", {"cases": cases})
+
+
+if __name__ == "__main__":
+    main()
