@@ -44,6 +44,11 @@ def fmix32(h):
     return h
 
 
+# Published values of both hashes.
+assert fnv1a("a") == 0xE40C292C and fnv1a("foobar") == 0xBF9CF968
+assert fmix32(1)[0] == 0x514E28B7
+
+
 def unit(name, count):
     """The first `count` values of the stream `name`, float32 in [-1, 1)."""
     out = np.empty(count, dtype=np.float32)
@@ -85,6 +90,7 @@ def write_safetensors(path, tensors, metadata):
     header, blobs, at = {"__metadata__": metadata}, [], 0
     for name in sorted(tensors):
         value = np.asarray(tensors[name])
+        assert np.isfinite(value).all(), name
         blob = value.astype("<f4").tobytes()  # row-major
         header[name] = {
             "dtype": "F32",

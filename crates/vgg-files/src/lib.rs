@@ -1,1 +1,28 @@
-//! x
+//! Durable files: the one place where this workspace writes.
+//!
+//! A file or directory appears under its name only when it is whole: it is written beside it, synced, renamed, and
+//! the parent is synced. A directory carries a manifest with the size and BLAKE3 hash of every file in it.
+//!
+//! ```
+//! # let dir = tempfile::tempdir().unwrap();
+//! use vgg_files::{read_json, write_json};
+//! let path = dir.path().join("run.json");
+//! write_json(&path, &["some", "values"])?;
+//! let back: Vec<String> = read_json(&path)?;
+//! assert_eq!(back, ["some", "values"]);
+//! # Ok::<(), vgg_files::Error>(())
+//! ```
+
+mod atomic;
+mod directory;
+mod error;
+mod hash;
+mod lock;
+mod tensors;
+
+pub use atomic::{read_json, write_bytes, write_json, write_with};
+pub use directory::{DirectoryWriter, Manifest, verify};
+pub use error::{Error, Result};
+pub use hash::{Hash, hash_bytes, hash_file};
+pub use lock::Lock;
+pub use tensors::{TensorData, TensorFile, TensorValues, write_tensors};

@@ -1,1 +1,35 @@
-//! x
+//! The ConvNets of Simonyan & Zisserman 2015 (Table 1): A, A-LRN, B, C, D, E, and the 5x5 variant of B from
+//! section 4.1.
+//!
+//! A [`NetworkSpec`] says which network, how wide, for how many classes and which crop; its layers, shapes and
+//! parameter counts are known before any memory is taken. A [`Network`] has parameters on a device and runs
+//! forward and backward; [`Network::into_fully_convolutional`] makes the dense network of section 3.2.
+//!
+//! ```
+//! use vgg_layers::{Config, NetworkSpec};
+//! let d = NetworkSpec::paper(Config::D);
+//! assert_eq!(d.parameter_count()?, 138_357_544); // Table 2: 138 million
+//! # Ok::<(), vgg_layers::Error>(())
+//! ```
+
+mod config;
+mod dense;
+mod error;
+mod init;
+mod layout;
+mod network;
+mod passes;
+mod spec;
+mod summary;
+mod transfer;
+
+pub use config::Config;
+pub use dense::DenseNetwork;
+pub use error::{Error, Result};
+pub use init::Init;
+pub use layout::NamedArray;
+pub use network::Network;
+pub use passes::{DropoutRun, Trace};
+pub use spec::{LayerKind, LayerSpec, LrnStyle, NetworkSpec, PoolRounding};
+pub use summary::{Summary, SummaryRow};
+pub use transfer::{TransferMap, TransferReport};

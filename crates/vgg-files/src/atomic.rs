@@ -1,0 +1,112 @@
+//! Files that appear whole or not at all.
+
+use std::fs::{self, File};
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::error::{Error, Result, at};
+
+/// Writes a file through `fill`. Until it is whole and synced, `path` keeps what it had; if anything fails, nothing
+/// is left behind.
+///
+/// # Errors
+/// [`Error::Io`] with the path, or whatever `fill` returns.
+pub fn write_with(path: &Path, fill: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> Result<()> {
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent).map_err(at("create", parent))?;
+    }
+    let partial = beside(path);
+    let written = write_synced(&partial, fill)
+        .map_err(at("write", path))
+        .and_then(|()| fs::rename(&partial, path).map_err(at("write", path)));
+    if written.is_err() {
+        // The write has failed already; that its litter stays behind as well would be no better news.
+        let _ = fs::remove_file(&partial);
+        return written;
+    }
+    sync_parent(path)
+}
+
+/// Writes `bytes` as [`write_with`] does.
+///
+/// # Errors
+/// As [`write_with`].
+pub fn write_bytes(path: &Path, bytes: &[u8]) -> Result<()> {
+    write_with(path, |out| out.write_all(bytes))
+}
+
+/// Writes `value` as indented JSON with a final newline.
+///
+/// # Errors
+/// As [`write_with`]; [`Error::Corrupt`] if the value has no JSON form.
+pub fn write_json<T: Serialize + ?Sized>(path: &Path, value: &T) -> Result<()> {
+    let mut json = serde_json::to_vec_pretty(value).map_err(|e| Error::corrupt(path, e))?;
+    json.push(b'\n');
+    write_bytes(path, &json)
+}
+
+/// Reads JSON.
+///
+/// # Errors
+/// [`Error::Missing`], [`Error::Io`], or [`Error::Corrupt`] with what the parser said.
+pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
+    let bytes = fs::read(path).map_err(at("read", path))?;
+    serde_json::from_slice(&bytes).map_err(|e| Error::corrupt(path, e))
+}
+
+/// A name beside `path` that no other process uses.
+pub(crate) fn beside(path: &Path) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!(".{name}.{}.partial", std::process::id()))
+}
+
+pub(crate) fn write_synced(
+    path: &Path,
+    fill: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,
+) -> std::io::Result<()> {
+    let mut out = BufWriter::with_capacity(1 << 20, File::create(path)?);
+    fill(&mut out)?;
+    out.into_inner().map_err(|e| e.into_error())?.sync_all()
+}
+
+/// Makes a rename in `path`'s parent durable.
+pub(crate) fn sync_parent(path: &Path) -> Result<()> {
+    let parent = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    #[cfg(unix)]
+    File::open(parent).and_then(|dir| dir.sync_all()).map_err(at("sync", parent))?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_write_leaves_the_old_file_and_no_litter() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("sub/file.txt");
+        write_bytes(&path, b"old").unwrap();
+        let failed = write_with(&path, |out| {
+            out.write_all(b"half of the new")?;
+            Err(std::io::Error::other("disk on fire"))
+        });
+        assert!(failed.unwrap_err().to_string().contains("disk on fire"));
+        assert_eq!(fs::read(&path).unwrap(), b"old");
+        assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn bad_json_names_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.json");
+        assert!(read_json::<u32>(&path).unwrap_err().is_missing());
+        write_bytes(&path, b"[1, 2").unwrap();
+        let error = read_json::<Vec<u32>>(&path).unwrap_err().to_string();
+        assert!(error.contains("x.json") && error.contains("EOF"), "{error}");
+    }
+}

@@ -1,0 +1,43 @@
+//! One process at a time in a directory.
+
+use std::fs::{File, TryLockError};
+use std::path::Path;
+
+use crate::error::{Error, Result, at};
+
+/// An exclusive lock on a directory, held until dropped. The system releases it if the process dies.
+#[derive(Debug)]
+pub struct Lock {
+    _file: File,
+}
+
+impl Lock {
+    /// Takes the lock, through the file `.lock` in `directory`, which is made if need be.
+    ///
+    /// # Errors
+    /// [`Error::Locked`] if another process holds it, [`Error::Io`] if the directory cannot be written.
+    pub fn acquire(directory: &Path) -> Result<Lock> {
+        std::fs::create_dir_all(directory).map_err(at("create", directory))?;
+        let path = directory.join(".lock");
+        let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(at("write", &path))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Lock { _file: file }),
+            Err(TryLockError::WouldBlock) => Err(Error::Locked { path: directory.to_owned() }),
+            Err(TryLockError::Error(source)) => Err(at("lock", &path)(source)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_second_is_refused_until_the_first_is_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = Lock::acquire(dir.path()).unwrap();
+        assert!(matches!(Lock::acquire(dir.path()), Err(Error::Locked { .. })));
+        drop(first);
+        Lock::acquire(dir.path()).unwrap();
+    }
+}

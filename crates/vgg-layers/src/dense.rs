@@ -1,0 +1,84 @@
+//! The fully convolutional network of section 3.2: fc6 as a convolution over the whole pool5 map, fc7 and fc8 as
+//! 1x1 convolutions. It takes images of any size and returns a map of class scores.
+
+use vgg_tensor::ops::{conv2d, max_pool2d};
+use vgg_tensor::{Device, Shape, Tensor};
+
+use crate::error::in_layer;
+use crate::network::Params;
+use crate::{Error, LayerKind, Network, NetworkSpec, PoolRounding, Result};
+
+/// A network for whole images. It shares no memory with another network: the parameters were moved here.
+pub struct DenseNetwork {
+    network: Network,
+    pool_rounding: PoolRounding,
+}
+
+impl Network {
+    /// Turns the fully connected layers into convolutions. Nothing is copied.
+    ///
+    /// # Errors
+    /// None in practice; operations on tensors can fail.
+    pub fn into_fully_convolutional(mut self) -> Result<DenseNetwork> {
+        for layer in &mut self.layers {
+            let LayerKind::Linear { .. } = layer.spec.kind else { continue };
+            let ([h, w, c], k) = (layer.spec.input, layer.spec.output[2]);
+            if let Some(Params { weight, bias }) = layer.params.take() {
+                let weight = weight.into_reshaped(Shape::from([k, h, w, c]))?;
+                layer.params = Some(Params { weight, bias });
+            }
+        }
+        let pool_rounding = self.spec.pool_rounding;
+        Ok(DenseNetwork { network: self, pool_rounding })
+    }
+}
+
+impl DenseNetwork {
+    /// The network that it was made from.
+    pub fn spec(&self) -> &NetworkSpec {
+        &self.network.spec
+    }
+
+    /// Where it is.
+    pub fn device(&self) -> &Device {
+        &self.network.device
+    }
+
+    /// Rounds odd sides in pooling otherwise than the network was trained with; without effect on whole crops.
+    pub fn set_pool_rounding(&mut self, rounding: PoolRounding) {
+        self.pool_rounding = rounding;
+    }
+
+    /// Class scores `[N, h, w, classes]` of images `x [N, H, W, 3]`, before softmax.
+    ///
+    /// With a crop of 224 and pooling that rounds down, `h = H / 32 - 6`.
+    ///
+    /// # Errors
+    /// [`Error::Input`] if the images are smaller than the crop; [`Error::Layer`] if an operation fails.
+    pub fn score_map(&self, x: &Tensor) -> Result<Tensor> {
+        self.check_input(x)?;
+        let mut x = x.clone();
+        for layer in &self.network.layers {
+            let name = in_layer(&layer.spec.name);
+            x = match (layer.spec.kind, &layer.params) {
+                (LayerKind::Linear { relu }, Some(p)) => {
+                    conv2d::forward(&x, &p.weight.weight, &p.bias.weight, conv2d::Conv2d { pad: 0, relu }).map_err(name)?
+                }
+                (LayerKind::MaxPool, _) => max_pool2d::infer(&x, self.pool_rounding.into()).map_err(name)?,
+                _ => self.network.infer_layer(layer, &x).map_err(name)?,
+            };
+        }
+        Ok(x)
+    }
+
+    fn check_input(&self, x: &Tensor) -> Result<()> {
+        let crop = self.spec().crop;
+        match x.shape().dims() {
+            [_, h, w, 3] if *h >= crop && *w >= crop => Ok(()),
+            _ => Err(Error::Input {
+                expected: format!("[N, H, W, 3] with sides of at least {crop}"),
+                got: x.shape().to_string(),
+            }),
+        }
+    }
+}

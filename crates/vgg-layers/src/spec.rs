@@ -1,0 +1,216 @@
+//! What a network is, before it has any memory: its layers with their shapes.
+
+use serde::{Deserialize, Serialize};
+use vgg_tensor::ops::{lrn, max_pool2d};
+
+use crate::config::FILTERS;
+use crate::{Config, Error, Result};
+
+/// A network: a column of Table 1 and how it is scaled.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NetworkSpec {
+    /// Column of Table 1.
+    pub config: Config,
+    /// Factor on the numbers of filters, which are rounded to multiples of 8; the paper: 1.
+    pub width: f64,
+    /// Number of classes.
+    pub classes: usize,
+    /// Outputs of fc6 and fc7; the paper: 4096 each.
+    pub head: [usize; 2],
+    /// Side of the training crop in pixels, a multiple of 32; the paper: 224.
+    pub crop: usize,
+    /// Rate of dropout after fc6 and fc7; the paper: 0.5.
+    pub dropout: f32,
+    /// How the normalisation of A-LRN is meant.
+    pub lrn_style: LrnStyle,
+    /// How pooling rounds odd sides. Without effect on crops; Caffe rounds up.
+    pub pool_rounding: PoolRounding,
+}
+
+/// Formula of local response normalisation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LrnStyle {
+    /// Krizhevsky et al.: alpha on the sum.
+    AlexNet,
+    /// Caffe and PyTorch: alpha on the mean.
+    Caffe,
+}
+
+/// How pooling rounds odd sides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PoolRounding {
+    /// Down.
+    Floor,
+    /// Up.
+    Ceil,
+}
+
+/// A layer with its shapes for one crop.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LayerSpec {
+    /// The paper's name, such as `conv3_2`, `pool3` or `fc6`.
+    pub name: String,
+    /// What it does.
+    pub kind: LayerKind,
+    /// `[H, W, C]` of its input.
+    pub input: [usize; 3],
+    /// `[H, W, C]` of its output; fully connected layers have one cell.
+    pub output: [usize; 3],
+}
+
+/// What a layer does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LayerKind {
+    /// Convolution at stride 1 that keeps the size, with ReLU.
+    Conv {
+        /// Side of the filters.
+        kernel: usize,
+    },
+    /// Local response normalisation across channels.
+    Lrn,
+    /// Max-pooling 2x2 at stride 2.
+    MaxPool,
+    /// Fully connected.
+    Linear {
+        /// Whether a ReLU follows.
+        relu: bool,
+    },
+    /// Dropout in training.
+    Dropout,
+}
+
+impl NetworkSpec {
+    /// The network as in the paper: full width, 1000 classes, crop 224.
+    pub fn paper(config: Config) -> NetworkSpec {
+        NetworkSpec {
+            config,
+            width: 1.0,
+            classes: 1000,
+            head: [4096, 4096],
+            crop: 224,
+            dropout: 0.5,
+            lrn_style: LrnStyle::AlexNet,
+            pool_rounding: PoolRounding::Floor,
+        }
+    }
+
+    /// The layers in order, with shapes for one crop.
+    ///
+    /// # Errors
+    /// [`Error::Spec`] if a size makes no network.
+    pub fn layers(&self) -> Result<Vec<LayerSpec>> {
+        self.check()?;
+        let row = self.config.row();
+        let mut layers = Layers { list: Vec::new(), at: [self.crop, self.crop, 3] };
+        for (block, kernels) in row.blocks.iter().enumerate() {
+            let filters = scaled(FILTERS[block], self.width);
+            for (i, kernel) in kernels.iter().enumerate() {
+                let [h, w, _] = layers.at;
+                let name = format!("conv{}_{}", block + 1, i + 1);
+                layers.push(name, LayerKind::Conv { kernel: *kernel }, [h, w, filters]);
+                if row.lrn && block == 0 {
+                    layers.push("lrn1".into(), LayerKind::Lrn, layers.at);
+                }
+            }
+            let [h, w, c] = layers.at;
+            layers.push(format!("pool{}", block + 1), LayerKind::MaxPool, [h / 2, w / 2, c]);
+        }
+        let [fc6, fc7] = self.head;
+        layers.push("fc6".into(), LayerKind::Linear { relu: true }, [1, 1, fc6]);
+        layers.push("drop6".into(), LayerKind::Dropout, layers.at);
+        layers.push("fc7".into(), LayerKind::Linear { relu: true }, [1, 1, fc7]);
+        layers.push("drop7".into(), LayerKind::Dropout, layers.at);
+        layers.push("fc8".into(), LayerKind::Linear { relu: false }, [1, 1, self.classes]);
+        Ok(layers.list)
+    }
+
+    /// Number of weights and biases.
+    ///
+    /// # Errors
+    /// As [`NetworkSpec::layers`].
+    pub fn parameter_count(&self) -> Result<usize> {
+        Ok(self.layers()?.iter().map(LayerSpec::parameter_count).sum())
+    }
+
+    fn check(&self) -> Result<()> {
+        let bad = |what: String| Err(Error::Spec(what));
+        if self.crop == 0 || self.crop % 32 != 0 || self.crop > 1024 {
+            return bad(format!("crop {} is not a multiple of 32 between 32 and 1024", self.crop));
+        }
+        if !(self.width > 0.0 && self.width <= 4.0) {
+            return bad(format!("width {} is not above 0 and at most 4", self.width));
+        }
+        if self.classes == 0 || self.head.contains(&0) {
+            return bad(format!("classes {} and head {:?} must be at least 1", self.classes, self.head));
+        }
+        if !(0.0..1.0).contains(&self.dropout) {
+            return bad(format!("dropout {} is not in [0, 1)", self.dropout));
+        }
+        Ok(())
+    }
+}
+
+impl LayerSpec {
+    /// Shape of the weights as files have it: `[K, C, R, S]` or `[out, in]`; `None` for a layer without.
+    pub fn weight_shape(&self) -> Option<Vec<usize>> {
+        match self.kind {
+            LayerKind::Conv { kernel } => Some(vec![self.output[2], self.input[2], kernel, kernel]),
+            LayerKind::Linear { .. } => Some(vec![self.output[2], self.input.iter().product()]),
+            _ => None,
+        }
+    }
+
+    /// Number of weights and biases.
+    pub fn parameter_count(&self) -> usize {
+        self.weight_shape().map_or(0, |shape| shape.iter().product::<usize>() + shape[0])
+    }
+
+    /// Inputs of one output, for initialisation.
+    pub(crate) fn fan_in(&self) -> usize {
+        self.weight_shape().map_or(0, |shape| shape[1..].iter().product())
+    }
+
+    /// Outputs that one input reaches, for initialisation.
+    pub(crate) fn fan_out(&self) -> usize {
+        self.weight_shape().map_or(0, |shape| shape[0] * shape[2..].iter().product::<usize>())
+    }
+}
+
+struct Layers {
+    list: Vec<LayerSpec>,
+    at: [usize; 3],
+}
+
+impl Layers {
+    fn push(&mut self, name: String, kind: LayerKind, output: [usize; 3]) {
+        self.list.push(LayerSpec { name, kind, input: self.at, output });
+        self.at = output;
+    }
+}
+
+/// Filters at a width: the nearest multiple of 8, at least 8.
+fn scaled(filters: usize, width: f64) -> usize {
+    let eighths = (filters as f64 * width / 8.0).round() as usize;
+    8 * eighths.max(1)
+}
+
+impl From<PoolRounding> for max_pool2d::Rounding {
+    fn from(rounding: PoolRounding) -> Self {
+        match rounding {
+            PoolRounding::Floor => max_pool2d::Rounding::Floor,
+            PoolRounding::Ceil => max_pool2d::Rounding::Ceil,
+        }
+    }
+}
+
+impl From<LrnStyle> for lrn::Lrn {
+    fn from(style: LrnStyle) -> Self {
+        lrn::Lrn::alexnet(match style {
+            LrnStyle::AlexNet => lrn::LrnStyle::AlexNet,
+            LrnStyle::Caffe => lrn::LrnStyle::Caffe,
+        })
+    }
+}

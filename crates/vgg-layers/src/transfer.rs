@@ -1,0 +1,76 @@
+//! Starting a network from another one, by the names of layers.
+
+use serde::{Deserialize, Serialize};
+use vgg_tensor::Tensor;
+
+use crate::{Error, Network, Result};
+
+/// Which layers are taken over.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TransferMap {
+    /// What section 3.1 takes from A: its first four convolutions and all fully connected layers.
+    ///
+    /// By name, conv1_1, conv2_1, conv3_1 and conv3_2: by position the second convolution of A would not fit any
+    /// deeper network.
+    Paper,
+    /// Every layer whose name and shape the two networks share. From A to B to C or D to E, this grows a network
+    /// step by step.
+    AllMatching,
+    /// These layers.
+    #[serde(untagged)]
+    Layers(Vec<String>),
+}
+
+/// Which layers were copied, and which keep what they had.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TransferReport {
+    /// Copied from the source.
+    pub copied: Vec<String>,
+    /// Not copied: to be drawn at random, or drawn already.
+    pub drawn: Vec<String>,
+}
+
+const PAPER: [&str; 7] = ["conv1_1", "conv2_1", "conv3_1", "conv3_2", "fc6", "fc7", "fc8"];
+
+impl Network {
+    /// Copies layers from `source`.
+    ///
+    /// # Errors
+    /// [`Error::UnknownLayer`] if a layer of the map is missing in either network; [`Error::Copy`] if its shapes
+    /// differ. Nothing is copied then.
+    pub fn copy_from(&mut self, source: &Network, map: &TransferMap) -> Result<TransferReport> {
+        let wanted: Vec<String> = match map {
+            TransferMap::Paper => PAPER.map(str::to_owned).to_vec(),
+            TransferMap::Layers(names) => names.clone(),
+            TransferMap::AllMatching => {
+                self.layer_names().filter(|name| self.weight_shape(name) == source.weight_shape(name)).map(str::to_owned).collect()
+            }
+        };
+        for name in &wanted {
+            let missing = |n: &Network| Error::UnknownLayer { name: name.clone(), config: n.spec.config.name() };
+            let from = source.weight_shape(name).ok_or_else(|| missing(source))?;
+            let to = self.weight_shape(name).ok_or_else(|| missing(self))?;
+            if from != to {
+                return Err(Error::Copy { layer: name.clone(), from, to });
+            }
+        }
+        for parameter in source.parameters() {
+            let owner = parameter.name.rsplit_once('.').map(|(layer, _)| layer);
+            if !wanted.iter().any(|name| Some(name.as_str()) == owner) {
+                continue;
+            }
+            let value = parameter.weight.value();
+            let copy = Tensor::from_slice(&value.to_vec(), value.shape(), &self.device)?;
+            if let Some(here) = self.parameters_mut().find(|p| p.name == parameter.name) {
+                here.weight.set(copy)?;
+            }
+        }
+        let (copied, drawn) = self.layer_names().map(str::to_owned).partition(|name| wanted.contains(name));
+        Ok(TransferReport { copied, drawn })
+    }
+
+    fn weight_shape(&self, layer: &str) -> Option<Vec<usize>> {
+        self.layers.iter().find(|l| l.spec.name == layer)?.spec.weight_shape()
+    }
+}

@@ -1,0 +1,104 @@
+//! What a weights file says besides the weights.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use vgg_layers::NetworkSpec;
+
+use crate::{Error, Result};
+
+/// Order of the channels that the first convolution expects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ChannelOrder {
+    /// Red first. Every network in memory is of this order.
+    Rgb,
+}
+
+/// Everything besides the weights that is needed to classify an image.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WeightsMetadata {
+    /// The network.
+    pub spec: NetworkSpec,
+    /// Names of the classes, in the order of the logits.
+    pub classes: Vec<String>,
+    /// Order of the channels.
+    pub channel_order: ChannelOrder,
+    /// Factor on pixels of 0..255 after the mean was subtracted; the paper: 1.
+    pub pixel_scale: f32,
+    /// Mean of the training pixels, 0..255.
+    pub mean_rgb: [f32; 3],
+    /// Further divisor per channel; 1 unless the weights come from a library that divides.
+    pub std_rgb: [f32; 3],
+    /// Smallest image side in training: one value, or the two ends of scale jitter.
+    pub train_side: Vec<usize>,
+    /// Rule for sizes and offsets of crops.
+    pub geometry: String,
+}
+
+impl WeightsMetadata {
+    /// What is added to pixels, and then multiplied, before the first convolution.
+    pub fn offset_and_scale(&self) -> ([f32; 3], [f32; 3]) {
+        (self.mean_rgb.map(|m| -m), self.std_rgb.map(|s| self.pixel_scale / s))
+    }
+
+    /// As the strings of a file, each one a JSON value.
+    pub(crate) fn to_strings(&self) -> serde_json::Result<BTreeMap<String, String>> {
+        let s = &self.spec;
+        Ok(BTreeMap::from([
+            ("channel_order".into(), serde_json::to_string(&self.channel_order)?),
+            ("classes".into(), serde_json::to_string(&self.classes)?),
+            ("config".into(), serde_json::to_string(&s.config)?),
+            ("crop".into(), serde_json::to_string(&s.crop)?),
+            ("dropout".into(), serde_json::to_string(&s.dropout)?),
+            ("geometry".into(), serde_json::to_string(&self.geometry)?),
+            ("head".into(), serde_json::to_string(&s.head)?),
+            ("lrn_style".into(), serde_json::to_string(&s.lrn_style)?),
+            ("mean_rgb".into(), serde_json::to_string(&self.mean_rgb)?),
+            ("pixel_scale".into(), serde_json::to_string(&self.pixel_scale)?),
+            ("pool_rounding".into(), serde_json::to_string(&s.pool_rounding)?),
+            ("std_rgb".into(), serde_json::to_string(&self.std_rgb)?),
+            ("train_side".into(), serde_json::to_string(&self.train_side)?),
+            ("width".into(), serde_json::to_string(&s.width)?),
+        ]))
+    }
+
+    pub(crate) fn from_strings(strings: &BTreeMap<String, String>, path: &Path) -> Result<WeightsMetadata> {
+        let entries = Entries { strings, path };
+        let classes: Vec<String> = entries.get("classes")?;
+        let spec = NetworkSpec {
+            config: entries.get("config")?,
+            width: entries.get("width")?,
+            classes: classes.len(),
+            head: entries.get("head")?,
+            crop: entries.get("crop")?,
+            dropout: entries.get("dropout")?,
+            lrn_style: entries.get("lrn_style")?,
+            pool_rounding: entries.get("pool_rounding")?,
+        };
+        Ok(WeightsMetadata {
+            spec,
+            classes,
+            channel_order: entries.get("channel_order")?,
+            pixel_scale: entries.get("pixel_scale")?,
+            mean_rgb: entries.get("mean_rgb")?,
+            std_rgb: entries.get("std_rgb")?,
+            train_side: entries.get("train_side")?,
+            geometry: entries.get("geometry")?,
+        })
+    }
+}
+
+struct Entries<'a> {
+    strings: &'a BTreeMap<String, String>,
+    path: &'a Path,
+}
+
+impl Entries<'_> {
+    fn get<T: DeserializeOwned>(&self, key: &'static str) -> Result<T> {
+        let error = |reason: String| Error::Metadata { path: self.path.to_owned(), key, reason };
+        let value = self.strings.get(key).ok_or_else(|| error("is missing".into()))?;
+        serde_json::from_str(value).map_err(|e| error(format!("{e} in {value}")))
+    }
+}
