@@ -1,1 +1,39 @@
-//! x
+//! Image data sets for ConvNets: folders of images, decoding, scale jitter, crops, flips, the colour shift of
+//! Krizhevsky et al., and a loader whose batches depend on a seed alone, not on the number of its workers.
+//!
+//! Everything is host memory: `u8` pixels `[H, W, 3]` in RGB order, and per image an offset to be added to them. What
+//! happens to an image is drawn first, as an [`Augmentation`], and applied after.
+//!
+//! [`synthetic`] makes a data set from nothing.
+
+mod augment;
+mod batch;
+mod colour;
+mod decode;
+mod error;
+mod folder;
+mod geometry;
+mod loader;
+mod prefetch;
+mod random;
+mod resize;
+mod statistics;
+pub mod synthetic;
+mod view;
+
+/// Pixels `[H, W, 3]` of 0..255 in RGB order.
+pub type Image = ndarray::Array3<u8>;
+
+pub use augment::{AugmentConfig, Augmentation};
+pub use batch::{Batch, BadImage};
+pub use colour::{ColourShift, eigenvectors};
+pub use decode::{decode, sniff};
+pub use error::{Error, Result};
+pub use folder::{Folder, Sample, Split};
+pub use geometry::{centre_offset, scaled_size};
+pub use loader::{EpochPlan, Loader, LoaderConfig, OnBadImage};
+pub use prefetch::Prefetcher;
+pub use random::{Purpose, Stream};
+pub use resize::{Filter, resize, resize_region};
+pub use statistics::PixelStatistics;
+pub use view::{Region, View};

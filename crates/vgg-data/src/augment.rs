@@ -1,0 +1,82 @@
+//! Training-time augmentation of section 3.1: scale, crop, flip, colour. Drawn first, applied after.
+
+use serde::{Deserialize, Serialize};
+
+use crate::geometry::scaled_size;
+use crate::{ColourShift, Error, Filter, Image, Purpose, Result, Stream, resize_region};
+
+/// What may happen to a training image.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AugmentConfig {
+    /// Smallest side after rescaling, drawn uniformly from these two ends and all between; equal ends fix it.
+    pub train_side: [usize; 2],
+    /// Side of the square crop.
+    pub crop: usize,
+    /// Interpolation.
+    pub filter: Filter,
+    /// Whether half of the images are mirrored.
+    pub flip: bool,
+    /// Shift of the colours, if any.
+    pub colour_shift: Option<ColourShift>,
+}
+
+/// What happens to one image, before it does.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Augmentation {
+    /// Smallest side after rescaling.
+    pub train_side: usize,
+    /// First row of the crop in the rescaled image.
+    pub top: usize,
+    /// First column of the crop.
+    pub left: usize,
+    /// Whether to mirror left and right.
+    pub flip: bool,
+    /// Added to R, G and B of every pixel, in 0..255.
+    pub colour_shift: [f32; 3],
+}
+
+impl AugmentConfig {
+    /// Checks that crops fit.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if the smallest side is below the crop, or the ends are the wrong way round.
+    pub fn check(&self) -> Result<()> {
+        let [low, high] = self.train_side;
+        if low > high || low < self.crop || self.crop == 0 {
+            let crop = self.crop;
+            let what = format!("train_side [{low}, {high}] must be ascending and at least the crop, {crop}");
+            return Err(Error::Config(what));
+        }
+        Ok(())
+    }
+
+    /// Draws what happens to sample `sample`, an `h` x `w` image, in an epoch.
+    pub fn draw(&self, seed: u64, epoch: u64, sample: u64, h: usize, w: usize) -> Augmentation {
+        let mut stream = Stream::new(seed, epoch, sample, Purpose::Augment);
+        let train_side = stream.between(self.train_side[0], self.train_side[1]);
+        let (rows, columns) = scaled_size(h, w, train_side);
+        Augmentation {
+            train_side,
+            top: stream.between(0, rows - self.crop),
+            left: stream.between(0, columns - self.crop),
+            flip: self.flip && stream.coin(),
+            colour_shift: self.colour_shift.map_or([0.0; 3], |shift| shift.draw(&mut stream)),
+        }
+    }
+
+    /// The crop that an augmentation makes of an image; its colour shift is left for the upload.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if the crop does not fit.
+    pub fn apply(&self, image: &Image, a: &Augmentation) -> Result<Image> {
+        let (h, w, _) = image.dim();
+        let whole = scaled_size(h, w, a.train_side);
+        let crop = resize_region(image, whole, (a.top, a.left), (self.crop, self.crop), self.filter)?;
+        Ok(if a.flip { mirrored(&crop) } else { crop })
+    }
+}
+
+/// Left and right exchanged.
+pub(crate) fn mirrored(image: &Image) -> Image {
+    image.slice(ndarray::s![.., ..;-1, ..]).as_standard_layout().into_owned()
+}

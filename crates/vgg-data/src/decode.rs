@@ -1,0 +1,75 @@
+//! From the bytes of a JPEG or PNG file to RGB pixels.
+
+use std::io::Cursor;
+use std::path::Path;
+
+use image::{ImageFormat, ImageReader, Limits};
+
+use crate::{Error, Image, Result};
+
+/// Largest side that is decoded, in pixels.
+const MAX_SIDE: u32 = 20_000;
+/// Memory that decoding one image may take.
+const MAX_BYTES: u64 = 1 << 30;
+
+/// Decodes a JPEG or PNG image, found by its content.
+///
+/// Grey and CMYK become RGB, alpha is dropped, 16 bits become 8. EXIF orientation is ignored. `path` is for messages.
+///
+/// # Errors
+/// [`Error::Decode`] with the path and the reason: empty, another format, truncated, damaged, too large.
+pub fn decode(bytes: &[u8], path: &Path) -> Result<Image> {
+    let fail = |reason: String| Error::Decode { path: path.to_owned(), reason };
+    if bytes.is_empty() {
+        return Err(fail("the file is empty (0 bytes)".into()));
+    }
+    let Some(format) = format(bytes) else {
+        return Err(fail(format!("it is neither JPEG nor PNG{}", what_else(bytes))));
+    };
+    if format == ImageFormat::Jpeg && !ends(bytes) {
+        return Err(fail("the JPEG stream is cut off: its end marker is missing".into()));
+    }
+    let mut limits = Limits::default();
+    limits.max_image_width = Some(MAX_SIDE);
+    limits.max_image_height = Some(MAX_SIDE);
+    limits.max_alloc = Some(MAX_BYTES);
+    let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
+    reader.limits(limits);
+    let pixels = reader.decode().map_err(|e| fail(e.to_string()))?.into_rgb8();
+    let (w, h) = pixels.dimensions();
+    Image::from_shape_vec((h as usize, w as usize, 3), pixels.into_raw()).map_err(|e| fail(e.to_string()))
+}
+
+/// Whether the first bytes of a file are those of a JPEG or PNG image.
+pub fn sniff(bytes: &[u8]) -> bool {
+    format(bytes).is_some()
+}
+
+fn format(bytes: &[u8]) -> Option<ImageFormat> {
+    if bytes.starts_with(&[0xFF, 0xD8, 0xFF]) {
+        Some(ImageFormat::Jpeg)
+    } else if bytes.starts_with(b"\x89PNG\r\n\x1a\n") {
+        Some(ImageFormat::Png)
+    } else {
+        None
+    }
+}
+
+/// Whether a JPEG stream has its end marker. Decoders fill what is missing of a cut file with grey, which would
+/// train on grey.
+fn ends(bytes: &[u8]) -> bool {
+    // Inside of compressed data the byte after 0xFF is never 0xD9, and an embedded thumbnail ends before the picture.
+    let tail = &bytes[bytes.len() / 2..];
+    tail.windows(2).any(|pair| pair == [0xFF, 0xD9])
+}
+
+/// A hint for people, from the first bytes.
+fn what_else(bytes: &[u8]) -> &'static str {
+    match bytes {
+        [b'G', b'I', b'F', ..] => " (a GIF)",
+        [b'B', b'M', ..] => " (a BMP)",
+        [b'R', b'I', b'F', b'F', ..] => " (perhaps a WebP)",
+        [b'<', ..] => " (perhaps a web page)",
+        _ => "",
+    }
+}

@@ -1,0 +1,67 @@
+//! What can go wrong with data.
+
+use std::path::{Path, PathBuf};
+
+/// Result of an operation on data.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Data that cannot be used, with its path.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A data set or a part of it is not there.
+    #[error("{path}: {reason}", path = path.display())]
+    Missing {
+        /// What was looked for.
+        path: PathBuf,
+        /// What is missing.
+        reason: String,
+    },
+    /// A data set whose parts contradict each other.
+    #[error("data set {path}: {reason}", path = path.display())]
+    Layout {
+        /// The data set.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// An image that cannot be decoded.
+    #[error("cannot decode {path}: {reason}", path = path.display())]
+    Decode {
+        /// The image.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
+    /// A file that cannot be read or written.
+    #[error("cannot {action} {path}: {reason}", path = path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        reason: String,
+    },
+    /// Settings that do not fit each other.
+    #[error("{0}")]
+    Config(String),
+    /// A worker thread failed in a way that it should not.
+    #[error("a loader worker panicked; this is a defect")]
+    Worker,
+}
+
+impl Error {
+    /// Whether the fault lies in one image alone.
+    pub fn is_bad_image(&self) -> bool {
+        matches!(self, Error::Decode { .. })
+    }
+}
+
+/// Adds action and path to an I/O error.
+pub(crate) fn at<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(std::io::Error) -> Error + 'a {
+    move |e| match e.kind() {
+        std::io::ErrorKind::NotFound => Error::Missing { path: path.to_owned(), reason: "does not exist".into() },
+        _ => Error::Io { action, path: path.to_owned(), reason: e.to_string() },
+    }
+}

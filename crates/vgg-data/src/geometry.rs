@@ -1,0 +1,31 @@
+//! Sizes and offsets in integers, so that others reproduce them to the last pixel.
+
+/// Height and width after isotropic rescaling of an `h` x `w` image to the smallest side `side`: the long side is
+/// `(2 * long * side + short) / (2 * short)`, rounded down, which is `long * side / short` rounded to nearest.
+///
+/// ```
+/// assert_eq!(vgg_data::scaled_size(375, 500, 256), (256, 341));
+/// ```
+pub fn scaled_size(h: usize, w: usize, side: usize) -> (usize, usize) {
+    let scaled = |long: usize, short: usize| (2 * long * side + short) / (2 * short);
+    if h <= w { (side, scaled(w, h)) } else { (scaled(h, w), side) }
+}
+
+/// Offset of a centred crop: `(side - crop) / 2`, rounded down.
+pub fn centre_offset(side: usize, crop: usize) -> usize {
+    side.saturating_sub(crop) / 2
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_short_side_is_exact_and_the_long_one_nearest() {
+        assert_eq!(scaled_size(500, 375, 384), (512, 384));
+        assert_eq!(scaled_size(333, 500, 256), (256, 384));
+        assert_eq!(scaled_size(100, 100, 37), (37, 37));
+        assert_eq!(scaled_size(1, 3, 5), (5, 15));
+        assert_eq!((centre_offset(256, 224), centre_offset(341, 224)), (16, 58));
+    }
+}

@@ -1,0 +1,165 @@
+//! Batches of training images, made ahead by workers.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ndarray::{Array2, Array4};
+use serde::{Deserialize, Serialize};
+
+use crate::{AugmentConfig, BadImage, Batch, Error, Folder, Prefetcher, Purpose, Result, Stream};
+
+/// What to do about an image that cannot be decoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnBadImage {
+    /// Stop with its path and the reason.
+    Stop,
+    /// Leave it out of its batch, and say so.
+    Skip,
+}
+
+/// How batches are made.
+#[derive(Debug, Clone)]
+pub struct LoaderConfig {
+    /// What may happen to an image.
+    pub augment: AugmentConfig,
+    /// Subtracted from pixels, 0..255.
+    pub mean_rgb: [f32; 3],
+    /// Images in a batch; the last of an epoch may have fewer.
+    pub batch: usize,
+    /// Seed of order and augmentation.
+    pub seed: u64,
+    /// What to do about bad images.
+    pub on_bad_image: OnBadImage,
+    /// Threads that decode. Has no influence on any pixel.
+    pub workers: usize,
+}
+
+/// Makes batches of a data set. Order and pixels depend on seed and epoch alone.
+pub struct Loader {
+    batches: Prefetcher<Job, Result<Batch>>,
+    samples: usize,
+    batch: usize,
+    seed: u64,
+}
+
+/// The order of one epoch, cut into batches.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EpochPlan {
+    epoch: u64,
+    order: Vec<usize>,
+    batch: usize,
+}
+
+struct Job {
+    epoch: u64,
+    ids: Vec<usize>,
+}
+
+impl Loader {
+    /// Starts the workers.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if the settings do not fit each other.
+    pub fn new(folder: Arc<Folder>, config: LoaderConfig) -> Result<Loader> {
+        config.augment.check()?;
+        if config.batch == 0 {
+            return Err(Error::Config("batch must be at least 1".into()));
+        }
+        let (samples, batch, seed, workers) = (folder.len(), config.batch, config.seed, config.workers.max(1));
+        let batches = Prefetcher::new(workers, workers + 2, move |job| make_batch(&folder, &config, &job));
+        Ok(Loader { batches, samples, batch, seed })
+    }
+
+    /// The order of an epoch.
+    pub fn plan(&self, epoch: u64) -> EpochPlan {
+        EpochPlan::new(self.samples, self.batch, self.seed, epoch)
+    }
+
+    /// Calls `consume` with every batch of an epoch from number `first` on, in order, until it returns `false`.
+    ///
+    /// # Errors
+    /// Whatever `consume` returns; [`Error::Decode`] and others of the data.
+    pub fn for_each<E: From<Error>>(
+        &mut self,
+        epoch: u64,
+        first: usize,
+        mut consume: impl FnMut(Batch, Duration) -> std::result::Result<bool, E>,
+    ) -> std::result::Result<(), E> {
+        let plan = self.plan(epoch);
+        let result = self.run(&plan, first, &mut consume);
+        // What was made ahead of an early end is thrown away, so that the next epoch starts clean.
+        while self.batches.under_way() > 0 {
+            let _ = self.batches.next();
+        }
+        result
+    }
+
+    fn run<E: From<Error>>(
+        &mut self,
+        plan: &EpochPlan,
+        first: usize,
+        consume: &mut impl FnMut(Batch, Duration) -> std::result::Result<bool, E>,
+    ) -> std::result::Result<(), E> {
+        let mut jobs = (first..plan.batches()).map(|i| Job { epoch: plan.epoch, ids: plan.batch(i).to_vec() });
+        loop {
+            while self.batches.has_room()
+                && let Some(job) = jobs.next()
+            {
+                self.batches.submit(job)?;
+            }
+            let Some(batch) = self.batches.next()? else { return Ok(()) };
+            let waited = self.batches.take_waited();
+            if !consume(batch?, waited)? {
+                return Ok(());
+            }
+        }
+    }
+}
+
+impl EpochPlan {
+    /// `samples` in the order of an epoch, in batches of `batch`.
+    pub fn new(samples: usize, batch: usize, seed: u64, epoch: u64) -> EpochPlan {
+        let order = Stream::new(seed, epoch, 0, Purpose::Order).permutation(samples);
+        EpochPlan { epoch, order, batch }
+    }
+
+    /// Number of batches.
+    pub fn batches(&self) -> usize {
+        self.order.len().div_ceil(self.batch)
+    }
+
+    /// Samples of batch `i`.
+    pub fn batch(&self, i: usize) -> &[usize] {
+        let start = i * self.batch;
+        &self.order[start..(start + self.batch).min(self.order.len())]
+    }
+}
+
+fn make_batch(folder: &Folder, config: &LoaderConfig, job: &Job) -> Result<Batch> {
+    let crop = config.augment.crop;
+    let mut pixels = Vec::with_capacity(job.ids.len() * crop * crop * 3);
+    let mut offsets = Vec::with_capacity(job.ids.len() * 3);
+    let (mut targets, mut ids, mut skipped) = (Vec::new(), Vec::new(), Vec::new());
+    for &id in &job.ids {
+        let image = match folder.image(id) {
+            Ok(image) => image,
+            Err(error) if config.on_bad_image == OnBadImage::Skip && error.is_bad_image() => {
+                skipped.push(BadImage { id, error });
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        let (h, w, _) = image.dim();
+        let drawn = config.augment.draw(config.seed, job.epoch, id as u64, h, w);
+        pixels.extend(config.augment.apply(&image, &drawn)?);
+        offsets.extend((0..3).map(|c| drawn.colour_shift[c] - config.mean_rgb[c]));
+        targets.push(folder.samples()[id].target);
+        ids.push(id);
+    }
+    let n = targets.len();
+    let shape = |e: ndarray::ShapeError| Error::Config(format!("a batch of {n} crops of {crop}: {e}"));
+    let pixels = Array4::from_shape_vec((n, crop, crop, 3), pixels).map_err(shape)?;
+    let offset = Array2::from_shape_vec((n, 3), offsets).map_err(shape)?;
+    Ok(Batch { pixels, offset, targets, ids, skipped })
+}
