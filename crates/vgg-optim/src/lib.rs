@@ -1,1 +1,9 @@
-//! x
+//! Stochastic gradient descent with momentum, and learning-rate schedules.
+
+mod error;
+mod schedule;
+mod sgd;
+
+pub use error::{Error, Result};
+pub use schedule::{Schedule, ScheduleState, Then};
+pub use sgd::{Sgd, SgdForm, SgdOptions};

@@ -1,0 +1,195 @@
+//! From a network and images to posteriors.
+
+use std::sync::Arc;
+
+use ndarray::{Array2, Array4, Axis, s};
+use vgg_data::{Filter, Folder, Image, Prefetcher, View};
+use vgg_layers::{DenseNetwork, Network, NetworkSpec};
+use vgg_tensor::{Device, Tensor, ops};
+
+use crate::{DensePool, Error, Evaluation, Posteriors, Preprocessing, Protocol, Result};
+
+/// Images that go through the network together, at most, if their views have one size.
+const GROUP: usize = 32;
+/// Pixels that go through together, at most.
+const GROUP_PIXELS: usize = 2 << 20;
+
+/// A network in the form that a protocol needs.
+pub enum Model<'a> {
+    /// For crops.
+    Classic(&'a Network),
+    /// For whole images, and for crops as well.
+    Dense(&'a DenseNetwork),
+}
+
+/// Posteriors of a whole split, in its order. `progress` hears how many images are done.
+///
+/// # Errors
+/// [`Error::Classes`] if network and data set do not fit, [`Error::Config`] if network and protocol do not;
+/// [`Error::Data`] with the path of an image that cannot be read.
+pub fn evaluate(
+    model: &Model,
+    folder: &Arc<Folder>,
+    evaluation: &Evaluation,
+    preprocessing: Preprocessing,
+    workers: usize,
+    progress: &mut dyn FnMut(usize),
+) -> Result<Posteriors> {
+    let spec = model.spec();
+    if spec.classes != folder.classes().len() {
+        return Err(Error::Classes { network: spec.classes, dataset: folder.classes().len() });
+    }
+    let views = evaluation.views(spec.crop)?;
+    let (decoder, filter, n) = (folder.clone(), evaluation.filter, folder.len());
+    let mut images = Prefetcher::new(workers, 2 * GROUP, move |i: usize| show(&*decoder.image(i)?, &views, filter));
+    let mut values = Array2::zeros((n, spec.classes));
+    let mut group: Vec<Vec<Image>> = Vec::new();
+    let (mut next, mut done) = (0, 0);
+    loop {
+        while images.has_room() && next < n {
+            images.submit(next)?;
+            next += 1;
+        }
+        let shown = images.next()?.transpose()?;
+        let full = match (&shown, group.first()) {
+            (None, _) => true,
+            (Some(_), None) => false,
+            (Some(shown), Some(first)) => group.len() >= limit(first) || !same_sizes(first, shown),
+        };
+        if full && !group.is_empty() {
+            let posterior = posterior(model, &group, evaluation.dense_pool, preprocessing)?;
+            values.slice_mut(s![done..done + group.len(), ..]).assign(&posterior);
+            done += group.len();
+            group.clear();
+            progress(done);
+        }
+        match shown {
+            Some(shown) => group.push(shown),
+            None => break,
+        }
+    }
+    let labels = folder.samples().iter().map(|s| s.target).collect();
+    let paths = folder.samples().iter().map(|s| s.path.clone()).collect();
+    Ok(Posteriors { values, labels, paths })
+}
+
+/// Posterior of one image.
+///
+/// # Errors
+/// As [`evaluate`].
+pub fn classify(
+    model: &Model,
+    image: &Image,
+    evaluation: &Evaluation,
+    preprocessing: Preprocessing,
+) -> Result<Vec<f32>> {
+    let shown = show(image, &evaluation.views(model.spec().crop)?, evaluation.filter)?;
+    Ok(posterior(model, &[shown], evaluation.dense_pool, preprocessing)?.into_raw_vec_and_offset().0)
+}
+
+impl Evaluation {
+    /// The form of a network that this protocol needs.
+    ///
+    /// # Errors
+    /// [`Error::Network`] if the network cannot be turned into it.
+    pub fn prepare(&self, network: Network) -> Result<Prepared> {
+        Ok(match self.protocol {
+            Protocol::Centre => Prepared::Classic(Box::new(network)),
+            Protocol::Dense => Prepared::Dense(Box::new(network.into_fully_convolutional()?)),
+        })
+    }
+}
+
+/// A network that was turned into the form that a protocol needs.
+pub enum Prepared {
+    /// For crops.
+    Classic(Box<Network>),
+    /// For whole images.
+    Dense(Box<DenseNetwork>),
+}
+
+impl Prepared {
+    /// To be used by [`evaluate`] and [`classify`].
+    pub fn model(&self) -> Model<'_> {
+        match self {
+            Prepared::Classic(n) => Model::Classic(n),
+            Prepared::Dense(n) => Model::Dense(n),
+        }
+    }
+}
+
+impl Model<'_> {
+    /// The network's specification.
+    pub fn spec(&self) -> &NetworkSpec {
+        match self {
+            Model::Classic(n) => n.spec(),
+            Model::Dense(n) => n.spec(),
+        }
+    }
+
+    fn device(&self) -> &Device {
+        match self {
+            Model::Classic(n) => n.device(),
+            Model::Dense(n) => n.device(),
+        }
+    }
+
+    /// Posteriors `[N, K]` of a batch of views of one size.
+    fn posterior(&self, x: &Tensor, pool: DensePool) -> Result<Tensor> {
+        let network = match self {
+            Model::Classic(n) => return Ok(ops::softmax(&n.infer(x)?)?),
+            Model::Dense(n) => n,
+        };
+        let map = network.score_map(x)?;
+        Ok(match pool {
+            DensePool::ScoreMean => ops::softmax(&ops::spatial_mean(&map)?)?,
+            DensePool::ProbMean => ops::spatial_mean(&ops::softmax(&map)?)?,
+            DensePool::ScoreSum => {
+                let cells = (map.shape().dims()[1] * map.shape().dims()[2]) as f32;
+                let sums = ops::spatial_mean(&map)?.to_array().mapv(|mean| mean * cells);
+                ops::softmax(&Tensor::from_array(sums.view(), self.device())?)?
+            }
+        })
+    }
+}
+
+/// The views of an image.
+fn show(image: &Image, views: &[View], filter: Filter) -> Result<Vec<Image>> {
+    Ok(views.iter().map(|view| view.apply(image, filter)).collect::<vgg_data::Result<_>>()?)
+}
+
+fn same_sizes(a: &[Image], b: &[Image]) -> bool {
+    a.iter().map(Image::dim).eq(b.iter().map(Image::dim))
+}
+
+/// How many images with such views go through together.
+fn limit(views: &[Image]) -> usize {
+    let largest = views.iter().map(|v| v.len() / 3).max().unwrap_or(1);
+    (GROUP_PIXELS / largest).clamp(1, GROUP)
+}
+
+/// Posteriors `[images, classes]` of images with the same views: the mean over each image's views. Neighbouring views
+/// of one size, such as an image and its mirror image, go through the network together.
+fn posterior(model: &Model, group: &[Vec<Image>], pool: DensePool, p: Preprocessing) -> Result<Array2<f32>> {
+    let classes = model.spec().classes;
+    let views = group.first().map_or(0, Vec::len);
+    let mut sum = Array2::<f64>::zeros((group.len(), classes));
+    let mut first = 0;
+    while first < views {
+        let size = group[0][first].dim();
+        let same = group[0][first..].iter().take_while(|v| v.dim() == size).count();
+        let n = group.len() * same;
+        let mut pixels = Array4::zeros((n, size.0, size.1, 3));
+        for (i, mut to) in pixels.axis_iter_mut(Axis(0)).enumerate() {
+            to.assign(&group[i / same][first + i % same]);
+        }
+        let offset = Array2::from_shape_fn((n, 3), |(_, c)| p.offset[c]);
+        let x = ops::from_pixels(pixels.view(), offset.view(), p.scale, model.device())?;
+        let y = model.posterior(&x, pool)?.to_vec();
+        for (i, row) in y.chunks_exact(classes).enumerate() {
+            sum.row_mut(i / same).iter_mut().zip(row).for_each(|(s, v)| *s += f64::from(*v));
+        }
+        first += same;
+    }
+    Ok(sum.mapv(|s| (s / views.max(1) as f64) as f32))
+}

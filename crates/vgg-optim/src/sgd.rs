@@ -1,0 +1,114 @@
+//! SGD with momentum and weight decay over the parameters of a network.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use vgg_tensor::ops::{self, SgdConfig};
+use vgg_tensor::{Parameter, ParameterKind, StepState, Tensor};
+
+use crate::{Error, Result};
+
+/// Where the learning rate enters; see [`vgg_tensor::ops::SgdForm`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SgdForm {
+    /// Inside the velocity, as Krizhevsky et al. and Caffe.
+    Caffe,
+    /// Outside, as PyTorch.
+    Torch,
+}
+
+/// Settings of the optimiser.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct SgdOptions {
+    /// Where the learning rate enters.
+    pub form: SgdForm,
+    /// What is kept of the velocity; the paper: 0.9.
+    pub momentum: f32,
+    /// L2 penalty; the paper: 5e-4.
+    pub weight_decay: f32,
+    /// Whether biases decay too. The paper does not say; Caffe's habit is not.
+    pub decay_biases: bool,
+    /// Factor on the learning rate of biases.
+    pub bias_lr: f32,
+}
+
+/// The optimiser: options, and a velocity per trainable parameter.
+#[derive(Debug)]
+pub struct Sgd {
+    options: SgdOptions,
+    velocities: BTreeMap<String, Tensor>,
+}
+
+impl Sgd {
+    /// An optimiser at rest.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if a setting makes no sense.
+    pub fn new(options: SgdOptions) -> Result<Sgd> {
+        let SgdOptions { momentum, weight_decay, bias_lr, .. } = options;
+        if !(0.0..1.0).contains(&momentum) || weight_decay.is_nan() || weight_decay < 0.0 || bias_lr.is_nan() {
+            return Err(Error::Config(format!(
+                "momentum {momentum} must be in [0, 1), weight_decay {weight_decay} not negative, bias_lr {bias_lr} a number"
+            )));
+        }
+        Ok(Sgd { options, velocities: BTreeMap::new() })
+    }
+
+    /// Updates every trainable parameter that has a gradient; nothing if the step is not finite.
+    ///
+    /// # Errors
+    /// [`Error::Tensor`] if an operation fails.
+    pub fn step<'a>(
+        &mut self,
+        parameters: impl Iterator<Item = &'a mut Parameter>,
+        state: &StepState,
+    ) -> Result<()> {
+        for parameter in parameters.filter(|p| p.trainable) {
+            let config = self.config(parameter.kind);
+            // A handle to the gradient, so that weight and gradient can be borrowed apart.
+            let Some(grad) = parameter.grad().cloned() else { continue };
+            let velocity = self
+                .velocities
+                .entry(parameter.name.clone())
+                .or_insert_with(|| Tensor::zeros(grad.shape(), grad.device()));
+            ops::sgd_step(&mut parameter.weight, &grad, velocity, state, &config)?;
+        }
+        Ok(())
+    }
+
+    /// Velocities by parameter name, for a checkpoint.
+    pub fn velocities(&self) -> &BTreeMap<String, Tensor> {
+        &self.velocities
+    }
+
+    /// Takes up velocities from a checkpoint.
+    ///
+    /// # Errors
+    /// [`Error::Velocity`] if one belongs to no parameter or has another shape.
+    pub fn restore(&mut self, velocities: BTreeMap<String, Tensor>, parameters: &[&Parameter]) -> Result<()> {
+        for (name, velocity) in &velocities {
+            let wrong = |reason: &str| Error::Velocity { name: name.clone(), reason: reason.into() };
+            let parameter = parameters.iter().find(|p| p.name == *name).ok_or_else(|| wrong("belongs to nothing"))?;
+            if parameter.weight.shape() != velocity.shape() {
+                return Err(wrong("has another shape than its parameter"));
+            }
+        }
+        self.velocities = velocities;
+        Ok(())
+    }
+
+    fn config(&self, kind: ParameterKind) -> SgdConfig {
+        let o = self.options;
+        let bias = kind == ParameterKind::Bias;
+        SgdConfig {
+            form: match o.form {
+                SgdForm::Caffe => ops::SgdForm::Caffe,
+                SgdForm::Torch => ops::SgdForm::Torch,
+            },
+            momentum: o.momentum,
+            weight_decay: if bias && !o.decay_biases { 0.0 } else { o.weight_decay },
+            lr_mult: if bias { o.bias_lr } else { 1.0 },
+        }
+    }
+}
