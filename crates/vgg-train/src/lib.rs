@@ -1,1 +1,17 @@
-//! x
+//! Training of VGG networks: mini-batches split into micro-batches, validation, checkpoints, resume, metrics.
+//!
+//! It prints nothing: what happens is told as [`Event`]s. A run in a directory leaves `metrics.jsonl` and `metrics.csv`
+//! (which depend on configuration and data alone), `timing.jsonl`, checkpoints, and `weights.safetensors` at its end.
+
+mod checkpoint;
+mod error;
+mod metrics;
+mod step;
+mod train;
+
+pub use error::{Error, Result};
+pub use metrics::{EpochMetrics, EpochTiming, Validation};
+pub use train::{Event, Outcome, Resume, TrainConfig, Training, train};
+
+/// Name of the weights that a finished run leaves in its directory.
+pub const WEIGHTS_FILE: &str = "weights.safetensors";

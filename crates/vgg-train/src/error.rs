@@ -1,0 +1,55 @@
+//! What can go wrong in training.
+
+use std::path::PathBuf;
+
+/// Result of training.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// A run that could not go on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Settings that make no sense.
+    #[error("{0}")]
+    Config(String),
+    /// A loss or gradient was not finite. No weight was changed by it.
+    #[error(
+        "the loss or a gradient was not finite in epoch {epoch}, step {step} (samples {samples:?}); \
+         no weight was changed; try a lower learning rate or another initialisation"
+    )]
+    NotFinite {
+        /// Epoch, from 1.
+        epoch: usize,
+        /// Step of the run, from 0.
+        step: u64,
+        /// The samples of the batch.
+        samples: Vec<usize>,
+    },
+    /// The run directory holds a run of something else.
+    #[error("{path} holds a run with other settings; give another directory, or --resume never", path = path.display())]
+    OtherRun {
+        /// The run directory.
+        path: PathBuf,
+    },
+    /// The data.
+    #[error(transparent)]
+    Data(#[from] vgg_data::Error),
+    /// The network.
+    #[error(transparent)]
+    Network(#[from] vgg_layers::Error),
+    /// The optimiser.
+    #[error(transparent)]
+    Optim(#[from] vgg_optim::Error),
+    /// The weights.
+    #[error(transparent)]
+    Weights(#[from] vgg_weights::Error),
+    /// An operation.
+    #[error(transparent)]
+    Tensor(#[from] vgg_tensor::Error),
+    /// A file.
+    #[error(transparent)]
+    File(#[from] vgg_files::Error),
+    /// Validation failed.
+    #[error("validation failed: {0}")]
+    Validation(Box<dyn std::error::Error + Send + Sync>),
+}

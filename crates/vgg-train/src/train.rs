@@ -1,0 +1,269 @@
+//! The training loop.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+use vgg_data::{BadImage, Batch, Loader};
+use vgg_layers::Network;
+use vgg_optim::{Schedule, ScheduleState, Sgd, SgdOptions};
+use vgg_tensor::StepState;
+use vgg_weights::WeightsMetadata;
+
+use crate::checkpoint::{RunState, load_newest, save};
+use crate::step::{StepSums, Stepper};
+use crate::{EpochMetrics, EpochTiming, Error, Result, Validation, WEIGHTS_FILE, metrics};
+
+/// How to train.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TrainConfig {
+    /// Images that go through the network together; a mini-batch is split into such parts.
+    pub micro_batch: usize,
+    /// The optimiser.
+    pub sgd: SgdOptions,
+    /// The learning rate.
+    pub schedule: Schedule,
+    /// Epochs at most.
+    pub max_epochs: usize,
+    /// Epochs between validations; the last is always validated.
+    pub validate_every: usize,
+    /// Seed of dropout.
+    pub seed: u64,
+}
+
+/// Whether a run in a directory that has checkpoints continues them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resume {
+    /// From the newest checkpoint, if there is one.
+    Auto,
+    /// Start over.
+    Never,
+}
+
+/// Everything a run needs.
+pub struct Training<'a> {
+    /// The network, initialised.
+    pub network: &'a mut Network,
+    /// What its weights files will say.
+    pub metadata: &'a WeightsMetadata,
+    /// Its data.
+    pub loader: &'a mut Loader,
+    /// How to train.
+    pub config: &'a TrainConfig,
+    /// What determines the run; a checkpoint with another identity is not continued.
+    pub identity: serde_json::Value,
+    /// Where to keep checkpoints and metrics, if at all.
+    pub dir: Option<&'a Path>,
+    /// Whether to continue checkpoints.
+    pub resume: Resume,
+    /// Measures the network after an epoch.
+    pub validate: &'a mut dyn FnMut(&Network) -> std::result::Result<Validation, Box<dyn std::error::Error + Send + Sync>>,
+    /// Hears what happens.
+    pub events: &'a mut dyn FnMut(Event),
+    /// Asked before every step; when true, the run stops after the last finished epoch's checkpoint.
+    pub interrupted: &'a dyn Fn() -> bool,
+}
+
+/// What happens in a run.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// A checkpoint was taken up.
+    Resumed {
+        /// Epochs already done.
+        epochs: usize,
+    },
+    /// A checkpoint was damaged, and an older one is tried.
+    Rejected(&'a str),
+    /// A step was taken.
+    Step {
+        /// Epoch, from 1.
+        epoch: usize,
+        /// Steps done in the epoch, and in all of it.
+        step: usize,
+        /// Steps in the epoch.
+        steps: usize,
+        /// Mean loss of the epoch so far.
+        loss: f64,
+        /// Error of the epoch so far.
+        top1_error: f64,
+        /// Images of this step.
+        images: usize,
+        /// How long the step waited for its data.
+        waited: Duration,
+    },
+    /// An image was left out.
+    Skipped(&'a BadImage),
+    /// An epoch was finished.
+    Epoch {
+        /// What it came to.
+        metrics: &'a EpochMetrics,
+        /// How long it took.
+        timing: EpochTiming,
+    },
+    /// The loss is where chance puts it.
+    DeadStart {
+        /// The loss.
+        loss: f64,
+        /// That of chance: the logarithm of the number of classes.
+        chance: f64,
+    },
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outcome {
+    /// What was written down of every epoch.
+    pub metrics: Vec<EpochMetrics>,
+    /// Whether it was interrupted before its end.
+    pub interrupted: bool,
+}
+
+/// Trains a network. Interrupted and resumed, a run comes to the same bits as an uninterrupted one.
+///
+/// # Errors
+/// [`Error::NotFinite`] before a bad value reaches a weight; [`Error::OtherRun`] if the directory holds something else;
+/// and those of data, network and files.
+pub fn train(mut t: Training) -> Result<Outcome> {
+    let config = t.config;
+    if config.micro_batch == 0 || config.max_epochs == 0 || config.validate_every == 0 {
+        return Err(Error::Config("micro_batch, max_epochs and validate every must be at least 1".into()));
+    }
+    config.schedule.check()?;
+    let mut sgd = Sgd::new(config.sgd)?;
+    let mut state = start(&mut t, &mut sgd)?;
+    while state.epochs < config.max_epochs && !state.schedule.stop {
+        if !epoch(&mut t, &mut sgd, &mut state)? {
+            return Ok(Outcome { metrics: state.metrics, interrupted: true });
+        }
+        if let Some(dir) = t.dir {
+            save(dir, t.network, t.metadata, &sgd, &state)?;
+            metrics::write(dir, &state.metrics, &state.timings)?;
+        }
+    }
+    if let Some(dir) = t.dir {
+        vgg_weights::save(&dir.join(WEIGHTS_FILE), t.network, t.metadata)?;
+    }
+    Ok(Outcome { metrics: state.metrics, interrupted: false })
+}
+
+fn start(t: &mut Training, sgd: &mut Sgd) -> Result<RunState> {
+    if let (Some(dir), Resume::Auto) = (t.dir, t.resume) {
+        let (found, rejected) = load_newest(dir, &t.identity, t.network, sgd)?;
+        rejected.iter().for_each(|why| (t.events)(Event::Rejected(why)));
+        if let Some(state) = found {
+            (t.events)(Event::Resumed { epochs: state.epochs });
+            return Ok(state);
+        }
+    }
+    Ok(RunState {
+        identity: t.identity.clone(),
+        epochs: 0,
+        step: 0,
+        schedule: ScheduleState::default(),
+        metrics: Vec::new(),
+        timings: Vec::new(),
+    })
+}
+
+/// One epoch; `false` if it was interrupted.
+fn epoch(t: &mut Training, sgd: &mut Sgd, state: &mut RunState) -> Result<bool> {
+    let (config, number) = (t.config, state.epochs);
+    let lr = config.schedule.lr(&state.schedule, number, config.max_epochs);
+    let (_, scale) = t.metadata.offset_and_scale();
+    let steps = t.loader.plan(number as u64).batches();
+    let step_state = StepState::new();
+    let mut stepper = Stepper {
+        network: t.network,
+        sgd,
+        state: &step_state,
+        scale,
+        micro_batch: config.micro_batch,
+        seed: config.seed,
+    };
+    let (mut sums, mut skipped, mut done, mut waited) = (StepSums::default(), 0, 0, Duration::ZERO);
+    let start = Instant::now();
+    let mut step = state.step;
+    let (events, interrupted) = (&mut *t.events, t.interrupted);
+    t.loader.for_each(number as u64, 0, |batch: Batch, wait| {
+        if interrupted() {
+            return Ok(false);
+        }
+        batch.skipped.iter().for_each(|bad| events(Event::Skipped(bad)));
+        skipped += batch.skipped.len();
+        done += 1;
+        waited += wait;
+        if batch.is_empty() {
+            return Ok(true);
+        }
+        let one = stepper.step(&batch, step, lr)?;
+        if !step_state.finite() {
+            return Err(Error::NotFinite { epoch: number + 1, step, samples: batch.ids });
+        }
+        step += 1;
+        sums = StepSums { loss: sums.loss + one.loss, wrong: sums.wrong + one.wrong, n: sums.n + one.n };
+        let (loss, top1_error) = sums.means();
+        events(Event::Step { epoch: number + 1, step: done, steps, loss, top1_error, images: one.n, waited: wait });
+        Ok::<bool, Error>(true)
+    })?;
+    if done < steps {
+        return Ok(false);
+    }
+    if sums.n == 0 {
+        return Err(Error::Config("every image of the epoch was left out".into()));
+    }
+    let seconds = start.elapsed().as_secs_f64();
+    state.step = step;
+    state.epochs += 1;
+    let timing = EpochTiming {
+        epoch: state.epochs,
+        seconds,
+        images_per_s: sums.n as f64 / seconds,
+        waiting: waited.as_secs_f64() / seconds,
+    };
+    finish_epoch(t, state, sums, skipped, lr, timing)?;
+    Ok(true)
+}
+
+/// Validates, tells the schedule, and writes the epoch down.
+fn finish_epoch(
+    t: &mut Training,
+    state: &mut RunState,
+    sums: StepSums,
+    skipped: usize,
+    lr: f64,
+    timing: EpochTiming,
+) -> Result<()> {
+    let config = t.config;
+    let due = state.epochs % config.validate_every == 0 || state.epochs == config.max_epochs;
+    let validation = if due { Some((t.validate)(t.network).map_err(Error::Validation)?) } else { None };
+    if let Some(v) = validation {
+        config.schedule.after_epoch(&mut state.schedule, v.top1_error);
+    }
+    let (train_loss, train_top1_error) = sums.means();
+    let metrics = EpochMetrics {
+        epoch: state.epochs,
+        step: state.step,
+        lr,
+        train_loss,
+        train_top1_error,
+        val_top1_error: validation.map(|v| v.top1_error),
+        val_top5_error: validation.map(|v| v.top5_error),
+        val_loss: validation.map(|v| v.loss),
+        skipped,
+    };
+    let chance = (t.network.spec().classes as f64).ln();
+    if state.epochs == 1 && (train_loss - chance).abs() < 0.02 * chance {
+        (t.events)(Event::DeadStart { loss: train_loss, chance });
+    }
+    (t.events)(Event::Epoch { metrics: &metrics, timing });
+    state.metrics.push(metrics);
+    state.timings.push(timing);
+    Ok(())
+}
+
+impl StepSums {
+    fn means(&self) -> (f64, f64) {
+        let n = self.n.max(1) as f64;
+        (self.loss / n, self.wrong as f64 / n)
+    }
+}
