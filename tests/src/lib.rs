@@ -1,1 +1,1 @@
-//! x
+//! Tests that span several crates, in `tests/`; the scripts that made the references are in `reference/`.

@@ -1,1 +1,79 @@
-fn main(){}
+//! Development tasks. `cargo xtask experiment table3` builds the release binary and runs it; `cargo xtask ci` is what
+//! continuous integration runs; `cargo xtask tidy` holds the shape of the workspace.
+
+mod ci;
+mod tidy;
+
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context, Result, bail};
+
+const USAGE: &str = "\
+usage: cargo xtask TASK
+
+  experiment ARGS..  build vgg and run `vgg experiment ARGS..`
+  ci                 every check, cheapest first: fmt, tidy, clippy, build, tests, docs
+  tidy               arrows between crates, the code map, lengths of files";
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(1)
+        }
+    }
+}
+
+fn run() -> Result<ExitCode> {
+    let mut arguments = std::env::args().skip(1);
+    match arguments.next().as_deref() {
+        Some("experiment") => vgg("experiment", arguments.collect()),
+        Some("ci") => ci::run(),
+        Some("tidy") => tidy::run(),
+        Some("help" | "--help" | "-h") => {
+            println!("{USAGE}");
+            Ok(ExitCode::SUCCESS)
+        }
+        other => {
+            eprintln!("{}{USAGE}", other.map(|o| format!("there is no task {o}\n\n")).unwrap_or_default());
+            Ok(ExitCode::from(2))
+        }
+    }
+}
+
+/// Builds the release binary, then becomes it, so that exit codes and signals pass.
+fn vgg(command: &str, arguments: Vec<String>) -> Result<ExitCode> {
+    cargo(&["build", "--release", "--package", "vgg-app"])?;
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
+    let mut vgg = Command::new(target.join("release/vgg"));
+    vgg.arg(command).args(arguments);
+    #[cfg(unix)]
+    {
+        use std::os::unix::process::CommandExt;
+        Err(vgg.exec()).context("cannot run vgg")
+    }
+    #[cfg(not(unix))]
+    {
+        let status = vgg.status().context("cannot run vgg")?;
+        Ok(ExitCode::from(status.code().and_then(|c| u8::try_from(c).ok()).unwrap_or(1)))
+    }
+}
+
+/// Root of the workspace.
+fn root() -> PathBuf {
+    let manifest = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    manifest.parent().map_or(manifest.clone(), PathBuf::from)
+}
+
+/// Runs cargo in the workspace.
+fn cargo(arguments: &[&str]) -> Result<()> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let status =
+        Command::new(cargo).args(arguments).current_dir(root()).status().context("cannot run cargo")?;
+    if !status.success() {
+        bail!("cargo {} failed", arguments.join(" "));
+    }
+    Ok(())
+}

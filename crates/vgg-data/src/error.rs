@@ -61,7 +61,9 @@ impl Error {
 /// Adds action and path to an I/O error.
 pub(crate) fn at<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(std::io::Error) -> Error + 'a {
     move |e| match e.kind() {
-        std::io::ErrorKind::NotFound => Error::Missing { path: path.to_owned(), reason: "does not exist".into() },
+        std::io::ErrorKind::NotFound => {
+            Error::Missing { path: path.to_owned(), reason: "does not exist".into() }
+        }
         _ => Error::Io { action, path: path.to_owned(), reason: e.to_string() },
     }
 }

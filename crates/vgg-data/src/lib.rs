@@ -25,7 +25,7 @@ mod view;
 pub type Image = ndarray::Array3<u8>;
 
 pub use augment::{AugmentConfig, Augmentation};
-pub use batch::{Batch, BadImage};
+pub use batch::{BadImage, Batch};
 pub use colour::{ColourShift, eigenvectors};
 pub use decode::{decode, sniff};
 pub use error::{Error, Result};

@@ -66,7 +66,8 @@ impl Loader {
         if config.batch == 0 {
             return Err(Error::Config("batch must be at least 1".into()));
         }
-        let (samples, batch, seed, workers) = (folder.len(), config.batch, config.seed, config.workers.max(1));
+        let (samples, batch, seed, workers) =
+            (folder.len(), config.batch, config.seed, config.workers.max(1));
         let batches = Prefetcher::new(workers, workers + 2, move |job| make_batch(&folder, &config, &job));
         Ok(Loader { batches, samples, batch, seed })
     }
@@ -101,7 +102,8 @@ impl Loader {
         first: usize,
         consume: &mut impl FnMut(Batch, Duration) -> std::result::Result<bool, E>,
     ) -> std::result::Result<(), E> {
-        let mut jobs = (first..plan.batches()).map(|i| Job { epoch: plan.epoch, ids: plan.batch(i).to_vec() });
+        let mut jobs =
+            (first..plan.batches()).map(|i| Job { epoch: plan.epoch, ids: plan.batch(i).to_vec() });
         loop {
             while self.batches.has_room()
                 && let Some(job) = jobs.next()

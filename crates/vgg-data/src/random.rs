@@ -102,7 +102,12 @@ mod tests {
         let first = |seed, epoch, sample, purpose| Stream::new(seed, epoch, sample, purpose).unit();
         let a = first(1, 2, 3, Purpose::Augment);
         assert_eq!(a, first(1, 2, 3, Purpose::Augment));
-        for b in [(0, 2, 3, Purpose::Augment), (1, 0, 3, Purpose::Augment), (1, 2, 0, Purpose::Augment), (1, 2, 3, Purpose::Order)] {
+        for b in [
+            (0, 2, 3, Purpose::Augment),
+            (1, 0, 3, Purpose::Augment),
+            (1, 2, 0, Purpose::Augment),
+            (1, 2, 3, Purpose::Order),
+        ] {
             assert_ne!(a, first(b.0, b.1, b.2, b.3));
         }
     }

@@ -64,7 +64,8 @@ pub fn resize_region(
     let fail = |e: &dyn std::fmt::Display| Error::Config(format!("cannot resize {h}x{w} to {whole:?}: {e}"));
     let image = image.as_standard_layout();
     let pixels = image.as_slice().ok_or_else(|| fail(&"the pixels are not contiguous"))?;
-    let source = fir::images::ImageRef::new(w as u32, h as u32, pixels, fir::PixelType::U8x3).map_err(|e| fail(&e))?;
+    let source =
+        fir::images::ImageRef::new(w as u32, h as u32, pixels, fir::PixelType::U8x3).map_err(|e| fail(&e))?;
     let mut target = fir::images::Image::new(size.1 as u32, size.0 as u32, fir::PixelType::U8x3);
     let (sy, sx) = (h as f64 / whole.0 as f64, w as f64 / whole.1 as f64);
     let algorithm = match filter {
@@ -75,7 +76,8 @@ pub fn resize_region(
     };
     // The region in source pixels; rounding must not push it past the edge.
     let (left, top) = (offset.1 as f64 * sx, offset.0 as f64 * sy);
-    let (width, height) = ((size.1 as f64 * sx).min(w as f64 - left), (size.0 as f64 * sy).min(h as f64 - top));
+    let (width, height) =
+        ((size.1 as f64 * sx).min(w as f64 - left), (size.0 as f64 * sy).min(h as f64 - top));
     let options = fir::ResizeOptions::new().resize_alg(algorithm).crop(left, top, width, height);
     fir::Resizer::new().resize(&source, &mut target, &options).map_err(|e| fail(&e))?;
     Image::from_shape_vec((size.0, size.1, 3), target.into_vec()).map_err(|e| fail(&e))

@@ -41,7 +41,9 @@ impl View {
                 let what = format!("test_side {} is smaller than the crop, {crop}", self.test_side);
                 return Err(Error::Config(what));
             }
-            Region::Centre(crop) => ((centre_offset(whole.0, crop), centre_offset(whole.1, crop)), (crop, crop)),
+            Region::Centre(crop) => {
+                ((centre_offset(whole.0, crop), centre_offset(whole.1, crop)), (crop, crop))
+            }
         };
         let pixels = resize_region(image, whole, offset, size, filter)?;
         Ok(if self.flip { mirrored(&pixels) } else { pixels })

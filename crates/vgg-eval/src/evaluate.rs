@@ -41,7 +41,8 @@ pub fn evaluate(
     }
     let views = evaluation.views(spec.crop)?;
     let (decoder, filter, n) = (folder.clone(), evaluation.filter, folder.len());
-    let mut images = Prefetcher::new(workers, 2 * GROUP, move |i: usize| show(&*decoder.image(i)?, &views, filter));
+    let mut images =
+        Prefetcher::new(workers, 2 * GROUP, move |i: usize| show(&*decoder.image(i)?, &views, filter));
     let mut values = Array2::zeros((n, spec.classes));
     let mut group: Vec<Vec<Image>> = Vec::new();
     let (mut next, mut done) = (0, 0);

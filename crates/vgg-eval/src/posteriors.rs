@@ -33,7 +33,8 @@ impl Posteriors {
 
     /// Mean of `-ln posterior` of the true classes.
     pub fn loss(&self) -> f64 {
-        let of = |(row, label): (ndarray::ArrayView1<f32>, &u32)| -f64::from(row[*label as usize]).max(1e-38).ln();
+        let of =
+            |(row, label): (ndarray::ArrayView1<f32>, &u32)| -f64::from(row[*label as usize]).max(1e-38).ln();
         let sum: f64 = self.values.rows().into_iter().zip(&self.labels).map(of).sum();
         sum / self.labels.len().max(1) as f64
     }
@@ -42,7 +43,13 @@ impl Posteriors {
     ///
     /// # Errors
     /// [`crate::Error::File`] if it cannot be written.
-    pub fn save(&self, path: &Path, evaluation: &Evaluation, weights_hash: &str, dataset_hash: &str) -> Result<()> {
+    pub fn save(
+        &self,
+        path: &Path,
+        evaluation: &Evaluation,
+        weights_hash: &str,
+        dataset_hash: &str,
+    ) -> Result<()> {
         let labels: Vec<i64> = self.labels.iter().map(|l| i64::from(*l)).collect();
         let values = self.values.as_standard_layout();
         let (n, k) = values.dim();

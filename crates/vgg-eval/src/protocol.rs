@@ -61,7 +61,9 @@ impl Evaluation {
             return Err(Error::Config("test_sides is empty; give at least one".into()));
         }
         if let Some(side) = self.test_sides.iter().find(|side| **side < crop) {
-            return Err(Error::Config(format!("test side {side} is smaller than the network's crop, {crop}")));
+            return Err(Error::Config(format!(
+                "test side {side} is smaller than the network's crop, {crop}"
+            )));
         }
         let region = match self.protocol {
             Protocol::Centre => Region::Centre(crop),

@@ -56,7 +56,11 @@ impl DirectoryWriter {
     ///
     /// # Errors
     /// [`Error::Io`] if it cannot be written.
-    pub fn add(&mut self, name: &str, fill: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> Result<()> {
+    pub fn add(
+        &mut self,
+        name: &str,
+        fill: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,
+    ) -> Result<()> {
         let path = self.partial.join(name);
         write_synced(&path, fill).map_err(at("write", &self.path.join(name)))?;
         let bytes = fs::metadata(&path).map_err(at("read", &path))?.len();
@@ -104,7 +108,10 @@ pub fn verify(directory: &Path) -> Result<Manifest> {
         let path = directory.join(name);
         let bytes = fs::metadata(&path).map_err(at("read", &path))?.len();
         if bytes != entry.bytes {
-            return Err(Error::corrupt(&path, format!("{bytes} bytes long, but {} were written", entry.bytes)));
+            return Err(Error::corrupt(
+                &path,
+                format!("{bytes} bytes long, but {} were written", entry.bytes),
+            ));
         }
         if hash_file(&path)? != entry.blake3 {
             return Err(Error::corrupt(&path, "its hash is not the one in the manifest"));

@@ -56,7 +56,9 @@ impl Error {
 /// Adds action and path to an I/O error.
 pub(crate) fn at<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> Error + 'a {
     move |source| match source.kind() {
-        io::ErrorKind::NotFound if matches!(action, "read" | "open") => Error::Missing { path: path.to_owned() },
+        io::ErrorKind::NotFound if matches!(action, "read" | "open") => {
+            Error::Missing { path: path.to_owned() }
+        }
         _ => Error::Io { action, path: path.to_owned(), source },
     }
 }

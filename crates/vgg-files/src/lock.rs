@@ -19,7 +19,12 @@ impl Lock {
     pub fn acquire(directory: &Path) -> Result<Lock> {
         std::fs::create_dir_all(directory).map_err(at("create", directory))?;
         let path = directory.join(".lock");
-        let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(at("write", &path))?;
+        let file = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path)
+            .map_err(at("write", &path))?;
         match file.try_lock() {
             Ok(()) => Ok(Lock { _file: file }),
             Err(TryLockError::WouldBlock) => Err(Error::Locked { path: directory.to_owned() }),

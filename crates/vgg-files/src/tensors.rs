@@ -132,11 +132,14 @@ impl TensorFile {
         file.read_exact(&mut size).map_err(at("read", path))?;
         let header_len = u64::from_le_bytes(size);
         if header_len > MAX_HEADER_BYTES || header_len > length - 8 {
-            return Err(corrupt(format!("its header should take {header_len} bytes, but the file has {length}")));
+            return Err(corrupt(format!(
+                "its header should take {header_len} bytes, but the file has {length}"
+            )));
         }
         let mut header = vec![0; header_len as usize];
         file.read_exact(&mut header).map_err(at("read", path))?;
-        let header: Metadata = serde_json::from_slice(&header).map_err(|e| corrupt(format!("header: {e}")))?;
+        let header: Metadata =
+            serde_json::from_slice(&header).map_err(|e| corrupt(format!("header: {e}")))?;
         let expected = 8 + header_len + header.data_len() as u64;
         if length != expected {
             return Err(corrupt(format!("{length} bytes long, but its header asks for {expected}")));
@@ -180,7 +183,13 @@ impl TensorFile {
     pub fn read_i64(&mut self, name: &str) -> Result<Vec<i64>> {
         let bytes = self.read(name, Dtype::I64)?;
         let mut word = [0; 8];
-        Ok(bytes.chunks_exact(8).map(|b| { word.copy_from_slice(b); i64::from_le_bytes(word) }).collect())
+        Ok(bytes
+            .chunks_exact(8)
+            .map(|b| {
+                word.copy_from_slice(b);
+                i64::from_le_bytes(word)
+            })
+            .collect())
     }
 
     fn read(&mut self, name: &str, dtype: Dtype) -> Result<Vec<u8>> {
@@ -207,7 +216,11 @@ mod tests {
     fn sample(dir: &Path) -> PathBuf {
         let path = dir.join("x.safetensors");
         let tensors = [
-            TensorData { name: "b".into(), shape: vec![2, 2], values: TensorValues::F32(&[1.0, 2.0, 3.0, 4.5]) },
+            TensorData {
+                name: "b".into(),
+                shape: vec![2, 2],
+                values: TensorValues::F32(&[1.0, 2.0, 3.0, 4.5]),
+            },
             TensorData { name: "a".into(), shape: vec![3], values: TensorValues::I64(&[-1, 0, 7]) },
         ];
         let metadata = BTreeMap::from([("classes".to_owned(), "[\"cat\"]".to_owned())]);

@@ -62,7 +62,8 @@ impl DenseNetwork {
             let name = in_layer(&layer.spec.name);
             x = match (layer.spec.kind, &layer.params) {
                 (LayerKind::Linear { relu }, Some(p)) => {
-                    conv2d::forward(&x, &p.weight.weight, &p.bias.weight, conv2d::Conv2d { pad: 0, relu }).map_err(name)?
+                    conv2d::forward(&x, &p.weight.weight, &p.bias.weight, conv2d::Conv2d { pad: 0, relu })
+                        .map_err(name)?
                 }
                 (LayerKind::MaxPool, _) => max_pool2d::infer(&x, self.pool_rounding.into()).map_err(name)?,
                 _ => self.network.infer_layer(layer, &x).map_err(name)?,

@@ -209,7 +209,8 @@ impl Layer {
             shape: self.spec.weight_shape().unwrap_or_default(),
             values: self.weight_layout().to_file(&w.to_vec()),
         });
-        let bias = bias.map(|b| NamedArray { name: bias_name, shape: vec![b.shape().len()], values: b.to_vec() });
+        let bias =
+            bias.map(|b| NamedArray { name: bias_name, shape: vec![b.shape().len()], values: b.to_vec() });
         weight.into_iter().chain(bias).collect()
     }
 }

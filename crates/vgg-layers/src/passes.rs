@@ -26,7 +26,10 @@ pub struct Trace {
 enum Saved {
     Input(Tensor),
     Pool(max_pool2d::PoolIndex),
-    Lrn { x: Tensor, base: Tensor },
+    Lrn {
+        x: Tensor,
+        base: Tensor,
+    },
     /// Dropout needs nothing: its output says what was dropped.
     Nothing,
 }
@@ -140,10 +143,9 @@ impl Network {
         let crop = self.spec.crop;
         match x.shape().dims() {
             [_, h, w, 3] if *h == crop && *w == crop => Ok(()),
-            _ => Err(Error::Input {
-                expected: format!("[N, {crop}, {crop}, 3]"),
-                got: x.shape().to_string(),
-            }),
+            _ => {
+                Err(Error::Input { expected: format!("[N, {crop}, {crop}, 3]"), got: x.shape().to_string() })
+            }
         }
     }
 }
@@ -172,7 +174,14 @@ impl Layer {
         match self.spec.kind {
             LayerKind::Conv { kernel } => {
                 if weight.trainable {
-                    conv2d::backward_filter(x, &grad.dz, conv_config(kernel), weight.grad_mut(), write, state)?;
+                    conv2d::backward_filter(
+                        x,
+                        &grad.dz,
+                        conv_config(kernel),
+                        weight.grad_mut(),
+                        write,
+                        state,
+                    )?;
                 }
                 let Some(scale) = below else { return Ok(grad) };
                 conv2d::backward_data(&grad.dz, &weight.weight, conv_config(kernel), Gate { y: x, scale })

@@ -89,7 +89,13 @@ impl NetworkSpec {
             let macs = weights * cells;
             summary.parameters += parameters;
             summary.macs += macs;
-            summary.layers.push(SummaryRow { name: layer.name, kind, output: layer.output, parameters, macs });
+            summary.layers.push(SummaryRow {
+                name: layer.name,
+                kind,
+                output: layer.output,
+                parameters,
+                macs,
+            });
         }
         Ok(summary)
     }

@@ -43,12 +43,15 @@ impl Network {
         let wanted: Vec<String> = match map {
             TransferMap::Paper => PAPER.map(str::to_owned).to_vec(),
             TransferMap::Layers(names) => names.clone(),
-            TransferMap::AllMatching => {
-                self.layer_names().filter(|name| self.weight_shape(name) == source.weight_shape(name)).map(str::to_owned).collect()
-            }
+            TransferMap::AllMatching => self
+                .layer_names()
+                .filter(|name| self.weight_shape(name) == source.weight_shape(name))
+                .map(str::to_owned)
+                .collect(),
         };
         for name in &wanted {
-            let missing = |n: &Network| Error::UnknownLayer { name: name.clone(), config: n.spec.config.name() };
+            let missing =
+                |n: &Network| Error::UnknownLayer { name: name.clone(), config: n.spec.config.name() };
             let from = source.weight_shape(name).ok_or_else(|| missing(source))?;
             let to = self.weight_shape(name).ok_or_else(|| missing(self))?;
             if from != to {

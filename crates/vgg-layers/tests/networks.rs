@@ -46,7 +46,8 @@ fn table_2_and_the_fact_sheet() {
 #[test]
 fn width_rounds_to_multiples_of_eight() {
     let spec = NetworkSpec { width: 0.3, ..small(Config::D) };
-    let filters: Vec<usize> = spec.layers().unwrap().iter().filter(|l| l.name.starts_with("conv")).map(|l| l.output[2]).collect();
+    let filters: Vec<usize> =
+        spec.layers().unwrap().iter().filter(|l| l.name.starts_with("conv")).map(|l| l.output[2]).collect();
     assert_eq!(filters, [16, 16, 40, 40, 80, 80, 80, 152, 152, 152, 152, 152, 152]);
     for bad in [
         NetworkSpec { crop: 100, ..small(Config::A) },
@@ -96,7 +97,8 @@ fn what_cannot_be_copied_is_named() {
         error.to_string(),
         "layer conv1_1 cannot be copied: its weights are [8, 3, 3, 3] in the source and [8, 3, 5, 5] here"
     );
-    let error = five.copy_from(&network(Config::A, 1), &TransferMap::Layers(vec!["conv3_2".into()])).unwrap_err();
+    let error =
+        five.copy_from(&network(Config::A, 1), &TransferMap::Layers(vec!["conv3_2".into()])).unwrap_err();
     assert_eq!(error.to_string(), "config B-5x5 has no layer conv3_2");
 }
 
@@ -118,7 +120,9 @@ fn dense_on_a_crop_is_the_classic_network() {
 fn a_dense_map_holds_the_logits_of_its_crops() {
     // Without padding effects inside: compare the map's size only, and that it varies.
     let mut dense = network(Config::A, 3).into_fully_convolutional().unwrap();
-    let size = |d: &vgg_layers::DenseNetwork, h, w| d.score_map(&images(1, h, w)).unwrap().shape().dims()[1..3].to_vec();
+    let size = |d: &vgg_layers::DenseNetwork, h, w| {
+        d.score_map(&images(1, h, w)).unwrap().shape().dims()[1..3].to_vec()
+    };
     assert_eq!(size(&dense, 96, 159), [2, 3]);
     dense.set_pool_rounding(PoolRounding::Ceil);
     assert_eq!(size(&dense, 96, 159), [2, 4]);
@@ -135,7 +139,8 @@ fn frozen_layers_get_no_gradient() {
     let state = StepState::new();
     let loss = softmax_cross_entropy(&logits, &[1, 2], 0.5, &state).unwrap();
     network.backward(trace, loss.grad, Write::Overwrite, &state).unwrap();
-    let with: Vec<&str> = network.parameters().filter(|p| p.grad().is_some()).map(|p| p.name.as_str()).collect();
+    let with: Vec<&str> =
+        network.parameters().filter(|p| p.grad().is_some()).map(|p| p.name.as_str()).collect();
     assert_eq!(with, ["fc7.weight", "fc7.bias", "fc8.weight", "fc8.bias"]);
     assert!(network.train_only(&["fc9".into()]).is_err());
 }

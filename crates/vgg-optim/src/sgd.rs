@@ -47,7 +47,8 @@ impl Sgd {
     /// [`Error::Config`] if a setting makes no sense.
     pub fn new(options: SgdOptions) -> Result<Sgd> {
         let SgdOptions { momentum, weight_decay, bias_lr, .. } = options;
-        if !(0.0..1.0).contains(&momentum) || weight_decay.is_nan() || weight_decay < 0.0 || bias_lr.is_nan() {
+        if !(0.0..1.0).contains(&momentum) || weight_decay.is_nan() || weight_decay < 0.0 || bias_lr.is_nan()
+        {
             return Err(Error::Config(format!(
                 "momentum {momentum} must be in [0, 1), weight_decay {weight_decay} not negative, bias_lr {bias_lr} a number"
             )));
@@ -89,7 +90,8 @@ impl Sgd {
     pub fn restore(&mut self, velocities: BTreeMap<String, Tensor>, parameters: &[&Parameter]) -> Result<()> {
         for (name, velocity) in &velocities {
             let wrong = |reason: &str| Error::Velocity { name: name.clone(), reason: reason.into() };
-            let parameter = parameters.iter().find(|p| p.name == *name).ok_or_else(|| wrong("belongs to nothing"))?;
+            let parameter =
+                parameters.iter().find(|p| p.name == *name).ok_or_else(|| wrong("belongs to nothing"))?;
             if parameter.weight.shape() != velocity.shape() {
                 return Err(wrong("has another shape than its parameter"));
             }

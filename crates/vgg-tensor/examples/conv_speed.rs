@@ -21,7 +21,8 @@ const LAYERS: [(&str, usize, usize, usize); 9] = [
 ];
 
 fn main() -> Result<()> {
-    let argument = |i: usize, default: usize| std::env::args().nth(i).and_then(|a| a.parse().ok()).unwrap_or(default);
+    let argument =
+        |i: usize, default: usize| std::env::args().nth(i).and_then(|a| a.parse().ok()).unwrap_or(default);
     let (batch, threads, divisor, side) = (argument(1, 16), argument(2, 2), argument(3, 1), argument(4, 224));
     let device = Device::cpu(threads)?;
     println!("batch {batch}, side {side}, {}", device.describe());
@@ -40,7 +41,8 @@ fn main() -> Result<()> {
         let flops = 2.0 * (batch * side * side * k * 9 * c) as f64;
         let forward = median_ms(|| conv2d::forward(&x, &weight, &bias, config).map(drop))?;
         let data = median_ms(|| conv2d::backward_data(&dz, &weight, config, gate).map(drop))?;
-        let filter = median_ms(|| conv2d::backward_filter(&x, &dz, config, &mut dw, Write::Overwrite, &state))?;
+        let filter =
+            median_ms(|| conv2d::backward_filter(&x, &dz, config, &mut dw, Write::Overwrite, &state))?;
         let show = |ms: f64| format!("{ms:.2} ms {:.0} GFLOP/s", flops / ms / 1e6);
         let shape = format!("{side} {c}->{k}");
         println!("{name:8} {shape:>14} {:>24} {:>24} {:>24}", show(forward), show(data), show(filter));

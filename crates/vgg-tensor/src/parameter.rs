@@ -67,7 +67,11 @@ impl Weight {
     /// # Errors
     /// [`crate::Error::Length`] if the number of elements differs.
     pub fn into_reshaped(self, shape: impl Into<Shape>) -> Result<Weight> {
-        Ok(Weight { value: self.value.into_reshaped(shape)?, version: self.version + 1, derived: Mutex::default() })
+        Ok(Weight {
+            value: self.value.into_reshaped(shape)?,
+            version: self.version + 1,
+            derived: Mutex::default(),
+        })
     }
 
     /// The elements, to change in place; a new version.
@@ -85,7 +89,8 @@ impl Weight {
         {
             return all[i].storage.clone();
         }
-        let mut buffer: CpuBuffer = match place.map(|i| all.swap_remove(i).storage).and_then(Arc::into_inner) {
+        let mut buffer: CpuBuffer = match place.map(|i| all.swap_remove(i).storage).and_then(Arc::into_inner)
+        {
             Some(Storage::Cpu(buffer)) => buffer,
             None => self.value.device().cpu_context().memory.take_f32(len),
         };

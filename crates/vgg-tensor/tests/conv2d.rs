@@ -85,14 +85,16 @@ fn agrees_with_plain_loops() {
         let [y, dx, sums, dw] = case.run(&device);
         let (x, w) = (wide(&case.x, case.xs), wide(&case.w, case.ws));
         let pad = case.config.pad;
-        let reference = vgg_testkit::conv2d(&x, &w, &Array1::from_iter(case.b.iter().map(|b| f64::from(*b))), pad);
+        let reference =
+            vgg_testkit::conv2d(&x, &w, &Array1::from_iter(case.b.iter().map(|b| f64::from(*b))), pad);
         assert_close(&y, &narrow(&reference.mapv(|y| y.max(0.0))), TOLERANCE, &format!("forward {shape:?}"));
         let reference = vgg_testkit::conv2d_gradients(&x, &w, &wide(&case.dz, case.ys), pad);
         let gated = Array4::from_shape_fn(x.dim(), |i| if x[i] > 0.0 { 2.0 * reference.dx[i] } else { 0.0 });
-        let dx_sums: Vec<f64> = gated.lanes(ndarray::Axis(3)).into_iter().fold(vec![0.0; case.xs[3]], |mut sums, p| {
-            sums.iter_mut().zip(p).for_each(|(s, v)| *s += v);
-            sums
-        });
+        let dx_sums: Vec<f64> =
+            gated.lanes(ndarray::Axis(3)).into_iter().fold(vec![0.0; case.xs[3]], |mut sums, p| {
+                sums.iter_mut().zip(p).for_each(|(s, v)| *s += v);
+                sums
+            });
         assert_close(&dx, &narrow(&gated), TOLERANCE, &format!("by data {shape:?}"));
         assert_close(&sums, &narrow(&dx_sums), 10.0 * TOLERANCE, &format!("channel sums {shape:?}"));
         assert_close(&dw, &narrow(&reference.dw), TOLERANCE, &format!("by filter {shape:?}"));

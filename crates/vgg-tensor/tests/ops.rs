@@ -77,7 +77,8 @@ fn linear_takes_maps_and_sums_over_their_cells() {
 fn max_pool_and_its_gradient() {
     for (rounding, ceil) in [(Rounding::Floor, false), (Rounding::Ceil, true)] {
         let x = tensor("x", [2, 7, 6, 11]);
-        let reference = vgg_testkit::max_pool2d(&Array4::from_shape_vec((2, 7, 6, 11), wide(&x)).unwrap(), ceil);
+        let reference =
+            vgg_testkit::max_pool2d(&Array4::from_shape_vec((2, 7, 6, 11), wide(&x)).unwrap(), ceil);
         let (y, index) = ops::max_pool2d::forward(&x, rounding).unwrap();
         assert_eq!(y.to_vec(), narrow(reference.as_slice().unwrap()));
         assert_eq!(ops::max_pool2d::infer(&x, rounding).unwrap().to_vec(), y.to_vec());
@@ -86,7 +87,8 @@ fn max_pool_and_its_gradient() {
         let dy = grad_of(tensor("dy", [2, y.shape().dims()[1], 3, 11]));
         let dx = ops::max_pool2d::backward(&dy, &index).unwrap().dz.to_vec();
         let loss = |x: &[f64]| {
-            let y = vgg_testkit::max_pool2d(&Array4::from_shape_vec((2, 7, 6, 11), x.to_vec()).unwrap(), ceil);
+            let y =
+                vgg_testkit::max_pool2d(&Array4::from_shape_vec((2, 7, 6, 11), x.to_vec()).unwrap(), ceil);
             y.iter().zip(wide(&dy.dz)).map(|(y, d)| y * d).sum()
         };
         assert_close(&dx, &narrow(&finite_difference(&wide(&x), loss)), 1e-6, "scattered gradient");
@@ -110,7 +112,13 @@ fn lrn_and_its_gradient() {
         let config = Lrn { alpha: 0.5, ..Lrn::alexnet(style) };
         let x = tensor("x", [2, 3, 2, 9]);
         let reference = |x: &[f64]| {
-            vgg_testkit::lrn(&Array4::from_shape_vec((2, 3, 2, 9), x.to_vec()).unwrap(), 5, 0.5 / divisor, 0.75, 2.0)
+            vgg_testkit::lrn(
+                &Array4::from_shape_vec((2, 3, 2, 9), x.to_vec()).unwrap(),
+                5,
+                0.5 / divisor,
+                0.75,
+                2.0,
+            )
         };
         let (y, base) = ops::lrn::forward(&x, config).unwrap();
         assert_close(&y.to_vec(), &narrow(reference(&wide(&x)).as_slice().unwrap()), TOLERANCE, "forward");
@@ -152,10 +160,13 @@ fn softmax_survives_large_logits() {
     let (y, dy) = (ops::softmax(&x).unwrap(), tensor("dy", [3, 6]));
     let loss = |x: &[f64]| -> f64 {
         let dy = wide(&dy);
-        x.chunks(6).zip(dy.chunks(6)).map(|(x, dy)| {
-            let sum: f64 = x.iter().map(|x| x.exp()).sum();
-            x.iter().zip(dy).map(|(x, d)| x.exp() / sum * d).sum::<f64>()
-        }).sum()
+        x.chunks(6)
+            .zip(dy.chunks(6))
+            .map(|(x, dy)| {
+                let sum: f64 = x.iter().map(|x| x.exp()).sum();
+                x.iter().zip(dy).map(|(x, d)| x.exp() / sum * d).sum::<f64>()
+            })
+            .sum()
     };
     let dz = ops::softmax_backward(&y, &dy).unwrap().dz.to_vec();
     assert_close(&dz, &narrow(&finite_difference(&wide(&x), loss)), 1e-6, "gradient");
@@ -166,7 +177,12 @@ fn spatial_mean_and_its_gradient() {
     let map = tensor("x", [3, 2, 5, 4]);
     let view = ArrayView4::from_shape((3, 2, 5, 4), map.to_vec().leak()).unwrap().mapv(f64::from);
     let mean = view.mean_axis(ndarray::Axis(1)).unwrap().mean_axis(ndarray::Axis(1)).unwrap();
-    assert_close(&ops::spatial_mean(&map).unwrap().to_vec(), &narrow(&mean.into_raw_vec_and_offset().0), 1e-7, "mean");
+    assert_close(
+        &ops::spatial_mean(&map).unwrap().to_vec(),
+        &narrow(&mean.into_raw_vec_and_offset().0),
+        1e-7,
+        "mean",
+    );
     let dy = tensor("dy", [3, 4]);
     let grad = ops::spatial_mean_backward(&dy, 2, 5).unwrap();
     let expected: Vec<f32> = dy.to_vec().chunks(4).flat_map(|d| d.repeat(10)).map(|d| d / 10.0).collect();
@@ -180,7 +196,12 @@ fn squared_error_and_its_gradient() {
     let d: Vec<f64> = wide(&x).iter().zip(wide(&t)).map(|(x, t)| x - t).collect();
     let losses: Vec<f64> = d.chunks(4).map(|d| 0.5 * d.iter().map(|d| d * d).sum::<f64>()).collect();
     assert_close(&loss.per_sample.to_vec(), &narrow(&losses), TOLERANCE, "losses");
-    assert_close(&loss.grad.dz.to_vec(), &narrow(&d.iter().map(|d| 0.5 * d).collect::<Vec<_>>()), TOLERANCE, "dz");
+    assert_close(
+        &loss.grad.dz.to_vec(),
+        &narrow(&d.iter().map(|d| 0.5 * d).collect::<Vec<_>>()),
+        TOLERANCE,
+        "dz",
+    );
 }
 
 #[test]
@@ -194,7 +215,9 @@ fn dropout_keeps_the_mean_and_does_not_depend_on_the_split() {
     let second = DropoutKey { first_sample: 40, ..key };
     let part = ops::dropout::forward(&x.images(40..64).unwrap(), 0.5, second).unwrap().to_vec();
     assert_eq!(part, y[40 * 1000..]);
-    for other in [DropoutKey { seed: 8, ..key }, DropoutKey { step: 4, ..key }, DropoutKey { layer: 2, ..key }] {
+    for other in
+        [DropoutKey { seed: 8, ..key }, DropoutKey { step: 4, ..key }, DropoutKey { layer: 2, ..key }]
+    {
         let z = ops::dropout::forward(&x, 0.5, other).unwrap().to_vec();
         let agree = y.iter().zip(&z).filter(|(y, z)| y == z).count() as f32 / y.len() as f32;
         assert!((agree - 0.5).abs() < 0.02, "independent of the other key: {agree}");

@@ -16,6 +16,7 @@ mod tolerance;
 
 pub use hash::{fmix32, hashed, unit};
 pub use reference::{
-    ConvGradients, conv2d, conv2d_gradients, finite_difference, linear, lrn, max_pool2d, softmax_cross_entropy,
+    ConvGradients, conv2d, conv2d_gradients, finite_difference, linear, lrn, max_pool2d,
+    softmax_cross_entropy,
 };
 pub use tolerance::{assert_close, relative_error};

@@ -74,7 +74,8 @@ pub fn max_pool2d(x: &Array4<f64>, ceil: bool) -> Array4<f64> {
     let (n, h, w, c) = x.dim();
     let pooled = |side: usize| if ceil { side.div_ceil(2) } else { side / 2 };
     Array4::from_shape_fn((n, pooled(h), pooled(w), c), |(i, y, q, k)| {
-        let window = (2 * y..(2 * y + 2).min(h)).flat_map(|yy| (2 * q..(2 * q + 2).min(w)).map(move |xx| (yy, xx)));
+        let window =
+            (2 * y..(2 * y + 2).min(h)).flat_map(|yy| (2 * q..(2 * q + 2).min(w)).map(move |xx| (yy, xx)));
         window.map(|(yy, xx)| x[[i, yy, xx, k]]).fold(f64::NEG_INFINITY, f64::max)
     })
 }

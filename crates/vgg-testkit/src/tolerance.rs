@@ -26,5 +26,8 @@ pub fn relative_error(a: &[f32], b: &[f32]) -> f64 {
 pub fn assert_close(a: &[f32], b: &[f32], tolerance: f64, what: &str) {
     let error = relative_error(a, b);
     let lengths = (a.len(), b.len());
-    assert!(error <= tolerance, "{what}: relative error {error:.3e} is above {tolerance:.1e} (lengths {lengths:?})");
+    assert!(
+        error <= tolerance,
+        "{what}: relative error {error:.3e} is above {tolerance:.1e} (lengths {lengths:?})"
+    );
 }

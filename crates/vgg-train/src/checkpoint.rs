@@ -53,8 +53,11 @@ pub(crate) fn save(
     writer.add("state.json", |out| Ok(serde_json::to_writer_pretty(out, state)?))?;
     writer.commit()?;
     for old in list(&checkpoints).into_iter().rev().skip(KEEP) {
-        std::fs::remove_dir_all(&old)
-            .map_err(|source| vgg_files::Error::Io { action: "remove", path: old, source })?;
+        std::fs::remove_dir_all(&old).map_err(|source| vgg_files::Error::Io {
+            action: "remove",
+            path: old,
+            source,
+        })?;
     }
     Ok(())
 }
@@ -69,7 +72,9 @@ pub(crate) fn load_newest(
     let mut rejected = Vec::new();
     for path in list(&dir.join("checkpoints")).into_iter().rev() {
         match read(&path) {
-            Ok((state, _, _)) if state.identity != *identity => return Err(Error::OtherRun { path: dir.to_owned() }),
+            Ok((state, _, _)) if state.identity != *identity => {
+                return Err(Error::OtherRun { path: dir.to_owned() });
+            }
             Ok((state, weights, velocities)) => {
                 for (name, shape, values) in weights {
                     network.import(&vgg_layers::NamedArray { name, shape, values })?;

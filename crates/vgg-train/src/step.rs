@@ -36,7 +36,8 @@ impl Stepper<'_> {
         for first in (0..batch.len()).step_by(self.micro_batch) {
             let end = (first + self.micro_batch).min(batch.len());
             let slice = Slice::from(first..end);
-            let (pixels, offset) = (batch.pixels.slice_axis(Axis(0), slice), batch.offset.slice_axis(Axis(0), slice));
+            let (pixels, offset) =
+                (batch.pixels.slice_axis(Axis(0), slice), batch.offset.slice_axis(Axis(0), slice));
             let x = ops::from_pixels(pixels, offset, self.scale, self.network.device())?;
             let run = DropoutRun { seed: self.seed, step, first_sample: first };
             let (logits, trace) = self.network.forward(x, run)?;

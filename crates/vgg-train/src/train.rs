@@ -57,7 +57,11 @@ pub struct Training<'a> {
     /// Whether to continue checkpoints.
     pub resume: Resume,
     /// Measures the network after an epoch.
-    pub validate: &'a mut dyn FnMut(&Network) -> std::result::Result<Validation, Box<dyn std::error::Error + Send + Sync>>,
+    pub validate:
+        &'a mut dyn FnMut(
+            &Network,
+        )
+            -> std::result::Result<Validation, Box<dyn std::error::Error + Send + Sync>>,
     /// Hears what happens.
     pub events: &'a mut dyn FnMut(Event),
     /// Asked before every step; when true, the run stops after the last finished epoch's checkpoint.
@@ -202,7 +206,15 @@ fn epoch(t: &mut Training, sgd: &mut Sgd, state: &mut RunState) -> Result<bool> 
         step += 1;
         sums = StepSums { loss: sums.loss + one.loss, wrong: sums.wrong + one.wrong, n: sums.n + one.n };
         let (loss, top1_error) = sums.means();
-        events(Event::Step { epoch: number + 1, step: done, steps, loss, top1_error, images: one.n, waited: wait });
+        events(Event::Step {
+            epoch: number + 1,
+            step: done,
+            steps,
+            loss,
+            top1_error,
+            images: one.n,
+            waited: wait,
+        });
         Ok::<bool, Error>(true)
     })?;
     if done < steps {

@@ -33,7 +33,11 @@ pub fn write(out: &mut dyn Write, network: &Network, metadata: &WeightsMetadata)
     let arrays = network.export();
     let tensors: Vec<TensorData> = arrays
         .iter()
-        .map(|a| TensorData { name: a.name.clone(), shape: a.shape.clone(), values: TensorValues::F32(&a.values) })
+        .map(|a| TensorData {
+            name: a.name.clone(),
+            shape: a.shape.clone(),
+            values: TensorValues::F32(&a.values),
+        })
         .collect();
     write_tensors(out, &tensors, &metadata.to_strings()?)
 }

@@ -60,7 +60,12 @@ fn tensors_of_another_network_are_all_listed() {
     let network = Network::random(spec(Config::D), Init::He, 1, &Device::cpu(1).unwrap()).unwrap();
     save(&path, &network, &metadata(NetworkSpec { head: [16, 9], ..spec(Config::C) })).unwrap();
     let error = load(&path, &Device::cpu(1).unwrap()).err().unwrap().to_string();
-    for part in ["config C", "conv3_3.weight has shape", "fc7.weight has shape [8, 16] instead of [9, 16]", "fc8.weight"] {
+    for part in [
+        "config C",
+        "conv3_3.weight has shape",
+        "fc7.weight has shape [8, 16] instead of [9, 16]",
+        "fc8.weight",
+    ] {
         assert!(error.contains(part), "{error}");
     }
 }

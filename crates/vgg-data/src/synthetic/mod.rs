@@ -69,7 +69,9 @@ pub fn generate(
     progress: &(dyn Fn(usize, usize) + Sync),
 ) -> Result<()> {
     if config.train_per_class == 0 || config.val_per_class == 0 {
-        return Err(Error::Config("a synthetic set needs at least one image per class in train and in val".into()));
+        return Err(Error::Config(
+            "a synthetic set needs at least one image per class in train and in val".into(),
+        ));
     }
     refuse_foreign(out)?;
     for (split, class) in [Split::Train, Split::Val].into_iter().flat_map(|s| CLASSES.map(|c| (s, c))) {
@@ -128,7 +130,8 @@ fn tasks(config: &SyntheticConfig) -> Vec<Task> {
 
 /// Writes one image and returns its line of the table of boxes.
 fn write_image(out: &Path, config: &SyntheticConfig, task: &Task) -> Result<String> {
-    let number = ((task.index * CLASSES.len() + task.class) * 2 + usize::from(task.split == Split::Val)) as u64;
+    let number =
+        ((task.index * CLASSES.len() + task.class) * 2 + usize::from(task.split == Split::Val)) as u64;
     let made = Scene::draw(config.seed, number, task.class).render();
     let path = format!("{}/{}/{:05}.jpg", task.split.name(), CLASSES[task.class], task.index);
     // Not synced one by one: the recipe is written last, and the whole set can be made again.
@@ -143,7 +146,8 @@ fn write_image(out: &Path, config: &SyntheticConfig, task: &Task) -> Result<Stri
 fn encode(image: &Image) -> Result<Vec<u8>> {
     let (h, w, _) = image.dim();
     let mut bytes = Vec::new();
-    let fail = |e: jpeg_encoder::EncodingError| Error::Config(format!("cannot encode a synthetic image: {e}"));
+    let fail =
+        |e: jpeg_encoder::EncodingError| Error::Config(format!("cannot encode a synthetic image: {e}"));
     let mut encoder = Encoder::new(&mut bytes, QUALITY);
     encoder.set_sampling_factor(SamplingFactor::F_2_2);
     let pixels = image.as_slice().unwrap_or_default();
@@ -172,7 +176,9 @@ fn refuse_foreign(out: &Path) -> Result<()> {
 
 fn file(e: vgg_files::Error) -> Error {
     match e {
-        vgg_files::Error::Io { path, source, .. } => Error::Io { action: "write", path, reason: source.to_string() },
+        vgg_files::Error::Io { path, source, .. } => {
+            Error::Io { action: "write", path, reason: source.to_string() }
+        }
         other => Error::Config(other.to_string()),
     }
 }

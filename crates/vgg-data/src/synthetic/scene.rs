@@ -77,7 +77,8 @@ impl Scene {
         (height, width) = (height.min(most), width.min(most));
         let short = height.min(width) as f64;
         let diameter = short * log_uniform(s, DIAMETER);
-        let inside = |s: &mut Stream, side: usize| s.uniform(0.5 * diameter, side as f64 - 0.5 * diameter) as f32;
+        let inside =
+            |s: &mut Stream, side: usize| s.uniform(0.5 * diameter, side as f64 - 0.5 * diameter) as f32;
         let object = Placed {
             class,
             centre: [inside(s, width), inside(s, height)],

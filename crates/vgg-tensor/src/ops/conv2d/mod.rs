@@ -5,9 +5,9 @@ mod shape;
 
 use shape::ConvShape;
 
-use crate::storage::Storage;
 #[expect(unused_imports, reason = "for the documentation")]
 use crate::Error;
+use crate::storage::Storage;
 use crate::{Gate, Grad, Result, Shape, StepState, Tensor, Weight, Write};
 
 /// What a convolution does besides its filters.
@@ -31,7 +31,8 @@ pub fn forward(x: &Tensor, weight: &Weight, bias: &Weight, config: Conv2d) -> Re
     bias.value().expect_shape("conv2d", "bias", [s.k])?;
     match x.storage() {
         Storage::Cpu(_) => Ok(Tensor::build(s.output(), x.device(), |y| {
-            let job = cpu::Forward { shape: s, x: x.cpu(), weight, bias: bias.value().cpu(), relu: config.relu };
+            let job =
+                cpu::Forward { shape: s, x: x.cpu(), weight, bias: bias.value().cpu(), relu: config.relu };
             cpu::forward(x.device().cpu_context(), &job, y);
         })),
     }
@@ -50,7 +51,8 @@ pub fn backward_data(dz: &Tensor, weight: &Weight, config: Conv2d, gate: Gate) -
     match dz.storage() {
         Storage::Cpu(_) => {
             let cpu = dz.device().cpu_context();
-            let job = cpu::BackwardData { shape: s, dz: dz.cpu(), weight, y: gate.y.cpu(), scale: gate.scale };
+            let job =
+                cpu::BackwardData { shape: s, dz: dz.cpu(), weight, y: gate.y.cpu(), scale: gate.scale };
             let mut channel_sums = Tensor::zeros([s.c], dz.device());
             let sums = channel_sums.cpu_mut("conv2d", "channel sums")?;
             let dz = Tensor::build(s.input(), dz.device(), |dx| cpu::backward_data(cpu, &job, dx, sums));

@@ -50,7 +50,9 @@ impl ConvShape {
             return unsupported(format!("padding {pad} must be smaller than the {r}x{s} filter"));
         }
         if h + 2 * pad < r || w + 2 * pad < s {
-            return unsupported(format!("a {h}x{w} image padded by {pad} is smaller than the {r}x{s} filter"));
+            return unsupported(format!(
+                "a {h}x{w} image padded by {pad} is smaller than the {r}x{s} filter"
+            ));
         }
         let (oh, ow) = (h + 2 * pad - r + 1, w + 2 * pad - s + 1);
         Ok(ConvShape { n, h, w, c, k, r, s, pad, oh, ow })

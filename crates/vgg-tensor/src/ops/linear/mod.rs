@@ -47,7 +47,16 @@ pub fn backward_data(dz: &Tensor, weight: &Weight, gate: Gate) -> Result<Grad> {
             let mut channel_sums = Tensor::zeros([x.last()], dz.device());
             let sums = channel_sums.cpu_mut("linear", "channel sums")?;
             let dz = Tensor::build(x, dz.device(), |dx| {
-                cpu::backward_data(cpu, s, dz.cpu(), weight.value().cpu(), gate.y.cpu(), gate.scale, dx, sums);
+                cpu::backward_data(
+                    cpu,
+                    s,
+                    dz.cpu(),
+                    weight.value().cpu(),
+                    gate.y.cpu(),
+                    gate.scale,
+                    dx,
+                    sums,
+                );
             });
             Ok(Grad { dz, channel_sums })
         }
@@ -61,7 +70,13 @@ pub fn backward_data(dz: &Tensor, weight: &Weight, gate: Gate) -> Result<Grad> {
 ///
 /// # Errors
 /// As [`forward`]; [`Error::Shared`] if another handle holds `dw`.
-pub fn backward_weight(x: &Tensor, dz: &Tensor, dw: &mut Tensor, write: Write, state: &StepState) -> Result<()> {
+pub fn backward_weight(
+    x: &Tensor,
+    dz: &Tensor,
+    dw: &mut Tensor,
+    write: Write,
+    state: &StepState,
+) -> Result<()> {
     let s = LinearShape::of(x.shape(), dw.shape())?;
     dz.expect_shape("linear backward by weight", "dz", [s.n, s.outputs])?;
     match x.storage() {
@@ -91,7 +106,12 @@ impl LinearShape {
             return Err(Error::Unsupported { op, reason });
         }
         if x.per_image() != inputs {
-            return Err(Error::Shape { op, operand: "x", expected: Shape::from([x.first(), inputs]), got: x });
+            return Err(Error::Shape {
+                op,
+                operand: "x",
+                expected: Shape::from([x.first(), inputs]),
+                got: x,
+            });
         }
         Ok(LinearShape { n: x.first(), inputs, outputs })
     }

@@ -27,7 +27,14 @@ pub(super) fn normalise(cpu: Cpu, config: Lrn, x: &[f32], base: &[f32], y: &mut 
 }
 
 /// `dx_i = dy_i base_i^-beta - 2 a beta x_i * sum over the window of dy_j x_j base_j^(-beta-1)`, gated.
-pub(super) fn backward(cpu: Cpu, config: Lrn, [dy, x, base]: [&[f32]; 3], scale: f32, dx: &mut [f32], sums: &mut [f32]) {
+pub(super) fn backward(
+    cpu: Cpu,
+    config: Lrn,
+    [dy, x, base]: [&[f32]; 3],
+    scale: f32,
+    dx: &mut [f32],
+    sums: &mut [f32],
+) {
     let channels = sums.len();
     let chunk = rows_per_task(channels) * channels;
     let tasks = dx.len().div_ceil(chunk);

@@ -53,8 +53,11 @@ pub fn forward(x: &Tensor, config: Lrn) -> Result<(Tensor, Tensor)> {
     match x.storage() {
         Storage::Cpu(_) => {
             let cpu = x.device().cpu_context();
-            let base = Tensor::build(x.shape(), x.device(), |b| cpu::bases(cpu, x.shape().last(), config, x.cpu(), b));
-            let y = Tensor::build(x.shape(), x.device(), |y| cpu::normalise(cpu, config, x.cpu(), base.cpu(), y));
+            let base = Tensor::build(x.shape(), x.device(), |b| {
+                cpu::bases(cpu, x.shape().last(), config, x.cpu(), b)
+            });
+            let y =
+                Tensor::build(x.shape(), x.device(), |y| cpu::normalise(cpu, config, x.cpu(), base.cpu(), y));
             Ok((y, base))
         }
     }

@@ -3,7 +3,14 @@
 use crate::Shape;
 use crate::cpu::{Cpu, SharedMut, Vector, VectorKernel};
 
-pub(super) fn forward(cpu: Cpu, input: Shape, output: Shape, x: &[f32], y: &mut [f32], index: Option<&mut [u8]>) {
+pub(super) fn forward(
+    cpu: Cpu,
+    input: Shape,
+    output: Shape,
+    x: &[f32],
+    y: &mut [f32],
+    index: Option<&mut [u8]>,
+) {
     let rows = Rows::new(input, output);
     let index = index.map(SharedMut::new);
     cpu.for_each_chunk(y, rows.out_len(), |row, y| {

@@ -91,7 +91,14 @@ pub fn backward(grad: &Grad, index: &PoolIndex) -> Result<Grad> {
             let Storage::Cpu(bytes) = &index.storage.0;
             let dz = Tensor::build(index.input, grad.dz.device(), |dx| {
                 let cpu = grad.dz.device().cpu_context();
-                cpu::backward(cpu, index.input, index.output, grad.dz.cpu(), bytes.as_u8(index.output.len()), dx);
+                cpu::backward(
+                    cpu,
+                    index.input,
+                    index.output,
+                    grad.dz.cpu(),
+                    bytes.as_u8(index.output.len()),
+                    dx,
+                );
             });
             Ok(Grad { dz, channel_sums: grad.channel_sums.clone() })
         }

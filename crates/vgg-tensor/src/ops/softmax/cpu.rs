@@ -24,7 +24,9 @@ pub(in crate::ops) fn row(x: &[f32], y: &mut [f32]) -> f64 {
 
 pub(super) fn backward(y: &[f32], dy: &[f32], dz: &mut [f32], sums: &mut [f32]) {
     let classes = sums.len();
-    for ((y, dy), dz) in y.chunks_exact(classes).zip(dy.chunks_exact(classes)).zip(dz.chunks_exact_mut(classes)) {
+    for ((y, dy), dz) in
+        y.chunks_exact(classes).zip(dy.chunks_exact(classes)).zip(dz.chunks_exact_mut(classes))
+    {
         let dot: f64 = y.iter().zip(dy).map(|(y, dy)| f64::from(*y) * f64::from(*dy)).sum();
         for ((y, dy), dz) in y.iter().zip(dy).zip(dz) {
             *dz = (f64::from(*y) * (f64::from(*dy) - dot)) as f32;

@@ -23,7 +23,12 @@ pub struct Loss {
 /// # Errors
 /// [`Error::Rank`] unless logits have two axes; [`Error::Length`] unless there is a target per sample;
 /// [`Error::Target`] if one is out of range.
-pub fn softmax_cross_entropy(logits: &Tensor, targets: &[u32], weight: f32, state: &StepState) -> Result<Loss> {
+pub fn softmax_cross_entropy(
+    logits: &Tensor,
+    targets: &[u32],
+    weight: f32,
+    state: &StepState,
+) -> Result<Loss> {
     let op = "softmax_cross_entropy";
     let [n, classes] = logits.axes(op, "logits", "[N, K]")?;
     if targets.len() != n {

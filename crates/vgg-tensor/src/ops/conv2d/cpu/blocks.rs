@@ -33,7 +33,8 @@ impl Blocks {
         let columns = even(shape.ow, target.min(64));
         let rows = even(shape.oh, target / columns);
         let per_image = shape.oh * shape.ow;
-        let images = if rows == shape.oh && columns == shape.ow { even(shape.n, target / per_image) } else { 1 };
+        let images =
+            if rows == shape.oh && columns == shape.ow { even(shape.n, target / per_image) } else { 1 };
         Blocks { shape: *shape, images, rows, columns }
     }
 
@@ -130,7 +131,12 @@ impl Block {
     }
 
     /// Calls `f(index, offset in the padded copy, pixel number in the output)` for every pixel of the block.
-    pub(super) fn for_each_pixel(&self, s: &ConvShape, layout: Padded, mut f: impl FnMut(usize, usize, usize)) {
+    pub(super) fn for_each_pixel(
+        &self,
+        s: &ConvShape,
+        layout: Padded,
+        mut f: impl FnMut(usize, usize, usize),
+    ) {
         let mut index = 0;
         for (i, image) in self.images.clone().enumerate() {
             for (r, y) in self.rows.clone().enumerate() {
@@ -164,7 +170,9 @@ mod tests {
 
     #[test]
     fn blocks_cover_every_pixel_once() {
-        for (n, h, w) in [(1, 1, 1), (3, 2, 2), (2, 14, 14), (1, 224, 224), (1, 700, 1024), (5, 7, 100), (64, 4, 4)] {
+        for (n, h, w) in
+            [(1, 1, 1), (3, 2, 2), (2, 14, 14), (1, 224, 224), (1, 700, 1024), (5, 7, 100), (64, 4, 4)]
+        {
             let s = ConvShape::of(Shape::from([n, h, w, 16]), Shape::from([8, 3, 3, 16]), 1).unwrap();
             let blocks = Blocks::new(&s, 16);
             let mut seen = vec![0; n * h * w];

@@ -62,7 +62,7 @@ impl Cut {
         let filter_tiles = s.k.div_ceil(FILTERS);
         let groups = TASKS.div_ceil(channel_tiles * filter_tiles).min(blocks.count());
         let channels = s.c.min(CHANNELS);
-        let whole_rows = channels % PANEL != 0 && channel_tiles == 1;
+        let whole_rows = !channels.is_multiple_of(PANEL) && channel_tiles == 1;
         let (segments, segment_len) = if whole_rows { (s.r, s.s * s.c) } else { (s.r * s.s, channels) };
         Cut { shape: *s, blocks, channel_tiles, filter_tiles, groups, whole_rows, segments, segment_len }
     }
@@ -170,7 +170,8 @@ impl VectorKernel for BlockKernel<'_> {
         let row_len = cut.row_len();
         let per_row = cut.segments / cut.shape.r;
         let padded_len = row_len / cut.segments;
-        for (tile, dz) in self.dz[..self.filters.div_ceil(TILE) * pixels * TILE].chunks_exact(pixels * TILE).enumerate()
+        for (tile, dz) in
+            self.dz[..self.filters.div_ceil(TILE) * pixels * TILE].chunks_exact(pixels * TILE).enumerate()
         {
             for segment in 0..cut.segments {
                 let start = segment / per_row * self.layout.row + segment % per_row * self.channels;

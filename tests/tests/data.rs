@@ -1,0 +1,180 @@
+//! Pixels, statistics and augmentation against Pillow and numpy, and what a data set refuses.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use vgg_data::synthetic::{CLASSES, SyntheticConfig, generate};
+use vgg_data::{
+    AugmentConfig, Batch, ColourShift, Error, Filter, Folder, Image, Loader, LoaderConfig, OnBadImage,
+    PixelStatistics, Split, eigenvectors, resize, resize_region, scaled_size,
+};
+use vgg_testkit::fmix32;
+
+fn fixture(name: &str) -> serde_json::Value {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(name);
+    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+}
+
+/// The source images of the references.
+fn source(h: usize, w: usize) -> Image {
+    Image::from_shape_fn((h, w, 3), |(y, x, c)| {
+        if (x / 9 + y / 11) % 2 == 0 {
+            ((x * 7 + y * 13 + c * 29) % 256) as u8
+        } else {
+            (fmix32((y * 1000 + x * 4 + c) as u32) >> 24) as u8
+        }
+    })
+}
+
+#[test]
+fn resizing_is_within_one_level_of_pillow() {
+    for case in fixture("pillow_resize.json")["cases"].as_array().unwrap() {
+        let number = |key: &str| case[key].as_u64().unwrap() as usize;
+        let (h, w) = (number("h"), number("w"));
+        let size = scaled_size(h, w, number("side"));
+        assert_eq!(size, (number("out_h"), number("out_w")));
+        let ours = resize(&source(h, w), size.0, size.1, Filter::Bilinear).unwrap();
+        for row in case["rows"].as_array().unwrap() {
+            let y = row[0].as_u64().unwrap() as usize;
+            let expected = row[1].as_array().unwrap().iter().map(|v| v.as_u64().unwrap() as u8);
+            for (a, b) in ours.index_axis(ndarray::Axis(0), y).iter().zip(expected) {
+                assert!(a.abs_diff(b) <= 1, "{h}x{w} to {size:?}, row {y}: {a} and {b}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_region_is_the_same_as_cutting_it_out_later() {
+    let image = source(90, 160);
+    let whole = resize(&image, 61, 108, Filter::Bilinear).unwrap();
+    let part = resize_region(&image, (61, 108), (7, 40), (32, 32), Filter::Bilinear).unwrap();
+    for ((y, x, c), value) in part.indexed_iter() {
+        assert!(value.abs_diff(whole[[y + 7, x + 40, c]]) <= 1);
+    }
+}
+
+#[test]
+fn statistics_are_numpys() {
+    let reference = fixture("colour_statistics.json");
+    let mut statistics = PixelStatistics::default();
+    statistics.add(&source(61, 47));
+    let mut second = PixelStatistics::default();
+    second.add(&source(90, 160));
+    statistics.merge(&second);
+    let numbers =
+        |v: &serde_json::Value| v.as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).collect::<Vec<_>>();
+    for (a, b) in statistics.mean().iter().zip(numbers(&reference["mean"])) {
+        assert!((a - b).abs() < 1e-9);
+    }
+    let (values, vectors) = eigenvectors(statistics.covariance());
+    for (a, b) in values.iter().zip(numbers(&reference["eigenvalues"])) {
+        assert!((a / b - 1.0).abs() < 1e-9, "{a} {b}");
+    }
+    for (a, b) in vectors.iter().zip(reference["eigenvectors"].as_array().unwrap()) {
+        let dot: f64 = a.iter().zip(numbers(b)).map(|(a, b)| a * b).sum();
+        assert!((dot.abs() - 1.0).abs() < 1e-9);
+    }
+    // The eigenvalues of pixels of 0..1 are these over 255 squared, so a shift in 0..255 has them over 255.
+    let shift = ColourShift::new(&statistics, 0.1);
+    assert!((shift.eigenvalues[0] - values[0] / 255.0).abs() < 1e-9);
+}
+
+fn synthetic(dir: &Path) -> SyntheticConfig {
+    let config = SyntheticConfig { seed: 3, train_per_class: 2, val_per_class: 1 };
+    generate(dir, &config, 2, &|_, _| ()).unwrap();
+    config
+}
+
+#[test]
+fn the_synthetic_set_depends_on_its_seed_alone() {
+    let (a, b) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let config = synthetic(a.path());
+    generate(b.path(), &config, 1, &|_, _| ()).unwrap();
+    let folder = Folder::open(a.path(), Split::Train).unwrap();
+    assert_eq!(folder.classes(), CLASSES);
+    assert_eq!(folder.len(), 20);
+    for sample in folder.samples() {
+        let read = |dir: &Path| std::fs::read(dir.join(&sample.path)).unwrap();
+        assert_eq!(read(a.path()), read(b.path()));
+    }
+    let boxes = std::fs::read_to_string(a.path().join("boxes.csv")).unwrap();
+    assert_eq!(boxes.lines().count(), 31);
+}
+
+fn batches(folder: &Arc<Folder>, workers: usize, epoch: u64) -> Vec<Batch> {
+    let augment = AugmentConfig {
+        train_side: [64, 96],
+        crop: 64,
+        filter: Filter::Bilinear,
+        flip: true,
+        colour_shift: Some(ColourShift {
+            std: 0.1,
+            eigenvectors: [[1.0, 0.0, 0.0]; 3],
+            eigenvalues: [9.0; 3],
+        }),
+    };
+    let config = LoaderConfig {
+        augment,
+        mean_rgb: [120.0; 3],
+        batch: 6,
+        seed: 5,
+        on_bad_image: OnBadImage::Skip,
+        workers,
+    };
+    let mut all = Vec::new();
+    let mut loader = Loader::new(folder.clone(), config).unwrap();
+    loader
+        .for_each(epoch, 0, |batch, _| {
+            all.push(batch);
+            Ok::<bool, Error>(true)
+        })
+        .unwrap();
+    all
+}
+
+#[test]
+fn batches_do_not_depend_on_the_number_of_workers() {
+    let dir = tempfile::tempdir().unwrap();
+    synthetic(dir.path());
+    let folder = Arc::new(Folder::open(dir.path(), Split::Train).unwrap());
+    let one = batches(&folder, 1, 0);
+    let cached = Arc::new(Folder::open(dir.path(), Split::Train).unwrap().with_cache(1 << 30));
+    for other in [batches(&folder, 3, 0), batches(&cached, 2, 0), batches(&cached, 2, 0)] {
+        for (a, b) in one.iter().zip(&other) {
+            assert_eq!((&a.ids, &a.pixels, &a.offset), (&b.ids, &b.pixels, &b.offset));
+        }
+    }
+    assert_eq!(one.iter().map(Batch::len).collect::<Vec<_>>(), [6, 6, 6, 2]);
+    assert_ne!(one[0].ids, batches(&folder, 1, 1)[0].ids, "every epoch has its own order");
+}
+
+#[test]
+fn bad_images_are_named_or_skipped() {
+    let dir = tempfile::tempdir().unwrap();
+    synthetic(dir.path());
+    let class = dir.path().join("train").join(CLASSES[0]);
+    std::fs::write(class.join("00000.jpg"), b"").unwrap();
+    let whole = std::fs::read(class.join("00001.jpg")).unwrap();
+    std::fs::write(class.join("00001.jpg"), &whole[..whole.len() / 2]).unwrap();
+    std::fs::write(class.join("notes.txt"), b"not an image").unwrap();
+    let folder = Arc::new(Folder::open(dir.path(), Split::Train).unwrap());
+    assert_eq!((folder.len(), folder.ignored()), (20, 1));
+    let error = folder.image(0).unwrap_err().to_string();
+    assert!(error.contains("00000.jpg") && error.contains("0 bytes"), "{error}");
+    let error = folder.image(1).unwrap_err().to_string();
+    assert!(error.contains("00001.jpg") && error.contains("cut off"), "{error}");
+    let skipped: usize = batches(&folder, 2, 0).iter().map(|b| b.skipped.len()).sum();
+    assert_eq!(skipped, 2);
+}
+
+#[test]
+fn a_missing_class_folder_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    synthetic(dir.path());
+    std::fs::remove_dir_all(dir.path().join("val").join(CLASSES[4])).unwrap();
+    let error = Folder::open(dir.path(), Split::Val).err().unwrap().to_string();
+    assert!(error.contains("val lacks the class folders netted-leaf"), "{error}");
+    let error = Folder::open(&dir.path().join("nowhere"), Split::Val).err().unwrap().to_string();
+    assert!(error.contains("no such folder"), "{error}");
+}

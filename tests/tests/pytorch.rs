@@ -1,0 +1,116 @@
+//! Logits, gradients and SGD steps against PyTorch, from weights that both sides make by an integer hash.
+
+use std::path::{Path, PathBuf};
+
+use vgg_files::TensorFile;
+use vgg_layers::{Config, DropoutRun, NamedArray, Network, NetworkSpec};
+use vgg_optim::{Sgd, SgdForm, SgdOptions};
+use vgg_tensor::{Device, StepState, Tensor, Write, ops};
+use vgg_testkit::{assert_close, hashed};
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(name)
+}
+
+/// A network with hashed weights.
+fn hashed_network(spec: NetworkSpec, device: &Device) -> Network {
+    let mut network = Network::new(spec, device).unwrap();
+    for (name, shape) in network.file_shapes() {
+        let fan_in: usize = shape[1..].iter().product();
+        let bound = if shape.len() == 1 { 0.1 } else { (6.0 / fan_in as f64).sqrt() as f32 };
+        let values = hashed(&name, bound, shape.iter().product());
+        network.import(&NamedArray { name, shape, values }).unwrap();
+    }
+    network
+}
+
+fn images(seed: u64, n: usize, side: usize, scale: f32, device: &Device) -> Tensor {
+    let values = hashed(&format!("image{seed}"), 1.0, n * side * side * 3)
+        .iter()
+        .map(|v| v * scale)
+        .collect::<Vec<_>>();
+    Tensor::from_slice(&values, [n, side, side, 3], device).unwrap()
+}
+
+#[test]
+fn full_networks_have_torchvisions_logits() {
+    let json = std::fs::read(fixture("torchvision_logits.json")).unwrap();
+    let reference: serde_json::Value = serde_json::from_slice(&json).unwrap();
+    let device = Device::cpu(2).unwrap();
+    for config in [Config::A, Config::B, Config::D, Config::E] {
+        let network = hashed_network(NetworkSpec::paper(config), &device);
+        let logits = network.infer(&images(1, 2, 224, 1.0, &device)).unwrap().to_vec();
+        let rows = reference["logits"][config.name()].as_array().unwrap();
+        let expected: Vec<f32> =
+            rows.iter().flat_map(|r| r.as_array().unwrap()).map(|v| v.as_f64().unwrap() as f32).collect();
+        // torchvision's own f32 is 3e-6 to 4e-6 away from f64.
+        assert_close(&logits, &expected, 1e-5, config.name());
+    }
+}
+
+/// Four steps in one form of SGD; checks losses and weights, and the gradients and logits of the first step.
+fn four_steps(config: Config, file: &str, scale: f32, form: SgdForm) -> Vec<NamedArray> {
+    let device = Device::cpu(2).unwrap();
+    let spec = NetworkSpec {
+        width: 1.0 / 16.0,
+        classes: 10,
+        head: [16, 16],
+        crop: 32,
+        dropout: 0.0,
+        ..NetworkSpec::paper(config)
+    };
+    let mut network = hashed_network(spec, &device);
+    let mut reference = TensorFile::open(&fixture(file)).unwrap();
+    let metadata = reference.metadata();
+    let number = |key: &str| metadata[key].parse::<f32>().unwrap();
+    let lrs: Vec<f32> = metadata["lr"].split(',').map(|lr| lr.parse().unwrap()).collect();
+    let seed: u64 = metadata["seed"].parse().unwrap();
+    let name = if form == SgdForm::Caffe { "caffe" } else { "torch" };
+    let losses = reference.read_f32(&format!("loss.{name}")).unwrap();
+    let mut sgd = Sgd::new(SgdOptions {
+        form,
+        momentum: number("momentum"),
+        weight_decay: number("weight_decay"),
+        decay_biases: false,
+        bias_lr: 1.0,
+    })
+    .unwrap();
+    let state = StepState::new();
+    for step in 0..4 {
+        state.begin(step as u64, lrs[step]);
+        let x = images(seed + step as u64, 2, 32, scale, &device);
+        let targets = [0, 1].map(|n| ((3 * step + 5 * n + 1) % 10) as u32);
+        let run = DropoutRun { seed: 0, step: step as u64, first_sample: 0 };
+        let (logits, trace) = network.forward(x, run).unwrap();
+        let loss = ops::softmax_cross_entropy(&logits, &targets, 0.5, &state).unwrap();
+        let mean = loss.per_sample.to_vec().iter().sum::<f32>() / 2.0;
+        assert_close(&[mean], &losses[step..=step], 1e-4, &format!("{name} loss {step}"));
+        network.backward(trace, loss.grad, Write::Overwrite, &state).unwrap();
+        if step == 0 {
+            assert_close(&logits.to_vec(), &reference.read_f32("logits").unwrap(), 1e-5, "logits");
+            for grad in network.export_gradients() {
+                let expected = reference.read_f32(&format!("grad.{}", grad.name)).unwrap();
+                assert_close(&grad.values, &expected, 1e-4, &format!("gradient of {}", grad.name));
+            }
+        }
+        sgd.step(network.parameters_mut(), &state).unwrap();
+    }
+    let weights = network.export();
+    for array in &weights {
+        let expected = reference.read_f32(&format!("{name}.{}", array.name)).unwrap();
+        assert_close(&array.values, &expected, 1e-4, &format!("{name} {}", array.name));
+    }
+    weights
+}
+
+#[test]
+fn sgd_steps_of_both_forms_are_pytorchs() {
+    for (config, file, scale) in
+        [(Config::C, "sgd_c.safetensors", 1.0), (Config::ALrn, "sgd_a_lrn.safetensors", 30.0)]
+    {
+        let caffe = four_steps(config, file, scale, SgdForm::Caffe);
+        let torch = four_steps(config, file, scale, SgdForm::Torch);
+        let apart = caffe.iter().zip(&torch).map(|(a, b)| vgg_testkit::relative_error(&a.values, &b.values));
+        assert!(apart.fold(0.0, f64::max) > 1e-2, "the forms differ by over a hundred tolerances");
+    }
+}

@@ -1,0 +1,101 @@
+//! Holds the shape of the workspace: which crate may use which, the code map, and lengths of files.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+/// The arrows between crates, exactly; development edges apart.
+const ARROWS: [(&str, &[&str]); 11] = [
+    ("vgg-tensor", &[]),
+    ("vgg-files", &[]),
+    ("vgg-testkit", &[]),
+    ("vgg-data", &["vgg-files"]),
+    ("vgg-layers", &["vgg-tensor"]),
+    ("vgg-optim", &["vgg-tensor"]),
+    ("vgg-weights", &["vgg-files", "vgg-layers", "vgg-tensor"]),
+    ("vgg-train", &["vgg-data", "vgg-files", "vgg-layers", "vgg-optim", "vgg-tensor", "vgg-weights"]),
+    ("vgg-eval", &["vgg-data", "vgg-files", "vgg-layers", "vgg-tensor"]),
+    ("vgg-experiment", &["vgg-data", "vgg-eval", "vgg-files", "vgg-layers", "vgg-train", "vgg-weights"]),
+    ("xtask", &[]),
+];
+
+/// Longest source file, in lines.
+const MAX_LINES: usize = 420;
+
+pub(crate) fn run() -> Result<ExitCode> {
+    let mut faults = arrows()?;
+    faults.extend(code_map()?);
+    long_files(&crate::root().join("crates"), &mut faults)?;
+    long_files(&crate::root().join("xtask"), &mut faults)?;
+    if faults.is_empty() {
+        eprintln!("== tidy: fine");
+        return Ok(ExitCode::SUCCESS);
+    }
+    bail!("not tidy:\n  {}", faults.join("\n  "))
+}
+
+fn arrows() -> Result<Vec<String>> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let output = Command::new(cargo)
+        .args(["metadata", "--no-deps", "--format-version", "1"])
+        .current_dir(crate::root())
+        .output()
+        .context("cannot run cargo metadata")?;
+    let metadata: Value = serde_json::from_slice(&output.stdout).context("cargo metadata printed no JSON")?;
+    let mut faults = Vec::new();
+    for package in metadata["packages"].as_array().into_iter().flatten() {
+        let name = package["name"].as_str().unwrap_or_default();
+        let Some((_, allowed)) = ARROWS.iter().find(|(crate_, _)| *crate_ == name) else { continue };
+        let used: BTreeSet<&str> = package["dependencies"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter(|d| d["kind"].is_null())
+            .filter_map(|d| d["name"].as_str())
+            .filter(|d| d.starts_with("vgg-"))
+            .collect();
+        let allowed: BTreeSet<&str> = allowed.iter().copied().collect();
+        for arrow in used.difference(&allowed) {
+            faults.push(format!("{name} must not use {arrow}"));
+        }
+    }
+    Ok(faults)
+}
+
+/// The code map in the architecture page lists exactly the crates that exist.
+fn code_map() -> Result<Vec<String>> {
+    let page = crate::root().join("docs/src/architecture.md");
+    let text = std::fs::read_to_string(&page).with_context(|| format!("cannot read {}", page.display()))?;
+    let listed: BTreeSet<String> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `vgg-"))
+        .filter_map(|rest| rest.split('`').next())
+        .map(|name| format!("vgg-{name}"))
+        .collect();
+    let mut there = BTreeSet::new();
+    for entry in std::fs::read_dir(crate::root().join("crates"))? {
+        there.insert(entry?.file_name().to_string_lossy().into_owned());
+    }
+    Ok(listed
+        .symmetric_difference(&there)
+        .map(|c| format!("docs/src/architecture.md and crates/ differ: {c}"))
+        .collect())
+}
+
+fn long_files(folder: &Path, faults: &mut Vec<String>) -> Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            long_files(&path, faults)?;
+        } else if path.extension().is_some_and(|e| e == "rs") {
+            let lines = std::fs::read_to_string(&path)?.lines().count();
+            if lines > MAX_LINES {
+                faults.push(format!("{} has {lines} lines", path.display()));
+            }
+        }
+    }
+    Ok(())
+}
