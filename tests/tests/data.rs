@@ -1,5 +1,7 @@
 //! Pixels, statistics and augmentation against Pillow and numpy, and what a data set refuses.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
+
 use std::path::Path;
 use std::sync::Arc;
 

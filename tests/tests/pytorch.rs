@@ -1,5 +1,7 @@
 //! Logits, gradients and SGD steps against PyTorch, from weights that both sides make by an integer hash.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
+
 use std::path::{Path, PathBuf};
 
 use vgg_files::TensorFile;

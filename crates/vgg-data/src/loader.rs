@@ -91,7 +91,7 @@ impl Loader {
         let result = self.run(&plan, first, &mut consume);
         // What was made ahead of an early end is thrown away, so that the next epoch starts clean.
         while self.batches.under_way() > 0 {
-            let _ = self.batches.next();
+            let _ = self.batches.take();
         }
         result
     }
@@ -110,7 +110,7 @@ impl Loader {
             {
                 self.batches.submit(job)?;
             }
-            let Some(batch) = self.batches.next()? else { return Ok(()) };
+            let Some(batch) = self.batches.take()? else { return Ok(()) };
             let waited = self.batches.take_waited();
             if !consume(batch?, waited)? {
                 return Ok(());

@@ -80,7 +80,7 @@ impl<J: Send + 'static, T: Send + 'static> Prefetcher<J, T> {
     ///
     /// # Errors
     /// [`Error::Worker`] if a worker panicked.
-    pub fn next(&mut self) -> Result<Option<T>> {
+    pub fn take(&mut self) -> Result<Option<T>> {
         if self.under_way() == 0 {
             return Ok(None);
         }
@@ -128,9 +128,9 @@ mod tests {
                     p.submit(next).unwrap();
                     next += 1;
                 }
-                assert_eq!(p.next().unwrap(), Some(expected * expected));
+                assert_eq!(p.take().unwrap(), Some(expected * expected));
             }
-            assert_eq!(p.next().unwrap(), None);
+            assert_eq!(p.take().unwrap(), None);
         }
     }
 
@@ -141,8 +141,8 @@ mod tests {
             i
         });
         (0..3).for_each(|i| p.submit(i).unwrap());
-        assert_eq!(p.next().unwrap(), Some(0));
-        assert!(matches!(p.next(), Err(Error::Worker)));
-        assert_eq!(p.next().unwrap(), Some(2));
+        assert_eq!(p.take().unwrap(), Some(0));
+        assert!(matches!(p.take(), Err(Error::Worker)));
+        assert_eq!(p.take().unwrap(), Some(2));
     }
 }

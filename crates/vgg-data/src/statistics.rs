@@ -24,9 +24,7 @@ impl PixelStatistics {
         for row in image.rows() {
             let p = [0, 1, 2].map(|c| u64::from(row[c]));
             self.pixels += 1;
-            for c in 0..3 {
-                self.sums[c] += p[c];
-            }
+            self.sums.iter_mut().zip(p).for_each(|(sum, p)| *sum += p);
             for (sum, (a, b)) in self.products.iter_mut().zip(PAIRS) {
                 *sum += p[a] * p[b];
             }

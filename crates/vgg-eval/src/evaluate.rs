@@ -51,7 +51,7 @@ pub fn evaluate(
             images.submit(next)?;
             next += 1;
         }
-        let shown = images.next()?.transpose()?;
+        let shown = images.take()?.transpose()?;
         let full = match (&shown, group.first()) {
             (None, _) => true,
             (Some(_), None) => false,

@@ -137,7 +137,7 @@ impl NetworkSpec {
 
     fn check(&self) -> Result<()> {
         let bad = |what: String| Err(Error::Spec(what));
-        if self.crop == 0 || self.crop % 32 != 0 || self.crop > 1024 {
+        if self.crop == 0 || !self.crop.is_multiple_of(32) || self.crop > 1024 {
             return bad(format!("crop {} is not a multiple of 32 between 32 and 1024", self.crop));
         }
         if !(self.width > 0.0 && self.width <= 4.0) {

@@ -72,7 +72,7 @@ impl Schedule {
             Schedule::Constant { lr } => (*lr, 0.5),
             Schedule::Steps { lr, factor, .. } | Schedule::Plateau { lr, factor, .. } => (*lr, *factor),
         };
-        if !(lr > 0.0 && lr.is_finite()) || !(factor > 0.0 && factor < 1.0) {
+        if !(lr > 0.0 && lr.is_finite() && factor > 0.0 && factor < 1.0) {
             return Err(Error::Config(format!("lr {lr} must be above 0 and factor {factor} in (0, 1)")));
         }
         if let Schedule::Steps { at, .. } = self

@@ -160,7 +160,7 @@ mod tests {
     fn size_classes_waste_at_most_an_eighth() {
         for bytes in [1, 64, 65, 1000, 4096, 100_000, 123_456_789] {
             let class = size_class(bytes);
-            assert!(class >= bytes && class % ALIGN == 0);
+            assert!(class >= bytes && class.is_multiple_of(ALIGN));
             assert!(class <= bytes + (bytes / 8).max(ALIGN), "{bytes} -> {class}");
         }
     }

@@ -1,5 +1,7 @@
 //! Convolution and its gradients against plain loops in f64, over shapes that are awkward for the kernels.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
+
 use ndarray::{Array1, Array4, ArrayView4};
 use vgg_tensor::ops::conv2d::{self, Conv2d};
 use vgg_tensor::{Device, Error, Gate, StepState, Tensor, Weight, Write};

@@ -1,5 +1,7 @@
 //! The operations besides convolution against plain loops in f64 and finite differences.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
+
 use ndarray::{Array1, Array2, Array4, ArrayView2, ArrayView4, array};
 use vgg_tensor::ops::dropout::DropoutKey;
 use vgg_tensor::ops::linear::Linear;

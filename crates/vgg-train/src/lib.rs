@@ -11,7 +11,7 @@ mod train;
 
 pub use error::{Error, Result};
 pub use metrics::{EpochMetrics, EpochTiming, Validation};
-pub use train::{Event, Outcome, Resume, TrainConfig, Training, train};
+pub use train::{Event, Outcome, Resume, TrainConfig, Training, ValidationResult, train};
 
 /// Name of the weights that a finished run leaves in its directory.
 pub const WEIGHTS_FILE: &str = "weights.safetensors";

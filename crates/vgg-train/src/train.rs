@@ -40,6 +40,9 @@ pub enum Resume {
     Never,
 }
 
+/// What a validation comes to; any error ends the run.
+pub type ValidationResult = std::result::Result<Validation, Box<dyn std::error::Error + Send + Sync>>;
+
 /// Everything a run needs.
 pub struct Training<'a> {
     /// The network, initialised.
@@ -57,11 +60,7 @@ pub struct Training<'a> {
     /// Whether to continue checkpoints.
     pub resume: Resume,
     /// Measures the network after an epoch.
-    pub validate:
-        &'a mut dyn FnMut(
-            &Network,
-        )
-            -> std::result::Result<Validation, Box<dyn std::error::Error + Send + Sync>>,
+    pub validate: &'a mut dyn FnMut(&Network) -> ValidationResult,
     /// Hears what happens.
     pub events: &'a mut dyn FnMut(Event),
     /// Asked before every step; when true, the run stops after the last finished epoch's checkpoint.
@@ -246,7 +245,7 @@ fn finish_epoch(
     timing: EpochTiming,
 ) -> Result<()> {
     let config = t.config;
-    let due = state.epochs % config.validate_every == 0 || state.epochs == config.max_epochs;
+    let due = state.epochs.is_multiple_of(config.validate_every) || state.epochs == config.max_epochs;
     let validation = if due { Some((t.validate)(t.network).map_err(Error::Validation)?) } else { None };
     if let Some(v) = validation {
         config.schedule.after_epoch(&mut state.schedule, v.top1_error);
