@@ -1,5 +1,5 @@
-//! Development tasks. `cargo xtask experiment table3` builds the release binary and runs it; `cargo xtask ci` is what
-//! continuous integration runs; `cargo xtask tidy` holds the shape of the workspace.
+//! Development tasks: `cargo xtask ci` is what continuous integration runs; `cargo xtask tidy` holds the shape of the
+//! workspace.
 
 mod ci;
 mod tidy;
@@ -12,9 +12,8 @@ use anyhow::{Context, Result, bail};
 const USAGE: &str = "\
 usage: cargo xtask TASK
 
-  experiment ARGS..  build vgg and run `vgg experiment ARGS..`
-  ci                 every check, cheapest first: fmt, tidy, clippy, build, tests, docs
-  tidy               arrows between crates, the code map, lengths of files";
+  ci    every check, cheapest first: fmt, tidy, clippy, build, tests, docs
+  tidy  arrows between crates, the code map, lengths of files";
 
 fn main() -> ExitCode {
     match run() {
@@ -29,7 +28,6 @@ fn main() -> ExitCode {
 fn run() -> Result<ExitCode> {
     let mut arguments = std::env::args().skip(1);
     match arguments.next().as_deref() {
-        Some("experiment") => vgg("experiment", arguments.collect()),
         Some("ci") => ci::run(),
         Some("tidy") => tidy::run(),
         Some("help" | "--help" | "-h") => {
@@ -40,24 +38,6 @@ fn run() -> Result<ExitCode> {
             eprintln!("{}{USAGE}", other.map(|o| format!("there is no task {o}\n\n")).unwrap_or_default());
             Ok(ExitCode::from(2))
         }
-    }
-}
-
-/// Builds the release binary, then becomes it, so that exit codes and signals pass.
-fn vgg(command: &str, arguments: Vec<String>) -> Result<ExitCode> {
-    cargo(&["build", "--release", "--package", "vgg-app"])?;
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
-    let mut vgg = Command::new(target.join("release/vgg"));
-    vgg.arg(command).args(arguments);
-    #[cfg(unix)]
-    {
-        use std::os::unix::process::CommandExt;
-        Err(vgg.exec()).context("cannot run vgg")
-    }
-    #[cfg(not(unix))]
-    {
-        let status = vgg.status().context("cannot run vgg")?;
-        Ok(ExitCode::from(status.code().and_then(|c| u8::try_from(c).ok()).unwrap_or(1)))
     }
 }
 

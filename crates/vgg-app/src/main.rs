@@ -1,2 +1,18 @@
-//! The command line of vgg.
-fn main() {}
+//! The command line of vgg: data on stdout, progress on stderr, exit codes that scripts can rely on.
+
+mod commands;
+mod exit;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    match commands::Cli::parse().run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(exit::code(&error))
+        }
+    }
+}
