@@ -93,7 +93,9 @@ impl Network {
         let scales: Vec<f32> = (0..self.layers.len()).map(|i| self.scale_below(i)).collect();
         let mut grad = dlogits;
         let mut saved = trace.saved;
-        saved.truncate(self.layers.len());
+        if saved.len() != self.layers.len() {
+            return Err(Error::Spec("the trace is of another network".into()));
+        }
         for index in (lowest..self.layers.len()).rev() {
             let Some(saved) = saved.pop() else {
                 return Err(Error::Spec("the trace is of another network".into()));

@@ -80,13 +80,14 @@ pub fn generate(
     }
     let tasks = tasks(config);
     let (next, boxes) = (AtomicUsize::new(0), std::sync::Mutex::new(vec![String::new(); tasks.len()]));
+    let done = AtomicUsize::new(0);
     let work = || -> Result<()> {
         loop {
             let i = next.fetch_add(1, Relaxed);
             let Some(task) = tasks.get(i) else { return Ok(()) };
             let line = write_image(out, config, task)?;
             boxes.lock().map_err(|_| Error::Worker)?[i] = line;
-            progress(i + 1, tasks.len());
+            progress(done.fetch_add(1, Relaxed) + 1, tasks.len());
         }
     };
     std::thread::scope(|scope| {
