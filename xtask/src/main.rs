@@ -1,5 +1,5 @@
-//! Development tasks: `cargo xtask ci` is what continuous integration runs; `cargo xtask tidy` holds the shape of the
-//! workspace.
+//! Tasks: `cargo xtask experiment` builds the program and makes a table of the paper; `cargo xtask ci` is what
+//! continuous integration runs; `cargo xtask tidy` holds the shape of the workspace.
 
 mod ci;
 mod tidy;
@@ -12,8 +12,9 @@ use anyhow::{Context, Result, bail};
 const USAGE: &str = "\
 usage: cargo xtask TASK
 
-  ci    every check, cheapest first: fmt, tidy, clippy, build, tests, docs
-  tidy  arrows between crates, the code map, lengths of files";
+  experiment ARGS  builds the program and makes a table, as `vgg experiment ARGS`: table1, table2, table3
+  ci               every check, cheapest first: tidy, fmt, clippy, build, tests, docs
+  tidy             arrows between crates, the code map, lengths of files";
 
 fn main() -> ExitCode {
     match run() {
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
 fn run() -> Result<ExitCode> {
     let mut arguments = std::env::args().skip(1);
     match arguments.next().as_deref() {
+        Some("experiment") => experiment(arguments),
         Some("ci") => ci::run(),
         Some("tidy") => tidy::run(),
         Some("help" | "--help" | "-h") => {
@@ -39,6 +41,27 @@ fn run() -> Result<ExitCode> {
             Ok(ExitCode::from(2))
         }
     }
+}
+
+/// Builds the release binary and becomes it, so that exit codes and signals pass.
+fn experiment(arguments: impl Iterator<Item = String>) -> Result<ExitCode> {
+    cargo(&["build", "--release", "--package", "vgg-app"])?;
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
+    let mut vgg = Command::new(target.join("release").join("vgg"));
+    vgg.arg("experiment").args(arguments);
+    become_it(vgg)
+}
+
+#[cfg(unix)]
+fn become_it(mut command: Command) -> Result<ExitCode> {
+    use std::os::unix::process::CommandExt;
+    Err(command.exec()).context("cannot run vgg")
+}
+
+#[cfg(not(unix))]
+fn become_it(mut command: Command) -> Result<ExitCode> {
+    let status = command.status().context("cannot run vgg")?;
+    Ok(ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1)))
 }
 
 /// Root of the workspace.

@@ -1,26 +1,127 @@
 //! Exit codes: 2 usage or settings, 65 bad data, 66 missing input, 74 input and output, 1 anything else.
 
+const USAGE: u8 = 2;
+const BAD_DATA: u8 = 65;
+const MISSING: u8 = 66;
+const IO: u8 = 74;
+const OTHER: u8 = 1;
+
+type Cause<'a> = &'a (dyn std::error::Error + 'static);
+
 /// The code for an error, from the first of its causes that says what kind it is.
 pub(crate) fn code(error: &anyhow::Error) -> u8 {
-    error.chain().find_map(of_cause).unwrap_or(1)
+    error.chain().find_map(of_cause).unwrap_or(OTHER)
 }
 
-fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
-    if let Some(e) = cause.downcast_ref::<vgg_files::Error>() {
-        return Some(match e {
-            vgg_files::Error::Missing { .. } => 66,
-            vgg_files::Error::Corrupt { .. } => 65,
-            _ => 74,
-        });
+/// Each library's errors may hold those of the libraries below it.
+fn of_cause(cause: Cause) -> Option<u8> {
+    if cause.is::<crate::settings::SettingsError>() {
+        return Some(USAGE);
+    }
+    if let Some(e) = cause.downcast_ref::<vgg_experiment::Error>() {
+        return Some(of_experiment(e));
+    }
+    if let Some(e) = cause.downcast_ref::<vgg_eval::Error>() {
+        return Some(of_eval(e));
+    }
+    if let Some(e) = cause.downcast_ref::<vgg_weights::Error>() {
+        return Some(of_weights(e));
     }
     if let Some(e) = cause.downcast_ref::<vgg_data::Error>() {
-        return Some(match e {
-            vgg_data::Error::Missing { .. } => 66,
-            vgg_data::Error::Layout { .. } | vgg_data::Error::Decode { .. } => 65,
-            vgg_data::Error::Io { .. } => 74,
-            vgg_data::Error::Config(_) => 2,
-            _ => 1,
-        });
+        return Some(of_data(e));
     }
-    cause.downcast_ref::<vgg_layers::Error>().map(|_| 2)
+    if let Some(e) = cause.downcast_ref::<vgg_files::Error>() {
+        return Some(of_file(e));
+    }
+    if let Some(e) = cause.downcast_ref::<vgg_tensor::Error>() {
+        return Some(of_tensor(e));
+    }
+    cause.downcast_ref::<vgg_layers::Error>().map(of_network)
+}
+
+fn of_experiment(error: &vgg_experiment::Error) -> u8 {
+    use vgg_experiment::Error;
+    match error {
+        Error::Plan(_) => USAGE,
+        Error::Run { source, .. } => of_experiment(source),
+        Error::Data(e) => of_data(e),
+        Error::Network(e) => of_network(e),
+        Error::Weights(e) => of_weights(e),
+        Error::Train(e) => of_train(e),
+        Error::Eval(e) => of_eval(e),
+        Error::File(e) => of_file(e),
+        _ => OTHER,
+    }
+}
+
+fn of_train(error: &vgg_train::Error) -> u8 {
+    use vgg_train::Error;
+    match error {
+        Error::Config(_) | Error::OtherRun { .. } | Error::Optim(_) => USAGE,
+        Error::Data(e) => of_data(e),
+        Error::Network(e) => of_network(e),
+        Error::Weights(e) => of_weights(e),
+        Error::File(e) => of_file(e),
+        Error::Tensor(e) => of_tensor(e),
+        Error::Validation(e) => e.downcast_ref::<vgg_eval::Error>().map_or(OTHER, of_eval),
+        _ => OTHER,
+    }
+}
+
+fn of_eval(error: &vgg_eval::Error) -> u8 {
+    use vgg_eval::Error;
+    match error {
+        Error::Config(_) | Error::Classes { .. } => USAGE,
+        Error::Posteriors { .. } => BAD_DATA,
+        Error::Data(e) => of_data(e),
+        Error::Network(e) => of_network(e),
+        Error::Tensor(e) => of_tensor(e),
+        Error::File(e) => of_file(e),
+        _ => OTHER,
+    }
+}
+
+fn of_weights(error: &vgg_weights::Error) -> u8 {
+    use vgg_weights::Error;
+    match error {
+        Error::File(e) => of_file(e),
+        Error::Metadata { .. } | Error::Tensors { .. } | Error::NotFinite { .. } => BAD_DATA,
+        // The file names a network that cannot be.
+        Error::Network(_) => BAD_DATA,
+        _ => OTHER,
+    }
+}
+
+fn of_data(error: &vgg_data::Error) -> u8 {
+    use vgg_data::Error;
+    match error {
+        Error::Missing { .. } => MISSING,
+        Error::Layout { .. } | Error::Decode { .. } => BAD_DATA,
+        Error::Io { .. } => IO,
+        Error::Config(_) => USAGE,
+        _ => OTHER,
+    }
+}
+
+fn of_file(error: &vgg_files::Error) -> u8 {
+    use vgg_files::Error;
+    match error {
+        Error::Missing { .. } => MISSING,
+        Error::Corrupt { .. } => BAD_DATA,
+        _ => IO,
+    }
+}
+
+fn of_network(error: &vgg_layers::Error) -> u8 {
+    match error {
+        vgg_layers::Error::Tensor(e) | vgg_layers::Error::Layer { source: e, .. } => of_tensor(e),
+        _ => USAGE,
+    }
+}
+
+fn of_tensor(error: &vgg_tensor::Error) -> u8 {
+    match error {
+        vgg_tensor::Error::NoCuda => USAGE,
+        _ => OTHER,
+    }
 }

@@ -1,7 +1,9 @@
 //! The command line of vgg: data on stdout, progress on stderr, exit codes that scripts can rely on.
 
 mod commands;
+mod console;
 mod exit;
+mod settings;
 
 use std::process::ExitCode;
 
@@ -9,7 +11,7 @@ use clap::Parser;
 
 fn main() -> ExitCode {
     match commands::Cli::parse().run() {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::from(exit::code(&error))

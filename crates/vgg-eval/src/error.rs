@@ -18,6 +18,17 @@ pub enum Error {
         /// Of the data set.
         dataset: usize,
     },
+    /// Whoever asked for it wants it no longer.
+    #[error("the evaluation was interrupted")]
+    Interrupted,
+    /// A posterior file that is not one.
+    #[error("{path} is no posterior file: {reason}", path = path.display())]
+    Posteriors {
+        /// The file.
+        path: std::path::PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
     /// The data.
     #[error(transparent)]
     Data(#[from] vgg_data::Error),

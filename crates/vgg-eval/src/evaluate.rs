@@ -1,9 +1,10 @@
 //! From a network and images to posteriors.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use ndarray::{Array2, Array4, Axis, s};
-use vgg_data::{Filter, Folder, Image, Prefetcher, View};
+use ndarray::{Array2, Array4, Axis};
+use vgg_data::{BadImage, Filter, Folder, Image, OnBadImage, Prefetcher, View};
 use vgg_layers::{DenseNetwork, Network, NetworkSpec};
 use vgg_tensor::{Device, Tensor, ops};
 
@@ -14,6 +15,15 @@ const GROUP: usize = 32;
 /// Pixels that go through together, at most.
 const GROUP_PIXELS: usize = 2 << 20;
 
+/// How a split is gone through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EvaluateOptions {
+    /// Threads that decode and resize. Without influence on any result.
+    pub workers: usize,
+    /// What to do about an image that cannot be decoded: stop, or leave it out and list it.
+    pub on_bad_image: OnBadImage,
+}
+
 /// A network in the form that a protocol needs.
 pub enum Model<'a> {
     /// For crops.
@@ -22,7 +32,8 @@ pub enum Model<'a> {
     Dense(&'a DenseNetwork),
 }
 
-/// Posteriors of a whole split, in its order. `progress` hears how many images are done.
+/// Posteriors of a whole split, in its order. `progress` hears how many images are done; when it breaks, the
+/// evaluation ends with [`Error::Interrupted`].
 ///
 /// # Errors
 /// [`Error::Classes`] if network and data set do not fit, [`Error::Config`] if network and protocol do not;
@@ -32,8 +43,8 @@ pub fn evaluate(
     folder: &Arc<Folder>,
     evaluation: &Evaluation,
     preprocessing: Preprocessing,
-    workers: usize,
-    progress: &mut dyn FnMut(usize),
+    options: EvaluateOptions,
+    progress: &mut dyn FnMut(usize) -> ControlFlow<()>,
 ) -> Result<Posteriors> {
     let spec = model.spec();
     if spec.classes != folder.classes().len() {
@@ -41,37 +52,53 @@ pub fn evaluate(
     }
     let views = evaluation.views(spec.crop)?;
     let (decoder, filter, n) = (folder.clone(), evaluation.filter, folder.len());
-    let mut images =
-        Prefetcher::new(workers, 2 * GROUP, move |i: usize| show(&*decoder.image(i)?, &views, filter));
-    let mut values = Array2::zeros((n, spec.classes));
+    let work = move |i: usize| show(&*decoder.image(i)?, &views, filter);
+    let mut images = Prefetcher::new(options.workers, 2 * GROUP, work);
+    let mut values = Vec::with_capacity(n * spec.classes);
+    let mut out = Posteriors::default();
     let mut group: Vec<Vec<Image>> = Vec::new();
-    let (mut next, mut done) = (0, 0);
+    let (mut submitted, mut taken) = (0, 0);
     loop {
-        while images.has_room() && next < n {
-            images.submit(next)?;
-            next += 1;
+        while images.has_room() && submitted < n {
+            images.submit(submitted)?;
+            submitted += 1;
         }
-        let shown = images.take()?.transpose()?;
-        let full = match (&shown, group.first()) {
-            (None, _) => true,
-            (Some(_), None) => false,
-            (Some(shown), Some(first)) => group.len() >= limit(first) || !same_sizes(first, shown),
+        let shown = match images.take()?.transpose() {
+            Ok(shown) => shown,
+            Err(Error::Data(bad)) if bad.is_bad_image() && options.on_bad_image == OnBadImage::Skip => {
+                out.skipped.push(BadImage { id: taken, error: bad });
+                taken += 1;
+                continue;
+            }
+            Err(error) => return Err(error),
         };
-        if full && !group.is_empty() {
-            let posterior = posterior(model, &group, evaluation.dense_pool, preprocessing)?;
-            values.slice_mut(s![done..done + group.len(), ..]).assign(&posterior);
-            done += group.len();
+        if closes(&group, shown.as_deref()) {
+            values.extend(posterior(model, &group, evaluation.dense_pool, preprocessing)?);
             group.clear();
-            progress(done);
+            if progress(taken).is_break() {
+                return Err(Error::Interrupted);
+            }
         }
-        match shown {
-            Some(shown) => group.push(shown),
-            None => break,
-        }
+        let Some(shown) = shown else { break };
+        group.push(shown);
+        let sample = &folder.samples()[taken];
+        out.labels.push(sample.target);
+        out.paths.push(sample.path.clone());
+        taken += 1;
     }
-    let labels = folder.samples().iter().map(|s| s.target).collect();
-    let paths = folder.samples().iter().map(|s| s.path.clone()).collect();
-    Ok(Posteriors { values, labels, paths })
+    let shape = (out.labels.len(), spec.classes);
+    out.values = Array2::from_shape_vec(shape, values).map_err(|e| Error::Config(e.to_string()))?;
+    Ok(out)
+}
+
+/// Whether a group of images goes through the network before `next` is taken: it is full, or the views of `next` have
+/// other sizes, or there is no next.
+fn closes(group: &[Vec<Image>], next: Option<&[Image]>) -> bool {
+    match (group.first(), next) {
+        (None, _) => false,
+        (Some(_), None) => true,
+        (Some(first), Some(next)) => group.len() >= limit(first) || !same_sizes(first, next),
+    }
 }
 
 /// Posterior of one image.

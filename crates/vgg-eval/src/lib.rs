@@ -10,7 +10,7 @@ mod posteriors;
 mod protocol;
 
 pub use error::{Error, Result};
-pub use evaluate::{Model, Prepared, classify, evaluate};
+pub use evaluate::{EvaluateOptions, Model, Prepared, classify, evaluate};
 pub use metrics::{ErrorRate, top_k_error};
 pub use posteriors::Posteriors;
 pub use protocol::{DensePool, Evaluation, Preprocessing, Protocol};

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use ndarray::Array2;
-use vgg_files::{TensorData, TensorValues, write_tensors};
+use vgg_data::BadImage;
+use vgg_files::{TensorData, TensorFile, TensorValues, write_tensors};
 
 use crate::metrics::{ErrorRate, top_k_error};
-use crate::{Evaluation, Result};
+use crate::{Error, Evaluation, Result};
 
 /// What a network said of every image of a data set.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default)]
 pub struct Posteriors {
     /// `[N, classes]`.
     pub values: Array2<f32>,
@@ -18,6 +19,8 @@ pub struct Posteriors {
     pub labels: Vec<u32>,
     /// Paths of the images below the data set.
     pub paths: Vec<String>,
+    /// Images that were left out, since they could not be decoded. Not part of a posterior file.
+    pub skipped: Vec<BadImage>,
 }
 
 impl Posteriors {
@@ -37,6 +40,29 @@ impl Posteriors {
             |(row, label): (ndarray::ArrayView1<f32>, &u32)| -f64::from(row[*label as usize]).max(1e-38).ln();
         let sum: f64 = self.values.rows().into_iter().zip(&self.labels).map(of).sum();
         sum / self.labels.len().max(1) as f64
+    }
+
+    /// Reads a posterior file.
+    ///
+    /// # Errors
+    /// [`Error::File`] if it is missing or damaged, [`Error::Posteriors`] if it holds something else.
+    pub fn load(path: &Path) -> Result<Posteriors> {
+        let bad = |reason: &str| Error::Posteriors { path: path.to_owned(), reason: reason.to_owned() };
+        let mut file = TensorFile::open(path)?;
+        let paths = file.metadata().get("paths").and_then(|text| serde_json::from_str(text).ok());
+        let paths: Vec<String> = paths.ok_or_else(|| bad("its metadata have no list of paths"))?;
+        let Some(&[n, classes]) = file.shape("posteriors") else {
+            return Err(bad("it has no posteriors [N, classes]"));
+        };
+        let values = Array2::from_shape_vec((n, classes), file.read_f32("posteriors")?);
+        let values = values.map_err(|e| bad(&e.to_string()))?;
+        let label = |l: i64| u32::try_from(l).ok().filter(|l| (*l as usize) < classes);
+        let labels: Option<Vec<u32>> = file.read_i64("labels")?.into_iter().map(label).collect();
+        let labels = labels.ok_or_else(|| bad("a label is none of the classes"))?;
+        if labels.len() != n || paths.len() != n {
+            return Err(bad("posteriors, labels and paths differ in number"));
+        }
+        Ok(Posteriors { values, labels, paths, skipped: Vec::new() })
     }
 
     /// Writes a posterior file: safetensors with `posteriors`, `labels`, and what they are in the metadata.

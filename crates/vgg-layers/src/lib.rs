@@ -33,3 +33,5 @@ pub use passes::{DropoutRun, Trace};
 pub use spec::{LayerKind, LayerSpec, LrnStyle, NetworkSpec, PoolRounding};
 pub use summary::{Summary, SummaryRow};
 pub use transfer::{TransferMap, TransferReport};
+// Part of this crate's interface.
+pub use vgg_tensor::Device;

@@ -13,5 +13,8 @@ pub use error::{Error, Result};
 pub use metrics::{EpochMetrics, EpochTiming, Validation};
 pub use train::{Event, Outcome, Resume, TrainConfig, Training, ValidationResult, train};
 
+// Part of this crate's interface.
+pub use vgg_optim::{Schedule, SgdForm, SgdOptions, Then};
+
 /// Name of the weights that a finished run leaves in its directory.
 pub const WEIGHTS_FILE: &str = "weights.safetensors";

@@ -31,6 +31,21 @@ pub struct TrainConfig {
     pub seed: u64,
 }
 
+impl TrainConfig {
+    /// Checks the settings.
+    ///
+    /// # Errors
+    /// [`Error::Config`] or [`Error::Optim`] if one makes no sense.
+    pub fn check(&self) -> Result<()> {
+        if self.micro_batch == 0 || self.max_epochs == 0 || self.validate_every == 0 {
+            let what = "micro_batch, max_epochs and every_epochs of validation must be at least 1";
+            return Err(Error::Config(what.into()));
+        }
+        Sgd::new(self.sgd)?;
+        Ok(self.schedule.check()?)
+    }
+}
+
 /// Whether a run in a directory that has checkpoints continues them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Resume {
@@ -128,10 +143,7 @@ pub struct Outcome {
 /// and those of data, network and files.
 pub fn train(mut t: Training) -> Result<Outcome> {
     let config = t.config;
-    if config.micro_batch == 0 || config.max_epochs == 0 || config.validate_every == 0 {
-        return Err(Error::Config("micro_batch, max_epochs and validate every must be at least 1".into()));
-    }
-    config.schedule.check()?;
+    config.check()?;
     let mut sgd = Sgd::new(config.sgd)?;
     let mut state = start(&mut t, &mut sgd)?;
     while state.epochs < config.max_epochs && !state.schedule.stop {

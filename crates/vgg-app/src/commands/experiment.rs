@@ -1,0 +1,174 @@
+//! `vgg experiment`: a table of the paper.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::Result;
+use clap::Args;
+use vgg_experiment::{Context, Event, Report, Row, make_table, table1, table2, table3};
+
+use super::data::make_synthetic;
+use super::options::{DeviceOptions, open_dataset, workers};
+use crate::console::{Interrupt, Progress, TrainingView, clock, print_table};
+use crate::settings::{
+    Embedded, Profile, SettingsError, TableFile, TrainedTable, embedded_table, read_table,
+};
+
+#[derive(Args)]
+pub(crate) struct Experiment {
+    /// table1 (layers), table2 (parameters) or table3 (single test scale).
+    #[arg(required_unless_present_any = ["file", "print"])]
+    table: Option<String>,
+    /// Which recipe.
+    #[arg(long, value_enum, default_value = "mini")]
+    profile: Profile,
+    /// A recipe of your own, in the place of one that comes with the program.
+    #[arg(long, conflicts_with = "table")]
+    file: Option<PathBuf>,
+    /// Print the recipe of a table instead of making it.
+    #[arg(long, value_name = "TABLE", conflicts_with_all = ["table", "file"])]
+    print: Option<String>,
+    /// Data set: a folder with train/<class>/* and val/<class>/*. Default: the synthetic set, made on the spot.
+    #[arg(long)]
+    dataset: Option<PathBuf>,
+    /// Where runs and tables go. Default: runs/ and the profile, with the data set's name if one is given.
+    #[arg(long)]
+    out: Option<PathBuf>,
+    /// A value in the place of the recipe's, such as base.run.seed=2; may be given several times.
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    #[command(flatten)]
+    device: DeviceOptions,
+}
+
+impl Experiment {
+    pub(crate) fn run(self) -> Result<ExitCode> {
+        if let Some(name) = &self.print {
+            print!("{}", Embedded::find(name, self.profile)?.text);
+            return Ok(ExitCode::SUCCESS);
+        }
+        let table = match (&self.file, &self.table) {
+            (Some(path), _) => read_table(path, &self.set)?,
+            (None, Some(name)) => embedded_table(Embedded::find(name, self.profile)?, &self.set)?,
+            (None, None) => return Err(SettingsError("name a table, or give --file".into()).into()),
+        };
+        match table {
+            TableFile::Layers(networks) => self.finish(&table1(&networks)?, &self.out_for("tables")),
+            TableFile::Parameters(networks) => self.finish(&table2(&networks)?, &self.out_for("tables")),
+            TableFile::Trained(table) => self.trained(&table),
+        }
+    }
+
+    fn trained(&self, table: &TrainedTable) -> Result<ExitCode> {
+        let start = Instant::now();
+        let out = self.out_for(&table.plan.profile);
+        let interrupt = Interrupt::listen()?;
+        let device = self.device.open()?;
+        let dataset = open_dataset(&self.dataset_root(table, &out)?)?;
+        let statistics = dataset.statistics(&out, workers())?;
+        let context = Context {
+            device: &device,
+            dataset: &dataset,
+            statistics: &statistics,
+            workers: workers(),
+            interrupted: &|| interrupt.asked(),
+        };
+        let mut view = View { training: None, evaluation: None };
+        let rows = make_table(&table.plan, &out, &context, &mut |event| view.show(&event))?;
+        drop(view);
+        let Some(rows) = rows else {
+            eprintln!("interrupted; the same command goes on from here");
+            return Ok(interrupt.exit_code().into());
+        };
+        let report = table3(&table.plan, &rows, &context)?;
+        let code = self.finish(&report, &out)?;
+        eprintln!("took {}", clock(start.elapsed()));
+        Ok(code)
+    }
+
+    /// The data set that was given, or the synthetic one, made if need be.
+    fn dataset_root(&self, table: &TrainedTable, out: &Path) -> Result<PathBuf> {
+        match (&self.dataset, &table.synthetic) {
+            (Some(path), _) => Ok(path.clone()),
+            (None, Some(config)) => {
+                let root = out.join("synthetic");
+                make_synthetic(&root, config)?;
+                Ok(root)
+            }
+            (None, None) => {
+                let what = "this profile has no data of its own: give --dataset DIR, a folder with train/<class>/* and \
+                            val/<class>/*, such as ILSVRC-2012 with a folder for each WNID";
+                Err(SettingsError(what.into()).into())
+            }
+        }
+    }
+
+    /// Where results go.
+    fn out_for(&self, profile: &str) -> PathBuf {
+        let dataset = self.dataset.as_deref().and_then(Path::file_name);
+        let name = match dataset {
+            Some(dataset) => format!("{profile}-{}", dataset.to_string_lossy()),
+            None => profile.to_owned(),
+        };
+        self.out.clone().unwrap_or_else(|| PathBuf::from("runs").join(name))
+    }
+
+    fn finish(&self, report: &Report, out: &Path) -> Result<ExitCode> {
+        print_table(report);
+        let paths = report.save(out)?;
+        let names = paths.map(|path| path.display().to_string());
+        eprintln!("written: {}", names.join(", "));
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// What the user sees on the way to a table.
+struct View {
+    training: Option<TrainingView>,
+    evaluation: Option<Progress>,
+}
+
+impl View {
+    fn show(&mut self, event: &Event) {
+        match event {
+            Event::Run { plan, number, of } => {
+                self.training = None;
+                let [low, high] = plan.data.train_side;
+                let side = if low == high { low.to_string() } else { format!("[{low};{high}]") };
+                let from = plan.parent().map_or(String::new(), |parent| format!(", from {parent}"));
+                let (name, config) = (&plan.name, plan.network.config);
+                eprintln!("run {number} of {of}: {name} (config {config}, S = {side}{from})");
+                self.training = Some(TrainingView::new(plan));
+            }
+            Event::In(event) => {
+                if let Some(view) = &mut self.training {
+                    view.show(event);
+                }
+            }
+            Event::Evaluates { row, done, of } => {
+                self.training = None;
+                let progress = self
+                    .evaluation
+                    .get_or_insert_with(|| Progress::new(&format!("evaluates {}", row.run), *of as u64));
+                progress.at(*done as u64, || format!("{done} of {of} images,"));
+            }
+            Event::Row(row) => {
+                self.evaluation = None;
+                show_row(row);
+            }
+        }
+    }
+}
+
+fn show_row(row: &Row) {
+    let sides = |sides: &[usize]| sides.iter().map(usize::to_string).collect::<Vec<_>>().join(",");
+    eprintln!(
+        "config {}, S = {}, Q = {}: top-1 error {:.1} %, top-5 error {:.1} %",
+        row.config,
+        sides(&row.train_side),
+        sides(&row.test_sides),
+        100.0 * row.top1_error,
+        100.0 * row.top5_error
+    );
+}

@@ -1,0 +1,61 @@
+//! The commands, a module each.
+
+mod data;
+mod doctor;
+mod evaluate;
+mod experiment;
+mod init;
+mod options;
+mod predict;
+mod summary;
+mod train;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// The very deep ConvNets of Simonyan & Zisserman: define, train, evaluate.
+#[derive(Parser)]
+#[command(name = "vgg", version)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Write random weights.
+    Init(init::Init),
+    /// Train one network from an experiment file.
+    Train(train::Train),
+    /// Errors of a network on a data set, under one protocol.
+    Evaluate(evaluate::Evaluate),
+    /// Classify images.
+    Predict(predict::Predict),
+    /// Make a table of the paper, with our column beside it.
+    Experiment(experiment::Experiment),
+    /// Layers, shapes, parameters and arithmetic of a network.
+    Summary(summary::Summary),
+    /// Data sets.
+    #[command(subcommand)]
+    Data(data::Data),
+    /// What this machine can do.
+    Doctor(doctor::Doctor),
+}
+
+impl Cli {
+    /// Does what was asked for. An interrupted command has a code of its own.
+    pub(crate) fn run(self) -> Result<ExitCode> {
+        match self.command {
+            Command::Init(c) => c.run().map(|()| ExitCode::SUCCESS),
+            Command::Train(c) => c.run(),
+            Command::Evaluate(c) => c.run(),
+            Command::Predict(c) => c.run().map(|()| ExitCode::SUCCESS),
+            Command::Experiment(c) => c.run(),
+            Command::Summary(c) => c.run().map(|()| ExitCode::SUCCESS),
+            Command::Data(c) => c.run().map(|()| ExitCode::SUCCESS),
+            Command::Doctor(c) => c.run().map(|()| ExitCode::SUCCESS),
+        }
+    }
+}

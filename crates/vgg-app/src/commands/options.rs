@@ -1,0 +1,160 @@
+//! Options that several commands share.
+
+use std::path::Path;
+use std::str::FromStr;
+
+use anyhow::Result;
+use clap::Args;
+use vgg_data::Filter;
+use vgg_eval::{DensePool, Evaluation, Protocol};
+use vgg_experiment::Dataset;
+use vgg_tensor::{Device, DeviceConfig, DeviceKind};
+use vgg_weights::{Loaded, WeightsMetadata};
+
+use crate::settings::SettingsError;
+
+/// Where to compute.
+#[derive(Args)]
+pub(super) struct DeviceOptions {
+    /// auto, cpu, cuda or cuda:N.
+    #[arg(long, default_value = "auto", value_parser = device_kind)]
+    device: DeviceKind,
+    /// Threads; 0 takes one per core. Results do not depend on it.
+    #[arg(long, default_value_t = 0)]
+    threads: usize,
+}
+
+impl DeviceOptions {
+    /// Opens the device and says which it is.
+    pub(super) fn open(&self) -> Result<Device> {
+        let device = Device::open(&DeviceConfig { kind: self.device, threads: self.threads })?;
+        eprintln!("device: {}", device.describe());
+        Ok(device)
+    }
+}
+
+fn device_kind(name: &str) -> Result<DeviceKind, String> {
+    match name.split_once(':').unwrap_or((name, "0")) {
+        ("auto", "0") => Ok(DeviceKind::Auto),
+        ("cpu", "0") => Ok(DeviceKind::Cpu),
+        ("cuda", number) => {
+            number.parse().map(DeviceKind::Cuda).map_err(|_| format!("{number} is no number of a GPU"))
+        }
+        _ => Err("it is auto, cpu, cuda or cuda:N".into()),
+    }
+}
+
+/// How test images are shown to a network.
+#[derive(Args)]
+pub(super) struct ViewOptions {
+    /// centre (the central crop) or dense (the whole image, section 3.2).
+    #[arg(long)]
+    pub(super) protocol: Option<Protocol>,
+    /// Smallest image sides, such as 256,384,512; posteriors are averaged. Default: the network's training side,
+    /// or the middle of its scale jitter.
+    #[arg(long, value_delimiter = ',')]
+    test_sides: Vec<usize>,
+    /// Whether the mirrored image is shown too. Default: with dense, not with centre.
+    #[arg(long)]
+    flip: Option<bool>,
+    /// bilinear, bicubic, lanczos or nearest.
+    #[arg(long, default_value = "bilinear")]
+    filter: Filter,
+    /// How a dense map becomes one vector: score-mean, prob-mean or score-sum.
+    #[arg(long, default_value = "score-mean")]
+    dense_pool: DensePool,
+    /// How pooling rounds odd sides in a dense map: floor or ceil. Default: as the weights file says.
+    #[arg(long, value_parser = pool_rounding)]
+    pool_rounding: Option<vgg_layers::PoolRounding>,
+}
+
+fn pool_rounding(name: &str) -> Result<vgg_layers::PoolRounding, String> {
+    match name {
+        "floor" => Ok(vgg_layers::PoolRounding::Floor),
+        "ceil" => Ok(vgg_layers::PoolRounding::Ceil),
+        _ => Err("it is floor or ceil".into()),
+    }
+}
+
+impl ViewOptions {
+    /// The protocol, with what was left open taken from the weights.
+    pub(super) fn evaluation(&self, default: Protocol, metadata: &WeightsMetadata) -> Result<Evaluation> {
+        let protocol = self.protocol.unwrap_or(default);
+        let sides = &metadata.train_side;
+        let middle = (sides.iter().sum::<usize>() + sides.len() / 2) / sides.len().max(1);
+        let test_sides = if self.test_sides.is_empty() { vec![middle] } else { self.test_sides.clone() };
+        let evaluation = Evaluation {
+            protocol,
+            test_sides,
+            flip: self.flip.unwrap_or(protocol == Protocol::Dense),
+            filter: self.filter,
+            dense_pool: self.dense_pool,
+        };
+        evaluation.views(metadata.spec.crop)?;
+        Ok(evaluation)
+    }
+
+    /// The network in the form that the protocol needs.
+    pub(super) fn prepare(&self, evaluation: &Evaluation, loaded: Loaded) -> Result<vgg_eval::Prepared> {
+        let mut prepared = evaluation.prepare(loaded.network)?;
+        if let (Some(rounding), vgg_eval::Prepared::Dense(dense)) = (self.pool_rounding, &mut prepared) {
+            dense.set_pool_rounding(rounding);
+        }
+        Ok(prepared)
+    }
+}
+
+/// A list of two numbers such as `4096,4096`.
+pub(super) fn pair(text: &str) -> Result<[usize; 2], String> {
+    let numbers: Result<Vec<usize>, _> = text.split(',').map(|n| usize::from_str(n.trim())).collect();
+    numbers.ok().and_then(|n| n.try_into().ok()).ok_or_else(|| "it is two numbers, such as 4096,4096".into())
+}
+
+/// Threads that decode images.
+pub(super) fn workers() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// Opens a data set, keeping decoded images in a quarter of the memory that is free, and says what is in it.
+pub(super) fn open_dataset(root: &Path) -> Result<Dataset> {
+    let dataset = Dataset::open(root, free_memory_bytes() / 4)?;
+    eprintln!(
+        "data set: {}, {} classes, {} training and {} validation images",
+        root.display(),
+        dataset.train.classes().len(),
+        dataset.train.len(),
+        dataset.val.len()
+    );
+    for folder in [&dataset.train, &dataset.val] {
+        if folder.ignored() > 0 {
+            let split = folder.split().name();
+            eprintln!(
+                "data set: {} files in {split} are no JPEG or PNG images and are not used",
+                folder.ignored()
+            );
+        }
+    }
+    Ok(dataset)
+}
+
+/// Memory that is free, as Linux says; two GiB where that is not known.
+pub(super) fn free_memory_bytes() -> u64 {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = text.lines().find_map(|l| l.strip_prefix("MemAvailable:"));
+    let kib = line.and_then(|l| l.split_whitespace().next()).and_then(|n| n.parse::<u64>().ok());
+    kib.map_or(2 << 30, |kib| kib << 10)
+}
+
+/// Loads weights, and checks them against the configuration that was asked for, if any.
+pub(super) fn load_weights(
+    path: &Path,
+    config: Option<vgg_layers::Config>,
+    device: &Device,
+) -> Result<Loaded> {
+    let metadata = vgg_weights::read_metadata(path)?;
+    if let Some(config) = config.filter(|config| *config != metadata.spec.config) {
+        let (path, own) = (path.display(), metadata.spec.config);
+        return Err(SettingsError(format!("{path} holds config {own}, not {config}")).into());
+    }
+    Ok(vgg_weights::load(path, device)?)
+}

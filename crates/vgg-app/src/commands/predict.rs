@@ -1,0 +1,79 @@
+//! `vgg predict`: classes of image files.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Args;
+use serde_json::json;
+use vgg_data::{decode, imagenet};
+use vgg_eval::{Preprocessing, Protocol, classify};
+
+use super::options::{DeviceOptions, ViewOptions, load_weights};
+
+#[derive(Args)]
+pub(crate) struct Predict {
+    /// Weights file.
+    #[arg(long)]
+    weights: PathBuf,
+    /// Images: JPEG or PNG, whatever their names.
+    #[arg(required = true)]
+    images: Vec<PathBuf>,
+    #[command(flatten)]
+    views: ViewOptions,
+    /// How many classes to name for each image.
+    #[arg(long, default_value_t = 5)]
+    top: usize,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    device: DeviceOptions,
+}
+
+impl Predict {
+    pub(crate) fn run(self) -> Result<()> {
+        let device = self.device.open()?;
+        let loaded = load_weights(&self.weights, None, &device)?;
+        let metadata = loaded.metadata.clone();
+        let evaluation = self.views.evaluation(Protocol::Dense, &metadata)?;
+        let prepared = self.views.prepare(&evaluation, loaded)?;
+        let (offset, scale) = metadata.offset_and_scale();
+        let mut documents = Vec::new();
+        for path in &self.images {
+            let bytes = std::fs::read(path).map_err(|e| read_error(path, e))?;
+            let image = decode(&bytes, path)?;
+            let posterior =
+                classify(&prepared.model(), &image, &evaluation, Preprocessing { offset, scale })?;
+            let mut order: Vec<usize> = (0..posterior.len()).collect();
+            order.sort_by(|a, b| posterior[*b].total_cmp(&posterior[*a]));
+            order.truncate(self.top);
+            let classes = order.into_iter().map(|class| {
+                let id = &metadata.classes[class];
+                json!({ "class": class, "id": id, "name": imagenet::words(id).unwrap_or(id), "posterior": posterior[class] })
+            });
+            documents.push(json!({ "path": path, "predictions": classes.collect::<Vec<_>>() }));
+            if let Some(document) = documents.last().filter(|_| !self.json) {
+                print(document);
+            }
+        }
+        if self.json {
+            println!("{}", serde_json::to_string_pretty(&documents)?);
+        }
+        Ok(())
+    }
+}
+
+fn print(document: &serde_json::Value) {
+    println!("{}", document["path"].as_str().unwrap_or_default());
+    for p in document["predictions"].as_array().into_iter().flatten() {
+        let percent = 100.0 * p["posterior"].as_f64().unwrap_or_default();
+        println!("  {percent:6.2} %  {}", p["name"].as_str().unwrap_or_default());
+    }
+}
+
+fn read_error(path: &std::path::Path, source: std::io::Error) -> vgg_files::Error {
+    match source.kind() {
+        std::io::ErrorKind::NotFound => vgg_files::Error::Missing { path: path.to_owned() },
+        _ => vgg_files::Error::Io { action: "read", path: path.to_owned(), source },
+    }
+}

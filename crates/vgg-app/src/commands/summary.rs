@@ -1,0 +1,56 @@
+//! `vgg summary`.
+
+use anyhow::Result;
+use clap::Args;
+use vgg_layers::{Config, NetworkSpec};
+
+use super::options::pair;
+
+#[derive(Args)]
+pub(crate) struct Summary {
+    /// A, A-LRN, B, B-5x5, C, D or E.
+    #[arg(long)]
+    config: Config,
+    /// Factor on the numbers of filters.
+    #[arg(long, default_value_t = 1.0)]
+    width: f64,
+    /// Number of classes.
+    #[arg(long, default_value_t = 1000)]
+    classes: usize,
+    /// Outputs of fc6 and fc7.
+    #[arg(long, default_value = "4096,4096", value_parser = pair)]
+    head: [usize; 2],
+    /// Side of the crop in pixels, a multiple of 32.
+    #[arg(long, default_value_t = 224)]
+    crop: usize,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Summary {
+    pub(crate) fn run(self) -> Result<()> {
+        let Summary { config, width, classes, head, crop, json } = self;
+        let summary = NetworkSpec { width, classes, head, crop, ..NetworkSpec::paper(config) }.summary()?;
+        if json {
+            println!("{}", serde_json::to_string_pretty(&summary)?);
+            return Ok(());
+        }
+        println!("{:10} {:30} {:>16} {:>12} {:>9}", "layer", "kind", "output", "parameters", "MMAC");
+        for row in &summary.layers {
+            let [h, w, c] = row.output;
+            let (size, mega) = (format!("{h} x {w} x {c}"), row.macs as f64 / 1e6);
+            println!("{:10} {:30} {size:>16} {:>12} {mega:>9.1}", row.name, row.kind, row.parameters);
+        }
+        println!(
+            "config {}: {} weight layers, {} parameters, {:.3} GMAC, receptive field {} px at pool5, {} px at fc6",
+            summary.config,
+            summary.weight_layers,
+            summary.parameters,
+            summary.macs as f64 / 1e9,
+            summary.receptive_field_pool5,
+            summary.receptive_field_fc6
+        );
+        Ok(())
+    }
+}

@@ -1,0 +1,11 @@
+//! What the program says while it works, on stderr, and what it hears from the outside.
+
+mod progress;
+mod signals;
+mod table;
+mod training;
+
+pub(crate) use progress::{Progress, clock};
+pub(crate) use signals::Interrupt;
+pub(crate) use table::print_table;
+pub(crate) use training::TrainingView;

@@ -1,0 +1,122 @@
+//! Training as the user sees it.
+
+use std::time::{Duration, Instant};
+
+use vgg_experiment::{RunEvent, RunPlan};
+use vgg_train::{EpochMetrics, EpochTiming, Event};
+
+use super::Progress;
+use super::progress::clock;
+
+/// The view of one run.
+pub(crate) struct TrainingView {
+    progress: Progress,
+    batch: usize,
+    max_epochs: usize,
+    /// Steps of an epoch.
+    steps: u64,
+    epoch: Epoch,
+}
+
+/// The epoch under way.
+struct Epoch {
+    number: usize,
+    start: Instant,
+    images: usize,
+    waited: Duration,
+}
+
+impl TrainingView {
+    /// A view of a run that is about to begin.
+    pub(crate) fn new(plan: &RunPlan) -> TrainingView {
+        let epoch = Epoch { number: 0, start: Instant::now(), images: 0, waited: Duration::ZERO };
+        TrainingView {
+            progress: Progress::new(&plan.name, 1),
+            batch: plan.batch,
+            max_epochs: plan.train.max_epochs,
+            steps: 1,
+            epoch,
+        }
+    }
+
+    /// Shows what happens.
+    pub(crate) fn show(&mut self, event: &RunEvent) {
+        match event {
+            RunEvent::Cached(run) => {
+                let error =
+                    run.last.val_top1_error.map_or(String::new(), |e| format!(", validation {}", percent(e)));
+                self.progress.line(&format!("  trained already: {} epochs{error}", run.epochs));
+            }
+            RunEvent::Begins { images, transfer } => {
+                if let Some(report) = transfer {
+                    let drawn = if report.drawn.is_empty() { "none".into() } else { report.drawn.join(" ") };
+                    self.progress.line(&format!("  copied: {}; drawn: {drawn}", report.copied.join(" ")));
+                }
+                self.steps = images.div_ceil(self.batch) as u64;
+                self.progress.restart(0, self.steps * self.max_epochs as u64);
+            }
+            RunEvent::Training(event) => self.training(event),
+        }
+    }
+
+    fn training(&mut self, event: &Event) {
+        match event {
+            Event::Resumed { epochs } => {
+                self.progress.restart(*epochs as u64 * self.steps, self.max_epochs as u64 * self.steps);
+                self.progress.line(&format!("  goes on after epoch {epochs}"));
+            }
+            Event::Rejected(why) => self.progress.line(&format!("  warning: checkpoint not used: {why}")),
+            Event::Skipped(bad) => self.progress.line(&format!("  warning: left out: {}", bad.error)),
+            Event::Step { epoch, step, loss, top1_error, images, waited, .. } => {
+                if *epoch != self.epoch.number {
+                    self.epoch =
+                        Epoch { number: *epoch, start: Instant::now(), images: 0, waited: Duration::ZERO };
+                }
+                self.epoch.images += images;
+                self.epoch.waited += *waited;
+                let (speed, waiting) = self.epoch.speed();
+                let (of, done) = (self.max_epochs, (*epoch as u64 - 1) * self.steps + *step as u64);
+                self.progress.at(done, || {
+                    let error = percent(*top1_error);
+                    format!("epoch {epoch}/{of}, loss {loss:.3}, error {error}, {speed:.0} images/s, waiting {waiting:.0} %,")
+                });
+            }
+            Event::Epoch { metrics, timing } => self.epoch_line(metrics, timing),
+            Event::DeadStart { loss, chance } => self.progress.line(&format!(
+                "  warning: after an epoch the loss is {loss:.3}, where chance puts it (ln classes = {chance:.3}): the \
+                 network has learnt nothing yet. What usually helps: init.fresh = \"he\", starting from a trained A \
+                 (init.from), pixel_scale = \"unit-variance\", another learning rate, or another seed."
+            )),
+        }
+    }
+
+    fn epoch_line(&mut self, m: &EpochMetrics, timing: &EpochTiming) {
+        let validation = match (m.val_top1_error, m.val_loss) {
+            (Some(error), Some(loss)) => format!("; validation: loss {loss:.3}, error {}", percent(error)),
+            _ => String::new(),
+        };
+        let left = clock(self.progress.left(m.epoch as u64 * self.steps));
+        self.progress.line(&format!(
+            "  epoch {}/{}: loss {:.3}, error {}{validation}; lr {}, {:.0} images/s, waiting {:.0} %, {left} left",
+            m.epoch,
+            self.max_epochs,
+            m.train_loss,
+            percent(m.train_top1_error),
+            m.lr,
+            timing.images_per_s,
+            100.0 * timing.waiting,
+        ));
+    }
+}
+
+impl Epoch {
+    /// Images a second, and the share of time that went into waiting for data, in percent.
+    fn speed(&self) -> (f64, f64) {
+        let seconds = self.start.elapsed().as_secs_f64().max(1e-9);
+        (self.images as f64 / seconds, (100.0 * self.waited.as_secs_f64() / seconds).min(100.0))
+    }
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.1} %", 100.0 * share)
+}

@@ -1,0 +1,56 @@
+//! Settings in TOML: raw types that say what a file may contain, and their lowering to plans.
+//!
+//! No key is passed over in silence, and nothing scientific has a default but the width and head of the paper.
+
+mod lower;
+mod overrides;
+mod raw;
+mod tables;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use vgg_experiment::RunPlan;
+
+pub(crate) use tables::{Embedded, Profile, TableFile, TrainedTable};
+
+/// Settings that cannot be used: unknown keys, wrong types, values that contradict each other.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct SettingsError(pub(crate) String);
+
+/// A run from a file: its plan and, if the file names one, its data set.
+pub(crate) struct RunSettings {
+    pub(crate) plan: RunPlan,
+    pub(crate) dataset: Option<PathBuf>,
+}
+
+/// Reads a run from a file, with `set` (each `key.path=value`) in the place of what the file says.
+pub(crate) fn read_run(path: &Path, set: &[String]) -> Result<RunSettings> {
+    let text = read(path)?;
+    let in_file = || path.display().to_string();
+    let raw = overrides::parse::<raw::RunFile>(&text, set).with_context(in_file)?;
+    let dataset = raw.data.dataset.clone();
+    let name = path.file_stem().map_or_else(|| "run".into(), |s| s.to_string_lossy().into_owned());
+    let plan = lower::run(&name, raw, lower::From::Files).with_context(in_file)?;
+    plan.check().with_context(in_file)?;
+    Ok(RunSettings { plan, dataset })
+}
+
+/// Reads a table from a file.
+pub(crate) fn read_table(path: &Path, set: &[String]) -> Result<TableFile> {
+    tables::parse(&read(path)?, set).with_context(|| path.display().to_string())
+}
+
+/// Reads a table that comes with the program.
+pub(crate) fn embedded_table(table: &Embedded, set: &[String]) -> Result<TableFile> {
+    tables::parse(table.text, set).with_context(|| table.file.to_owned())
+}
+
+fn read(path: &Path) -> Result<String> {
+    let at = |e: std::io::Error| match e.kind() {
+        std::io::ErrorKind::NotFound => vgg_files::Error::Missing { path: path.to_owned() },
+        _ => vgg_files::Error::Io { action: "read", path: path.to_owned(), source: e },
+    };
+    Ok(std::fs::read_to_string(path).map_err(at)?)
+}

@@ -1,0 +1,73 @@
+//! Values that stand in the place of others: `--set key.path=value`, and a run's own lines over those that all runs
+//! of a table share.
+
+use anyhow::Result;
+use serde::de::DeserializeOwned;
+use toml::{Table, Value};
+
+use super::SettingsError;
+
+/// Parses `text` after the replacements in `set`.
+pub(super) fn parse<T: DeserializeOwned>(text: &str, set: &[String]) -> Result<T> {
+    // The text itself when nothing is replaced: errors then show the line.
+    if set.is_empty() {
+        return toml::from_str(text).map_err(|e| SettingsError(e.to_string()).into());
+    }
+    let mut table: Table = toml::from_str(text).map_err(|e| SettingsError(e.to_string()))?;
+    for pair in set {
+        merge(&mut table, one(pair)?);
+    }
+    from_table(table)
+}
+
+pub(super) fn from_table<T: DeserializeOwned>(table: Table) -> Result<T> {
+    table.try_into().map_err(|e: toml::de::Error| SettingsError(e.to_string().trim_end().to_owned()).into())
+}
+
+/// Puts `over` in the place of what `base` says, table by table.
+pub(super) fn merge(base: &mut Table, over: Table) {
+    for (key, value) in over {
+        match (base.get_mut(&key), value) {
+            (Some(Value::Table(base)), Value::Table(over)) => merge(base, over),
+            (_, value) => {
+                base.insert(key, value);
+            }
+        }
+    }
+}
+
+/// `a.b=1` as the table `{ a = { b = 1 } }`. What is no TOML value is taken as a string.
+fn one(pair: &str) -> Result<Table> {
+    let bad = || SettingsError(format!("--set {pair}: it must be key=value, such as run.seed=2"));
+    let (key, value) = pair.split_once('=').ok_or_else(bad)?;
+    let parsed: Option<Table> = toml::from_str(&format!("v = {value}")).ok();
+    let parsed = parsed.filter(|t| t.len() == 1).and_then(|mut t| t.remove("v"));
+    let mut value = parsed.unwrap_or_else(|| Value::String(value.trim().to_owned()));
+    for part in key.trim().rsplit('.') {
+        if part.is_empty() {
+            return Err(bad().into());
+        }
+        value = Value::Table(Table::from_iter([(part.to_owned(), value)]));
+    }
+    match value {
+        Value::Table(table) => Ok(table),
+        _ => Err(bad().into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn set_reaches_into_tables_and_keeps_the_rest() {
+        let mut table: Table = toml::from_str("a = { b = 1, c = [2] }\nd = 3").unwrap();
+        for pair in ["a.b=0.5", "a.e = mini", "d=[1, 2]", "f.g=true"] {
+            merge(&mut table, one(pair).unwrap());
+        }
+        let expected: Table =
+            toml::from_str("a = { b = 0.5, c = [2], e = \"mini\" }\nd = [1, 2]\nf = { g = true }").unwrap();
+        assert_eq!(table, expected);
+        assert!(one("a").is_err() && one("a..b=1").is_err() && one("=1").is_err());
+    }
+}

@@ -1,0 +1,83 @@
+//! A data set as runs share it: both splits, opened once, with the statistics of the training pixels.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use vgg_data::{Folder, PixelStatistics, Prefetcher, Split};
+use vgg_files::{Hash, hash_bytes, read_json, write_json};
+
+use crate::{Error, Result};
+
+/// Both splits of a data set.
+pub struct Dataset {
+    /// Images to learn from.
+    pub train: Arc<Folder>,
+    /// Images to validate and test on.
+    pub val: Arc<Folder>,
+    /// Hash of names, sizes and classes of both.
+    pub hash: Hash,
+}
+
+impl Dataset {
+    /// Opens both splits; up to `cache_bytes` of decoded images are kept in memory, shared by all runs.
+    ///
+    /// # Errors
+    /// [`Error::Data`] if a folder is missing or the splits disagree.
+    pub fn open(root: &Path, cache_bytes: u64) -> Result<Dataset> {
+        let (train, val) = (Folder::open(root, Split::Train)?, Folder::open(root, Split::Val)?);
+        let hash = hash_bytes(format!("{}\n{}", train.hash(), val.hash()).as_bytes());
+        // Validation images come round as often as training images do; each split gets its share.
+        let share = cache_bytes / (train.len() + val.len()).max(1) as u64;
+        let (train_bytes, val_bytes) = (share * train.len() as u64, share * val.len() as u64);
+        Ok(Dataset {
+            train: Arc::new(train.with_cache(train_bytes)),
+            val: Arc::new(val.with_cache(val_bytes)),
+            hash,
+        })
+    }
+
+    /// Name of its folder, for people.
+    pub fn name(&self) -> String {
+        let name = self.train.root().file_name();
+        name.map_or_else(|| self.train.root().display().to_string(), |n| n.to_string_lossy().into_owned())
+    }
+
+    /// Sums over all training pixels: computed once, and kept in `cache`, a folder, for later runs.
+    /// Images that cannot be decoded are left out; training will say what it does about them.
+    ///
+    /// # Errors
+    /// [`Error::Data`] if no image can be read; [`Error::File`] if the result cannot be kept.
+    pub fn statistics(&self, cache: &Path, workers: usize) -> Result<PixelStatistics> {
+        let path = cache.join(format!("statistics-{}.json", self.hash.short()));
+        match read_json(&path) {
+            Ok(statistics) => return Ok(statistics),
+            Err(e) if e.is_missing() => (),
+            Err(e) => return Err(e.into()),
+        }
+        let folder = self.train.clone();
+        let of_image = move |index: usize| -> vgg_data::Result<PixelStatistics> {
+            let mut one = PixelStatistics::default();
+            one.add(&*folder.image(index)?);
+            Ok(one)
+        };
+        let mut jobs = Prefetcher::new(workers, 4 * workers, of_image);
+        let (mut next, mut sum) = (0, PixelStatistics::default());
+        loop {
+            while jobs.has_room() && next < self.train.len() {
+                jobs.submit(next)?;
+                next += 1;
+            }
+            match jobs.take()? {
+                None => break,
+                Some(Ok(one)) => sum.merge(&one),
+                Some(Err(e)) if e.is_bad_image() => (),
+                Some(Err(e)) => return Err(e.into()),
+            }
+        }
+        if sum.pixels == 0 {
+            return Err(Error::Plan("no training image can be decoded".into()));
+        }
+        write_json(&path, &sum)?;
+        Ok(sum)
+    }
+}

@@ -1,0 +1,39 @@
+//! What can go wrong in an experiment.
+
+/// Result of an experiment.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// An experiment that could not be finished.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A plan that contradicts itself or the data set.
+    #[error("{0}")]
+    Plan(String),
+    /// A run of the experiment failed.
+    #[error("run {run}: {source}")]
+    Run {
+        /// Its name.
+        run: String,
+        /// Why.
+        source: Box<Error>,
+    },
+    /// The data set.
+    #[error(transparent)]
+    Data(#[from] vgg_data::Error),
+    /// A network.
+    #[error(transparent)]
+    Network(#[from] vgg_layers::Error),
+    /// A weights file.
+    #[error(transparent)]
+    Weights(#[from] vgg_weights::Error),
+    /// Training.
+    #[error(transparent)]
+    Train(#[from] vgg_train::Error),
+    /// Evaluation.
+    #[error(transparent)]
+    Eval(#[from] vgg_eval::Error),
+    /// A file.
+    #[error(transparent)]
+    File(#[from] vgg_files::Error),
+}

@@ -1,0 +1,308 @@
+//! One training run: from a plan and a data set to weights in a directory of its own.
+
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use vgg_data::{AugmentConfig, ColourShift, Loader, LoaderConfig, PixelStatistics};
+use vgg_eval::{DensePool, EvaluateOptions, Evaluation, Model, Preprocessing, Protocol, evaluate};
+use vgg_files::{Hash, Lock, hash_bytes, hash_file, read_json, write_json};
+use vgg_layers::{Device, Network, TransferReport};
+use vgg_train::{EpochMetrics, Resume, Training, Validation, WEIGHTS_FILE};
+use vgg_weights::{ChannelOrder, WeightsMetadata};
+
+use crate::{Dataset, Error, PixelScale, Result, RunPlan, Source};
+
+/// Written first: what the run is.
+const RUN_FILE: &str = "run.json";
+/// Written last: that the run is finished, and what it came to.
+const RESULT_FILE: &str = "result.json";
+
+/// What runs have in common.
+pub struct Context<'a> {
+    /// Where networks are.
+    pub device: &'a Device,
+    /// What they learn and are tested on.
+    pub dataset: &'a Dataset,
+    /// Sums over its training pixels.
+    pub statistics: &'a PixelStatistics,
+    /// Threads that decode images. Without influence on any result.
+    pub workers: usize,
+    /// Asked before every step; when true, a run stops after its last finished epoch.
+    pub interrupted: &'a dyn Fn() -> bool,
+}
+
+/// What happens in a run.
+#[derive(Debug)]
+pub enum RunEvent<'a> {
+    /// The run is finished already; nothing is trained.
+    Cached(&'a FinishedRun),
+    /// The network is ready to train.
+    Begins {
+        /// Training images.
+        images: usize,
+        /// Which layers were taken from another network, if any were.
+        transfer: Option<&'a TransferReport>,
+    },
+    /// From training.
+    Training(vgg_train::Event<'a>),
+}
+
+/// A finished run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FinishedRun {
+    /// Hash of everything that determines the run.
+    pub identity: Hash,
+    /// Epochs trained.
+    pub epochs: usize,
+    /// Hash of the weights file.
+    pub weights: Hash,
+    /// The last epoch.
+    pub last: EpochMetrics,
+    /// Where it is.
+    #[serde(skip)]
+    pub dir: PathBuf,
+}
+
+/// A run that is ready: its network's specification, what it starts from, and its identity.
+pub struct PreparedRun<'a> {
+    plan: &'a RunPlan,
+    metadata: WeightsMetadata,
+    start: Option<PathBuf>,
+    identity: Value,
+}
+
+impl FinishedRun {
+    /// The weights that it left.
+    pub fn weights_file(&self) -> PathBuf {
+        self.dir.join(WEIGHTS_FILE)
+    }
+
+    /// The finished run in a directory, if there is one whose weights are whole.
+    fn find(dir: &Path, identity: &Hash) -> Result<Option<FinishedRun>> {
+        let mut found: FinishedRun = match read_json(&dir.join(RESULT_FILE)) {
+            Ok(found) => found,
+            Err(e) if e.is_missing() => return Ok(None),
+            Err(e) => return Err(e.into()),
+        };
+        found.dir = dir.to_owned();
+        if found.identity != *identity {
+            return Err(vgg_train::Error::OtherRun { path: dir.to_owned() }.into());
+        }
+        let weights = found.weights_file();
+        if hash_file(&weights)? != found.weights {
+            let reason = "its contents are not what the run wrote; remove the run's directory to train again";
+            return Err(vgg_files::Error::Corrupt { path: weights, reason: reason.into() }.into());
+        }
+        Ok(Some(found))
+    }
+}
+
+impl<'a> PreparedRun<'a> {
+    /// Prepares a run. `parent` is the run that it starts from, if its plan names one.
+    ///
+    /// # Errors
+    /// [`Error::Plan`] if plan and data set do not fit, or the parent is not given; those of its weights file.
+    pub fn new(
+        plan: &'a RunPlan,
+        parent: Option<&FinishedRun>,
+        context: &Context,
+    ) -> Result<PreparedRun<'a>> {
+        plan.check()?;
+        let classes = context.dataset.train.classes();
+        let spec = plan.network.spec(classes.len())?;
+        let statistics = context.statistics;
+        let [low, high] = plan.data.train_side;
+        let metadata = WeightsMetadata {
+            spec: spec.clone(),
+            classes: classes.to_vec(),
+            channel_order: ChannelOrder::Rgb,
+            pixel_scale: match plan.data.pixel_scale {
+                PixelScale::Fixed(scale) => scale,
+                PixelScale::UnitVariance => statistics.unit_variance_scale() as f32,
+            },
+            mean_rgb: statistics.mean().map(|m| m as f32),
+            std_rgb: [1.0; 3],
+            train_side: if low == high { vec![low] } else { vec![low, high] },
+            geometry: "paper".into(),
+        };
+        let start = match plan.init.from.as_ref().map(|from| &from.source) {
+            None => None,
+            Some(Source::File(path)) => Some((path.clone(), hash_file(path)?)),
+            Some(Source::Run(name)) => {
+                let missing = || Error::Plan(format!("run {name} must be trained first"));
+                parent.map(|run| Some((run.weights_file(), run.weights.clone()))).ok_or_else(missing)?
+            }
+        };
+        let identity = json!({
+            "format": 1,
+            "network": spec,
+            "fresh": plan.init.fresh,
+            "from": start.as_ref().map(|(_, hash)| hash),
+            "map": plan.init.from.as_ref().map(|from| &from.map),
+            "dataset": context.dataset.hash,
+            "data": plan.data,
+            "pixel_scale": metadata.pixel_scale,
+            "train": plan.train,
+            "batch": plan.batch,
+            "validate_side": plan.validate_side,
+            "train_layers": plan.train_layers,
+            "instruction_set": context.device.instruction_set(),
+        });
+        Ok(PreparedRun { plan, metadata, start: start.map(|(path, _)| path), identity })
+    }
+
+    /// Hash of everything that determines the run: network, data, optimiser, schedule, seeds, the weights that it
+    /// starts from, and the instruction set.
+    pub fn identity(&self) -> Hash {
+        hash_bytes(self.identity.to_string().as_bytes())
+    }
+
+    /// Trains in `dir`, going on where an earlier attempt stopped; `None` if it was interrupted.
+    ///
+    /// A finished run is not trained again. The directory holds `run.json` (what the run is), metrics, checkpoints
+    /// while it runs, and in the end the weights and `result.json`.
+    ///
+    /// # Errors
+    /// Those of training; [`vgg_train::Error::OtherRun`] if the directory holds a run of another identity.
+    pub fn train(
+        &self,
+        dir: &Path,
+        resume: Resume,
+        context: &Context,
+        events: &mut dyn FnMut(RunEvent),
+    ) -> Result<Option<FinishedRun>> {
+        let _lock = Lock::acquire(dir)?;
+        let identity = self.identity();
+        if let Some(finished) = FinishedRun::find(dir, &identity)? {
+            remove_checkpoints(dir)?;
+            events(RunEvent::Cached(&finished));
+            return Ok(Some(finished));
+        }
+        let (mut network, transfer) = self.network(context.device)?;
+        self.describe(dir, &identity, transfer.as_ref(), context)?;
+        let images = context.dataset.train.len();
+        events(RunEvent::Begins { images, transfer: transfer.as_ref() });
+        let mut loader = self.loader(context)?;
+        let mut validate = |network: &Network| match self.validate(network, context) {
+            Ok(validation) => Ok(validation),
+            Err(e) => Err(e.into()),
+        };
+        let outcome = vgg_train::train(Training {
+            network: &mut network,
+            metadata: &self.metadata,
+            loader: &mut loader,
+            config: &self.plan.train,
+            identity: self.identity.clone(),
+            dir: Some(dir),
+            resume,
+            validate: &mut validate,
+            events: &mut |event| events(RunEvent::Training(event)),
+            interrupted: context.interrupted,
+        })?;
+        let last = outcome.metrics.last().cloned();
+        let Some(last) = last.filter(|_| !outcome.interrupted) else { return Ok(None) };
+        let weights = hash_file(&dir.join(WEIGHTS_FILE))?;
+        let finished =
+            FinishedRun { identity, epochs: outcome.metrics.len(), weights, last, dir: dir.to_owned() };
+        write_json(&dir.join(RESULT_FILE), &finished)?;
+        remove_checkpoints(dir)?;
+        Ok(Some(finished))
+    }
+
+    /// The network with its weights at the start.
+    fn network(&self, device: &Device) -> Result<(Network, Option<TransferReport>)> {
+        let init = &self.plan.init;
+        let mut network =
+            Network::random(self.metadata.spec.clone(), init.fresh, self.plan.train.seed, device)?;
+        let transfer = match (&self.start, &init.from) {
+            (Some(path), Some(from)) => {
+                Some(network.copy_from(&vgg_weights::load(path, device)?.network, &from.map)?)
+            }
+            _ => None,
+        };
+        if let Some(layers) = &self.plan.train_layers {
+            network.train_only(layers)?;
+        }
+        Ok((network, transfer))
+    }
+
+    fn loader(&self, context: &Context) -> Result<Loader> {
+        let (data, std) = (&self.plan.data, self.plan.data.colour_shift_std);
+        let augment = AugmentConfig {
+            train_side: data.train_side,
+            crop: self.metadata.spec.crop,
+            filter: data.filter,
+            flip: data.flip,
+            colour_shift: (std > 0.0).then(|| ColourShift::new(context.statistics, std)),
+        };
+        let config = LoaderConfig {
+            augment,
+            mean_rgb: self.metadata.mean_rgb,
+            batch: self.plan.batch,
+            seed: self.plan.train.seed,
+            on_bad_image: data.on_bad_image,
+            workers: context.workers,
+        };
+        Ok(Loader::new(context.dataset.train.clone(), config)?)
+    }
+
+    /// Centre crop, one view.
+    fn validate(&self, network: &Network, context: &Context) -> vgg_eval::Result<Validation> {
+        let evaluation = Evaluation {
+            protocol: Protocol::Centre,
+            test_sides: vec![self.plan.validate_side],
+            flip: false,
+            filter: self.plan.data.filter,
+            dense_pool: DensePool::ScoreMean,
+        };
+        let (offset, scale) = self.metadata.offset_and_scale();
+        let preprocessing = Preprocessing { offset, scale };
+        let options = EvaluateOptions { workers: context.workers, on_bad_image: self.plan.data.on_bad_image };
+        let model = Model::Classic(network);
+        let p = evaluate(&model, &context.dataset.val, &evaluation, preprocessing, options, &mut |_| {
+            ControlFlow::Continue(())
+        })?;
+        Ok(Validation {
+            top1_error: p.top1_error().rate(),
+            top5_error: p.top5_error().rate(),
+            loss: p.loss(),
+        })
+    }
+
+    /// Writes down what the run is.
+    fn describe(
+        &self,
+        dir: &Path,
+        identity: &Hash,
+        transfer: Option<&TransferReport>,
+        context: &Context,
+    ) -> Result<()> {
+        let root = context.dataset.train.root();
+        let what = json!({
+            "plan": self.plan,
+            "identity": identity,
+            "determined_by": self.identity,
+            "parameters": self.metadata.spec.parameter_count()?,
+            "start": self.start,
+            "transfer": transfer,
+            "dataset": std::path::absolute(root).unwrap_or_else(|_| root.to_owned()),
+            "device": context.device.describe(),
+            "version": env!("CARGO_PKG_VERSION"),
+            "started_unix_s": std::time::UNIX_EPOCH.elapsed().map_or(0, |t| t.as_secs()),
+        });
+        Ok(write_json(&dir.join(RUN_FILE), &what)?)
+    }
+}
+
+/// The checkpoints of a finished run are of no further use.
+fn remove_checkpoints(dir: &Path) -> Result<()> {
+    let path = dir.join("checkpoints");
+    match std::fs::remove_dir_all(&path) {
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+            Err(vgg_files::Error::Io { action: "remove", path, source }.into())
+        }
+        _ => Ok(()),
+    }
+}
