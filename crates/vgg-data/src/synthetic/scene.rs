@@ -10,7 +10,9 @@ const SIDES: [usize; 2] = [300, 500];
 /// Largest ratio of the sides.
 const ASPECT: f64 = 1.5;
 /// Diameter of the object relative to the shorter side: a factor of four.
-const DIAMETER: [f64; 2] = [0.22, 0.88];
+const DIAMETER: [f64; 2] = [0.25, 1.0];
+/// Largest turn of the object from upright, in radians: things mostly stand.
+const TILT: f64 = 0.4;
 
 type Colour = [f32; 3];
 
@@ -83,15 +85,16 @@ impl Scene {
             class,
             centre: [inside(s, width), inside(s, height)],
             radius: (0.5 * diameter) as f32,
-            angle: angle(s),
+            angle: s.uniform(-TILT, TILT) as f32,
             colours: contrasting(s),
         };
+        let base = colour(s);
         let background = Background {
-            corners: [colour(s), colour(s)],
+            corners: [near(s, base), near(s, base)],
             angle: angle(s),
-            noise: [noise(s, [18.0, 90.0], [8.0, 45.0]), noise(s, [2.5, 9.0], [4.0, 30.0])],
+            noise: [noise(s, [18.0, 90.0], [4.0, 24.0]), noise(s, [2.5, 9.0], [2.0, 16.0])],
         };
-        let clutter = (0..s.between(6, 14)).map(|_| Clutter::draw(s, height, width, short)).collect();
+        let clutter = (0..s.between(4, 10)).map(|_| Clutter::draw(s, height, width, short)).collect();
         Scene { height, width, object, background, clutter }
     }
 
@@ -268,12 +271,17 @@ fn colour(s: &mut Stream) -> Colour {
     [(); 3].map(|()| s.uniform(0.0, 255.0) as f32)
 }
 
-/// Two colours that a texture can be seen in.
+/// A colour of the same family: a background is of one mood.
+fn near(s: &mut Stream, base: Colour) -> Colour {
+    base.map(|v| (55.0 + 0.57 * v) + s.uniform(-35.0, 35.0) as f32)
+}
+
+/// Any two colours of which the first is clearly darker, so that a texture can be seen in them.
 fn contrasting(s: &mut Stream) -> [Colour; 2] {
+    let luma = |c: &Colour| 0.3 * c[0] + 0.59 * c[1] + 0.11 * c[2];
     loop {
         let pair = [colour(s), colour(s)];
-        let distance: f32 = (0..3).map(|c| (pair[0][c] - pair[1][c]).abs()).sum();
-        if distance > 220.0 {
+        if luma(&pair[1]) - luma(&pair[0]) > 90.0 {
             return pair;
         }
     }
