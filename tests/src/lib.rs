@@ -1,1 +1,26 @@
-//! Tests that span several crates, in `tests/`; the scripts that made the references are in `reference/`.
+//! What the end-to-end tests share.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
+
+use std::path::{Path, PathBuf};
+
+use vgg_layers::{NamedArray, Network, NetworkSpec};
+use vgg_tensor::Device;
+use vgg_testkit::hashed;
+
+/// A committed file of reference values.
+pub fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(name)
+}
+
+/// A network with hashed weights.
+pub fn hashed_network(spec: NetworkSpec, device: &Device) -> Network {
+    let mut network = Network::new(spec, device).unwrap();
+    for (name, shape) in network.file_shapes() {
+        let fan_in: usize = shape[1..].iter().product();
+        let bound = if shape.len() == 1 { 0.1 } else { (6.0 / fan_in as f64).sqrt() as f32 };
+        let values = hashed(&name, bound, shape.iter().product());
+        network.import(&NamedArray { name, shape, values }).unwrap();
+    }
+    network
+}

@@ -2,29 +2,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
-use std::path::{Path, PathBuf};
-
 use vgg_files::TensorFile;
 use vgg_layers::{Config, DropoutRun, NamedArray, Network, NetworkSpec};
 use vgg_optim::{Sgd, SgdForm, SgdOptions};
 use vgg_tensor::{Device, StepState, Tensor, Write, ops};
 use vgg_testkit::{assert_close, hashed};
-
-fn fixture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(name)
-}
-
-/// A network with hashed weights.
-fn hashed_network(spec: NetworkSpec, device: &Device) -> Network {
-    let mut network = Network::new(spec, device).unwrap();
-    for (name, shape) in network.file_shapes() {
-        let fan_in: usize = shape[1..].iter().product();
-        let bound = if shape.len() == 1 { 0.1 } else { (6.0 / fan_in as f64).sqrt() as f32 };
-        let values = hashed(&name, bound, shape.iter().product());
-        network.import(&NamedArray { name, shape, values }).unwrap();
-    }
-    network
-}
+use vgg_tests::{fixture, hashed_network};
 
 fn images(seed: u64, n: usize, side: usize, scale: f32, device: &Device) -> Tensor {
     let values = hashed(&format!("image{seed}"), 1.0, n * side * side * 3)

@@ -45,6 +45,17 @@ pub fn sniff(bytes: &[u8]) -> bool {
     format(bytes).is_some()
 }
 
+/// `JPEG` or `PNG` if that is what the bytes are and the name of the file claims something else.
+pub fn misnamed(bytes: &[u8], path: &Path) -> Option<&'static str> {
+    let extension = path.extension()?;
+    let is = |names: &[&str]| names.iter().any(|name| extension.eq_ignore_ascii_case(name));
+    match format(bytes)? {
+        ImageFormat::Jpeg if !is(&["jpg", "jpeg", "jpe"]) => Some("JPEG"),
+        ImageFormat::Png if !is(&["png"]) => Some("PNG"),
+        _ => None,
+    }
+}
+
 fn format(bytes: &[u8]) -> Option<ImageFormat> {
     if bytes.starts_with(&[0xFF, 0xD8, 0xFF]) {
         Some(ImageFormat::Jpeg)

@@ -1,15 +1,16 @@
 //! Data sets in folders: `train/<class>/*` and `val/<class>/*`.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use vgg_files::{Hash, hash_bytes};
 
 use crate::error::at;
-use crate::{Error, Image, Result, decode, sniff};
+use crate::{Error, Image, Result, decode, misnamed, sniff};
 
 /// Which part of a data set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,6 +65,7 @@ pub struct Folder {
     ignored: usize,
     cache: Vec<OnceLock<Arc<Image>>>,
     budget_bytes: AtomicU64,
+    misnamed: Mutex<BTreeMap<usize, &'static str>>,
 }
 
 impl Folder {
@@ -91,6 +93,7 @@ impl Folder {
             ignored: 0,
             cache: Vec::new(),
             budget_bytes: AtomicU64::new(0),
+            misnamed: Mutex::default(),
         };
         for (target, class) in folder.classes.clone().iter().enumerate() {
             folder.scan_class(class, target as u32)?;
@@ -140,6 +143,12 @@ impl Folder {
         self.ignored
     }
 
+    /// Images decoded so far whose names claim another format: path and what they are.
+    pub fn misnamed(&self) -> Vec<(&str, &'static str)> {
+        let found = self.misnamed.lock().map(|found| found.clone()).unwrap_or_default();
+        found.into_iter().map(|(index, format)| (self.samples[index].path.as_str(), format)).collect()
+    }
+
     /// Hash of the names, sizes and classes of all images of the split.
     pub fn hash(&self) -> Hash {
         let mut text = self.classes.join("\n");
@@ -160,6 +169,9 @@ impl Folder {
         let path = self.root.join(&self.samples[index].path);
         let bytes = fs::read(&path).map_err(at("read", &path))?;
         let image = Arc::new(decode(&bytes, &path)?);
+        if let (Some(format), Ok(mut found)) = (misnamed(&bytes, &path), self.misnamed.lock()) {
+            found.insert(index, format);
+        }
         let size = image.len() as u64;
         if self.budget_bytes.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(size)).is_ok() {
             // Another thread may have been faster; its image is the same.

@@ -29,7 +29,7 @@ pub type Image = ndarray::Array3<u8>;
 pub use augment::{AugmentConfig, Augmentation};
 pub use batch::{BadImage, Batch};
 pub use colour::{ColourShift, eigenvectors};
-pub use decode::{decode, sniff};
+pub use decode::{decode, misnamed, sniff};
 pub use error::{Error, Result};
 pub use folder::{Folder, Sample, Split};
 pub use geometry::{centre_offset, scaled_size};

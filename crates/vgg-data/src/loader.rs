@@ -154,7 +154,8 @@ fn make_batch(folder: &Folder, config: &LoaderConfig, job: &Job) -> Result<Batch
         };
         let (h, w, _) = image.dim();
         let drawn = config.augment.draw(config.seed, job.epoch, id as u64, h, w);
-        pixels.extend(config.augment.apply(&image, &drawn)?);
+        let crop = config.augment.apply(&image, &drawn)?;
+        pixels.extend_from_slice(crop.as_slice().unwrap_or_default());
         offsets.extend((0..3).map(|c| drawn.colour_shift[c] - config.mean_rgb[c]));
         targets.push(folder.samples()[id].target);
         ids.push(id);

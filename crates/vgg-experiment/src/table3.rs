@@ -118,8 +118,12 @@ fn scaled(plan: &TablePlan) -> Result<Option<String>> {
     differs("momentum", first.train.sgd.momentum.to_string(), "0.9".into());
     differs("colour shift", first.data.colour_shift_std.to_string(), "0.1".into());
     differs("epochs at most", epochs(plan), "74".into());
-    if !matches!(first.train.schedule, Schedule::Plateau { .. }) {
-        what.push("rate cut at fixed epochs (when validation stops improving)".into());
+    match first.train.schedule {
+        Schedule::Plateau { .. } => (),
+        Schedule::Steps { .. } => {
+            what.push("rate cut at fixed epochs (when validation stops improving)".into())
+        }
+        Schedule::Constant { .. } => what.push("constant rate (cut when validation stops improving)".into()),
     }
     if first.data.pixel_scale != PixelScale::Fixed(1.0) {
         what.push("pixels scaled to unit variance (only the mean subtracted)".into());

@@ -274,11 +274,13 @@ fn finish_epoch(
         val_loss: validation.map(|v| v.loss),
         skipped,
     };
-    let chance = (t.network.spec().classes as f64).ln();
-    if state.epochs == 1 && (train_loss - chance).abs() < 0.02 * chance {
-        (t.events)(Event::DeadStart { loss: train_loss, chance });
-    }
     (t.events)(Event::Epoch { metrics: &metrics, timing });
+    let chance = (t.network.spec().classes as f64).ln();
+    // The training loss is a mean over the epoch, with the wild first steps in it; validation sees its end.
+    let loss = validation.map_or(train_loss, |v| v.loss);
+    if state.epochs == 1 && (loss - chance).abs() < 0.01 * chance {
+        (t.events)(Event::DeadStart { loss, chance });
+    }
     state.metrics.push(metrics);
     state.timings.push(timing);
     Ok(())

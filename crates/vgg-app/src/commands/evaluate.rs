@@ -13,7 +13,7 @@ use vgg_data::{Folder, OnBadImage, Split};
 use vgg_eval::{EvaluateOptions, Preprocessing, Protocol, evaluate};
 use vgg_layers::Config;
 
-use super::options::{DeviceOptions, ViewOptions, load_weights, workers};
+use super::options::{DeviceOptions, ViewOptions, load_weights, say_misnamed, workers};
 use crate::console::{Interrupt, Progress};
 
 #[derive(Args)]
@@ -76,6 +76,7 @@ impl Evaluate {
         let images_per_s = posteriors.labels.len() as f64 / start.elapsed().as_secs_f64();
         drop(progress);
         posteriors.skipped.iter().for_each(|bad| eprintln!("left out: {}", bad.error));
+        say_misnamed(&folder);
         let weights = vgg_files::hash_file(&self.weights)?;
         if let Some(path) = &self.posteriors {
             posteriors.save(path, &evaluation, weights.as_str(), folder.hash().as_str())?;

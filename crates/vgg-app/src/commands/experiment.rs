@@ -9,7 +9,7 @@ use clap::Args;
 use vgg_experiment::{Context, Event, Report, Row, make_table, table1, table2, table3};
 
 use super::data::make_synthetic;
-use super::options::{DeviceOptions, open_dataset, workers};
+use super::options::{DeviceOptions, open_dataset, say_misnamed, workers};
 use crate::console::{Interrupt, Progress, TrainingView, clock, print_table};
 use crate::settings::{
     Embedded, Profile, SettingsError, TableFile, TrainedTable, embedded_table, read_table,
@@ -77,6 +77,7 @@ impl Experiment {
         let mut view = View { training: None, evaluation: None };
         let rows = make_table(&table.plan, &out, &context, &mut |event| view.show(&event))?;
         drop(view);
+        [&dataset.train, &dataset.val].into_iter().for_each(|folder| say_misnamed(folder));
         let Some(rows) = rows else {
             eprintln!("interrupted; the same command goes on from here");
             return Ok(interrupt.exit_code().into());

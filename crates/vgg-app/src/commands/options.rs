@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use anyhow::Result;
 use clap::Args;
-use vgg_data::Filter;
+use vgg_data::{Filter, Folder};
 use vgg_eval::{DensePool, Evaluation, Protocol};
 use vgg_experiment::Dataset;
 use vgg_tensor::{Device, DeviceConfig, DeviceKind};
@@ -135,6 +135,17 @@ pub(super) fn open_dataset(root: &Path) -> Result<Dataset> {
         }
     }
     Ok(dataset)
+}
+
+/// Says which images of a split were not what their names claim.
+pub(super) fn say_misnamed(folder: &Folder) {
+    let misnamed = folder.misnamed();
+    for (path, format) in misnamed.iter().take(5) {
+        eprintln!("note: {path} is {format}, whatever its name says, and was decoded as such");
+    }
+    if misnamed.len() > 5 {
+        eprintln!("note: {} more images are not of the format that their names claim", misnamed.len() - 5);
+    }
 }
 
 /// Memory that is free, as Linux says; two GiB where that is not known.

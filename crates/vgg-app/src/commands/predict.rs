@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Args;
 use serde_json::json;
-use vgg_data::{decode, imagenet};
+use vgg_data::{decode, imagenet, misnamed};
 use vgg_eval::{Preprocessing, Protocol, classify};
 
 use super::options::{DeviceOptions, ViewOptions, load_weights};
@@ -42,6 +42,9 @@ impl Predict {
         for path in &self.images {
             let bytes = std::fs::read(path).map_err(|e| read_error(path, e))?;
             let image = decode(&bytes, path)?;
+            if let Some(format) = misnamed(&bytes, path) {
+                eprintln!("note: {} is {format}, whatever its name says", path.display());
+            }
             let posterior =
                 classify(&prepared.model(), &image, &evaluation, Preprocessing { offset, scale })?;
             let mut order: Vec<usize> = (0..posterior.len()).collect();

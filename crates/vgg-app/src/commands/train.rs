@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 use vgg_experiment::{Context, PreparedRun};
 use vgg_train::Resume;
 
-use super::options::{DeviceOptions, open_dataset, workers};
+use super::options::{DeviceOptions, open_dataset, say_misnamed, workers};
 use crate::console::{Interrupt, TrainingView};
 use crate::settings::{SettingsError, read_run};
 
@@ -68,6 +68,7 @@ impl Train {
         let mut view = TrainingView::new(&settings.plan);
         let finished = run.train(&dir, resume, &context, &mut |event| view.show(&event))?;
         drop(view);
+        [&dataset.train, &dataset.val].into_iter().for_each(|folder| say_misnamed(folder));
         let Some(finished) = finished else {
             eprintln!("interrupted; the same command goes on after the last whole epoch");
             return Ok(interrupt.exit_code().into());

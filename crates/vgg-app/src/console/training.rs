@@ -20,7 +20,6 @@ pub(crate) struct TrainingView {
 
 /// The epoch under way.
 struct Epoch {
-    number: usize,
     start: Instant,
     images: usize,
     waited: Duration,
@@ -29,13 +28,12 @@ struct Epoch {
 impl TrainingView {
     /// A view of a run that is about to begin.
     pub(crate) fn new(plan: &RunPlan) -> TrainingView {
-        let epoch = Epoch { number: 0, start: Instant::now(), images: 0, waited: Duration::ZERO };
         TrainingView {
             progress: Progress::new(&plan.name, 1),
             batch: plan.batch,
             max_epochs: plan.train.max_epochs,
             steps: 1,
-            epoch,
+            epoch: Epoch::begins(),
         }
     }
 
@@ -48,10 +46,16 @@ impl TrainingView {
                 self.progress.line(&format!("  trained already: {} epochs{error}", run.epochs));
             }
             RunEvent::Begins { images, transfer } => {
-                if let Some(report) = transfer {
-                    let drawn = if report.drawn.is_empty() { "none".into() } else { report.drawn.join(" ") };
-                    self.progress.line(&format!("  copied: {}; drawn: {drawn}", report.copied.join(" ")));
+                match transfer {
+                    Some(report) if report.drawn.is_empty() => self.progress.line("  copied: all layers"),
+                    Some(report) => self.progress.line(&format!(
+                        "  copied: {}; drawn: {}",
+                        report.copied.join(" "),
+                        report.drawn.join(" ")
+                    )),
+                    None => (),
                 }
+                self.epoch = Epoch::begins();
                 self.steps = images.div_ceil(self.batch) as u64;
                 self.progress.restart(0, self.steps * self.max_epochs as u64);
             }
@@ -68,10 +72,6 @@ impl TrainingView {
             Event::Rejected(why) => self.progress.line(&format!("  warning: checkpoint not used: {why}")),
             Event::Skipped(bad) => self.progress.line(&format!("  warning: left out: {}", bad.error)),
             Event::Step { epoch, step, loss, top1_error, images, waited, .. } => {
-                if *epoch != self.epoch.number {
-                    self.epoch =
-                        Epoch { number: *epoch, start: Instant::now(), images: 0, waited: Duration::ZERO };
-                }
                 self.epoch.images += images;
                 self.epoch.waited += *waited;
                 let (speed, waiting) = self.epoch.speed();
@@ -81,11 +81,15 @@ impl TrainingView {
                     format!("epoch {epoch}/{of}, loss {loss:.3}, error {error}, {speed:.0} images/s, waiting {waiting:.0} %,")
                 });
             }
-            Event::Epoch { metrics, timing } => self.epoch_line(metrics, timing),
+            Event::Epoch { metrics, timing } => {
+                self.epoch_line(metrics, timing);
+                self.epoch = Epoch::begins();
+            }
             Event::DeadStart { loss, chance } => self.progress.line(&format!(
-                "  warning: after an epoch the loss is {loss:.3}, where chance puts it (ln classes = {chance:.3}): the \
-                 network has learnt nothing yet. What usually helps: init.fresh = \"he\", starting from a trained A \
-                 (init.from), pixel_scale = \"unit-variance\", another learning rate, or another seed."
+                "  note: after an epoch the loss is still that of chance, {loss:.3} (ln of the number of classes: \
+                 {chance:.3}). Networks without normalisation may take a few epochs to start. If it stays there, \
+                 what usually helps: init.fresh = \"he\", starting from a trained A (init.from), pixel_scale = \
+                 \"unit-variance\", less dropout, smaller mini-batches, another learning rate."
             )),
         }
     }
@@ -110,6 +114,10 @@ impl TrainingView {
 }
 
 impl Epoch {
+    fn begins() -> Epoch {
+        Epoch { start: Instant::now(), images: 0, waited: Duration::ZERO }
+    }
+
     /// Images a second, and the share of time that went into waiting for data, in percent.
     fn speed(&self) -> (f64, f64) {
         let seconds = self.start.elapsed().as_secs_f64().max(1e-9);

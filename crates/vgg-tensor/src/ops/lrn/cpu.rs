@@ -45,16 +45,17 @@ pub(super) fn backward(
         // SAFETY: each task has sums of its own.
         let sums = unsafe { partial_sums.slice(task * channels, channels) };
         sums.fill(0.0);
-        let mut terms = cpu.scratch(channels);
+        let (mut terms, mut powers) = (cpu.scratch(channels), cpu.scratch(channels));
         for (row, dx) in dx.chunks_exact_mut(channels).enumerate() {
             let at = task * chunk + row * channels;
             let [dy, x, base] = [dy, x, base].map(|v| &v[at..][..channels]);
+            powers.iter_mut().zip(base).for_each(|(power, base)| *power = self::power(*base, config.beta));
             for (i, term) in terms.iter_mut().enumerate() {
-                *term = dy[i] * x[i] * power(base[i], config.beta) / base[i];
+                *term = dy[i] * x[i] * powers[i] / base[i];
             }
             window_sums(config.size, &terms, |t| t, dx);
             for (i, dx) in dx.iter_mut().enumerate() {
-                *dx = dy[i] * power(base[i], config.beta) - factor * x[i] * *dx;
+                *dx = dy[i] * powers[i] - factor * x[i] * *dx;
             }
             gate(dx, x, scale, sums);
         }
@@ -63,11 +64,17 @@ pub(super) fn backward(
     add_rows(&partial, sums);
 }
 
-/// Sums of `f(x)` over a window centred on each channel and cut off at the ends.
+/// Sums of `f(x)` over a window centred on each channel and cut off at the ends: one shifted row after the other, so
+/// that the sums of neighbouring channels go side by side.
 fn window_sums(size: usize, x: &[f32], f: impl Fn(f32) -> f32, sums: &mut [f32]) {
-    for (i, sum) in sums.iter_mut().enumerate() {
-        let window = &x[i.saturating_sub(size / 2)..(i + size / 2 + 1).min(x.len())];
-        *sum = window.iter().map(|x| f(*x)).sum();
+    let half = size / 2;
+    sums.fill(0.0);
+    for shift in 0..=2 * half {
+        let (from, to) = (shift.saturating_sub(half), half.saturating_sub(shift));
+        let n = x.len().saturating_sub(from.max(to));
+        if n > 0 {
+            sums[to..to + n].iter_mut().zip(&x[from..from + n]).for_each(|(sum, x)| *sum += f(*x));
+        }
     }
 }
 

@@ -1,0 +1,156 @@
+//! The commands as users and scripts call them.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
+
+mod common;
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use common::{experiment_file, ok, run, small_set, stderr, vgg};
+use serde_json::Value;
+
+fn json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap()
+}
+
+#[test]
+fn table_3_is_made_whole_and_a_second_time_from_what_is_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let arguments = ["experiment", "table3", "--profile", "smoke", "--out", "out"];
+    let first = ok(dir.path(), &arguments);
+    let table = json(&std::fs::read_to_string(dir.path().join("out/table3.json")).unwrap());
+    let rows = table["rows"].as_array().unwrap();
+    assert_eq!(rows.len(), 12);
+    for row in rows {
+        for field in ["top1_error", "top5_error", "paper_top1_error", "paper_top5_error"] {
+            assert!((0.0..=1.0).contains(&row[field].as_f64().unwrap()), "{field} of {row}");
+        }
+        for field in ["train_side", "test_sides", "top1_ci", "paper_train_side", "paper_test_sides"] {
+            assert!(row[field].is_array(), "{field} of {row}");
+        }
+        assert_eq!((row["protocol"].as_str(), row["epochs"].as_u64()), (Some("dense"), Some(1)));
+        assert_eq!((row["n"].as_u64(), row["seed"].as_u64()), (Some(20), Some(1)));
+        let run = dir.path().join("out").join(row["run"].as_str().unwrap());
+        assert!(run.join("weights.safetensors").is_file() && !run.join("checkpoints").exists());
+    }
+    let configs: Vec<&str> = rows.iter().map(|r| r["config"].as_str().unwrap()).collect();
+    assert_eq!(configs, ["A", "A-LRN", "B", "C", "C", "C", "D", "D", "D", "E", "E", "E"]);
+    let csv = std::fs::read_to_string(dir.path().join("out/table3.csv")).unwrap();
+    assert!(csv.lines().count() == 13 && csv.contains(",256;512,384,"), "{csv}");
+    let markdown = std::fs::read_to_string(dir.path().join("out/table3.md")).unwrap();
+    assert!(markdown.contains("profile smoke scaled") && markdown.contains("chance is 90.0 %"), "{markdown}");
+
+    let again = run(dir.path(), &arguments);
+    assert_eq!(String::from_utf8_lossy(&again.stdout), first);
+    assert_eq!(stderr(&again).matches("trained already").count(), 12, "{}", stderr(&again));
+    // Another seed is other runs; what a network starts from is part of its identity.
+    let mut seeded = arguments.to_vec();
+    seeded.extend(["--set", "base.run.seed=2"]);
+    assert_eq!(stderr(&run(dir.path(), &seeded)).matches("trained already").count(), 0);
+}
+
+#[test]
+fn a_signal_saves_and_the_same_command_comes_to_the_same_weights() {
+    let dir = tempfile::tempdir().unwrap();
+    small_set(dir.path());
+    experiment_file(dir.path());
+    let arguments = ["train", "a.toml", "--set", "run.max_epochs=30", "--out"];
+    let train = |out: &str, threads: &str| {
+        let mut command = vgg(dir.path());
+        command.args(arguments).args([out, "--threads", threads]);
+        command
+    };
+    assert!(train("whole", "2").output().unwrap().status.success());
+    let mut child = train("parts", "1").stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let mut line = || lines.next().map(Result::unwrap);
+    while line().is_some_and(|line| !line.contains("epoch 2/30")) {}
+    let pid = child.id().to_string();
+    assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+    let mut last = String::new();
+    while let Some(next) = line() {
+        last = next;
+    }
+    assert_eq!(child.wait().unwrap().code(), Some(130), "{last}");
+    assert!(last.contains("interrupted"), "{last}");
+    let resumed = train("parts", "2").output().unwrap();
+    assert!(stderr(&resumed).contains("goes on after epoch"), "{}", stderr(&resumed));
+    for file in ["weights.safetensors", "metrics.jsonl", "metrics.csv"] {
+        let read = |out: &str| std::fs::read(dir.path().join(out).join(file)).unwrap();
+        assert!(read("whole") == read("parts"), "{file} differs");
+    }
+    // A finished run is not trained again, and a run of other settings is not overwritten.
+    assert!(stderr(&train("parts", "1").output().unwrap()).contains("trained already"));
+    let other = train("parts", "1").args(["--set", "run.seed=5"]).output().unwrap();
+    assert_eq!(other.status.code(), Some(2), "{}", stderr(&other));
+    assert!(stderr(&other).contains("holds a run with other settings"), "{}", stderr(&other));
+}
+
+#[test]
+fn evaluate_and_predict_agree_and_say_what_they_did() {
+    let dir = tempfile::tempdir().unwrap();
+    let set = small_set(dir.path());
+    experiment_file(dir.path());
+    ok(dir.path(), &["train", "a.toml", "--out", "run"]);
+    let weights = "run/weights.safetensors";
+    let evaluate =
+        ["evaluate", "--weights", weights, "--dataset", "set", "--posteriors", "p.safetensors", "--json"];
+    let result = json(&ok(dir.path(), &evaluate));
+    // The middle of the jitter, and flips, since nothing else was asked for.
+    assert_eq!(result["test_sides"], json("[42]"));
+    assert_eq!((result["protocol"].as_str(), result["flip"].as_bool()), (Some("dense"), Some(true)));
+    assert_eq!((result["n"].as_u64(), result["top5_error"].as_f64()), (Some(4), Some(0.0)));
+    assert!(result["images_per_s"].as_f64().unwrap() > 0.0);
+    let posteriors = vgg_eval::Posteriors::load(&dir.path().join("p.safetensors")).unwrap();
+    for (i, path) in posteriors.paths.iter().enumerate() {
+        let path = Path::new("set").join(path);
+        let predict = ["predict", "--weights", weights, path.to_str().unwrap(), "--json", "--top", "2"];
+        let predicted = json(&ok(dir.path(), &predict));
+        let best = &predicted[0]["predictions"][0];
+        let (class, p) = (best["class"].as_u64().unwrap() as usize, best["posterior"].as_f64().unwrap());
+        assert!((f64::from(posteriors.values[[i, class]]) - p).abs() < 1e-6);
+        assert!(["barred-cross", "bricked-square"].contains(&best["name"].as_str().unwrap()));
+    }
+    let centre =
+        ["evaluate", "--weights", weights, "--dataset", "set", "--protocol", "centre", "--test-sides", "36"];
+    assert!(ok(dir.path(), &centre).contains("config A, centre, Q = 36: 4 images"));
+    assert!(set.join("boxes.csv").is_file());
+}
+
+#[test]
+fn tables_1_and_2_are_the_papers() {
+    let dir = tempfile::tempdir().unwrap();
+    ok(dir.path(), &["experiment", "table2", "--out", "."]);
+    let table = json(&std::fs::read_to_string(dir.path().join("table2.json")).unwrap());
+    for row in table["rows"].as_array().unwrap() {
+        assert_eq!(row["parameters_millions"], row["paper_parameters_millions"], "{row}");
+    }
+    let text = ok(dir.path(), &["experiment", "table1", "--out", "."]);
+    assert!(text.contains("3-256 3-256 1-256") && text.contains("3-64 LRN"), "{text}");
+    assert!(ok(dir.path(), &["experiment", "--print", "table3"]).contains("profile   = \"mini\""));
+}
+
+#[test]
+fn random_weights_are_deterministic() {
+    let dir = tempfile::tempdir().unwrap();
+    for (out, seed) in [("a", "1"), ("b", "1"), ("c", "2")] {
+        let arguments = [
+            "init",
+            "--config",
+            "A",
+            "--width",
+            "0.125",
+            "--classes",
+            "10",
+            "--head",
+            "16,16",
+            "--crop",
+            "64",
+        ];
+        ok(dir.path(), &[&arguments[..], &["--seed", seed, "--out", out]].concat());
+    }
+    let read = |name: &str| std::fs::read(dir.path().join(name)).unwrap();
+    assert!(read("a") == read("b") && read("a") != read("c"));
+}

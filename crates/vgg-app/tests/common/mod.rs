@@ -1,0 +1,72 @@
+//! The binary as the tests call it.
+
+#![allow(clippy::unwrap_used, dead_code, reason = "tests; not every test uses every helper")]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+/// The binary, in a directory.
+pub fn vgg(dir: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_vgg"));
+    command.current_dir(dir).stdin(Stdio::null());
+    command
+}
+
+/// Runs the binary.
+pub fn run(dir: &Path, arguments: &[&str]) -> Output {
+    vgg(dir).args(arguments).output().unwrap()
+}
+
+/// Runs the binary, which must succeed; what it printed.
+pub fn ok(dir: &Path, arguments: &[&str]) -> String {
+    let output = run(dir, arguments);
+    assert!(output.status.success(), "{arguments:?}: {}", stderr(&output));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Runs the binary, which must fail with this code and a message that holds these words; the message.
+pub fn fails(dir: &Path, arguments: &[&str], code: i32, words: &[&str]) -> String {
+    let output = run(dir, arguments);
+    let message = stderr(&output);
+    assert_eq!(output.status.code(), Some(code), "{arguments:?}: {message}");
+    for word in words {
+        assert!(message.contains(word), "{arguments:?}: no {word:?} in {message}");
+    }
+    assert_eq!(message.matches("error: ").count(), 1, "one message: {message}");
+    message
+}
+
+/// What a process said on stderr.
+pub fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// A small data set of two classes, 12 training and 4 validation images, in `dir/set`.
+pub fn small_set(dir: &Path) -> PathBuf {
+    let set = dir.join("set");
+    if !set.exists() {
+        let config = vgg_data::synthetic::SyntheticConfig { seed: 3, train_per_class: 6, val_per_class: 2 };
+        vgg_data::synthetic::generate(&set, &config, 2, &|_, _| ()).unwrap();
+        for split in ["train", "val"] {
+            for class in &vgg_data::synthetic::CLASSES[2..] {
+                std::fs::remove_dir_all(set.join(split).join(class)).unwrap();
+            }
+        }
+    }
+    set
+}
+
+/// An experiment file for `dir/set`.
+pub fn experiment_file(dir: &Path) -> PathBuf {
+    let text = r#"
+network   = { config = "A", width = 0.125, head = [16, 16], dropout = 0.5, lrn_style = "alexnet", pool_rounding = "floor", init = { fresh = "he" } }
+data      = { dataset = "set", train_side = [36, 48], crop = 32, filter = "bilinear", flip = true, colour_shift_std = 0.1, pixel_scale = "unit-variance", on_bad_image = "stop" }
+optimizer = { form = "caffe", batch = 4, micro_batch = 3, momentum = 0.9, weight_decay = 5e-4, decay_biases = false, bias_lr = 1.0 }
+schedule  = { kind = "steps", lr = 0.01, factor = 0.1, at = [0.5] }
+validate  = { protocol = "centre", test_side = 36, every_epochs = 1 }
+run       = { seed = 1, max_epochs = 2 }
+"#;
+    let path = dir.join("a.toml");
+    std::fs::write(&path, text).unwrap();
+    path
+}

@@ -1,0 +1,151 @@
+//! What goes wrong gets one clear message and the right exit code, and nothing is overwritten.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
+
+mod common;
+
+use common::{experiment_file, fails, ok, run, small_set, stderr};
+
+#[test]
+fn settings_that_cannot_be_used_are_refused_with_2() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    small_set(dir);
+    experiment_file(dir);
+    let train = |set: &str| {
+        ["train", "a.toml", "--out", "run", "--set"]
+            .map(str::to_owned)
+            .into_iter()
+            .chain([set.to_owned()])
+            .collect::<Vec<_>>()
+    };
+    for (set, words) in [
+        ("optimizer.momentun=0.9", &["unknown field `momentun`", "momentum"][..]),
+        ("nonsense=1", &["unknown field `nonsense`"]),
+        ("network.config=F", &["unknown variant `F`", "A-LRN"]),
+        ("data.crop=33", &["crop 33 is not a multiple of 32"]),
+        ("data.train_side=16", &["train_side [16, 16]", "at least the crop, 32"]),
+        ("network.classes=3", &["network.classes is 3", "2 classes"]),
+        ("network.train_layers=[\"conv9_9\"]", &["no layer conv9_9"]),
+        ("optimizer.momentum=1.0", &["momentum 1"]),
+        ("schedule.lr=-1", &["lr -1"]),
+        ("network.init.map=paper", &["both from and map"]),
+        ("run", &["--set run", "key=value"]),
+    ] {
+        let arguments = train(set);
+        fails(dir, &arguments.iter().map(String::as_str).collect::<Vec<_>>(), 2, words);
+    }
+    let text = std::fs::read_to_string(dir.join("a.toml")).unwrap();
+    std::fs::write(dir.join("bad.toml"), text.replace("batch = 4", "batch = 4, bach = 5")).unwrap();
+    fails(dir, &["train", "bad.toml"], 2, &["bad.toml", "unknown field `bach`", "optimizer"]);
+    assert!(!dir.join("run").exists(), "a run that cannot be leaves nothing behind");
+    fails(dir, &["train", "none.toml"], 66, &["none.toml does not exist"]);
+    fails(dir, &["experiment", "table9"], 2, &["no experiment table9", "table3"]);
+    fails(dir, &["experiment", "table3", "--profile", "paper"], 2, &["--dataset DIR"]);
+    fails(dir, &["train", "a.toml", "--device", "cuda"], 2, &["CUDA", "--device cpu"]);
+}
+
+#[test]
+fn data_that_cannot_be_used_are_refused_with_65_and_66() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let set = small_set(dir);
+    experiment_file(dir);
+    fails(dir, &["train", "a.toml", "--dataset", "nowhere"], 66, &["nowhere", "no such folder"]);
+
+    let image = std::fs::read_dir(set.join("train/barred-cross")).unwrap().next().unwrap().unwrap().path();
+    let bytes = std::fs::read(&image).unwrap();
+    let name = image.file_name().unwrap().to_str().unwrap().to_owned();
+    std::fs::write(&image, b"").unwrap();
+    fails(dir, &["train", "a.toml", "--out", "r1"], 65, &[&name, "empty (0 bytes)"]);
+    let skip = ["train", "a.toml", "--out", "r2", "--set", "data.on_bad_image=skip"];
+    let output = run(dir, &skip);
+    assert!(output.status.success() && stderr(&output).contains(&name), "{}", stderr(&output));
+    let metrics = std::fs::read_to_string(dir.join("r2/metrics.jsonl")).unwrap();
+    assert!(metrics.lines().all(|line| line.contains("\"skipped\":1")), "{metrics}");
+    std::fs::write(&image, &bytes[..bytes.len() / 2]).unwrap();
+    fails(dir, &["train", "a.toml", "--out", "r3"], 65, &[&name, "cut off"]);
+    std::fs::write(&image, &bytes).unwrap();
+
+    std::fs::rename(set.join("val/bricked-square"), dir.join("aside")).unwrap();
+    fails(dir, &["train", "a.toml", "--out", "r4"], 65, &["val lacks the class folders bricked-square"]);
+    std::fs::create_dir(set.join("val/bricked-square")).unwrap();
+    fails(dir, &["train", "a.toml", "--out", "r5"], 66, &["bricked-square", "no JPEG or PNG"]);
+}
+
+#[test]
+fn a_png_named_jpg_is_taken_by_its_content_and_said_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let set = small_set(dir);
+    experiment_file(dir);
+    let image = vgg_data::Image::from_elem((40, 50, 3), 90);
+    vgg_data::write_png(&set.join("val/barred-cross/odd.jpg"), &image).unwrap();
+    ok(
+        dir,
+        &[
+            "init",
+            "--config",
+            "A",
+            "--classes",
+            "2",
+            "--width",
+            "0.125",
+            "--head",
+            "16,16",
+            "--crop",
+            "32",
+            "--out",
+            "w",
+        ],
+    );
+    let arguments = ["evaluate", "--weights", "w", "--dataset", "set", "--test-sides", "40", "--json"];
+    let output = run(dir, &arguments);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(stderr(&output).contains("val/barred-cross/odd.jpg is PNG"), "{}", stderr(&output));
+    let result: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(result["n"], 5);
+}
+
+#[test]
+fn weights_that_cannot_be_used_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    small_set(dir);
+    experiment_file(dir);
+    let init = |config: &str, width: &str, out: &str| {
+        let head = ["--classes", "2", "--head", "16,16", "--crop", "32"];
+        let mut arguments = vec!["init", "--config", config, "--width", width, "--out", out];
+        arguments.extend(head);
+        ok(dir, &arguments);
+    };
+    init("A", "0.125", "a.safetensors");
+    init("A", "0.25", "wide.safetensors");
+    let bytes = std::fs::read(dir.join("a.safetensors")).unwrap();
+    std::fs::write(dir.join("half.safetensors"), &bytes[..bytes.len() / 2]).unwrap();
+    let evaluate = |weights: &'static str| ["evaluate", "--dataset", "set", "--weights", weights];
+    fails(dir, &evaluate("half.safetensors"), 65, &["half.safetensors", "bytes long"]);
+    fails(dir, &evaluate("none.safetensors"), 66, &["none.safetensors does not exist"]);
+    fails(dir, &evaluate("a.toml"), 65, &["a.toml"]);
+    let wrong = ["evaluate", "--dataset", "set", "--weights", "a.safetensors", "--config", "D"];
+    fails(dir, &wrong, 2, &["a.safetensors holds config A, not D"]);
+    let small = ["evaluate", "--dataset", "set", "--weights", "a.safetensors", "--test-sides", "20"];
+    fails(dir, &small, 2, &["test side 20 is smaller than the network's crop, 32"]);
+    // A network of another width cannot be started from: the layer and both shapes are named.
+    let from = [
+        "train",
+        "a.toml",
+        "--out",
+        "r",
+        "--set",
+        "network.init.from=wide.safetensors",
+        "--set",
+        "network.init.map=paper",
+    ];
+    fails(dir, &from, 2, &["layer conv1_1 cannot be copied", "[16, 3, 3, 3]", "[8, 3, 3, 3]"]);
+    let three =
+        ["init", "--config", "A", "--classes", "3", "--head", "16,16", "--crop", "32", "--out", "three"];
+    ok(dir, &three);
+    fails(dir, &evaluate("three"), 2, &["3 classes", "has 2"]);
+    fails(dir, &three, 2, &["three exists already"]);
+}

@@ -1,0 +1,121 @@
+//! Evaluation of a data set against PyTorch, and what happens on the way.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
+
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::Arc;
+
+use vgg_data::{Filter, Folder, Image, OnBadImage, Split, write_png};
+use vgg_eval::{
+    DensePool, EvaluateOptions, Evaluation, Posteriors, Prepared, Preprocessing, Protocol, evaluate,
+};
+use vgg_layers::{Config, NetworkSpec, PoolRounding};
+use vgg_tensor::Device;
+use vgg_testkit::{assert_close, hashed};
+use vgg_tests::{fixture, hashed_network};
+
+const SIZES: [(usize, usize); 3] = [(104, 136), (120, 104), (104, 104)];
+const PREPROCESSING: Preprocessing = Preprocessing { offset: [-120.0, -110.0, -100.0], scale: [0.02; 3] };
+
+fn spec() -> NetworkSpec {
+    NetworkSpec { width: 1.0 / 16.0, classes: 10, head: [16, 16], crop: 64, ..NetworkSpec::paper(Config::D) }
+}
+
+/// Three images of hashed pixels, in the first classes of ten; the script of the reference makes the same.
+fn make_set(root: &Path) {
+    for class in 0..10 {
+        let (h, w) = SIZES[class.min(2)];
+        let values = hashed(&format!("pixels{class}"), 1.0, h * w * 3);
+        let bytes = values.into_iter().map(|v| ((v + 1.0) * 128.0) as u8).collect();
+        let image = Image::from_shape_vec((h, w, 3), bytes).unwrap();
+        for split in ["train", "val"] {
+            let folder = root.join(split).join(format!("class{class}"));
+            std::fs::create_dir_all(&folder).unwrap();
+            write_png(&folder.join("image.png"), &image).unwrap();
+        }
+    }
+}
+
+fn evaluation(protocol: Protocol, dense_pool: DensePool) -> Evaluation {
+    Evaluation { protocol, test_sides: vec![104], flip: true, filter: Filter::Bilinear, dense_pool }
+}
+
+fn run(
+    root: &Path,
+    evaluation: &Evaluation,
+    ceil: bool,
+    on_bad_image: OnBadImage,
+) -> vgg_eval::Result<Posteriors> {
+    let device = Device::cpu(2).unwrap();
+    let mut prepared = evaluation.prepare(hashed_network(spec(), &device)).unwrap();
+    if let (Prepared::Dense(dense), true) = (&mut prepared, ceil) {
+        dense.set_pool_rounding(PoolRounding::Ceil);
+    }
+    let folder = Arc::new(Folder::open(root, Split::Val).unwrap());
+    let options = EvaluateOptions { workers: 2, on_bad_image };
+    evaluate(&prepared.model(), &folder, evaluation, PREPROCESSING, options, &mut |_| {
+        ControlFlow::Continue(())
+    })
+}
+
+#[test]
+fn posteriors_of_all_protocols_are_pytorchs() {
+    let dir = tempfile::tempdir().unwrap();
+    make_set(dir.path());
+    let json = std::fs::read(fixture("dense_posteriors.json")).unwrap();
+    let reference: serde_json::Value = serde_json::from_slice(&json).unwrap();
+    for (key, protocol, pool, ceil) in [
+        ("score-mean", Protocol::Dense, DensePool::ScoreMean, false),
+        ("prob-mean", Protocol::Dense, DensePool::ProbMean, false),
+        ("score-sum", Protocol::Dense, DensePool::ScoreSum, false),
+        ("ceil", Protocol::Dense, DensePool::ScoreMean, true),
+        ("centre", Protocol::Centre, DensePool::ScoreMean, false),
+    ] {
+        let ours = run(dir.path(), &evaluation(protocol, pool), ceil, OnBadImage::Stop).unwrap();
+        assert_eq!(ours.labels, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
+        assert_eq!(ours.paths[1], "val/class1/image.png");
+        for (i, row) in reference[key].as_array().unwrap().iter().enumerate() {
+            let expected: Vec<f32> =
+                row.as_array().unwrap().iter().map(|v| v.as_f64().unwrap() as f32).collect();
+            // The logits are within 1e-5 of f64; the softmax of sums over six cells multiplies that.
+            assert_close(&ours.values.row(i).to_vec(), &expected, 1e-4, &format!("{key}, image {i}"));
+        }
+    }
+}
+
+#[test]
+fn a_posterior_file_is_read_as_written() {
+    let dir = tempfile::tempdir().unwrap();
+    make_set(dir.path());
+    let dense = evaluation(Protocol::Dense, DensePool::ScoreMean);
+    let ours = run(dir.path(), &dense, false, OnBadImage::Stop).unwrap();
+    let path = dir.path().join("p.safetensors");
+    ours.save(&path, &dense, "weights", "dataset").unwrap();
+    let back = Posteriors::load(&path).unwrap();
+    assert_eq!((back.values, back.labels, back.paths), (ours.values, ours.labels, ours.paths));
+    let weights = fixture("sgd_c.safetensors");
+    assert!(matches!(Posteriors::load(&weights), Err(vgg_eval::Error::Posteriors { .. })));
+}
+
+#[test]
+fn a_bad_image_stops_or_is_left_out_and_a_break_ends_it() {
+    let dir = tempfile::tempdir().unwrap();
+    make_set(dir.path());
+    std::fs::write(dir.path().join("val/class4/image.png"), b"").unwrap();
+    let dense = evaluation(Protocol::Dense, DensePool::ScoreMean);
+    let stopped = run(dir.path(), &dense, false, OnBadImage::Stop).unwrap_err();
+    assert!(stopped.to_string().contains("val/class4/image.png: the file is empty"), "{stopped}");
+    let skipped = run(dir.path(), &dense, false, OnBadImage::Skip).unwrap();
+    assert_eq!(skipped.labels, [0, 1, 2, 3, 5, 6, 7, 8, 9]);
+    assert_eq!(skipped.skipped.len(), 1);
+    assert_eq!(skipped.top1_error().n, 9);
+
+    let device = Device::cpu(1).unwrap();
+    let prepared = dense.prepare(hashed_network(spec(), &device)).unwrap();
+    let folder = Arc::new(Folder::open(dir.path(), Split::Train).unwrap());
+    let options = EvaluateOptions { workers: 1, on_bad_image: OnBadImage::Stop };
+    let ended =
+        evaluate(&prepared.model(), &folder, &dense, PREPROCESSING, options, &mut |_| ControlFlow::Break(()));
+    assert!(matches!(ended, Err(vgg_eval::Error::Interrupted)));
+}
