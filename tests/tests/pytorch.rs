@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
 use vgg_files::TensorFile;
-use vgg_layers::{Config, DropoutRun, NamedArray, Network, NetworkSpec};
+use vgg_layers::{Config, DropoutRun, NamedArray, NetworkSpec};
 use vgg_optim::{Sgd, SgdForm, SgdOptions};
 use vgg_tensor::{Device, StepState, Tensor, Write, ops};
 use vgg_testkit::{assert_close, hashed};

@@ -128,7 +128,7 @@ fn tables_1_and_2_are_the_papers() {
         assert_eq!(row["parameters_millions"], row["paper_parameters_millions"], "{row}");
     }
     let text = ok(dir.path(), &["experiment", "table1", "--out", "."]);
-    assert!(text.contains("3-256 3-256 1-256") && text.contains("3-64 LRN"), "{text}");
+    assert!(text.contains("3x3-256 3x3-256 1x1-256") && text.contains("3x3-64 LRN"), "{text}");
     assert!(ok(dir.path(), &["experiment", "--print", "table3"]).contains("profile   = \"mini\""));
 }
 

@@ -66,6 +66,10 @@ impl Experiment {
         let interrupt = Interrupt::listen()?;
         let device = self.device.open()?;
         let dataset = open_dataset(&self.dataset_root(table, &out)?)?;
+        // Before anything is written.
+        for run in &table.plan.runs {
+            run.network.spec(dataset.train.classes().len())?;
+        }
         let statistics = dataset.statistics(&out, workers())?;
         let context = Context {
             device: &device,

@@ -55,6 +55,8 @@ impl Train {
         let interrupt = Interrupt::listen()?;
         let device = self.device.open()?;
         let dataset = open_dataset(&root)?;
+        // Before anything is written.
+        settings.plan.network.spec(dataset.train.classes().len())?;
         let statistics = dataset.statistics(&dir, workers())?;
         let context = Context {
             device: &device,
