@@ -13,8 +13,7 @@ use vgg_data::{
 use vgg_testkit::fmix32;
 
 fn fixture(name: &str) -> serde_json::Value {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(name);
-    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+    serde_json::from_slice(&std::fs::read(vgg_tests::fixture(name)).unwrap()).unwrap()
 }
 
 /// The source images of the references.
@@ -179,4 +178,31 @@ fn a_missing_class_folder_is_named() {
     assert!(error.contains("val lacks the class folders netted-leaf"), "{error}");
     let error = Folder::open(&dir.path().join("nowhere"), Split::Val).err().unwrap().to_string();
     assert!(error.contains("no such folder"), "{error}");
+}
+
+/// Awkward files from the wild, with Pillow's verdict on each. They are not part of the repository.
+#[test]
+fn awkward_images_are_decoded_or_refused_as_pillow_does() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data/awkward-images");
+    let Ok(mut manifest) = csv::Reader::from_path(folder.join("manifest.csv")) else {
+        eprintln!("SKIPPED awkward images: {} is not there", folder.display());
+        return;
+    };
+    let mut seen = 0;
+    for row in manifest.records().map(Result::unwrap) {
+        let (name, format, size, verdict) = (&row[0], &row[2], &row[4], &row[6]);
+        let path = folder.join(name);
+        let decoded = vgg_data::decode(&std::fs::read(&path).unwrap(), &path);
+        // Formats that are not ours are refused by name; so is arithmetic coding, which no Rust decoder reads.
+        let ours = ["JPEG", "PNG"].contains(&format) && name != "arithmetic.JPEG";
+        if verdict == "ok" && ours {
+            let (h, w, _) = decoded.unwrap_or_else(|e| panic!("{e}")).dim();
+            assert_eq!(format!("{w}x{h}"), size, "{name}");
+        } else {
+            let error = decoded.err().unwrap_or_else(|| panic!("{name} was decoded; Pillow: {verdict}"));
+            assert!(error.is_bad_image() && error.to_string().contains(name), "{error}");
+        }
+        seen += 1;
+    }
+    assert!(seen >= 30, "{seen} files");
 }

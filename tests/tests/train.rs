@@ -11,15 +11,27 @@ use vgg_data::{AugmentConfig, Filter, Folder, Loader, LoaderConfig, OnBadImage, 
 use vgg_layers::{Config, Init, Network, NetworkSpec};
 use vgg_optim::{Schedule, SgdForm, SgdOptions};
 use vgg_tensor::Device;
-use vgg_train::{Event, Outcome, Resume, TrainConfig, Training, Validation, train};
+use vgg_train::{Error, Event, Outcome, Resume, TrainConfig, Training, Validation, train};
 use vgg_weights::{ChannelOrder, WeightsMetadata};
 
-/// Trains three epochs in `dir`; stops before step `stop` of the run.
-fn run(folder: &Arc<Folder>, dir: &Path, threads: usize, stop: Option<usize>) -> Outcome {
-    let device = Device::cpu(threads).unwrap();
+/// What a run of three epochs is to be like.
+struct Run {
+    threads: usize,
+    /// Stops before this step.
+    stop: Option<usize>,
+    init: Init,
+    lr: f64,
+    validation_loss: f64,
+}
+
+const RUN: Run = Run { threads: 2, stop: None, init: Init::He, lr: 0.01, validation_loss: 1.5 };
+
+/// Trains in `dir`; the outcome, and whether a dead start was reported.
+fn run(folder: &Arc<Folder>, dir: &Path, run: &Run) -> (Result<Outcome, Error>, bool) {
+    let device = Device::cpu(run.threads).unwrap();
     let spec =
         NetworkSpec { width: 0.125, classes: 10, head: [16, 16], crop: 32, ..NetworkSpec::paper(Config::B) };
-    let mut network = Network::random(spec.clone(), Init::He, 1, &device).unwrap();
+    let mut network = Network::random(spec.clone(), run.init, 1, &device).unwrap();
     let metadata = WeightsMetadata {
         spec,
         classes: folder.classes().to_vec(),
@@ -30,16 +42,7 @@ fn run(folder: &Arc<Folder>, dir: &Path, threads: usize, stop: Option<usize>) ->
         train_side: vec![32, 48],
         geometry: "paper".into(),
     };
-    let augment = AugmentConfig {
-        train_side: [32, 48],
-        crop: 32,
-        filter: Filter::Bilinear,
-        flip: true,
-        colour_shift: None,
-    };
-    let (mean_rgb, on_bad_image) = (metadata.mean_rgb, OnBadImage::Stop);
-    let config = LoaderConfig { augment, mean_rgb, batch: 8, seed: 1, on_bad_image, workers: threads };
-    let mut loader = Loader::new(folder.clone(), config).unwrap();
+    let mut loader = loader(folder, metadata.mean_rgb, run.threads);
     let config = TrainConfig {
         micro_batch: 5,
         sgd: SgdOptions {
@@ -49,13 +52,13 @@ fn run(folder: &Arc<Folder>, dir: &Path, threads: usize, stop: Option<usize>) ->
             decay_biases: false,
             bias_lr: 1.0,
         },
-        schedule: Schedule::Steps { lr: 0.01, factor: 0.1, at: vec![0.5] },
+        schedule: Schedule::Steps { lr: run.lr, factor: 0.1, at: vec![0.5] },
         max_epochs: 3,
         validate_every: 1,
         seed: 1,
     };
-    let steps = Cell::new(0);
-    train(Training {
+    let (steps, mut dead) = (Cell::new(0), false);
+    let outcome = train(Training {
         network: &mut network,
         metadata: &metadata,
         loader: &mut loader,
@@ -63,30 +66,71 @@ fn run(folder: &Arc<Folder>, dir: &Path, threads: usize, stop: Option<usize>) ->
         identity: "test".into(),
         dir: Some(dir),
         resume: Resume::Auto,
-        validate: &mut |_| Ok(Validation { top1_error: 0.9, top5_error: 0.5, loss: 2.3 }),
-        events: &mut |event| {
-            if let Event::Step { .. } = event {
-                steps.set(steps.get() + 1);
-            }
+        validate: &mut |_| Ok(Validation { top1_error: 0.9, top5_error: 0.5, loss: run.validation_loss }),
+        events: &mut |event| match event {
+            Event::Step { .. } => steps.set(steps.get() + 1),
+            Event::DeadStart { .. } => dead = true,
+            _ => (),
         },
-        interrupted: &|| stop.is_some_and(|stop| steps.get() >= stop),
-    })
-    .unwrap()
+        interrupted: &|| run.stop.is_some_and(|stop| steps.get() >= stop),
+    });
+    (outcome, dead)
+}
+
+fn loader(folder: &Arc<Folder>, mean_rgb: [f32; 3], workers: usize) -> Loader {
+    let augment = AugmentConfig {
+        train_side: [32, 48],
+        crop: 32,
+        filter: Filter::Bilinear,
+        flip: true,
+        colour_shift: None,
+    };
+    let on_bad_image = OnBadImage::Stop;
+    let config = LoaderConfig { augment, mean_rgb, batch: 8, seed: 1, on_bad_image, workers };
+    Loader::new(folder.clone(), config).unwrap()
+}
+
+/// Twenty training images.
+fn small_set(root: &Path) -> Arc<Folder> {
+    let set = SyntheticConfig { seed: 1, train_per_class: 2, val_per_class: 1 };
+    generate(root, &set, 2, &|_, _| ()).unwrap();
+    Arc::new(Folder::open(root, Split::Train).unwrap().with_cache(1 << 30))
 }
 
 #[test]
 fn interrupted_and_resumed_is_the_same_to_the_last_bit() {
     let dir = tempfile::tempdir().unwrap();
-    let set = SyntheticConfig { seed: 1, train_per_class: 2, val_per_class: 1 };
-    generate(&dir.path().join("set"), &set, 2, &|_, _| ()).unwrap();
-    let folder = Arc::new(Folder::open(&dir.path().join("set"), Split::Train).unwrap().with_cache(1 << 30));
+    let folder = small_set(&dir.path().join("set"));
     let (whole, parts) = (dir.path().join("whole"), dir.path().join("parts"));
-    let outcome = run(&folder, &whole, 2, None);
+    let outcome = run(&folder, &whole, &RUN).0.unwrap();
     assert_eq!((outcome.metrics.len(), outcome.interrupted), (3, false));
-    assert!(run(&folder, &parts, 1, Some(4)).interrupted, "stops within the second epoch");
-    run(&folder, &parts, 2, None);
+    let stopped = run(&folder, &parts, &Run { threads: 1, stop: Some(4), ..RUN }).0.unwrap();
+    assert!(stopped.interrupted, "stops within the second epoch");
+    run(&folder, &parts, &RUN).0.unwrap();
     for file in ["weights.safetensors", "metrics.jsonl", "metrics.csv"] {
         let read = |dir: &Path| std::fs::read(dir.join(file)).unwrap();
         assert!(read(&whole) == read(&parts), "{file} differs");
     }
+}
+
+#[test]
+fn a_loss_that_is_not_finite_stops_before_the_update() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = small_set(&dir.path().join("set"));
+    let diverges = Run { lr: 1e18, ..RUN };
+    match run(&folder, &dir.path().join("run"), &diverges).0 {
+        Err(Error::NotFinite { epoch: 1, step, samples }) => assert!(step > 0 && samples.len() <= 8),
+        other => panic!("{other:?}"),
+    }
+    assert!(!dir.path().join("run/weights.safetensors").exists());
+    assert!(!dir.path().join("run/checkpoints").exists(), "no bad value reaches a checkpoint");
+}
+
+#[test]
+fn a_loss_at_chance_is_reported() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = small_set(&dir.path().join("set"));
+    let at_chance = Run { validation_loss: 10f64.ln() + 0.01, ..RUN };
+    assert!(run(&folder, &dir.path().join("a"), &at_chance).1);
+    assert!(!run(&folder, &dir.path().join("b"), &RUN).1);
 }

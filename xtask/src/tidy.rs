@@ -67,7 +67,7 @@ fn arrows() -> Result<Vec<String>> {
 
 /// The code map in the architecture page lists exactly the crates that exist.
 fn code_map() -> Result<Vec<String>> {
-    let page = crate::root().join("docs/src/architecture.md");
+    let page = crate::root().join("docs/architecture.md");
     let text = std::fs::read_to_string(&page).with_context(|| format!("cannot read {}", page.display()))?;
     let listed: BTreeSet<String> = text
         .lines()
@@ -81,7 +81,7 @@ fn code_map() -> Result<Vec<String>> {
     }
     Ok(listed
         .symmetric_difference(&there)
-        .map(|c| format!("docs/src/architecture.md and crates/ differ: {c}"))
+        .map(|c| format!("docs/architecture.md and crates/ differ: {c}"))
         .collect())
 }
 

@@ -1,0 +1,74 @@
+//! Trains a small net A on a synthetic set for a few epochs: `cargo run --release -p vgg-train --example train_small
+//! [DIR]`. DIR gets the data, metrics and weights; run it again, and it goes on from there.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use vgg_data::synthetic::{SyntheticConfig, open_or_generate};
+use vgg_data::{AugmentConfig, Filter, Loader, LoaderConfig, OnBadImage};
+use vgg_layers::{Config, Device, Init, Network, NetworkSpec};
+use vgg_train::{Event, Resume, Schedule, SgdForm, SgdOptions, TrainConfig, Training, Validation, train};
+use vgg_weights::{ChannelOrder, WeightsMetadata};
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let dir =
+        std::env::args().nth(1).map_or_else(|| std::env::temp_dir().join("vgg-train-small"), PathBuf::from);
+    let set = SyntheticConfig { seed: 1, train_per_class: 30, val_per_class: 5 };
+    let [folder, _] = open_or_generate(&dir.join("set"), &set, 2, &|_, _| ())?;
+    let folder = Arc::new(folder.with_cache(1 << 30));
+
+    let device = Device::cpu(0)?;
+    let spec =
+        NetworkSpec { width: 0.125, classes: 10, head: [64, 64], crop: 64, ..NetworkSpec::paper(Config::A) };
+    let mut network = Network::random(spec.clone(), Init::He, 1, &device)?;
+    let metadata = WeightsMetadata {
+        spec,
+        classes: folder.classes().to_vec(),
+        channel_order: ChannelOrder::Rgb,
+        pixel_scale: 1.0 / 58.0,
+        mean_rgb: [128.0; 3],
+        std_rgb: [1.0; 3],
+        train_side: vec![73],
+        geometry: "paper".into(),
+    };
+    let augment = AugmentConfig {
+        train_side: [73, 73],
+        crop: 64,
+        filter: Filter::Bilinear,
+        flip: true,
+        colour_shift: None,
+    };
+    let (mean_rgb, on_bad_image) = (metadata.mean_rgb, OnBadImage::Stop);
+    let loader = LoaderConfig { augment, mean_rgb, batch: 16, seed: 1, on_bad_image, workers: 2 };
+    let sgd = SgdOptions {
+        form: SgdForm::Caffe,
+        momentum: 0.9,
+        weight_decay: 5e-4,
+        decay_biases: false,
+        bias_lr: 1.0,
+    };
+    let schedule = Schedule::Constant { lr: 0.005 };
+    let config = TrainConfig { micro_batch: 16, sgd, schedule, max_epochs: 3, validate_every: 3, seed: 1 };
+    train(Training {
+        network: &mut network,
+        metadata: &metadata,
+        loader: &mut Loader::new(folder, loader)?,
+        config: &config,
+        identity: "the example".into(),
+        dir: Some(&dir.join("run")),
+        resume: Resume::Auto,
+        // A real run measures the network here, for instance with vgg-eval.
+        validate: &mut |_| Ok(Validation { top1_error: 1.0, top5_error: 1.0, loss: 0.0 }),
+        events: &mut |event| {
+            if let Event::Epoch { metrics, timing } = event {
+                println!(
+                    "epoch {}: loss {:.3}, {:.0} images/s",
+                    metrics.epoch, metrics.train_loss, timing.images_per_s
+                );
+            }
+        },
+        interrupted: &|| false,
+    })?;
+    println!("{}", dir.join("run").display());
+    Ok(())
+}
