@@ -188,21 +188,21 @@ fn awkward_images_are_decoded_or_refused_as_pillow_does() {
         eprintln!("SKIPPED awkward images: {} is not there", folder.display());
         return;
     };
-    let mut seen = 0;
+    // Where our decoder is stricter than Pillow: arithmetic coding, and a colour marker that is cut short.
+    const STRICTER: [&str; 2] = ["arithmetic.JPEG", "truncated_app14.JPEG"];
+    let (mut seen, mut faults) = (0, Vec::new());
     for row in manifest.records().map(Result::unwrap) {
         let (name, format, size, verdict) = (&row[0], &row[2], &row[4], &row[6]);
         let path = folder.join(name);
         let decoded = vgg_data::decode(&std::fs::read(&path).unwrap(), &path);
-        // Formats that are not ours are refused by name; so is arithmetic coding, which no Rust decoder reads.
-        let ours = ["JPEG", "PNG"].contains(&format) && name != "arithmetic.JPEG";
-        if verdict == "ok" && ours {
-            let (h, w, _) = decoded.unwrap_or_else(|e| panic!("{e}")).dim();
-            assert_eq!(format!("{w}x{h}"), size, "{name}");
-        } else {
-            let error = decoded.err().unwrap_or_else(|| panic!("{name} was decoded; Pillow: {verdict}"));
-            assert!(error.is_bad_image() && error.to_string().contains(name), "{error}");
+        let ours = ["JPEG", "PNG"].contains(&format) && verdict == "ok" && !STRICTER.contains(&name);
+        match decoded.map(|image| format!("{1}x{0}", image.dim().0, image.dim().1)) {
+            Ok(decoded) if ours && decoded == size => (),
+            Err(error) if !ours && error.is_bad_image() && error.to_string().contains(name) => (),
+            other => faults.push(format!("{name}: {other:?}; Pillow: {verdict}, {size}")),
         }
         seen += 1;
     }
+    assert!(faults.is_empty(), "{faults:#?}");
     assert!(seen >= 30, "{seen} files");
 }
