@@ -8,7 +8,7 @@ use vgg_tensor::{Device, Error, Gate, StepState, Tensor, Weight, Write};
 use vgg_testkit::{assert_close, hashed};
 
 /// `n, h, w, c, k, r, pad`.
-const SHAPES: [[usize; 7]; 14] = [
+const SHAPES: [[usize; 7]; 17] = [
     [1, 1, 1, 1, 1, 1, 0],
     [2, 5, 7, 3, 16, 3, 1],
     [1, 9, 9, 3, 5, 3, 1],
@@ -23,6 +23,10 @@ const SHAPES: [[usize; 7]; 14] = [
     [2, 8, 9, 16, 30, 7, 0],
     [1, 7, 7, 5, 9, 7, 0],
     [33, 1, 1, 9, 7, 3, 1],
+    // The largest that are supported, and a panorama.
+    [1, 1024, 1024, 2, 3, 3, 1],
+    [256, 2, 3, 8, 16, 3, 1],
+    [1, 9, 3000, 3, 8, 3, 1],
 ];
 
 /// f32 sums of a few thousand terms near 1, in another order than the reference: a few units in the last place of
@@ -170,5 +174,5 @@ fn errors_name_the_operands() {
     assert_eq!(e.to_string(), "conv2d: a 6x6 image padded by 0 is smaller than the 7x7 filter");
     assert!(matches!(forward(&[8, 3], &[16, 3, 3, 3], 16, 1), Error::Rank { operand: "x", .. }));
     assert!(matches!(forward(&[1, 8, 8, 3], &[16, 3, 5, 3], 16, 1), Error::Unsupported { .. }));
-    assert!(forward(&[1, 1025, 8, 3], &[16, 3, 3, 3], 16, 1).to_string().contains("[1, 1025, 8, 3]"));
+    assert!(forward(&[1, 1025, 1024, 3], &[16, 3, 3, 3], 16, 1).to_string().contains("[1, 1025, 8, 3]"));
 }

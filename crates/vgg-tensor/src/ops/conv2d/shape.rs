@@ -3,7 +3,8 @@
 use crate::{Error, Result, Shape};
 
 const OP: &str = "conv2d";
-const MAX_SIDE: usize = 1024;
+/// Pixels of an image; one side may be longer than 1024 if the other is shorter.
+const MAX_PIXELS: usize = 1024 * 1024;
 const MAX_IMAGES: usize = 256;
 
 /// Sizes of a convolution: input `[n, h, w, c]`, filters `[k, r, s, c]`, output `[n, oh, ow, k]`.
@@ -38,9 +39,9 @@ impl ConvShape {
         if x.is_empty() || weight.is_empty() {
             return unsupported(format!("an empty operand: x {x}, weight {weight}"));
         }
-        if n > MAX_IMAGES || h > MAX_SIDE || w > MAX_SIDE {
+        if n > MAX_IMAGES || h.saturating_mul(w) > MAX_PIXELS {
             return unsupported(format!(
-                "x {x} is larger than {MAX_IMAGES} images of {MAX_SIDE} x {MAX_SIDE}; split the batch or shrink the images"
+                "x {x} is larger than {MAX_IMAGES} images of 1024 x 1024 pixels; split the batch or shrink the images"
             ));
         }
         if r != s {
