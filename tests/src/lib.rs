@@ -21,7 +21,8 @@ pub fn real_images(name: &str) -> Option<PathBuf> {
     if folder.is_dir() {
         return Some(folder);
     }
-    let required = std::env::var("VGG_REQUIRE").is_ok_and(|list| list.split(',').any(|what| what == "images"));
+    let required =
+        std::env::var("VGG_REQUIRE").is_ok_and(|list| list.split(',').any(|what| what == "images"));
     assert!(!required, "{} is required but not there", folder.display());
     let _ = writeln!(std::io::stderr(), "SKIPPED a test that needs {}", folder.display());
     None

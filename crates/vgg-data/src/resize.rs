@@ -1,6 +1,7 @@
 //! Resizing with an antialiasing filter, of the whole image or of the part that a crop needs.
 
 use fast_image_resize as fir;
+use fast_image_resize::images::{TypedImage, TypedImageRef};
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, Image, Result};
@@ -64,9 +65,12 @@ pub fn resize_region(
     let fail = |e: &dyn std::fmt::Display| Error::Config(format!("cannot resize {h}x{w} to {whole:?}: {e}"));
     let image = image.as_standard_layout();
     let pixels = image.as_slice().ok_or_else(|| fail(&"the pixels are not contiguous"))?;
+    // Of one pixel type: the general interface would compile every kernel for a dozen of them.
     let source =
-        fir::images::ImageRef::new(w as u32, h as u32, pixels, fir::PixelType::U8x3).map_err(|e| fail(&e))?;
-    let mut target = fir::images::Image::new(size.1 as u32, size.0 as u32, fir::PixelType::U8x3);
+        TypedImageRef::<fir::pixels::U8x3>::from_buffer(w as u32, h as u32, pixels).map_err(|e| fail(&e))?;
+    let mut out = vec![0; size.0 * size.1 * 3];
+    let mut target = TypedImage::<fir::pixels::U8x3>::from_buffer(size.1 as u32, size.0 as u32, &mut out)
+        .map_err(|e| fail(&e))?;
     let (sy, sx) = (h as f64 / whole.0 as f64, w as f64 / whole.1 as f64);
     let algorithm = match filter {
         Filter::Bilinear => fir::ResizeAlg::Convolution(fir::FilterType::Bilinear),
@@ -79,6 +83,6 @@ pub fn resize_region(
     let (width, height) =
         ((size.1 as f64 * sx).min(w as f64 - left), (size.0 as f64 * sy).min(h as f64 - top));
     let options = fir::ResizeOptions::new().resize_alg(algorithm).crop(left, top, width, height);
-    fir::Resizer::new().resize(&source, &mut target, &options).map_err(|e| fail(&e))?;
-    Image::from_shape_vec((size.0, size.1, 3), target.into_vec()).map_err(|e| fail(&e))
+    fir::Resizer::new().resize_typed(&source, &mut target, &options).map_err(|e| fail(&e))?;
+    Image::from_shape_vec((size.0, size.1, 3), out).map_err(|e| fail(&e))
 }

@@ -180,6 +180,7 @@ impl<'a> PreparedRun<'a> {
             events(RunEvent::Cached(&finished));
             return Ok(Some(finished));
         }
+        refuse_other(dir, &identity)?;
         let (mut network, transfer) = self.network(context.device)?;
         self.describe(dir, &identity, transfer.as_ref(), context)?;
         let images = context.dataset.train.len();
@@ -293,6 +294,18 @@ impl<'a> PreparedRun<'a> {
             "started_unix_s": std::time::UNIX_EPOCH.elapsed().map_or(0, |t| t.as_secs()),
         });
         Ok(write_json(&dir.join(RUN_FILE), &what)?)
+    }
+}
+
+/// An unfinished run of other settings is not written over.
+fn refuse_other(dir: &Path, identity: &Hash) -> Result<()> {
+    match read_json::<Value>(&dir.join(RUN_FILE)) {
+        Ok(run) if run["identity"] != identity.as_str() => {
+            Err(vgg_train::Error::OtherRun { path: dir.to_owned() }.into())
+        }
+        Ok(_) => Ok(()),
+        Err(e) if e.is_missing() => Ok(()),
+        Err(e) => Err(e.into()),
     }
 }
 

@@ -26,7 +26,7 @@ pub enum Error {
         samples: Vec<usize>,
     },
     /// The run directory holds a run of something else.
-    #[error("{path} holds a run with other settings; give another directory, or --resume never", path = path.display())]
+    #[error("{path} holds a run with other settings; give another directory, or remove it", path = path.display())]
     OtherRun {
         /// The run directory.
         path: PathBuf,

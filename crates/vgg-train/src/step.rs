@@ -53,8 +53,12 @@ impl Stepper<'_> {
     }
 }
 
+/// Counts wrong first answers as evaluation does: a tie with another class is wrong, and so is what is no number.
 fn wrong(logits: &Tensor, targets: &[u32]) -> usize {
     let values = logits.to_vec();
+    let right = |row: &[f32], target: usize| {
+        row.iter().enumerate().all(|(class, v)| class == target || *v < row[target])
+    };
     let rows = values.chunks_exact(logits.shape().last());
-    rows.zip(targets).filter(|(row, t)| row.iter().any(|v| *v > row[**t as usize])).count()
+    rows.zip(targets).filter(|(row, target)| !right(row, **target as usize)).count()
 }

@@ -88,7 +88,7 @@ pub(super) fn make_synthetic(out: &std::path::Path, config: &SyntheticConfig) ->
     let progress = Mutex::new(Progress::new("images", of));
     generate(out, config, workers(), &|done, _| {
         if let Ok(mut progress) = progress.lock() {
-            progress.at(done as u64, || format!("{done} of {of},"));
+            progress.at(done as u64, || format!("{done} of {of}"));
         }
     })?;
     Ok(())

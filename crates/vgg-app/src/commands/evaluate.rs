@@ -61,7 +61,7 @@ impl Evaluate {
         let start = Instant::now();
         let mut seen = |done: usize| {
             let speed = done as f64 / start.elapsed().as_secs_f64();
-            progress.at(done as u64, || format!("{done} images, {speed:.1} images/s,"));
+            progress.at(done as u64, || format!("{done} images, {speed:.1} images/s"));
             if interrupt.asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
         let preprocessing = Preprocessing { offset, scale };

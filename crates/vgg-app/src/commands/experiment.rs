@@ -6,11 +6,12 @@ use std::time::Instant;
 
 use anyhow::Result;
 use clap::Args;
-use vgg_experiment::{Context, Event, Report, Row, make_table, table1, table2, table3};
+use vgg_experiment::{Event, Report, Row, make_table, table1, table2, table3};
 
 use super::data::make_synthetic;
-use super::options::{DeviceOptions, open_dataset, say_misnamed, workers};
-use crate::console::{Interrupt, Progress, TrainingView, clock, print_table};
+use super::options::DeviceOptions;
+use super::workbench::Workbench;
+use crate::console::{Progress, TrainingView, clock, print_table};
 use crate::settings::{
     Embedded, Profile, SettingsError, TableFile, TrainedTable, embedded_table, read_table,
 };
@@ -63,30 +64,17 @@ impl Experiment {
     fn trained(&self, table: &TrainedTable) -> Result<ExitCode> {
         let start = Instant::now();
         let out = self.out_for(&table.plan.profile);
-        let interrupt = Interrupt::listen()?;
-        let device = self.device.open()?;
-        let dataset = open_dataset(&self.dataset_root(table, &out)?)?;
-        // Before anything is written.
-        for run in &table.plan.runs {
-            run.network.spec(dataset.train.classes().len())?;
-        }
-        let statistics = dataset.statistics(&out, workers())?;
-        let context = Context {
-            device: &device,
-            dataset: &dataset,
-            statistics: &statistics,
-            workers: workers(),
-            interrupted: &|| interrupt.asked(),
+        let plan = &table.plan;
+        let root = || self.dataset_root(table, &out);
+        let bench = Workbench::open(&self.device, root, plan.runs.iter(), &out)?;
+        let report = bench.work(|context| {
+            let mut view = View { training: None, evaluation: None };
+            let rows = make_table(plan, &out, context, &mut |event| view.show(&event))?;
+            Ok(rows.map(|rows| table3(plan, &rows, context)).transpose()?)
+        })?;
+        let Some(report) = report else {
+            return Ok(bench.interrupted("interrupted; the same command goes on from here"));
         };
-        let mut view = View { training: None, evaluation: None };
-        let rows = make_table(&table.plan, &out, &context, &mut |event| view.show(&event))?;
-        drop(view);
-        [&dataset.train, &dataset.val].into_iter().for_each(|folder| say_misnamed(folder));
-        let Some(rows) = rows else {
-            eprintln!("interrupted; the same command goes on from here");
-            return Ok(interrupt.exit_code().into());
-        };
-        let report = table3(&table.plan, &rows, &context)?;
         let code = self.finish(&report, &out)?;
         eprintln!("took {}", clock(start.elapsed()));
         Ok(code)
@@ -156,7 +144,7 @@ impl View {
                 let progress = self
                     .evaluation
                     .get_or_insert_with(|| Progress::new(&format!("evaluates {}", row.run), *of as u64));
-                progress.at(*done as u64, || format!("{done} of {of} images,"));
+                progress.at(*done as u64, || format!("{done} of {of} images"));
             }
             Event::Row(row) => {
                 self.evaluation = None;

@@ -9,6 +9,7 @@ mod options;
 mod predict;
 mod summary;
 mod train;
+mod workbench;
 
 use std::process::ExitCode;
 

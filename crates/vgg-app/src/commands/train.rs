@@ -5,11 +5,12 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
-use vgg_experiment::{Context, PreparedRun};
+use vgg_experiment::PreparedRun;
 use vgg_train::Resume;
 
-use super::options::{DeviceOptions, open_dataset, say_misnamed, workers};
-use crate::console::{Interrupt, TrainingView};
+use super::options::DeviceOptions;
+use super::workbench::Workbench;
+use crate::console::TrainingView;
 use crate::settings::{SettingsError, read_run};
 
 #[derive(Args)]
@@ -52,28 +53,16 @@ impl Train {
         }
         let missing = || SettingsError("give --dataset DIR, or data.dataset in the file".into());
         let root = self.dataset.or(settings.dataset).ok_or_else(missing)?;
-        let interrupt = Interrupt::listen()?;
-        let device = self.device.open()?;
-        let dataset = open_dataset(&root)?;
-        // Before anything is written.
-        settings.plan.network.spec(dataset.train.classes().len())?;
-        let statistics = dataset.statistics(&dir, workers())?;
-        let context = Context {
-            device: &device,
-            dataset: &dataset,
-            statistics: &statistics,
-            workers: workers(),
-            interrupted: &|| interrupt.asked(),
-        };
-        let run = PreparedRun::new(&settings.plan, None, &context)?;
-        eprintln!("run: {}, identity {}", dir.display(), run.identity().short());
-        let mut view = TrainingView::new(&settings.plan);
-        let finished = run.train(&dir, resume, &context, &mut |event| view.show(&event))?;
-        drop(view);
-        [&dataset.train, &dataset.val].into_iter().for_each(|folder| say_misnamed(folder));
+        let plan = &settings.plan;
+        let bench = Workbench::open(&self.device, || Ok(root), std::iter::once(plan), &dir)?;
+        let finished = bench.work(|context| {
+            let run = PreparedRun::new(plan, None, context)?;
+            eprintln!("run: {}, identity {}", dir.display(), run.identity().short());
+            let mut view = TrainingView::new(plan);
+            Ok(run.train(&dir, resume, context, &mut |event| view.show(&event))?)
+        })?;
         let Some(finished) = finished else {
-            eprintln!("interrupted; the same command goes on after the last whole epoch");
-            return Ok(interrupt.exit_code().into());
+            return Ok(bench.interrupted("interrupted; the same command goes on after the last whole epoch"));
         };
         println!("{}", finished.weights_file().display());
         Ok(ExitCode::SUCCESS)

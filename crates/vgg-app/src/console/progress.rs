@@ -24,9 +24,10 @@ impl Progress {
     pub(crate) fn new(what: &str, of: u64) -> Progress {
         let bar = std::io::stderr().is_terminal().then(|| {
             let bar = ProgressBar::with_draw_target(Some(of), ProgressDrawTarget::stderr());
-            let style = ProgressStyle::with_template("{prefix} {wide_bar:.cyan/dim} {msg} {eta} left");
+            let style = ProgressStyle::with_template("{prefix} {wide_bar:.cyan/dim} {msg}, {eta} left");
             bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
             bar.set_prefix(what.to_owned());
+            bar.set_message("begins");
             bar
         });
         Progress {
@@ -49,7 +50,7 @@ impl Progress {
             None if self.last_line.elapsed() >= LINE_EVERY => {
                 self.last_line = Instant::now();
                 let left = self.left(done);
-                eprintln!("{}: {done} of {} {}, {} left", self.what, self.of, message(), clock(left));
+                eprintln!("  {}: {}, {} left", self.what, message(), clock(left));
             }
             None => (),
         }

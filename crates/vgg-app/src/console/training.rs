@@ -78,7 +78,7 @@ impl TrainingView {
                 let (of, done) = (self.max_epochs, (*epoch as u64 - 1) * self.steps + *step as u64);
                 self.progress.at(done, || {
                     let error = percent(*top1_error);
-                    format!("epoch {epoch}/{of}, loss {loss:.3}, error {error}, {speed:.0} images/s, waiting {waiting:.0} %,")
+                    format!("epoch {epoch}/{of}, loss {loss:.3}, error {error}, {speed:.0} images/s, waiting {waiting:.0} %")
                 });
             }
             Event::Epoch { metrics, timing } => {
@@ -106,7 +106,7 @@ impl TrainingView {
             self.max_epochs,
             m.train_loss,
             percent(m.train_top1_error),
-            m.lr,
+            m.lr as f32,
             timing.images_per_s,
             100.0 * timing.waiting,
         ));
