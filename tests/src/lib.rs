@@ -14,24 +14,22 @@ pub fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(name)
 }
 
-/// A folder of real images that is not part of the repository, or `None` if it is not there, which is said aloud: past
-/// the test harness, which would swallow it. With `VGG_REQUIRE` set to `images`, its absence is a failure.
+/// A folder of real images below the one that `VGG_TEST_IMAGES` names. They are not part of the repository; without the
+/// variable it is said aloud, past the test harness, which would swallow it, that a test is skipped.
 pub fn real_images(name: &str) -> Option<PathBuf> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data").join(name);
-    if folder.is_dir() {
-        return Some(folder);
-    }
-    let required =
-        std::env::var("VGG_REQUIRE").is_ok_and(|list| list.split(',').any(|what| what == "images"));
-    assert!(!required, "{} is required but not there", folder.display());
-    let _ = writeln!(std::io::stderr(), "SKIPPED a test that needs {}", folder.display());
-    None
+    let Some(root) = std::env::var_os("VGG_TEST_IMAGES") else {
+        let _ = writeln!(std::io::stderr(), "SKIPPED: VGG_TEST_IMAGES names no folder with {name}");
+        return None;
+    };
+    let folder = Path::new(&root).join(name);
+    assert!(folder.is_dir(), "VGG_TEST_IMAGES has no {name}");
+    Some(folder)
 }
 
 /// A network with hashed weights.
 pub fn hashed_network(spec: NetworkSpec, device: &Device) -> Network {
     let mut network = Network::new(spec, device).unwrap();
-    for (name, shape) in network.file_shapes() {
+    for (name, shape) in network.spec().file_shapes().unwrap() {
         let fan_in: usize = shape[1..].iter().product();
         let bound = if shape.len() == 1 { 0.1 } else { (6.0 / fan_in as f64).sqrt() as f32 };
         let values = hashed(&name, bound, shape.iter().product());

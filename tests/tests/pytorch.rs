@@ -30,6 +30,11 @@ fn full_networks_have_torchvisions_logits() {
             rows.iter().flat_map(|r| r.as_array().unwrap()).map(|v| v.as_f64().unwrap() as f32).collect();
         // torchvision's own f32 is 3e-6 to 4e-6 away from f64.
         assert_close(&logits, &expected, 1e-5, config.name());
+        // The 7x7 convolution of fc6 sums in another order than the matrix product.
+        let dense = network.into_fully_convolutional().unwrap();
+        let map = dense.score_map(&images(1, 2, 224, 1.0, &device)).unwrap();
+        assert_eq!(map.shape().dims(), [2, 1, 1, 1000]);
+        assert_close(&map.to_vec(), &logits, 1e-5, &format!("{config}, dense"));
     }
 }
 

@@ -22,9 +22,11 @@ struct Run {
     init: Init,
     lr: f64,
     validation_loss: f64,
+    identity: &'static str,
 }
 
-const RUN: Run = Run { threads: 2, stop: None, init: Init::He, lr: 0.01, validation_loss: 1.5 };
+const RUN: Run =
+    Run { threads: 2, stop: None, init: Init::He, lr: 0.01, validation_loss: 1.5, identity: "test" };
 
 /// Trains in `dir`; the outcome, and whether a dead start was reported.
 fn run(folder: &Arc<Folder>, dir: &Path, run: &Run) -> (Result<Outcome, Error>, bool) {
@@ -63,7 +65,7 @@ fn run(folder: &Arc<Folder>, dir: &Path, run: &Run) -> (Result<Outcome, Error>, 
         metadata: &metadata,
         loader: &mut loader,
         config: &config,
-        identity: "test".into(),
+        identity: run.identity.into(),
         dir: Some(dir),
         resume: Resume::Auto,
         validate: &mut |_| Ok(Validation { top1_error: 0.9, top5_error: 0.5, loss: run.validation_loss }),
@@ -133,4 +135,24 @@ fn a_loss_at_chance_is_reported() {
     let at_chance = Run { validation_loss: 10f64.ln() + 0.01, ..RUN };
     assert!(run(&folder, &dir.path().join("a"), &at_chance).1);
     assert!(!run(&folder, &dir.path().join("b"), &RUN).1);
+}
+
+#[test]
+fn a_damaged_checkpoint_is_passed_over_and_another_run_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = small_set(&dir.path().join("set"));
+    let (whole, parts) = (dir.path().join("whole"), dir.path().join("parts"));
+    run(&folder, &whole, &RUN).0.unwrap();
+    // Twenty images in batches of eight are three steps an epoch: stops in the third epoch.
+    assert!(run(&folder, &parts, &Run { stop: Some(7), ..RUN }).0.unwrap().interrupted);
+    let newest = parts.join("checkpoints/epoch-0002/velocity.safetensors");
+    let mut bytes = std::fs::read(&newest).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    std::fs::write(&newest, bytes).unwrap();
+    let resumed = run(&folder, &parts, &RUN).0.unwrap();
+    assert_eq!(resumed.metrics.len(), 3);
+    let read = |dir: &Path| std::fs::read(dir.join("weights.safetensors")).unwrap();
+    assert!(read(&whole) == read(&parts), "it went on from the first epoch, to the same bits");
+    let other = run(&folder, &parts, &Run { identity: "another", ..RUN }).0;
+    assert!(matches!(other, Err(Error::OtherRun { .. })), "{other:?}");
 }

@@ -46,7 +46,8 @@ fn run() -> Result<ExitCode> {
 /// Builds the release binary and becomes it, so that exit codes and signals pass.
 fn experiment(arguments: impl Iterator<Item = String>) -> Result<ExitCode> {
     cargo(&["build", "--release", "--package", "vgg-app"])?;
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
+    let target = metadata()?["target_directory"].as_str().map(PathBuf::from);
+    let target = target.context("cargo metadata names no target directory")?;
     let mut vgg = Command::new(target.join("release").join("vgg"));
     vgg.arg("experiment").args(arguments);
     become_it(vgg)
@@ -70,11 +71,29 @@ fn root() -> PathBuf {
     manifest.parent().map_or(manifest.clone(), PathBuf::from)
 }
 
+/// What `cargo metadata` says of the workspace.
+fn metadata() -> Result<serde_json::Value> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let output = Command::new(cargo)
+        .args(["metadata", "--no-deps", "--format-version", "1"])
+        .current_dir(root())
+        .output()
+        .context("cannot run cargo metadata")?;
+    if !output.status.success() {
+        bail!("cargo metadata failed: {}", String::from_utf8_lossy(&output.stderr).trim());
+    }
+    serde_json::from_slice(&output.stdout).context("cargo metadata printed no JSON")
+}
+
 /// Runs cargo in the workspace.
 fn cargo(arguments: &[&str]) -> Result<()> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let status =
-        Command::new(cargo).args(arguments).current_dir(root()).status().context("cannot run cargo")?;
+    let status = Command::new(cargo)
+        .args(arguments)
+        .env("RUSTDOCFLAGS", "-D warnings")
+        .current_dir(root())
+        .status()
+        .context("cannot run cargo")?;
     if !status.success() {
         bail!("cargo {} failed", arguments.join(" "));
     }

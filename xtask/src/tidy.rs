@@ -2,13 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
-use serde_json::Value;
 
 /// The arrows between crates, exactly; development edges apart.
-const ARROWS: [(&str, &[&str]); 11] = [
+const ARROWS: [(&str, &[&str]); 13] = [
     ("vgg-tensor", &[]),
     ("vgg-files", &[]),
     ("vgg-testkit", &[]),
@@ -19,6 +18,20 @@ const ARROWS: [(&str, &[&str]); 11] = [
     ("vgg-train", &["vgg-data", "vgg-files", "vgg-layers", "vgg-optim", "vgg-tensor", "vgg-weights"]),
     ("vgg-eval", &["vgg-data", "vgg-files", "vgg-layers", "vgg-tensor"]),
     ("vgg-experiment", &["vgg-data", "vgg-eval", "vgg-files", "vgg-layers", "vgg-train", "vgg-weights"]),
+    (
+        "vgg-app",
+        &[
+            "vgg-data",
+            "vgg-eval",
+            "vgg-experiment",
+            "vgg-files",
+            "vgg-layers",
+            "vgg-tensor",
+            "vgg-train",
+            "vgg-weights",
+        ],
+    ),
+    ("vgg-tests", &["vgg-layers", "vgg-tensor", "vgg-testkit"]),
     ("xtask", &[]),
 ];
 
@@ -30,6 +43,7 @@ pub(crate) fn run() -> Result<ExitCode> {
     faults.extend(code_map()?);
     long_files(&crate::root().join("crates"), &mut faults)?;
     long_files(&crate::root().join("xtask"), &mut faults)?;
+    long_files(&crate::root().join("tests"), &mut faults)?;
     if faults.is_empty() {
         eprintln!("== tidy: fine");
         return Ok(ExitCode::SUCCESS);
@@ -38,17 +52,14 @@ pub(crate) fn run() -> Result<ExitCode> {
 }
 
 fn arrows() -> Result<Vec<String>> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let output = Command::new(cargo)
-        .args(["metadata", "--no-deps", "--format-version", "1"])
-        .current_dir(crate::root())
-        .output()
-        .context("cannot run cargo metadata")?;
-    let metadata: Value = serde_json::from_slice(&output.stdout).context("cargo metadata printed no JSON")?;
+    let metadata = crate::metadata()?;
     let mut faults = Vec::new();
     for package in metadata["packages"].as_array().into_iter().flatten() {
         let name = package["name"].as_str().unwrap_or_default();
-        let Some((_, allowed)) = ARROWS.iter().find(|(crate_, _)| *crate_ == name) else { continue };
+        let Some((_, allowed)) = ARROWS.iter().find(|(crate_, _)| *crate_ == name) else {
+            faults.push(format!("{name} has no place among the arrows of xtask/src/tidy.rs"));
+            continue;
+        };
         let used: BTreeSet<&str> = package["dependencies"]
             .as_array()
             .into_iter()
@@ -60,6 +71,9 @@ fn arrows() -> Result<Vec<String>> {
         let allowed: BTreeSet<&str> = allowed.iter().copied().collect();
         for arrow in used.difference(&allowed) {
             faults.push(format!("{name} must not use {arrow}"));
+        }
+        for arrow in allowed.difference(&used) {
+            faults.push(format!("{name} no longer uses {arrow}; take the arrow out of xtask/src/tidy.rs"));
         }
     }
     Ok(faults)

@@ -1,10 +1,21 @@
-//! Exit codes: 2 usage or settings, 65 bad data, 66 missing input, 74 input and output, 1 anything else.
+//! How errors end the program: their message, and exit codes: 2 usage or settings, 65 bad data, 66 missing input, 74 input and output, 1 anything else.
 
 const USAGE: u8 = 2;
 const BAD_DATA: u8 = 65;
 const MISSING: u8 = 66;
 const IO: u8 = 74;
 const OTHER: u8 = 1;
+
+/// What happened, from the outermost cause to the innermost; a cause whose words an outer one quotes is left out.
+pub(crate) fn message(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
+}
 
 type Cause<'a> = &'a (dyn std::error::Error + 'static);
 
@@ -72,7 +83,7 @@ fn of_eval(error: &vgg_eval::Error) -> u8 {
     use vgg_eval::Error;
     match error {
         Error::Config(_) | Error::Classes { .. } => USAGE,
-        Error::Posteriors { .. } => BAD_DATA,
+        Error::Posteriors { .. } | Error::NoImages { .. } => BAD_DATA,
         Error::Data(e) => of_data(e),
         Error::Network(e) => of_network(e),
         Error::Tensor(e) => of_tensor(e),
@@ -96,7 +107,7 @@ fn of_data(error: &vgg_data::Error) -> u8 {
     use vgg_data::Error;
     match error {
         Error::Missing { .. } => MISSING,
-        Error::Layout { .. } | Error::Decode { .. } => BAD_DATA,
+        Error::Layout { .. } | Error::Decode { .. } | Error::TooLarge { .. } => BAD_DATA,
         Error::Io { .. } => IO,
         Error::Config(_) => USAGE,
         _ => OTHER,
@@ -121,7 +132,8 @@ fn of_network(error: &vgg_layers::Error) -> u8 {
 
 fn of_tensor(error: &vgg_tensor::Error) -> u8 {
     match error {
-        vgg_tensor::Error::NoCuda => USAGE,
-        _ => OTHER,
+        vgg_tensor::Error::Threads { .. } => OTHER,
+        // No such device, or shapes that do not fit.
+        _ => USAGE,
     }
 }

@@ -13,7 +13,7 @@ fn main() -> ExitCode {
     match commands::Cli::parse().run() {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", exit::message(&error));
             ExitCode::from(exit::code(&error))
         }
     }

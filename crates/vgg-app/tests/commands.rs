@@ -40,15 +40,26 @@ fn table_3_is_made_whole_and_a_second_time_from_what_is_there() {
     let csv = std::fs::read_to_string(dir.path().join("out/table3.csv")).unwrap();
     assert!(csv.lines().count() == 13 && csv.contains(",256;512,384,"), "{csv}");
     let markdown = std::fs::read_to_string(dir.path().join("out/table3.md")).unwrap();
-    assert!(markdown.contains("profile smoke scaled") && markdown.contains("chance is 90.0 %"), "{markdown}");
+    assert!(
+        markdown.contains("profile smoke, the paper's values in brackets: width 0.125 (1);")
+            && markdown.contains("chance is 90.0 %"),
+        "{markdown}"
+    );
 
     let again = run(dir.path(), &arguments);
     assert_eq!(String::from_utf8_lossy(&again.stdout), first);
     assert_eq!(stderr(&again).matches("trained already").count(), 12, "{}", stderr(&again));
     // Another seed is other runs; what a network starts from is part of its identity.
     let mut seeded = arguments.to_vec();
-    seeded.extend(["--set", "base.run.seed=2"]);
+    // What is set for all runs holds for each, even where it has a value of its own.
+    seeded.extend(["--set", "base.run.seed=2", "--set", "base.schedule.lr=0.002"]);
     assert_eq!(stderr(&run(dir.path(), &seeded)).matches("trained already").count(), 0);
+    let markdown = std::fs::read_to_string(dir.path().join("out/table3.md")).unwrap();
+    assert!(markdown.contains("first learning rate 0.002 (0.01, 0.001)"), "{markdown}");
+    assert!(
+        markdown.contains("changed in the recipe: base.run.seed=2, base.schedule.lr=0.002"),
+        "{markdown}"
+    );
 }
 
 #[test]
@@ -75,6 +86,11 @@ fn a_signal_saves_and_the_same_command_comes_to_the_same_weights() {
     }
     assert_eq!(child.wait().unwrap().code(), Some(130), "{last}");
     assert!(last.contains("interrupted"), "{last}");
+    // An interrupted run of other settings is left as it is.
+    let what = std::fs::read(dir.path().join("parts/run.json")).unwrap();
+    let other = train("parts", "1").args(["--set", "run.seed=5"]).output().unwrap();
+    assert_eq!(other.status.code(), Some(2), "{}", stderr(&other));
+    assert!(std::fs::read(dir.path().join("parts/run.json")).unwrap() == what);
     let resumed = train("parts", "2").output().unwrap();
     assert!(stderr(&resumed).contains("goes on after epoch"), "{}", stderr(&resumed));
     for file in ["weights.safetensors", "metrics.jsonl", "metrics.csv"] {

@@ -31,6 +31,10 @@ fn settings_that_cannot_be_used_are_refused_with_2() {
         ("schedule.lr=-1", &["lr -1"]),
         ("network.init.map=paper", &["both from and map"]),
         ("run", &["--set run", "key=value"]),
+        ("data.pixel_scale=unit", &["pixel_scale must be a number or"]),
+        ("data.train_side=[1,2,3]", &["train_side must be one side"]),
+        ("optimizer.micro_batch=300", &["micro_batch 300"]),
+        ("network.head=[10000000000,1]", &["head [10000000000, 1]", "between 1 and"]),
     ] {
         let arguments = train(set);
         fails(dir, &arguments.iter().map(String::as_str).collect::<Vec<_>>(), 2, words);
@@ -40,6 +44,8 @@ fn settings_that_cannot_be_used_are_refused_with_2() {
     fails(dir, &["train", "bad.toml"], 2, &["bad.toml", "unknown field `bach`", "optimizer"]);
     assert!(!dir.join("run").exists(), "a run that cannot be leaves nothing behind");
     fails(dir, &["train", "none.toml"], 66, &["none.toml does not exist"]);
+    std::fs::write(dir.join("file"), b"").unwrap();
+    fails(dir, &["train", "a.toml", "--out", "file/run"], 74, &["file/run"]);
     fails(dir, &["experiment", "table9"], 2, &["no experiment table9", "table3"]);
     fails(dir, &["experiment", "table3", "--profile", "paper"], 2, &["--dataset DIR"]);
     fails(dir, &["train", "a.toml", "--device", "cuda"], 2, &["CUDA", "--device cpu"]);
@@ -66,6 +72,44 @@ fn data_that_cannot_be_used_are_refused_with_65_and_66() {
     std::fs::write(&image, &bytes[..bytes.len() / 2]).unwrap();
     fails(dir, &["train", "a.toml", "--out", "r3"], 65, &[&name, "cut off"]);
     std::fs::write(&image, &bytes).unwrap();
+    // No readable image at all is no error rate of nought.
+    let mut spoilt = Vec::new();
+    for class in ["barred-cross", "bricked-square"] {
+        for entry in std::fs::read_dir(set.join("val").join(class)).unwrap() {
+            let path = entry.unwrap().path();
+            spoilt.push((path.clone(), std::fs::read(&path).unwrap()));
+            std::fs::write(&path, b"").unwrap();
+        }
+    }
+    let init = [
+        "init",
+        "--config",
+        "A",
+        "--classes",
+        "2",
+        "--width",
+        "0.125",
+        "--head",
+        "16,16",
+        "--crop",
+        "32",
+        "--out",
+        "w",
+    ];
+    ok(dir, &init);
+    let evaluate = ["evaluate", "--weights", "w", "--dataset", "set", "--skip-bad-images"];
+    fails(dir, &evaluate, 65, &["no image of set"]);
+    spoilt.into_iter().for_each(|(path, bytes)| std::fs::write(path, bytes).unwrap());
+    // Another synthetic set, or anything else, is not written over.
+    fails(dir, &["data", "synthetic", "--out", "set", "--seed", "9"], 65, &["holds another synthetic set"]);
+    std::fs::create_dir_all(dir.join("mine/train/cat")).unwrap();
+    fails(dir, &["data", "synthetic", "--out", "mine"], 65, &["something in its train already"]);
+    // A panorama is too large for a whole view, and says so by name.
+    let wide = vgg_data::Image::from_elem((4, 400, 3), 90);
+    vgg_data::write_png(&set.join("val/barred-cross/wide.png"), &wide).unwrap();
+    let evaluate = ["evaluate", "--weights", "w", "--dataset", "set", "--test-sides", "512"];
+    fails(dir, &evaluate, 65, &["barred-cross/wide.png", "512 x 51200 pixels"]);
+    std::fs::remove_file(set.join("val/barred-cross/wide.png")).unwrap();
 
     std::fs::rename(set.join("val/bricked-square"), dir.join("aside")).unwrap();
     fails(dir, &["train", "a.toml", "--out", "r4"], 65, &["val lacks the class folders bricked-square"]);
@@ -129,6 +173,14 @@ fn weights_that_cannot_be_used_are_refused() {
     fails(dir, &evaluate("a.toml"), 65, &["a.toml"]);
     let wrong = ["evaluate", "--dataset", "set", "--weights", "a.safetensors", "--config", "D"];
     fails(dir, &wrong, 2, &["a.safetensors holds config A, not D"]);
+    // The header claims twice the width, which every layer contradicts, the deepest too.
+    let mut wide = bytes.clone();
+    let at = bytes.windows(15).position(|w| w == b"\"width\":\"0.125\"").unwrap() + 9;
+    wide[at..at + 5].copy_from_slice(b"0.250");
+    std::fs::write(dir.join("claims.safetensors"), &wide).unwrap();
+    let words =
+        ["conv1_1.weight has shape [8, 3, 3, 3] instead of [16, 3, 3, 3]", "conv5_2.weight has shape"];
+    fails(dir, &evaluate("claims.safetensors"), 65, &words);
     let small = ["evaluate", "--dataset", "set", "--weights", "a.safetensors", "--test-sides", "20"];
     fails(dir, &small, 2, &["test side 20 is smaller than the network's crop, 32"]);
     // A network of another width cannot be started from: the layer and both shapes are named.
@@ -147,5 +199,17 @@ fn weights_that_cannot_be_used_are_refused() {
         ["init", "--config", "A", "--classes", "3", "--head", "16,16", "--crop", "32", "--out", "three"];
     ok(dir, &three);
     fails(dir, &evaluate("three"), 2, &["3 classes", "has 2"]);
+    // As many classes, but others.
+    ok(dir, &["train", "a.toml", "--out", "trained"]);
+    for split in ["train", "val"] {
+        let folder = dir.join("set").join(split);
+        std::fs::rename(folder.join("barred-cross"), folder.join("zebra")).unwrap();
+    }
+    fails(
+        dir,
+        &evaluate("trained/weights.safetensors"),
+        2,
+        &["class 0 is barred-cross there and bricked-square here"],
+    );
     fails(dir, &three, 2, &["three exists already"]);
 }

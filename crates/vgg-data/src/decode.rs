@@ -66,12 +66,35 @@ fn format(bytes: &[u8]) -> Option<ImageFormat> {
     }
 }
 
-/// Whether a JPEG stream has its end marker. Decoders fill what is missing of a cut file with grey, which would
-/// train on grey.
+/// Whether a JPEG stream has its end marker, after its compressed data. Decoders fill what is missing of a cut file with
+/// grey, which would train on grey. Segments are walked through, since a thumbnail in one of them has an end of its own.
 fn ends(bytes: &[u8]) -> bool {
-    // Inside of compressed data the byte after 0xFF is never 0xD9, and an embedded thumbnail ends before the picture.
-    let tail = &bytes[bytes.len() / 2..];
-    tail.windows(2).any(|pair| pair == [0xFF, 0xD9])
+    const END: u8 = 0xD9;
+    const SCAN: u8 = 0xDA;
+    let (mut at, mut scanned) = (2, false);
+    while let Some(&marker) = bytes.get(at + 1) {
+        match (bytes[at], marker) {
+            (0xFF, END) => return scanned,
+            // Fill bytes, and markers without a segment.
+            (0xFF, 0xFF) => at += 1,
+            (0xFF, 0x01 | 0xD0..=0xD8) => at += 2,
+            (0xFF, 0x02..) => {
+                let Some(length) = bytes.get(at + 2..at + 4) else { return false };
+                at += 2 + usize::from(u16::from_be_bytes([length[0], length[1]]));
+                if marker == SCAN {
+                    scanned = true;
+                    // Within compressed data, FF is followed by 00 or a restart marker.
+                    let data = bytes.get(at..).unwrap_or_default();
+                    let next =
+                        data.windows(2).position(|w| w[0] == 0xFF && !matches!(w[1], 0 | 0xD0..=0xD7 | 0xFF));
+                    at += next.unwrap_or(data.len());
+                }
+            }
+            // Stray bytes between segments.
+            _ => at += 1,
+        }
+    }
+    false
 }
 
 /// A hint for people, from the first bytes.
@@ -82,5 +105,19 @@ fn what_else(bytes: &[u8]) -> &'static str {
         [b'R', b'I', b'F', b'F', ..] => " (perhaps a WebP)",
         [b'<', ..] => " (perhaps a web page)",
         _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ends;
+
+    #[test]
+    fn an_end_within_a_segment_is_not_the_end_of_the_picture() {
+        let thumbnail = [0xFF, 0xE1, 0, 6, 0xFF, 0xD8, 0xFF, 0xD9];
+        let scan = [0xFF, 0xDA, 0, 4, 1, 2, 7, 0xFF, 0, 0xFF, 0xD3, 9];
+        let whole = [&[0xFF, 0xD8][..], &thumbnail, &scan, &[0xFF, 0xD9, 1, 2]].concat();
+        assert!(ends(&whole));
+        assert!((0..whole.len() - 2).all(|cut| !ends(&whole[..cut])), "every cut before the end is seen");
     }
 }

@@ -33,6 +33,18 @@ pub enum Error {
         /// Why not.
         reason: String,
     },
+    /// An image that would be too large for a network at the size that is asked for.
+    #[error("{path}: at smallest side {side} it is {h} x {w} pixels, more than 1024 x 1024", path = path.display())]
+    TooLarge {
+        /// The image, once it is known.
+        path: PathBuf,
+        /// Smallest side.
+        side: usize,
+        /// Rows at that size.
+        h: usize,
+        /// Columns at that size.
+        w: usize,
+    },
     /// A file that cannot be read or written.
     #[error("cannot {action} {path}: {reason}", path = path.display())]
     Io {
@@ -54,7 +66,15 @@ pub enum Error {
 impl Error {
     /// Whether the fault lies in one image alone.
     pub fn is_bad_image(&self) -> bool {
-        matches!(self, Error::Decode { .. })
+        matches!(self, Error::Decode { .. } | Error::TooLarge { .. })
+    }
+
+    /// Says which image it was, where that was not known.
+    pub fn of_image(self, image: &Path) -> Error {
+        match self {
+            Error::TooLarge { side, h, w, .. } => Error::TooLarge { path: image.to_owned(), side, h, w },
+            other => other,
+        }
     }
 }
 

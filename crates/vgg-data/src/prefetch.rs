@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -21,6 +22,8 @@ pub struct Prefetcher<J: Send + 'static, T: Send + 'static> {
     taken: u64,
     depth: usize,
     waited: Duration,
+    /// Set when nobody waits for results any more: jobs that still queue are passed over.
+    abandoned: Arc<AtomicBool>,
 }
 
 impl<J: Send + 'static, T: Send + 'static> Prefetcher<J, T> {
@@ -29,12 +32,16 @@ impl<J: Send + 'static, T: Send + 'static> Prefetcher<J, T> {
     pub fn new(workers: usize, depth: usize, work: impl Fn(J) -> T + Send + Sync + 'static) -> Self {
         let (jobs, to_do) = bounded::<(u64, J)>(depth.max(1));
         let (done, results) = unbounded();
-        let work = Arc::new(work);
+        let (work, abandoned) = (Arc::new(work), Arc::new(AtomicBool::new(false)));
         let workers = (0..workers.max(1))
             .map(|_| {
                 let (to_do, done, work) = (to_do.clone(), done.clone(), work.clone());
+                let abandoned = abandoned.clone();
                 std::thread::spawn(move || {
                     for (number, job) in to_do {
+                        if abandoned.load(Relaxed) {
+                            return;
+                        }
                         let result = catch_unwind(AssertUnwindSafe(|| work(job))).ok();
                         if done.send((number, result)).is_err() {
                             return;
@@ -52,6 +59,7 @@ impl<J: Send + 'static, T: Send + 'static> Prefetcher<J, T> {
             taken: 0,
             depth: depth.max(1),
             waited: Duration::ZERO,
+            abandoned,
         }
     }
 
@@ -103,7 +111,8 @@ impl<J: Send + 'static, T: Send + 'static> Prefetcher<J, T> {
 
 impl<J: Send + 'static, T: Send + 'static> Drop for Prefetcher<J, T> {
     fn drop(&mut self) {
-        // Closing the channel ends the workers after their current jobs.
+        // Ends the workers after their current jobs.
+        self.abandoned.store(true, Relaxed);
         self.jobs = None;
         for worker in self.workers.drain(..) {
             let _ = worker.join();

@@ -6,6 +6,9 @@ use crate::augment::mirrored;
 use crate::geometry::{centre_offset, scaled_size};
 use crate::{Error, Filter, Image, Result, resize_region};
 
+/// Pixels of a view: what a network takes, and what a worker has memory for.
+const MAX_PIXELS: usize = 1024 * 1024;
+
 /// A part of a rescaled image, mirrored or not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct View {
@@ -31,11 +34,15 @@ impl View {
     /// The pixels of the view.
     ///
     /// # Errors
-    /// [`Error::Config`] if the region is larger than the rescaled image.
+    /// [`Error::Config`] if the region is larger than the rescaled image, [`Error::TooLarge`] if the whole image is.
     pub fn apply(&self, image: &Image, filter: Filter) -> Result<Image> {
         let (h, w, _) = image.dim();
         let whole = scaled_size(h, w, self.test_side);
         let (offset, size) = match self.region {
+            Region::Whole if whole.0.saturating_mul(whole.1) > MAX_PIXELS => {
+                let path = std::path::PathBuf::new();
+                return Err(Error::TooLarge { path, side: self.test_side, h: whole.0, w: whole.1 });
+            }
             Region::Whole => ((0, 0), whole),
             Region::Centre(crop) if crop > self.test_side => {
                 let what = format!("test_side {} is smaller than the crop, {crop}", self.test_side);

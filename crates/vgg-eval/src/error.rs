@@ -21,6 +21,12 @@ pub enum Error {
     /// Whoever asked for it wants it no longer.
     #[error("the evaluation was interrupted")]
     Interrupted,
+    /// Every image was left out.
+    #[error("no image of {path} could be shown to the network", path = path.display())]
+    NoImages {
+        /// The data set.
+        path: std::path::PathBuf,
+    },
     /// A posterior file that is not one.
     #[error("{path} is no posterior file: {reason}", path = path.display())]
     Posteriors {

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use ndarray::{Array2, Array4, Axis};
-use vgg_data::{BadImage, Filter, Folder, Image, OnBadImage, Prefetcher, View};
+use vgg_data::{Filter, Folder, Image, OnBadImage, Prefetcher, View};
 use vgg_layers::{DenseNetwork, Network, NetworkSpec};
 use vgg_tensor::{Device, Tensor, ops};
 
@@ -37,7 +37,7 @@ pub enum Model<'a> {
 ///
 /// # Errors
 /// [`Error::Classes`] if network and data set do not fit, [`Error::Config`] if network and protocol do not;
-/// [`Error::Data`] with the path of an image that cannot be read.
+/// [`Error::Data`] with the path of an image that cannot be read or is too large; [`Error::NoImages`].
 pub fn evaluate(
     model: &Model,
     folder: &Arc<Folder>,
@@ -52,7 +52,10 @@ pub fn evaluate(
     }
     let views = evaluation.views(spec.crop)?;
     let (decoder, filter, n) = (folder.clone(), evaluation.filter, folder.len());
-    let work = move |i: usize| show(&*decoder.image(i)?, &views, filter);
+    let work = move |i: usize| {
+        let path = decoder.root().join(&decoder.samples()[i].path);
+        show(&*decoder.image(i)?, &views, filter).map_err(|e| e.of_image(&path))
+    };
     let mut images = Prefetcher::new(options.workers, 2 * GROUP, work);
     let mut values = Vec::with_capacity(n * spec.classes);
     let mut out = Posteriors::default();
@@ -63,10 +66,10 @@ pub fn evaluate(
             images.submit(submitted)?;
             submitted += 1;
         }
-        let shown = match images.take()?.transpose() {
+        let shown = match images.take()?.transpose().map_err(Error::Data) {
             Ok(shown) => shown,
             Err(Error::Data(bad)) if bad.is_bad_image() && options.on_bad_image == OnBadImage::Skip => {
-                out.skipped.push(BadImage { id: taken, error: bad });
+                out.skipped.push(bad.to_string());
                 taken += 1;
                 continue;
             }
@@ -85,6 +88,9 @@ pub fn evaluate(
         out.labels.push(sample.target);
         out.paths.push(sample.path.clone());
         taken += 1;
+    }
+    if out.labels.is_empty() {
+        return Err(Error::NoImages { path: folder.root().to_owned() });
     }
     let shape = (out.labels.len(), spec.classes);
     out.values = Array2::from_shape_vec(shape, values).map_err(|e| Error::Config(e.to_string()))?;
@@ -182,8 +188,8 @@ impl Model<'_> {
 }
 
 /// The views of an image.
-fn show(image: &Image, views: &[View], filter: Filter) -> Result<Vec<Image>> {
-    Ok(views.iter().map(|view| view.apply(image, filter)).collect::<vgg_data::Result<_>>()?)
+fn show(image: &Image, views: &[View], filter: Filter) -> vgg_data::Result<Vec<Image>> {
+    views.iter().map(|view| view.apply(image, filter)).collect()
 }
 
 fn same_sizes(a: &[Image], b: &[Image]) -> bool {

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use ndarray::Array2;
-use vgg_data::BadImage;
 use vgg_files::{TensorData, TensorFile, TensorValues, write_tensors};
 
 use crate::metrics::{ErrorRate, top_k_error};
@@ -19,8 +18,8 @@ pub struct Posteriors {
     pub labels: Vec<u32>,
     /// Paths of the images below the data set.
     pub paths: Vec<String>,
-    /// Images that were left out, since they could not be decoded. Not part of a posterior file.
-    pub skipped: Vec<BadImage>,
+    /// Images that were left out, since they could not be decoded: path and reason.
+    pub skipped: Vec<String>,
 }
 
 impl Posteriors {
@@ -62,7 +61,8 @@ impl Posteriors {
         if labels.len() != n || paths.len() != n {
             return Err(bad("posteriors, labels and paths differ in number"));
         }
-        Ok(Posteriors { values, labels, paths, skipped: Vec::new() })
+        let skipped = file.metadata().get("skipped").and_then(|text| serde_json::from_str(text).ok());
+        Ok(Posteriors { values, labels, paths, skipped: skipped.unwrap_or_default() })
     }
 
     /// Writes a posterior file: safetensors with `posteriors`, `labels`, and what they are in the metadata.
@@ -90,6 +90,7 @@ impl Posteriors {
             ];
             let metadata = BTreeMap::from([
                 ("paths".to_owned(), serde_json::to_string(&self.paths)?),
+                ("skipped".to_owned(), serde_json::to_string(&self.skipped)?),
                 ("protocol".to_owned(), serde_json::to_string(evaluation)?),
                 ("weights".to_owned(), serde_json::to_string(weights_hash)?),
                 ("dataset".to_owned(), serde_json::to_string(dataset_hash)?),

@@ -14,7 +14,7 @@ pub struct Dataset {
     pub train: Arc<Folder>,
     /// Images to validate and test on.
     pub val: Arc<Folder>,
-    /// Hash of names, sizes and classes of both.
+    /// Hash of the names, lengths and classes of all images of both. The contents are not read for it.
     pub hash: Hash,
 }
 
@@ -43,11 +43,17 @@ impl Dataset {
     }
 
     /// Sums over all training pixels: computed once, and kept in `cache`, a folder, for later runs.
-    /// Images that cannot be decoded are left out; training will say what it does about them.
+    /// Images that cannot be decoded are left out; training will say what it does about them. `progress` hears how many
+    /// images are done.
     ///
     /// # Errors
     /// [`Error::Data`] if no image can be read; [`Error::File`] if the result cannot be kept.
-    pub fn statistics(&self, cache: &Path, workers: usize) -> Result<PixelStatistics> {
+    pub fn statistics(
+        &self,
+        cache: &Path,
+        workers: usize,
+        progress: &mut dyn FnMut(usize),
+    ) -> Result<PixelStatistics> {
         let path = cache.join(format!("statistics-{}.json", self.hash.short()));
         match read_json(&path) {
             Ok(statistics) => return Ok(statistics),
@@ -61,7 +67,7 @@ impl Dataset {
             Ok(one)
         };
         let mut jobs = Prefetcher::new(workers, 4 * workers, of_image);
-        let (mut next, mut sum) = (0, PixelStatistics::default());
+        let (mut next, mut done, mut sum) = (0, 0, PixelStatistics::default());
         loop {
             while jobs.has_room() && next < self.train.len() {
                 jobs.submit(next)?;
@@ -73,6 +79,8 @@ impl Dataset {
                 Some(Err(e)) if e.is_bad_image() => (),
                 Some(Err(e)) => return Err(e.into()),
             }
+            done += 1;
+            progress(done);
         }
         if sum.pixels == 0 {
             return Err(Error::Plan("no training image can be decoded".into()));

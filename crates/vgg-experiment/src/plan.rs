@@ -10,6 +10,9 @@ use vgg_train::TrainConfig;
 
 use crate::{Error, Result};
 
+/// Images that a network takes at once.
+const MAX_MICRO_BATCH: usize = 256;
+
 /// A table of the paper whose rows need training.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct TablePlan {
@@ -19,6 +22,8 @@ pub struct TablePlan {
     pub title: String,
     /// Which recipe, such as `mini`.
     pub profile: String,
+    /// What was changed in the recipe, such as `base.run.seed=2`.
+    pub changes: Vec<String>,
     /// The runs in any order.
     pub runs: Vec<RunPlan>,
     /// The rows in order.
@@ -150,6 +155,12 @@ impl NetworkPlan {
 }
 
 impl RunPlan {
+    /// Smallest side in training: one value, or the two ends of scale jitter.
+    pub fn train_side(&self) -> Vec<usize> {
+        let [low, high] = self.data.train_side;
+        if low == high { vec![low] } else { vec![low, high] }
+    }
+
     /// The run that this one starts from.
     pub fn parent(&self) -> Option<&str> {
         match &self.init.from {
@@ -183,6 +194,12 @@ impl RunPlan {
         if self.batch == 0 {
             return bad("batch must be at least 1".into());
         }
+        if self.train.micro_batch > MAX_MICRO_BATCH {
+            let micro_batch = self.train.micro_batch;
+            return bad(format!(
+                "micro_batch {micro_batch} is more than {MAX_MICRO_BATCH}, the most that go together"
+            ));
+        }
         if !(self.data.colour_shift_std >= 0.0 && self.data.colour_shift_std.is_finite()) {
             return bad(format!("colour_shift_std {} must not be negative", self.data.colour_shift_std));
         }
@@ -197,6 +214,18 @@ impl RunPlan {
             }
         }
         Ok(())
+    }
+}
+
+impl RunPlan {
+    /// Checks that the weights file that the run starts from, if any, is there and fits.
+    ///
+    /// # Errors
+    /// [`Error::Weights`] if it cannot be read, [`Error::Network`] if a layer to copy is missing or differs.
+    pub fn check_start(&self) -> Result<()> {
+        let Some(Start { source: Source::File(path), map }) = &self.init.from else { return Ok(()) };
+        let from = vgg_weights::read_metadata(path)?.spec;
+        Ok(map.check(&from, &self.network.spec(self.network.classes.unwrap_or(from.classes))?)?)
     }
 }
 
@@ -229,8 +258,10 @@ impl TablePlan {
         }
         for run in &self.runs {
             let mut chain = vec![run];
-            while let Some(parent) = chain[chain.len() - 1].parent() {
-                let parent = self.run(parent)?;
+            while let Some(Start { source: Source::Run(parent), map }) = &chain[chain.len() - 1].init.from {
+                let (parent, child) = (self.run(parent)?, chain[chain.len() - 1]);
+                let classes = child.network.classes.or(parent.network.classes).unwrap_or(1000);
+                map.check(&parent.network.spec(classes)?, &child.network.spec(classes)?)?;
                 if chain.iter().any(|link| link.name == parent.name) {
                     return Err(Error::Plan(format!("run {} starts from itself", parent.name)));
                 }

@@ -6,10 +6,12 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use vgg_data::{AugmentConfig, ColourShift, Loader, LoaderConfig, PixelStatistics};
-use vgg_eval::{DensePool, EvaluateOptions, Evaluation, Model, Preprocessing, Protocol, evaluate};
+use vgg_eval::{
+    DensePool, EvaluateOptions, Evaluation, Model, Posteriors, Preprocessing, Protocol, evaluate,
+};
 use vgg_files::{Hash, Lock, hash_bytes, hash_file, read_json, write_json};
 use vgg_layers::{Device, Network, TransferReport};
-use vgg_train::{EpochMetrics, Resume, Training, Validation, WEIGHTS_FILE};
+use vgg_train::{EpochMetrics, Resume, Training, Validation, WEIGHTS_FILE, remove_checkpoints};
 use vgg_weights::{ChannelOrder, WeightsMetadata};
 
 use crate::{Dataset, Error, PixelScale, Result, RunPlan, Source};
@@ -47,6 +49,8 @@ pub enum RunEvent<'a> {
     },
     /// From training.
     Training(vgg_train::Event<'a>),
+    /// Validation leaves an image out: path and reason. Told once.
+    LeftOut(&'a str),
 }
 
 /// A finished run.
@@ -110,10 +114,10 @@ impl<'a> PreparedRun<'a> {
         context: &Context,
     ) -> Result<PreparedRun<'a>> {
         plan.check()?;
+        plan.check_start()?;
         let classes = context.dataset.train.classes();
         let spec = plan.network.spec(classes.len())?;
         let statistics = context.statistics;
-        let [low, high] = plan.data.train_side;
         let metadata = WeightsMetadata {
             spec: spec.clone(),
             classes: classes.to_vec(),
@@ -124,7 +128,7 @@ impl<'a> PreparedRun<'a> {
             },
             mean_rgb: statistics.mean().map(|m| m as f32),
             std_rgb: [1.0; 3],
-            train_side: if low == high { vec![low] } else { vec![low, high] },
+            train_side: plan.train_side(),
             geometry: "paper".into(),
         };
         let start = match plan.init.from.as_ref().map(|from| &from.source) {
@@ -186,9 +190,14 @@ impl<'a> PreparedRun<'a> {
         let images = context.dataset.train.len();
         events(RunEvent::Begins { images, transfer: transfer.as_ref() });
         let mut loader = self.loader(context)?;
-        let mut validate = |network: &Network| match self.validate(network, context) {
-            Ok(validation) => Ok(validation),
-            Err(e) => Err(e.into()),
+        // Told after training, which has the ear of whoever listens until then.
+        let mut left_out = Vec::new();
+        let mut validate = |network: &Network| {
+            let posteriors = self.validate(network, context)?;
+            let (top1_error, top5_error) = (posteriors.top1_error().rate(), posteriors.top5_error().rate());
+            let loss = posteriors.loss();
+            left_out = posteriors.skipped;
+            Ok(Validation { top1_error, top5_error, loss })
         };
         let outcome = vgg_train::train(Training {
             network: &mut network,
@@ -202,6 +211,7 @@ impl<'a> PreparedRun<'a> {
             events: &mut |event| events(RunEvent::Training(event)),
             interrupted: context.interrupted,
         })?;
+        left_out.iter().for_each(|bad| events(RunEvent::LeftOut(bad)));
         let last = outcome.metrics.last().cloned();
         let Some(last) = last.filter(|_| !outcome.interrupted) else { return Ok(None) };
         let weights = hash_file(&dir.join(WEIGHTS_FILE))?;
@@ -250,7 +260,7 @@ impl<'a> PreparedRun<'a> {
     }
 
     /// Centre crop, one view.
-    fn validate(&self, network: &Network, context: &Context) -> vgg_eval::Result<Validation> {
+    fn validate(&self, network: &Network, context: &Context) -> vgg_eval::Result<Posteriors> {
         let evaluation = Evaluation {
             protocol: Protocol::Centre,
             test_sides: vec![self.plan.validate_side],
@@ -262,13 +272,8 @@ impl<'a> PreparedRun<'a> {
         let preprocessing = Preprocessing { offset, scale };
         let options = EvaluateOptions { workers: context.workers, on_bad_image: self.plan.data.on_bad_image };
         let model = Model::Classic(network);
-        let p = evaluate(&model, &context.dataset.val, &evaluation, preprocessing, options, &mut |_| {
+        evaluate(&model, &context.dataset.val, &evaluation, preprocessing, options, &mut |_| {
             ControlFlow::Continue(())
-        })?;
-        Ok(Validation {
-            top1_error: p.top1_error().rate(),
-            top5_error: p.top5_error().rate(),
-            loss: p.loss(),
         })
     }
 
@@ -306,16 +311,5 @@ fn refuse_other(dir: &Path, identity: &Hash) -> Result<()> {
         Ok(_) => Ok(()),
         Err(e) if e.is_missing() => Ok(()),
         Err(e) => Err(e.into()),
-    }
-}
-
-/// The checkpoints of a finished run are of no further use.
-fn remove_checkpoints(dir: &Path) -> Result<()> {
-    let path = dir.join("checkpoints");
-    match std::fs::remove_dir_all(&path) {
-        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-            Err(vgg_files::Error::Io { action: "remove", path, source }.into())
-        }
-        _ => Ok(()),
     }
 }

@@ -69,6 +69,8 @@ pub struct Row {
     pub seed: u64,
     /// Test images.
     pub n: usize,
+    /// Test images that were left out, since they could not be decoded.
+    pub skipped: usize,
     /// Directory of the run, below that of the table.
     pub run: String,
 }
@@ -139,11 +141,10 @@ fn make_row(
     let posteriors = posteriors(row, run, done, context, events)?;
     let (top1, top5) = (posteriors.top1_error(), posteriors.top5_error());
     let theirs = paper::table3_row(&row.paper)?;
-    let [low, high] = run.data.train_side;
     let run_dir = done.dir.strip_prefix(out).unwrap_or(&done.dir);
     Ok(Row {
         config: run.network.config.name().to_owned(),
-        train_side: if low == high { vec![low] } else { vec![low, high] },
+        train_side: run.train_side(),
         test_sides: row.evaluation.test_sides.clone(),
         protocol: row.evaluation.protocol.name().to_owned(),
         top1_error: top1.rate(),
@@ -156,6 +157,7 @@ fn make_row(
         epochs: done.epochs,
         seed: run.train.seed,
         n: top1.n,
+        skipped: posteriors.skipped.len(),
         run: run_dir.display().to_string(),
     })
 }

@@ -1,13 +1,12 @@
 //! Table 3: one test scale, dense evaluation.
 
 use serde_json::json;
-use vgg_layers::{Init, NetworkSpec};
 use vgg_train::Schedule;
 
-use crate::{Context, Error, PixelScale, Report, Result, Row, RunPlan, TablePlan};
+use crate::{Context, PixelScale, Report, Result, Row, RunPlan, TablePlan};
 
 /// Fields of a row, in the order of the CSV file.
-const FIELDS: [&str; 15] = [
+const FIELDS: [&str; 16] = [
     "config",
     "train_side",
     "test_sides",
@@ -22,6 +21,7 @@ const FIELDS: [&str; 15] = [
     "epochs",
     "seed",
     "n",
+    "skipped",
     "run",
 ];
 const COLUMNS: [&str; 10] = [
@@ -56,7 +56,10 @@ pub fn table3(plan: &TablePlan, rows: &[Row], context: &Context) -> Result<Repor
          ILSVRC-2012 with 1000 classes and stand there for comparison between rows"
             .to_owned(),
     ];
-    notes.extend(scaled(plan)?);
+    if !plan.changes.is_empty() {
+        notes.push(format!("changed in the recipe: {}", plan.changes.join(", ")));
+    }
+    notes.extend(plan.scaled());
     Ok(Report {
         name: plan.name.clone(),
         title: plan.title.clone(),
@@ -69,6 +72,7 @@ pub fn table3(plan: &TablePlan, rows: &[Row], context: &Context) -> Result<Repor
         about: json!({
             "dataset": { "path": dataset.train.root(), "hash": dataset.hash, "classes": dataset.train.classes() },
             "device": context.device.describe(),
+            "changes": plan.changes,
             "version": env!("CARGO_PKG_VERSION"),
         }),
     })
@@ -91,70 +95,83 @@ fn cells(row: &Row) -> Vec<String> {
     ]
 }
 
-fn sides(train: &[usize]) -> String {
+/// A fixed side, or scale jitter as the paper writes it.
+pub fn sides(train: &[usize]) -> String {
     match train {
         [low, high] => format!("[{low};{high}]"),
         _ => train.iter().map(usize::to_string).collect::<Vec<_>>().join(","),
     }
 }
 
-/// What differs from the paper's recipe, each with the paper's value in brackets.
-fn scaled(plan: &TablePlan) -> Result<Option<String>> {
-    let first = plan.runs.first().ok_or_else(|| Error::Plan("the plan has no runs".into()))?;
-    let (network, paper) = (&first.network, NetworkSpec::paper(first.network.config));
-    let mut what = Vec::new();
-    let mut differs = |name: &str, ours: String, theirs: String| {
-        if ours != theirs {
-            what.push(format!("{name} {ours} ({theirs})"));
-        }
-    };
-    differs("width", network.width.to_string(), paper.width.to_string());
-    differs("fc6 and fc7", format!("{:?}", network.head), format!("{:?}", paper.head));
-    differs("crop", network.crop.to_string(), paper.crop.to_string());
-    differs("batch", first.batch.to_string(), "256".into());
-    differs("dropout", network.dropout.to_string(), paper.dropout.to_string());
-    differs("first learning rate", rate(first).to_string(), "0.01".into());
-    differs("weight decay", first.train.sgd.weight_decay.to_string(), "0.0005".into());
-    differs("momentum", first.train.sgd.momentum.to_string(), "0.9".into());
-    differs("colour shift", first.data.colour_shift_std.to_string(), "0.1".into());
-    differs("epochs at most", epochs(plan), "74".into());
-    match first.train.schedule {
-        Schedule::Plateau { .. } => (),
-        Schedule::Steps { .. } => {
-            what.push("rate cut at fixed epochs (when validation stops improving)".into())
-        }
-        Schedule::Constant { .. } => what.push("constant rate (cut when validation stops improving)".into()),
+impl TablePlan {
+    /// What differs from the paper's recipe, each with the paper's value in brackets; several values if the runs
+    /// differ. `None` if it is the paper's.
+    pub fn scaled(&self) -> Option<String> {
+        let mut what = Vec::new();
+        let mut compare = |name: &str, theirs: &str, ours: &dyn Fn(&RunPlan) -> String| {
+            let ours = distinct(self.runs.iter().map(ours));
+            if ours != theirs {
+                what.push(format!("{name} {ours} ({theirs})"));
+            }
+        };
+        compare("width", "1", &|run| run.network.width.to_string());
+        compare("fc6 and fc7", "[4096, 4096]", &|run| format!("{:?}", run.network.head));
+        compare("crop", "224", &|run| run.network.crop.to_string());
+        compare("S", "256, 384, [256;512]", &|run| sides(&run.train_side()));
+        compare("dropout", "0.5", &|run| run.network.dropout.to_string());
+        compare("LRN", "AlexNet", &|run| format!("{:?}", run.network.lrn_style));
+        compare("pooling rounds", "Floor", &|run| format!("{:?}", run.network.pool_rounding));
+        compare("random weights", "gaussian-0.01", &|run| run.init.fresh.name().to_owned());
+        compare("pixels", "mean subtracted", &|run| match run.data.pixel_scale {
+            PixelScale::Fixed(1.0) => "mean subtracted".to_owned(),
+            PixelScale::Fixed(scale) => format!("times {scale}"),
+            PixelScale::UnitVariance => "of unit variance".to_owned(),
+        });
+        compare("interpolation", "Bilinear", &|run| format!("{:?}", run.data.filter));
+        compare("mirroring", "true", &|run| run.data.flip.to_string());
+        compare("colour shift", "0.1", &|run| run.data.colour_shift_std.to_string());
+        compare("batch", "256", &|run| run.batch.to_string());
+        compare("momentum", "0.9", &|run| run.train.sgd.momentum.to_string());
+        compare("weight decay", "0.0005", &|run| run.train.sgd.weight_decay.to_string());
+        compare("decay of biases", "false", &|run| run.train.sgd.decay_biases.to_string());
+        compare("rate of biases", "1", &|run| run.train.sgd.bias_lr.to_string());
+        compare("form of SGD", "Caffe", &|run| format!("{:?}", run.train.sgd.form));
+        compare("first learning rate", "0.01, 0.001", &|run| rate(run).0.to_string());
+        compare("rate", "cut when validation stops improving", &|run| rate(run).1.to_owned());
+        compare("epochs at most", "74", &|run| run.train.max_epochs.to_string());
+        let profile = &self.profile;
+        let what = what.join("; ");
+        (!what.is_empty()).then(|| format!("profile {profile}, the paper's values in brackets: {what}"))
     }
-    if first.data.pixel_scale != PixelScale::Fixed(1.0) {
-        what.push("pixels scaled to unit variance (only the mean subtracted)".into());
-    }
-    if first.init.fresh != Init::Gaussian001 {
-        what.push(format!("random weights by {} (normal, see deviations)", first.init.fresh.name()));
-    }
-    let sides = plan.rows.iter().any(|row| {
-        let theirs = crate::paper::table3_row(&row.paper).map(|paper| paper.test_sides);
-        theirs.is_ok_and(|theirs| theirs != row.evaluation.test_sides)
-    });
-    if sides {
-        what.push("S and Q with the crop".into());
-    }
-    let profile = &plan.profile;
-    Ok((!what.is_empty())
-        .then(|| format!("profile {profile} scaled (the paper's in brackets): {}", what.join("; "))))
 }
 
-fn rate(run: &RunPlan) -> f64 {
+/// The different values in the order in which they first come.
+fn distinct(values: impl Iterator<Item = String>) -> String {
+    let mut list: Vec<String> = Vec::new();
+    for value in values {
+        if !list.contains(&value) {
+            list.push(value);
+        }
+    }
+    list.join(", ")
+}
+
+/// The first rate, and when it changes.
+fn rate(run: &RunPlan) -> (f64, &'static str) {
     match run.train.schedule {
-        Schedule::Constant { lr } | Schedule::Steps { lr, .. } | Schedule::Plateau { lr, .. } => lr,
+        Schedule::Constant { lr } => (lr, "constant"),
+        Schedule::Steps { lr, .. } => (lr, "cut at fixed epochs"),
+        Schedule::Plateau { lr, .. } => (lr, "cut when validation stops improving"),
     }
 }
 
-/// The range of the runs' epochs.
-fn epochs(plan: &TablePlan) -> String {
-    let epochs = || plan.runs.iter().map(|run| run.train.max_epochs);
-    match (epochs().min(), epochs().max()) {
-        (Some(least), Some(most)) if least < most => format!("{least} to {most}"),
-        (Some(least), _) => least.to_string(),
-        _ => String::new(),
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_of_several_runs_are_listed_once() {
+        assert_eq!(distinct(["16", "16", "10", "16"].map(str::to_owned).into_iter()), "16, 10");
+        assert_eq!(sides(&[256, 512]), "[256;512]");
     }
 }

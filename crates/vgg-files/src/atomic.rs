@@ -47,12 +47,20 @@ pub fn write_json<T: Serialize + ?Sized>(path: &Path, value: &T) -> Result<()> {
     write_bytes(path, &json)
 }
 
+/// Reads a file.
+///
+/// # Errors
+/// [`Error::Missing`] or [`Error::Io`].
+pub fn read_bytes(path: &Path) -> Result<Vec<u8>> {
+    fs::read(path).map_err(at("read", path))
+}
+
 /// Reads JSON.
 ///
 /// # Errors
 /// [`Error::Missing`], [`Error::Io`], or [`Error::Corrupt`] with what the parser said.
 pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
-    let bytes = fs::read(path).map_err(at("read", path))?;
+    let bytes = read_bytes(path)?;
     serde_json::from_slice(&bytes).map_err(|e| Error::corrupt(path, e))
 }
 

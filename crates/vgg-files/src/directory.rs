@@ -79,7 +79,12 @@ impl DirectoryWriter {
         if self.path.exists() {
             fs::rename(&self.path, &old).map_err(at("replace", &self.path))?;
         }
-        fs::rename(&self.partial, &self.path).map_err(at("write", &self.path))?;
+        if let Err(source) = fs::rename(&self.partial, &self.path) {
+            if old.exists() {
+                fs::rename(&old, &self.path).map_err(at("put back", &self.path))?;
+            }
+            return Err(at("write", &self.path)(source));
+        }
         self.committed = true;
         sync_parent(&self.path)?;
         if old.exists() {

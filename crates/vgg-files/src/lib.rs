@@ -20,7 +20,7 @@ mod hash;
 mod lock;
 mod tensors;
 
-pub use atomic::{read_json, write_bytes, write_json, write_with};
+pub use atomic::{read_bytes, read_json, write_bytes, write_json, write_with};
 pub use directory::{DirectoryWriter, Manifest, verify};
 pub use error::{Error, Result};
 pub use hash::{Hash, hash_bytes, hash_file};

@@ -116,17 +116,6 @@ impl Network {
         self.layers.iter().flat_map(Layer::export_gradients).collect()
     }
 
-    /// Names and shapes of the parameters as files have them, in order.
-    pub fn file_shapes(&self) -> Vec<(String, Vec<usize>)> {
-        let of = |layer: &Layer| {
-            let shape = layer.spec.weight_shape()?;
-            let (weight, bias) = layer.names();
-            let filters = shape[0];
-            Some([(weight, shape), (bias, vec![filters])])
-        };
-        self.layers.iter().filter_map(of).flatten().collect()
-    }
-
     /// Sets a parameter from values in the layout of files.
     ///
     /// # Errors

@@ -6,6 +6,9 @@ use vgg_tensor::ops::{lrn, max_pool2d};
 use crate::config::FILTERS;
 use crate::{Config, Error, Result};
 
+/// Outputs of a fully connected layer at most: numbers of parameters then fit 64 bits many times over.
+const MAX_OUTPUTS: usize = 1 << 20;
+
 /// A network: a column of Table 1 and how it is scaled.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -127,6 +130,19 @@ impl NetworkSpec {
         Ok(layers.list)
     }
 
+    /// Names and shapes of the parameters as files have them, each weight before its bias.
+    ///
+    /// # Errors
+    /// As [`NetworkSpec::layers`].
+    pub fn file_shapes(&self) -> Result<Vec<(String, Vec<usize>)>> {
+        let of = |layer: LayerSpec| {
+            let shape = layer.weight_shape()?;
+            let filters = shape[0];
+            Some([(format!("{}.weight", layer.name), shape), (format!("{}.bias", layer.name), vec![filters])])
+        };
+        Ok(self.layers()?.into_iter().filter_map(of).flatten().collect())
+    }
+
     /// Number of weights and biases.
     ///
     /// # Errors
@@ -143,8 +159,10 @@ impl NetworkSpec {
         if !(self.width > 0.0 && self.width <= 4.0) {
             return bad(format!("width {} is not above 0 and at most 4", self.width));
         }
-        if self.classes == 0 || self.head.contains(&0) {
-            return bad(format!("classes {} and head {:?} must be at least 1", self.classes, self.head));
+        let sizes = [self.classes, self.head[0], self.head[1]];
+        if sizes.iter().any(|size| !(1..=MAX_OUTPUTS).contains(size)) {
+            let (classes, head) = (self.classes, self.head);
+            return bad(format!("classes {classes} and head {head:?} must be between 1 and {MAX_OUTPUTS}"));
         }
         if !(0.0..1.0).contains(&self.dropout) {
             return bad(format!("dropout {} is not in [0, 1)", self.dropout));

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use vgg_tensor::Tensor;
 
-use crate::{Error, Network, Result};
+use crate::{Error, LayerSpec, Network, NetworkSpec, Result};
 
 /// Which layers are taken over.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,6 +33,44 @@ pub struct TransferReport {
 
 const PAPER: [&str; 7] = ["conv1_1", "conv2_1", "conv3_1", "conv3_2", "fc6", "fc7", "fc8"];
 
+impl TransferMap {
+    /// Checks that every layer of the map is in both networks, with the same shape.
+    ///
+    /// # Errors
+    /// [`Error::UnknownLayer`] or [`Error::Copy`] if not.
+    pub fn check(&self, from: &NetworkSpec, to: &NetworkSpec) -> Result<()> {
+        self.layers(from, to).map(drop)
+    }
+
+    /// The layers to copy.
+    fn layers(&self, from: &NetworkSpec, to: &NetworkSpec) -> Result<Vec<String>> {
+        let (source, target) = (from.layers()?, to.layers()?);
+        let shape = |layers: &[LayerSpec], name: &str| {
+            layers.iter().find(|layer| layer.name == name).and_then(LayerSpec::weight_shape)
+        };
+        let wanted: Vec<String> = match self {
+            TransferMap::Paper => PAPER.map(str::to_owned).to_vec(),
+            TransferMap::Layers(names) => names.clone(),
+            TransferMap::AllMatching => {
+                let names =
+                    target.iter().filter(|layer| layer.weight_shape().is_some()).map(|layer| &layer.name);
+                names.filter(|name| shape(&source, name) == shape(&target, name)).cloned().collect()
+            }
+        };
+        for name in &wanted {
+            let missing =
+                |spec: &NetworkSpec| Error::UnknownLayer { name: name.clone(), config: spec.config.name() };
+            let (from_shape, to_shape) = (shape(&source, name), shape(&target, name));
+            let from = from_shape.ok_or_else(|| missing(from))?;
+            let to = to_shape.ok_or_else(|| missing(to))?;
+            if from != to {
+                return Err(Error::Copy { layer: name.clone(), from, to });
+            }
+        }
+        Ok(wanted)
+    }
+}
+
 impl Network {
     /// Copies layers from `source`.
     ///
@@ -40,24 +78,7 @@ impl Network {
     /// [`Error::UnknownLayer`] if a layer of the map is missing in either network; [`Error::Copy`] if its shapes
     /// differ. Nothing is copied then.
     pub fn copy_from(&mut self, source: &Network, map: &TransferMap) -> Result<TransferReport> {
-        let wanted: Vec<String> = match map {
-            TransferMap::Paper => PAPER.map(str::to_owned).to_vec(),
-            TransferMap::Layers(names) => names.clone(),
-            TransferMap::AllMatching => self
-                .layer_names()
-                .filter(|name| self.weight_shape(name) == source.weight_shape(name))
-                .map(str::to_owned)
-                .collect(),
-        };
-        for name in &wanted {
-            let missing =
-                |n: &Network| Error::UnknownLayer { name: name.clone(), config: n.spec.config.name() };
-            let from = source.weight_shape(name).ok_or_else(|| missing(source))?;
-            let to = self.weight_shape(name).ok_or_else(|| missing(self))?;
-            if from != to {
-                return Err(Error::Copy { layer: name.clone(), from, to });
-            }
-        }
+        let wanted = map.layers(&source.spec, &self.spec)?;
         for parameter in source.parameters() {
             let owner = parameter.name.rsplit_once('.').map(|(layer, _)| layer);
             if !wanted.iter().any(|name| Some(name.as_str()) == owner) {
@@ -71,9 +92,5 @@ impl Network {
         }
         let (copied, drawn) = self.layer_names().map(str::to_owned).partition(|name| wanted.contains(name));
         Ok(TransferReport { copied, drawn })
-    }
-
-    fn weight_shape(&self, layer: &str) -> Option<Vec<usize>> {
-        self.layers.iter().find(|l| l.spec.name == layer)?.spec.weight_shape()
     }
 }

@@ -4,7 +4,7 @@
 
 use vgg_layers::{Config, DropoutRun, Error, Init, Network, NetworkSpec, PoolRounding, TransferMap};
 use vgg_tensor::ops::{softmax_cross_entropy, spatial_mean};
-use vgg_tensor::{Device, StepState, Tensor, Write};
+use vgg_tensor::{Device, Grad, Shape, StepState, Tensor, Write};
 use vgg_testkit::{assert_close, hashed};
 
 fn device() -> Device {
@@ -119,8 +119,7 @@ fn dense_on_a_crop_is_the_classic_network() {
 }
 
 #[test]
-fn a_dense_map_holds_the_logits_of_its_crops() {
-    // Without padding effects inside: compare the map's size only, and that it varies.
+fn the_size_of_a_dense_map_follows_the_image_and_the_rounding() {
     let mut dense = network(Config::A, 3).into_fully_convolutional().unwrap();
     let size = |d: &vgg_layers::DenseNetwork, h, w| {
         d.score_map(&images(1, h, w)).unwrap().shape().dims()[1..3].to_vec()
@@ -128,6 +127,7 @@ fn a_dense_map_holds_the_logits_of_its_crops() {
     assert_eq!(size(&dense, 96, 159), [2, 3]);
     dense.set_pool_rounding(PoolRounding::Ceil);
     assert_eq!(size(&dense, 96, 159), [2, 4]);
+    // 96 rows make 6, 159 columns 9 before pool5: rounded up, the last one is a window of its own.
     let error = dense.score_map(&images(1, 63, 100)).unwrap_err();
     assert!(error.to_string().contains("at least 64"), "{error}");
 }
@@ -193,4 +193,16 @@ fn training_bits_do_not_depend_on_threads() {
 fn a_wrong_input_is_refused_with_both_shapes() {
     let error = network(Config::A, 1).infer(&images(1, 32, 64)).unwrap_err();
     assert_eq!(error.to_string(), "the network takes images [N, 64, 64, 3], but got [1, 32, 64, 3]");
+}
+
+#[test]
+fn an_error_in_a_deeper_layer_names_it() {
+    let mut network = network(Config::B, 1);
+    let run = DropoutRun { seed: 0, step: 0, first_sample: 0 };
+    let (_, trace) = network.forward(images(1, 64, 64), run).unwrap();
+    // The gradient of three images for the trace of one.
+    let zeros = |dims: &[usize]| Tensor::zeros(Shape::from_slice(dims).unwrap(), &device());
+    let wrong = Grad { dz: zeros(&[3, 5]), channel_sums: zeros(&[5]) };
+    let error = network.backward(trace, wrong, Write::Overwrite, &StepState::new()).unwrap_err();
+    assert!(error.to_string().starts_with("layer fc8: "), "{error}");
 }

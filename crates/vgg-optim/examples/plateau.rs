@@ -11,7 +11,7 @@ fn main() {
         let floor = 0.3 - 0.05 * state.drops as f64;
         let error = floor + 0.6 * 0.8f64.powi(epoch);
         println!("epoch {epoch:2}  lr {:.0e}  error {error:.3}", schedule.lr(&state, epoch as usize, 74));
-        schedule.after_epoch(&mut state, error);
+        schedule.after_validation(&mut state, error, 1);
         if state.stop {
             return;
         }

@@ -80,6 +80,11 @@ impl Schedule {
         {
             return Err(Error::Config(format!("steps at {at:?} must be ascending fractions in (0, 1)")));
         }
+        if let Schedule::Plateau { min_gain, .. } = self
+            && !min_gain.is_finite()
+        {
+            return Err(Error::Config(format!("min_gain {min_gain} must be a number")));
+        }
         Ok(())
     }
 
@@ -95,15 +100,15 @@ impl Schedule {
         }
     }
 
-    /// Takes note of the validation error after an epoch.
-    pub fn after_epoch(&self, state: &mut ScheduleState, error: f64) {
+    /// Takes note of a validation error; `epochs` have passed since the one before.
+    pub fn after_validation(&self, state: &mut ScheduleState, error: f64, epochs: usize) {
         let Schedule::Plateau { max_drops, patience_epochs, min_gain, then, .. } = self else { return };
         if state.best.is_none_or(|best| error < best - min_gain) {
             state.best = Some(error);
             state.waited = 0;
             return;
         }
-        state.waited += 1;
+        state.waited += epochs;
         if state.waited < *patience_epochs {
             return;
         }
@@ -133,12 +138,12 @@ mod tests {
         let mut state = ScheduleState::default();
         let mut rates = Vec::new();
         for (epoch, error) in [0.9, 0.8, 0.795, 0.799, 0.7, 0.7, 0.7, 0.7, 0.7, 0.7].into_iter().enumerate() {
-            schedule.after_epoch(&mut state, error);
+            schedule.after_validation(&mut state, error, 1);
             rates.push((schedule.lr(&state, epoch, 74) * 1e6).round() as i64);
         }
         assert_eq!(rates, [10000, 10000, 10000, 1000, 1000, 1000, 100, 100, 10, 10]);
         assert!(!state.stop);
-        schedule.after_epoch(&mut state, 0.7);
+        schedule.after_validation(&mut state, 0.7, 1);
         assert!(state.stop && state.drops == 3);
     }
 

@@ -47,10 +47,10 @@ impl Sgd {
     /// [`Error::Config`] if a setting makes no sense.
     pub fn new(options: SgdOptions) -> Result<Sgd> {
         let SgdOptions { momentum, weight_decay, bias_lr, .. } = options;
-        if !(0.0..1.0).contains(&momentum) || weight_decay.is_nan() || weight_decay < 0.0 || bias_lr.is_nan()
-        {
+        let sound = |v: f32| v >= 0.0 && v.is_finite();
+        if !(0.0..1.0).contains(&momentum) || !sound(weight_decay) || !sound(bias_lr) {
             return Err(Error::Config(format!(
-                "momentum {momentum} must be in [0, 1), weight_decay {weight_decay} not negative, bias_lr {bias_lr} a number"
+                "momentum {momentum} must be in [0, 1), weight_decay {weight_decay} and bias_lr {bias_lr} not negative"
             )));
         }
         Ok(Sgd { options, velocities: BTreeMap::new() })

@@ -1,6 +1,7 @@
 //! Checkpoints: a directory per epoch with weights, velocities and the state of the run, hashed and renamed into place.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -52,14 +53,26 @@ pub(crate) fn save(
     writer.add("velocity.safetensors", |out| write_tensors(out, &tensors, &BTreeMap::new()))?;
     writer.add("state.json", |out| Ok(serde_json::to_writer_pretty(out, state)?))?;
     writer.commit()?;
-    for old in list(&checkpoints).into_iter().rev().skip(KEEP) {
-        std::fs::remove_dir_all(&old).map_err(|source| vgg_files::Error::Io {
-            action: "remove",
-            path: old,
-            source,
-        })?;
+    for old in list(&checkpoints)?.into_iter().rev().skip(KEEP) {
+        std::fs::remove_dir_all(&old).map_err(|e| io("remove", &old, e))?;
     }
     Ok(())
+}
+
+/// Removes every checkpoint of a run directory: of no further use once the run is finished.
+///
+/// # Errors
+/// [`crate::Error::File`] if they cannot be removed.
+pub fn remove_all(dir: &Path) -> Result<()> {
+    let path = dir.join("checkpoints");
+    match std::fs::remove_dir_all(&path) {
+        Err(e) if e.kind() != ErrorKind::NotFound => Err(io("remove", &path, e).into()),
+        _ => Ok(()),
+    }
+}
+
+fn io(action: &'static str, path: &Path, source: std::io::Error) -> vgg_files::Error {
+    vgg_files::Error::Io { action, path: path.to_owned(), source }
 }
 
 /// The newest checkpoint that is whole, put into `network` and `sgd`; with it, why newer ones were rejected.
@@ -70,7 +83,7 @@ pub(crate) fn load_newest(
     sgd: &mut Sgd,
 ) -> Result<(Option<RunState>, Vec<String>)> {
     let mut rejected = Vec::new();
-    for path in list(&dir.join("checkpoints")).into_iter().rev() {
+    for path in list(&dir.join("checkpoints"))?.into_iter().rev() {
         match read(&path) {
             Ok((state, _, _)) if state.identity != *identity => {
                 return Err(Error::OtherRun { path: dir.to_owned() });
@@ -114,10 +127,19 @@ fn arrays(path: &Path) -> vgg_files::Result<Arrays> {
 }
 
 /// Checkpoints in order of their epochs.
-fn list(checkpoints: &Path) -> Vec<PathBuf> {
-    let Ok(entries) = std::fs::read_dir(checkpoints) else { return Vec::new() };
-    let mut found: Vec<PathBuf> = entries.flatten().map(|e| e.path()).collect();
-    found.retain(|p| p.file_name().is_some_and(|n| n.to_string_lossy().starts_with("epoch-")));
+fn list(checkpoints: &Path) -> Result<Vec<PathBuf>> {
+    let entries = match std::fs::read_dir(checkpoints) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => return Err(io("read", checkpoints, e).into()),
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(|e| io("read", checkpoints, e))?;
+        let name = entry.file_name();
+        let epoch = name.to_str().and_then(|n| n.strip_prefix("epoch-")).and_then(|n| n.parse::<u64>().ok());
+        found.extend(epoch.map(|epoch| (epoch, entry.path())));
+    }
     found.sort();
-    found
+    Ok(found.into_iter().map(|(_, path)| path).collect())
 }

@@ -10,7 +10,7 @@ use vgg_optim::{Schedule, ScheduleState, Sgd, SgdOptions};
 use vgg_tensor::StepState;
 use vgg_weights::WeightsMetadata;
 
-use crate::checkpoint::{RunState, load_newest, save};
+use crate::checkpoint::{RunState, load_newest, remove_all, save};
 use crate::step::{StepSums, Stepper};
 use crate::{EpochMetrics, EpochTiming, Error, Result, Validation, WEIGHTS_FILE, metrics};
 
@@ -51,7 +51,7 @@ impl TrainConfig {
 pub enum Resume {
     /// From the newest checkpoint, if there is one.
     Auto,
-    /// Start over.
+    /// Start over; checkpoints that are there are removed.
     Never,
 }
 
@@ -96,7 +96,7 @@ pub enum Event<'a> {
     Step {
         /// Epoch, from 1.
         epoch: usize,
-        /// Steps done in the epoch, and in all of it.
+        /// Steps done in the epoch.
         step: usize,
         /// Steps in the epoch.
         steps: usize,
@@ -162,6 +162,9 @@ pub fn train(mut t: Training) -> Result<Outcome> {
 }
 
 fn start(t: &mut Training, sgd: &mut Sgd) -> Result<RunState> {
+    if let (Some(dir), Resume::Never) = (t.dir, t.resume) {
+        remove_all(dir)?;
+    }
     if let (Some(dir), Resume::Auto) = (t.dir, t.resume) {
         let (found, rejected) = load_newest(dir, &t.identity, t.network, sgd)?;
         rejected.iter().for_each(|why| (t.events)(Event::Rejected(why)));
@@ -260,7 +263,8 @@ fn finish_epoch(
     let due = state.epochs.is_multiple_of(config.validate_every) || state.epochs == config.max_epochs;
     let validation = if due { Some((t.validate)(t.network).map_err(Error::Validation)?) } else { None };
     if let Some(v) = validation {
-        config.schedule.after_epoch(&mut state.schedule, v.top1_error);
+        let since = (state.epochs - 1) % config.validate_every + 1;
+        config.schedule.after_validation(&mut state.schedule, v.top1_error, since);
     }
     let (train_loss, train_top1_error) = sums.means();
     let metrics = EpochMetrics {

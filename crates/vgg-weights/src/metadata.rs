@@ -8,6 +8,9 @@ use vgg_layers::NetworkSpec;
 
 use crate::{Error, Result};
 
+/// The one rule for sizes and offsets of crops so far.
+const GEOMETRY: &str = "paper";
+
 /// Order of the channels that the first convolution expects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -41,6 +44,24 @@ impl WeightsMetadata {
     /// What is added to pixels, and then multiplied, before the first convolution.
     pub fn offset_and_scale(&self) -> ([f32; 3], [f32; 3]) {
         (self.mean_rgb.map(|m| -m), self.std_rgb.map(|s| self.pixel_scale / s))
+    }
+
+    /// Checks what a pixel is subtracted from, multiplied and divided by.
+    fn check(&self) -> std::result::Result<(), (&'static str, String)> {
+        let scale = self.pixel_scale;
+        if !(scale > 0.0 && scale.is_finite()) {
+            return Err(("pixel_scale", format!("{scale} is not above 0")));
+        }
+        if !self.std_rgb.iter().all(|v| *v > 0.0 && v.is_finite()) {
+            return Err(("std_rgb", format!("{:?} are not all above 0", self.std_rgb)));
+        }
+        if !self.mean_rgb.iter().all(|v| v.is_finite()) {
+            return Err(("mean_rgb", format!("{:?} are not all numbers", self.mean_rgb)));
+        }
+        if self.geometry != GEOMETRY {
+            return Err(("geometry", format!("{} is not known; it is {GEOMETRY}", self.geometry)));
+        }
+        Ok(())
     }
 
     /// As the strings of a file, each one a JSON value.
@@ -77,7 +98,7 @@ impl WeightsMetadata {
             lrn_style: entries.get("lrn_style")?,
             pool_rounding: entries.get("pool_rounding")?,
         };
-        Ok(WeightsMetadata {
+        let metadata = WeightsMetadata {
             spec,
             classes,
             channel_order: entries.get("channel_order")?,
@@ -86,7 +107,9 @@ impl WeightsMetadata {
             std_rgb: entries.get("std_rgb")?,
             train_side: entries.get("train_side")?,
             geometry: entries.get("geometry")?,
-        })
+        };
+        metadata.check().map_err(|(key, reason)| Error::Metadata { path: path.to_owned(), key, reason })?;
+        Ok(metadata)
     }
 }
 

@@ -58,13 +58,14 @@ pub fn read_metadata(path: &Path) -> Result<WeightsMetadata> {
 pub fn load(path: &Path, device: &Device) -> Result<Loaded> {
     let mut file = TensorFile::open(path)?;
     let metadata = WeightsMetadata::from_strings(&file.metadata(), path)?;
-    let mut network = Network::new(metadata.spec.clone(), device)?;
-    let expected = network.file_shapes();
+    // The shapes first: the file has them, so a network that fits takes no more memory than the file is long.
+    let expected = metadata.spec.file_shapes()?;
     let differences = differences(&file, &expected);
     if !differences.is_empty() {
         let config = metadata.spec.config.name();
         return Err(Error::Tensors { path: path.to_owned(), config, differences });
     }
+    let mut network = Network::new(metadata.spec.clone(), device)?;
     for (name, shape) in expected {
         let values = file.read_f32(&name)?;
         if !values.iter().all(|v| v.is_finite()) {

@@ -1,5 +1,6 @@
 //! `vgg data`: data sets.
 
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::Mutex;
 
@@ -9,7 +10,7 @@ use vgg_data::synthetic::{SyntheticConfig, generate, is_made};
 use vgg_data::{AugmentConfig, Filter, Folder, Split, contact_sheet, write_png};
 
 use super::options::workers;
-use crate::console::Progress;
+use crate::console::{Progress, out};
 use crate::settings::SettingsError;
 
 #[derive(Subcommand)]
@@ -120,7 +121,7 @@ impl ShowBatch {
             images.push(augment.apply(&image, &drawn)?);
         }
         write_png(&self.out, &contact_sheet(&images, self.columns)?)?;
-        println!("{}", self.out.display());
+        writeln!(out(), "{}", self.out.display())?;
         Ok(())
     }
 }

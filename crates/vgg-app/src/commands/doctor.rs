@@ -1,5 +1,6 @@
 //! `vgg doctor`: what this machine can do, and how fast.
 
+use std::io::Write as _;
 use std::time::Instant;
 
 use anyhow::Result;
@@ -9,6 +10,8 @@ use vgg_layers::{Config, Init, Network, NetworkSpec};
 use vgg_tensor::{Device, Tensor};
 
 use super::options::free_memory_bytes;
+
+use crate::console::out;
 
 #[derive(Args)]
 pub(crate) struct Doctor {
@@ -34,16 +37,17 @@ impl Doctor {
                 "free_memory_bytes": free_memory_bytes(),
                 "cuda": null,
             });
-            println!("{}", serde_json::to_string_pretty(&document)?);
+            writeln!(out(), "{}", serde_json::to_string_pretty(&document)?)?;
             return Ok(());
         }
-        println!("vgg {}", env!("CARGO_PKG_VERSION"));
-        println!("device: {}", device.describe());
-        println!(
+        writeln!(out(), "vgg {}", env!("CARGO_PKG_VERSION"))?;
+        writeln!(out(), "device: {}", device.describe())?;
+        writeln!(
+            out(),
             "speed: {gflops:.0} GFLOP/s in the forward pass of a small net D; net D at full size would train at about {images_per_s:.1} images/s"
-        );
-        println!("memory: {free_gib:.1} GiB free");
-        println!("cuda: not part of this build");
+        )?;
+        writeln!(out(), "memory: {free_gib:.1} GiB free")?;
+        writeln!(out(), "cuda: not part of this build")?;
         Ok(())
     }
 }

@@ -1,5 +1,6 @@
 //! `vgg evaluate`: errors under one protocol.
 
+use std::io::Write as _;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -13,8 +14,8 @@ use vgg_data::{Folder, OnBadImage, Split};
 use vgg_eval::{EvaluateOptions, Preprocessing, Protocol, evaluate};
 use vgg_layers::Config;
 
-use super::options::{DeviceOptions, ViewOptions, load_weights, say_misnamed, workers};
-use crate::console::{Interrupt, Progress};
+use super::options::{DeviceOptions, ViewOptions, check_classes, load_weights, say_misnamed, workers};
+use crate::console::{Interrupt, Progress, out};
 
 #[derive(Args)]
 pub(crate) struct Evaluate {
@@ -53,6 +54,7 @@ impl Evaluate {
         let metadata = loaded.metadata.clone();
         let evaluation = self.views.evaluation(Protocol::Dense, &metadata)?;
         let folder = Arc::new(Folder::open(&self.dataset, self.split)?);
+        check_classes(&metadata, &folder)?;
         let prepared = self.views.prepare(&evaluation, loaded)?;
         let (offset, scale) = metadata.offset_and_scale();
         let on_bad_image = if self.skip_bad_images { OnBadImage::Skip } else { OnBadImage::Stop };
@@ -75,7 +77,7 @@ impl Evaluate {
         };
         let images_per_s = posteriors.labels.len() as f64 / start.elapsed().as_secs_f64();
         drop(progress);
-        posteriors.skipped.iter().for_each(|bad| eprintln!("left out: {}", bad.error));
+        posteriors.skipped.iter().for_each(|bad| eprintln!("left out: {bad}"));
         say_misnamed(&folder);
         let weights = vgg_files::hash_file(&self.weights)?;
         if let Some(path) = &self.posteriors {
@@ -104,24 +106,26 @@ impl Evaluate {
             "device": device.describe(),
         });
         if self.json {
-            println!("{}", serde_json::to_string_pretty(&result)?);
+            writeln!(out(), "{}", serde_json::to_string_pretty(&result)?)?;
             return Ok(ExitCode::SUCCESS);
         }
         let sides = evaluation.test_sides.iter().map(usize::to_string).collect::<Vec<_>>().join(",");
         let flip = if evaluation.flip { ", with flips" } else { "" };
-        println!(
+        writeln!(
+            out(),
             "config {}, {}, Q = {sides}{flip}: {} images",
             metadata.spec.config,
             evaluation.protocol.name(),
             top1.n
-        );
-        println!(
+        )?;
+        writeln!(
+            out(),
             "top-1 error {:.2} % (95 % interval {:.2} to {:.2}), top-5 error {:.2} %, {images_per_s:.1} images/s",
             100.0 * top1.rate(),
             100.0 * low,
             100.0 * high,
             100.0 * top5.rate()
-        );
+        )?;
         Ok(ExitCode::SUCCESS)
     }
 }

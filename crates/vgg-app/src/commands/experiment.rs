@@ -1,17 +1,18 @@
 //! `vgg experiment`: a table of the paper.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::Result;
 use clap::Args;
-use vgg_experiment::{Event, Report, Row, make_table, table1, table2, table3};
+use vgg_experiment::{Event, Report, Row, make_table, sides, table1, table2, table3};
 
 use super::data::make_synthetic;
 use super::options::DeviceOptions;
 use super::workbench::Workbench;
-use crate::console::{Progress, TrainingView, clock, print_table};
+use crate::console::{Progress, TrainingView, clock, out, print_table};
 use crate::settings::{
     Embedded, Profile, SettingsError, TableFile, TrainedTable, embedded_table, read_table,
 };
@@ -46,7 +47,7 @@ pub(crate) struct Experiment {
 impl Experiment {
     pub(crate) fn run(self) -> Result<ExitCode> {
         if let Some(name) = &self.print {
-            print!("{}", Embedded::find(name, self.profile)?.text);
+            write!(out(), "{}", Embedded::find(name, self.profile)?.text)?;
             return Ok(ExitCode::SUCCESS);
         }
         let table = match (&self.file, &self.table) {
@@ -99,8 +100,10 @@ impl Experiment {
 
     /// Where results go.
     fn out_for(&self, profile: &str) -> PathBuf {
-        let dataset = self.dataset.as_deref().and_then(Path::file_name);
-        let name = match dataset {
+        // Also of `.`, which has no name of its own.
+        let dataset =
+            self.dataset.as_deref().map(|path| path.canonicalize().unwrap_or_else(|_| path.to_owned()));
+        let name = match dataset.as_deref().and_then(Path::file_name) {
             Some(dataset) => format!("{profile}-{}", dataset.to_string_lossy()),
             None => profile.to_owned(),
         };
@@ -108,7 +111,7 @@ impl Experiment {
     }
 
     fn finish(&self, report: &Report, out: &Path) -> Result<ExitCode> {
-        print_table(report);
+        print_table(report)?;
         let paths = report.save(out)?;
         let names = paths.map(|path| path.display().to_string());
         eprintln!("written: {}", names.join(", "));
@@ -127,8 +130,7 @@ impl View {
         match event {
             Event::Run { plan, number, of } => {
                 self.training = None;
-                let [low, high] = plan.data.train_side;
-                let side = if low == high { low.to_string() } else { format!("[{low};{high}]") };
+                let side = sides(&plan.train_side());
                 let from = plan.parent().map_or(String::new(), |parent| format!(", from {parent}"));
                 let (name, config) = (&plan.name, plan.network.config);
                 eprintln!("run {number} of {of}: {name} (config {config}, S = {side}{from})");
@@ -155,12 +157,11 @@ impl View {
 }
 
 fn show_row(row: &Row) {
-    let sides = |sides: &[usize]| sides.iter().map(usize::to_string).collect::<Vec<_>>().join(",");
     eprintln!(
         "config {}, S = {}, Q = {}: top-1 error {:.1} %, top-5 error {:.1} %",
         row.config,
         sides(&row.train_side),
-        sides(&row.test_sides),
+        row.test_sides.iter().map(usize::to_string).collect::<Vec<_>>().join(","),
         100.0 * row.top1_error,
         100.0 * row.top5_error
     );

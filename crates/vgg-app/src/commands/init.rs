@@ -60,9 +60,10 @@ impl Init {
         };
         vgg_weights::save(&out, &network, &metadata)?;
         eprintln!(
-            "{}: config {config}, {} parameters, {init:?}, seed {seed}",
+            "{}: config {config}, {} parameters, {}, seed {seed}",
             out.display(),
-            metadata.spec.parameter_count()?
+            metadata.spec.parameter_count()?,
+            init.name()
         );
         Ok(())
     }

@@ -137,6 +137,23 @@ pub(super) fn open_dataset(root: &Path) -> Result<Dataset> {
     Ok(dataset)
 }
 
+/// Checks that a network's classes are those of a data set, by name: equal numbers in another order make nonsense.
+/// The numbered classes of `vgg init` fit any.
+pub(super) fn check_classes(metadata: &WeightsMetadata, folder: &Folder) -> Result<()> {
+    let (own, theirs) = (&metadata.classes, folder.classes());
+    let numbered =
+        own.iter().all(|name| name.strip_prefix("class").is_some_and(|n| n.parse::<usize>().is_ok()));
+    // A difference in number is told by the evaluation.
+    if numbered || own.len() != theirs.len() || own == theirs {
+        return Ok(());
+    }
+    let differs = own.iter().zip(theirs).enumerate().find(|(_, (a, b))| a != b);
+    let (i, (a, b)) = differs.unwrap_or((0, (&own[0], &theirs[0])));
+    let what =
+        format!("the network's classes are not those of the data set: class {i} is {a} there and {b} here");
+    Err(SettingsError(what).into())
+}
+
 /// Says which images of a split were not what their names claim.
 pub(super) fn say_misnamed(folder: &Folder) {
     let misnamed = folder.misnamed();
@@ -148,12 +165,22 @@ pub(super) fn say_misnamed(folder: &Folder) {
     }
 }
 
-/// Memory that is free, as Linux says; two GiB where that is not known.
+/// Memory that is free, as Linux says, within the limits of a container; two GiB where that is not known.
 pub(super) fn free_memory_bytes() -> u64 {
     let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let line = text.lines().find_map(|l| l.strip_prefix("MemAvailable:"));
     let kib = line.and_then(|l| l.split_whitespace().next()).and_then(|n| n.parse::<u64>().ok());
-    kib.map_or(2 << 30, |kib| kib << 10)
+    let free = kib.map_or(2 << 30, |kib| kib << 10);
+    free.min(container_memory_bytes().unwrap_or(u64::MAX))
+}
+
+/// What a container may still take, if it is limited (Linux control groups, version 2).
+fn container_memory_bytes() -> Option<u64> {
+    let number = |name: &str| {
+        let text = std::fs::read_to_string(format!("/sys/fs/cgroup/memory.{name}")).ok()?;
+        text.trim().parse::<u64>().ok()
+    };
+    Some(number("max")?.saturating_sub(number("current")?))
 }
 
 /// Loads weights, and checks them against the configuration that was asked for, if any.

@@ -1,5 +1,6 @@
 //! `vgg predict`: classes of image files.
 
+use std::io::Write as _;
 use std::path::PathBuf;
 
 use anyhow::Result;
@@ -9,6 +10,8 @@ use vgg_data::{decode, imagenet, misnamed};
 use vgg_eval::{Preprocessing, Protocol, classify};
 
 use super::options::{DeviceOptions, ViewOptions, load_weights};
+
+use crate::console::out;
 
 #[derive(Args)]
 pub(crate) struct Predict {
@@ -40,7 +43,7 @@ impl Predict {
         let (offset, scale) = metadata.offset_and_scale();
         let mut documents = Vec::new();
         for path in &self.images {
-            let bytes = std::fs::read(path).map_err(|e| read_error(path, e))?;
+            let bytes = vgg_files::read_bytes(path)?;
             let image = decode(&bytes, path)?;
             if let Some(format) = misnamed(&bytes, path) {
                 eprintln!("note: {} is {format}, whatever its name says", path.display());
@@ -56,27 +59,21 @@ impl Predict {
             });
             documents.push(json!({ "path": path, "predictions": classes.collect::<Vec<_>>() }));
             if let Some(document) = documents.last().filter(|_| !self.json) {
-                print(document);
+                print(document)?;
             }
         }
         if self.json {
-            println!("{}", serde_json::to_string_pretty(&documents)?);
+            writeln!(out(), "{}", serde_json::to_string_pretty(&documents)?)?;
         }
         Ok(())
     }
 }
 
-fn print(document: &serde_json::Value) {
-    println!("{}", document["path"].as_str().unwrap_or_default());
+fn print(document: &serde_json::Value) -> Result<()> {
+    writeln!(out(), "{}", document["path"].as_str().unwrap_or_default())?;
     for p in document["predictions"].as_array().into_iter().flatten() {
         let percent = 100.0 * p["posterior"].as_f64().unwrap_or_default();
-        println!("  {percent:6.2} %  {}", p["name"].as_str().unwrap_or_default());
+        writeln!(out(), "  {percent:6.2} %  {}", p["name"].as_str().unwrap_or_default())?;
     }
-}
-
-fn read_error(path: &std::path::Path, source: std::io::Error) -> vgg_files::Error {
-    match source.kind() {
-        std::io::ErrorKind::NotFound => vgg_files::Error::Missing { path: path.to_owned() },
-        _ => vgg_files::Error::Io { action: "read", path: path.to_owned(), source },
-    }
+    Ok(())
 }

@@ -2,9 +2,12 @@
 
 use anyhow::Result;
 use clap::Args;
+use std::io::Write as _;
 use vgg_layers::{Config, NetworkSpec};
 
 use super::options::pair;
+
+use crate::console::out;
 
 #[derive(Args)]
 pub(crate) struct Summary {
@@ -33,16 +36,17 @@ impl Summary {
         let Summary { config, width, classes, head, crop, json } = self;
         let summary = NetworkSpec { width, classes, head, crop, ..NetworkSpec::paper(config) }.summary()?;
         if json {
-            println!("{}", serde_json::to_string_pretty(&summary)?);
+            writeln!(out(), "{}", serde_json::to_string_pretty(&summary)?)?;
             return Ok(());
         }
-        println!("{:10} {:30} {:>16} {:>12} {:>9}", "layer", "kind", "output", "parameters", "MMAC");
+        writeln!(out(), "{:10} {:30} {:>16} {:>12} {:>9}", "layer", "kind", "output", "parameters", "MMAC")?;
         for row in &summary.layers {
             let [h, w, c] = row.output;
             let (size, mega) = (format!("{h} x {w} x {c}"), row.macs as f64 / 1e6);
-            println!("{:10} {:30} {size:>16} {:>12} {mega:>9.1}", row.name, row.kind, row.parameters);
+            writeln!(out(), "{:10} {:30} {size:>16} {:>12} {mega:>9.1}", row.name, row.kind, row.parameters)?;
         }
-        println!(
+        writeln!(
+            out(),
             "config {}: {} weight layers, {} parameters, {:.3} GMAC, receptive field {} px at pool5, {} px at fc6",
             summary.config,
             summary.weight_layers,
@@ -50,7 +54,7 @@ impl Summary {
             summary.macs as f64 / 1e9,
             summary.receptive_field_pool5,
             summary.receptive_field_fc6
-        );
+        )?;
         Ok(())
     }
 }

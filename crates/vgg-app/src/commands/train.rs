@@ -1,5 +1,6 @@
 //! `vgg train`: one run from an experiment file.
 
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -10,7 +11,7 @@ use vgg_train::Resume;
 
 use super::options::DeviceOptions;
 use super::workbench::Workbench;
-use crate::console::TrainingView;
+use crate::console::{TrainingView, out};
 use crate::settings::{SettingsError, read_run};
 
 #[derive(Args)]
@@ -64,7 +65,7 @@ impl Train {
         let Some(finished) = finished else {
             return Ok(bench.interrupted("interrupted; the same command goes on after the last whole epoch"));
         };
-        println!("{}", finished.weights_file().display());
+        writeln!(out(), "{}", finished.weights_file().display())?;
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -8,7 +8,7 @@ use vgg_experiment::{Context, Dataset, RunPlan};
 use vgg_tensor::Device;
 
 use super::options::{DeviceOptions, open_dataset, say_misnamed, workers};
-use crate::console::Interrupt;
+use crate::console::{Interrupt, Progress};
 
 /// A device, a data set with the statistics of its pixels, and an ear for signals.
 pub(super) struct Workbench {
@@ -26,13 +26,19 @@ impl Workbench {
         plans: impl Iterator<Item = &'a RunPlan>,
         out: &Path,
     ) -> Result<Workbench> {
-        let interrupt = Interrupt::listen()?;
         let device = device.open()?;
         let dataset = open_dataset(&dataset()?)?;
         for plan in plans {
             plan.network.spec(dataset.train.classes().len())?;
+            plan.check_start()?;
         }
-        let statistics = dataset.statistics(out, workers())?;
+        let of = dataset.train.len();
+        let mut progress = Progress::new("pixel statistics", of as u64);
+        let mut seen = |done: usize| progress.at(done as u64, || format!("{done} of {of} images"));
+        let statistics = dataset.statistics(out, workers(), &mut seen)?;
+        drop(progress);
+        // From here on there is something to save; until here, a signal may simply end the program.
+        let interrupt = Interrupt::listen()?;
         Ok(Workbench { device, dataset, statistics, interrupt })
     }
 

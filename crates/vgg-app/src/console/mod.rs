@@ -1,10 +1,12 @@
 //! What the program says while it works, on stderr, and what it hears from the outside.
 
+mod out;
 mod progress;
 mod signals;
 mod table;
 mod training;
 
+pub(crate) use out::out;
 pub(crate) use progress::{Progress, clock};
 pub(crate) use signals::Interrupt;
 pub(crate) use table::print_table;

@@ -60,6 +60,9 @@ impl TrainingView {
                 self.progress.restart(0, self.steps * self.max_epochs as u64);
             }
             RunEvent::Training(event) => self.training(event),
+            RunEvent::LeftOut(bad) => {
+                self.progress.line(&format!("  warning: left out of validation: {bad}"));
+            }
         }
     }
 

@@ -29,7 +29,7 @@ pub(crate) struct RunSettings {
 pub(crate) fn read_run(path: &Path, set: &[String]) -> Result<RunSettings> {
     let text = read(path)?;
     let in_file = || path.display().to_string();
-    let raw = overrides::parse::<raw::RunFile>(&text, set).with_context(in_file)?;
+    let raw = overrides::parse::<raw::RunFile>(&text, &overrides::table(set)?).with_context(in_file)?;
     let dataset = raw.data.dataset.clone();
     let name = path.file_stem().map_or_else(|| "run".into(), |s| s.to_string_lossy().into_owned());
     let plan = lower::run(&name, raw, lower::From::Files).with_context(in_file)?;
@@ -48,9 +48,6 @@ pub(crate) fn embedded_table(table: &Embedded, set: &[String]) -> Result<TableFi
 }
 
 fn read(path: &Path) -> Result<String> {
-    let at = |e: std::io::Error| match e.kind() {
-        std::io::ErrorKind::NotFound => vgg_files::Error::Missing { path: path.to_owned() },
-        _ => vgg_files::Error::Io { action: "read", path: path.to_owned(), source: e },
-    };
-    Ok(std::fs::read_to_string(path).map_err(at)?)
+    let not_text = |e| SettingsError(format!("{} is no text: {e}", path.display()));
+    Ok(String::from_utf8(vgg_files::read_bytes(path)?).map_err(not_text)?)
 }

@@ -7,17 +7,24 @@ use toml::{Table, Value};
 
 use super::SettingsError;
 
-/// Parses `text` after the replacements in `set`.
-pub(super) fn parse<T: DeserializeOwned>(text: &str, set: &[String]) -> Result<T> {
+/// Parses `text` after the replacements in `over`.
+pub(super) fn parse<T: DeserializeOwned>(text: &str, over: &Table) -> Result<T> {
     // The text itself when nothing is replaced: errors then show the line.
-    if set.is_empty() {
+    if over.is_empty() {
         return toml::from_str(text).map_err(|e| SettingsError(e.to_string()).into());
     }
     let mut table: Table = toml::from_str(text).map_err(|e| SettingsError(e.to_string()))?;
+    merge(&mut table, over.clone());
+    from_table(table)
+}
+
+/// All of `key.path=value` as one table.
+pub(super) fn table(set: &[String]) -> Result<Table> {
+    let mut table = Table::new();
     for pair in set {
         merge(&mut table, one(pair)?);
     }
-    from_table(table)
+    Ok(table)
 }
 
 pub(super) fn from_table<T: DeserializeOwned>(table: Table) -> Result<T> {

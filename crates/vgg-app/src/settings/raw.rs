@@ -51,7 +51,7 @@ pub(super) struct InitFrom {
 
 /// Which layers are taken over.
 #[derive(Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "map must be \"paper\", \"all\" or a list of layers")]
 pub(super) enum Map {
     Named(NamedMap),
     Layers(Vec<String>),
@@ -80,7 +80,7 @@ pub(super) struct Data {
 
 /// A fixed side, or the two ends of scale jitter.
 #[derive(Deserialize, Clone, Copy)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "train_side must be one side, such as 256, or two, such as [256, 512]")]
 pub(super) enum Sides {
     Fixed(usize),
     Ends([usize; 2]),
@@ -88,7 +88,7 @@ pub(super) enum Sides {
 }
 
 #[derive(Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "pixel_scale must be a number or \"unit-variance\"")]
 pub(super) enum Scale {
     Fixed(f32),
     Named(NamedScale),

@@ -9,7 +9,7 @@ use vgg_eval::{DensePool, Evaluation, Protocol};
 use vgg_experiment::{RowPlan, TablePlan};
 use vgg_layers::{Config, NetworkSpec};
 
-use super::overrides::{from_table, merge, parse as parse_with};
+use super::overrides::{from_table, merge, parse as parse_with, table};
 use super::raw::RunFile;
 use super::{SettingsError, lower};
 
@@ -146,19 +146,23 @@ struct RowEntry {
 
 pub(super) fn parse(text: &str, set: &[String]) -> Result<TableFile> {
     let specs = |n: Networks| n.configs.into_iter().map(NetworkSpec::paper).collect();
-    Ok(match parse_with::<Raw>(text, set)? {
+    let over = table(set)?;
+    // What is set for all runs stands over what a run says itself, too.
+    let base = over.get("base").and_then(toml::Value::as_table).cloned().unwrap_or_default();
+    Ok(match parse_with::<Raw>(text, &over)? {
         Raw::Table1(networks) => TableFile::Layers(specs(networks)),
         Raw::Table2(networks) => TableFile::Parameters(specs(networks)),
-        Raw::Table3(trained) => TableFile::Trained(trained.lower("table3")?),
+        Raw::Table3(trained) => TableFile::Trained(trained.lower("table3", &base, set)?),
     })
 }
 
 impl Trained {
-    fn lower(self, name: &str) -> Result<TrainedTable> {
+    fn lower(self, name: &str, over: &Table, set: &[String]) -> Result<TrainedTable> {
         let mut runs = Vec::new();
         for entry in self.runs {
             let mut table = self.base.clone();
             merge(&mut table, entry.own);
+            merge(&mut table, over.clone());
             let of_run = || format!("run {}", entry.name);
             let raw: RunFile = from_table(table).with_context(of_run)?;
             if raw.data.dataset.is_some() {
@@ -174,7 +178,8 @@ impl Trained {
             RowPlan { run: entry.run, evaluation, paper: entry.paper }
         };
         let rows = self.rows.into_iter().map(row).collect();
-        let plan = TablePlan { name: name.into(), title: self.title, profile: self.profile, runs, rows };
+        let (name, title, profile, changes) = (name.into(), self.title, self.profile, set.to_vec());
+        let plan = TablePlan { name, title, profile, changes, runs, rows };
         plan.ordered()?;
         let synthetic = self.synthetic.map(|s| {
             let Synthetic { seed, train_per_class, val_per_class } = s;
@@ -205,6 +210,7 @@ mod tests {
     fn the_paper_profile_is_the_papers() {
         let table = Embedded::find("table3", Profile::Paper).unwrap();
         let TableFile::Trained(TrainedTable { plan, .. }) = parse(table.text, &[]).unwrap() else { panic!() };
+        assert_eq!(plan.scaled(), None);
         for (row, paper) in plan.rows.iter().zip(vgg_experiment::paper::TABLE_3) {
             let run = plan.run(&row.run).unwrap();
             let [low, high] = run.data.train_side;

@@ -33,6 +33,9 @@ pub fn fails(dir: &Path, arguments: &[&str], code: i32, words: &[&str]) -> Strin
         assert!(message.contains(word), "{arguments:?}: no {word:?} in {message}");
     }
     assert_eq!(message.matches("error: ").count(), 1, "one message: {message}");
+    let parts: Vec<&str> = message.trim().split(": ").collect();
+    let twice = parts.iter().enumerate().find(|(i, part)| part.len() > 12 && parts[..*i].contains(*part));
+    assert!(twice.is_none(), "it says things twice: {message}");
     message
 }
 

@@ -1,8 +1,8 @@
 //! A data set from nothing: natural-sized JPEG scenes with one textured shape each on clutter, ten classes.
 //!
-//! A class is a shape with its texture, in any two colours, at any place and angle, at sizes spread over a factor of
-//! four. So neither colours nor coarse pixels give it away, and a network that has seen one scale loses at another:
-//! scale jitter has something to win. The bounding box of every object is written beside the images.
+//! A class is a shape with its texture, dark on light in any colours, at any place, a little tilted, at sizes spread over
+//! a factor of four. So neither colours nor coarse pixels give it away, and a network that has seen one scale loses at
+//! another: scale jitter has something to win. The bounding box of every object is written beside the images.
 
 mod object;
 mod scene;
@@ -17,6 +17,8 @@ use serde::{Deserialize, Serialize};
 pub use object::CLASSES;
 pub use scene::{Scene, ScenePixels};
 
+use vgg_files::Lock;
+
 use crate::{Error, Folder, Image, Result, Split};
 
 /// Changes whenever the same seed would make other images.
@@ -24,6 +26,8 @@ const VERSION: u32 = 1;
 const QUALITY: u8 = 87;
 /// Written last: says that the set is whole, and what it was made from.
 const RECIPE: &str = "synthetic.json";
+/// Written first, and removed in the end: what is being made.
+const UNFINISHED: &str = "synthetic-unfinished.json";
 
 /// What to make.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,7 +46,7 @@ impl Default for SyntheticConfig {
     }
 }
 
-#[derive(PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Serialize, Deserialize)]
 struct Recipe {
     version: u32,
     #[serde(flatten)]
@@ -52,7 +56,7 @@ struct Recipe {
 /// Whether `out` already holds exactly this set.
 pub fn is_made(out: &Path, config: &SyntheticConfig) -> bool {
     let recipe: vgg_files::Result<Recipe> = vgg_files::read_json(&out.join(RECIPE));
-    recipe.is_ok_and(|r| r == Recipe { version: VERSION, config: *config })
+    recipe.is_ok_and(|r| r == Recipe::of(config))
 }
 
 /// Writes the set to `out`: `train/<class>/*.jpg`, `val/<class>/*.jpg`, and `boxes.csv` with the bounding box of every
@@ -61,7 +65,8 @@ pub fn is_made(out: &Path, config: &SyntheticConfig) -> bool {
 /// The same configuration makes the same bytes, for any number of `threads`. `progress` hears how many images are done.
 ///
 /// # Errors
-/// [`Error::Config`] if there would be no images, [`Error::Layout`] if `out` holds something else, [`Error::Io`].
+/// [`Error::Config`] if there would be no images; [`Error::Layout`] if `out` holds something else, which is left as it
+/// is; [`Error::Io`], also if another process is making the set.
 pub fn generate(
     out: &Path,
     config: &SyntheticConfig,
@@ -73,7 +78,10 @@ pub fn generate(
             "a synthetic set needs at least one image per class in train and in val".into(),
         ));
     }
-    refuse_foreign(out)?;
+    let recipe = Recipe::of(config);
+    let _lock = Lock::acquire(out).map_err(file)?;
+    refuse_foreign(out, &recipe)?;
+    vgg_files::write_json(&out.join(UNFINISHED), &recipe).map_err(file)?;
     for (split, class) in [Split::Train, Split::Val].into_iter().flat_map(|s| CLASSES.map(|c| (s, c))) {
         let folder = out.join(split.name()).join(class);
         std::fs::create_dir_all(&folder).map_err(crate::error::at("create", &folder))?;
@@ -97,7 +105,15 @@ pub fn generate(
     let lines = boxes.into_inner().map_err(|_| Error::Worker)?;
     let table = format!("path,left,top,right,bottom\n{}", lines.concat());
     vgg_files::write_bytes(&out.join("boxes.csv"), table.as_bytes()).map_err(file)?;
-    vgg_files::write_json(&out.join(RECIPE), &Recipe { version: VERSION, config: *config }).map_err(file)
+    vgg_files::write_json(&out.join(RECIPE), &recipe).map_err(file)?;
+    let unfinished = out.join(UNFINISHED);
+    std::fs::remove_file(&unfinished).map_err(crate::error::at("remove", &unfinished))
+}
+
+impl Recipe {
+    fn of(config: &SyntheticConfig) -> Recipe {
+        Recipe { version: VERSION, config: *config }
+    }
 }
 
 /// Opens the set in `out`, making it first if it is not there.
@@ -156,21 +172,25 @@ fn encode(image: &Image) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Refuses to write among files that are not ours: images left there would become samples.
-fn refuse_foreign(out: &Path) -> Result<()> {
+/// Refuses to write among files that are not of this set: images left there would become samples, and nothing of
+/// anybody else's is removed. What an interrupted run of the same recipe left is written again, byte by byte the same.
+fn refuse_foreign(out: &Path, recipe: &Recipe) -> Result<()> {
+    let refuse = |what: &str| {
+        let reason = format!("{what}; give another folder, or remove it yourself");
+        Err(Error::Layout { path: out.to_owned(), reason })
+    };
+    for name in [RECIPE, UNFINISHED] {
+        match vgg_files::read_json::<Recipe>(&out.join(name)) {
+            Ok(found) if found == *recipe => return Ok(()),
+            Err(e) if e.is_missing() => (),
+            _ => return refuse("it holds another synthetic set"),
+        }
+    }
     for split in [Split::Train, Split::Val] {
         let folder = out.join(split.name());
-        let Ok(entries) = std::fs::read_dir(&folder) else { continue };
-        if out.join(RECIPE).exists() || out.join("boxes.csv").exists() {
-            std::fs::remove_dir_all(&folder).map_err(crate::error::at("remove", &folder))?;
-            continue;
+        if std::fs::read_dir(&folder).is_ok_and(|mut entries| entries.next().is_some()) {
+            return refuse(&format!("there is something in its {} already", split.name()));
         }
-        let names = entries.flatten().map(|e| e.file_name().to_string_lossy().into_owned());
-        if let Some(name) = names.into_iter().find(|name| !CLASSES.contains(&name.as_str())) {
-            let reason = format!("{}/{name} is there already; choose an empty folder", split.name());
-            return Err(Error::Layout { path: out.to_owned(), reason });
-        }
-        std::fs::remove_dir_all(&folder).map_err(crate::error::at("remove", &folder))?;
     }
     Ok(())
 }
@@ -179,6 +199,9 @@ fn file(e: vgg_files::Error) -> Error {
     match e {
         vgg_files::Error::Io { path, source, .. } => {
             Error::Io { action: "write", path, reason: source.to_string() }
+        }
+        vgg_files::Error::Locked { path } => {
+            Error::Io { action: "write to", path, reason: "another process is at it".into() }
         }
         other => Error::Config(other.to_string()),
     }

@@ -1,0 +1,53 @@
+//! What the synthetic scenes promise: boxes, sizes, seeds, and a folder that is nobody else's.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
+
+use vgg_data::synthetic::{CLASSES, Scene, SyntheticConfig, generate, is_made};
+use vgg_data::{Folder, Split};
+
+#[test]
+fn objects_lie_in_their_boxes_at_sizes_over_a_factor_of_four() {
+    let mut sizes = Vec::new();
+    for number in 0..80 {
+        let class = number as usize % CLASSES.len();
+        let scene = Scene::draw(1, number, class).render();
+        let (h, w, _) = scene.image.dim();
+        let [left, top, right, bottom] = scene.bounding_box;
+        assert!(left < right && right <= w && top < bottom && bottom <= h, "{:?}", scene.bounding_box);
+        assert!((300..=500).contains(&h) && (300..=500).contains(&w), "{h} x {w}");
+        sizes.push((right - left).max(bottom - top) as f64 / h.min(w) as f64);
+        // The same scene without its object's class has other pixels within the box, and only there.
+        let other = Scene::draw(1, number, (class + 1) % CLASSES.len()).render();
+        let [l, t, r, b] = other.bounding_box;
+        let (left, top, right, bottom) = (left.min(l), top.min(t), right.max(r), bottom.max(b));
+        for ((y, x, c), value) in scene.image.indexed_iter() {
+            // The soft edge reaches a few pixels further than the box.
+            let inside = y + 3 >= top && y < bottom + 3 && x + 3 >= left && x < right + 3;
+            assert!(inside || *value == other.image[[y, x, c]], "scene {number} differs at {x}, {y}");
+        }
+    }
+    let (least, most) = sizes.iter().fold((f64::MAX, 0.0_f64), |(a, b), s| (a.min(*s), b.max(*s)));
+    assert!(most / least > 3.0 && most <= 1.0, "from {least} to {most} of the shorter side");
+}
+
+#[test]
+fn a_seed_makes_a_set_and_a_folder_keeps_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let set = SyntheticConfig { seed: 1, train_per_class: 1, val_per_class: 1 };
+    let (one, two) = (dir.path().join("one"), dir.path().join("two"));
+    generate(&one, &set, 2, &|_, _| ()).unwrap();
+    generate(&two, &SyntheticConfig { seed: 2, ..set }, 2, &|_, _| ()).unwrap();
+    assert!(is_made(&one, &set) && !is_made(&two, &set));
+    let image = |root| Folder::open(root, Split::Val).unwrap().image(0).unwrap();
+    assert_ne!(image(&one), image(&two));
+    // Another recipe does not touch what is there; the same one, interrupted, is taken up.
+    assert!(generate(&one, &SyntheticConfig { seed: 2, ..set }, 2, &|_, _| ()).is_err());
+    std::fs::rename(one.join("synthetic.json"), one.join("synthetic-unfinished.json")).unwrap();
+    let missing = one.join("val/ringed-disc/00000.jpg");
+    let before = std::fs::read(&missing).unwrap();
+    std::fs::remove_file(&missing).unwrap();
+    assert!(!is_made(&one, &set));
+    generate(&one, &set, 2, &|_, _| ()).unwrap();
+    assert!(is_made(&one, &set) && std::fs::read(&missing).unwrap() == before);
+    assert!(!one.join("synthetic-unfinished.json").exists());
+}

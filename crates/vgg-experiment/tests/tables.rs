@@ -1,0 +1,145 @@
+//! Plans that contradict themselves, and runs whose directories were tampered with.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
+
+use std::path::Path;
+
+use vgg_data::synthetic::{SyntheticConfig, generate};
+use vgg_data::{Filter, OnBadImage};
+use vgg_eval::{DensePool, Evaluation, Protocol};
+use vgg_experiment::{
+    Context, DataPlan, Dataset, Error, Event, InitPlan, NetworkPlan, PixelScale, Row, RowPlan, RunEvent,
+    RunPlan, Source, Start, TablePlan, make_table,
+};
+use vgg_layers::{Config, Device, Init, LrnStyle, PoolRounding, TransferMap};
+use vgg_train::{Schedule, SgdForm, SgdOptions, TrainConfig};
+
+fn run(name: &str, config: Config, from: Option<&str>, map: TransferMap) -> RunPlan {
+    RunPlan {
+        name: name.into(),
+        network: NetworkPlan {
+            config,
+            width: 0.125,
+            classes: None,
+            head: [8, 8],
+            crop: 32,
+            dropout: 0.0,
+            lrn_style: LrnStyle::AlexNet,
+            pool_rounding: PoolRounding::Floor,
+        },
+        init: InitPlan {
+            fresh: Init::He,
+            from: from.map(|name| Start { source: Source::Run(name.into()), map }),
+        },
+        data: DataPlan {
+            train_side: [36, 36],
+            filter: Filter::Bilinear,
+            flip: true,
+            colour_shift_std: 0.0,
+            pixel_scale: PixelScale::UnitVariance,
+            on_bad_image: OnBadImage::Stop,
+        },
+        train: TrainConfig {
+            micro_batch: 8,
+            sgd: SgdOptions {
+                form: SgdForm::Caffe,
+                momentum: 0.9,
+                weight_decay: 5e-4,
+                decay_biases: false,
+                bias_lr: 1.0,
+            },
+            schedule: Schedule::Constant { lr: 1e-3 },
+            max_epochs: 1,
+            validate_every: 1,
+            seed: 1,
+        },
+        batch: 8,
+        validate_side: 36,
+        train_layers: None,
+    }
+}
+
+fn table(runs: Vec<RunPlan>) -> TablePlan {
+    let evaluation = Evaluation {
+        protocol: Protocol::Dense,
+        test_sides: vec![36],
+        flip: true,
+        filter: Filter::Bilinear,
+        dense_pool: DensePool::ScoreMean,
+    };
+    let rows = vec![RowPlan { run: runs[0].name.clone(), evaluation, paper: "A/256".into() }];
+    let (name, title, profile) = ("table3".into(), "Table 3".into(), "test".into());
+    TablePlan { name, title, profile, changes: Vec::new(), runs, rows }
+}
+
+#[test]
+fn runs_come_after_what_they_start_from() {
+    let paper = TransferMap::Paper;
+    let runs = vec![
+        run("E", Config::E, Some("D"), TransferMap::AllMatching),
+        run("D", Config::D, Some("A"), paper.clone()),
+        run("L", Config::ALrn, None, paper.clone()),
+        run("A", Config::A, None, paper),
+    ];
+    let plan = table(runs);
+    let order: Vec<&str> = plan.ordered().unwrap().iter().map(|run| run.name.as_str()).collect();
+    assert_eq!(order, ["A", "D", "E", "L"]);
+}
+
+#[test]
+fn plans_that_contradict_themselves_are_refused() {
+    let all = || TransferMap::AllMatching;
+    let message = |runs: Vec<RunPlan>| table(runs).ordered().unwrap_err().to_string();
+    let circle = vec![run("A", Config::A, Some("B"), all()), run("B", Config::B, Some("A"), all())];
+    assert!(message(circle).contains("starts from itself"));
+    let twice = vec![run("A", Config::A, None, all()), run("A", Config::B, None, all())];
+    assert_eq!(message(twice), "two runs are named A");
+    assert!(message(vec![run("B", Config::B, Some("A"), all())]).contains("there is no run A; there are B"));
+    let mut narrow = run("B", Config::B, Some("A"), TransferMap::Paper);
+    narrow.network.width = 0.25;
+    let misfit = message(vec![run("A", Config::A, None, all()), narrow]);
+    assert!(misfit.contains("layer conv1_1 cannot be copied"), "before anything is trained: {misfit}");
+    let mut large = run("A", Config::A, None, all());
+    large.train.micro_batch = 300;
+    assert!(message(vec![large]).contains("micro_batch 300"));
+}
+
+/// Makes the table of one run; rows, and how many runs were there already.
+fn make(plan: &TablePlan, dir: &Path) -> (Result<Option<Vec<Row>>, Error>, usize) {
+    let dataset = Dataset::open(&dir.join("set"), 1 << 28).unwrap();
+    let statistics = dataset.statistics(dir, 1, &mut |_| ()).unwrap();
+    let device = Device::cpu(1).unwrap();
+    let context = Context {
+        device: &device,
+        dataset: &dataset,
+        statistics: &statistics,
+        workers: 1,
+        interrupted: &|| false,
+    };
+    let mut cached = 0;
+    let rows = make_table(plan, &dir.join("out"), &context, &mut |event| {
+        if let Event::In(RunEvent::Cached(_)) = event {
+            cached += 1;
+        }
+    });
+    (rows, cached)
+}
+
+#[test]
+fn a_finished_run_is_used_again_unless_its_weights_were_changed() {
+    let dir = tempfile::tempdir().unwrap();
+    let set = SyntheticConfig { seed: 1, train_per_class: 1, val_per_class: 1 };
+    generate(&dir.path().join("set"), &set, 1, &|_, _| ()).unwrap();
+    let plan = table(vec![run("A", Config::A, None, TransferMap::Paper)]);
+    let (first, cached) = make(&plan, dir.path());
+    let first = first.unwrap().unwrap();
+    assert_eq!((first.len(), first[0].n, first[0].skipped, cached), (1, 10, 0, 0));
+    let (second, cached) = make(&plan, dir.path());
+    assert_eq!((second.unwrap().unwrap(), cached), (first.clone(), 1));
+    let weights = dir.path().join("out").join(&first[0].run).join("weights.safetensors");
+    let mut bytes = std::fs::read(&weights).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    std::fs::write(&weights, bytes).unwrap();
+    let error = make(&plan, dir.path()).0.unwrap_err().to_string();
+    assert!(error.starts_with("run A: ") && error.contains("not what the run wrote"), "{error}");
+}
