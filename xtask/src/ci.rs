@@ -11,7 +11,7 @@ const STEPS: [(&str, &[&str]); 6] = [
     ("clippy", &["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"]),
     ("build", &["build", "--workspace", "--examples", "--quiet"]),
     ("test", &["test", "--workspace"]),
-    ("doc", &["doc", "--workspace", "--no-deps", "--quiet"]),
+    ("doc", &["doc", "--workspace", "--exclude", "vgg-app", "--no-deps", "--quiet"]),
     // From what is fetched already. The build of each package on its own is `LIBRARIES`' affair.
     (
         "package",

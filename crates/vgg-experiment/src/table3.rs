@@ -3,7 +3,7 @@
 use serde_json::json;
 use vgg_train::Schedule;
 
-use crate::{Context, PixelScale, Report, Result, Row, RunPlan, TablePlan};
+use crate::{Context, PixelScale, Report, Row, RunPlan, TablePlan};
 
 /// Fields of a row, in the order of the CSV file.
 const FIELDS: [&str; 16] = [
@@ -38,10 +38,7 @@ const COLUMNS: [&str; 10] = [
 ];
 
 /// Table 3 from its rows, with what the profile scaled down in the notes.
-///
-/// # Errors
-/// [`Error::Plan`] if the plan has no runs.
-pub fn table3(plan: &TablePlan, rows: &[Row], context: &Context) -> Result<Report> {
+pub fn table3(plan: &TablePlan, rows: &[Row], context: &Context) -> Report {
     let dataset = context.dataset;
     let classes = dataset.train.classes().len();
     let mut notes = vec![
@@ -60,7 +57,7 @@ pub fn table3(plan: &TablePlan, rows: &[Row], context: &Context) -> Result<Repor
         notes.push(format!("changed in the recipe: {}", plan.changes.join(", ")));
     }
     notes.extend(plan.scaled());
-    Ok(Report {
+    Report {
         name: plan.name.clone(),
         title: plan.title.clone(),
         profile: Some(plan.profile.clone()),
@@ -75,7 +72,7 @@ pub fn table3(plan: &TablePlan, rows: &[Row], context: &Context) -> Result<Repor
             "changes": plan.changes,
             "version": env!("CARGO_PKG_VERSION"),
         }),
-    })
+    }
 }
 
 fn cells(row: &Row) -> Vec<String> {

@@ -71,7 +71,7 @@ impl Experiment {
         let report = bench.work(|context| {
             let mut view = View { training: None, evaluation: None };
             let rows = make_table(plan, &out, context, &mut |event| view.show(&event))?;
-            Ok(rows.map(|rows| table3(plan, &rows, context)).transpose()?)
+            Ok(rows.map(|rows| table3(plan, &rows, context)))
         })?;
         let Some(report) = report else {
             return Ok(bench.interrupted("interrupted; the same command goes on from here"));
