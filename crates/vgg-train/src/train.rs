@@ -183,71 +183,81 @@ fn start(t: &mut Training, sgd: &mut Sgd) -> Result<RunState> {
     })
 }
 
+/// What an epoch has come to so far.
+#[derive(Default)]
+struct SoFar {
+    sums: StepSums,
+    /// Images that were left out.
+    skipped: usize,
+    /// Batches done.
+    batches: usize,
+    /// Steps of the run done; fewer than batches if one had no image left.
+    step: u64,
+    waited: Duration,
+}
+
 /// One epoch; `false` if it was interrupted.
 fn epoch(t: &mut Training, sgd: &mut Sgd, state: &mut RunState) -> Result<bool> {
-    let (config, number) = (t.config, state.epochs);
-    let lr = config.schedule.lr(&state.schedule, number, config.max_epochs);
-    let (_, scale) = t.metadata.offset_and_scale();
-    let steps = t.loader.plan(number as u64).batches();
-    let step_state = StepState::new();
-    let mut stepper = Stepper {
-        network: t.network,
-        sgd,
-        state: &step_state,
-        scale,
-        micro_batch: config.micro_batch,
-        seed: config.seed,
-    };
-    let (mut sums, mut skipped, mut done, mut waited) = (StepSums::default(), 0, 0, Duration::ZERO);
+    let number = state.epochs;
+    let lr = t.config.schedule.lr(&state.schedule, number, t.config.max_epochs);
+    let batches = t.loader.plan(number as u64).batches();
     let start = Instant::now();
-    let mut step = state.step;
-    let (events, interrupted) = (&mut *t.events, t.interrupted);
-    t.loader.for_each(number as u64, 0, |batch: Batch, wait| {
-        if interrupted() {
-            return Ok(false);
-        }
-        batch.skipped.iter().for_each(|bad| events(Event::Skipped(bad)));
-        skipped += batch.skipped.len();
-        done += 1;
-        waited += wait;
-        if batch.is_empty() {
-            return Ok(true);
-        }
-        let one = stepper.step(&batch, step, lr)?;
-        if !step_state.finite() {
-            return Err(Error::NotFinite { epoch: number + 1, step, samples: batch.ids });
-        }
-        step += 1;
-        sums = StepSums { loss: sums.loss + one.loss, wrong: sums.wrong + one.wrong, n: sums.n + one.n };
-        let (loss, top1_error) = sums.means();
-        events(Event::Step {
-            epoch: number + 1,
-            step: done,
-            steps,
-            loss,
-            top1_error,
-            images: one.n,
-            waited: wait,
-        });
-        Ok::<bool, Error>(true)
-    })?;
-    if done < steps {
+    let mut so_far = SoFar { step: state.step, ..SoFar::default() };
+    steps(t, sgd, number, batches, lr, &mut so_far)?;
+    if so_far.batches < batches {
         return Ok(false);
     }
-    if sums.n == 0 {
+    if so_far.sums.n == 0 {
         return Err(Error::Config("every image of the epoch was left out".into()));
     }
     let seconds = start.elapsed().as_secs_f64();
-    state.step = step;
+    state.step = so_far.step;
     state.epochs += 1;
     let timing = EpochTiming {
         epoch: state.epochs,
         seconds,
-        images_per_s: sums.n as f64 / seconds,
-        waiting: waited.as_secs_f64() / seconds,
+        images_per_s: so_far.sums.n as f64 / seconds,
+        waiting: so_far.waited.as_secs_f64() / seconds,
     };
-    finish_epoch(t, state, sums, skipped, lr, timing)?;
+    finish_epoch(t, state, so_far.sums, so_far.skipped, lr, timing)?;
     Ok(true)
+}
+
+/// The steps of epoch `number`, counted from 0, until it is over or interrupted.
+fn steps(
+    t: &mut Training,
+    sgd: &mut Sgd,
+    number: usize,
+    batches: usize,
+    lr: f64,
+    so_far: &mut SoFar,
+) -> Result<()> {
+    let (_, scale) = t.metadata.offset_and_scale();
+    let (micro_batch, seed, step_state) = (t.config.micro_batch, t.config.seed, StepState::new());
+    let mut stepper = Stepper { network: t.network, sgd, state: &step_state, scale, micro_batch, seed };
+    let (events, interrupted) = (&mut *t.events, t.interrupted);
+    t.loader.for_each(number as u64, 0, |batch: Batch, waited| {
+        if interrupted() {
+            return Ok(false);
+        }
+        batch.skipped.iter().for_each(|bad| events(Event::Skipped(bad)));
+        so_far.skipped += batch.skipped.len();
+        so_far.batches += 1;
+        so_far.waited += waited;
+        if batch.is_empty() {
+            return Ok(true);
+        }
+        let one = stepper.step(&batch, so_far.step, lr)?;
+        if !step_state.finite() {
+            return Err(Error::NotFinite { epoch: number + 1, step: so_far.step, samples: batch.ids });
+        }
+        so_far.step += 1;
+        so_far.sums.add(one);
+        let (loss, top1_error) = so_far.sums.means();
+        let (epoch, step, images) = (number + 1, so_far.batches, one.n);
+        events(Event::Step { epoch, step, steps: batches, loss, top1_error, images, waited });
+        Ok(true)
+    })
 }
 
 /// Validates, tells the schedule, and writes the epoch down.
@@ -291,6 +301,12 @@ fn finish_epoch(
 }
 
 impl StepSums {
+    fn add(&mut self, other: StepSums) {
+        self.loss += other.loss;
+        self.wrong += other.wrong;
+        self.n += other.n;
+    }
+
     fn means(&self) -> (f64, f64) {
         let n = self.n.max(1) as f64;
         (self.loss / n, self.wrong as f64 / n)

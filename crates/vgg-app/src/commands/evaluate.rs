@@ -9,9 +9,9 @@ use std::time::Instant;
 
 use anyhow::Result;
 use clap::Args;
-use serde_json::json;
+use serde_json::{Value, json};
 use vgg_data::{Folder, OnBadImage, Split};
-use vgg_eval::{EvaluateOptions, Preprocessing, Protocol, evaluate};
+use vgg_eval::{EvaluateOptions, Evaluation, Posteriors, Preprocessing, Protocol, evaluate};
 use vgg_layers::Config;
 
 use super::options::{DeviceOptions, ViewOptions, check_classes, load_weights, say_misnamed, workers};
@@ -59,6 +59,7 @@ impl Evaluate {
         let (offset, scale) = metadata.offset_and_scale();
         let on_bad_image = if self.skip_bad_images { OnBadImage::Skip } else { OnBadImage::Stop };
         let options = EvaluateOptions { workers: workers(), on_bad_image };
+        let preprocessing = Preprocessing { offset, scale };
         let mut progress = Progress::new("evaluates", folder.len() as u64);
         let start = Instant::now();
         let mut seen = |done: usize| {
@@ -66,7 +67,6 @@ impl Evaluate {
             progress.at(done as u64, || format!("{done} images, {speed:.1} images/s"));
             if interrupt.asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
-        let preprocessing = Preprocessing { offset, scale };
         let result = evaluate(&prepared.model(), &folder, &evaluation, preprocessing, options, &mut seen);
         let posteriors = match result {
             Err(vgg_eval::Error::Interrupted) => {
@@ -83,49 +83,56 @@ impl Evaluate {
         if let Some(path) = &self.posteriors {
             posteriors.save(path, &evaluation, weights.as_str(), folder.hash().as_str())?;
         }
-        let (top1, top5) = (posteriors.top1_error(), posteriors.top5_error());
-        let [low, high] = top1.interval();
-        let result = json!({
-            "protocol": evaluation.protocol.name(),
-            "test_sides": evaluation.test_sides,
-            "flip": evaluation.flip,
-            "filter": evaluation.filter,
-            "dense_pool": evaluation.dense_pool,
-            "config": metadata.spec.config,
-            "split": self.split.name(),
-            "n": top1.n,
-            "skipped": posteriors.skipped.len(),
-            "top1_error": top1.rate(),
-            "top5_error": top5.rate(),
-            "top1_ci": [low, high],
-            "top5_ci": top5.interval(),
-            "loss": posteriors.loss(),
-            "images_per_s": images_per_s,
-            "weights": weights,
-            "dataset": folder.hash(),
-            "device": device.describe(),
-        });
+        let mut result = document(&evaluation, &posteriors);
+        result["config"] = json!(metadata.spec.config);
+        result["split"] = json!(self.split.name());
+        result["images_per_s"] = json!(images_per_s);
+        result["weights"] = json!(weights);
+        result["dataset"] = json!(folder.hash());
+        result["device"] = json!(device.describe());
         if self.json {
             writeln!(out(), "{}", serde_json::to_string_pretty(&result)?)?;
-            return Ok(ExitCode::SUCCESS);
+        } else {
+            say(&result, &evaluation)?;
         }
-        let sides = evaluation.test_sides.iter().map(usize::to_string).collect::<Vec<_>>().join(",");
-        let flip = if evaluation.flip { ", with flips" } else { "" };
-        writeln!(
-            out(),
-            "config {}, {}, Q = {sides}{flip}: {} images",
-            metadata.spec.config,
-            evaluation.protocol.name(),
-            top1.n
-        )?;
-        writeln!(
-            out(),
-            "top-1 error {:.2} % (95 % interval {:.2} to {:.2}), top-5 error {:.2} %, {images_per_s:.1} images/s",
-            100.0 * top1.rate(),
-            100.0 * low,
-            100.0 * high,
-            100.0 * top5.rate()
-        )?;
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// The protocol and what it came to; errors are fractions.
+fn document(evaluation: &Evaluation, posteriors: &Posteriors) -> Value {
+    let (top1, top5) = (posteriors.top1_error(), posteriors.top5_error());
+    json!({
+        "protocol": evaluation.protocol.name(),
+        "test_sides": evaluation.test_sides,
+        "flip": evaluation.flip,
+        "filter": evaluation.filter,
+        "dense_pool": evaluation.dense_pool,
+        "n": top1.n,
+        "skipped": posteriors.skipped.len(),
+        "top1_error": top1.rate(),
+        "top5_error": top5.rate(),
+        "top1_ci": top1.interval(),
+        "top5_ci": top5.interval(),
+        "loss": posteriors.loss(),
+    })
+}
+
+/// The same for people.
+fn say(result: &Value, evaluation: &Evaluation) -> std::io::Result<()> {
+    let percent = |value: &Value| format!("{:.2}", 100.0 * value.as_f64().unwrap_or(f64::NAN));
+    let text = |key: &str| result[key].as_str().unwrap_or_default().to_owned();
+    let sides = evaluation.test_sides.iter().map(usize::to_string).collect::<Vec<_>>().join(",");
+    let flip = if evaluation.flip { ", with flips" } else { "" };
+    let (config, protocol, n) = (text("config"), text("protocol"), &result["n"]);
+    writeln!(out(), "config {config}, {protocol}, Q = {sides}{flip}: {n} images")?;
+    writeln!(
+        out(),
+        "top-1 error {} % (95 % interval {} to {}), top-5 error {} %, {:.1} images/s",
+        percent(&result["top1_error"]),
+        percent(&result["top1_ci"][0]),
+        percent(&result["top1_ci"][1]),
+        percent(&result["top5_error"]),
+        result["images_per_s"].as_f64().unwrap_or(f64::NAN)
+    )
 }
