@@ -4,6 +4,7 @@
 mod ci;
 mod tidy;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
@@ -27,8 +28,8 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<ExitCode> {
-    let mut arguments = std::env::args().skip(1);
-    match arguments.next().as_deref() {
+    let mut arguments = std::env::args_os().skip(1);
+    match arguments.next().as_deref().map(|task| task.to_string_lossy().into_owned()).as_deref() {
         Some("experiment") => experiment(arguments),
         Some("ci") => ci::run(),
         Some("tidy") => tidy::run(),
@@ -44,7 +45,7 @@ fn run() -> Result<ExitCode> {
 }
 
 /// Builds the release binary and becomes it, so that exit codes and signals pass.
-fn experiment(arguments: impl Iterator<Item = String>) -> Result<ExitCode> {
+fn experiment(arguments: impl Iterator<Item = OsString>) -> Result<ExitCode> {
     cargo(&["build", "--release", "--package", "vgg-app"])?;
     let target = metadata()?["target_directory"].as_str().map(PathBuf::from);
     let target = target.context("cargo metadata names no target directory")?;

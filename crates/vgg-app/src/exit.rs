@@ -47,7 +47,10 @@ fn of_cause(cause: Cause) -> Option<u8> {
     if let Some(e) = cause.downcast_ref::<vgg_tensor::Error>() {
         return Some(of_tensor(e));
     }
-    cause.downcast_ref::<vgg_layers::Error>().map(of_network)
+    if let Some(e) = cause.downcast_ref::<vgg_layers::Error>() {
+        return Some(of_network(e));
+    }
+    cause.is::<std::io::Error>().then_some(IO)
 }
 
 fn of_experiment(error: &vgg_experiment::Error) -> u8 {

@@ -5,6 +5,9 @@ use serde::{Deserialize, Serialize};
 use crate::geometry::scaled_size;
 use crate::{ColourShift, Error, Filter, Image, Purpose, Result, Stream, resize_region};
 
+/// Largest smallest side that images are rescaled to.
+pub const MAX_SIDE: usize = 16_384;
+
 /// What may happen to a training image.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AugmentConfig {
@@ -42,9 +45,11 @@ impl AugmentConfig {
     /// [`Error::Config`] if the smallest side is below the crop, or the ends are the wrong way round.
     pub fn check(&self) -> Result<()> {
         let [low, high] = self.train_side;
-        if low > high || low < self.crop || self.crop == 0 {
+        if low > high || low < self.crop || self.crop == 0 || high > MAX_SIDE {
             let crop = self.crop;
-            let what = format!("train_side [{low}, {high}] must be ascending and at least the crop, {crop}");
+            let what = format!(
+                "train_side [{low}, {high}] must be ascending, at least the crop, {crop}, and at most {MAX_SIDE}"
+            );
             return Err(Error::Config(what));
         }
         Ok(())

@@ -26,7 +26,7 @@ mod view;
 /// Pixels `[H, W, 3]` of 0..255 in RGB order.
 pub type Image = ndarray::Array3<u8>;
 
-pub use augment::{AugmentConfig, Augmentation};
+pub use augment::{AugmentConfig, Augmentation, MAX_SIDE};
 pub use batch::{BadImage, Batch};
 pub use colour::{ColourShift, eigenvectors};
 pub use decode::{decode, misnamed, sniff};

@@ -1,7 +1,7 @@
 //! What a network is shown of an image, and how the answers are put together.
 
 use serde::{Deserialize, Serialize};
-use vgg_data::{Filter, Region, View};
+use vgg_data::{Filter, MAX_SIDE, Region, View};
 
 use crate::{Error, Result};
 
@@ -64,6 +64,9 @@ impl Evaluation {
             return Err(Error::Config(format!(
                 "test side {side} is smaller than the network's crop, {crop}"
             )));
+        }
+        if let Some(side) = self.test_sides.iter().find(|side| **side > MAX_SIDE) {
+            return Err(Error::Config(format!("test side {side} is larger than {MAX_SIDE}")));
         }
         let region = match self.protocol {
             Protocol::Centre => Region::Centre(crop),

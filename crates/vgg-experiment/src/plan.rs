@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use serde::Serialize;
-use vgg_data::{Filter, OnBadImage};
+use vgg_data::{Filter, MAX_SIDE, OnBadImage};
 use vgg_eval::Evaluation;
 use vgg_layers::{Config, Init, LrnStyle, NetworkSpec, PoolRounding, TransferMap};
 use vgg_train::TrainConfig;
@@ -180,16 +180,14 @@ impl RunPlan {
         self.train.check()?;
         let crop = spec.crop;
         let [low, high] = self.data.train_side;
-        if low > high || low < crop {
+        if low > high || low < crop || high > MAX_SIDE {
             return bad(format!(
-                "train_side [{low}, {high}] must be ascending and at least the crop, {crop}"
+                "train_side [{low}, {high}] must be ascending, at least the crop, {crop}, and at most {MAX_SIDE}"
             ));
         }
-        if self.validate_side < crop {
-            return bad(format!(
-                "validate.test_side {} is smaller than the crop, {crop}",
-                self.validate_side
-            ));
+        if !(crop..=MAX_SIDE).contains(&self.validate_side) {
+            let side = self.validate_side;
+            return bad(format!("validate.test_side {side} is not between the crop, {crop}, and {MAX_SIDE}"));
         }
         if self.batch == 0 {
             return bad("batch must be at least 1".into());

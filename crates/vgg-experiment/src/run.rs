@@ -302,6 +302,18 @@ impl<'a> PreparedRun<'a> {
     }
 }
 
+/// A directory that holds no run must not hold anything of the names that a run writes.
+fn refuse_foreign(dir: &Path) -> Result<()> {
+    let names = [WEIGHTS_FILE, "checkpoints", "metrics.jsonl", "metrics.csv", "timing.jsonl"];
+    match names.into_iter().find(|name| dir.join(name).exists()) {
+        Some(name) => {
+            let dir = dir.display();
+            Err(Error::Plan(format!("{dir} is no run's, but has {name} in it; give another directory")))
+        }
+        None => Ok(()),
+    }
+}
+
 /// An unfinished run of other settings is not written over.
 fn refuse_other(dir: &Path, identity: &Hash) -> Result<()> {
     match read_json::<Value>(&dir.join(RUN_FILE)) {
@@ -309,7 +321,7 @@ fn refuse_other(dir: &Path, identity: &Hash) -> Result<()> {
             Err(vgg_train::Error::OtherRun { path: dir.to_owned() }.into())
         }
         Ok(_) => Ok(()),
-        Err(e) if e.is_missing() => Ok(()),
+        Err(e) if e.is_missing() => refuse_foreign(dir),
         Err(e) => Err(e.into()),
     }
 }

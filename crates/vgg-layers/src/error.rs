@@ -68,6 +68,16 @@ pub enum Error {
         /// Shape here.
         to: Vec<usize>,
     },
+    /// No layer of the source fits.
+    #[error(
+        "no layer of the source, config {from}, can be copied to config {to}: their widths or heads differ"
+    )]
+    NothingToCopy {
+        /// Configuration of the source.
+        from: &'static str,
+        /// Configuration here.
+        to: &'static str,
+    },
     /// An operation outside of any layer failed.
     #[error(transparent)]
     Tensor(#[from] vgg_tensor::Error),

@@ -37,7 +37,7 @@ impl TransferMap {
     /// Checks that every layer of the map is in both networks, with the same shape.
     ///
     /// # Errors
-    /// [`Error::UnknownLayer`] or [`Error::Copy`] if not.
+    /// [`Error::UnknownLayer`] or [`Error::Copy`] if not; [`Error::NothingToCopy`] if the map comes to no layer at all.
     pub fn check(&self, from: &NetworkSpec, to: &NetworkSpec) -> Result<()> {
         self.layers(from, to).map(drop)
     }
@@ -57,6 +57,10 @@ impl TransferMap {
                 names.filter(|name| shape(&source, name) == shape(&target, name)).cloned().collect()
             }
         };
+        if wanted.is_empty() {
+            let (from, to) = (from.config.name(), to.config.name());
+            return Err(Error::NothingToCopy { from, to });
+        }
         for name in &wanted {
             let missing =
                 |spec: &NetworkSpec| Error::UnknownLayer { name: name.clone(), config: spec.config.name() };
@@ -75,8 +79,7 @@ impl Network {
     /// Copies layers from `source`.
     ///
     /// # Errors
-    /// [`Error::UnknownLayer`] if a layer of the map is missing in either network; [`Error::Copy`] if its shapes
-    /// differ. Nothing is copied then.
+    /// As [`TransferMap::check`]. Nothing is copied then.
     pub fn copy_from(&mut self, source: &Network, map: &TransferMap) -> Result<TransferReport> {
         let wanted = map.layers(&source.spec, &self.spec)?;
         for parameter in source.parameters() {

@@ -101,7 +101,15 @@ pub(crate) fn load_newest(
                 sgd.restore(restored, &network.parameters().collect::<Vec<_>>())?;
                 return Ok((Some(state), rejected));
             }
-            Err(error) => rejected.push(error.to_string()),
+            Err(error) => {
+                // Out of the way of the newer ones that will be written in its place.
+                let aside = path.with_file_name(format!(
+                    "damaged-{}",
+                    path.file_name().unwrap_or_default().to_string_lossy()
+                ));
+                std::fs::rename(&path, &aside).map_err(|e| io("set aside", &path, e))?;
+                rejected.push(error.to_string());
+            }
         }
     }
     Ok((None, rejected))

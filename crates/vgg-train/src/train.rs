@@ -156,6 +156,8 @@ pub fn train(mut t: Training) -> Result<Outcome> {
         }
     }
     if let Some(dir) = t.dir {
+        // Once more: the run may have been killed between its last checkpoint and these files.
+        metrics::write(dir, &state.metrics, &state.timings)?;
         vgg_weights::save(&dir.join(WEIGHTS_FILE), t.network, t.metadata)?;
     }
     Ok(Outcome { metrics: state.metrics, interrupted: false })

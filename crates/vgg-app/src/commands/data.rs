@@ -27,8 +27,8 @@ pub(crate) struct Synthetic {
     #[arg(long)]
     out: PathBuf,
     /// Training images of each of the ten classes; a quarter as many validation images, but at least 50.
-    #[arg(long, default_value_t = 200)]
-    images_per_class: usize,
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    images_per_class: u32,
     /// Seed of everything.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -66,10 +66,11 @@ impl Data {
     pub(crate) fn run(self) -> Result<()> {
         match self {
             Data::Synthetic(s) => {
+                let train_per_class = s.images_per_class as usize;
                 let config = SyntheticConfig {
                     seed: s.seed,
-                    train_per_class: s.images_per_class,
-                    val_per_class: (s.images_per_class / 4).max(50),
+                    train_per_class,
+                    val_per_class: (train_per_class / 4).max(50),
                 };
                 make_synthetic(&s.out, &config)
             }

@@ -48,6 +48,10 @@ pub(crate) struct Evaluate {
 
 impl Evaluate {
     pub(crate) fn run(self) -> Result<ExitCode> {
+        if let Some(path) = self.posteriors.as_deref().filter(|path| path.exists()) {
+            // Posteriors may be measured again; nothing else is written over.
+            Posteriors::load(path)?;
+        }
         let interrupt = Interrupt::listen()?;
         let device = self.device.open()?;
         let loaded = load_weights(&self.weights, self.config, &device)?;

@@ -34,7 +34,8 @@ pub(crate) struct Experiment {
     /// Data set: a folder with train/<class>/* and val/<class>/*. Default: the synthetic set, made on the spot.
     #[arg(long)]
     dataset: Option<PathBuf>,
-    /// Where runs and tables go. Default: runs/ and the profile, with the data set's name if one is given.
+    /// Where runs and tables go. Default: runs/ and the profile, with the data set's name if one is given,
+    /// and a hash of what --set changes.
     #[arg(long)]
     out: Option<PathBuf>,
     /// A value in the place of the recipe's, such as base.run.seed=2; may be given several times.
@@ -107,12 +108,16 @@ impl Experiment {
             Some(dataset) => format!("{profile}-{}", dataset.to_string_lossy()),
             None => profile.to_owned(),
         };
+        // A changed recipe does not take the place of the table of the recipe itself.
+        let changes = vgg_files::hash_bytes(self.set.join("\n").as_bytes());
+        let name = if self.set.is_empty() { name } else { format!("{name}-{}", &changes.as_str()[..8]) };
         self.out.clone().unwrap_or_else(|| PathBuf::from("runs").join(name))
     }
 
     fn finish(&self, report: &Report, out: &Path) -> Result<ExitCode> {
-        print_table(report)?;
+        // First what lasts: whoever reads stdout may have had enough.
         let paths = report.save(out)?;
+        print_table(report)?;
         let names = paths.map(|path| path.display().to_string());
         eprintln!("written: {}", names.join(", "));
         Ok(ExitCode::SUCCESS)

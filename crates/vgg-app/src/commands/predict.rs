@@ -48,8 +48,11 @@ impl Predict {
             if let Some(format) = misnamed(&bytes, path) {
                 eprintln!("note: {} is {format}, whatever its name says", path.display());
             }
-            let posterior =
-                classify(&prepared.model(), &image, &evaluation, Preprocessing { offset, scale })?;
+            let posterior = classify(&prepared.model(), &image, &evaluation, Preprocessing { offset, scale })
+                .map_err(|e| match e {
+                    vgg_eval::Error::Data(e) => vgg_eval::Error::Data(e.of_image(path)),
+                    other => other,
+                })?;
             let mut order: Vec<usize> = (0..posterior.len()).collect();
             order.sort_by(|a, b| posterior[*b].total_cmp(&posterior[*a]));
             order.truncate(self.top);

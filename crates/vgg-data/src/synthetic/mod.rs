@@ -29,6 +29,9 @@ const RECIPE: &str = "synthetic.json";
 /// Written first, and removed in the end: what is being made.
 const UNFINISHED: &str = "synthetic-unfinished.json";
 
+/// Bounding boxes of the objects.
+const BOXES: &str = "boxes.csv";
+
 /// What to make.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SyntheticConfig {
@@ -104,7 +107,7 @@ pub fn generate(
     })?;
     let lines = boxes.into_inner().map_err(|_| Error::Worker)?;
     let table = format!("path,left,top,right,bottom\n{}", lines.concat());
-    vgg_files::write_bytes(&out.join("boxes.csv"), table.as_bytes()).map_err(file)?;
+    vgg_files::write_bytes(&out.join(BOXES), table.as_bytes()).map_err(file)?;
     vgg_files::write_json(&out.join(RECIPE), &recipe).map_err(file)?;
     let unfinished = out.join(UNFINISHED);
     std::fs::remove_file(&unfinished).map_err(crate::error::at("remove", &unfinished))
@@ -185,6 +188,9 @@ fn refuse_foreign(out: &Path, recipe: &Recipe) -> Result<()> {
             Err(e) if e.is_missing() => (),
             _ => return refuse("it holds another synthetic set"),
         }
+    }
+    if out.join(BOXES).exists() {
+        return refuse("there is another boxes.csv");
     }
     for split in [Split::Train, Split::Val] {
         let folder = out.join(split.name());
