@@ -109,6 +109,8 @@ fn data_that_cannot_be_used_are_refused_with_65_and_66() {
     vgg_data::write_png(&set.join("val/barred-cross/wide.png"), &wide).unwrap();
     let evaluate = ["evaluate", "--weights", "w", "--dataset", "set", "--test-sides", "512"];
     fails(dir, &evaluate, 65, &["barred-cross/wide.png", "512 x 51200 pixels"]);
+    let predict = ["predict", "--weights", "w", "set/val/barred-cross/wide.png", "--test-sides", "512"];
+    fails(dir, &predict, 65, &["barred-cross/wide.png: at smallest side 512"]);
     std::fs::remove_file(set.join("val/barred-cross/wide.png")).unwrap();
 
     std::fs::rename(set.join("val/bricked-square"), dir.join("aside")).unwrap();
@@ -195,6 +197,15 @@ fn weights_that_cannot_be_used_are_refused() {
         "network.init.map=paper",
     ];
     fails(dir, &from, 2, &["layer conv1_1 cannot be copied", "[16, 3, 3, 3]", "[8, 3, 3, 3]"]);
+    // A map that comes to nothing is no start, and somebody's weights are not a run's to replace.
+    let nothing = [&from[..from.len() - 1], &["network.init.map=[]"]].concat();
+    fails(dir, &nothing, 2, &["no layer of the source, config A, can be copied to config A"]);
+    std::fs::create_dir(dir.join("own")).unwrap();
+    std::fs::copy(dir.join("a.safetensors"), dir.join("own/weights.safetensors")).unwrap();
+    fails(dir, &["train", "a.toml", "--out", "own"], 2, &["own is no run's, but has weights.safetensors"]);
+    let replace =
+        ["evaluate", "--dataset", "set", "--weights", "a.safetensors", "--posteriors", "wide.safetensors"];
+    fails(dir, &replace, 65, &["wide.safetensors is no posterior file"]);
     let three =
         ["init", "--config", "A", "--classes", "3", "--head", "16,16", "--crop", "32", "--out", "three"];
     ok(dir, &three);
