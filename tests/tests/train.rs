@@ -9,7 +9,7 @@ use std::sync::Arc;
 use vgg_data::synthetic::{SyntheticConfig, generate};
 use vgg_data::{AugmentConfig, Filter, Folder, Loader, LoaderConfig, OnBadImage, Split};
 use vgg_layers::{Config, Init, Network, NetworkSpec};
-use vgg_optim::{Schedule, SgdForm, SgdOptions};
+use vgg_optim::{Schedule, SgdOptions};
 use vgg_tensor::Device;
 use vgg_train::{Error, Event, Outcome, Resume, TrainConfig, Training, Validation, train};
 use vgg_weights::{ChannelOrder, WeightsMetadata};
@@ -47,13 +47,7 @@ fn run(folder: &Arc<Folder>, dir: &Path, run: &Run) -> (Result<Outcome, Error>, 
     let mut loader = loader(folder, metadata.mean_rgb, run.threads);
     let config = TrainConfig {
         micro_batch: 5,
-        sgd: SgdOptions {
-            form: SgdForm::Caffe,
-            momentum: 0.9,
-            weight_decay: 5e-4,
-            decay_biases: false,
-            bias_lr: 1.0,
-        },
+        sgd: SgdOptions::PAPER,
         schedule: Schedule::Steps { lr: run.lr, factor: 0.1, at: vec![0.5] },
         max_epochs: 3,
         validate_every: 1,
@@ -155,4 +149,20 @@ fn a_damaged_checkpoint_is_passed_over_and_another_run_is_refused() {
     assert!(read(&whole) == read(&parts), "it went on from the first epoch, to the same bits");
     let other = run(&folder, &parts, &Run { identity: "another", ..RUN }).0;
     assert!(matches!(other, Err(Error::OtherRun { .. })), "{other:?}");
+}
+
+#[test]
+fn when_every_checkpoint_is_damaged_a_new_one_lives() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = small_set(&dir.path().join("set"));
+    let parts = dir.path().join("parts");
+    run(&folder, &parts, &RUN).0.unwrap();
+    for epoch in ["epoch-0002", "epoch-0003"] {
+        std::fs::write(parts.join("checkpoints").join(epoch).join("velocity.safetensors"), b"cut").unwrap();
+    }
+    assert!(run(&folder, &parts, &Run { stop: Some(4), ..RUN }).0.unwrap().interrupted, "starts over");
+    assert!(parts.join("checkpoints/epoch-0001").is_dir(), "the new one is not taken for the oldest");
+    // And again, over what was set aside before.
+    std::fs::write(parts.join("checkpoints/epoch-0001/velocity.safetensors"), b"cut").unwrap();
+    assert_eq!(run(&folder, &parts, &RUN).0.unwrap().metrics.len(), 3);
 }

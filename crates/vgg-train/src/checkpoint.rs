@@ -63,7 +63,7 @@ pub(crate) fn save(
 ///
 /// # Errors
 /// [`crate::Error::File`] if they cannot be removed.
-pub fn remove_all(dir: &Path) -> Result<()> {
+pub fn remove_checkpoints(dir: &Path) -> Result<()> {
     let path = dir.join("checkpoints");
     match std::fs::remove_dir_all(&path) {
         Err(e) if e.kind() != ErrorKind::NotFound => Err(io("remove", &path, e).into()),
@@ -102,17 +102,23 @@ pub(crate) fn load_newest(
                 return Ok((Some(state), rejected));
             }
             Err(error) => {
-                // Out of the way of the newer ones that will be written in its place.
-                let aside = path.with_file_name(format!(
-                    "damaged-{}",
-                    path.file_name().unwrap_or_default().to_string_lossy()
-                ));
-                std::fs::rename(&path, &aside).map_err(|e| io("set aside", &path, e))?;
+                set_aside(&path)?;
                 rejected.push(error.to_string());
             }
         }
     }
     Ok((None, rejected))
+}
+
+/// Renames a damaged checkpoint, out of the way of those that will be written in its place: counted as one of the newest,
+/// it would have them removed.
+fn set_aside(path: &Path) -> Result<()> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let aside = path.with_file_name(format!("damaged-{name}"));
+    if aside.exists() {
+        std::fs::remove_dir_all(&aside).map_err(|e| io("remove", &aside, e))?;
+    }
+    Ok(std::fs::rename(path, &aside).map_err(|e| io("set aside", path, e))?)
 }
 
 type Arrays = Vec<(String, Vec<usize>, Vec<f32>)>;
