@@ -1,4 +1,5 @@
-//! How errors end the program: their message, and exit codes: 2 usage or settings, 65 bad data, 66 missing input, 74 input and output, 1 anything else.
+//! How errors end the program: their message, and exit codes: 2 usage or settings, 65 bad data, 66 missing input, 74 input
+//! and output, 1 anything else.
 
 const USAGE: u8 = 2;
 const BAD_DATA: u8 = 65;

@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{experiment_file, fails, ok, run, small_set, stderr};
+use common::{experiment_file, fails, init, ok, run, small_set, stderr};
 
 #[test]
 fn settings_that_cannot_be_used_are_refused_with_2() {
@@ -81,22 +81,7 @@ fn data_that_cannot_be_used_are_refused_with_65_and_66() {
             std::fs::write(&path, b"").unwrap();
         }
     }
-    let init = [
-        "init",
-        "--config",
-        "A",
-        "--classes",
-        "2",
-        "--width",
-        "0.125",
-        "--head",
-        "16,16",
-        "--crop",
-        "32",
-        "--out",
-        "w",
-    ];
-    ok(dir, &init);
+    init(dir, "0.125", "w");
     let evaluate = ["evaluate", "--weights", "w", "--dataset", "set", "--skip-bad-images"];
     fails(dir, &evaluate, 65, &["no image of set"]);
     spoilt.into_iter().for_each(|(path, bytes)| std::fs::write(path, bytes).unwrap());
@@ -127,24 +112,7 @@ fn a_png_named_jpg_is_taken_by_its_content_and_said_so() {
     experiment_file(dir);
     let image = vgg_data::Image::from_elem((40, 50, 3), 90);
     vgg_data::write_png(&set.join("val/barred-cross/odd.jpg"), &image).unwrap();
-    ok(
-        dir,
-        &[
-            "init",
-            "--config",
-            "A",
-            "--classes",
-            "2",
-            "--width",
-            "0.125",
-            "--head",
-            "16,16",
-            "--crop",
-            "32",
-            "--out",
-            "w",
-        ],
-    );
+    init(dir, "0.125", "w");
     let arguments = ["evaluate", "--weights", "w", "--dataset", "set", "--test-sides", "40", "--json"];
     let output = run(dir, &arguments);
     assert!(output.status.success(), "{}", stderr(&output));
@@ -159,14 +127,8 @@ fn weights_that_cannot_be_used_are_refused() {
     let dir = dir.path();
     small_set(dir);
     experiment_file(dir);
-    let init = |config: &str, width: &str, out: &str| {
-        let head = ["--classes", "2", "--head", "16,16", "--crop", "32"];
-        let mut arguments = vec!["init", "--config", config, "--width", width, "--out", out];
-        arguments.extend(head);
-        ok(dir, &arguments);
-    };
-    init("A", "0.125", "a.safetensors");
-    init("A", "0.25", "wide.safetensors");
+    init(dir, "0.125", "a.safetensors");
+    init(dir, "0.25", "wide.safetensors");
     let bytes = std::fs::read(dir.join("a.safetensors")).unwrap();
     std::fs::write(dir.join("half.safetensors"), &bytes[..bytes.len() / 2]).unwrap();
     let evaluate = |weights: &'static str| ["evaluate", "--dataset", "set", "--weights", weights];

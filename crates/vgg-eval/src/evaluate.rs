@@ -66,14 +66,14 @@ pub fn evaluate(
             images.submit(submitted)?;
             submitted += 1;
         }
-        let shown = match images.take()?.transpose().map_err(Error::Data) {
+        let shown = match images.take()?.transpose() {
             Ok(shown) => shown,
-            Err(Error::Data(bad)) if bad.is_bad_image() && options.on_bad_image == OnBadImage::Skip => {
+            Err(bad) if bad.is_bad_image() && options.on_bad_image == OnBadImage::Skip => {
                 out.skipped.push(bad.to_string());
                 taken += 1;
                 continue;
             }
-            Err(error) => return Err(error),
+            Err(error) => return Err(error.into()),
         };
         if closes(&group, shown.as_deref()) {
             values.extend(posterior(model, &group, evaluation.dense_pool, preprocessing)?);

@@ -24,4 +24,4 @@ pub use plan::{DataPlan, InitPlan, NetworkPlan, PixelScale, RowPlan, RunPlan, So
 pub use report::Report;
 pub use run::{Context, FinishedRun, PreparedRun, RunEvent};
 pub use table::{Event, Row, make_table};
-pub use table3::{sides, table3};
+pub use table3::{listed, sides, table3};

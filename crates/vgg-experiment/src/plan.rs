@@ -213,9 +213,7 @@ impl RunPlan {
         }
         Ok(())
     }
-}
 
-impl RunPlan {
     /// Checks that the weights file that the run starts from, if any, is there and fits.
     ///
     /// # Errors

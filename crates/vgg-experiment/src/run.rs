@@ -268,8 +268,7 @@ impl<'a> PreparedRun<'a> {
             filter: self.plan.data.filter,
             dense_pool: DensePool::ScoreMean,
         };
-        let (offset, scale) = self.metadata.offset_and_scale();
-        let preprocessing = Preprocessing { offset, scale };
+        let preprocessing = Preprocessing::from(self.metadata.offset_and_scale());
         let options = EvaluateOptions { workers: context.workers, on_bad_image: self.plan.data.on_bad_image };
         let model = Model::Classic(network);
         evaluate(&model, &context.dataset.val, &evaluation, preprocessing, options, &mut |_| {

@@ -176,14 +176,13 @@ fn posteriors(
         return Ok(Posteriors::load(&path)?);
     }
     let loaded = vgg_weights::load(&done.weights_file(), context.device)?;
-    let (offset, scale) = loaded.metadata.offset_and_scale();
+    let preprocessing = Preprocessing::from(loaded.metadata.offset_and_scale());
     let prepared = row.evaluation.prepare(loaded.network)?;
     let options = EvaluateOptions { workers: context.workers, on_bad_image: run.data.on_bad_image };
     let mut progress = |done: usize| {
         events(Event::Evaluates { row, done, of: val.len() });
         if (context.interrupted)() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     };
-    let preprocessing = Preprocessing { offset, scale };
     let evaluated = evaluate(&prepared.model(), val, &row.evaluation, preprocessing, options, &mut progress)?;
     evaluated.save(&path, &row.evaluation, done.weights.as_str(), val.hash().as_str())?;
     Ok(evaluated)

@@ -81,7 +81,7 @@ fn cells(row: &Row) -> Vec<String> {
     vec![
         row.config.clone(),
         sides(&row.train_side),
-        row.test_sides.iter().map(usize::to_string).collect::<Vec<_>>().join(","),
+        listed(&row.test_sides),
         percent(row.top1_error),
         format!("{} to {}", percent(low), percent(high)),
         percent(row.top5_error),
@@ -96,8 +96,13 @@ fn cells(row: &Row) -> Vec<String> {
 pub fn sides(train: &[usize]) -> String {
     match train {
         [low, high] => format!("[{low};{high}]"),
-        _ => train.iter().map(usize::to_string).collect::<Vec<_>>().join(","),
+        _ => listed(train),
     }
+}
+
+/// Test sides, separated by commas.
+pub fn listed(sides: &[usize]) -> String {
+    sides.iter().map(usize::to_string).collect::<Vec<_>>().join(",")
 }
 
 impl TablePlan {

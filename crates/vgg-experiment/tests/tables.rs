@@ -12,7 +12,7 @@ use vgg_experiment::{
     RunPlan, Source, Start, TablePlan, make_table,
 };
 use vgg_layers::{Config, Device, Init, LrnStyle, PoolRounding, TransferMap};
-use vgg_train::{Schedule, SgdForm, SgdOptions, TrainConfig};
+use vgg_train::{Schedule, SgdOptions, TrainConfig};
 
 fn run(name: &str, config: Config, from: Option<&str>, map: TransferMap) -> RunPlan {
     RunPlan {
@@ -41,13 +41,7 @@ fn run(name: &str, config: Config, from: Option<&str>, map: TransferMap) -> RunP
         },
         train: TrainConfig {
             micro_batch: 8,
-            sgd: SgdOptions {
-                form: SgdForm::Caffe,
-                momentum: 0.9,
-                weight_decay: 5e-4,
-                decay_biases: false,
-                bias_lr: 1.0,
-            },
+            sgd: SgdOptions::PAPER,
             schedule: Schedule::Constant { lr: 1e-3 },
             max_epochs: 1,
             validate_every: 1,

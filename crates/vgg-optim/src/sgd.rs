@@ -33,6 +33,17 @@ pub struct SgdOptions {
     pub bias_lr: f32,
 }
 
+impl SgdOptions {
+    /// The paper's, in Caffe's form; where the paper is silent, Caffe's habit.
+    pub const PAPER: SgdOptions = SgdOptions {
+        form: SgdForm::Caffe,
+        momentum: 0.9,
+        weight_decay: 5e-4,
+        decay_biases: false,
+        bias_lr: 1.0,
+    };
+}
+
 /// The optimiser: options, and a velocity per trainable parameter.
 #[derive(Debug)]
 pub struct Sgd {

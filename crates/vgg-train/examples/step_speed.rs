@@ -4,7 +4,7 @@
 use std::time::Instant;
 
 use vgg_layers::{Config, Device, DropoutRun, Init, Network, NetworkSpec};
-use vgg_optim::{Sgd, SgdForm, SgdOptions};
+use vgg_optim::{Sgd, SgdOptions};
 use vgg_tensor::{StepState, Tensor, Write, ops};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -17,14 +17,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let spec = NetworkSpec { width, crop, head: [head, head], ..NetworkSpec::paper(config) };
     let device = Device::cpu(threads)?;
     let mut network = Network::random(spec, Init::He, 1, &device)?;
-    let options = SgdOptions {
-        form: SgdForm::Caffe,
-        momentum: 0.9,
-        weight_decay: 5e-4,
-        decay_biases: false,
-        bias_lr: 1.0,
-    };
-    let (mut sgd, state) = (Sgd::new(options)?, StepState::new());
+    let (mut sgd, state) = (Sgd::new(SgdOptions::PAPER)?, StepState::new());
     let pixels: Vec<f32> = (0..batch * crop * crop * 3).map(|i| (i * 7 % 31) as f32 / 15.0 - 1.0).collect();
     let targets: Vec<u32> = (0..batch as u32).collect();
     let mut times = Vec::new();

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use vgg_data::synthetic::{SyntheticConfig, open_or_generate};
 use vgg_data::{AugmentConfig, Filter, Loader, LoaderConfig, OnBadImage};
 use vgg_layers::{Config, Device, Init, Network, NetworkSpec};
-use vgg_train::{Event, Resume, Schedule, SgdForm, SgdOptions, TrainConfig, Training, Validation, train};
+use vgg_train::{Event, Resume, Schedule, SgdOptions, TrainConfig, Training, Validation, train};
 use vgg_weights::{ChannelOrder, WeightsMetadata};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -40,15 +40,15 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let (mean_rgb, on_bad_image) = (metadata.mean_rgb, OnBadImage::Stop);
     let loader = LoaderConfig { augment, mean_rgb, batch: 16, seed: 1, on_bad_image, workers: 2 };
-    let sgd = SgdOptions {
-        form: SgdForm::Caffe,
-        momentum: 0.9,
-        weight_decay: 5e-4,
-        decay_biases: false,
-        bias_lr: 1.0,
-    };
     let schedule = Schedule::Constant { lr: 0.005 };
-    let config = TrainConfig { micro_batch: 16, sgd, schedule, max_epochs: 3, validate_every: 3, seed: 1 };
+    let config = TrainConfig {
+        micro_batch: 16,
+        sgd: SgdOptions::PAPER,
+        schedule,
+        max_epochs: 3,
+        validate_every: 3,
+        seed: 1,
+    };
     train(Training {
         network: &mut network,
         metadata: &metadata,

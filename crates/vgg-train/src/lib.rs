@@ -9,7 +9,7 @@ mod metrics;
 mod step;
 mod train;
 
-pub use checkpoint::remove_all as remove_checkpoints;
+pub use checkpoint::remove_checkpoints;
 pub use error::{Error, Result};
 pub use metrics::{EpochMetrics, EpochTiming, Validation};
 pub use train::{Event, Outcome, Resume, TrainConfig, Training, ValidationResult, train};

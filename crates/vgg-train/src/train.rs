@@ -10,7 +10,7 @@ use vgg_optim::{Schedule, ScheduleState, Sgd, SgdOptions};
 use vgg_tensor::StepState;
 use vgg_weights::WeightsMetadata;
 
-use crate::checkpoint::{RunState, load_newest, remove_all, save};
+use crate::checkpoint::{RunState, load_newest, remove_checkpoints, save};
 use crate::step::{StepSums, Stepper};
 use crate::{EpochMetrics, EpochTiming, Error, Result, Validation, WEIGHTS_FILE, metrics};
 
@@ -165,7 +165,7 @@ pub fn train(mut t: Training) -> Result<Outcome> {
 
 fn start(t: &mut Training, sgd: &mut Sgd) -> Result<RunState> {
     if let (Some(dir), Resume::Never) = (t.dir, t.resume) {
-        remove_all(dir)?;
+        remove_checkpoints(dir)?;
     }
     if let (Some(dir), Resume::Auto) = (t.dir, t.resume) {
         let (found, rejected) = load_newest(dir, &t.identity, t.network, sgd)?;

@@ -60,10 +60,9 @@ impl Evaluate {
         let folder = Arc::new(Folder::open(&self.dataset, self.split)?);
         check_classes(&metadata, &folder)?;
         let prepared = self.views.prepare(&evaluation, loaded)?;
-        let (offset, scale) = metadata.offset_and_scale();
+        let preprocessing = Preprocessing::from(metadata.offset_and_scale());
         let on_bad_image = if self.skip_bad_images { OnBadImage::Skip } else { OnBadImage::Stop };
         let options = EvaluateOptions { workers: workers(), on_bad_image };
-        let preprocessing = Preprocessing { offset, scale };
         let mut progress = Progress::new("evaluates", folder.len() as u64);
         let start = Instant::now();
         let mut seen = |done: usize| {
@@ -126,7 +125,7 @@ fn document(evaluation: &Evaluation, posteriors: &Posteriors) -> Value {
 fn say(result: &Value, evaluation: &Evaluation) -> std::io::Result<()> {
     let percent = |value: &Value| format!("{:.2}", 100.0 * value.as_f64().unwrap_or(f64::NAN));
     let text = |key: &str| result[key].as_str().unwrap_or_default().to_owned();
-    let sides = evaluation.test_sides.iter().map(usize::to_string).collect::<Vec<_>>().join(",");
+    let sides = vgg_experiment::listed(&evaluation.test_sides);
     let flip = if evaluation.flip { ", with flips" } else { "" };
     let (config, protocol, n) = (text("config"), text("protocol"), &result["n"]);
     writeln!(out(), "config {config}, {protocol}, Q = {sides}{flip}: {n} images")?;

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use anyhow::Result;
 use clap::Args;
-use vgg_experiment::{Event, Report, Row, make_table, sides, table1, table2, table3};
+use vgg_experiment::{Event, Report, Row, listed, make_table, sides, table1, table2, table3};
 
 use super::data::make_synthetic;
 use super::options::DeviceOptions;
@@ -166,7 +166,7 @@ fn show_row(row: &Row) {
         "config {}, S = {}, Q = {}: top-1 error {:.1} %, top-5 error {:.1} %",
         row.config,
         sides(&row.train_side),
-        row.test_sides.iter().map(usize::to_string).collect::<Vec<_>>().join(","),
+        listed(&row.test_sides),
         100.0 * row.top1_error,
         100.0 * row.top5_error
     );

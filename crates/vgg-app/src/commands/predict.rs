@@ -40,7 +40,7 @@ impl Predict {
         let metadata = loaded.metadata.clone();
         let evaluation = self.views.evaluation(Protocol::Dense, &metadata)?;
         let prepared = self.views.prepare(&evaluation, loaded)?;
-        let (offset, scale) = metadata.offset_and_scale();
+        let preprocessing = Preprocessing::from(metadata.offset_and_scale());
         let mut documents = Vec::new();
         for path in &self.images {
             let bytes = vgg_files::read_bytes(path)?;
@@ -48,8 +48,8 @@ impl Predict {
             if let Some(format) = misnamed(&bytes, path) {
                 eprintln!("note: {} is {format}, whatever its name says", path.display());
             }
-            let posterior = classify(&prepared.model(), &image, &evaluation, Preprocessing { offset, scale })
-                .map_err(|e| match e {
+            let posterior =
+                classify(&prepared.model(), &image, &evaluation, preprocessing).map_err(|e| match e {
                     vgg_eval::Error::Data(e) => vgg_eval::Error::Data(e.of_image(path)),
                     other => other,
                 })?;

@@ -73,3 +73,9 @@ run       = { seed = 1, max_epochs = 2 }
     std::fs::write(&path, text).unwrap();
     path
 }
+
+/// Writes random weights of config A for two classes.
+pub fn init(dir: &Path, width: &str, out: &str) {
+    let size = ["--classes", "2", "--head", "16,16", "--crop", "32"];
+    ok(dir, &[&["init", "--config", "A", "--width", width, "--out", out][..], &size].concat());
+}
