@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::cpu::{Cpu, Isa};
+use crate::cpu::{Cpu, Isa, Threads};
 use crate::storage::MemoryPool;
 use crate::{Error, Result};
 
@@ -33,7 +33,7 @@ pub struct Device(Arc<Inner>);
 
 struct Inner {
     isa: Isa,
-    threads: rayon::ThreadPool,
+    threads: Threads,
     memory: Arc<MemoryPool>,
 }
 
@@ -51,11 +51,7 @@ impl Device {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             n => n,
         };
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .thread_name(|i| format!("vgg-cpu-{i}"))
-            .build()
-            .map_err(|e| Error::Threads { threads, reason: e.to_string() })?;
+        let pool = Threads::start(threads).map_err(|e| Error::Threads { threads, reason: e.to_string() })?;
         Ok(Device(Arc::new(Inner { isa: Isa::detect(), threads: pool, memory: Arc::default() })))
     }
 
@@ -74,7 +70,7 @@ impl Device {
 
     /// Number of threads that operations run on.
     pub fn threads(&self) -> usize {
-        self.0.threads.current_num_threads()
+        self.0.threads.count()
     }
 
     /// The instruction set that kernels use: `avx2+fma` or `portable`. Another one may give other last bits.

@@ -5,11 +5,13 @@ mod gemm;
 mod isa;
 mod parallel;
 mod simd;
+mod threads;
 
 pub(crate) use epilogue::{add_bias, add_rows, gate};
 pub(crate) use gemm::{Matrix, MatrixMut, gemm_by_columns, gemm_by_rows};
 pub(crate) use isa::Isa;
 pub(crate) use parallel::{Cpu, SharedMut};
+pub(crate) use threads::Threads;
 pub(crate) use simd::{LANES, Vector, VectorKernel};
 
 /// Rows of a tensor that one task of an element-wise kernel handles: about 64 KiB, whatever the row's length.

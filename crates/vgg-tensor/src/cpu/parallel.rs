@@ -3,16 +3,14 @@
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use rayon::prelude::*;
-
-use super::Isa;
+use super::{Isa, Threads};
 use crate::storage::{CpuBuffer, MemoryPool};
 
 /// The parts of a CPU device that kernels use.
 #[derive(Clone, Copy)]
 pub(crate) struct Cpu<'a> {
     pub(crate) isa: Isa,
-    pub(crate) threads: &'a rayon::ThreadPool,
+    pub(crate) threads: &'a Threads,
     pub(crate) memory: &'a Arc<MemoryPool>,
 }
 
@@ -21,11 +19,7 @@ impl Cpu<'_> {
     ///
     /// The caller cuts work into tasks by shape alone, so that the number of threads decides no bit.
     pub(crate) fn for_each(&self, n: usize, task: impl Fn(usize) + Sync + Send) {
-        if n <= 1 || self.threads.current_num_threads() == 1 {
-            (0..n).for_each(task);
-        } else {
-            self.threads.install(|| (0..n).into_par_iter().with_max_len(1).for_each(task));
-        }
+        self.threads.run(n, &task);
     }
 
     /// Runs `task(i, chunk)` over consecutive chunks of `data`.

@@ -1,0 +1,266 @@
+//! The threads of a CPU device: jobs of numbered tasks, with a barrier at the end of each that costs a microsecond
+//! between jobs in quick succession.
+//!
+//! The calling thread works too, so a pool of `n` has `n - 1` workers. A worker without work looks for the next job
+//! for some microseconds, then sleeps. A worker that wakes too late for a job does not hold it up: the caller waits
+//! only for those that have entered.
+
+use std::any::Any;
+use std::cell::{Cell, UnsafeCell};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering::Acquire, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{JoinHandle, Thread};
+
+/// How often a thread looks before it sleeps: some 30 microseconds.
+const SPINS: usize = 1500;
+/// Bits of [`Shared::state`]: how many workers are inside, whether the job may be entered, whether the pool ends;
+/// above them the job's number.
+const INSIDE: usize = 0xffff;
+const OPEN: usize = 1 << 16;
+const END: usize = 1 << 17;
+const NUMBER: usize = 1 << 18;
+
+thread_local! {
+    /// Whether this thread is running a task. Jobs inside of a task run on the spot.
+    static IN_TASK: Cell<bool> = const { Cell::new(false) };
+}
+
+/// A pool of threads.
+pub(crate) struct Threads {
+    shared: Arc<Shared>,
+    workers: Vec<JoinHandle<()>>,
+    /// Held by the caller whose job is under way.
+    turn: Mutex<()>,
+}
+
+struct Shared {
+    state: AtomicUsize,
+    /// The next task of the job.
+    next: AtomicUsize,
+    job: UnsafeCell<Option<Job>>,
+    sleepers: AtomicUsize,
+    sleep: Mutex<()>,
+    wake: Condvar,
+    panic: Mutex<Option<Box<dyn Any + Send>>>,
+}
+
+/// Tasks `0..n`, and who waits for them.
+#[derive(Clone)]
+struct Job {
+    task: *const (dyn Fn(usize) + Sync),
+    n: usize,
+    caller: Thread,
+}
+
+// SAFETY: `job` is written by the caller that holds the turn while no worker is inside, and read by workers only
+// after they entered; everything else synchronises itself.
+unsafe impl Sync for Shared {}
+// SAFETY: as above; a job's pointer is used only while its caller waits.
+unsafe impl Send for Shared {}
+
+impl Threads {
+    /// Starts `n - 1` workers.
+    pub(crate) fn start(n: usize) -> std::io::Result<Threads> {
+        let shared = Arc::new(Shared {
+            state: AtomicUsize::new(0),
+            next: AtomicUsize::new(0),
+            job: UnsafeCell::new(None),
+            sleepers: AtomicUsize::new(0),
+            sleep: Mutex::default(),
+            wake: Condvar::default(),
+            panic: Mutex::default(),
+        });
+        let mut threads = Threads { shared, workers: Vec::new(), turn: Mutex::default() };
+        for i in 1..n {
+            let shared = threads.shared.clone();
+            let worker = std::thread::Builder::new().name(format!("vgg-cpu-{i}"));
+            threads.workers.push(worker.spawn(move || shared.work())?);
+        }
+        Ok(threads)
+    }
+
+    /// How many threads work, the caller among them.
+    pub(crate) fn count(&self) -> usize {
+        self.workers.len() + 1
+    }
+
+    /// Runs `task(0), .. task(n - 1)` in any order, each once, and returns when all are done. A panic in a task goes
+    /// on in the caller.
+    pub(crate) fn run(&self, n: usize, task: &(dyn Fn(usize) + Sync)) {
+        if n <= 1 || self.workers.is_empty() || IN_TASK.get() {
+            return (0..n).for_each(task);
+        }
+        let _turn = lock(&self.turn);
+        let shared = &*self.shared;
+        // SAFETY: only the lifetime changes; the pointer is not used after this function returns.
+        let task = unsafe {
+            std::mem::transmute::<*const (dyn Fn(usize) + Sync), *const (dyn Fn(usize) + Sync)>(task)
+        };
+        // SAFETY: nobody is inside of the last job, and the next one is not open yet.
+        let job = unsafe { &mut *shared.job.get() };
+        let job = job.insert(Job { task, n, caller: std::thread::current() });
+        shared.next.store(0, Relaxed);
+        shared.state.fetch_add(NUMBER + OPEN, SeqCst);
+        if shared.sleepers.load(SeqCst) > 0 {
+            drop(lock(&shared.sleep));
+            shared.wake.notify_all();
+        }
+        shared.do_tasks(job);
+        shared.state.fetch_sub(OPEN, SeqCst);
+        shared.wait_until(|state| state & INSIDE == 0, std::thread::park);
+        let panic = lock(&shared.panic).take();
+        if let Some(panic) = panic {
+            drop(_turn);
+            resume_unwind(panic);
+        }
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        self.shared.state.fetch_add(END, SeqCst);
+        drop(lock(&self.shared.sleep));
+        self.shared.wake.notify_all();
+        for worker in self.workers.drain(..) {
+            // A worker catches what its tasks throw, so it ends in peace.
+            let _ = worker.join();
+        }
+    }
+}
+
+impl Shared {
+    /// The life of a worker.
+    fn work(&self) {
+        let mut last = 0;
+        let fresh = |state: usize, last: usize| state & OPEN != 0 && state / NUMBER != last;
+        loop {
+            let state = self.wait_until(|s| s & END != 0 || fresh(s, last), || self.sleep(last));
+            if state & END != 0 {
+                return;
+            }
+            if self.state.compare_exchange_weak(state, state + 1, SeqCst, Relaxed).is_err() {
+                continue;
+            }
+            last = state / NUMBER;
+            // SAFETY: this worker is inside, so the job stays as it is until it leaves.
+            let job = unsafe { (*self.job.get()).clone() };
+            if let Some(job) = job {
+                self.do_tasks(&job);
+                let before = self.state.fetch_sub(1, SeqCst);
+                if before & INSIDE == 1 && before & OPEN == 0 {
+                    job.caller.unpark();
+                }
+            }
+        }
+    }
+
+    /// Spins until the state satisfies `done`, and `rest`s now and then if that takes long.
+    fn wait_until(&self, done: impl Fn(usize) -> bool, rest: impl Fn()) -> usize {
+        loop {
+            for _ in 0..SPINS {
+                let state = self.state.load(Acquire);
+                if done(state) {
+                    return state;
+                }
+                std::hint::spin_loop();
+            }
+            rest();
+        }
+    }
+
+    /// Sleeps until there is a job after `last`, or the pool ends.
+    fn sleep(&self, last: usize) {
+        let mut guard = lock(&self.sleep);
+        self.sleepers.fetch_add(1, SeqCst);
+        let idle = |state: usize| state & END == 0 && (state & OPEN == 0 || state / NUMBER == last);
+        while idle(self.state.load(SeqCst)) {
+            guard = self.wake.wait(guard).unwrap_or_else(PoisonError::into_inner);
+        }
+        self.sleepers.fetch_sub(1, SeqCst);
+    }
+
+    /// Takes tasks until none is left.
+    fn do_tasks(&self, job: &Job) {
+        // SAFETY: the caller of the job is still in `run`.
+        let task = unsafe { &*job.task };
+        let outer = IN_TASK.replace(true);
+        let result = catch_unwind(AssertUnwindSafe(|| {
+            loop {
+                let i = self.next.fetch_add(1, Relaxed);
+                if i >= job.n {
+                    return;
+                }
+                task(i);
+            }
+        }));
+        IN_TASK.set(outer);
+        if let Err(panic) = result {
+            // The rest need not be done.
+            self.next.store(job.n, Relaxed);
+            lock(&self.panic).get_or_insert(panic);
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing that these mutexes hold can be half done.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::AtomicU32;
+    use std::time::Duration;
+
+    #[test]
+    fn every_task_runs_once_in_jobs_quick_and_slow() {
+        for n in [1, 2, 5] {
+            let threads = Threads::start(n).unwrap();
+            for job in 0..if cfg!(miri) { 20 } else { 2000 } {
+                let tasks = job % 7;
+                let counts: Vec<AtomicU32> = (0..tasks).map(|_| AtomicU32::new(0)).collect();
+                threads.run(tasks, &|i| {
+                    counts[i].fetch_add(1, Relaxed);
+                });
+                assert!(counts.iter().all(|c| c.load(Relaxed) == 1));
+                if job % 500 == 0 {
+                    std::thread::sleep(Duration::from_millis(2)); // long enough for the workers to sleep
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn jobs_inside_tasks_and_from_several_callers() {
+        let threads = Threads::start(3).unwrap();
+        let total = AtomicU32::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    for _ in 0..50 {
+                        threads.run(4, &|_| {
+                            threads.run(3, &|_| {
+                                total.fetch_add(1, Relaxed);
+                            });
+                        });
+                    }
+                });
+            }
+        });
+        assert_eq!(total.into_inner(), 3 * 50 * 12);
+    }
+
+    #[test]
+    fn a_panic_reaches_the_caller_and_the_pool_lives_on() {
+        let threads = Threads::start(2).unwrap();
+        let job = |i: usize| assert!(i != 3, "task three");
+        assert!(catch_unwind(AssertUnwindSafe(|| threads.run(8, &job))).is_err());
+        let done = AtomicU32::new(0);
+        threads.run(8, &|_| {
+            done.fetch_add(1, Relaxed);
+        });
+        assert_eq!(done.into_inner(), 8);
+    }
+}
