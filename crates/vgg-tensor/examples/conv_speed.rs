@@ -1,11 +1,11 @@
 //! Speed of every convolution of VGG-16: forward, gradient by data, gradient by filter.
 //!
-//! `cargo run --release -p vgg-tensor --example conv_speed [BATCH] [THREADS] [WIDTH_DIVISOR] [SIDE]`
+//! `cargo run --release -p vgg-tensor --example conv_speed [BATCH] [THREADS] [WIDTH_DIVISOR] [SIDE] [ALGORITHM]`
 
 use std::time::Instant;
 
 use vgg_tensor::ops::conv2d::{self, Conv2d};
-use vgg_tensor::{Device, Gate, Result, StepState, Tensor, Weight, Write};
+use vgg_tensor::{ConvChoice, Device, DeviceConfig, Gate, Result, StepState, Tensor, Weight, Write};
 
 /// Name, side of the map, channels in, filters.
 const LAYERS: [(&str, usize, usize, usize); 9] = [
@@ -24,7 +24,9 @@ fn main() -> Result<()> {
     let argument =
         |i: usize, default: usize| std::env::args().nth(i).and_then(|a| a.parse().ok()).unwrap_or(default);
     let (batch, threads, divisor, side) = (argument(1, 16), argument(2, 2), argument(3, 1), argument(4, 224));
-    let device = Device::cpu(threads)?;
+    let name = std::env::args().nth(5).unwrap_or_else(|| "auto".into());
+    let conv = ConvChoice::ALL.into_iter().find(|(n, _)| *n == name).map_or(ConvChoice::Auto, |(_, c)| c);
+    let device = Device::open(&DeviceConfig { threads, conv, ..DeviceConfig::default() })?;
     println!("batch {batch}, side {side}, {}", device.describe());
     println!("{:8} {:>14} {:>24} {:>24} {:>24}", "layer", "shape", "forward", "by data", "by filter");
     for (name, shrink, c, k) in LAYERS {

@@ -7,19 +7,53 @@ use crate::storage::MemoryPool;
 use crate::{Error, Result};
 
 /// What to open.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct DeviceConfig {
     /// Which kind of device.
     pub kind: DeviceKind,
     /// Threads of a CPU device; 0 takes one per available core.
     pub threads: usize,
+    /// Which algorithm 3x3 convolutions use.
+    pub conv: ConvChoice,
+    /// Instruction set of a CPU device by the name that [`Device::instruction_set`] gives, for comparisons; without a
+    /// name, the processor's best.
+    pub instruction_set: Option<String>,
+}
+
+/// Which algorithm computes 3x3 convolutions. Filters of other sizes have one algorithm each, and so has the first
+/// layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum ConvChoice {
+    /// By a cost model, for each shape and pass.
+    #[default]
+    Auto,
+    /// Sums of products as they stand.
+    Direct,
+    /// Winograd's, with 2x2 outputs a tile.
+    Winograd2,
+    /// Winograd's, with 4x4 outputs a tile.
+    Winograd4,
+    /// Winograd's, with 6x6 outputs a tile.
+    Winograd6,
+}
+
+impl ConvChoice {
+    /// Every choice with its name.
+    pub const ALL: [(&'static str, ConvChoice); 5] = [
+        ("auto", ConvChoice::Auto),
+        ("direct", ConvChoice::Direct),
+        ("winograd2", ConvChoice::Winograd2),
+        ("winograd4", ConvChoice::Winograd4),
+        ("winograd6", ConvChoice::Winograd6),
+    ];
 }
 
 /// A kind of device.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum DeviceKind {
     /// The best that is present.
+    #[default]
     Auto,
     /// The host's processor.
     Cpu,
@@ -33,6 +67,7 @@ pub struct Device(Arc<Inner>);
 
 struct Inner {
     isa: Isa,
+    conv: ConvChoice,
     threads: Threads,
     memory: Arc<MemoryPool>,
 }
@@ -47,12 +82,13 @@ impl Device {
         if let DeviceKind::Cuda(_) = config.kind {
             return Err(Error::NoCuda);
         }
+        let isa = instruction_set(config.instruction_set.as_deref())?;
         let threads = match config.threads {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             n => n,
         };
         let pool = Threads::start(threads).map_err(|e| Error::Threads { threads, reason: e.to_string() })?;
-        Ok(Device(Arc::new(Inner { isa: Isa::detect(), threads: pool, memory: Arc::default() })))
+        Ok(Device(Arc::new(Inner { isa, conv: config.conv, threads: pool, memory: Arc::default() })))
     }
 
     /// Opens the CPU with this many threads; 0 takes one per available core.
@@ -60,7 +96,7 @@ impl Device {
     /// # Errors
     /// [`Error::Threads`] if they cannot be started.
     pub fn cpu(threads: usize) -> Result<Device> {
-        Device::open(&DeviceConfig { kind: DeviceKind::Cpu, threads })
+        Device::open(&DeviceConfig { kind: DeviceKind::Cpu, threads, ..DeviceConfig::default() })
     }
 
     /// What this is, for people: kind, threads and instruction set.
@@ -73,7 +109,7 @@ impl Device {
         self.0.threads.count()
     }
 
-    /// The instruction set that kernels use: `avx2+fma` or `portable`. Another one may give other last bits.
+    /// The instruction set that kernels use: `avx512f`, `avx2+fma`, `neon` or `portable`. Another one may give other last bits.
     pub fn instruction_set(&self) -> &'static str {
         self.0.isa.name()
     }
@@ -84,8 +120,16 @@ impl Device {
     }
 
     pub(crate) fn cpu_context(&self) -> Cpu<'_> {
-        Cpu { isa: self.0.isa, threads: &self.0.threads, memory: &self.0.memory }
+        Cpu { isa: self.0.isa, conv: self.0.conv, threads: &self.0.threads, memory: &self.0.memory }
     }
+}
+
+fn instruction_set(name: Option<&str>) -> Result<Isa> {
+    let found = Isa::available().find(|isa| name.is_none_or(|name| name == isa.name()));
+    found.ok_or_else(|| Error::InstructionSet {
+        name: name.unwrap_or_default().to_owned(),
+        available: Isa::available().map(Isa::name).collect::<Vec<_>>().join(", "),
+    })
 }
 
 impl std::fmt::Debug for Device {

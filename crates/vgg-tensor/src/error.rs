@@ -72,6 +72,14 @@ pub enum Error {
     /// CUDA was asked for.
     #[error("cannot use CUDA: this version has no CUDA backend; use --device cpu")]
     NoCuda,
+    /// An instruction set was asked for that this processor does not have.
+    #[error("no instruction set {name} here; there are {available}")]
+    InstructionSet {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        available: String,
+    },
     /// The thread pool could not be started.
     #[error("cannot start {threads} threads: {reason}")]
     Threads {

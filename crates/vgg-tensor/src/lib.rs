@@ -36,7 +36,7 @@ mod step_state;
 mod storage;
 mod tensor;
 
-pub use device::{Device, DeviceConfig, DeviceKind};
+pub use device::{ConvChoice, Device, DeviceConfig, DeviceKind};
 pub use error::{Error, Result};
 pub use grad::{Gate, Grad, Write};
 pub use parameter::{Parameter, ParameterKind, Weight};

@@ -28,6 +28,10 @@ pub(crate) enum Form {
     DirectForward,
     /// The same of the rotated, swapped filters, for the gradient by data.
     DirectBackwardData,
+    /// Transformed filters of Winograd's convolution with tiles of this many outputs.
+    WinogradForward(usize),
+    /// The same of the rotated, swapped filters.
+    WinogradBackwardData(usize),
 }
 
 impl Weight {

@@ -4,7 +4,8 @@
 
 use ndarray::{Array1, Array4, ArrayView4};
 use vgg_tensor::ops::conv2d::{self, Conv2d};
-use vgg_tensor::{Device, Error, Gate, StepState, Tensor, Weight, Write};
+use vgg_tensor::ops::max_pool2d::{self, Rounding};
+use vgg_tensor::{ConvChoice, Device, DeviceConfig, Error, Gate, StepState, Tensor, Weight, Write};
 use vgg_testkit::{assert_close, hashed};
 
 /// `n, h, w, c, k, r, pad`.
@@ -83,37 +84,103 @@ fn narrow<'a>(v: impl IntoIterator<Item = &'a f64>) -> Vec<f32> {
     v.into_iter().map(|x| *x as f32).collect()
 }
 
+/// Every algorithm on the best instruction set and on the portable one.
+fn devices() -> Vec<(String, ConvChoice, Device)> {
+    let mut devices = Vec::new();
+    for instruction_set in [None, Some("portable".to_owned())] {
+        for (name, conv) in ConvChoice::ALL {
+            let config = DeviceConfig {
+                threads: 2,
+                conv,
+                instruction_set: instruction_set.clone(),
+                ..DeviceConfig::default()
+            };
+            let device = Device::open(&config).unwrap();
+            devices.push((format!("{name} on {}", device.instruction_set()), conv, device));
+        }
+    }
+    devices
+}
+
+/// The tolerance of an algorithm's forward pass and gradients. Transforms lose digits: their entries grow with the
+/// tile, up to 32 and 1/90 for 6x6 outputs, and the values here have no ReLU's statistics but both signs.
+fn tolerance(conv: ConvChoice) -> f64 {
+    match conv {
+        ConvChoice::Direct => TOLERANCE,
+        ConvChoice::Winograd2 => 1e-5,
+        _ => 5e-5,
+    }
+}
+
 #[test]
 fn agrees_with_plain_loops() {
-    let device = Device::cpu(2).unwrap();
+    let devices = devices();
     for shape in SHAPES {
         let case = Case::new(shape);
-        let [y, dx, sums, dw] = case.run(&device);
         let (x, w) = (wide(&case.x, case.xs), wide(&case.w, case.ws));
         let pad = case.config.pad;
-        let reference =
-            vgg_testkit::conv2d(&x, &w, &Array1::from_iter(case.b.iter().map(|b| f64::from(*b))), pad);
-        assert_close(&y, &narrow(&reference.mapv(|y| y.max(0.0))), TOLERANCE, &format!("forward {shape:?}"));
-        let reference = vgg_testkit::conv2d_gradients(&x, &w, &wide(&case.dz, case.ys), pad);
-        let gated = Array4::from_shape_fn(x.dim(), |i| if x[i] > 0.0 { 2.0 * reference.dx[i] } else { 0.0 });
+        let bias = Array1::from_iter(case.b.iter().map(|b| f64::from(*b)));
+        let forward = vgg_testkit::conv2d(&x, &w, &bias, pad).mapv(|y| y.max(0.0));
+        let gradients = vgg_testkit::conv2d_gradients(&x, &w, &wide(&case.dz, case.ys), pad);
+        let gated = Array4::from_shape_fn(x.dim(), |i| if x[i] > 0.0 { 2.0 * gradients.dx[i] } else { 0.0 });
         let dx_sums: Vec<f64> =
             gated.lanes(ndarray::Axis(3)).into_iter().fold(vec![0.0; case.xs[3]], |mut sums, p| {
                 sums.iter_mut().zip(p).for_each(|(s, v)| *s += v);
                 sums
             });
-        assert_close(&dx, &narrow(&gated), TOLERANCE, &format!("by data {shape:?}"));
-        assert_close(&sums, &narrow(&dx_sums), 10.0 * TOLERANCE, &format!("channel sums {shape:?}"));
-        assert_close(&dw, &narrow(&reference.dw), TOLERANCE, &format!("by filter {shape:?}"));
+        for (name, conv, device) in &devices {
+            let [y, dx, sums, dw] = case.run(device);
+            let tolerance = tolerance(*conv);
+            assert_close(&y, &narrow(&forward), tolerance, &format!("{name}: forward {shape:?}"));
+            assert_close(&dx, &narrow(&gated), tolerance, &format!("{name}: by data {shape:?}"));
+            assert_close(&sums, &narrow(&dx_sums), 10.0 * tolerance, &format!("{name}: sums {shape:?}"));
+            assert_close(&dw, &narrow(&gradients.dw), tolerance, &format!("{name}: by filter {shape:?}"));
+        }
     }
 }
 
 #[test]
 fn bits_do_not_depend_on_threads() {
-    let devices = [1, 2, 4].map(|n| Device::cpu(n).unwrap());
-    for shape in SHAPES.into_iter().chain([[5, 30, 30, 16, 32, 3, 1], [3, 64, 64, 3, 16, 3, 1]]) {
-        let case = Case::new(shape);
-        let [one, two, four] = devices.each_ref().map(|d| case.run(d));
-        assert!(one == two && one == four, "{shape:?}");
+    let shapes = || {
+        SHAPES.into_iter().chain([
+            [5, 30, 30, 16, 32, 3, 1],
+            [3, 64, 64, 3, 16, 3, 1],
+            [2, 28, 28, 160, 256, 3, 1],
+        ])
+    };
+    for (name, conv) in ConvChoice::ALL {
+        let device =
+            |threads| Device::open(&DeviceConfig { threads, conv, ..DeviceConfig::default() }).unwrap();
+        let devices = [1, 2, 4].map(device);
+        for shape in shapes() {
+            let case = Case::new(shape);
+            let [one, two, four] = devices.each_ref().map(|d| case.run(d));
+            assert!(one == two && one == four, "{name}: {shape:?}");
+        }
+    }
+}
+
+#[test]
+fn fused_pooling_gives_the_bits_of_two_operations() {
+    for (name, _, device) in devices() {
+        for shape in [
+            [2, 5, 7, 3, 16, 3, 1],
+            [1, 13, 9, 8, 20, 3, 1],
+            [3, 2, 2, 24, 40, 3, 1],
+            [1, 14, 15, 130, 17, 3, 1],
+        ] {
+            let case = Case::new(shape);
+            let x = Tensor::from_slice(&case.x, case.xs, &device).unwrap();
+            let weight = Weight::new(Tensor::from_slice(&case.w, case.ws, &device).unwrap());
+            let bias = Weight::new(Tensor::from_slice(&case.b, [case.ws[0]], &device).unwrap());
+            let whole = conv2d::forward(&x, &weight, &bias, case.config).unwrap();
+            for rounding in [Rounding::Floor, Rounding::Ceil] {
+                let apart = max_pool2d::infer(&whole, rounding).unwrap();
+                let fused = conv2d::forward_pooled(&x, &weight, &bias, case.config, rounding).unwrap();
+                assert_eq!(fused.shape(), apart.shape());
+                assert!(fused.to_vec() == apart.to_vec(), "{name}: {shape:?} {rounding:?}");
+            }
+        }
     }
 }
 

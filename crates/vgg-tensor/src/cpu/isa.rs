@@ -1,42 +1,79 @@
 //! The instruction set, found at run time: the binary is built for the plain baseline of its architecture.
 
-use super::simd::{Portable, VectorKernel};
+use super::simd::{LANES, VectorKernel};
 
 /// An instruction set that kernels are compiled for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Isa {
+    /// x86-64 with AVX-512F, which implies the next.
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
     /// x86-64 with AVX2 and FMA.
     #[cfg(target_arch = "x86_64")]
     Avx2Fma,
+    /// 64-bit ARM.
+    #[cfg(target_arch = "aarch64")]
+    Neon,
     /// Whatever the compiler makes of plain loops.
     Portable,
 }
 
 impl Isa {
-    /// The best instruction set of this processor.
-    pub(crate) fn detect() -> Isa {
+    /// Those of this processor, the best first.
+    pub(crate) fn available() -> impl Iterator<Item = Isa> {
         #[cfg(target_arch = "x86_64")]
-        if std::is_x86_feature_detected!("avx2") && std::is_x86_feature_detected!("fma") {
-            return Isa::Avx2Fma;
-        }
-        Isa::Portable
+        let special = {
+            let avx2 = std::is_x86_feature_detected!("avx2") && std::is_x86_feature_detected!("fma");
+            let avx512 = avx2 && std::is_x86_feature_detected!("avx512f");
+            [avx512.then_some(Isa::Avx512), avx2.then_some(Isa::Avx2Fma)]
+        };
+        #[cfg(target_arch = "aarch64")]
+        let special = [Some(Isa::Neon)];
+        #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+        let special: [Option<Isa>; 0] = [];
+        special.into_iter().flatten().chain([Isa::Portable])
     }
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => "avx512f",
+            #[cfg(target_arch = "x86_64")]
             Isa::Avx2Fma => "avx2+fma",
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon => "neon",
             Isa::Portable => "portable",
         }
     }
 
-    /// Runs a kernel with this instruction set's vectors.
+    /// Values in the vectors that [`Isa::run_wide`] uses.
+    pub(crate) fn wide_lanes(self) -> usize {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => 16,
+            _ => LANES,
+        }
+    }
+
+    /// Runs a kernel with vectors of [`LANES`] values.
     pub(crate) fn run<K: VectorKernel>(self, kernel: K) {
         match self {
             #[cfg(target_arch = "x86_64")]
-            // SAFETY: this value exists only where `detect` saw both features.
-            Isa::Avx2Fma => unsafe { run_avx2_fma(kernel) },
-            Isa::Portable => kernel.run::<Portable>(),
+            // SAFETY: these values exist only where `available` saw the features.
+            Isa::Avx512 | Isa::Avx2Fma => unsafe { run_avx2_fma(kernel) },
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon => kernel.run::<super::simd::Neon>(),
+            Isa::Portable => kernel.run::<super::simd::Portable>(),
+        }
+    }
+
+    /// Runs a kernel with the widest vectors.
+    pub(crate) fn run_wide<K: VectorKernel>(self, kernel: K) {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: this value exists only where `available` saw the feature.
+            Isa::Avx512 => unsafe { run_avx512(kernel) },
+            _ => self.run(kernel),
         }
     }
 }
@@ -46,4 +83,11 @@ impl Isa {
 #[target_feature(enable = "avx2,fma")]
 fn run_avx2_fma<K: VectorKernel>(kernel: K) {
     kernel.run::<super::simd::Avx2Fma>();
+}
+
+/// As above with AVX-512F.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx2,fma")]
+fn run_avx512<K: VectorKernel>(kernel: K) {
+    kernel.run::<super::simd::Avx512>();
 }

@@ -11,8 +11,10 @@ pub(crate) use epilogue::{add_bias, add_rows, gate};
 pub(crate) use gemm::{Matrix, MatrixMut, gemm_by_columns, gemm_by_rows};
 pub(crate) use isa::Isa;
 pub(crate) use parallel::{Cpu, SharedMut};
+#[cfg(test)]
+pub(crate) use simd::Portable;
+pub(crate) use simd::{LANES, Vector, VectorKernel, prefetch};
 pub(crate) use threads::Threads;
-pub(crate) use simd::{LANES, Vector, VectorKernel};
 
 /// Rows of a tensor that one task of an element-wise kernel handles: about 64 KiB, whatever the row's length.
 pub(crate) fn rows_per_task(row_len: usize) -> usize {

@@ -4,12 +4,14 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use super::{Isa, Threads};
+use crate::ConvChoice;
 use crate::storage::{CpuBuffer, MemoryPool};
 
 /// The parts of a CPU device that kernels use.
 #[derive(Clone, Copy)]
 pub(crate) struct Cpu<'a> {
     pub(crate) isa: Isa,
+    pub(crate) conv: ConvChoice,
     pub(crate) threads: &'a Threads,
     pub(crate) memory: &'a Arc<MemoryPool>,
 }

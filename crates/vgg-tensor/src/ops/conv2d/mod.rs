@@ -5,10 +5,9 @@ mod shape;
 
 use shape::ConvShape;
 
-#[expect(unused_imports, reason = "for the documentation")]
-use crate::Error;
+use crate::ops::max_pool2d::Rounding;
 use crate::storage::Storage;
-use crate::{Gate, Grad, Result, Shape, StepState, Tensor, Weight, Write};
+use crate::{Error, Gate, Grad, Result, Shape, StepState, Tensor, Weight, Write};
 
 /// What a convolution does besides its filters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,12 +28,47 @@ pub struct Conv2d {
 pub fn forward(x: &Tensor, weight: &Weight, bias: &Weight, config: Conv2d) -> Result<Tensor> {
     let s = ConvShape::of(x.shape(), weight.shape(), config.pad)?;
     bias.value().expect_shape("conv2d", "bias", [s.k])?;
+    Ok(run_forward(s, x, weight, bias, config, None))
+}
+
+/// As [`forward`] followed by 2x2 max-pooling; where the algorithm can, only the pooled map goes to memory.
+///
+/// Returns `[N, PH, PW, K]`, the bits of the two operations one after the other.
+///
+/// # Errors
+/// As [`forward`]; [`Error::Unsupported`] if pooling leaves nothing.
+pub fn forward_pooled(
+    x: &Tensor,
+    weight: &Weight,
+    bias: &Weight,
+    config: Conv2d,
+    rounding: Rounding,
+) -> Result<Tensor> {
+    let s = ConvShape::of(x.shape(), weight.shape(), config.pad)?;
+    bias.value().expect_shape("conv2d", "bias", [s.k])?;
+    let pooled = (rounding.pooled(s.oh), rounding.pooled(s.ow));
+    if pooled.0 * pooled.1 == 0 {
+        let reason = format!("nothing is left of {} after 2x2 pooling", s.output());
+        return Err(Error::Unsupported { op: "conv2d", reason });
+    }
+    Ok(run_forward(s, x, weight, bias, config, Some(pooled)))
+}
+
+fn run_forward(
+    s: ConvShape,
+    x: &Tensor,
+    weight: &Weight,
+    bias: &Weight,
+    config: Conv2d,
+    pooled: Option<(usize, usize)>,
+) -> Tensor {
+    let output = pooled.map_or(s.output(), |(h, w)| Shape::from([s.n, h, w, s.k]));
     match x.storage() {
-        Storage::Cpu(_) => Ok(Tensor::build(s.output(), x.device(), |y| {
-            let job =
-                cpu::Forward { shape: s, x: x.cpu(), weight, bias: bias.value().cpu(), relu: config.relu };
-            cpu::forward(x.device().cpu_context(), &job, y);
-        })),
+        Storage::Cpu(_) => Tensor::build(output, x.device(), |y| {
+            let (x, bias, relu) = (x.cpu(), bias.value().cpu(), config.relu);
+            let job = cpu::Forward { shape: s, x, weight, bias, relu, pooled };
+            cpu::forward(weight.value().device().cpu_context(), &job, y);
+        }),
     }
 }
 

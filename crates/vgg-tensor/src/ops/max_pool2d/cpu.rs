@@ -3,7 +3,7 @@
 use crate::Shape;
 use crate::cpu::{Cpu, SharedMut, Vector, VectorKernel};
 
-pub(super) fn forward(
+pub(in crate::ops) fn forward(
     cpu: Cpu,
     input: Shape,
     output: Shape,

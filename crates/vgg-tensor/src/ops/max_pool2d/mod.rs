@@ -1,6 +1,6 @@
 //! Max-pooling over 2x2 windows at stride 2, and its gradient.
 
-mod cpu;
+pub(super) mod cpu;
 
 use std::sync::Arc;
 

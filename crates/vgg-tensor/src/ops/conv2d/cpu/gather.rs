@@ -4,6 +4,8 @@
 use super::{BackwardData, BackwardFilter, ConvAlgorithm, Forward, direct::Direct};
 use crate::cpu::{Cpu, Matrix, MatrixMut, add_bias, gemm_by_columns};
 
+/// Pixels up to which an image is worth gathering for.
+pub(super) const MOST_PIXELS: usize = usize::MAX;
 /// Pixels gathered at a time.
 const PIXELS: usize = 256;
 

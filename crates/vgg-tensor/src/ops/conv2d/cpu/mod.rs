@@ -4,10 +4,13 @@ mod blocks;
 mod direct;
 mod direct_filter;
 mod gather;
+mod plan;
+mod winograd;
 
+use self::plan::{Pass, choose};
 use super::shape::ConvShape;
 use crate::cpu::Cpu;
-use crate::{StepState, Weight, Write};
+use crate::{Shape, StepState, Weight, Write};
 
 /// Forward pass: operands of `y = relu(x * weight + bias)`.
 pub(super) struct Forward<'a> {
@@ -16,6 +19,8 @@ pub(super) struct Forward<'a> {
     pub(super) weight: &'a Weight,
     pub(super) bias: &'a [f32],
     pub(super) relu: bool,
+    /// Height and width of the output after 2x2 max-pooling, if that is wanted instead of the whole.
+    pub(super) pooled: Option<(usize, usize)>,
 }
 
 /// Gradient by data: `dx = scale * (dz * rotated weight)` where the saved input `y` is positive.
@@ -38,7 +43,7 @@ pub(super) struct BackwardFilter<'a> {
 
 /// A way to compute convolutions. Which one serves a shape decides bits, so the choice depends on the shape alone.
 pub(super) trait ConvAlgorithm: Sync {
-    /// Writes `y [n, oh, ow, k]`.
+    /// Writes `y [n, oh, ow, k]`, or the pooled map if that is asked for and [`ConvAlgorithm::can_pool`].
     fn forward(&self, cpu: Cpu, job: &Forward, y: &mut [f32]);
 
     /// Writes `dx [n, h, w, c]` and its sum per channel.
@@ -46,21 +51,31 @@ pub(super) trait ConvAlgorithm: Sync {
 
     /// Writes or accumulates `dw [k, r, s, c]`.
     fn backward_filter(&self, cpu: Cpu, job: &BackwardFilter, dw: &mut [f32]);
+
+    /// Whether the forward pass can write the pooled map alone.
+    fn can_pool(&self) -> bool {
+        false
+    }
 }
 
 pub(super) fn forward(cpu: Cpu, job: &Forward, y: &mut [f32]) {
-    choose(&job.shape).forward(cpu, job, y);
+    let s = &job.shape;
+    let algorithm = choose(cpu.conv, Pass::Forward, s);
+    match job.pooled {
+        Some(pooled) if !algorithm.can_pool() => {
+            let mut whole = cpu.scratch(s.output().len());
+            algorithm.forward(cpu, &Forward { pooled: None, ..*job }, &mut whole);
+            let pooled = Shape::from([s.n, pooled.0, pooled.1, s.k]);
+            crate::ops::max_pool2d::cpu::forward(cpu, s.output(), pooled, &whole, y, None);
+        }
+        _ => algorithm.forward(cpu, job, y),
+    }
 }
 
 pub(super) fn backward_data(cpu: Cpu, job: &BackwardData, dx: &mut [f32], sums: &mut [f32]) {
-    choose(&job.shape).backward_data(cpu, job, dx, sums);
+    choose(cpu.conv, Pass::BackwardData, &job.shape).backward_data(cpu, job, dx, sums);
 }
 
 pub(super) fn backward_filter(cpu: Cpu, job: &BackwardFilter, dw: &mut [f32]) {
-    choose(&job.shape).backward_filter(cpu, job, dw);
-}
-
-/// Gathering serves dense fc6: few pixels against filters too large to keep a second, packed copy of.
-fn choose(shape: &ConvShape) -> &'static dyn ConvAlgorithm {
-    if shape.pad == 0 && shape.r > 1 { &gather::Gather } else { &direct::Direct }
+    choose(cpu.conv, Pass::BackwardFilter, &job.shape).backward_filter(cpu, job, dw);
 }

@@ -1,0 +1,124 @@
+//! Vectors of `f32`: a kernel's body is written once over [`Vector`] and compiled per instruction set.
+
+#[cfg(target_arch = "aarch64")]
+mod neon;
+mod portable;
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
+#[cfg(target_arch = "aarch64")]
+pub(crate) use neon::Neon;
+pub(crate) use portable::Portable;
+#[cfg(target_arch = "x86_64")]
+pub(crate) use x86::{Avx2Fma, Avx512};
+
+/// Values in a vector of every instruction set but AVX-512.
+pub(crate) const LANES: usize = 8;
+
+/// Some `f32` values that are computed with at once.
+pub(crate) trait Vector: Copy {
+    /// How many: 8 or 16.
+    const LANES: usize;
+
+    /// All lanes the same.
+    fn splat(x: f32) -> Self;
+
+    /// Reads a vector, unaligned.
+    ///
+    /// # Safety
+    /// `from` must be readable for `LANES` values.
+    unsafe fn load(from: *const f32) -> Self;
+
+    /// Writes a vector, unaligned.
+    ///
+    /// # Safety
+    /// `to` must be writable for `LANES` values.
+    unsafe fn store(self, to: *mut f32);
+
+    /// `self + x`.
+    fn add(self, x: Self) -> Self;
+
+    /// `self - x`.
+    fn sub(self, x: Self) -> Self;
+
+    /// `self * x`.
+    fn mul(self, x: Self) -> Self;
+
+    /// `self * x + y`, rounded once where the instruction set can.
+    fn mul_add(self, x: Self, y: Self) -> Self;
+
+    /// `x` where it is larger than `self`, else `self`: the first of equal ones, and a NaN in `self` stays.
+    fn larger(self, x: Self) -> Self;
+
+    /// `self` where `y` is positive, else 0.
+    fn where_positive(self, y: Self) -> Self;
+
+    /// `self * x + y` with one factor for all lanes.
+    #[inline(always)]
+    fn scaled_add(self, x: f32, y: Self) -> Self {
+        self.mul_add(Self::splat(x), y)
+    }
+
+    /// Reads the first `n` values, at most `LANES`; the rest are 0.
+    ///
+    /// # Safety
+    /// `from` must be readable for `n` values.
+    #[inline(always)]
+    unsafe fn load_part(from: *const f32, n: usize) -> Self {
+        let mut whole = [0.0f32; 16];
+        // SAFETY: `n` values are readable by the caller's promise, and `whole` has room for any vector.
+        unsafe {
+            std::ptr::copy_nonoverlapping(from, whole.as_mut_ptr(), n.min(Self::LANES));
+            Self::load(whole.as_ptr())
+        }
+    }
+
+    /// Writes the first `n` values, at most `LANES`.
+    ///
+    /// # Safety
+    /// `to` must be writable for `n` values.
+    #[inline(always)]
+    unsafe fn store_part(self, to: *mut f32, n: usize) {
+        let mut whole = [0.0f32; 16];
+        // SAFETY: `whole` has room for any vector, `to` for `n` values by the caller's promise.
+        unsafe {
+            self.store(whole.as_mut_ptr());
+            std::ptr::copy_nonoverlapping(whole.as_ptr(), to, n.min(Self::LANES));
+        }
+    }
+
+    /// Sum of the lanes, halves first.
+    #[inline(always)]
+    fn sum(self) -> f32 {
+        let mut v = [0.0f32; 16];
+        // SAFETY: `v` has room for any vector.
+        unsafe { self.store(v.as_mut_ptr()) };
+        let mut n = Self::LANES;
+        while n > 1 {
+            n /= 2;
+            for i in 0..n {
+                v[i] += v[i + n];
+            }
+        }
+        v[0]
+    }
+}
+
+/// A computation over vectors; implementors mark `run` as `#[inline(always)]`.
+pub(crate) trait VectorKernel {
+    /// Runs with vectors of one instruction set.
+    fn run<V: Vector>(self);
+}
+
+/// Asks for a cache line that will be read soon; does nothing where it cannot.
+#[inline(always)]
+pub(crate) fn prefetch(at: *const f32) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch of any address is harmless.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch(at.cast(), _MM_HINT_T0);
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = at;
+}

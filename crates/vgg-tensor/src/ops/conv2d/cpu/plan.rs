@@ -1,0 +1,65 @@
+//! Which algorithm serves which convolution. It decides bits, so it is a function of the shape, the pass, and whether
+//! there is one image; never of timing or threads.
+
+use super::winograd::{POINTWISE, WINOGRAD2, WINOGRAD4, WINOGRAD6};
+use super::{ConvAlgorithm, ConvShape, direct, gather};
+use crate::ConvChoice;
+
+/// A pass of a convolution.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pass {
+    Forward,
+    BackwardData,
+    BackwardFilter,
+}
+
+/// What a cost is given in: the time in which a core does one multiplication of a vector.
+struct Cost {
+    /// Outputs of a tile along a side.
+    m: usize,
+    /// Vector operations of the transforms of a tile and eight channels, in and out.
+    input: f64,
+    output: f64,
+    algorithm: &'static dyn ConvAlgorithm,
+}
+
+fn costs() -> [Cost; 3] {
+    [
+        Cost { m: 2, input: 80.0, output: 60.0, algorithm: WINOGRAD2 },
+        Cost { m: 4, input: 220.0, output: 160.0, algorithm: WINOGRAD4 },
+        Cost { m: 6, input: 500.0, output: 380.0, algorithm: WINOGRAD6 },
+    ]
+}
+
+/// The algorithm for a pass of the convolution `s`, which for the gradient by data is still the forward one.
+pub(super) fn choose(choice: ConvChoice, pass: Pass, s: &ConvShape) -> &'static dyn ConvAlgorithm {
+    let gathers = s.pad == 0 && s.r > 1 && s.oh * s.ow <= gather::MOST_PIXELS;
+    match (s.r, choice) {
+        (_, ConvChoice::Direct) => &direct::Direct,
+        (3, _) if s.c < 8 => &direct::Direct,
+        (3, ConvChoice::Winograd2) => WINOGRAD2,
+        (3, ConvChoice::Winograd4) => WINOGRAD4,
+        (3, ConvChoice::Winograd6) => WINOGRAD6,
+        (3, ConvChoice::Auto) => cheapest(pass, s),
+        (1, _) if s.pad == 0 => POINTWISE,
+        _ if gathers => &gather::Gather,
+        _ => &direct::Direct,
+    }
+}
+
+fn cheapest(pass: Pass, s: &ConvShape) -> &'static dyn ConvAlgorithm {
+    let cost = |cost: &Cost| {
+        let side = cost.m + 2;
+        let elements = (side * side) as f64;
+        let tiles = (s.n * s.oh.div_ceil(cost.m) * s.ow.div_ceil(cost.m)) as f64;
+        let (c, k) = (s.c.div_ceil(16) as f64 * 2.0, s.k.div_ceil(16) as f64 * 2.0);
+        let products = tiles * elements * c * k * 8.0;
+        let transforms = tiles * (cost.input * c + cost.output * k);
+        // The transformed filters come from memory; with one image that is what takes the time.
+        let filters = elements * c * k * 8.0 * if s.n == 1 { 14.0 } else { 6.0 };
+        products + transforms + filters
+    };
+    let _ = pass;
+    let best = costs().into_iter().min_by(|a, b| cost(a).total_cmp(&cost(b)));
+    best.map_or(&direct::Direct as &dyn ConvAlgorithm, |best| best.algorithm)
+}

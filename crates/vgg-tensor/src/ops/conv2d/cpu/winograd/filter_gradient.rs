@@ -1,0 +1,306 @@
+//! Gradient by filter: `dg = G^T [sum over tiles of (B^T d B) * (A dy A^T)] G`.
+//!
+//! For each tile element the sum over tiles is a matrix product with the tiles as its inner dimension: the transformed
+//! inputs lie as `[element][c / lanes][tiles][lanes]` and the gradients likewise, so that the kernel walks along both.
+
+use std::marker::PhantomData;
+
+use super::super::{BackwardFilter, ConvShape};
+use super::input::{InputTiles, inside};
+use super::tiles::Tiles;
+use super::transform::{MAX_SIDE, Side, Transform};
+use crate::Write;
+use crate::cpu::{Cpu, SharedMut, Vector, VectorKernel};
+
+/// Tiles that are summed at a time. The sums of these stretches are added in order: it decides bits.
+const STRETCH: usize = 144;
+/// Tiles that one task transforms.
+const RANGE: usize = 8;
+/// Filters and vectors of channels that the kernel handles at once.
+const ROWS: usize = 4;
+const VECTORS: usize = 3;
+
+/// Writes or accumulates `dw [k, r, s, c]`.
+pub(super) fn backward_filter<T: Transform>(cpu: Cpu, job: &BackwardFilter, dw: &mut [f32]) {
+    let s = &job.shape;
+    let tiles = Tiles::new::<T>(s);
+    let lanes = cpu.isa.wide_lanes();
+    let elements = T::SIDE * T::SIDE;
+    let stretch = STRETCH.min(tiles.count());
+    let (x_side, dz_side) = (Stretch::new(stretch, s.c, lanes), Stretch::new(stretch, s.k, lanes));
+    let mut x = cpu.scratch(elements * x_side.pitch);
+    let mut dz = cpu.scratch(elements * dz_side.pitch);
+    // [element][k][c], both rounded up to whole vectors.
+    let (rows, row_len) = (s.k.next_multiple_of(lanes), s.c.next_multiple_of(lanes));
+    let mut sums = cpu.scratch(elements * rows * row_len);
+    for first in (0..tiles.count()).step_by(stretch) {
+        let count = stretch.min(tiles.count() - first);
+        transform_both::<T>(cpu, job, &tiles, first, count, (x_side, &mut x), (dz_side, &mut dz));
+        let parts = rows / ROWS;
+        let per_task = parts.div_ceil(8);
+        let tasks = parts.div_ceil(per_task);
+        let out = SharedMut::new(&mut sums);
+        cpu.for_each(elements * tasks, |task| {
+            let (element, part) = (task / tasks, task % tasks);
+            cpu.isa.run_wide(Sum {
+                x: &x[element * x_side.pitch..][..x_side.pitch],
+                dz: &dz[element * dz_side.pitch..][..dz_side.pitch],
+                stretch,
+                count,
+                rows: part * per_task * ROWS..((part + 1) * per_task * ROWS).min(rows),
+                row_len,
+                start: element * rows * row_len,
+                add: first > 0,
+                sums: &out,
+            });
+        });
+    }
+    let depth = s.depth();
+    cpu.for_each_chunk(dw, depth, |k, dw| {
+        let sums = &sums[k * row_len..];
+        let pitch = rows * row_len;
+        cpu.isa.run_wide(Filter { sums, pitch, c: s.c, write: job.write, dw, transform: PhantomData::<T> });
+        job.state.check(dw);
+    });
+}
+
+/// Layout of one side: `[elements][channels / lanes][tiles][lanes]`.
+#[derive(Clone, Copy)]
+struct Stretch {
+    tiles: usize,
+    lanes: usize,
+    pitch: usize,
+}
+
+impl Stretch {
+    fn new(tiles: usize, channels: usize, lanes: usize) -> Stretch {
+        Stretch { tiles, lanes, pitch: channels.div_ceil(lanes) * tiles * lanes + 16 }
+    }
+
+    #[inline(always)]
+    fn at(&self, tile: usize, channel: usize) -> usize {
+        channel * self.tiles + tile * self.lanes
+    }
+}
+
+/// Transforms the tiles `first .. first + count` of input and gradient.
+fn transform_both<T: Transform>(
+    cpu: Cpu,
+    job: &BackwardFilter,
+    tiles: &Tiles,
+    first: usize,
+    count: usize,
+    (x_side, x): (Stretch, &mut [f32]),
+    (dz_side, dz): (Stretch, &mut [f32]),
+) {
+    let (x, dz) = (SharedMut::new(x), SharedMut::new(dz));
+    cpu.for_each(count.div_ceil(RANGE), |task| {
+        let range = first + task * RANGE..first + ((task + 1) * RANGE).min(count);
+        cpu.isa.run_wide(InputTiles {
+            tiles,
+            x: job.x,
+            range: range.clone(),
+            out: &x,
+            pitch: x_side.pitch,
+            at: |tile, c| x_side.at(tile, c),
+            first,
+            transform: PhantomData::<T>,
+        });
+        let transform = PhantomData::<T>;
+        cpu.isa.run_wide(GradientTiles {
+            tiles,
+            dz: job.dz,
+            range,
+            out: &dz,
+            side: dz_side,
+            first,
+            transform,
+        });
+    });
+}
+
+/// Tiles of the output's gradient, transformed: `A dy A^T`.
+struct GradientTiles<'a, T> {
+    tiles: &'a Tiles,
+    dz: &'a [f32],
+    range: std::ops::Range<usize>,
+    out: &'a SharedMut<'a, f32>,
+    side: Stretch,
+    first: usize,
+    transform: PhantomData<T>,
+}
+
+impl<T: Transform> VectorKernel for GradientTiles<'_, T> {
+    #[inline(always)]
+    fn run<V: Vector>(self) {
+        let s: ConvShape = self.tiles.shape;
+        let zero = V::splat(0.0);
+        for tile in self.range.clone() {
+            let place = self.tiles.place(tile);
+            let rows = inside(place.y, 0, s.oh, T::M).len();
+            let columns = inside(place.x, 0, s.ow, T::M).len();
+            let start = ((place.image * s.oh + place.y) * s.ow + place.x) * s.k;
+            for k in (0..s.k).step_by(V::LANES) {
+                let n = s.k - k;
+                let mut half: [Side<V>; MAX_SIDE] = [[zero; MAX_SIDE]; MAX_SIDE];
+                for j in 0..T::M {
+                    let mut y = [zero; MAX_SIDE];
+                    for (i, y) in y.iter_mut().enumerate().take(T::M) {
+                        if i < rows && j < columns {
+                            let from = &self.dz[start + (i * s.ow + j) * s.k + k..][..n.min(V::LANES)];
+                            // SAFETY: `from` holds what is read.
+                            *y = unsafe {
+                                if n >= V::LANES {
+                                    V::load(from.as_ptr())
+                                } else {
+                                    V::load_part(from.as_ptr(), n)
+                                }
+                            };
+                        }
+                    }
+                    let y = T::output_gradient(&y);
+                    for i in 0..T::SIDE {
+                        half[i][j] = y[i];
+                    }
+                }
+                let at = self.side.at(tile - self.first, k);
+                for (i, row) in half.iter().enumerate().take(T::SIDE) {
+                    let row = T::output_gradient(row);
+                    for (j, value) in row.iter().enumerate().take(T::SIDE) {
+                        let at = at + (i * T::SIDE + j) * self.side.pitch;
+                        // SAFETY: each tile and filter writes places of its own.
+                        unsafe { value.store(self.out.pointer(at, V::LANES)) };
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Adds the products of a stretch of tiles to the sums of one element, for some rows (filters).
+struct Sum<'a> {
+    x: &'a [f32],
+    dz: &'a [f32],
+    stretch: usize,
+    count: usize,
+    rows: std::ops::Range<usize>,
+    row_len: usize,
+    start: usize,
+    add: bool,
+    sums: &'a SharedMut<'a, f32>,
+}
+
+impl VectorKernel for Sum<'_> {
+    #[inline(always)]
+    fn run<V: Vector>(self) {
+        let mut channel = 0;
+        while channel < self.row_len {
+            // Threes, but no single vector at the end.
+            let left = (self.row_len - channel) / V::LANES;
+            let vectors = if left == VECTORS + 1 { 2 } else { left.min(VECTORS) };
+            for row in self.rows.clone().step_by(ROWS) {
+                let dz = &self.dz[row / V::LANES * V::LANES * self.stretch..][..self.count * V::LANES];
+                let x = &self.x[channel * self.stretch..];
+                let x = &x[..((vectors - 1) * self.stretch + self.count) * V::LANES];
+                let at = self.start + row * self.row_len + channel;
+                // SAFETY: tasks write different rows; the slices are cut to what is read.
+                unsafe {
+                    let out = self.sums.pointer(at, (ROWS - 1) * self.row_len + vectors * V::LANES);
+                    let dz = dz.as_ptr().add(row % V::LANES);
+                    let strides = (self.stretch * V::LANES, self.row_len);
+                    match vectors {
+                        1 => sum_tiles::<V, 1>(dz, x.as_ptr(), strides, self.count, out, self.add),
+                        2 => sum_tiles::<V, 2>(dz, x.as_ptr(), strides, self.count, out, self.add),
+                        _ => sum_tiles::<V, 3>(dz, x.as_ptr(), strides, self.count, out, self.add),
+                    }
+                }
+            }
+            channel += vectors * V::LANES;
+        }
+    }
+}
+
+/// `out[i][..] (+)= sum over tiles of dz[tile][i] x[tile][..]` for four filters and `N` vectors of channels.
+///
+/// # Safety
+/// `dz` must be readable for four values in every vector of `count` tiles, `x` for `N` runs of `count` vectors, and
+/// `out` writable for four rows of `N` vectors.
+#[inline(always)]
+unsafe fn sum_tiles<V: Vector, const N: usize>(
+    dz: *const f32,
+    x: *const f32,
+    (x_stride, row_len): (usize, usize),
+    count: usize,
+    out: *mut f32,
+    add: bool,
+) {
+    let mut sums = [[V::splat(0.0); N]; ROWS];
+    // SAFETY: all by the caller's promise.
+    unsafe {
+        let (mut dz, mut x) = (dz, x);
+        for _ in 0..count {
+            let values: [V; N] = std::array::from_fn(|j| V::load(x.add(j * x_stride)));
+            for (i, sums) in sums.iter_mut().enumerate() {
+                let d = V::splat(*dz.add(i));
+                for (sum, value) in sums.iter_mut().zip(values) {
+                    *sum = d.mul_add(value, *sum);
+                }
+            }
+            dz = dz.add(V::LANES);
+            x = x.add(V::LANES);
+        }
+        for (i, sums) in sums.iter().enumerate() {
+            for (j, sum) in sums.iter().enumerate() {
+                let out = out.add(i * row_len + j * V::LANES);
+                let sum = if add { V::load(out).add(*sum) } else { *sum };
+                sum.store(out);
+            }
+        }
+    }
+}
+
+/// One filter's gradient from its sums: `G^T u G`.
+struct Filter<'a, T> {
+    /// Starts at this filter's row of the first element.
+    sums: &'a [f32],
+    pitch: usize,
+    c: usize,
+    write: Write,
+    dw: &'a mut [f32],
+    transform: PhantomData<T>,
+}
+
+impl<T: Transform> VectorKernel for Filter<'_, T> {
+    #[inline(always)]
+    fn run<V: Vector>(self) {
+        let zero = V::splat(0.0);
+        for c in (0..self.c).step_by(V::LANES) {
+            let n = V::LANES.min(self.c - c);
+            let mut half: [Side<V>; 3] = [[zero; MAX_SIDE]; 3];
+            for j in 0..T::SIDE {
+                let mut u = [zero; MAX_SIDE];
+                for (i, u) in u.iter_mut().enumerate().take(T::SIDE) {
+                    let from = &self.sums[(i * T::SIDE + j) * self.pitch + c..][..V::LANES];
+                    // SAFETY: `from` holds a vector.
+                    *u = unsafe { V::load(from.as_ptr()) };
+                }
+                let u = T::filter_gradient(&u);
+                for i in 0..T::R {
+                    half[i][j] = u[i];
+                }
+            }
+            for (i, row) in half.iter().enumerate().take(T::R) {
+                let row = T::filter_gradient(row);
+                for (j, value) in row.iter().enumerate().take(T::R) {
+                    let to = &mut self.dw[(i * T::R + j) * self.c + c..][..n];
+                    // SAFETY: `to` holds `n` values.
+                    unsafe {
+                        let before =
+                            if self.write == Write::Accumulate { V::load_part(to.as_ptr(), n) } else { zero };
+                        value.add(before).store_part(to.as_mut_ptr(), n);
+                    }
+                }
+            }
+        }
+    }
+}

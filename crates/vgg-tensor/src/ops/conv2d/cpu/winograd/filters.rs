@@ -1,0 +1,125 @@
+//! Filters, transformed: `G g G^T`, in the panels that the products read.
+
+use super::super::ConvShape;
+use super::tiles::BLOCK;
+use super::transform::{MAX_SIDE, Side, Transform};
+use crate::cpu::{Cpu, SharedMut, Vector, VectorKernel};
+
+/// Length of the transformed filters of a convolution: `[side * side][k / 16][c][16]`.
+pub(super) fn filters_len<T: Transform>(s: &ConvShape) -> usize {
+    T::SIDE * T::SIDE * s.k.div_ceil(BLOCK) * s.c * BLOCK
+}
+
+/// Which of a convolution's passes the filters serve.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pass {
+    /// As they are: a panel holds 16 filters.
+    Forward,
+    /// Turned by 180 degrees, inputs and outputs exchanged: a panel holds 16 channels of the filters.
+    BackwardData,
+}
+
+/// Transforms `weight`, in memory `[k][taps][c]` of the forward convolution, for a convolution of shape `s`: that of
+/// the pass, so that for the gradient by data `s.k` are the channels of the filters and `s.c` their number.
+pub(super) fn transform_filters<T: Transform>(
+    cpu: Cpu,
+    s: &ConvShape,
+    weight: &[f32],
+    pass: Pass,
+    out: &mut [f32],
+) {
+    let panels = s.k.div_ceil(BLOCK);
+    let blocks = s.c.div_ceil(BLOCK);
+    let pitch = panels * s.c * BLOCK;
+    assert_eq!(out.len(), T::SIDE * T::SIDE * pitch);
+    let out = SharedMut::new(out);
+    cpu.for_each(panels * blocks, |task| {
+        let (panel, first) = (task / blocks, task % blocks * BLOCK);
+        let mut taps = [[[0.0f32; BLOCK]; BLOCK]; 9];
+        gather::<T>(s, weight, pass, panel * BLOCK, first, &mut taps);
+        let channels = BLOCK.min(s.c - first);
+        let start = (panel * s.c + first) * BLOCK;
+        let kernel = FilterBlock {
+            taps: &taps,
+            channels,
+            start,
+            pitch,
+            out: &out,
+            transform: std::marker::PhantomData::<T>,
+        };
+        cpu.isa.run_wide(kernel);
+    });
+}
+
+/// Collects 16 outputs (zeros past the last) and 16 inputs of the filters as `[tap][input][output]`.
+fn gather<T: Transform>(
+    s: &ConvShape,
+    weight: &[f32],
+    pass: Pass,
+    output: usize,
+    input: usize,
+    taps: &mut [[[f32; BLOCK]; BLOCK]; 9],
+) {
+    let count = T::R * T::R;
+    let (outputs, inputs) = (BLOCK.min(s.k - output), BLOCK.min(s.c - input));
+    for (tap, to) in taps.iter_mut().enumerate().take(count) {
+        match pass {
+            Pass::Forward => {
+                for o in 0..outputs {
+                    let from = &weight[((output + o) * count + tap) * s.c + input..][..inputs];
+                    for (i, value) in from.iter().enumerate() {
+                        to[i][o] = *value;
+                    }
+                }
+            }
+            Pass::BackwardData => {
+                for (i, to) in to.iter_mut().enumerate().take(inputs) {
+                    let from = &weight[((input + i) * count + count - 1 - tap) * s.k + output..][..outputs];
+                    to[..outputs].copy_from_slice(from);
+                }
+            }
+        }
+    }
+}
+
+/// Transforms up to 16 inputs of one panel.
+struct FilterBlock<'a, T> {
+    taps: &'a [[[f32; BLOCK]; BLOCK]; 9],
+    channels: usize,
+    /// Where the first input of the panel lies in every element.
+    start: usize,
+    pitch: usize,
+    out: &'a SharedMut<'a, f32>,
+    transform: std::marker::PhantomData<T>,
+}
+
+impl<T: Transform> VectorKernel for FilterBlock<'_, T> {
+    #[inline(always)]
+    fn run<V: Vector>(self) {
+        let zero = V::splat(0.0);
+        for input in 0..self.channels {
+            for part in (0..BLOCK).step_by(V::LANES) {
+                let mut columns: [[V; 3]; MAX_SIDE] = [[zero; 3]; MAX_SIDE];
+                for j in 0..T::R {
+                    let mut g = [zero; 3];
+                    for (i, g) in g.iter_mut().enumerate().take(T::R) {
+                        // SAFETY: a block's row has room for the vector.
+                        *g = unsafe { V::load(self.taps[i * T::R + j][input].as_ptr().add(part)) };
+                    }
+                    let g = T::filter(&g);
+                    for i in 0..T::SIDE {
+                        columns[i][j] = g[i];
+                    }
+                }
+                for (i, row) in columns.iter().enumerate().take(T::SIDE) {
+                    let row: Side<V> = T::filter(row);
+                    for (j, value) in row.iter().enumerate().take(T::SIDE) {
+                        let at = (i * T::SIDE + j) * self.pitch + self.start + input * BLOCK + part;
+                        // SAFETY: every task writes panels and inputs of its own.
+                        unsafe { value.store(self.out.pointer(at, V::LANES)) };
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,264 @@
+//! Tiles of products, transformed back: `A^T m A`, and what follows while the values are in registers.
+
+use std::ops::Range;
+
+use super::tiles::{BLOCK, Groups, Place, Tiles};
+use super::transform::{MAX_SIDE, Side, Transform};
+use crate::cpu::{SharedMut, Vector, VectorKernel};
+
+/// What is done with the pixels of a tile.
+pub(super) trait Finish: Sync {
+    /// Takes rows `row` and `row + 1` of a tile (one row if `M` is 1), `n` filters from `k` on.
+    ///
+    /// # Safety
+    /// No other task may hold the same tile and filters.
+    unsafe fn rows<V: Vector, T: Transform>(
+        &self,
+        place: Place,
+        row: usize,
+        k: usize,
+        n: usize,
+        rows: &[Side<V>; 2],
+        sum: &mut V,
+    );
+
+    /// Takes the sums that `rows` gathered over a group of tiles.
+    ///
+    /// # Safety
+    /// As above.
+    unsafe fn sums<V: Vector>(&self, _group: usize, _k: usize, _n: usize, _sum: V) {}
+}
+
+/// Transforms some tiles back, all filters of them.
+pub(super) struct OutputTiles<'a, T, F> {
+    pub(super) tiles: &'a Tiles,
+    pub(super) products: &'a [f32],
+    pub(super) groups: Groups,
+    /// Which tiles of the convolution.
+    pub(super) range: Range<usize>,
+    /// First tile of the block that `products` holds.
+    pub(super) first: usize,
+    /// Number of this range, for the sums.
+    pub(super) group: usize,
+    pub(super) finish: &'a F,
+    pub(super) transform: std::marker::PhantomData<T>,
+}
+
+impl<T: Transform, F: Finish> VectorKernel for OutputTiles<'_, T, F> {
+    #[inline(always)]
+    fn run<V: Vector>(self) {
+        let filters = self.tiles.shape.k;
+        let elements = T::SIDE * T::SIDE;
+        assert!(self.products.len() >= elements * self.groups.pitch);
+        for block in 0..self.groups.blocks {
+            let mut sums = [V::splat(0.0); 2];
+            let parts = || (0..BLOCK).step_by(V::LANES).map(|part| (part, block * BLOCK + part));
+            for tile in self.range.clone() {
+                let place = self.tiles.place(tile);
+                let at = self.groups.at(tile - self.first, block);
+                for ((part, k), sum) in parts().zip(&mut sums) {
+                    if k < filters {
+                        // SAFETY: a vector there lies within every element; tasks hold different tiles.
+                        unsafe {
+                            let from = self.products.as_ptr().add(at + part);
+                            self.tile::<V>(from, place, k, V::LANES.min(filters - k), sum);
+                        }
+                    }
+                }
+            }
+            for ((_, k), sum) in parts().zip(sums) {
+                if k < filters {
+                    // SAFETY: tasks have different groups.
+                    unsafe { self.finish.sums(self.group, k, V::LANES.min(filters - k), sum) };
+                }
+            }
+        }
+    }
+}
+
+impl<T: Transform, F: Finish> OutputTiles<'_, T, F> {
+    /// One vector of filters of one tile.
+    ///
+    /// # Safety
+    /// `from` must be readable for a vector at every multiple of the pitch up to the last element.
+    #[inline(always)]
+    unsafe fn tile<V: Vector>(&self, from: *const f32, place: Place, k: usize, n: usize, sum: &mut V) {
+        let zero = V::splat(0.0);
+        let mut columns: [Side<V>; MAX_SIDE] = [[zero; MAX_SIDE]; MAX_SIDE];
+        for j in 0..T::SIDE {
+            let mut m = [zero; MAX_SIDE];
+            for (i, m) in m.iter_mut().enumerate().take(T::SIDE) {
+                // SAFETY: by the caller's promise.
+                *m = unsafe { V::load(from.add((i * T::SIDE + j) * self.groups.pitch)) };
+            }
+            let m = T::output(&m);
+            for i in 0..T::M {
+                columns[i][j] = m[i];
+            }
+        }
+        for row in (0..T::M).step_by(2) {
+            let second = if row + 1 < T::M { T::output(&columns[row + 1]) } else { [zero; MAX_SIDE] };
+            let rows = [T::output(&columns[row]), second];
+            // SAFETY: by the caller's promise.
+            unsafe { self.finish.rows::<V, T>(place, row, k, n, &rows, sum) };
+        }
+    }
+}
+
+/// Adds the bias, clamps at zero or not, and writes the output.
+pub(super) struct Activate<'a> {
+    pub(super) tiles: &'a Tiles,
+    pub(super) bias: &'a [f32],
+    pub(super) floor: f32,
+    pub(super) y: SharedMut<'a, f32>,
+}
+
+impl Finish for Activate<'_> {
+    #[inline(always)]
+    unsafe fn rows<V: Vector, T: Transform>(
+        &self,
+        place: Place,
+        row: usize,
+        k: usize,
+        n: usize,
+        rows: &[Side<V>; 2],
+        _sum: &mut V,
+    ) {
+        let s = &self.tiles.shape;
+        let bias = load(&self.bias[k..], n);
+        let floor = V::splat(self.floor);
+        for (i, values) in rows.iter().enumerate() {
+            let y = place.y + row + i;
+            if row + i >= T::M || y >= s.oh {
+                break;
+            }
+            let start = (place.image * s.oh + y) * s.ow + place.x;
+            for (j, value) in values.iter().enumerate().take(T::M) {
+                if place.x + j < s.ow {
+                    // SAFETY: the pixel lies in the output, and only this task writes its filters.
+                    unsafe { store(&self.y, (start + j) * s.k + k, n, value.add(bias).larger(floor)) };
+                }
+            }
+        }
+    }
+}
+
+/// As [`Activate`], then keeps the largest value of each 2x2 window.
+pub(super) struct ActivateAndPool<'a> {
+    pub(super) tiles: &'a Tiles,
+    pub(super) bias: &'a [f32],
+    pub(super) floor: f32,
+    /// Height and width of the pooled map.
+    pub(super) pooled: (usize, usize),
+    pub(super) y: SharedMut<'a, f32>,
+}
+
+impl Finish for ActivateAndPool<'_> {
+    #[inline(always)]
+    unsafe fn rows<V: Vector, T: Transform>(
+        &self,
+        place: Place,
+        row: usize,
+        k: usize,
+        n: usize,
+        rows: &[Side<V>; 2],
+        _sum: &mut V,
+    ) {
+        let s = &self.tiles.shape;
+        let (ph, pw) = self.pooled;
+        let (y, x) = ((place.y + row) / 2, place.x / 2);
+        if y >= ph {
+            return;
+        }
+        let bias = load(&self.bias[k..], n);
+        let floor = V::splat(self.floor);
+        let has_second = place.y + row + 1 < s.oh;
+        for j in (0..T::M).step_by(2) {
+            if x + j / 2 >= pw {
+                break;
+            }
+            // Bias and ReLU keep the order, so they may follow the maximum; a window that is cut off has fewer values.
+            let mut largest = rows[0][j];
+            if place.x + j + 1 < s.ow {
+                largest = largest.larger(rows[0][j + 1]);
+            }
+            if has_second {
+                let mut low = rows[1][j];
+                if place.x + j + 1 < s.ow {
+                    low = low.larger(rows[1][j + 1]);
+                }
+                largest = largest.larger(low);
+            }
+            let at = (((place.image * ph + y) * pw) + x + j / 2) * s.k + k;
+            // SAFETY: the pixel lies in the pooled map, and its window lies in this tile alone.
+            unsafe { store(&self.y, at, n, largest.add(bias).larger(floor)) };
+        }
+    }
+}
+
+/// Takes a gradient back through the activation below: scaled where the saved output is positive, else 0, and summed
+/// per channel.
+pub(super) struct Gated<'a> {
+    pub(super) tiles: &'a Tiles,
+    pub(super) saved: &'a [f32],
+    pub(super) scale: f32,
+    pub(super) dx: SharedMut<'a, f32>,
+    /// `[groups][k]`.
+    pub(super) sums: SharedMut<'a, f32>,
+}
+
+impl Finish for Gated<'_> {
+    #[inline(always)]
+    unsafe fn rows<V: Vector, T: Transform>(
+        &self,
+        place: Place,
+        row: usize,
+        k: usize,
+        n: usize,
+        rows: &[Side<V>; 2],
+        sum: &mut V,
+    ) {
+        let s = &self.tiles.shape;
+        let scale = V::splat(self.scale);
+        for (i, values) in rows.iter().enumerate() {
+            let y = place.y + row + i;
+            if row + i >= T::M || y >= s.oh {
+                break;
+            }
+            let start = (place.image * s.oh + y) * s.ow + place.x;
+            for (j, value) in values.iter().enumerate().take(T::M) {
+                if place.x + j < s.ow {
+                    let at = (start + j) * s.k + k;
+                    let value = value.mul(scale).where_positive(load(&self.saved[at..], n));
+                    *sum = sum.add(value);
+                    // SAFETY: the pixel lies in the gradient, and only this task writes its channels.
+                    unsafe { store(&self.dx, at, n, value) };
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn sums<V: Vector>(&self, group: usize, k: usize, n: usize, sum: V) {
+        // SAFETY: only this task writes the group's sums.
+        unsafe { store(&self.sums, group * self.tiles.shape.k + k, n, sum) };
+    }
+}
+
+#[inline(always)]
+fn load<V: Vector>(from: &[f32], n: usize) -> V {
+    let from = &from[..n];
+    // SAFETY: `from` holds `n` values.
+    unsafe { if n >= V::LANES { V::load(from.as_ptr()) } else { V::load_part(from.as_ptr(), n) } }
+}
+
+/// # Safety
+/// No other task may touch the `n` values from `at` on.
+#[inline(always)]
+unsafe fn store<V: Vector>(to: &SharedMut<f32>, at: usize, n: usize, value: V) {
+    // SAFETY: the pointer is good for `n` values.
+    unsafe {
+        let to = to.pointer(at, n);
+        if n >= V::LANES { value.store(to) } else { value.store_part(to, n) }
+    }
+}

@@ -1,0 +1,147 @@
+//! Products of transformed tiles with transformed filters: one small matrix product for each tile element.
+
+use std::ops::Range;
+
+use super::tiles::{BLOCK, Groups};
+use crate::cpu::{SharedMut, Vector, VectorKernel, prefetch};
+
+/// Blocks of channels that are summed before the next filters: 16 KiB of filters, half of a first-level cache.
+const STRETCH: usize = 16;
+
+/// `m[tile][k] = sum over c of v[tile][c] u[c][k]` of one tile element, for some panels of 16 filters.
+pub(super) struct Product<'a> {
+    /// One element of the tiles: `[groups][c / 16][rows][16]`.
+    pub(super) v: &'a [f32],
+    pub(super) v_groups: Groups,
+    pub(super) tiles: usize,
+    pub(super) channels: usize,
+    /// One element of the filters: `[k / 16][c][16]`.
+    pub(super) u: &'a [f32],
+    pub(super) panels: Range<usize>,
+    /// All elements of the products, each `[groups][k / 16][rows][16]`.
+    pub(super) m: &'a SharedMut<'a, f32>,
+    pub(super) m_groups: Groups,
+    /// Where this element starts in `m`.
+    pub(super) m_start: usize,
+}
+
+/// Tiles that the kernel of an instruction set handles at once.
+pub(super) fn rows(lanes: usize) -> usize {
+    if lanes == 16 { 12 } else { 6 }
+}
+
+impl VectorKernel for Product<'_> {
+    #[inline(always)]
+    fn run<V: Vector>(self) {
+        let rows = self.v_groups.rows;
+        assert_eq!(rows, self::rows(V::LANES));
+        let groups = self.tiles.div_ceil(rows);
+        assert!(self.v.len() >= groups * self.v_groups.group_len());
+        assert!(self.u.len() >= self.panels.end * self.channels * BLOCK);
+        for first in (0..self.v_groups.blocks).step_by(STRETCH) {
+            let blocks = STRETCH.min(self.v_groups.blocks - first);
+            let channels = (self.channels - first * BLOCK).min(STRETCH * BLOCK);
+            for panel in self.panels.clone() {
+                let filters = &self.u[(panel * self.channels + first * BLOCK) * BLOCK..][..channels * BLOCK];
+                // While this panel is used, its successor is fetched, in as many parts as there are groups.
+                let next = filters.as_ptr().wrapping_add(self.channels * BLOCK);
+                let lines = channels.div_ceil(groups);
+                for group in 0..groups {
+                    for line in group * lines..((group + 1) * lines).min(channels) {
+                        prefetch(next.wrapping_add(line * BLOCK));
+                    }
+                    let here = rows.min(self.tiles - group * rows);
+                    let v = &self.v[group * self.v_groups.group_len() + first * rows * BLOCK..];
+                    let v = &v[..blocks * rows * BLOCK];
+                    let start = self.m_start + self.m_groups.at(group * rows, panel);
+                    // SAFETY: tasks write different elements and panels; `v` and `filters` are cut to what is read.
+                    unsafe {
+                        let m = self.m.pointer(start, rows * BLOCK);
+                        some_rows::<V>(here, v.as_ptr(), channels, filters.as_ptr(), m, first > 0);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Chooses the kernel for the tiles that a group really has.
+///
+/// # Safety
+/// As [`kernel`], for a whole group.
+#[inline(always)]
+unsafe fn some_rows<V: Vector>(
+    n: usize,
+    v: *const f32,
+    channels: usize,
+    u: *const f32,
+    m: *mut f32,
+    add: bool,
+) {
+    // SAFETY: by the caller's promise.
+    unsafe {
+        match (V::LANES, n) {
+            (16, 9..) => kernel::<V, 12, 12, 1>(v, channels, u, m, add),
+            (16, 5..) => kernel::<V, 12, 8, 1>(v, channels, u, m, add),
+            (16, _) => kernel::<V, 12, 4, 1>(v, channels, u, m, add),
+            (_, 1) => kernel::<V, 6, 1, 2>(v, channels, u, m, add),
+            (_, 2) => kernel::<V, 6, 2, 2>(v, channels, u, m, add),
+            (_, 3) => kernel::<V, 6, 3, 2>(v, channels, u, m, add),
+            (_, 4) => kernel::<V, 6, 4, 2>(v, channels, u, m, add),
+            (_, 5) => kernel::<V, 6, 5, 2>(v, channels, u, m, add),
+            _ => kernel::<V, 6, 6, 2>(v, channels, u, m, add),
+        }
+    }
+}
+
+/// `m[i][0..16] (+)= sum over c of v[i][c] u[c][0..16]` for `ROWS` tiles of a group of `GROUP`: the sums stay in
+/// registers, every channel's 16 filters are read once, and each tile's value is spread over a vector.
+///
+/// # Safety
+/// `v` must be readable for whole blocks `[c / 16][GROUP][16]`, `u` for `[channels][16]`, and `m` writable for
+/// `[ROWS][16]`.
+#[inline(always)]
+unsafe fn kernel<V: Vector, const GROUP: usize, const ROWS: usize, const VECTORS: usize>(
+    v: *const f32,
+    channels: usize,
+    u: *const f32,
+    m: *mut f32,
+    add: bool,
+) {
+    let mut sums = [[V::splat(0.0); VECTORS]; ROWS];
+    // SAFETY: all by the caller's promise.
+    unsafe {
+        if add {
+            for (i, sums) in sums.iter_mut().enumerate() {
+                for (j, sum) in sums.iter_mut().enumerate() {
+                    *sum = V::load(m.add(i * BLOCK + j * V::LANES));
+                }
+            }
+        }
+        let (mut v, mut u) = (v, u);
+        let mut step = |v: *const f32, u: *const f32| {
+            let filters: [V; VECTORS] = std::array::from_fn(|j| V::load(u.add(j * V::LANES)));
+            for (i, sums) in sums.iter_mut().enumerate() {
+                let value = V::splat(*v.add(i * BLOCK));
+                for (sum, filter) in sums.iter_mut().zip(filters) {
+                    *sum = value.mul_add(filter, *sum);
+                }
+            }
+        };
+        for _ in 0..channels / BLOCK {
+            for c in 0..BLOCK {
+                step(v.add(c), u.add(c * BLOCK));
+            }
+            v = v.add(GROUP * BLOCK);
+            u = u.add(BLOCK * BLOCK);
+        }
+        for c in 0..channels % BLOCK {
+            step(v.add(c), u.add(c * BLOCK));
+        }
+        for (i, sums) in sums.iter().enumerate() {
+            for (j, sum) in sums.iter().enumerate() {
+                sum.store(m.add(i * BLOCK + j * V::LANES));
+            }
+        }
+    }
+}
