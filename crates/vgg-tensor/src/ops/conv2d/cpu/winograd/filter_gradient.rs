@@ -1,7 +1,8 @@
 //! Gradient by filter: `dg = G^T [sum over tiles of (B^T d B) * (A dy A^T)] G`.
 //!
 //! For each tile element the sum over tiles is a matrix product with the tiles as its inner dimension: the transformed
-//! inputs lie as `[element][c / lanes][tiles][lanes]` and the gradients likewise, so that the kernel walks along both.
+//! inputs lie as `[element][c / lanes][tiles][lanes]` and the gradients as `[element][k / 48][tiles][48]`, so that the
+//! kernel walks along both.
 
 use std::marker::PhantomData;
 
@@ -16,9 +17,13 @@ use crate::cpu::{Cpu, SharedMut, Vector, VectorKernel};
 const STRETCH: usize = 144;
 /// Tiles that one task transforms.
 const RANGE: usize = 8;
-/// Filters and vectors of channels that the kernel handles at once.
-const ROWS: usize = 4;
-const VECTORS: usize = 3;
+/// Filters that lie side by side in the transformed gradients: whole vectors, and whole rows of the kernel.
+const FILTERS: usize = 48;
+
+/// Filters that the kernel of an instruction set handles at once.
+fn rows_at_once(lanes: usize) -> usize {
+    if lanes == 16 { 12 } else { 6 }
+}
 
 /// Writes or accumulates `dw [k, r, s, c]`.
 pub(super) fn backward_filter<T: Transform>(cpu: Cpu, job: &BackwardFilter, dw: &mut [f32]) {
@@ -27,16 +32,17 @@ pub(super) fn backward_filter<T: Transform>(cpu: Cpu, job: &BackwardFilter, dw: 
     let lanes = cpu.isa.wide_lanes();
     let elements = T::SIDE * T::SIDE;
     let stretch = STRETCH.min(tiles.count());
-    let (x_side, dz_side) = (Stretch::new(stretch, s.c, lanes), Stretch::new(stretch, s.k, lanes));
+    let (x_side, dz_side) = (Stretch::new(stretch, s.c, lanes), Stretch::new(stretch, s.k, FILTERS));
     let mut x = cpu.scratch(elements * x_side.pitch);
     let mut dz = cpu.scratch(elements * dz_side.pitch);
-    // [element][k][c], both rounded up to whole vectors.
-    let (rows, row_len) = (s.k.next_multiple_of(lanes), s.c.next_multiple_of(lanes));
+    // [element][k][c], both rounded up to what the kernel handles.
+    let at_once = rows_at_once(lanes);
+    let (rows, row_len) = (s.k.next_multiple_of(at_once), s.c.next_multiple_of(lanes));
     let mut sums = cpu.scratch(elements * rows * row_len);
     for first in (0..tiles.count()).step_by(stretch) {
         let count = stretch.min(tiles.count() - first);
         transform_both::<T>(cpu, job, &tiles, first, count, (x_side, &mut x), (dz_side, &mut dz));
-        let parts = rows / ROWS;
+        let parts = rows / at_once;
         let per_task = parts.div_ceil(8);
         let tasks = parts.div_ceil(per_task);
         let out = SharedMut::new(&mut sums);
@@ -47,7 +53,7 @@ pub(super) fn backward_filter<T: Transform>(cpu: Cpu, job: &BackwardFilter, dw: 
                 dz: &dz[element * dz_side.pitch..][..dz_side.pitch],
                 stretch,
                 count,
-                rows: part * per_task * ROWS..((part + 1) * per_task * ROWS).min(rows),
+                rows: part * per_task * at_once..((part + 1) * per_task * at_once).min(rows),
                 row_len,
                 start: element * rows * row_len,
                 add: first > 0,
@@ -64,22 +70,22 @@ pub(super) fn backward_filter<T: Transform>(cpu: Cpu, job: &BackwardFilter, dw: 
     });
 }
 
-/// Layout of one side: `[elements][channels / lanes][tiles][lanes]`.
+/// Layout of one side: `[elements][channels / width][tiles][width]`.
 #[derive(Clone, Copy)]
 struct Stretch {
     tiles: usize,
-    lanes: usize,
+    width: usize,
     pitch: usize,
 }
 
 impl Stretch {
-    fn new(tiles: usize, channels: usize, lanes: usize) -> Stretch {
-        Stretch { tiles, lanes, pitch: channels.div_ceil(lanes) * tiles * lanes + 16 }
+    fn new(tiles: usize, channels: usize, width: usize) -> Stretch {
+        Stretch { tiles, width, pitch: channels.div_ceil(width) * tiles * width + 16 }
     }
 
     #[inline(always)]
     fn at(&self, tile: usize, channel: usize) -> usize {
-        channel * self.tiles + tile * self.lanes
+        (channel / self.width * self.tiles + tile) * self.width + channel % self.width
     }
 }
 
@@ -193,40 +199,38 @@ struct Sum<'a> {
 impl VectorKernel for Sum<'_> {
     #[inline(always)]
     fn run<V: Vector>(self) {
-        let mut channel = 0;
-        while channel < self.row_len {
-            // Threes, but no single vector at the end.
-            let left = (self.row_len - channel) / V::LANES;
-            let vectors = if left == VECTORS + 1 { 2 } else { left.min(VECTORS) };
-            for row in self.rows.clone().step_by(ROWS) {
-                let dz = &self.dz[row / V::LANES * V::LANES * self.stretch..][..self.count * V::LANES];
-                let x = &self.x[channel * self.stretch..];
-                let x = &x[..((vectors - 1) * self.stretch + self.count) * V::LANES];
+        let at_once = rows_at_once(V::LANES);
+        for channel in (0..self.row_len).step_by(2 * V::LANES) {
+            let vectors = if self.row_len - channel > V::LANES { 2 } else { 1 };
+            let x = &self.x[channel * self.stretch..];
+            let x = &x[..((vectors - 1) * self.stretch + self.count) * V::LANES];
+            for row in self.rows.clone().step_by(at_once) {
+                let dz = &self.dz[row / FILTERS * FILTERS * self.stretch..][..self.count * FILTERS];
                 let at = self.start + row * self.row_len + channel;
                 // SAFETY: tasks write different rows; the slices are cut to what is read.
                 unsafe {
-                    let out = self.sums.pointer(at, (ROWS - 1) * self.row_len + vectors * V::LANES);
-                    let dz = dz.as_ptr().add(row % V::LANES);
+                    let out = self.sums.pointer(at, (at_once - 1) * self.row_len + vectors * V::LANES);
+                    let dz = dz.as_ptr().add(row % FILTERS);
                     let strides = (self.stretch * V::LANES, self.row_len);
-                    match vectors {
-                        1 => sum_tiles::<V, 1>(dz, x.as_ptr(), strides, self.count, out, self.add),
-                        2 => sum_tiles::<V, 2>(dz, x.as_ptr(), strides, self.count, out, self.add),
-                        _ => sum_tiles::<V, 3>(dz, x.as_ptr(), strides, self.count, out, self.add),
+                    match (at_once, vectors) {
+                        (12, 1) => sum_tiles::<V, 12, 1>(dz, x.as_ptr(), strides, self.count, out, self.add),
+                        (12, _) => sum_tiles::<V, 12, 2>(dz, x.as_ptr(), strides, self.count, out, self.add),
+                        (_, 1) => sum_tiles::<V, 6, 1>(dz, x.as_ptr(), strides, self.count, out, self.add),
+                        _ => sum_tiles::<V, 6, 2>(dz, x.as_ptr(), strides, self.count, out, self.add),
                     }
                 }
             }
-            channel += vectors * V::LANES;
         }
     }
 }
 
-/// `out[i][..] (+)= sum over tiles of dz[tile][i] x[tile][..]` for four filters and `N` vectors of channels.
+/// `out[i][..] (+)= sum over tiles of dz[tile][i] x[tile][..]` for some filters and `N` vectors of channels.
 ///
 /// # Safety
-/// `dz` must be readable for four values in every vector of `count` tiles, `x` for `N` runs of `count` vectors, and
-/// `out` writable for four rows of `N` vectors.
+/// `dz` must be readable for `ROWS` values in every 48 of `count` tiles, `x` for `N` runs of `count` vectors, and
+/// `out` writable for `ROWS` rows of `N` vectors.
 #[inline(always)]
-unsafe fn sum_tiles<V: Vector, const N: usize>(
+unsafe fn sum_tiles<V: Vector, const ROWS: usize, const N: usize>(
     dz: *const f32,
     x: *const f32,
     (x_stride, row_len): (usize, usize),
@@ -246,7 +250,7 @@ unsafe fn sum_tiles<V: Vector, const N: usize>(
                     *sum = d.mul_add(value, *sum);
                 }
             }
-            dz = dz.add(V::LANES);
+            dz = dz.add(FILTERS);
             x = x.add(V::LANES);
         }
         for (i, sums) in sums.iter().enumerate() {
