@@ -19,7 +19,9 @@ fn main() -> Result<()> {
         let s = Instant::now();
         match pass {
             "f" => drop(conv2d::forward(&x, &weight, &bias, config)?),
-            "p" => drop(conv2d::forward_pooled(&x, &weight, &bias, config, ops::max_pool2d::Rounding::Floor)?),
+            "p" => {
+                drop(conv2d::forward_pooled(&x, &weight, &bias, config, ops::max_pool2d::Rounding::Floor)?)
+            }
             "d" => drop(conv2d::backward_data(&dz, &weight, config, Gate { y: &x, scale: 1.0 })?),
             _ => conv2d::backward_filter(&x, &dz, config, &mut dw, Write::Overwrite, &state)?,
         }

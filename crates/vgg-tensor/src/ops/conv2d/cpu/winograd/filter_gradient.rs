@@ -9,7 +9,7 @@ use std::marker::PhantomData;
 use super::super::{BackwardFilter, ConvShape};
 use super::input::{InputTiles, inside};
 use super::tiles::Tiles;
-use super::transform::{MAX_SIDE, Side, Transform};
+use super::transform::{Columns, MAX_SIDE, Side, Transform, side_of};
 use crate::Write;
 use crate::cpu::{Cpu, SharedMut, Vector, VectorKernel};
 
@@ -140,7 +140,6 @@ impl<T: Transform> VectorKernel for GradientTiles<'_, T> {
     #[inline(always)]
     fn run<V: Vector>(self) {
         let s: ConvShape = self.tiles.shape;
-        let zero = V::splat(0.0);
         for tile in self.range.clone() {
             let place = self.tiles.place(tile);
             let rows = inside(place.y, 0, s.oh, T::M).len();
@@ -148,30 +147,20 @@ impl<T: Transform> VectorKernel for GradientTiles<'_, T> {
             let start = ((place.image * s.oh + place.y) * s.ow + place.x) * s.k;
             for k in (0..s.k).step_by(V::LANES) {
                 let n = s.k - k;
-                let mut half: [Side<V>; MAX_SIDE] = [[zero; MAX_SIDE]; MAX_SIDE];
-                for j in 0..T::M {
-                    let mut y = [zero; MAX_SIDE];
-                    for (i, y) in y.iter_mut().enumerate().take(T::M) {
-                        if i < rows && j < columns {
-                            let from = &self.dz[start + (i * s.ow + j) * s.k + k..][..n.min(V::LANES)];
-                            // SAFETY: `from` holds what is read.
-                            *y = unsafe {
-                                if n >= V::LANES {
-                                    V::load(from.as_ptr())
-                                } else {
-                                    V::load_part(from.as_ptr(), n)
-                                }
-                            };
-                        }
+                let load = |i: usize, j: usize| {
+                    if i >= rows || j >= columns {
+                        return V::splat(0.0);
                     }
-                    let y = T::output_gradient(&y);
-                    for i in 0..T::SIDE {
-                        half[i][j] = y[i];
+                    let from = &self.dz[start + (i * s.ow + j) * s.k + k..][..n.min(V::LANES)];
+                    // SAFETY: `from` holds what is read.
+                    unsafe {
+                        if n >= V::LANES { V::load(from.as_ptr()) } else { V::load_part(from.as_ptr(), n) }
                     }
-                }
+                };
+                let half = Columns::new(T::M, |j| T::output_gradient(&side_of(T::M, |i| load(i, j))));
                 let at = self.side.at(tile - self.first, k);
-                for (i, row) in half.iter().enumerate().take(T::SIDE) {
-                    let row = T::output_gradient(row);
+                for i in 0..T::SIDE {
+                    let row = T::output_gradient(&half.row(i));
                     for (j, value) in row.iter().enumerate().take(T::SIDE) {
                         let at = at + (i * T::SIDE + j) * self.side.pitch;
                         // SAFETY: each tile and filter writes places of its own.

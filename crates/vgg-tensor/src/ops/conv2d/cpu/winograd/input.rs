@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::tiles::Tiles;
-use super::transform::{MAX_SIDE, Side, Transform};
+use super::transform::{Columns, Transform, side_of};
 use crate::cpu::{SharedMut, Vector, VectorKernel};
 
 /// Transforms some tiles of all channels.
@@ -71,20 +71,9 @@ pub(super) fn inside(first: usize, pad: usize, len: usize, side: usize) -> Range
 /// `out` must be writable for a vector at every multiple of `pitch` up to the last element.
 #[inline(always)]
 unsafe fn transform<T: Transform, V: Vector>(load: impl Fn(usize, usize) -> V, out: *mut f32, pitch: usize) {
-    let zero = V::splat(0.0);
-    let mut columns: [Side<V>; MAX_SIDE] = [[zero; MAX_SIDE]; MAX_SIDE];
-    for j in 0..T::SIDE {
-        let mut d = [zero; MAX_SIDE];
-        for (i, d) in d.iter_mut().enumerate().take(T::SIDE) {
-            *d = load(i, j);
-        }
-        let d = T::input(&d);
-        for i in 0..T::SIDE {
-            columns[i][j] = d[i];
-        }
-    }
-    for (i, row) in columns.iter().enumerate().take(T::SIDE) {
-        let row = T::input(row);
+    let columns = Columns::new(T::SIDE, |j| T::input(&side_of(T::SIDE, |i| load(i, j))));
+    for i in 0..T::SIDE {
+        let row = T::input(&columns.row(i));
         for (j, value) in row.iter().enumerate().take(T::SIDE) {
             // SAFETY: by the caller's promise.
             unsafe { value.store(out.add((i * T::SIDE + j) * pitch)) };

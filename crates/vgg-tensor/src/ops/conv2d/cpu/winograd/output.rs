@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::tiles::{BLOCK, Groups, Place, Tiles};
-use super::transform::{MAX_SIDE, Side, Transform};
+use super::transform::{Columns, Side, Transform, side_of};
 use crate::cpu::{SharedMut, Vector, VectorKernel};
 
 /// What is done with the pixels of a tile.
@@ -83,22 +83,15 @@ impl<T: Transform, F: Finish> OutputTiles<'_, T, F> {
     /// `from` must be readable for a vector at every multiple of the pitch up to the last element.
     #[inline(always)]
     unsafe fn tile<V: Vector>(&self, from: *const f32, place: Place, k: usize, n: usize, sum: &mut V) {
-        let zero = V::splat(0.0);
-        let mut columns: [Side<V>; MAX_SIDE] = [[zero; MAX_SIDE]; MAX_SIDE];
-        for j in 0..T::SIDE {
-            let mut m = [zero; MAX_SIDE];
-            for (i, m) in m.iter_mut().enumerate().take(T::SIDE) {
-                // SAFETY: by the caller's promise.
-                *m = unsafe { V::load(from.add((i * T::SIDE + j) * self.groups.pitch)) };
-            }
-            let m = T::output(&m);
-            for i in 0..T::M {
-                columns[i][j] = m[i];
-            }
-        }
+        let columns = Columns::new(T::SIDE, |j| {
+            // SAFETY: by the caller's promise.
+            let load = |i| unsafe { V::load(from.add((i * T::SIDE + j) * self.groups.pitch)) };
+            T::output(&side_of(T::SIDE, load))
+        });
         for row in (0..T::M).step_by(2) {
-            let second = if row + 1 < T::M { T::output(&columns[row + 1]) } else { [zero; MAX_SIDE] };
-            let rows = [T::output(&columns[row]), second];
+            let first = T::output(&columns.row(row));
+            let second = if row + 1 < T::M { T::output(&columns.row(row + 1)) } else { first };
+            let rows = [first, second];
             // SAFETY: by the caller's promise.
             unsafe { self.finish.rows::<V, T>(place, row, k, n, &rows, sum) };
         }

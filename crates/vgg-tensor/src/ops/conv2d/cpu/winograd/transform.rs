@@ -7,6 +7,8 @@
 //!
 //! The gradients follow: by data is a convolution again; by filter is `G^T [(B^T d) * (A dy)]`.
 
+use std::mem::MaybeUninit;
+
 use crate::cpu::Vector;
 
 /// Longest side of a tile.
@@ -254,6 +256,45 @@ impl Transform for F6 {
             h.scaled_add(8.0 / 45.0, s.scaled_add(2.0 / 45.0, p.scaled_add(ninths, u[7]))),
         ]
     }
+}
+
+/// A tile after its columns were transformed, to be read by rows.
+///
+/// It is not cleared first: that would take as long as a good part of a transform.
+pub(super) struct Columns<V> {
+    columns: [MaybeUninit<Side<V>>; MAX_SIDE],
+    count: usize,
+}
+
+impl<V: Vector> Columns<V> {
+    #[inline(always)]
+    pub(super) fn new(count: usize, column: impl Fn(usize) -> Side<V>) -> Columns<V> {
+        let mut columns = [const { MaybeUninit::uninit() }; MAX_SIDE];
+        for (j, place) in columns.iter_mut().enumerate().take(count) {
+            place.write(column(j));
+        }
+        Columns { columns, count }
+    }
+
+    #[inline(always)]
+    pub(super) fn row(&self, i: usize) -> Side<V> {
+        let mut row = [V::splat(0.0); MAX_SIDE];
+        for (value, column) in row.iter_mut().zip(&self.columns).take(self.count) {
+            // SAFETY: the first `count` columns were written.
+            *value = unsafe { column.assume_init_ref() }[i];
+        }
+        row
+    }
+}
+
+/// The first `count` values of a side, from a function; the rest are 0.
+#[inline(always)]
+pub(super) fn side_of<V: Vector>(count: usize, value: impl Fn(usize) -> V) -> Side<V> {
+    let mut side = [V::splat(0.0); MAX_SIDE];
+    for (i, place) in side.iter_mut().enumerate().take(count) {
+        *place = value(i);
+    }
+    side
 }
 
 #[inline(always)]
