@@ -13,6 +13,9 @@ pub(super) enum Pass {
     BackwardFilter,
 }
 
+/// What reading one transformed filter value from memory costs.
+const FROM_MEMORY: f64 = 2.5;
+
 /// What a cost is given in: the time in which a core does one multiplication of a vector.
 struct Cost {
     /// Outputs of a tile along a side.
@@ -40,26 +43,26 @@ pub(super) fn choose(choice: ConvChoice, pass: Pass, s: &ConvShape) -> &'static 
         (3, ConvChoice::Winograd2) => WINOGRAD2,
         (3, ConvChoice::Winograd4) => WINOGRAD4,
         (3, ConvChoice::Winograd6) => WINOGRAD6,
-        (3, ConvChoice::Auto) => cheapest(pass, s),
+        (3, ConvChoice::Auto) => cheapest(s),
         (1, _) if s.pad == 0 => POINTWISE,
         _ if gathers => &gather::Gather,
         _ => &direct::Direct,
     }
 }
 
-fn cheapest(pass: Pass, s: &ConvShape) -> &'static dyn ConvAlgorithm {
+/// The cheapest tile. Batches of two images and more are taken for sixteen, so that the bits of an image do not depend
+/// on the batch that it comes in, unless it comes alone.
+fn cheapest(s: &ConvShape) -> &'static dyn ConvAlgorithm {
+    let images = if s.n == 1 { 1 } else { 16 };
+    let (c, k) = (s.c.div_ceil(16) as f64 * 2.0, s.k.div_ceil(16) as f64 * 2.0);
     let cost = |cost: &Cost| {
-        let side = cost.m + 2;
-        let elements = (side * side) as f64;
-        let tiles = (s.n * s.oh.div_ceil(cost.m) * s.ow.div_ceil(cost.m)) as f64;
-        let (c, k) = (s.c.div_ceil(16) as f64 * 2.0, s.k.div_ceil(16) as f64 * 2.0);
+        let elements = ((cost.m + 2) * (cost.m + 2)) as f64;
+        let tiles = (images * s.oh.div_ceil(cost.m) * s.ow.div_ceil(cost.m)) as f64;
         let products = tiles * elements * c * k * 8.0;
         let transforms = tiles * (cost.input * c + cost.output * k);
-        // The transformed filters come from memory; with one image that is what takes the time.
-        let filters = elements * c * k * 8.0 * if s.n == 1 { 14.0 } else { 6.0 };
+        let filters = elements * c * k * 64.0 * FROM_MEMORY;
         products + transforms + filters
     };
-    let _ = pass;
     let best = costs().into_iter().min_by(|a, b| cost(a).total_cmp(&cost(b)));
     best.map_or(&direct::Direct as &dyn ConvAlgorithm, |best| best.algorithm)
 }

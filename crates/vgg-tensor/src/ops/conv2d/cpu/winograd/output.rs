@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::tiles::{BLOCK, Groups, Place, Tiles};
 use super::transform::{Columns, Side, Transform, side_of};
-use crate::cpu::{SharedMut, Vector, VectorKernel};
+use crate::cpu::{SharedMut, Vector, VectorKernel, prefetch};
 
 /// What is done with the pixels of a tile.
 pub(super) trait Finish: Sync {
@@ -21,6 +21,9 @@ pub(super) trait Finish: Sync {
         rows: &[Side<V>; 2],
         sum: &mut V,
     );
+
+    /// Asks for memory that the rows of a tile will need.
+    fn prefetch<T: Transform>(&self, _place: Place, _k: usize) {}
 
     /// Takes the sums that `rows` gathered over a group of tiles.
     ///
@@ -56,6 +59,11 @@ impl<T: Transform, F: Finish> VectorKernel for OutputTiles<'_, T, F> {
             for tile in self.range.clone() {
                 let place = self.tiles.place(tile);
                 let at = self.groups.at(tile - self.first, block);
+                if tile + 1 < self.range.end {
+                    self.finish.prefetch::<T>(self.tiles.place(tile + 1), block * BLOCK);
+                } else if block + 1 < self.groups.blocks {
+                    self.finish.prefetch::<T>(self.tiles.place(self.range.start), (block + 1) * BLOCK);
+                }
                 for ((part, k), sum) in parts().zip(&mut sums) {
                     if k < filters {
                         // SAFETY: a vector there lies within every element; tasks hold different tiles.
@@ -227,6 +235,17 @@ impl Finish for Gated<'_> {
                     // SAFETY: the pixel lies in the gradient, and only this task writes its channels.
                     unsafe { store(&self.dx, at, n, value) };
                 }
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn prefetch<T: Transform>(&self, place: Place, k: usize) {
+        let s = &self.tiles.shape;
+        for i in 0..T::M.min(s.oh - place.y) {
+            let start = (place.image * s.oh + place.y + i) * s.ow + place.x;
+            for j in 0..T::M.min(s.ow - place.x) {
+                prefetch(self.saved.as_ptr().wrapping_add((start + j) * s.k + k));
             }
         }
     }

@@ -1,0 +1,156 @@
+//! How far each algorithm is from sums in f64, on every VGG layer with inputs as a ReLU leaves them and He's weights:
+//! the largest error over the largest value. Run with `--nocapture` to see the table of `docs/numerics.md`.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
+
+use vgg_tensor::ops::conv2d::{self, Conv2d};
+use vgg_tensor::{ConvChoice, Device, DeviceConfig, Gate, StepState, Tensor, Weight, Write};
+use vgg_testkit::hashed;
+
+/// Name, side of the map, channels in, filters.
+const LAYERS: [(&str, usize, usize, usize); 9] = [
+    ("conv1_1", 224, 3, 64),
+    ("conv1_2", 224, 64, 64),
+    ("conv2_1", 112, 64, 128),
+    ("conv2_2", 112, 128, 128),
+    ("conv3_1", 56, 128, 256),
+    ("conv3_2", 56, 256, 256),
+    ("conv4_1", 28, 256, 512),
+    ("conv4_2", 28, 512, 512),
+    ("conv5_1", 14, 512, 512),
+];
+
+/// What a forward pass may lose: the error of a network's logits stays near 1e-5.
+const FORWARD: f64 = 2e-5;
+/// What a gradient may lose: far below the noise of a mini-batch.
+const GRADIENT: f64 = 1e-4;
+/// Values of each result that are compared.
+const SAMPLES: usize = 400;
+
+struct Layer {
+    n: usize,
+    side: usize,
+    c: usize,
+    k: usize,
+    x: Vec<f32>,
+    w: Vec<f32>,
+    dz: Vec<f32>,
+}
+
+/// Sums of four uniform numbers, which are nearly normal, with this standard deviation.
+fn normal(name: &str, std: f32, len: usize) -> Vec<f32> {
+    let uniform = hashed(name, 1.0, 4 * len);
+    uniform.chunks_exact(4).map(|v| v.iter().sum::<f32>() * std * 0.866).collect()
+}
+
+impl Layer {
+    fn new(name: &str, side: usize, c: usize, k: usize) -> Layer {
+        let n = if side <= 28 { 2 } else { 1 };
+        let pixels = n * side * side;
+        Layer {
+            n,
+            side,
+            c,
+            k,
+            x: normal(&format!("{name} x"), 1.0, pixels * c).into_iter().map(|v| v.max(0.0)).collect(),
+            w: normal(&format!("{name} w"), (2.0 / (9 * c) as f32).sqrt(), k * 9 * c),
+            dz: normal(&format!("{name} dz"), 1.0, pixels * k),
+        }
+    }
+
+    /// Pixel `(y, x)` of channel `i` moved by a tap, 0 outside.
+    fn at(&self, of: &[f32], channels: usize, image: usize, y: isize, x: isize, i: usize) -> f64 {
+        let side = self.side as isize;
+        if y < 0 || x < 0 || y >= side || x >= side {
+            return 0.0;
+        }
+        f64::from(of[((image * self.side + y as usize) * self.side + x as usize) * channels + i])
+    }
+
+    fn place(&self, sample: usize, channels: usize) -> (usize, isize, isize, usize) {
+        let at = sample * 7919;
+        let (y, x) = (at % self.side, at * 31 / 7 % self.side);
+        (sample % self.n, y as isize, x as isize, sample * 37 % channels)
+    }
+
+    fn output(&self, sample: usize) -> (usize, f64) {
+        let (image, y, x, k) = self.place(sample, self.k);
+        let mut sum = 0.0;
+        for tap in 0..9 {
+            let (yy, xx) = (y + tap / 3 - 1, x + tap % 3 - 1);
+            for c in 0..self.c {
+                let w = f64::from(self.w[(k * 9 + tap as usize) * self.c + c]);
+                sum += w * self.at(&self.x, self.c, image, yy, xx, c);
+            }
+        }
+        (((image * self.side + y as usize) * self.side + x as usize) * self.k + k, sum)
+    }
+
+    fn by_data(&self, sample: usize) -> (usize, f64) {
+        let (image, y, x, c) = self.place(sample, self.c);
+        let mut sum = 0.0;
+        for tap in 0..9 {
+            let (yy, xx) = (y - (tap / 3 - 1), x - (tap % 3 - 1));
+            for k in 0..self.k {
+                let w = f64::from(self.w[(k * 9 + tap as usize) * self.c + c]);
+                sum += w * self.at(&self.dz, self.k, image, yy, xx, k);
+            }
+        }
+        let gated = if self.at(&self.x, self.c, image, y, x, c) > 0.0 { sum } else { 0.0 };
+        (((image * self.side + y as usize) * self.side + x as usize) * self.c + c, gated)
+    }
+
+    fn by_filter(&self, sample: usize) -> (usize, f64) {
+        let (k, tap, c) = (sample * 53 % self.k, sample % 9, sample * 37 % self.c);
+        let mut sum = 0.0;
+        for image in 0..self.n {
+            for y in 0..self.side as isize {
+                for x in 0..self.side as isize {
+                    let (yy, xx) = (y + tap as isize / 3 - 1, x + tap as isize % 3 - 1);
+                    sum += self.at(&self.x, self.c, image, yy, xx, c)
+                        * self.at(&self.dz, self.k, image, y, x, k);
+                }
+            }
+        }
+        ((k * 9 + tap) * self.c + c, sum)
+    }
+
+    /// Largest error over the largest value of forward, by data, by filter.
+    fn errors(&self, device: &Device) -> [f64; 3] {
+        let tensor =
+            |v: &[f32], last| Tensor::from_slice(v, [self.n, self.side, self.side, last], device).unwrap();
+        let (x, dz) = (tensor(&self.x, self.c), tensor(&self.dz, self.k));
+        let weight = Weight::new(Tensor::from_slice(&self.w, [self.k, 3, 3, self.c], device).unwrap());
+        let bias = Weight::new(Tensor::zeros([self.k], device));
+        let config = Conv2d { pad: 1, relu: false };
+        let y = conv2d::forward(&x, &weight, &bias, config).unwrap();
+        let dx = conv2d::backward_data(&dz, &weight, config, Gate { y: &x, scale: 1.0 }).unwrap().dz;
+        let mut dw = Tensor::zeros([self.k, 3, 3, self.c], device);
+        conv2d::backward_filter(&x, &dz, config, &mut dw, Write::Overwrite, &StepState::new()).unwrap();
+        let error = |got: &[f32], samples: usize, expected: &dyn Fn(usize) -> (usize, f64)| {
+            let largest = got.iter().fold(0.0, |m: f64, v| m.max(f64::from(v.abs())));
+            let error = |(at, value): (usize, f64)| (f64::from(got[at]) - value).abs();
+            (0..samples).map(|i| error(expected(i))).fold(0.0, f64::max) / largest
+        };
+        [
+            error(&y.to_vec(), SAMPLES, &|i| self.output(i)),
+            error(&dx.to_vec(), SAMPLES, &|i| self.by_data(i)),
+            error(&dw.to_vec(), SAMPLES / 10, &|i| self.by_filter(i)),
+        ]
+    }
+}
+
+#[test]
+fn every_algorithm_is_close_on_every_layer() {
+    println!("| layer | algorithm | forward | by data | by filter |\n|---|---|---|---|---|");
+    for (name, side, c, k) in LAYERS {
+        let layer = Layer::new(name, side, c, k);
+        for (algorithm, conv) in ConvChoice::ALL {
+            let device = Device::open(&DeviceConfig { conv, ..DeviceConfig::default() }).unwrap();
+            let [forward, data, filter] = layer.errors(&device);
+            println!("| {name} | {algorithm} | {forward:.1e} | {data:.1e} | {filter:.1e} |");
+            assert!(forward < FORWARD, "{name} {algorithm}: forward {forward:e}");
+            assert!(data < GRADIENT && filter < GRADIENT, "{name} {algorithm}: {data:e} {filter:e}");
+        }
+    }
+}
