@@ -140,7 +140,7 @@ impl<'a> PreparedRun<'a> {
             }
         };
         let identity = json!({
-            "format": 1,
+            "format": 2,
             "network": spec,
             "fresh": plan.init.fresh,
             "from": start.as_ref().map(|(_, hash)| hash),
@@ -152,13 +152,13 @@ impl<'a> PreparedRun<'a> {
             "batch": plan.batch,
             "validate_side": plan.validate_side,
             "train_layers": plan.train_layers,
-            "instruction_set": context.device.instruction_set(),
+            "numerics": context.device.numerics(),
         });
         Ok(PreparedRun { plan, metadata, start: start.map(|(path, _)| path), identity })
     }
 
     /// Hash of everything that determines the run: network, data, optimiser, schedule, seeds, the weights that it
-    /// starts from, and the instruction set.
+    /// starts from, and what decides the last digits: instruction set and convolution algorithm.
     pub fn identity(&self) -> Hash {
         hash_bytes(self.identity.to_string().as_bytes())
     }

@@ -1,10 +1,8 @@
 //! The fully convolutional network of section 3.2: fc6 as a convolution over the whole pool5 map, fc7 and fc8 as
 //! 1x1 convolutions. It takes images of any size and returns a map of class scores.
 
-use vgg_tensor::ops::{conv2d, max_pool2d};
 use vgg_tensor::{Device, Shape, Tensor};
 
-use crate::error::in_layer;
 use crate::network::Params;
 use crate::{Error, LayerKind, Network, NetworkSpec, PoolRounding, Result};
 
@@ -57,19 +55,7 @@ impl DenseNetwork {
     /// [`Error::Input`] if the images are smaller than the crop; [`Error::Layer`] if an operation fails.
     pub fn score_map(&self, x: &Tensor) -> Result<Tensor> {
         self.check_input(x)?;
-        let mut x = x.clone();
-        for layer in &self.network.layers {
-            let name = in_layer(&layer.spec.name);
-            x = match (layer.spec.kind, &layer.params) {
-                (LayerKind::Linear { relu }, Some(p)) => {
-                    conv2d::forward(&x, &p.weight.weight, &p.bias.weight, conv2d::Conv2d { pad: 0, relu })
-                        .map_err(name)?
-                }
-                (LayerKind::MaxPool, _) => max_pool2d::infer(&x, self.pool_rounding.into()).map_err(name)?,
-                _ => self.network.infer_layer(layer, &x).map_err(name)?,
-            };
-        }
-        Ok(x)
+        self.network.infer_images(x, self.pool_rounding)
     }
 
     fn check_input(&self, x: &Tensor) -> Result<()> {

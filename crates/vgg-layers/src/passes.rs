@@ -1,11 +1,11 @@
 //! Forward and backward passes, layer by layer.
 
 use vgg_tensor::ops::{conv2d, dropout, linear, lrn, max_pool2d};
-use vgg_tensor::{Gate, Grad, StepState, Tensor, Write};
+use vgg_tensor::{Gate, Grad, Shape, StepState, Tensor, Write};
 
 use crate::error::in_layer;
 use crate::network::{Layer, Params};
-use crate::{Error, LayerKind, Network, Result};
+use crate::{Error, LayerKind, Network, PoolRounding, Result};
 
 /// What the random numbers of dropout depend on in one forward pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,11 +41,61 @@ impl Network {
     /// [`Error::Input`] if `x` is no batch of crops; [`Error::Layer`] if an operation fails.
     pub fn infer(&self, x: &Tensor) -> Result<Tensor> {
         self.check_input(x)?;
-        let mut x = x.clone();
-        for layer in &self.layers {
-            x = self.infer_layer(layer, &x).map_err(in_layer(&layer.spec.name))?;
+        self.infer_images(x, self.spec.pool_rounding)
+    }
+
+    /// As [`Network::infer`] for images of any size that the layers accept.
+    ///
+    /// Layers with large maps see a few images at a time, as many as the device says.
+    pub(crate) fn infer_images(&self, x: &Tensor, rounding: PoolRounding) -> Result<Tensor> {
+        let n = x.shape().first();
+        // The first convolution keeps the size; what it returns is the largest of all.
+        let widest = self.layers.first().map_or(1, |layer| layer.spec.output[2]);
+        let first_output: Vec<usize> = x.shape().dims()[..3].iter().copied().chain([widest]).collect();
+        let at_once = Shape::from_slice(&first_output).map_or(n, |shape| self.device.images_at_once(shape));
+        let mut parts = Vec::with_capacity(n.div_ceil(at_once));
+        let mut next = 0;
+        for start in (0..n).step_by(at_once) {
+            let images = x.images(start..(start + at_once).min(n))?;
+            let large = |y: &Tensor| self.device.images_at_once(y.shape().with_first(n)) < n;
+            let (y, reached) = self.infer_while(0, images, rounding, large)?;
+            next = reached;
+            parts.push(y);
         }
-        Ok(x)
+        let all = if parts.len() == 1 { parts.swap_remove(0) } else { Tensor::concat(&parts)? };
+        drop(parts);
+        Ok(self.infer_while(next, all, rounding, |_| true)?.0)
+    }
+
+    /// Layers from `first` on, as long as `go_on` says so of what they returned; also the next layer.
+    fn infer_while(
+        &self,
+        first: usize,
+        x: Tensor,
+        rounding: PoolRounding,
+        go_on: impl Fn(&Tensor) -> bool,
+    ) -> Result<(Tensor, usize)> {
+        let (mut x, mut next) = (x, first);
+        while let Some(layer) = self.layers.get(next) {
+            let followed_by_pool =
+                self.layers.get(next + 1).is_some_and(|below| below.spec.kind == LayerKind::MaxPool);
+            let name = in_layer(&layer.spec.name);
+            x = match (layer.spec.kind, &layer.params) {
+                (LayerKind::Conv { kernel }, Some(p)) if followed_by_pool => {
+                    next += 1;
+                    let (weight, bias) = (&p.weight.weight, &p.bias.weight);
+                    conv2d::forward_pooled(&x, weight, bias, conv_config(kernel), rounding.into())
+                }
+                (LayerKind::MaxPool, _) => max_pool2d::infer(&x, rounding.into()),
+                _ => self.infer_layer(layer, &x),
+            }
+            .map_err(name)?;
+            next += 1;
+            if !go_on(&x) {
+                break;
+            }
+        }
+        Ok((x, next))
     }
 
     /// As [`Network::infer`] with dropout, and what [`Network::backward`] needs.
@@ -128,6 +178,10 @@ impl Network {
         match (layer.spec.kind, &layer.params) {
             (LayerKind::Conv { kernel }, Some(p)) => {
                 conv2d::forward(x, &p.weight.weight, &p.bias.weight, conv_config(kernel))
+            }
+            (LayerKind::Linear { relu }, Some(p)) if p.weight.weight.shape().rank() == 4 => {
+                let config = conv2d::Conv2d { pad: 0, relu };
+                conv2d::forward(x, &p.weight.weight, &p.bias.weight, config)
             }
             (LayerKind::Linear { relu }, Some(p)) => {
                 linear::forward(x, &p.weight.weight, &p.bias.weight, linear::Linear { relu })

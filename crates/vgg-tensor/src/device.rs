@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use crate::cpu::{Cpu, Isa, Threads};
 use crate::storage::MemoryPool;
-use crate::{Error, Result};
+use crate::{Error, Result, Shape};
+
+/// Bytes of a layer's output that the processor's last cache is trusted to hold.
+const LAST_LEVEL_CACHE: usize = 16 << 20;
 
 /// What to open.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -46,6 +49,11 @@ impl ConvChoice {
         ("winograd4", ConvChoice::Winograd4),
         ("winograd6", ConvChoice::Winograd6),
     ];
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        Self::ALL.into_iter().find(|(_, choice)| *choice == self).map_or("auto", |(name, _)| name)
+    }
 }
 
 /// A kind of device.
@@ -99,9 +107,18 @@ impl Device {
         Device::open(&DeviceConfig { kind: DeviceKind::Cpu, threads, ..DeviceConfig::default() })
     }
 
-    /// What this is, for people: kind, threads and instruction set.
+    /// What this is, for people: kind, threads, instruction set, and how it convolves if that was chosen.
     pub fn describe(&self) -> String {
-        format!("cpu, {} threads, {}", self.threads(), self.instruction_set())
+        let conv = match self.0.conv {
+            ConvChoice::Auto => String::new(),
+            choice => format!(", {} convolutions", choice.name()),
+        };
+        format!("cpu, {} threads, {}{conv}", self.threads(), self.instruction_set())
+    }
+
+    /// What decides the last digits of results besides their inputs: instruction set and convolution algorithm.
+    pub fn numerics(&self) -> String {
+        format!("{}, {} convolutions", self.instruction_set(), self.0.conv.name())
     }
 
     /// Number of threads that operations run on.
@@ -112,6 +129,18 @@ impl Device {
     /// The instruction set that kernels use: `avx512f`, `avx2+fma`, `neon` or `portable`. Another one may give other last bits.
     pub fn instruction_set(&self) -> &'static str {
         self.0.isa.name()
+    }
+
+    /// How many images are best taken through a row of layers at a time, if the whole batch has this shape after one
+    /// of them, so that what a layer writes is still in cache when the next one reads it. Not a matter of bits.
+    pub fn images_at_once(&self, shape: Shape) -> usize {
+        let n = shape.first();
+        match shape.dims() {
+            [_, h, w, _] if h * w > crate::ops::conv2d::SMALL_MAP => {
+                (LAST_LEVEL_CACHE / (4 * shape.per_image())).clamp(1, n.max(1))
+            }
+            _ => n,
+        }
     }
 
     /// Gives memory that no tensor uses back to the system.

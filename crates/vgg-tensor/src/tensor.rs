@@ -113,6 +113,27 @@ impl Tensor {
         Ok(Tensor { shape: self.shape.with_first(range.len()), offset, ..self.clone() })
     }
 
+    /// A copy of some tensors behind each other along the first axis.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if they differ in another axis; [`Error::Unsupported`] if there are none.
+    pub fn concat(parts: &[Tensor]) -> Result<Tensor> {
+        let Some(first) = parts.first() else {
+            return Err(Error::Unsupported { op: "concat", reason: "no tensors".into() });
+        };
+        for part in parts {
+            part.expect_shape("concat", "a part", first.shape.with_first(part.shape.first()))?;
+        }
+        let n = parts.iter().map(|p| p.shape.first()).sum();
+        Ok(Tensor::build(first.shape.with_first(n), &first.device, |mut y| {
+            for part in parts {
+                let (to, rest) = y.split_at_mut(part.shape.len());
+                to.copy_from_slice(part.cpu());
+                y = rest;
+            }
+        }))
+    }
+
     /// Writes `source` over this tensor, or adds it.
     ///
     /// # Errors

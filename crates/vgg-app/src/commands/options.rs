@@ -8,7 +8,7 @@ use clap::Args;
 use vgg_data::{Filter, Folder};
 use vgg_eval::{DensePool, Evaluation, Protocol};
 use vgg_experiment::Dataset;
-use vgg_tensor::{Device, DeviceConfig, DeviceKind};
+use vgg_tensor::{ConvChoice, Device, DeviceConfig, DeviceKind};
 use vgg_weights::{Loaded, WeightsMetadata};
 
 use crate::settings::SettingsError;
@@ -22,15 +22,31 @@ pub(super) struct DeviceOptions {
     /// Threads; 0 takes one per core. Results do not depend on it.
     #[arg(long, default_value_t = 0)]
     threads: usize,
+    /// auto, direct, winograd2, winograd4 or winograd6: how 3x3 convolutions are computed. Another choice gives
+    /// other last digits.
+    #[arg(long, default_value = "auto", value_parser = conv_choice)]
+    conv_algorithm: ConvChoice,
 }
 
 impl DeviceOptions {
     /// Opens the device and says which it is.
     pub(super) fn open(&self) -> Result<Device> {
-        let device = Device::open(&DeviceConfig { kind: self.device, threads: self.threads })?;
+        let config = DeviceConfig {
+            kind: self.device,
+            threads: self.threads,
+            conv: self.conv_algorithm,
+            ..DeviceConfig::default()
+        };
+        let device = Device::open(&config)?;
         eprintln!("device: {}", device.describe());
         Ok(device)
     }
+}
+
+fn conv_choice(name: &str) -> Result<ConvChoice, String> {
+    let names = ConvChoice::ALL.map(|(name, _)| name).join(", ");
+    let found = ConvChoice::ALL.into_iter().find(|(known, _)| *known == name);
+    found.map(|(_, choice)| choice).ok_or_else(|| format!("it is one of {names}"))
 }
 
 fn device_kind(name: &str) -> Result<DeviceKind, String> {

@@ -3,6 +3,7 @@
 mod cpu;
 mod shape;
 
+pub(crate) use cpu::SMALL_MAP;
 use shape::ConvShape;
 
 use crate::ops::max_pool2d::Rounding;

@@ -7,7 +7,8 @@ mod gather;
 mod plan;
 mod winograd;
 
-use self::plan::{Pass, choose};
+pub(crate) use self::plan::SMALL_MAP;
+use self::plan::choose;
 use super::shape::ConvShape;
 use crate::cpu::Cpu;
 use crate::{Shape, StepState, Weight, Write};
@@ -60,7 +61,7 @@ pub(super) trait ConvAlgorithm: Sync {
 
 pub(super) fn forward(cpu: Cpu, job: &Forward, y: &mut [f32]) {
     let s = &job.shape;
-    let algorithm = choose(cpu.conv, Pass::Forward, s);
+    let algorithm = choose(cpu.conv, s);
     match job.pooled {
         Some(pooled) if !algorithm.can_pool() => {
             let mut whole = cpu.scratch(s.output().len());
@@ -73,9 +74,9 @@ pub(super) fn forward(cpu: Cpu, job: &Forward, y: &mut [f32]) {
 }
 
 pub(super) fn backward_data(cpu: Cpu, job: &BackwardData, dx: &mut [f32], sums: &mut [f32]) {
-    choose(cpu.conv, Pass::BackwardData, &job.shape).backward_data(cpu, job, dx, sums);
+    choose(cpu.conv, &job.shape).backward_data(cpu, job, dx, sums);
 }
 
 pub(super) fn backward_filter(cpu: Cpu, job: &BackwardFilter, dw: &mut [f32]) {
-    choose(cpu.conv, Pass::BackwardFilter, &job.shape).backward_filter(cpu, job, dw);
+    choose(cpu.conv, &job.shape).backward_filter(cpu, job, dw);
 }

@@ -1,20 +1,15 @@
-//! Which algorithm serves which convolution. It decides bits, so it is a function of the shape, the pass, and whether
+//! Which algorithm serves which convolution. It decides bits, so it is a function of the shape, and of whether
 //! there is one image; never of timing or threads.
 
 use super::winograd::{POINTWISE, WINOGRAD2, WINOGRAD4, WINOGRAD6};
 use super::{ConvAlgorithm, ConvShape, direct, gather};
 use crate::ConvChoice;
 
-/// A pass of a convolution.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Pass {
-    Forward,
-    BackwardData,
-    BackwardFilter,
-}
-
 /// What reading one transformed filter value from memory costs.
 const FROM_MEMORY: f64 = 2.5;
+
+/// Pixels up to which a map is small. Larger maps may go through a network a few images at a time.
+pub(crate) const SMALL_MAP: usize = 28 * 28;
 
 /// What a cost is given in: the time in which a core does one multiplication of a vector.
 struct Cost {
@@ -34,8 +29,8 @@ fn costs() -> [Cost; 3] {
     ]
 }
 
-/// The algorithm for a pass of the convolution `s`, which for the gradient by data is still the forward one.
-pub(super) fn choose(choice: ConvChoice, pass: Pass, s: &ConvShape) -> &'static dyn ConvAlgorithm {
+/// The algorithm for all passes of the convolution `s`.
+pub(super) fn choose(choice: ConvChoice, s: &ConvShape) -> &'static dyn ConvAlgorithm {
     let gathers = s.pad == 0 && s.r > 1 && s.oh * s.ow <= gather::MOST_PIXELS;
     match (s.r, choice) {
         (_, ConvChoice::Direct) => &direct::Direct,
@@ -50,10 +45,10 @@ pub(super) fn choose(choice: ConvChoice, pass: Pass, s: &ConvShape) -> &'static 
     }
 }
 
-/// The cheapest tile. Batches of two images and more are taken for sixteen, so that the bits of an image do not depend
-/// on the batch that it comes in, unless it comes alone.
+/// The cheapest tile. Only for an image alone with a small map, where reading the filters takes most of the time, the
+/// number of images counts: else the bits of an image would depend on the batch that it comes in.
 fn cheapest(s: &ConvShape) -> &'static dyn ConvAlgorithm {
-    let images = if s.n == 1 { 1 } else { 16 };
+    let images = if s.n == 1 && s.h * s.w <= SMALL_MAP { 1 } else { 16 };
     let (c, k) = (s.c.div_ceil(16) as f64 * 2.0, s.k.div_ceil(16) as f64 * 2.0);
     let cost = |cost: &Cost| {
         let elements = ((cost.m + 2) * (cost.m + 2)) as f64;
