@@ -159,7 +159,7 @@ impl Network {
                 Saved::Lrn { x, base } => {
                     lrn::backward(&grad.dz, Gate { y: &x, scale: 1.0 }, &base, style.into())
                 }
-                Saved::Input(x) => layer.backward(&x, grad, below, write, state),
+                Saved::Input(x) => layer.backward(x, grad, below, write, state),
             }
             .map_err(in_layer(&layer.spec.name))?;
         }
@@ -217,7 +217,7 @@ impl Layer {
     /// its input, else what came in.
     fn backward(
         &mut self,
-        x: &Tensor,
+        x: Tensor,
         grad: Grad,
         below: Option<f32>,
         write: Write,
@@ -231,7 +231,7 @@ impl Layer {
             LayerKind::Conv { kernel } => {
                 if weight.trainable {
                     conv2d::backward_filter(
-                        x,
+                        &x,
                         &grad.dz,
                         conv_config(kernel),
                         weight.grad_mut(),
@@ -240,14 +240,14 @@ impl Layer {
                     )?;
                 }
                 let Some(scale) = below else { return Ok(grad) };
-                conv2d::backward_data(&grad.dz, &weight.weight, conv_config(kernel), Gate { y: x, scale })
+                conv2d::backward_data_in_place(&grad.dz, &weight.weight, conv_config(kernel), x, scale)
             }
             _ => {
                 if weight.trainable {
-                    linear::backward_weight(x, &grad.dz, weight.grad_mut(), write, state)?;
+                    linear::backward_weight(&x, &grad.dz, weight.grad_mut(), write, state)?;
                 }
                 let Some(scale) = below else { return Ok(grad) };
-                linear::backward_data(&grad.dz, &weight.weight, Gate { y: x, scale })
+                linear::backward_data(&grad.dz, &weight.weight, Gate { y: &x, scale })
             }
         }
     }

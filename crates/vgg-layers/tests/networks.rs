@@ -167,7 +167,8 @@ fn micro_batches_add_up_to_the_whole_gradient() {
     };
     let whole = gradients(&[5]);
     for (part, whole) in gradients(&[2, 2, 1]).iter().zip(&whole) {
-        assert_close(&part.values, &whole.values, 1e-6, &whole.name);
+        // The image that comes alone is convolved with other tiles, which costs a few units in the last place.
+        assert_close(&part.values, &whole.values, 5e-6, &whole.name);
     }
     assert_eq!(gradients(&[2, 2, 1]), gradients(&[2, 2, 1]));
 }

@@ -13,6 +13,9 @@ pub struct Weight {
     value: Tensor,
     version: u64,
     derived: Mutex<Vec<Derived>>,
+    /// Whether derived forms are kept for the next use. Not in training, where the next step makes them stale and
+    /// their memory, twice that of the weights, is better used otherwise.
+    keep: bool,
 }
 
 struct Derived {
@@ -37,7 +40,7 @@ pub(crate) enum Form {
 impl Weight {
     /// A weight with this value.
     pub fn new(value: Tensor) -> Weight {
-        Weight { value, version: 0, derived: Mutex::default() }
+        Weight { value, version: 0, derived: Mutex::default(), keep: true }
     }
 
     /// The value.
@@ -75,7 +78,14 @@ impl Weight {
             value: self.value.into_reshaped(shape)?,
             version: self.version + 1,
             derived: Mutex::default(),
+            keep: self.keep,
         })
+    }
+
+    /// Forgets the derived forms, and keeps none from now on.
+    fn keep_nothing(&mut self) {
+        self.keep = false;
+        self.derived.get_mut().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     /// The elements, to change in place; a new version.
@@ -100,7 +110,9 @@ impl Weight {
         };
         make(buffer.as_f32_mut(len));
         let storage = Arc::new(Storage::Cpu(buffer));
-        all.push(Derived { form, version: self.version, storage: storage.clone() });
+        if self.keep {
+            all.push(Derived { form, version: self.version, storage: storage.clone() });
+        }
         storage
     }
 }
@@ -145,8 +157,12 @@ impl Parameter {
         self.grad.as_ref()
     }
 
-    /// The gradient's memory, made on first use, for an operation that writes it.
+    /// The gradient's memory, made on first use, for an operation that writes it. From then on the weight is taken to
+    /// be in training and keeps no derived forms.
     pub fn grad_mut(&mut self) -> &mut Tensor {
+        if self.grad.is_none() {
+            self.weight.keep_nothing();
+        }
         self.grad.get_or_insert_with(|| Tensor::zeros(self.weight.shape(), self.weight.value().device()))
     }
 

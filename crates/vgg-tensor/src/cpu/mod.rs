@@ -1,15 +1,15 @@
 //! What every CPU kernel uses: threads, scratch memory, vectors, matrix products.
 
 mod epilogue;
-mod gemm;
 mod isa;
+mod matrix;
 mod parallel;
 mod simd;
 mod threads;
 
 pub(crate) use epilogue::{add_bias, add_rows, gate};
-pub(crate) use gemm::{Matrix, MatrixMut, gemm_by_columns, gemm_by_rows};
 pub(crate) use isa::Isa;
+pub(crate) use matrix::{outer_products, product, product_transposed};
 pub(crate) use parallel::{Cpu, SharedMut};
 #[cfg(test)]
 pub(crate) use simd::Portable;

@@ -92,6 +92,11 @@ impl<'a, T> SharedMut<'a, T> {
         unsafe { std::slice::from_raw_parts_mut(self.start.add(start), len) }
     }
 
+    /// Where the slice starts, to ask the cache for parts of it.
+    pub(crate) fn as_ptr(&self) -> *const T {
+        self.start
+    }
+
     /// A pointer at element `start`, for a part with gaps that spans `len` elements.
     ///
     /// # Safety

@@ -67,6 +67,17 @@ impl Vector for Avx2Fma {
         // SAFETY: features as above.
         Avx2Fma(unsafe { _mm256_and_ps(self.0, _mm256_cmp_ps::<_CMP_GT_OQ>(y.0, _mm256_setzero_ps())) })
     }
+
+    #[inline(always)]
+    fn sum(self) -> f32 {
+        // Halves first, as the plain version.
+        // SAFETY: features as above.
+        unsafe {
+            let four = _mm_add_ps(_mm256_castps256_ps128(self.0), _mm256_extractf128_ps::<1>(self.0));
+            let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+            _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps::<1>(two, two)))
+        }
+    }
 }
 
 /// A 512-bit register of AVX-512F.

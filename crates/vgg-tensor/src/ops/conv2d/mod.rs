@@ -81,19 +81,59 @@ fn run_forward(
 /// # Errors
 /// As [`forward`].
 pub fn backward_data(dz: &Tensor, weight: &Weight, config: Conv2d, gate: Gate) -> Result<Grad> {
-    let s = ConvShape::of(gate.y.shape(), weight.shape(), config.pad)?;
-    dz.expect_shape("conv2d backward by data", "dz", s.output())?;
-    match dz.storage() {
-        Storage::Cpu(_) => {
-            let cpu = dz.device().cpu_context();
-            let job =
-                cpu::BackwardData { shape: s, dz: dz.cpu(), weight, y: gate.y.cpu(), scale: gate.scale };
-            let mut channel_sums = Tensor::zeros([s.c], dz.device());
-            let sums = channel_sums.cpu_mut("conv2d", "channel sums")?;
-            let dz = Tensor::build(s.input(), dz.device(), |dx| cpu::backward_data(cpu, &job, dx, sums));
-            Ok(Grad { dz, channel_sums })
-        }
+    let s = gradient_shape(dz, weight, config, gate.y)?;
+    let (weight, scale) = (weight, gate.scale);
+    Ok(run_backward_data(s, dz, weight, scale, |run| match gate.y.storage() {
+        Storage::Cpu(_) => Tensor::build(s.input(), dz.device(), |dx| run(Some(gate.y.cpu()), dx)),
+    }))
+}
+
+/// As [`backward_data`] with an input that is not needed any more: where the algorithm can, the gradient takes its
+/// memory.
+///
+/// # Errors
+/// As [`forward`].
+pub fn backward_data_in_place(
+    dz: &Tensor,
+    weight: &Weight,
+    config: Conv2d,
+    mut y: Tensor,
+    scale: f32,
+) -> Result<Grad> {
+    let s = gradient_shape(dz, weight, config, &y)?;
+    if !cpu::gates_in_place(dz.device().cpu_context(), &s) || y.cpu_mut("conv2d", "y").is_err() {
+        return backward_data(dz, weight, config, Gate { y: &y, scale });
     }
+    Ok(run_backward_data(s, dz, weight, scale, |run| {
+        if let Ok(dx) = y.cpu_mut("conv2d", "y") {
+            run(None, dx);
+        }
+        y
+    }))
+}
+
+fn gradient_shape(dz: &Tensor, weight: &Weight, config: Conv2d, y: &Tensor) -> Result<ConvShape> {
+    let s = ConvShape::of(y.shape(), weight.shape(), config.pad)?;
+    dz.expect_shape("conv2d backward by data", "dz", s.output())?;
+    Ok(s)
+}
+
+/// `build` calls its argument with the saved input, or without if it lies in the gradient's memory, and that memory.
+fn run_backward_data(
+    shape: ConvShape,
+    dz: &Tensor,
+    weight: &Weight,
+    scale: f32,
+    build: impl FnOnce(&mut dyn FnMut(Option<&[f32]>, &mut [f32])) -> Tensor,
+) -> Grad {
+    let mut channel_sums = vec![0.0; shape.c];
+    let dx = build(&mut |y, dx| {
+        let job = cpu::BackwardData { shape, dz: dz.cpu(), weight, y, scale };
+        cpu::backward_data(dz.device().cpu_context(), &job, dx, &mut channel_sums);
+    });
+    let channel_sums =
+        Tensor::build(Shape::from([shape.c]), dz.device(), |s| s.copy_from_slice(&channel_sums));
+    Grad { dz: dx, channel_sums }
 }
 
 /// Gradient by the filters, written into `dw [K, R, S, C]` or added to it.

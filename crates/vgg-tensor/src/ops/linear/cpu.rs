@@ -1,7 +1,7 @@
 //! Fully connected layers on the CPU, by matrix products.
 
 use super::LinearShape;
-use crate::cpu::{Cpu, Matrix, MatrixMut, add_bias, add_rows, gate, gemm_by_columns, gemm_by_rows};
+use crate::cpu::{Cpu, add_bias, add_rows, gate, outer_products, product, product_transposed};
 use crate::{StepState, Write};
 
 pub(super) fn forward(
@@ -13,9 +13,7 @@ pub(super) fn forward(
     relu: bool,
     y: &mut [f32],
 ) {
-    let x = Matrix::new(x, s.n, s.inputs);
-    let weight = Matrix::new(weight, s.outputs, s.inputs);
-    gemm_by_columns(cpu, x, weight.t(), &mut MatrixMut::new(y, s.n, s.outputs), false);
+    product_transposed(cpu, x, weight, s.inputs, y);
     add_bias(y, bias, relu);
 }
 
@@ -29,9 +27,7 @@ pub(super) fn backward_data(
     dx: &mut [f32],
     sums: &mut [f32],
 ) {
-    let dz = Matrix::new(dz, s.n, s.outputs);
-    let weight = Matrix::new(weight, s.outputs, s.inputs);
-    gemm_by_columns(cpu, dz, weight, &mut MatrixMut::new(dx, s.n, s.inputs), false);
+    product(cpu, dz, weight, s.outputs, dx);
     // One partial sum per sample, added in the order of the samples.
     let channels = sums.len();
     let mut partial = cpu.scratch(s.n * channels);
@@ -55,8 +51,5 @@ pub(super) fn backward_weight(
     write: Write,
     state: &StepState,
 ) {
-    let dz = Matrix::new(dz, s.n, s.outputs);
-    let x = Matrix::new(x, s.n, s.inputs);
-    let mut dw = MatrixMut::new(dw, s.outputs, s.inputs);
-    gemm_by_rows(cpu, dz.t(), x, &mut dw, write == Write::Accumulate, |rows| state.check(rows));
+    outer_products(cpu, dz, x, s.n, dw, write, state);
 }

@@ -40,6 +40,7 @@ impl ConvAlgorithm for Direct {
 
     fn backward_data(&self, cpu: Cpu, job: &BackwardData, dx: &mut [f32], sums: &mut [f32]) {
         let s = job.shape.mirrored();
+        let Some(saved) = job.y else { unreachable!("this algorithm does not gate in place") };
         let panels = job.weight.derived(Form::DirectBackwardData, panels_len(&s), |out| {
             let w = job.weight.value().cpu();
             let taps = s.r * s.s;
@@ -57,7 +58,7 @@ impl ConvAlgorithm for Direct {
             block.for_each_row(&s, |start, len| {
                 // SAFETY: rows of different blocks are disjoint.
                 let row = unsafe { dx.slice(start * s.k, len * s.k) };
-                gate(row, &job.y[start * s.k..][..len * s.k], job.scale, sums);
+                gate(row, &saved[start * s.k..][..len * s.k], job.scale, sums);
             });
         };
         convolve(cpu, &s, job.dz, panels.as_f32(panels_len(&s)), dx, finish);

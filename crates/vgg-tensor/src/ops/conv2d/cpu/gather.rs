@@ -2,10 +2,8 @@
 //! multiplied by the filters where they lie, so that no packed copy of 400 MB is made.
 
 use super::{BackwardData, BackwardFilter, ConvAlgorithm, Forward, direct::Direct};
-use crate::cpu::{Cpu, Matrix, MatrixMut, add_bias, gemm_by_columns};
+use crate::cpu::{Cpu, add_bias, product_transposed};
 
-/// Pixels up to which an image is worth gathering for.
-pub(super) const MOST_PIXELS: usize = usize::MAX;
 /// Pixels gathered at a time.
 const PIXELS: usize = 256;
 
@@ -16,7 +14,6 @@ impl ConvAlgorithm for Gather {
     fn forward(&self, cpu: Cpu, job: &Forward, y: &mut [f32]) {
         let s = &job.shape;
         let (depth, run) = (s.depth(), s.s * s.c);
-        let weight = Matrix::new(job.weight.value().cpu(), s.k, depth).t();
         let mut windows = cpu.scratch(PIXELS.min(s.n * s.oh * s.ow) * depth);
         for (group, y) in y.chunks_mut(PIXELS * s.k).enumerate() {
             let pixels = y.len() / s.k;
@@ -29,8 +26,7 @@ impl ConvAlgorithm for Gather {
                     to.copy_from_slice(&job.x[from..from + run]);
                 }
             });
-            let windows = Matrix::new(windows, pixels, depth);
-            gemm_by_columns(cpu, windows, weight, &mut MatrixMut::new(y, pixels, s.k), false);
+            product_transposed(cpu, windows, job.weight.value().cpu(), depth, y);
             add_bias(y, job.bias, job.relu);
         }
     }

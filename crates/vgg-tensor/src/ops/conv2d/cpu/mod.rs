@@ -29,7 +29,8 @@ pub(super) struct BackwardData<'a> {
     pub(super) shape: ConvShape,
     pub(super) dz: &'a [f32],
     pub(super) weight: &'a Weight,
-    pub(super) y: &'a [f32],
+    /// `None`: what is written over holds it, which needs [`ConvAlgorithm::gates_in_place`].
+    pub(super) y: Option<&'a [f32]>,
     pub(super) scale: f32,
 }
 
@@ -53,6 +54,11 @@ pub(super) trait ConvAlgorithm: Sync {
     /// Writes or accumulates `dw [k, r, s, c]`.
     fn backward_filter(&self, cpu: Cpu, job: &BackwardFilter, dw: &mut [f32]);
 
+    /// Whether the gradient by data can be written over the saved input.
+    fn gates_in_place(&self) -> bool {
+        false
+    }
+
     /// Whether the forward pass can write the pooled map alone.
     fn can_pool(&self) -> bool {
         false
@@ -71,6 +77,10 @@ pub(super) fn forward(cpu: Cpu, job: &Forward, y: &mut [f32]) {
         }
         _ => algorithm.forward(cpu, job, y),
     }
+}
+
+pub(super) fn gates_in_place(cpu: Cpu, shape: &ConvShape) -> bool {
+    choose(cpu.conv, shape).gates_in_place()
 }
 
 pub(super) fn backward_data(cpu: Cpu, job: &BackwardData, dx: &mut [f32], sums: &mut [f32]) {

@@ -31,7 +31,6 @@ fn costs() -> [Cost; 3] {
 
 /// The algorithm for all passes of the convolution `s`.
 pub(super) fn choose(choice: ConvChoice, s: &ConvShape) -> &'static dyn ConvAlgorithm {
-    let gathers = s.pad == 0 && s.r > 1 && s.oh * s.ow <= gather::MOST_PIXELS;
     match (s.r, choice) {
         (_, ConvChoice::Direct) => &direct::Direct,
         (3, _) if s.c < 8 => &direct::Direct,
@@ -40,7 +39,7 @@ pub(super) fn choose(choice: ConvChoice, s: &ConvShape) -> &'static dyn ConvAlgo
         (3, ConvChoice::Winograd6) => WINOGRAD6,
         (3, ConvChoice::Auto) => cheapest(s),
         (1, _) if s.pad == 0 => POINTWISE,
-        _ if gathers => &gather::Gather,
+        _ if s.pad == 0 => &gather::Gather,
         _ => &direct::Direct,
     }
 }

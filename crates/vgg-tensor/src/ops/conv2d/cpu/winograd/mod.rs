@@ -95,6 +95,10 @@ impl<T: Transform> ConvAlgorithm for Winograd<T> {
         filter_gradient::backward_filter::<T>(cpu, job, dw);
     }
 
+    fn gates_in_place(&self) -> bool {
+        true
+    }
+
     fn can_pool(&self) -> bool {
         T::M.is_multiple_of(2)
     }

@@ -201,7 +201,8 @@ impl Finish for ActivateAndPool<'_> {
 /// per channel.
 pub(super) struct Gated<'a> {
     pub(super) tiles: &'a Tiles,
-    pub(super) saved: &'a [f32],
+    /// `None`: the gradient is written over it.
+    pub(super) saved: Option<&'a [f32]>,
     pub(super) scale: f32,
     pub(super) dx: SharedMut<'a, f32>,
     /// `[groups][k]`.
@@ -230,7 +231,12 @@ impl Finish for Gated<'_> {
             for (j, value) in values.iter().enumerate().take(T::M) {
                 if place.x + j < s.ow {
                     let at = (start + j) * s.k + k;
-                    let value = value.mul(scale).where_positive(load(&self.saved[at..], n));
+                    let saved = match self.saved {
+                        Some(saved) => load(&saved[at..], n),
+                        // SAFETY: only this task touches the place, and reads it before it writes.
+                        None => load(unsafe { self.dx.slice(at, n) }, n),
+                    };
+                    let value = value.mul(scale).where_positive(saved);
                     *sum = sum.add(value);
                     // SAFETY: the pixel lies in the gradient, and only this task writes its channels.
                     unsafe { store(&self.dx, at, n, value) };
@@ -242,10 +248,11 @@ impl Finish for Gated<'_> {
     #[inline(always)]
     fn prefetch<T: Transform>(&self, place: Place, k: usize) {
         let s = &self.tiles.shape;
+        let saved = self.saved.map_or(self.dx.as_ptr(), <[f32]>::as_ptr);
         for i in 0..T::M.min(s.oh - place.y) {
             let start = (place.image * s.oh + place.y + i) * s.ow + place.x;
             for j in 0..T::M.min(s.ow - place.x) {
-                prefetch(self.saved.as_ptr().wrapping_add((start + j) * s.k + k));
+                prefetch(saved.wrapping_add((start + j) * s.k + k));
             }
         }
     }
