@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::cpu::{Cpu, Isa, Threads};
-use crate::storage::MemoryPool;
+use crate::storage::Arena;
 use crate::{Error, Result, Shape};
 
 /// Bytes of a layer's output that the processor's last cache is trusted to hold.
@@ -77,7 +77,7 @@ struct Inner {
     isa: Isa,
     conv: ConvChoice,
     threads: Threads,
-    memory: Arc<MemoryPool>,
+    memory: Arc<Arena>,
 }
 
 impl Device {

@@ -1,16 +1,20 @@
-//! Memory of tensors: 64-byte-aligned buffers from a pool that keeps what is given back.
+//! Memory of tensors: one arena of a device, from which buffers are cut and to which they return.
 //!
-//! A step of training asks for the same sizes again and again, so after the first step every request is served
-//! from the pool and the system allocator is not called. Sizes are rounded up to eighths of a power of two, so
-//! that evaluation at many image sizes needs a bounded number of buffers.
+//! The arena is address space; a page takes memory when it is first written. Buffers are cut from the smallest gap that
+//! is large enough, so they are packed from the bottom, and a step that asks for the same sizes in the same order gets
+//! the same places again: after the first step no page is new and the system is not asked for memory.
 
-use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
-use std::collections::HashMap;
 use std::ptr::NonNull;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use memmap2::{Advice, MmapMut, MmapOptions, UncheckedAdvice};
 
 /// Alignment of every buffer, in bytes: a cache line, and the widest vector.
 const ALIGN: usize = 64;
+/// Address space of an arena, if the system gives that much.
+const ADDRESS_SPACE: usize = if cfg!(all(unix, target_pointer_width = "64")) { 1 << 38 } else { 64 << 20 };
+/// Room for this many gaps is made at once, so that a steady step does not ask for more.
+const GAPS: usize = 1024;
 
 /// Where the elements of a tensor lie. Every operation matches on it once.
 pub(crate) enum Storage {
@@ -18,11 +22,11 @@ pub(crate) enum Storage {
     Cpu(CpuBuffer),
 }
 
-/// Aligned host memory that goes back to its pool when dropped.
+/// Aligned host memory that goes back to its arena when dropped.
 pub(crate) struct CpuBuffer {
     start: NonNull<u8>,
     bytes: usize,
-    pool: Arc<MemoryPool>,
+    arena: Arc<Arena>,
 }
 
 // SAFETY: the buffer owns its memory exclusively; access follows the usual borrow rules through `&self`/`&mut self`.
@@ -34,7 +38,7 @@ impl CpuBuffer {
     /// The first `len` elements as `f32`.
     pub(crate) fn as_f32(&self, len: usize) -> &[f32] {
         assert!(len * 4 <= self.bytes);
-        // SAFETY: the memory is aligned, initialised (zeroed when first allocated) and at least `len * 4` bytes.
+        // SAFETY: the memory is aligned, initialised (zero when first mapped) and at least `len * 4` bytes.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr().cast(), len) }
     }
 
@@ -62,31 +66,34 @@ impl CpuBuffer {
 
 impl Drop for CpuBuffer {
     fn drop(&mut self) {
-        self.pool.put(self.start, self.bytes);
+        self.arena.put(self.start, self.bytes);
     }
 }
 
-/// Free buffers by size. Owned by a device.
+/// The memory of a device.
 #[derive(Default)]
-pub(crate) struct MemoryPool {
-    free: Mutex<HashMap<usize, Vec<Free>>>,
+pub(crate) struct Arena(Mutex<Maps>);
+
+#[derive(Default)]
+struct Maps {
+    maps: Vec<Map>,
+    in_use_bytes: usize,
 }
 
-struct Free(NonNull<u8>);
+/// One stretch of address space.
+struct Map {
+    memory: MmapMut,
+    gaps: Gaps,
+}
 
-// SAFETY: a free buffer is owned by the pool alone.
-unsafe impl Send for Free {}
-
-impl MemoryPool {
+impl Arena {
     /// A buffer of at least `bytes` bytes. Its contents are whatever an earlier user left, or zero.
     pub(crate) fn take(self: &Arc<Self>, bytes: usize) -> CpuBuffer {
-        let bytes = size_class(bytes);
-        let reused = self.lock().get_mut(&bytes).and_then(Vec::pop);
-        let start = match reused {
-            Some(Free(start)) => start,
-            None => allocate(bytes),
-        };
-        CpuBuffer { start, bytes, pool: self.clone() }
+        let bytes = bytes.max(1).next_multiple_of(ALIGN);
+        let mut maps = self.lock();
+        let start = maps.take(bytes);
+        drop(maps);
+        CpuBuffer { start, bytes, arena: self.clone() }
     }
 
     /// A buffer for `len` values of `f32`.
@@ -94,52 +101,127 @@ impl MemoryPool {
         self.take(len * 4)
     }
 
-    /// Gives every free buffer back to the system.
+    /// Gives the memory of every gap back to the system.
     pub(crate) fn trim(&self) {
-        for (bytes, list) in self.lock().drain() {
-            for Free(start) in list {
-                // SAFETY: allocated by `allocate` with this layout, and in no other hands.
-                unsafe { dealloc(start.as_ptr(), layout(bytes)) };
+        for map in &self.lock().maps {
+            for gap in &map.gaps.gaps {
+                // SAFETY: no buffer lies in a gap; its pages read as zero afterwards. Where the system refuses, the memory
+                // is kept, which is no error.
+                let _ = unsafe {
+                    map.memory.unchecked_advise_range(UncheckedAdvice::DontNeed, gap.start, gap.len)
+                };
             }
         }
     }
 
+    /// Bytes in buffers now, and the most that were ever spanned.
+    pub(crate) fn usage_bytes(&self) -> (usize, usize) {
+        let maps = self.lock();
+        (maps.in_use_bytes, maps.maps.iter().map(|map| map.gaps.reached).sum())
+    }
+
     fn put(&self, start: NonNull<u8>, bytes: usize) {
-        self.lock().entry(bytes).or_default().push(Free(start));
+        let mut maps = self.lock();
+        maps.in_use_bytes -= bytes;
+        let at = start.as_ptr() as usize;
+        let home = maps.maps.iter_mut().find(|map| map.range().contains(&at));
+        if let Some(map) = home {
+            map.gaps.put(at - map.range().start, bytes);
+        }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<usize, Vec<Free>>> {
-        // The map is consistent between any two operations, so a panic elsewhere leaves it usable.
-        self.free.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Drop for MemoryPool {
-    fn drop(&mut self) {
-        self.trim();
-    }
-}
-
-/// Rounds up to an eighth of a power of two, at least one cache line.
-fn size_class(bytes: usize) -> usize {
-    let bytes = bytes.max(ALIGN);
-    let step = (bytes.next_power_of_two() / 16).max(ALIGN);
-    bytes.div_ceil(step) * step
-}
-
-fn layout(bytes: usize) -> Layout {
-    match Layout::from_size_align(bytes, ALIGN) {
-        Ok(layout) => layout,
-        // Only a size near isize::MAX gets here, which shapes are checked against.
-        Err(_) => panic!("a buffer of {bytes} bytes is larger than the address space"),
+    fn lock(&self) -> MutexGuard<'_, Maps> {
+        // Nothing is half done between any two operations, so a panic elsewhere leaves it usable.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn allocate(bytes: usize) -> NonNull<u8> {
-    let layout = layout(bytes);
-    // SAFETY: the size is at least one cache line.
-    let start = unsafe { alloc_zeroed(layout) };
-    NonNull::new(start).unwrap_or_else(|| handle_alloc_error(layout))
+impl Maps {
+    fn take(&mut self, bytes: usize) -> NonNull<u8> {
+        self.in_use_bytes += bytes;
+        let found = self.maps.iter_mut().find_map(|map| map.take(bytes));
+        found.unwrap_or_else(|| {
+            let mut map = Map::new(bytes);
+            let start = map.take(bytes);
+            self.maps.push(map);
+            // A new map has room for what it was made for.
+            start.unwrap_or(NonNull::dangling())
+        })
+    }
+}
+
+impl Map {
+    /// Address space for at least one buffer of `bytes`.
+    fn new(bytes: usize) -> Map {
+        let map = |len| MmapOptions::new().len(len).no_reserve_swap().map_anon();
+        let smaller = bytes.max(64 << 20);
+        let memory = map(ADDRESS_SPACE.max(bytes)).or_else(|_| map(smaller)).or_else(|_| map(bytes));
+        let memory = memory.unwrap_or_else(|e| panic!("no memory for a buffer of {bytes} bytes: {e}"));
+        // Large pages save much of the address translation; where there are none, small ones do.
+        #[cfg(target_os = "linux")]
+        let _ = memory.advise(Advice::HugePage);
+        let gaps = Gaps::new(memory.len());
+        Map { memory, gaps }
+    }
+
+    fn range(&self) -> std::ops::Range<usize> {
+        let start = self.memory.as_ptr() as usize;
+        start..start + self.memory.len()
+    }
+
+    fn take(&mut self, bytes: usize) -> Option<NonNull<u8>> {
+        let at = self.gaps.take(bytes)?;
+        // The gap lies within the map.
+        NonNull::new(self.memory.as_mut_ptr().wrapping_add(at))
+    }
+}
+
+/// Free stretches in order, none touching another.
+struct Gaps {
+    gaps: Vec<Gap>,
+    /// End of the highest buffer that ever was.
+    reached: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Gap {
+    start: usize,
+    len: usize,
+}
+
+impl Gaps {
+    fn new(len: usize) -> Gaps {
+        let mut gaps = Vec::with_capacity(GAPS);
+        gaps.push(Gap { start: 0, len });
+        Gaps { gaps, reached: 0 }
+    }
+
+    /// Cuts from the smallest gap that is large enough, the lowest of equal ones.
+    fn take(&mut self, len: usize) -> Option<usize> {
+        let fitting = self.gaps.iter().enumerate().filter(|(_, gap)| gap.len >= len);
+        let (i, _) = fitting.min_by_key(|(_, gap)| gap.len)?;
+        let gap = &mut self.gaps[i];
+        let start = gap.start;
+        *gap = Gap { start: start + len, len: gap.len - len };
+        if gap.len == 0 {
+            self.gaps.remove(i);
+        }
+        self.reached = self.reached.max(start + len);
+        Some(start)
+    }
+
+    /// Gives a stretch back and joins it with its neighbours.
+    fn put(&mut self, start: usize, len: usize) {
+        let i = self.gaps.partition_point(|gap| gap.start < start);
+        let joins_next = self.gaps.get(i).is_some_and(|next| next.start == start + len);
+        let joins_last = i > 0 && self.gaps[i - 1].start + self.gaps[i - 1].len == start;
+        match (joins_last, joins_next) {
+            (true, true) => self.gaps[i - 1].len += len + self.gaps.remove(i).len,
+            (true, false) => self.gaps[i - 1].len += len,
+            (false, true) => self.gaps[i] = Gap { start, len: len + self.gaps[i].len },
+            (false, false) => self.gaps.insert(i, Gap { start, len }),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -148,20 +230,33 @@ mod tests {
 
     #[test]
     fn a_returned_buffer_is_used_again() {
-        let pool = Arc::new(MemoryPool::default());
-        let first = pool.take_f32(1000);
+        let arena = Arc::new(Arena::default());
+        let first = arena.take_f32(1000);
         let address = first.start;
         assert_eq!(address.as_ptr() as usize % ALIGN, 0);
+        assert!(first.as_f32(1000).iter().all(|v| *v == 0.0));
         drop(first);
-        assert_eq!(pool.take_f32(1001).start, address, "same size class");
+        assert_eq!(arena.take_f32(900).start, address);
+        assert_eq!(arena.usage_bytes(), (0, 4032));
     }
 
     #[test]
-    fn size_classes_waste_at_most_an_eighth() {
-        for bytes in [1, 64, 65, 1000, 4096, 100_000, 123_456_789] {
-            let class = size_class(bytes);
-            assert!(class >= bytes && class.is_multiple_of(ALIGN));
-            assert!(class <= bytes + (bytes / 8).max(ALIGN), "{bytes} -> {class}");
-        }
+    fn gaps_are_joined_and_the_smallest_is_used() {
+        let mut gaps = Gaps::new(1000);
+        let places: Vec<usize> = [100, 50, 100, 20, 100].iter().map(|len| gaps.take(*len).unwrap()).collect();
+        assert_eq!(places, [0, 100, 150, 250, 270]);
+        gaps.put(100, 50);
+        gaps.put(250, 20);
+        assert_eq!(gaps.take(20), Some(250), "the smallest that fits");
+        assert_eq!(gaps.take(60), Some(370));
+        gaps.put(0, 100);
+        gaps.put(150, 100);
+        assert_eq!(gaps.gaps[0], Gap { start: 0, len: 250 }, "three in one");
+        gaps.put(250, 20);
+        gaps.put(270, 100);
+        gaps.put(370, 60);
+        assert_eq!(gaps.gaps, [Gap { start: 0, len: 1000 }]);
+        assert_eq!(gaps.take(1001), None);
+        assert_eq!(gaps.reached, 430);
     }
 }

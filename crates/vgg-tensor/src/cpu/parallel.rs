@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{Isa, Threads};
 use crate::ConvChoice;
-use crate::storage::{CpuBuffer, MemoryPool};
+use crate::storage::{Arena, CpuBuffer};
 
 /// The parts of a CPU device that kernels use.
 #[derive(Clone, Copy)]
@@ -13,7 +13,7 @@ pub(crate) struct Cpu<'a> {
     pub(crate) isa: Isa,
     pub(crate) conv: ConvChoice,
     pub(crate) threads: &'a Threads,
-    pub(crate) memory: &'a Arc<MemoryPool>,
+    pub(crate) memory: &'a Arc<Arena>,
 }
 
 impl Cpu<'_> {
