@@ -1,10 +1,12 @@
 //! The fully convolutional network of section 3.2: fc6 as a convolution over the whole pool5 map, fc7 and fc8 as
 //! 1x1 convolutions. It takes images of any size and returns a map of class scores.
 
+use std::sync::Arc;
+
 use vgg_tensor::{Device, Shape, Tensor};
 
 use crate::network::Params;
-use crate::{Error, LayerKind, Network, NetworkSpec, PoolRounding, Result};
+use crate::{Error, LayerKind, Network, NetworkSpec, PoolRounding, Result, Stopwatch};
 
 /// A network for whole images. It shares no memory with another network: the parameters were moved here.
 pub struct DenseNetwork {
@@ -45,6 +47,11 @@ impl DenseNetwork {
     /// Rounds odd sides in pooling otherwise than the network was trained with; without effect on whole crops.
     pub fn set_pool_rounding(&mut self, rounding: PoolRounding) {
         self.pool_rounding = rounding;
+    }
+
+    /// Measures every layer from now on, or no more.
+    pub fn set_stopwatch(&mut self, stopwatch: Option<Arc<Stopwatch>>) {
+        self.network.set_stopwatch(stopwatch);
     }
 
     /// Class scores `[N, h, w, classes]` of images `x [N, H, W, 3]`, before softmax.

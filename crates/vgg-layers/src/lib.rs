@@ -20,6 +20,7 @@ mod layout;
 mod network;
 mod passes;
 mod spec;
+mod stopwatch;
 mod summary;
 mod transfer;
 
@@ -31,6 +32,7 @@ pub use layout::NamedArray;
 pub use network::Network;
 pub use passes::{DropoutRun, Trace};
 pub use spec::{LayerKind, LayerSpec, LrnStyle, NetworkSpec, PoolRounding};
+pub use stopwatch::{LayerTime, Pass, Stopwatch};
 pub use summary::{Summary, SummaryRow};
 pub use transfer::{TransferMap, TransferReport};
 // Part of this crate's interface.

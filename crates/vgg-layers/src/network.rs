@@ -1,15 +1,18 @@
 //! A network with parameters on a device.
 
+use std::sync::Arc;
+
 use vgg_tensor::{Device, Parameter, ParameterKind, Shape, Tensor};
 
 use crate::layout::{Layout, NamedArray};
-use crate::{Error, Init, LayerKind, LayerSpec, NetworkSpec, Result};
+use crate::{Error, Init, LayerKind, LayerSpec, NetworkSpec, Result, Stopwatch};
 
 /// A network for crops of one size, ready to train.
 pub struct Network {
     pub(crate) spec: NetworkSpec,
     pub(crate) device: Device,
     pub(crate) layers: Vec<Layer>,
+    pub(crate) stopwatch: Option<Arc<Stopwatch>>,
 }
 
 /// A layer and its parameters, if it has any.
@@ -31,7 +34,7 @@ impl Network {
     /// [`Error::Spec`] if the specification makes no network.
     pub fn new(spec: NetworkSpec, device: &Device) -> Result<Network> {
         let layers = spec.layers()?.into_iter().map(|layer| Layer::new(layer, device)).collect();
-        Ok(Network { spec, device: device.clone(), layers })
+        Ok(Network { spec, device: device.clone(), layers, stopwatch: None })
     }
 
     /// A network with random weights and zero biases.
@@ -86,6 +89,11 @@ impl Network {
     /// As [`Network::parameters`], to change.
     pub fn parameters_mut(&mut self) -> impl Iterator<Item = &mut Parameter> {
         self.layers.iter_mut().filter_map(|l| l.params.as_mut()).flat_map(|p| [&mut p.weight, &mut p.bias])
+    }
+
+    /// Measures every layer from now on, or no more.
+    pub fn set_stopwatch(&mut self, stopwatch: Option<Arc<Stopwatch>>) {
+        self.stopwatch = stopwatch;
     }
 
     /// Makes only these layers trainable.

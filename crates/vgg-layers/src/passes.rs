@@ -5,7 +5,7 @@ use vgg_tensor::{Gate, Grad, Shape, StepState, Tensor, Write};
 
 use crate::error::in_layer;
 use crate::network::{Layer, Params};
-use crate::{Error, LayerKind, Network, PoolRounding, Result};
+use crate::{Error, LayerKind, Network, Pass, PoolRounding, Result, Stopwatch};
 
 /// What the random numbers of dropout depend on in one forward pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,15 +80,18 @@ impl Network {
             let followed_by_pool =
                 self.layers.get(next + 1).is_some_and(|below| below.spec.kind == LayerKind::MaxPool);
             let name = in_layer(&layer.spec.name);
-            x = match (layer.spec.kind, &layer.params) {
-                (LayerKind::Conv { kernel }, Some(p)) if followed_by_pool => {
-                    next += 1;
-                    let (weight, bias) = (&p.weight.weight, &p.bias.weight);
-                    conv2d::forward_pooled(&x, weight, bias, conv_config(kernel), rounding.into())
+            let watch = self.stopwatch.as_deref();
+            x = Stopwatch::time(watch, &layer.spec.name, Pass::Forward, || {
+                match (layer.spec.kind, &layer.params) {
+                    (LayerKind::Conv { kernel }, Some(p)) if followed_by_pool => {
+                        next += 1;
+                        let (weight, bias) = (&p.weight.weight, &p.bias.weight);
+                        conv2d::forward_pooled(&x, weight, bias, conv_config(kernel), rounding.into())
+                    }
+                    (LayerKind::MaxPool, _) => max_pool2d::infer(&x, rounding.into()),
+                    _ => self.infer_layer(layer, &x),
                 }
-                (LayerKind::MaxPool, _) => max_pool2d::infer(&x, rounding.into()),
-                _ => self.infer_layer(layer, &x),
-            }
+            })
             .map_err(name)?;
             next += 1;
             if !go_on(&x) {
@@ -109,7 +112,8 @@ impl Network {
         let mut dropouts = 0;
         for layer in &self.layers {
             let name = in_layer(&layer.spec.name);
-            let (y, kept) = match layer.spec.kind {
+            let watch = self.stopwatch.as_deref();
+            let pass = || match layer.spec.kind {
                 LayerKind::MaxPool => max_pool2d::forward(&x, self.spec.pool_rounding.into())
                     .map(|(y, index)| (y, Saved::Pool(index))),
                 LayerKind::Lrn => {
@@ -122,8 +126,8 @@ impl Network {
                     dropout::forward(&x, self.spec.dropout, key).map(|y| (y, Saved::Nothing))
                 }
                 _ => self.infer_layer(layer, &x).map(|y| (y, Saved::Input(x))),
-            }
-            .map_err(name)?;
+            };
+            let (y, kept) = Stopwatch::time(watch, &layer.spec.name, Pass::Forward, pass).map_err(name)?;
             saved.push(kept);
             x = y;
         }
@@ -151,15 +155,19 @@ impl Network {
                 return Err(Error::Spec("the trace is of another network".into()));
             };
             let (style, layer) = (self.spec.lrn_style, &mut self.layers[index]);
+            let watch = self.stopwatch.as_deref();
+            let layer_name = layer.spec.name.clone();
             let scale = scales[index];
             let below = if index == lowest { None } else { Some(scale) };
             grad = match saved {
                 Saved::Nothing => Ok(grad),
-                Saved::Pool(pooled) => max_pool2d::backward(&grad, &pooled),
-                Saved::Lrn { x, base } => {
+                Saved::Pool(pooled) => Stopwatch::time(watch, &layer_name, Pass::BackwardData, || {
+                    max_pool2d::backward(&grad, &pooled)
+                }),
+                Saved::Lrn { x, base } => Stopwatch::time(watch, &layer_name, Pass::BackwardData, || {
                     lrn::backward(&grad.dz, Gate { y: &x, scale: 1.0 }, &base, style.into())
-                }
-                Saved::Input(x) => layer.backward(x, grad, below, write, state),
+                }),
+                Saved::Input(x) => layer.backward(x, grad, below, write, state, watch),
             }
             .map_err(in_layer(&layer.spec.name))?;
         }
@@ -222,34 +230,32 @@ impl Layer {
         below: Option<f32>,
         write: Write,
         state: &StepState,
+        watch: Option<&Stopwatch>,
     ) -> vgg_tensor::Result<Grad> {
         let Some(Params { weight, bias }) = &mut self.params else { return Ok(grad) };
         if bias.trainable {
             bias.write_grad(&grad.channel_sums, write)?;
         }
-        match self.spec.kind {
-            LayerKind::Conv { kernel } => {
-                if weight.trainable {
-                    conv2d::backward_filter(
-                        &x,
-                        &grad.dz,
-                        conv_config(kernel),
-                        weight.grad_mut(),
-                        write,
-                        state,
-                    )?;
+        let (name, conv) = (
+            &self.spec.name,
+            match self.spec.kind {
+                LayerKind::Conv { kernel } => Some(conv_config(kernel)),
+                _ => None,
+            },
+        );
+        if weight.trainable {
+            Stopwatch::time(watch, name, Pass::BackwardWeights, || match conv {
+                Some(config) => {
+                    conv2d::backward_filter(&x, &grad.dz, config, weight.grad_mut(), write, state)
                 }
-                let Some(scale) = below else { return Ok(grad) };
-                conv2d::backward_data_in_place(&grad.dz, &weight.weight, conv_config(kernel), x, scale)
-            }
-            _ => {
-                if weight.trainable {
-                    linear::backward_weight(&x, &grad.dz, weight.grad_mut(), write, state)?;
-                }
-                let Some(scale) = below else { return Ok(grad) };
-                linear::backward_data(&grad.dz, &weight.weight, Gate { y: &x, scale })
-            }
+                None => linear::backward_weight(&x, &grad.dz, weight.grad_mut(), write, state),
+            })?;
         }
+        let Some(scale) = below else { return Ok(grad) };
+        Stopwatch::time(watch, name, Pass::BackwardData, || match conv {
+            Some(config) => conv2d::backward_data_in_place(&grad.dz, &weight.weight, config, x, scale),
+            None => linear::backward_data(&grad.dz, &weight.weight, Gate { y: &x, scale }),
+        })
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::cpu::{Cpu, Isa, Threads};
+use crate::cpu::{Cpu, Isa, Limits, Threads};
 use crate::storage::Arena;
 use crate::{Error, Result, Shape};
 
@@ -80,6 +80,15 @@ struct Inner {
     memory: Arc<Arena>,
 }
 
+/// Memory that a device has taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Memory {
+    /// In use now.
+    pub in_use_bytes: usize,
+    /// The most that was ever taken from the system.
+    pub peak_bytes: usize,
+}
+
 impl Device {
     /// Opens a device.
     ///
@@ -141,6 +150,17 @@ impl Device {
             }
             _ => n,
         }
+    }
+
+    /// Measures what the device can do at best, in about a second.
+    pub fn measure_limits(&self) -> Limits {
+        crate::cpu::measure(self.cpu_context())
+    }
+
+    /// Memory of tensors and of what kernels need besides.
+    pub fn memory(&self) -> Memory {
+        let (in_use_bytes, peak_bytes) = self.0.memory.usage_bytes();
+        Memory { in_use_bytes, peak_bytes }
     }
 
     /// Gives memory that no tensor uses back to the system.

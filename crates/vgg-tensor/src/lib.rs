@@ -36,7 +36,8 @@ mod step_state;
 mod storage;
 mod tensor;
 
-pub use device::{ConvChoice, Device, DeviceConfig, DeviceKind};
+pub use cpu::Limits;
+pub use device::{ConvChoice, Device, DeviceConfig, DeviceKind, Memory};
 pub use error::{Error, Result};
 pub use grad::{Gate, Grad, Write};
 pub use parameter::{Parameter, ParameterKind, Weight};

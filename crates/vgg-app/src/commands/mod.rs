@@ -1,5 +1,6 @@
 //! The commands, a module each.
 
+mod bench;
 mod data;
 mod doctor;
 mod evaluate;
@@ -41,6 +42,8 @@ enum Command {
     /// Data sets.
     #[command(subcommand)]
     Data(data::Data),
+    /// How fast a network runs here.
+    Bench(bench::Bench),
     /// What this machine can do.
     Doctor(doctor::Doctor),
 }
@@ -56,6 +59,7 @@ impl Cli {
             Command::Experiment(c) => c.run(),
             Command::Summary(c) => c.run().map(|()| ExitCode::SUCCESS),
             Command::Data(c) => c.run().map(|()| ExitCode::SUCCESS),
+            Command::Bench(c) => c.run().map(|()| ExitCode::SUCCESS),
             Command::Doctor(c) => c.run().map(|()| ExitCode::SUCCESS),
         }
     }

@@ -190,6 +190,13 @@ pub(super) fn free_memory_bytes() -> u64 {
     free.min(container_memory_bytes().unwrap_or(u64::MAX))
 }
 
+/// The most memory that this process ever had, if the system says.
+pub(super) fn peak_memory_bytes() -> Option<usize> {
+    let text = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = text.lines().find_map(|l| l.strip_prefix("VmHWM:"))?;
+    line.split_whitespace().next()?.parse::<usize>().ok().map(|kib| kib << 10)
+}
+
 /// What a container may still take, if it is limited (Linux control groups, version 2).
 fn container_memory_bytes() -> Option<u64> {
     let number = |name: &str| {

@@ -2,6 +2,7 @@
 
 mod epilogue;
 mod isa;
+mod limits;
 mod matrix;
 mod parallel;
 mod simd;
@@ -9,6 +10,8 @@ mod threads;
 
 pub(crate) use epilogue::{add_bias, add_rows, gate};
 pub(crate) use isa::Isa;
+pub use limits::Limits;
+pub(crate) use limits::measure;
 pub(crate) use matrix::{outer_products, product, product_transposed};
 pub(crate) use parallel::{Cpu, SharedMut};
 #[cfg(test)]

@@ -1,0 +1,163 @@
+//! `vgg bench`: how fast a network runs here, and how near to what the processor can do.
+
+mod report;
+mod workload;
+
+use std::io::{BufRead as _, Write as _};
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::Result;
+use clap::{Args, ValueEnum};
+use serde_json::json;
+use vgg_layers::{Config, NetworkSpec, Stopwatch};
+use vgg_tensor::Limits;
+
+use self::report::LayerRow;
+use self::workload::Workload;
+use super::options::{DeviceOptions, pair, peak_memory_bytes};
+use crate::console::out;
+
+/// What is timed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Mode {
+    /// Logits of a batch of crops.
+    Infer,
+    /// A whole training step: forward, backward, update with momentum, dropout on.
+    Train,
+    /// The score map of one image and its mirror image (section 3.2).
+    Dense,
+}
+
+#[derive(Args)]
+pub(crate) struct Bench {
+    /// A, A-LRN, B, B-5x5, C, D or E.
+    #[arg(long, default_value = "D")]
+    config: Config,
+    /// infer, train or dense.
+    #[arg(long, value_enum, default_value_t = Mode::Infer)]
+    mode: Mode,
+    /// Images at a time; dense takes one and its mirror image.
+    #[arg(long, default_value_t = 16)]
+    batch: usize,
+    /// Side of the crops in pixels, a multiple of 32.
+    #[arg(long, default_value_t = 224)]
+    crop: usize,
+    /// Width and height of the image of --mode dense.
+    #[arg(long, default_value = "512,384", value_parser = pair)]
+    image: [usize; 2],
+    /// Factor on the numbers of filters.
+    #[arg(long, default_value_t = 1.0)]
+    width: f64,
+    /// Outputs of fc6 and fc7.
+    #[arg(long, default_value = "4096,4096", value_parser = pair)]
+    head: [usize; 2],
+    /// Samples; the first, which prepares filters and memory, does not count.
+    #[arg(long, default_value_t = 5)]
+    samples: usize,
+    /// Show every layer and pass beside its own limit.
+    #[arg(long)]
+    layers: bool,
+    /// Take one sample for every line on standard input, and print its milliseconds; for programs that alternate.
+    #[arg(long, conflicts_with_all = ["layers", "json"])]
+    samples_on_stdin: bool,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    device: DeviceOptions,
+}
+
+impl Bench {
+    pub(crate) fn run(self) -> Result<()> {
+        let device = self.device.open()?;
+        let spec = NetworkSpec {
+            width: self.width,
+            head: self.head,
+            crop: self.crop,
+            ..NetworkSpec::paper(self.config)
+        };
+        let images = if self.mode == Mode::Dense { 2 } else { self.batch.max(1) };
+        let mut workload = Workload::new(self.mode, spec, images, self.image, &device)?;
+        let difference = workload.difference_from_direct()?;
+        eprintln!("largest difference from the direct algorithm: {difference:.1e} of the largest logit");
+        workload.sample()?;
+        if self.samples_on_stdin {
+            return samples_on_stdin(&mut workload);
+        }
+        let mut milliseconds = Vec::new();
+        for _ in 0..self.samples.max(1) {
+            milliseconds.push(timed_ms(&mut workload)?);
+        }
+        milliseconds.sort_by(f64::total_cmp);
+        let median = milliseconds[milliseconds.len() / 2];
+        let limits = device.measure_limits();
+        let rows = if self.layers { self.layer_rows(&mut workload)? } else { Vec::new() };
+        // Dense evaluation shows one image, twice.
+        let per_sample = if self.mode == Mode::Dense { 1 } else { images };
+        let images_per_s = per_sample as f64 / median * 1e3;
+        let gflops = workload.flops() / median / 1e6;
+        let memory = device.memory();
+        if self.json {
+            let document = json!({
+                "version": env!("CARGO_PKG_VERSION"),
+                "device": device.describe(),
+                "config": self.config.name(),
+                "mode": format!("{:?}", self.mode).to_lowercase(),
+                "batch": images,
+                "median_ms": median,
+                "samples_ms": milliseconds,
+                "images_per_s": images_per_s,
+                "direct_gflops": gflops,
+                "limit_gflops": limits.gflops,
+                "limit_read_gb_per_s": limits.read_gb_per_s,
+                "peak_tensor_bytes": memory.peak_bytes,
+                "peak_process_bytes": peak_memory_bytes(),
+                "difference_from_direct": difference,
+                "layers": rows.iter().map(|row| row.json(&limits)).collect::<Vec<_>>(),
+            });
+            writeln!(out(), "{}", serde_json::to_string_pretty(&document)?)?;
+            return Ok(());
+        }
+        writeln!(
+            out(),
+            "{images_per_s:.2} images/s, {median:.1} ms a sample, {gflops:.0} GFLOP/s as direct sums"
+        )?;
+        let Limits { gflops, read_gb_per_s } = limits;
+        writeln!(out(), "limits: {gflops:.0} GFLOP/s multiply-add, {read_gb_per_s:.1} GB/s reading memory")?;
+        let gib = |bytes: usize| bytes as f64 / (1u64 << 30) as f64;
+        let process =
+            peak_memory_bytes().map_or(String::new(), |b| format!(", {:.2} GiB of the process", gib(b)));
+        writeln!(out(), "peak memory: {:.2} GiB of tensors{process}", gib(memory.peak_bytes))?;
+        report::print(&rows, &limits)
+    }
+
+    /// Times of the layers, medians over the samples.
+    fn layer_rows(&self, workload: &mut Workload) -> Result<Vec<LayerRow>> {
+        let watch = Arc::new(Stopwatch::default());
+        workload.watch(Some(watch.clone()));
+        let mut samples = Vec::new();
+        for _ in 0..self.samples.max(1) {
+            workload.sample()?;
+            samples.push(watch.take());
+        }
+        workload.watch(None);
+        Ok(report::rows(&samples, workload))
+    }
+}
+
+fn timed_ms(workload: &mut Workload) -> Result<f64> {
+    let start = Instant::now();
+    workload.sample()?;
+    Ok(start.elapsed().as_secs_f64() * 1e3)
+}
+
+fn samples_on_stdin(workload: &mut Workload) -> Result<()> {
+    for line in std::io::stdin().lock().lines() {
+        line?;
+        let ms = timed_ms(workload)?;
+        writeln!(out(), "{ms:.3}")?;
+        out().flush()?;
+    }
+    Ok(())
+}

@@ -1,0 +1,143 @@
+//! What a benchmark runs: a network with random weights on random pixels.
+
+use std::sync::Arc;
+
+use anyhow::{Result, ensure};
+use vgg_layers::{DenseNetwork, DropoutRun, Init, Network, NetworkSpec, Stopwatch};
+use vgg_optim::{Sgd, SgdOptions};
+use vgg_tensor::{ConvChoice, Device, DeviceConfig, DeviceKind, StepState, Tensor, Write, ops};
+
+use super::Mode;
+
+/// A network and its input. One sample is one call of [`Workload::sample`].
+pub(super) struct Workload {
+    pub(super) spec: NetworkSpec,
+    pub(super) images: usize,
+    /// Height and width of the input.
+    pub(super) size: [usize; 2],
+    x: Tensor,
+    body: Body,
+}
+
+enum Body {
+    Infer(Network),
+    Dense(DenseNetwork),
+    Train { network: Network, sgd: Box<Sgd>, state: StepState, targets: Vec<u32>, step: u64 },
+}
+
+impl Workload {
+    pub(super) fn new(
+        mode: Mode,
+        spec: NetworkSpec,
+        images: usize,
+        image: [usize; 2],
+        device: &Device,
+    ) -> Result<Workload> {
+        let network = Network::random(spec.clone(), Init::He, 1, device)?;
+        let size = if mode == Mode::Dense { [image[1], image[0]] } else { [spec.crop, spec.crop] };
+        let x = Tensor::from_slice(
+            &pixels(images * size[0] * size[1] * 3),
+            [images, size[0], size[1], 3],
+            device,
+        )?;
+        let body = match mode {
+            Mode::Infer => Body::Infer(network),
+            Mode::Dense => Body::Dense(network.into_fully_convolutional()?),
+            Mode::Train => Body::Train {
+                network,
+                sgd: Box::new(Sgd::new(SgdOptions::PAPER)?),
+                state: StepState::new(),
+                targets: (0..images).map(|i| (i % spec.classes) as u32).collect(),
+                step: 0,
+            },
+        };
+        Ok(Workload { spec, images, size, x, body })
+    }
+
+    /// Does the work once.
+    pub(super) fn sample(&mut self) -> Result<()> {
+        match &mut self.body {
+            Body::Infer(network) => drop(network.infer(&self.x)?),
+            Body::Dense(network) => drop(network.score_map(&self.x)?),
+            Body::Train { network, sgd, state, targets, step } => {
+                // A rate so small that random labels do not drive the weights away while the clock runs.
+                state.begin(*step, 1e-6);
+                let run = DropoutRun { seed: 1, step: *step, first_sample: 0 };
+                let (logits, trace) = network.forward(self.x.clone(), run)?;
+                let loss = ops::softmax_cross_entropy(&logits, targets, 1.0 / targets.len() as f32, state)?;
+                network.backward(trace, loss.grad, Write::Overwrite, state)?;
+                sgd.step(network.parameters_mut(), state)?;
+                ensure!(state.finite(), "the step was not finite");
+                *step += 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// Largest difference of the first two images' logits from those of direct sums, over the largest logit.
+    pub(super) fn difference_from_direct(&self) -> Result<f64> {
+        let x = self.x.images(0..self.images.min(2))?;
+        let config =
+            DeviceConfig { kind: DeviceKind::Cpu, conv: ConvChoice::Direct, ..DeviceConfig::default() };
+        let direct = Device::open(&config)?;
+        let reference = Network::random(self.spec.clone(), Init::He, 1, &direct)?;
+        let x_direct = Tensor::from_slice(&x.to_vec(), x.shape(), &direct)?;
+        let (ours, theirs) = match &self.body {
+            Body::Infer(network) | Body::Train { network, .. } => {
+                (network.infer(&x)?, reference.infer(&x_direct)?)
+            }
+            Body::Dense(network) => {
+                (network.score_map(&x)?, reference.into_fully_convolutional()?.score_map(&x_direct)?)
+            }
+        };
+        let (ours, theirs) = (ours.to_vec(), theirs.to_vec());
+        let largest = theirs.iter().fold(0.0f32, |m, v| m.max(v.abs()));
+        let difference = ours.iter().zip(&theirs).fold(0.0f32, |m, (a, b)| m.max((a - b).abs()));
+        let difference = f64::from(difference / largest);
+        ensure!(
+            difference < 1e-3,
+            "the logits differ by {difference:.1e} from those of the direct algorithm"
+        );
+        Ok(difference)
+    }
+
+    /// Floating-point operations of a sample, as direct sums would need them.
+    pub(super) fn flops(&self) -> f64 {
+        let passes = if matches!(self.body, Body::Train { .. }) { 3.0 } else { 1.0 };
+        let macs: f64 = self.layers().iter().map(|(_, macs, _)| macs).sum();
+        2.0 * passes * macs
+    }
+
+    /// Name, multiply-adds of a pass, and parameters of every layer that has some.
+    pub(super) fn layers(&self) -> Vec<(String, f64, usize)> {
+        let summary = self.spec.summary().map(|summary| summary.layers).unwrap_or_default();
+        let crop = (self.spec.crop * self.spec.crop) as f64;
+        let [h, w] = self.size;
+        let cells = (h / 32).saturating_sub(self.spec.crop / 32 - 1)
+            * (w / 32).saturating_sub(self.spec.crop / 32 - 1);
+        let rows = summary.into_iter().filter(|row| row.macs > 0);
+        rows.map(|row| {
+            // A convolution grows with the image, a fully connected layer with the cells of the score map.
+            let factor = if row.name.starts_with("fc") { cells as f64 } else { (h * w) as f64 / crop };
+            (row.name, row.macs as f64 * factor * self.images as f64, row.parameters)
+        })
+        .collect()
+    }
+
+    pub(super) fn watch(&mut self, watch: Option<Arc<Stopwatch>>) {
+        match &mut self.body {
+            Body::Infer(network) | Body::Train { network, .. } => network.set_stopwatch(watch),
+            Body::Dense(network) => network.set_stopwatch(watch),
+        }
+    }
+}
+
+/// Reproducible pixels of mean 0 and about unit variance.
+fn pixels(n: usize) -> Vec<f32> {
+    let mut state = 0x9e37_79b9_u32;
+    let mut next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 8) as f32 / (1 << 23) as f32 - 1.0
+    };
+    (0..n).map(|_| next() * 1.7).collect()
+}
