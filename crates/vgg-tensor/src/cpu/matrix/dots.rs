@@ -1,0 +1,165 @@
+//! Products with a transposed matrix: both operands run along the inner dimension, in vectors.
+
+use std::ops::Range;
+
+use super::super::SharedMut;
+use super::super::simd::{Vector, VectorKernel, prefetch};
+use super::{ROWS, from_fn};
+
+/// Values of the inner dimension that are summed before the next: six rows of `x` stay in a first-level cache, and a
+/// task's columns of `w` in a second-level cache while all rows use them.
+const STRETCH: usize = 512;
+/// The same for so few rows that only the memory counts, which likes long runs.
+const LONG_STRETCH: usize = 8192;
+/// Rows that share one reading of the large matrix.
+pub(super) const ROW_BLOCK: usize = 48;
+
+/// Some columns of a product with a transposed matrix, as dot products.
+pub(super) struct Dots<'a> {
+    pub(super) x: &'a [f32],
+    pub(super) w: &'a [f32],
+    pub(super) depth: usize,
+    pub(super) rows: usize,
+    pub(super) columns: usize,
+    pub(super) range: Range<usize>,
+    /// A vector of partial sums for every row of a block and column of the range.
+    pub(super) sums: &'a mut [f32],
+    pub(super) y: &'a SharedMut<'a, f32>,
+}
+
+impl VectorKernel for Dots<'_> {
+    #[inline(always)]
+    fn run<V: Vector>(mut self) {
+        let whole = self.depth / V::LANES * V::LANES;
+        for block in (0..self.rows).step_by(ROW_BLOCK) {
+            let rows = block..(block + ROW_BLOCK).min(self.rows);
+            let stretch = if rows.len() <= 3 { LONG_STRETCH } else { STRETCH };
+            for start in (0..whole.max(1)).step_by(stretch) {
+                let len = stretch.min(whole - start.min(whole));
+                for row in rows.clone().step_by(ROWS) {
+                    let count = ROWS.min(rows.end - row);
+                    // The first rows wait for memory: what comes next is asked for early.
+                    let fetch = row == rows.start && rows.len() > 3;
+                    self.row_group::<V>(block, row, count, (start, len), fetch);
+                }
+            }
+            self.finish::<V>(rows, whole);
+        }
+    }
+}
+
+impl Dots<'_> {
+    /// All columns of the range for up to six rows.
+    #[inline(always)]
+    fn row_group<V: Vector>(
+        &mut self,
+        block: usize,
+        row: usize,
+        count: usize,
+        part: (usize, usize),
+        fetch: bool,
+    ) {
+        // Few rows do not fill the registers: take more columns.
+        let at_once = if count <= 3 { 4 } else { 2 };
+        // Rows of `x` lie at a distance at which they compete for a place in the cache; a copy does not.
+        let (start, len) = part;
+        let mut packed = [0.0f32; ROWS * STRETCH];
+        let x = if len <= STRETCH {
+            for (i, to) in packed.chunks_exact_mut(len.max(1)).take(count).enumerate() {
+                to[..len].copy_from_slice(&self.x[(row + i) * self.depth + start..][..len]);
+            }
+            (packed.as_slice(), len)
+        } else {
+            (&self.x[row * self.depth + start..], self.depth)
+        };
+        for column in self.range.clone().step_by(at_once) {
+            let columns = at_once.min(self.range.end - column);
+            let place = Place { block, row, column, part, fetch, x };
+            match (count, columns) {
+                (1, 4) => self.dots::<V, 1, 4>(place),
+                (2, 4) => self.dots::<V, 2, 4>(place),
+                (3, 4) => self.dots::<V, 3, 4>(place),
+                (4, 2) => self.dots::<V, 4, 2>(place),
+                (5, 2) => self.dots::<V, 5, 2>(place),
+                (6, 2) => self.dots::<V, 6, 2>(place),
+                // At the edges one by one.
+                _ => {
+                    for i in 0..count * columns {
+                        let (row, column) = (row + i / columns, column + i % columns);
+                        let x = (&x.0[i / columns * x.1..], x.1);
+                        self.dots::<V, 1, 1>(Place { row, column, x, ..place });
+                    }
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn dots<V: Vector, const R: usize, const C: usize>(&mut self, place: Place<'_>) {
+        let Place { block, row, column, part: (start, len), fetch, x: (x, pitch) } = place;
+        let x: [*const f32; R] = from_fn(|i| x[i * pitch..][..len].as_ptr());
+        let w: [*const f32; C] = from_fn(|j| self.w[(column + j) * self.depth + start..][..len].as_ptr());
+        let width = self.range.len() * V::LANES;
+        let at = (row - block) * width + (column - self.range.start) * V::LANES;
+        let kept = self.sums[at..][..(R - 1) * width + C * V::LANES].as_mut_ptr();
+        let mut sums = [[V::splat(0.0); C]; R];
+        // SAFETY: `x` and `w` hold `len` values, `kept` a vector for each row and column.
+        unsafe {
+            if start > 0 {
+                for (i, sums) in sums.iter_mut().enumerate() {
+                    for (j, sum) in sums.iter_mut().enumerate() {
+                        *sum = V::load(kept.add(i * width + j * V::LANES));
+                    }
+                }
+            }
+            for at in (0..len).step_by(V::LANES) {
+                if fetch {
+                    for w in w {
+                        prefetch(w.wrapping_add(C * self.depth + at));
+                    }
+                }
+                let w: [V; C] = from_fn(|j| V::load(w[j].add(at)));
+                for (sums, x) in sums.iter_mut().zip(x) {
+                    let x = V::load(x.add(at));
+                    for (sum, w) in sums.iter_mut().zip(w) {
+                        *sum = x.mul_add(w, *sum);
+                    }
+                }
+            }
+            for (i, sums) in sums.iter().enumerate() {
+                for (j, sum) in sums.iter().enumerate() {
+                    sum.store(kept.add(i * width + j * V::LANES));
+                }
+            }
+        }
+    }
+
+    /// Adds up the lanes, and what does not fill a vector.
+    #[inline(always)]
+    fn finish<V: Vector>(&self, rows: Range<usize>, whole: usize) {
+        for (i, row) in rows.enumerate() {
+            // SAFETY: only this task touches these columns.
+            let y = unsafe { self.y.slice(row * self.columns + self.range.start, self.range.len()) };
+            let kept = &self.sums[i * y.len() * V::LANES..][..y.len() * V::LANES];
+            let x = &self.x[row * self.depth + whole..(row + 1) * self.depth];
+            for ((y, kept), column) in y.iter_mut().zip(kept.chunks_exact(V::LANES)).zip(self.range.clone()) {
+                let w = &self.w[column * self.depth + whole..(column + 1) * self.depth];
+                let rest: f32 = x.iter().zip(w).map(|(x, w)| x * w).sum();
+                // SAFETY: the chunk is a vector.
+                *y = unsafe { V::load(kept.as_ptr()) }.sum() + rest;
+            }
+        }
+    }
+}
+
+/// Where a kernel works: the block's first row, first row and column, start and length of a stretch of the inner
+/// dimension, and the rows of `x` there with their distance.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    x: (&'a [f32], usize),
+    block: usize,
+    row: usize,
+    column: usize,
+    part: (usize, usize),
+    fetch: bool,
+}

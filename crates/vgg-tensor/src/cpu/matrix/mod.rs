@@ -1,0 +1,76 @@
+//! Matrix products of fully connected layers: few rows against a matrix of up to 400 MB, which is read where it lies,
+//! once, in long runs. A packed copy would cost more than the product.
+//!
+//! Sums are taken in an order that depends on sizes and the length of vectors alone.
+
+mod dots;
+mod outer;
+mod sums;
+
+use self::dots::{Dots, ROW_BLOCK};
+use self::outer::{OUTER_ROWS, Outer};
+use self::sums::Sums;
+use super::{Cpu, SharedMut};
+use crate::{StepState, Write};
+
+/// Rows that a kernel handles at once.
+const ROWS: usize = 6;
+
+/// `y [rows, columns] = x [rows, depth] w^T`, with `w [columns, depth]`: both run along the inner dimension.
+pub(crate) fn product_transposed(cpu: Cpu, x: &[f32], w: &[f32], depth: usize, y: &mut [f32]) {
+    let (rows, columns) = (x.len() / depth, w.len() / depth);
+    assert_eq!(y.len(), rows * columns);
+    let y = SharedMut::new(y);
+    let per_task = piece(columns, 4);
+    cpu.for_each(columns.div_ceil(per_task), |task| {
+        let range = task * per_task..((task + 1) * per_task).min(columns);
+        let mut sums = cpu.scratch(ROW_BLOCK.min(rows) * range.len() * cpu.isa.wide_lanes());
+        cpu.isa.run_wide(Dots { x, w, depth, rows, columns, range, sums: &mut sums, y: &y });
+    });
+}
+
+/// `y [rows, columns] = x [rows, depth] w`, with `w [depth, columns]`.
+pub(crate) fn product(cpu: Cpu, x: &[f32], w: &[f32], depth: usize, y: &mut [f32]) {
+    let (rows, columns) = (x.len() / depth, w.len() / depth);
+    assert_eq!(y.len(), rows * columns);
+    let y = SharedMut::new(y);
+    let per_task = piece(columns, 32);
+    cpu.for_each(columns.div_ceil(per_task), |task| {
+        let range = task * per_task..((task + 1) * per_task).min(columns);
+        cpu.isa.run(Sums { x, w, depth, rows, columns, range, y: &y });
+    });
+}
+
+/// `y [rows, columns] = x^T w` or adds it, with `x [depth, rows]` and `w [depth, columns]`; a value that is not finite
+/// clears the flag of `state`.
+pub(crate) fn outer_products(
+    cpu: Cpu,
+    x: &[f32],
+    w: &[f32],
+    depth: usize,
+    y: &mut [f32],
+    write: Write,
+    state: &StepState,
+) {
+    let (rows, columns) = (x.len() / depth, w.len() / depth);
+    assert_eq!(y.len(), rows * columns);
+    cpu.for_each_chunk(y, OUTER_ROWS * columns, |task, y| {
+        let (first, add) = (task * OUTER_ROWS, write == Write::Accumulate);
+        cpu.isa.run(Outer { x, w, depth, rows, columns, first, y, add, state });
+    });
+}
+
+/// Columns of a task: some dozens of tasks, each of a multiple of `of` columns.
+fn piece(columns: usize, of: usize) -> usize {
+    columns.div_ceil(48).next_multiple_of(of)
+}
+
+/// An array built by a loop, which unlike [`std::array::from_fn`] is compiled with the caller's instruction set.
+#[inline(always)]
+fn from_fn<T: Copy, const N: usize>(f: impl Fn(usize) -> T) -> [T; N] {
+    let mut array = [f(0); N];
+    for (i, place) in array.iter_mut().enumerate().skip(1) {
+        *place = f(i);
+    }
+    array
+}
