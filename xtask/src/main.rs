@@ -1,6 +1,7 @@
 //! Tasks: `cargo xtask experiment` builds the program and makes a table of the paper; `cargo xtask ci` is what
 //! continuous integration runs; `cargo xtask tidy` holds the shape of the workspace.
 
+mod bench;
 mod ci;
 mod tidy;
 
@@ -14,6 +15,8 @@ const USAGE: &str = "\
 usage: cargo xtask TASK
 
   experiment ARGS  builds the program and makes a table, as `vgg experiment ARGS`: table1, table2, table3
+  bench ARGS       builds the program and times it, as `vgg bench ARGS`; `bench --peers [PART OF A CASE'S NAME]` beside
+                   PyTorch, ONNX Runtime, OpenVINO and candle, which it sets up below target/peers (needs Python)
   ci               every check, cheapest first: tidy, fmt, clippy, build, tests, docs
   tidy             arrows between crates, the code map, lengths of files";
 
@@ -31,6 +34,7 @@ fn run() -> Result<ExitCode> {
     let mut arguments = std::env::args_os().skip(1);
     match arguments.next().as_deref().map(|task| task.to_string_lossy().into_owned()).as_deref() {
         Some("experiment") => experiment(arguments),
+        Some("bench") => bench::run(arguments),
         Some("ci") => ci::run(),
         Some("tidy") => tidy::run(),
         Some("help" | "--help" | "-h") => {

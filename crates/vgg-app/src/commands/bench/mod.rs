@@ -79,8 +79,6 @@ impl Bench {
         };
         let images = if self.mode == Mode::Dense { 2 } else { self.batch.max(1) };
         let mut workload = Workload::new(self.mode, spec, images, self.image, &device)?;
-        let difference = workload.difference_from_direct()?;
-        eprintln!("largest difference from the direct algorithm: {difference:.1e} of the largest logit");
         workload.sample()?;
         if self.samples_on_stdin {
             return samples_on_stdin(&mut workload);
@@ -97,7 +95,9 @@ impl Bench {
         let per_sample = if self.mode == Mode::Dense { 1 } else { images };
         let images_per_s = per_sample as f64 / median * 1e3;
         let gflops = workload.flops() / median / 1e6;
-        let memory = device.memory();
+        let (memory, process) = (device.memory(), peak_memory_bytes());
+        // Last, since its memory is not the network's.
+        let difference = workload.difference_from_direct()?;
         if self.json {
             let document = json!({
                 "version": env!("CARGO_PKG_VERSION"),
@@ -112,7 +112,7 @@ impl Bench {
                 "limit_gflops": limits.gflops,
                 "limit_read_gb_per_s": limits.read_gb_per_s,
                 "peak_tensor_bytes": memory.peak_bytes,
-                "peak_process_bytes": peak_memory_bytes(),
+                "peak_process_bytes": process,
                 "difference_from_direct": difference,
                 "layers": rows.iter().map(|row| row.json(&limits)).collect::<Vec<_>>(),
             });
@@ -129,6 +129,7 @@ impl Bench {
         let process =
             peak_memory_bytes().map_or(String::new(), |b| format!(", {:.2} GiB of the process", gib(b)));
         writeln!(out(), "peak memory: {:.2} GiB of tensors{process}", gib(memory.peak_bytes))?;
+        writeln!(out(), "largest difference from direct sums: {difference:.1e} of the largest logit")?;
         report::print(&rows, &limits)
     }
 

@@ -1,0 +1,236 @@
+//! `cargo xtask bench`: `vgg bench`, or with `--peers` our networks beside those of PyTorch, ONNX Runtime, OpenVINO and
+//! candle, on the same machine, taking turns.
+
+use std::ffi::OsString;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, ExitCode, Stdio};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::{become_it, cargo, metadata, root};
+
+/// What is compared.
+struct Case {
+    mode: &'static str,
+    config: &'static str,
+    batch: usize,
+    threads: usize,
+    width: f64,
+    crop: usize,
+    peers: &'static [&'static str],
+    rounds: usize,
+}
+
+const fn case(
+    mode: &'static str,
+    config: &'static str,
+    batch: usize,
+    threads: usize,
+    peers: &'static [&'static str],
+    rounds: usize,
+) -> Case {
+    Case { mode, config, batch, threads, width: 1.0, crop: 224, peers, rounds }
+}
+
+const fn narrow(config: &'static str, batch: usize) -> Case {
+    Case { mode: "train", config, batch, threads: 2, width: 0.25, crop: 64, peers: &["torch"], rounds: 15 }
+}
+
+const INFERENCE: &[&str] = &["torch", "onnxruntime", "openvino", "candle"];
+
+/// The cases of `docs/results/cpu.md`.
+const CASES: [Case; 16] = [
+    case("infer", "D", 16, 2, INFERENCE, 7),
+    case("infer", "D", 1, 2, INFERENCE, 15),
+    case("infer", "D", 16, 1, &["torch", "onnxruntime", "openvino"], 5),
+    case("infer", "A", 16, 2, &["torch", "onnxruntime", "openvino"], 7),
+    case("infer", "A", 1, 2, &["torch", "onnxruntime", "openvino"], 15),
+    case("infer", "E", 16, 2, &["torch", "onnxruntime", "openvino"], 5),
+    case("infer", "E", 1, 2, &["torch", "onnxruntime", "openvino"], 15),
+    case("train", "D", 16, 2, &["torch"], 5),
+    case("train", "D", 16, 1, &["torch"], 3),
+    case("train", "A", 16, 2, &["torch"], 5),
+    case("train", "E", 16, 2, &["torch"], 5),
+    case("dense", "D", 2, 2, &["torch"], 7),
+    narrow("A", 32),
+    narrow("A", 64),
+    narrow("D", 32),
+    narrow("D", 64),
+];
+
+pub(crate) fn run(arguments: impl Iterator<Item = OsString>) -> Result<ExitCode> {
+    let arguments: Vec<OsString> = arguments.collect();
+    cargo(&["build", "--release", "--package", "vgg-app"])?;
+    let target = metadata()?["target_directory"].as_str().map(PathBuf::from);
+    let target = target.context("cargo metadata names no target directory")?;
+    let vgg = target.join("release").join("vgg");
+    if arguments.first().is_none_or(|a| a != "--peers") {
+        let mut command = Command::new(vgg);
+        command.arg("bench").args(arguments);
+        return become_it(command);
+    }
+    let filter = arguments.get(1).map(|f| f.to_string_lossy().into_owned()).unwrap_or_default();
+    let peers = Peers::set_up(&target.join("peers"))?;
+    println!("| case | ours, ms | peer, ms | ratio | peak MB, ours / peer |\n|---|---|---|---|---|");
+    for case in CASES.iter().filter(|case| case.name().contains(&filter)) {
+        compare(case, &vgg, &peers)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+impl Case {
+    fn name(&self) -> String {
+        let Case { mode, config, batch, threads, .. } = self;
+        let narrow = if self.width == 1.0 {
+            String::new()
+        } else {
+            format!(", width {}, crop {}", self.width, self.crop)
+        };
+        format!("{mode} {config}, batch {batch}, {threads} threads{narrow}")
+    }
+}
+
+/// Starts everybody, takes samples in turns, and prints a row for each peer.
+fn compare(case: &Case, vgg: &Path, peers: &Peers) -> Result<()> {
+    let mut ours = Runner::start(our_command(case, vgg))?;
+    let mut theirs = Vec::new();
+    for peer in case.peers {
+        theirs.push((
+            *peer,
+            Runner::start(peers.command(peer, case)).with_context(|| format!("starting {peer}"))?,
+        ));
+    }
+    // The first sample of each warms up.
+    let mut samples = vec![Vec::new(); theirs.len() + 1];
+    for round in 0..=case.rounds {
+        let ms = ours.sample()?;
+        let mut row = vec![ms];
+        for (name, runner) in &mut theirs {
+            row.push(runner.sample().with_context(|| format!("{name} of {}", case.name()))?);
+        }
+        if round > 0 {
+            samples.iter_mut().zip(row).for_each(|(samples, ms)| samples.push(ms));
+        }
+    }
+    let medians: Vec<f64> = samples.iter_mut().map(|s| median(s)).collect();
+    let mut peaks = theirs.iter().map(|(_, runner)| runner.peak_mb());
+    let our_peak = ours.peak_mb();
+    for ((name, _), ms) in theirs.iter().zip(&medians[1..]) {
+        let (ratio, peak) = (ms / medians[0], peaks.next().unwrap_or_default());
+        println!(
+            "| {}: {name} | {:.1} | {ms:.1} | {ratio:.2} | {our_peak} / {peak} |",
+            case.name(),
+            medians[0]
+        );
+    }
+    std::io::stdout().flush()?;
+    Ok(())
+}
+
+fn our_command(case: &Case, vgg: &Path) -> Command {
+    let mut command = Command::new(vgg);
+    let head = (4096.0 * case.width) as usize;
+    command.args(["bench", "--samples-on-stdin", "--mode", case.mode, "--config", case.config]);
+    command.args(["--batch", &case.batch.to_string(), "--threads", &case.threads.to_string()]);
+    command.args(["--width", &case.width.to_string(), "--crop", &case.crop.to_string()]);
+    command.args(["--head", &format!("{head},{head}")]);
+    command
+}
+
+/// Where the peers were set up.
+struct Peers {
+    python: PathBuf,
+    candle: PathBuf,
+}
+
+impl Peers {
+    /// Installs what is not there yet: some minutes, and gigabytes for PyTorch.
+    fn set_up(dir: &Path) -> Result<Peers> {
+        let environment = dir.join("python");
+        let python = environment.join("bin").join("python");
+        if !environment.join("ready").exists() {
+            eprintln!("setting up PyTorch, ONNX Runtime and OpenVINO in {}", environment.display());
+            run_to_end(Command::new("python3").args(["-m", "venv"]).arg(&environment))?;
+            let packages = ["torch", "numpy", "onnx", "onnxruntime", "openvino"];
+            run_to_end(Command::new(&python).args(["-m", "pip", "install", "--quiet"]).args(packages))?;
+            std::fs::write(environment.join("ready"), "")?;
+        }
+        let manifest = root().join("xtask").join("peers").join("candle").join("Cargo.toml");
+        let target = dir.join("candle");
+        let mut build = Command::new("cargo");
+        build.args(["build", "--release", "--quiet", "--manifest-path"]).arg(manifest);
+        // Only our own binary has to run on any processor.
+        build.arg("--target-dir").arg(&target).env("RUSTFLAGS", "-C target-cpu=native");
+        run_to_end(&mut build)?;
+        let versions = "import torch, onnxruntime, openvino; print(f'torch {torch.__version__}, \
+                        onnxruntime {onnxruntime.__version__}, openvino {openvino.__version__}')";
+        run_to_end(Command::new(&python).args(["-c", versions]))?;
+        Ok(Peers { python, candle: target.join("release").join("candle-peer") })
+    }
+
+    fn command(&self, peer: &str, case: &Case) -> Command {
+        let (batch, threads, crop) =
+            (case.batch.to_string(), case.threads.to_string(), case.crop.to_string());
+        if peer == "candle" {
+            let mut command = Command::new(&self.candle);
+            command.args([case.config, &batch, &crop]).env("RAYON_NUM_THREADS", threads);
+            return command;
+        }
+        let mut command = Command::new(&self.python);
+        command.arg(root().join("xtask").join("peers").join("peer.py"));
+        command.args([peer, case.mode, case.config, &batch, &threads, &case.width.to_string(), &crop]);
+        command
+    }
+}
+
+fn run_to_end(command: &mut Command) -> Result<()> {
+    let status = command.status().with_context(|| format!("cannot run {command:?}"))?;
+    ensure!(status.success(), "{command:?}: {status}");
+    Ok(())
+}
+
+/// A program that takes a sample for every line.
+struct Runner {
+    child: Child,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Runner {
+    fn start(mut command: Command) -> Result<Runner> {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = command.spawn().with_context(|| format!("cannot run {command:?}"))?;
+        let answers = child.stdout.take().context("no standard output")?;
+        Ok(Runner { child, answers: BufReader::new(answers) })
+    }
+
+    fn sample(&mut self) -> Result<f64> {
+        let stdin = self.child.stdin.as_mut().context("no standard input")?;
+        stdin.write_all(b"\n")?;
+        stdin.flush()?;
+        let mut line = String::new();
+        if self.answers.read_line(&mut line)? == 0 {
+            bail!("the program ended: {}", self.child.wait()?);
+        }
+        line.trim().parse().with_context(|| format!("{line:?} is no number"))
+    }
+
+    fn peak_mb(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
+        let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"));
+        line.and_then(|l| l.split_whitespace().next()).and_then(|n| n.parse::<u64>().ok()).unwrap_or(0) / 1024
+    }
+}
+
+impl Drop for Runner {
+    fn drop(&mut self) {
+        // It may have ended by itself, which is as well.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn median(samples: &mut [f64]) -> f64 {
+    samples.sort_by(f64::total_cmp);
+    samples[samples.len() / 2]
+}
