@@ -6,6 +6,7 @@ ENGINE: torch, onnxruntime or openvino. MODE: infer, train (a whole step; torch 
 mirror image; torch only). Weights are random: only the time counts.
 """
 
+import os
 import subprocess
 import sys
 import time
@@ -132,7 +133,7 @@ def onnx_file(config, width, crop):
 def write_onnx(config, width, crop, path):
     import onnx
 
-    partial = path + ".partial"
+    partial = f"{path}.{os.getpid()}"
     onnx.save(onnx_model(config, width, crop), partial)
     Path(partial).rename(path)
 
