@@ -76,7 +76,8 @@ pub struct Device(Arc<Inner>);
 struct Inner {
     isa: Isa,
     conv: ConvChoice,
-    threads: Threads,
+    planning: bool,
+    threads: Arc<Threads>,
     memory: Arc<Arena>,
 }
 
@@ -105,7 +106,13 @@ impl Device {
             n => n,
         };
         let pool = Threads::start(threads).map_err(|e| Error::Threads { threads, reason: e.to_string() })?;
-        Ok(Device(Arc::new(Inner { isa, conv: config.conv, threads: pool, memory: Arc::default() })))
+        Ok(Device(Arc::new(Inner {
+            isa,
+            conv: config.conv,
+            planning: false,
+            threads: Arc::new(pool),
+            memory: Arc::default(),
+        })))
     }
 
     /// Opens the CPU with this many threads; 0 takes one per available core.
@@ -114,6 +121,14 @@ impl Device {
     /// [`Error::Threads`] if they cannot be started.
     pub fn cpu(threads: usize) -> Result<Device> {
         Device::open(&DeviceConfig { kind: DeviceKind::Cpu, threads, ..DeviceConfig::default() })
+    }
+
+    /// A device like this one that plans: operations check shapes and take memory as they would here, and compute
+    /// nothing. The values of its tensors are arbitrary; [`Device::memory`] tells what a program would need.
+    pub fn planning(&self) -> Device {
+        let Inner { isa, conv, ref threads, .. } = *self.0;
+        let threads = threads.clone();
+        Device(Arc::new(Inner { isa, conv, planning: true, threads, memory: Arc::default() }))
     }
 
     /// What this is, for people: kind, threads, instruction set, and how it convolves if that was chosen.
@@ -169,7 +184,8 @@ impl Device {
     }
 
     pub(crate) fn cpu_context(&self) -> Cpu<'_> {
-        Cpu { isa: self.0.isa, conv: self.0.conv, threads: &self.0.threads, memory: &self.0.memory }
+        let Inner { isa, conv, planning, ref threads, ref memory } = *self.0;
+        Cpu { isa, conv, planning, threads, memory }
     }
 }
 

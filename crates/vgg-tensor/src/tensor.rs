@@ -21,7 +21,7 @@ impl Tensor {
     /// A tensor of zeros.
     pub fn zeros(shape: impl Into<Shape>, device: &Device) -> Tensor {
         let shape = shape.into();
-        Tensor::build(shape, device, |y| y.fill(0.0))
+        Tensor::build_by_copy(shape, device, |y| y.fill(0.0))
     }
 
     /// A copy of host data on `device`.
@@ -33,7 +33,7 @@ impl Tensor {
         if data.len() != shape.len() {
             return Err(Error::Length { len: data.len(), shape });
         }
-        Ok(Tensor::build(shape, device, |y| y.copy_from_slice(data)))
+        Ok(Tensor::build_by_copy(shape, device, |y| y.copy_from_slice(data)))
     }
 
     /// A copy of a host array on `device`.
@@ -125,7 +125,7 @@ impl Tensor {
             part.expect_shape("concat", "a part", first.shape.with_first(part.shape.first()))?;
         }
         let n = parts.iter().map(|p| p.shape.first()).sum();
-        Ok(Tensor::build(first.shape.with_first(n), &first.device, |mut y| {
+        Ok(Tensor::build_by_copy(first.shape.with_first(n), &first.device, |mut y| {
             for part in parts {
                 let (to, rest) = y.split_at_mut(part.shape.len());
                 to.copy_from_slice(part.cpu());
@@ -154,6 +154,12 @@ impl Tensor {
         let mut buffer = device.cpu_context().memory.take_f32(shape.len());
         fill(buffer.as_f32_mut(shape.len()));
         Tensor::from_buffer(shape, buffer, device)
+    }
+
+    /// As [`Tensor::build`] where `fill` only moves values about; a planning device leaves it out.
+    fn build_by_copy(shape: Shape, device: &Device, fill: impl FnOnce(&mut [f32])) -> Tensor {
+        let planning = device.cpu_context().planning;
+        Tensor::build(shape, device, |y| if !planning { fill(y) })
     }
 
     /// As [`Tensor::build`], for a `fill` that can fail.

@@ -5,12 +5,14 @@
 
 mod checkpoint;
 mod error;
+mod memory;
 mod metrics;
 mod step;
 mod train;
 
 pub use checkpoint::remove_checkpoints;
 pub use error::{Error, Result};
+pub use memory::step_memory_bytes;
 pub use metrics::{EpochMetrics, EpochTiming, Validation};
 pub use train::{Event, Outcome, Resume, TrainConfig, Training, ValidationResult, train};
 

@@ -12,6 +12,8 @@ use crate::storage::{Arena, CpuBuffer};
 pub(crate) struct Cpu<'a> {
     pub(crate) isa: Isa,
     pub(crate) conv: ConvChoice,
+    /// Whether memory is planned only: tasks are not run.
+    pub(crate) planning: bool,
     pub(crate) threads: &'a Threads,
     pub(crate) memory: &'a Arc<Arena>,
 }
@@ -21,7 +23,24 @@ impl Cpu<'_> {
     ///
     /// The caller cuts work into tasks by shape alone, so that the number of threads decides no bit.
     pub(crate) fn for_each(&self, n: usize, task: impl Fn(usize) + Sync + Send) {
-        self.threads.run(n, &task);
+        if !self.planning {
+            self.threads.run(n, &task);
+        }
+    }
+
+    /// As [`Cpu::for_each`], each task with scratch memory of `len` values, whose contents are arbitrary.
+    pub(crate) fn for_each_with_scratch(
+        &self,
+        n: usize,
+        len: usize,
+        task: impl Fn(usize, &mut [f32]) + Sync + Send,
+    ) {
+        if self.planning {
+            // As many tasks as run at once have their memory at once.
+            let _all: Vec<Scratch> = (0..n.min(self.threads.count())).map(|_| self.scratch(len)).collect();
+            return;
+        }
+        self.for_each(n, |i| task(i, &mut self.scratch(len)));
     }
 
     /// Runs `task(i, chunk)` over consecutive chunks of `data`.

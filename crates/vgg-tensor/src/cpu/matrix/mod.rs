@@ -22,10 +22,10 @@ pub(crate) fn product_transposed(cpu: Cpu, x: &[f32], w: &[f32], depth: usize, y
     assert_eq!(y.len(), rows * columns);
     let y = SharedMut::new(y);
     let per_task = piece(columns, 4);
-    cpu.for_each(columns.div_ceil(per_task), |task| {
+    let scratch = ROW_BLOCK.min(rows) * per_task * cpu.isa.wide_lanes();
+    cpu.for_each_with_scratch(columns.div_ceil(per_task), scratch, |task, sums| {
         let range = task * per_task..((task + 1) * per_task).min(columns);
-        let mut sums = cpu.scratch(ROW_BLOCK.min(rows) * range.len() * cpu.isa.wide_lanes());
-        cpu.isa.run_wide(Dots { x, w, depth, rows, columns, range, sums: &mut sums, y: &y });
+        cpu.isa.run_wide(Dots { x, w, depth, rows, columns, range, sums, y: &y });
     });
 }
 

@@ -101,11 +101,10 @@ fn convolve(
 ) {
     let blocks = Blocks::new(s, s.c.max(s.k));
     let y = SharedMut::new(y);
-    cpu.for_each(blocks.count(), |i| {
+    cpu.for_each_with_scratch(blocks.count(), blocks.input_len(s.c), |i, input| {
         let block = blocks.get(i);
-        let mut input = cpu.scratch(blocks.input_len(s.c));
-        let layout = block.copy_padded(s, x, 0..s.c, s.c, &mut input);
-        cpu.isa.run(BlockKernel { s, block: &block, layout, input: &input, panels, y: &y });
+        let layout = block.copy_padded(s, x, 0..s.c, s.c, input);
+        cpu.isa.run(BlockKernel { s, block: &block, layout, input, panels, y: &y });
         finish(i, &block, &y);
     });
 }

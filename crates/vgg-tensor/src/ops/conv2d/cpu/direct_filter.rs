@@ -11,7 +11,7 @@ use super::blocks::{Blocks, MAX_PIXELS, Padded};
 use super::direct::PANEL;
 use super::{BackwardFilter, ConvShape};
 use crate::Write;
-use crate::cpu::{Cpu, LANES, Vector, VectorKernel};
+use crate::cpu::{Cpu, LANES, SharedMut, Vector, VectorKernel};
 
 /// Filters in a register tile.
 const TILE: usize = 6;
@@ -26,7 +26,11 @@ pub(super) fn backward_filter(cpu: Cpu, job: &BackwardFilter, dw: &mut [f32]) {
     let cut = Cut::new(&job.shape);
     let tile_len = cut.tile_len();
     let mut partial = cpu.scratch(cut.tasks() * tile_len);
-    cpu.for_each_chunk(&mut partial, tile_len, |task, sums| cut.sum(cpu, job, task, sums));
+    let shared = SharedMut::new(&mut partial);
+    cpu.for_each_with_scratch(cut.tasks(), cut.scratch_len(), |task, scratch| {
+        // SAFETY: each task has sums of its own.
+        cut.sum(cpu, job, task, unsafe { shared.slice(task * tile_len, tile_len) }, scratch);
+    });
     let depth = job.shape.depth();
     cpu.for_each_chunk(dw, depth, |k, dw| {
         cut.combine(k, &partial, dw, job.write);
@@ -80,6 +84,16 @@ impl Cut {
         self.row_len() * self.shape.k.min(FILTERS).next_multiple_of(TILE)
     }
 
+    /// Values that the padded input of a block takes.
+    fn input_len(&self) -> usize {
+        self.blocks.input_len(self.shape.c.min(CHANNELS))
+    }
+
+    /// Scratch values of a task: a block's input and gradient.
+    fn scratch_len(&self) -> usize {
+        self.input_len() + MAX_PIXELS * self.shape.k.min(FILTERS).next_multiple_of(TILE)
+    }
+
     fn part(&self, task: usize) -> Part {
         let (tile, group) = (task / self.groups, task % self.groups);
         let range = |i: usize, size: usize, whole: usize| i * size..((i + 1) * size).min(whole);
@@ -91,16 +105,15 @@ impl Cut {
     }
 
     /// Sums one tile over the pixels of one group.
-    fn sum(&self, cpu: Cpu, job: &BackwardFilter, task: usize, sums: &mut [f32]) {
+    fn sum(&self, cpu: Cpu, job: &BackwardFilter, task: usize, sums: &mut [f32], scratch: &mut [f32]) {
         let (s, part) = (&self.shape, self.part(task));
         sums.fill(0.0);
-        let mut input = cpu.scratch(self.blocks.input_len(part.channels.len()));
-        let mut dz = cpu.scratch(MAX_PIXELS * part.filters.len().next_multiple_of(TILE));
+        let (input, dz) = scratch.split_at_mut(self.input_len());
         let blocks = self.blocks.count();
         for i in part.group * blocks / self.groups..(part.group + 1) * blocks / self.groups {
             let block = self.blocks.get(i);
             let pitch = part.channels.len();
-            let layout = block.copy_padded(s, job.x, part.channels.clone(), pitch, &mut input);
+            let layout = block.copy_padded(s, job.x, part.channels.clone(), pitch, input);
             let mut offsets = [0usize; MAX_PIXELS];
             let pixels = block.pixels();
             block.for_each_pixel(s, layout, |i, from, pixel| {
@@ -117,8 +130,8 @@ impl Cut {
                 layout,
                 channels: part.channels.len(),
                 filters: part.filters.len(),
-                input: &input,
-                dz: &dz,
+                input,
+                dz,
                 offsets: &offsets[..pixels],
                 sums,
             });

@@ -31,7 +31,7 @@ pub(super) fn backward_filter<T: Transform>(cpu: Cpu, job: &BackwardFilter, dw: 
     let tiles = Tiles::new::<T>(s);
     let lanes = cpu.isa.wide_lanes();
     let elements = T::SIDE * T::SIDE;
-    let stretch = super::setting("VGG_STRETCH", STRETCH).min(tiles.count());
+    let stretch = STRETCH.min(tiles.count());
     let (x_side, dz_side) = (Stretch::new(stretch, s.c, lanes), Stretch::new(stretch, s.k, FILTERS));
     let mut x = cpu.scratch(elements * x_side.pitch);
     let mut dz = cpu.scratch(elements * dz_side.pitch);

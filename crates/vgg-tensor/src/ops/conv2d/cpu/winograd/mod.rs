@@ -35,9 +35,13 @@ pub(super) static WINOGRAD6: &dyn ConvAlgorithm = &Winograd::<F6>(PhantomData);
 /// The algorithm with the tiles of one transform.
 struct Winograd<T>(PhantomData<T>);
 
-/// Floats of scratch memory that one thread's tiles and products may take where threads work alone: most of a
-/// second-level cache.
-const ALONE: usize = 100 * 1024;
+/// Floats of scratch memory that one thread's tiles and products may take where threads work alone: what its caches
+/// hold without pushing out the filters.
+const ALONE: usize = 200 * 1024;
+/// Tiles in such a block, at least and at most.
+const ALONE_TILES: [usize; 2] = [24, 96];
+/// Blocks below which a few threads would not share out evenly, so that they work together instead.
+const FEW_BLOCKS: usize = 8;
 /// Tiles transformed at once where threads work together.
 const TOGETHER: usize = 192;
 /// Channels in and out from which the threads work together on one block, so that the transformed filters, larger
@@ -107,16 +111,14 @@ impl<T: Transform> ConvAlgorithm for Winograd<T> {
 /// Tiles that one task transforms, forth or back. Blocks hold a multiple of it.
 const RANGE: usize = 6;
 
-/// Tiles that go through the three phases before the next; a matter of speed alone.
+/// Tiles that go through the three phases before the next, and whether all threads work on one such block.
 fn block_len<T: Transform>(s: &ConvShape, tiles: usize) -> (usize, bool) {
-    let shared = s.c * s.k >= SHARED_FILTERS;
-    let alone = ALONE / (T::SIDE * T::SIDE * (s.c.next_multiple_of(BLOCK) + s.k.next_multiple_of(BLOCK)));
-    let len = if shared { setting("VGG_TOGETHER", TOGETHER) } else { setting("VGG_ALONE", alone.max(12)) };
+    let [least, most] = ALONE_TILES;
+    let channels = s.c.next_multiple_of(BLOCK) + s.k.next_multiple_of(BLOCK);
+    let alone = (ALONE / (T::SIDE * T::SIDE * channels)).clamp(least, most);
+    let shared = s.c * s.k >= SHARED_FILTERS || tiles.div_ceil(alone) < FEW_BLOCKS;
+    let len = if shared { TOGETHER } else { alone };
     (len.min(tiles).next_multiple_of(RANGE), shared)
-}
-
-fn setting(name: &str, default: usize) -> usize {
-    std::env::var(name).ok().and_then(|v| v.parse().ok()).unwrap_or(default)
 }
 
 /// One convolution: `finish` sees every tile of the output.
@@ -136,17 +138,19 @@ fn convolve<T: Transform, F: Finish>(cpu: Cpu, tiles: &Tiles, x: &[f32], filters
         transform: PhantomData,
     };
     let elements = T::SIDE * T::SIDE;
-    let run = |first: usize| {
-        let mut v = cpu.scratch(elements * block.v.pitch);
-        let mut m = cpu.scratch(elements * block.m.pitch);
-        block.run(first, len.min(count - first), &mut v, &mut m);
+    let v_len = elements * block.v.pitch;
+    let scratch = v_len + elements * block.m.pitch;
+    let run = |i: usize, scratch: &mut [f32]| {
+        let (v, m) = scratch.split_at_mut(v_len);
+        block.run(i * len, len.min(count - i * len), v, m);
     };
     let blocks = count.div_ceil(len);
     if shared {
-        (0..blocks).for_each(|i| run(i * len));
+        let mut scratch = cpu.scratch(scratch);
+        (0..blocks).for_each(|i| run(i, &mut scratch));
     } else {
         // Inside of a task the phases of a block run on its thread alone.
-        cpu.for_each(blocks, |i| run(i * len));
+        cpu.for_each_with_scratch(blocks, scratch, run);
     }
 }
 

@@ -1,0 +1,101 @@
+//! Convolutions of random shapes: every algorithm and instruction set against plain loops in f64.
+//!
+//! `PROPTEST_CASES=2000` looks longer.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
+
+use ndarray::{Array1, Array4, ArrayView4};
+use proptest::prelude::*;
+use vgg_tensor::ops::conv2d::{self, Conv2d};
+use vgg_tensor::ops::max_pool2d::{self, Rounding};
+use vgg_tensor::{ConvChoice, Device, DeviceConfig, Gate, StepState, Tensor, Weight, Write};
+use vgg_testkit::{assert_close, hashed};
+
+/// Multiply-adds of a case: more would only take longer.
+const MOST_WORK: usize = 400_000;
+
+#[derive(Debug, Clone, Copy)]
+struct Shape {
+    n: usize,
+    h: usize,
+    w: usize,
+    c: usize,
+    k: usize,
+    r: usize,
+    pad: usize,
+}
+
+fn shapes() -> impl Strategy<Value = Shape> {
+    let side = prop_oneof![1..=9usize, 10..=40usize];
+    let channels = || prop_oneof![1..=20usize, 21..=70usize];
+    let kernel = prop_oneof![5 => Just((3, 1)), 1 => Just((1, 0)), 1 => Just((3, 0)), 1 => Just((5, 2)), 1 => Just((7, 0))];
+    (1..=33usize, side.clone(), side, channels(), channels(), kernel)
+        .prop_map(|(n, h, w, c, k, (r, pad))| Shape { n, h, w, c, k, r, pad })
+        .prop_filter("too small for the filter", |s| s.h + 2 * s.pad >= s.r && s.w + 2 * s.pad >= s.r)
+        .prop_filter("too much work", |s| s.n * s.h * s.w * s.c * s.k * s.r * s.r <= MOST_WORK)
+}
+
+fn devices() -> &'static [Device] {
+    static DEVICES: std::sync::OnceLock<Vec<Device>> = std::sync::OnceLock::new();
+    DEVICES.get_or_init(|| {
+        let sets = [None, Some("portable".to_owned())];
+        let open = |conv, instruction_set| {
+            let config = DeviceConfig { threads: 2, conv, instruction_set, ..DeviceConfig::default() };
+            Device::open(&config).unwrap()
+        };
+        let all = sets.iter().flat_map(|set| ConvChoice::ALL.map(|(_, conv)| open(conv, set.clone())));
+        all.collect()
+    })
+}
+
+fn narrow(values: &Array4<f64>) -> Vec<f32> {
+    values.iter().map(|v| *v as f32).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 150, max_global_rejects: 1 << 20, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_algorithm_agrees_with_plain_loops(s in shapes()) {
+        let (oh, ow) = (s.h + 2 * s.pad - s.r + 1, s.w + 2 * s.pad - s.r + 1);
+        let (xs, ws, ys) = ([s.n, s.h, s.w, s.c], [s.k, s.r, s.r, s.c], [s.n, oh, ow, s.k]);
+        let values = |name, shape: [usize; 4]| hashed(name, 1.0, shape.iter().product());
+        let (x, w, dz) = (values("x", xs), values("w", ws), values("dz", ys));
+        let b = hashed("b", 1.0, s.k);
+        let wide = |v: &[f32], shape| ArrayView4::from_shape(shape, v).unwrap().mapv(f64::from);
+        let (x64, w64) = (wide(&x, xs), wide(&w, ws));
+        let bias = Array1::from_iter(b.iter().map(|b| f64::from(*b)));
+        let y = vgg_testkit::conv2d(&x64, &w64, &bias, s.pad).mapv(|y| y.max(0.0));
+        let gradients = vgg_testkit::conv2d_gradients(&x64, &w64, &wide(&dz, ys), s.pad);
+        let dx = Array4::from_shape_fn(xs, |i| if x64[i] > 0.0 { gradients.dx[i] } else { 0.0 });
+        for device in devices() {
+            let tensor = |v: &[f32], shape: [usize; 4]| Tensor::from_slice(v, shape, device).unwrap();
+            let weight = Weight::new(tensor(&w, ws));
+            let bias = Weight::new(Tensor::from_slice(&b, [s.k], device).unwrap());
+            let config = Conv2d { pad: s.pad, relu: true };
+            let (x, dz) = (tensor(&x, xs), tensor(&dz, ys));
+            let what = format!("{s:?} on {}", device.describe());
+            // Single values near zero may be a tenth of what the transforms round off; sums over few terms too.
+            let close = |got: &Tensor, expected: &Array4<f64>, pass| {
+                assert_close(&got.to_vec(), &narrow(expected), 1e-4, &format!("{pass} {what}"));
+            };
+            let got = conv2d::forward(&x, &weight, &bias, config).unwrap();
+            close(&got, &y, "forward");
+            let mut dw = Tensor::zeros(ws, device);
+            conv2d::backward_filter(&x, &dz, config, &mut dw, Write::Overwrite, &StepState::new()).unwrap();
+            close(&dw, &gradients.dw, "by filter");
+            let grad = conv2d::backward_data(&dz, &weight, config, Gate { y: &x, scale: 1.0 }).unwrap();
+            close(&grad.dz, &dx, "by data");
+            let in_place = conv2d::backward_data_in_place(&dz, &weight, config, x.clone(), 1.0).unwrap();
+            prop_assert!(in_place.dz.to_vec() == grad.dz.to_vec());
+            if oh > 1 && ow > 1 {
+                let fused = conv2d::forward_pooled(&x, &weight, &bias, config, Rounding::Floor).unwrap();
+                prop_assert!(fused.to_vec() == max_pool2d::infer(&got, Rounding::Floor).unwrap().to_vec());
+            }
+            // Alone, the input's memory is written over.
+            let alone = tensor(&x.to_vec(), xs);
+            let in_place = conv2d::backward_data_in_place(&dz, &weight, config, alone, 1.0).unwrap();
+            prop_assert!(in_place.dz.to_vec() == grad.dz.to_vec());
+        }
+    }
+}
