@@ -159,7 +159,11 @@ impl Tensor {
     /// As [`Tensor::build`] where `fill` only moves values about; a planning device leaves it out.
     fn build_by_copy(shape: Shape, device: &Device, fill: impl FnOnce(&mut [f32])) -> Tensor {
         let planning = device.cpu_context().planning;
-        Tensor::build(shape, device, |y| if !planning { fill(y) })
+        Tensor::build(shape, device, |y| {
+            if !planning {
+                fill(y)
+            }
+        })
     }
 
     /// As [`Tensor::build`], for a `fill` that can fail.

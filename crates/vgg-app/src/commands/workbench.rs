@@ -34,7 +34,8 @@ impl Workbench {
             let spec = plan.network.spec(dataset.train.classes().len())?;
             plan.check_start()?;
             let layers = plan.train_layers.as_deref();
-            memory_bytes = step_memory_bytes(&spec, layers, &plan.train, plan.batch, &device)?.max(memory_bytes);
+            memory_bytes =
+                step_memory_bytes(&spec, layers, &plan.train, plan.batch, &device)?.max(memory_bytes);
         }
         say_memory(memory_bytes);
         let of = dataset.train.len();
