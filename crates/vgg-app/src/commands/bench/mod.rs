@@ -9,11 +9,9 @@ use std::time::Instant;
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
-use serde_json::json;
 use vgg_layers::{Config, NetworkSpec, Stopwatch};
-use vgg_tensor::Limits;
 
-use self::report::LayerRow;
+use self::report::{Figures, LayerRow};
 use self::workload::Workload;
 use super::options::{DeviceOptions, pair, peak_memory_bytes};
 use crate::console::out;
@@ -83,54 +81,38 @@ impl Bench {
         if self.samples_on_stdin {
             return samples_on_stdin(&mut workload);
         }
-        let mut milliseconds = Vec::new();
-        for _ in 0..self.samples.max(1) {
-            milliseconds.push(timed_ms(&mut workload)?);
-        }
-        milliseconds.sort_by(f64::total_cmp);
-        let median = milliseconds[milliseconds.len() / 2];
+        let mut samples_ms =
+            (0..self.samples.max(1)).map(|_| timed_ms(&mut workload)).collect::<Result<Vec<_>>>()?;
+        samples_ms.sort_by(f64::total_cmp);
+        let median_ms = samples_ms[samples_ms.len() / 2];
         let limits = device.measure_limits();
-        let rows = if self.layers { self.layer_rows(&mut workload)? } else { Vec::new() };
+        let layers = if self.layers { self.layer_rows(&mut workload)? } else { Vec::new() };
         // Dense evaluation shows one image, twice.
         let per_sample = if self.mode == Mode::Dense { 1 } else { images };
-        let images_per_s = per_sample as f64 / median * 1e3;
-        let gflops = workload.flops() / median / 1e6;
-        let (memory, process) = (device.memory(), peak_memory_bytes());
-        // Last, since its memory is not the network's.
-        let difference = workload.difference_from_direct()?;
+        let figures = Figures {
+            version: env!("CARGO_PKG_VERSION"),
+            device: device.describe(),
+            config: self.config.name(),
+            mode: format!("{:?}", self.mode).to_lowercase(),
+            batch: images,
+            images_per_s: per_sample as f64 / median_ms * 1e3,
+            direct_gflops: workload.flops() / median_ms / 1e6,
+            median_ms,
+            samples_ms,
+            limit_gflops: limits.gflops,
+            limit_read_gb_per_s: limits.read_gb_per_s,
+            planned_tensor_bytes: workload.planned_bytes()?,
+            peak_tensor_bytes: device.memory().peak_bytes,
+            peak_process_bytes: peak_memory_bytes(),
+            // After the memory was read, since its own is not the network's.
+            difference_from_direct: workload.difference_from_direct()?,
+            layers: layers.iter().map(|row| row.figures(&limits)).collect(),
+        };
         if self.json {
-            let document = json!({
-                "version": env!("CARGO_PKG_VERSION"),
-                "device": device.describe(),
-                "config": self.config.name(),
-                "mode": format!("{:?}", self.mode).to_lowercase(),
-                "batch": images,
-                "median_ms": median,
-                "samples_ms": milliseconds,
-                "images_per_s": images_per_s,
-                "direct_gflops": gflops,
-                "limit_gflops": limits.gflops,
-                "limit_read_gb_per_s": limits.read_gb_per_s,
-                "peak_tensor_bytes": memory.peak_bytes,
-                "peak_process_bytes": process,
-                "difference_from_direct": difference,
-                "layers": rows.iter().map(|row| row.json(&limits)).collect::<Vec<_>>(),
-            });
-            writeln!(out(), "{}", serde_json::to_string_pretty(&document)?)?;
+            writeln!(out(), "{}", serde_json::to_string_pretty(&figures)?)?;
             return Ok(());
         }
-        writeln!(
-            out(),
-            "{images_per_s:.2} images/s, {median:.1} ms a sample, {gflops:.0} GFLOP/s as direct sums"
-        )?;
-        let Limits { gflops, read_gb_per_s } = limits;
-        writeln!(out(), "limits: {gflops:.0} GFLOP/s multiply-add, {read_gb_per_s:.1} GB/s reading memory")?;
-        let gib = |bytes: usize| bytes as f64 / (1u64 << 30) as f64;
-        let process =
-            peak_memory_bytes().map_or(String::new(), |b| format!(", {:.2} GiB of the process", gib(b)));
-        writeln!(out(), "peak memory: {:.2} GiB of tensors{process}", gib(memory.peak_bytes))?;
-        writeln!(out(), "largest difference from direct sums: {difference:.1e} of the largest logit")?;
-        report::print(&rows, &limits)
+        figures.print()
     }
 
     /// Times of the layers, medians over the samples.

@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use anyhow::{Result, ensure};
 use vgg_layers::{DenseNetwork, DropoutRun, Init, Network, NetworkSpec, Stopwatch};
-use vgg_optim::{Sgd, SgdOptions};
+use vgg_optim::{Schedule, Sgd, SgdOptions};
 use vgg_tensor::{ConvChoice, Device, DeviceConfig, DeviceKind, StepState, Tensor, Write, ops};
+
+use vgg_train::{TrainConfig, step_memory_bytes};
 
 use super::Mode;
 
@@ -74,13 +76,30 @@ impl Workload {
         Ok(())
     }
 
+    /// Bytes of tensors that a training step was planned to take.
+    pub(super) fn planned_bytes(&self) -> Result<Option<usize>> {
+        let Body::Train { network, .. } = &self.body else { return Ok(None) };
+        let config = TrainConfig {
+            micro_batch: self.images,
+            sgd: SgdOptions::PAPER,
+            schedule: Schedule::Constant { lr: 1e-6 },
+            max_epochs: 1,
+            validate_every: 1,
+            seed: 1,
+        };
+        Ok(Some(step_memory_bytes(&self.spec, None, &config, self.images, network.device())?))
+    }
+
     /// Largest difference of the first two images' logits from those of direct sums, over the largest logit.
     pub(super) fn difference_from_direct(&self) -> Result<f64> {
         let x = self.x.images(0..self.images.min(2))?;
         let config =
             DeviceConfig { kind: DeviceKind::Cpu, conv: ConvChoice::Direct, ..DeviceConfig::default() };
         let direct = Device::open(&config)?;
-        let reference = Network::random(self.spec.clone(), Init::He, 1, &direct)?;
+        let mut reference = Network::random(self.spec.clone(), Init::He, 1, &direct)?;
+        if let Body::Train { network, .. } = &self.body {
+            network.export().iter().try_for_each(|array| reference.import(array))?;
+        }
         let x_direct = Tensor::from_slice(&x.to_vec(), x.shape(), &direct)?;
         let (ours, theirs) = match &self.body {
             Body::Infer(network) | Body::Train { network, .. } => {

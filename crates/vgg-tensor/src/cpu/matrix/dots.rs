@@ -118,10 +118,13 @@ impl Dots<'_> {
                         prefetch(w.wrapping_add(C * self.depth + at));
                     }
                 }
-                let w: [V; C] = from_fn(|j| V::load(w[j].add(at)));
+                let mut values = [V::splat(0.0); C];
+                for (value, w) in values.iter_mut().zip(w) {
+                    *value = V::load(w.add(at));
+                }
                 for (sums, x) in sums.iter_mut().zip(x) {
                     let x = V::load(x.add(at));
-                    for (sum, w) in sums.iter_mut().zip(w) {
+                    for (sum, w) in sums.iter_mut().zip(values) {
                         *sum = x.mul_add(w, *sum);
                     }
                 }

@@ -7,9 +7,9 @@
 use std::marker::PhantomData;
 
 use super::super::{BackwardFilter, ConvShape};
-use super::input::{InputTiles, inside};
-use super::tiles::Tiles;
-use super::transform::{Columns, MAX_SIDE, Side, Transform, side_of};
+use super::input::InputTiles;
+use super::tiles::{Placement, Tiles, Window};
+use super::transform::{Columns, MAX_SIDE, Transform};
 use crate::Write;
 use crate::cpu::{Cpu, SharedMut, Vector, VectorKernel};
 
@@ -82,10 +82,17 @@ impl Stretch {
     fn new(tiles: usize, channels: usize, width: usize) -> Stretch {
         Stretch { tiles, width, pitch: channels.div_ceil(width) * tiles * width + 16 }
     }
+}
+
+impl Placement for Stretch {
+    #[inline(always)]
+    fn start(&self, tile: usize, channel: usize) -> usize {
+        (channel / self.width * self.tiles + tile) * self.width + channel % self.width
+    }
 
     #[inline(always)]
-    fn at(&self, tile: usize, channel: usize) -> usize {
-        (channel / self.width * self.tiles + tile) * self.width + channel % self.width
+    fn pitch(&self) -> usize {
+        self.pitch
     }
 }
 
@@ -106,10 +113,9 @@ fn transform_both<T: Transform>(
             tiles,
             x: job.x,
             range: range.clone(),
-            out: &x,
-            pitch: x_side.pitch,
-            at: |tile, c| x_side.at(tile, c),
             first,
+            out: &x,
+            layout: x_side,
             transform: PhantomData::<T>,
         });
         let transform = PhantomData::<T>;
@@ -140,34 +146,53 @@ impl<T: Transform> VectorKernel for GradientTiles<'_, T> {
     #[inline(always)]
     fn run<V: Vector>(self) {
         let s: ConvShape = self.tiles.shape;
+        let pitch = self.side.pitch;
         for tile in self.range.clone() {
             let place = self.tiles.place(tile);
-            let rows = inside(place.y, 0, s.oh, T::M).len();
-            let columns = inside(place.x, 0, s.ow, T::M).len();
-            let start = ((place.image * s.oh + place.y) * s.ow + place.x) * s.k;
+            let window = Window::new(self.dz, (s.oh, s.ow), s.k, place, 0, T::M);
+            let whole = window.is_whole();
             for k in (0..s.k).step_by(V::LANES) {
+                let start = self.side.start(tile - self.first, k);
                 let n = s.k - k;
-                let load = |i: usize, j: usize| {
-                    if i >= rows || j >= columns {
-                        return V::splat(0.0);
-                    }
-                    let from = &self.dz[start + (i * s.ow + j) * s.k + k..][..n.min(V::LANES)];
-                    // SAFETY: `from` holds what is read.
-                    unsafe {
-                        if n >= V::LANES { V::load(from.as_ptr()) } else { V::load_part(from.as_ptr(), n) }
-                    }
-                };
-                let half = Columns::new(T::M, |j| T::output_gradient(&side_of(T::M, |i| load(i, j))));
-                let at = self.side.at(tile - self.first, k);
-                for i in 0..T::SIDE {
-                    let row = T::output_gradient(&half.row(i));
-                    for (j, value) in row.iter().enumerate().take(T::SIDE) {
-                        let at = at + (i * T::SIDE + j) * self.side.pitch;
-                        // SAFETY: each tile and filter writes places of its own.
-                        unsafe { value.store(self.out.pointer(at, V::LANES)) };
+                // SAFETY: each tile and filter writes places of its own.
+                unsafe {
+                    let out = self.out.pointer(start, (T::SIDE * T::SIDE - 1) * pitch + V::LANES);
+                    if whole && n >= V::LANES {
+                        transform_gradient::<T, V, true>(&window, k, n, out, pitch);
+                    } else {
+                        transform_gradient::<T, V, false>(&window, k, n, out, pitch);
                     }
                 }
             }
+        }
+    }
+}
+
+/// Transforms one vector of filters of one tile.
+///
+/// # Safety
+/// `out` must be writable for a vector at every multiple of `pitch` up to the last element.
+#[inline(always)]
+unsafe fn transform_gradient<T: Transform, V: Vector, const WHOLE: bool>(
+    window: &Window,
+    k: usize,
+    n: usize,
+    out: *mut f32,
+    pitch: usize,
+) {
+    let mut columns = Columns::new();
+    for j in 0..T::M {
+        let mut y = [V::splat(0.0); MAX_SIDE];
+        for (i, y) in y.iter_mut().enumerate().take(T::M) {
+            *y = window.load::<V, WHOLE>(i, j, k, n);
+        }
+        columns.push(T::output_gradient(&y));
+    }
+    for i in 0..T::SIDE {
+        let row = T::output_gradient(&columns.row(i));
+        for (j, value) in row.iter().enumerate().take(T::SIDE) {
+            // SAFETY: by the caller's promise.
+            unsafe { value.store(out.add((i * T::SIDE + j) * pitch)) };
         }
     }
 }
@@ -232,7 +257,10 @@ unsafe fn sum_tiles<V: Vector, const ROWS: usize, const N: usize>(
     unsafe {
         let (mut dz, mut x) = (dz, x);
         for _ in 0..count {
-            let values: [V; N] = std::array::from_fn(|j| V::load(x.add(j * x_stride)));
+            let mut values = [V::splat(0.0); N];
+            for (j, value) in values.iter_mut().enumerate() {
+                *value = V::load(x.add(j * x_stride));
+            }
             for (i, sums) in sums.iter_mut().enumerate() {
                 let d = V::splat(*dz.add(i));
                 for (sum, value) in sums.iter_mut().zip(values) {
@@ -269,7 +297,7 @@ impl<T: Transform> VectorKernel for Filter<'_, T> {
         let zero = V::splat(0.0);
         for c in (0..self.c).step_by(V::LANES) {
             let n = V::LANES.min(self.c - c);
-            let mut half: [Side<V>; 3] = [[zero; MAX_SIDE]; 3];
+            let mut columns: Columns<V> = Columns::new();
             for j in 0..T::SIDE {
                 let mut u = [zero; MAX_SIDE];
                 for (i, u) in u.iter_mut().enumerate().take(T::SIDE) {
@@ -277,13 +305,11 @@ impl<T: Transform> VectorKernel for Filter<'_, T> {
                     // SAFETY: `from` holds a vector.
                     *u = unsafe { V::load(from.as_ptr()) };
                 }
-                let u = T::filter_gradient(&u);
-                for i in 0..T::R {
-                    half[i][j] = u[i];
-                }
+                let [a, b, c] = T::filter_gradient(&u);
+                columns.push([a, b, c, zero, zero, zero, zero, zero]);
             }
-            for (i, row) in half.iter().enumerate().take(T::R) {
-                let row = T::filter_gradient(row);
+            for i in 0..T::R {
+                let row = T::filter_gradient(&columns.row(i));
                 for (j, value) in row.iter().enumerate().take(T::R) {
                     let to = &mut self.dw[(i * T::R + j) * self.c + c..][..n];
                     // SAFETY: `to` holds `n` values.

@@ -2,7 +2,7 @@
 
 use super::super::ConvShape;
 use super::tiles::BLOCK;
-use super::transform::{MAX_SIDE, Side, Transform};
+use super::transform::{Columns, Transform};
 use crate::cpu::{Cpu, SharedMut, Vector, VectorKernel};
 
 /// Length of the transformed filters of a convolution: `[side * side][k / 16][c][16]`.
@@ -99,20 +99,18 @@ impl<T: Transform> VectorKernel for FilterBlock<'_, T> {
         let zero = V::splat(0.0);
         for input in 0..self.channels {
             for part in (0..BLOCK).step_by(V::LANES) {
-                let mut columns: [[V; 3]; MAX_SIDE] = [[zero; 3]; MAX_SIDE];
+                let mut columns = Columns::new();
                 for j in 0..T::R {
                     let mut g = [zero; 3];
                     for (i, g) in g.iter_mut().enumerate().take(T::R) {
                         // SAFETY: a block's row has room for the vector.
                         *g = unsafe { V::load(self.taps[i * T::R + j][input].as_ptr().add(part)) };
                     }
-                    let g = T::filter(&g);
-                    for i in 0..T::SIDE {
-                        columns[i][j] = g[i];
-                    }
+                    columns.push(T::filter(&g));
                 }
-                for (i, row) in columns.iter().enumerate().take(T::SIDE) {
-                    let row: Side<V> = T::filter(row);
+                for i in 0..T::SIDE {
+                    let row = columns.row(i);
+                    let row = T::filter(&[row[0], row[1], row[2]]);
                     for (j, value) in row.iter().enumerate().take(T::SIDE) {
                         let at = (i * T::SIDE + j) * self.pitch + self.start + input * BLOCK + part;
                         // SAFETY: every task writes panels and inputs of its own.

@@ -178,10 +178,9 @@ impl<T: Transform, F: Finish> Block<'_, T, F> {
                 tiles: self.tiles,
                 x: self.x,
                 range: range(i),
-                out: &transformed,
-                pitch: groups.pitch,
-                at: |tile, c| groups.at(tile, c / BLOCK) + c % BLOCK,
                 first,
+                out: &transformed,
+                layout: groups,
                 transform: self.transform,
             });
         });

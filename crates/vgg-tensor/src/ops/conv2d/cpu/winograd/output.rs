@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::tiles::{BLOCK, Groups, Place, Tiles};
-use super::transform::{Columns, Side, Transform, side_of};
+use super::transform::{Columns, MAX_SIDE, Side, Transform};
 use crate::cpu::{SharedMut, Vector, VectorKernel, prefetch};
 
 /// What is done with the pixels of a tile.
@@ -55,7 +55,8 @@ impl<T: Transform, F: Finish> VectorKernel for OutputTiles<'_, T, F> {
         assert!(self.products.len() >= elements * self.groups.pitch);
         for block in 0..self.groups.blocks {
             let mut sums = [V::splat(0.0); 2];
-            let parts = || (0..BLOCK).step_by(V::LANES).map(|part| (part, block * BLOCK + part));
+            // Vectors of the block that hold filters.
+            let vectors = (BLOCK / V::LANES).min((filters - block * BLOCK).div_ceil(V::LANES));
             for tile in self.range.clone() {
                 let place = self.tiles.place(tile);
                 let at = self.groups.at(tile - self.first, block);
@@ -64,21 +65,19 @@ impl<T: Transform, F: Finish> VectorKernel for OutputTiles<'_, T, F> {
                 } else if block + 1 < self.groups.blocks {
                     self.finish.prefetch::<T>(self.tiles.place(self.range.start), (block + 1) * BLOCK);
                 }
-                for ((part, k), sum) in parts().zip(&mut sums) {
-                    if k < filters {
-                        // SAFETY: a vector there lies within every element; tasks hold different tiles.
-                        unsafe {
-                            let from = self.products.as_ptr().add(at + part);
-                            self.tile::<V>(from, place, k, V::LANES.min(filters - k), sum);
-                        }
+                for (i, sum) in sums.iter_mut().enumerate().take(vectors) {
+                    let k = block * BLOCK + i * V::LANES;
+                    // SAFETY: a vector there lies within every element; tasks hold different tiles.
+                    unsafe {
+                        let from = self.products.as_ptr().add(at + i * V::LANES);
+                        self.tile::<V>(from, place, k, V::LANES.min(filters - k), sum);
                     }
                 }
             }
-            for ((_, k), sum) in parts().zip(sums) {
-                if k < filters {
-                    // SAFETY: tasks have different groups.
-                    unsafe { self.finish.sums(self.group, k, V::LANES.min(filters - k), sum) };
-                }
+            for (i, sum) in sums.into_iter().enumerate().take(vectors) {
+                let k = block * BLOCK + i * V::LANES;
+                // SAFETY: tasks have different groups.
+                unsafe { self.finish.sums(self.group, k, V::LANES.min(filters - k), sum) };
             }
         }
     }
@@ -91,11 +90,15 @@ impl<T: Transform, F: Finish> OutputTiles<'_, T, F> {
     /// `from` must be readable for a vector at every multiple of the pitch up to the last element.
     #[inline(always)]
     unsafe fn tile<V: Vector>(&self, from: *const f32, place: Place, k: usize, n: usize, sum: &mut V) {
-        let columns = Columns::new(T::SIDE, |j| {
-            // SAFETY: by the caller's promise.
-            let load = |i| unsafe { V::load(from.add((i * T::SIDE + j) * self.groups.pitch)) };
-            T::output(&side_of(T::SIDE, load))
-        });
+        let mut columns = Columns::new();
+        for j in 0..T::SIDE {
+            let mut m = [V::splat(0.0); MAX_SIDE];
+            for (i, m) in m.iter_mut().enumerate().take(T::SIDE) {
+                // SAFETY: by the caller's promise.
+                *m = unsafe { V::load(from.add((i * T::SIDE + j) * self.groups.pitch)) };
+            }
+            columns.push(T::output(&m));
+        }
         for row in (0..T::M).step_by(2) {
             let first = T::output(&columns.row(row));
             let second = if row + 1 < T::M { T::output(&columns.row(row + 1)) } else { first };

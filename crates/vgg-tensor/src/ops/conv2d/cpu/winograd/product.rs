@@ -119,29 +119,44 @@ unsafe fn kernel<V: Vector, const GROUP: usize, const ROWS: usize, const VECTORS
             }
         }
         let (mut v, mut u) = (v, u);
-        let mut step = |v: *const f32, u: *const f32| {
-            let filters: [V; VECTORS] = std::array::from_fn(|j| V::load(u.add(j * V::LANES)));
-            for (i, sums) in sums.iter_mut().enumerate() {
-                let value = V::splat(*v.add(i * BLOCK));
-                for (sum, filter) in sums.iter_mut().zip(filters) {
-                    *sum = value.mul_add(filter, *sum);
-                }
-            }
-        };
         for _ in 0..channels / BLOCK {
             for c in 0..BLOCK {
-                step(v.add(c), u.add(c * BLOCK));
+                add_channel(&mut sums, v.add(c), u.add(c * BLOCK));
             }
             v = v.add(GROUP * BLOCK);
             u = u.add(BLOCK * BLOCK);
         }
         for c in 0..channels % BLOCK {
-            step(v.add(c), u.add(c * BLOCK));
+            add_channel(&mut sums, v.add(c), u.add(c * BLOCK));
         }
         for (i, sums) in sums.iter().enumerate() {
             for (j, sum) in sums.iter().enumerate() {
                 sum.store(m.add(i * BLOCK + j * V::LANES));
             }
+        }
+    }
+}
+
+/// Adds the products of one channel.
+///
+/// # Safety
+/// `v` must be readable at every sixteenth of `ROWS` places, `u` for `VECTORS` vectors.
+#[inline(always)]
+unsafe fn add_channel<V: Vector, const ROWS: usize, const VECTORS: usize>(
+    sums: &mut [[V; VECTORS]; ROWS],
+    v: *const f32,
+    u: *const f32,
+) {
+    let mut filters = [V::splat(0.0); VECTORS];
+    for (j, filter) in filters.iter_mut().enumerate() {
+        // SAFETY: by the caller's promise.
+        *filter = unsafe { V::load(u.add(j * V::LANES)) };
+    }
+    for (i, sums) in sums.iter_mut().enumerate() {
+        // SAFETY: by the caller's promise.
+        let value = V::splat(unsafe { *v.add(i * BLOCK) });
+        for (sum, filter) in sums.iter_mut().zip(filters) {
+            *sum = value.mul_add(filter, *sum);
         }
     }
 }

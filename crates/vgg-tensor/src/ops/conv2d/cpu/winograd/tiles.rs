@@ -1,7 +1,10 @@
 //! Where the tiles of a convolution lie, and how transformed tiles are laid out in scratch memory.
 
+use std::ops::Range;
+
 use super::super::ConvShape;
 use super::transform::Transform;
+use crate::cpu::Vector;
 
 /// Channels in a block of the layouts: a cache line.
 pub(super) const BLOCK: usize = 16;
@@ -70,4 +73,84 @@ impl Groups {
     pub(super) fn group_len(&self) -> usize {
         self.blocks * self.rows * BLOCK
     }
+}
+
+/// A layout of transformed tiles.
+pub(super) trait Placement: Copy + Sync {
+    /// Where a channel of a tile starts, in every element; the channel is a multiple of the vectors' length.
+    fn start(&self, tile: usize, channel: usize) -> usize;
+    /// Values from one tile element to the next.
+    fn pitch(&self) -> usize;
+}
+
+impl Placement for Groups {
+    #[inline(always)]
+    fn start(&self, tile: usize, channel: usize) -> usize {
+        self.at(tile, channel / BLOCK) + channel % BLOCK
+    }
+
+    #[inline(always)]
+    fn pitch(&self) -> usize {
+        self.pitch
+    }
+}
+
+/// The pixels under a tile, of which those outside of the image are 0.
+pub(super) struct Window {
+    corner: *const f32,
+    row: usize,
+    column: usize,
+    rows: Range<usize>,
+    columns: Range<usize>,
+    side: usize,
+}
+
+impl Window {
+    /// `side * side` pixels of an image of `size` pixels and `channels` values each, `pad` before the place.
+    #[inline(always)]
+    pub(super) fn new(
+        x: &[f32],
+        (h, w): (usize, usize),
+        channels: usize,
+        place: Place,
+        pad: usize,
+        side: usize,
+    ) -> Window {
+        assert!(x.len() >= (place.image + 1) * h * w * channels);
+        let origin = ((place.image * h + place.y) * w + place.x) * channels;
+        // May lie before the image; only pixels inside are read.
+        let corner = x.as_ptr().wrapping_add(origin).wrapping_sub((pad * w + pad) * channels);
+        let (rows, columns) = (inside(place.y, pad, h, side), inside(place.x, pad, w, side));
+        Window { corner, row: w * channels, column: channels, rows, columns, side }
+    }
+
+    /// Whether all pixels are inside of the image.
+    #[inline(always)]
+    pub(super) fn is_whole(&self) -> bool {
+        self.rows == (0..self.side) && self.columns == (0..self.side)
+    }
+
+    /// A vector of pixel `(i, j)` from channel `c` on, of which only `n` exist; `WHOLE` if all pixels and lanes do.
+    #[inline(always)]
+    pub(super) fn load<V: Vector, const WHOLE: bool>(&self, i: usize, j: usize, c: usize, n: usize) -> V {
+        let at = self.corner.wrapping_add(i * self.row + j * self.column + c);
+        // SAFETY: pixels inside of the image hold `n` values from channel `c` on.
+        unsafe {
+            if WHOLE {
+                V::load(at)
+            } else if !self.rows.contains(&i) || !self.columns.contains(&j) {
+                V::splat(0.0)
+            } else if n >= V::LANES {
+                V::load(at)
+            } else {
+                V::load_part(at, n)
+            }
+        }
+    }
+}
+
+/// Which of `side` places from `first - pad` on lie in `0..len`, counted from the first place.
+#[inline(always)]
+fn inside(first: usize, pad: usize, len: usize, side: usize) -> Range<usize> {
+    pad.saturating_sub(first).min(side)..(len + pad - first).min(side)
 }

@@ -260,7 +260,8 @@ impl Transform for F6 {
 
 /// A tile after its columns were transformed, to be read by rows.
 ///
-/// It is not cleared first: that would take as long as a good part of a transform.
+/// It is not cleared first: that would take as long as a good part of a transform. (No closures here or in other inner
+/// loops: the compiler inlines them where it likes, and without it they lose the instruction set.)
 pub(super) struct Columns<V> {
     columns: [MaybeUninit<Side<V>>; MAX_SIDE],
     count: usize,
@@ -268,12 +269,14 @@ pub(super) struct Columns<V> {
 
 impl<V: Vector> Columns<V> {
     #[inline(always)]
-    pub(super) fn new(count: usize, column: impl Fn(usize) -> Side<V>) -> Columns<V> {
-        let mut columns = [const { MaybeUninit::uninit() }; MAX_SIDE];
-        for (j, place) in columns.iter_mut().enumerate().take(count) {
-            place.write(column(j));
-        }
-        Columns { columns, count }
+    pub(super) fn new() -> Columns<V> {
+        Columns { columns: [const { MaybeUninit::uninit() }; MAX_SIDE], count: 0 }
+    }
+
+    #[inline(always)]
+    pub(super) fn push(&mut self, column: Side<V>) {
+        self.columns[self.count].write(column);
+        self.count += 1;
     }
 
     #[inline(always)]
@@ -285,16 +288,6 @@ impl<V: Vector> Columns<V> {
         }
         row
     }
-}
-
-/// The first `count` values of a side, from a function; the rest are 0.
-#[inline(always)]
-pub(super) fn side_of<V: Vector>(count: usize, value: impl Fn(usize) -> V) -> Side<V> {
-    let mut side = [V::splat(0.0); MAX_SIDE];
-    for (i, place) in side.iter_mut().enumerate().take(count) {
-        *place = value(i);
-    }
-    side
 }
 
 #[inline(always)]
