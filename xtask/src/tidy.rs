@@ -26,6 +26,7 @@ const ARROWS: [(&str, &[&str]); 13] = [
             "vgg-experiment",
             "vgg-files",
             "vgg-layers",
+            "vgg-optim",
             "vgg-tensor",
             "vgg-train",
             "vgg-weights",
@@ -36,7 +37,7 @@ const ARROWS: [(&str, &[&str]); 13] = [
 ];
 
 /// Longest source file, in lines.
-const MAX_LINES: usize = 420;
+const MAX_LINES: usize = 400;
 
 pub(crate) fn run() -> Result<ExitCode> {
     let mut faults = arrows()?;
