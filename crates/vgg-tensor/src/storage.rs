@@ -12,7 +12,7 @@ use memmap2::{Advice, MmapMut, MmapOptions, UncheckedAdvice};
 /// Alignment of every buffer, in bytes: a cache line, and the widest vector.
 const ALIGN: usize = 64;
 /// Address space of an arena, if the system gives that much.
-const ADDRESS_SPACE: usize = if cfg!(all(unix, target_pointer_width = "64")) { 1 << 38 } else { 64 << 20 };
+const ADDRESS_SPACE: usize = if cfg!(all(unix, target_pointer_width = "64")) { 1 << 36 } else { 64 << 20 };
 /// Room for this many gaps is made at once, so that a steady step does not ask for more.
 const GAPS: usize = 1024;
 
@@ -89,6 +89,10 @@ struct Map {
 impl Arena {
     /// A buffer of at least `bytes` bytes. Its contents are whatever an earlier user left, or zero.
     pub(crate) fn take(self: &Arc<Self>, bytes: usize) -> CpuBuffer {
+        if cfg!(vgg_exact_buffers) {
+            let start = exact::allocate(bytes);
+            return CpuBuffer { start, bytes, arena: self.clone() };
+        }
         let bytes = bytes.max(1).next_multiple_of(ALIGN);
         let mut maps = self.lock();
         let start = maps.take(bytes);
@@ -121,6 +125,9 @@ impl Arena {
     }
 
     fn put(&self, start: NonNull<u8>, bytes: usize) {
+        if cfg!(vgg_exact_buffers) {
+            return exact::free(start, bytes);
+        }
         let mut maps = self.lock();
         maps.in_use_bytes -= bytes;
         let at = start.as_ptr() as usize;
@@ -224,7 +231,29 @@ impl Gaps {
     }
 }
 
-#[cfg(test)]
+/// Buffers of their own and of exactly their length, so that a sanitizer or Miri sees every step beyond: compile with
+/// `--cfg vgg_exact_buffers`.
+mod exact {
+    use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+    use std::ptr::NonNull;
+
+    fn layout(bytes: usize) -> Layout {
+        Layout::from_size_align(bytes.max(1), super::ALIGN).unwrap_or(Layout::new::<u8>())
+    }
+
+    pub(super) fn allocate(bytes: usize) -> NonNull<u8> {
+        // SAFETY: the size is not 0.
+        let start = unsafe { alloc_zeroed(layout(bytes)) };
+        NonNull::new(start).unwrap_or_else(|| handle_alloc_error(layout(bytes)))
+    }
+
+    pub(super) fn free(start: NonNull<u8>, bytes: usize) {
+        // SAFETY: allocated above with this layout.
+        unsafe { dealloc(start.as_ptr(), layout(bytes)) }
+    }
+}
+
+#[cfg(all(test, not(vgg_exact_buffers)))]
 mod tests {
     use super::*;
 

@@ -84,10 +84,10 @@ fn narrow<'a>(v: impl IntoIterator<Item = &'a f64>) -> Vec<f32> {
     v.into_iter().map(|x| *x as f32).collect()
 }
 
-/// Every algorithm on the best instruction set and on the portable one.
+/// Every algorithm on the best instruction set and on the portable ones.
 fn devices() -> Vec<(String, ConvChoice, Device)> {
     let mut devices = Vec::new();
-    for instruction_set in [None, Some("portable".to_owned())] {
+    for instruction_set in [None, Some("portable".to_owned()), Some("portable-16".to_owned())] {
         for (name, conv) in ConvChoice::ALL {
             let config = DeviceConfig {
                 threads: 2,

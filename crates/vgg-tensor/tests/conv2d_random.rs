@@ -38,7 +38,7 @@ fn shapes() -> impl Strategy<Value = Shape> {
 fn devices() -> &'static [Device] {
     static DEVICES: std::sync::OnceLock<Vec<Device>> = std::sync::OnceLock::new();
     DEVICES.get_or_init(|| {
-        let sets = [None, Some("portable".to_owned())];
+        let sets = [None, Some("portable".to_owned()), Some("portable-16".to_owned())];
         let open = |conv, instruction_set| {
             let config = DeviceConfig { threads: 2, conv, instruction_set, ..DeviceConfig::default() };
             Device::open(&config).unwrap()

@@ -37,7 +37,9 @@ fn grad_of(dz: Tensor) -> Grad {
 
 #[test]
 fn linear_agrees_with_plain_loops() {
-    for (n, inputs, outputs) in [(1, 1, 1), (3, 50, 17), (16, 392, 40), (33, 130, 300)] {
+    for (n, inputs, outputs) in
+        [(1, 1, 1), (3, 50, 17), (16, 392, 40), (33, 130, 300), (5, 1300, 21), (2, 9000, 10), (50, 600, 9)]
+    {
         let (x, w, b) = (tensor("x", [n, inputs]), tensor("w", [outputs, inputs]), tensor("b", [outputs]));
         let dz = tensor("dz", [n, outputs]);
         let [xd, wd, dzd] = [(&x, n, inputs), (&w, outputs, inputs), (&dz, n, outputs)]

@@ -16,6 +16,8 @@ pub(crate) enum Isa {
     Neon,
     /// Whatever the compiler makes of plain loops.
     Portable,
+    /// The same with vectors as long as those of AVX-512.
+    PortableWide,
 }
 
 impl Isa {
@@ -31,7 +33,7 @@ impl Isa {
         let special = [Some(Isa::Neon)];
         #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
         let special: [Option<Isa>; 0] = [];
-        special.into_iter().flatten().chain([Isa::Portable])
+        special.into_iter().flatten().chain([Isa::Portable, Isa::PortableWide])
     }
 
     pub(crate) fn name(self) -> &'static str {
@@ -43,6 +45,7 @@ impl Isa {
             #[cfg(target_arch = "aarch64")]
             Isa::Neon => "neon",
             Isa::Portable => "portable",
+            Isa::PortableWide => "portable-16",
         }
     }
 
@@ -51,6 +54,7 @@ impl Isa {
         match self {
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512 => 16,
+            Isa::PortableWide => 16,
             _ => LANES,
         }
     }
@@ -63,7 +67,7 @@ impl Isa {
             Isa::Avx512 | Isa::Avx2Fma => unsafe { run_avx2_fma(kernel) },
             #[cfg(target_arch = "aarch64")]
             Isa::Neon => kernel.run::<super::simd::Neon>(),
-            Isa::Portable => kernel.run::<super::simd::Portable>(),
+            Isa::Portable | Isa::PortableWide => kernel.run::<super::simd::Portable<LANES>>(),
         }
     }
 
@@ -73,6 +77,7 @@ impl Isa {
             #[cfg(target_arch = "x86_64")]
             // SAFETY: this value exists only where `available` saw the feature.
             Isa::Avx512 => unsafe { run_avx512(kernel) },
+            Isa::PortableWide => kernel.run::<super::simd::Portable<16>>(),
             _ => self.run(kernel),
         }
     }

@@ -1,36 +1,36 @@
 //! Plain arrays, which the compiler turns into whatever the baseline has.
 
-use super::{LANES, Vector};
+use super::Vector;
 
-/// Eight values in an array.
+/// `N` values in an array. Sixteen are as slow as eight; they are there to test on any processor what AVX-512 does.
 #[derive(Clone, Copy)]
-pub(crate) struct Portable([f32; LANES]);
+pub(crate) struct Portable<const N: usize>([f32; N]);
 
-impl Portable {
+impl<const N: usize> Portable<N> {
     #[inline(always)]
     fn zip(self, x: Self, f: impl Fn(f32, f32) -> f32) -> Self {
         Portable(std::array::from_fn(|i| f(self.0[i], x.0[i])))
     }
 }
 
-impl Vector for Portable {
-    const LANES: usize = LANES;
+impl<const N: usize> Vector for Portable<N> {
+    const LANES: usize = N;
 
     #[inline(always)]
     fn splat(x: f32) -> Self {
-        Portable([x; LANES])
+        Portable([x; N])
     }
 
     #[inline(always)]
     unsafe fn load(from: *const f32) -> Self {
-        // SAFETY: the caller promises eight readable values.
-        Portable(unsafe { from.cast::<[f32; LANES]>().read_unaligned() })
+        // SAFETY: the caller promises as many readable values.
+        Portable(unsafe { from.cast::<[f32; N]>().read_unaligned() })
     }
 
     #[inline(always)]
     unsafe fn store(self, to: *mut f32) {
-        // SAFETY: the caller promises eight writable values.
-        unsafe { to.cast::<[f32; LANES]>().write_unaligned(self.0) }
+        // SAFETY: the caller promises as many writable values.
+        unsafe { to.cast::<[f32; N]>().write_unaligned(self.0) }
     }
 
     #[inline(always)]

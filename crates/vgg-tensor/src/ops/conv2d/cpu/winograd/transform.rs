@@ -300,7 +300,7 @@ fn side<V: Vector, const N: usize>(values: [V; N]) -> Side<V> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cpu::Portable;
+    type Portable = crate::cpu::Portable<8>;
 
     /// Small integers, so that only the constants round.
     fn some(n: usize, seed: usize) -> Vec<f32> {
