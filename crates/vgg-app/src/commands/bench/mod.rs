@@ -15,6 +15,10 @@ use self::report::{Figures, LayerRow};
 use self::workload::Workload;
 use super::options::{DeviceOptions, pair, peak_memory_bytes};
 use crate::console::out;
+use crate::settings::SettingsError;
+
+/// Images that a convolution takes at once.
+const MOST_IMAGES: usize = 256;
 
 /// What is timed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -68,6 +72,9 @@ pub(crate) struct Bench {
 
 impl Bench {
     pub(crate) fn run(self) -> Result<()> {
+        if !(1..=MOST_IMAGES).contains(&self.batch) {
+            return Err(SettingsError(format!("--batch must be between 1 and {MOST_IMAGES}")).into());
+        }
         let device = self.device.open()?;
         let spec = NetworkSpec {
             width: self.width,
@@ -75,7 +82,7 @@ impl Bench {
             crop: self.crop,
             ..NetworkSpec::paper(self.config)
         };
-        let images = if self.mode == Mode::Dense { 2 } else { self.batch.max(1) };
+        let images = if self.mode == Mode::Dense { 2 } else { self.batch };
         let mut workload = Workload::new(self.mode, spec, images, self.image, &device)?;
         workload.sample()?;
         if self.samples_on_stdin {

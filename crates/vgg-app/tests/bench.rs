@@ -1,0 +1,72 @@
+//! `vgg bench` as people and programs call it.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
+
+mod common;
+
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+
+use common::{ok, run, stderr};
+use serde_json::Value;
+
+const SMALL: [&str; 9] = ["bench", "--config", "A", "--width", "0.125", "--crop", "32", "--head", "16,16"];
+
+#[test]
+fn figures_of_a_training_step() {
+    let dir = tempfile::tempdir().unwrap();
+    let rest = ["--mode", "train", "--batch", "3", "--samples", "1", "--layers", "--json"];
+    let text = ok(dir.path(), &[&SMALL[..], &rest[..]].concat());
+    let figures: Value = serde_json::from_str(&text).unwrap();
+    for field in ["images_per_s", "direct_gflops", "limit_gflops", "limit_read_gb_per_s", "median_ms"] {
+        assert!(figures[field].as_f64().unwrap() > 0.0, "{field}");
+    }
+    assert!(figures["difference_from_direct"].as_f64().unwrap() < 1e-4);
+    let bytes = |field: &str| figures[field].as_f64().unwrap();
+    let ratio = bytes("planned_tensor_bytes") / bytes("peak_tensor_bytes");
+    assert!((0.9..1.1).contains(&ratio), "planned / taken = {ratio}");
+    let layers = figures["layers"].as_array().unwrap();
+    let passes = |layer: &str| -> Vec<&str> {
+        let of_layer = layers.iter().filter(|row| row["layer"] == layer);
+        of_layer.map(|row| row["pass"].as_str().unwrap()).collect()
+    };
+    assert_eq!(passes("conv1_1"), ["forward", "by weights"], "no gradient by pixels");
+    assert_eq!(passes("conv2_1"), ["forward", "by weights", "by data"]);
+    assert_eq!(passes("fc8"), ["forward", "by weights", "by data"]);
+}
+
+#[test]
+fn a_sample_for_every_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_vgg"))
+        .args(SMALL)
+        .args(["--mode", "dense", "--image", "64,40", "--samples-on-stdin"])
+        .current_dir(dir.path())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(b"\n\n\n").unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success());
+    let text = String::from_utf8(output.stdout).unwrap();
+    let samples: Vec<f64> = text.lines().map(|line| line.parse().unwrap()).collect();
+    assert_eq!(samples.len(), 3);
+    assert!(samples.iter().all(|ms| *ms > 0.0));
+}
+
+#[test]
+fn what_does_not_fit_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    for (arguments, says) in [
+        (&["bench", "--crop", "50"][..], "crop"),
+        (&["bench", "--conv-algorithm", "fft"][..], "auto, direct, winograd2"),
+        (&["bench", "--json", "--samples-on-stdin"][..], "cannot be used with"),
+        (&["bench", "--batch", "0"][..], "batch"),
+    ] {
+        let output = run(dir.path(), arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {}", stderr(&output));
+        assert!(stderr(&output).contains(says), "{arguments:?}: {}", stderr(&output));
+    }
+}
