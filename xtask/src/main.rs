@@ -1,4 +1,5 @@
-//! Tasks: `cargo xtask experiment` builds the program and makes a table of the paper; `cargo xtask ci` is what
+//! Tasks: `cargo xtask experiment` builds the program and makes a table of the paper; `cargo
+//! xtask bench` measures speed; `cargo xtask ci` is what
 //! continuous integration runs; `cargo xtask tidy` holds the shape of the workspace.
 
 mod bench;

@@ -23,8 +23,8 @@ pub struct DeviceConfig {
     pub instruction_set: Option<String>,
 }
 
-/// Which algorithm computes 3x3 convolutions. Filters of other sizes have one algorithm each, and so has the first
-/// layer.
+/// Which algorithm computes convolutions: `Direct` all of them, the others those of 3x3 filters over at least eight
+/// channels. What is left is a matrix product for 1x1 and valid filters, and direct else.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum ConvChoice {
     /// By a cost model, for each shape and pass.
@@ -69,7 +69,7 @@ pub enum DeviceKind {
     Cuda(usize),
 }
 
-/// A cheap handle to an open device. A CPU device owns its thread pool and its memory pool.
+/// A cheap handle to an open device. A CPU device owns its threads and its memory.
 #[derive(Clone)]
 pub struct Device(Arc<Inner>);
 
@@ -86,7 +86,7 @@ struct Inner {
 pub struct Memory {
     /// In use now.
     pub in_use_bytes: usize,
-    /// The most that was ever taken from the system.
+    /// The most address space that buffers ever spanned, all of which was in use at some time.
     pub peak_bytes: usize,
 }
 
@@ -123,8 +123,8 @@ impl Device {
         Device::open(&DeviceConfig { kind: DeviceKind::Cpu, threads, ..DeviceConfig::default() })
     }
 
-    /// A device like this one that plans: operations check shapes and take memory as they would here, and compute
-    /// nothing. The values of its tensors are arbitrary; [`Device::memory`] tells what a program would need.
+    /// A device like this one that plans: operations check shapes and take memory as they would here, and leave out
+    /// all work that is shared among threads. The values of its tensors are arbitrary; [`Device::memory`] tells what a program would need.
     pub fn planning(&self) -> Device {
         let Inner { isa, conv, ref threads, .. } = *self.0;
         let threads = threads.clone();
@@ -150,7 +150,8 @@ impl Device {
         self.0.threads.count()
     }
 
-    /// The instruction set that kernels use: `avx512f`, `avx2+fma`, `neon` or `portable`. Another one may give other last bits.
+    /// The instruction set that kernels use: `avx512f`, `avx2+fma`, `neon` or `portable` (or
+    /// `portable-16`, to test). Another one may give other last bits.
     pub fn instruction_set(&self) -> &'static str {
         self.0.isa.name()
     }

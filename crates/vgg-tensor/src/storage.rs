@@ -7,12 +7,15 @@
 use std::ptr::NonNull;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use memmap2::{Advice, MmapMut, MmapOptions, UncheckedAdvice};
+use memmap2::{MmapMut, MmapOptions};
 
 /// Alignment of every buffer, in bytes: a cache line, and the widest vector.
 const ALIGN: usize = 64;
 /// Address space of an arena, if the system gives that much.
 const ADDRESS_SPACE: usize = if cfg!(all(unix, target_pointer_width = "64")) { 1 << 36 } else { 64 << 20 };
+/// At least the length of a page; maps start at one.
+#[cfg(unix)]
+const PAGE: usize = 64 << 10;
 /// Room for this many gaps is made at once, so that a steady step does not ask for more.
 const GAPS: usize = 1024;
 
@@ -105,15 +108,24 @@ impl Arena {
         self.take(len * 4)
     }
 
-    /// Gives the memory of every gap back to the system.
+    /// Gives the memory of every gap back to the system, where the system can take parts.
     pub(crate) fn trim(&self) {
+        #[cfg(unix)]
         for map in &self.lock().maps {
             for gap in &map.gaps.gaps {
-                // SAFETY: no buffer lies in a gap; its pages read as zero afterwards. Where the system refuses, the memory
-                // is kept, which is no error.
-                let _ = unsafe {
-                    map.memory.unchecked_advise_range(UncheckedAdvice::DontNeed, gap.start, gap.len)
-                };
+                // Whole pages only: on the first and last there may be other buffers.
+                let (start, end) = (gap.start.next_multiple_of(PAGE), (gap.start + gap.len) / PAGE * PAGE);
+                if start < end {
+                    // SAFETY: the pages hold no part of a buffer; they read as zero afterwards. Where the system
+                    // refuses, the memory is kept, which is no error.
+                    let _ = unsafe {
+                        map.memory.unchecked_advise_range(
+                            memmap2::UncheckedAdvice::DontNeed,
+                            start,
+                            end - start,
+                        )
+                    };
+                }
             }
         }
     }
@@ -145,15 +157,17 @@ impl Arena {
 
 impl Maps {
     fn take(&mut self, bytes: usize) -> NonNull<u8> {
-        self.in_use_bytes += bytes;
         let found = self.maps.iter_mut().find_map(|map| map.take(bytes));
-        found.unwrap_or_else(|| {
+        let start = found.unwrap_or_else(|| {
             let mut map = Map::new(bytes);
-            let start = map.take(bytes);
+            let Some(start) = map.take(bytes) else {
+                unreachable!("a map has room for what it was made for")
+            };
             self.maps.push(map);
-            // A new map has room for what it was made for.
-            start.unwrap_or(NonNull::dangling())
-        })
+            start
+        });
+        self.in_use_bytes += bytes;
+        start
     }
 }
 
@@ -166,7 +180,7 @@ impl Map {
         let memory = memory.unwrap_or_else(|e| panic!("no memory for a buffer of {bytes} bytes: {e}"));
         // Large pages save much of the address translation; where there are none, small ones do.
         #[cfg(target_os = "linux")]
-        let _ = memory.advise(Advice::HugePage);
+        let _ = memory.advise(memmap2::Advice::HugePage);
         let gaps = Gaps::new(memory.len());
         Map { memory, gaps }
     }
@@ -267,6 +281,20 @@ mod tests {
         drop(first);
         assert_eq!(arena.take_f32(900).start, address);
         assert_eq!(arena.usage_bytes(), (0, 4032));
+    }
+
+    #[test]
+    fn trimming_spares_neighbours() {
+        let arena = Arc::new(Arena::default());
+        let mut buffers: Vec<CpuBuffer> = (0..40).map(|_| arena.take_f32(5000)).collect();
+        for (i, buffer) in buffers.iter_mut().enumerate() {
+            buffer.as_f32_mut(5000).fill(i as f32);
+        }
+        let kept: Vec<CpuBuffer> = buffers.into_iter().step_by(7).collect();
+        arena.trim();
+        for (i, buffer) in kept.iter().enumerate() {
+            assert!(buffer.as_f32(5000).iter().all(|v| *v == (7 * i) as f32));
+        }
     }
 
     #[test]

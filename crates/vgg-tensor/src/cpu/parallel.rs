@@ -58,7 +58,7 @@ impl Cpu<'_> {
         });
     }
 
-    /// Scratch memory of `len` values, from the pool. Its contents are arbitrary.
+    /// Scratch memory of `len` values, from the arena. Its contents are arbitrary.
     pub(crate) fn scratch(&self, len: usize) -> Scratch {
         Scratch { buffer: self.memory.take_f32(len), len }
     }

@@ -91,7 +91,7 @@ impl Threads {
         if n <= 1 || self.workers.is_empty() || IN_TASK.get() {
             return (0..n).for_each(task);
         }
-        let _turn = lock(&self.turn);
+        let turn = lock(&self.turn);
         let shared = &*self.shared;
         // SAFETY: only the lifetime changes; the pointer is not used after this function returns.
         let task = unsafe {
@@ -111,7 +111,7 @@ impl Threads {
         shared.wait_until(|state| state & INSIDE == 0, std::thread::park);
         let panic = lock(&shared.panic).take();
         if let Some(panic) = panic {
-            drop(_turn);
+            drop(turn);
             resume_unwind(panic);
         }
     }

@@ -92,6 +92,7 @@ impl Bench {
             (0..self.samples.max(1)).map(|_| timed_ms(&mut workload)).collect::<Result<Vec<_>>>()?;
         samples_ms.sort_by(f64::total_cmp);
         let median_ms = samples_ms[samples_ms.len() / 2];
+        let (peak_tensor_bytes, peak_process_bytes) = (device.memory().peak_bytes, peak_memory_bytes());
         let limits = device.measure_limits();
         let layers = if self.layers { self.layer_rows(&mut workload)? } else { Vec::new() };
         // Dense evaluation shows one image, twice.
@@ -109,9 +110,8 @@ impl Bench {
             limit_gflops: limits.gflops,
             limit_read_gb_per_s: limits.read_gb_per_s,
             planned_tensor_bytes: workload.planned_bytes()?,
-            peak_tensor_bytes: device.memory().peak_bytes,
-            peak_process_bytes: peak_memory_bytes(),
-            // After the memory was read, since its own is not the network's.
+            peak_tensor_bytes,
+            peak_process_bytes,
             difference_from_direct: workload.difference_from_direct()?,
             layers: layers.iter().map(|row| row.figures(&limits)).collect(),
         };

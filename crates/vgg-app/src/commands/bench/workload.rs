@@ -6,17 +6,16 @@ use anyhow::{Result, ensure};
 use vgg_layers::{DenseNetwork, DropoutRun, Init, Network, NetworkSpec, Stopwatch};
 use vgg_optim::{Schedule, Sgd, SgdOptions};
 use vgg_tensor::{ConvChoice, Device, DeviceConfig, DeviceKind, StepState, Tensor, Write, ops};
-
 use vgg_train::{TrainConfig, step_memory_bytes};
 
 use super::Mode;
 
 /// A network and its input. One sample is one call of [`Workload::sample`].
 pub(super) struct Workload {
-    pub(super) spec: NetworkSpec,
-    pub(super) images: usize,
+    spec: NetworkSpec,
+    images: usize,
     /// Height and width of the input.
-    pub(super) size: [usize; 2],
+    size: [usize; 2],
     x: Tensor,
     body: Body,
 }
@@ -93,8 +92,12 @@ impl Workload {
     /// Largest difference of the first two images' logits from those of direct sums, over the largest logit.
     pub(super) fn difference_from_direct(&self) -> Result<f64> {
         let x = self.x.images(0..self.images.min(2))?;
-        let config =
-            DeviceConfig { kind: DeviceKind::Cpu, conv: ConvChoice::Direct, ..DeviceConfig::default() };
+        let config = DeviceConfig {
+            kind: DeviceKind::Cpu,
+            threads: self.x.device().threads(),
+            conv: ConvChoice::Direct,
+            ..DeviceConfig::default()
+        };
         let direct = Device::open(&config)?;
         let mut reference = Network::random(self.spec.clone(), Init::He, 1, &direct)?;
         if let Body::Train { network, .. } = &self.body {

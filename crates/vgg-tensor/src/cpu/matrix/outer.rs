@@ -4,7 +4,7 @@ use super::super::simd::{Vector, VectorKernel};
 use super::ROWS;
 use crate::StepState;
 
-/// Rows of a task of [`outer_products`], which share what is in cache of `w`.
+/// Rows of a task of [`super::outer_products`], which share what is in cache of `w`.
 pub(super) const OUTER_ROWS: usize = 8 * ROWS;
 /// Columns of `w` that stay in cache meanwhile.
 const OUTER_COLUMNS: usize = 512;

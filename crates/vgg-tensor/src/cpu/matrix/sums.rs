@@ -6,7 +6,7 @@ use super::super::SharedMut;
 use super::super::simd::{Vector, VectorKernel, prefetch};
 use super::{ROWS, from_fn};
 
-/// Rows of the large matrix that [`product`] adds at a time.
+/// Rows of the large matrix that [`super::product`] adds at a time.
 const DEPTH: usize = 64;
 
 /// Some columns of a product, as sums of the large matrix's rows.
@@ -61,8 +61,8 @@ impl Sums<'_> {
                     *sum = [V::load(y), V::load(y.add(V::LANES))];
                 }
             }
-            let last = &self.w[(depth.end - 1) * self.columns + column..][..2 * V::LANES];
-            let mut next = last.as_ptr().sub((depth.len() - 1) * self.columns);
+            let rows = &self.w[depth.start * self.columns + column..];
+            let mut next = rows[..(depth.len() - 1) * self.columns + 2 * V::LANES].as_ptr();
             for at in depth {
                 let w = next;
                 next = next.wrapping_add(self.columns);

@@ -63,12 +63,13 @@ fn run_forward(
     config: Conv2d,
     pooled: Option<(usize, usize)>,
 ) -> Tensor {
+    let device = x.device();
     let output = pooled.map_or(s.output(), |(h, w)| Shape::from([s.n, h, w, s.k]));
     match x.storage() {
-        Storage::Cpu(_) => Tensor::build(output, x.device(), |y| {
+        Storage::Cpu(_) => Tensor::build(output, device, |y| {
             let (x, bias, relu) = (x.cpu(), bias.value().cpu(), config.relu);
             let job = cpu::Forward { shape: s, x, weight, bias, relu, pooled };
-            cpu::forward(weight.value().device().cpu_context(), &job, y);
+            cpu::forward(device.cpu_context(), &job, y);
         }),
     }
 }
@@ -82,8 +83,7 @@ fn run_forward(
 /// As [`forward`].
 pub fn backward_data(dz: &Tensor, weight: &Weight, config: Conv2d, gate: Gate) -> Result<Grad> {
     let s = gradient_shape(dz, weight, config, gate.y)?;
-    let (weight, scale) = (weight, gate.scale);
-    Ok(run_backward_data(s, dz, weight, scale, |run| match gate.y.storage() {
+    Ok(run_backward_data(s, dz, weight, gate.scale, |run| match gate.y.storage() {
         Storage::Cpu(_) => Tensor::build(s.input(), dz.device(), |dx| run(Some(gate.y.cpu()), dx)),
     }))
 }

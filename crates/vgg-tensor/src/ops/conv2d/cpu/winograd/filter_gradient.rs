@@ -305,8 +305,8 @@ impl<T: Transform> VectorKernel for Filter<'_, T> {
                     // SAFETY: `from` holds a vector.
                     *u = unsafe { V::load(from.as_ptr()) };
                 }
-                let [a, b, c] = T::filter_gradient(&u);
-                columns.push([a, b, c, zero, zero, zero, zero, zero]);
+                let [first, second, third] = T::filter_gradient(&u);
+                columns.push([first, second, third, zero, zero, zero, zero, zero]);
             }
             for i in 0..T::R {
                 let row = T::filter_gradient(&columns.row(i));
