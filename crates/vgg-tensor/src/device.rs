@@ -27,7 +27,7 @@ pub struct DeviceConfig {
 /// channels. What is left is a matrix product for 1x1 and valid filters, and direct else.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum ConvChoice {
-    /// By a cost model, for each shape and pass.
+    /// By a cost model, for each shape.
     #[default]
     Auto,
     /// Sums of products as they stand.
@@ -162,9 +162,9 @@ impl Device {
         let n = shape.first();
         match shape.dims() {
             [_, h, w, _] if h * w > crate::ops::conv2d::SMALL_MAP => {
-                (LAST_LEVEL_CACHE / (4 * shape.per_image())).clamp(1, n.max(1))
+                (LAST_LEVEL_CACHE / (4 * shape.per_image().max(1))).clamp(1, n.max(1))
             }
-            _ => n,
+            _ => n.max(1),
         }
     }
 

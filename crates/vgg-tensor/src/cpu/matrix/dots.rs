@@ -35,7 +35,7 @@ impl VectorKernel for Dots<'_> {
             let rows = block..(block + ROW_BLOCK).min(self.rows);
             let stretch = if rows.len() <= 3 { LONG_STRETCH } else { STRETCH };
             for start in (0..whole.max(1)).step_by(stretch) {
-                let len = stretch.min(whole - start.min(whole));
+                let len = stretch.min(whole - start);
                 for row in rows.clone().step_by(ROWS) {
                     let count = ROWS.min(rows.end - row);
                     // The first rows wait for memory: what comes next is asked for early.

@@ -34,7 +34,11 @@ impl VectorKernel for Outer<'_> {
                     match ROWS.min(count - row) {
                         6 => self.tile::<V, 6>(row, column, &mut bad),
                         4 => self.tile::<V, 4>(row, column, &mut bad),
-                        rest => (row..row + rest).for_each(|i| self.tile::<V, 1>(i, column, &mut bad)),
+                        rest => {
+                            for i in row..row + rest {
+                                self.tile::<V, 1>(i, column, &mut bad);
+                            }
+                        }
                     }
                 }
             }

@@ -35,8 +35,9 @@ impl VectorKernel for Sums<'_> {
                         (4, true) => self.sums::<V, 4>(row, column, depth.clone(), fetch),
                         (2, true) => self.sums::<V, 2>(row, column, depth.clone(), fetch),
                         (count, true) => {
-                            (row..row + count)
-                                .for_each(|r| self.sums::<V, 1>(r, column, depth.clone(), fetch));
+                            for r in row..row + count {
+                                self.sums::<V, 1>(r, column, depth.clone(), fetch);
+                            }
                         }
                         (count, false) => self.edge(row..row + count, column..column + width, depth.clone()),
                     }

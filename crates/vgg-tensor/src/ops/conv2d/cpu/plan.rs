@@ -11,7 +11,7 @@ const FROM_MEMORY: f64 = 2.5;
 /// Pixels up to which a map is small. Larger maps may go through a network a few images at a time.
 pub(crate) const SMALL_MAP: usize = 28 * 28;
 
-/// What a cost is given in: the time in which a core does one multiplication of a vector.
+/// What an algorithm costs, in the time that a core takes for one multiply-add of vectors.
 struct Cost {
     /// Outputs of a tile along a side.
     m: usize,
