@@ -29,6 +29,17 @@ pub struct BadImage {
 }
 
 impl Batch {
+    /// Black images of class 0, to be filled in, or to plan with.
+    pub fn blank(images: usize, [height, width]: [usize; 2]) -> Batch {
+        Batch {
+            pixels: Array4::zeros([images, height, width, 3]),
+            offset: Array2::zeros([images, 3]),
+            targets: vec![0; images],
+            ids: (0..images).collect(),
+            skipped: Vec::new(),
+        }
+    }
+
     /// Number of images.
     pub fn len(&self) -> usize {
         self.targets.len()

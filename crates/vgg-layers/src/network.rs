@@ -5,6 +5,7 @@ use std::sync::Arc;
 use vgg_tensor::{Device, Parameter, ParameterKind, Shape, Tensor};
 
 use crate::layout::{Layout, NamedArray};
+use crate::passes::SpareTrace;
 use crate::{Error, Init, LayerKind, LayerSpec, NetworkSpec, Result, Stopwatch};
 
 /// A network for crops of one size, ready to train.
@@ -13,6 +14,7 @@ pub struct Network {
     pub(crate) device: Device,
     pub(crate) layers: Vec<Layer>,
     pub(crate) stopwatch: Option<Arc<Stopwatch>>,
+    pub(crate) spare_trace: SpareTrace,
 }
 
 /// A layer and its parameters, if it has any.
@@ -34,7 +36,13 @@ impl Network {
     /// [`Error::Spec`] if the specification makes no network.
     pub fn new(spec: NetworkSpec, device: &Device) -> Result<Network> {
         let layers = spec.layers()?.into_iter().map(|layer| Layer::new(layer, device)).collect();
-        Ok(Network { spec, device: device.clone(), layers, stopwatch: None })
+        Ok(Network {
+            spec,
+            device: device.clone(),
+            layers,
+            stopwatch: None,
+            spare_trace: SpareTrace::default(),
+        })
     }
 
     /// A network with random weights and zero biases.

@@ -1,5 +1,7 @@
 //! Forward and backward passes, layer by layer.
 
+use std::sync::{Mutex, PoisonError};
+
 use vgg_tensor::ops::{conv2d, dropout, linear, lrn, max_pool2d};
 use vgg_tensor::{Gate, Grad, Shape, StepState, Tensor, Write};
 
@@ -19,8 +21,24 @@ pub struct DropoutRun {
 }
 
 /// What a forward pass keeps for the backward pass: the input of every layer that needs it.
+#[derive(Default)]
 pub struct Trace {
     saved: Vec<Saved>,
+}
+
+/// The list of the last trace, for the next forward pass to fill, so that it need not be allocated again.
+#[derive(Default)]
+pub(crate) struct SpareTrace(Mutex<Trace>);
+
+impl SpareTrace {
+    fn take(&self) -> Trace {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn put(&self, mut trace: Trace) {
+        trace.saved.clear();
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = trace;
+    }
 }
 
 enum Saved {
@@ -107,7 +125,8 @@ impl Network {
     /// As [`Network::infer`].
     pub fn forward(&self, x: Tensor, run: DropoutRun) -> Result<(Tensor, Trace)> {
         self.check_input(&x)?;
-        let mut saved = Vec::with_capacity(self.layers.len());
+        let mut saved = self.spare_trace.take().saved;
+        saved.reserve(self.layers.len());
         let mut x = x;
         let mut dropouts = 0;
         for layer in &self.layers {
@@ -144,33 +163,31 @@ impl Network {
     pub fn backward(&mut self, trace: Trace, dlogits: Grad, write: Write, state: &StepState) -> Result<()> {
         let lowest = self.layers.iter().position(|l| l.params.as_ref().is_some_and(Params::trainable));
         let Some(lowest) = lowest else { return Ok(()) };
-        let scales: Vec<f32> = (0..self.layers.len()).map(|i| self.scale_below(i)).collect();
         let mut grad = dlogits;
-        let mut saved = trace.saved;
-        if saved.len() != self.layers.len() {
+        let mut trace = trace;
+        if trace.saved.len() != self.layers.len() {
             return Err(Error::Spec("the trace is of another network".into()));
         }
         for index in (lowest..self.layers.len()).rev() {
-            let Some(saved) = saved.pop() else {
+            let Some(saved) = trace.saved.pop() else {
                 return Err(Error::Spec("the trace is of another network".into()));
             };
+            let below = (index > lowest).then(|| self.scale_below(index));
             let (style, layer) = (self.spec.lrn_style, &mut self.layers[index]);
-            let watch = self.stopwatch.as_deref();
-            let layer_name = layer.spec.name.clone();
-            let scale = scales[index];
-            let below = if index == lowest { None } else { Some(scale) };
+            let (watch, name) = (self.stopwatch.as_deref(), &layer.spec.name);
             grad = match saved {
                 Saved::Nothing => Ok(grad),
-                Saved::Pool(pooled) => Stopwatch::time(watch, &layer_name, Pass::BackwardData, || {
-                    max_pool2d::backward(&grad, &pooled)
-                }),
-                Saved::Lrn { x, base } => Stopwatch::time(watch, &layer_name, Pass::BackwardData, || {
+                Saved::Pool(pooled) => {
+                    Stopwatch::time(watch, name, Pass::BackwardData, || max_pool2d::backward(&grad, &pooled))
+                }
+                Saved::Lrn { x, base } => Stopwatch::time(watch, name, Pass::BackwardData, || {
                     lrn::backward(&grad.dz, Gate { y: &x, scale: 1.0 }, &base, style.into())
                 }),
                 Saved::Input(x) => layer.backward(x, grad, below, write, state, watch),
             }
             .map_err(in_layer(&layer.spec.name))?;
         }
+        self.spare_trace.put(trace);
         Ok(())
     }
 

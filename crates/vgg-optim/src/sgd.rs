@@ -80,10 +80,13 @@ impl Sgd {
             let config = self.config(parameter.kind);
             // A handle to the gradient, so that weight and gradient can be borrowed apart.
             let Some(grad) = parameter.grad().cloned() else { continue };
-            let velocity = self
-                .velocities
-                .entry(parameter.name.clone())
-                .or_insert_with(|| Tensor::zeros(grad.shape(), grad.device()));
+            let velocity = match self.velocities.get_mut(&parameter.name) {
+                Some(velocity) => velocity,
+                None => {
+                    let zero = Tensor::zeros(grad.shape(), grad.device());
+                    self.velocities.entry(parameter.name.clone()).or_insert(zero)
+                }
+            };
             ops::sgd_step(&mut parameter.weight, &grad, velocity, state, &config)?;
         }
         Ok(())

@@ -1,8 +1,8 @@
 //! Weights, what kernels derive from them, and parameters, which have a gradient besides.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
-use crate::storage::{CpuBuffer, Storage};
+use crate::storage::Shared;
 use crate::{Result, Shape, Tensor, Write};
 
 /// A weight tensor and the forms that kernels derive from it, such as packed filter panels.
@@ -21,7 +21,7 @@ pub struct Weight {
 struct Derived {
     form: Form,
     version: u64,
-    storage: Arc<Storage>,
+    storage: Shared,
 }
 
 /// Which derived form: one per algorithm and pass.
@@ -95,7 +95,7 @@ impl Weight {
     }
 
     /// The derived form of this version, made by `make` into a buffer of `len` values if it is not there yet.
-    pub(crate) fn derived(&self, form: Form, len: usize, make: impl FnOnce(&mut [f32])) -> Arc<Storage> {
+    pub(crate) fn derived(&self, form: Form, len: usize, make: impl FnOnce(&mut [f32])) -> Shared {
         let mut all = self.derived.lock().unwrap_or_else(PoisonError::into_inner);
         let place = all.iter().position(|d| d.form == form);
         if let Some(i) = place
@@ -103,13 +103,11 @@ impl Weight {
         {
             return all[i].storage.clone();
         }
-        let mut buffer: CpuBuffer = match place.map(|i| all.swap_remove(i).storage).and_then(Arc::into_inner)
-        {
-            Some(Storage::Cpu(buffer)) => buffer,
-            None => self.value.device().cpu_context().memory.take_f32(len),
-        };
+        // What is stale goes first, so that its memory can be had again.
+        drop(place.map(|i| all.swap_remove(i)));
+        let mut buffer = self.value.device().cpu_context().memory.take_f32(len);
         make(buffer.as_f32_mut(len));
-        let storage = Arc::new(Storage::Cpu(buffer));
+        let storage = Shared::new(buffer);
         if self.keep {
             all.push(Derived { form, version: self.version, storage: storage.clone() });
         }

@@ -1,10 +1,8 @@
 //! A tensor: a shape and a range of shared storage on a device.
 
-use std::sync::Arc;
-
 use ndarray::{ArrayD, ArrayView, Dimension, IxDyn};
 
-use crate::storage::{CpuBuffer, Storage};
+use crate::storage::{CpuBuffer, Shared, Storage};
 use crate::{Device, Error, Result, Shape};
 
 /// An `f32` tensor, row-major and contiguous. Cloning shares the storage.
@@ -13,7 +11,7 @@ pub struct Tensor {
     shape: Shape,
     /// First element, for a view of some of the images.
     offset: usize,
-    storage: Arc<Storage>,
+    storage: Shared,
     device: Device,
 }
 
@@ -62,6 +60,14 @@ impl Tensor {
     pub fn to_vec(&self) -> Vec<f32> {
         match &*self.storage {
             Storage::Cpu(_) => self.cpu().to_vec(),
+        }
+    }
+
+    /// As [`Tensor::to_vec`], in place of what `values` held.
+    pub fn read_into(&self, values: &mut Vec<f32>) {
+        values.clear();
+        match &*self.storage {
+            Storage::Cpu(_) => values.extend_from_slice(self.cpu()),
         }
     }
 
@@ -177,8 +183,9 @@ impl Tensor {
         Ok(Tensor::from_buffer(shape, buffer, device))
     }
 
-    fn from_buffer(shape: Shape, buffer: CpuBuffer, device: &Device) -> Tensor {
-        Tensor { shape, offset: 0, storage: Arc::new(Storage::Cpu(buffer)), device: device.clone() }
+    /// A tensor over a buffer that holds its elements.
+    pub(crate) fn from_buffer(shape: Shape, buffer: CpuBuffer, device: &Device) -> Tensor {
+        Tensor { shape, offset: 0, storage: Shared::new(buffer), device: device.clone() }
     }
 
     pub(crate) fn storage(&self) -> &Storage {
@@ -194,7 +201,7 @@ impl Tensor {
     /// The elements in host memory, to write.
     pub(crate) fn cpu_mut(&mut self, op: &'static str, operand: &'static str) -> Result<&mut [f32]> {
         let (offset, len) = (self.offset, self.shape.len());
-        match Arc::get_mut(&mut self.storage) {
+        match self.storage.get_mut() {
             Some(Storage::Cpu(buffer)) => Ok(&mut buffer.as_f32_mut(offset + len)[offset..]),
             None => Err(Error::Shared { op, operand }),
         }

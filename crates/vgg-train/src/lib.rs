@@ -14,6 +14,7 @@ pub use checkpoint::remove_checkpoints;
 pub use error::{Error, Result};
 pub use memory::step_memory_bytes;
 pub use metrics::{EpochMetrics, EpochTiming, Validation};
+pub use step::{StepSums, Stepper};
 pub use train::{Event, Outcome, Resume, TrainConfig, Training, ValidationResult, train};
 
 // Part of this crate's interface.

@@ -1,10 +1,10 @@
 //! How much memory a step needs, before it is taken.
 
-use vgg_layers::{Device, DropoutRun, Network, NetworkSpec};
+use vgg_data::Batch;
+use vgg_layers::{Device, Network, NetworkSpec};
 use vgg_optim::Sgd;
-use vgg_tensor::{StepState, Tensor, Write, ops};
 
-use crate::{Result, TrainConfig};
+use crate::{Result, Stepper, TrainConfig};
 
 /// Bytes of tensors and workspaces of training `spec` in micro-batches, of at most `batch` images, on `device`.
 ///
@@ -24,16 +24,12 @@ pub fn step_memory_bytes(
     if let Some(layers) = train_layers {
         network.train_only(layers)?;
     }
-    let (mut sgd, state) = (Sgd::new(config.sgd)?, StepState::new());
-    let images = config.micro_batch.min(batch);
-    let targets = vec![0; images];
+    let mut sgd = Sgd::new(config.sgd)?;
+    // Two micro-batches, for the second adds to the gradients of the first.
+    let batch = Batch::blank(batch.min(2 * config.micro_batch), [spec.crop, spec.crop]);
+    let mut stepper = Stepper::new(&mut network, &mut sgd, [1.0; 3], config.micro_batch, config.seed);
     for step in 0..2 {
-        let x = Tensor::zeros([images, spec.crop, spec.crop, 3], &device);
-        let (logits, trace) = network.forward(x, DropoutRun { seed: 0, step, first_sample: 0 })?;
-        let loss = ops::softmax_cross_entropy(&logits, &targets, 1.0, &state)?;
-        drop(logits);
-        network.backward(trace, loss.grad, Write::Overwrite, &state)?;
-        sgd.step(network.parameters_mut(), &state)?;
+        stepper.step(&batch, step, 0.0)?;
     }
     Ok(device.memory().peak_bytes)
 }

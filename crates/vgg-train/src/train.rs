@@ -7,12 +7,10 @@ use serde::{Deserialize, Serialize};
 use vgg_data::{BadImage, Batch, Loader};
 use vgg_layers::Network;
 use vgg_optim::{Schedule, ScheduleState, Sgd, SgdOptions};
-use vgg_tensor::StepState;
 use vgg_weights::WeightsMetadata;
 
 use crate::checkpoint::{RunState, load_newest, remove_checkpoints, save};
-use crate::step::{StepSums, Stepper};
-use crate::{EpochMetrics, EpochTiming, Error, Result, Validation, WEIGHTS_FILE, metrics};
+use crate::{EpochMetrics, EpochTiming, Error, Result, StepSums, Stepper, Validation, WEIGHTS_FILE, metrics};
 
 /// How to train.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -235,8 +233,7 @@ fn steps(
     so_far: &mut SoFar,
 ) -> Result<()> {
     let (_, scale) = t.metadata.offset_and_scale();
-    let (micro_batch, seed, step_state) = (t.config.micro_batch, t.config.seed, StepState::new());
-    let mut stepper = Stepper { network: t.network, sgd, state: &step_state, scale, micro_batch, seed };
+    let mut stepper = Stepper::new(t.network, sgd, scale, t.config.micro_batch, t.config.seed);
     let (events, interrupted) = (&mut *t.events, t.interrupted);
     t.loader.for_each(number as u64, 0, |batch: Batch, waited| {
         if interrupted() {
@@ -250,7 +247,7 @@ fn steps(
             return Ok(true);
         }
         let one = stepper.step(&batch, so_far.step, lr)?;
-        if !step_state.finite() {
+        if !stepper.finite() {
             return Err(Error::NotFinite { epoch: number + 1, step: so_far.step, samples: batch.ids });
         }
         so_far.step += 1;

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use anyhow::{Result, ensure};
-use vgg_layers::{DenseNetwork, DropoutRun, Init, Network, NetworkSpec, Stopwatch};
+use vgg_data::Batch;
+use vgg_layers::{DenseNetwork, Init, Network, NetworkSpec, Stopwatch};
 use vgg_optim::{Schedule, Sgd, SgdOptions};
-use vgg_tensor::{ConvChoice, Device, DeviceConfig, DeviceKind, StepState, Tensor, Write, ops};
-use vgg_train::{TrainConfig, step_memory_bytes};
+use vgg_tensor::{ConvChoice, Device, DeviceConfig, DeviceKind, Tensor, ops};
+use vgg_train::{Stepper, TrainConfig, step_memory_bytes};
 
 use super::Mode;
 
@@ -23,7 +24,7 @@ pub(super) struct Workload {
 enum Body {
     Infer(Network),
     Dense(DenseNetwork),
-    Train { network: Network, sgd: Box<Sgd>, state: StepState, targets: Vec<u32>, step: u64 },
+    Train { network: Network, sgd: Box<Sgd>, batch: Box<Batch>, step: u64 },
 }
 
 impl Workload {
@@ -36,19 +37,15 @@ impl Workload {
     ) -> Result<Workload> {
         let network = Network::random(spec.clone(), Init::He, 1, device)?;
         let size = if mode == Mode::Dense { [image[1], image[0]] } else { [spec.crop, spec.crop] };
-        let x = Tensor::from_slice(
-            &pixels(images * size[0] * size[1] * 3),
-            [images, size[0], size[1], 3],
-            device,
-        )?;
+        let batch = random_batch(images, size, spec.classes);
+        let x = ops::from_pixels(batch.pixels.view(), batch.offset.view(), SCALE, device)?;
         let body = match mode {
             Mode::Infer => Body::Infer(network),
             Mode::Dense => Body::Dense(network.into_fully_convolutional()?),
             Mode::Train => Body::Train {
                 network,
                 sgd: Box::new(Sgd::new(SgdOptions::PAPER)?),
-                state: StepState::new(),
-                targets: (0..images).map(|i| (i % spec.classes) as u32).collect(),
+                batch: Box::new(batch),
                 step: 0,
             },
         };
@@ -60,15 +57,11 @@ impl Workload {
         match &mut self.body {
             Body::Infer(network) => drop(network.infer(&self.x)?),
             Body::Dense(network) => drop(network.score_map(&self.x)?),
-            Body::Train { network, sgd, state, targets, step } => {
+            Body::Train { network, sgd, batch, step } => {
+                let mut stepper = Stepper::new(network, sgd, SCALE, self.images, 1);
                 // A rate so small that random labels do not drive the weights away while the clock runs.
-                state.begin(*step, 1e-6);
-                let run = DropoutRun { seed: 1, step: *step, first_sample: 0 };
-                let (logits, trace) = network.forward(self.x.clone(), run)?;
-                let loss = ops::softmax_cross_entropy(&logits, targets, 1.0 / targets.len() as f32, state)?;
-                network.backward(trace, loss.grad, Write::Overwrite, state)?;
-                sgd.step(network.parameters_mut(), state)?;
-                ensure!(state.finite(), "the step was not finite");
+                stepper.step(batch, *step, 1e-6)?;
+                ensure!(stepper.finite(), "the step was not finite");
                 *step += 1;
             }
         }
@@ -125,9 +118,11 @@ impl Workload {
 
     /// Floating-point operations of a sample, as direct sums would need them.
     pub(super) fn flops(&self) -> f64 {
-        let passes = if matches!(self.body, Body::Train { .. }) { 3.0 } else { 1.0 };
-        let macs: f64 = self.layers().iter().map(|(_, macs, _)| macs).sum();
-        2.0 * passes * macs
+        let layers = self.layers();
+        let macs: f64 = layers.iter().map(|(_, macs, _)| macs).sum();
+        // Three passes, but no layer needs the first one's gradient by data.
+        let first = layers.first().map_or(0.0, |(_, macs, _)| *macs);
+        2.0 * if matches!(self.body, Body::Train { .. }) { 3.0 * macs - first } else { macs }
     }
 
     /// Name, multiply-adds of a pass, and parameters of every layer that has some.
@@ -154,12 +149,19 @@ impl Workload {
     }
 }
 
-/// Reproducible pixels of mean 0 and about unit variance.
-fn pixels(n: usize) -> Vec<f32> {
+/// What pixels are multiplied by: from 0..255, less their mean, to about unit variance.
+const SCALE: [f32; 3] = [1.0 / 73.6; 3];
+
+/// Reproducible images of noise.
+fn random_batch(images: usize, size: [usize; 2], classes: usize) -> Batch {
     let mut state = 0x9e37_79b9_u32;
     let mut next = || {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        (state >> 8) as f32 / (1 << 23) as f32 - 1.0
+        (state >> 24) as u8
     };
-    (0..n).map(|_| next() * 1.7).collect()
+    let mut batch = Batch::blank(images, size);
+    batch.pixels.map_inplace(|pixel| *pixel = next());
+    batch.offset.fill(-127.5);
+    batch.targets = (0..images).map(|i| (i % classes) as u32).collect();
+    batch
 }

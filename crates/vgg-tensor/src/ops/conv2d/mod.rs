@@ -126,13 +126,13 @@ fn run_backward_data(
     scale: f32,
     build: impl FnOnce(&mut dyn FnMut(Option<&[f32]>, &mut [f32])) -> Tensor,
 ) -> Grad {
-    let mut channel_sums = vec![0.0; shape.c];
+    let mut channel_sums = dz.device().cpu_context().memory.take_f32(shape.c);
+    channel_sums.as_f32_mut(shape.c).fill(0.0);
     let dx = build(&mut |y, dx| {
         let job = cpu::BackwardData { shape, dz: dz.cpu(), weight, y, scale };
-        cpu::backward_data(dz.device().cpu_context(), &job, dx, &mut channel_sums);
+        cpu::backward_data(dz.device().cpu_context(), &job, dx, channel_sums.as_f32_mut(shape.c));
     });
-    let channel_sums =
-        Tensor::build(Shape::from([shape.c]), dz.device(), |s| s.copy_from_slice(&channel_sums));
+    let channel_sums = Tensor::from_buffer(Shape::from([shape.c]), channel_sums, dz.device());
     Grad { dz: dx, channel_sums }
 }
 

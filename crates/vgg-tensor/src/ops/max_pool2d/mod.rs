@@ -2,9 +2,7 @@
 
 pub(super) mod cpu;
 
-use std::sync::Arc;
-
-use crate::storage::Storage;
+use crate::storage::{Shared, Storage};
 use crate::{Error, Grad, Result, Shape, Tensor};
 
 /// How a side that two does not divide is pooled.
@@ -29,18 +27,10 @@ impl Rounding {
 /// Which element of its window every pooled value came from: one byte each, row-major in the window.
 #[derive(Debug, Clone)]
 pub struct PoolIndex {
-    storage: Arc<IndexStorage>,
+    storage: Shared,
     input: Shape,
     output: Shape,
     rounding: Rounding,
-}
-
-struct IndexStorage(Storage);
-
-impl std::fmt::Debug for IndexStorage {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("..")
-    }
 }
 
 /// Largest value of each 2x2 window: `[N, H, W, C]` to `[N, H/2, W/2, C]`, and where it was.
@@ -58,7 +48,7 @@ pub fn forward(x: &Tensor, rounding: Rounding) -> Result<(Tensor, PoolIndex)> {
             let y = Tensor::build(output, x.device(), |y| {
                 cpu::forward(cpu, input, output, x.cpu(), y, Some(index.as_u8_mut(output.len())));
             });
-            let storage = Arc::new(IndexStorage(Storage::Cpu(index)));
+            let storage = Shared::new(index);
             Ok((y, PoolIndex { storage, input, output, rounding }))
         }
     }
@@ -88,7 +78,7 @@ pub fn backward(grad: &Grad, index: &PoolIndex) -> Result<Grad> {
     grad.dz.expect_shape("max_pool2d backward", "dz", index.output)?;
     match grad.dz.storage() {
         Storage::Cpu(_) => {
-            let Storage::Cpu(bytes) = &index.storage.0;
+            let Storage::Cpu(bytes) = &*index.storage;
             let dz = Tensor::build(index.input, grad.dz.device(), |dx| {
                 let cpu = grad.dz.device().cpu_context();
                 cpu::backward(

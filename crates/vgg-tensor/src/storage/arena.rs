@@ -9,6 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use memmap2::{MmapMut, MmapOptions};
 
+use super::{Counter, CpuBuffer};
+
 /// Alignment of every buffer, in bytes: a cache line, and the widest vector.
 const ALIGN: usize = 64;
 /// Address space of an arena, if the system gives that much.
@@ -19,63 +21,13 @@ const PAGE: usize = 64 << 10;
 /// Room for this many gaps is made at once, so that a steady step does not ask for more.
 const GAPS: usize = 1024;
 
-/// Where the elements of a tensor lie. Every operation matches on it once.
-pub(crate) enum Storage {
-    /// In host memory.
-    Cpu(CpuBuffer),
-}
-
-/// Aligned host memory that goes back to its arena when dropped.
-pub(crate) struct CpuBuffer {
-    start: NonNull<u8>,
-    bytes: usize,
-    arena: Arc<Arena>,
-}
-
-// SAFETY: the buffer owns its memory exclusively; access follows the usual borrow rules through `&self`/`&mut self`.
-unsafe impl Send for CpuBuffer {}
-// SAFETY: as above; shared access only reads.
-unsafe impl Sync for CpuBuffer {}
-
-impl CpuBuffer {
-    /// The first `len` elements as `f32`.
-    pub(crate) fn as_f32(&self, len: usize) -> &[f32] {
-        assert!(len * 4 <= self.bytes);
-        // SAFETY: the memory is aligned, initialised (zero when first mapped) and at least `len * 4` bytes.
-        unsafe { std::slice::from_raw_parts(self.start.as_ptr().cast(), len) }
-    }
-
-    /// The first `len` elements as `f32`, to write.
-    pub(crate) fn as_f32_mut(&mut self, len: usize) -> &mut [f32] {
-        assert!(len * 4 <= self.bytes);
-        // SAFETY: as in `as_f32`, and `&mut self` makes the access exclusive.
-        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr().cast(), len) }
-    }
-
-    /// The first `len` bytes.
-    pub(crate) fn as_u8(&self, len: usize) -> &[u8] {
-        assert!(len <= self.bytes);
-        // SAFETY: as in `as_f32`.
-        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), len) }
-    }
-
-    /// The first `len` bytes, to write.
-    pub(crate) fn as_u8_mut(&mut self, len: usize) -> &mut [u8] {
-        assert!(len <= self.bytes);
-        // SAFETY: as in `as_f32_mut`.
-        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), len) }
-    }
-}
-
-impl Drop for CpuBuffer {
-    fn drop(&mut self) {
-        self.arena.put(self.start, self.bytes);
-    }
-}
-
 /// The memory of a device.
 #[derive(Default)]
-pub(crate) struct Arena(Mutex<Maps>);
+pub(crate) struct Arena {
+    maps: Mutex<Maps>,
+    /// Counters of storage that is gone, for the next.
+    counters: Mutex<Vec<Counter>>,
+}
 
 #[derive(Default)]
 struct Maps {
@@ -136,7 +88,19 @@ impl Arena {
         (maps.in_use_bytes, maps.maps.iter().map(|map| map.gaps.reached).sum())
     }
 
-    fn put(&self, start: NonNull<u8>, bytes: usize) {
+    /// An empty counter.
+    pub(super) fn counter(&self) -> Counter {
+        let spare = self.counters.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        spare.unwrap_or_default()
+    }
+
+    /// Keeps an empty counter for the next storage.
+    pub(super) fn keep(&self, counter: Counter) {
+        self.counters.lock().unwrap_or_else(PoisonError::into_inner).push(counter);
+    }
+
+    /// Takes a buffer back.
+    pub(super) fn put(&self, start: NonNull<u8>, bytes: usize) {
         if cfg!(vgg_exact_buffers) {
             return exact::free(start, bytes);
         }
@@ -151,7 +115,7 @@ impl Arena {
 
     fn lock(&self) -> MutexGuard<'_, Maps> {
         // Nothing is half done between any two operations, so a panic elsewhere leaves it usable.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.maps.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
