@@ -6,19 +6,7 @@ use std::time::Instant;
 
 use vgg_tensor::ops::conv2d::{self, Conv2d};
 use vgg_tensor::{ConvChoice, Device, DeviceConfig, Gate, Result, StepState, Tensor, Weight, Write};
-
-/// Name, side of the map, channels in, filters.
-const LAYERS: [(&str, usize, usize, usize); 9] = [
-    ("conv1_1", 1, 3, 64),
-    ("conv1_2", 1, 64, 64),
-    ("conv2_1", 2, 64, 128),
-    ("conv2_2", 2, 128, 128),
-    ("conv3_1", 4, 128, 256),
-    ("conv3_2", 4, 256, 256),
-    ("conv4_1", 8, 256, 512),
-    ("conv4_2", 8, 512, 512),
-    ("conv5_1", 16, 512, 512),
-];
+use vgg_testkit::VGG_CONVOLUTIONS;
 
 fn main() -> Result<()> {
     let argument =
@@ -29,9 +17,9 @@ fn main() -> Result<()> {
     let device = Device::open(&DeviceConfig { threads, conv, ..DeviceConfig::default() })?;
     println!("batch {batch}, side {side}, {}", device.describe());
     println!("{:8} {:>14} {:>24} {:>24} {:>24}", "layer", "shape", "forward", "by data", "by filter");
-    for (name, shrink, c, k) in LAYERS {
+    for (name, full_side, c, k) in VGG_CONVOLUTIONS {
         let (c, k) = (if c == 3 { 3 } else { c / divisor }, k / divisor);
-        let side = side / shrink;
+        let side = side * full_side / 224;
         let values = |n: usize| (0..n).map(|i| (i % 17) as f32 / 16.0 - 0.5).collect::<Vec<_>>();
         let x = Tensor::from_slice(&values(batch * side * side * c), [batch, side, side, c], &device)?;
         let dz = Tensor::from_slice(&values(batch * side * side * k), [batch, side, side, k], &device)?;

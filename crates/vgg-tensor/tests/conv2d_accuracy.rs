@@ -5,19 +5,7 @@
 
 use vgg_tensor::ops::conv2d::{self, Conv2d};
 use vgg_tensor::{ConvChoice, Device, DeviceConfig, Gate, StepState, Tensor, Weight, Write};
-
-/// Name, side of the map, channels in, filters.
-const LAYERS: [(&str, usize, usize, usize); 9] = [
-    ("conv1_1", 224, 3, 64),
-    ("conv1_2", 224, 64, 64),
-    ("conv2_1", 112, 64, 128),
-    ("conv2_2", 112, 128, 128),
-    ("conv3_1", 56, 128, 256),
-    ("conv3_2", 56, 256, 256),
-    ("conv4_1", 28, 256, 512),
-    ("conv4_2", 28, 512, 512),
-    ("conv5_1", 14, 512, 512),
-];
+use vgg_testkit::VGG_CONVOLUTIONS;
 
 /// What a forward pass may lose: the error of a network's logits stays near 1e-5.
 const FORWARD: f64 = 2e-5;
@@ -146,7 +134,7 @@ impl Layer {
 #[test]
 fn every_algorithm_is_close_on_every_layer() {
     println!("| layer | algorithm | forward | by data | by filter |\n|---|---|---|---|---|");
-    for (name, side, c, k) in LAYERS {
+    for (name, side, c, k) in VGG_CONVOLUTIONS {
         let layer = Layer::new(side, c, k);
         for (algorithm, conv) in ConvChoice::ALL {
             let device = Device::open(&DeviceConfig { conv, ..DeviceConfig::default() }).unwrap();

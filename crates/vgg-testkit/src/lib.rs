@@ -20,3 +20,17 @@ pub use reference::{
     softmax_cross_entropy,
 };
 pub use tolerance::{assert_close, relative_error};
+
+/// The shapes of VGG's 3x3 convolutions: name, side of the map, channels in, filters. A layer that is not
+/// named has the shape of the one before it.
+pub const VGG_CONVOLUTIONS: [(&str, usize, usize, usize); 9] = [
+    ("conv1_1", 224, 3, 64),
+    ("conv1_2", 224, 64, 64),
+    ("conv2_1", 112, 64, 128),
+    ("conv2_2", 112, 128, 128),
+    ("conv3_1", 56, 128, 256),
+    ("conv3_2", 56, 256, 256),
+    ("conv4_1", 28, 256, 512),
+    ("conv4_2", 28, 512, 512),
+    ("conv5_1", 14, 512, 512),
+];

@@ -6,9 +6,9 @@
 
 use std::marker::PhantomData;
 
-use super::super::{BackwardFilter, ConvShape};
-use super::input::InputTiles;
-use super::tiles::{Placement, Tiles, Window};
+use super::super::BackwardFilter;
+use super::map_tiles::{Map, MapTiles, OfGradient, OfInput};
+use super::tiles::{Placement, Tiles};
 use super::transform::{Columns, MAX_SIDE, Transform};
 use crate::Write;
 use crate::cpu::{Cpu, SharedMut, Vector, VectorKernel};
@@ -106,95 +106,31 @@ fn transform_both<T: Transform>(
     (x_side, x): (Stretch, &mut [f32]),
     (dz_side, dz): (Stretch, &mut [f32]),
 ) {
+    let s = &job.shape;
+    let input = Map { values: job.x, size: (s.h, s.w), channels: s.c, pad: s.pad };
+    let gradient = Map { values: job.dz, size: (s.oh, s.ow), channels: s.k, pad: 0 };
     let (x, dz) = (SharedMut::new(x), SharedMut::new(dz));
     cpu.for_each(count.div_ceil(RANGE), |task| {
         let range = first + task * RANGE..first + ((task + 1) * RANGE).min(count);
-        cpu.isa.run_wide(InputTiles {
+        cpu.isa.run_wide(MapTiles {
             tiles,
-            x: job.x,
+            map: input,
             range: range.clone(),
             first,
             out: &x,
             layout: x_side,
-            transform: PhantomData::<T>,
+            transform: PhantomData::<OfInput<T>>,
         });
-        let transform = PhantomData::<T>;
-        cpu.isa.run_wide(GradientTiles {
+        cpu.isa.run_wide(MapTiles {
             tiles,
-            dz: job.dz,
+            map: gradient,
             range,
-            out: &dz,
-            side: dz_side,
             first,
-            transform,
+            out: &dz,
+            layout: dz_side,
+            transform: PhantomData::<OfGradient<T>>,
         });
     });
-}
-
-/// Tiles of the output's gradient, transformed: `A dy A^T`.
-struct GradientTiles<'a, T> {
-    tiles: &'a Tiles,
-    dz: &'a [f32],
-    range: std::ops::Range<usize>,
-    out: &'a SharedMut<'a, f32>,
-    side: Stretch,
-    first: usize,
-    transform: PhantomData<T>,
-}
-
-impl<T: Transform> VectorKernel for GradientTiles<'_, T> {
-    #[inline(always)]
-    fn run<V: Vector>(self) {
-        let s: ConvShape = self.tiles.shape;
-        let pitch = self.side.pitch;
-        for tile in self.range.clone() {
-            let place = self.tiles.place(tile);
-            let window = Window::new(self.dz, (s.oh, s.ow), s.k, place, 0, T::M);
-            let whole = window.is_whole();
-            for k in (0..s.k).step_by(V::LANES) {
-                let start = self.side.start(tile - self.first, k);
-                let n = s.k - k;
-                // SAFETY: each tile and filter writes places of its own.
-                unsafe {
-                    let out = self.out.pointer(start, (T::SIDE * T::SIDE - 1) * pitch + V::LANES);
-                    if whole && n >= V::LANES {
-                        transform_gradient::<T, V, true>(&window, k, n, out, pitch);
-                    } else {
-                        transform_gradient::<T, V, false>(&window, k, n, out, pitch);
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// Transforms one vector of filters of one tile.
-///
-/// # Safety
-/// `out` must be writable for a vector at every multiple of `pitch` up to the last element.
-#[inline(always)]
-unsafe fn transform_gradient<T: Transform, V: Vector, const WHOLE: bool>(
-    window: &Window,
-    k: usize,
-    n: usize,
-    out: *mut f32,
-    pitch: usize,
-) {
-    let mut columns = Columns::new();
-    for j in 0..T::M {
-        let mut y = [V::splat(0.0); MAX_SIDE];
-        for (i, y) in y.iter_mut().enumerate().take(T::M) {
-            *y = window.load::<V, WHOLE>(i, j, k, n);
-        }
-        columns.push(T::output_gradient(&y));
-    }
-    for i in 0..T::SIDE {
-        let row = T::output_gradient(&columns.row(i));
-        for (j, value) in row.iter().enumerate().take(T::SIDE) {
-            // SAFETY: by the caller's promise.
-            unsafe { value.store(out.add((i * T::SIDE + j) * pitch)) };
-        }
-    }
 }
 
 /// Adds the products of a stretch of tiles to the sums of one element, for some rows (filters).

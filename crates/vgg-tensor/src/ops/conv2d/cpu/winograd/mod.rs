@@ -4,7 +4,7 @@
 
 mod filter_gradient;
 mod filters;
-mod input;
+mod map_tiles;
 mod output;
 mod product;
 mod tiles;
@@ -13,7 +13,7 @@ mod transform;
 use std::marker::PhantomData;
 
 use self::filters::{Pass, filters_len, transform_filters};
-use self::input::InputTiles;
+use self::map_tiles::{Map, MapTiles, OfInput};
 use self::output::{Activate, ActivateAndPool, Finish, Gated, OutputTiles};
 use self::product::Product;
 use self::tiles::{BLOCK, Groups, Tiles};
@@ -173,15 +173,17 @@ impl<T: Transform, F: Finish> Block<'_, T, F> {
         let range = |i: usize| first + i * RANGE..first + ((i + 1) * RANGE).min(count);
         let ranges = count.div_ceil(RANGE);
         let transformed = SharedMut::new(v);
+        let s = &self.tiles.shape;
+        let map = Map { values: self.x, size: (s.h, s.w), channels: s.c, pad: s.pad };
         cpu.for_each(ranges, |i| {
-            cpu.isa.run_wide(InputTiles {
+            cpu.isa.run_wide(MapTiles {
                 tiles: self.tiles,
-                x: self.x,
+                map,
                 range: range(i),
                 first,
                 out: &transformed,
                 layout: groups,
-                transform: self.transform,
+                transform: PhantomData::<OfInput<T>>,
             });
         });
         self.products(count, v, m);

@@ -1,0 +1,121 @@
+//! Tiles of a map, transformed channel by channel: `B^T d B` of the input, and `A dy A^T` of the output's gradient.
+
+use std::marker::PhantomData;
+use std::ops::Range;
+
+use super::tiles::{Placement, Tiles, Window};
+use super::transform::{Columns, MAX_SIDE, Side, Transform};
+use crate::cpu::{SharedMut, Vector, VectorKernel};
+
+/// How the pixels of a tile are transformed along a side.
+pub(super) trait TileTransform {
+    /// Pixels along a side.
+    const PIXELS: usize;
+    /// Values along a side of the transformed tile.
+    const SIDE: usize;
+    /// Transforms a row or a column.
+    fn transform<V: Vector>(pixels: &Side<V>) -> Side<V>;
+}
+
+/// Of the input.
+pub(super) struct OfInput<T>(PhantomData<T>);
+
+/// Of the output's gradient.
+pub(super) struct OfGradient<T>(PhantomData<T>);
+
+impl<T: Transform> TileTransform for OfInput<T> {
+    const PIXELS: usize = T::SIDE;
+    const SIDE: usize = T::SIDE;
+
+    #[inline(always)]
+    fn transform<V: Vector>(pixels: &Side<V>) -> Side<V> {
+        T::input(pixels)
+    }
+}
+
+impl<T: Transform> TileTransform for OfGradient<T> {
+    const PIXELS: usize = T::M;
+    const SIDE: usize = T::SIDE;
+
+    #[inline(always)]
+    fn transform<V: Vector>(pixels: &Side<V>) -> Side<V> {
+        T::output_gradient(pixels)
+    }
+}
+
+/// Images `[n, h, w, channels]`, of which a tile reads from `pad` pixels before its place on.
+#[derive(Clone, Copy)]
+pub(super) struct Map<'a> {
+    pub(super) values: &'a [f32],
+    pub(super) size: (usize, usize),
+    pub(super) channels: usize,
+    pub(super) pad: usize,
+}
+
+/// Transforms some tiles of all channels.
+pub(super) struct MapTiles<'a, R, P> {
+    pub(super) tiles: &'a Tiles,
+    pub(super) map: Map<'a>,
+    /// Which tiles of the convolution.
+    pub(super) range: Range<usize>,
+    /// First tile of the block that `out` holds.
+    pub(super) first: usize,
+    pub(super) out: &'a SharedMut<'a, f32>,
+    pub(super) layout: P,
+    pub(super) transform: PhantomData<R>,
+}
+
+impl<R: TileTransform, P: Placement> VectorKernel for MapTiles<'_, R, P> {
+    #[inline(always)]
+    fn run<V: Vector>(self) {
+        let Map { values, size, channels, pad } = self.map;
+        let pitch = self.layout.pitch();
+        for tile in self.range.clone() {
+            let place = self.tiles.place(tile);
+            let window = Window::new(values, size, channels, place, pad, R::PIXELS);
+            let whole = window.is_whole();
+            for c in (0..channels).step_by(V::LANES) {
+                let start = self.layout.start(tile - self.first, c);
+                let n = channels - c;
+                // SAFETY: each tile and channel writes places of its own.
+                unsafe {
+                    let out = self.out.pointer(start, (R::SIDE * R::SIDE - 1) * pitch + V::LANES);
+                    if whole && n >= V::LANES {
+                        transform::<R, V, true>(&window, c, n, out, pitch);
+                    } else {
+                        transform::<R, V, false>(&window, c, n, out, pitch);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Transforms one vector of channels of one tile.
+///
+/// # Safety
+/// `out` must be writable for a vector at every multiple of `pitch` up to the last element.
+#[inline(always)]
+unsafe fn transform<R: TileTransform, V: Vector, const WHOLE: bool>(
+    window: &Window,
+    c: usize,
+    n: usize,
+    out: *mut f32,
+    pitch: usize,
+) {
+    let mut columns = Columns::new();
+    for j in 0..R::PIXELS {
+        let mut pixels = [V::splat(0.0); MAX_SIDE];
+        for (i, pixel) in pixels.iter_mut().enumerate().take(R::PIXELS) {
+            *pixel = window.load::<V, WHOLE>(i, j, c, n);
+        }
+        columns.push(R::transform(&pixels));
+    }
+    for i in 0..R::SIDE {
+        let row = R::transform(&columns.row(i));
+        for (j, value) in row.iter().enumerate().take(R::SIDE) {
+            // SAFETY: by the caller's promise.
+            unsafe { value.store(out.add((i * R::SIDE + j) * pitch)) };
+        }
+    }
+}
