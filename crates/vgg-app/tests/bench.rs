@@ -62,6 +62,7 @@ fn what_does_not_fit_is_refused() {
     for (arguments, says) in [
         (&["bench", "--crop", "50"][..], "crop"),
         (&["bench", "--conv-algorithm", "fft"][..], "auto, direct, winograd2"),
+        (&["bench", "--instruction-set", "mmx"][..], "portable"),
         (&["bench", "--json", "--samples-on-stdin"][..], "cannot be used with"),
         (&["bench", "--batch", "0"][..], "batch"),
     ] {

@@ -26,6 +26,10 @@ pub(super) struct DeviceOptions {
     /// other last digits.
     #[arg(long, default_value = "auto", value_parser = conv_choice)]
     conv_algorithm: ConvChoice,
+    /// Instruction set of the CPU, such as avx2+fma on a processor that has AVX-512 too, to get the digits of another
+    /// machine. Default: the best there is.
+    #[arg(long, value_name = "NAME")]
+    instruction_set: Option<String>,
 }
 
 impl DeviceOptions {
@@ -35,7 +39,7 @@ impl DeviceOptions {
             kind: self.device,
             threads: self.threads,
             conv: self.conv_algorithm,
-            ..DeviceConfig::default()
+            instruction_set: self.instruction_set.clone(),
         };
         let device = Device::open(&config)?;
         eprintln!("device: {}", device.describe());

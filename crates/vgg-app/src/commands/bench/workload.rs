@@ -89,7 +89,7 @@ impl Workload {
             kind: DeviceKind::Cpu,
             threads: self.x.device().threads(),
             conv: ConvChoice::Direct,
-            ..DeviceConfig::default()
+            instruction_set: Some(self.x.device().instruction_set().to_owned()),
         };
         let direct = Device::open(&config)?;
         let mut reference = Network::random(self.spec.clone(), Init::He, 1, &direct)?;
