@@ -65,9 +65,9 @@ fn four_steps(config: Config, file: &str, scale: f32, form: SgdForm) -> Vec<Name
         bias_lr: 1.0,
     })
     .unwrap();
-    let state = StepState::new();
+    let state = StepState::new(&device).unwrap();
     for step in 0..4 {
-        state.begin(step as u64, lrs[step]);
+        state.begin(step as u64, lrs[step]).unwrap();
         let x = images(seed + step as u64, 2, 32, scale, &device);
         let targets = [0, 1].map(|n| ((3 * step + 5 * n + 1) % 10) as u32);
         let run = DropoutRun { seed: 0, step: step as u64, first_sample: 0 };

@@ -4,6 +4,7 @@
 
 mod bench;
 mod ci;
+mod emulator;
 mod tidy;
 
 use std::ffi::OsString;
@@ -19,6 +20,7 @@ usage: cargo xtask TASK
   bench ARGS       builds the program and times it, as `vgg bench ARGS`; `bench --peers [PART OF A CASE'S NAME]` beside
                    PyTorch, ONNX Runtime, OpenVINO and candle, which it sets up below target/peers (needs Python)
   ci               every check, cheapest first: tidy, fmt, clippy, build, tests, docs
+  cuda-emulator    builds a GPU for tests from the kernels' sources (needs g++) and prints where it is: VGG_CUDA_PATH
   tidy             arrows between crates, the code map, lengths of files";
 
 fn main() -> ExitCode {
@@ -37,6 +39,7 @@ fn run() -> Result<ExitCode> {
         Some("experiment") => experiment(arguments),
         Some("bench") => bench::run(arguments),
         Some("ci") => ci::run(),
+        Some("cuda-emulator") => emulator::run(),
         Some("tidy") => tidy::run(),
         Some("help" | "--help" | "-h") => {
             println!("{USAGE}");

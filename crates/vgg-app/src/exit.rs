@@ -136,7 +136,9 @@ fn of_network(error: &vgg_layers::Error) -> u8 {
 
 fn of_tensor(error: &vgg_tensor::Error) -> u8 {
     match error {
-        vgg_tensor::Error::Threads { .. } => OTHER,
+        vgg_tensor::Error::Threads { .. }
+        | vgg_tensor::Error::Cuda { .. }
+        | vgg_tensor::Error::OutOfMemory { .. } => OTHER,
         // No such device, or shapes that do not fit.
         _ => USAGE,
     }

@@ -33,9 +33,10 @@ impl Network {
     /// A network whose parameters are all zero, to be loaded or initialised.
     ///
     /// # Errors
-    /// [`Error::Spec`] if the specification makes no network.
+    /// [`Error::Spec`] if the specification makes no network; [`Error::Tensor`] if a GPU's memory does not suffice.
     pub fn new(spec: NetworkSpec, device: &Device) -> Result<Network> {
-        let layers = spec.layers()?.into_iter().map(|layer| Layer::new(layer, device)).collect();
+        let layers =
+            spec.layers()?.into_iter().map(|layer| Layer::new(layer, device)).collect::<Result<_>>()?;
         Ok(Network {
             spec,
             device: device.clone(),
@@ -68,7 +69,7 @@ impl Network {
             if let Some(params) = &mut layer.params {
                 let weight = Tensor::from_slice(&values, params.weight.weight.shape(), &device)?;
                 params.weight.weight.set(weight)?;
-                params.bias.weight.set(Tensor::zeros(params.bias.weight.shape(), &device))?;
+                params.bias.weight.set(Tensor::zeros(params.bias.weight.shape(), &device)?)?;
             }
         }
         Ok(())
@@ -165,23 +166,24 @@ impl Network {
 }
 
 impl Layer {
-    fn new(spec: LayerSpec, device: &Device) -> Layer {
+    fn new(spec: LayerSpec, device: &Device) -> Result<Layer> {
         let [c, k] = [spec.input[2], spec.output[2]];
         let shape = match spec.kind {
             LayerKind::Conv { kernel } => Some(Shape::from([k, kernel, kernel, c])),
             LayerKind::Linear { .. } => Some(Shape::from([k, spec.input.iter().product()])),
             _ => None,
         };
-        let params = shape.map(|shape| {
-            let parameter = |part: &str, kind, shape| {
-                Parameter::new(format!("{}.{part}", spec.name), kind, Tensor::zeros(shape, device))
-            };
-            Params {
-                weight: parameter("weight", ParameterKind::Weight, shape),
-                bias: parameter("bias", ParameterKind::Bias, Shape::from([k])),
-            }
-        });
-        Layer { spec, params }
+        let parameter = |part: &str, kind, shape| -> Result<Parameter> {
+            Ok(Parameter::new(format!("{}.{part}", spec.name), kind, Tensor::zeros(shape, device)?))
+        };
+        let params = match shape {
+            Some(shape) => Some(Params {
+                weight: parameter("weight", ParameterKind::Weight, shape)?,
+                bias: parameter("bias", ParameterKind::Bias, Shape::from([k]))?,
+            }),
+            None => None,
+        };
+        Ok(Layer { spec, params })
     }
 
     pub(crate) fn weight_layout(&self) -> Layout {

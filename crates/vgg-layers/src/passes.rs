@@ -263,9 +263,9 @@ impl Layer {
         if weight.trainable {
             Stopwatch::time(watch, name, Pass::BackwardWeights, || match conv {
                 Some(config) => {
-                    conv2d::backward_filter(&x, &grad.dz, config, weight.grad_mut(), write, state)
+                    conv2d::backward_filter(&x, &grad.dz, config, weight.grad_mut()?, write, state)
                 }
-                None => linear::backward_weight(&x, &grad.dz, weight.grad_mut(), write, state),
+                None => linear::backward_weight(&x, &grad.dz, weight.grad_mut()?, write, state),
             })?;
         }
         let Some(scale) = below else { return Ok(grad) };

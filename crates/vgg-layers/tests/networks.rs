@@ -138,7 +138,7 @@ fn frozen_layers_get_no_gradient() {
     network.train_only(&["fc7".into(), "fc8".into()]).unwrap();
     let run = DropoutRun { seed: 0, step: 0, first_sample: 0 };
     let (logits, trace) = network.forward(images(2, 64, 64), run).unwrap();
-    let state = StepState::new();
+    let state = StepState::new(&device()).unwrap();
     let loss = softmax_cross_entropy(&logits, &[1, 2], 0.5, &state).unwrap();
     network.backward(trace, loss.grad, Write::Overwrite, &state).unwrap();
     let with: Vec<&str> =
@@ -149,7 +149,7 @@ fn frozen_layers_get_no_gradient() {
 
 #[test]
 fn micro_batches_add_up_to_the_whole_gradient() {
-    let state = StepState::new();
+    let state = StepState::new(&device()).unwrap();
     let targets = [0, 4, 2, 1, 3];
     let gradients = |split: &[usize]| {
         let mut network = network(Config::ALrn, 5);
@@ -181,7 +181,7 @@ fn training_bits_do_not_depend_on_threads() {
         let x = Tensor::from_slice(&hashed("image", 1.0, 6 * 64 * 64 * 3), [6, 64, 64, 3], &device).unwrap();
         let run = DropoutRun { seed: 1, step: 1, first_sample: 0 };
         let (logits, trace) = network.forward(x, run).unwrap();
-        let state = StepState::new();
+        let state = StepState::new(&device).unwrap();
         let loss = softmax_cross_entropy(&logits, &[0, 1, 2, 3, 4, 0], 1.0, &state).unwrap();
         network.backward(trace, loss.grad, Write::Overwrite, &state).unwrap();
         network.export_gradients()
@@ -202,8 +202,9 @@ fn an_error_in_a_deeper_layer_names_it() {
     let run = DropoutRun { seed: 0, step: 0, first_sample: 0 };
     let (_, trace) = network.forward(images(1, 64, 64), run).unwrap();
     // The gradient of three images for the trace of one.
-    let zeros = |dims: &[usize]| Tensor::zeros(Shape::from_slice(dims).unwrap(), &device());
+    let zeros = |dims: &[usize]| Tensor::zeros(Shape::from_slice(dims).unwrap(), &device()).unwrap();
     let wrong = Grad { dz: zeros(&[3, 5]), channel_sums: zeros(&[5]) };
-    let error = network.backward(trace, wrong, Write::Overwrite, &StepState::new()).unwrap_err();
+    let error =
+        network.backward(trace, wrong, Write::Overwrite, &StepState::new(&device()).unwrap()).unwrap_err();
     assert!(error.to_string().starts_with("layer fc8: "), "{error}");
 }

@@ -83,7 +83,7 @@ impl Sgd {
             let velocity = match self.velocities.get_mut(&parameter.name) {
                 Some(velocity) => velocity,
                 None => {
-                    let zero = Tensor::zeros(grad.shape(), grad.device());
+                    let zero = Tensor::zeros(grad.shape(), grad.device())?;
                     self.velocities.entry(parameter.name.clone()).or_insert(zero)
                 }
             };

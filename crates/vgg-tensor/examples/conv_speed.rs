@@ -5,7 +5,9 @@
 use std::time::Instant;
 
 use vgg_tensor::ops::conv2d::{self, Conv2d};
-use vgg_tensor::{ConvChoice, Device, DeviceConfig, Gate, Result, StepState, Tensor, Weight, Write};
+use vgg_tensor::{
+    ConvChoice, Device, DeviceConfig, DeviceKind, Gate, Result, StepState, Tensor, Weight, Write,
+};
 use vgg_testkit::VGG_CONVOLUTIONS;
 
 fn main() -> Result<()> {
@@ -14,7 +16,8 @@ fn main() -> Result<()> {
     let (batch, threads, divisor, side) = (argument(1, 16), argument(2, 2), argument(3, 1), argument(4, 224));
     let name = std::env::args().nth(5).unwrap_or_else(|| "auto".into());
     let conv = ConvChoice::ALL.into_iter().find(|(n, _)| *n == name).map_or(ConvChoice::Auto, |(_, c)| c);
-    let device = Device::open(&DeviceConfig { threads, conv, ..DeviceConfig::default() })?;
+    let device =
+        Device::open(&DeviceConfig { kind: DeviceKind::Cpu, threads, conv, ..DeviceConfig::default() })?;
     println!("batch {batch}, side {side}, {}", device.describe());
     println!("{:8} {:>14} {:>24} {:>24} {:>24}", "layer", "shape", "forward", "by data", "by filter");
     for (name, full_side, c, k) in VGG_CONVOLUTIONS {
@@ -24,9 +27,9 @@ fn main() -> Result<()> {
         let x = Tensor::from_slice(&values(batch * side * side * c), [batch, side, side, c], &device)?;
         let dz = Tensor::from_slice(&values(batch * side * side * k), [batch, side, side, k], &device)?;
         let weight = Weight::new(Tensor::from_slice(&values(k * 9 * c), [k, 3, 3, c], &device)?);
-        let bias = Weight::new(Tensor::zeros([k], &device));
-        let mut dw = Tensor::zeros([k, 3, 3, c], &device);
-        let (config, state) = (Conv2d { pad: 1, relu: true }, StepState::new());
+        let bias = Weight::new(Tensor::zeros([k], &device)?);
+        let mut dw = Tensor::zeros([k, 3, 3, c], &device)?;
+        let (config, state) = (Conv2d { pad: 1, relu: true }, StepState::new(&device)?);
         let gate = Gate { y: &x, scale: 1.0 };
         let flops = 2.0 * (batch * side * side * k * 9 * c) as f64;
         let forward = median_ms(|| conv2d::forward(&x, &weight, &bias, config).map(drop))?;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::cpu::{Cpu, Isa, Limits, Threads};
+use crate::cuda::Cuda;
 use crate::storage::Arena;
 use crate::{Error, Result, Shape};
 
@@ -18,6 +19,8 @@ pub struct DeviceConfig {
     pub threads: usize,
     /// Which algorithm 3x3 convolutions use.
     pub conv: ConvChoice,
+    /// What a GPU computes in.
+    pub precision: Precision,
     /// Instruction set of a CPU device by the name that [`Device::instruction_set`] gives, for comparisons; without a
     /// name, the processor's best.
     pub instruction_set: Option<String>,
@@ -56,6 +59,30 @@ impl ConvChoice {
     }
 }
 
+/// What activations and products are on a GPU. Weights, their gradients and all sums are in f32 always; a CPU computes
+/// in f32.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Precision {
+    /// Activations and a copy of the weights in bf16.
+    #[default]
+    Bf16,
+    /// f32 in memory; products round their operands to tf32.
+    Tf32,
+    /// f32 throughout.
+    F32,
+}
+
+impl Precision {
+    /// Every precision with its name.
+    pub const ALL: [(&'static str, Precision); 3] =
+        [("bf16", Precision::Bf16), ("tf32", Precision::Tf32), ("f32", Precision::F32)];
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        Self::ALL.into_iter().find(|(_, precision)| *precision == self).map_or("bf16", |(name, _)| name)
+    }
+}
+
 /// A kind of device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
@@ -69,11 +96,22 @@ pub enum DeviceKind {
     Cuda(usize),
 }
 
-/// A cheap handle to an open device. A CPU device owns its threads and its memory.
+/// A cheap handle to an open device. A CPU device owns its threads and its memory; a GPU's has a stream of its own.
 #[derive(Clone)]
 pub struct Device(Arc<Inner>);
 
 struct Inner {
+    backend: Backend,
+    /// Why [`DeviceKind::Auto`] became a CPU.
+    no_cuda: Option<String>,
+}
+
+enum Backend {
+    Cpu(CpuBackend),
+    Cuda(Cuda),
+}
+
+struct CpuBackend {
     isa: Isa,
     conv: ConvChoice,
     planning: bool,
@@ -91,28 +129,39 @@ pub struct Memory {
 }
 
 impl Device {
-    /// Opens a device.
+    /// Opens a device. [`DeviceKind::Auto`] is the first GPU if everything is there that one needs, else the CPU.
     ///
     /// # Errors
-    /// [`Error::NoCuda`] if CUDA is asked for by name and there is none; [`Error::Threads`] if threads cannot be
-    /// started.
+    /// [`Error::NoCuda`] if CUDA is asked for by name and cannot be used; [`Error::Threads`] if threads cannot be
+    /// started; [`Error::InstructionSet`] if there is none of that name.
     pub fn open(config: &DeviceConfig) -> Result<Device> {
-        if let DeviceKind::Cuda(_) = config.kind {
-            return Err(Error::NoCuda);
-        }
+        let no_cuda = match config.kind {
+            DeviceKind::Cuda(ordinal) => return Ok(Device::of_cuda(Cuda::open(ordinal, config.precision)?)),
+            DeviceKind::Auto => match Cuda::open(0, config.precision) {
+                Ok(cuda) => return Ok(Device::of_cuda(cuda)),
+                Err(Error::NoCuda { reason }) => Some(reason),
+                Err(e) => return Err(e),
+            },
+            DeviceKind::Cpu => None,
+        };
         let isa = instruction_set(config.instruction_set.as_deref())?;
         let threads = match config.threads {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             n => n,
         };
         let pool = Threads::start(threads).map_err(|e| Error::Threads { threads, reason: e.to_string() })?;
-        Ok(Device(Arc::new(Inner {
+        let backend = Backend::Cpu(CpuBackend {
             isa,
             conv: config.conv,
             planning: false,
             threads: Arc::new(pool),
             memory: Arc::default(),
-        })))
+        });
+        Ok(Device(Arc::new(Inner { backend, no_cuda })))
+    }
+
+    fn of_cuda(cuda: Cuda) -> Device {
+        Device(Arc::new(Inner { backend: Backend::Cuda(cuda), no_cuda: None }))
     }
 
     /// Opens the CPU with this many threads; 0 takes one per available core.
@@ -124,36 +173,67 @@ impl Device {
     }
 
     /// A device like this one that plans: operations check shapes and take memory as they would here, and leave out
-    /// all work that is shared among threads. The values of its tensors are arbitrary; [`Device::memory`] tells what a program would need.
-    pub fn planning(&self) -> Device {
-        let Inner { isa, conv, ref threads, .. } = *self.0;
-        let threads = threads.clone();
-        Device(Arc::new(Inner { isa, conv, planning: true, threads, memory: Arc::default() }))
+    /// all work. The values of its tensors are arbitrary; [`Device::memory`] tells what a program would need.
+    ///
+    /// # Errors
+    /// [`Error::Cuda`] if the driver fails.
+    pub fn planning(&self) -> Result<Device> {
+        let backend = match &self.0.backend {
+            Backend::Cpu(cpu) => Backend::Cpu(CpuBackend {
+                isa: cpu.isa,
+                conv: cpu.conv,
+                planning: true,
+                threads: cpu.threads.clone(),
+                memory: Arc::default(),
+            }),
+            Backend::Cuda(cuda) => Backend::Cuda(cuda.planning()?),
+        };
+        Ok(Device(Arc::new(Inner { backend, no_cuda: None })))
     }
 
     /// What this is, for people: kind, threads, instruction set, and how it convolves if that was chosen.
     pub fn describe(&self) -> String {
-        let conv = match self.0.conv {
-            ConvChoice::Auto => String::new(),
-            choice => format!(", {} convolutions", choice.name()),
-        };
-        format!("cpu, {} threads, {}{conv}", self.threads(), self.instruction_set())
+        match &self.0.backend {
+            Backend::Cpu(cpu) => {
+                let conv = match cpu.conv {
+                    ConvChoice::Auto => String::new(),
+                    choice => format!(", {} convolutions", choice.name()),
+                };
+                format!("cpu, {} threads, {}{conv}", cpu.threads.count(), cpu.isa.name())
+            }
+            Backend::Cuda(cuda) => cuda.describe(),
+        }
     }
 
-    /// What decides the last digits of results besides their inputs: instruction set and convolution algorithm.
+    /// Why [`DeviceKind::Auto`] became a CPU.
+    pub fn why_not_cuda(&self) -> Option<&str> {
+        self.0.no_cuda.as_deref()
+    }
+
+    /// What decides the last digits of results besides their inputs: instruction set and convolution algorithm of a
+    /// CPU, architecture and precision of a GPU.
     pub fn numerics(&self) -> String {
-        format!("{}, {} convolutions", self.instruction_set(), self.0.conv.name())
+        match &self.0.backend {
+            Backend::Cpu(cpu) => format!("{}, {} convolutions", cpu.isa.name(), cpu.conv.name()),
+            Backend::Cuda(cuda) => cuda.numerics(),
+        }
     }
 
-    /// Number of threads that operations run on.
+    /// Number of threads that operations run on; 1 for a GPU, whose work one thread hands out.
     pub fn threads(&self) -> usize {
-        self.0.threads.count()
+        match &self.0.backend {
+            Backend::Cpu(cpu) => cpu.threads.count(),
+            Backend::Cuda(_) => 1,
+        }
     }
 
-    /// The instruction set that kernels use: `avx512f`, `avx2+fma`, `neon` or `portable` (or
-    /// `portable-16`, to test). Another one may give other last bits.
+    /// The instruction set that kernels use: `avx512f`, `avx2+fma`, `neon` or `portable` (or `portable-16`, to test);
+    /// `cuda` on a GPU. Another one may give other last bits.
     pub fn instruction_set(&self) -> &'static str {
-        self.0.isa.name()
+        match &self.0.backend {
+            Backend::Cpu(cpu) => cpu.isa.name(),
+            Backend::Cuda(_) => "cuda",
+        }
     }
 
     /// How many images are best taken through a row of layers at a time, if the whole batch has this shape after one
@@ -161,6 +241,7 @@ impl Device {
     pub fn images_at_once(&self, shape: Shape) -> usize {
         let n = shape.first();
         match shape.dims() {
+            _ if self.cuda().is_some() => n.max(1),
             [_, h, w, _] if h * w > crate::ops::conv2d::SMALL_MAP => {
                 (LAST_LEVEL_CACHE / (4 * shape.per_image().max(1))).clamp(1, n.max(1))
             }
@@ -169,24 +250,77 @@ impl Device {
     }
 
     /// Measures what the device can do at best, in about a second.
-    pub fn measure_limits(&self) -> Limits {
-        crate::cpu::measure(self.cpu_context())
+    ///
+    /// # Errors
+    /// If a GPU fails.
+    pub fn measure_limits(&self) -> Result<Limits> {
+        match &self.0.backend {
+            Backend::Cpu(_) => Ok(crate::cpu::measure(self.cpu_context())),
+            Backend::Cuda(cuda) => crate::cuda::measure(cuda),
+        }
+    }
+
+    /// Waits for all work that a GPU was given; a CPU has done it.
+    ///
+    /// # Errors
+    /// If a GPU fails.
+    pub fn synchronize(&self) -> Result<()> {
+        match &self.0.backend {
+            Backend::Cpu(_) => Ok(()),
+            Backend::Cuda(cuda) => cuda.synchronize(),
+        }
+    }
+
+    /// All memory of a GPU; nothing for a CPU, whose memory is the system's.
+    pub fn total_memory_bytes(&self) -> Option<usize> {
+        self.cuda().map(Cuda::total_bytes)
     }
 
     /// Memory of tensors and of what kernels need besides.
     pub fn memory(&self) -> Memory {
-        let (in_use_bytes, peak_bytes) = self.0.memory.usage_bytes();
+        let (in_use_bytes, peak_bytes) = match &self.0.backend {
+            Backend::Cpu(cpu) => cpu.memory.usage_bytes(),
+            Backend::Cuda(cuda) => cuda.memory.usage_bytes(),
+        };
         Memory { in_use_bytes, peak_bytes }
     }
 
-    /// Gives memory that no tensor uses back to the system.
+    /// Gives memory that no tensor uses back to the system; a GPU's stays with its device.
     pub fn trim(&self) {
-        self.0.memory.trim();
+        if let Backend::Cpu(cpu) = &self.0.backend {
+            cpu.memory.trim();
+        }
     }
 
+    /// The GPU, if it is one.
+    pub(crate) fn cuda(&self) -> Option<&Cuda> {
+        match &self.0.backend {
+            Backend::Cpu(_) => None,
+            Backend::Cuda(cuda) => Some(cuda),
+        }
+    }
+
+    /// The CPU, for an operation whose operands are there.
     pub(crate) fn cpu_context(&self) -> Cpu<'_> {
-        let Inner { isa, conv, planning, ref threads, ref memory } = *self.0;
-        Cpu { isa, conv, planning, threads, memory }
+        match &self.0.backend {
+            Backend::Cpu(CpuBackend { isa, conv, planning, threads, memory }) => {
+                Cpu { isa: *isa, conv: *conv, planning: *planning, threads, memory }
+            }
+            Backend::Cuda(_) => unreachable!("operands in host memory are on a CPU device"),
+        }
+    }
+
+    /// The GPU, for an operation whose operands are there.
+    pub(crate) fn cuda_context(&self) -> &Cuda {
+        match self.cuda() {
+            Some(cuda) => cuda,
+            None => unreachable!("operands in a GPU's memory are on a GPU"),
+        }
+    }
+
+    /// Whether the tensors of one can be operands on the other: host memory is the same for all CPU devices.
+    pub(crate) fn shares_memory_with(&self, other: &Device) -> bool {
+        Arc::ptr_eq(&self.0, &other.0) || self.cuda().is_none() && other.cuda().is_none()
     }
 }
 

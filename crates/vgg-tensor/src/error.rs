@@ -69,9 +69,41 @@ pub enum Error {
         /// The shape that was asked for.
         shape: Shape,
     },
-    /// CUDA was asked for.
-    #[error("cannot use CUDA: this version has no CUDA backend; use --device cpu")]
-    NoCuda,
+    /// CUDA was asked for and cannot be used.
+    #[error("cannot use CUDA: {reason}; --device cpu does without")]
+    NoCuda {
+        /// What is missing or does not fit, and what to do.
+        reason: String,
+    },
+    /// A call to CUDA or one of its libraries failed.
+    #[error("{call}: {reason}")]
+    Cuda {
+        /// The call.
+        call: &'static str,
+        /// What the library said.
+        reason: String,
+    },
+    /// The memory of a GPU does not suffice.
+    #[error(
+        "the GPU's memory does not suffice: {} MiB more are needed, {} of {} MiB are free; a smaller micro_batch needs less",
+        wanted_bytes >> 20, free_bytes >> 20, total_bytes >> 20
+    )]
+    OutOfMemory {
+        /// What could not be had.
+        wanted_bytes: usize,
+        /// What the driver says is free.
+        free_bytes: usize,
+        /// All that there is.
+        total_bytes: usize,
+    },
+    /// Operands of one operation are on different devices.
+    #[error("{op}: {operand} is on another device than the first operand")]
+    Device {
+        /// The operation.
+        op: &'static str,
+        /// The operand at fault.
+        operand: &'static str,
+    },
     /// An instruction set was asked for that this processor does not have.
     #[error("no instruction set {name} here; there are {available}")]
     InstructionSet {

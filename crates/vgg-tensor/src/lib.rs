@@ -26,6 +26,7 @@
 //! ```
 
 mod cpu;
+mod cuda;
 mod device;
 mod error;
 mod grad;
@@ -37,7 +38,8 @@ mod storage;
 mod tensor;
 
 pub use cpu::Limits;
-pub use device::{ConvChoice, Device, DeviceConfig, DeviceKind, Memory};
+pub use cuda::{CudaLibrary, CudaLibraryStatus, cuda_libraries};
+pub use device::{ConvChoice, Device, DeviceConfig, DeviceKind, Memory, Precision};
 pub use error::{Error, Result};
 pub use grad::{Gate, Grad, Write};
 pub use parameter::{Parameter, ParameterKind, Weight};

@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use crate::storage::Shared;
+use crate::storage::{Shared, Storage};
 use crate::{Result, Shape, Tensor, Write};
 
 /// A weight tensor and the forms that kernels derive from it, such as packed filter panels.
@@ -13,8 +13,8 @@ pub struct Weight {
     value: Tensor,
     version: u64,
     derived: Mutex<Vec<Derived>>,
-    /// Whether derived forms are kept for the next use. Not in training, where the next step makes them stale and
-    /// their memory, twice that of the weights, is better used otherwise.
+    /// Whether derived forms are kept for the next use. Not in training on a CPU, where the next step makes them stale
+    /// and their memory, twice that of the weights, is better used otherwise; a GPU's step renews the one it has.
     keep: bool,
 }
 
@@ -35,6 +35,8 @@ pub(crate) enum Form {
     WinogradForward(usize),
     /// The same of the rotated, swapped filters.
     WinogradBackwardData(usize),
+    /// Padded and in the precision of a GPU.
+    Cuda,
 }
 
 impl Weight {
@@ -94,24 +96,56 @@ impl Weight {
         self.value.cpu_mut(op, "weight")
     }
 
+    /// Where the value lies on a GPU, to change in place, and its copy there, if it has one of this version and
+    /// `with_copy` asks for it, to change with it; a new version of both.
+    pub(crate) fn update_on_gpu(&mut self, op: &'static str, with_copy: bool) -> Result<(u64, Option<u64>)> {
+        let pointer = self.value.cuda_memory_mut(op, "weight")?;
+        let derived = self.derived.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let copy = derived.iter_mut().find(|d| d.form == Form::Cuda && d.version == self.version);
+        self.version += 1;
+        let copy = copy.filter(|_| with_copy).and_then(|copy| match &*copy.storage {
+            Storage::Cuda(buffer) => {
+                copy.version = self.version;
+                Some(buffer.pointer())
+            }
+            Storage::Cpu(_) => None,
+        });
+        Ok((pointer, copy))
+    }
+
     /// The derived form of this version, made by `make` into a buffer of `len` values if it is not there yet.
     pub(crate) fn derived(&self, form: Form, len: usize, make: impl FnOnce(&mut [f32])) -> Shared {
+        let made = self.derived_storage(form, || {
+            let mut buffer = self.value.device().cpu_context().memory.take_f32(len);
+            make(buffer.as_f32_mut(len));
+            Ok(Shared::new(buffer))
+        });
+        match made {
+            Ok(storage) => storage,
+            Err(e) => unreachable!("in host memory nothing can fail: {e}"),
+        }
+    }
+
+    /// The derived form of this version, made by `make` if it is not there yet.
+    pub(crate) fn derived_storage(
+        &self,
+        form: Form,
+        make: impl FnOnce() -> Result<Shared>,
+    ) -> Result<Shared> {
         let mut all = self.derived.lock().unwrap_or_else(PoisonError::into_inner);
         let place = all.iter().position(|d| d.form == form);
         if let Some(i) = place
             && all[i].version == self.version
         {
-            return all[i].storage.clone();
+            return Ok(all[i].storage.clone());
         }
         // What is stale goes first, so that its memory can be had again.
         drop(place.map(|i| all.swap_remove(i)));
-        let mut buffer = self.value.device().cpu_context().memory.take_f32(len);
-        make(buffer.as_f32_mut(len));
-        let storage = Shared::new(buffer);
-        if self.keep {
+        let storage = make()?;
+        if self.keep || form == Form::Cuda {
             all.push(Derived { form, version: self.version, storage: storage.clone() });
         }
-        storage
+        Ok(storage)
     }
 }
 
@@ -157,11 +191,18 @@ impl Parameter {
 
     /// The gradient's memory, made on first use, for an operation that writes it. From then on the weight is taken to
     /// be in training and keeps no derived forms.
-    pub fn grad_mut(&mut self) -> &mut Tensor {
-        if self.grad.is_none() {
-            self.weight.keep_nothing();
-        }
-        self.grad.get_or_insert_with(|| Tensor::zeros(self.weight.shape(), self.weight.value().device()))
+    ///
+    /// # Errors
+    /// [`crate::Error::OutOfMemory`] on a GPU.
+    pub fn grad_mut(&mut self) -> Result<&mut Tensor> {
+        let grad = match self.grad.take() {
+            Some(grad) => grad,
+            None => {
+                self.weight.keep_nothing();
+                Tensor::zeros(self.weight.shape(), self.weight.value().device())?
+            }
+        };
+        Ok(self.grad.insert(grad))
     }
 
     /// Writes a bias gradient from channel sums.
@@ -169,7 +210,7 @@ impl Parameter {
     /// # Errors
     /// [`crate::Error::Shape`] if the shapes differ.
     pub fn write_grad(&mut self, source: &Tensor, write: Write) -> Result<()> {
-        self.grad_mut().write_from(source, write)
+        self.grad_mut()?.write_from(source, write)
     }
 
     /// The same parameter under another shape; the gradient is dropped.

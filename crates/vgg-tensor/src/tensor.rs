@@ -2,7 +2,8 @@
 
 use ndarray::{ArrayD, ArrayView, Dimension, IxDyn};
 
-use crate::storage::{CpuBuffer, Shared, Storage};
+use crate::cuda::{Cuda, Format};
+use crate::storage::{Shared, Storage};
 use crate::{Device, Error, Result, Shape};
 
 /// An `f32` tensor, row-major and contiguous. Cloning shares the storage.
@@ -17,9 +18,17 @@ pub struct Tensor {
 
 impl Tensor {
     /// A tensor of zeros.
-    pub fn zeros(shape: impl Into<Shape>, device: &Device) -> Tensor {
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`] and [`Error::Cuda`] on a GPU.
+    pub fn zeros(shape: impl Into<Shape>, device: &Device) -> Result<Tensor> {
         let shape = shape.into();
-        Tensor::build_by_copy(shape, device, |y| y.fill(0.0))
+        if let Some(cuda) = device.cuda() {
+            let buffer = cuda.take_plain(shape)?;
+            cuda.clear(&buffer)?;
+            return Ok(Tensor::from_buffer(shape, buffer, device));
+        }
+        Ok(Tensor::build_by_copy(shape, device, |y| y.fill(0.0)))
     }
 
     /// A copy of host data on `device`.
@@ -30,6 +39,11 @@ impl Tensor {
         let shape = shape.into();
         if data.len() != shape.len() {
             return Err(Error::Length { len: data.len(), shape });
+        }
+        if let Some(cuda) = device.cuda() {
+            let buffer = cuda.take_plain(shape)?;
+            cuda.upload(data, buffer.pointer())?;
+            return Ok(Tensor::from_buffer(shape, buffer, device));
         }
         Ok(Tensor::build_by_copy(shape, device, |y| y.copy_from_slice(data)))
     }
@@ -43,6 +57,9 @@ impl Tensor {
             op: "from_array",
             reason: format!("an array of {} axes; a tensor has one to four", array.ndim()),
         })?;
+        if device.cuda().is_some() {
+            return Tensor::from_slice(&array.iter().copied().collect::<Vec<f32>>(), shape, device);
+        }
         Ok(Tensor::build(shape, device, |y| y.iter_mut().zip(array.iter()).for_each(|(y, x)| *y = *x)))
     }
 
@@ -57,21 +74,36 @@ impl Tensor {
     }
 
     /// A host copy, row-major.
+    ///
+    /// # Panics
+    /// If the values are on a GPU and it fails; [`Tensor::read_into`] tells.
     pub fn to_vec(&self) -> Vec<f32> {
-        match &*self.storage {
-            Storage::Cpu(_) => self.cpu().to_vec(),
+        let mut values = Vec::new();
+        if let Err(e) = self.read_into(&mut values) {
+            panic!("cannot read a tensor: {e}");
         }
+        values
     }
 
-    /// As [`Tensor::to_vec`], in place of what `values` held.
-    pub fn read_into(&self, values: &mut Vec<f32>) {
+    /// As [`Tensor::to_vec`], in place of what `values` held. Waits for a GPU.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`] and [`Error::Cuda`] on a GPU.
+    pub fn read_into(&self, values: &mut Vec<f32>) -> Result<()> {
         values.clear();
-        match &*self.storage {
-            Storage::Cpu(_) => values.extend_from_slice(self.cpu()),
-        }
+        let Some(cuda) = self.device.cuda() else {
+            values.extend_from_slice(self.cpu());
+            return Ok(());
+        };
+        let plain = cuda.plain_of("read", "the tensor", self)?;
+        values.resize(self.shape.len(), 0.0);
+        cuda.download(plain.pointer, values)
     }
 
     /// A host copy.
+    ///
+    /// # Panics
+    /// As [`Tensor::to_vec`].
     pub fn to_array(&self) -> ArrayD<f32> {
         match ArrayD::from_shape_vec(IxDyn(self.shape.dims()), self.to_vec()) {
             Ok(array) => array,
@@ -88,7 +120,8 @@ impl Tensor {
         if shape.len() != self.shape.len() {
             return Err(Error::Length { len: self.shape.len(), shape });
         }
-        Ok(Tensor { shape, ..self.clone() })
+        let plain = self.without_padding(shape)?;
+        Ok(Tensor { shape, ..plain.unwrap_or_else(|| self.clone()) })
     }
 
     /// As [`Tensor::reshape`], without a second handle, so that the result may be written in place.
@@ -100,8 +133,25 @@ impl Tensor {
         if shape.len() != self.shape.len() {
             return Err(Error::Length { len: self.shape.len(), shape });
         }
+        if let Some(plain) = self.without_padding(shape)? {
+            self = plain;
+        }
         self.shape = shape;
         Ok(self)
+    }
+
+    /// A copy without padding, if there is padding that another shape would get in its way.
+    fn without_padding(&self, shape: Shape) -> Result<Option<Tensor>> {
+        let (Some(cuda), Storage::Cuda(buffer)) = (self.device.cuda(), &*self.storage) else {
+            return Ok(None);
+        };
+        let format = buffer.format();
+        if shape.last() == self.shape.last() || format.padding == 0 {
+            return Ok(None);
+        }
+        let plain = cuda.take_plain(self.shape)?;
+        cuda.unpad(self.cuda_memory("reshape", "x")?.0, format, self.shape, plain.pointer(), false, 0)?;
+        Ok(Some(Tensor::from_buffer(self.shape, plain, &self.device)))
     }
 
     /// A view of some steps of the first axis; nothing is copied.
@@ -131,6 +181,9 @@ impl Tensor {
             part.expect_shape("concat", "a part", first.shape.with_first(part.shape.first()))?;
         }
         let n = parts.iter().map(|p| p.shape.first()).sum();
+        if let Some(cuda) = first.device.cuda() {
+            return Tensor::concat_on_gpu(cuda, parts, first.shape.with_first(n), &first.device);
+        }
         Ok(Tensor::build_by_copy(first.shape.with_first(n), &first.device, |mut y| {
             for part in parts {
                 let (to, rest) = y.split_at_mut(part.shape.len());
@@ -145,7 +198,15 @@ impl Tensor {
     /// # Errors
     /// [`Error::Shape`] if the shapes differ, [`Error::Shared`] if another handle holds this storage.
     pub fn write_from(&mut self, source: &Tensor, write: crate::Write) -> Result<()> {
-        source.expect_shape("write_from", "source", self.shape)?;
+        let op = "write_from";
+        source.expect_shape(op, "source", self.shape)?;
+        self.expect_same_device(op, &[("source", source)])?;
+        if let Some(cuda) = source.device.cuda() {
+            let x = cuda.plain_of(op, "source", source)?;
+            let y = self.cuda_memory_mut(op, "the destination")?;
+            let (len, add) = (self.shape.len(), write == crate::Write::Accumulate);
+            return cuda.launch("copy_or_add", len, &[x.pointer, y, len as u64, u64::from(add), 0]);
+        }
         let x = source.cpu();
         let y = self.cpu_mut("write_from", "the destination")?;
         match write {
@@ -183,8 +244,20 @@ impl Tensor {
         Ok(Tensor::from_buffer(shape, buffer, device))
     }
 
+    /// Copies of plain tensors behind each other.
+    fn concat_on_gpu(cuda: &Cuda, parts: &[Tensor], shape: Shape, device: &Device) -> Result<Tensor> {
+        let buffer = cuda.take_plain(shape)?;
+        let mut to = buffer.pointer();
+        for part in parts {
+            let bytes = 4 * part.shape.len();
+            cuda.copy(cuda.plain_of("concat", "a part", part)?.pointer, to, bytes)?;
+            to += bytes as u64;
+        }
+        Ok(Tensor::from_buffer(shape, buffer, device))
+    }
+
     /// A tensor over a buffer that holds its elements.
-    pub(crate) fn from_buffer(shape: Shape, buffer: CpuBuffer, device: &Device) -> Tensor {
+    pub(crate) fn from_buffer(shape: Shape, buffer: impl Into<Storage>, device: &Device) -> Tensor {
         Tensor { shape, offset: 0, storage: Shared::new(buffer), device: device.clone() }
     }
 
@@ -192,10 +265,12 @@ impl Tensor {
         &self.storage
     }
 
-    /// The elements in host memory.
+    /// The elements in host memory, for an operation that has found the operands there.
     pub(crate) fn cpu(&self) -> &[f32] {
-        let Storage::Cpu(buffer) = &*self.storage;
-        &buffer.as_f32(self.offset + self.shape.len())[self.offset..]
+        match &*self.storage {
+            Storage::Cpu(buffer) => &buffer.as_f32(self.offset + self.shape.len())[self.offset..],
+            Storage::Cuda(_) => unreachable!("an operation on the CPU got a tensor of a GPU"),
+        }
     }
 
     /// The elements in host memory, to write.
@@ -203,7 +278,41 @@ impl Tensor {
         let (offset, len) = (self.offset, self.shape.len());
         match self.storage.get_mut() {
             Some(Storage::Cpu(buffer)) => Ok(&mut buffer.as_f32_mut(offset + len)[offset..]),
+            Some(Storage::Cuda(_)) => Err(Error::Device { op, operand }),
             None => Err(Error::Shared { op, operand }),
+        }
+    }
+
+    /// Where the elements lie on a GPU, and how.
+    pub(crate) fn cuda_memory(&self, op: &'static str, operand: &'static str) -> Result<(u64, Format)> {
+        let Storage::Cuda(buffer) = &*self.storage else { return Err(Error::Device { op, operand }) };
+        let format = buffer.format();
+        let elements = match self.shape.rank() {
+            // The axis itself may be cut; a vector has no padding inside.
+            1 => self.offset,
+            _ => self.offset / self.shape.last().max(1) * format.pitch(self.shape.last()),
+        };
+        Ok((buffer.pointer() + (elements * format.element.bytes()) as u64, format))
+    }
+
+    /// Where plain elements lie on a GPU, to write.
+    pub(crate) fn cuda_memory_mut(&mut self, op: &'static str, operand: &'static str) -> Result<u64> {
+        let (pointer, _) = self.cuda_memory(op, operand)?;
+        match self.storage.get_mut() {
+            Some(_) => Ok(pointer),
+            None => Err(Error::Shared { op, operand }),
+        }
+    }
+
+    /// Whether all operands of an operation are where this one is.
+    pub(crate) fn expect_same_device(
+        &self,
+        op: &'static str,
+        others: &[(&'static str, &Tensor)],
+    ) -> Result<()> {
+        match others.iter().find(|(_, other)| !self.device.shares_memory_with(&other.device)) {
+            Some((operand, _)) => Err(Error::Device { op, operand }),
+            None => Ok(()),
         }
     }
 

@@ -2,11 +2,17 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
+mod common;
+
 use ndarray::{Array1, Array4, ArrayView4};
 use vgg_tensor::ops::conv2d::{self, Conv2d};
 use vgg_tensor::ops::max_pool2d::{self, Rounding};
-use vgg_tensor::{ConvChoice, Device, DeviceConfig, Error, Gate, StepState, Tensor, Weight, Write};
-use vgg_testkit::{assert_close, hashed};
+use vgg_tensor::{
+    ConvChoice, Device, DeviceConfig, DeviceKind, Error, Gate, StepState, Tensor, Weight, Write,
+};
+use vgg_testkit::assert_close;
+
+use common::{On, every_device};
 
 /// `n, h, w, c, k, r, pad`.
 const SHAPES: [[usize; 7]; 17] = [
@@ -49,10 +55,10 @@ impl Case {
     fn new([n, h, w, c, k, r, pad]: [usize; 7]) -> Case {
         let (oh, ow) = (h + 2 * pad - r + 1, w + 2 * pad - r + 1);
         Case {
-            x: hashed("x", 1.0, n * h * w * c),
-            w: hashed("w", 1.0, k * r * r * c),
-            b: hashed("b", 1.0, k),
-            dz: hashed("dz", 1.0, n * oh * ow * k),
+            x: On::values("x", n * h * w * c),
+            w: On::values("w", k * r * r * c),
+            b: On::values("b", k),
+            dz: On::values("dz", n * oh * ow * k),
             xs: [n, h, w, c],
             ws: [k, r, r, c],
             ys: [n, oh, ow, k],
@@ -68,10 +74,10 @@ impl Case {
         let y = conv2d::forward(&x, &weight, &bias, self.config).unwrap();
         let gate = Gate { y: &x, scale: 2.0 };
         let grad = conv2d::backward_data(&dz, &weight, self.config, gate).unwrap();
-        let mut dw = Tensor::zeros(self.ws, device);
-        let state = StepState::new();
+        let mut dw = Tensor::zeros(self.ws, device).unwrap();
+        let state = StepState::new(device).unwrap();
         conv2d::backward_filter(&x, &dz, self.config, &mut dw, Write::Overwrite, &state).unwrap();
-        assert!(state.finite());
+        assert!(state.finite().unwrap());
         [y.to_vec(), grad.dz.to_vec(), grad.channel_sums.to_vec(), dw.to_vec()]
     }
 }
@@ -84,21 +90,25 @@ fn narrow<'a>(v: impl IntoIterator<Item = &'a f64>) -> Vec<f32> {
     v.into_iter().map(|x| *x as f32).collect()
 }
 
-/// Every algorithm on the best instruction set and on the portable ones.
-fn devices() -> Vec<(String, ConvChoice, Device)> {
+/// A device with its tolerance: every algorithm on the best instruction set and on the portable ones, and the GPU in
+/// every precision.
+fn devices() -> Vec<(String, f64, Device)> {
     let mut devices = Vec::new();
     for instruction_set in [None, Some("portable".to_owned()), Some("portable-16".to_owned())] {
         for (name, conv) in ConvChoice::ALL {
             let config = DeviceConfig {
+                kind: DeviceKind::Cpu,
                 threads: 2,
                 conv,
                 instruction_set: instruction_set.clone(),
                 ..DeviceConfig::default()
             };
             let device = Device::open(&config).unwrap();
-            devices.push((format!("{name} on {}", device.instruction_set()), conv, device));
+            devices.push((format!("{name} on {}", device.instruction_set()), tolerance(conv), device));
         }
     }
+    let gpus = every_device().into_iter().filter(|on| on.device.instruction_set() == "cuda");
+    devices.extend(gpus.map(|on| (on.name, on.rounding.max(TOLERANCE), on.device)));
     devices
 }
 
@@ -128,9 +138,13 @@ fn agrees_with_plain_loops() {
                 sums.iter_mut().zip(p).for_each(|(s, v)| *s += v);
                 sums
             });
-        for (name, conv, device) in &devices {
+        for (name, tolerance, device) in &devices {
+            // An emulated GPU is slow.
+            if device.instruction_set() == "cuda" && shape[0] * shape[1] * shape[2] > 20_000 {
+                continue;
+            }
             let [y, dx, sums, dw] = case.run(device);
-            let tolerance = tolerance(*conv);
+            let tolerance = *tolerance;
             assert_close(&y, &narrow(&forward), tolerance, &format!("{name}: forward {shape:?}"));
             assert_close(&dx, &narrow(&gated), tolerance, &format!("{name}: by data {shape:?}"));
             assert_close(&sums, &narrow(&dx_sums), 10.0 * tolerance, &format!("{name}: sums {shape:?}"));
@@ -149,8 +163,10 @@ fn bits_do_not_depend_on_threads() {
         ])
     };
     for (name, conv) in ConvChoice::ALL {
-        let device =
-            |threads| Device::open(&DeviceConfig { threads, conv, ..DeviceConfig::default() }).unwrap();
+        let device = |threads| {
+            Device::open(&DeviceConfig { kind: DeviceKind::Cpu, threads, conv, ..DeviceConfig::default() })
+                .unwrap()
+        };
         let devices = [1, 2, 4].map(device);
         for shape in shapes() {
             let case = Case::new(shape);
@@ -190,8 +206,8 @@ fn accumulating_adds_to_what_is_there() {
     let case = Case::new([2, 6, 6, 16, 24, 3, 1]);
     let x = Tensor::from_slice(&case.x, case.xs, &device).unwrap();
     let dz = Tensor::from_slice(&case.dz, case.ys, &device).unwrap();
-    let mut dw = Tensor::zeros(case.ws, &device);
-    let state = StepState::new();
+    let mut dw = Tensor::zeros(case.ws, &device).unwrap();
+    let state = StepState::new(&device).unwrap();
     let mut run = |write| conv2d::backward_filter(&x, &dz, case.config, &mut dw, write, &state).unwrap();
     run(Write::Overwrite);
     run(Write::Accumulate);
@@ -204,10 +220,10 @@ fn a_changed_weight_is_packed_again() {
     let device = Device::cpu(1).unwrap();
     let case = Case::new([1, 4, 4, 8, 16, 3, 1]);
     let x = Tensor::from_slice(&case.x, case.xs, &device).unwrap();
-    let bias = Weight::new(Tensor::zeros([16], &device));
+    let bias = Weight::new(Tensor::zeros([16], &device).unwrap());
     let mut weight = Weight::new(Tensor::from_slice(&case.w, case.ws, &device).unwrap());
     let before = conv2d::forward(&x, &weight, &bias, case.config).unwrap().to_vec();
-    weight.set(Tensor::zeros(case.ws, &device)).unwrap();
+    weight.set(Tensor::zeros(case.ws, &device).unwrap()).unwrap();
     let after = conv2d::forward(&x, &weight, &bias, case.config).unwrap().to_vec();
     assert!(before.iter().any(|v| *v > 0.0) && after.iter().all(|v| *v == 0.0));
 }
@@ -219,16 +235,16 @@ fn a_bad_gradient_clears_the_flag() {
     case.dz[17] = f32::NAN;
     let x = Tensor::from_slice(&case.x, case.xs, &device).unwrap();
     let dz = Tensor::from_slice(&case.dz, case.ys, &device).unwrap();
-    let mut dw = Tensor::zeros(case.ws, &device);
-    let state = StepState::new();
+    let mut dw = Tensor::zeros(case.ws, &device).unwrap();
+    let state = StepState::new(&device).unwrap();
     conv2d::backward_filter(&x, &dz, case.config, &mut dw, Write::Overwrite, &state).unwrap();
-    assert!(!state.finite());
+    assert!(!state.finite().unwrap());
 }
 
 #[test]
 fn errors_name_the_operands() {
     let device = Device::cpu(1).unwrap();
-    let zeros = |s: &[usize]| Tensor::zeros(vgg_tensor::Shape::from_slice(s).unwrap(), &device);
+    let zeros = |s: &[usize]| Tensor::zeros(vgg_tensor::Shape::from_slice(s).unwrap(), &device).unwrap();
     let forward = |x: &[usize], w: &[usize], b: usize, pad| {
         let (w, b) = (Weight::new(zeros(w)), Weight::new(zeros(&[b])));
         conv2d::forward(&zeros(x), &w, &b, Conv2d { pad, relu: false }).unwrap_err()

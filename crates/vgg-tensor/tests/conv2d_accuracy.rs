@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
 use vgg_tensor::ops::conv2d::{self, Conv2d};
-use vgg_tensor::{ConvChoice, Device, DeviceConfig, Gate, StepState, Tensor, Weight, Write};
+use vgg_tensor::{ConvChoice, Device, DeviceConfig, DeviceKind, Gate, StepState, Tensor, Weight, Write};
 use vgg_testkit::VGG_CONVOLUTIONS;
 
 /// What a forward pass may lose: the error of a network's logits stays near 1e-5.
@@ -112,12 +112,13 @@ impl Layer {
             |v: &[f32], last| Tensor::from_slice(v, [self.n, self.side, self.side, last], device).unwrap();
         let (x, dz) = (tensor(&self.x, self.c), tensor(&self.dz, self.k));
         let weight = Weight::new(Tensor::from_slice(&self.w, [self.k, 3, 3, self.c], device).unwrap());
-        let bias = Weight::new(Tensor::zeros([self.k], device));
+        let bias = Weight::new(Tensor::zeros([self.k], device).unwrap());
         let config = Conv2d { pad: 1, relu: false };
         let y = conv2d::forward(&x, &weight, &bias, config).unwrap();
         let dx = conv2d::backward_data(&dz, &weight, config, Gate { y: &x, scale: 1.0 }).unwrap().dz;
-        let mut dw = Tensor::zeros([self.k, 3, 3, self.c], device);
-        conv2d::backward_filter(&x, &dz, config, &mut dw, Write::Overwrite, &StepState::new()).unwrap();
+        let mut dw = Tensor::zeros([self.k, 3, 3, self.c], device).unwrap();
+        conv2d::backward_filter(&x, &dz, config, &mut dw, Write::Overwrite, &StepState::new(device).unwrap())
+            .unwrap();
         let error = |got: &[f32], samples: usize, expected: &dyn Fn(usize) -> (usize, f64)| {
             let largest = got.iter().fold(0.0, |m: f64, v| m.max(f64::from(v.abs())));
             let error = |(at, value): (usize, f64)| (f64::from(got[at]) - value).abs();
@@ -137,7 +138,9 @@ fn every_algorithm_is_close_on_every_layer() {
     for (name, side, c, k) in VGG_CONVOLUTIONS {
         let layer = Layer::new(side, c, k);
         for (algorithm, conv) in ConvChoice::ALL {
-            let device = Device::open(&DeviceConfig { conv, ..DeviceConfig::default() }).unwrap();
+            let device =
+                Device::open(&DeviceConfig { kind: DeviceKind::Cpu, conv, ..DeviceConfig::default() })
+                    .unwrap();
             let [forward, data, filter] = layer.errors(&device);
             println!("| {name} | {algorithm} | {forward:.1e} | {data:.1e} | {filter:.1e} |");
             assert!(forward < FORWARD, "{name} {algorithm}: forward {forward:e}");

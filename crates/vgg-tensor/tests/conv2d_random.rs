@@ -8,7 +8,7 @@ use ndarray::{Array1, Array4, ArrayView4};
 use proptest::prelude::*;
 use vgg_tensor::ops::conv2d::{self, Conv2d};
 use vgg_tensor::ops::max_pool2d::{self, Rounding};
-use vgg_tensor::{ConvChoice, Device, DeviceConfig, Gate, StepState, Tensor, Weight, Write};
+use vgg_tensor::{ConvChoice, Device, DeviceConfig, DeviceKind, Gate, StepState, Tensor, Weight, Write};
 use vgg_testkit::{assert_close, hashed};
 
 /// Multiply-adds of a case: more would only take longer.
@@ -40,7 +40,13 @@ fn devices() -> &'static [Device] {
     DEVICES.get_or_init(|| {
         let sets = [None, Some("portable".to_owned()), Some("portable-16".to_owned())];
         let open = |conv, instruction_set| {
-            let config = DeviceConfig { threads: 2, conv, instruction_set, ..DeviceConfig::default() };
+            let config = DeviceConfig {
+                kind: DeviceKind::Cpu,
+                threads: 2,
+                conv,
+                instruction_set,
+                ..DeviceConfig::default()
+            };
             Device::open(&config).unwrap()
         };
         let all = sets.iter().flat_map(|set| ConvChoice::ALL.map(|(_, conv)| open(conv, set.clone())));
@@ -81,8 +87,8 @@ proptest! {
             };
             let got = conv2d::forward(&x, &weight, &bias, config).unwrap();
             close(&got, &y, "forward");
-            let mut dw = Tensor::zeros(ws, device);
-            conv2d::backward_filter(&x, &dz, config, &mut dw, Write::Overwrite, &StepState::new()).unwrap();
+            let mut dw = Tensor::zeros(ws, device).unwrap();
+            conv2d::backward_filter(&x, &dz, config, &mut dw, Write::Overwrite, &StepState::new(device).unwrap()).unwrap();
             close(&dw, &gradients.dw, "by filter");
             let grad = conv2d::backward_data(&dz, &weight, config, Gate { y: &x, scale: 1.0 }).unwrap();
             close(&grad.dz, &dx, "by data");

@@ -35,15 +35,19 @@ pub struct StepSums {
 impl<'a> Stepper<'a> {
     /// Steps of `network` by `sgd`. Pixels are multiplied by `scale` after their offset was added; at most
     /// `micro_batch` images are in memory at once; `seed` is dropout's.
+    ///
+    /// # Errors
+    /// If a GPU fails.
     pub fn new(
         network: &'a mut Network,
         sgd: &'a mut Sgd,
         scale: [f32; 3],
         micro_batch: usize,
         seed: u64,
-    ) -> Stepper<'a> {
+    ) -> Result<Stepper<'a>> {
         let (losses, logits) = (Vec::new(), Vec::new());
-        Stepper { network, sgd, state: StepState::new(), scale, micro_batch, seed, losses, logits }
+        let state = StepState::new(network.device())?;
+        Ok(Stepper { network, sgd, state, scale, micro_batch, seed, losses, logits })
     }
 
     /// Takes a step. The gradient is the mean over the mini-batch, however it is split; if anything is not finite,
@@ -52,7 +56,7 @@ impl<'a> Stepper<'a> {
     /// # Errors
     /// Those of the operations, if the batch does not fit the network.
     pub fn step(&mut self, batch: &Batch, step: u64, lr: f64) -> Result<StepSums> {
-        self.state.begin(step, lr as f32);
+        self.state.begin(step, lr as f32)?;
         let mut sums = StepSums { n: batch.len(), ..StepSums::default() };
         let weight = 1.0 / batch.len() as f32;
         for first in (0..batch.len()).step_by(self.micro_batch) {
@@ -65,9 +69,9 @@ impl<'a> Stepper<'a> {
             let (logits, trace) = self.network.forward(x, run)?;
             let targets = &batch.targets[first..end];
             let loss = ops::softmax_cross_entropy(&logits, targets, weight, &self.state)?;
-            loss.per_sample.read_into(&mut self.losses);
+            loss.per_sample.read_into(&mut self.losses)?;
             sums.loss += self.losses.iter().map(|l| f64::from(*l)).sum::<f64>();
-            logits.read_into(&mut self.logits);
+            logits.read_into(&mut self.logits)?;
             sums.wrong += wrong(&self.logits, targets);
             drop(logits);
             let write = if first == 0 { Write::Overwrite } else { Write::Accumulate };
@@ -78,8 +82,11 @@ impl<'a> Stepper<'a> {
     }
 
     /// Whether everything in the last step was finite.
-    pub fn finite(&self) -> bool {
-        self.state.finite()
+    ///
+    /// # Errors
+    /// If a GPU fails.
+    pub fn finite(&self) -> Result<bool> {
+        Ok(self.state.finite()?)
     }
 }
 

@@ -233,7 +233,7 @@ fn steps(
     so_far: &mut SoFar,
 ) -> Result<()> {
     let (_, scale) = t.metadata.offset_and_scale();
-    let mut stepper = Stepper::new(t.network, sgd, scale, t.config.micro_batch, t.config.seed);
+    let mut stepper = Stepper::new(t.network, sgd, scale, t.config.micro_batch, t.config.seed)?;
     let (events, interrupted) = (&mut *t.events, t.interrupted);
     t.loader.for_each(number as u64, 0, |batch: Batch, waited| {
         if interrupted() {
@@ -247,7 +247,7 @@ fn steps(
             return Ok(true);
         }
         let one = stepper.step(&batch, so_far.step, lr)?;
-        if !stepper.finite() {
+        if !stepper.finite()? {
             return Err(Error::NotFinite { epoch: number + 1, step: so_far.step, samples: batch.ids });
         }
         so_far.step += 1;

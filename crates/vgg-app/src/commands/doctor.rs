@@ -7,7 +7,7 @@ use anyhow::Result;
 use clap::Args;
 use serde_json::json;
 use vgg_layers::{Config, Init, Network, NetworkSpec};
-use vgg_tensor::{Device, Tensor};
+use vgg_tensor::{CudaLibraryStatus, Device, DeviceConfig, DeviceKind, Tensor, cuda_libraries};
 
 use super::options::free_memory_bytes;
 
@@ -35,7 +35,7 @@ impl Doctor {
                 "instruction_set": device.instruction_set(),
                 "forward_gflops": gflops,
                 "free_memory_bytes": free_memory_bytes(),
-                "cuda": null,
+                "cuda": cuda_json(),
             });
             writeln!(out(), "{}", serde_json::to_string_pretty(&document)?)?;
             return Ok(());
@@ -47,8 +47,40 @@ impl Doctor {
             "speed: {gflops:.0} GFLOP/s in the forward pass of a small net D; net D at full size would train at about {images_per_s:.1} images/s"
         )?;
         writeln!(out(), "memory: {free_gib:.1} GiB free")?;
-        writeln!(out(), "cuda: not part of this build")?;
+        for status in cuda_libraries() {
+            match &status.found {
+                Ok((version, path)) => {
+                    writeln!(out(), "cuda: {} {version}, {}", status.library.name(), path.display())?
+                }
+                Err(problem) => writeln!(out(), "cuda: {problem}")?,
+            }
+        }
+        match gpu() {
+            Ok(gpu) => writeln!(out(), "cuda: {}", gpu.describe())?,
+            Err(e) => writeln!(out(), "{e}")?,
+        }
         Ok(())
+    }
+}
+
+/// The first GPU.
+fn gpu() -> vgg_tensor::Result<Device> {
+    Device::open(&DeviceConfig { kind: DeviceKind::Cuda(0), ..DeviceConfig::default() })
+}
+
+fn cuda_json() -> serde_json::Value {
+    let library = |status: &CudaLibraryStatus| match &status.found {
+        Ok((version, path)) => {
+            json!({ "name": status.library.name(), "version": version, "path": path, "problem": null })
+        }
+        Err(problem) => {
+            json!({ "name": status.library.name(), "version": null, "path": null, "problem": problem })
+        }
+    };
+    let libraries: Vec<serde_json::Value> = cuda_libraries().iter().map(library).collect();
+    match gpu() {
+        Ok(gpu) => json!({ "libraries": libraries, "device": gpu.describe(), "problem": null }),
+        Err(e) => json!({ "libraries": libraries, "device": null, "problem": e.to_string() }),
     }
 }
 
@@ -57,7 +89,7 @@ fn speed(device: &Device) -> Result<f64> {
     let spec = NetworkSpec { width: 0.25, crop: 128, head: [512, 512], ..NetworkSpec::paper(Config::D) };
     let flops = 2.0 * spec.summary()?.macs as f64;
     let network = Network::random(spec, Init::He, 1, device)?;
-    let x = Tensor::zeros([8, 128, 128, 3], device);
+    let x = Tensor::zeros([8, 128, 128, 3], device)?;
     network.infer(&x)?;
     let (start, mut runs) = (Instant::now(), 0);
     while start.elapsed().as_secs_f64() < 1.0 {

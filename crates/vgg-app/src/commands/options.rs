@@ -8,7 +8,7 @@ use clap::Args;
 use vgg_data::{Filter, Folder};
 use vgg_eval::{DensePool, Evaluation, Protocol};
 use vgg_experiment::Dataset;
-use vgg_tensor::{ConvChoice, Device, DeviceConfig, DeviceKind};
+use vgg_tensor::{ConvChoice, Device, DeviceConfig, DeviceKind, Precision};
 use vgg_weights::{Loaded, WeightsMetadata};
 
 use crate::settings::SettingsError;
@@ -26,6 +26,9 @@ pub(super) struct DeviceOptions {
     /// other last digits.
     #[arg(long, default_value = "auto", value_parser = conv_choice)]
     conv_algorithm: ConvChoice,
+    /// bf16, tf32 or f32: what a GPU computes in. A CPU computes in f32.
+    #[arg(long, default_value = "bf16", value_parser = precision)]
+    precision: Precision,
     /// Instruction set of the CPU, such as avx2+fma on a processor that has AVX-512 too, to get the digits of another
     /// machine. Default: the best there is.
     #[arg(long, value_name = "NAME")]
@@ -39,9 +42,13 @@ impl DeviceOptions {
             kind: self.device,
             threads: self.threads,
             conv: self.conv_algorithm,
+            precision: self.precision,
             instruction_set: self.instruction_set.clone(),
         };
         let device = Device::open(&config)?;
+        if let Some(reason) = device.why_not_cuda() {
+            eprintln!("no GPU is used: {reason}");
+        }
         eprintln!("device: {}", device.describe());
         Ok(device)
     }
@@ -51,6 +58,12 @@ fn conv_choice(name: &str) -> Result<ConvChoice, String> {
     let names = ConvChoice::ALL.map(|(name, _)| name).join(", ");
     let found = ConvChoice::ALL.into_iter().find(|(known, _)| *known == name);
     found.map(|(_, choice)| choice).ok_or_else(|| format!("it is one of {names}"))
+}
+
+fn precision(name: &str) -> Result<Precision, String> {
+    let names = Precision::ALL.map(|(name, _)| name).join(", ");
+    let found = Precision::ALL.into_iter().find(|(known, _)| *known == name);
+    found.map(|(_, precision)| precision).ok_or_else(|| format!("it is one of {names}"))
 }
 
 fn device_kind(name: &str) -> Result<DeviceKind, String> {

@@ -9,7 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use memmap2::{MmapMut, MmapOptions};
 
-use super::{Counter, CpuBuffer};
+use super::gaps::Gaps;
+use super::{Counters, CpuBuffer};
 
 /// Alignment of every buffer, in bytes: a cache line, and the widest vector.
 const ALIGN: usize = 64;
@@ -18,15 +19,12 @@ const ADDRESS_SPACE: usize = if cfg!(all(unix, target_pointer_width = "64")) { 1
 /// At least the length of a page; maps start at one.
 #[cfg(unix)]
 const PAGE: usize = 64 << 10;
-/// Room for this many gaps is made at once, so that a steady step does not ask for more.
-const GAPS: usize = 1024;
 
 /// The memory of a device.
 #[derive(Default)]
 pub(crate) struct Arena {
     maps: Mutex<Maps>,
-    /// Counters of storage that is gone, for the next.
-    counters: Mutex<Vec<Counter>>,
+    pub(super) counters: Counters,
 }
 
 #[derive(Default)]
@@ -64,7 +62,7 @@ impl Arena {
     pub(crate) fn trim(&self) {
         #[cfg(unix)]
         for map in &self.lock().maps {
-            for gap in &map.gaps.gaps {
+            for gap in map.gaps.iter() {
                 // Whole pages only: on the first and last there may be other buffers.
                 let (start, end) = (gap.start.next_multiple_of(PAGE), (gap.start + gap.len) / PAGE * PAGE);
                 if start < end {
@@ -85,18 +83,7 @@ impl Arena {
     /// Bytes in buffers now, and the most that were ever spanned.
     pub(crate) fn usage_bytes(&self) -> (usize, usize) {
         let maps = self.lock();
-        (maps.in_use_bytes, maps.maps.iter().map(|map| map.gaps.reached).sum())
-    }
-
-    /// An empty counter.
-    pub(super) fn counter(&self) -> Counter {
-        let spare = self.counters.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        spare.unwrap_or_default()
-    }
-
-    /// Keeps an empty counter for the next storage.
-    pub(super) fn keep(&self, counter: Counter) {
-        self.counters.lock().unwrap_or_else(PoisonError::into_inner).push(counter);
+        (maps.in_use_bytes, maps.maps.iter().map(|map| map.gaps.reached()).sum())
     }
 
     /// Takes a buffer back.
@@ -161,54 +148,6 @@ impl Map {
     }
 }
 
-/// Free stretches in order, none touching another.
-struct Gaps {
-    gaps: Vec<Gap>,
-    /// End of the highest buffer that ever was.
-    reached: usize,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Gap {
-    start: usize,
-    len: usize,
-}
-
-impl Gaps {
-    fn new(len: usize) -> Gaps {
-        let mut gaps = Vec::with_capacity(GAPS);
-        gaps.push(Gap { start: 0, len });
-        Gaps { gaps, reached: 0 }
-    }
-
-    /// Cuts from the smallest gap that is large enough, the lowest of equal ones.
-    fn take(&mut self, len: usize) -> Option<usize> {
-        let fitting = self.gaps.iter().enumerate().filter(|(_, gap)| gap.len >= len);
-        let (i, _) = fitting.min_by_key(|(_, gap)| gap.len)?;
-        let gap = &mut self.gaps[i];
-        let start = gap.start;
-        *gap = Gap { start: start + len, len: gap.len - len };
-        if gap.len == 0 {
-            self.gaps.remove(i);
-        }
-        self.reached = self.reached.max(start + len);
-        Some(start)
-    }
-
-    /// Gives a stretch back and joins it with its neighbours.
-    fn put(&mut self, start: usize, len: usize) {
-        let i = self.gaps.partition_point(|gap| gap.start < start);
-        let joins_next = self.gaps.get(i).is_some_and(|next| next.start == start + len);
-        let joins_last = i > 0 && self.gaps[i - 1].start + self.gaps[i - 1].len == start;
-        match (joins_last, joins_next) {
-            (true, true) => self.gaps[i - 1].len += len + self.gaps.remove(i).len,
-            (true, false) => self.gaps[i - 1].len += len,
-            (false, true) => self.gaps[i] = Gap { start, len: len + self.gaps[i].len },
-            (false, false) => self.gaps.insert(i, Gap { start, len }),
-        }
-    }
-}
-
 /// Buffers of their own and of exactly their length, so that a sanitizer or Miri sees every step beyond: compile with
 /// `--cfg vgg_exact_buffers`.
 mod exact {
@@ -259,25 +198,5 @@ mod tests {
         for (i, buffer) in kept.iter().enumerate() {
             assert!(buffer.as_f32(5000).iter().all(|v| *v == (7 * i) as f32));
         }
-    }
-
-    #[test]
-    fn gaps_are_joined_and_the_smallest_is_used() {
-        let mut gaps = Gaps::new(1000);
-        let places: Vec<usize> = [100, 50, 100, 20, 100].iter().map(|len| gaps.take(*len).unwrap()).collect();
-        assert_eq!(places, [0, 100, 150, 250, 270]);
-        gaps.put(100, 50);
-        gaps.put(250, 20);
-        assert_eq!(gaps.take(20), Some(250), "the smallest that fits");
-        assert_eq!(gaps.take(60), Some(370));
-        gaps.put(0, 100);
-        gaps.put(150, 100);
-        assert_eq!(gaps.gaps[0], Gap { start: 0, len: 250 }, "three in one");
-        gaps.put(250, 20);
-        gaps.put(270, 100);
-        gaps.put(370, 60);
-        assert_eq!(gaps.gaps, [Gap { start: 0, len: 1000 }]);
-        assert_eq!(gaps.take(1001), None);
-        assert_eq!(gaps.reached, 430);
     }
 }

@@ -1,16 +1,22 @@
 //! Storage of tensors: where their elements lie, and who still needs them.
 
 mod arena;
+mod gaps;
 
 use std::ptr::NonNull;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 pub(crate) use arena::Arena;
+pub(crate) use gaps::Gaps;
+
+use crate::cuda::CudaBuffer;
 
 /// Where the elements of a tensor lie. Every operation matches on it once.
 pub(crate) enum Storage {
     /// In host memory.
     Cpu(CpuBuffer),
+    /// In the memory of a GPU.
+    Cuda(CudaBuffer),
 }
 
 /// Aligned host memory that goes back to its arena when dropped.
@@ -61,6 +67,28 @@ impl Drop for CpuBuffer {
     }
 }
 
+impl Storage {
+    /// Where counters of this storage's device are kept.
+    fn counters(&self) -> &Counters {
+        match self {
+            Storage::Cpu(buffer) => &buffer.arena.counters,
+            Storage::Cuda(buffer) => buffer.counters(),
+        }
+    }
+}
+
+impl From<CpuBuffer> for Storage {
+    fn from(buffer: CpuBuffer) -> Storage {
+        Storage::Cpu(buffer)
+    }
+}
+
+impl From<CudaBuffer> for Storage {
+    fn from(buffer: CudaBuffer) -> Storage {
+        Storage::Cuda(buffer)
+    }
+}
+
 /// A counted reference to storage. The last one gives the memory back to the arena, and the counter with it, so that a
 /// steady step asks the system for nothing at all.
 #[derive(Clone)]
@@ -69,13 +97,28 @@ pub(crate) struct Shared(Option<Counter>);
 /// Counts references. It is empty while the arena keeps it.
 type Counter = Arc<Option<Storage>>;
 
+/// Counters of storage that is gone, for the next.
+#[derive(Clone, Default)]
+pub(crate) struct Counters(Arc<Mutex<Vec<Counter>>>);
+
+impl Counters {
+    fn take(&self) -> Counter {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default()
+    }
+
+    fn keep(&self, counter: Counter) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(counter);
+    }
+}
+
 impl Shared {
     /// The first reference to a buffer.
-    pub(crate) fn new(buffer: CpuBuffer) -> Shared {
-        let mut counter = buffer.arena.counter();
+    pub(crate) fn new(buffer: impl Into<Storage>) -> Shared {
+        let storage = buffer.into();
+        let mut counter = storage.counters().take();
         match Arc::get_mut(&mut counter) {
-            Some(place) => *place = Some(Storage::Cpu(buffer)),
-            None => unreachable!("the arena's counters count nothing"),
+            Some(place) => *place = Some(storage),
+            None => unreachable!("an arena's counters count nothing"),
         }
         Shared(Some(counter))
     }
@@ -102,10 +145,10 @@ impl Drop for Shared {
         let Some(mut counter) = self.0.take() else { return };
         // Of two threads that drop the last two references at once, both may be refused here. Then the storage goes
         // as any value does, and the counter with it.
-        if let Some(Storage::Cpu(buffer)) = Arc::get_mut(&mut counter).and_then(Option::take) {
-            let arena = buffer.arena.clone();
-            drop(buffer);
-            arena.keep(counter);
+        if let Some(storage) = Arc::get_mut(&mut counter).and_then(Option::take) {
+            let counters = storage.counters().clone();
+            drop(storage);
+            counters.keep(counter);
         }
     }
 }

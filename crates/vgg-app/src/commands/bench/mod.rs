@@ -93,7 +93,7 @@ impl Bench {
         samples_ms.sort_by(f64::total_cmp);
         let median_ms = samples_ms[samples_ms.len() / 2];
         let (peak_tensor_bytes, peak_process_bytes) = (device.memory().peak_bytes, peak_memory_bytes());
-        let limits = device.measure_limits();
+        let limits = device.measure_limits()?;
         let layers = if self.layers { self.layer_rows(&mut workload)? } else { Vec::new() };
         // Dense evaluation shows one image, twice.
         let per_sample = if self.mode == Mode::Dense { 1 } else { images };

@@ -1,14 +1,17 @@
 //! Convolution of images with filters, stride 1, with bias and ReLU fused, and its gradients.
 
 mod cpu;
+mod cuda;
 mod shape;
 
 pub(crate) use cpu::SMALL_MAP;
 use shape::ConvShape;
 
-use crate::ops::max_pool2d::Rounding;
+use crate::ops::max_pool2d::{self, Rounding};
 use crate::storage::Storage;
 use crate::{Error, Gate, Grad, Result, Shape, StepState, Tensor, Weight, Write};
+
+const OP: &str = "conv2d";
 
 /// What a convolution does besides its filters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,7 +32,7 @@ pub struct Conv2d {
 pub fn forward(x: &Tensor, weight: &Weight, bias: &Weight, config: Conv2d) -> Result<Tensor> {
     let s = ConvShape::of(x.shape(), weight.shape(), config.pad)?;
     bias.value().expect_shape("conv2d", "bias", [s.k])?;
-    Ok(run_forward(s, x, weight, bias, config, None))
+    run_forward(s, x, weight, bias, config, None)
 }
 
 /// As [`forward`] followed by 2x2 max-pooling; where the algorithm can, only the pooled map goes to memory.
@@ -52,7 +55,10 @@ pub fn forward_pooled(
         let reason = format!("nothing is left of {} after 2x2 pooling", s.output());
         return Err(Error::Unsupported { op: "conv2d", reason });
     }
-    Ok(run_forward(s, x, weight, bias, config, Some(pooled)))
+    match x.storage() {
+        Storage::Cpu(_) => run_forward(s, x, weight, bias, config, Some(pooled)),
+        Storage::Cuda(_) => max_pool2d::infer(&run_forward(s, x, weight, bias, config, None)?, rounding),
+    }
 }
 
 fn run_forward(
@@ -62,15 +68,17 @@ fn run_forward(
     bias: &Weight,
     config: Conv2d,
     pooled: Option<(usize, usize)>,
-) -> Tensor {
+) -> Result<Tensor> {
+    x.expect_same_device(OP, &[("weight", weight.value()), ("bias", bias.value())])?;
     let device = x.device();
     let output = pooled.map_or(s.output(), |(h, w)| Shape::from([s.n, h, w, s.k]));
     match x.storage() {
-        Storage::Cpu(_) => Tensor::build(output, device, |y| {
+        Storage::Cpu(_) => Ok(Tensor::build(output, device, |y| {
             let (x, bias, relu) = (x.cpu(), bias.value().cpu(), config.relu);
             let job = cpu::Forward { shape: s, x, weight, bias, relu, pooled };
             cpu::forward(device.cpu_context(), &job, y);
-        }),
+        })),
+        Storage::Cuda(_) => cuda::forward(s, x, weight, bias, config),
     }
 }
 
@@ -83,9 +91,12 @@ fn run_forward(
 /// As [`forward`].
 pub fn backward_data(dz: &Tensor, weight: &Weight, config: Conv2d, gate: Gate) -> Result<Grad> {
     let s = gradient_shape(dz, weight, config, gate.y)?;
-    Ok(run_backward_data(s, dz, weight, gate.scale, |run| match gate.y.storage() {
-        Storage::Cpu(_) => Tensor::build(s.input(), dz.device(), |dx| run(Some(gate.y.cpu()), dx)),
-    }))
+    match dz.storage() {
+        Storage::Cpu(_) => Ok(run_backward_data(s, dz, weight, gate.scale, |run| {
+            Tensor::build(s.input(), dz.device(), |dx| run(Some(gate.y.cpu()), dx))
+        })),
+        Storage::Cuda(_) => cuda::backward_data(s, dz, weight, gate.y, gate.scale),
+    }
 }
 
 /// As [`backward_data`] with an input that is not needed any more: where the algorithm can, the gradient takes its
@@ -101,11 +112,15 @@ pub fn backward_data_in_place(
     scale: f32,
 ) -> Result<Grad> {
     let s = gradient_shape(dz, weight, config, &y)?;
-    if !cpu::gates_in_place(dz.device().cpu_context(), &s) || y.cpu_mut("conv2d", "y").is_err() {
+    let in_place = match dz.storage() {
+        Storage::Cpu(_) => cpu::gates_in_place(dz.device().cpu_context(), &s) && y.cpu_mut(OP, "y").is_ok(),
+        Storage::Cuda(_) => false,
+    };
+    if !in_place {
         return backward_data(dz, weight, config, Gate { y: &y, scale });
     }
     Ok(run_backward_data(s, dz, weight, scale, |run| {
-        if let Ok(dx) = y.cpu_mut("conv2d", "y") {
+        if let Ok(dx) = y.cpu_mut(OP, "y") {
             run(None, dx);
         }
         y
@@ -115,6 +130,7 @@ pub fn backward_data_in_place(
 fn gradient_shape(dz: &Tensor, weight: &Weight, config: Conv2d, y: &Tensor) -> Result<ConvShape> {
     let s = ConvShape::of(y.shape(), weight.shape(), config.pad)?;
     dz.expect_shape("conv2d backward by data", "dz", s.output())?;
+    dz.expect_same_device(OP, &[("weight", weight.value()), ("the saved input", y)])?;
     Ok(s)
 }
 
@@ -153,12 +169,15 @@ pub fn backward_filter(
 ) -> Result<()> {
     let s = ConvShape::of(x.shape(), dw.shape(), config.pad)?;
     dz.expect_shape("conv2d backward by filter", "dz", s.output())?;
+    x.expect_same_device(OP, &[("dz", dz), ("dw", dw)])?;
     match x.storage() {
         Storage::Cpu(_) => {
+            state.expect_cpu(OP)?;
             let job = cpu::BackwardFilter { shape: s, x: x.cpu(), dz: dz.cpu(), write, state };
-            cpu::backward_filter(x.device().cpu_context(), &job, dw.cpu_mut("conv2d", "dw")?);
+            cpu::backward_filter(x.device().cpu_context(), &job, dw.cpu_mut(OP, "dw")?);
             Ok(())
         }
+        Storage::Cuda(_) => cuda::backward_filter(s, x, dz, dw, write, state),
     }
 }
 

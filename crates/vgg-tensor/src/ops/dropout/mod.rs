@@ -1,6 +1,7 @@
 //! Dropout with random numbers that depend on a key and a position alone.
 
 mod cpu;
+mod cuda;
 mod philox;
 
 use crate::storage::Storage;
@@ -37,5 +38,6 @@ pub fn forward(x: &Tensor, rate: f32, key: DropoutKey) -> Result<Tensor> {
         Storage::Cpu(_) => Ok(Tensor::build(x.shape(), x.device(), |y| {
             cpu::forward(x.device().cpu_context(), x.shape().per_image(), x.cpu(), rate, key, y);
         })),
+        Storage::Cuda(_) => cuda::forward(x, rate, key),
     }
 }

@@ -1,5 +1,7 @@
 //! The upload of a batch of images.
 
+mod cuda;
+
 use ndarray::{ArrayView2, ArrayView4};
 
 use crate::{Device, Error, Result, Shape, Tensor};
@@ -32,6 +34,9 @@ pub fn from_pixels(
         return Err(unsupported("the pixels are not contiguous".into()));
     };
     let per_image = shape.per_image();
+    if device.cuda().is_some() {
+        return cuda::from_pixels(bytes, &offset, scale, shape, device);
+    }
     Tensor::try_build(shape, device, |y| {
         device.cpu_context().for_each_chunk(y, per_image, |image, y| {
             let offset = [0, 1, 2].map(|c| offset[[image, c]]);

@@ -1,6 +1,7 @@
 //! A fully connected layer with bias and ReLU fused, and its gradients.
 
 mod cpu;
+mod cuda;
 
 use crate::storage::Storage;
 use crate::{Error, Gate, Grad, Result, Shape, StepState, Tensor, Weight, Write};
@@ -22,11 +23,13 @@ pub struct Linear {
 pub fn forward(x: &Tensor, weight: &Weight, bias: &Weight, config: Linear) -> Result<Tensor> {
     let s = LinearShape::of(x.shape(), weight.shape())?;
     bias.value().expect_shape("linear", "bias", [s.outputs])?;
+    x.expect_same_device("linear", &[("weight", weight.value()), ("bias", bias.value())])?;
     match x.storage() {
         Storage::Cpu(_) => Ok(Tensor::build(Shape::from([s.n, s.outputs]), x.device(), |y| {
             let cpu = x.device().cpu_context();
             cpu::forward(cpu, s, x.cpu(), weight.value().cpu(), bias.value().cpu(), config.relu, y);
         })),
+        Storage::Cuda(_) => cuda::forward(s, x, weight, bias, config),
     }
 }
 
@@ -41,10 +44,11 @@ pub fn backward_data(dz: &Tensor, weight: &Weight, gate: Gate) -> Result<Grad> {
     let x = gate.y.shape();
     let s = LinearShape::of(x, weight.shape())?;
     dz.expect_shape("linear backward by data", "dz", [s.n, s.outputs])?;
+    dz.expect_same_device("linear", &[("weight", weight.value()), ("the saved input", gate.y)])?;
     match dz.storage() {
         Storage::Cpu(_) => {
             let cpu = dz.device().cpu_context();
-            let mut channel_sums = Tensor::zeros([x.last()], dz.device());
+            let mut channel_sums = Tensor::zeros([x.last()], dz.device())?;
             let sums = channel_sums.cpu_mut("linear", "channel sums")?;
             let dz = Tensor::build(x, dz.device(), |dx| {
                 cpu::backward_data(
@@ -60,6 +64,7 @@ pub fn backward_data(dz: &Tensor, weight: &Weight, gate: Gate) -> Result<Grad> {
             });
             Ok(Grad { dz, channel_sums })
         }
+        Storage::Cuda(_) => cuda::backward_data(s, dz, weight, gate.y, gate.scale),
     }
 }
 
@@ -79,13 +84,21 @@ pub fn backward_weight(
 ) -> Result<()> {
     let s = LinearShape::of(x.shape(), dw.shape())?;
     dz.expect_shape("linear backward by weight", "dz", [s.n, s.outputs])?;
+    x.expect_same_device("linear", &[("dz", dz), ("dw", dw)])?;
     match x.storage() {
         Storage::Cpu(_) => {
+            state.expect_cpu("linear")?;
             let cpu = x.device().cpu_context();
             cpu::backward_weight(cpu, s, x.cpu(), dz.cpu(), dw.cpu_mut("linear", "dw")?, write, state);
             Ok(())
         }
+        Storage::Cuda(_) => cuda::backward_weight(s, x, dz, dw, write, state),
     }
+}
+
+/// Scores of every row of `x [.., C]` on a GPU, in `shape`: a 1x1 convolution without ReLU.
+pub(super) fn scores_on_gpu(x: &Tensor, weight: &Weight, bias: &Weight, shape: Shape) -> Result<Tensor> {
+    cuda::scores_of_rows(x, weight, bias, shape)
 }
 
 #[derive(Debug, Clone, Copy)]

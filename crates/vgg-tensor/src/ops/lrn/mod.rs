@@ -1,6 +1,7 @@
 //! Local response normalisation across channels, and its gradient.
 
 mod cpu;
+mod cuda;
 
 use crate::storage::Storage;
 use crate::{Error, Gate, Grad, Result, Tensor};
@@ -60,6 +61,7 @@ pub fn forward(x: &Tensor, config: Lrn) -> Result<(Tensor, Tensor)> {
                 Tensor::build(x.shape(), x.device(), |y| cpu::normalise(cpu, config, x.cpu(), base.cpu(), y));
             Ok((y, base))
         }
+        Storage::Cuda(_) => cuda::forward(x, config),
     }
 }
 
@@ -74,16 +76,18 @@ pub fn backward(dy: &Tensor, gate: Gate, base: &Tensor, config: Lrn) -> Result<G
     check(config)?;
     dy.expect_shape("lrn backward", "dy", gate.y.shape())?;
     base.expect_shape("lrn backward", "base", gate.y.shape())?;
+    dy.expect_same_device("lrn", &[("x", gate.y), ("base", base)])?;
     match dy.storage() {
         Storage::Cpu(_) => {
             let cpu = dy.device().cpu_context();
-            let mut channel_sums = Tensor::zeros([gate.y.shape().last()], dy.device());
+            let mut channel_sums = Tensor::zeros([gate.y.shape().last()], dy.device())?;
             let sums = channel_sums.cpu_mut("lrn", "channel sums")?;
             let dz = Tensor::build(dy.shape(), dy.device(), |dx| {
                 cpu::backward(cpu, config, [dy.cpu(), gate.y.cpu(), base.cpu()], gate.scale, dx, sums);
             });
             Ok(Grad { dz, channel_sums })
         }
+        Storage::Cuda(_) => cuda::backward(dy, gate, base, config),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Max-pooling over 2x2 windows at stride 2, and its gradient.
 
 pub(super) mod cpu;
+mod cuda;
 
 use crate::storage::{Shared, Storage};
 use crate::{Error, Grad, Result, Shape, Tensor};
@@ -51,6 +52,10 @@ pub fn forward(x: &Tensor, rounding: Rounding) -> Result<(Tensor, PoolIndex)> {
             let storage = Shared::new(index);
             Ok((y, PoolIndex { storage, input, output, rounding }))
         }
+        Storage::Cuda(_) => match cuda::forward(x, output, true)? {
+            (y, Some(index)) => Ok((y, PoolIndex::on_gpu(index, input, output, rounding))),
+            (_, None) => unreachable!("the index was asked for"),
+        },
     }
 }
 
@@ -64,6 +69,7 @@ pub fn infer(x: &Tensor, rounding: Rounding) -> Result<Tensor> {
         Storage::Cpu(_) => Ok(Tensor::build(output, x.device(), |y| {
             cpu::forward(x.device().cpu_context(), input, output, x.cpu(), y, None);
         })),
+        Storage::Cuda(_) => Ok(cuda::forward(x, output, false)?.0),
     }
 }
 
@@ -78,7 +84,9 @@ pub fn backward(grad: &Grad, index: &PoolIndex) -> Result<Grad> {
     grad.dz.expect_shape("max_pool2d backward", "dz", index.output)?;
     match grad.dz.storage() {
         Storage::Cpu(_) => {
-            let Storage::Cpu(bytes) = &*index.storage;
+            let Storage::Cpu(bytes) = &*index.storage else {
+                return Err(Error::Device { op: "max_pool2d", operand: "index" });
+            };
             let dz = Tensor::build(index.input, grad.dz.device(), |dx| {
                 let cpu = grad.dz.device().cpu_context();
                 cpu::backward(
@@ -92,6 +100,7 @@ pub fn backward(grad: &Grad, index: &PoolIndex) -> Result<Grad> {
             });
             Ok(Grad { dz, channel_sums: grad.channel_sums.clone() })
         }
+        Storage::Cuda(_) => cuda::backward(grad, index),
     }
 }
 

@@ -1,5 +1,7 @@
 //! One step of stochastic gradient descent with momentum and weight decay.
 
+mod cuda;
+
 use crate::storage::Storage;
 use crate::{Result, StepState, Tensor, Weight};
 
@@ -40,11 +42,13 @@ pub fn sgd_step(
     let op = "sgd_step";
     grad.expect_shape(op, "grad", weight.shape())?;
     velocity.expect_shape(op, "velocity", weight.shape())?;
-    if !state.finite() {
-        return Ok(());
-    }
+    grad.expect_same_device(op, &[("weight", weight.value()), ("velocity", velocity)])?;
     match grad.storage() {
         Storage::Cpu(_) => {
+            state.expect_cpu(op)?;
+            if !state.finite()? {
+                return Ok(());
+            }
             let v = crate::cpu::SharedMut::new(velocity.cpu_mut(op, "velocity")?);
             let (w, g) = (weight.update(op)?, grad.cpu());
             let cpu = grad.device().cpu_context();
@@ -56,6 +60,7 @@ pub fn sgd_step(
             });
             Ok(())
         }
+        Storage::Cuda(_) => cuda::step(weight, grad, velocity, state, config),
     }
 }
 

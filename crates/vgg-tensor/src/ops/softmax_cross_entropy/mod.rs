@@ -1,6 +1,7 @@
 //! Multinomial logistic regression: softmax and the negative logarithm of the target's posterior.
 
 mod cpu;
+mod cuda;
 
 use crate::storage::Storage;
 use crate::{Error, Grad, Result, Shape, StepState, Tensor};
@@ -39,10 +40,11 @@ pub fn softmax_cross_entropy(
     }
     match logits.storage() {
         Storage::Cpu(_) => {
+            state.expect_cpu(op)?;
             let device = logits.device();
-            let mut per_sample = Tensor::zeros([n], device);
+            let mut per_sample = Tensor::zeros([n], device)?;
             let losses = per_sample.cpu_mut(op, "losses")?;
-            let mut channel_sums = Tensor::zeros([classes], device);
+            let mut channel_sums = Tensor::zeros([classes], device)?;
             let sums = channel_sums.cpu_mut(op, "channel sums")?;
             let dz = Tensor::build(logits.shape(), device, |dz| {
                 cpu::forward(logits.cpu(), targets, weight, losses, dz, sums);
@@ -50,5 +52,6 @@ pub fn softmax_cross_entropy(
             state.check(losses);
             Ok(Loss { per_sample, grad: Grad { dz, channel_sums } })
         }
+        Storage::Cuda(_) => cuda::forward(logits, targets, weight, state),
     }
 }

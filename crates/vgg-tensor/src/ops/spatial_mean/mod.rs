@@ -1,6 +1,7 @@
 //! Class scores of an image from its dense score map, and the gradient.
 
 mod cpu;
+mod cuda;
 
 use crate::storage::Storage;
 use crate::{Error, Grad, Result, Shape, Tensor};
@@ -22,6 +23,7 @@ pub fn spatial_mean(score_map: &Tensor) -> Result<Tensor> {
         Storage::Cpu(_) => Ok(Tensor::build(Shape::from([n, k]), score_map.device(), |y| {
             cpu::forward(score_map.device().cpu_context(), k, score_map.cpu(), y);
         })),
+        Storage::Cuda(_) => cuda::forward(score_map),
     }
 }
 
@@ -34,12 +36,13 @@ pub fn spatial_mean_backward(dy: &Tensor, h: usize, w: usize) -> Result<Grad> {
     let [n, k] = dy.axes("spatial_mean backward", "dy", "[N, K]")?;
     match dy.storage() {
         Storage::Cpu(_) => {
-            let mut channel_sums = Tensor::zeros([k], dy.device());
+            let mut channel_sums = Tensor::zeros([k], dy.device())?;
             let sums = channel_sums.cpu_mut("spatial_mean", "channel sums")?;
             let dz = Tensor::build(Shape::from([n, h, w, k]), dy.device(), |dz| {
                 cpu::backward(h * w, dy.cpu(), dz, sums);
             });
             Ok(Grad { dz, channel_sums })
         }
+        Storage::Cuda(_) => cuda::backward(dy, Shape::from([n, h, w, k])),
     }
 }

@@ -1,5 +1,7 @@
 //! Euclidean loss, for the bounding boxes of a localiser.
 
+mod cuda;
+
 use crate::ops::Loss;
 use crate::storage::Storage;
 use crate::{Grad, Result, StepState, Tensor};
@@ -13,11 +15,13 @@ use crate::{Grad, Result, StepState, Tensor};
 /// [`crate::Error::Shape`] if the shapes differ.
 pub fn squared_error(x: &Tensor, target: &Tensor, weight: f32, state: &StepState) -> Result<Loss> {
     target.expect_shape("squared_error", "target", x.shape())?;
+    x.expect_same_device("squared_error", &[("target", target)])?;
     match x.storage() {
         Storage::Cpu(_) => {
+            state.expect_cpu("squared_error")?;
             let (n, per_sample) = (x.shape().first(), x.shape().per_image());
-            let mut losses = Tensor::zeros([n], x.device());
-            let mut channel_sums = Tensor::zeros([x.shape().last()], x.device());
+            let mut losses = Tensor::zeros([n], x.device())?;
+            let mut channel_sums = Tensor::zeros([x.shape().last()], x.device())?;
             let sums = channel_sums.cpu_mut("squared_error", "channel sums")?;
             let dz = Tensor::build(x.shape(), x.device(), |dz| {
                 for ((dz, x), t) in dz.iter_mut().zip(x.cpu()).zip(target.cpu()) {
@@ -33,5 +37,6 @@ pub fn squared_error(x: &Tensor, target: &Tensor, weight: f32, state: &StepState
             state.check(losses.cpu());
             Ok(Loss { per_sample: losses, grad: Grad { dz, channel_sums } })
         }
+        Storage::Cuda(_) => cuda::forward(x, target, weight, state),
     }
 }

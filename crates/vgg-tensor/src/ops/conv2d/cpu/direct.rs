@@ -27,7 +27,7 @@ impl ConvAlgorithm for Direct {
             let w = job.weight.value().cpu();
             pack(cpu, s, out, |k, tap, c| w[(k * s.r * s.s + tap) * s.c + c]);
         });
-        let Storage::Cpu(panels) = &*panels;
+        let Storage::Cpu(panels) = &*panels else { unreachable!("made in host memory") };
         let finish = |block: &Block, y: &SharedMut<f32>| {
             block.for_each_row(s, |start, len| {
                 // SAFETY: rows of different blocks are disjoint.
@@ -46,7 +46,7 @@ impl ConvAlgorithm for Direct {
             let taps = s.r * s.s;
             pack(cpu, &s, out, |k, tap, c| w[(c * taps + taps - 1 - tap) * s.k + k]);
         });
-        let Storage::Cpu(panels) = &*panels;
+        let Storage::Cpu(panels) = &*panels else { unreachable!("made in host memory") };
         // Sums are taken block by block and added in the blocks' order.
         let blocks = Blocks::new(&s, s.c.max(s.k)).count();
         let mut partial = cpu.scratch(blocks * s.k);

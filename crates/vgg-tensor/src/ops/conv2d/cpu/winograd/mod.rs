@@ -54,7 +54,7 @@ impl<T: Transform> ConvAlgorithm for Winograd<T> {
         let filters = job.weight.derived(Form::WinogradForward(T::M), filters_len::<T>(s), |out| {
             transform_filters::<T>(cpu, s, job.weight.value().cpu(), Pass::Forward, out);
         });
-        let Storage::Cpu(filters) = &*filters;
+        let Storage::Cpu(filters) = &*filters else { unreachable!("made in host memory") };
         let filters = filters.as_f32(filters_len::<T>(s));
         let tiles = Tiles::new::<T>(s);
         let floor = if job.relu { 0.0 } else { f32::NEG_INFINITY };
@@ -79,7 +79,7 @@ impl<T: Transform> ConvAlgorithm for Winograd<T> {
         let filters = job.weight.derived(Form::WinogradBackwardData(T::M), filters_len::<T>(s), |out| {
             transform_filters::<T>(cpu, s, job.weight.value().cpu(), Pass::BackwardData, out);
         });
-        let Storage::Cpu(filters) = &*filters;
+        let Storage::Cpu(filters) = &*filters else { unreachable!("made in host memory") };
         let filters = filters.as_f32(filters_len::<T>(s));
         let tiles = Tiles::new::<T>(s);
         let mut partial = cpu.scratch(tiles.count().div_ceil(RANGE) * s.k);

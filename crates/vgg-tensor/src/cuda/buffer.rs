@@ -1,0 +1,228 @@
+//! Memory of a GPU: one arena of address space per device, backed by memory as far as it was ever used.
+//!
+//! Work on a device goes through one stream, in order, so a buffer may be given back while a kernel still reads it: who
+//! takes it next writes it later. A captured step relies on the places of its buffers, so memory is never given back to
+//! the driver while the device is open.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use cudarc::driver::{CudaContext, result, sys};
+
+use super::cuda_error;
+use crate::storage::{Counters, Gaps};
+use crate::{Error, Result};
+
+/// Alignment of every buffer, in bytes.
+const ALIGN: usize = 256;
+/// Memory is taken from the driver in steps of this many bytes.
+const STEP: usize = 64 << 20;
+
+/// How the elements of a tensor are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Format {
+    pub(crate) element: Element,
+    /// Zeros behind each row of the last axis.
+    pub(crate) padding: usize,
+}
+
+impl Format {
+    /// Floats without padding.
+    pub(crate) const PLAIN: Format = Format { element: Element::F32, padding: 0 };
+
+    /// Elements from one row of a last axis of `c` to the next.
+    pub(crate) fn pitch(self, c: usize) -> usize {
+        c + self.padding
+    }
+}
+
+/// The type of an element.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Element {
+    F32,
+    Bf16,
+}
+
+impl Element {
+    pub(crate) fn bytes(self) -> usize {
+        match self {
+            Element::F32 => 4,
+            Element::Bf16 => 2,
+        }
+    }
+}
+
+/// Device memory that goes back to its arena when dropped.
+pub(crate) struct CudaBuffer {
+    pointer: sys::CUdeviceptr,
+    bytes: usize,
+    format: Format,
+    arena: Arc<CudaArena>,
+}
+
+impl CudaBuffer {
+    pub(crate) fn pointer(&self) -> sys::CUdeviceptr {
+        self.pointer
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub(crate) fn format(&self) -> Format {
+        self.format
+    }
+
+    pub(crate) fn counters(&self) -> &Counters {
+        &self.arena.counters
+    }
+}
+
+impl Drop for CudaBuffer {
+    fn drop(&mut self) {
+        self.arena.put(self.pointer, self.bytes);
+    }
+}
+
+/// The memory of a device.
+pub(crate) struct CudaArena {
+    context: Arc<CudaContext>,
+    base: sys::CUdeviceptr,
+    reserved: usize,
+    /// Whether there is memory behind the addresses: not on a device that plans.
+    backed: bool,
+    state: Mutex<State>,
+    counters: Counters,
+}
+
+struct State {
+    gaps: Gaps,
+    in_use_bytes: usize,
+    /// Pieces of memory in order, without gaps from `base` on.
+    pieces: Vec<(sys::CUmemGenericAllocationHandle, usize)>,
+    backed_bytes: usize,
+}
+
+impl CudaArena {
+    /// Address space as large as the device's memory, none of which is taken yet; for planning, without end.
+    pub(crate) fn new(context: &Arc<CudaContext>, backed: bool) -> Result<Arc<CudaArena>> {
+        let total = context.total_mem().map_err(cuda_error("cuDeviceTotalMem"))?;
+        let (reserved, mut base) = (total.next_multiple_of(STEP) + STEP, 0);
+        if backed {
+            context.bind_to_thread().map_err(cuda_error("cuCtxSetCurrent"))?;
+            // SAFETY: plain values; the address range is given back in `drop`.
+            unsafe { sys::cuMemAddressReserve(&mut base, reserved, 0, 0, 0) }
+                .result()
+                .map_err(cuda_error("cuMemAddressReserve"))?;
+        }
+        let gaps = Gaps::new(if backed { reserved } else { usize::MAX / 2 });
+        let state = State { gaps, in_use_bytes: 0, pieces: Vec::new(), backed_bytes: 0 };
+        Ok(Arc::new(CudaArena {
+            context: context.clone(),
+            base,
+            reserved,
+            backed,
+            state: Mutex::new(state),
+            counters: Counters::default(),
+        }))
+    }
+
+    /// A buffer of at least `bytes` bytes with whatever contents.
+    pub(crate) fn take(self: &Arc<Self>, bytes: usize, format: Format) -> Result<CudaBuffer> {
+        if cfg!(vgg_exact_buffers) && self.backed {
+            // SAFETY: the memory is freed in `put`.
+            let pointer = unsafe { result::malloc_sync(bytes.max(1)) }.map_err(cuda_error("cuMemAlloc"))?;
+            return Ok(CudaBuffer { pointer, bytes, format, arena: self.clone() });
+        }
+        let bytes = bytes.max(1).next_multiple_of(ALIGN);
+        let mut state = self.lock();
+        let Some(at) = state.gaps.take(bytes) else { return Err(self.out_of_memory(bytes)) };
+        if self.backed
+            && at + bytes > state.backed_bytes
+            && let Err(e) = self.back(&mut state, at + bytes)
+        {
+            state.gaps.put(at, bytes);
+            return Err(e);
+        }
+        state.in_use_bytes += bytes;
+        let pointer = self.base + at as sys::CUdeviceptr;
+        Ok(CudaBuffer { pointer, bytes, format, arena: self.clone() })
+    }
+
+    /// Bytes in buffers now, and the most that were ever spanned.
+    pub(crate) fn usage_bytes(&self) -> (usize, usize) {
+        let state = self.lock();
+        (state.in_use_bytes, state.gaps.reached())
+    }
+
+    /// Takes memory from the driver until `end` bytes are there.
+    fn back(&self, state: &mut State, end: usize) -> Result<()> {
+        let bytes = (end - state.backed_bytes).next_multiple_of(STEP);
+        self.context.bind_to_thread().map_err(cuda_error("cuCtxSetCurrent"))?;
+        let location = sys::CUmemLocation {
+            type_: sys::CUmemLocationType::CU_MEM_LOCATION_TYPE_DEVICE,
+            id: self.context.ordinal() as i32,
+        };
+        // SAFETY: all zero is a valid value of this plain struct.
+        let mut properties: sys::CUmemAllocationProp = unsafe { std::mem::zeroed() };
+        properties.type_ = sys::CUmemAllocationType::CU_MEM_ALLOCATION_TYPE_PINNED;
+        properties.location = location;
+        let access = sys::CUmemAccessDesc {
+            location,
+            flags: sys::CUmemAccess_flags::CU_MEM_ACCESS_FLAGS_PROT_READWRITE,
+        };
+        let mut handle = 0;
+        let pointer = self.base + state.backed_bytes as sys::CUdeviceptr;
+        // SAFETY: the range lies in the reserved space and nothing is mapped there yet.
+        unsafe {
+            if sys::cuMemCreate(&mut handle, bytes, &properties, 0).result().is_err() {
+                return Err(self.out_of_memory(bytes));
+            }
+            sys::cuMemMap(pointer, bytes, 0, handle, 0).result().map_err(cuda_error("cuMemMap"))?;
+            sys::cuMemSetAccess(pointer, bytes, &access, 1).result().map_err(cuda_error("cuMemSetAccess"))?;
+        }
+        state.pieces.push((handle, bytes));
+        state.backed_bytes += bytes;
+        Ok(())
+    }
+
+    fn out_of_memory(&self, wanted_bytes: usize) -> Error {
+        let (free_bytes, total_bytes) = self.context.mem_get_info().unwrap_or_default();
+        Error::OutOfMemory { wanted_bytes, free_bytes, total_bytes }
+    }
+
+    fn put(&self, pointer: sys::CUdeviceptr, bytes: usize) {
+        if cfg!(vgg_exact_buffers) && self.backed {
+            // Freeing can fail only where the device is lost, which the next operation says.
+            // SAFETY: it was allocated in `take`.
+            let _ = unsafe { result::free_sync(pointer) };
+            return;
+        }
+        let mut state = self.lock();
+        state.in_use_bytes -= bytes;
+        state.gaps.put((pointer - self.base) as usize, bytes);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for CudaArena {
+    fn drop(&mut self) {
+        if !self.backed || self.context.bind_to_thread().is_err() {
+            return;
+        }
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let mut pointer = self.base;
+        // SAFETY: every buffer holds the arena, so none is left. What fails here is lost with the process.
+        unsafe {
+            let _ = sys::cuCtxSynchronize();
+            for (handle, bytes) in state.pieces.drain(..) {
+                let _ = sys::cuMemUnmap(pointer, bytes);
+                let _ = sys::cuMemRelease(handle);
+                pointer += bytes as sys::CUdeviceptr;
+            }
+            let _ = sys::cuMemAddressFree(self.base, self.reserved);
+        }
+    }
+}

@@ -1,0 +1,42 @@
+// The gradient contract: gating by the saved output, and sums per channel.
+
+// `dz = y > 0 ? scale * dz : 0` in place where `y` is given; also the sums over rows `[first, first + per_block)` of each
+// column, to `partial [blocks, pitch]`. A block of threads covers up to 256 vectors of columns; what threads are left
+// over take rows of their own, whose sums are added in order.
+KERNEL void gate_and_sum(T* dz, const T* y, float scale, i64 rows, int pitch, i64 per_block, float* partial) {
+    __shared__ float sums[THREADS * 8];
+    const int vectors = pitch / 8, group = blockIdx.y * THREADS;
+    const int here = vectors - group < THREADS ? vectors - group : THREADS;
+    const int lanes = THREADS / here, lane = threadIdx.x / here, vector = group + threadIdx.x % here;
+    const i64 first = (i64)blockIdx.x * per_block, end = first + per_block < rows ? first + per_block : rows;
+    V8 sum;
+    for (int j = 0; j < 8; ++j) sum.v[j] = 0.0f;
+    if (lane < lanes) {
+        for (i64 row = first + lane; row < end; row += lanes) {
+            const i64 at = row * pitch + vector * 8;
+            V8 x = load8(dz + at);
+            if (y) {
+                const V8 saved = load8(y + at);
+                for (int j = 0; j < 8; ++j) x.v[j] = saved.v[j] > 0.0f ? scale * x.v[j] : 0.0f;
+                store8(dz + at, x);
+            }
+            for (int j = 0; j < 8; ++j) sum.v[j] += x.v[j];
+        }
+    }
+    for (int j = 0; j < 8; ++j) sums[threadIdx.x * 8 + j] = sum.v[j];
+    __syncthreads();
+    if ((int)threadIdx.x < here) {
+        for (int other = 1; other < lanes; ++other)
+            for (int j = 0; j < 8; ++j) sum.v[j] += sums[(other * here + threadIdx.x) * 8 + j];
+        for (int j = 0; j < 8; ++j) partial[(i64)blockIdx.x * pitch + vector * 8 + j] = sum.v[j];
+    }
+}
+
+// `sums [c]` of `partial [blocks, pitch]`, in the order of the blocks.
+KERNEL void add_partial_sums(const float* partial, float* sums, int blocks, int c, int pitch) {
+    const i64 i = thread();
+    if (i >= c) return;
+    float sum = 0.0f;
+    for (int block = 0; block < blocks; ++block) sum += partial[(i64)block * pitch + i];
+    sums[i] = sum;
+}

@@ -1,0 +1,134 @@
+//! Our own kernels: one source, compiled for the device when it is opened.
+
+use std::collections::HashMap;
+use std::ffi::CString;
+use std::sync::Arc;
+
+use cudarc::driver::{CudaContext, result as driver, sys as driver_sys};
+use cudarc::nvrtc::{result as nvrtc, sys as nvrtc_sys};
+
+use super::cuda_error;
+use crate::{Error, Precision, Result};
+
+/// The sources, one beside each operation.
+const SOURCES: [&str; 12] = [
+    include_str!("common.cuh"),
+    include_str!("layout.cu"),
+    include_str!("gradient.cu"),
+    include_str!("../ops/from_pixels/from_pixels.cu"),
+    include_str!("../ops/max_pool2d/max_pool2d.cu"),
+    include_str!("../ops/lrn/lrn.cu"),
+    include_str!("../ops/dropout/dropout.cu"),
+    include_str!("../ops/softmax/softmax.cu"),
+    include_str!("../ops/softmax_cross_entropy/softmax_cross_entropy.cu"),
+    include_str!("../ops/spatial_mean/spatial_mean.cu"),
+    include_str!("../ops/squared_error/squared_error.cu"),
+    include_str!("../ops/sgd_step/sgd_step.cu"),
+];
+
+/// What makes a function of ours a kernel.
+const KERNEL: &str = "KERNEL void ";
+
+/// The compiled kernels of a device.
+pub(super) struct Kernels {
+    context: Arc<CudaContext>,
+    module: driver_sys::CUmodule,
+    functions: HashMap<String, driver_sys::CUfunction>,
+}
+
+// SAFETY: handles of the driver may be used from any thread that has the context.
+unsafe impl Send for Kernels {}
+// SAFETY: as above.
+unsafe impl Sync for Kernels {}
+
+impl Kernels {
+    /// Compiles and loads every kernel.
+    pub(super) fn compile(
+        context: &Arc<CudaContext>,
+        (major, minor): (i32, i32),
+        precision: Precision,
+    ) -> Result<Kernels> {
+        let image = compile(&format!("sm_{major}{minor}"), precision)?;
+        context.bind_to_thread().map_err(cuda_error("cuCtxSetCurrent"))?;
+        // SAFETY: the image is what NVRTC made, and outlives the call.
+        let module = unsafe { driver::module::load_data(image.as_ptr().cast()) }
+            .map_err(cuda_error("cuModuleLoadData"))?;
+        let mut kernels = Kernels { context: context.clone(), module, functions: HashMap::new() };
+        for name in names() {
+            let c_name = CString::new(name)
+                .map_err(|e| Error::Cuda { call: "cuModuleGetFunction", reason: e.to_string() })?;
+            // SAFETY: the module is loaded.
+            let function = unsafe { driver::module::get_function(module, c_name) }
+                .map_err(cuda_error("cuModuleGetFunction"))?;
+            kernels.functions.insert(name.to_owned(), function);
+        }
+        Ok(kernels)
+    }
+
+    /// A kernel by its name.
+    pub(super) fn get(&self, name: &str) -> driver_sys::CUfunction {
+        match self.functions.get(name) {
+            Some(function) => *function,
+            None => unreachable!("no kernel is called {name}"),
+        }
+    }
+}
+
+impl Drop for Kernels {
+    fn drop(&mut self) {
+        if self.context.bind_to_thread().is_ok() {
+            // SAFETY: nothing is launched after this; what fails here is lost with the process.
+            let _ = unsafe { driver::module::unload(self.module) };
+        }
+    }
+}
+
+/// The names of all kernels.
+fn names() -> impl Iterator<Item = &'static str> {
+    let starts = SOURCES.into_iter().flat_map(|source| source.split(KERNEL).skip(1));
+    starts.filter_map(|after| after.split('(').next())
+}
+
+/// Machine code of all kernels for an architecture such as `sm_90`.
+fn compile(architecture: &str, precision: Precision) -> Result<Vec<u8>> {
+    let source = format!("#define KERNEL extern \"C\" __global__\n{}", SOURCES.concat());
+    let mut options = vec![format!("--gpu-architecture={architecture}"), "--std=c++17".into()];
+    if precision == Precision::Bf16 {
+        options.push("-DVGG_BF16".into());
+    }
+    let failed = |call, reason: String| Error::Cuda { call, reason };
+    let source = CString::new(source).map_err(|e| failed("nvrtcCreateProgram", e.to_string()))?;
+    let program =
+        nvrtc::create_program(&source, None).map_err(|e| failed("nvrtcCreateProgram", format!("{e:?}")))?;
+    // SAFETY: the program lives until the end; buffers are as long as NVRTC says.
+    unsafe {
+        let compiled = nvrtc::compile_program(program, &options);
+        let image = compiled.map_err(|_| log(program)).and_then(|()| image(program));
+        let _ = nvrtc::destroy_program(program);
+        image.map_err(|reason| failed("nvrtcCompileProgram", reason))
+    }
+}
+
+/// # Safety
+/// The program must have been compiled.
+unsafe fn image(program: nvrtc_sys::nvrtcProgram) -> std::result::Result<Vec<u8>, String> {
+    let mut bytes = 0;
+    // SAFETY: by the caller's promise.
+    unsafe {
+        nvrtc_sys::nvrtcGetCUBINSize(program, &mut bytes).result().map_err(|e| format!("{e:?}"))?;
+        let mut image = vec![0u8; bytes];
+        nvrtc_sys::nvrtcGetCUBIN(program, image.as_mut_ptr().cast())
+            .result()
+            .map_err(|e| format!("{e:?}"))?;
+        Ok(image)
+    }
+}
+
+/// # Safety
+/// The program must exist.
+unsafe fn log(program: nvrtc_sys::nvrtcProgram) -> String {
+    // SAFETY: by the caller's promise.
+    let log = unsafe { nvrtc::get_program_log(program) }.unwrap_or_default();
+    let bytes: Vec<u8> = log.into_iter().map(|c| c as u8).take_while(|c| *c != 0).collect();
+    String::from_utf8_lossy(&bytes).into_owned()
+}

@@ -1,0 +1,61 @@
+//! What a GPU can do at best, measured: large matrix products in its precision, and copies in its memory.
+
+use std::time::Instant;
+
+use super::{Cuda, Epilogue, Matrix, Product};
+use crate::{Limits, Result};
+
+/// Largest side of the matrices.
+const SIDE: usize = 8192;
+/// A product that takes this long is large enough.
+const LONG_ENOUGH_S: f64 = 2e-3;
+/// Bytes that are copied, beyond any cache.
+const COPY_BYTES: usize = 1 << 29;
+/// Repetitions, of which the best counts.
+const REPETITIONS: usize = 5;
+
+/// Measures in less than a second. Reading and writing a byte counts as two.
+pub(crate) fn measure(cuda: &Cuda) -> Result<Limits> {
+    let mut side = 512;
+    let gflops = loop {
+        let seconds = product_seconds(cuda, side)?;
+        if seconds > LONG_ENOUGH_S || side >= SIDE {
+            break 2.0 * (side as f64).powi(3) / seconds / 1e9;
+        }
+        side *= 2;
+    };
+    let (from, to) = (cuda.take_bytes(COPY_BYTES)?, cuda.take_bytes(COPY_BYTES)?);
+    let seconds = best_seconds(cuda, || cuda.copy(from.pointer(), to.pointer(), COPY_BYTES))?;
+    Ok(Limits { gflops, read_gb_per_s: 2.0 * COPY_BYTES as f64 / seconds / 1e9 })
+}
+
+fn product_seconds(cuda: &Cuda, side: usize) -> Result<f64> {
+    let element = cuda.element();
+    let bytes = side * side * element.bytes();
+    let [a, b, out] = [cuda.take_bytes(bytes)?, cuda.take_bytes(bytes)?, cuda.take_bytes(bytes)?];
+    cuda.clear(&a)?;
+    cuda.clear(&b)?;
+    let matrix =
+        |pointer| Matrix { pointer, element, rows: side, columns: side, pitch: side, transposed: false };
+    let product = Product {
+        a: matrix(a.pointer()),
+        b: matrix(b.pointer()),
+        out: matrix(out.pointer()),
+        epilogue: Epilogue::Write,
+        bias: 0,
+    };
+    best_seconds(cuda, || cuda.product(&product))
+}
+
+fn best_seconds(cuda: &Cuda, mut work: impl FnMut() -> Result<()>) -> Result<f64> {
+    work()?;
+    cuda.synchronize()?;
+    let mut best = f64::INFINITY;
+    for _ in 0..REPETITIONS {
+        let start = Instant::now();
+        work()?;
+        cuda.synchronize()?;
+        best = best.min(start.elapsed().as_secs_f64());
+    }
+    Ok(best)
+}

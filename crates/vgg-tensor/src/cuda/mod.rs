@@ -1,0 +1,264 @@
+//! What every operation uses on a GPU: memory, kernels, matrix products, convolutions, all on one stream.
+
+mod blas;
+mod buffer;
+mod cudnn;
+mod kernels;
+mod libraries;
+mod limits;
+mod operand;
+
+use std::sync::Arc;
+
+use cudarc::driver::{CudaContext, CudaStream, DriverError, result, sys};
+
+pub(crate) use blas::{Epilogue, Matrix, Product};
+pub(crate) use buffer::{CudaArena, CudaBuffer, Element, Format};
+pub(crate) use cudnn::{ConvolutionKey, ConvolutionOperands, ConvolutionPass, Cudnn};
+use kernels::Kernels;
+pub use libraries::{CudaLibrary, CudaLibraryStatus, cuda_libraries};
+pub(crate) use limits::measure;
+pub(crate) use operand::{Operand, rows};
+
+use crate::{Error, Precision, Result, Shape};
+
+/// Channels of images and filters are padded to multiples of this.
+const CHANNELS: usize = 8;
+/// Threads of a block in every kernel.
+const THREADS: usize = 256;
+
+/// An open GPU, or one that plans: then nothing runs, and memory is counted only.
+#[derive(Clone)]
+pub(crate) struct Cuda {
+    gpu: Arc<Gpu>,
+    pub(crate) memory: Arc<CudaArena>,
+    planning: bool,
+}
+
+struct Gpu {
+    context: Arc<CudaContext>,
+    stream: Arc<CudaStream>,
+    kernels: Kernels,
+    blas: blas::Blas,
+    cudnn: Cudnn,
+    precision: Precision,
+    name: String,
+    capability: (i32, i32),
+}
+
+/// Names the call that failed.
+pub(crate) fn cuda_error(call: &'static str) -> impl Fn(DriverError) -> Error {
+    move |e| {
+        let text = e.error_string().map(|text| text.to_string_lossy().into_owned());
+        Error::Cuda { call, reason: text.unwrap_or_else(|_| format!("{:?}", e.0)) }
+    }
+}
+
+impl Cuda {
+    /// Opens GPU `ordinal`.
+    pub(crate) fn open(ordinal: usize, precision: Precision) -> Result<Cuda> {
+        libraries::check().map_err(|reason| Error::NoCuda { reason })?;
+        let no_device = |e: DriverError| {
+            let reason = cuda_error("cuInit")(e).to_string();
+            Error::NoCuda { reason: format!("{reason}; nvidia-smi shows which GPUs there are") }
+        };
+        result::init().map_err(no_device)?;
+        let count = CudaContext::device_count().map_err(no_device)?;
+        if ordinal >= count as usize {
+            return Err(Error::NoCuda {
+                reason: format!("there is no GPU number {ordinal}; there are {count}"),
+            });
+        }
+        let context = CudaContext::new(ordinal).map_err(no_device)?;
+        // SAFETY: all work goes through one stream, so nothing needs to wait for anything.
+        unsafe { context.disable_event_tracking() };
+        let stream = context.new_stream().map_err(cuda_error("cuStreamCreate"))?;
+        let capability = context.compute_capability().map_err(cuda_error("cuDeviceGetAttribute"))?;
+        if precision == Precision::Bf16 && capability.0 < 8 {
+            let reason = format!(
+                "compute capability {}.{} has no bf16; use --precision f32",
+                capability.0, capability.1
+            );
+            return Err(Error::NoCuda { reason });
+        }
+        let memory = CudaArena::new(&context, true)?;
+        let gpu = Gpu {
+            kernels: Kernels::compile(&context, capability, precision)?,
+            blas: blas::Blas::new(precision)?,
+            cudnn: Cudnn::new(&stream, precision)?,
+            name: context.name().map_err(cuda_error("cuDeviceGetName"))?,
+            precision,
+            capability,
+            context,
+            stream,
+        };
+        Ok(Cuda { gpu: Arc::new(gpu), memory, planning: false })
+    }
+
+    /// The same GPU without data.
+    pub(crate) fn planning(&self) -> Result<Cuda> {
+        let memory = CudaArena::new(&self.gpu.context, false)?;
+        Ok(Cuda { gpu: self.gpu.clone(), memory, planning: true })
+    }
+
+    /// Whether nothing runs.
+    pub(crate) fn is_planning(&self) -> bool {
+        self.planning
+    }
+
+    /// What decides bits.
+    pub(crate) fn numerics(&self) -> String {
+        let (major, minor) = self.gpu.capability;
+        format!("cuda sm_{major}{minor}, {}", self.gpu.precision.name())
+    }
+
+    /// All memory that it has.
+    pub(crate) fn total_bytes(&self) -> usize {
+        self.gpu.context.total_mem().unwrap_or_default()
+    }
+
+    /// For people.
+    pub(crate) fn describe(&self) -> String {
+        format!("cuda:{}, {}, {}", self.gpu.context.ordinal(), self.gpu.name, self.gpu.precision.name())
+    }
+
+    pub(crate) fn cudnn(&self) -> &Cudnn {
+        &self.gpu.cudnn
+    }
+
+    /// The type of activations.
+    pub(crate) fn element(&self) -> Element {
+        match self.gpu.precision {
+            Precision::Bf16 => Element::Bf16,
+            Precision::Tf32 | Precision::F32 => Element::F32,
+        }
+    }
+
+    /// The format of activations with `c` channels.
+    pub(crate) fn activation(&self, c: usize) -> Format {
+        Format { element: self.element(), padding: c.next_multiple_of(CHANNELS) - c }
+    }
+
+    /// Memory of a tensor in a format.
+    pub(crate) fn take(&self, shape: Shape, format: Format) -> Result<CudaBuffer> {
+        self.memory.take(rows(shape) * format.pitch(shape.last()) * format.element.bytes(), format)
+    }
+
+    /// Memory of a tensor of float without padding.
+    pub(crate) fn take_plain(&self, shape: Shape) -> Result<CudaBuffer> {
+        self.take(shape, Format::PLAIN)
+    }
+
+    /// Memory that is not a tensor's.
+    pub(crate) fn take_bytes(&self, bytes: usize) -> Result<CudaBuffer> {
+        self.memory.take(bytes, Format::PLAIN)
+    }
+
+    /// Runs a kernel with at least `threads` threads. Arguments are as [`Cuda::launch_blocks`].
+    pub(crate) fn launch(&self, kernel: &'static str, threads: usize, arguments: &[u64]) -> Result<()> {
+        self.launch_blocks(kernel, (threads.div_ceil(THREADS), 1), arguments)
+    }
+
+    /// Runs a kernel on a grid of blocks. Arguments are the bits of pointers and of integers of 32 or 64 bits; those of a
+    /// float are [`bits`].
+    pub(crate) fn launch_blocks(
+        &self,
+        kernel: &'static str,
+        (x, y): (usize, usize),
+        arguments: &[u64],
+    ) -> Result<()> {
+        if self.planning || x == 0 || y == 0 {
+            return Ok(());
+        }
+        self.bind()?;
+        let function = self.gpu.kernels.get(kernel);
+        let mut pointers = [std::ptr::null_mut(); 24];
+        for (pointer, argument) in pointers.iter_mut().zip(arguments) {
+            *pointer = std::ptr::from_ref(argument).cast_mut().cast();
+        }
+        let grid = (x as u32, y as u32, 1);
+        // SAFETY: each operation passes what its kernel's signature asks for, with the memory that the kernel's
+        // comment names; little-endian integers of 32 bits are the front of those of 64.
+        unsafe {
+            result::launch_kernel(
+                function,
+                grid,
+                (THREADS as u32, 1, 1),
+                0,
+                self.gpu.stream.cu_stream(),
+                &mut pointers[..arguments.len()],
+            )
+        }
+        .map_err(cuda_error(kernel))
+    }
+
+    /// A matrix product.
+    pub(crate) fn product(&self, product: &Product) -> Result<()> {
+        self.gpu.blas.run(self, product)
+    }
+
+    /// Copies bytes to the device, after what is on the stream.
+    pub(crate) fn upload<V: Copy>(&self, values: &[V], to: sys::CUdeviceptr) -> Result<()> {
+        if self.planning || values.is_empty() {
+            return Ok(());
+        }
+        self.bind()?;
+        // SAFETY: callers pass memory for that many values; the driver has read pageable memory when the call returns.
+        unsafe { result::memcpy_htod_async(to, values, self.stream()) }.map_err(cuda_error("cuMemcpyHtoD"))
+    }
+
+    /// Copies values from the device and waits for them.
+    pub(crate) fn download<V: Copy>(&self, from: sys::CUdeviceptr, values: &mut [V]) -> Result<()> {
+        if self.planning || values.is_empty() {
+            return Ok(());
+        }
+        self.bind()?;
+        // SAFETY: callers pass memory of that many values, which lives until the stream has come this far.
+        unsafe {
+            result::memcpy_dtoh_async(values, from, self.stream()).map_err(cuda_error("cuMemcpyDtoH"))?;
+            result::stream::synchronize(self.stream()).map_err(cuda_error("cuStreamSynchronize"))
+        }
+    }
+
+    /// Copies bytes on the device.
+    pub(crate) fn copy(&self, from: sys::CUdeviceptr, to: sys::CUdeviceptr, bytes: usize) -> Result<()> {
+        if self.planning || bytes == 0 {
+            return Ok(());
+        }
+        self.bind()?;
+        // SAFETY: callers pass memory of that many bytes.
+        unsafe { result::memcpy_dtod_async(to, from, bytes, self.stream()) }
+            .map_err(cuda_error("cuMemcpyDtoD"))
+    }
+
+    /// Sets bytes to zero.
+    pub(crate) fn clear(&self, buffer: &CudaBuffer) -> Result<()> {
+        if self.planning {
+            return Ok(());
+        }
+        self.bind()?;
+        // SAFETY: the buffer has that many bytes.
+        unsafe { result::memset_d8_async(buffer.pointer(), 0, buffer.bytes(), self.stream()) }
+            .map_err(cuda_error("cuMemsetD8"))
+    }
+
+    /// Waits for all that was started.
+    pub(crate) fn synchronize(&self) -> Result<()> {
+        self.bind()?;
+        // SAFETY: the stream lives as long as the GPU.
+        unsafe { result::stream::synchronize(self.stream()) }.map_err(cuda_error("cuStreamSynchronize"))
+    }
+
+    pub(crate) fn stream(&self) -> sys::CUstream {
+        self.gpu.stream.cu_stream()
+    }
+
+    pub(crate) fn bind(&self) -> Result<()> {
+        self.gpu.context.bind_to_thread().map_err(cuda_error("cuCtxSetCurrent"))
+    }
+}
+
+/// The argument of a kernel that is a float.
+pub(crate) fn bits(x: f32) -> u64 {
+    u64::from(x.to_bits())
+}

@@ -1,0 +1,203 @@
+//! Tensors as operands of GPU kernels: in the format that an operation wants, converted if they have another.
+
+use super::{Cuda, CudaBuffer, Element, Format};
+use crate::parameter::{Form, Weight};
+use crate::storage::{Shared, Storage};
+use crate::{Error, Result, Shape, Tensor};
+
+/// Memory of an operand: rows of the last axis, `pitch` elements apart.
+pub(crate) struct Operand {
+    pub(crate) pointer: u64,
+    pub(crate) pitch: usize,
+    /// What was converted lives as long as this.
+    _own: Option<CudaBuffer>,
+    _shared: Option<Shared>,
+}
+
+impl Operand {
+    fn borrowed(pointer: u64, pitch: usize) -> Operand {
+        Operand { pointer, pitch, _own: None, _shared: None }
+    }
+
+    fn owned(buffer: CudaBuffer, pitch: usize) -> Operand {
+        Operand { pointer: buffer.pointer(), pitch, _own: Some(buffer), _shared: None }
+    }
+}
+
+/// Rows of the last axis of a shape.
+pub(crate) fn rows(shape: Shape) -> usize {
+    shape.len() / shape.last().max(1)
+}
+
+impl Cuda {
+    /// A tensor as an activation of this device: padded, in its precision.
+    pub(crate) fn activation_of(
+        &self,
+        op: &'static str,
+        name: &'static str,
+        tensor: &Tensor,
+    ) -> Result<Operand> {
+        let (pointer, format) = tensor.cuda_memory(op, name)?;
+        let shape = tensor.shape();
+        let wanted = self.activation(shape.last());
+        let pitch = wanted.pitch(shape.last());
+        if format == wanted {
+            return Ok(Operand::borrowed(pointer, pitch));
+        }
+        if format != Format::PLAIN {
+            return Err(Error::Unsupported {
+                op,
+                reason: format!("{name} has the format of another precision"),
+            });
+        }
+        let buffer = self.take(shape, wanted)?;
+        self.pad(pointer, (rows(shape), shape.last()), buffer.pointer(), (rows(shape), pitch))?;
+        Ok(Operand::owned(buffer, pitch))
+    }
+
+    /// A tensor as plain floats.
+    pub(crate) fn plain_of(&self, op: &'static str, name: &'static str, tensor: &Tensor) -> Result<Operand> {
+        let (pointer, format) = tensor.cuda_memory(op, name)?;
+        let shape = tensor.shape();
+        if format == Format::PLAIN {
+            return Ok(Operand::borrowed(pointer, shape.last()));
+        }
+        let buffer = self.take_plain(shape)?;
+        self.unpad(pointer, format, shape, buffer.pointer(), false, 0)?;
+        Ok(Operand::owned(buffer, shape.last()))
+    }
+
+    /// A tensor as the matrix `[N, ..]` of an activation: rows of whole images, without padding inside.
+    pub(crate) fn matrix_of(&self, op: &'static str, name: &'static str, tensor: &Tensor) -> Result<Operand> {
+        let shape = tensor.shape();
+        let per_image = shape.per_image();
+        let x = self.activation_of(op, name, tensor)?;
+        if x.pitch == shape.last() || shape.rank() == 2 {
+            let pitch = if shape.rank() == 2 { x.pitch } else { per_image };
+            return Ok(Operand { pitch, ..x });
+        }
+        let format = self.activation(per_image);
+        let pitch = format.pitch(per_image);
+        let buffer = self.take(Shape::from([shape.first(), per_image]), format)?;
+        let n = shape.first();
+        self.launch(
+            "flatten",
+            n * pitch,
+            &[
+                x.pointer,
+                buffer.pointer(),
+                n as u64,
+                per_image as u64,
+                shape.last() as u64,
+                x.pitch as u64,
+                pitch as u64,
+            ],
+        )?;
+        Ok(Operand::owned(buffer, pitch))
+    }
+
+    /// A weight as the operand of a product or a convolution: filters and channels padded, in the device's precision.
+    /// The copy is kept with the weight; where nothing is to be changed, it is the weight itself.
+    pub(crate) fn weight_of(&self, op: &'static str, name: &'static str, weight: &Weight) -> Result<Operand> {
+        let value = weight.value();
+        let (pointer, _) = value.cuda_memory(op, name)?;
+        let shape = weight.shape();
+        let layout = self.weight_layout(shape);
+        let pitch = layout.format.pitch(shape.last());
+        if layout.is_plain && self.element() == Element::F32 {
+            return Ok(Operand::borrowed(pointer, pitch));
+        }
+        let shared = weight.derived_storage(Form::Cuda, || {
+            let buffer = self.take(layout.padded, layout.format)?;
+            self.pad(pointer, (rows(shape), shape.last()), buffer.pointer(), (rows(layout.padded), pitch))?;
+            Ok(Shared::new(buffer))
+        })?;
+        let Storage::Cuda(buffer) = &*shared else { return Err(Error::Device { op, operand: name }) };
+        Ok(Operand { pointer: buffer.pointer(), pitch, _own: None, _shared: Some(shared) })
+    }
+
+    /// How a weight of this shape is laid out for kernels.
+    pub(crate) fn weight_layout(&self, shape: Shape) -> WeightLayout {
+        let format = self.activation(shape.last());
+        // Filters, or rows of a matrix, are padded too; of a bias there is one row.
+        let first =
+            if shape.rank() == 1 { shape.first() } else { shape.first().next_multiple_of(super::CHANNELS) };
+        let padded = shape.with_first(first);
+        let is_plain = format.padding == 0 && first == shape.first();
+        WeightLayout { padded, format, is_plain }
+    }
+
+    /// Copies plain `(rows, c)` into padded `(rows, pitch)` of this device's element; what is beyond is zero.
+    pub(crate) fn pad(
+        &self,
+        from: u64,
+        (rows, c): (usize, usize),
+        to: u64,
+        (padded_rows, pitch): (usize, usize),
+    ) -> Result<()> {
+        let arguments = [from, to, rows as u64, padded_rows as u64, c as u64, pitch as u64];
+        self.launch("to_padded", padded_rows * pitch / 8, &arguments)
+    }
+
+    /// Copies a tensor in some format into plain floats, or adds it; `step` is where a value that is not finite is told,
+    /// or 0.
+    pub(crate) fn unpad(
+        &self,
+        from: u64,
+        format: Format,
+        shape: Shape,
+        to: u64,
+        add: bool,
+        step: u64,
+    ) -> Result<()> {
+        let (rows, c) = (rows(shape), shape.last());
+        if format == Format::PLAIN {
+            return self.launch(
+                "copy_or_add",
+                shape.len(),
+                &[from, to, shape.len() as u64, u64::from(add), step],
+            );
+        }
+        let arguments = [from, to, rows as u64, c as u64, format.pitch(c) as u64, u64::from(add), step];
+        self.launch("to_plain", rows * c, &arguments)
+    }
+
+    /// Applies the gate to a gradient in place, if there is one, and returns its sum per channel.
+    ///
+    /// `dz [rows, pitch]` is an activation; `gate` is the saved output in the same layout, and the scale.
+    pub(crate) fn gate_and_sum(
+        &self,
+        dz: u64,
+        gate: Option<(u64, f32)>,
+        rows: usize,
+        (c, pitch): (usize, usize),
+    ) -> Result<CudaBuffer> {
+        let vectors = pitch / 8;
+        // Enough blocks to fill a GPU, and not so many that their sums weigh; by shape alone, for it decides bits.
+        let per_block = rows.div_ceil(1024).max(64);
+        let blocks = rows.div_ceil(per_block);
+        let partial = self.take_bytes(blocks * pitch * 4)?;
+        let (y, scale) = gate.unwrap_or((0, 1.0));
+        let grid = (blocks, vectors.div_ceil(super::THREADS));
+        self.launch_blocks(
+            "gate_and_sum",
+            grid,
+            &[dz, y, super::bits(scale), rows as u64, pitch as u64, per_block as u64, partial.pointer()],
+        )?;
+        let sums = self.take_plain(Shape::from([c]))?;
+        self.launch(
+            "add_partial_sums",
+            c,
+            &[partial.pointer(), sums.pointer(), blocks as u64, c as u64, pitch as u64],
+        )?;
+        Ok(sums)
+    }
+}
+
+/// See [`Cuda::weight_layout`].
+pub(crate) struct WeightLayout {
+    pub(crate) padded: Shape,
+    pub(crate) format: Format,
+    /// Whether nothing is padded.
+    pub(crate) is_plain: bool,
+}

@@ -1,0 +1,82 @@
+//! Convolution on a GPU: cuDNN on padded channels, and our own pass for gates and sums.
+
+use super::{Conv2d, ConvShape};
+use crate::cuda::{ConvolutionKey, ConvolutionOperands, ConvolutionPass, Cuda};
+use crate::ops::linear;
+use crate::{Grad, Result, Shape, StepState, Tensor, Weight, Write};
+
+const OP: &str = "conv2d";
+
+/// `y [n, oh, ow, k]`. Scores, a 1x1 convolution without ReLU, are a matrix product and stay in float.
+pub(super) fn forward(
+    s: ConvShape,
+    x: &Tensor,
+    weight: &Weight,
+    bias: &Weight,
+    config: Conv2d,
+) -> Result<Tensor> {
+    let device = x.device();
+    let cuda = device.cuda_context();
+    if s.r == 1 && s.pad == 0 && !config.relu {
+        return linear::scores_on_gpu(x, weight, bias, s.output());
+    }
+    let y = cuda.take(s.output(), cuda.activation(s.k))?;
+    let input = cuda.activation_of(OP, "x", x)?;
+    let (filters, bias) = (cuda.weight_of(OP, "weight", weight)?, cuda.weight_of(OP, "bias", bias)?);
+    let pass = ConvolutionPass::Forward { relu: config.relu };
+    let operands =
+        ConvolutionOperands { x: input.pointer, w: filters.pointer, y: y.pointer(), bias: bias.pointer };
+    cuda.cudnn().run(cuda, key(cuda, &s, pass), operands)?;
+    Ok(Tensor::from_buffer(s.output(), y, device))
+}
+
+/// The gradient by the input `y [n, h, w, c]`, gated by it.
+pub(super) fn backward_data(
+    s: ConvShape,
+    dz: &Tensor,
+    weight: &Weight,
+    y: &Tensor,
+    scale: f32,
+) -> Result<Grad> {
+    let device = dz.device();
+    let cuda = device.cuda_context();
+    let dx = cuda.take(s.input(), cuda.activation(s.c))?;
+    let gradient = cuda.activation_of(OP, "dz", dz)?;
+    let filters = cuda.weight_of(OP, "weight", weight)?;
+    let saved = cuda.activation_of(OP, "the saved input", y)?;
+    let operands = ConvolutionOperands { x: dx.pointer(), w: filters.pointer, y: gradient.pointer, bias: 0 };
+    cuda.cudnn().run(cuda, key(cuda, &s, ConvolutionPass::BackwardData), operands)?;
+    let gate = Some((saved.pointer, scale));
+    let sums = cuda.gate_and_sum(dx.pointer(), gate, s.n * s.h * s.w, (s.c, saved.pitch))?;
+    Ok(Grad {
+        dz: Tensor::from_buffer(s.input(), dx, device),
+        channel_sums: Tensor::from_buffer(Shape::from([s.c]), sums, device),
+    })
+}
+
+/// The gradient by the filters: in the precision of activations first, then written or added in float.
+pub(super) fn backward_filter(
+    s: ConvShape,
+    x: &Tensor,
+    dz: &Tensor,
+    dw: &mut Tensor,
+    write: Write,
+    state: &StepState,
+) -> Result<()> {
+    let cuda = x.device().cuda_context();
+    let (input, gradient) = (cuda.activation_of(OP, "x", x)?, cuda.activation_of(OP, "dz", dz)?);
+    let layout = cuda.weight_layout(dw.shape());
+    let padded = cuda.take(layout.padded, layout.format)?;
+    let operands =
+        ConvolutionOperands { x: input.pointer, w: padded.pointer(), y: gradient.pointer, bias: 0 };
+    cuda.cudnn().run(cuda, key(cuda, &s, ConvolutionPass::BackwardFilter), operands)?;
+    let (shape, to) = (dw.shape(), dw.cuda_memory_mut(OP, "dw")?);
+    let add = write == Write::Accumulate;
+    cuda.unpad(padded.pointer(), layout.format, shape, to, add, state.pointer(OP)?)
+}
+
+fn key(cuda: &Cuda, s: &ConvShape, pass: ConvolutionPass) -> ConvolutionKey {
+    let padded = |channels: usize| cuda.activation(channels).pitch(channels);
+    let &ConvShape { n, h, w, c, k, r, pad, .. } = s;
+    ConvolutionKey { pass, n, h, w, c: padded(c), k: padded(k), r, pad }
+}

@@ -1,0 +1,139 @@
+//! Fully connected layers on a GPU: cuBLASLt on padded rows.
+
+use super::{Linear, LinearShape};
+use crate::cuda::{Cuda, Element, Epilogue, Matrix, Operand, Product, rows};
+use crate::{Grad, Result, Shape, StepState, Tensor, Weight, Write};
+
+const OP: &str = "linear";
+
+/// `y [n, out]`: with ReLU an activation, without it float.
+pub(super) fn forward(
+    s: LinearShape,
+    x: &Tensor,
+    weight: &Weight,
+    bias: &Weight,
+    config: Linear,
+) -> Result<Tensor> {
+    let device = x.device();
+    let cuda = device.cuda_context();
+    let shape = Shape::from([s.n, s.outputs]);
+    let input = cuda.matrix_of(OP, "x", x)?;
+    if !config.relu {
+        return scores(s, &input, weight, bias, shape);
+    }
+    let format = cuda.activation(s.outputs);
+    let y = cuda.take(shape, format)?;
+    let (matrix, bias) = (cuda.weight_of(OP, "weight", weight)?, cuda.weight_of(OP, "bias", bias)?);
+    let outputs = format.pitch(s.outputs);
+    cuda.product(&Product {
+        a: activation(cuda, &input, s.n),
+        b: Matrix { transposed: true, ..activation(cuda, &matrix, outputs) },
+        out: matrix_at(y.pointer(), format.element, [s.n, outputs]),
+        epilogue: Epilogue::BiasRelu,
+        bias: bias.pointer,
+    })?;
+    Ok(Tensor::from_buffer(shape, y, device))
+}
+
+/// `weight x + bias` in float for every row of `x [.., c]`, whatever its shape.
+pub(super) fn scores_of_rows(x: &Tensor, weight: &Weight, bias: &Weight, shape: Shape) -> Result<Tensor> {
+    let cuda = x.device().cuda_context();
+    let input = cuda.activation_of(OP, "x", x)?;
+    let s = LinearShape { n: rows(shape), inputs: x.shape().last(), outputs: shape.last() };
+    scores(s, &input, weight, bias, shape)
+}
+
+fn scores(s: LinearShape, input: &Operand, weight: &Weight, bias: &Weight, shape: Shape) -> Result<Tensor> {
+    let device = weight.value().device();
+    let cuda = device.cuda_context();
+    let y = cuda.take_plain(shape)?;
+    let matrix = cuda.weight_of(OP, "weight", weight)?;
+    let (bias, _) = bias.value().cuda_memory(OP, "bias")?;
+    cuda.product(&Product {
+        a: activation(cuda, input, s.n),
+        b: Matrix { transposed: true, ..activation(cuda, &matrix, s.outputs) },
+        out: matrix_at(y.pointer(), Element::F32, [s.n, s.outputs]),
+        epilogue: Epilogue::Write,
+        bias: 0,
+    })?;
+    let arguments = [y.pointer(), bias, s.n as u64, s.outputs as u64, 0];
+    cuda.launch("add_bias", s.n * s.outputs, &arguments)?;
+    Ok(Tensor::from_buffer(shape, y, device))
+}
+
+/// The gradient by the input `y`, in its shape, gated by it.
+pub(super) fn backward_data(
+    s: LinearShape,
+    dz: &Tensor,
+    weight: &Weight,
+    y: &Tensor,
+    scale: f32,
+) -> Result<Grad> {
+    let device = dz.device();
+    let cuda = device.cuda_context();
+    let (shape, c) = (y.shape(), y.shape().last());
+    let gradient = cuda.activation_of(OP, "dz", dz)?;
+    let matrix = cuda.weight_of(OP, "weight", weight)?;
+    let saved = cuda.activation_of(OP, "the saved input", y)?;
+    let dx = cuda.take(shape, cuda.activation(c))?;
+    // Images whose channels are padded do not lie as rows of a matrix; then the product goes elsewhere first.
+    let direct = shape.rank() == 2 || saved.pitch == c;
+    let row_pitch = cuda.activation(s.inputs).pitch(s.inputs);
+    let apart = match direct {
+        true => None,
+        false => Some(cuda.take(Shape::from([s.n, s.inputs]), cuda.activation(s.inputs))?),
+    };
+    let to = apart.as_ref().map_or(dx.pointer(), |buffer| buffer.pointer());
+    cuda.product(&Product {
+        a: activation(cuda, &gradient, s.n),
+        b: activation(cuda, &matrix, gradient.pitch),
+        out: matrix_at(to, cuda.element(), [s.n, row_pitch]),
+        epilogue: Epilogue::Write,
+        bias: 0,
+    })?;
+    if let Some(from) = &apart {
+        let (n, pixels) = (s.n as u64, (s.inputs / c) as u64);
+        let (c, pitch) = (c as u64, saved.pitch as u64);
+        let arguments = [from.pointer(), dx.pointer(), n, s.inputs as u64, c, pitch, row_pitch as u64];
+        cuda.launch("unflatten", (n * pixels * pitch) as usize, &arguments)?;
+    }
+    let sums =
+        cuda.gate_and_sum(dx.pointer(), Some((saved.pointer, scale)), rows(shape), (c, saved.pitch))?;
+    Ok(Grad {
+        dz: Tensor::from_buffer(shape, dx, device),
+        channel_sums: Tensor::from_buffer(Shape::from([c]), sums, device),
+    })
+}
+
+/// The gradient by the matrix, in float.
+pub(super) fn backward_weight(
+    s: LinearShape,
+    x: &Tensor,
+    dz: &Tensor,
+    dw: &mut Tensor,
+    write: Write,
+    state: &StepState,
+) -> Result<()> {
+    let cuda = x.device().cuda_context();
+    let (input, gradient) = (cuda.matrix_of(OP, "x", x)?, cuda.activation_of(OP, "dz", dz)?);
+    let to = dw.cuda_memory_mut(OP, "dw")?;
+    let part = |operand: &Operand, columns| Matrix { columns, ..activation(cuda, operand, s.n) };
+    cuda.product(&Product {
+        a: Matrix { transposed: true, ..part(&gradient, s.outputs) },
+        b: part(&input, s.inputs),
+        out: matrix_at(to, Element::F32, [s.outputs, s.inputs]),
+        epilogue: if write == Write::Accumulate { Epilogue::Add } else { Epilogue::Write },
+        bias: 0,
+    })?;
+    let len = s.outputs * s.inputs;
+    cuda.launch("check_finite", len, &[to, len as u64, state.pointer(OP)?])
+}
+
+/// A whole operand as a matrix of `rows`, padding and all.
+fn activation(cuda: &Cuda, operand: &Operand, rows: usize) -> Matrix {
+    matrix_at(operand.pointer, cuda.element(), [rows, operand.pitch])
+}
+
+fn matrix_at(pointer: u64, element: Element, [rows, columns]: [usize; 2]) -> Matrix {
+    Matrix { pointer, element, rows, columns, pitch: columns, transposed: false }
+}

@@ -1,0 +1,65 @@
+//! Local response normalisation on a GPU.
+
+use super::Lrn;
+use crate::cuda::{Element, Format, bits, rows};
+use crate::{Error, Gate, Grad, Result, Shape, Tensor};
+
+const OP: &str = "lrn";
+
+/// `y`, and the bases in float, padded as `y` is.
+pub(super) fn forward(x: &Tensor, config: Lrn) -> Result<(Tensor, Tensor)> {
+    let device = x.device();
+    let cuda = device.cuda_context();
+    let (shape, c) = (x.shape(), x.shape().last());
+    let input = cuda.activation_of(OP, "x", x)?;
+    let format = cuda.activation(c);
+    let (y, base) =
+        (cuda.take(shape, format)?, cuda.take(shape, Format { element: Element::F32, ..format })?);
+    let (rows, pitch) = (rows(shape), input.pitch);
+    let arguments = [
+        input.pointer,
+        y.pointer(),
+        base.pointer(),
+        rows as u64,
+        c as u64,
+        pitch as u64,
+        (config.size / 2) as u64,
+        bits(config.weight()),
+        bits(config.beta),
+        bits(config.k),
+    ];
+    cuda.launch("lrn_forward", rows * pitch, &arguments)?;
+    Ok((Tensor::from_buffer(shape, y, device), Tensor::from_buffer(shape, base, device)))
+}
+
+pub(super) fn backward(dy: &Tensor, gate: Gate, base: &Tensor, config: Lrn) -> Result<Grad> {
+    let device = dy.device();
+    let cuda = device.cuda_context();
+    let (shape, c) = (dy.shape(), dy.shape().last());
+    let gradient = cuda.activation_of(OP, "dy", dy)?;
+    let x = cuda.activation_of(OP, "x", gate.y)?;
+    let (bases, format) = base.cuda_memory(OP, "base")?;
+    if format.element != Element::F32 || format.pitch(c) != x.pitch {
+        return Err(Error::Unsupported { op: OP, reason: "the bases are not of the forward pass".into() });
+    }
+    let dx = cuda.take(shape, cuda.activation(c))?;
+    let (rows, pitch) = (rows(shape), x.pitch);
+    let arguments = [
+        gradient.pointer,
+        x.pointer,
+        bases,
+        dx.pointer(),
+        rows as u64,
+        c as u64,
+        pitch as u64,
+        (config.size / 2) as u64,
+        bits(config.weight()),
+        bits(config.beta),
+    ];
+    cuda.launch("lrn_backward", rows * pitch, &arguments)?;
+    let sums = cuda.gate_and_sum(dx.pointer(), Some((x.pointer, gate.scale)), rows, (c, pitch))?;
+    Ok(Grad {
+        dz: Tensor::from_buffer(shape, dx, device),
+        channel_sums: Tensor::from_buffer(Shape::from([c]), sums, device),
+    })
+}

@@ -1,0 +1,56 @@
+//! Max-pooling on a GPU.
+
+use super::{PoolIndex, Rounding};
+use crate::cuda::CudaBuffer;
+use crate::storage::{Shared, Storage};
+use crate::{Error, Grad, Result, Shape, Tensor};
+
+const OP: &str = "max_pool2d";
+
+/// The pooled map, and where values came from if that is asked for.
+pub(super) fn forward(x: &Tensor, output: Shape, index: bool) -> Result<(Tensor, Option<CudaBuffer>)> {
+    let device = x.device();
+    let cuda = device.cuda_context();
+    let format = cuda.activation(output.last());
+    let pitch = format.pitch(output.last());
+    let y = cuda.take(output, format)?;
+    let index = match index {
+        true => Some(cuda.take_bytes(output.len() / output.last() * pitch)?),
+        false => None,
+    };
+    let input = cuda.activation_of(OP, "x", x)?;
+    let bytes = index.as_ref().map_or(0, |index| index.pointer());
+    let sizes = sizes(x.shape(), output, pitch);
+    let arguments: Vec<u64> = [input.pointer, y.pointer(), bytes].into_iter().chain(sizes).collect();
+    cuda.launch("max_pool2d_forward", output.len() / output.last() * pitch / 8, &arguments)?;
+    Ok((Tensor::from_buffer(output, y, device), index))
+}
+
+pub(super) fn backward(grad: &Grad, index: &PoolIndex) -> Result<Grad> {
+    let device = grad.dz.device();
+    let cuda = device.cuda_context();
+    let Storage::Cuda(bytes) = &*index.storage else {
+        return Err(Error::Device { op: OP, operand: "index" });
+    };
+    let format = cuda.activation(index.input.last());
+    let pitch = format.pitch(index.input.last());
+    let dx = cuda.take(index.input, format)?;
+    let dz = cuda.activation_of(OP, "dz", &grad.dz)?;
+    let sizes = sizes(index.input, index.output, pitch);
+    let arguments: Vec<u64> = [dz.pointer, bytes.pointer(), dx.pointer()].into_iter().chain(sizes).collect();
+    let [n, h, w, ..] = *index.input.dims() else { unreachable!("pooled maps have four axes") };
+    cuda.launch("max_pool2d_backward", n * h.div_ceil(2) * w.div_ceil(2) * pitch / 8, &arguments)?;
+    Ok(Grad { dz: Tensor::from_buffer(index.input, dx, device), channel_sums: grad.channel_sums.clone() })
+}
+
+/// `n, h, w, pitch, oh, ow` as arguments.
+fn sizes(input: Shape, output: Shape, pitch: usize) -> [u64; 6] {
+    let (i, o) = (input.dims(), output.dims());
+    [i[0], i[1], i[2], pitch, o[1], o[2]].map(|size| size as u64)
+}
+
+impl PoolIndex {
+    pub(super) fn on_gpu(index: CudaBuffer, input: Shape, output: Shape, rounding: Rounding) -> PoolIndex {
+        PoolIndex { storage: Shared::new(index), input, output, rounding }
+    }
+}

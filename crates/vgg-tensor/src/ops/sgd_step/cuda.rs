@@ -1,0 +1,36 @@
+//! The update on a GPU: one pass over weights, velocity, gradient and the copy that products read.
+
+use super::{SgdConfig, SgdForm};
+use crate::cuda::bits;
+use crate::{Result, StepState, Tensor, Weight};
+
+const OP: &str = "sgd_step";
+
+pub(super) fn step(
+    weight: &mut Weight,
+    grad: &Tensor,
+    velocity: &mut Tensor,
+    state: &StepState,
+    config: &SgdConfig,
+) -> Result<()> {
+    let cuda = grad.device().cuda_context();
+    let gradient = cuda.plain_of(OP, "grad", grad)?;
+    let v = velocity.cuda_memory_mut(OP, "velocity")?;
+    // A copy with padding lies otherwise; it is made anew when it is needed.
+    let with_copy = cuda.weight_layout(weight.shape()).is_plain;
+    let (w, copy) = weight.update_on_gpu(OP, with_copy)?;
+    let n = grad.shape().len();
+    let arguments = [
+        w,
+        v,
+        gradient.pointer,
+        copy.unwrap_or(0),
+        state.pointer(OP)?,
+        n as u64,
+        bits(config.momentum),
+        bits(config.weight_decay),
+        bits(config.lr_mult),
+        u64::from(config.form == SgdForm::Caffe),
+    ];
+    cuda.launch(OP, n, &arguments)
+}

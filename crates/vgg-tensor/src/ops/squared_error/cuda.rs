@@ -1,0 +1,37 @@
+//! Euclidean loss on a GPU.
+
+use crate::cuda::{bits, rows};
+use crate::ops::Loss;
+use crate::{Grad, Result, Shape, StepState, Tensor};
+
+const OP: &str = "squared_error";
+
+pub(super) fn forward(x: &Tensor, target: &Tensor, weight: f32, state: &StepState) -> Result<Loss> {
+    let device = x.device();
+    let cuda = device.cuda_context();
+    let (shape, n, c) = (x.shape(), x.shape().first(), x.shape().last());
+    let (values, targets) = (cuda.plain_of(OP, "x", x)?, cuda.plain_of(OP, "target", target)?);
+    let losses = cuda.take_plain(Shape::from([n]))?;
+    let format = cuda.activation(c);
+    let (dz, pitch) = (cuda.take(shape, format)?, format.pitch(c));
+    let arguments = [
+        values.pointer,
+        targets.pointer,
+        bits(weight),
+        losses.pointer(),
+        dz.pointer(),
+        shape.per_image() as u64,
+        c as u64,
+        pitch as u64,
+        state.pointer(OP)?,
+    ];
+    cuda.launch_blocks(OP, (n, 1), &arguments)?;
+    let sums = cuda.gate_and_sum(dz.pointer(), None, rows(shape), (c, pitch))?;
+    Ok(Loss {
+        per_sample: Tensor::from_buffer(Shape::from([n]), losses, device),
+        grad: Grad {
+            dz: Tensor::from_buffer(shape, dz, device),
+            channel_sums: Tensor::from_buffer(Shape::from([c]), sums, device),
+        },
+    })
+}

@@ -1,0 +1,69 @@
+//! The devices that are present, for tests that hold on each of them.
+
+#![allow(dead_code, reason = "not every test that shares this needs all of it")]
+
+use std::io::Write as _;
+
+use vgg_tensor::{Device, DeviceConfig, DeviceKind, Grad, Precision, Tensor};
+use vgg_testkit::{assert_close, hashed};
+
+/// A device under test.
+pub struct On {
+    pub name: String,
+    pub device: Device,
+    /// What its type of activations loses of the largest value: a bf16 has 8 bits.
+    pub rounding: f64,
+}
+
+/// The CPU, and the first GPU in every precision where there is one. Where `VGG_REQUIRE` names `gpu`, its absence is a
+/// failure.
+pub fn every_device() -> Vec<On> {
+    let mut all = vec![On { name: "cpu".into(), device: Device::cpu(2).unwrap(), rounding: 0.0 }];
+    for (name, precision) in Precision::ALL {
+        match Device::open(&DeviceConfig { kind: DeviceKind::Cuda(0), precision, ..DeviceConfig::default() })
+        {
+            Ok(device) => {
+                let rounding = match precision {
+                    Precision::Bf16 => 6e-3,
+                    Precision::Tf32 => 1.5e-3,
+                    Precision::F32 => 0.0,
+                };
+                all.push(On { name: format!("cuda, {name}"), device, rounding });
+            }
+            Err(e) => {
+                let required = std::env::var("VGG_REQUIRE").unwrap_or_default();
+                assert!(!required.split(',').any(|what| what == "gpu"), "{e}");
+                if precision == Precision::Bf16 {
+                    // Not by `eprintln`, which a passing test keeps to itself.
+                    let _ = writeln!(std::io::stderr(), "SKIPPED on a GPU: {e}");
+                }
+            }
+        }
+    }
+    all
+}
+
+impl On {
+    /// Reproducible values between -1 and 1 that a bf16 holds exactly.
+    pub fn values(name: &str, len: usize) -> Vec<f32> {
+        let mut values = hashed(name, 1.0, len);
+        values.iter_mut().for_each(|v| *v = f32::from_bits(v.to_bits() & 0xffff_0000));
+        values
+    }
+
+    /// A tensor of [`On::values`].
+    pub fn tensor<const N: usize>(&self, name: &str, shape: [usize; N]) -> Tensor {
+        Tensor::from_slice(&On::values(name, shape.iter().product()), shape, &self.device).unwrap()
+    }
+
+    /// A gradient whose channel sums do not matter.
+    pub fn grad_of(&self, dz: Tensor) -> Grad {
+        let channel_sums = Tensor::zeros([dz.shape().last()], &self.device).unwrap();
+        Grad { dz, channel_sums }
+    }
+
+    /// Compares within what this device may lose.
+    pub fn close(&self, got: &[f32], expected: &[f32], tolerance: f64, what: &str) {
+        assert_close(got, expected, tolerance.max(self.rounding), &format!("{}: {what}", self.name));
+    }
+}

@@ -1,0 +1,107 @@
+//! `cargo xtask cuda-emulator`: builds the GPU that is none, from the kernels' own sources. See `tests/cuda_emulator`.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::{metadata, root};
+
+/// The libraries that the one library answers for.
+const NAMES: [&str; 4] = ["libcuda.so.1", "libnvrtc.so.13", "libcublasLt.so.13", "libcudnn.so.9"];
+const KERNEL: &str = "KERNEL void ";
+
+/// Builds it below the target folder and prints where.
+pub(crate) fn run() -> Result<ExitCode> {
+    let folder = build()?;
+    println!("{}", folder.display());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The folder of the libraries, built anew.
+pub(crate) fn build() -> Result<PathBuf> {
+    let target = metadata()?["target_directory"].as_str().map(PathBuf::from);
+    let folder = target.context("cargo metadata names no target directory")?.join("cuda-emulator");
+    std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let (kernels, library) = (folder.join("kernels.cpp"), folder.join("libemulator.so"));
+    std::fs::write(&kernels, kernels_source()?)
+        .with_context(|| format!("cannot write {}", kernels.display()))?;
+    let sources = root().join("tests").join("cuda_emulator");
+    let mut compiler = Command::new("g++");
+    compiler
+        .args(["-std=c++20", "-O2", "-g", "-fPIC", "-shared", "-Wall", "-o"])
+        .arg(&library)
+        .arg("-I")
+        .arg(&sources);
+    // Where an address sanitizer is wanted, it is in the library too.
+    if std::env::var_os("VGG_EMULATOR_ASAN").is_some() {
+        compiler.arg("-fsanitize=address");
+    }
+    compiler.arg(&kernels);
+    compiler.args(["driver.cpp", "nvrtc.cpp", "cublaslt.cpp", "cudnn.cpp"].map(|file| sources.join(file)));
+    compiler.arg("-Wl,-soname,libemulator.so");
+    let status = compiler.status().context("cannot run g++")?;
+    ensure!(status.success(), "g++: {status}");
+    for name in NAMES {
+        alias(&folder, name)?;
+    }
+    Ok(folder)
+}
+
+/// An empty library of this name that brings the emulator with it. Libraries are found by the name that is in them.
+fn alias(folder: &Path, name: &str) -> Result<()> {
+    let mut linker = Command::new("g++");
+    linker.args(["-shared", "-o"]).arg(folder.join(name)).arg(format!("-Wl,-soname,{name},-rpath,$ORIGIN"));
+    linker.args(["-Wl,--no-as-needed"]).arg("-L").arg(folder).arg("-lemulator");
+    let status = linker.status().context("cannot run g++")?;
+    ensure!(status.success(), "g++ of {name}: {status}");
+    Ok(())
+}
+
+/// Every kernel in both precisions, and a table of them.
+fn kernels_source() -> Result<String> {
+    let src = root().join("crates").join("vgg-tensor").join("src");
+    let mut files = Vec::new();
+    sources(&src, &mut files)?;
+    let common = src.join("cuda").join("common.cuh");
+    let mut text = String::from("#define EMULATE_KERNELS\n#include \"kernel.h\"\n");
+    let mut table = String::new();
+    for (space, define) in [("f32", ""), ("bf16", "#define VGG_BF16\n")] {
+        write!(text, "namespace precision_{space} {{\n{define}#include \"{}\"\n", common.display())?;
+        for file in &files {
+            writeln!(text, "#include \"{}\"", file.display())?;
+            let source =
+                std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+            for kernel in source.split(KERNEL).skip(1) {
+                let name = kernel.split('(').next().unwrap_or_default();
+                let barriers = kernel.contains("__shared__");
+                writeln!(
+                    table,
+                    "    kernels()[\"{space}/{name}\"] = {{bind<precision_{space}::{name}>, {barriers}}};"
+                )?;
+            }
+        }
+        text.push_str("#undef THREADS\n}\n");
+    }
+    write!(
+        text,
+        "namespace {{\nusing namespace emulator;\nconst bool registered = [] {{\n{table}    return true;\n}}();\n}}\n"
+    )?;
+    Ok(text)
+}
+
+/// All `.cu` files below a folder, in order.
+fn sources(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
+    let entries = std::fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
+    let mut paths: Vec<PathBuf> = entries.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;
+    paths.sort();
+    for path in paths {
+        if path.is_dir() {
+            sources(&path, files)?;
+        } else if path.extension().is_some_and(|extension| extension == "cu") {
+            files.push(path);
+        }
+    }
+    Ok(())
+}
