@@ -1,9 +1,9 @@
 //! What continuous integration runs.
 
-use std::process::ExitCode;
+use std::process::{Command, ExitCode, Stdio};
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result, ensure};
 
 /// The steps in order, cheapest first.
 const STEPS: [(&str, &[&str]); 6] = [
@@ -54,6 +54,7 @@ pub(crate) fn run() -> Result<ExitCode> {
         crate::cargo(arguments)?;
         eprintln!("== {name}: {:.0?}", start.elapsed());
     }
+    emulated_gpu()?;
     let start = Instant::now();
     eprintln!("== each library alone");
     for library in LIBRARIES {
@@ -61,4 +62,33 @@ pub(crate) fn run() -> Result<ExitCode> {
     }
     eprintln!("== each library alone: {:.0?}", start.elapsed());
     Ok(ExitCode::SUCCESS)
+}
+
+/// The tests of everything that computes, on a GPU that g++ makes of the kernels' sources.
+fn emulated_gpu() -> Result<()> {
+    if Command::new("g++").arg("--version").stdout(Stdio::null()).status().is_err() {
+        let required = std::env::var("VGG_REQUIRE").unwrap_or_default();
+        ensure!(!required.split(',').any(|what| what == "emulator"), "g++ is required and is not there");
+        eprintln!("== emulated GPU: SKIPPED, for there is no g++");
+        return Ok(());
+    }
+    let start = Instant::now();
+    eprintln!("== emulated GPU");
+    let libraries = crate::emulator::build()?;
+    let mut tests = Command::new("cargo");
+    tests.args([
+        "test",
+        "--quiet",
+        "--package",
+        "vgg-tensor",
+        "--package",
+        "vgg-layers",
+        "--package",
+        "vgg-tests",
+    ]);
+    tests.env("VGG_CUDA_PATH", libraries).env("VGG_REQUIRE", "gpu");
+    let status = tests.status().context("cannot run cargo")?;
+    ensure!(status.success(), "tests on the emulated GPU: {status}");
+    eprintln!("== emulated GPU: {:.0?}", start.elapsed());
+    Ok(())
 }

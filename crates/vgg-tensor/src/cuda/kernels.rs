@@ -91,11 +91,17 @@ fn names() -> impl Iterator<Item = &'static str> {
 
 /// Machine code of all kernels for an architecture such as `sm_90`.
 fn compile(architecture: &str, precision: Precision) -> Result<Vec<u8>> {
+    Ok(compile_with_log(architecture, precision, &[])?.0)
+}
+
+/// As [`compile`] with further options, and what the compiler said.
+fn compile_with_log(architecture: &str, precision: Precision, further: &[&str]) -> Result<(Vec<u8>, String)> {
     let source = format!("#define KERNEL extern \"C\" __global__\n{}", SOURCES.concat());
     let mut options = vec![format!("--gpu-architecture={architecture}"), "--std=c++17".into()];
     if precision == Precision::Bf16 {
         options.push("-DVGG_BF16".into());
     }
+    options.extend(further.iter().map(|option| (*option).to_owned()));
     let failed = |call, reason: String| Error::Cuda { call, reason };
     let source = CString::new(source).map_err(|e| failed("nvrtcCreateProgram", e.to_string()))?;
     let program =
@@ -103,9 +109,10 @@ fn compile(architecture: &str, precision: Precision) -> Result<Vec<u8>> {
     // SAFETY: the program lives until the end; buffers are as long as NVRTC says.
     unsafe {
         let compiled = nvrtc::compile_program(program, &options);
-        let image = compiled.map_err(|_| log(program)).and_then(|()| image(program));
+        let log = log(program);
+        let image = compiled.map_err(|_| log.clone()).and_then(|()| image(program));
         let _ = nvrtc::destroy_program(program);
-        image.map_err(|reason| failed("nvrtcCompileProgram", reason))
+        image.map(|image| (image, log)).map_err(|reason| failed("nvrtcCompileProgram", reason))
     }
 }
 
@@ -131,4 +138,37 @@ unsafe fn log(program: nvrtc_sys::nvrtcProgram) -> String {
     let log = unsafe { nvrtc::get_program_log(program) }.unwrap_or_default();
     let bytes: Vec<u8> = log.into_iter().map(|c| c as u8).take_while(|c| *c != 0).collect();
     String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+    use crate::cuda::{CudaLibrary, cuda_libraries};
+
+    /// Machine code for A100 and H100, in every precision, without spills and without local memory.
+    #[test]
+    fn kernels_compile_without_spills() {
+        let nvrtc = cuda_libraries().iter().find(|status| status.library == CudaLibrary::Nvrtc);
+        if let Some(Err(e)) = nvrtc.map(|status| &status.found) {
+            let required = std::env::var("VGG_REQUIRE").unwrap_or_default();
+            assert!(!required.split(',').any(|what| what == "nvrtc"), "{e}");
+            let _ = writeln!(std::io::stderr(), "SKIPPED: compiling kernels: {e}");
+            return;
+        }
+        for architecture in ["sm_80", "sm_90"] {
+            for precision in [Precision::Bf16, Precision::F32] {
+                let (image, log) =
+                    compile_with_log(architecture, precision, &["--ptxas-options=-v"]).unwrap();
+                assert!(!image.is_empty());
+                println!("{architecture}, {}:\n{log}", precision.name());
+                for line in log.lines().filter(|line| line.contains("spill") || line.contains("stack frame"))
+                {
+                    let clean = "0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads";
+                    assert!(line.contains(clean), "{architecture}, {}: {line}", precision.name());
+                }
+            }
+        }
+    }
 }

@@ -15,7 +15,7 @@ use cudarc::driver::sys::CUdeviceptr;
 use self::descriptor::{Descriptor, Kind, Name, Type, check};
 use self::graph::{BIAS, W, X, Y};
 pub(crate) use self::graph::{ConvolutionKey, ConvolutionPass};
-use self::plan::Plan;
+use self::plan::{Plan, Target};
 use super::Cuda;
 use crate::{Error, Precision, Result};
 
@@ -68,10 +68,11 @@ impl Cudnn {
             return Ok(plan.clone());
         }
         cuda.bind()?;
-        let graph = key.graph(cuda.element(), Some(self.handle))?;
+        let target = Target::Handle(self.handle);
+        let graph = key.graph(cuda.element(), target.handle())?;
         let mut last = None;
-        for candidate in plan::candidates(&graph, self.precision)? {
-            match Plan::new(candidate, self.handle) {
+        for candidate in plan::candidates(&graph, self.precision, &target)? {
+            match Plan::new(candidate, &target) {
                 Ok(plan) => {
                     let plan = Arc::new(Mutex::new(plan));
                     plans.insert(key, plan.clone());

@@ -6,6 +6,40 @@ use cudarc::cudnn::sys::{cudnnBackendHeurMode_t as Mode, cudnnBackendNumericalNo
 use super::descriptor::{Descriptor, Kind, Name, Type};
 use crate::{Precision, Result};
 
+/// What plans are made for.
+pub(super) enum Target {
+    /// The device of a handle.
+    Handle(sys::cudnnHandle_t),
+    /// A device that need not be there, from its properties.
+    #[cfg_attr(not(test), expect(dead_code, reason = "plans without a GPU are for tests"))]
+    Properties(Descriptor),
+}
+
+impl Target {
+    fn heuristic(&self, descriptor: Descriptor) -> Result<Descriptor> {
+        match self {
+            Target::Handle(_) => Ok(descriptor),
+            Target::Properties(device) => descriptor.part(Name::CUDNN_ATTR_ENGINEHEUR_DEVICEPROP, device),
+        }
+    }
+
+    fn plan(&self, descriptor: Descriptor) -> Result<Descriptor> {
+        match self {
+            Target::Handle(handle) => {
+                descriptor.set(Name::CUDNN_ATTR_EXECUTION_PLAN_HANDLE, Type::CUDNN_TYPE_HANDLE, &[*handle])
+            }
+            Target::Properties(device) => descriptor.part(Name::CUDNN_ATTR_EXECUTION_PLAN_DEVICEPROP, device),
+        }
+    }
+
+    pub(super) fn handle(&self) -> Option<sys::cudnnHandle_t> {
+        match self {
+            Target::Handle(handle) => Some(*handle),
+            Target::Properties(_) => None,
+        }
+    }
+}
+
 /// What runs: an engine with its settings, made ready for the device.
 pub(super) struct Plan {
     pub(super) descriptor: Descriptor,
@@ -13,9 +47,9 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    pub(super) fn new(engine: Descriptor, handle: sys::cudnnHandle_t) -> Result<Plan> {
-        let descriptor = Descriptor::new(Kind::CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR)?
-            .set(Name::CUDNN_ATTR_EXECUTION_PLAN_HANDLE, Type::CUDNN_TYPE_HANDLE, &[handle])?
+    pub(super) fn new(engine: Descriptor, target: &Target) -> Result<Plan> {
+        let descriptor = target
+            .plan(Descriptor::new(Kind::CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR)?)?
             .part(Name::CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, &engine)?
             .finish()?;
         let mut bytes = [0i64];
@@ -25,10 +59,15 @@ impl Plan {
 }
 
 /// Engines for a graph, the most promising first: those that give the same bits each time, and keep to the precision.
-pub(super) fn candidates(graph: &Descriptor, precision: Precision) -> Result<Vec<Descriptor>> {
+pub(super) fn candidates(
+    graph: &Descriptor,
+    precision: Precision,
+    target: &Target,
+) -> Result<Vec<Descriptor>> {
     let mut all = Vec::new();
     for mode in [Mode::CUDNN_HEUR_MODE_A, Mode::CUDNN_HEUR_MODE_FALLBACK] {
-        let heuristic = Descriptor::new(Kind::CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR)?
+        let heuristic = target
+            .heuristic(Descriptor::new(Kind::CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR)?)?
             .part(Name::CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH, graph)?
             .set(Name::CUDNN_ATTR_ENGINEHEUR_MODE, Type::CUDNN_TYPE_HEUR_MODE, &[mode])?
             .finish()?;
@@ -62,4 +101,70 @@ fn fits(config: &Descriptor, precision: Precision) -> Result<bool> {
             || has(Note::CUDNN_NUMERICAL_NOTE_DOWN_CONVERT_INPUTS));
     let narrows = has(Note::CUDNN_NUMERICAL_NOTE_REDUCED_PRECISION_REDUCTION);
     Ok(!rounds && !narrows && !has(Note::CUDNN_NUMERICAL_NOTE_NONDETERMINISTIC))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::super::graph::{ConvolutionKey, ConvolutionPass};
+    use super::*;
+    use crate::cuda::{CudaLibrary, Element, cuda_libraries};
+
+    /// Side, channels in, filters, filter's side and padding of every convolution of A to E, its input padded to eight
+    /// channels, and of fc6 and fc7 as convolutions.
+    const SHAPES: [[usize; 5]; 14] = [
+        [224, 8, 64, 3, 1],
+        [224, 64, 64, 3, 1],
+        [112, 64, 128, 3, 1],
+        [112, 128, 128, 3, 1],
+        [56, 128, 256, 3, 1],
+        [56, 256, 256, 3, 1],
+        [56, 256, 256, 1, 0],
+        [28, 256, 512, 3, 1],
+        [28, 512, 512, 3, 1],
+        [28, 512, 512, 1, 0],
+        [14, 512, 512, 3, 1],
+        [14, 512, 512, 1, 0],
+        [12, 512, 4096, 7, 0],
+        [6, 4096, 4096, 1, 0],
+    ];
+
+    /// cuDNN plans for an H100 that is not there.
+    #[test]
+    fn every_convolution_of_the_paper_has_a_plan_on_an_h100() {
+        let cudnn = cuda_libraries().iter().find(|status| status.library == CudaLibrary::Cudnn);
+        if let Some(Err(e)) = cudnn.map(|status| &status.found) {
+            let required = std::env::var("VGG_REQUIRE").unwrap_or_default();
+            assert!(!required.split(',').any(|what| what == "cudnn"), "{e}");
+            let _ = writeln!(std::io::stderr(), "SKIPPED: plans of cuDNN: {e}");
+            return;
+        }
+        let json = include_str!("../../../tests/fixtures/h100.json");
+        let device = Descriptor::new(Kind::CUDNN_BACKEND_DEVICEPROP_DESCRIPTOR)
+            .unwrap()
+            .set(Name::CUDNN_ATTR_DEVICEPROP_JSON_REPRESENTATION, Type::CUDNN_TYPE_CHAR, json.as_bytes())
+            .unwrap();
+        let target = Target::Properties(device.finish().unwrap());
+        for [side, c, k, r, pad] in SHAPES {
+            let dense = side < 14;
+            for n in if dense { [2, 16] } else { [64, 256] } {
+                let passes = [
+                    ConvolutionPass::Forward { relu: true },
+                    ConvolutionPass::BackwardData,
+                    ConvolutionPass::BackwardFilter,
+                ];
+                for pass in if dense { &passes[..1] } else { &passes } {
+                    let key = ConvolutionKey { pass: *pass, n, h: side, w: side, c, k, r, pad };
+                    let graph = key.graph(Element::Bf16, target.handle()).unwrap();
+                    let engines = candidates(&graph, Precision::Bf16, &target).unwrap();
+                    let count = engines.len();
+                    let plan = engines.into_iter().find_map(|engine| Plan::new(engine, &target).ok());
+                    let plan =
+                        plan.unwrap_or_else(|| panic!("{key:?}: none of {count} engines can be planned"));
+                    println!("{key:?}: {count} engines, workspace {} MiB", plan.workspace_bytes >> 20);
+                }
+            }
+        }
+    }
 }
