@@ -75,20 +75,17 @@ fn emulated_gpu() -> Result<()> {
     let start = Instant::now();
     eprintln!("== emulated GPU");
     let libraries = crate::emulator::build()?;
-    let mut tests = Command::new("cargo");
-    tests.args([
-        "test",
-        "--quiet",
-        "--package",
-        "vgg-tensor",
-        "--package",
-        "vgg-layers",
-        "--package",
-        "vgg-tests",
-    ]);
-    tests.env("VGG_CUDA_PATH", libraries).env("VGG_REQUIRE", "gpu");
-    let status = tests.status().context("cannot run cargo")?;
-    ensure!(status.success(), "tests on the emulated GPU: {status}");
+    let crates = ["--package", "vgg-tensor", "--package", "vgg-layers", "--package", "vgg-tests"];
+    for what in [&crates[..], &["--package", "vgg-app", "--test", "gpu"]] {
+        let mut tests = Command::new("cargo");
+        tests.args(["test", "--quiet"]).args(what);
+        let status = tests.env("VGG_CUDA_PATH", &libraries).env("VGG_REQUIRE", "gpu").status();
+        ensure!(
+            status.context("cannot run cargo")?.success(),
+            "tests on the emulated GPU: {}",
+            what.join(" ")
+        );
+    }
     eprintln!("== emulated GPU: {:.0?}", start.elapsed());
     Ok(())
 }

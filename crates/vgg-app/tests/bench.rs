@@ -10,7 +10,8 @@ use std::process::{Command, Stdio};
 use common::{ok, run, stderr};
 use serde_json::Value;
 
-const SMALL: [&str; 9] = ["bench", "--config", "A", "--width", "0.125", "--crop", "32", "--head", "16,16"];
+const SMALL: [&str; 11] =
+    ["bench", "--device", "cpu", "--config", "A", "--width", "0.125", "--crop", "32", "--head", "16,16"];
 
 #[test]
 fn figures_of_a_training_step() {

@@ -292,6 +292,27 @@ impl Device {
         }
     }
 
+    /// Fills all memory that no tensor uses with NaN, so that an operation that forgets to write something shows it.
+    /// For tests.
+    ///
+    /// # Errors
+    /// If a GPU fails.
+    pub fn poison_free_memory(&self) -> Result<()> {
+        match &self.0.backend {
+            Backend::Cpu(cpu) => cpu.memory.poison(),
+            Backend::Cuda(cuda) => cuda.memory.poison(cuda.stream())?,
+        }
+        Ok(())
+    }
+
+    /// What cuDNN says of a GPU, as JSON, from which it can plan without the GPU; nothing for a CPU.
+    ///
+    /// # Errors
+    /// If cuDNN fails.
+    pub fn cudnn_properties(&self) -> Result<Option<String>> {
+        self.cuda().map(|cuda| cuda.cudnn().device_properties()).transpose()
+    }
+
     /// The GPU, if it is one.
     pub(crate) fn cuda(&self) -> Option<&Cuda> {
         match &self.0.backend {

@@ -5,6 +5,7 @@ mod data;
 mod doctor;
 mod evaluate;
 mod experiment;
+mod gpu_selftest;
 mod init;
 mod options;
 mod predict;
@@ -44,6 +45,8 @@ enum Command {
     Data(data::Data),
     /// How fast a network runs here.
     Bench(bench::Bench),
+    /// Every operation and whole training steps on a GPU against the CPU.
+    GpuSelftest(gpu_selftest::GpuSelftest),
     /// What this machine can do.
     Doctor(doctor::Doctor),
 }
@@ -60,6 +63,7 @@ impl Cli {
             Command::Summary(c) => c.run().map(|()| ExitCode::SUCCESS),
             Command::Data(c) => c.run().map(|()| ExitCode::SUCCESS),
             Command::Bench(c) => c.run().map(|()| ExitCode::SUCCESS),
+            Command::GpuSelftest(c) => c.run().map(|()| ExitCode::SUCCESS),
             Command::Doctor(c) => c.run().map(|()| ExitCode::SUCCESS),
         }
     }

@@ -148,6 +148,22 @@ impl CudaArena {
         Ok(CudaBuffer { pointer, bytes, format, arena: self.clone() })
     }
 
+    /// Fills what no buffer has with bytes of ones, which are NaN in every precision.
+    pub(crate) fn poison(&self, stream: sys::CUstream) -> Result<()> {
+        let state = self.lock();
+        self.context.bind_to_thread().map_err(cuda_error("cuCtxSetCurrent"))?;
+        for gap in state.gaps.iter() {
+            let end = (gap.start + gap.len).min(state.backed_bytes);
+            if gap.start < end {
+                let pointer = self.base + gap.start as sys::CUdeviceptr;
+                // SAFETY: there is memory behind these addresses, and no buffer has it.
+                unsafe { result::memset_d8_async(pointer, 0xff, end - gap.start, stream) }
+                    .map_err(cuda_error("cuMemsetD8"))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Bytes in buffers now, and the most that were ever spanned.
     pub(crate) fn usage_bytes(&self) -> (usize, usize) {
         let state = self.lock();

@@ -80,6 +80,19 @@ impl Arena {
         }
     }
 
+    /// Fills what no buffer has, as far as it was ever used, with bytes of ones, which are NaN.
+    pub(crate) fn poison(&self) {
+        for map in &mut self.lock().maps {
+            let reached = map.gaps.reached();
+            for gap in map.gaps.iter() {
+                let end = (gap.start + gap.len).min(reached);
+                if gap.start < end {
+                    map.memory[gap.start..end].fill(0xff);
+                }
+            }
+        }
+    }
+
     /// Bytes in buffers now, and the most that were ever spanned.
     pub(crate) fn usage_bytes(&self) -> (usize, usize) {
         let maps = self.lock();

@@ -62,6 +62,19 @@ impl Cudnn {
         self.execute(&plan, operands, workspace.pointer())
     }
 
+    /// The properties of the device as cuDNN's JSON.
+    pub(crate) fn device_properties(&self) -> Result<String> {
+        let name = Name::CUDNN_ATTR_DEVICEPROP_JSON_REPRESENTATION;
+        let properties = Descriptor::new(Kind::CUDNN_BACKEND_DEVICEPROP_DESCRIPTOR)?
+            .set(Name::CUDNN_ATTR_DEVICEPROP_HANDLE, Type::CUDNN_TYPE_HANDLE, &[self.handle])?
+            .finish()?;
+        let mut text = vec![0u8; properties.count(name, Type::CUDNN_TYPE_CHAR)?];
+        let count = properties.get(name, Type::CUDNN_TYPE_CHAR, &mut text)?;
+        text.truncate(count);
+        text.retain(|byte| *byte != 0);
+        Ok(String::from_utf8_lossy(&text).into_owned())
+    }
+
     fn plan(&self, cuda: &Cuda, key: ConvolutionKey) -> Result<Arc<Mutex<Plan>>> {
         let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(plan) = plans.get(&key) {

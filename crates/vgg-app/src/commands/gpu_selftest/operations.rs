@@ -1,0 +1,195 @@
+//! Each operation with its gradients on random values.
+
+use anyhow::Result;
+use vgg_data::Batch;
+use vgg_tensor::ops::conv2d::{self, Conv2d};
+use vgg_tensor::ops::dropout::{self, DropoutKey};
+use vgg_tensor::ops::linear::{self, Linear};
+use vgg_tensor::ops::lrn::{self, Lrn, LrnStyle};
+use vgg_tensor::ops::max_pool2d::{self, Rounding};
+use vgg_tensor::ops::{self, SgdConfig, SgdForm};
+use vgg_tensor::{Device, Gate, StepState, Tensor, Weight, Write};
+
+use super::Named;
+
+/// A check under its name: the same on any device.
+type Check = fn(&Device) -> Result<Vec<Named>>;
+
+pub(super) const ALL: [(&str, Check); 10] = [
+    ("conv2d", convolutions),
+    ("linear", linears),
+    ("max_pool2d", pools),
+    ("lrn", normalisation),
+    ("dropout", dropouts),
+    ("softmax", softmaxes),
+    ("softmax_cross_entropy", losses),
+    ("spatial_mean", means),
+    ("from_pixels", pixels),
+    ("sgd_step", updates),
+];
+
+/// Values between -1 and 1 that a bf16 holds, never near 0, where a gate would hang on rounding.
+fn values(seed: u32, len: usize) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 17;
+        state ^= state << 5;
+        let value = (state >> 8) as f32 / (1 << 23) as f32 - 1.0;
+        f32::from_bits((value + value.signum() * 0.01).to_bits() & 0xffff_0000)
+    };
+    (0..len).map(|_| next()).collect()
+}
+
+fn tensor<const N: usize>(seed: u32, shape: [usize; N], device: &Device) -> Result<Tensor> {
+    Ok(Tensor::from_slice(&values(seed, shape.iter().product()), shape, device)?)
+}
+
+fn named(name: &str, tensor: &Tensor) -> Result<Named> {
+    let mut values = Vec::new();
+    tensor.read_into(&mut values)?;
+    Ok((name.to_owned(), values))
+}
+
+fn convolutions(device: &Device) -> Result<Vec<Named>> {
+    let mut results = Vec::new();
+    // n, h, w, c, k, filter, padding.
+    for [n, h, w, c, k, r, pad] in
+        [[2, 9, 7, 3, 16, 3, 1], [3, 8, 8, 24, 40, 3, 1], [2, 5, 6, 16, 8, 1, 0], [1, 8, 9, 8, 24, 7, 0]]
+    {
+        let (oh, ow) = (h + 2 * pad - r + 1, w + 2 * pad - r + 1);
+        let (x, dz) = (tensor(1, [n, h, w, c], device)?, tensor(2, [n, oh, ow, k], device)?);
+        let weight = Weight::new(tensor(3, [k, r, r, c], device)?);
+        let bias = Weight::new(tensor(4, [k], device)?);
+        let state = StepState::new(device)?;
+        let shape = format!("{h}x{w}, {r}x{r}, {c} to {k}");
+        for relu in [true, false] {
+            let y = conv2d::forward(&x, &weight, &bias, Conv2d { pad, relu })?;
+            results.push(named(&format!("{shape}, relu {relu}"), &y)?);
+        }
+        let config = Conv2d { pad, relu: true };
+        let grad = conv2d::backward_data(&dz, &weight, config, Gate { y: &x, scale: 2.0 })?;
+        results.push(named(&format!("{shape}, by data"), &grad.dz)?);
+        results.push(named(&format!("{shape}, sums"), &grad.channel_sums)?);
+        let mut dw = Tensor::zeros([k, r, r, c], device)?;
+        conv2d::backward_filter(&x, &dz, config, &mut dw, Write::Overwrite, &state)?;
+        conv2d::backward_filter(&x, &dz, config, &mut dw, Write::Accumulate, &state)?;
+        results.push(named(&format!("{shape}, by filter, twice"), &dw)?);
+    }
+    Ok(results)
+}
+
+fn linears(device: &Device) -> Result<Vec<Named>> {
+    let mut results = Vec::new();
+    for (n, map, outputs) in [(3, [2, 3, 8], 40), (5, [3, 3, 12], 10), (33, [1, 1, 100], 17)] {
+        let inputs = map.iter().product();
+        let x = tensor(1, [n, map[0], map[1], map[2]], device)?;
+        let dz = tensor(2, [n, outputs], device)?;
+        let weight = Weight::new(tensor(3, [outputs, inputs], device)?);
+        let bias = Weight::new(tensor(4, [outputs], device)?);
+        let state = StepState::new(device)?;
+        for relu in [true, false] {
+            let y = linear::forward(&x, &weight, &bias, Linear { relu })?;
+            results.push(named(&format!("{inputs} to {outputs}, relu {relu}"), &y)?);
+        }
+        let grad = linear::backward_data(&dz, &weight, Gate { y: &x, scale: 2.0 })?;
+        results.push(named(&format!("{inputs} to {outputs}, by data"), &grad.dz)?);
+        results.push(named(&format!("{inputs} to {outputs}, sums"), &grad.channel_sums)?);
+        let mut dw = Tensor::zeros([outputs, inputs], device)?;
+        linear::backward_weight(&x, &dz, &mut dw, Write::Overwrite, &state)?;
+        linear::backward_weight(&x, &dz, &mut dw, Write::Accumulate, &state)?;
+        results.push(named(&format!("{inputs} to {outputs}, by weight, twice"), &dw)?);
+    }
+    Ok(results)
+}
+
+fn pools(device: &Device) -> Result<Vec<Named>> {
+    let mut results = Vec::new();
+    for rounding in [Rounding::Floor, Rounding::Ceil] {
+        let x = tensor(1, [2, 7, 6, 11], device)?;
+        let (y, index) = max_pool2d::forward(&x, rounding)?;
+        let dy = tensor(2, [2, y.shape().dims()[1], 3, 11], device)?;
+        let channel_sums = Tensor::zeros([11], device)?;
+        let grad = max_pool2d::backward(&vgg_tensor::Grad { dz: dy, channel_sums }, &index)?;
+        results.push(named(&format!("{rounding:?}"), &y)?);
+        results.push(named(&format!("{rounding:?}, gradient"), &grad.dz)?);
+    }
+    Ok(results)
+}
+
+fn normalisation(device: &Device) -> Result<Vec<Named>> {
+    let config = Lrn { alpha: 0.5, ..Lrn::alexnet(LrnStyle::AlexNet) };
+    let (x, dy) = (tensor(1, [2, 3, 5, 13], device)?, tensor(2, [2, 3, 5, 13], device)?);
+    let (y, base) = lrn::forward(&x, config)?;
+    let grad = lrn::backward(&dy, Gate { y: &x, scale: 1.0 }, &base, config)?;
+    Ok(vec![named("forward", &y)?, named("gradient", &grad.dz)?, named("sums", &grad.channel_sums)?])
+}
+
+fn dropouts(device: &Device) -> Result<Vec<Named>> {
+    let key = DropoutKey { seed: 0x1234_5678_9abc, step: 3, layer: 1, first_sample: 5 };
+    let (vectors, maps) = (tensor(1, [7, 999], device)?, tensor(2, [3, 4, 5, 6], device)?);
+    let y = dropout::forward(&vectors, 0.5, key)?;
+    Ok(vec![named("vectors", &y)?, named("maps", &dropout::forward(&maps, 0.25, key)?)?])
+}
+
+fn softmaxes(device: &Device) -> Result<Vec<Named>> {
+    let (x, dy) = (tensor(1, [5, 1000], device)?, tensor(2, [5, 1000], device)?);
+    let y = ops::softmax(&x)?;
+    let grad = ops::softmax_backward(&y, &dy)?;
+    Ok(vec![named("forward", &y)?, named("gradient", &grad.dz)?, named("sums", &grad.channel_sums)?])
+}
+
+fn losses(device: &Device) -> Result<Vec<Named>> {
+    let (x, state) = (tensor(1, [9, 1000], device)?, StepState::new(device)?);
+    let targets: Vec<u32> = (0..9).map(|i| i * 111).collect();
+    let loss = ops::softmax_cross_entropy(&x, &targets, 0.25, &state)?;
+    let squares = ops::squared_error(&x, &tensor(2, [9, 1000], device)?, 0.5, &state)?;
+    let finite = if state.finite()? { 1.0 } else { 0.0 };
+    Ok(vec![
+        named("losses", &loss.per_sample)?,
+        named("gradient", &loss.grad.dz)?,
+        named("squared errors", &squares.per_sample)?,
+        named("their gradient", &squares.grad.dz)?,
+        ("finite".into(), vec![finite]),
+    ])
+}
+
+fn means(device: &Device) -> Result<Vec<Named>> {
+    let y = ops::spatial_mean(&tensor(1, [3, 4, 5, 100], device)?)?;
+    let grad = ops::spatial_mean_backward(&tensor(2, [3, 10], device)?, 4, 5)?;
+    Ok(vec![named("forward", &y)?, named("gradient", &grad.dz)?])
+}
+
+fn pixels(device: &Device) -> Result<Vec<Named>> {
+    let mut batch = Batch::blank(3, [5, 7]);
+    let mut value = 0u8;
+    batch.pixels.map_inplace(|pixel| {
+        value = value.wrapping_mul(5).wrapping_add(17);
+        *pixel = value;
+    });
+    batch.offset.fill(-120.5);
+    let y = ops::from_pixels(batch.pixels.view(), batch.offset.view(), [0.5, 1.0, 2.0], device)?;
+    Ok(vec![named("pixels", &y)?])
+}
+
+fn updates(device: &Device) -> Result<Vec<Named>> {
+    let mut results = Vec::new();
+    for form in [SgdForm::Caffe, SgdForm::Torch] {
+        let mut weight = Weight::new(tensor(1, [24, 16], device)?);
+        let (grad, mut velocity) = (tensor(2, [24, 16], device)?, tensor(3, [24, 16], device)?);
+        let config = SgdConfig { form, momentum: 0.9, weight_decay: 5e-4, lr_mult: 2.0 };
+        let (x, bias) = (tensor(4, [3, 16], device)?, Weight::new(Tensor::zeros([24], device)?));
+        let state = StepState::new(device)?;
+        for step in 0..3 {
+            // A product before each step, so that its copy of the weights has to follow.
+            linear::forward(&x, &weight, &bias, Linear { relu: true })?;
+            state.begin(step, 0.05)?;
+            ops::sgd_step(&mut weight, &grad, &mut velocity, &state, &config)?;
+        }
+        let y = linear::forward(&x, &weight, &bias, Linear { relu: true })?;
+        results.push(named(&format!("{form:?}, weight"), weight.value())?);
+        results.push(named(&format!("{form:?}, velocity"), &velocity)?);
+        results.push(named(&format!("{form:?}, product with the new weight"), &y)?);
+    }
+    Ok(results)
+}

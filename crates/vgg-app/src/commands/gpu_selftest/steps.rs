@@ -1,0 +1,87 @@
+//! Whole training steps and dense evaluation of narrow networks.
+
+use anyhow::Result;
+use vgg_data::Batch;
+use vgg_layers::{Config, DropoutRun, Init, Network, NetworkSpec};
+use vgg_optim::{Sgd, SgdOptions};
+use vgg_tensor::{Device, StepState, Write, ops};
+
+use super::Named;
+
+type Check = fn(&Device) -> Result<Vec<Named>>;
+
+pub(super) const ALL: [(&str, Check); 4] = [
+    ("gradients of A-LRN", |device| gradients(Config::ALrn, device)),
+    ("gradients of C", |device| gradients(Config::C, device)),
+    ("gradients of D", |device| gradients(Config::D, device)),
+    ("dense D", dense),
+];
+
+const SCALE: [f32; 3] = [1.0 / 64.0; 3];
+
+fn spec(config: Config) -> NetworkSpec {
+    NetworkSpec { width: 0.125, crop: 32, head: [64, 64], classes: 10, ..NetworkSpec::paper(config) }
+}
+
+/// Smooth images: noise alone has no gradients that survive a dozen layers in bf16.
+fn batch(n: usize, side: usize) -> Batch {
+    let mut batch = Batch::blank(n, [side, side]);
+    for ((i, y, x, c), pixel) in batch.pixels.indexed_iter_mut() {
+        let wave = ((x * (i + 1) + y * 3) as f32 * 0.3 + c as f32).sin();
+        *pixel = (128.0 + 100.0 * wave) as u8;
+    }
+    batch.offset.fill(-128.0);
+    batch.targets = (0..n as u32).map(|i| i % 10).collect();
+    batch
+}
+
+/// Loss, logits and the gradient of every parameter of one step in two micro-batches, and the weights after it.
+fn gradients(config: Config, device: &Device) -> Result<Vec<Named>> {
+    let mut network = Network::random(spec(config), Init::He, 1, device)?;
+    let (state, mut sgd) = (StepState::new(device)?, Sgd::new(SgdOptions::PAPER)?);
+    state.begin(0, 0.01)?;
+    let mut results = Vec::new();
+    for (first, write) in [(0, Write::Overwrite), (4, Write::Accumulate)] {
+        let part = part(&batch(8, 32), first);
+        let x = ops::from_pixels(part.pixels.view(), part.offset.view(), SCALE, device)?;
+        let run = DropoutRun { seed: 1, step: 0, first_sample: first };
+        let (logits, trace) = network.forward(x, run)?;
+        let loss = ops::softmax_cross_entropy(&logits, &part.targets, 1.0 / 8.0, &state)?;
+        let mut values = Vec::new();
+        logits.read_into(&mut values)?;
+        results.push((format!("logits of images {first} on"), values.clone()));
+        loss.per_sample.read_into(&mut values)?;
+        results.push((format!("losses of images {first} on"), values));
+        network.backward(trace, loss.grad, write, &state)?;
+    }
+    let of = |part: &str, arrays: Vec<vgg_layers::NamedArray>| {
+        arrays.into_iter().map(|array| (format!("{part}{}", array.name), array.values)).collect::<Vec<_>>()
+    };
+    results.extend(of("gradient of ", network.export_gradients()));
+    sgd.step(network.parameters_mut(), &state)?;
+    results.extend(of("", network.export()));
+    Ok(results)
+}
+
+/// Four of the images.
+fn part(all: &Batch, first: usize) -> Batch {
+    let mut part = Batch::blank(4, [32, 32]);
+    part.pixels
+        .indexed_iter_mut()
+        .for_each(|((i, y, x, c), pixel)| *pixel = all.pixels[[first + i, y, x, c]]);
+    part.offset.fill(-128.0);
+    part.targets = all.targets[first..first + 4].to_vec();
+    part
+}
+
+fn dense(device: &Device) -> Result<Vec<Named>> {
+    let network = Network::random(spec(Config::D), Init::He, 1, device)?;
+    let images = batch(2, 64);
+    let x = ops::from_pixels(images.pixels.view(), images.offset.view(), SCALE, device)?;
+    let mut values = Vec::new();
+    let map = network.into_fully_convolutional()?.score_map(&x)?;
+    map.read_into(&mut values)?;
+    let mut mean = Vec::new();
+    ops::spatial_mean(&map)?.read_into(&mut mean)?;
+    Ok(vec![("score map".into(), values), ("scores".into(), mean)])
+}
