@@ -75,8 +75,8 @@ fn emulated_gpu() -> Result<()> {
     let start = Instant::now();
     eprintln!("== emulated GPU");
     let libraries = crate::emulator::build()?;
-    let crates = ["--package", "vgg-tensor", "--package", "vgg-layers", "--package", "vgg-tests"];
-    for what in [&crates[..], &["--package", "vgg-app", "--test", "gpu"]] {
+    let operations = ["--package", "vgg-tensor", "--lib", "--test", "ops", "--test", "conv2d"];
+    for what in [&operations[..], &["--package", "vgg-app", "--test", "gpu"]] {
         let mut tests = Command::new("cargo");
         tests.args(["test", "--quiet"]).args(what);
         let status = tests.env("VGG_CUDA_PATH", &libraries).env("VGG_REQUIRE", "gpu").status();

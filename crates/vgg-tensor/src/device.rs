@@ -1,5 +1,6 @@
 //! A device: where tensors live and operations run.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::cpu::{Cpu, Isa, Limits, Threads};
@@ -21,6 +22,9 @@ pub struct DeviceConfig {
     pub conv: ConvChoice,
     /// What a GPU computes in.
     pub precision: Precision,
+    /// Where a GPU's compiled kernels and choices of engines are kept from run to run; nowhere without a folder. What is
+    /// missing or damaged there is made anew.
+    pub cache: Option<PathBuf>,
     /// Instruction set of a CPU device by the name that [`Device::instruction_set`] gives, for comparisons; without a
     /// name, the processor's best.
     pub instruction_set: Option<String>,
@@ -136,8 +140,10 @@ impl Device {
     /// started; [`Error::InstructionSet`] if there is none of that name.
     pub fn open(config: &DeviceConfig) -> Result<Device> {
         let no_cuda = match config.kind {
-            DeviceKind::Cuda(ordinal) => return Ok(Device::of_cuda(Cuda::open(ordinal, config.precision)?)),
-            DeviceKind::Auto => match Cuda::open(0, config.precision) {
+            DeviceKind::Cuda(ordinal) => {
+                return Ok(Device::of_cuda(Cuda::open(ordinal, config.precision, config.cache.as_deref())?));
+            }
+            DeviceKind::Auto => match Cuda::open(0, config.precision, config.cache.as_deref()) {
                 Ok(cuda) => return Ok(Device::of_cuda(cuda)),
                 Err(Error::NoCuda { reason }) => Some(reason),
                 Err(e) => return Err(e),
@@ -303,6 +309,12 @@ impl Device {
             Backend::Cuda(cuda) => cuda.memory.poison(cuda.stream())?,
         }
         Ok(())
+    }
+
+    /// The engines that a GPU's convolutions were given: shape and pass, place in cuDNN's list, and the microseconds that
+    /// it took when it was timed against the others. Nothing for a CPU.
+    pub fn chosen_engines(&self) -> Vec<(String, usize, f64)> {
+        self.cuda().map(|cuda| cuda.cudnn().describe_choices()).unwrap_or_default()
     }
 
     /// What cuDNN says of a GPU, as JSON, from which it can plan without the GPU; nothing for a CPU.

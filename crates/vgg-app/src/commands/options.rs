@@ -1,6 +1,6 @@
 //! Options that several commands share.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use anyhow::Result;
@@ -43,6 +43,7 @@ impl DeviceOptions {
             threads: self.threads,
             conv: self.conv_algorithm,
             precision: self.precision,
+            cache: cache_folder(),
             instruction_set: self.instruction_set.clone(),
         };
         let device = Device::open(&config)?;
@@ -58,6 +59,13 @@ fn conv_choice(name: &str) -> Result<ConvChoice, String> {
     let names = ConvChoice::ALL.map(|(name, _)| name).join(", ");
     let found = ConvChoice::ALL.into_iter().find(|(known, _)| *known == name);
     found.map(|(_, choice)| choice).ok_or_else(|| format!("it is one of {names}"))
+}
+
+/// Where what a GPU needs is kept from run to run: `$XDG_CACHE_HOME/vgg`, or `~/.cache/vgg`.
+pub(super) fn cache_folder() -> Option<PathBuf> {
+    let home = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache"));
+    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or_else(home)?;
+    Some(cache.join("vgg"))
 }
 
 fn precision(name: &str) -> Result<Precision, String> {

@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 use std::ffi::CString;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::path::Path;
 use std::sync::Arc;
 
 use cudarc::driver::{CudaContext, result as driver, sys as driver_sys};
@@ -26,6 +28,9 @@ const SOURCES: [&str; 12] = [
     include_str!("../ops/sgd_step/sgd_step.cu"),
 ];
 
+/// The end of a cached image.
+const WHOLE: &[u8] = b"vgg kernels";
+
 /// What makes a function of ours a kernel.
 const KERNEL: &str = "KERNEL void ";
 
@@ -42,17 +47,20 @@ unsafe impl Send for Kernels {}
 unsafe impl Sync for Kernels {}
 
 impl Kernels {
-    /// Compiles and loads every kernel.
+    /// Compiles and loads every kernel; from the folder `cache`, if the same compiler has compiled the same source.
     pub(super) fn compile(
         context: &Arc<CudaContext>,
         (major, minor): (i32, i32),
         precision: Precision,
+        cache: Option<&Path>,
     ) -> Result<Kernels> {
-        let image = compile(&format!("sm_{major}{minor}"), precision)?;
+        let architecture = format!("sm_{major}{minor}");
         context.bind_to_thread().map_err(cuda_error("cuCtxSetCurrent"))?;
-        // SAFETY: the image is what NVRTC made, and outlives the call.
-        let module = unsafe { driver::module::load_data(image.as_ptr().cast()) }
-            .map_err(cuda_error("cuModuleLoadData"))?;
+        let module = match load(&cached(&architecture, precision, cache)?) {
+            // What was kept may be damaged.
+            Err(_) if cache.is_some() => load(&compile(&architecture, precision)?)?,
+            loaded => loaded?,
+        };
         let mut kernels = Kernels { context: context.clone(), module, functions: HashMap::new() };
         for name in names() {
             let c_name = CString::new(name)
@@ -87,6 +95,38 @@ impl Drop for Kernels {
 fn names() -> impl Iterator<Item = &'static str> {
     let starts = SOURCES.into_iter().flat_map(|source| source.split(KERNEL).skip(1));
     starts.filter_map(|after| after.split('(').next())
+}
+
+fn load(image: &[u8]) -> Result<driver_sys::CUmodule> {
+    // SAFETY: the driver checks the image, which outlives the call.
+    unsafe { driver::module::load_data(image.as_ptr().cast()) }.map_err(cuda_error("cuModuleLoadData"))
+}
+
+/// As [`compile`], through the folder `cache`.
+fn cached(architecture: &str, precision: Precision, cache: Option<&Path>) -> Result<Vec<u8>> {
+    let Some(folder) = cache else { return compile(architecture, precision) };
+    let (mut major, mut minor) = (0, 0);
+    // SAFETY: NVRTC writes two integers.
+    let version = unsafe { nvrtc_sys::nvrtcVersion(&mut major, &mut minor) };
+    version.result().map_err(|e| Error::Cuda { call: "nvrtcVersion", reason: format!("{e:?}") })?;
+    let mut hasher = DefaultHasher::new();
+    (SOURCES, major, minor, env!("CARGO_PKG_VERSION")).hash(&mut hasher);
+    let name = format!("kernels-{architecture}-{}-{:016x}.cubin", precision.name(), hasher.finish());
+    let file = folder.join(name);
+    // The last bytes say that all others are there.
+    if let Ok(mut image) = std::fs::read(&file)
+        && image.ends_with(WHOLE)
+    {
+        image.truncate(image.len() - WHOLE.len());
+        return Ok(image);
+    }
+    let image = compile(architecture, precision)?;
+    let beside = file.with_extension(format!("{}.tmp", std::process::id()));
+    // A cache that cannot be written costs the next start a second, nothing else.
+    let _ = std::fs::create_dir_all(folder)
+        .and_then(|()| std::fs::write(&beside, [&image[..], WHOLE].concat()))
+        .and_then(|()| std::fs::rename(&beside, &file));
+    Ok(image)
 }
 
 /// Machine code of all kernels for an architecture such as `sm_90`.

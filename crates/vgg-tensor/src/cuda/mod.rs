@@ -8,6 +8,7 @@ mod libraries;
 mod limits;
 mod operand;
 
+use std::path::Path;
 use std::sync::Arc;
 
 use cudarc::driver::{CudaContext, CudaStream, DriverError, result, sys};
@@ -55,8 +56,8 @@ pub(crate) fn cuda_error(call: &'static str) -> impl Fn(DriverError) -> Error {
 }
 
 impl Cuda {
-    /// Opens GPU `ordinal`.
-    pub(crate) fn open(ordinal: usize, precision: Precision) -> Result<Cuda> {
+    /// Opens GPU `ordinal`. Compiled kernels and choices of engines are kept in the folder `cache`.
+    pub(crate) fn open(ordinal: usize, precision: Precision, cache: Option<&Path>) -> Result<Cuda> {
         libraries::check().map_err(|reason| Error::NoCuda { reason })?;
         let no_device = |e: DriverError| {
             let reason = cuda_error("cuInit")(e).to_string();
@@ -82,11 +83,12 @@ impl Cuda {
             return Err(Error::NoCuda { reason });
         }
         let memory = CudaArena::new(&context, true)?;
+        let name = context.name().map_err(cuda_error("cuDeviceGetName"))?;
         let gpu = Gpu {
-            kernels: Kernels::compile(&context, capability, precision)?,
+            kernels: Kernels::compile(&context, capability, precision, cache)?,
             blas: blas::Blas::new(precision)?,
-            cudnn: Cudnn::new(&stream, precision)?,
-            name: context.name().map_err(cuda_error("cuDeviceGetName"))?,
+            cudnn: Cudnn::new(&stream, precision, &name, cache)?,
+            name,
             precision,
             capability,
             context,

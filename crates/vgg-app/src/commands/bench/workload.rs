@@ -93,6 +93,7 @@ impl Workload {
             threads: if on_gpu { 0 } else { device.threads() },
             conv: ConvChoice::Direct,
             precision: Precision::F32,
+            cache: None,
             instruction_set: (!on_gpu).then(|| device.instruction_set().to_owned()),
         };
         let direct = Device::open(&config)?;

@@ -44,17 +44,19 @@ impl Target {
 pub(super) struct Plan {
     pub(super) descriptor: Descriptor,
     pub(super) workspace_bytes: usize,
+    /// Its place in the list of candidates.
+    pub(super) place: usize,
 }
 
 impl Plan {
-    pub(super) fn new(engine: Descriptor, target: &Target) -> Result<Plan> {
+    pub(super) fn new(engine: &Descriptor, place: usize, target: &Target) -> Result<Plan> {
         let descriptor = target
             .plan(Descriptor::new(Kind::CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR)?)?
-            .part(Name::CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, &engine)?
+            .part(Name::CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, engine)?
             .finish()?;
         let mut bytes = [0i64];
         descriptor.get(Name::CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE, Type::CUDNN_TYPE_INT64, &mut bytes)?;
-        Ok(Plan { descriptor, workspace_bytes: bytes[0].max(0) as usize })
+        Ok(Plan { descriptor, workspace_bytes: bytes[0].max(0) as usize, place })
     }
 }
 
@@ -159,7 +161,7 @@ mod tests {
                     let graph = key.graph(Element::Bf16, target.handle()).unwrap();
                     let engines = candidates(&graph, Precision::Bf16, &target).unwrap();
                     let count = engines.len();
-                    let plan = engines.into_iter().find_map(|engine| Plan::new(engine, &target).ok());
+                    let plan = engines.iter().find_map(|engine| Plan::new(engine, 0, &target).ok());
                     let plan =
                         plan.unwrap_or_else(|| panic!("{key:?}: none of {count} engines can be planned"));
                     println!("{key:?}: {count} engines, workspace {} MiB", plan.workspace_bytes >> 20);
