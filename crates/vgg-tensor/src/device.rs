@@ -255,6 +255,12 @@ impl Device {
         }
     }
 
+    /// How many steps of a training are best started before the results of the first are asked for: a GPU works on one
+    /// while the host prepares the next.
+    pub fn steps_ahead(&self) -> usize {
+        usize::from(self.cuda().is_some())
+    }
+
     /// Measures what the device can do at best, in about a second.
     ///
     /// # Errors

@@ -32,10 +32,13 @@ mod error;
 mod grad;
 pub mod ops;
 mod parameter;
+mod readback;
+mod replay;
 mod shape;
 mod step_state;
 mod storage;
 mod tensor;
+mod upload;
 
 pub use cpu::Limits;
 pub use cuda::{CudaLibrary, CudaLibraryStatus, cuda_libraries};
@@ -43,6 +46,9 @@ pub use device::{ConvChoice, Device, DeviceConfig, DeviceKind, Memory, Precision
 pub use error::{Error, Result};
 pub use grad::{Gate, Grad, Write};
 pub use parameter::{Parameter, ParameterKind, Weight};
+pub use readback::Readback;
+pub use replay::Replay;
 pub use shape::Shape;
 pub use step_state::StepState;
 pub use tensor::Tensor;
+pub use upload::Upload;

@@ -83,6 +83,14 @@ impl StepState {
         Ok(!self.0.not_finite.load(Relaxed))
     }
 
+    /// Bytes of what kernels see.
+    pub(crate) const BYTES: usize = size_of::<OnDevice>();
+
+    /// Whether these bytes of it say that all was finite.
+    pub(crate) fn says_finite(bytes: &[u8]) -> bool {
+        bytes[4..8].iter().all(|byte| *byte == 0)
+    }
+
     /// Where kernels find it.
     pub(crate) fn pointer(&self, op: &'static str) -> Result<u64> {
         let on_device = self.0.on_device.as_ref();

@@ -233,17 +233,6 @@ impl Tensor {
         })
     }
 
-    /// As [`Tensor::build`], for a `fill` that can fail.
-    pub(crate) fn try_build(
-        shape: Shape,
-        device: &Device,
-        fill: impl FnOnce(&mut [f32]) -> Result<()>,
-    ) -> Result<Tensor> {
-        let mut buffer = device.cpu_context().memory.take_f32(shape.len());
-        fill(buffer.as_f32_mut(shape.len()))?;
-        Ok(Tensor::from_buffer(shape, buffer, device))
-    }
-
     /// Copies of plain tensors behind each other.
     fn concat_on_gpu(cuda: &Cuda, parts: &[Tensor], shape: Shape, device: &Device) -> Result<Tensor> {
         let buffer = cuda.take_plain(shape)?;

@@ -4,6 +4,7 @@
 //! (which depend on configuration and data alone), `timing.jsonl`, checkpoints, and `weights.safetensors` at its end.
 
 mod checkpoint;
+mod epoch;
 mod error;
 mod memory;
 mod metrics;
@@ -14,7 +15,7 @@ pub use checkpoint::remove_checkpoints;
 pub use error::{Error, Result};
 pub use memory::step_memory_bytes;
 pub use metrics::{EpochMetrics, EpochTiming, Validation};
-pub use step::{StepSums, Stepper};
+pub use step::{StepReport, StepSums, Stepper};
 pub use train::{Event, Outcome, Resume, TrainConfig, Training, ValidationResult, train};
 
 // Part of this crate's interface.

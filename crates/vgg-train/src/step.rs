@@ -1,24 +1,50 @@
 //! One step: forward and backward over the micro-batches of a mini-batch, then the update.
 
-use ndarray::{Axis, Slice};
+use std::borrow::BorrowMut;
+use std::collections::VecDeque;
+use std::ops::Range;
+
 use vgg_data::Batch;
 use vgg_layers::{DropoutRun, Network};
 use vgg_optim::Sgd;
-use vgg_tensor::{StepState, Write, ops};
+use vgg_tensor::{Readback, Replay, StepState, Tensor, Upload, Write, ops};
 
-use crate::Result;
+use crate::{Error, Result};
 
 /// What steps are taken with.
-pub struct Stepper<'a> {
-    network: &'a mut Network,
-    sgd: &'a mut Sgd,
+///
+/// [`Stepper::start`] hands a step to the device, [`Stepper::finish`] asks for what came of it. On a GPU the next step
+/// may be started before: see [`vgg_tensor::Device::steps_ahead`]. Network and optimiser are owned or borrowed.
+pub struct Stepper<N, S> {
+    network: N,
+    sgd: S,
     state: StepState,
     scale: [f32; 3],
     micro_batch: usize,
     seed: u64,
-    /// Losses and logits on the host, kept so that a step need not allocate.
-    losses: Vec<f32>,
-    logits: Vec<f32>,
+    upload: Option<Upload>,
+    replay: Replay,
+    eager: bool,
+    /// Losses and logits of each micro-batch, where every step leaves them.
+    results: Vec<(Tensor, Tensor)>,
+    /// Steps that were started and not finished, and what others have left to be used again.
+    pending: VecDeque<Pending>,
+    spare: Vec<Pending>,
+}
+
+/// A step that was started.
+struct Pending {
+    readback: Readback,
+    targets: Vec<u32>,
+}
+
+/// What came of a step.
+#[derive(Debug, Clone, Copy)]
+pub struct StepReport {
+    /// Sums over its samples.
+    pub sums: StepSums,
+    /// Whether every loss and gradient was finite; if not, no weight has changed.
+    pub finite: bool,
 }
 
 /// Sums over the samples of a batch.
@@ -32,61 +58,162 @@ pub struct StepSums {
     pub n: usize,
 }
 
-impl<'a> Stepper<'a> {
+impl<N: BorrowMut<Network>, S: BorrowMut<Sgd>> Stepper<N, S> {
     /// Steps of `network` by `sgd`. Pixels are multiplied by `scale` after their offset was added; at most
     /// `micro_batch` images are in memory at once; `seed` is dropout's.
     ///
     /// # Errors
     /// If a GPU fails.
-    pub fn new(
-        network: &'a mut Network,
-        sgd: &'a mut Sgd,
-        scale: [f32; 3],
-        micro_batch: usize,
-        seed: u64,
-    ) -> Result<Stepper<'a>> {
-        let (losses, logits) = (Vec::new(), Vec::new());
-        let state = StepState::new(network.device())?;
-        Ok(Stepper { network, sgd, state, scale, micro_batch, seed, losses, logits })
+    pub fn new(network: N, sgd: S, scale: [f32; 3], micro_batch: usize, seed: u64) -> Result<Stepper<N, S>> {
+        let state = StepState::new(network.borrow().device())?;
+        Ok(Stepper {
+            network,
+            sgd,
+            state,
+            scale,
+            micro_batch,
+            seed,
+            upload: None,
+            replay: Replay::new(),
+            eager: false,
+            results: Vec::new(),
+            pending: VecDeque::new(),
+            spare: Vec::new(),
+        })
     }
 
-    /// Takes a step. The gradient is the mean over the mini-batch, however it is split; if anything is not finite,
-    /// no weight changes, which [`Stepper::finite`] tells.
+    /// The network, whose weights the steps change.
+    pub fn network(&self) -> &Network {
+        self.network.borrow()
+    }
+
+    /// The network, to measure it; until the next step.
+    pub fn network_mut(&mut self) -> &mut Network {
+        self.network.borrow_mut()
+    }
+
+    /// Whether a GPU is given every operation of every step one by one, to debug and to measure layers, instead of a
+    /// captured step as one.
+    pub fn set_eager(&mut self, eager: bool) {
+        (self.eager, self.replay) = (eager, Replay::new());
+    }
+
+    /// Takes a step and waits for it.
+    ///
+    /// # Errors
+    /// As [`Stepper::start`].
+    pub fn step(&mut self, batch: &Batch, step: u64, lr: f64) -> Result<StepReport> {
+        self.start(batch, step, lr)?;
+        let report = self.finish()?;
+        report.ok_or_else(|| Error::Config("the step before was not finished".into()))
+    }
+
+    /// Starts a step. The gradient is the mean over the mini-batch, however it is split; if anything is not finite, no
+    /// weight changes.
     ///
     /// # Errors
     /// Those of the operations, if the batch does not fit the network.
-    pub fn step(&mut self, batch: &Batch, step: u64, lr: f64) -> Result<StepSums> {
-        self.state.begin(step, lr as f32)?;
-        let mut sums = StepSums { n: batch.len(), ..StepSums::default() };
-        let weight = 1.0 / batch.len() as f32;
-        for first in (0..batch.len()).step_by(self.micro_batch) {
-            let end = (first + self.micro_batch).min(batch.len());
-            let slice = Slice::from(first..end);
-            let (pixels, offset) =
-                (batch.pixels.slice_axis(Axis(0), slice), batch.offset.slice_axis(Axis(0), slice));
-            let x = ops::from_pixels(pixels, offset, self.scale, self.network.device())?;
-            let run = DropoutRun { seed: self.seed, step, first_sample: first };
-            let (logits, trace) = self.network.forward(x, run)?;
-            let targets = &batch.targets[first..end];
-            let loss = ops::softmax_cross_entropy(&logits, targets, weight, &self.state)?;
-            loss.per_sample.read_into(&mut self.losses)?;
-            sums.loss += self.losses.iter().map(|l| f64::from(*l)).sum::<f64>();
-            logits.read_into(&mut self.logits)?;
-            sums.wrong += wrong(&self.logits, targets);
-            drop(logits);
-            let write = if first == 0 { Write::Overwrite } else { Write::Accumulate };
-            self.network.backward(trace, loss.grad, write, &self.state)?;
+    pub fn start(&mut self, batch: &Batch, step: u64, lr: f64) -> Result<()> {
+        let device = self.network().device().clone();
+        let [n, h, w, c] = <[usize; 4]>::from(batch.pixels.dim());
+        if self.upload.as_ref().is_none_or(|upload| upload.shape().dims() != [n, h, w, c]) {
+            // Another batch size is other work on other memory.
+            (self.upload, self.replay) = (None, Replay::new());
+            self.results.clear();
         }
-        self.sgd.step(self.network.parameters_mut(), &self.state)?;
-        Ok(sums)
+        let upload = match self.upload.take() {
+            Some(upload) => upload,
+            None => Upload::new([n, h, w, c], &device)?,
+        };
+        check_targets(&batch.targets, self.network().spec().classes)?;
+        let upload = self.upload.insert(upload);
+        upload.fill(batch.pixels.view(), batch.offset.view(), &batch.targets)?;
+        self.state.begin(step, lr as f32)?;
+
+        let work = Work {
+            network: self.network.borrow_mut(),
+            sgd: self.sgd.borrow_mut(),
+            state: &self.state,
+            upload,
+            scale: self.scale,
+            micro_batch: self.micro_batch,
+            run: DropoutRun { seed: self.seed, step, first_sample: 0 },
+            results: &mut self.results,
+        };
+        match self.eager {
+            true => work.run()?,
+            false => self.replay.run(&device, &self.state, || work.run())?,
+        }
+
+        let mut pending = self
+            .spare
+            .pop()
+            .unwrap_or_else(|| Pending { readback: Readback::new(&device), targets: Vec::new() });
+        pending.targets.clear();
+        pending.targets.extend_from_slice(&batch.targets);
+        let (losses, logits) = (self.results.iter().map(|(l, _)| l), self.results.iter().map(|(_, l)| l));
+        pending.readback.start(losses.chain(logits), &self.state)?;
+        self.pending.push_back(pending);
+        Ok(())
     }
 
-    /// Whether everything in the last step was finite.
+    /// Waits for the oldest step that was started; nothing if there is none.
     ///
     /// # Errors
     /// If a GPU fails.
-    pub fn finite(&self) -> Result<bool> {
-        Ok(self.state.finite()?)
+    pub fn finish(&mut self) -> Result<Option<StepReport>> {
+        let Some(mut pending) = self.pending.pop_front() else { return Ok(None) };
+        let (values, finite) = pending.readback.wait()?;
+        let n = pending.targets.len();
+        let (losses, logits) = values.split_at(n.min(values.len()));
+        let loss = losses.iter().map(|l| f64::from(*l)).sum();
+        let sums = StepSums { loss, wrong: wrong(logits, &pending.targets), n };
+        self.spare.push(pending);
+        Ok(Some(StepReport { sums, finite }))
+    }
+}
+
+/// What a step does on the device, the same each time.
+struct Work<'a> {
+    network: &'a mut Network,
+    sgd: &'a mut Sgd,
+    state: &'a StepState,
+    upload: &'a Upload,
+    scale: [f32; 3],
+    micro_batch: usize,
+    run: DropoutRun,
+    results: &'a mut Vec<(Tensor, Tensor)>,
+}
+
+impl Work<'_> {
+    fn run(self) -> Result<()> {
+        let n = self.upload.shape().first();
+        let weight = 1.0 / n as f32;
+        self.results.clear();
+        for first in (0..n).step_by(self.micro_batch) {
+            let images: Range<usize> = first..(first + self.micro_batch).min(n);
+            let x = ops::from_upload(self.upload, images.clone(), self.scale)?;
+            let (logits, trace) = self.network.forward(x, DropoutRun { first_sample: first, ..self.run })?;
+            let (upload, state) = (self.upload, self.state);
+            let loss = ops::softmax_cross_entropy_of_upload(&logits, upload, images, weight, state)?;
+            self.results.push((loss.per_sample, logits));
+            let write = if first == 0 { Write::Overwrite } else { Write::Accumulate };
+            self.network.backward(trace, loss.grad, write, self.state)?;
+        }
+        Ok(self.sgd.step(self.network.parameters_mut(), self.state)?)
+    }
+}
+
+/// On a GPU nobody else would notice.
+fn check_targets(targets: &[u32], classes: usize) -> Result<()> {
+    match targets.iter().position(|target| *target as usize >= classes) {
+        Some(sample) => Err(Error::Tensor(vgg_tensor::Error::Target {
+            op: "step",
+            target: targets[sample] as usize,
+            sample,
+            classes,
+        })),
+        None => Ok(()),
     }
 }
 
@@ -95,6 +222,7 @@ fn wrong(logits: &[f32], targets: &[u32]) -> usize {
     let right = |row: &[f32], target: usize| {
         row.iter().enumerate().all(|(class, v)| class == target || *v < row[target])
     };
-    let rows = logits.chunks_exact(logits.len() / targets.len());
+    let classes = logits.len() / targets.len().max(1);
+    let rows = logits.chunks_exact(classes.max(1));
     rows.zip(targets).filter(|(row, target)| !right(row, **target as usize)).count()
 }

@@ -4,13 +4,14 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
-use vgg_data::{BadImage, Batch, Loader};
+use vgg_data::{BadImage, Loader};
 use vgg_layers::Network;
 use vgg_optim::{Schedule, ScheduleState, Sgd, SgdOptions};
 use vgg_weights::WeightsMetadata;
 
 use crate::checkpoint::{RunState, load_newest, remove_checkpoints, save};
-use crate::{EpochMetrics, EpochTiming, Error, Result, StepSums, Stepper, Validation, WEIGHTS_FILE, metrics};
+use crate::epoch::{SoFar, take_steps};
+use crate::{EpochMetrics, EpochTiming, Error, Result, StepSums, Validation, WEIGHTS_FILE, metrics};
 
 /// How to train.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -183,19 +184,6 @@ fn start(t: &mut Training, sgd: &mut Sgd) -> Result<RunState> {
     })
 }
 
-/// What an epoch has come to so far.
-#[derive(Default)]
-struct SoFar {
-    sums: StepSums,
-    /// Images that were left out.
-    skipped: usize,
-    /// Batches done.
-    batches: usize,
-    /// Steps of the run done; fewer than batches if one had no image left.
-    step: u64,
-    waited: Duration,
-}
-
 /// One epoch; `false` if it was interrupted.
 fn epoch(t: &mut Training, sgd: &mut Sgd, state: &mut RunState) -> Result<bool> {
     let number = state.epochs;
@@ -203,7 +191,7 @@ fn epoch(t: &mut Training, sgd: &mut Sgd, state: &mut RunState) -> Result<bool> 
     let batches = t.loader.plan(number as u64).batches();
     let start = Instant::now();
     let mut so_far = SoFar { step: state.step, ..SoFar::default() };
-    steps(t, sgd, number, batches, lr, &mut so_far)?;
+    take_steps(t, sgd, number, batches, lr, &mut so_far)?;
     if so_far.batches < batches {
         return Ok(false);
     }
@@ -221,42 +209,6 @@ fn epoch(t: &mut Training, sgd: &mut Sgd, state: &mut RunState) -> Result<bool> 
     };
     finish_epoch(t, state, so_far.sums, so_far.skipped, lr, timing)?;
     Ok(true)
-}
-
-/// The steps of epoch `number`, counted from 0, until it is over or interrupted.
-fn steps(
-    t: &mut Training,
-    sgd: &mut Sgd,
-    number: usize,
-    batches: usize,
-    lr: f64,
-    so_far: &mut SoFar,
-) -> Result<()> {
-    let (_, scale) = t.metadata.offset_and_scale();
-    let mut stepper = Stepper::new(t.network, sgd, scale, t.config.micro_batch, t.config.seed)?;
-    let (events, interrupted) = (&mut *t.events, t.interrupted);
-    t.loader.for_each(number as u64, 0, |batch: Batch, waited| {
-        if interrupted() {
-            return Ok(false);
-        }
-        batch.skipped.iter().for_each(|bad| events(Event::Skipped(bad)));
-        so_far.skipped += batch.skipped.len();
-        so_far.batches += 1;
-        so_far.waited += waited;
-        if batch.is_empty() {
-            return Ok(true);
-        }
-        let one = stepper.step(&batch, so_far.step, lr)?;
-        if !stepper.finite()? {
-            return Err(Error::NotFinite { epoch: number + 1, step: so_far.step, samples: batch.ids });
-        }
-        so_far.step += 1;
-        so_far.sums.add(one);
-        let (loss, top1_error) = so_far.sums.means();
-        let (epoch, step, images) = (number + 1, so_far.batches, one.n);
-        events(Event::Step { epoch, step, steps: batches, loss, top1_error, images, waited });
-        Ok(true)
-    })
 }
 
 /// Validates, tells the schedule, and writes the epoch down.
@@ -297,17 +249,4 @@ fn finish_epoch(
     state.metrics.push(metrics);
     state.timings.push(timing);
     Ok(())
-}
-
-impl StepSums {
-    fn add(&mut self, other: StepSums) {
-        self.loss += other.loss;
-        self.wrong += other.wrong;
-        self.n += other.n;
-    }
-
-    fn means(&self) -> (f64, f64) {
-        let n = self.n.max(1) as f64;
-        (self.loss / n, self.wrong as f64 / n)
-    }
 }

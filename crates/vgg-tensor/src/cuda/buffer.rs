@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use cudarc::driver::{CudaContext, result, sys};
 
 use super::cuda_error;
-use crate::storage::{Counters, Gaps};
+use crate::storage::{Counters, Gap, Gaps};
 use crate::{Error, Result};
 
 /// Alignment of every buffer, in bytes.
@@ -100,6 +100,23 @@ struct State {
     /// Pieces of memory in order, without gaps from `base` on.
     pieces: Vec<(sys::CUmemGenericAllocationHandle, usize)>,
     backed_bytes: usize,
+    /// What was taken since recording began, if it did.
+    recorded: Option<Vec<Gap>>,
+}
+
+/// Memory that a captured step goes through, kept from others.
+pub(crate) struct Reservation {
+    arena: Arc<CudaArena>,
+    kept: Vec<Gap>,
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        let mut state = self.arena.lock();
+        for Gap { start, len } in self.kept.drain(..) {
+            state.gaps.put(start, len);
+        }
+    }
 }
 
 impl CudaArena {
@@ -115,7 +132,7 @@ impl CudaArena {
                 .map_err(cuda_error("cuMemAddressReserve"))?;
         }
         let gaps = Gaps::new(if backed { reserved } else { usize::MAX / 2 });
-        let state = State { gaps, in_use_bytes: 0, pieces: Vec::new(), backed_bytes: 0 };
+        let state = State { gaps, in_use_bytes: 0, pieces: Vec::new(), backed_bytes: 0, recorded: None };
         Ok(Arc::new(CudaArena {
             context: context.clone(),
             base,
@@ -144,8 +161,26 @@ impl CudaArena {
             return Err(e);
         }
         state.in_use_bytes += bytes;
+        if let Some(recorded) = &mut state.recorded {
+            recorded.push(Gap { start: at, len: bytes });
+        }
         let pointer = self.base + at as sys::CUdeviceptr;
         Ok(CudaBuffer { pointer, bytes, format, arena: self.clone() })
+    }
+
+    /// Remembers from now on what is taken.
+    pub(crate) fn begin_recording(&self) {
+        self.lock().recorded = Some(Vec::new());
+    }
+
+    /// Keeps what was taken since and has been given back.
+    pub(crate) fn end_recording(self: &Arc<Self>) -> Reservation {
+        let mut state = self.lock();
+        let recorded = state.recorded.take().unwrap_or_default();
+        let kept =
+            recorded.into_iter().flat_map(|Gap { start, len }| state.gaps.take_within(start, len)).collect();
+        drop(state);
+        Reservation { arena: self.clone(), kept }
     }
 
     /// Fills what no buffer has with bytes of ones, which are NaN in every precision.

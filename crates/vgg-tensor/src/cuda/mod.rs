@@ -3,23 +3,27 @@
 mod blas;
 mod buffer;
 mod cudnn;
+mod graph;
 mod kernels;
 mod libraries;
 mod limits;
 mod operand;
+mod transfer;
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use cudarc::driver::{CudaContext, CudaStream, DriverError, result, sys};
 
 pub(crate) use blas::{Epilogue, Matrix, Product};
 pub(crate) use buffer::{CudaArena, CudaBuffer, Element, Format};
 pub(crate) use cudnn::{ConvolutionKey, ConvolutionOperands, ConvolutionPass, Cudnn};
+pub(crate) use graph::Graph;
 use kernels::Kernels;
 pub use libraries::{CudaLibrary, CudaLibraryStatus, cuda_libraries};
 pub(crate) use limits::measure;
 pub(crate) use operand::{Operand, rows};
+pub(crate) use transfer::{Fetched, Staged};
 
 use crate::{Error, Precision, Result, Shape};
 
@@ -45,6 +49,8 @@ struct Gpu {
     precision: Precision,
     name: String,
     capability: (i32, i32),
+    /// Where a step that is being captured has its number, else 0.
+    captured_step: Mutex<u64>,
 }
 
 /// Names the call that failed.
@@ -91,6 +97,7 @@ impl Cuda {
             name,
             precision,
             capability,
+            captured_step: Mutex::new(0),
             context,
             stream,
         };

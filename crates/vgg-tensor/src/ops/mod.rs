@@ -12,9 +12,9 @@ mod softmax_cross_entropy;
 mod spatial_mean;
 mod squared_error;
 
-pub use from_pixels::from_pixels;
+pub use from_pixels::{from_pixels, from_upload};
 pub use sgd_step::{SgdConfig, SgdForm, sgd_step};
 pub use softmax::{softmax, softmax_backward};
-pub use softmax_cross_entropy::{Loss, softmax_cross_entropy};
+pub use softmax_cross_entropy::{Loss, softmax_cross_entropy, softmax_cross_entropy_of_upload};
 pub use spatial_mean::{spatial_mean, spatial_mean_backward};
 pub use squared_error::squared_error;

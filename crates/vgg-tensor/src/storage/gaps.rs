@@ -38,6 +38,23 @@ impl Gaps {
         Some(start)
     }
 
+    /// Cuts all that is free between `start` and `start + len`.
+    pub(crate) fn take_within(&mut self, start: usize, len: usize) -> Vec<Gap> {
+        let (mut taken, mut left) = (Vec::new(), Vec::with_capacity(self.gaps.len() + 2));
+        for gap in self.gaps.drain(..) {
+            let (from, to) = (gap.start.max(start), (gap.start + gap.len).min(start + len));
+            if from >= to {
+                left.push(gap);
+                continue;
+            }
+            taken.push(Gap { start: from, len: to - from });
+            let parts = [(gap.start, from), (to, gap.start + gap.len)];
+            left.extend(parts.iter().filter(|(a, b)| a < b).map(|&(a, b)| Gap { start: a, len: b - a }));
+        }
+        self.gaps = left;
+        taken
+    }
+
     /// The gaps, lowest first.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Gap> {
         self.gaps.iter()
@@ -81,6 +98,14 @@ mod tests {
         gaps.put(250, 20);
         gaps.put(270, 100);
         gaps.put(370, 60);
+        assert_eq!(gaps.gaps, [Gap { start: 0, len: 1000 }]);
+        let cut = gaps.take_within(100, 50);
+        assert_eq!(cut, [Gap { start: 100, len: 50 }]);
+        assert_eq!(gaps.gaps, [Gap { start: 0, len: 100 }, Gap { start: 150, len: 850 }]);
+        assert_eq!(gaps.take_within(90, 70), [Gap { start: 90, len: 10 }, Gap { start: 150, len: 10 }]);
+        for Gap { start, len } in [Gap { start: 90, len: 10 }, Gap { start: 150, len: 10 }, cut[0]] {
+            gaps.put(start, len);
+        }
         assert_eq!(gaps.gaps, [Gap { start: 0, len: 1000 }]);
         assert_eq!(gaps.take(1001), None);
         assert_eq!(gaps.reached, 430);

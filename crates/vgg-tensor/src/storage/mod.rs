@@ -7,7 +7,7 @@ use std::ptr::NonNull;
 use std::sync::{Arc, Mutex, PoisonError};
 
 pub(crate) use arena::Arena;
-pub(crate) use gaps::Gaps;
+pub(crate) use gaps::{Gap, Gaps};
 
 use crate::cuda::CudaBuffer;
 

@@ -124,7 +124,7 @@ impl Bench {
 
     /// Times of the layers, medians over the samples.
     fn layer_rows(&self, workload: &mut Workload) -> Result<Vec<LayerRow>> {
-        let watch = Arc::new(Stopwatch::default());
+        let watch = Arc::new(Stopwatch::new(workload.device()));
         workload.watch(Some(watch.clone()));
         let mut samples = Vec::new();
         for _ in 0..self.samples.max(1) {

@@ -24,7 +24,7 @@ pub(super) struct Workload {
 enum Body {
     Infer(Network),
     Dense(DenseNetwork),
-    Train { network: Network, sgd: Box<Sgd>, batch: Box<Batch>, step: u64 },
+    Train { stepper: Box<Stepper<Network, Sgd>>, batch: Box<Batch>, step: u64 },
 }
 
 impl Workload {
@@ -42,12 +42,11 @@ impl Workload {
         let body = match mode {
             Mode::Infer => Body::Infer(network),
             Mode::Dense => Body::Dense(network.into_fully_convolutional()?),
-            Mode::Train => Body::Train {
-                network,
-                sgd: Box::new(Sgd::new(SgdOptions::PAPER)?),
-                batch: Box::new(batch),
-                step: 0,
-            },
+            Mode::Train => {
+                let sgd = Sgd::new(SgdOptions::PAPER)?;
+                let stepper = Box::new(Stepper::new(network, sgd, SCALE, images, 1)?);
+                Body::Train { stepper, batch: Box::new(batch), step: 0 }
+            }
         };
         Ok(Workload { spec, images, size, x, body })
     }
@@ -57,11 +56,9 @@ impl Workload {
         match &mut self.body {
             Body::Infer(network) => drop(network.infer(&self.x)?),
             Body::Dense(network) => drop(network.score_map(&self.x)?),
-            Body::Train { network, sgd, batch, step } => {
-                let mut stepper = Stepper::new(network, sgd, SCALE, self.images, 1)?;
+            Body::Train { stepper, batch, step } => {
                 // A rate so small that random labels do not drive the weights away while the clock runs.
-                stepper.step(batch, *step, 1e-6)?;
-                ensure!(stepper.finite()?, "the step was not finite");
+                ensure!(stepper.step(batch, *step, 1e-6)?.finite, "the step was not finite");
                 *step += 1;
             }
         }
@@ -71,7 +68,7 @@ impl Workload {
 
     /// Bytes of tensors that a training step was planned to take.
     pub(super) fn planned_bytes(&self) -> Result<Option<usize>> {
-        let Body::Train { network, .. } = &self.body else { return Ok(None) };
+        let Body::Train { stepper, .. } = &self.body else { return Ok(None) };
         let config = TrainConfig {
             micro_batch: self.images,
             sgd: SgdOptions::PAPER,
@@ -80,7 +77,7 @@ impl Workload {
             validate_every: 1,
             seed: 1,
         };
-        Ok(Some(step_memory_bytes(&self.spec, None, &config, self.images, network.device())?))
+        Ok(Some(step_memory_bytes(&self.spec, None, &config, self.images, stepper.network().device())?))
     }
 
     /// Largest difference of the first two images' logits from those of direct sums, over the largest logit.
@@ -98,14 +95,13 @@ impl Workload {
         };
         let direct = Device::open(&config)?;
         let mut reference = Network::random(self.spec.clone(), Init::He, 1, &direct)?;
-        if let Body::Train { network, .. } = &self.body {
-            network.export().iter().try_for_each(|array| reference.import(array))?;
+        if let Body::Train { stepper, .. } = &self.body {
+            stepper.network().export().iter().try_for_each(|array| reference.import(array))?;
         }
         let x_direct = Tensor::from_slice(&x.to_vec(), x.shape(), &direct)?;
         let (ours, theirs) = match &self.body {
-            Body::Infer(network) | Body::Train { network, .. } => {
-                (network.infer(&x)?, reference.infer(&x_direct)?)
-            }
+            Body::Infer(network) => (network.infer(&x)?, reference.infer(&x_direct)?),
+            Body::Train { stepper, .. } => (stepper.network().infer(&x)?, reference.infer(&x_direct)?),
             Body::Dense(network) => {
                 (network.score_map(&x)?, reference.into_fully_convolutional()?.score_map(&x_direct)?)
             }
@@ -146,9 +142,17 @@ impl Workload {
         .collect()
     }
 
+    pub(super) fn device(&self) -> &Device {
+        self.x.device()
+    }
+
     pub(super) fn watch(&mut self, watch: Option<Arc<Stopwatch>>) {
         match &mut self.body {
-            Body::Infer(network) | Body::Train { network, .. } => network.set_stopwatch(watch),
+            Body::Infer(network) => network.set_stopwatch(watch),
+            Body::Train { stepper, .. } => {
+                stepper.set_eager(watch.is_some());
+                stepper.network_mut().set_stopwatch(watch);
+            }
             Body::Dense(network) => network.set_stopwatch(watch),
         }
     }

@@ -1,20 +1,23 @@
 //! Whole training steps and dense evaluation of narrow networks.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use vgg_data::Batch;
 use vgg_layers::{Config, DropoutRun, Init, Network, NetworkSpec};
 use vgg_optim::{Sgd, SgdOptions};
-use vgg_tensor::{Device, StepState, Write, ops};
+use vgg_tensor::{Device, StepState, Tensor, Write, ops};
+use vgg_train::Stepper;
 
 use super::Named;
 
 type Check = fn(&Device) -> Result<Vec<Named>>;
 
-pub(super) const ALL: [(&str, Check); 4] = [
+pub(super) const ALL: [(&str, Check); 6] = [
     ("gradients of A-LRN", |device| gradients(Config::ALrn, device)),
     ("gradients of C", |device| gradients(Config::C, device)),
     ("gradients of D", |device| gradients(Config::D, device)),
     ("dense D", dense),
+    ("five steps of B", |device| captured(Config::B, device)),
+    ("five steps of A-LRN", |device| captured(Config::ALrn, device)),
 ];
 
 const SCALE: [f32; 3] = [1.0 / 64.0; 3];
@@ -61,6 +64,41 @@ fn gradients(config: Config, device: &Device) -> Result<Vec<Named>> {
     sgd.step(network.parameters_mut(), &state)?;
     results.extend(of("", network.export()));
     Ok(results)
+}
+
+/// Steps as one captured row of work give the bits of the same steps one operation at a time, for other images, another
+/// rate and other dropout in each, and leave alone what lies beside them in memory. Returns the weights.
+fn captured(config: Config, device: &Device) -> Result<Vec<Named>> {
+    let run = |eager: bool| -> Result<(Vec<f64>, Vec<Named>)> {
+        let network = Network::random(spec(config), Init::He, 1, device)?;
+        let mut stepper = Stepper::new(network, Sgd::new(SgdOptions::PAPER)?, SCALE, 3, 1)?;
+        stepper.set_eager(eager);
+        let (mut losses, mut beside) = (Vec::new(), Vec::new());
+        for step in 0..5 {
+            let mut batch = batch(8, 32);
+            let shift = 20.0 * step as f32;
+            batch.pixels.map_inplace(|pixel| *pixel = pixel.saturating_add(shift as u8));
+            batch.targets.rotate_left(step);
+            let report = stepper.step(&batch, step as u64, 0.01 / (1 + step) as f64)?;
+            ensure!(report.finite, "step {step} was not finite");
+            losses.push(report.sums.loss);
+            let values = vec![step as f32; 20_000];
+            beside.push((Tensor::from_slice(&values, [values.len()], device)?, values));
+        }
+        for (tensor, values) in beside {
+            let mut now = Vec::new();
+            tensor.read_into(&mut now)?;
+            ensure!(now == values, "a step has written into another tensor");
+        }
+        let arrays = stepper.network().export().into_iter();
+        Ok((losses, arrays.map(|array| (array.name, array.values)).collect()))
+    };
+    let ((captured_losses, captured), (eager_losses, eager)) = (run(false)?, run(true)?);
+    ensure!(captured_losses == eager_losses, "losses differ: {captured_losses:?}, {eager_losses:?}");
+    for ((name, a), (_, b)) in captured.iter().zip(&eager) {
+        ensure!(a == b, "{name} is not the same after captured steps");
+    }
+    Ok(captured)
 }
 
 /// Four of the images.

@@ -24,7 +24,7 @@ pub(super) fn forward(x: &Tensor, rate: f32, key: DropoutKey) -> Result<Tensor> 
         bits(1.0 / (1.0 - rate)),
         key.seed,
         key.step,
-        0,
+        cuda.captured_step(),
         u64::from(key.layer),
         key.first_sample as u64,
     ];

@@ -1,10 +1,11 @@
-//! The upload to a GPU: bytes, which become activations there.
+//! Bytes in a GPU's memory become activations there.
 
 use ndarray::ArrayView2;
 
 use crate::cuda::{bits, rows};
 use crate::{Device, Result, Shape, Tensor};
 
+/// Uploads and converts.
 pub(super) fn from_pixels(
     bytes: &[u8],
     offset: &ArrayView2<f32>,
@@ -13,15 +14,25 @@ pub(super) fn from_pixels(
     device: &Device,
 ) -> Result<Tensor> {
     let cuda = device.cuda_context();
-    let y = cuda.take(shape, cuda.activation(shape.last()))?;
     let (pixels, offsets) = (cuda.take_bytes(bytes.len())?, cuda.take_bytes(4 * offset.len())?);
     cuda.upload(bytes, pixels.pointer())?;
     let values: Vec<f32> = offset.iter().copied().collect();
     cuda.upload(&values, offsets.pointer())?;
+    convert([pixels.pointer(), offsets.pointer()], scale, shape, device)
+}
+
+/// Converts what is there.
+pub(super) fn convert(
+    [pixels, offsets]: [u64; 2],
+    scale: [f32; 3],
+    shape: Shape,
+    device: &Device,
+) -> Result<Tensor> {
+    let cuda = device.cuda_context();
+    let y = cuda.take(shape, cuda.activation(shape.last()))?;
     let [s0, s1, s2] = scale.map(bits);
     let (count, per_image) = (rows(shape), shape.per_image() / 3);
-    let arguments =
-        [pixels.pointer(), offsets.pointer(), s0, s1, s2, count as u64, per_image as u64, y.pointer()];
+    let arguments = [pixels, offsets, s0, s1, s2, count as u64, per_image as u64, y.pointer()];
     cuda.launch("from_pixels", count, &arguments)?;
     Ok(Tensor::from_buffer(shape, y, device))
 }

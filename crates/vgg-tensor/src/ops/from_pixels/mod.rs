@@ -2,9 +2,11 @@
 
 mod cuda;
 
+use std::ops::Range;
+
 use ndarray::{ArrayView2, ArrayView4};
 
-use crate::{Device, Error, Result, Shape, Tensor};
+use crate::{Device, Error, Result, Shape, Tensor, Upload};
 
 /// `(pixels + offset) * scale`, the only upload of images.
 ///
@@ -33,13 +35,40 @@ pub fn from_pixels(
     let Some(bytes) = pixels.as_slice() else {
         return Err(unsupported("the pixels are not contiguous".into()));
     };
-    let per_image = shape.per_image();
     if device.cuda().is_some() {
         return cuda::from_pixels(bytes, &offset, scale, shape, device);
     }
-    Tensor::try_build(shape, device, |y| {
+    Ok(convert(bytes, |image, c| offset[[image, c]], scale, shape, device))
+}
+
+/// As [`from_pixels`] for some images of an upload.
+///
+/// # Errors
+/// [`Error::Unsupported`] unless there are such images.
+pub fn from_upload(upload: &Upload, images: Range<usize>, scale: [f32; 3]) -> Result<Tensor> {
+    let (shape, device) = (upload.part(&images)?, upload.device());
+    if let Some([pixels, offsets, _]) = upload.on_gpu(images.start) {
+        return cuda::convert([pixels, offsets], scale, shape, device);
+    }
+    match upload.on_cpu(images) {
+        Some((bytes, offset, _)) => {
+            Ok(convert(bytes, |image, c| offset[3 * image + c], scale, shape, device))
+        }
+        None => unreachable!("an upload is on a CPU or on a GPU"),
+    }
+}
+
+fn convert(
+    bytes: &[u8],
+    offset: impl Fn(usize, usize) -> f32 + Sync,
+    scale: [f32; 3],
+    shape: Shape,
+    device: &Device,
+) -> Tensor {
+    let per_image = shape.per_image();
+    Tensor::build(shape, device, |y| {
         device.cpu_context().for_each_chunk(y, per_image, |image, y| {
-            let offset = [0, 1, 2].map(|c| offset[[image, c]]);
+            let offset = [0, 1, 2].map(|c| offset(image, c));
             let bytes = &bytes[image * per_image..][..per_image];
             for (y, pixel) in y.chunks_exact_mut(3).zip(bytes.chunks_exact(3)) {
                 for c in 0..3 {
@@ -47,6 +76,5 @@ pub fn from_pixels(
                 }
             }
         });
-        Ok(())
     })
 }

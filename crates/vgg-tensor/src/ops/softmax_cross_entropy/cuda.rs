@@ -6,19 +6,26 @@ use crate::{Grad, Result, Shape, StepState, Tensor};
 
 const OP: &str = "softmax_cross_entropy";
 
+/// With targets from the host.
 pub(super) fn forward(logits: &Tensor, targets: &[u32], weight: f32, state: &StepState) -> Result<Loss> {
+    let cuda = logits.device().cuda_context();
+    let on_device = cuda.take_bytes(4 * targets.len())?;
+    cuda.upload(targets, on_device.pointer())?;
+    forward_of(logits, on_device.pointer(), weight, state)
+}
+
+/// With targets that are there, of one per row.
+pub(super) fn forward_of(logits: &Tensor, targets: u64, weight: f32, state: &StepState) -> Result<Loss> {
     let device = logits.device();
     let cuda = device.cuda_context();
-    let (shape, classes, n) = (logits.shape(), logits.shape().last(), targets.len());
+    let (shape, classes, n) = (logits.shape(), logits.shape().last(), logits.shape().first());
     let x = cuda.plain_of(OP, "logits", logits)?;
-    let on_device = cuda.take_bytes(4 * n)?;
-    cuda.upload(targets, on_device.pointer())?;
     let losses = cuda.take_plain(Shape::from([n]))?;
     let format = cuda.activation(classes);
     let (dz, pitch) = (cuda.take(shape, format)?, format.pitch(classes));
     let arguments = [
         x.pointer,
-        on_device.pointer(),
+        targets,
         bits(weight),
         losses.pointer(),
         dz.pointer(),

@@ -3,8 +3,10 @@
 mod cpu;
 mod cuda;
 
+use std::ops::Range;
+
 use crate::storage::Storage;
-use crate::{Error, Grad, Result, Shape, StepState, Tensor};
+use crate::{Error, Grad, Result, Shape, StepState, Tensor, Upload};
 
 /// Losses of the samples and the gradient of their weighted sum.
 #[derive(Debug)]
@@ -53,5 +55,35 @@ pub fn softmax_cross_entropy(
             Ok(Loss { per_sample, grad: Grad { dz, channel_sums } })
         }
         Storage::Cuda(_) => cuda::forward(logits, targets, weight, state),
+    }
+}
+
+/// As [`softmax_cross_entropy`] with the targets of some images of an upload. On a GPU they are taken to be below the
+/// number of classes: whoever fills the upload has checked them.
+///
+/// # Errors
+/// As [`softmax_cross_entropy`].
+pub fn softmax_cross_entropy_of_upload(
+    logits: &Tensor,
+    upload: &Upload,
+    images: Range<usize>,
+    weight: f32,
+    state: &StepState,
+) -> Result<Loss> {
+    let op = "softmax_cross_entropy";
+    let [n, _] = logits.axes(op, "logits", "[N, K]")?;
+    upload.part(&images)?;
+    if images.len() != n {
+        return Err(Error::Length { len: images.len(), shape: Shape::from([n]) });
+    }
+    if let Some([_, _, targets]) = upload.on_gpu(images.start) {
+        return match logits.storage() {
+            Storage::Cuda(_) => cuda::forward_of(logits, targets, weight, state),
+            Storage::Cpu(_) => Err(Error::Device { op, operand: "upload" }),
+        };
+    }
+    match upload.on_cpu(images) {
+        Some((_, _, targets)) => softmax_cross_entropy(logits, targets, weight, state),
+        None => unreachable!("an upload is on a CPU or on a GPU"),
     }
 }

@@ -1,0 +1,62 @@
+//! Results on their way to the host.
+
+use crate::cuda::Fetched;
+use crate::{Device, Result, StepState, Tensor};
+
+/// Values of some tensors, and whether a step was finite, which are fetched while a GPU goes on with the next step.
+pub struct Readback {
+    device: Device,
+    values: Vec<f32>,
+    finite: bool,
+    fetched: Option<Fetched>,
+}
+
+impl Readback {
+    /// Nothing fetched yet.
+    pub fn new(device: &Device) -> Readback {
+        Readback { device: device.clone(), values: Vec::new(), finite: true, fetched: None }
+    }
+
+    /// Starts to fetch the values of plain `f32` tensors, such as losses and logits, and the flag of `state`.
+    ///
+    /// # Errors
+    /// [`crate::Error::Cuda`] on a GPU.
+    pub fn start<'a>(
+        &mut self,
+        tensors: impl Iterator<Item = &'a Tensor> + Clone,
+        state: &StepState,
+    ) -> Result<()> {
+        self.values.clear();
+        let Some(cuda) = self.device.cuda() else {
+            tensors.for_each(|tensor| self.values.extend_from_slice(tensor.cpu()));
+            self.finite = state.finite()?;
+            return Ok(());
+        };
+        let len = tensors.clone().map(|tensor| tensor.shape().len()).sum::<usize>();
+        let bytes = StepState::BYTES + 4 * len;
+        if self.fetched.as_ref().is_none_or(|fetched| fetched.len() != bytes) {
+            self.fetched = Some(Fetched::new(cuda, bytes)?);
+        }
+        let Some(fetched) = &mut self.fetched else { return Ok(()) };
+        // Losses and logits are plain on a GPU; what is not is converted, and lives until the copy is on its way.
+        let plain =
+            tensors.map(|tensor| Ok((cuda.plain_of("readback", "a tensor", tensor)?, tensor.shape().len())));
+        let plain = plain.collect::<Result<Vec<_>>>()?;
+        let head = (state.pointer("readback")?, StepState::BYTES);
+        fetched.start(std::iter::once(head).chain(plain.iter().map(|(x, len)| (x.pointer, 4 * len))))
+    }
+
+    /// Waits for what was started: the values behind each other, and whether the step was finite.
+    ///
+    /// # Errors
+    /// [`crate::Error::Cuda`] on a GPU.
+    pub fn wait(&mut self) -> Result<(&[f32], bool)> {
+        if let Some(fetched) = &self.fetched {
+            let (head, values) = fetched.wait()?.split_at(StepState::BYTES);
+            self.finite = StepState::says_finite(head);
+            self.values.clear();
+            self.values.extend(values.chunks_exact(4).map(|b| f32::from_ne_bytes([b[0], b[1], b[2], b[3]])));
+        }
+        Ok((&self.values, self.finite))
+    }
+}

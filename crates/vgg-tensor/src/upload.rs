@@ -1,0 +1,142 @@
+//! Images on their way to a device, step by step.
+
+use std::ops::Range;
+
+use ndarray::{ArrayView2, ArrayView4};
+
+use crate::cuda::Staged;
+use crate::storage::CpuBuffer;
+use crate::{Device, Error, Result, Shape};
+
+const OP: &str = "upload";
+
+/// The images of a step and their targets in the memory of a device, always at the same place, filled anew for each step.
+///
+/// A GPU copies while it still works on the step before.
+pub struct Upload {
+    device: Device,
+    shape: Shape,
+    memory: Memory,
+}
+
+enum Memory {
+    Cpu(CpuBuffer),
+    Cuda(Box<Staged>),
+}
+
+/// Where the parts begin, in bytes: pixels, then offsets, then targets.
+struct Layout {
+    offsets: usize,
+    targets: usize,
+    end: usize,
+}
+
+impl Upload {
+    /// Room for images `[N, H, W, 3]`.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] if that is not their shape; [`Error::OutOfMemory`] and [`Error::Cuda`] on a GPU.
+    pub fn new(shape: impl Into<Shape>, device: &Device) -> Result<Upload> {
+        let shape = shape.into();
+        if !matches!(shape.dims(), [_, _, _, 3]) || shape.is_empty() {
+            let reason = format!("images {shape}; they must be [N, H, W, 3] and not empty");
+            return Err(Error::Unsupported { op: OP, reason });
+        }
+        let bytes = Layout::of(shape).end;
+        let memory = match device.cuda() {
+            Some(cuda) => Memory::Cuda(Box::new(Staged::new(cuda, bytes)?)),
+            None => Memory::Cpu(device.cpu_context().memory.take(bytes)),
+        };
+        Ok(Upload { device: device.clone(), shape, memory })
+    }
+
+    /// Shape of the images.
+    pub fn shape(&self) -> Shape {
+        self.shape
+    }
+
+    /// Replaces all images: `pixels [N, H, W, 3]`, `offset [N, 3]` as in [`crate::ops::from_pixels`], a target each.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] and [`Error::Length`] if they do not fit.
+    pub fn fill(&mut self, pixels: ArrayView4<u8>, offset: ArrayView2<f32>, targets: &[u32]) -> Result<()> {
+        let (n, h, w, c) = pixels.dim();
+        let got = Shape::from([n, h, w, c]);
+        if got != self.shape {
+            return Err(Error::Shape { op: OP, operand: "pixels", expected: self.shape, got });
+        }
+        if offset.dim() != (n, 3) {
+            let got = Shape::from([offset.nrows(), offset.ncols()]);
+            return Err(Error::Shape { op: OP, operand: "offset", expected: Shape::from([n, 3]), got });
+        }
+        if targets.len() != n {
+            return Err(Error::Length { len: targets.len(), shape: Shape::from([n]) });
+        }
+        let Some(bytes) = pixels.as_slice() else {
+            return Err(Error::Unsupported { op: OP, reason: "the pixels are not contiguous".into() });
+        };
+        let layout = Layout::of(self.shape);
+        let write = |to: &mut [u8]| {
+            to[..bytes.len()].copy_from_slice(bytes);
+            let offsets = to[layout.offsets..].chunks_exact_mut(4).zip(&offset);
+            offsets.for_each(|(to, value)| to.copy_from_slice(&value.to_ne_bytes()));
+            let places = to[layout.targets..].chunks_exact_mut(4).zip(targets);
+            places.for_each(|(to, target)| to.copy_from_slice(&target.to_ne_bytes()));
+        };
+        match &mut self.memory {
+            Memory::Cpu(buffer) => {
+                write(buffer.as_u8_mut(layout.end));
+                Ok(())
+            }
+            Memory::Cuda(staged) => staged.fill(write),
+        }
+    }
+
+    /// The device that holds them.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// Pixels, offsets and targets of some images in host memory.
+    pub(crate) fn on_cpu(&self, images: Range<usize>) -> Option<(&[u8], &[f32], &[u32])> {
+        let Memory::Cpu(buffer) = &self.memory else { return None };
+        let layout = Layout::of(self.shape);
+        let (per_image, all) = (self.shape.per_image(), buffer.as_u8(layout.end));
+        let words = |from: usize, range: Range<usize>| &all[from + 4 * range.start..from + 4 * range.end];
+        let pixels = &all[images.start * per_image..images.end * per_image];
+        let offset = words(layout.offsets, 3 * images.start..3 * images.end);
+        let targets = words(layout.targets, images);
+        // SAFETY: the parts begin at multiples of 64 bytes of an aligned buffer, and any bits are a float or an integer.
+        let (offset, targets) = unsafe { (offset.align_to::<f32>().1, targets.align_to::<u32>().1) };
+        Some((pixels, offset, targets))
+    }
+
+    /// Where pixels, offsets and targets of the images from `first` on lie on a GPU.
+    pub(crate) fn on_gpu(&self, first: usize) -> Option<[u64; 3]> {
+        let Memory::Cuda(staged) = &self.memory else { return None };
+        let layout = Layout::of(self.shape);
+        let at = |bytes: usize| staged.pointer() + bytes as u64;
+        Some([
+            at(first * self.shape.per_image()),
+            at(layout.offsets + 12 * first),
+            at(layout.targets + 4 * first),
+        ])
+    }
+
+    /// The shape of some of the images.
+    pub(crate) fn part(&self, images: &Range<usize>) -> Result<Shape> {
+        if images.is_empty() || images.end > self.shape.first() {
+            let reason = format!("images {images:?} of {}", self.shape);
+            return Err(Error::Unsupported { op: OP, reason });
+        }
+        Ok(self.shape.with_first(images.len()))
+    }
+}
+
+impl Layout {
+    fn of(shape: Shape) -> Layout {
+        let offsets = shape.len().next_multiple_of(64);
+        let targets = offsets + (12 * shape.first()).next_multiple_of(64);
+        Layout { offsets, targets, end: targets + 4 * shape.first() }
+    }
+}
