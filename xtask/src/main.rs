@@ -20,6 +20,7 @@ usage: cargo xtask TASK
   bench ARGS       builds the program and times it, as `vgg bench ARGS`; `bench --peers [PART OF A CASE'S NAME]` beside
                    PyTorch, ONNX Runtime, OpenVINO and candle, which it sets up below target/peers (needs Python)
   ci               every check, cheapest first: tidy, fmt, clippy, build, tests, docs
+  gpu-check [OUT]  builds the program and runs xtask/gpu/check.sh with it: self-test and benchmark of a GPU, PyTorch beside it
   cuda-emulator    builds a GPU for tests from the kernels' sources (needs g++) and prints where it is: VGG_CUDA_PATH
   tidy             arrows between crates, the code map, lengths of files";
 
@@ -40,6 +41,7 @@ fn run() -> Result<ExitCode> {
         Some("bench") => bench::run(arguments),
         Some("ci") => ci::run(),
         Some("cuda-emulator") => emulator::run(),
+        Some("gpu-check") => gpu_check(arguments),
         Some("tidy") => tidy::run(),
         Some("help" | "--help" | "-h") => {
             println!("{USAGE}");
@@ -60,6 +62,16 @@ fn experiment(arguments: impl Iterator<Item = OsString>) -> Result<ExitCode> {
     let mut vgg = Command::new(target.join("release").join("vgg"));
     vgg.arg("experiment").args(arguments);
     become_it(vgg)
+}
+
+/// Builds the release binary and lets the check script have it.
+fn gpu_check(arguments: impl Iterator<Item = OsString>) -> Result<ExitCode> {
+    cargo(&["build", "--release", "--package", "vgg-app"])?;
+    let target = metadata()?["target_directory"].as_str().map(PathBuf::from);
+    let target = target.context("cargo metadata names no target directory")?;
+    let mut script = Command::new(root().join("xtask").join("gpu").join("check.sh"));
+    script.arg(target.join("release").join("vgg")).args(arguments);
+    become_it(script)
 }
 
 #[cfg(unix)]

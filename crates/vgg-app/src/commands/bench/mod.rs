@@ -10,8 +10,9 @@ use std::time::Instant;
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 use vgg_layers::{Config, NetworkSpec, Stopwatch};
+use vgg_tensor::Device;
 
-use self::report::{Figures, LayerRow};
+use self::report::{EngineFigures, Figures, LayerRow};
 use self::workload::Workload;
 use super::options::{DeviceOptions, pair, peak_memory_bytes};
 use crate::console::out;
@@ -114,6 +115,7 @@ impl Bench {
             peak_process_bytes,
             difference_from_direct: workload.difference_from_direct()?,
             layers: layers.iter().map(|row| row.figures(&limits)).collect(),
+            engines: engines(&device),
         };
         if self.json {
             writeln!(out(), "{}", serde_json::to_string_pretty(&figures)?)?;
@@ -134,6 +136,11 @@ impl Bench {
         workload.watch(None);
         Ok(report::rows(&samples, workload))
     }
+}
+
+fn engines(device: &Device) -> Vec<EngineFigures> {
+    let all = device.chosen_engines().into_iter();
+    all.map(|(convolution, place, microseconds)| EngineFigures { convolution, place, microseconds }).collect()
 }
 
 fn timed_ms(workload: &mut Workload) -> Result<f64> {

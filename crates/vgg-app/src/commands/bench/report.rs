@@ -32,6 +32,18 @@ pub(super) struct Figures {
     /// Of the largest logit.
     pub(super) difference_from_direct: f64,
     pub(super) layers: Vec<LayerFigures>,
+    /// What a GPU's convolutions were given.
+    pub(super) engines: Vec<EngineFigures>,
+}
+
+/// The engine of a convolution on a GPU.
+#[derive(Serialize)]
+pub(super) struct EngineFigures {
+    pub(super) convolution: String,
+    /// In cuDNN's list, from 0.
+    pub(super) place: usize,
+    /// When it was timed against the others.
+    pub(super) microseconds: f64,
 }
 
 /// One pass of a layer.
