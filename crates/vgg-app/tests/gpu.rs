@@ -5,8 +5,9 @@
 mod common;
 
 use std::io::Write as _;
+use std::path::Path;
 
-use common::{ok, run, stderr};
+use common::{experiment_file, ok, run, small_set, stderr, vgg};
 use serde_json::Value;
 
 /// Whether there is a GPU, by the program's own word.
@@ -54,4 +55,66 @@ fn the_selftest_passes() {
     assert!(findings.len() > 700 && findings.iter().all(|finding| finding["passed"] == true));
     let properties = std::fs::read_to_string(dir.path().join("properties.json")).unwrap();
     assert!(serde_json::from_str::<Value>(&properties).is_ok());
+}
+
+#[test]
+fn a_run_on_the_gpu_is_the_cpus() {
+    if !gpu() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    small_set(dir.path());
+    experiment_file(dir.path());
+    let losses = |out: &str, device: &[&str]| -> Vec<f64> {
+        ok(dir.path(), &[&["train", "a.toml", "--out", out], device].concat());
+        let metrics = std::fs::read_to_string(dir.path().join(out).join("metrics.jsonl")).unwrap();
+        let epochs = metrics.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        epochs.map(|epoch| epoch["train_loss"].as_f64().unwrap()).collect()
+    };
+    let cpu = losses("cpu", &["--device", "cpu"]);
+    for (precision, tolerance) in [("f32", 1e-4), ("tf32", 5e-3), ("bf16", 5e-2)] {
+        let gpu = losses(precision, &["--device", "cuda", "--precision", precision]);
+        assert_eq!(gpu.len(), cpu.len());
+        for (a, b) in gpu.iter().zip(&cpu) {
+            assert!((a - b).abs() <= tolerance * b, "{precision}: losses {gpu:?}, on the CPU {cpu:?}");
+        }
+    }
+    // Dense evaluation of the same weights.
+    let evaluate = |device: &[&str], out: &str| {
+        let weights =
+            ["evaluate", "--weights", "cpu/weights.safetensors", "--dataset", "set", "--posteriors", out];
+        ok(dir.path(), &[&weights[..], device].concat());
+        vgg_eval::Posteriors::load(&dir.path().join(out)).unwrap().values
+    };
+    let cpu = evaluate(&["--device", "cpu"], "cpu.safetensors");
+    let gpu = evaluate(&["--device", "cuda", "--precision", "f32"], "gpu.safetensors");
+    let apart = cpu.iter().zip(&gpu).fold(0.0f32, |m, (a, b)| m.max((a - b).abs()));
+    assert!(apart < 1e-5, "posteriors differ by {apart}");
+}
+
+#[test]
+fn what_does_not_fit_a_gpu_is_refused_with_what_would() {
+    if !gpu() || !ok(Path::new("."), &["doctor"]).contains("emulated GPU") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    small_set(dir.path());
+    experiment_file(dir.path());
+    let run = |mib: &str| {
+        let mut command = vgg(dir.path());
+        command.args(["train", "a.toml", "--device", "cuda", "--out", "run"]);
+        let large =
+            ["network.width=0.5", "data.crop=224", "data.train_side=[224,256]", "validate.test_side=224"];
+        for setting in large.into_iter().chain(["optimizer.batch=12", "optimizer.micro_batch=12"]) {
+            command.args(["--set", setting]);
+        }
+        command.env("VGG_EMULATED_MIB", mib).output().unwrap()
+    };
+    let output = run("112");
+    assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+    let message = stderr(&output);
+    assert!(message.contains("micro_batch = 12 needs 0.") && message.contains("fits"), "{message}");
+    assert!(!dir.path().join("run").exists());
+    let message = stderr(&run("40"));
+    assert!(message.contains("even with one image"), "{message}");
 }

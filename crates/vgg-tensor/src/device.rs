@@ -283,9 +283,12 @@ impl Device {
         }
     }
 
-    /// All memory of a GPU; nothing for a CPU, whose memory is the system's.
-    pub fn total_memory_bytes(&self) -> Option<usize> {
-        self.cuda().map(Cuda::total_bytes)
+    /// Memory of a GPU that nobody has taken yet; nothing for a CPU, whose memory is the system's.
+    ///
+    /// # Errors
+    /// If the driver fails.
+    pub fn free_memory_bytes(&self) -> Result<Option<usize>> {
+        self.cuda().map(Cuda::free_bytes).transpose()
     }
 
     /// Memory of tensors and of what kernels need besides.

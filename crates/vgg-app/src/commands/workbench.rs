@@ -6,10 +6,11 @@ use anyhow::Result;
 use vgg_data::PixelStatistics;
 use vgg_experiment::{Context, Dataset, RunPlan};
 use vgg_tensor::Device;
-use vgg_train::step_memory_bytes;
+use vgg_train::{TrainConfig, step_memory_bytes};
 
 use super::options::{DeviceOptions, free_memory_bytes, open_dataset, say_misnamed, workers};
 use crate::console::{Interrupt, Progress};
+use crate::settings::SettingsError;
 
 /// A device, a data set with the statistics of its pixels, and an ear for signals.
 pub(super) struct Workbench {
@@ -31,13 +32,14 @@ impl Workbench {
         let dataset = open_dataset(&dataset()?)?;
         let mut memory_bytes = 0;
         for plan in plans {
-            let spec = plan.network.spec(dataset.train.classes().len())?;
             plan.check_start()?;
-            let layers = plan.train_layers.as_deref();
-            memory_bytes =
-                step_memory_bytes(&spec, layers, &plan.train, plan.batch, &device)?.max(memory_bytes);
+            memory_bytes = planned_memory(plan, &dataset, &device)?.max(memory_bytes);
         }
-        say_memory(memory_bytes);
+        eprintln!("memory: a training step needs about {:.2} GiB", gib(memory_bytes));
+        let free_bytes = free_memory_bytes() as usize;
+        if device.free_memory_bytes()?.is_none() && memory_bytes > free_bytes {
+            eprintln!("memory: only {:.2} GiB are free; a smaller micro_batch needs less", gib(free_bytes));
+        }
         let of = dataset.train.len();
         let mut progress = Progress::new("pixel statistics", of as u64);
         let mut seen = |done: usize| progress.at(done as u64, || format!("{done} of {of} images"));
@@ -68,12 +70,41 @@ impl Workbench {
     }
 }
 
-/// Says how much memory training will need besides the images, and whether there is as much.
-fn say_memory(bytes: usize) {
-    let gib = |bytes: f64| bytes / (1u64 << 30) as f64;
-    let free = free_memory_bytes() as f64;
-    eprintln!("memory: a training step needs about {:.2} GiB", gib(bytes as f64));
-    if bytes as f64 > free {
-        eprintln!("memory: only {:.2} GiB are free; a smaller micro_batch needs less", gib(free));
+/// Bytes that a step of a run needs. On a GPU there is no more than there is, so what does not fit is refused, with what
+/// would.
+fn planned_memory(plan: &RunPlan, dataset: &Dataset, device: &Device) -> Result<usize> {
+    let spec = plan.network.spec(dataset.train.classes().len())?;
+    let needed = |micro_batch: usize| {
+        let train = TrainConfig { micro_batch, ..plan.train.clone() };
+        step_memory_bytes(&spec, plan.train_layers.as_deref(), &train, plan.batch, device)
+    };
+    let micro_batch = plan.train.micro_batch;
+    let bytes = needed(micro_batch)?;
+    let Some(free) = device.free_memory_bytes()? else { return Ok(bytes) };
+    if bytes <= free {
+        return Ok(bytes);
     }
+    let mut fitting = micro_batch;
+    while fitting > 1 {
+        fitting /= 2;
+        if needed(fitting)? <= free {
+            let message = format!(
+                "a training step with micro_batch = {micro_batch} needs {:.2} GiB, and the GPU has {:.2} free; \
+                 micro_batch = {fitting} fits",
+                gib(bytes),
+                gib(free)
+            );
+            return Err(SettingsError(message).into());
+        }
+    }
+    let message = format!(
+        "a training step needs {:.2} GiB even with one image, and the GPU has {:.2} free",
+        gib(needed(1)?),
+        gib(free)
+    );
+    Err(SettingsError(message).into())
+}
+
+fn gib(bytes: usize) -> f64 {
+    bytes as f64 / (1u64 << 30) as f64
 }

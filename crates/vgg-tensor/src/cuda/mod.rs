@@ -121,9 +121,10 @@ impl Cuda {
         format!("cuda sm_{major}{minor}, {}", self.gpu.precision.name())
     }
 
-    /// All memory that it has.
-    pub(crate) fn total_bytes(&self) -> usize {
-        self.gpu.context.total_mem().unwrap_or_default()
+    /// Memory that nobody has taken from the driver.
+    pub(crate) fn free_bytes(&self) -> Result<usize> {
+        self.bind()?;
+        Ok(self.gpu.context.mem_get_info().map_err(cuda_error("cuMemGetInfo"))?.0)
     }
 
     /// For people.

@@ -91,7 +91,7 @@ impl Workload {
     pub(super) fn difference_from_direct(&self) -> Result<f64> {
         let x = self.x.images(0..self.images.min(2))?;
         let device = self.x.device();
-        let on_gpu = device.total_memory_bytes().is_some();
+        let on_gpu = device.free_memory_bytes()?.is_some();
         let config = DeviceConfig {
             kind: DeviceKind::Cpu,
             threads: if on_gpu { 0 } else { device.threads() },
