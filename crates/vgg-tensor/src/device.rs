@@ -22,6 +22,8 @@ pub struct DeviceConfig {
     pub conv: ConvChoice,
     /// What a GPU computes in.
     pub precision: Precision,
+    /// Which of cuDNN's engines a GPU may use.
+    pub engines: Engines,
     /// Where a GPU's compiled kernels and choices of engines are kept from run to run; nowhere without a folder. What is
     /// missing or damaged there is made anew.
     pub cache: Option<PathBuf>,
@@ -61,6 +63,16 @@ impl ConvChoice {
     pub fn name(self) -> &'static str {
         Self::ALL.into_iter().find(|(_, choice)| *choice == self).map_or("auto", |(name, _)| name)
     }
+}
+
+/// Which of cuDNN's engines may compute convolutions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Engines {
+    /// Those that give the same bits each time.
+    #[default]
+    Deterministic,
+    /// Also those that add in the order in which threads come.
+    Any,
 }
 
 /// What activations and products are on a GPU. Weights, their gradients and all sums are in f32 always; a CPU computes
@@ -140,10 +152,8 @@ impl Device {
     /// started; [`Error::InstructionSet`] if there is none of that name.
     pub fn open(config: &DeviceConfig) -> Result<Device> {
         let no_cuda = match config.kind {
-            DeviceKind::Cuda(ordinal) => {
-                return Ok(Device::of_cuda(Cuda::open(ordinal, config.precision, config.cache.as_deref())?));
-            }
-            DeviceKind::Auto => match Cuda::open(0, config.precision, config.cache.as_deref()) {
+            DeviceKind::Cuda(ordinal) => return Ok(Device::of_cuda(Cuda::open(ordinal, config)?)),
+            DeviceKind::Auto => match Cuda::open(0, config) {
                 Ok(cuda) => return Ok(Device::of_cuda(cuda)),
                 Err(Error::NoCuda { reason }) => Some(reason),
                 Err(e) => return Err(e),

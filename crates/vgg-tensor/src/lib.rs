@@ -42,7 +42,7 @@ mod upload;
 
 pub use cpu::Limits;
 pub use cuda::{CudaLibrary, CudaLibraryStatus, cuda_libraries};
-pub use device::{ConvChoice, Device, DeviceConfig, DeviceKind, Memory, Precision};
+pub use device::{ConvChoice, Device, DeviceConfig, DeviceKind, Engines, Memory, Precision};
 pub use error::{Error, Result};
 pub use grad::{Gate, Grad, Write};
 pub use parameter::{Parameter, ParameterKind, Weight};

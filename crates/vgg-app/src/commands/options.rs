@@ -8,7 +8,7 @@ use clap::Args;
 use vgg_data::{Filter, Folder};
 use vgg_eval::{DensePool, Evaluation, Protocol};
 use vgg_experiment::Dataset;
-use vgg_tensor::{ConvChoice, Device, DeviceConfig, DeviceKind, Precision};
+use vgg_tensor::{ConvChoice, Device, DeviceConfig, DeviceKind, Engines, Precision};
 use vgg_weights::{Loaded, WeightsMetadata};
 
 use crate::settings::SettingsError;
@@ -29,6 +29,9 @@ pub(super) struct DeviceOptions {
     /// bf16, tf32 or f32: what a GPU computes in. A CPU computes in f32.
     #[arg(long, default_value = "bf16", value_parser = precision)]
     precision: Precision,
+    /// Whether a GPU may only use engines that give the same bits each time.
+    #[arg(long, default_value_t = true, action = clap::ArgAction::Set, value_name = "true|false")]
+    deterministic: bool,
     /// Instruction set of the CPU, such as avx2+fma on a processor that has AVX-512 too, to get the digits of another
     /// machine. Default: the best there is.
     #[arg(long, value_name = "NAME")]
@@ -43,6 +46,7 @@ impl DeviceOptions {
             threads: self.threads,
             conv: self.conv_algorithm,
             precision: self.precision,
+            engines: if self.deterministic { Engines::Deterministic } else { Engines::Any },
             cache: cache_folder(),
             instruction_set: self.instruction_set.clone(),
         };

@@ -10,7 +10,6 @@ mod limits;
 mod operand;
 mod transfer;
 
-use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use cudarc::driver::{CudaContext, CudaStream, DriverError, result, sys};
@@ -25,7 +24,7 @@ pub(crate) use limits::measure;
 pub(crate) use operand::{Operand, rows};
 pub(crate) use transfer::{Fetched, Staged};
 
-use crate::{Error, Precision, Result, Shape};
+use crate::{DeviceConfig, Engines, Error, Precision, Result, Shape};
 
 /// Channels of images and filters are padded to multiples of this.
 const CHANNELS: usize = 8;
@@ -62,8 +61,9 @@ pub(crate) fn cuda_error(call: &'static str) -> impl Fn(DriverError) -> Error {
 }
 
 impl Cuda {
-    /// Opens GPU `ordinal`. Compiled kernels and choices of engines are kept in the folder `cache`.
-    pub(crate) fn open(ordinal: usize, precision: Precision, cache: Option<&Path>) -> Result<Cuda> {
+    /// Opens GPU `ordinal`.
+    pub(crate) fn open(ordinal: usize, config: &DeviceConfig) -> Result<Cuda> {
+        let (precision, cache) = (config.precision, config.cache.as_deref());
         libraries::check().map_err(|reason| Error::NoCuda { reason })?;
         let no_device = |e: DriverError| {
             let reason = cuda_error("cuInit")(e).to_string();
@@ -93,7 +93,7 @@ impl Cuda {
         let gpu = Gpu {
             kernels: Kernels::compile(&context, capability, precision, cache)?,
             blas: blas::Blas::new(precision)?,
-            cudnn: Cudnn::new(&stream, precision, &name, cache)?,
+            cudnn: Cudnn::new(&stream, config, &name)?,
             name,
             precision,
             capability,
@@ -118,7 +118,11 @@ impl Cuda {
     /// What decides bits.
     pub(crate) fn numerics(&self) -> String {
         let (major, minor) = self.gpu.capability;
-        format!("cuda sm_{major}{minor}, {}", self.gpu.precision.name())
+        let engines = match self.gpu.cudnn.engines() {
+            Engines::Deterministic => "",
+            Engines::Any => ", any engines",
+        };
+        format!("cuda sm_{major}{minor}, {}{engines}", self.gpu.precision.name())
     }
 
     /// Memory that nobody has taken from the driver.

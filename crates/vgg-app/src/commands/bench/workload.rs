@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use vgg_data::Batch;
 use vgg_layers::{DenseNetwork, Init, Network, NetworkSpec, Stopwatch};
 use vgg_optim::{Schedule, Sgd, SgdOptions};
-use vgg_tensor::{ConvChoice, Device, DeviceConfig, DeviceKind, Precision, Tensor, ops};
+use vgg_tensor::{ConvChoice, Device, DeviceConfig, DeviceKind, Engines, Precision, Tensor, ops};
 use vgg_train::{Stepper, TrainConfig, step_memory_bytes};
 
 use super::Mode;
@@ -97,6 +97,7 @@ impl Workload {
             threads: if on_gpu { 0 } else { device.threads() },
             conv: ConvChoice::Direct,
             precision: Precision::F32,
+            engines: Engines::default(),
             cache: None,
             instruction_set: (!on_gpu).then(|| device.instruction_set().to_owned()),
         };

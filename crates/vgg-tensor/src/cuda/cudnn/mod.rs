@@ -7,7 +7,6 @@ mod plan;
 
 use std::collections::HashMap;
 use std::ffi::c_void;
-use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -21,7 +20,7 @@ use self::graph::{BIAS, W, X, Y};
 pub(crate) use self::graph::{ConvolutionKey, ConvolutionPass};
 use self::plan::{Plan, Target};
 use super::Cuda;
-use crate::{Error, Precision, Result};
+use crate::{DeviceConfig, Engines, Error, Precision, Result};
 
 /// Pointers of a convolution's operands; what a pass does not have is 0.
 #[derive(Debug, Clone, Copy)]
@@ -36,6 +35,7 @@ pub(crate) struct ConvolutionOperands {
 pub(crate) struct Cudnn {
     handle: sys::cudnnHandle_t,
     precision: Precision,
+    engines: Engines,
     plans: Mutex<HashMap<ConvolutionKey, Arc<Known>>>,
     choices: Mutex<Choices>,
 }
@@ -65,21 +65,21 @@ const REPETITIONS: usize = 3;
 const MOST_WORKSPACE_BYTES: usize = 64 << 20;
 
 impl Cudnn {
-    /// `device` names the kind of device; choices are kept in `folder`.
-    pub(super) fn new(
-        stream: &CudaStream,
-        precision: Precision,
-        device: &str,
-        folder: Option<&Path>,
-    ) -> Result<Cudnn> {
+    /// `device` names the kind of device.
+    pub(super) fn new(stream: &CudaStream, config: &DeviceConfig, device: &str) -> Result<Cudnn> {
+        let (precision, engines) = (config.precision, config.engines);
         let failed = |call| move |e: result::CudnnError| Error::Cuda { call, reason: format!("{:?}", e.0) };
         let handle = result::create_handle().map_err(failed("cudnnCreate"))?;
-        let name = format!("{} {device} {}", result::get_version(), precision.name());
-        let choices = Mutex::new(Choices::open(folder, &name));
-        let cudnn = Cudnn { handle, precision, plans: Mutex::default(), choices };
+        let name = format!("{} {device} {} {engines:?}", result::get_version(), precision.name());
+        let choices = Mutex::new(Choices::open(config.cache.as_deref(), &name));
+        let cudnn = Cudnn { handle, precision, engines, plans: Mutex::default(), choices };
         // SAFETY: handle and stream exist, and the stream lives as long as the GPU that holds both.
         unsafe { result::set_stream(handle, stream.cu_stream().cast()) }.map_err(failed("cudnnSetStream"))?;
         Ok(cudnn)
+    }
+
+    pub(super) fn engines(&self) -> Engines {
+        self.engines
     }
 
     /// Runs a convolution. The first time, all candidates run, one after the other, and the fastest is kept.
@@ -111,7 +111,7 @@ impl Cudnn {
     fn find(&self, cuda: &Cuda, key: ConvolutionKey, operands: ConvolutionOperands) -> Result<Known> {
         let target = Target::Handle(self.handle);
         let graph = key.graph(cuda.element(), target.handle())?;
-        let engines = plan::candidates(&graph, self.precision, &target)?;
+        let engines = plan::candidates(&graph, (self.precision, self.engines), &target)?;
         let mut choices = self.choices.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(choice) = choices.get(&key)
             && let Some(Ok(plan)) =

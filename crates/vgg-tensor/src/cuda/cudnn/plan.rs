@@ -4,7 +4,7 @@ use cudarc::cudnn::sys;
 use cudarc::cudnn::sys::{cudnnBackendHeurMode_t as Mode, cudnnBackendNumericalNote_t as Note};
 
 use super::descriptor::{Descriptor, Kind, Name, Type};
-use crate::{Precision, Result};
+use crate::{Engines, Precision, Result};
 
 /// What plans are made for.
 pub(super) enum Target {
@@ -60,10 +60,10 @@ impl Plan {
     }
 }
 
-/// Engines for a graph, the most promising first: those that give the same bits each time, and keep to the precision.
+/// Engines for a graph, the most promising first: those that are allowed, and keep to the precision.
 pub(super) fn candidates(
     graph: &Descriptor,
-    precision: Precision,
+    (precision, allowed): (Precision, Engines),
     target: &Target,
 ) -> Result<Vec<Descriptor>> {
     let mut all = Vec::new();
@@ -83,14 +83,14 @@ pub(super) fn candidates(
     }
     let mut fitting = Vec::new();
     for config in all {
-        if fits(&config, precision)? {
+        if fits(&config, precision, allowed)? {
             fitting.push(config);
         }
     }
     Ok(fitting)
 }
 
-fn fits(config: &Descriptor, precision: Precision) -> Result<bool> {
+fn fits(config: &Descriptor, precision: Precision, allowed: Engines) -> Result<bool> {
     let engine = [Descriptor::new(Kind::CUDNN_BACKEND_ENGINE_DESCRIPTOR)?];
     config.get_parts(Name::CUDNN_ATTR_ENGINECFG_ENGINE, &engine)?;
     let mut notes = [Note::CUDNN_NUMERICAL_NOTE_TYPE_COUNT; 16];
@@ -102,7 +102,8 @@ fn fits(config: &Descriptor, precision: Precision) -> Result<bool> {
         && (has(Note::CUDNN_NUMERICAL_NOTE_TENSOR_CORE)
             || has(Note::CUDNN_NUMERICAL_NOTE_DOWN_CONVERT_INPUTS));
     let narrows = has(Note::CUDNN_NUMERICAL_NOTE_REDUCED_PRECISION_REDUCTION);
-    Ok(!rounds && !narrows && !has(Note::CUDNN_NUMERICAL_NOTE_NONDETERMINISTIC))
+    let varies = allowed == Engines::Deterministic && has(Note::CUDNN_NUMERICAL_NOTE_NONDETERMINISTIC);
+    Ok(!rounds && !narrows && !varies)
 }
 
 #[cfg(test)]
@@ -159,7 +160,8 @@ mod tests {
                 for pass in if dense { &passes[..1] } else { &passes } {
                     let key = ConvolutionKey { pass: *pass, n, h: side, w: side, c, k, r, pad };
                     let graph = key.graph(Element::Bf16, target.handle()).unwrap();
-                    let engines = candidates(&graph, Precision::Bf16, &target).unwrap();
+                    let engines =
+                        candidates(&graph, (Precision::Bf16, Engines::Deterministic), &target).unwrap();
                     let count = engines.len();
                     let plan = engines.iter().find_map(|engine| Plan::new(engine, 0, &target).ok());
                     let plan =
