@@ -6,7 +6,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use vgg_layers::{NamedArray, Network, NetworkSpec};
-use vgg_tensor::Device;
+use vgg_tensor::{Device, DeviceConfig, DeviceKind, Precision};
 use vgg_testkit::hashed;
 
 /// A committed file of reference values.
@@ -36,4 +36,17 @@ pub fn hashed_network(spec: NetworkSpec, device: &Device) -> Network {
         network.import(&NamedArray { name, shape, values }).unwrap();
     }
     network
+}
+
+/// The first GPU. Where there is none, it is said aloud that a test is skipped, unless `VGG_REQUIRE` names `gpu`.
+pub fn gpu(precision: Precision) -> Option<Device> {
+    match Device::open(&DeviceConfig { kind: DeviceKind::Cuda(0), precision, ..DeviceConfig::default() }) {
+        Ok(device) => Some(device),
+        Err(e) => {
+            let required = std::env::var("VGG_REQUIRE").unwrap_or_default();
+            assert!(!required.split(',').any(|what| what == "gpu"), "{e}");
+            let _ = writeln!(std::io::stderr(), "SKIPPED on a GPU: {e}");
+            None
+        }
+    }
 }

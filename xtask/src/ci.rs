@@ -76,7 +76,7 @@ fn emulated_gpu() -> Result<()> {
     eprintln!("== emulated GPU");
     let libraries = crate::emulator::build()?;
     let operations = ["--package", "vgg-tensor", "--lib", "--test", "ops", "--test", "conv2d"];
-    for what in [&operations[..], &["--package", "vgg-app", "--test", "gpu"]] {
+    for what in [&operations[..], &["--package", "vgg-tests", "--package", "vgg-app", "--test", "gpu"]] {
         let mut tests = Command::new("cargo");
         tests.args(["test", "--quiet"]).args(what);
         let status = tests.env("VGG_CUDA_PATH", &libraries).env("VGG_REQUIRE", "gpu").status();
