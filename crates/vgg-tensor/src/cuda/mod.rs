@@ -39,12 +39,13 @@ pub(crate) struct Cuda {
     planning: bool,
 }
 
+/// In the order in which they go: what uses the stream before the stream, and the context last.
 struct Gpu {
-    context: Arc<CudaContext>,
-    stream: Arc<CudaStream>,
-    kernels: Kernels,
-    blas: blas::Blas,
     cudnn: Cudnn,
+    blas: blas::Blas,
+    kernels: Kernels,
+    stream: Arc<CudaStream>,
+    context: Arc<CudaContext>,
     precision: Precision,
     name: String,
     capability: (i32, i32),

@@ -68,13 +68,17 @@ impl Staged {
     pub(crate) fn new(cuda: &Cuda, bytes: usize) -> Result<Staged> {
         let context = &cuda.gpu.context;
         let event = || context.new_event(None).map_err(cuda_error("cuEventCreate"));
+        let (uploaded, taken) = (event()?, event()?);
+        let (waiting, place) = (cuda.take_bytes(bytes)?, cuda.take_bytes(bytes)?);
+        // The memory may have been another's until now, whose work is still under way on the device's stream.
+        taken.record(&cuda.gpu.stream).map_err(cuda_error("cuEventRecord"))?;
         Ok(Staged {
             copies: context.new_stream().map_err(cuda_error("cuStreamCreate"))?,
             host: Pinned::new(context, bytes)?,
-            waiting: cuda.take_bytes(bytes)?,
-            place: cuda.take_bytes(bytes)?,
-            uploaded: event()?,
-            taken: event()?,
+            waiting,
+            place,
+            uploaded,
+            taken,
             cuda: cuda.clone(),
         })
     }
@@ -109,6 +113,13 @@ impl Drop for Staged {
     fn drop(&mut self) {
         // The buffers go back to the arena, which only knows the order of the device's own stream.
         let _ = self.copies.synchronize();
+    }
+}
+
+impl Drop for Fetched {
+    fn drop(&mut self) {
+        // The device may still be writing to the host's memory.
+        let _ = self.arrived.synchronize();
     }
 }
 

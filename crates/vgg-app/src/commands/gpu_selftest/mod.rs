@@ -57,10 +57,13 @@ impl GpuSelftest {
                 DeviceConfig { kind: DeviceKind::Cuda(self.gpu), precision, ..DeviceConfig::default() };
             let gpu = Device::open(&config)?;
             eprintln!("device: {}", gpu.describe());
-            if let (Some(file), Precision::Bf16, Some(json)) =
-                (&self.cudnn_properties, precision, gpu.cudnn_properties()?)
-            {
-                std::fs::write(file, json).with_context(|| format!("cannot write {}", file.display()))?;
+            if let (Some(file), Precision::Bf16) = (&self.cudnn_properties, precision) {
+                // It is for tests elsewhere; without it the self-test is worth as much.
+                match gpu.cudnn_properties() {
+                    Ok(json) => std::fs::write(file, json.unwrap_or_default())
+                        .with_context(|| format!("cannot write {}", file.display()))?,
+                    Err(e) => eprintln!("cuDNN's properties of the GPU cannot be had: {e}"),
+                }
             }
             for (what, run) in operations::ALL {
                 compare(&mut findings, name, what, operation_allowed(precision), run, [&gpu, &cpu])
