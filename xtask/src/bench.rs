@@ -2,7 +2,8 @@
 //! candle, on the same machine, taking turns.
 
 use std::ffi::OsString;
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::fs::File;
+use std::io::{BufRead as _, BufReader, Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitCode, Stdio};
 use std::time::Duration;
@@ -84,7 +85,8 @@ pub(crate) fn run(arguments: impl Iterator<Item = OsString>) -> Result<ExitCode>
     }
     let filter = arguments.get(1).map(|f| f.to_string_lossy().into_owned()).unwrap_or_default();
     let peers = Peers::set_up(&target.join("peers"))?;
-    println!("| case | ours, ms | peer, ms | ratio | peak MB, ours / peer |\n|---|---|---|---|---|");
+    println!("| case | ours, ms | peer, ms | ratio | peak MiB, ours / peer |\n|---|---|---|---|---|");
+    ensure!(CASES.iter().any(|case| case.name().contains(&filter)), "no case's name contains {filter:?}");
     for case in CASES.iter().filter(|case| case.name().contains(&filter)) {
         compare(case, &vgg, &peers)?;
     }
@@ -129,8 +131,9 @@ fn compare(case: &Case, vgg: &Path, peers: &Peers) -> Result<()> {
         }
     }
     let medians: Vec<f64> = samples.iter_mut().map(|s| median(s)).collect();
-    let mut peaks = theirs.iter().map(|(_, runner)| runner.peak_mb());
-    let our_peak = ours.peak_mb();
+    let mut peaks = theirs.iter().map(|(_, runner)| runner.peak_mib());
+    let our_peak = ours.peak_mib();
+    ours.finish().context("vgg's results are not those of direct sums")?;
     for ((name, _), ms) in theirs.iter().zip(&medians[1..]) {
         let (ratio, peak) = (ms / medians[0], peaks.next().unwrap_or_default());
         println!(
@@ -209,14 +212,18 @@ fn run_to_end(command: &mut Command) -> Result<()> {
 struct Runner {
     child: Child,
     answers: BufReader<ChildStdout>,
+    log: File,
 }
 
 impl Runner {
     fn start(mut command: Command) -> Result<Runner> {
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        // What a program says on standard error is kept for the case that it fails.
+        let log = tempfile()?;
+        command.stderr(log.try_clone()?);
         let mut child = command.spawn().with_context(|| format!("cannot run {command:?}"))?;
         let answers = child.stdout.take().context("no standard output")?;
-        Ok(Runner { child, answers: BufReader::new(answers) })
+        Ok(Runner { child, answers: BufReader::new(answers), log })
     }
 
     fn sample(&mut self) -> Result<f64> {
@@ -225,12 +232,26 @@ impl Runner {
         stdin.flush()?;
         let mut line = String::new();
         if self.answers.read_line(&mut line)? == 0 {
-            bail!("the program ended: {}", self.child.wait()?);
+            return self.failed();
         }
         line.trim().parse().with_context(|| format!("{line:?} is no number"))
     }
 
-    fn peak_mb(&self) -> u64 {
+    /// No more samples: the program ends, and must have found nothing wrong.
+    fn finish(mut self) -> Result<()> {
+        drop(self.child.stdin.take());
+        if self.child.wait()?.success() { Ok(()) } else { self.failed() }
+    }
+
+    fn failed<T>(&mut self) -> Result<T> {
+        let (status, mut said) = (self.child.wait()?, String::new());
+        self.log.rewind()?;
+        self.log.read_to_string(&mut said)?;
+        let last: Vec<&str> = said.lines().rev().take(5).collect();
+        bail!("the program ended: {status}\n{}", last.into_iter().rev().collect::<Vec<_>>().join("\n"))
+    }
+
+    fn peak_mib(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
         let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"));
         line.and_then(|l| l.split_whitespace().next()).and_then(|n| n.parse::<u64>().ok()).unwrap_or(0) / 1024
@@ -243,6 +264,14 @@ impl Drop for Runner {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// A file without a name.
+fn tempfile() -> Result<File> {
+    let path = std::env::temp_dir().join(format!("vgg-bench-{}", std::process::id()));
+    let file = File::options().read(true).write(true).create(true).truncate(true).open(&path)?;
+    std::fs::remove_file(&path)?;
+    Ok(file)
 }
 
 fn median(samples: &mut [f64]) -> f64 {

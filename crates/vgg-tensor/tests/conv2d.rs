@@ -15,7 +15,7 @@ use vgg_testkit::assert_close;
 use common::{On, every_device};
 
 /// `n, h, w, c, k, r, pad`.
-const SHAPES: [[usize; 7]; 17] = [
+const SHAPES: [[usize; 7]; 18] = [
     [1, 1, 1, 1, 1, 1, 0],
     [2, 5, 7, 3, 16, 3, 1],
     [1, 9, 9, 3, 5, 3, 1],
@@ -32,6 +32,7 @@ const SHAPES: [[usize; 7]; 17] = [
     [33, 1, 1, 9, 7, 3, 1],
     // The largest that are supported, and a panorama.
     [1, 1024, 1024, 2, 3, 3, 1],
+    [1, 700, 1024, 8, 3, 3, 1],
     [256, 2, 3, 8, 16, 3, 1],
     [1, 9, 3000, 3, 8, 3, 1],
 ];

@@ -120,8 +120,9 @@ pub fn backward_data_in_place(
         return backward_data(dz, weight, config, Gate { y: &y, scale });
     }
     Ok(run_backward_data(s, dz, weight, scale, |run| {
-        if let Ok(dx) = y.cpu_mut(OP, "y") {
-            run(None, dx);
+        match y.cpu_mut(OP, "y") {
+            Ok(dx) => run(None, dx),
+            Err(_) => unreachable!("it was writable above"),
         }
         y
     }))
