@@ -12,7 +12,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 mkdir -p "$out"
 
 python=$(command -v python3 || command -v python || true)
-if [ -n "$python" ]; then
+if [ -n "$python" ] && ! "$bin" doctor --json | grep -q '"device": "cuda'; then
     # The libraries that came with PyTorch, for a machine without a toolkit.
     wheels=$("$python" -c 'import glob, site; print(":".join(p for s in site.getsitepackages() for p in glob.glob(s + "/nvidia/*/lib")))' 2>/dev/null)
     export VGG_CUDA_PATH="${VGG_CUDA_PATH:-}${VGG_CUDA_PATH:+:}$wheels"
@@ -27,10 +27,11 @@ grep FAILED "$out/selftest.txt"
 tail -n 1 "$out/selftest.txt" "$out/selftest.err"
 
 echo "== benchmark"
+failed=0
 for batch in 64 256; do
     for mode in infer train; do
         "$bin" bench --device cuda --config D --mode $mode --batch $batch --samples 30 --layers --json \
-            >"$out/vgg-$mode-$batch.json" 2>"$out/vgg-$mode-$batch.err" || cat "$out/vgg-$mode-$batch.err"
+            >"$out/vgg-$mode-$batch.json" 2>"$out/vgg-$mode-$batch.err" || { cat "$out/vgg-$mode-$batch.err"; failed=1; }
     done
 done
 if [ -n "$python" ] && "$python" -c 'import torch, sys; sys.exit(not torch.cuda.is_available())' 2>/dev/null; then
@@ -39,4 +40,4 @@ else
     echo "PyTorch is not here or sees no GPU: nothing to compare with"
 fi
 [ -n "$python" ] && "$python" "$here/table.py" "$out" | tee "$out/table.md"
-exit $selftest
+exit $((selftest + failed > 0))

@@ -156,7 +156,7 @@ impl Device {
             DeviceKind::Auto => match Cuda::open(0, config) {
                 Ok(cuda) => return Ok(Device::of_cuda(cuda)),
                 Err(Error::NoCuda { reason }) => Some(reason),
-                Err(e) => return Err(e),
+                Err(e) => Some(e.to_string()),
             },
             DeviceKind::Cpu => None,
         };

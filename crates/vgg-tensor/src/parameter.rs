@@ -96,14 +96,15 @@ impl Weight {
         self.value.cpu_mut(op, "weight")
     }
 
-    /// Where the value lies on a GPU, to change in place, and its copy there, if it has one of this version and
-    /// `with_copy` asks for it, to change with it; a new version of both.
-    pub(crate) fn update_on_gpu(&mut self, op: &'static str, with_copy: bool) -> Result<(u64, Option<u64>)> {
+    /// Where the value lies on a GPU, to change in place, and its copy there, if it has one of this version, to change
+    /// with it; a new version of both. So a copy that is used in every step is never made anew, and a captured step, which
+    /// counts no versions, leaves both as they belong together.
+    pub(crate) fn update_on_gpu(&mut self, op: &'static str) -> Result<(u64, Option<u64>)> {
         let pointer = self.value.cuda_memory_mut(op, "weight")?;
         let derived = self.derived.get_mut().unwrap_or_else(PoisonError::into_inner);
         let copy = derived.iter_mut().find(|d| d.form == Form::Cuda && d.version == self.version);
         self.version += 1;
-        let copy = copy.filter(|_| with_copy).and_then(|copy| match &*copy.storage {
+        let copy = copy.and_then(|copy| match &*copy.storage {
             Storage::Cuda(buffer) => {
                 copy.version = self.version;
                 Some(buffer.pointer())

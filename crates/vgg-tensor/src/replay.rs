@@ -33,8 +33,11 @@ impl Replay {
     ) -> Result<(), E> {
         let Some(cuda) = device.cuda().filter(|cuda| !cuda.is_planning()) else { return work() };
         if self.graph.is_none() && !self.seen {
-            self.seen = true;
-            return work();
+            cuda.set_choosing(true);
+            let done = work();
+            cuda.set_choosing(false);
+            self.seen = done.is_ok();
+            return done;
         }
         let graph = match self.graph.take() {
             Some(graph) => graph,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 
-use crate::cuda::{Cuda, CudaBuffer};
+use crate::cuda::{Cuda, CudaBuffer, bits};
 use crate::{Device, Error, Result};
 
 /// Learning rate, step number and the `finite` flag of a step, in the memory of the device that takes it.
@@ -55,7 +55,7 @@ impl StepState {
         self.0.step.store(step, Relaxed);
         self.0.not_finite.store(false, Relaxed);
         match &self.0.on_device {
-            Some((cuda, buffer)) => cuda.upload(&[OnDevice { lr, not_finite: 0, step }], buffer.pointer()),
+            Some((cuda, buffer)) => cuda.launch("begin_step", 1, &[buffer.pointer(), bits(lr), step]),
             None => Ok(()),
         }
     }

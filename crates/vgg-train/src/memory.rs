@@ -25,8 +25,7 @@ pub fn step_memory_bytes(
         network.train_only(layers)?;
     }
     let mut sgd = Sgd::new(config.sgd)?;
-    // Two micro-batches, for the second adds to the gradients of the first.
-    let batch = Batch::blank(batch.min(2 * config.micro_batch), [spec.crop, spec.crop]);
+    let batch = Batch::blank(batch, [spec.crop, spec.crop]);
     let mut stepper = Stepper::new(&mut network, &mut sgd, [1.0; 3], config.micro_batch, config.seed)?;
     for step in 0..2 {
         stepper.step(&batch, step, 0.0)?;

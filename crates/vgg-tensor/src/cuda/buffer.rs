@@ -225,11 +225,18 @@ impl CudaArena {
         let pointer = self.base + state.backed_bytes as sys::CUdeviceptr;
         // SAFETY: the range lies in the reserved space and nothing is mapped there yet.
         unsafe {
-            if sys::cuMemCreate(&mut handle, bytes, &properties, 0).result().is_err() {
-                return Err(self.out_of_memory(bytes));
+            match sys::cuMemCreate(&mut handle, bytes, &properties, 0).result() {
+                Err(e) if e.0 == sys::cudaError_enum::CUDA_ERROR_OUT_OF_MEMORY => {
+                    return Err(self.out_of_memory(bytes));
+                }
+                created => created.map_err(cuda_error("cuMemCreate"))?,
             }
-            sys::cuMemMap(pointer, bytes, 0, handle, 0).result().map_err(cuda_error("cuMemMap"))?;
-            sys::cuMemSetAccess(pointer, bytes, &access, 1).result().map_err(cuda_error("cuMemSetAccess"))?;
+            let mapped = sys::cuMemMap(pointer, bytes, 0, handle, 0).result();
+            let mapped = mapped.and_then(|()| sys::cuMemSetAccess(pointer, bytes, &access, 1).result());
+            if let Err(e) = mapped {
+                let _ = sys::cuMemRelease(handle);
+                return Err(cuda_error("cuMemMap")(e));
+            }
         }
         state.pieces.push((handle, bytes));
         state.backed_bytes += bytes;

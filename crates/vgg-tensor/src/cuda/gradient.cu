@@ -32,11 +32,18 @@ KERNEL void gate_and_sum(T* dz, const T* y, float scale, i64 rows, int pitch, i6
     }
 }
 
-// `sums [c]` of `partial [blocks, pitch]`, in the order of the blocks.
+// `sums [c]` of `partial [blocks, pitch]`: a block of threads has 32 channels, and eight threads a channel, each of which
+// adds every eighth row; their sums are added in order.
 KERNEL void add_partial_sums(const float* partial, float* sums, int blocks, int c, int pitch) {
-    const i64 i = thread();
-    if (i >= c) return;
+    __shared__ float lanes[THREADS];
+    const int channel = blockIdx.x * 32 + threadIdx.x % 32, lane = threadIdx.x / 32;
     float sum = 0.0f;
-    for (int block = 0; block < blocks; ++block) sum += partial[(i64)block * pitch + i];
-    sums[i] = sum;
+    if (channel < c)
+        for (int block = lane; block < blocks; block += THREADS / 32) sum += partial[(i64)block * pitch + channel];
+    lanes[threadIdx.x] = sum;
+    __syncthreads();
+    if (lane == 0 && channel < c) {
+        for (int other = 1; other < THREADS / 32; ++other) sum += lanes[other * 32 + threadIdx.x];
+        sums[channel] = sum;
+    }
 }

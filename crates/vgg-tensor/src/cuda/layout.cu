@@ -31,6 +31,14 @@ KERNEL void copy_or_add(const float* src, float* dst, i64 n, int add, Step* step
     if (step && !is_finite(x)) step->not_finite = 1;
 }
 
+// Starts a step.
+KERNEL void begin_step(Step* step, float lr, u64 number) {
+    if (thread() > 0) return;
+    step->lr = lr;
+    step->not_finite = 0;
+    step->step = number;
+}
+
 // Clears the step's flag if a value is not finite.
 KERNEL void check_finite(const float* x, i64 n, Step* step) {
     const i64 i = thread();

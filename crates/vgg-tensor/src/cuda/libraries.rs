@@ -7,7 +7,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use libloading::os::unix::{Library as Opened, RTLD_GLOBAL, RTLD_NOW};
+use libloading::os::unix::{Library as Opened, RTLD_LOCAL, RTLD_NOW};
 
 /// A library that GPUs need.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,10 +31,12 @@ pub struct CudaLibraryStatus {
     pub library: CudaLibrary,
     /// Version and path, or what is wrong and what to do.
     pub found: Result<(String, PathBuf), String>,
+    /// Where its version function lies, by which libraries are told apart.
+    address: usize,
 }
 
-/// Of CUDA, as the driver counts. An older one lacks functions that are called.
-const OLDEST_DRIVER: (u32, u32) = (12, 8);
+/// Of CUDA, as the driver counts.
+const OLDEST_DRIVER: (u32, u32) = (12, 0);
 
 struct Facts {
     /// File names, newest first.
@@ -69,7 +71,7 @@ impl CudaLibrary {
             CudaLibrary::Driver => Facts {
                 names: &["libcuda.so.1"],
                 version_function: b"cuDriverGetVersion\0",
-                install: "install the NVIDIA driver, 570 or newer",
+                install: "install the NVIDIA driver, 525 or newer",
             },
             CudaLibrary::Nvrtc => Facts {
                 names: &["libnvrtc.so.13", "libnvrtc.so.12"],
@@ -101,10 +103,23 @@ pub fn cuda_libraries() -> &'static [CudaLibraryStatus] {
     ALL.get_or_init(find_all)
 }
 
-/// Nothing, if all that one GPU needs is there; else the first reason why not.
+/// Nothing, if all that one GPU needs is there, and is what cudarc will use; else the first reason why not.
 pub(super) fn check() -> Result<(), String> {
     let mut needed = cuda_libraries().iter().filter(|status| status.library != CudaLibrary::Nccl);
-    needed.try_for_each(|status| status.found.as_ref().map(drop).map_err(Clone::clone))
+    needed.try_for_each(|status| {
+        let (version, path) = status.found.as_ref().map_err(Clone::clone)?;
+        // cudarc asks the system's loader by names of its own, unversioned ones first.
+        let loaded = address_in_cudarc(status.library);
+        if loaded == Some(status.address) {
+            return Ok(());
+        }
+        let name = status.library.name();
+        Err(format!(
+            "the system's loader has another {name} than {version} in {}; have VGG_CUDA_PATH name the folder of that one, \
+             or nothing",
+            path.display()
+        ))
+    })
 }
 
 fn find_all() -> Vec<CudaLibraryStatus> {
@@ -113,19 +128,41 @@ fn find_all() -> Vec<CudaLibraryStatus> {
     CudaLibrary::ALL
         .map(|library| {
             let found = find(library, &folders, driver_major);
-            if let (CudaLibrary::Driver, Ok((version, _))) = (library, &found) {
+            if let (CudaLibrary::Driver, Ok((version, ..))) = (library, &found) {
                 driver_major = version.split('.').next().and_then(|major| major.parse().ok());
             }
-            CudaLibraryStatus { library, found }
+            match found {
+                Ok((version, path, address)) => {
+                    CudaLibraryStatus { library, found: Ok((version, path)), address }
+                }
+                Err(problem) => CudaLibraryStatus { library, found: Err(problem), address: 0 },
+            }
         })
         .to_vec()
+}
+
+/// Where the version function lies in the library that cudarc opens. It must be one that can be opened.
+fn address_in_cudarc(library: CudaLibrary) -> Option<usize> {
+    // SAFETY: each library was opened by one of the names that cudarc tries.
+    let opened = unsafe {
+        match library {
+            CudaLibrary::Driver => cudarc::driver::sys::culib(),
+            CudaLibrary::Nvrtc => cudarc::nvrtc::sys::culib(),
+            CudaLibrary::CublasLt => cudarc::cublaslt::sys::culib(),
+            CudaLibrary::Cudnn => cudarc::cudnn::sys::culib(),
+            CudaLibrary::Nccl => return None,
+        }
+    };
+    // SAFETY: only the address is taken.
+    let function = unsafe { opened.get::<unsafe extern "C" fn()>(library.facts().version_function) };
+    function.ok().map(|function| *function as usize)
 }
 
 fn find(
     library: CudaLibrary,
     folders: &[PathBuf],
     driver_major: Option<u32>,
-) -> Result<(String, PathBuf), String> {
+) -> Result<(String, PathBuf, usize), String> {
     let facts = library.facts();
     let (name, install) = (library.name(), facts.install);
     // What the driver cannot load is not looked for.
@@ -137,7 +174,12 @@ fn find(
         _ => true,
     };
     let names: Vec<&str> = facts.names.iter().copied().filter(fits).collect();
-    let places = names.iter().flat_map(|file| folders.iter().map(move |folder| folder.join(file)));
+    // In a folder by version, newest first; by the system's loader as cudarc does, without a version first.
+    let unversioned = facts.names[0].split(".so").next().map(|stem| format!("{stem}.so")).unwrap_or_default();
+    let places = folders.iter().flat_map(|folder| {
+        let bare = folder.as_os_str().is_empty().then(|| PathBuf::from(&unversioned));
+        bare.into_iter().chain(names.iter().map(move |file| folder.join(file))).collect::<Vec<_>>()
+    });
     let mut refused = None;
     for path in places {
         // A bare name is for the system's loader; a path must be there.
@@ -153,9 +195,12 @@ fn find(
                 if library == CudaLibrary::Cudnn && version.0 != 9 {
                     return Err(format!("{name} {} is not supported; {install}", text(version)));
                 }
+                // SAFETY: only the address is taken.
+                let function = unsafe { opened.get::<unsafe extern "C" fn()>(facts.version_function) };
+                let address = function.map(|function| *function as usize).unwrap_or_default();
                 // It stays open for as long as the program runs.
                 std::mem::forget(opened);
-                return Ok((text(version), path));
+                return Ok((text(version), path, address));
             }
             Err(e) if path.components().count() > 1 => refused = Some(format!("{}: {e}", path.display())),
             Err(_) => {}
@@ -178,13 +223,13 @@ fn open(path: &Path) -> Result<Opened, libloading::Error> {
             files(folder).into_iter().filter(|file| file.to_string_lossy().contains("libnvrtc-builtins.so"));
         for file in builtins {
             // SAFETY: NVIDIA's libraries may be opened at any time.
-            if let Ok(opened) = unsafe { Opened::open(Some(&file), RTLD_NOW | RTLD_GLOBAL) } {
+            if let Ok(opened) = unsafe { Opened::open(Some(&file), RTLD_NOW | RTLD_LOCAL) } {
                 std::mem::forget(opened);
             }
         }
     }
     // SAFETY: as above.
-    unsafe { Opened::open(Some(path), RTLD_NOW | RTLD_GLOBAL) }
+    unsafe { Opened::open(Some(path), RTLD_NOW | RTLD_LOCAL) }
 }
 
 /// Major and minor version.

@@ -10,7 +10,7 @@ mod limits;
 mod operand;
 mod transfer;
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use cudarc::driver::{CudaContext, CudaStream, DriverError, result, sys};
 
@@ -53,6 +53,18 @@ struct Gpu {
     captured_step: Mutex<u64>,
 }
 
+/// The context of a GPU, which stays for as long as the program runs: libraries keep state for it.
+fn context(ordinal: usize) -> std::result::Result<Arc<CudaContext>, DriverError> {
+    static ALL: Mutex<Vec<(usize, Arc<CudaContext>)>> = Mutex::new(Vec::new());
+    let mut all = ALL.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((_, context)) = all.iter().find(|(of, _)| *of == ordinal) {
+        return Ok(context.clone());
+    }
+    let context = CudaContext::new(ordinal)?;
+    all.push((ordinal, context.clone()));
+    Ok(context)
+}
+
 /// Names the call that failed.
 pub(crate) fn cuda_error(call: &'static str) -> impl Fn(DriverError) -> Error {
     move |e| {
@@ -74,11 +86,11 @@ impl Cuda {
         let count = CudaContext::device_count().map_err(no_device)?;
         if ordinal >= count as usize {
             return Err(Error::NoCuda {
-                reason: format!("there is no GPU number {ordinal}; there are {count}"),
+                reason: format!("there is no GPU {ordinal}: the driver sees {count}"),
             });
         }
-        let context = CudaContext::new(ordinal).map_err(no_device)?;
-        // SAFETY: all work goes through one stream, so nothing needs to wait for anything.
+        let context = context(ordinal).map_err(no_device)?;
+        // SAFETY: cudarc's own buffers, which events would guard, are not used; `transfer.rs` has events of its own.
         unsafe { context.disable_event_tracking() };
         let stream = context.new_stream().map_err(cuda_error("cuStreamCreate"))?;
         let capability = context.compute_capability().map_err(cuda_error("cuDeviceGetAttribute"))?;
@@ -167,6 +179,11 @@ impl Cuda {
     /// Memory that is not a tensor's.
     pub(crate) fn take_bytes(&self, bytes: usize) -> Result<CudaBuffer> {
         self.memory.take(bytes, Format::PLAIN)
+    }
+
+    /// Whether what runs now is a step that will be captured, so that time spent on choosing is time gained.
+    pub(crate) fn set_choosing(&self, choosing: bool) {
+        self.gpu.cudnn.set_choosing(choosing);
     }
 
     /// Runs a kernel with at least `threads` threads. Arguments are as [`Cuda::launch_blocks`].

@@ -174,20 +174,21 @@ impl Cuda {
     ) -> Result<CudaBuffer> {
         let vectors = pitch / 8;
         // Enough blocks to fill a GPU, and not so many that their sums weigh; by shape alone, for it decides bits.
-        let per_block = rows.div_ceil(1024).max(64);
+        let groups = vectors.div_ceil(super::THREADS);
+        let per_block = rows.div_ceil((1024 / groups).max(1)).max(32);
         let blocks = rows.div_ceil(per_block);
         let partial = self.take_bytes(blocks * pitch * 4)?;
         let (y, scale) = gate.unwrap_or((0, 1.0));
-        let grid = (blocks, vectors.div_ceil(super::THREADS));
+        let grid = (blocks, groups);
         self.launch_blocks(
             "gate_and_sum",
             grid,
             &[dz, y, super::bits(scale), rows as u64, pitch as u64, per_block as u64, partial.pointer()],
         )?;
         let sums = self.take_plain(Shape::from([c]))?;
-        self.launch(
+        self.launch_blocks(
             "add_partial_sums",
-            c,
+            (c.div_ceil(32), 1),
             &[partial.pointer(), sums.pointer(), blocks as u64, c as u64, pitch as u64],
         )?;
         Ok(sums)

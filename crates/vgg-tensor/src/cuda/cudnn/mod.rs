@@ -7,6 +7,7 @@ mod plan;
 
 use std::collections::HashMap;
 use std::ffi::c_void;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -38,29 +39,39 @@ pub(crate) struct Cudnn {
     engines: Engines,
     plans: Mutex<HashMap<ConvolutionKey, Arc<Known>>>,
     choices: Mutex<Choices>,
+    /// cuDNN's handle serves one thread at a time.
+    executing: Mutex<()>,
+    choosing: AtomicBool,
 }
 
 /// What is known of a convolution.
 struct Known {
     plan: Plan,
-    /// Whether it won against the others. A device that plans cannot time, so it takes the first.
+    /// Whether it won against the others.
     chosen: bool,
+    uses: AtomicUsize,
 }
 
 // SAFETY: a plan is a value in host memory that executions only read.
 unsafe impl Sync for Known {}
 
-// SAFETY: cuDNN's handle is used under the context of whoever calls, on one stream.
+// SAFETY: the handle is used under the context of whoever calls.
 unsafe impl Send for Cudnn {}
-// SAFETY: as above.
+// SAFETY: executions lock the handle, and what else uses it only reads.
 unsafe impl Sync for Cudnn {}
 
 /// Engines that are timed for a convolution: cuDNN puts the promising ones first.
 const TIMED: usize = 10;
 /// Time that may go into making the plans of one convolution: some engines are compiled for it.
-const PLANNING_TIME: Duration = Duration::from_secs(4);
-/// Executions of which the mean counts, after one that warms up.
-const REPETITIONS: usize = 3;
+const PLANNING_TIME: Duration = Duration::from_secs(10);
+/// Executions of which the mean counts go on for this long, after one that warms up, and are at most so many.
+const TIMING: Duration = Duration::from_millis(5);
+const MOST_REPETITIONS: usize = 10;
+/// Uses after which it is worth while to time engines outside of a step that will be captured. Dense evaluation meets
+/// hundreds of sizes, most of them a few times; they take the engine that cuDNN puts first.
+const WORTH_TIMING: usize = 8;
+/// Plans that are kept.
+const MOST_PLANS: usize = 4096;
 /// More scratch memory than this, and than the first engine wants, disqualifies.
 const MOST_WORKSPACE_BYTES: usize = 64 << 20;
 
@@ -72,7 +83,15 @@ impl Cudnn {
         let handle = result::create_handle().map_err(failed("cudnnCreate"))?;
         let name = format!("{} {device} {} {engines:?}", result::get_version(), precision.name());
         let choices = Mutex::new(Choices::open(config.cache.as_deref(), &name));
-        let cudnn = Cudnn { handle, precision, engines, plans: Mutex::default(), choices };
+        let cudnn = Cudnn {
+            handle,
+            precision,
+            engines,
+            plans: Mutex::default(),
+            choices,
+            executing: Mutex::default(),
+            choosing: AtomicBool::new(false),
+        };
         // SAFETY: handle and stream exist, and the stream lives as long as the GPU that holds both.
         unsafe { result::set_stream(handle, stream.cu_stream().cast()) }.map_err(failed("cudnnSetStream"))?;
         Ok(cudnn)
@@ -82,15 +101,27 @@ impl Cudnn {
         self.engines
     }
 
-    /// Runs a convolution. The first time, all candidates run, one after the other, and the fastest is kept.
+    pub(super) fn set_choosing(&self, choosing: bool) {
+        self.choosing.store(choosing, Relaxed);
+    }
+
+    /// Runs a convolution. In a step that will be captured, and for a shape that comes again and again, all candidates run
+    /// once, one after the other, and the fastest is kept.
     pub(crate) fn run(&self, cuda: &Cuda, key: ConvolutionKey, operands: ConvolutionOperands) -> Result<()> {
         let known = self.plans.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
+        let uses = known.as_ref().map_or(0, |known| known.uses.fetch_add(1, Relaxed));
+        let worth = self.choosing.load(Relaxed) || uses >= WORTH_TIMING;
+        let timing = worth && !cuda.is_planning() && cuda.captured_step() == 0;
         let known = match known {
-            Some(known) if known.chosen || cuda.is_planning() => known,
+            Some(known) if known.chosen || !timing => known,
             _ => {
                 cuda.bind()?;
-                let known = Arc::new(self.find(cuda, key, operands)?);
-                self.plans.lock().unwrap_or_else(PoisonError::into_inner).insert(key, known.clone());
+                let known = Arc::new(self.find(cuda, key, operands, timing)?);
+                let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
+                if plans.len() >= MOST_PLANS {
+                    plans.clear();
+                }
+                plans.insert(key, known.clone());
                 known
             }
         };
@@ -108,7 +139,13 @@ impl Cudnn {
         choices.into_iter().map(|(name, choice)| (name, choice.place, choice.microseconds)).collect()
     }
 
-    fn find(&self, cuda: &Cuda, key: ConvolutionKey, operands: ConvolutionOperands) -> Result<Known> {
+    fn find(
+        &self,
+        cuda: &Cuda,
+        key: ConvolutionKey,
+        operands: ConvolutionOperands,
+        timing: bool,
+    ) -> Result<Known> {
         let target = Target::Handle(self.handle);
         let graph = key.graph(cuda.element(), target.handle())?;
         let engines = plan::candidates(&graph, (self.precision, self.engines), &target)?;
@@ -117,7 +154,7 @@ impl Cudnn {
             && let Some(Ok(plan)) =
                 engines.get(choice.place).map(|engine| Plan::new(engine, choice.place, &target))
         {
-            return Ok(Known { plan, chosen: true });
+            return Ok(Known { plan, chosen: true, uses: AtomicUsize::new(0) });
         }
         let (start, mut plans, mut last) = (Instant::now(), Vec::new(), None);
         for (place, engine) in engines.iter().enumerate() {
@@ -125,7 +162,7 @@ impl Cudnn {
                 Ok(plan) => plans.push(plan),
                 Err(e) => last = Some(e),
             }
-            let enough = plans.len() >= TIMED || start.elapsed() > PLANNING_TIME || cuda.is_planning();
+            let enough = plans.len() >= TIMED || start.elapsed() > PLANNING_TIME || !timing;
             if enough && !plans.is_empty() {
                 break;
             }
@@ -134,42 +171,43 @@ impl Cudnn {
             let reason = last.map_or_else(|| "there is no engine for it".to_owned(), |e| e.to_string());
             return Err(Error::Cuda { call: "cuDNN", reason: format!("{key:?}: {reason}") });
         };
-        if cuda.is_planning() {
-            return Ok(Known { plan: plans.swap_remove(0), chosen: false });
+        if !timing {
+            return Ok(Known { plan: plans.swap_remove(0), chosen: false, uses: AtomicUsize::new(0) });
         }
         let most = first.workspace_bytes.max(MOST_WORKSPACE_BYTES);
         plans.retain(|plan| plan.workspace_bytes <= most);
         let mut best: Option<(usize, f64)> = None;
+        let mut why = None;
         for (i, plan) in plans.iter().enumerate() {
             // An engine that cannot run what it promised is passed over.
-            if let Ok(seconds) = self.time(cuda, plan, operands)
-                && best.is_none_or(|(_, least)| seconds < least)
-            {
-                best = Some((i, seconds));
+            match self.time(cuda, plan, operands) {
+                Ok(seconds) if best.is_none_or(|(_, least)| seconds < least) => best = Some((i, seconds)),
+                Ok(_) => {}
+                Err(e) => why = why.or(Some(e.to_string())),
             }
         }
         let Some((i, seconds)) = best else {
-            return Err(Error::Cuda {
-                call: "cudnnBackendExecute",
-                reason: format!("{key:?}: no engine runs"),
-            });
+            let reason = format!("{key:?}: no engine runs: {}", why.unwrap_or_default());
+            return Err(Error::Cuda { call: "cudnnBackendExecute", reason });
         };
         let plan = plans.swap_remove(i);
         choices.insert(&key, Choice { place: plan.place, microseconds: seconds * 1e6 });
-        Ok(Known { plan, chosen: true })
+        Ok(Known { plan, chosen: true, uses: AtomicUsize::new(0) })
     }
 
     /// Seconds of an execution. Each overwrites the result of the one before.
     fn time(&self, cuda: &Cuda, plan: &Plan, operands: ConvolutionOperands) -> Result<f64> {
         let workspace = cuda.take_bytes(plan.workspace_bytes)?;
-        self.execute(plan, operands, workspace.pointer())?;
-        cuda.synchronize()?;
-        let start = Instant::now();
-        for _ in 0..REPETITIONS {
-            self.execute(plan, operands, workspace.pointer())?;
-        }
-        cuda.synchronize()?;
-        Ok(start.elapsed().as_secs_f64() / REPETITIONS as f64)
+        let run = |times: usize| -> Result<Duration> {
+            cuda.synchronize()?;
+            let start = Instant::now();
+            (0..times).try_for_each(|_| self.execute(plan, operands, workspace.pointer()))?;
+            cuda.synchronize()?;
+            Ok(start.elapsed())
+        };
+        let first = run(1)?.max(Duration::from_micros(1));
+        let times = (TIMING.as_nanos() / first.as_nanos()).clamp(1, MOST_REPETITIONS as u128) as usize;
+        Ok(run(times)?.as_secs_f64() / times as f64)
     }
 
     /// The properties of the device as cuDNN's JSON.
@@ -199,6 +237,7 @@ impl Cudnn {
                 &[workspace as *mut c_void],
             )?
             .finish()?;
+        let _alone = self.executing.lock().unwrap_or_else(PoisonError::into_inner);
         // SAFETY: the pointers are of device memory of the sizes in the graph, which its users keep to.
         let status = unsafe { sys::cudnnBackendExecute(self.handle, plan.descriptor.raw(), pack.raw()) };
         check("cudnnBackendExecute", status)

@@ -66,37 +66,47 @@ pub(super) fn candidates(
     (precision, allowed): (Precision, Engines),
     target: &Target,
 ) -> Result<Vec<Descriptor>> {
-    let mut all = Vec::new();
+    let (mut fitting, mut last) = (Vec::new(), None);
     for mode in [Mode::CUDNN_HEUR_MODE_A, Mode::CUDNN_HEUR_MODE_FALLBACK] {
-        let heuristic = target
-            .heuristic(Descriptor::new(Kind::CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR)?)?
-            .part(Name::CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH, graph)?
-            .set(Name::CUDNN_ATTR_ENGINEHEUR_MODE, Type::CUDNN_TYPE_HEUR_MODE, &[mode])?
-            .finish()?;
-        let name = Name::CUDNN_ATTR_ENGINEHEUR_RESULTS;
-        let count = heuristic.count(name, Type::CUDNN_TYPE_BACKEND_DESCRIPTOR)?;
-        let configs = (0..count).map(|_| Descriptor::new(Kind::CUDNN_BACKEND_ENGINECFG_DESCRIPTOR));
-        let mut configs = configs.collect::<Result<Vec<Descriptor>>>()?;
-        let count = heuristic.get_parts(name, &configs)?;
-        configs.truncate(count);
-        all.extend(configs);
-    }
-    let mut fitting = Vec::new();
-    for config in all {
-        if fits(&config, precision, allowed)? {
-            fitting.push(config);
+        // What one list cannot say, the other may.
+        match listed(graph, mode, target) {
+            Ok(configs) => {
+                let fits = |config: &Descriptor| fits(config, precision, allowed).unwrap_or(false);
+                fitting.extend(configs.into_iter().filter(fits));
+            }
+            Err(e) => last = Some(e),
         }
     }
-    Ok(fitting)
+    match last {
+        Some(e) if fitting.is_empty() => Err(e),
+        _ => Ok(fitting),
+    }
+}
+
+/// The engines of one of cuDNN's lists.
+fn listed(graph: &Descriptor, mode: Mode, target: &Target) -> Result<Vec<Descriptor>> {
+    let heuristic = target
+        .heuristic(Descriptor::new(Kind::CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR)?)?
+        .part(Name::CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH, graph)?
+        .set(Name::CUDNN_ATTR_ENGINEHEUR_MODE, Type::CUDNN_TYPE_HEUR_MODE, &[mode])?
+        .finish()?;
+    let name = Name::CUDNN_ATTR_ENGINEHEUR_RESULTS;
+    let count = heuristic.count(name, Type::CUDNN_TYPE_BACKEND_DESCRIPTOR)?;
+    let configs = (0..count).map(|_| Descriptor::new(Kind::CUDNN_BACKEND_ENGINECFG_DESCRIPTOR));
+    let mut configs = configs.collect::<Result<Vec<Descriptor>>>()?;
+    let count = heuristic.get_parts(name, &configs)?;
+    configs.truncate(count);
+    Ok(configs)
 }
 
 fn fits(config: &Descriptor, precision: Precision, allowed: Engines) -> Result<bool> {
     let engine = [Descriptor::new(Kind::CUDNN_BACKEND_ENGINE_DESCRIPTOR)?];
     config.get_parts(Name::CUDNN_ATTR_ENGINECFG_ENGINE, &engine)?;
-    let mut notes = [Note::CUDNN_NUMERICAL_NOTE_TYPE_COUNT; 16];
+    // As integers: a newer cuDNN may have notes that this enumeration does not.
+    let mut notes = [0i32; 16];
     let count =
         engine[0].get(Name::CUDNN_ATTR_ENGINE_NUMERICAL_NOTE, Type::CUDNN_TYPE_NUMERICAL_NOTE, &mut notes)?;
-    let has = |note| notes[..count.min(notes.len())].contains(&note);
+    let has = |note: Note| notes[..count.min(notes.len())].contains(&(note as i32));
     // On float data, tensor cores mean tf32.
     let rounds = precision == Precision::F32
         && (has(Note::CUDNN_NUMERICAL_NOTE_TENSOR_CORE)
@@ -133,6 +143,10 @@ mod tests {
         [6, 4096, 4096, 1, 0],
     ];
 
+    /// What the self-test runs in every precision, with and without ReLU.
+    const SELFTEST: [[usize; 5]; 4] =
+        [[9, 8, 16, 3, 1], [8, 24, 40, 3, 1], [6, 16, 8, 1, 0], [9, 8, 24, 7, 0]];
+
     /// cuDNN plans for an H100 that is not there.
     #[test]
     fn every_convolution_of_the_paper_has_a_plan_on_an_h100() {
@@ -159,16 +173,36 @@ mod tests {
                 ];
                 for pass in if dense { &passes[..1] } else { &passes } {
                     let key = ConvolutionKey { pass: *pass, n, h: side, w: side, c, k, r, pad };
-                    let graph = key.graph(Element::Bf16, target.handle()).unwrap();
-                    let engines =
-                        candidates(&graph, (Precision::Bf16, Engines::Deterministic), &target).unwrap();
-                    let count = engines.len();
-                    let plan = engines.iter().find_map(|engine| Plan::new(engine, 0, &target).ok());
-                    let plan =
-                        plan.unwrap_or_else(|| panic!("{key:?}: none of {count} engines can be planned"));
-                    println!("{key:?}: {count} engines, workspace {} MiB", plan.workspace_bytes >> 20);
+                    assert_planned(key, Precision::Bf16, &target);
                 }
             }
         }
+        for precision in [Precision::Bf16, Precision::Tf32, Precision::F32] {
+            for [side, c, k, r, pad] in SELFTEST {
+                for pass in [
+                    ConvolutionPass::Forward { relu: true },
+                    ConvolutionPass::Forward { relu: false },
+                    ConvolutionPass::BackwardData,
+                    ConvolutionPass::BackwardFilter,
+                ] {
+                    let key = ConvolutionKey { pass, n: 2, h: side, w: side, c, k, r, pad };
+                    assert_planned(key, precision, &target);
+                }
+            }
+        }
+    }
+
+    fn assert_planned(key: ConvolutionKey, precision: Precision, target: &Target) {
+        let element = if precision == Precision::Bf16 { Element::Bf16 } else { Element::F32 };
+        let graph = key.graph(element, target.handle()).unwrap();
+        let engines = candidates(&graph, (precision, Engines::Deterministic), target)
+            .unwrap_or_else(|e| panic!("{key:?}, {}: {e}", precision.name()));
+        let count = engines.len();
+        let plan = engines.iter().find_map(|engine| Plan::new(engine, 0, target).ok());
+        let plan = plan.unwrap_or_else(|| {
+            panic!("{key:?}, {}: none of {count} engines can be planned", precision.name())
+        });
+        let mib = plan.workspace_bytes >> 20;
+        println!("{}, {key:?}: {count} engines, workspace {mib} MiB", precision.name());
     }
 }

@@ -16,9 +16,9 @@ pub(super) fn step(
     let cuda = grad.device().cuda_context();
     let gradient = cuda.plain_of(OP, "grad", grad)?;
     let v = velocity.cuda_memory_mut(OP, "velocity")?;
-    // A copy with padding lies otherwise; it is made anew when it is needed.
-    let with_copy = cuda.weight_layout(weight.shape()).is_plain;
-    let (w, copy) = weight.update_on_gpu(OP, with_copy)?;
+    let c = grad.shape().last();
+    let pitch = cuda.weight_layout(weight.shape()).format.pitch(c);
+    let (w, copy) = weight.update_on_gpu(OP)?;
     let n = grad.shape().len();
     let arguments = [
         w,
@@ -31,6 +31,8 @@ pub(super) fn step(
         bits(config.weight_decay),
         bits(config.lr_mult),
         u64::from(config.form == SgdForm::Caffe),
+        c as u64,
+        pitch as u64,
     ];
     cuda.launch(OP, n, &arguments)
 }

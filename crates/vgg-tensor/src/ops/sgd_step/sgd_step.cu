@@ -1,7 +1,7 @@
-// One pass over weights, velocity, gradient and, where given, the weights' copy in T. Nothing changes if the step is not
-// finite.
+// One pass over weights, velocity, gradient and, where given, the weights' copy in T, whose rows of `c` values are `pitch`
+// apart. Nothing changes if the step is not finite.
 KERNEL void sgd_step(float* w, float* v, const float* g, T* copy, const Step* step, i64 n, float momentum,
-                     float weight_decay, float lr_mult, int caffe) {
+                     float weight_decay, float lr_mult, int caffe, int c, int pitch) {
     const i64 i = thread();
     if (i >= n || step->not_finite) return;
     const float lr = step->lr * lr_mult;
@@ -10,5 +10,5 @@ KERNEL void sgd_step(float* w, float* v, const float* g, T* copy, const Step* st
     const float weight = w[i] - of_velocity * velocity;
     v[i] = velocity;
     w[i] = weight;
-    if (copy) from_float(weight, copy[i]);
+    if (copy) from_float(weight, copy[c == pitch ? i : i / c * pitch + i % c]);
 }
