@@ -14,6 +14,15 @@ use crate::{Error, Precision, Result};
 /// Scratch memory that an algorithm may ask for: what Hopper's kernels want.
 const WORKSPACE_BYTES: usize = 32 << 20;
 
+/// What all operands are aligned to.
+const ALIGNMENT_BYTES: u32 = 16;
+const ALIGNMENTS: [sys::cublasLtMatmulPreferenceAttributes_t; 4] = [
+    sys::cublasLtMatmulPreferenceAttributes_t::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES,
+    sys::cublasLtMatmulPreferenceAttributes_t::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
+    sys::cublasLtMatmulPreferenceAttributes_t::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES,
+    sys::cublasLtMatmulPreferenceAttributes_t::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES,
+];
+
 /// A matrix `[rows, columns]` in device memory, row-major.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Matrix {
@@ -133,6 +142,13 @@ impl Blas {
                 sys::cublasLtMatmulPreferenceAttributes_t::CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES;
             let value = std::ptr::from_ref(&bytes).cast();
             let set = result::set_matmul_pref_attribute(preference, attribute, value, size_of::<usize>());
+            // Rows are multiples of 16 bytes, and so is where a view of some of them begins.
+            let set = ALIGNMENTS.into_iter().fold(set, |set, attribute| {
+                let value = std::ptr::from_ref(&ALIGNMENT_BYTES).cast();
+                set.and_then(|()| {
+                    result::set_matmul_pref_attribute(preference, attribute, value, size_of::<u32>())
+                })
+            });
             let found = set.and_then(|()| {
                 result::get_matmul_algo_heuristic(self.handle, operation.0, b, a, out, out, preference)
             });
