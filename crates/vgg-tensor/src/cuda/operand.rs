@@ -3,7 +3,7 @@
 use super::{Cuda, CudaBuffer, Element, Format};
 use crate::parameter::{Form, Weight};
 use crate::storage::{Shared, Storage};
-use crate::{Error, Result, Shape, Tensor};
+use crate::{Device, Error, Grad, Result, Shape, Tensor};
 
 /// Memory of an operand: rows of the last axis, `pitch` elements apart.
 pub(crate) struct Operand {
@@ -162,10 +162,28 @@ impl Cuda {
         self.launch("to_plain", rows * c, &arguments)
     }
 
+    /// A gradient, an activation of `shape` that was just computed: applies the gate in place, if there is one, which is
+    /// the saved output in the same layout and the scale, and adds the sum per channel.
+    pub(crate) fn gradient(
+        &self,
+        shape: Shape,
+        dz: CudaBuffer,
+        gate: Option<(u64, f32)>,
+        device: &Device,
+    ) -> Result<Grad> {
+        let c = shape.last();
+        let pitch = dz.format().pitch(c);
+        let sums = self.gate_and_sum(dz.pointer(), gate, rows(shape), (c, pitch))?;
+        Ok(Grad {
+            dz: Tensor::from_buffer(shape, dz, device),
+            channel_sums: Tensor::from_buffer(Shape::from([c]), sums, device),
+        })
+    }
+
     /// Applies the gate to a gradient in place, if there is one, and returns its sum per channel.
     ///
     /// `dz [rows, pitch]` is an activation; `gate` is the saved output in the same layout, and the scale.
-    pub(crate) fn gate_and_sum(
+    fn gate_and_sum(
         &self,
         dz: u64,
         gate: Option<(u64, f32)>,

@@ -3,7 +3,7 @@
 use super::{Conv2d, ConvShape};
 use crate::cuda::{ConvolutionKey, ConvolutionOperands, ConvolutionPass, Cuda};
 use crate::ops::linear;
-use crate::{Grad, Result, Shape, StepState, Tensor, Weight, Write};
+use crate::{Grad, Result, StepState, Tensor, Weight, Write};
 
 const OP: &str = "conv2d";
 
@@ -46,12 +46,7 @@ pub(super) fn backward_data(
     let saved = cuda.activation_of(OP, "the saved input", y)?;
     let operands = ConvolutionOperands { x: dx.pointer(), w: filters.pointer, y: gradient.pointer, bias: 0 };
     cuda.cudnn().run(cuda, key(cuda, &s, ConvolutionPass::BackwardData), operands)?;
-    let gate = Some((saved.pointer, scale));
-    let sums = cuda.gate_and_sum(dx.pointer(), gate, s.n * s.h * s.w, (s.c, saved.pitch))?;
-    Ok(Grad {
-        dz: Tensor::from_buffer(s.input(), dx, device),
-        channel_sums: Tensor::from_buffer(Shape::from([s.c]), sums, device),
-    })
+    cuda.gradient(s.input(), dx, Some((saved.pointer, scale)), device)
 }
 
 /// The gradient by the filters: in the precision of activations first, then written or added in float.

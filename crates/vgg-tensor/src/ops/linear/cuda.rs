@@ -97,12 +97,7 @@ pub(super) fn backward_data(
         let arguments = [from.pointer(), dx.pointer(), n, s.inputs as u64, c, pitch, row_pitch as u64];
         cuda.launch("unflatten", (n * pixels * pitch) as usize, &arguments)?;
     }
-    let sums =
-        cuda.gate_and_sum(dx.pointer(), Some((saved.pointer, scale)), rows(shape), (c, saved.pitch))?;
-    Ok(Grad {
-        dz: Tensor::from_buffer(shape, dx, device),
-        channel_sums: Tensor::from_buffer(Shape::from([c]), sums, device),
-    })
+    cuda.gradient(shape, dx, Some((saved.pointer, scale)), device)
 }
 
 /// The gradient by the matrix, in float.

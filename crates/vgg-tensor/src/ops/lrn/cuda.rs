@@ -2,7 +2,7 @@
 
 use super::Lrn;
 use crate::cuda::{Element, Format, bits, rows};
-use crate::{Error, Gate, Grad, Result, Shape, Tensor};
+use crate::{Error, Gate, Grad, Result, Tensor};
 
 const OP: &str = "lrn";
 
@@ -57,9 +57,5 @@ pub(super) fn backward(dy: &Tensor, gate: Gate, base: &Tensor, config: Lrn) -> R
         bits(config.beta),
     ];
     cuda.launch("lrn_backward", rows * pitch, &arguments)?;
-    let sums = cuda.gate_and_sum(dx.pointer(), Some((x.pointer, gate.scale)), rows, (c, pitch))?;
-    Ok(Grad {
-        dz: Tensor::from_buffer(shape, dx, device),
-        channel_sums: Tensor::from_buffer(Shape::from([c]), sums, device),
-    })
+    cuda.gradient(shape, dx, Some((x.pointer, gate.scale)), device)
 }

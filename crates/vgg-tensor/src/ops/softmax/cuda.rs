@@ -1,7 +1,7 @@
 //! Softmax on a GPU.
 
 use crate::cuda::rows;
-use crate::{Grad, Result, Shape, Tensor};
+use crate::{Grad, Result, Tensor};
 
 const OP: &str = "softmax";
 
@@ -23,9 +23,5 @@ pub(super) fn backward(y: &Tensor, dy: &Tensor) -> Result<Grad> {
     let (dz, pitch) = (cuda.take(shape, format)?, format.pitch(classes));
     let arguments = [posterior.pointer, gradient.pointer, dz.pointer(), classes as u64, pitch as u64];
     cuda.launch_blocks("softmax_backward", (rows(shape), 1), &arguments)?;
-    let sums = cuda.gate_and_sum(dz.pointer(), None, rows(shape), (classes, pitch))?;
-    Ok(Grad {
-        dz: Tensor::from_buffer(shape, dz, device),
-        channel_sums: Tensor::from_buffer(Shape::from([classes]), sums, device),
-    })
+    cuda.gradient(shape, dz, None, device)
 }

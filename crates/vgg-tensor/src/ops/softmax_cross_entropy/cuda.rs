@@ -2,7 +2,7 @@
 
 use super::Loss;
 use crate::cuda::bits;
-use crate::{Grad, Result, Shape, StepState, Tensor};
+use crate::{Result, Shape, StepState, Tensor};
 
 const OP: &str = "softmax_cross_entropy";
 
@@ -34,12 +34,8 @@ pub(super) fn forward_of(logits: &Tensor, targets: u64, weight: f32, state: &Ste
         state.pointer(OP)?,
     ];
     cuda.launch_blocks(OP, (n, 1), &arguments)?;
-    let sums = cuda.gate_and_sum(dz.pointer(), None, n, (classes, pitch))?;
     Ok(Loss {
         per_sample: Tensor::from_buffer(Shape::from([n]), losses, device),
-        grad: Grad {
-            dz: Tensor::from_buffer(shape, dz, device),
-            channel_sums: Tensor::from_buffer(Shape::from([classes]), sums, device),
-        },
+        grad: cuda.gradient(shape, dz, None, device)?,
     })
 }

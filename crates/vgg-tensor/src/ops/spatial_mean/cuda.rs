@@ -30,9 +30,5 @@ pub(super) fn backward(dy: &Tensor, shape: Shape) -> Result<Grad> {
     let cells = shape.per_image() / k;
     let arguments = [gradient.pointer, dz.pointer(), n as u64, cells as u64, k as u64, pitch as u64];
     cuda.launch("spatial_mean_backward", rows(shape) * pitch, &arguments)?;
-    let sums = cuda.gate_and_sum(dz.pointer(), None, rows(shape), (k, pitch))?;
-    Ok(Grad {
-        dz: Tensor::from_buffer(shape, dz, device),
-        channel_sums: Tensor::from_buffer(Shape::from([k]), sums, device),
-    })
+    cuda.gradient(shape, dz, None, device)
 }

@@ -1,8 +1,8 @@
 //! Euclidean loss on a GPU.
 
-use crate::cuda::{bits, rows};
+use crate::cuda::bits;
 use crate::ops::Loss;
-use crate::{Grad, Result, Shape, StepState, Tensor};
+use crate::{Result, Shape, StepState, Tensor};
 
 const OP: &str = "squared_error";
 
@@ -26,12 +26,8 @@ pub(super) fn forward(x: &Tensor, target: &Tensor, weight: f32, state: &StepStat
         state.pointer(OP)?,
     ];
     cuda.launch_blocks(OP, (n, 1), &arguments)?;
-    let sums = cuda.gate_and_sum(dz.pointer(), None, rows(shape), (c, pitch))?;
     Ok(Loss {
         per_sample: Tensor::from_buffer(Shape::from([n]), losses, device),
-        grad: Grad {
-            dz: Tensor::from_buffer(shape, dz, device),
-            channel_sums: Tensor::from_buffer(Shape::from([c]), sums, device),
-        },
+        grad: cuda.gradient(shape, dz, None, device)?,
     })
 }
