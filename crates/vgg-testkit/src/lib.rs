@@ -12,6 +12,7 @@
 
 mod hash;
 mod reference;
+mod skip;
 mod tolerance;
 
 pub use hash::{fmix32, hashed, unit};
@@ -19,6 +20,7 @@ pub use reference::{
     ConvGradients, conv2d, conv2d_gradients, finite_difference, linear, lrn, max_pool2d,
     softmax_cross_entropy,
 };
+pub use skip::skip;
 pub use tolerance::{assert_close, relative_error};
 
 /// The shapes of VGG's 3x3 convolutions: name, side of the map, channels in, filters. A layer that is not

@@ -2,8 +2,6 @@
 
 #![allow(dead_code, reason = "not every test that shares this needs all of it")]
 
-use std::io::Write as _;
-
 use vgg_tensor::{Device, DeviceConfig, DeviceKind, Grad, Precision, Tensor};
 use vgg_testkit::{assert_close, hashed};
 
@@ -31,12 +29,7 @@ pub fn every_device() -> Vec<On> {
                 all.push(On { name: format!("cuda, {name}"), device, rounding });
             }
             Err(e) => {
-                let required = std::env::var("VGG_REQUIRE").unwrap_or_default();
-                assert!(!required.split(',').any(|what| what == "gpu"), "{e}");
-                if precision == Precision::Bf16 {
-                    // Not by `eprintln`, which a passing test keeps to itself.
-                    let _ = writeln!(std::io::stderr(), "SKIPPED on a GPU: {e}");
-                }
+                vgg_testkit::skip("gpu", &e);
             }
         }
     }

@@ -118,8 +118,6 @@ fn fits(config: &Descriptor, precision: Precision, allowed: Engines) -> Result<b
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write as _;
-
     use super::super::graph::{ConvolutionKey, ConvolutionPass};
     use super::*;
     use crate::cuda::{CudaLibrary, Element, cuda_libraries};
@@ -152,9 +150,7 @@ mod tests {
     fn every_convolution_of_the_paper_has_a_plan_on_an_h100() {
         let cudnn = cuda_libraries().iter().find(|status| status.library == CudaLibrary::Cudnn);
         if let Some(Err(e)) = cudnn.map(|status| &status.found) {
-            let required = std::env::var("VGG_REQUIRE").unwrap_or_default();
-            assert!(!required.split(',').any(|what| what == "cudnn"), "{e}");
-            let _ = writeln!(std::io::stderr(), "SKIPPED: plans of cuDNN: {e}");
+            vgg_testkit::skip("cudnn", e);
             return;
         }
         let json = include_str!("../../../tests/fixtures/h100.json");
