@@ -142,6 +142,32 @@ template <class Value> Value shuffle_xor(Value value, int distance) {
     return value;
 }
 
+// What the tensor cores do for a warp: see `multiply_add` in common.cuh.
+inline void multiply_add(float (&d)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
+    struct Operands {
+        unsigned a[4], b[2];
+    };
+    static Operands all[1024];
+    const int me = block.current->number, warp = me / 32, row = me % 32 / 4, column = me % 4 * 2;
+    all[me] = Operands{{a[0], a[1], a[2], a[3]}, {b0, b1}};
+    wait(block.warps[warp]);
+    const Operands* of = all + warp * 32;
+    const auto value = [](unsigned pair, int k) {
+        const unsigned bits = k % 2 ? pair & 0xffff0000u : pair << 16;
+        float x;
+        std::memcpy(&x, &bits, 4);
+        return x;
+    };
+    for (int i = 0; i < 4; ++i) {
+        const int m = row + i / 2 * 8, n = column + i % 2;
+        for (int k = 0; k < 16; ++k) {
+            const unsigned left = of[m % 8 * 4 + k % 8 / 2].a[k / 8 * 2 + m / 8], right = of[n * 4 + k % 8 / 2].b[k / 8];
+            d[i] += value(left, k) * value(right, k);
+        }
+    }
+    wait(block.warps[warp]);
+}
+
 // Copies the arguments of a kernel, as `cuLaunchKernel` does, and returns the call of one thread.
 using Bind = std::function<void()> (*)(void** arguments);
 
@@ -181,6 +207,8 @@ std::map<std::string, KernelEntry>& kernels();
 
 struct alignas(16) float4 { float x, y, z, w; };
 struct alignas(16) uint4 { unsigned x, y, z, w; };
+struct alignas(8) uint2 { unsigned x, y; };
+inline uint2 make_uint2(unsigned x, unsigned y) { return {x, y}; }
 inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
 inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) { return {x, y, z, w}; }
 inline float __uint_as_float(unsigned bits) { float x; std::memcpy(&x, &bits, 4); return x; }

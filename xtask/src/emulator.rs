@@ -12,6 +12,9 @@ use crate::{metadata, root};
 const NAMES: [&str; 4] = ["libcuda.so.1", "libnvrtc.so.13", "libcublasLt.so.13", "libcudnn.so.9"];
 const KERNEL: &str = "KERNEL void ";
 
+/// What a file whose kernels exist in bf16 alone stands in.
+const BF16_ALONE: &str = "\n#ifdef VGG_BF16\n";
+
 /// Builds it below the target folder and prints where.
 pub(crate) fn run() -> Result<ExitCode> {
     let folder = build()?;
@@ -73,6 +76,9 @@ fn kernels_source() -> Result<String> {
             writeln!(text, "#include \"{}\"", file.display())?;
             let source =
                 std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+            if define.is_empty() && source.contains(BF16_ALONE) {
+                continue;
+            }
             for kernel in source.split(KERNEL).skip(1) {
                 let name = kernel.split('(').next().unwrap_or_default();
                 let barriers = kernel.contains("__shared__");

@@ -15,9 +15,10 @@ use vgg_testkit::assert_close;
 use common::{On, every_device};
 
 /// `n, h, w, c, k, r, pad`.
-const SHAPES: [[usize; 7]; 18] = [
+const SHAPES: [[usize; 7]; 19] = [
     [1, 1, 1, 1, 1, 1, 0],
     [2, 5, 7, 3, 16, 3, 1],
+    [3, 11, 45, 3, 64, 3, 1],
     [1, 9, 9, 3, 5, 3, 1],
     [3, 2, 2, 24, 40, 3, 1],
     [1, 13, 67, 8, 16, 3, 1],
@@ -182,6 +183,7 @@ fn fused_pooling_gives_the_bits_of_two_operations() {
     for (name, _, device) in devices() {
         for shape in [
             [2, 5, 7, 3, 16, 3, 1],
+            [3, 11, 45, 3, 64, 3, 1],
             [1, 13, 9, 8, 20, 3, 1],
             [3, 2, 2, 24, 40, 3, 1],
             [1, 14, 15, 130, 17, 3, 1],

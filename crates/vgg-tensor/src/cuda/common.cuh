@@ -87,6 +87,21 @@ __device__ inline float to_float(bf16 x) { return lower(x.bits); }
 __device__ inline void from_float(float x, float& y) { y = x; }
 __device__ inline void from_float(float x, bf16& y) { y.bits = (unsigned short)pack(x, 0.0f); }
 
+#ifdef VGG_BF16
+// `d [16, 8] += a [16, 16] * b [16, 8]` by the threads of a warp together: thread `4 r + q` holds `d` at `(r, 2 q)`,
+// `(r, 2 q + 1)`, `(r + 8, 2 q)`, `(r + 8, 2 q + 1)`; pairs of bf16 of `a` at `(r, 2 q)`, `(r + 8, 2 q)`, `(r, 2 q + 8)`,
+// `(r + 8, 2 q + 8)`; and of `b` at `(2 q, r)` and `(2 q + 8, r)`.
+__device__ inline void multiply_add(float (&d)[4], const unsigned (&a)[4], uint2 b) {
+#ifdef __CUDA_ARCH__
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b.x), "r"(b.y));
+#else
+    emulator::multiply_add(d, a, b.x, b.y);
+#endif
+}
+#endif
+
 // The sum, or the largest, of a value over the block, in a fixed order; every thread gets it.
 __device__ inline float block_sum(float value, float* shared) {
     for (int distance = 16; distance > 0; distance /= 2) value += __shfl_xor_sync(0xffffffffu, value, distance);

@@ -28,6 +28,9 @@ const SOURCES: [&str; 12] = [
     include_str!("../ops/sgd_step/sgd_step.cu"),
 ];
 
+/// What is compiled in bf16 alone.
+const BF16_SOURCES: [&str; 1] = [include_str!("../ops/conv2d/convolve_image.cu")];
+
 /// The end of a cached image.
 const WHOLE: &[u8] = b"vgg kernels";
 
@@ -62,7 +65,7 @@ impl Kernels {
             loaded => loaded?,
         };
         let mut kernels = Kernels { context: context.clone(), module, functions: HashMap::new() };
-        for name in names() {
+        for name in names(precision) {
             let c_name = CString::new(name)
                 .map_err(|e| Error::Cuda { call: "cuModuleGetFunction", reason: e.to_string() })?;
             // SAFETY: the module is loaded.
@@ -91,9 +94,14 @@ impl Drop for Kernels {
     }
 }
 
+fn sources(precision: Precision) -> impl Iterator<Item = &'static str> {
+    let further: &[_] = if precision == Precision::Bf16 { &BF16_SOURCES } else { &[] };
+    SOURCES.into_iter().chain(further.iter().copied())
+}
+
 /// The names of all kernels.
-fn names() -> impl Iterator<Item = &'static str> {
-    let starts = SOURCES.into_iter().flat_map(|source| source.split(KERNEL).skip(1));
+fn names(precision: Precision) -> impl Iterator<Item = &'static str> {
+    let starts = sources(precision).flat_map(|source| source.split(KERNEL).skip(1));
     starts.filter_map(|after| after.split('(').next())
 }
 
@@ -110,7 +118,7 @@ fn cached(architecture: &str, precision: Precision, cache: Option<&Path>) -> Res
     let version = unsafe { nvrtc_sys::nvrtcVersion(&mut major, &mut minor) };
     version.result().map_err(|e| Error::Cuda { call: "nvrtcVersion", reason: format!("{e:?}") })?;
     let mut hasher = DefaultHasher::new();
-    (SOURCES, major, minor, env!("CARGO_PKG_VERSION")).hash(&mut hasher);
+    (sources(precision).collect::<Vec<_>>(), major, minor, env!("CARGO_PKG_VERSION")).hash(&mut hasher);
     let name = format!("kernels-{architecture}-{}-{:016x}.cubin", precision.name(), hasher.finish());
     let file = folder.join(name);
     // The last bytes say that all others are there.
@@ -136,7 +144,8 @@ fn compile(architecture: &str, precision: Precision) -> Result<Vec<u8>> {
 
 /// As [`compile`] with further options, and what the compiler said.
 fn compile_with_log(architecture: &str, precision: Precision, further: &[&str]) -> Result<(Vec<u8>, String)> {
-    let source = format!("#define KERNEL extern \"C\" __global__\n{}", SOURCES.concat());
+    let source =
+        format!("#define KERNEL extern \"C\" __global__\n{}", sources(precision).collect::<String>());
     let mut options = vec![format!("--gpu-architecture={architecture}"), "--std=c++17".into()];
     if precision == Precision::Bf16 {
         options.push("-DVGG_BF16".into());

@@ -102,11 +102,13 @@ fn operation_allowed(precision: Precision) -> Allowed {
     }
 }
 
-/// A dozen layers forward and back; gradients of the first ones lose most.
+/// A dozen layers forward and back; gradients of the first ones lose most. A rounding that turns a ReLU or the choice of
+/// a maximum moves a whole term of a gradient, and these networks are narrow: tensor cores cut a float to tf32, which
+/// turns hardly fewer of them than rounding to bf16 does.
 fn steps_allowed(precision: Precision) -> Allowed {
     match precision {
-        Precision::F32 => Allowed { error: 1e-4, cosine: 0.999_999 },
-        Precision::Tf32 => Allowed { error: 3e-2, cosine: 0.999 },
+        Precision::F32 => Allowed { error: 5e-3, cosine: 0.999_99 },
+        Precision::Tf32 => Allowed { error: 0.3, cosine: 0.99 },
         Precision::Bf16 => Allowed { error: 0.5, cosine: 0.98 },
     }
 }

@@ -54,9 +54,13 @@ fn named(name: &str, tensor: &Tensor) -> Result<Named> {
 fn convolutions(device: &Device) -> Result<Vec<Named>> {
     let mut results = Vec::new();
     // n, h, w, c, k, filter, padding.
-    for [n, h, w, c, k, r, pad] in
-        [[2, 9, 7, 3, 16, 3, 1], [3, 8, 8, 24, 40, 3, 1], [2, 5, 6, 16, 8, 1, 0], [1, 8, 9, 8, 24, 7, 0]]
-    {
+    for [n, h, w, c, k, r, pad] in [
+        [2, 9, 7, 3, 16, 3, 1],
+        [3, 11, 45, 3, 64, 3, 1],
+        [3, 8, 8, 24, 40, 3, 1],
+        [2, 5, 6, 16, 8, 1, 0],
+        [1, 8, 9, 8, 24, 7, 0],
+    ] {
         let (oh, ow) = (h + 2 * pad - r + 1, w + 2 * pad - r + 1);
         let (x, dz) = (tensor(1, [n, h, w, c], device)?, tensor(2, [n, oh, ow, k], device)?);
         let weight = Weight::new(tensor(3, [k, r, r, c], device)?);

@@ -1,7 +1,7 @@
 //! Convolution on a GPU: cuDNN on padded channels, and our own pass for gates and sums.
 
 use super::{Conv2d, ConvShape};
-use crate::cuda::{ConvolutionKey, ConvolutionOperands, ConvolutionPass, Cuda};
+use crate::cuda::{ConvolutionKey, ConvolutionOperands, ConvolutionPass, Cuda, Element};
 use crate::ops::linear;
 use crate::{Grad, Result, StepState, Tensor, Weight, Write};
 
@@ -23,6 +23,14 @@ pub(super) fn forward(
     let y = cuda.take(s.output(), cuda.activation(s.k))?;
     let input = cuda.activation_of(OP, "x", x)?;
     let (filters, bias) = (cuda.weight_of(OP, "weight", weight)?, cuda.weight_of(OP, "bias", bias)?);
+    if is_of_image(cuda, &s, config) {
+        // Enough blocks to fill the largest GPU.
+        let blocks = (s.n * s.h.div_ceil(8) * s.w.div_ceil(32)).min(1024);
+        let pointers = [input.pointer, filters.pointer, bias.pointer, y.pointer()];
+        let arguments = [&pointers[..], &[s.n as u64, s.h as u64, s.w as u64]].concat();
+        cuda.launch_blocks("convolve_image", (blocks, 1), &arguments)?;
+        return Ok(Tensor::from_buffer(s.output(), y, device));
+    }
     let pass = ConvolutionPass::Forward { relu: config.relu };
     let operands =
         ConvolutionOperands { x: input.pointer, w: filters.pointer, y: y.pointer(), bias: bias.pointer };
@@ -68,6 +76,12 @@ pub(super) fn backward_filter(
     let (shape, to) = (dw.shape(), dw.cuda_memory_mut(OP, "dw")?);
     let add = write == Write::Accumulate;
     cuda.unpad(padded.pointer(), layout.format, shape, to, add, state.pointer(OP)?)
+}
+
+/// Whether this is the first layer of a network of full width, for which there is a kernel of our own.
+fn is_of_image(cuda: &Cuda, s: &ConvShape, config: Conv2d) -> bool {
+    let &ConvShape { c, k, r, pad, .. } = s;
+    cuda.element() == Element::Bf16 && c <= 8 && k == 64 && (r, pad) == (3, 1) && config.relu
 }
 
 fn key(cuda: &Cuda, s: &ConvShape, pass: ConvolutionPass) -> ConvolutionKey {
