@@ -1,4 +1,4 @@
-"""Posteriors of a small net D over whole images and central crops, by PyTorch in float64.
+"""Posteriors of a small net D over whole images, central crops and grids of crops, by PyTorch in float64.
 
 Writes fixtures/dense_posteriors.json. Needs numpy and torch 1.13 or newer. The images already have the test side, so
 no resampling is involved.
@@ -62,6 +62,18 @@ def centre(image):
     return image[top : top + CROP, left : left + CROP]
 
 
+def grid(image):
+    """The crops of a grid of five by five, k (side - crop) / 4 with halves rounded up."""
+    h, w, _ = image.shape
+    places = [[int(np.floor(k * (side - CROP) / 4 + 0.5)) for k in range(5)] for side in (h, w)]
+    return [image[top : top + CROP, left : left + CROP] for top in places[0] for left in places[1]]
+
+
+def multi_crop(image):
+    crops = [posterior(crop, False, "score-mean") for crop in grid(image)]
+    return np.mean(crops, axis=0).tolist()
+
+
 def main():
     images = [pixels(i, *size) for i, size in enumerate(SIZES)]
     result = {
@@ -70,6 +82,9 @@ def main():
     }
     result["ceil"] = [posterior(image, True, "score-mean") for image in images]
     result["centre"] = [posterior(centre(image), False, "score-mean") for image in images]
+    result["multi-crop"] = [multi_crop(image) for image in images]
+    both = zip(result["score-mean"], result["multi-crop"])
+    result["combined"] = [np.mean(pair, axis=0).tolist() for pair in both]
     write_json(FIXTURES / "dense_posteriors.json", result)
 
 

@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use vgg_data::{Filter, Folder, Image, OnBadImage, Split, write_png};
 use vgg_eval::{
-    DensePool, EvaluateOptions, Evaluation, Posteriors, Prepared, Preprocessing, Protocol, evaluate,
+    DensePool, EvaluateOptions, Evaluation, Posteriors, Prepared, Preprocessing, Protocol, Shard, evaluate,
+    merge,
 };
 use vgg_layers::{Config, NetworkSpec, PoolRounding};
 use vgg_tensor::Device;
@@ -53,8 +54,8 @@ fn run(
         dense.set_pool_rounding(PoolRounding::Ceil);
     }
     let folder = Arc::new(Folder::open(root, Split::Val).unwrap());
-    let options = EvaluateOptions { workers: 2, on_bad_image };
-    evaluate(&prepared.model(), &folder, evaluation, PREPROCESSING, options, &mut |_| {
+    let options = EvaluateOptions { workers: 2, on_bad_image, shard: Shard::default() };
+    evaluate((&prepared.model(), "weights"), &folder, evaluation, PREPROCESSING, options, &mut |_| {
         ControlFlow::Continue(())
     })
 }
@@ -71,6 +72,8 @@ fn posteriors_of_all_protocols_are_pytorchs() {
         ("score-sum", Protocol::Dense, DensePool::ScoreSum, false),
         ("ceil", Protocol::Dense, DensePool::ScoreMean, true),
         ("centre", Protocol::Centre, DensePool::ScoreMean, false),
+        ("multi-crop", Protocol::MultiCrop, DensePool::ScoreMean, false),
+        ("combined", Protocol::Combined, DensePool::ScoreMean, false),
     ] {
         let ours = run(dir.path(), &evaluation(protocol, pool), ceil, OnBadImage::Stop).unwrap();
         assert_eq!(ours.labels, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
@@ -91,11 +94,43 @@ fn a_posterior_file_is_read_as_written() {
     let dense = evaluation(Protocol::Dense, DensePool::ScoreMean);
     let ours = run(dir.path(), &dense, false, OnBadImage::Stop).unwrap();
     let path = dir.path().join("p.safetensors");
-    ours.save(&path, &dense, "weights", "dataset").unwrap();
+    ours.save(&path).unwrap();
     let back = Posteriors::load(&path).unwrap();
     assert_eq!((back.values, back.labels, back.paths), (ours.values, ours.labels, ours.paths));
+    assert_eq!(back.origin, ours.origin);
+    assert_eq!((back.origin.networks[0].protocol.clone(), back.origin.classes.len()), (dense, 10));
     let weights = fixture("sgd_c.safetensors");
     assert!(matches!(Posteriors::load(&weights), Err(vgg_eval::Error::Posteriors { .. })));
+}
+
+#[test]
+fn shards_make_the_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    make_set(dir.path());
+    let dense = evaluation(Protocol::Dense, DensePool::ScoreMean);
+    let whole = run(dir.path(), &dense, false, OnBadImage::Stop).unwrap();
+    let device = Device::cpu(2).unwrap();
+    let prepared = dense.prepare(hashed_network(spec(), &device)).unwrap();
+    let folder = Arc::new(Folder::open(dir.path(), Split::Val).unwrap());
+    let shards: Vec<Posteriors> = (1..=3)
+        .map(|number| {
+            let shard = Shard { number, of: 3 };
+            let options = EvaluateOptions { workers: 2, on_bad_image: OnBadImage::Stop, shard };
+            let model = (&prepared.model(), "weights");
+            evaluate(model, &folder, &dense, PREPROCESSING, options, &mut |_| ControlFlow::Continue(()))
+                .unwrap()
+        })
+        .collect();
+    let named: Vec<(&Path, &Posteriors)> = shards.iter().map(|shard| (Path::new("shard"), shard)).collect();
+    let merged = merge(&named).unwrap();
+    assert_eq!((&merged.paths, &merged.labels, &merged.origin), (&whole.paths, &whole.labels, &whole.origin));
+    // Images of one size went through together with others.
+    assert_close(
+        &merged.values.into_raw_vec_and_offset().0,
+        whole.values.as_slice().unwrap(),
+        1e-6,
+        "merged",
+    );
 }
 
 #[test]
@@ -114,8 +149,9 @@ fn a_bad_image_stops_or_is_left_out_and_a_break_ends_it() {
     let device = Device::cpu(1).unwrap();
     let prepared = dense.prepare(hashed_network(spec(), &device)).unwrap();
     let folder = Arc::new(Folder::open(dir.path(), Split::Train).unwrap());
-    let options = EvaluateOptions { workers: 1, on_bad_image: OnBadImage::Stop };
-    let ended =
-        evaluate(&prepared.model(), &folder, &dense, PREPROCESSING, options, &mut |_| ControlFlow::Break(()));
+    let options = EvaluateOptions { workers: 1, on_bad_image: OnBadImage::Stop, shard: Shard::default() };
+    let ended = evaluate((&prepared.model(), ""), &folder, &dense, PREPROCESSING, options, &mut |_| {
+        ControlFlow::Break(())
+    });
     assert!(matches!(ended, Err(vgg_eval::Error::Interrupted)));
 }

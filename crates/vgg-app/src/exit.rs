@@ -86,7 +86,7 @@ fn of_train(error: &vgg_train::Error) -> u8 {
 fn of_eval(error: &vgg_eval::Error) -> u8 {
     use vgg_eval::Error;
     match error {
-        Error::Config(_) | Error::Classes { .. } => USAGE,
+        Error::Config(_) | Error::Classes { .. } | Error::Fusion(_) => USAGE,
         Error::Posteriors { .. } | Error::NoImages { .. } => BAD_DATA,
         Error::Data(e) => of_data(e),
         Error::Network(e) => of_network(e),

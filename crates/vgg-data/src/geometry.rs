@@ -16,6 +16,12 @@ pub fn centre_offset(side: usize, crop: usize) -> usize {
     side.saturating_sub(crop) / 2
 }
 
+/// Offset of the crop in place `k`, 0 to 4, of five that are spread evenly from edge to edge: `k * (side - crop) / 4`,
+/// halves rounded up.
+pub fn grid_offset(side: usize, crop: usize, k: usize) -> usize {
+    (k * side.saturating_sub(crop) + 2) / 4
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -26,6 +32,7 @@ mod tests {
         assert_eq!(scaled_size(333, 500, 256), (256, 384));
         assert_eq!(scaled_size(100, 100, 37), (37, 37));
         assert_eq!(scaled_size(1, 3, 5), (5, 15));
+        assert_eq!([0, 1, 2, 3, 4].map(|k| grid_offset(341, 224, k)), [0, 29, 59, 88, 117]);
         assert_eq!((centre_offset(256, 224), centre_offset(341, 224)), (16, 58));
     }
 }

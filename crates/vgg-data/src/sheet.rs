@@ -5,6 +5,7 @@ use std::path::Path;
 use image::ImageEncoder;
 use image::codecs::png::PngEncoder;
 use ndarray::s;
+use noto_sans_mono_bitmap::{FontWeight, RasterHeight, get_raster};
 
 use crate::{Error, Image, Result};
 
@@ -29,6 +30,51 @@ pub fn contact_sheet(images: &[Image], columns: usize) -> Result<Image> {
         sheet.slice_mut(s![top..top + own_h, left..left + own_w, ..]).assign(image);
     }
     Ok(sheet)
+}
+
+/// As [`contact_sheet`], with lines of text below each image, cut to the width of a tile of side `tile`.
+///
+/// # Errors
+/// As [`contact_sheet`].
+pub fn captioned_sheet(tiles: &[(Image, Vec<String>)], columns: usize, tile: usize) -> Result<Image> {
+    let lines = tiles.iter().map(|(_, lines)| lines.len()).max().unwrap_or(0);
+    let captioned = tiles.iter().map(|(image, caption)| {
+        let (h, w, _) = image.dim();
+        let mut whole = Image::from_elem((tile + lines * LINE, tile, 3), 255);
+        let (h, w) = (h.min(tile), w.min(tile));
+        let left = (tile - w) / 2;
+        whole.slice_mut(s![tile - h..tile, left..left + w, ..]).assign(&image.slice(s![..h, ..w, ..]));
+        for (number, line) in caption.iter().enumerate() {
+            draw_text(&mut whole, line, tile + number * LINE);
+        }
+        whole
+    });
+    contact_sheet(&captioned.collect::<Vec<_>>(), columns)
+}
+
+/// Pixels from one line of text to the next.
+const LINE: usize = 16;
+
+/// Black text from the left edge, its upper edge at row `top`, as far as there is room.
+fn draw_text(image: &mut Image, text: &str, top: usize) {
+    let (h, w, _) = image.dim();
+    let mut left = 1;
+    for c in text.chars() {
+        let raster = get_raster(c, FontWeight::Regular, RasterHeight::Size16);
+        let Some(glyph) = raster.or_else(|| get_raster('?', FontWeight::Regular, RasterHeight::Size16))
+        else {
+            continue;
+        };
+        if left + glyph.width() > w {
+            return;
+        }
+        for (y, row) in glyph.rows().enumerate().filter(|(y, _)| top + y < h) {
+            for (x, ink) in row.iter().enumerate() {
+                image.slice_mut(s![top + y, left + x, ..]).fill(255 - ink);
+            }
+        }
+        left += glyph.width();
+    }
 }
 
 /// Writes an image as PNG, whole or not at all.

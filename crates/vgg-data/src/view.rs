@@ -1,9 +1,10 @@
 //! Views: what a network is shown of a test image.
 
+use ndarray::s;
 use serde::{Deserialize, Serialize};
 
 use crate::augment::mirrored;
-use crate::geometry::{centre_offset, scaled_size};
+use crate::geometry::{centre_offset, grid_offset, scaled_size};
 use crate::{Error, Filter, Image, Result, resize_region};
 
 /// Pixels of a view: what a network takes, and what a worker has memory for.
@@ -28,7 +29,19 @@ pub enum Region {
     Whole,
     /// A square of this side in the centre.
     Centre(usize),
+    /// A square of a regular grid of 5 x 5 that reaches from corner to corner.
+    Grid {
+        /// Its side.
+        crop: usize,
+        /// Row of the grid, 0 to 4.
+        row: usize,
+        /// Column of the grid, 0 to 4.
+        column: usize,
+    },
 }
+
+/// Rows, and columns, of the grid of crops.
+pub const GRID: usize = 5;
 
 impl View {
     /// The pixels of the view.
@@ -38,21 +51,102 @@ impl View {
     pub fn apply(&self, image: &Image, filter: Filter) -> Result<Image> {
         let (h, w, _) = image.dim();
         let whole = scaled_size(h, w, self.test_side);
-        let (offset, size) = match self.region {
+        let (offset, size) = self.place(whole)?;
+        let pixels = resize_region(image, whole, offset, size, filter)?;
+        Ok(if self.flip { mirrored(&pixels) } else { pixels })
+    }
+
+    /// Offset (rows, columns) and size of the region within an image that was rescaled to `whole`.
+    fn place(&self, whole: (usize, usize)) -> Result<((usize, usize), (usize, usize))> {
+        let (crop, offset): (usize, [usize; 2]) = match self.region {
             Region::Whole if whole.0.saturating_mul(whole.1) > MAX_PIXELS => {
                 let path = std::path::PathBuf::new();
                 return Err(Error::TooLarge { path, side: self.test_side, h: whole.0, w: whole.1 });
             }
-            Region::Whole => ((0, 0), whole),
-            Region::Centre(crop) if crop > self.test_side => {
-                let what = format!("test_side {} is smaller than the crop, {crop}", self.test_side);
-                return Err(Error::Config(what));
-            }
-            Region::Centre(crop) => {
-                ((centre_offset(whole.0, crop), centre_offset(whole.1, crop)), (crop, crop))
+            Region::Whole => return Ok(((0, 0), whole)),
+            Region::Centre(crop) => (crop, [whole.0, whole.1].map(|side| centre_offset(side, crop))),
+            Region::Grid { crop, row, column } => {
+                (crop, [grid_offset(whole.0, crop, row), grid_offset(whole.1, crop, column)])
             }
         };
-        let pixels = resize_region(image, whole, offset, size, filter)?;
-        Ok(if self.flip { mirrored(&pixels) } else { pixels })
+        if crop > self.test_side {
+            let what = format!("test_side {} is smaller than the crop, {crop}", self.test_side);
+            return Err(Error::Config(what));
+        }
+        Ok((offset.into(), (crop, crop)))
+    }
+}
+
+/// The pixels of each view. Neighbours of one test side share the rescaling, and have the same pixels as each alone.
+///
+/// # Errors
+/// As [`View::apply`].
+pub fn apply_views(image: &Image, views: &[View], filter: Filter) -> Result<Vec<Image>> {
+    let (h, w, _) = image.dim();
+    let mut shown = Vec::with_capacity(views.len());
+    for of_side in views.chunk_by(|a, b| a.test_side == b.test_side) {
+        let whole = scaled_size(h, w, of_side[0].test_side);
+        let places = of_side.iter().map(|view| view.place(whole)).collect::<Result<Vec<_>>>()?;
+        let (offset, size) = around(&places);
+        if size.0.saturating_mul(size.1) > MAX_PIXELS {
+            // The parts of a panorama may be far apart.
+            for view in of_side {
+                shown.push(view.apply(image, filter)?);
+            }
+            continue;
+        }
+        let rescaled = resize_region(image, whole, offset, size, filter)?;
+        for (view, ((top, left), (h, w))) in of_side.iter().zip(places) {
+            let (top, left) = (top - offset.0, left - offset.1);
+            let part = rescaled.slice(s![top..top + h, left..left + w, ..]).as_standard_layout().into_owned();
+            shown.push(if view.flip { mirrored(&part) } else { part });
+        }
+    }
+    Ok(shown)
+}
+
+type Place = ((usize, usize), (usize, usize));
+
+/// The smallest rectangle, as offset and size, that holds all of these.
+fn around(places: &[Place]) -> Place {
+    let least = |of: fn(&Place) -> usize| places.iter().map(of).min().unwrap_or(0);
+    let most = |of: fn(&Place) -> usize| places.iter().map(of).max().unwrap_or(0);
+    let (top, left) = (least(|p| p.0.0), least(|p| p.0.1));
+    ((top, left), (most(|p| p.0.0 + p.1.0) - top, most(|p| p.0.1 + p.1.1) - left))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn views_that_share_a_rescaling_are_those_that_do_not() {
+        let image = Image::from_shape_fn((57, 83, 3), |(y, x, c)| (y * 7 + x * 13 + c * 50) as u8);
+        let mut views = Vec::new();
+        for test_side in [32, 40] {
+            let regions =
+                (0..GRID * GRID).map(|i| Region::Grid { crop: 32, row: i / GRID, column: i % GRID });
+            for region in regions.chain([Region::Whole, Region::Centre(32)]) {
+                views.extend([false, true].map(|flip| View { test_side, region, flip }));
+            }
+        }
+        for filter in [Filter::Bilinear, Filter::Bicubic, Filter::Nearest] {
+            for (view, shared) in views.iter().zip(apply_views(&image, &views, filter).unwrap()) {
+                let alone = view.apply(&image, filter).unwrap();
+                let apart = alone.iter().zip(&shared).map(|(a, b)| a.abs_diff(*b)).max();
+                assert!(apart <= Some(1) && alone.dim() == shared.dim(), "{view:?}, {filter:?}: {apart:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_grid_reaches_every_corner() {
+        let whole = (256, 341);
+        let place = |row, column| {
+            let region = Region::Grid { crop: 224, row, column };
+            View { test_side: 256, region, flip: false }.place(whole).unwrap().0
+        };
+        assert_eq!([place(0, 0), place(2, 2), place(4, 4)], [(0, 0), (16, 59), (32, 117)]);
+        assert_eq!([place(1, 1), place(3, 3)], [(8, 29), (24, 88)]);
     }
 }

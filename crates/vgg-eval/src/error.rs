@@ -35,6 +35,9 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
+    /// Posteriors that cannot be put together.
+    #[error("{0}")]
+    Fusion(String),
     /// The data.
     #[error(transparent)]
     Data(#[from] vgg_data::Error),

@@ -1,19 +1,20 @@
 //! From a network and images to posteriors.
 
 use std::ops::ControlFlow;
+use std::path::Path;
 use std::sync::Arc;
 
-use ndarray::{Array2, Array4, Axis};
-use vgg_data::{Filter, Folder, Image, OnBadImage, Prefetcher, View};
-use vgg_layers::{DenseNetwork, Network, NetworkSpec};
-use vgg_tensor::{Device, Tensor, ops};
+use ndarray::Array2;
+use vgg_data::{Filter, Folder, Image, OnBadImage, Prefetcher, View, apply_views};
 
-use crate::{DensePool, Error, Evaluation, Posteriors, Preprocessing, Protocol, Result};
+use crate::model::images_together;
+use crate::protocol::WeightedView;
+use crate::{Error, Evaluation, Model, Network, Posteriors, Preprocessing, Result, Shard};
 
 /// Images that go through the network together, at most, if their views have one size.
 const GROUP: usize = 32;
-/// Pixels that go through together, at most.
-const GROUP_PIXELS: usize = 2 << 20;
+/// Views that are ready before the network takes them, about.
+const VIEWS_AHEAD: usize = 12 * GROUP;
 
 /// How a split is gone through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,24 +23,18 @@ pub struct EvaluateOptions {
     pub workers: usize,
     /// What to do about an image that cannot be decoded: stop, or leave it out and list it.
     pub on_bad_image: OnBadImage,
+    /// Which part of the split.
+    pub shard: Shard,
 }
 
-/// A network in the form that a protocol needs.
-pub enum Model<'a> {
-    /// For crops.
-    Classic(&'a Network),
-    /// For whole images, and for crops as well.
-    Dense(&'a DenseNetwork),
-}
-
-/// Posteriors of a whole split, in its order. `progress` hears how many images are done; when it breaks, the
-/// evaluation ends with [`Error::Interrupted`].
+/// Posteriors of a split, or of a shard of it, in its order. `progress` hears how many images are done; when it breaks, the
+/// evaluation ends with [`Error::Interrupted`]. `weights_hash` tells the networks of posterior files apart.
 ///
 /// # Errors
 /// [`Error::Classes`] if network and data set do not fit, [`Error::Config`] if network and protocol do not;
 /// [`Error::Data`] with the path of an image that cannot be read or is too large; [`Error::NoImages`].
 pub fn evaluate(
-    model: &Model,
+    (model, weights_hash): (&Model, &str),
     folder: &Arc<Folder>,
     evaluation: &Evaluation,
     preprocessing: Preprocessing,
@@ -51,19 +46,25 @@ pub fn evaluate(
         return Err(Error::Classes { network: spec.classes, dataset: folder.classes().len() });
     }
     let views = evaluation.views(spec.crop)?;
-    let (decoder, filter, n) = (folder.clone(), evaluation.filter, folder.len());
+    let all = options.shard.range(folder.len());
+    let (decoder, filter, n, shown_views) = (folder.clone(), evaluation.filter, all.len(), views.clone());
     let work = move |i: usize| {
         let path = decoder.root().join(&decoder.samples()[i].path);
-        show(&*decoder.image(i)?, &views, filter).map_err(|e| e.of_image(&path))
+        show(&*decoder.image(i)?, &shown_views, filter).map_err(|e| e.of_image(&path))
     };
-    let mut images = Prefetcher::new(options.workers, 2 * GROUP, work);
+    let ahead = (VIEWS_AHEAD / views.len()).clamp(options.workers + 1, 2 * GROUP.max(options.workers));
+    let mut images = Prefetcher::new(options.workers, ahead, work);
     let mut values = Vec::with_capacity(n * spec.classes);
     let mut out = Posteriors::default();
+    out.origin.classes = folder.classes().to_vec();
+    out.origin.dataset = folder.hash().as_str().to_owned();
+    out.origin.shard = options.shard;
+    out.origin.networks.push(Network { protocol: evaluation.clone(), weights: weights_hash.to_owned() });
     let mut group: Vec<Vec<Image>> = Vec::new();
     let (mut submitted, mut taken) = (0, 0);
     loop {
         while images.has_room() && submitted < n {
-            images.submit(submitted)?;
+            images.submit(all.start + submitted)?;
             submitted += 1;
         }
         let shown = match images.take()?.transpose() {
@@ -75,8 +76,8 @@ pub fn evaluate(
             }
             Err(error) => return Err(error.into()),
         };
-        if closes(&group, shown.as_deref()) {
-            values.extend(posterior(model, &group, evaluation.dense_pool, preprocessing)?);
+        if closes(&group, &views, shown.as_deref()) {
+            values.extend(model.posteriors(&group, &views, evaluation.dense_pool, preprocessing)?);
             group.clear();
             if progress(taken).is_break() {
                 return Err(Error::Interrupted);
@@ -84,7 +85,7 @@ pub fn evaluate(
         }
         let Some(shown) = shown else { break };
         group.push(shown);
-        let sample = &folder.samples()[taken];
+        let sample = &folder.samples()[all.start + taken];
         out.labels.push(sample.target);
         out.paths.push(sample.path.clone());
         taken += 1;
@@ -99,11 +100,13 @@ pub fn evaluate(
 
 /// Whether a group of images goes through the network before `next` is taken: it is full, or the views of `next` have
 /// other sizes, or there is no next.
-fn closes(group: &[Vec<Image>], next: Option<&[Image]>) -> bool {
+fn closes(group: &[Vec<Image>], views: &[WeightedView], next: Option<&[Image]>) -> bool {
     match (group.first(), next) {
         (None, _) => false,
         (Some(_), None) => true,
-        (Some(first), Some(next)) => group.len() >= limit(first) || !same_sizes(first, next),
+        (Some(first), Some(next)) => {
+            group.len() >= images_together(first, views, GROUP) || !same_sizes(first, next)
+        }
     }
 }
 
@@ -117,113 +120,52 @@ pub fn classify(
     evaluation: &Evaluation,
     preprocessing: Preprocessing,
 ) -> Result<Vec<f32>> {
-    let shown = show(image, &evaluation.views(model.spec().crop)?, evaluation.filter)?;
-    Ok(posterior(model, &[shown], evaluation.dense_pool, preprocessing)?.into_raw_vec_and_offset().0)
+    let views = evaluation.views(model.spec().crop)?;
+    let shown = show(image, &views, evaluation.filter)?;
+    let posterior = model.posteriors(&[shown], &views, evaluation.dense_pool, preprocessing)?;
+    Ok(posterior.into_raw_vec_and_offset().0)
 }
 
-impl Evaluation {
-    /// The form of a network that this protocol needs.
-    ///
-    /// # Errors
-    /// [`Error::Network`] if the network cannot be turned into it.
-    pub fn prepare(&self, network: Network) -> Result<Prepared> {
-        Ok(match self.protocol {
-            Protocol::Centre => Prepared::Classic(Box::new(network)),
-            Protocol::Dense => Prepared::Dense(Box::new(network.into_fully_convolutional()?)),
-        })
-    }
-}
-
-/// A network that was turned into the form that a protocol needs.
-pub enum Prepared {
-    /// For crops.
-    Classic(Box<Network>),
-    /// For whole images.
-    Dense(Box<DenseNetwork>),
-}
-
-impl Prepared {
-    /// To be used by [`evaluate`] and [`classify`].
-    pub fn model(&self) -> Model<'_> {
-        match self {
-            Prepared::Classic(n) => Model::Classic(n),
-            Prepared::Dense(n) => Model::Dense(n),
+/// Writes what a network is shown of every image: `DIR/NUMBER/VIEW.png`, in the order of the split and of the views, and
+/// `DIR/views.json` with the image's path, test side, region, flip and weight of each.
+///
+/// # Errors
+/// As [`evaluate`]; [`Error::File`] if something cannot be written.
+pub fn dump_views(
+    folder: &Folder,
+    evaluation: &Evaluation,
+    (crop, shard): (usize, Shard),
+    dir: &Path,
+) -> Result<()> {
+    let views = evaluation.views(crop)?;
+    let mut list = Vec::new();
+    for index in shard.range(folder.len()) {
+        let path = &folder.samples()[index].path;
+        let shown = show(&*folder.image(index)?, &views, evaluation.filter)
+            .map_err(|e| e.of_image(&folder.root().join(path)))?;
+        let of_image = dir.join(index.to_string());
+        std::fs::create_dir_all(&of_image).map_err(|e| vgg_data::Error::Io {
+            action: "create",
+            path: of_image.clone(),
+            reason: e.to_string(),
+        })?;
+        for (number, (view, pixels)) in views.iter().zip(&shown).enumerate() {
+            let file = format!("{index}/{number}.png");
+            vgg_data::write_png(&dir.join(&file), pixels)?;
+            list.push(
+                serde_json::json!({ "file": file, "image": path, "view": view.view, "weight": view.weight }),
+            );
         }
     }
-}
-
-impl Model<'_> {
-    /// The network's specification.
-    pub fn spec(&self) -> &NetworkSpec {
-        match self {
-            Model::Classic(n) => n.spec(),
-            Model::Dense(n) => n.spec(),
-        }
-    }
-
-    fn device(&self) -> &Device {
-        match self {
-            Model::Classic(n) => n.device(),
-            Model::Dense(n) => n.device(),
-        }
-    }
-
-    /// Posteriors `[N, K]` of a batch of views of one size.
-    fn posterior(&self, x: &Tensor, pool: DensePool) -> Result<Tensor> {
-        let network = match self {
-            Model::Classic(n) => return Ok(ops::softmax(&n.infer(x)?)?),
-            Model::Dense(n) => n,
-        };
-        let map = network.score_map(x)?;
-        Ok(match pool {
-            DensePool::ScoreMean => ops::softmax(&ops::spatial_mean(&map)?)?,
-            DensePool::ProbMean => ops::spatial_mean(&ops::softmax(&map)?)?,
-            DensePool::ScoreSum => {
-                let cells = (map.shape().dims()[1] * map.shape().dims()[2]) as f32;
-                let sums = ops::spatial_mean(&map)?.to_array().mapv(|mean| mean * cells);
-                ops::softmax(&Tensor::from_array(sums.view(), self.device())?)?
-            }
-        })
-    }
+    Ok(vgg_files::write_json(&dir.join("views.json"), &list)?)
 }
 
 /// The views of an image.
-fn show(image: &Image, views: &[View], filter: Filter) -> vgg_data::Result<Vec<Image>> {
-    views.iter().map(|view| view.apply(image, filter)).collect()
+fn show(image: &Image, views: &[WeightedView], filter: Filter) -> vgg_data::Result<Vec<Image>> {
+    let views: Vec<View> = views.iter().map(|weighted| weighted.view).collect();
+    apply_views(image, &views, filter)
 }
 
 fn same_sizes(a: &[Image], b: &[Image]) -> bool {
     a.iter().map(Image::dim).eq(b.iter().map(Image::dim))
-}
-
-/// How many images with such views go through together.
-fn limit(views: &[Image]) -> usize {
-    let largest = views.iter().map(|v| v.len() / 3).max().unwrap_or(1);
-    (GROUP_PIXELS / largest).clamp(1, GROUP)
-}
-
-/// Posteriors `[images, classes]` of images with the same views: the mean over each image's views. Neighbouring views
-/// of one size, such as an image and its mirror image, go through the network together.
-fn posterior(model: &Model, group: &[Vec<Image>], pool: DensePool, p: Preprocessing) -> Result<Array2<f32>> {
-    let classes = model.spec().classes;
-    let views = group.first().map_or(0, Vec::len);
-    let mut sum = Array2::<f64>::zeros((group.len(), classes));
-    let mut first = 0;
-    while first < views {
-        let size = group[0][first].dim();
-        let same = group[0][first..].iter().take_while(|v| v.dim() == size).count();
-        let n = group.len() * same;
-        let mut pixels = Array4::zeros((n, size.0, size.1, 3));
-        for (i, mut to) in pixels.axis_iter_mut(Axis(0)).enumerate() {
-            to.assign(&group[i / same][first + i % same]);
-        }
-        let offset = Array2::from_shape_fn((n, 3), |(_, c)| p.offset[c]);
-        let x = ops::from_pixels(pixels.view(), offset.view(), p.scale, model.device())?;
-        let y = model.posterior(&x, pool)?.to_vec();
-        for (i, row) in y.chunks_exact(classes).enumerate() {
-            sum.row_mut(i / same).iter_mut().zip(row).for_each(|(s, v)| *s += f64::from(*v));
-        }
-        first += same;
-    }
-    Ok(sum.mapv(|s| (s / views.max(1) as f64) as f32))
 }

@@ -1,16 +1,27 @@
-//! Evaluation of VGG networks by the paper's protocols (section 3.2): centre crop and dense, with horizontal flips
-//! and any number of test sides, to posteriors, and from there to errors with confidence intervals.
+//! Evaluation of VGG networks by the paper's protocols (section 3.2): centre crop, dense, multi-crop and both combined,
+//! with horizontal flips and any number of test sides, to posteriors; fusion of posteriors (section 4.4); and from there
+//! to errors with confidence intervals, classes, confusions and a paired test.
 //!
 //! A protocol is data: a list of views. One function turns a network, an image and views into a posterior.
 
+mod analysis;
 mod error;
 mod evaluate;
+mod fusion;
 mod metrics;
+mod model;
+mod picture;
 mod posteriors;
 mod protocol;
+mod shard;
 
+pub use analysis::{ClassErrors, Comparison, Mistake};
 pub use error::{Error, Result};
-pub use evaluate::{EvaluateOptions, Model, Prepared, classify, evaluate};
+pub use evaluate::{EvaluateOptions, classify, dump_views, evaluate};
+pub use fusion::{fuse, merge};
 pub use metrics::{ErrorRate, top_k_error};
-pub use posteriors::Posteriors;
-pub use protocol::{DensePool, Evaluation, Preprocessing, Protocol};
+pub use model::{Model, Prepared};
+pub use picture::{confusion_picture, score_map, score_map_picture};
+pub use posteriors::{Network, Origin, Posteriors};
+pub use protocol::{DensePool, Evaluation, Preprocessing, Protocol, WeightedView};
+pub use shard::Shard;

@@ -33,13 +33,16 @@ impl ErrorRate {
 /// An image counts as wrong unless its label is among the `k` largest scores. A label that ties with others counts as
 /// right only if fewer than `k` classes are at least as good, the label's own aside: a constant answer is wrong.
 pub fn top_k_error(scores: ArrayView2<f32>, labels: &[u32], k: usize) -> ErrorRate {
-    let wrong = |(row, label): (ArrayView1<f32>, &u32)| {
-        let own = row[*label as usize];
-        let others = row.iter().enumerate().filter(|(i, s)| *i != *label as usize && **s >= own).count();
-        others >= k || own.is_nan()
-    };
-    let wrong = scores.rows().into_iter().zip(labels).filter(|(r, l)| wrong((r.view(), l))).count();
+    let wrong =
+        scores.rows().into_iter().zip(labels).filter(|(row, label)| is_wrong(*row, **label, k)).count();
     ErrorRate { wrong, n: labels.len() }
+}
+
+/// As [`top_k_error`] of one image.
+pub(crate) fn is_wrong(scores: ArrayView1<f32>, label: u32, k: usize) -> bool {
+    let own = scores[label as usize];
+    let others = scores.iter().enumerate().filter(|(i, s)| *i != label as usize && **s >= own).count();
+    others >= k || own.is_nan()
 }
 
 #[cfg(test)]

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use ndarray::Array2;
+use serde::{Deserialize, Serialize};
 use vgg_files::{TensorData, TensorFile, TensorValues, write_tensors};
 
 use crate::metrics::{ErrorRate, top_k_error};
-use crate::{Error, Evaluation, Result};
+use crate::{Error, Evaluation, Result, Shard};
 
 /// What a network said of every image of a data set.
 #[derive(Debug, Clone, Default)]
@@ -20,6 +21,30 @@ pub struct Posteriors {
     pub paths: Vec<String>,
     /// Images that were left out, since they could not be decoded: path and reason.
     pub skipped: Vec<String>,
+    /// Who said it of what.
+    pub origin: Origin,
+}
+
+/// Where posteriors come from.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Origin {
+    /// The networks, of which these are the mean.
+    pub networks: Vec<Network>,
+    /// Names of the classes.
+    pub classes: Vec<String>,
+    /// Hash of the split.
+    pub dataset: String,
+    /// Which part of the split.
+    pub shard: Shard,
+}
+
+/// A network and its protocol.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Network {
+    /// What it was shown.
+    pub protocol: Evaluation,
+    /// Hash of its weights file.
+    pub weights: String,
 }
 
 impl Posteriors {
@@ -61,24 +86,38 @@ impl Posteriors {
         if labels.len() != n || paths.len() != n {
             return Err(bad("posteriors, labels and paths differ in number"));
         }
-        let skipped = file.metadata().get("skipped").and_then(|text| serde_json::from_str(text).ok());
-        Ok(Posteriors { values, labels, paths, skipped: skipped.unwrap_or_default() })
+        let metadata = file.metadata();
+        let origin = Origin {
+            networks: entry(&metadata, "networks").unwrap_or_default(),
+            classes: entry(&metadata, "classes").unwrap_or_default(),
+            dataset: entry(&metadata, "dataset").unwrap_or_default(),
+            shard: entry(&metadata, "shard").unwrap_or_default(),
+        };
+        if !(origin.classes.is_empty() || origin.classes.len() == classes) {
+            return Err(bad("posteriors and names of classes differ in number"));
+        }
+        if !values.iter().all(|p| (0.0..=1.001).contains(p)) {
+            return Err(bad("a posterior is not between 0 and 1"));
+        }
+        Ok(Posteriors {
+            values,
+            labels,
+            paths,
+            skipped: entry(&metadata, "skipped").unwrap_or_default(),
+            origin,
+        })
     }
 
-    /// Writes a posterior file: safetensors with `posteriors`, `labels`, and what they are in the metadata.
+    /// Writes a posterior file: safetensors with `posteriors`, `labels`, and what they are in the metadata. Those of one
+    /// network have its `protocol` and the hash of its `weights` there, too.
     ///
     /// # Errors
     /// [`crate::Error::File`] if it cannot be written.
-    pub fn save(
-        &self,
-        path: &Path,
-        evaluation: &Evaluation,
-        weights_hash: &str,
-        dataset_hash: &str,
-    ) -> Result<()> {
+    pub fn save(&self, path: &Path) -> Result<()> {
         let labels: Vec<i64> = self.labels.iter().map(|l| i64::from(*l)).collect();
         let values = self.values.as_standard_layout();
         let (n, k) = values.dim();
+        let origin = &self.origin;
         Ok(vgg_files::write_with(path, |out| {
             let tensors = [
                 TensorData {
@@ -88,14 +127,24 @@ impl Posteriors {
                 },
                 TensorData { name: "labels".into(), shape: vec![n], values: TensorValues::I64(&labels) },
             ];
-            let metadata = BTreeMap::from([
+            let mut metadata = BTreeMap::from([
                 ("paths".to_owned(), serde_json::to_string(&self.paths)?),
                 ("skipped".to_owned(), serde_json::to_string(&self.skipped)?),
-                ("protocol".to_owned(), serde_json::to_string(evaluation)?),
-                ("weights".to_owned(), serde_json::to_string(weights_hash)?),
-                ("dataset".to_owned(), serde_json::to_string(dataset_hash)?),
+                ("networks".to_owned(), serde_json::to_string(&origin.networks)?),
+                ("classes".to_owned(), serde_json::to_string(&origin.classes)?),
+                ("dataset".to_owned(), serde_json::to_string(&origin.dataset)?),
+                ("shard".to_owned(), serde_json::to_string(&origin.shard)?),
             ]);
+            if let [Network { protocol, weights }] = origin.networks.as_slice() {
+                metadata.insert("protocol".to_owned(), serde_json::to_string(protocol)?);
+                metadata.insert("weights".to_owned(), serde_json::to_string(weights)?);
+            }
             write_tensors(out, &tensors, &metadata)
         })?)
     }
+}
+
+/// An entry of the metadata, if it is there and of this type.
+fn entry<T: serde::de::DeserializeOwned>(metadata: &BTreeMap<String, String>, key: &str) -> Option<T> {
+    serde_json::from_str(metadata.get(key)?).ok()
 }

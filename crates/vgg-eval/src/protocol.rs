@@ -1,7 +1,7 @@
 //! What a network is shown of an image, and how the answers are put together.
 
 use serde::{Deserialize, Serialize};
-use vgg_data::{Filter, MAX_SIDE, Region, View};
+use vgg_data::{Filter, GRID, MAX_SIDE, Region, View};
 
 use crate::{Error, Result};
 
@@ -13,6 +13,19 @@ pub enum Protocol {
     Centre,
     /// The whole image, to the fully convolutional network.
     Dense,
+    /// Crops on a grid of 5 x 5, to the classic network.
+    MultiCrop,
+    /// The mean of what dense evaluation and multi-crop evaluation say.
+    Combined,
+}
+
+/// A view and its part in the posterior of the image; the parts of all views add up to 1.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct WeightedView {
+    /// What is shown.
+    pub view: View,
+    /// Its part.
+    pub weight: f64,
 }
 
 /// How a dense map of class scores becomes one vector. The paper says "spatially averaged (sum-pooled)".
@@ -63,7 +76,7 @@ impl Evaluation {
     ///
     /// # Errors
     /// [`Error::Config`] if there are none or a side is below the crop.
-    pub fn views(&self, crop: usize) -> Result<Vec<View>> {
+    pub fn views(&self, crop: usize) -> Result<Vec<WeightedView>> {
         if self.test_sides.is_empty() {
             return Err(Error::Config("test_sides is empty; give at least one".into()));
         }
@@ -75,34 +88,63 @@ impl Evaluation {
         if let Some(side) = self.test_sides.iter().find(|side| **side > MAX_SIDE) {
             return Err(Error::Config(format!("test side {side} is larger than {MAX_SIDE}")));
         }
-        let region = match self.protocol {
-            Protocol::Centre => Region::Centre(crop),
-            Protocol::Dense => Region::Whole,
+        let grid = || {
+            (0..GRID * GRID)
+                .map(|i| Region::Grid { crop, row: i / GRID, column: i % GRID })
+                .collect::<Vec<_>>()
         };
+        Ok(match self.protocol {
+            Protocol::Centre => self.of_regions(&[Region::Centre(crop)], 1.0),
+            Protocol::Dense => self.of_regions(&[Region::Whole], 1.0),
+            Protocol::MultiCrop => self.of_regions(&grid(), 1.0),
+            Protocol::Combined => {
+                let whole = self.of_regions(&[Region::Whole], 0.5);
+                [whole, self.of_regions(&grid(), 0.5)].concat()
+            }
+        })
+    }
+
+    /// These regions at every test side, mirrored too if the protocol says so; `part` is divided among them evenly.
+    fn of_regions(&self, regions: &[Region], part: f64) -> Vec<WeightedView> {
         let flips: &[bool] = if self.flip { &[false, true] } else { &[false] };
-        let view = |test_side: usize| flips.iter().map(move |flip| View { test_side, region, flip: *flip });
-        Ok(self.test_sides.iter().flat_map(|side| view(*side)).collect())
+        let mut views = Vec::new();
+        for test_side in self.test_sides.iter().copied() {
+            for region in regions.iter().copied() {
+                views.extend(flips.iter().map(|flip| View { test_side, region, flip: *flip }));
+            }
+        }
+        let weight = part / views.len() as f64;
+        views.into_iter().map(|view| WeightedView { view, weight }).collect()
     }
 }
 
 impl Protocol {
+    /// All of them, the cheapest first.
+    pub const ALL: [Protocol; 4] =
+        [Protocol::Centre, Protocol::Dense, Protocol::MultiCrop, Protocol::Combined];
+
     /// Name on the command line and in reports.
     pub fn name(self) -> &'static str {
         match self {
             Protocol::Centre => "centre",
             Protocol::Dense => "dense",
+            Protocol::MultiCrop => "multi-crop",
+            Protocol::Combined => "combined",
         }
+    }
+
+    /// Whether mirrored views are shown too unless it is said otherwise: a single central crop is not.
+    pub fn flips(self) -> bool {
+        self != Protocol::Centre
     }
 }
 
 impl std::str::FromStr for Protocol {
     type Err = String;
     fn from_str(name: &str) -> std::result::Result<Protocol, String> {
-        match name {
-            "centre" => Ok(Protocol::Centre),
-            "dense" => Ok(Protocol::Dense),
-            _ => Err(format!("there is no protocol {name}; it is centre or dense")),
-        }
+        let names = Protocol::ALL.map(Protocol::name).join(", ");
+        let found = Protocol::ALL.into_iter().find(|protocol| protocol.name() == name);
+        found.ok_or_else(|| format!("there is no protocol {name}; it is one of {names}"))
     }
 }
 

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use vgg_data::{AugmentConfig, ColourShift, Loader, LoaderConfig, PixelStatistics};
 use vgg_eval::{
-    DensePool, EvaluateOptions, Evaluation, Model, Posteriors, Preprocessing, Protocol, evaluate,
+    DensePool, EvaluateOptions, Evaluation, Model, Posteriors, Preprocessing, Protocol, Shard, evaluate,
 };
 use vgg_files::{Hash, Lock, hash_bytes, hash_file, read_json, write_json};
 use vgg_layers::{Device, Network, TransferReport};
@@ -269,9 +269,10 @@ impl<'a> PreparedRun<'a> {
             dense_pool: DensePool::ScoreMean,
         };
         let preprocessing = Preprocessing::from(self.metadata.offset_and_scale());
-        let options = EvaluateOptions { workers: context.workers, on_bad_image: self.plan.data.on_bad_image };
+        let on_bad_image = self.plan.data.on_bad_image;
+        let options = EvaluateOptions { workers: context.workers, on_bad_image, shard: Shard::default() };
         let model = Model::Classic(network);
-        evaluate(&model, &context.dataset.val, &evaluation, preprocessing, options, &mut |_| {
+        evaluate((&model, ""), &context.dataset.val, &evaluation, preprocessing, options, &mut |_| {
             ControlFlow::Continue(())
         })
     }

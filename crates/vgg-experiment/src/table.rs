@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use vgg_eval::{EvaluateOptions, Evaluation, Posteriors, Preprocessing, evaluate};
+use vgg_eval::{EvaluateOptions, Evaluation, Posteriors, Preprocessing, Shard, evaluate};
 use vgg_files::{Hash, Lock, hash_bytes};
 use vgg_train::Resume;
 
@@ -178,13 +178,18 @@ fn posteriors(
     let loaded = vgg_weights::load(&done.weights_file(), context.device)?;
     let preprocessing = Preprocessing::from(loaded.metadata.offset_and_scale());
     let prepared = row.evaluation.prepare(loaded.network)?;
-    let options = EvaluateOptions { workers: context.workers, on_bad_image: run.data.on_bad_image };
+    let options = EvaluateOptions {
+        workers: context.workers,
+        on_bad_image: run.data.on_bad_image,
+        shard: Shard::default(),
+    };
     let mut progress = |done: usize| {
         events(Event::Evaluates { row, done, of: val.len() });
         if (context.interrupted)() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     };
-    let evaluated = evaluate(&prepared.model(), val, &row.evaluation, preprocessing, options, &mut progress)?;
-    evaluated.save(&path, &row.evaluation, done.weights.as_str(), val.hash().as_str())?;
+    let model = (&prepared.model(), done.weights.as_str());
+    let evaluated = evaluate(model, val, &row.evaluation, preprocessing, options, &mut progress)?;
+    evaluated.save(&path)?;
     Ok(evaluated)
 }
 

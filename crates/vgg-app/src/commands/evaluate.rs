@@ -11,10 +11,13 @@ use anyhow::Result;
 use clap::Args;
 use serde_json::{Value, json};
 use vgg_data::{Folder, OnBadImage, Split};
-use vgg_eval::{EvaluateOptions, Evaluation, Posteriors, Preprocessing, Protocol, evaluate};
+use vgg_eval::{
+    EvaluateOptions, Evaluation, Posteriors, Preprocessing, Protocol, Shard, dump_views, evaluate,
+};
 use vgg_layers::Config;
 
 use super::options::{DeviceOptions, ViewOptions, check_classes, load_weights, say_misnamed, workers};
+use super::posteriors::{errors, errors_in_words, protocol};
 use crate::console::{Interrupt, Progress, out};
 
 #[derive(Args)]
@@ -36,6 +39,12 @@ pub(crate) struct Evaluate {
     /// Leave images that cannot be decoded out, and list them, instead of stopping.
     #[arg(long)]
     skip_bad_images: bool,
+    /// Part i/n of the data set, such as 2/8; `vgg merge` puts the parts together.
+    #[arg(long, default_value = "1/1")]
+    shard: Shard,
+    /// Folder to write what the network is shown to: a PNG for every view, and views.json.
+    #[arg(long)]
+    dump_views: Option<PathBuf>,
     /// File to write posteriors, labels and paths to (safetensors).
     #[arg(long)]
     posteriors: Option<PathBuf>,
@@ -62,15 +71,21 @@ impl Evaluate {
         let prepared = self.views.prepare(&evaluation, loaded)?;
         let preprocessing = Preprocessing::from(metadata.offset_and_scale());
         let on_bad_image = if self.skip_bad_images { OnBadImage::Skip } else { OnBadImage::Stop };
-        let options = EvaluateOptions { workers: workers(), on_bad_image };
-        let mut progress = Progress::new("evaluates", folder.len() as u64);
+        let options = EvaluateOptions { workers: workers(), on_bad_image, shard: self.shard };
+        if let Some(dir) = &self.dump_views {
+            dump_views(&folder, &evaluation, (metadata.spec.crop, self.shard), dir)?;
+        }
+        let images = self.shard.range(folder.len()).len();
+        let mut progress = Progress::new("evaluates", images as u64);
         let start = Instant::now();
         let mut seen = |done: usize| {
             let speed = done as f64 / start.elapsed().as_secs_f64();
             progress.at(done as u64, || format!("{done} images, {speed:.1} images/s"));
             if interrupt.asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
-        let result = evaluate(&prepared.model(), &folder, &evaluation, preprocessing, options, &mut seen);
+        let weights = vgg_files::hash_file(&self.weights)?;
+        let model = (&prepared.model(), weights.as_str());
+        let result = evaluate(model, &folder, &evaluation, preprocessing, options, &mut seen);
         let posteriors = match result {
             Err(vgg_eval::Error::Interrupted) => {
                 eprintln!("interrupted; nothing was written");
@@ -82,9 +97,8 @@ impl Evaluate {
         drop(progress);
         posteriors.skipped.iter().for_each(|bad| eprintln!("left out: {bad}"));
         say_misnamed(&folder);
-        let weights = vgg_files::hash_file(&self.weights)?;
         if let Some(path) = &self.posteriors {
-            posteriors.save(path, &evaluation, weights.as_str(), folder.hash().as_str())?;
+            posteriors.save(path)?;
         }
         let mut result = document(&evaluation, &posteriors);
         result["config"] = json!(metadata.spec.config);
@@ -104,38 +118,20 @@ impl Evaluate {
 
 /// The protocol and what it came to; errors are fractions.
 fn document(evaluation: &Evaluation, posteriors: &Posteriors) -> Value {
-    let (top1, top5) = (posteriors.top1_error(), posteriors.top5_error());
-    json!({
-        "protocol": evaluation.protocol.name(),
-        "test_sides": evaluation.test_sides,
-        "flip": evaluation.flip,
-        "filter": evaluation.filter,
-        "dense_pool": evaluation.dense_pool,
-        "n": top1.n,
-        "skipped": posteriors.skipped.len(),
-        "top1_error": top1.rate(),
-        "top5_error": top5.rate(),
-        "top1_ci": top1.interval(),
-        "top5_ci": top5.interval(),
-        "loss": posteriors.loss(),
-    })
+    let mut document = errors(posteriors);
+    document["protocol"] = json!(evaluation.protocol.name());
+    document["test_sides"] = json!(evaluation.test_sides);
+    document["flip"] = json!(evaluation.flip);
+    document["filter"] = json!(evaluation.filter);
+    document["dense_pool"] = json!(evaluation.dense_pool);
+    document
 }
 
 /// The same for people.
 fn say(result: &Value, evaluation: &Evaluation) -> std::io::Result<()> {
-    let percent = |value: &Value| format!("{:.2}", 100.0 * value.as_f64().unwrap_or(f64::NAN));
     let text = |key: &str| result[key].as_str().unwrap_or_default().to_owned();
-    let sides = vgg_experiment::listed(&evaluation.test_sides);
-    let flip = if evaluation.flip { ", with flips" } else { "" };
-    let (config, protocol, n) = (text("config"), text("protocol"), &result["n"]);
-    writeln!(out(), "config {config}, {protocol}, Q = {sides}{flip}: {n} images")?;
-    writeln!(
-        out(),
-        "top-1 error {} % (95 % interval {} to {}), top-5 error {} %, {:.1} images/s",
-        percent(&result["top1_error"]),
-        percent(&result["top1_ci"][0]),
-        percent(&result["top1_ci"][1]),
-        percent(&result["top5_error"]),
-        result["images_per_s"].as_f64().unwrap_or(f64::NAN)
-    )
+    let (config, what, n) = (text("config"), protocol(evaluation), &result["n"]);
+    writeln!(out(), "config {config}, {what}: {n} images")?;
+    let images_per_s = result["images_per_s"].as_f64().unwrap_or(f64::NAN);
+    writeln!(out(), "{}, {images_per_s:.1} images/s", errors_in_words(result))
 }

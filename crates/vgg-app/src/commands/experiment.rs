@@ -12,7 +12,7 @@ use vgg_experiment::{Event, Report, Row, listed, make_table, sides, table1, tabl
 use super::data::make_synthetic;
 use super::options::DeviceOptions;
 use super::workbench::Workbench;
-use crate::console::{Progress, TrainingView, clock, out, print_table};
+use crate::console::{Progress, TrainingView, clock, out, print_report};
 use crate::settings::{
     Embedded, Profile, SettingsError, TableFile, TrainedTable, embedded_table, read_table,
 };
@@ -117,7 +117,7 @@ impl Experiment {
     fn finish(&self, report: &Report, out: &Path) -> Result<ExitCode> {
         // First what lasts: whoever reads stdout may have had enough.
         let paths = report.save(out)?;
-        print_table(report)?;
+        print_report(report)?;
         let names = paths.map(|path| path.display().to_string());
         eprintln!("written: {}", names.join(", "));
         Ok(ExitCode::SUCCESS)

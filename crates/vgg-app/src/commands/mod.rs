@@ -1,5 +1,6 @@
 //! The commands, a module each.
 
+mod analyse;
 mod bench;
 mod data;
 mod doctor;
@@ -8,6 +9,7 @@ mod experiment;
 mod gpu_selftest;
 mod init;
 mod options;
+mod posteriors;
 mod predict;
 mod summary;
 mod train;
@@ -34,6 +36,14 @@ enum Command {
     Train(train::Train),
     /// Errors of a network on a data set, under one protocol.
     Evaluate(evaluate::Evaluate),
+    /// Mean of the posteriors of several networks, and its errors.
+    Fuse(posteriors::Fuse),
+    /// Put the shards of an evaluation together.
+    Merge(posteriors::Merge),
+    /// Whether two networks really differ: a paired test.
+    Compare(posteriors::Compare),
+    /// Per-class errors, confusions and the surest mistakes of a posterior file.
+    Analyse(analyse::Analyse),
     /// Classify images.
     Predict(predict::Predict),
     /// Make a table of the paper, with our column beside it.
@@ -58,6 +68,10 @@ impl Cli {
             Command::Init(c) => c.run().map(|()| ExitCode::SUCCESS),
             Command::Train(c) => c.run(),
             Command::Evaluate(c) => c.run(),
+            Command::Fuse(c) => c.run().map(|()| ExitCode::SUCCESS),
+            Command::Merge(c) => c.run().map(|()| ExitCode::SUCCESS),
+            Command::Compare(c) => c.run().map(|()| ExitCode::SUCCESS),
+            Command::Analyse(c) => c.run().map(|()| ExitCode::SUCCESS),
             Command::Predict(c) => c.run().map(|()| ExitCode::SUCCESS),
             Command::Experiment(c) => c.run(),
             Command::Summary(c) => c.run().map(|()| ExitCode::SUCCESS),

@@ -92,14 +92,15 @@ fn device_kind(name: &str) -> Result<DeviceKind, String> {
 /// How test images are shown to a network.
 #[derive(Args)]
 pub(super) struct ViewOptions {
-    /// centre (the central crop) or dense (the whole image, section 3.2).
+    /// centre (the central crop), dense (the whole image), multi-crop (a grid of 5 x 5 crops) or combined (the mean of
+    /// dense and multi-crop); sections 3.2 and 4.3.
     #[arg(long)]
     pub(super) protocol: Option<Protocol>,
     /// Smallest image sides, such as 256,384,512; posteriors are averaged. Default: the network's training side,
     /// or the middle of its scale jitter.
     #[arg(long, value_delimiter = ',')]
     test_sides: Vec<usize>,
-    /// Whether the mirrored image is shown too. Default: with dense, not with centre.
+    /// Whether the mirrored image is shown too. Default: with all but centre.
     #[arg(long)]
     flip: Option<bool>,
     /// bilinear, bicubic, lanczos or nearest.
@@ -131,7 +132,7 @@ impl ViewOptions {
         let evaluation = Evaluation {
             protocol,
             test_sides,
-            flip: self.flip.unwrap_or(protocol == Protocol::Dense),
+            flip: self.flip.unwrap_or(protocol.flips()),
             filter: self.filter,
             dense_pool: self.dense_pool,
         };

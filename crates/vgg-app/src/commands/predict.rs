@@ -6,12 +6,13 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Args;
 use serde_json::json;
-use vgg_data::{decode, imagenet, misnamed};
-use vgg_eval::{Preprocessing, Protocol, classify};
+use vgg_data::{decode, imagenet, misnamed, write_png};
+use vgg_eval::{Prepared, Preprocessing, Protocol, classify, score_map};
 
 use super::options::{DeviceOptions, ViewOptions, load_weights};
 
 use crate::console::out;
+use crate::settings::SettingsError;
 
 #[derive(Args)]
 pub(crate) struct Predict {
@@ -23,6 +24,10 @@ pub(crate) struct Predict {
     images: Vec<PathBuf>,
     #[command(flatten)]
     views: ViewOptions,
+    /// Picture to draw where in the image the network sees its first answer: yellow where the class is likely, blue where
+    /// not. Of one image, by the dense network at the first test side.
+    #[arg(long)]
+    score_map: Option<PathBuf>,
     /// How many classes to name for each image.
     #[arg(long, default_value_t = 5)]
     top: usize,
@@ -40,6 +45,10 @@ impl Predict {
         let metadata = loaded.metadata.clone();
         let evaluation = self.views.evaluation(Protocol::Dense, &metadata)?;
         let prepared = self.views.prepare(&evaluation, loaded)?;
+        if self.score_map.is_some() && (self.images.len() != 1 || matches!(prepared, Prepared::Classic(_))) {
+            let what = "--score-map takes one image and a protocol with whole images: dense or combined";
+            return Err(SettingsError(what.into()).into());
+        }
         let preprocessing = Preprocessing::from(metadata.offset_and_scale());
         let mut documents = Vec::new();
         for path in &self.images {
@@ -55,6 +64,10 @@ impl Predict {
                 })?;
             let mut order: Vec<usize> = (0..posterior.len()).collect();
             order.sort_by(|a, b| posterior[*b].total_cmp(&posterior[*a]));
+            if let Some(to) = &self.score_map {
+                let picture = score_map(&prepared.model(), &image, &evaluation, preprocessing, order[0])?;
+                write_png(to, &picture)?;
+            }
             order.truncate(self.top);
             let classes = order.into_iter().map(|class| {
                 let id = &metadata.classes[class];

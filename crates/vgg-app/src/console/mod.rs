@@ -9,5 +9,5 @@ mod training;
 pub(crate) use out::out;
 pub(crate) use progress::{Progress, clock};
 pub(crate) use signals::Interrupt;
-pub(crate) use table::print_table;
+pub(crate) use table::{print_report, print_table};
 pub(crate) use training::TrainingView;

@@ -7,16 +7,22 @@ use comfy_table::{ContentArrangement, Table, presets};
 use vgg_experiment::Report;
 
 /// Prints title, table and notes.
-pub(crate) fn print_table(report: &Report) -> std::io::Result<()> {
-    let mut table = Table::new();
-    table
-        .load_style(presets::UTF8_FULL_CONDENSED)
-        .set_content_arrangement(ContentArrangement::Disabled)
-        .set_header(&report.columns)
-        .add_rows(&report.cells);
-    writeln!(out(), "{}\n{table}", report.title)?;
+pub(crate) fn print_report(report: &Report) -> std::io::Result<()> {
+    writeln!(out(), "{}", report.title)?;
+    print_table(&report.columns, &report.cells)?;
     for note in &report.notes {
         writeln!(out(), "- {note}")?;
     }
     Ok(())
+}
+
+/// Prints rows of cells below their heads.
+pub(crate) fn print_table(columns: &[String], cells: &[Vec<String>]) -> std::io::Result<()> {
+    let mut table = Table::new();
+    table
+        .load_style(presets::UTF8_FULL_CONDENSED)
+        .set_content_arrangement(ContentArrangement::Disabled)
+        .set_header(columns)
+        .add_rows(cells);
+    writeln!(out(), "{table}")
 }

@@ -1,0 +1,167 @@
+//! What is done with posterior files: `vgg fuse`, `vgg merge`, `vgg compare`.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use clap::Args;
+use serde_json::{Value, json};
+use vgg_eval::{Comparison, Evaluation, Posteriors, fuse, merge};
+
+use crate::console::out;
+
+#[derive(Args)]
+pub(crate) struct Fuse {
+    /// Posterior files, as `vgg evaluate --posteriors` writes them, of the same images.
+    #[arg(required = true)]
+    posteriors: Vec<PathBuf>,
+    /// File to write the mean to.
+    #[arg(long)]
+    out: Option<PathBuf>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct Merge {
+    /// Posterior files of all shards of one evaluation.
+    #[arg(required = true)]
+    posteriors: Vec<PathBuf>,
+    /// File to write the whole to.
+    #[arg(long)]
+    out: PathBuf,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct Compare {
+    /// Posterior file of one network.
+    first: PathBuf,
+    /// Posterior file of another, of the same images.
+    second: PathBuf,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Fuse {
+    pub(crate) fn run(self) -> Result<()> {
+        put_together(&self.posteriors, self.out.as_deref(), self.json, fuse)
+    }
+}
+
+impl Merge {
+    pub(crate) fn run(self) -> Result<()> {
+        put_together(&self.posteriors, Some(&self.out), self.json, merge)
+    }
+}
+
+impl Compare {
+    pub(crate) fn run(self) -> Result<()> {
+        let (first, second) = (Posteriors::load(&self.first)?, Posteriors::load(&self.second)?);
+        let [top1, top5] = [first.compare(&second, 1)?, first.compare(&second, 5)?];
+        if self.json {
+            let document =
+                json!({ "first": errors(&first), "second": errors(&second), "top1": top1, "top5": top5 });
+            writeln!(out(), "{}", serde_json::to_string_pretty(&document)?)?;
+            return Ok(());
+        }
+        for (path, posteriors) in [(&self.first, &first), (&self.second, &second)] {
+            say_networks(posteriors)?;
+            writeln!(out(), "{}: {}", path.display(), errors_in_words(&errors(posteriors)))?;
+        }
+        for (name, comparison) in [("top-1", top1), ("top-5", top5)] {
+            say(name, &comparison)?;
+        }
+        Ok(())
+    }
+}
+
+fn put_together(
+    paths: &[PathBuf],
+    to: Option<&Path>,
+    json: bool,
+    how: fn(&[(&Path, &Posteriors)]) -> vgg_eval::Result<Posteriors>,
+) -> Result<()> {
+    let loaded = paths.iter().map(|path| Posteriors::load(path)).collect::<vgg_eval::Result<Vec<_>>>()?;
+    let named: Vec<(&Path, &Posteriors)> = paths.iter().map(PathBuf::as_path).zip(&loaded).collect();
+    let together = how(&named)?;
+    if let Some(to) = to {
+        if to.exists() {
+            // Posteriors may be put together again; nothing else is written over.
+            Posteriors::load(to)?;
+        }
+        together.save(to)?;
+    }
+    if json {
+        let mut document = errors(&together);
+        document["networks"] = json!(together.origin.networks);
+        writeln!(out(), "{}", serde_json::to_string_pretty(&document)?)?;
+        return Ok(());
+    }
+    say_networks(&together)?;
+    let words = errors_in_words(&errors(&together));
+    writeln!(out(), "{} images: {words}", together.labels.len())?;
+    Ok(())
+}
+
+fn say_networks(posteriors: &Posteriors) -> std::io::Result<()> {
+    for network in &posteriors.origin.networks {
+        let weights: String = network.weights.chars().take(12).collect();
+        writeln!(out(), "weights {weights}, {}", protocol(&network.protocol))?;
+    }
+    Ok(())
+}
+
+fn say(name: &str, c: &Comparison) -> std::io::Result<()> {
+    let percent = |share: f64| format!("{:+.2}", 100.0 * share);
+    let [low, high] = c.interval;
+    writeln!(
+        out(),
+        "{name} error: first less second {} points (95 % interval {} to {}); {} images only the first gets wrong, {} only \
+         the second; McNemar's exact test p = {:.2e}{}",
+        percent(c.difference),
+        percent(low),
+        percent(high),
+        c.only_first_wrong,
+        c.only_second_wrong,
+        c.p_value,
+        if c.p_value < 0.05 { "" } else { ": no difference that these images show" }
+    )
+}
+
+/// A protocol in words.
+pub(super) fn protocol(evaluation: &Evaluation) -> String {
+    let sides = vgg_experiment::listed(&evaluation.test_sides);
+    let flip = if evaluation.flip { ", with flips" } else { "" };
+    format!("{}, Q = {sides}{flip}", evaluation.protocol.name())
+}
+
+/// Errors as fractions.
+pub(super) fn errors(posteriors: &Posteriors) -> Value {
+    let (top1, top5) = (posteriors.top1_error(), posteriors.top5_error());
+    json!({
+        "n": top1.n,
+        "skipped": posteriors.skipped.len(),
+        "top1_error": top1.rate(),
+        "top5_error": top5.rate(),
+        "top1_ci": top1.interval(),
+        "top5_ci": top5.interval(),
+        "loss": posteriors.loss(),
+    })
+}
+
+/// The same for people.
+pub(super) fn errors_in_words(errors: &Value) -> String {
+    let percent = |value: &Value| format!("{:.2}", 100.0 * value.as_f64().unwrap_or(f64::NAN));
+    format!(
+        "top-1 error {} % (95 % interval {} to {}), top-5 error {} %",
+        percent(&errors["top1_error"]),
+        percent(&errors["top1_ci"][0]),
+        percent(&errors["top1_ci"][1]),
+        percent(&errors["top5_error"]),
+    )
+}

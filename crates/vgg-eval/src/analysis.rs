@@ -1,0 +1,180 @@
+//! What lies behind an error rate: classes, confusions, mistakes, and whether two networks really differ.
+
+use ndarray::Array2;
+use serde::{Deserialize, Serialize};
+
+use crate::metrics::{ErrorRate, is_wrong};
+use crate::{Error, Posteriors, Result};
+
+/// Errors of the images of one class.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct ClassErrors {
+    /// Shares of images whose class is not the most likely one.
+    pub top1: ErrorRate,
+    /// Shares of images whose class is not among the five most likely ones.
+    pub top5: ErrorRate,
+}
+
+/// A wrong first answer.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Mistake {
+    /// Which image.
+    pub image: usize,
+    /// The class that was most likely.
+    pub predicted: usize,
+    /// Its posterior.
+    pub posterior: f32,
+}
+
+/// Two networks on the same images.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Comparison {
+    /// Images.
+    pub n: usize,
+    /// Images where the first alone is wrong.
+    pub only_first_wrong: usize,
+    /// Images where the second alone is wrong.
+    pub only_second_wrong: usize,
+    /// Error of the first less that of the second.
+    pub difference: f64,
+    /// 95 % confidence interval of the difference, by Wald's formula for paired shares.
+    pub interval: [f64; 2],
+    /// McNemar's exact test: how likely a difference at least as large is if both are equally good.
+    pub p_value: f64,
+}
+
+impl Posteriors {
+    /// The most likely class of each image; the first of several.
+    pub fn predictions(&self) -> Vec<usize> {
+        let best = |row: ndarray::ArrayView1<f32>| {
+            let better = |best: usize, i: usize| if row[i] > row[best] { i } else { best };
+            (0..row.len()).fold(0, better)
+        };
+        self.values.rows().into_iter().map(best).collect()
+    }
+
+    /// Errors of each class.
+    pub fn class_errors(&self) -> Vec<ClassErrors> {
+        let none = ErrorRate { wrong: 0, n: 0 };
+        let mut errors = vec![ClassErrors { top1: none, top5: none }; self.values.ncols()];
+        for (row, label) in self.values.rows().into_iter().zip(&self.labels) {
+            let of = &mut errors[*label as usize];
+            for (rate, k) in [(&mut of.top1, 1), (&mut of.top5, 5)] {
+                rate.n += 1;
+                rate.wrong += usize::from(is_wrong(row, *label, k));
+            }
+        }
+        errors
+    }
+
+    /// Numbers of images by true class (rows) and most likely class (columns).
+    pub fn confusion(&self) -> Array2<u32> {
+        let classes = self.values.ncols();
+        let mut counts = Array2::zeros((classes, classes));
+        for (label, predicted) in self.labels.iter().zip(self.predictions()) {
+            counts[[*label as usize, predicted]] += 1;
+        }
+        counts
+    }
+
+    /// The wrong first answers, the surest first.
+    pub fn mistakes(&self) -> Vec<Mistake> {
+        let answers = self.predictions().into_iter().enumerate();
+        let mut mistakes: Vec<Mistake> = answers
+            .filter(|(image, predicted)| *predicted != self.labels[*image] as usize)
+            .map(|(image, predicted)| Mistake {
+                image,
+                predicted,
+                posterior: self.values[[image, predicted]],
+            })
+            .collect();
+        mistakes.sort_by(|a, b| b.posterior.total_cmp(&a.posterior).then(a.image.cmp(&b.image)));
+        mistakes
+    }
+
+    /// Compares the first answers, or the first five, of two networks on the same images.
+    ///
+    /// # Errors
+    /// [`Error::Fusion`] if the images are not the same.
+    pub fn compare(&self, other: &Posteriors, k: usize) -> Result<Comparison> {
+        if self.paths != other.paths || self.labels != other.labels {
+            return Err(Error::Fusion("the two are not of the same images".into()));
+        }
+        let (mut first, mut second) = (0, 0);
+        let rows = self.values.rows().into_iter().zip(other.values.rows());
+        for ((a, b), label) in rows.zip(&self.labels) {
+            let (a, b) = (is_wrong(a, *label, k), is_wrong(b, *label, k));
+            first += usize::from(a && !b);
+            second += usize::from(b && !a);
+        }
+        Ok(Comparison::of(self.labels.len(), first, second))
+    }
+}
+
+impl Comparison {
+    fn of(n: usize, first: usize, second: usize) -> Comparison {
+        let (b, c, total) = (first as f64, second as f64, n.max(1) as f64);
+        let difference = (b - c) / total;
+        let half = 1.959_964 * (b + c - (b - c).powi(2) / total).max(0.0).sqrt() / total;
+        Comparison {
+            n,
+            only_first_wrong: first,
+            only_second_wrong: second,
+            difference,
+            interval: [difference - half, difference + half],
+            p_value: two_sided(first.min(second), first + second),
+        }
+    }
+}
+
+/// Twice the probability of at most `k` heads in `n` throws of a fair coin, at most 1.
+fn two_sided(k: usize, n: usize) -> f64 {
+    let mut log_choose = 0.0f64;
+    let log_all = n as f64 * std::f64::consts::LN_2;
+    let mut sum = 0.0;
+    for i in 0..=k {
+        sum += (log_choose - log_all).exp();
+        log_choose += ((n - i) as f64).ln() - ((i + 1) as f64).ln();
+    }
+    (2.0 * sum).min(1.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ndarray::array;
+
+    fn posteriors(values: Array2<f32>, labels: &[u32]) -> Posteriors {
+        let paths = (0..labels.len()).map(|i| i.to_string()).collect();
+        Posteriors { values, labels: labels.to_vec(), paths, ..Posteriors::default() }
+    }
+
+    #[test]
+    fn mcnemars_test_is_scipys() {
+        // scipy.stats.binomtest(k, n, 0.5).pvalue, which is statsmodels' mcnemar(exact=True).
+        for (first, second, p) in [
+            (3, 12, 0.035_156_25),
+            (10, 10, 1.0),
+            (0, 5, 0.0625),
+            (400, 480, 0.007_707_305_043_3),
+            (0, 0, 1.0),
+        ] {
+            let comparison = Comparison::of(1000, first, second);
+            assert!((comparison.p_value - p).abs() < 1e-9, "{first}, {second}: {}", comparison.p_value);
+        }
+        let comparison = Comparison::of(1000, 30, 10);
+        assert!((comparison.difference - 0.02).abs() < 1e-12);
+        // statsmodels' confint_mcnemar-style Wald interval: 0.02 +- 1.96 * sqrt(40 - 0.4) / 1000.
+        assert!((comparison.interval[0] - 0.007_666).abs() < 1e-5, "{:?}", comparison.interval);
+    }
+
+    #[test]
+    fn classes_confusions_and_mistakes() {
+        let p = posteriors(array![[0.7, 0.3], [0.6, 0.4], [0.1, 0.9], [0.05, 0.95]], &[0, 1, 1, 0]);
+        assert_eq!(p.confusion(), array![[1, 1], [1, 1]]);
+        assert_eq!(p.class_errors()[0].top1, ErrorRate { wrong: 1, n: 2 });
+        let mistakes: Vec<usize> = p.mistakes().iter().map(|m| m.image).collect();
+        assert_eq!(mistakes, [3, 1]);
+        assert_eq!(p.mistakes()[0].posterior, 0.95);
+    }
+}

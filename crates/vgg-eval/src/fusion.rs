@@ -1,0 +1,183 @@
+//! Posteriors put together: of several networks (section 4.4), and of the shards of a split.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use ndarray::Array2;
+
+use crate::posteriors::Origin;
+use crate::{Error, Posteriors, Result, Shard};
+
+/// The mean of the posteriors of several networks, each with a protocol of its own, of the same images: fusion.
+/// `named` has the file of each, for messages. An image that one of them left out is left out.
+///
+/// # Errors
+/// [`Error::Fusion`] if the files are not of the same images and classes.
+pub fn fuse(named: &[(&Path, &Posteriors)]) -> Result<Posteriors> {
+    let [(first_path, first), rest @ ..] = named else {
+        return Err(Error::Fusion("there is nothing to fuse".into()));
+    };
+    for (path, other) in rest {
+        let against = format!("{} and {}", first_path.display(), path.display());
+        same_origin(&against, first, other)?;
+    }
+    let everywhere = |path: &&String| named.iter().all(|(_, p)| !p.left_out(path));
+    let paths: Vec<String> = first.paths.iter().filter(everywhere).cloned().collect();
+    let mut sum = Array2::<f64>::zeros((paths.len(), first.values.ncols()));
+    let mut labels = Vec::new();
+    for (file, posteriors) in named {
+        let rows: Vec<usize> =
+            (0..posteriors.paths.len()).filter(|i| everywhere(&&posteriors.paths[*i])).collect();
+        let own: Vec<&String> = rows.iter().map(|row| &posteriors.paths[*row]).collect();
+        if let Some((i, _)) = own.iter().zip(&paths).enumerate().find(|(_, (a, b))| *a != b) {
+            let (a, b, file) = (&paths[i], own[i], file.display());
+            return Err(Error::Fusion(format!("{file} has {b} where {} has {a}", first_path.display())));
+        }
+        if own.len() != paths.len() {
+            let (n, file) = (own.len(), file.display());
+            return Err(Error::Fusion(format!(
+                "{file} has {n} images, but {} has {}",
+                first_path.display(),
+                paths.len()
+            )));
+        }
+        let own_labels: Vec<u32> = rows.iter().map(|row| posteriors.labels[*row]).collect();
+        if labels.is_empty() {
+            labels = own_labels;
+        } else if labels != own_labels {
+            return Err(Error::Fusion(format!("{} has other labels than the first", file.display())));
+        }
+        for (mut to, row) in sum.rows_mut().into_iter().zip(rows) {
+            to.zip_mut_with(&posteriors.values.row(row), |s, v| *s += f64::from(*v));
+        }
+    }
+    if labels.is_empty() {
+        return Err(Error::Fusion("no image is in all of them".into()));
+    }
+    let networks = named.iter().flat_map(|(_, p)| p.origin.networks.clone()).collect();
+    let skipped: BTreeSet<&String> = named.iter().flat_map(|(_, p)| &p.skipped).collect();
+    Ok(Posteriors {
+        values: sum.mapv(|s| (s / named.len() as f64) as f32),
+        labels,
+        paths,
+        skipped: skipped.into_iter().cloned().collect(),
+        origin: Origin { networks, ..first.origin.clone() },
+    })
+}
+
+/// The posteriors of a whole split from those of all its shards, in any order.
+///
+/// # Errors
+/// [`Error::Fusion`] if a shard is missing or there twice, or they are not of one network, protocol and data set.
+pub fn merge(named: &[(&Path, &Posteriors)]) -> Result<Posteriors> {
+    let Some((_, first)) = named.first() else {
+        return Err(Error::Fusion("there is nothing to merge".into()));
+    };
+    let of = first.origin.shard.of;
+    let mut shards: Vec<Option<(&Path, &Posteriors)>> = vec![None; of];
+    for (path, posteriors) in named {
+        let origin = Origin { shard: first.origin.shard, ..posteriors.origin.clone() };
+        if posteriors.origin.shard.of != of || origin != first.origin {
+            let what =
+                "are not shards of one evaluation: network, protocol, data set or number of shards differ";
+            return Err(Error::Fusion(format!("{} and {} {what}", named[0].0.display(), path.display())));
+        }
+        let place = shards.get_mut(posteriors.origin.shard.number.wrapping_sub(1));
+        let number = posteriors.origin.shard.number;
+        match place {
+            None => return Err(Error::Fusion(format!("{} is shard {number} of {of}", path.display()))),
+            Some(Some((other, _))) => {
+                let (a, b) = (other.display(), path.display());
+                return Err(Error::Fusion(format!("{a} and {b} are both shard {number} of {of}")));
+            }
+            Some(empty) => *empty = Some((path, posteriors)),
+        }
+    }
+    let missing: Vec<String> =
+        shards.iter().enumerate().filter(|(_, s)| s.is_none()).map(|(i, _)| (i + 1).to_string()).collect();
+    if !missing.is_empty() {
+        return Err(Error::Fusion(format!("of {of} shards, {} are missing", missing.join(", "))));
+    }
+    let parts: Vec<&Posteriors> = shards.into_iter().flatten().map(|(_, p)| p).collect();
+    let mut whole = Posteriors {
+        origin: Origin { shard: Shard::default(), ..first.origin.clone() },
+        ..Posteriors::default()
+    };
+    let mut values = Vec::new();
+    for part in &parts {
+        values.extend(part.values.iter().copied());
+        whole.labels.extend(&part.labels);
+        whole.paths.extend(part.paths.iter().cloned());
+        whole.skipped.extend(part.skipped.iter().cloned());
+    }
+    let distinct: BTreeSet<&String> = whole.paths.iter().collect();
+    if distinct.len() != whole.paths.len() {
+        return Err(Error::Fusion("an image is in two shards".into()));
+    }
+    let shape = (whole.labels.len(), first.values.ncols());
+    whole.values = Array2::from_shape_vec(shape, values).map_err(|e| Error::Fusion(e.to_string()))?;
+    Ok(whole)
+}
+
+fn same_origin(which: &str, a: &Posteriors, b: &Posteriors) -> Result<()> {
+    let (ours, theirs) = (&a.origin, &b.origin);
+    if a.values.ncols() != b.values.ncols() || ours.classes != theirs.classes {
+        return Err(Error::Fusion(format!("{which} are of different classes")));
+    }
+    if ours.dataset != theirs.dataset || ours.shard != theirs.shard {
+        return Err(Error::Fusion(format!("{which} are of different images")));
+    }
+    Ok(())
+}
+
+impl Posteriors {
+    /// Whether this image could not be decoded.
+    fn left_out(&self, path: &str) -> bool {
+        self.skipped.iter().any(|reason| reason.contains(path)) && !self.paths.iter().any(|own| own == path)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ndarray::array;
+
+    fn of(values: Array2<f32>, paths: &[&str], shard: Shard) -> Posteriors {
+        Posteriors {
+            values,
+            labels: paths.iter().map(|p| u32::from(p.contains('b'))).collect(),
+            paths: paths.iter().map(|p| (*p).to_owned()).collect(),
+            skipped: Vec::new(),
+            origin: Origin { dataset: "d".into(), shard, ..Origin::default() },
+        }
+    }
+
+    #[test]
+    fn fusion_is_the_mean_and_one_network_is_itself() {
+        let (x, y) = (Path::new("x"), Path::new("y"));
+        let a = of(array![[0.75, 0.25], [0.5, 0.5]], &["a", "b"], Shard::default());
+        let mut b = of(array![[0.25, 0.75], [0.25, 0.75]], &["a", "b"], Shard::default());
+        assert_eq!(fuse(&[(x, &a)]).unwrap().values, a.values);
+        assert_eq!(fuse(&[(x, &a), (y, &b)]).unwrap().values, array![[0.5, 0.5], [0.375, 0.625]]);
+        // What one could not decode is left out of the mean; what is merely absent is an error.
+        b = of(array![[0.2, 0.8]], &["b"], Shard::default());
+        assert!(fuse(&[(x, &a), (y, &b)]).is_err());
+        b.skipped = vec!["cannot decode a: it is text".into()];
+        let fused = fuse(&[(x, &a), (y, &b)]).unwrap();
+        assert_eq!((fused.paths, fused.labels), (vec!["b".to_owned()], vec![1]));
+        b.origin.dataset = "other".into();
+        assert!(fuse(&[(x, &a), (y, &b)]).unwrap_err().to_string().contains("different images"));
+    }
+
+    #[test]
+    fn a_merge_has_every_shard_once() {
+        let shard = |number| Shard { number, of: 2 };
+        let first = of(array![[0.8, 0.2]], &["a"], shard(1));
+        let second = of(array![[0.4, 0.6], [0.1, 0.9]], &["b", "bb"], shard(2));
+        let (x, y) = (Path::new("x"), Path::new("y"));
+        let whole = merge(&[(y, &second), (x, &first)]).unwrap();
+        assert_eq!((whole.paths.len(), whole.values[[2, 1]], whole.origin.shard), (3, 0.9, Shard::default()));
+        assert!(merge(&[(x, &first)]).unwrap_err().to_string().contains("of 2 shards, 2 are missing"));
+        assert!(merge(&[(x, &first), (y, &first)]).unwrap_err().to_string().contains("are both shard 1"));
+    }
+}

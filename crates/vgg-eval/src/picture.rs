@@ -1,0 +1,110 @@
+//! Pictures of numbers: a confusion matrix, a score map over its image.
+
+use ndarray::{ArrayView2, Axis, s};
+use vgg_data::{Image, Region, View};
+use vgg_tensor::ops;
+
+use crate::{Evaluation, Model, Preprocessing, Result};
+
+/// Side of a picture of a confusion matrix, about.
+const SIDE: usize = 720;
+/// Distance in pixels of the input between neighbouring cells of a score map.
+const STRIDE: f32 = 32.0;
+
+/// A confusion matrix: rows are true classes, columns answers; the darker, the more of the class's images. Classes without
+/// images are grey.
+pub fn confusion_picture(counts: ArrayView2<u32>) -> Image {
+    let classes = counts.nrows().max(1);
+    let cell = (SIDE / classes).max(1);
+    let mut picture = Image::from_elem((classes * cell, classes * cell, 3), 200);
+    for (y, row) in counts.rows().into_iter().enumerate() {
+        let all: u32 = row.sum();
+        for (x, count) in row.iter().enumerate().filter(|_| all > 0) {
+            // By the root: rare confusions are what one looks for.
+            let colour = ramp(1.0 - (*count as f32 / all as f32).sqrt());
+            let mut to = picture.slice_mut(s![y * cell..(y + 1) * cell, x * cell..(x + 1) * cell, ..]);
+            to.lanes_mut(Axis(2)).into_iter().for_each(|mut pixel| pixel.assign(&ndarray::aview1(&colour)));
+            if cell >= 8 {
+                to.row_line(cell);
+            }
+        }
+    }
+    picture
+}
+
+/// A thin line at the lower and right edges of a cell.
+trait RowLine {
+    fn row_line(&mut self, cell: usize);
+}
+
+impl RowLine for ndarray::ArrayViewMut3<'_, u8> {
+    fn row_line(&mut self, cell: usize) {
+        self.slice_mut(s![cell - 1, .., ..]).fill(220);
+        self.slice_mut(s![.., cell - 1, ..]).fill(220);
+    }
+}
+
+/// The dense score map of a class drawn over its image, which is rescaled to the first test side: after softmax in each
+/// cell. `model` must be dense.
+///
+/// # Errors
+/// As [`crate::classify`]; [`crate::Error::Config`] if the model takes crops alone.
+pub fn score_map(
+    model: &Model,
+    image: &Image,
+    evaluation: &Evaluation,
+    preprocessing: Preprocessing,
+    class: usize,
+) -> Result<Image> {
+    let Model::Dense(network) = model else {
+        return Err(crate::Error::Config("a score map needs the dense network".into()));
+    };
+    let crop = model.spec().crop;
+    evaluation.views(crop)?;
+    let view = View { test_side: evaluation.test_sides[0], region: Region::Whole, flip: false };
+    let shown = view.apply(image, evaluation.filter)?;
+    let pixels = shown.view().insert_axis(Axis(0));
+    let offset = ndarray::aview1(&preprocessing.offset).insert_axis(Axis(0));
+    let x = ops::from_pixels(pixels, offset, preprocessing.scale, network.device())?;
+    let map = ops::softmax(&network.score_map(&x)?)?.to_array();
+    let of_class = map.index_axis(Axis(map.ndim() - 1), class).to_owned();
+    let cells = of_class.into_dimensionality::<ndarray::Ix3>();
+    let cells = cells.map_err(|e| crate::Error::Config(e.to_string()))?;
+    Ok(score_map_picture(&shown, cells.index_axis(Axis(0), 0), crop))
+}
+
+/// A map of values between 0 and 1 drawn over the image that it is of, where `crop` is the side of the window that each
+/// cell saw: blue where low, yellow where high, between the centres of windows by interpolation.
+pub fn score_map_picture(image: &Image, map: ArrayView2<f32>, crop: usize) -> Image {
+    let (h, w, _) = image.dim();
+    let half = crop as f32 / 2.0;
+    let (rows, columns) = map.dim();
+    Image::from_shape_fn((h, w, 3), |(y, x, c)| {
+        let place = |at: usize, cells: usize| {
+            let cell = ((at as f32 + 0.5 - half) / STRIDE).clamp(0.0, cells.saturating_sub(1) as f32);
+            let low = cell.floor() as usize;
+            (low, (low + 1).min(cells.saturating_sub(1)), cell - cell.floor())
+        };
+        let ((top, bottom, v), (left, right, u)) = (place(y, rows), place(x, columns));
+        let across = |row: usize| map[[row, left]] * (1.0 - u) + map[[row, right]] * u;
+        let value = across(top) * (1.0 - v) + across(bottom) * v;
+        let heat = f32::from(heat(value)[c]);
+        (0.45 * f32::from(image[[y, x, c]]) + 0.55 * heat).round() as u8
+    })
+}
+
+/// Dark blue to white.
+fn ramp(lightness: f32) -> [u8; 3] {
+    let mix = |dark: f32| (dark + (255.0 - dark) * lightness.clamp(0.0, 1.0)).round() as u8;
+    [mix(8.0), mix(48.0), mix(107.0)]
+}
+
+/// Blue, green, yellow: readable without telling red from green.
+fn heat(value: f32) -> [u8; 3] {
+    const STOPS: [[f32; 3]; 4] =
+        [[68.0, 1.0, 84.0], [49.0, 104.0, 142.0], [53.0, 183.0, 121.0], [253.0, 231.0, 37.0]];
+    let at = value.clamp(0.0, 1.0) * 3.0;
+    let low = (at as usize).min(2);
+    let part = at - low as f32;
+    std::array::from_fn(|c| (STOPS[low][c] * (1.0 - part) + STOPS[low + 1][c] * part).round() as u8)
+}
