@@ -162,6 +162,29 @@ impl TensorFile {
         self.header.info(name).map(|info| info.shape.as_slice())
     }
 
+    /// Type of a tensor's values, such as `F32`.
+    pub fn dtype(&self, name: &str) -> Option<&'static str> {
+        Some(match self.header.info(name)?.dtype {
+            Dtype::F16 => "F16",
+            Dtype::BF16 => "BF16",
+            Dtype::F32 => "F32",
+            Dtype::F64 => "F64",
+            Dtype::I64 => "I64",
+            _ => "another type",
+        })
+    }
+
+    /// Reads the bytes of a tensor of any type.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] if there is none of this name; [`Error::Io`].
+    pub fn read_bytes(&mut self, name: &str) -> Result<Vec<u8>> {
+        let Some(dtype) = self.header.info(name).map(|info| info.dtype) else {
+            return Err(Error::corrupt(&self.path, format!("it has no tensor {name}")));
+        };
+        self.read(name, dtype)
+    }
+
     /// The metadata, all of it strings.
     pub fn metadata(&self) -> BTreeMap<String, String> {
         self.header.metadata().iter().flatten().map(|(k, v)| (k.clone(), v.clone())).collect()

@@ -2,6 +2,7 @@
 
 mod analyse;
 mod bench;
+mod convert;
 mod data;
 mod doctor;
 mod evaluate;
@@ -48,6 +49,8 @@ enum Command {
     Predict(predict::Predict),
     /// Make a table of the paper, with our column beside it.
     Experiment(experiment::Experiment),
+    /// Weights from one library to another.
+    Convert(convert::Convert),
     /// Layers, shapes, parameters and arithmetic of a network.
     Summary(summary::Summary),
     /// Data sets.
@@ -74,6 +77,7 @@ impl Cli {
             Command::Analyse(c) => c.run().map(|()| ExitCode::SUCCESS),
             Command::Predict(c) => c.run().map(|()| ExitCode::SUCCESS),
             Command::Experiment(c) => c.run(),
+            Command::Convert(c) => c.run().map(|()| ExitCode::SUCCESS),
             Command::Summary(c) => c.run().map(|()| ExitCode::SUCCESS),
             Command::Data(c) => c.run().map(|()| ExitCode::SUCCESS),
             Command::Bench(c) => c.run().map(|()| ExitCode::SUCCESS),

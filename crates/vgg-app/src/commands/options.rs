@@ -5,11 +5,11 @@ use std::str::FromStr;
 
 use anyhow::Result;
 use clap::Args;
-use vgg_data::{Filter, Folder};
+use vgg_data::{Filter, Folder, imagenet};
 use vgg_eval::{DensePool, Evaluation, Protocol};
 use vgg_experiment::Dataset;
 use vgg_tensor::{ConvChoice, Device, DeviceConfig, DeviceKind, Engines, Precision};
-use vgg_weights::{Loaded, WeightsMetadata};
+use vgg_weights::{Library, Loaded, WeightsMetadata};
 
 use crate::settings::SettingsError;
 
@@ -247,5 +247,20 @@ pub(super) fn load_weights(
         let (path, own) = (path.display(), metadata.spec.config);
         return Err(SettingsError(format!("{path} holds config {own}, not {config}")).into());
     }
-    Ok(vgg_weights::load(path, device)?)
+    let mut loaded = vgg_weights::load(path, device)?;
+    name_classes(&mut loaded);
+    loaded.notes.iter().for_each(|note| eprintln!("{}: {note}", path.display()));
+    Ok(loaded)
+}
+
+/// A network of another library with a thousand classes was trained on ILSVRC-2012.
+pub(super) fn name_classes(loaded: &mut Loaded) {
+    let unnamed = loaded.metadata.classes.first().is_some_and(|name| name == "class0");
+    if loaded.library != Library::Native
+        && unnamed
+        && loaded.metadata.classes.len() == imagenet::classes().count()
+    {
+        loaded.metadata.classes = imagenet::classes().map(|(id, _)| id.to_owned()).collect();
+        loaded.notes.push("its thousand classes are taken to be those of ILSVRC-2012, in WNID order".into());
+    }
 }

@@ -1,0 +1,116 @@
+//! Networks written for other libraries.
+
+mod caffe;
+mod onnx;
+mod protobuf;
+mod prototxt;
+
+use std::path::{Path, PathBuf};
+
+use vgg_layers::{LayerKind, LayerSpec, NamedArray, Network};
+
+use crate::native::write_arrays;
+use crate::{Result, WeightsMetadata};
+
+/// A library that a network is written for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Target {
+    /// Ours.
+    Native,
+    /// `torchvision.models.vggN().load_state_dict`, as safetensors.
+    Torchvision,
+    /// `timm.create_model("vggN")`, as safetensors.
+    Timm,
+    /// A `.caffemodel` with the prototxt of the deployed network beside it; channels in the order B, G, R.
+    Caffe,
+    /// ONNX, for crops of the training size; the number of images is free.
+    Onnx,
+    /// ONNX of the fully convolutional network: height and width are free too, and the result is a map of scores.
+    OnnxDense,
+}
+
+impl Target {
+    /// All of them with their names.
+    pub const ALL: [(&'static str, Target); 6] = [
+        ("native", Target::Native),
+        ("torchvision", Target::Torchvision),
+        ("timm", Target::Timm),
+        ("caffe", Target::Caffe),
+        ("onnx", Target::Onnx),
+        ("onnx-dense", Target::OnnxDense),
+    ];
+}
+
+/// Writes a network for a library to `path`, and returns all files that were written. None of it changes what the network
+/// computes: pixels must be prepared as `metadata` says, which safetensors and ONNX files carry along.
+///
+/// # Errors
+/// [`crate::Error::File`] if a file cannot be written.
+pub fn convert(
+    path: &Path,
+    network: &Network,
+    metadata: &WeightsMetadata,
+    target: Target,
+) -> Result<Vec<PathBuf>> {
+    let layers: Vec<LayerSpec> = network.spec().layers()?;
+    let mut arrays = network.export();
+    let mut files = vec![path.to_owned()];
+    match target {
+        Target::Native => crate::save(path, network, metadata)?,
+        Target::Torchvision | Target::Timm => {
+            rename(&mut arrays, &layers, target);
+            vgg_files::write_with(path, |out| write_arrays(out, &arrays, metadata))?;
+        }
+        Target::Caffe => {
+            vgg_files::write_with(path, |out| caffe::write(out, &layers, &arrays))?;
+            let prototxt = path.with_extension("prototxt");
+            vgg_files::write_bytes(&prototxt, prototxt::text(&layers, metadata).as_bytes())?;
+            files.push(prototxt);
+        }
+        Target::Onnx | Target::OnnxDense => {
+            let dense = target == Target::OnnxDense;
+            vgg_files::write_with(path, |out| onnx::write(out, (&layers, dense), &arrays, metadata))?;
+        }
+    }
+    Ok(files)
+}
+
+/// Gives arrays the names, and fully connected layers the shapes, of torchvision or timm.
+fn rename(arrays: &mut [NamedArray], layers: &[LayerSpec], target: Target) {
+    let mut number = 0;
+    let mut names = Vec::new();
+    for layer in layers {
+        match layer.kind {
+            // A convolution and its ReLU.
+            LayerKind::Conv { .. } => {
+                names.push((layer.name.as_str(), format!("features.{number}")));
+                number += 2;
+            }
+            LayerKind::MaxPool | LayerKind::Lrn => number += 1,
+            _ => {}
+        }
+    }
+    let heads = match target {
+        Target::Timm => ["pre_logits.fc1", "pre_logits.fc2", "head.fc"],
+        _ => ["classifier.0", "classifier.3", "classifier.6"],
+    };
+    names.extend(["fc6", "fc7", "fc8"].into_iter().zip(heads.map(str::to_owned)));
+    for array in arrays {
+        let Some((layer, part)) = array.name.split_once('.') else { continue };
+        if let (Target::Timm, "weight", Some(spec)) = (target, part, layers.iter().find(|l| l.name == layer))
+            && matches!(layer, "fc6" | "fc7")
+        {
+            let [h, w, c] = spec.input;
+            array.shape = vec![spec.output[2], c, h, w];
+        }
+        if let Some((_, name)) = names.iter().find(|(of, _)| *of == layer) {
+            array.name = format!("{name}.{part}");
+        }
+    }
+}
+
+/// The weight and the bias of a layer.
+fn parameters<'a>(arrays: &'a [NamedArray], layer: &LayerSpec) -> Vec<&'a NamedArray> {
+    let of = |array: &&NamedArray| array.name.rsplit_once('.').is_some_and(|(name, _)| name == layer.name);
+    arrays.iter().filter(of).collect()
+}

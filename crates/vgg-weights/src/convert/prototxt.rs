@@ -1,0 +1,68 @@
+//! The deployed network in Caffe's text form.
+
+use std::fmt::Write as _;
+
+use vgg_layers::{LayerKind, LayerSpec, LrnStyle};
+
+use crate::WeightsMetadata;
+
+/// What Caffe needs beside the weights to run the network.
+pub(super) fn text(layers: &[LayerSpec], metadata: &WeightsMetadata) -> String {
+    let WeightsMetadata { spec, mean_rgb: [r, g, b], pixel_scale, std_rgb, .. } = metadata;
+    let mut text = format!(
+        "# Config {}. Pixels: B, G, R, 0..255, less [{b}, {g}, {r}], times {pixel_scale}, divided by {:?} (B, G, R).\n\
+         name: \"VGG\"\n\
+         layer {{\n  name: \"data\"\n  type: \"Input\"\n  top: \"data\"\n  \
+         input_param {{ shape {{ dim: 1 dim: 3 dim: {} dim: {} }} }}\n}}\n",
+        spec.config,
+        [std_rgb[2], std_rgb[1], std_rgb[0]],
+        spec.crop,
+        spec.crop
+    );
+    let mut below = "data".to_owned();
+    for layer in layers {
+        let name = &layer.name;
+        let outputs = layer.output[2];
+        let (kind, parameters, in_place, relu) = match layer.kind {
+            LayerKind::Conv { kernel } => {
+                let pad = kernel / 2;
+                let own =
+                    format!("convolution_param {{ num_output: {outputs} kernel_size: {kernel} pad: {pad} }}");
+                ("Convolution", own, false, true)
+            }
+            LayerKind::Lrn => {
+                // Caffe divides alpha by the number of channels that it adds up.
+                let alpha = if spec.lrn_style == LrnStyle::AlexNet { 5e-4 } else { 1e-4 };
+                let own = format!("lrn_param {{ local_size: 5 alpha: {alpha} beta: 0.75 k: 2 }}");
+                ("LRN", own, false, false)
+            }
+            LayerKind::MaxPool => {
+                ("Pooling", "pooling_param { pool: MAX kernel_size: 2 stride: 2 }".to_owned(), false, false)
+            }
+            LayerKind::Linear { relu } => {
+                ("InnerProduct", format!("inner_product_param {{ num_output: {outputs} }}"), false, relu)
+            }
+            LayerKind::Dropout => {
+                let own = format!("dropout_param {{ dropout_ratio: {} }}", spec.dropout);
+                ("Dropout", own, true, false)
+            }
+        };
+        let top = if in_place { below.clone() } else { name.clone() };
+        push(&mut text, name, kind, (&below, &top), &parameters);
+        if relu {
+            push(&mut text, &name.replace("conv", "relu").replace("fc", "relu"), "ReLU", (&top, &top), "");
+        }
+        below = top;
+    }
+    push(&mut text, "prob", "Softmax", (&below, "prob"), "");
+    text
+}
+
+fn push(text: &mut String, name: &str, kind: &str, (bottom, top): (&str, &str), parameters: &str) {
+    let own = if parameters.is_empty() { String::new() } else { format!("  {parameters}\n") };
+    // Writing to a string does not fail.
+    let _ = write!(
+        text,
+        "layer {{\n  name: \"{name}\"\n  type: \"{kind}\"\n  bottom: \"{bottom}\"\n  top: \"{top}\"\n{own}}}\n"
+    );
+}

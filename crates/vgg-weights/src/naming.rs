@@ -1,0 +1,207 @@
+//! Which tensors of a file are which layers: by the names that each library uses.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use vgg_layers::{Config, NetworkSpec};
+
+use crate::source::Entry;
+
+/// Whose file it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Library {
+    /// Ours.
+    Native,
+    /// torchvision.
+    Torchvision,
+    /// timm.
+    Timm,
+    /// Caffe.
+    Caffe,
+    /// Keras.
+    Keras,
+    /// Arrays named as in Caffe with axes as in TensorFlow, such as the well-known `vgg16_weights.npz`.
+    TensorFlow,
+}
+
+/// Where a layer's values are.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct LayerSource {
+    /// The paper's name.
+    pub(crate) layer: String,
+    pub(crate) weight: String,
+    /// Absent in some files without biases; then zero.
+    pub(crate) bias: String,
+    /// Name of the batch normalisation after it, if there is one.
+    pub(crate) norm: Option<String>,
+}
+
+/// A file whose names are understood.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Recognised {
+    pub(crate) library: Library,
+    /// In the network's order.
+    pub(crate) layers: Vec<LayerSource>,
+}
+
+impl Library {
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Library::Native => "vgg",
+            Library::Torchvision => "torchvision",
+            Library::Timm => "timm",
+            Library::Caffe => "Caffe",
+            Library::Keras => "Keras",
+            Library::TensorFlow => "TensorFlow",
+        }
+    }
+
+    /// Whether filters are `[R, S, C, K]`, matrices `[in, out]`, and fc6's inputs in the order H, W, C.
+    pub(crate) fn channels_last(self) -> bool {
+        matches!(self, Library::Keras | Library::TensorFlow)
+    }
+}
+
+/// What the names of these tensors mean; `None` if they are no VGG network's.
+pub(crate) fn recognise(entries: &[Entry]) -> Option<Recognised> {
+    sequential(entries).or_else(|| by_layer(entries))
+}
+
+/// torchvision's and timm's: `features.N`, then `classifier.N`, or `pre_logits.fc1`, `pre_logits.fc2` and `head.fc`.
+fn sequential(entries: &[Entry]) -> Option<Recognised> {
+    let names: BTreeSet<&str> = entries.iter().map(|e| e.name.as_str()).collect();
+    let mut convolutions = BTreeMap::new();
+    for entry in entries.iter().filter(|entry| entry.shape.len() == 4) {
+        let number = entry.name.strip_prefix("features.").and_then(|n| n.strip_suffix(".weight"));
+        if let Some(number) = number.and_then(|n| n.parse::<usize>().ok()) {
+            convolutions.insert(number, entry.shape.clone());
+        }
+    }
+    let shapes: Vec<&Vec<usize>> = convolutions.values().collect();
+    let config = config_of(&shapes.iter().map(|shape| shape[2]).collect::<Vec<_>>())?;
+    let mut layers: Vec<LayerSource> = convolutions
+        .keys()
+        .zip(convolution_names(config))
+        .map(|(number, layer)| {
+            let norm = format!("features.{}", number + 1);
+            let is_norm = names.contains(format!("{norm}.running_mean").as_str());
+            let of = format!("features.{number}");
+            LayerSource {
+                layer,
+                weight: format!("{of}.weight"),
+                bias: format!("{of}.bias"),
+                norm: is_norm.then_some(norm),
+            }
+        })
+        .collect();
+    let timm = names.iter().any(|name| name.starts_with("pre_logits."));
+    let heads = if timm {
+        ["pre_logits.fc1", "pre_logits.fc2", "head.fc"]
+    } else {
+        ["classifier.0", "classifier.3", "classifier.6"]
+    };
+    layers.extend(["fc6", "fc7", "fc8"].into_iter().zip(heads).map(|(layer, of)| LayerSource {
+        layer: layer.into(),
+        weight: format!("{of}.weight"),
+        bias: format!("{of}.bias"),
+        norm: None,
+    }));
+    let library = if timm { Library::Timm } else { Library::Torchvision };
+    Some(Recognised { library, layers })
+}
+
+/// Those that name layers, as the paper's authors do (`conv1_1`) or as Keras does (`block1_conv1`).
+fn by_layer(entries: &[Entry]) -> Option<Recognised> {
+    let mut found: BTreeMap<String, [Option<&Entry>; 2]> = BTreeMap::new();
+    let mut keras = false;
+    for entry in entries {
+        let Some((layer, of_keras)) = layer_of(&entry.name) else { continue };
+        keras |= of_keras;
+        let bias = entry.shape.iter().filter(|side| **side > 1).count() <= 1;
+        found.entry(layer).or_default()[usize::from(bias)].get_or_insert(entry);
+    }
+    let first = found.get("conv1_1").and_then(|[weight, _]| *weight)?;
+    let channels_last = match first.shape.as_slice() {
+        [_, 3, r, s] if r == s => false,
+        [r, s, 3, _] if r == s => true,
+        _ => return None,
+    };
+    let caffe = first.name.ends_with(".0");
+    let library = match (keras, channels_last, caffe) {
+        (true, true, _) => Library::Keras,
+        (false, true, _) => Library::TensorFlow,
+        (false, false, true) => Library::Caffe,
+        (false, false, false) => Library::Native,
+        (true, false, _) => return None,
+    };
+    // In the order of the names, which is the network's: conv before fc, then by block and place.
+    let layers = found.into_iter().map(|(layer, [weight, bias])| LayerSource {
+        weight: weight.map(|e| e.name.clone()).unwrap_or_default(),
+        bias: bias.map(|e| e.name.clone()).unwrap_or_default(),
+        layer,
+        norm: None,
+    });
+    Some(Recognised { library, layers: layers.collect() })
+}
+
+/// The layer that a name speaks of, and whether it is Keras's way.
+fn layer_of(name: &str) -> Option<(String, bool)> {
+    let words: Vec<&str> = name.split(|c: char| !c.is_ascii_alphanumeric()).collect();
+    let number = |word: &str, prefix: &str| word.strip_prefix(prefix).and_then(|n| n.parse::<u32>().ok());
+    for pair in words.windows(2) {
+        if let (Some(block), Some(place)) = (number(pair[0], "block"), number(pair[1], "conv")) {
+            return Some((format!("conv{block}_{place}"), true));
+        }
+        if let (Some(block), Some(place)) = (number(pair[0], "conv"), number(pair[1], "")) {
+            return Some((format!("conv{block}_{place}"), false));
+        }
+    }
+    words.iter().find_map(|word| match *word {
+        "fc6" | "fc7" | "fc8" => Some(((*word).to_owned(), false)),
+        "fc1" => Some(("fc6".into(), true)),
+        "fc2" => Some(("fc7".into(), true)),
+        "predictions" => Some(("fc8".into(), true)),
+        _ => None,
+    })
+}
+
+/// The configuration with convolutions of these sizes, one after the other. A-LRN has the weights of A.
+pub(crate) fn config_of(kernels: &[usize]) -> Option<Config> {
+    let fits = |config: &Config| {
+        let layers = NetworkSpec::paper(*config).layers().unwrap_or_default();
+        let own = layers.iter().filter_map(|layer| layer.weight_shape()).filter(|shape| shape.len() == 4);
+        own.map(|shape| shape[2]).eq(kernels.iter().copied())
+    };
+    Config::all().find(fits)
+}
+
+/// Names of a configuration's convolutions.
+pub(crate) fn convolution_names(config: Config) -> Vec<String> {
+    let layers = NetworkSpec::paper(config).layers().unwrap_or_default();
+    layers.into_iter().filter(|layer| layer.name.starts_with("conv")).map(|layer| layer.name).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_all_libraries_are_understood() {
+        for (name, layer) in [
+            ("block1_conv2/kernel:0", Some("conv1_2")),
+            ("block5_conv3/block5_conv3/bias:0", Some("conv5_3")),
+            ("block3_conv1_W_1:0", Some("conv3_1")),
+            ("conv4_2_W", Some("conv4_2")),
+            ("conv1_1.0", Some("conv1_1")),
+            ("fc6_b", Some("fc6")),
+            ("fc2/kernel:0", Some("fc7")),
+            ("predictions/bias:0", Some("fc8")),
+            ("optimizer/iter:0", None),
+        ] {
+            assert_eq!(layer_of(name).map(|(layer, _)| layer).as_deref(), layer, "{name}");
+        }
+        assert_eq!(config_of(&[3; 13]), Some(Config::D));
+        assert_eq!(config_of(&[3, 3, 3, 3, 3, 3, 1, 3, 3, 1, 3, 3, 1]), Some(Config::C));
+        assert_eq!(config_of(&[3; 9]), None);
+    }
+}

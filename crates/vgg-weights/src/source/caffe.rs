@@ -1,0 +1,231 @@
+//! Caffe's network with weights: `NetParameter` of caffe.proto in the wire format of protocol buffers, with layers of the
+//! present schema and of the one before it (V1). Only places of values are kept; a tensor is read when it is asked for.
+
+use std::fs::File;
+use std::io::{BufReader, Read as _, Seek as _, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use super::number::Number;
+use super::{Entry, corrupt, count, io};
+use crate::Result;
+
+/// Layers of a network, and blobs of all of them, at most.
+const MAX_BLOBS: usize = 1 << 14;
+
+/// An open file.
+pub(crate) struct CaffeModel {
+    path: PathBuf,
+    file: BufReader<File>,
+    blobs: Vec<Blob>,
+}
+
+/// Values of a layer.
+struct Blob {
+    /// Of the layer and its place: `conv1_1.0` is the weight, `conv1_1.1` the bias.
+    name: String,
+    shape: Vec<usize>,
+    number: Number,
+    place: u64,
+    bytes: u64,
+}
+
+/// Whether a file may be of this format: it begins with the name of the network, or with a layer.
+pub(super) fn may_be(start: &[u8]) -> bool {
+    matches!(start, [0x0a | 0x12, ..] | [0xa2, 0x06, ..])
+}
+
+impl CaffeModel {
+    pub(super) fn open(path: &Path) -> Result<CaffeModel> {
+        let file = File::open(path).map_err(|e| io(path, e))?;
+        let length = file.metadata().map_err(|e| io(path, e))?.len();
+        let mut reader = Reader { path, file: BufReader::new(file), at: 0 };
+        let mut blobs = Vec::new();
+        while reader.at < length {
+            let (field, value) = reader.field(length)?;
+            match (field, value) {
+                // Name 4 and blobs 6 of V1LayerParameter; name 1 and blobs 7 of LayerParameter.
+                (2, Wire::Bytes(end)) => reader.layer(end, (4, 6), &mut blobs)?,
+                (100, Wire::Bytes(end)) => reader.layer(end, (1, 7), &mut blobs)?,
+                (_, value) => reader.skip(&value)?,
+            }
+        }
+        if blobs.is_empty() {
+            return Err(corrupt(path, "it holds no layers with weights"));
+        }
+        Ok(CaffeModel { path: path.to_owned(), file: reader.file, blobs })
+    }
+
+    pub(super) fn entries(&self) -> Vec<Entry> {
+        self.blobs.iter().map(|b| Entry { name: b.name.clone(), shape: b.shape.clone() }).collect()
+    }
+
+    pub(super) fn read(&mut self, name: &str) -> Result<Vec<f32>> {
+        let Some(blob) = self.blobs.iter().find(|blob| blob.name == name) else {
+            return Err(corrupt(&self.path, format!("it has no blob {name}")));
+        };
+        // `open` has checked the length against the file.
+        let mut bytes = vec![0; blob.bytes as usize];
+        self.file.seek(SeekFrom::Start(blob.place)).map_err(|e| io(&self.path, e))?;
+        self.file.read_exact(&mut bytes).map_err(|e| io(&self.path, e))?;
+        Ok(blob.number.floats(&bytes))
+    }
+}
+
+/// A value in the wire format.
+enum Wire {
+    /// A number.
+    Varint(u64),
+    /// Bytes from here up to there.
+    Bytes(u64),
+    /// This many bytes.
+    Fixed(u64),
+}
+
+struct Reader<'a> {
+    path: &'a Path,
+    file: BufReader<File>,
+    at: u64,
+}
+
+impl Reader<'_> {
+    /// The layers of a message that ends at `end`.
+    fn layer(
+        &mut self,
+        end: u64,
+        (name_field, blobs_field): (u64, u64),
+        blobs: &mut Vec<Blob>,
+    ) -> Result<()> {
+        let (mut name, mut own) = (String::new(), Vec::new());
+        while self.at < end {
+            match self.field(end)? {
+                (field, Wire::Bytes(end)) if field == name_field => name = self.text(end)?,
+                (field, Wire::Bytes(end)) if field == blobs_field => own.push(self.blob(end)?),
+                (_, value) => self.skip(&value)?,
+            }
+            if blobs.len() + own.len() > MAX_BLOBS {
+                return Err(corrupt(self.path, "it has too many blobs"));
+            }
+        }
+        blobs.extend(
+            own.into_iter().enumerate().map(|(i, blob)| Blob { name: format!("{name}.{i}"), ..blob }),
+        );
+        Ok(())
+    }
+
+    /// A `BlobProto`: old shapes are num, channels, height and width.
+    fn blob(&mut self, end: u64) -> Result<Blob> {
+        let (mut old, mut shape) = ([None; 4], None);
+        let mut values: Option<(Number, u64, u64)> = None;
+        while self.at < end {
+            match self.field(end)? {
+                (field @ 1..=4, Wire::Varint(side)) => old[field as usize - 1] = Some(side as usize),
+                (7, Wire::Bytes(end)) => shape = Some(self.shape(end)?),
+                (field @ (5 | 8), Wire::Bytes(end)) => {
+                    let number = if field == 5 { Number::F32 } else { Number::F64 };
+                    if values.replace((number, self.at, end - self.at)).is_some() {
+                        return Err(corrupt(self.path, "the values of a blob are in several pieces"));
+                    }
+                    self.seek(end)?;
+                }
+                (5 | 8, _) => return Err(corrupt(self.path, "the values of a blob are not packed")),
+                (_, value) => self.skip(&value)?,
+            }
+        }
+        let shape = shape.unwrap_or_else(|| old.iter().flatten().copied().collect());
+        let (number, place, bytes) = values.unwrap_or((Number::F32, self.at, 0));
+        let expected = count(&shape).map(|n| n as u64 * number.bytes() as u64);
+        if expected != Some(bytes) {
+            return Err(corrupt(self.path, format!("a blob of shape {shape:?} has {bytes} bytes")));
+        }
+        Ok(Blob { name: String::new(), shape, number, place, bytes })
+    }
+
+    /// A `BlobShape`, packed or not.
+    fn shape(&mut self, end: u64) -> Result<Vec<usize>> {
+        let mut shape = Vec::new();
+        while self.at < end && shape.len() <= 8 {
+            match self.field(end)? {
+                (1, Wire::Varint(side)) => shape.push(side as usize),
+                (1, Wire::Bytes(end)) => {
+                    while self.at < end && shape.len() <= 8 {
+                        shape.push(self.varint()? as usize);
+                    }
+                }
+                (_, value) => self.skip(&value)?,
+            }
+        }
+        if shape.len() > 8 || self.at > end {
+            return Err(corrupt(self.path, "the shape of a blob makes no sense"));
+        }
+        Ok(shape)
+    }
+
+    /// Number and value of the next field of a message that ends at `end`.
+    fn field(&mut self, end: u64) -> Result<(u64, Wire)> {
+        let tag = self.varint()?;
+        let value = match tag & 7 {
+            0 => Wire::Varint(self.varint()?),
+            1 => Wire::Fixed(8),
+            2 => {
+                let length = self.varint()?;
+                Wire::Bytes(self.at.saturating_add(length))
+            }
+            5 => Wire::Fixed(4),
+            kind => {
+                return Err(corrupt(
+                    self.path,
+                    format!("it has a field of kind {kind}, as no caffemodel has"),
+                ));
+            }
+        };
+        let reach = match value {
+            Wire::Varint(_) => self.at,
+            Wire::Bytes(to) => to,
+            Wire::Fixed(bytes) => self.at + bytes,
+        };
+        if reach > end {
+            return Err(corrupt(self.path, "it ends within a field; it may have been cut off"));
+        }
+        Ok((tag >> 3, value))
+    }
+
+    fn skip(&mut self, value: &Wire) -> Result<()> {
+        match value {
+            Wire::Varint(_) => Ok(()),
+            Wire::Bytes(end) => self.seek(*end),
+            Wire::Fixed(bytes) => self.seek(self.at + bytes),
+        }
+    }
+
+    fn seek(&mut self, to: u64) -> Result<()> {
+        let by = (to - self.at) as i64;
+        self.file.seek_relative(by).map_err(|e| io(self.path, e))?;
+        self.at = to;
+        Ok(())
+    }
+
+    fn text(&mut self, end: u64) -> Result<String> {
+        let length = end - self.at;
+        if length > 1000 {
+            return Err(corrupt(self.path, "the name of a layer is too long"));
+        }
+        let mut bytes = vec![0; length as usize];
+        self.file.read_exact(&mut bytes).map_err(|e| io(self.path, e))?;
+        self.at = end;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    fn varint(&mut self) -> Result<u64> {
+        let mut value = 0;
+        for shift in (0..64).step_by(7) {
+            let mut byte = [0];
+            self.file.read_exact(&mut byte).map_err(|e| io(self.path, e))?;
+            self.at += 1;
+            value |= u64::from(byte[0] & 0x7f) << shift;
+            if byte[0] & 0x80 == 0 {
+                return Ok(value);
+            }
+        }
+        Err(corrupt(self.path, "a number has too many bytes"))
+    }
+}

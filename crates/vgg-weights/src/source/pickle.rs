@@ -1,0 +1,404 @@
+//! The part of Python's pickle that `torch.save` needs for a dictionary of tensors. Nothing is executed: a pickle may name
+//! the few functions that are listed here, which make values of ours, and nothing else.
+//!
+//! Values live in one list and refer to each other by number, so that neither depth nor repetition costs memory.
+
+use std::collections::HashMap;
+
+use super::number::Number;
+
+/// Values that a pickle may make, and bytes of a string.
+const MAX_VALUES: usize = 1 << 20;
+
+/// Number of a value.
+pub(super) type Id = usize;
+
+/// A value.
+#[derive(Debug, Clone)]
+pub(super) enum Value {
+    Int(i64),
+    Text(String),
+    Tuple(Vec<Id>),
+    List(Vec<Id>),
+    Dict(Vec<(Id, Id)>),
+    Global(Global),
+    Storage(Storage),
+    Tensor(Tensor),
+    /// A value without a meaning here, such as a float or a flag.
+    Other,
+}
+
+/// What a pickle may name.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Global {
+    OrderedDict,
+    RebuildTensor,
+    RebuildParameter,
+    Size,
+    Storage(Number),
+}
+
+/// Numbers in the file.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Storage {
+    pub(super) number: Number,
+    pub(super) key: String,
+    pub(super) len: usize,
+}
+
+/// A view of a storage.
+#[derive(Debug, Clone)]
+pub(super) struct Tensor {
+    pub(super) storage: Storage,
+    pub(super) offset: usize,
+    pub(super) shape: Vec<usize>,
+    pub(super) stride: Vec<usize>,
+}
+
+/// The values of one pickle.
+pub(super) struct Pickle {
+    values: Vec<Value>,
+    root: Id,
+}
+
+type Result<T> = std::result::Result<T, String>;
+
+impl Pickle {
+    /// Reads a pickle, and how many bytes it took.
+    ///
+    /// # Errors
+    /// A reason, if it is damaged or wants something that is not allowed.
+    pub(super) fn read(bytes: &[u8]) -> Result<(Pickle, usize)> {
+        let mut machine = Machine {
+            bytes,
+            at: 0,
+            values: Vec::new(),
+            stack: Vec::new(),
+            marks: Vec::new(),
+            memo: HashMap::new(),
+        };
+        while !machine.step()? {}
+        let root = machine.pop()?;
+        Ok((Pickle { values: machine.values, root }, machine.at))
+    }
+
+    /// The value that the pickle is of.
+    pub(super) fn root(&self) -> &Value {
+        &self.values[self.root]
+    }
+
+    /// A value by its number.
+    pub(super) fn value(&self, id: Id) -> &Value {
+        &self.values[id]
+    }
+}
+
+struct Machine<'a> {
+    bytes: &'a [u8],
+    at: usize,
+    values: Vec<Value>,
+    stack: Vec<Id>,
+    marks: Vec<usize>,
+    memo: HashMap<u32, Id>,
+}
+
+impl Machine<'_> {
+    /// Does one operation; true at the end.
+    fn step(&mut self) -> Result<bool> {
+        match self.byte()? {
+            // Version, frame.
+            0x80 => drop(self.byte()?),
+            0x95 => drop(self.take(8)?),
+            b'.' => return Ok(true),
+            b'(' => self.marks.push(self.stack.len()),
+            b'0' => drop(self.pop()?),
+            b'1' => drop(self.since_mark()?),
+            b'N' | 0x88 | 0x89 => self.push(Value::Other)?,
+            b'J' => {
+                let n = i32::from_le_bytes(self.array()?);
+                self.push(Value::Int(i64::from(n)))?;
+            }
+            b'K' => {
+                let n = self.byte()?;
+                self.push(Value::Int(i64::from(n)))?;
+            }
+            b'M' => {
+                let n = u16::from_le_bytes(self.array()?);
+                self.push(Value::Int(i64::from(n)))?;
+            }
+            0x8a => self.long()?,
+            b'G' => {
+                self.take(8)?;
+                self.push(Value::Other)?;
+            }
+            0x8c => {
+                let n = usize::from(self.byte()?);
+                self.text(n)?;
+            }
+            b'X' => {
+                let n = u32::from_le_bytes(self.array()?) as usize;
+                self.text(n)?;
+            }
+            b'U' | b'C' => {
+                let n = usize::from(self.byte()?);
+                self.text(n)?;
+            }
+            b')' => self.push(Value::Tuple(Vec::new()))?,
+            b']' => self.push(Value::List(Vec::new()))?,
+            b'}' => self.push(Value::Dict(Vec::new()))?,
+            b't' => {
+                let items = self.since_mark()?;
+                self.push(Value::Tuple(items))?;
+            }
+            code @ 0x85..=0x87 => {
+                let n = usize::from(code - 0x84);
+                let from = self.stack.len().checked_sub(n).ok_or("the stack is empty")?;
+                let items = self.stack.split_off(from);
+                self.push(Value::Tuple(items))?;
+            }
+            b'a' => {
+                let item = self.pop()?;
+                self.append(vec![item])?;
+            }
+            b'e' => {
+                let items = self.since_mark()?;
+                self.append(items)?;
+            }
+            b's' => {
+                let (value, key) = (self.pop()?, self.pop()?);
+                self.set(vec![key, value])?;
+            }
+            b'u' => {
+                let items = self.since_mark()?;
+                self.set(items)?;
+            }
+            b'q' => {
+                let number = u32::from(self.byte()?);
+                self.remember(number)?;
+            }
+            b'r' => {
+                let number = u32::from_le_bytes(self.array()?);
+                self.remember(number)?;
+            }
+            0x94 => self.remember(self.memo.len() as u32)?,
+            b'h' => {
+                let number = u32::from(self.byte()?);
+                self.recall(number)?;
+            }
+            b'j' => {
+                let number = u32::from_le_bytes(self.array()?);
+                self.recall(number)?;
+            }
+            b'c' => {
+                let (module, name) = (self.line()?, self.line()?);
+                self.global(&module, &name)?;
+            }
+            0x93 => {
+                let (name, module) = (self.pop()?, self.pop()?);
+                let text = |id: Id| match &self.values[id] {
+                    Value::Text(text) => Ok(text.clone()),
+                    _ => Err("the name of a function is no text"),
+                };
+                let (module, name) = (text(module)?, text(name)?);
+                self.global(&module, &name)?;
+            }
+            b'Q' => self.persistent()?,
+            b'R' => self.call()?,
+            // The state of an ordered dictionary is a note of torch's, without a meaning for weights.
+            b'b' => drop(self.pop()?),
+            code => return Err(format!("operation 0x{code:02x} of pickle is not allowed here")),
+        }
+        Ok(false)
+    }
+
+    /// Refuses everything that is not listed.
+    fn global(&mut self, module: &str, name: &str) -> Result<()> {
+        let global = match (module, name) {
+            ("collections", "OrderedDict") => Global::OrderedDict,
+            ("torch._utils", "_rebuild_tensor_v2" | "_rebuild_tensor") => Global::RebuildTensor,
+            ("torch._utils", "_rebuild_parameter") => Global::RebuildParameter,
+            ("torch", "Size") => Global::Size,
+            ("torch", "FloatStorage") => Global::Storage(Number::F32),
+            ("torch", "DoubleStorage") => Global::Storage(Number::F64),
+            ("torch", "HalfStorage") => Global::Storage(Number::F16),
+            ("torch", "BFloat16Storage") => Global::Storage(Number::Bf16),
+            ("torch", "LongStorage") => Global::Storage(Number::Other(8)),
+            ("torch", "IntStorage") => Global::Storage(Number::Other(4)),
+            ("torch", "ByteStorage" | "BoolStorage" | "CharStorage") => Global::Storage(Number::Other(1)),
+            _ if module.starts_with("torch") && !module.starts_with("torch._") => {
+                return Err(format!(
+                    "it holds a whole object, {module}.{name}, and not tensors alone; save model.state_dict() instead"
+                ));
+            }
+            _ => {
+                return Err(format!(
+                    "it asks for {module}.{name}, which weights have no need of; it is not executed"
+                ));
+            }
+        };
+        self.push(Value::Global(global))
+    }
+
+    fn call(&mut self) -> Result<()> {
+        let (arguments, callee) = (self.pop()?, self.pop()?);
+        let Value::Tuple(arguments) = self.values[arguments].clone() else {
+            return Err("the arguments of a call are no tuple".into());
+        };
+        let made = match self.values[callee] {
+            Value::Global(Global::OrderedDict) => Value::Dict(Vec::new()),
+            Value::Global(Global::RebuildTensor) => Value::Tensor(self.tensor(&arguments)?),
+            Value::Global(Global::RebuildParameter | Global::Size) => {
+                let first = *arguments.first().ok_or("a call has no arguments")?;
+                self.values[first].clone()
+            }
+            _ => return Err("something is called that is no function".into()),
+        };
+        self.push(made)
+    }
+
+    /// `(storage, offset, shape, stride, ..)`.
+    fn tensor(&self, arguments: &[Id]) -> Result<Tensor> {
+        let bad = || "a tensor is made of something else than storage, offset, shape and stride".to_owned();
+        let [storage, offset, shape, stride, ..] = arguments else { return Err(bad()) };
+        let Value::Storage(storage) = &self.values[*storage] else { return Err(bad()) };
+        let number = |id: &Id| match self.values[*id] {
+            Value::Int(n) => usize::try_from(n).map_err(|_| bad()),
+            _ => Err(bad()),
+        };
+        let list = |id: &Id| match &self.values[*id] {
+            Value::Tuple(items) | Value::List(items) if items.len() <= 8 => {
+                items.iter().map(number).collect()
+            }
+            _ => Err(bad()),
+        };
+        let (shape, stride): (Vec<usize>, Vec<usize>) = (list(shape)?, list(stride)?);
+        if shape.len() != stride.len() {
+            return Err(bad());
+        }
+        Ok(Tensor { storage: storage.clone(), offset: number(offset)?, shape, stride })
+    }
+
+    /// `('storage', type, key, place, length, ..)`.
+    fn persistent(&mut self) -> Result<()> {
+        let bad = "something else than a storage is outside of the pickle";
+        let id = self.pop()?;
+        let Value::Tuple(items) = &self.values[id] else { return Err(bad.into()) };
+        let [what, number, key, _, len, ..] = items.as_slice() else { return Err(bad.into()) };
+        let storage = match [what, number, key, len].map(|id| &self.values[*id]) {
+            [
+                Value::Text(what),
+                Value::Global(Global::Storage(number)),
+                Value::Text(key),
+                Value::Int(len),
+            ] if what == "storage" => {
+                let len = usize::try_from(*len).map_err(|_| bad)?;
+                Storage { number: *number, key: key.clone(), len }
+            }
+            _ => return Err(bad.into()),
+        };
+        self.push(Value::Storage(storage))
+    }
+
+    fn append(&mut self, items: Vec<Id>) -> Result<()> {
+        let list = *self.stack.last().ok_or("the stack is empty")?;
+        match &mut self.values[list] {
+            Value::List(to) if to.len() + items.len() <= MAX_VALUES => to.extend(items),
+            _ => return Err("something is appended to what is no list".into()),
+        }
+        Ok(())
+    }
+
+    fn set(&mut self, items: Vec<Id>) -> Result<()> {
+        let dict = *self.stack.last().ok_or("the stack is empty")?;
+        match &mut self.values[dict] {
+            Value::Dict(to) if items.len().is_multiple_of(2) && to.len() + items.len() <= MAX_VALUES => {
+                to.extend(items.chunks_exact(2).map(|pair| (pair[0], pair[1])));
+            }
+            _ => return Err("something is put into what is no dictionary".into()),
+        }
+        Ok(())
+    }
+
+    fn remember(&mut self, number: u32) -> Result<()> {
+        let top = *self.stack.last().ok_or("the stack is empty")?;
+        if self.memo.len() >= MAX_VALUES {
+            return Err("it remembers too much".into());
+        }
+        self.memo.insert(number, top);
+        Ok(())
+    }
+
+    fn recall(&mut self, number: u32) -> Result<()> {
+        let id = *self.memo.get(&number).ok_or("it recalls what it never remembered")?;
+        if self.stack.len() >= MAX_VALUES {
+            return Err("its stack is too deep".into());
+        }
+        self.stack.push(id);
+        Ok(())
+    }
+
+    fn push(&mut self, value: Value) -> Result<()> {
+        if self.values.len() >= MAX_VALUES || self.stack.len() >= MAX_VALUES {
+            return Err(format!("it makes more than {MAX_VALUES} values"));
+        }
+        self.values.push(value);
+        self.stack.push(self.values.len() - 1);
+        Ok(())
+    }
+
+    fn pop(&mut self) -> Result<Id> {
+        Ok(self.stack.pop().ok_or("the stack is empty")?)
+    }
+
+    fn since_mark(&mut self) -> Result<Vec<Id>> {
+        let mark = self.marks.pop().ok_or("there is no mark")?;
+        if mark > self.stack.len() {
+            return Err("the mark is beyond the stack".into());
+        }
+        Ok(self.stack.split_off(mark))
+    }
+
+    /// A long integer; what does not fit 64 bits is the number that old files begin with.
+    fn long(&mut self) -> Result<()> {
+        let n = usize::from(self.byte()?);
+        let bytes = self.take(n)?;
+        let negative = bytes.last().is_some_and(|b| b & 0x80 != 0);
+        if n > 8 {
+            return self.push(Value::Other);
+        }
+        let mut all = [if negative { 0xff } else { 0 }; 8];
+        all[..n].copy_from_slice(bytes);
+        self.push(Value::Int(i64::from_le_bytes(all)))
+    }
+
+    fn text(&mut self, n: usize) -> Result<()> {
+        let bytes = self.take(n)?;
+        let text = String::from_utf8_lossy(bytes).into_owned();
+        self.push(Value::Text(text))
+    }
+
+    fn line(&mut self) -> Result<String> {
+        let end =
+            self.bytes[self.at..].iter().take(1000).position(|b| *b == b'\n').ok_or("a name does not end")?;
+        let text = String::from_utf8_lossy(&self.bytes[self.at..self.at + end]).into_owned();
+        self.at += end + 1;
+        Ok(text)
+    }
+
+    fn byte(&mut self) -> Result<u8> {
+        Ok(self.take(1)?[0])
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N]> {
+        let mut array = [0; N];
+        array.copy_from_slice(self.take(N)?);
+        Ok(array)
+    }
+
+    fn take(&mut self, n: usize) -> Result<&[u8]> {
+        let end = self.at.checked_add(n).filter(|end| *end <= self.bytes.len()).ok_or("it ends too early")?;
+        let taken = &self.bytes[self.at..end];
+        self.at = end;
+        Ok(taken)
+    }
+}
