@@ -125,6 +125,10 @@ pub enum PixelScale {
     Fixed(f32),
     /// One over the standard deviation of the training pixels.
     UnitVariance,
+    /// Mean, factor and divisors of the network that the run starts from.
+    AsStart,
+    /// torchvision's custom: its mean, 1/255, and its divisors.
+    Torchvision,
 }
 
 /// One row of a table.
@@ -205,6 +209,9 @@ impl RunPlan {
             && !(scale > 0.0 && scale.is_finite())
         {
             return bad(format!("pixel_scale {scale} must be above 0"));
+        }
+        if self.data.pixel_scale == PixelScale::AsStart && self.init.from.is_none() {
+            return bad("pixel_scale is \"as-start\", but the run starts from no other network".into());
         }
         for name in self.train_layers.iter().flatten() {
             if !layers.iter().any(|l| l.name == *name && l.weight_shape().is_some()) {

@@ -10,9 +10,9 @@ use vgg_eval::{
     DensePool, EvaluateOptions, Evaluation, Model, Posteriors, Preprocessing, Protocol, Shard, evaluate,
 };
 use vgg_files::{Hash, Lock, hash_bytes, hash_file, read_json, write_json};
-use vgg_layers::{Device, Network, TransferReport};
+use vgg_layers::{Device, Network, TransferMap, TransferReport};
 use vgg_train::{EpochMetrics, Resume, Training, Validation, WEIGHTS_FILE, remove_checkpoints};
-use vgg_weights::{ChannelOrder, WeightsMetadata};
+use vgg_weights::{ChannelOrder, LoadOptions, Pixels, WeightsMetadata};
 
 use crate::{Dataset, Error, PixelScale, Result, RunPlan, Source};
 
@@ -103,6 +103,38 @@ impl FinishedRun {
     }
 }
 
+/// Mean, factor and divisors of the pixels that a run is shown.
+fn pixels(plan: &RunPlan, start: Option<&PathBuf>, context: &Context) -> Result<([f32; 3], f32, [f32; 3])> {
+    let mean = context.statistics.mean().map(|m| m as f32);
+    Ok(match (plan.data.pixel_scale, start) {
+        (PixelScale::Fixed(scale), _) => (mean, scale, [1.0; 3]),
+        (PixelScale::UnitVariance, _) => (mean, context.statistics.unit_variance_scale() as f32, [1.0; 3]),
+        (PixelScale::Torchvision, _) => {
+            let (mean, scale, std, _) = Pixels::Torchvision.convention();
+            (mean, scale, std)
+        }
+        (PixelScale::AsStart, Some(path)) => {
+            let metadata = vgg_weights::read_metadata(path)?;
+            (metadata.mean_rgb, metadata.pixel_scale, metadata.std_rgb)
+        }
+        (PixelScale::AsStart, None) => return Err(Error::Plan("there is no network to start from".into())),
+    })
+}
+
+/// Copies layers from a file, which may lack those that are not asked for.
+fn take_over(network: &mut Network, path: &Path, map: &TransferMap) -> Result<TransferReport> {
+    let options = LoadOptions { partial: true, ..LoadOptions::default() };
+    let loaded = vgg_weights::load_with(path, network.device(), options)?;
+    let wanted = map.layers(loaded.network.spec(), network.spec())?;
+    let (there, absent): (Vec<String>, Vec<String>) =
+        wanted.into_iter().partition(|layer| !loaded.missing.contains(layer));
+    if !absent.is_empty() && *map != TransferMap::AllMatching {
+        let what = format!("{} has no {} to start from", path.display(), absent.join(", "));
+        return Err(Error::Plan(what));
+    }
+    Ok(network.copy_from(&loaded.network, &TransferMap::Layers(there))?)
+}
+
 impl<'a> PreparedRun<'a> {
     /// Prepares a run. `parent` is the run that it starts from, if its plan names one.
     ///
@@ -117,20 +149,6 @@ impl<'a> PreparedRun<'a> {
         plan.check_start()?;
         let classes = context.dataset.train.classes();
         let spec = plan.network.spec(classes.len())?;
-        let statistics = context.statistics;
-        let metadata = WeightsMetadata {
-            spec: spec.clone(),
-            classes: classes.to_vec(),
-            channel_order: ChannelOrder::Rgb,
-            pixel_scale: match plan.data.pixel_scale {
-                PixelScale::Fixed(scale) => scale,
-                PixelScale::UnitVariance => statistics.unit_variance_scale() as f32,
-            },
-            mean_rgb: statistics.mean().map(|m| m as f32),
-            std_rgb: [1.0; 3],
-            train_side: plan.train_side(),
-            geometry: "paper".into(),
-        };
         let start = match plan.init.from.as_ref().map(|from| &from.source) {
             None => None,
             Some(Source::File(path)) => Some((path.clone(), hash_file(path)?)),
@@ -138,6 +156,17 @@ impl<'a> PreparedRun<'a> {
                 let missing = || Error::Plan(format!("run {name} must be trained first"));
                 parent.map(|run| Some((run.weights_file(), run.weights.clone()))).ok_or_else(missing)?
             }
+        };
+        let (mean_rgb, pixel_scale, std_rgb) = pixels(plan, start.as_ref().map(|(path, _)| path), context)?;
+        let metadata = WeightsMetadata {
+            spec: spec.clone(),
+            classes: classes.to_vec(),
+            channel_order: ChannelOrder::Rgb,
+            pixel_scale,
+            mean_rgb,
+            std_rgb,
+            train_side: plan.train_side(),
+            geometry: "paper".into(),
         };
         let identity = json!({
             "format": 2,
@@ -148,6 +177,8 @@ impl<'a> PreparedRun<'a> {
             "dataset": context.dataset.hash,
             "data": plan.data,
             "pixel_scale": metadata.pixel_scale,
+            "pixels": (plan.data.pixel_scale == PixelScale::AsStart || metadata.std_rgb != [1.0; 3])
+                .then_some((metadata.mean_rgb, metadata.std_rgb)),
             "train": plan.train,
             "batch": plan.batch,
             "validate_side": plan.validate_side,
@@ -228,9 +259,7 @@ impl<'a> PreparedRun<'a> {
         let mut network =
             Network::random(self.metadata.spec.clone(), init.fresh, self.plan.train.seed, device)?;
         let transfer = match (&self.start, &init.from) {
-            (Some(path), Some(from)) => {
-                Some(network.copy_from(&vgg_weights::load(path, device)?.network, &from.map)?)
-            }
+            (Some(path), Some(from)) => Some(take_over(&mut network, path, &from.map)?),
             _ => None,
         };
         if let Some(layers) = &self.plan.train_layers {

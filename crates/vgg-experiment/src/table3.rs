@@ -128,6 +128,8 @@ impl TablePlan {
             PixelScale::Fixed(1.0) => "mean subtracted".to_owned(),
             PixelScale::Fixed(scale) => format!("times {scale}"),
             PixelScale::UnitVariance => "of unit variance".to_owned(),
+            PixelScale::AsStart => "as where the run starts from".to_owned(),
+            PixelScale::Torchvision => "as in torchvision".to_owned(),
         });
         compare("interpolation", "Bilinear", &|run| format!("{:?}", run.data.filter));
         compare("mirroring", "true", &|run| run.data.flip.to_string());

@@ -43,7 +43,10 @@ impl TransferMap {
     }
 
     /// The layers to copy.
-    fn layers(&self, from: &NetworkSpec, to: &NetworkSpec) -> Result<Vec<String>> {
+    ///
+    /// # Errors
+    /// As [`TransferMap::check`].
+    pub fn layers(&self, from: &NetworkSpec, to: &NetworkSpec) -> Result<Vec<String>> {
         let (source, target) = (from.layers()?, to.layers()?);
         let shape = |layers: &[LayerSpec], name: &str| {
             layers.iter().find(|layer| layer.name == name).and_then(LayerSpec::weight_shape)

@@ -27,8 +27,8 @@ impl Pixels {
         self == Pixels::CaffeBgr
     }
 
-    /// Mean of 0..255 in the order R, G, B; factor; divisors; training sides.
-    pub(crate) fn convention(self) -> ([f32; 3], f32, [f32; 3], Vec<usize>) {
+    /// Mean of 0..255 in the order R, G, B; factor; divisors in that order; training sides.
+    pub fn convention(self) -> ([f32; 3], f32, [f32; 3], Vec<usize>) {
         match self {
             Pixels::Torchvision => {
                 ([0.485 * 255.0, 0.456 * 255.0, 0.406 * 255.0], 1.0 / 255.0, [0.229, 0.224, 0.225], vec![256])

@@ -44,6 +44,8 @@ pub(super) fn run(name: &str, raw: RunFile, from: From) -> Result<RunPlan> {
         pixel_scale: match raw.data.pixel_scale {
             Scale::Fixed(scale) => PixelScale::Fixed(scale),
             Scale::Named(NamedScale::UnitVariance) => PixelScale::UnitVariance,
+            Scale::Named(NamedScale::AsStart) => PixelScale::AsStart,
+            Scale::Named(NamedScale::Torchvision) => PixelScale::Torchvision,
         },
         on_bad_image: raw.data.on_bad_image,
     };

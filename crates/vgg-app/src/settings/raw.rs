@@ -37,6 +37,7 @@ pub(super) struct Network {
     pub(super) pool_rounding: PoolRounding,
     pub(super) init: InitFrom,
     /// All layers, if not given.
+    #[serde(alias = "trainable")]
     pub(super) train_layers: Option<Vec<String>>,
 }
 
@@ -46,6 +47,7 @@ pub(super) struct InitFrom {
     pub(super) fresh: Init,
     /// A weights file; in a table, the name of another run.
     pub(super) from: Option<String>,
+    #[serde(alias = "layers")]
     pub(super) map: Option<Map>,
 }
 
@@ -88,7 +90,10 @@ pub(super) enum Sides {
 }
 
 #[derive(Deserialize)]
-#[serde(untagged, expecting = "pixel_scale must be a number or \"unit-variance\"")]
+#[serde(
+    untagged,
+    expecting = "pixel_scale must be a number, \"unit-variance\", \"as-start\" or \"torchvision\""
+)]
 pub(super) enum Scale {
     Fixed(f32),
     Named(NamedScale),
@@ -98,6 +103,8 @@ pub(super) enum Scale {
 #[serde(rename_all = "kebab-case")]
 pub(super) enum NamedScale {
     UnitVariance,
+    AsStart,
+    Torchvision,
 }
 
 #[derive(Deserialize)]
