@@ -55,6 +55,8 @@ pub fn table1(networks: &[NetworkSpec]) -> Result<Report> {
         cells,
         fields: vec!["config", "layer", "kind", "output", "parameters", "macs"],
         rows,
+        runs: Vec::new(),
+        plots: Vec::new(),
         about: Value::Null,
     })
 }
@@ -110,6 +112,8 @@ pub fn table2(networks: &[NetworkSpec]) -> Result<Report> {
             "receptive_field",
         ],
         rows,
+        runs: Vec::new(),
+        plots: Vec::new(),
         about: Value::Null,
     })
 }

@@ -10,18 +10,24 @@
 mod architecture;
 mod dataset;
 mod error;
+mod html;
 pub mod paper;
 mod plan;
+mod plot;
 mod report;
+mod results;
 mod run;
 mod table;
-mod table3;
 
 pub use architecture::{paper_networks, table1, table2};
 pub use dataset::Dataset;
 pub use error::{Error, Result};
-pub use plan::{DataPlan, InitPlan, NetworkPlan, PixelScale, RowPlan, RunPlan, Source, Start, TablePlan};
+pub use html::html;
+pub use plan::{
+    DataPlan, InitPlan, MemberPlan, NetworkPlan, PixelScale, RowPlan, RunPlan, Source, Start, TablePlan,
+};
+pub use plot::Plot;
 pub use report::Report;
+pub use results::{listed, report, sides};
 pub use run::{Context, FinishedRun, PreparedRun, RunEvent};
-pub use table::{Event, Row, make_table};
-pub use table3::{listed, sides, table3};
+pub use table::{Event, Member, Row, make_table};

@@ -2,50 +2,132 @@
 
 use crate::{Error, Result};
 
-/// A row of the paper's Table 3: one test scale, dense evaluation with flips, validation set of ILSVRC-2012.
+/// A row of one of the paper's Tables 3 to 7; errors on the validation set of ILSVRC-2012.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct PaperRow {
-    /// Network and training scale, such as `C/256` or `C/jitter`.
+    /// Such as `C/256` or `C/jitter`; what it is in words in Table 7.
     pub name: &'static str,
-    /// Smallest side in training: one value, or the two ends of scale jitter.
+    /// Smallest side in training: one value, or the two ends of scale jitter; none if there are several networks.
     pub train_side: &'static [usize],
-    /// Smallest side in the test.
+    /// Smallest sides in the test.
     pub test_sides: &'static [usize],
     /// Share of wrong first answers.
-    pub top1_error: f64,
+    pub top1_error: Option<f64>,
     /// Share of images whose class is not among the first five answers.
-    pub top5_error: f64,
+    pub top5_error: Option<f64>,
+    /// The same on the test set, which only the challenge's server can tell.
+    pub test_top5_error: Option<f64>,
 }
 
-/// Table 3.
-pub const TABLE_3: [PaperRow; 12] = [
+const JITTER: &[usize] = &[256, 512];
+const AROUND_256: &[usize] = &[224, 256, 288];
+const AROUND_384: &[usize] = &[352, 384, 416];
+const THREE: &[usize] = &[256, 384, 512];
+
+/// One test scale, dense evaluation with flips.
+const TABLE_3: [PaperRow; 12] = [
     row("A/256", &[256], &[256], 0.296, 0.104),
     row("A-LRN/256", &[256], &[256], 0.297, 0.105),
     row("B/256", &[256], &[256], 0.287, 0.099),
     row("C/256", &[256], &[256], 0.281, 0.094),
     row("C/384", &[384], &[384], 0.281, 0.093),
-    row("C/jitter", &[256, 512], &[384], 0.273, 0.088),
+    row("C/jitter", JITTER, &[384], 0.273, 0.088),
     row("D/256", &[256], &[256], 0.270, 0.088),
     row("D/384", &[384], &[384], 0.268, 0.087),
-    row("D/jitter", &[256, 512], &[384], 0.256, 0.081),
+    row("D/jitter", JITTER, &[384], 0.256, 0.081),
     row("E/256", &[256], &[256], 0.273, 0.090),
     row("E/384", &[384], &[384], 0.269, 0.087),
-    row("E/jitter", &[256, 512], &[384], 0.255, 0.080),
+    row("E/jitter", JITTER, &[384], 0.255, 0.080),
 ];
+
+/// Several test scales.
+const TABLE_4: [PaperRow; 10] = [
+    row("B/256", &[256], AROUND_256, 0.282, 0.096),
+    row("C/256", &[256], AROUND_256, 0.277, 0.092),
+    row("C/384", &[384], AROUND_384, 0.278, 0.092),
+    row("C/jitter", JITTER, THREE, 0.263, 0.082),
+    row("D/256", &[256], AROUND_256, 0.266, 0.086),
+    row("D/384", &[384], AROUND_384, 0.265, 0.086),
+    row("D/jitter", JITTER, THREE, 0.248, 0.075),
+    row("E/256", &[256], AROUND_256, 0.269, 0.087),
+    row("E/384", &[384], AROUND_384, 0.267, 0.086),
+    row("E/jitter", JITTER, THREE, 0.248, 0.075),
+];
+
+/// Dense evaluation, crops, and both.
+const TABLE_5: [PaperRow; 6] = [
+    row("D/dense", JITTER, THREE, 0.248, 0.075),
+    row("D/multi-crop", JITTER, THREE, 0.246, 0.075),
+    row("D/combined", JITTER, THREE, 0.244, 0.072),
+    row("E/dense", JITTER, THREE, 0.248, 0.075),
+    row("E/multi-crop", JITTER, THREE, 0.246, 0.074),
+    row("E/combined", JITTER, THREE, 0.244, 0.071),
+];
+
+/// Fusion of networks.
+const TABLE_6: [PaperRow; 4] = [
+    tested(row("submission", &[], &[], 0.247, 0.075), 0.073),
+    tested(row("D+E/dense", JITTER, THREE, 0.240, 0.071), 0.070),
+    row("D+E/multi-crop", JITTER, THREE, 0.239, 0.072),
+    tested(row("D+E/combined", JITTER, THREE, 0.237, 0.068), 0.068),
+];
+
+/// The authors' rows of the comparison with others.
+const TABLE_7: [PaperRow; 3] = [
+    tested(row("2 networks", JITTER, THREE, 0.237, 0.068), 0.068),
+    tested(row("1 network", JITTER, THREE, 0.244, 0.071), 0.070),
+    tested(row("submission", &[], &[], 0.247, 0.075), 0.073),
+];
+
+/// Others' rows of Table 7, as the paper quotes them.
+pub const TABLE_7_OTHERS: [PaperRow; 13] = [
+    other("GoogLeNet, 1 network", None, Some(0.079), Some(0.079)),
+    other("GoogLeNet, 7 networks", None, Some(0.067), Some(0.067)),
+    other("MSRA, 11 networks", None, None, Some(0.081)),
+    other("MSRA, 1 network", Some(0.279), Some(0.091), Some(0.091)),
+    other("Clarifai, several networks", None, None, Some(0.117)),
+    other("Clarifai, 1 network", None, None, Some(0.125)),
+    other("Zeiler & Fergus, 6 networks", Some(0.360), Some(0.147), Some(0.148)),
+    other("Zeiler & Fergus, 1 network", Some(0.375), Some(0.160), Some(0.161)),
+    other("OverFeat, 7 networks", Some(0.340), Some(0.132), Some(0.136)),
+    other("OverFeat, 1 network", Some(0.357), Some(0.142), None),
+    other("Krizhevsky et al., 5 networks", Some(0.381), Some(0.164), Some(0.164)),
+    other("Krizhevsky et al., 1 network", Some(0.407), Some(0.182), None),
+    other("Clarifai, with further data", None, None, Some(0.112)),
+];
+
+/// Section 4.1: five 5x5 convolutions in the place of B's ten 3x3; the paper says only that the error on a central crop is
+/// 7 points higher.
+pub const SHALLOW_TOP1_DIFFERENCE: f64 = 0.07;
 
 /// Table 2: millions of parameters, as printed.
 pub const TABLE_2: [(&str, u32); 6] =
     [("A", 133), ("A-LRN", 133), ("B", 133), ("C", 134), ("D", 138), ("E", 144)];
 
-/// The row of Table 3 of this name.
+/// The paper's rows of a table, such as `table3`; none if the paper prints no numbers for it.
+pub fn rows(table: &str) -> &'static [PaperRow] {
+    match table {
+        "table3" => &TABLE_3,
+        "table4" => &TABLE_4,
+        "table5" => &TABLE_5,
+        "table6" => &TABLE_6,
+        "table7" => &TABLE_7,
+        _ => &[],
+    }
+}
+
+/// The row of a table of this name; `None` for a table of which the paper prints no numbers.
 ///
 /// # Errors
-/// [`Error::Plan`] if there is none.
-pub fn table3_row(name: &str) -> Result<&'static PaperRow> {
-    TABLE_3.iter().find(|row| row.name == name).ok_or_else(|| {
-        let known = TABLE_3.map(|row| row.name).join(", ");
-        Error::Plan(format!("the paper's Table 3 has no row {name}; its rows are {known}"))
-    })
+/// [`Error::Plan`] if the table has numbers, but no such row.
+pub fn row_of(table: &str, name: &str) -> Result<Option<&'static PaperRow>> {
+    let rows = rows(table);
+    let found = rows.iter().find(|row| row.name == name);
+    if found.is_none() && !rows.is_empty() {
+        let known = rows.iter().map(|row| row.name).collect::<Vec<_>>().join(", ");
+        return Err(Error::Plan(format!("the paper's {table} has no row {name}; its rows are {known}")));
+    }
+    Ok(found)
 }
 
 const fn row(
@@ -55,5 +137,19 @@ const fn row(
     top1_error: f64,
     top5_error: f64,
 ) -> PaperRow {
-    PaperRow { name, train_side, test_sides, top1_error, top5_error }
+    let (top1_error, top5_error) = (Some(top1_error), Some(top5_error));
+    PaperRow { name, train_side, test_sides, top1_error, top5_error, test_top5_error: None }
+}
+
+const fn tested(row: PaperRow, test_top5_error: f64) -> PaperRow {
+    PaperRow { test_top5_error: Some(test_top5_error), ..row }
+}
+
+const fn other(
+    name: &'static str,
+    top1_error: Option<f64>,
+    top5_error: Option<f64>,
+    test_top5_error: Option<f64>,
+) -> PaperRow {
+    PaperRow { name, train_side: &[], test_sides: &[], top1_error, top5_error, test_top5_error }
 }

@@ -47,6 +47,9 @@ pub struct RunPlan {
     pub batch: usize,
     /// Smallest side of the images whose centre crop is validated.
     pub validate_side: usize,
+    /// Whether it is a result, and no failure, that the loss does not stay finite.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub may_diverge: bool,
     /// Layers that learn; all of them if not given.
     pub train_layers: Option<Vec<String>>,
 }
@@ -131,15 +134,24 @@ pub enum PixelScale {
     Torchvision,
 }
 
-/// One row of a table.
+/// One row of a table: what its networks say, on average.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct RowPlan {
+    /// What it is called, if that is not the configuration.
+    pub label: Option<String>,
+    /// Networks with their protocols; the row is the mean of their posteriors.
+    pub members: Vec<MemberPlan>,
+    /// Which row of the paper stands beside it, such as `C/256`.
+    pub paper: String,
+}
+
+/// A network of a row.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct MemberPlan {
     /// The run whose network is evaluated.
     pub run: String,
     /// How.
     pub evaluation: Evaluation,
-    /// Which row of the paper stands beside it, such as `C/256`.
-    pub paper: String,
 }
 
 impl NetworkPlan {
@@ -243,6 +255,23 @@ impl TablePlan {
         found.ok_or_else(|| Error::Plan(format!("there is no run {name}; there are {}", known())))
     }
 
+    /// Leaves out the runs that no row needs, neither itself nor as what another starts from.
+    ///
+    /// # Errors
+    /// [`Error::Plan`] if a row or a run names one that is not there.
+    pub fn needed(mut self) -> Result<TablePlan> {
+        let mut names: Vec<String> =
+            self.rows.iter().flat_map(|row| &row.members).map(|member| member.run.clone()).collect();
+        let mut next = 0;
+        while next < names.len() {
+            let parent = self.run(&names[next])?.parent().map(str::to_owned);
+            names.extend(parent.filter(|parent| !names.contains(parent)));
+            next += 1;
+        }
+        self.runs.retain(|run| names.contains(&run.name));
+        Ok(self)
+    }
+
     /// The runs in an order in which each comes after the one that it starts from, otherwise as planned.
     ///
     /// # Errors
@@ -257,7 +286,12 @@ impl TablePlan {
             }
         }
         for row in &self.rows {
-            row.evaluation.views(self.run(&row.run)?.network.crop)?;
+            if row.members.is_empty() {
+                return Err(Error::Plan(format!("row {} has no network", row.paper)));
+            }
+            for member in &row.members {
+                member.evaluation.views(self.run(&member.run)?.network.crop)?;
+            }
         }
         for run in &self.runs {
             let mut chain = vec![run];

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 use vgg_files::{write_bytes, write_json};
 
-use crate::{Error, Result};
+use crate::{Error, Plot, Result, html};
 
 /// A table with a title, notes, cells for people, and rows for programs.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,20 +26,26 @@ pub struct Report {
     pub fields: Vec<&'static str>,
     /// Rows: one object each, errors as fractions.
     pub rows: Vec<Value>,
+    /// Directories of the runs that made each row, below that of the table.
+    pub runs: Vec<Vec<String>>,
+    /// Pictures of the rows.
+    pub plots: Vec<Plot>,
     /// Whatever else a program may want to know.
     pub about: Value,
 }
 
 impl Report {
-    /// Writes `NAME.json`, `NAME.md` and `NAME.csv` to `dir`.
+    /// Writes `NAME.json`, `NAME.md`, `NAME.csv` and `NAME.html` to `dir`.
     ///
     /// # Errors
     /// [`Error::File`] if one cannot be written.
-    pub fn save(&self, dir: &Path) -> Result<[PathBuf; 3]> {
-        let paths = ["json", "md", "csv"].map(|extension| dir.join(format!("{}.{extension}", self.name)));
+    pub fn save(&self, dir: &Path) -> Result<[PathBuf; 4]> {
+        let paths =
+            ["json", "md", "csv", "html"].map(|extension| dir.join(format!("{}.{extension}", self.name)));
         write_json(&paths[0], &self.json())?;
         write_bytes(&paths[1], self.markdown().as_bytes())?;
         write_bytes(&paths[2], &self.csv()?)?;
+        write_bytes(&paths[3], html(std::slice::from_ref(self)).as_bytes())?;
         Ok(paths)
     }
 

@@ -5,11 +5,14 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use vgg_eval::{EvaluateOptions, Evaluation, Posteriors, Preprocessing, Shard, evaluate};
+use vgg_eval::{EvaluateOptions, Evaluation, Posteriors, Preprocessing, Shard, evaluate, fuse};
 use vgg_files::{Hash, Lock, hash_bytes};
 use vgg_train::Resume;
 
-use crate::{Context, Error, FinishedRun, PreparedRun, Result, RowPlan, RunEvent, RunPlan, TablePlan, paper};
+use crate::{
+    Context, Error, FinishedRun, MemberPlan, PreparedRun, Result, RowPlan, RunEvent, RunPlan, TablePlan,
+    paper,
+};
 
 /// What happens on the way to a table.
 #[derive(Debug)]
@@ -27,8 +30,8 @@ pub enum Event<'a> {
     In(RunEvent<'a>),
     /// An evaluation begins or goes on.
     Evaluates {
-        /// Its row.
-        row: &'a RowPlan,
+        /// The network and its protocol.
+        member: &'a MemberPlan,
         /// Images done.
         done: usize,
         /// Images in all.
@@ -41,29 +44,31 @@ pub enum Event<'a> {
 /// A row of a table: our result and the paper's. Errors are fractions.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Row {
-    /// Column of Table 1.
+    /// Column of Table 1, or what the row is called.
     pub config: String,
-    /// Smallest side in training: one value, or the two ends of scale jitter.
+    /// Smallest side in training: one value, or the two ends of scale jitter; none if the networks differ in it.
     pub train_side: Vec<usize>,
-    /// Smallest sides in the test.
+    /// Smallest sides in the test; none if the networks differ in them.
     pub test_sides: Vec<usize>,
     /// Such as `dense`.
     pub protocol: String,
-    /// Share of wrong first answers.
-    pub top1_error: f64,
+    /// Share of wrong first answers; `None` if training diverged, or the row is only quoted.
+    pub top1_error: Option<f64>,
     /// Share of images whose class is not among the first five answers.
-    pub top5_error: f64,
+    pub top5_error: Option<f64>,
     /// 95 % confidence interval of the first.
-    pub top1_ci: [f64; 2],
+    pub top1_ci: Option<[f64; 2]>,
     /// The paper's.
-    pub paper_top1_error: f64,
+    pub paper_top1_error: Option<f64>,
     /// The paper's.
-    pub paper_top5_error: f64,
+    pub paper_top5_error: Option<f64>,
+    /// The paper's on the test set, which only the server of the challenge can tell.
+    pub paper_test_top5_error: Option<f64>,
     /// The paper's.
     pub paper_train_side: Vec<usize>,
     /// The paper's.
     pub paper_test_sides: Vec<usize>,
-    /// Epochs trained.
+    /// Epochs trained, of the network that was trained longest.
     pub epochs: usize,
     /// Seed of the run.
     pub seed: u64,
@@ -71,8 +76,31 @@ pub struct Row {
     pub n: usize,
     /// Test images that were left out, since they could not be decoded.
     pub skipped: usize,
+    /// Directory of the first run, below that of the table.
+    pub run: String,
+    /// The networks.
+    pub members: Vec<Member>,
+    /// What else is to be said, such as that training diverged.
+    pub note: Option<String>,
+}
+
+/// A network of a row.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Member {
+    /// Name of the run, such as `D/256`.
+    pub name: String,
+    /// Column of Table 1.
+    pub config: String,
+    /// Smallest side in training.
+    pub train_side: Vec<usize>,
+    /// Smallest sides in the test.
+    pub test_sides: Vec<usize>,
+    /// Such as `dense`.
+    pub protocol: String,
     /// Directory of the run, below that of the table.
     pub run: String,
+    /// Its posterior file, below that of the table.
+    pub posteriors: String,
 }
 
 /// Makes a table in `out`: runs in `out/runs`, each in a directory named by what determines it, and rows from
@@ -88,31 +116,37 @@ pub fn make_table(
 ) -> Result<Option<Vec<Row>>> {
     let ordered = plan.ordered()?;
     for row in &plan.rows {
-        paper::table3_row(&row.paper)?;
+        paper::row_of(&plan.name, &row.paper)?;
     }
     let _lock = Lock::acquire(out)?;
     let of = ordered.len();
     let mut finished: BTreeMap<&str, FinishedRun> = BTreeMap::new();
+    let mut diverged: BTreeMap<&str, String> = BTreeMap::new();
     for (i, run) in ordered.into_iter().enumerate() {
         events(Event::Run { plan: run, number: i + 1, of });
         let parent = run.parent().and_then(|name| finished.get(name));
-        let done = train(run, parent, out, context, events);
         let failed = |source| Error::Run { run: run.name.clone(), source: Box::new(source) };
-        match done.map_err(failed)? {
-            Some(done) => finished.insert(&run.name, done),
-            None => return Ok(None),
-        };
+        match train(run, parent, out, context, events) {
+            Ok(Some(done)) => drop(finished.insert(&run.name, done)),
+            Ok(None) => return Ok(None),
+            Err(Error::Train(e @ vgg_train::Error::NotFinite { .. })) if run.may_diverge => {
+                diverged.insert(&run.name, e.to_string());
+            }
+            Err(e) => return Err(failed(e)),
+        }
     }
     let mut rows = Vec::new();
     for row in &plan.rows {
-        let (run, done) = (plan.run(&row.run)?, &finished[row.run.as_str()]);
-        events(Event::Evaluates { row, done: 0, of: context.dataset.val.len() });
-        let row = match make_row(row, run, done, out, context, events) {
+        let table = Table { plan, out, finished: &finished, diverged: &diverged, context };
+        let row = match table.row(row, events) {
             Err(Error::Eval(vgg_eval::Error::Interrupted)) => return Ok(None),
             other => other?,
         };
         events(Event::Row(&row));
         rows.push(row);
+    }
+    if plan.name == "table7" {
+        rows.extend(paper::TABLE_7_OTHERS.iter().map(quoted));
     }
     Ok(Some(rows))
 }
@@ -130,66 +164,142 @@ fn train(
     prepared.train(&dir, Resume::Auto, context, &mut |event| events(Event::In(event)))
 }
 
-fn make_row(
-    row: &RowPlan,
-    run: &RunPlan,
-    done: &FinishedRun,
-    out: &Path,
-    context: &Context,
-    events: &mut dyn FnMut(Event),
-) -> Result<Row> {
-    let posteriors = posteriors(row, run, done, context, events)?;
-    let (top1, top5) = (posteriors.top1_error(), posteriors.top5_error());
-    let theirs = paper::table3_row(&row.paper)?;
-    let run_dir = done.dir.strip_prefix(out).unwrap_or(&done.dir);
-    Ok(Row {
-        config: run.network.config.name().to_owned(),
-        train_side: run.train_side(),
-        test_sides: row.evaluation.test_sides.clone(),
-        protocol: row.evaluation.protocol.name().to_owned(),
-        top1_error: top1.rate(),
-        top5_error: top5.rate(),
-        top1_ci: top1.interval(),
-        paper_top1_error: theirs.top1_error,
-        paper_top5_error: theirs.top5_error,
-        paper_train_side: theirs.train_side.to_vec(),
-        paper_test_sides: theirs.test_sides.to_vec(),
-        epochs: done.epochs,
-        seed: run.train.seed,
-        n: top1.n,
-        skipped: posteriors.skipped.len(),
-        run: run_dir.display().to_string(),
-    })
+/// What rows are made of.
+struct Table<'a> {
+    plan: &'a TablePlan,
+    out: &'a Path,
+    finished: &'a BTreeMap<&'a str, FinishedRun>,
+    /// Runs whose loss did not stay finite, and what was said of it.
+    diverged: &'a BTreeMap<&'a str, String>,
+    context: &'a Context<'a>,
 }
 
-/// The posteriors of a row, from the run's directory if they are there.
+impl Table<'_> {
+    fn row(&self, row: &RowPlan, events: &mut dyn FnMut(Event)) -> Result<Row> {
+        let (mut members, mut files) = (Vec::new(), Vec::new());
+        let mut note = None;
+        for member in &row.members {
+            let run = self.plan.run(&member.run)?;
+            let Some(done) = self.finished.get(member.run.as_str()) else {
+                note = self.diverged.get(member.run.as_str()).cloned();
+                members.push(self.member(run, member, None));
+                continue;
+            };
+            let path = posteriors_file(done, &member.evaluation, &self.context.dataset.val.hash());
+            files.push((path.clone(), posteriors(member, run, done, &path, self.context, events)?));
+            members.push(self.member(run, member, Some((done, &path))));
+        }
+        let named: Vec<(&Path, &Posteriors)> = files.iter().map(|(path, p)| (path.as_path(), p)).collect();
+        let fused = if note.is_none() { Some(fuse(&named)?) } else { None };
+        let theirs = paper::row_of(&self.plan.name, &row.paper)?;
+        let (top1, top5) =
+            (fused.as_ref().map(Posteriors::top1_error), fused.as_ref().map(Posteriors::top5_error));
+        let runs: Vec<&RunPlan> = row.members.iter().map(|m| self.plan.run(&m.run)).collect::<Result<_>>()?;
+        let epochs = row.members.iter().filter_map(|m| Some(self.finished.get(m.run.as_str())?.epochs)).max();
+        Ok(Row {
+            config: row.label.clone().unwrap_or_else(|| joined(&members, " + ", |m| m.config.clone())),
+            train_side: common(&members, |m| &m.train_side),
+            test_sides: common(&members, |m| &m.test_sides),
+            protocol: joined(&members, " and ", |m| m.protocol.clone()),
+            top1_error: top1.map(|e| e.rate()),
+            top5_error: top5.map(|e| e.rate()),
+            top1_ci: top1.map(|e| e.interval()),
+            paper_top1_error: theirs.and_then(|p| p.top1_error),
+            paper_top5_error: theirs.and_then(|p| p.top5_error),
+            paper_test_top5_error: theirs.and_then(|p| p.test_top5_error),
+            paper_train_side: theirs.map(|p| p.train_side.to_vec()).unwrap_or_default(),
+            paper_test_sides: theirs.map(|p| p.test_sides.to_vec()).unwrap_or_default(),
+            epochs: epochs.unwrap_or(0),
+            seed: runs.first().map_or(0, |run| run.train.seed),
+            n: fused.as_ref().map_or(0, |p| p.labels.len()),
+            skipped: fused.as_ref().map_or(0, |p| p.skipped.len()),
+            run: members.first().map(|m| m.run.clone()).unwrap_or_default(),
+            members,
+            note,
+        })
+    }
+
+    fn member(&self, run: &RunPlan, member: &MemberPlan, done: Option<(&FinishedRun, &Path)>) -> Member {
+        let below = |path: &Path| path.strip_prefix(self.out).unwrap_or(path).display().to_string();
+        Member {
+            name: run.name.clone(),
+            config: run.network.config.name().to_owned(),
+            train_side: run.train_side(),
+            test_sides: member.evaluation.test_sides.clone(),
+            protocol: member.evaluation.protocol.name().to_owned(),
+            run: done.map(|(done, _)| below(&done.dir)).unwrap_or_default(),
+            posteriors: done.map(|(_, path)| below(path)).unwrap_or_default(),
+        }
+    }
+}
+
+/// A row of others, which the paper quotes.
+fn quoted(theirs: &paper::PaperRow) -> Row {
+    Row {
+        config: theirs.name.to_owned(),
+        train_side: Vec::new(),
+        test_sides: Vec::new(),
+        protocol: String::new(),
+        top1_error: None,
+        top5_error: None,
+        top1_ci: None,
+        paper_top1_error: theirs.top1_error,
+        paper_top5_error: theirs.top5_error,
+        paper_test_top5_error: theirs.test_top5_error,
+        paper_train_side: Vec::new(),
+        paper_test_sides: Vec::new(),
+        epochs: 0,
+        seed: 0,
+        n: 0,
+        skipped: 0,
+        run: String::new(),
+        members: Vec::new(),
+        note: Some("quoted from the paper".into()),
+    }
+}
+
+/// What all members have in common, or nothing.
+fn common(members: &[Member], of: fn(&Member) -> &Vec<usize>) -> Vec<usize> {
+    let first = members.first().map(of);
+    if members.iter().all(|m| Some(of(m)) == first) { first.cloned().unwrap_or_default() } else { Vec::new() }
+}
+
+/// The different values in the order in which they first come.
+fn joined(members: &[Member], separator: &str, of: fn(&Member) -> String) -> String {
+    let mut list: Vec<String> = Vec::new();
+    for value in members.iter().map(of) {
+        if !list.contains(&value) {
+            list.push(value);
+        }
+    }
+    list.join(separator)
+}
+
+/// The posteriors of a network, from the run's directory if they are there.
 fn posteriors(
-    row: &RowPlan,
+    member: &MemberPlan,
     run: &RunPlan,
     done: &FinishedRun,
+    path: &Path,
     context: &Context,
     events: &mut dyn FnMut(Event),
 ) -> Result<Posteriors> {
-    let val = &context.dataset.val;
-    let path = posteriors_file(done, &row.evaluation, &val.hash());
     if path.is_file() {
-        return Ok(Posteriors::load(&path)?);
+        return Ok(Posteriors::load(path)?);
     }
+    let val = &context.dataset.val;
     let loaded = vgg_weights::load(&done.weights_file(), context.device)?;
     let preprocessing = Preprocessing::from(loaded.metadata.offset_and_scale());
-    let prepared = row.evaluation.prepare(loaded.network)?;
-    let options = EvaluateOptions {
-        workers: context.workers,
-        on_bad_image: run.data.on_bad_image,
-        shard: Shard::default(),
-    };
+    let prepared = member.evaluation.prepare(loaded.network)?;
+    let on_bad_image = run.data.on_bad_image;
+    let options = EvaluateOptions { workers: context.workers, on_bad_image, shard: Shard::default() };
     let mut progress = |done: usize| {
-        events(Event::Evaluates { row, done, of: val.len() });
+        events(Event::Evaluates { member, done, of: val.len() });
         if (context.interrupted)() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     };
     let model = (&prepared.model(), done.weights.as_str());
-    let evaluated = evaluate(model, val, &row.evaluation, preprocessing, options, &mut progress)?;
-    evaluated.save(&path)?;
+    let evaluated = evaluate(model, val, &member.evaluation, preprocessing, options, &mut progress)?;
+    evaluated.save(path)?;
     Ok(evaluated)
 }
 

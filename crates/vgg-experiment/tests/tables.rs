@@ -8,8 +8,8 @@ use vgg_data::synthetic::{SyntheticConfig, generate};
 use vgg_data::{Filter, OnBadImage};
 use vgg_eval::{DensePool, Evaluation, Protocol};
 use vgg_experiment::{
-    Context, DataPlan, Dataset, Error, Event, InitPlan, NetworkPlan, PixelScale, Row, RowPlan, RunEvent,
-    RunPlan, Source, Start, TablePlan, make_table,
+    Context, DataPlan, Dataset, Error, Event, InitPlan, MemberPlan, NetworkPlan, PixelScale, Row, RowPlan,
+    RunEvent, RunPlan, Source, Start, TablePlan, make_table,
 };
 use vgg_layers::{Config, Device, Init, LrnStyle, PoolRounding, TransferMap};
 use vgg_train::{Schedule, SgdOptions, TrainConfig};
@@ -50,6 +50,7 @@ fn run(name: &str, config: Config, from: Option<&str>, map: TransferMap) -> RunP
         batch: 8,
         validate_side: 36,
         train_layers: None,
+        may_diverge: false,
     }
 }
 
@@ -61,7 +62,8 @@ fn table(runs: Vec<RunPlan>) -> TablePlan {
         filter: Filter::Bilinear,
         dense_pool: DensePool::ScoreMean,
     };
-    let rows = vec![RowPlan { run: runs[0].name.clone(), evaluation, paper: "A/256".into() }];
+    let members = vec![MemberPlan { run: runs[0].name.clone(), evaluation }];
+    let rows = vec![RowPlan { label: None, members, paper: "A/256".into() }];
     let (name, title, profile) = ("table3".into(), "Table 3".into(), "test".into());
     TablePlan { name, title, profile, changes: Vec::new(), runs, rows }
 }

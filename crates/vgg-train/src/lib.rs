@@ -14,7 +14,7 @@ mod train;
 pub use checkpoint::remove_checkpoints;
 pub use error::{Error, Result};
 pub use memory::step_memory_bytes;
-pub use metrics::{EpochMetrics, EpochTiming, Validation};
+pub use metrics::{EpochMetrics, EpochTiming, METRICS_FILE, Validation};
 pub use step::{StepReport, StepSums, Stepper};
 pub use train::{Event, Outcome, Resume, TrainConfig, Training, ValidationResult, train};
 

@@ -53,9 +53,12 @@ pub struct EpochTiming {
     pub waiting: f64,
 }
 
+/// A line of [`EpochMetrics`] for each epoch, in the directory of a run.
+pub const METRICS_FILE: &str = "metrics.jsonl";
+
 /// Writes `metrics.jsonl`, `metrics.csv` and `timing.jsonl`, whole: a run has few epochs.
 pub(crate) fn write(dir: &Path, metrics: &[EpochMetrics], timings: &[EpochTiming]) -> Result<()> {
-    vgg_files::write_bytes(&dir.join("metrics.jsonl"), &lines(metrics)?)?;
+    vgg_files::write_bytes(&dir.join(METRICS_FILE), &lines(metrics)?)?;
     vgg_files::write_bytes(&dir.join("timing.jsonl"), &lines(timings)?)?;
     let config = |e: &dyn std::fmt::Display| crate::Error::Config(format!("cannot write metrics.csv: {e}"));
     let mut csv = csv::Writer::from_writer(Vec::new());

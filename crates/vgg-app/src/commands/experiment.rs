@@ -7,26 +7,28 @@ use std::time::Instant;
 
 use anyhow::Result;
 use clap::Args;
-use vgg_experiment::{Event, Report, Row, listed, make_table, sides, table1, table2, table3};
+use vgg_experiment::{Event, Report, Row, html, listed, make_table, report, sides, table1, table2};
 
 use super::data::make_synthetic;
 use super::options::DeviceOptions;
 use super::workbench::Workbench;
 use crate::console::{Progress, TrainingView, clock, out, print_report};
 use crate::settings::{
-    Embedded, Profile, SettingsError, TableFile, TrainedTable, embedded_table, read_table,
+    ALL, Profile, SettingsError, TableFile, TrainedTables, embedded, embedded_table, read_table,
 };
 
 #[derive(Args)]
 pub(crate) struct Experiment {
-    /// table1 (layers), table2 (parameters) or table3 (single test scale).
+    /// table1 (layers), table2 (parameters), table3 (one test scale), table4 (several), table5 (dense, crops, both), table6
+    /// (fusion), table7 (state of the art), shallow (5x5 convolutions), init (beginnings), or all of those that need
+    /// training.
     #[arg(required_unless_present_any = ["file", "print"])]
     table: Option<String>,
     /// Which recipe.
     #[arg(long, value_enum, default_value = "mini")]
     profile: Profile,
-    /// A recipe of your own, in the place of one that comes with the program.
-    #[arg(long, conflicts_with = "table")]
+    /// A recipe of your own, in the place of one that comes with the program; all of its tables, unless one is named.
+    #[arg(long)]
     file: Option<PathBuf>,
     /// Print the recipe of a table instead of making it.
     #[arg(long, value_name = "TABLE", conflicts_with_all = ["table", "file"])]
@@ -48,43 +50,58 @@ pub(crate) struct Experiment {
 impl Experiment {
     pub(crate) fn run(self) -> Result<ExitCode> {
         if let Some(name) = &self.print {
-            write!(out(), "{}", Embedded::find(name, self.profile)?.text)?;
+            write!(out(), "{}", embedded(name, self.profile)?.1)?;
             return Ok(ExitCode::SUCCESS);
         }
-        let table = match (&self.file, &self.table) {
-            (Some(path), _) => read_table(path, &self.set)?,
-            (None, Some(name)) => embedded_table(Embedded::find(name, self.profile)?, &self.set)?,
-            (None, None) => return Err(SettingsError("name a table, or give --file".into()).into()),
+        let name = self.table.as_deref().unwrap_or(ALL);
+        let tables = match &self.file {
+            Some(path) => read_table(path, name, &self.set)?,
+            None => embedded_table(name, self.profile, &self.set)?,
         };
-        match table {
+        match tables {
             TableFile::Layers(networks) => self.finish(&table1(&networks)?, &self.out_for("tables")),
             TableFile::Parameters(networks) => self.finish(&table2(&networks)?, &self.out_for("tables")),
-            TableFile::Trained(table) => self.trained(&table),
+            TableFile::Trained(tables) => self.trained(&tables),
         }
     }
 
-    fn trained(&self, table: &TrainedTable) -> Result<ExitCode> {
+    fn trained(&self, tables: &TrainedTables) -> Result<ExitCode> {
         let start = Instant::now();
-        let out = self.out_for(&table.plan.profile);
-        let plan = &table.plan;
-        let root = || self.dataset_root(table, &out);
-        let bench = Workbench::open(&self.device, root, plan.runs.iter(), &out)?;
-        let report = bench.work(|context| {
-            let mut view = View { training: None, evaluation: None };
-            let rows = make_table(plan, &out, context, &mut |event| view.show(&event))?;
-            Ok(rows.map(|rows| table3(plan, &rows, context)))
+        let profile = tables.plans.first().map_or("", |plan| &plan.profile);
+        let out = self.out_for(profile);
+        let root = || self.dataset_root(tables, &out);
+        let runs = tables.plans.iter().flat_map(|plan| &plan.runs);
+        let bench = Workbench::open(&self.device, root, runs, &out)?;
+        let reports = bench.work(|context| {
+            let mut reports = Vec::new();
+            for plan in &tables.plans {
+                eprintln!("{}", plan.title);
+                let mut view = View { training: None, evaluation: None };
+                let Some(rows) = make_table(plan, &out, context, &mut |event| view.show(&event))? else {
+                    return Ok(None);
+                };
+                reports.push(report(plan, &rows, &out, context)?);
+            }
+            Ok(Some(reports))
         })?;
-        let Some(report) = report else {
+        let Some(reports) = reports else {
             return Ok(bench.interrupted("interrupted; the same command goes on from here"));
         };
-        let code = self.finish(&report, &out)?;
+        for report in &reports {
+            self.finish(report, &out)?;
+        }
+        if let [_, _, ..] = reports.as_slice() {
+            let page = out.join("all.html");
+            vgg_files::write_bytes(&page, html(&reports).as_bytes())?;
+            eprintln!("written: {}", page.display());
+        }
         eprintln!("took {}", clock(start.elapsed()));
-        Ok(code)
+        Ok(ExitCode::SUCCESS)
     }
 
     /// The data set that was given, or the synthetic one, made if need be.
-    fn dataset_root(&self, table: &TrainedTable, out: &Path) -> Result<PathBuf> {
-        match (&self.dataset, &table.synthetic) {
+    fn dataset_root(&self, tables: &TrainedTables, out: &Path) -> Result<PathBuf> {
+        match (&self.dataset, &tables.synthetic) {
             (Some(path), _) => Ok(path.clone()),
             (None, Some(config)) => {
                 let root = out.join("synthetic");
@@ -146,11 +163,11 @@ impl View {
                     view.show(event);
                 }
             }
-            Event::Evaluates { row, done, of } => {
+            Event::Evaluates { member, done, of } => {
                 self.training = None;
                 let progress = self
                     .evaluation
-                    .get_or_insert_with(|| Progress::new(&format!("evaluates {}", row.run), *of as u64));
+                    .get_or_insert_with(|| Progress::new(&format!("evaluates {}", member.run), *of as u64));
                 progress.at(*done as u64, || format!("{done} of {of} images"));
             }
             Event::Row(row) => {
@@ -162,12 +179,15 @@ impl View {
 }
 
 fn show_row(row: &Row) {
-    eprintln!(
-        "config {}, S = {}, Q = {}: top-1 error {:.1} %, top-5 error {:.1} %",
-        row.config,
-        sides(&row.train_side),
-        listed(&row.test_sides),
-        100.0 * row.top1_error,
-        100.0 * row.top5_error
-    );
+    let percent =
+        |share: Option<f64>| share.map_or("none".to_owned(), |share| format!("{:.1} %", 100.0 * share));
+    let scales = match (sides(&row.train_side), listed(&row.test_sides)) {
+        (train, test) if test.is_empty() => train,
+        (train, test) => format!(", S = {train}, Q = {test}"),
+    };
+    let (top1, top5) = (percent(row.top1_error), percent(row.top5_error));
+    eprintln!("{}{scales}, {}: top-1 error {top1}, top-5 error {top5}", row.config, row.protocol);
+    if let Some(note) = &row.note {
+        eprintln!("  {note}");
+    }
 }

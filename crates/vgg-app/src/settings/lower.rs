@@ -73,6 +73,7 @@ pub(super) fn run(name: &str, raw: RunFile, from: From) -> Result<RunPlan> {
         batch: o.batch,
         validate_side: raw.validate.test_side,
         train_layers: raw.network.train_layers,
+        may_diverge: false,
     })
 }
 

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use vgg_experiment::RunPlan;
 
-pub(crate) use tables::{Embedded, Profile, TableFile, TrainedTable};
+pub(crate) use tables::{ALL, Profile, TableFile, TrainedTables, embedded};
 
 /// Settings that cannot be used: unknown keys, wrong types, values that contradict each other.
 #[derive(Debug, thiserror::Error)]
@@ -37,14 +37,15 @@ pub(crate) fn read_run(path: &Path, set: &[String]) -> Result<RunSettings> {
     Ok(RunSettings { plan, dataset })
 }
 
-/// Reads a table from a file.
-pub(crate) fn read_table(path: &Path, set: &[String]) -> Result<TableFile> {
-    tables::parse(&read(path)?, set).with_context(|| path.display().to_string())
+/// Reads a table, or all, from a file.
+pub(crate) fn read_table(path: &Path, name: &str, set: &[String]) -> Result<TableFile> {
+    tables::parse(&read(path)?, name, set).with_context(|| path.display().to_string())
 }
 
-/// Reads a table that comes with the program.
-pub(crate) fn embedded_table(table: &Embedded, set: &[String]) -> Result<TableFile> {
-    tables::parse(table.text, set).with_context(|| table.file.to_owned())
+/// Reads a table, or all, that come with the program.
+pub(crate) fn embedded_table(name: &str, profile: Profile, set: &[String]) -> Result<TableFile> {
+    let (file, text) = embedded(name, profile)?;
+    tables::parse(text, name, set).with_context(|| file.to_owned())
 }
 
 fn read(path: &Path) -> Result<String> {

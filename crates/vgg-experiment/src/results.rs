@@ -1,12 +1,15 @@
-//! Table 3: one test scale, dense evaluation.
+//! A table's rows as a report, with the paper's columns beside ours.
+
+use std::path::Path;
 
 use serde_json::json;
 use vgg_train::Schedule;
 
-use crate::{Context, PixelScale, Report, Row, RunPlan, TablePlan};
+use crate::plot::plots;
+use crate::{Context, PixelScale, Report, Result, Row, RunPlan, TablePlan, paper};
 
 /// Fields of a row, in the order of the CSV file.
-const FIELDS: [&str; 16] = [
+const FIELDS: [&str; 18] = [
     "config",
     "train_side",
     "test_sides",
@@ -16,6 +19,7 @@ const FIELDS: [&str; 16] = [
     "top1_ci",
     "paper_top1_error",
     "paper_top5_error",
+    "paper_test_top5_error",
     "paper_train_side",
     "paper_test_sides",
     "epochs",
@@ -23,22 +27,58 @@ const FIELDS: [&str; 16] = [
     "n",
     "skipped",
     "run",
-];
-const COLUMNS: [&str; 10] = [
-    "config",
-    "S",
-    "Q",
-    "top-1 error, %",
-    "95 % interval",
-    "top-5 error, %",
-    "paper: S, Q",
-    "paper: top-1, %",
-    "paper: top-5, %",
-    "epochs",
+    "note",
 ];
 
-/// Table 3 from its rows, with what the profile scaled down in the notes.
-pub fn table3(plan: &TablePlan, rows: &[Row], context: &Context) -> Report {
+/// A column for people: its head, and its cell of a row.
+type Column = (&'static str, fn(&Row) -> String);
+
+const CONFIG: Column = ("config", |row| row.config.clone());
+const S: Column = ("S", |row| sides(&row.train_side));
+const Q: Column = ("Q", |row| listed(&row.test_sides));
+const PROTOCOL: Column = ("protocol", |row| row.protocol.clone());
+const TOP1: Column = ("top-1 error, %", |row| percent(row.top1_error));
+const INTERVAL: Column = ("95 % interval", |row| match row.top1_ci {
+    Some([low, high]) => format!("{} to {}", percent(Some(low)), percent(Some(high))),
+    None => String::new(),
+});
+const TOP5: Column = ("top-5 error, %", |row| percent(row.top5_error));
+const PAPER_SIDES: Column = ("paper: S, Q", |row| match row.paper_test_sides.as_slice() {
+    [] => String::new(),
+    test => format!("{}, {}", sides(&row.paper_train_side), listed(test)),
+});
+const PAPER_TOP1: Column = ("paper: top-1, %", |row| percent(row.paper_top1_error));
+const PAPER_TOP5: Column = ("paper: top-5, %", |row| percent(row.paper_top5_error));
+const DIFFERENCE: Column = ("top-1 less paper's", |row| match (row.top1_error, row.paper_top1_error) {
+    (Some(ours), Some(theirs)) => format!("{:+.1}", 100.0 * (ours - theirs)),
+    _ => String::new(),
+});
+const TEST: Column = ("test set: top-5, %", |row| {
+    if row.members.is_empty() { String::new() } else { "n/a (needs the ILSVRC server)".to_owned() }
+});
+const PAPER_TEST: Column = ("paper: test, top-5, %", |row| percent(row.paper_test_top5_error));
+const EPOCHS: Column = ("epochs", |row| row.epochs.to_string());
+const NOTE: Column = ("", |row| row.note.clone().unwrap_or_default());
+
+/// The columns of a table.
+fn columns(table: &str) -> Vec<Column> {
+    match table {
+        "table3" | "table4" => {
+            vec![CONFIG, S, Q, TOP1, INTERVAL, TOP5, PAPER_SIDES, PAPER_TOP1, PAPER_TOP5, DIFFERENCE, EPOCHS]
+        }
+        "table6" | "table7" => {
+            vec![CONFIG, PROTOCOL, TOP1, INTERVAL, TOP5, TEST, PAPER_TOP1, PAPER_TOP5, PAPER_TEST, DIFFERENCE]
+        }
+        "table5" => vec![CONFIG, S, Q, PROTOCOL, TOP1, INTERVAL, TOP5, PAPER_TOP1, PAPER_TOP5, DIFFERENCE],
+        _ => vec![CONFIG, S, Q, PROTOCOL, TOP1, INTERVAL, TOP5, EPOCHS, NOTE],
+    }
+}
+
+/// A table from its rows, with what the profile scaled down in the notes.
+///
+/// # Errors
+/// [`crate::Error::File`] if the metrics of a run in `out` cannot be read.
+pub fn report(plan: &TablePlan, rows: &[Row], out: &Path, context: &Context) -> Result<Report> {
     let dataset = context.dataset;
     let classes = dataset.train.classes().len();
     let mut notes = vec![
@@ -57,13 +97,15 @@ pub fn table3(plan: &TablePlan, rows: &[Row], context: &Context) -> Report {
         notes.push(format!("changed in the recipe: {}", plan.changes.join(", ")));
     }
     notes.extend(plan.scaled());
-    Report {
+    notes.extend(shallow(&plan.name, rows));
+    let columns = columns(&plan.name);
+    Ok(Report {
         name: plan.name.clone(),
         title: plan.title.clone(),
         profile: Some(plan.profile.clone()),
         notes,
-        columns: COLUMNS.map(str::to_owned).to_vec(),
-        cells: rows.iter().map(cells).collect(),
+        columns: columns.iter().map(|(head, _)| (*head).to_owned()).collect(),
+        cells: rows.iter().map(|row| columns.iter().map(|(_, cell)| cell(row)).collect()).collect(),
         fields: FIELDS.to_vec(),
         rows: rows.iter().map(|row| json!(row)).collect(),
         about: json!({
@@ -72,24 +114,34 @@ pub fn table3(plan: &TablePlan, rows: &[Row], context: &Context) -> Report {
             "changes": plan.changes,
             "version": env!("CARGO_PKG_VERSION"),
         }),
-    }
+        runs: rows.iter().map(runs).collect(),
+        plots: plots(&plan.name, rows, out)?,
+    })
 }
 
-fn cells(row: &Row) -> Vec<String> {
-    let percent = |share: f64| format!("{:.1}", 100.0 * share);
-    let [low, high] = row.top1_ci;
-    vec![
-        row.config.clone(),
-        sides(&row.train_side),
-        listed(&row.test_sides),
-        percent(row.top1_error),
-        format!("{} to {}", percent(low), percent(high)),
-        percent(row.top5_error),
-        format!("{}, {}", sides(&row.paper_train_side), sides(&row.paper_test_sides)),
-        percent(row.paper_top1_error),
-        percent(row.paper_top5_error),
-        row.epochs.to_string(),
-    ]
+/// The directories of a row's runs, each once.
+fn runs(row: &Row) -> Vec<String> {
+    let mut runs: Vec<String> = Vec::new();
+    for member in row.members.iter().filter(|member| !member.run.is_empty()) {
+        if !runs.contains(&member.run) {
+            runs.push(member.run.clone());
+        }
+    }
+    runs
+}
+
+/// What the comparison of B with its shallow variant comes to.
+fn shallow(table: &str, rows: &[Row]) -> Option<String> {
+    let error = |config: &str| rows.iter().find(|row| row.config == config)?.top1_error;
+    let difference = 100.0 * (error("B-5x5")? - error("B")?);
+    let theirs = 100.0 * paper::SHALLOW_TOP1_DIFFERENCE;
+    (table == "shallow").then(|| {
+        format!("B-5x5 less B: {difference:+.1} points of top-1 error; the paper, of which no more is printed: {theirs:+.0}")
+    })
+}
+
+fn percent(share: Option<f64>) -> String {
+    share.map_or(String::new(), |share| format!("{:.1}", 100.0 * share))
 }
 
 /// A fixed side, or scale jitter as the paper writes it.

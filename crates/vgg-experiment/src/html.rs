@@ -1,0 +1,84 @@
+//! Reports as one page that needs nothing beside it.
+
+use std::fmt::Write as _;
+
+use crate::Report;
+
+const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;max-width:76rem;margin:2rem auto;padding:0 1rem;color:#222}\
+h1{font-size:1.4rem}h2{font-size:1.2rem;margin-top:2.5rem}h3{font-size:1rem}\
+table{border-collapse:collapse;font-variant-numeric:tabular-nums}\
+th,td{padding:.3rem .6rem;border-bottom:1px solid #ddd;text-align:right;white-space:nowrap}\
+th{border-bottom:2px solid #888;font-weight:600}th:first-child,td:first-child{text-align:left}\
+.scroll{overflow-x:auto}a{color:inherit;text-decoration-color:#9bc}svg{max-width:100%;height:auto}\
+ul{color:#444;font-size:.9rem}nav a{margin-right:1rem}";
+
+/// A page with all of these reports: their tables with the paper's numbers beside ours, plots, and notes. Numbers lead to
+/// the runs that made them, which are beside the page.
+pub fn html(reports: &[Report]) -> String {
+    let title = match reports {
+        [one] => one.title.clone(),
+        _ => "Tables of Simonyan & Zisserman, with our column beside theirs".to_owned(),
+    };
+    let mut page = format!(
+        "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
+         <meta name=\"viewport\" content=\"width=device-width\"><title>{0}</title><style>{STYLE}</style></head>\n\
+         <body><h1>{0}</h1>\n",
+        escaped(&title)
+    );
+    if reports.len() > 1 {
+        let links =
+            reports.iter().map(|r| format!("<a href=\"#{}\">{}</a>", escaped(&r.name), escaped(&r.name)));
+        push(&mut page, format_args!("<nav>{}</nav>\n", links.collect::<String>()));
+    }
+    for report in reports {
+        if reports.len() > 1 {
+            push(
+                &mut page,
+                format_args!("<h2 id=\"{}\">{}</h2>\n", escaped(&report.name), escaped(&report.title)),
+            );
+        }
+        table(&mut page, report);
+        for plot in &report.plots {
+            push(&mut page, format_args!("<h3>{}</h3>\n{}\n", escaped(&plot.title), plot.svg));
+        }
+        let notes: String = report.notes.iter().map(|note| format!("<li>{}</li>", escaped(note))).collect();
+        push(&mut page, format_args!("<ul>{notes}</ul>\n"));
+    }
+    page.push_str("</body></html>\n");
+    page
+}
+
+fn table(page: &mut String, report: &Report) {
+    let heads: String = report.columns.iter().map(|head| format!("<th>{}</th>", escaped(head))).collect();
+    push(page, format_args!("<div class=\"scroll\"><table><thead><tr>{heads}</tr></thead><tbody>\n"));
+    for (i, cells) in report.cells.iter().enumerate() {
+        let runs: Vec<&str> =
+            report.runs.get(i).map(|runs| runs.iter().map(String::as_str).collect()).unwrap_or_default();
+        let cells: String = cells
+            .iter()
+            .map(|cell| match runs.first() {
+                Some(run) if !cell.is_empty() => {
+                    format!("<td><a href=\"{}/run.json\">{}</a></td>", escaped(run), escaped(cell))
+                }
+                _ => format!("<td>{}</td>", escaped(cell)),
+            })
+            .collect();
+        let further: String = runs
+            .iter()
+            .skip(1)
+            .enumerate()
+            .map(|(n, run)| format!(" <a href=\"{}/run.json\">run {}</a>", escaped(run), n + 2))
+            .collect();
+        push(page, format_args!("<tr>{cells}<td>{further}</td></tr>\n"));
+    }
+    page.push_str("</tbody></table></div>\n");
+}
+
+fn push(page: &mut String, text: std::fmt::Arguments) {
+    // Writing to a string does not fail.
+    let _ = page.write_fmt(text);
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
