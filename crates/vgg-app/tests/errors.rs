@@ -31,7 +31,7 @@ fn settings_that_cannot_be_used_are_refused_with_2() {
         ("schedule.lr=-1", &["lr -1"]),
         ("network.init.map=paper", &["both from and map"]),
         ("run", &["--set run", "key=value"]),
-        ("data.pixel_scale=unit", &["pixel_scale must be a number or"]),
+        ("data.pixel_scale=unit", &["pixel_scale must be a number, "]),
         ("data.train_side=[1,2,3]", &["train_side must be one side"]),
         ("optimizer.micro_batch=300", &["micro_batch 300"]),
         ("network.head=[10000000000,1]", &["head [10000000000, 1]", "between 1 and"]),

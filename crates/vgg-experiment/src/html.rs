@@ -56,8 +56,9 @@ fn table(page: &mut String, report: &Report) {
             report.runs.get(i).map(|runs| runs.iter().map(String::as_str).collect()).unwrap_or_default();
         let cells: String = cells
             .iter()
-            .map(|cell| match runs.first() {
-                Some(run) if !cell.is_empty() => {
+            .zip(&report.columns)
+            .map(|(cell, head)| match runs.first() {
+                Some(run) if !cell.is_empty() && !head.contains("paper") => {
                     format!("<td><a href=\"{}/run.json\">{}</a></td>", escaped(run), escaped(cell))
                 }
                 _ => format!("<td>{}</td>", escaped(cell)),

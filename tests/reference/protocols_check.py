@@ -1,0 +1,212 @@
+"""The test protocols of section 3.2 once more, by PyTorch and Pillow, beside `vgg evaluate` on natural images.
+
+Nothing is shared with vgg but the weights file, and nothing is committed but what this prints. Needs numpy, torch, Pillow
+and safetensors, and the program.
+
+Run: python3 protocols_check.py path/to/vgg WEIGHTS FOLDER_OF_IMAGES [SIDES] [IMAGES]
+
+It takes the first images of the folder as PNG, evaluates them densely, by crops and by both over all SIDES (256,288 if not
+said), and compares
+- the rescaled pixels with Pillow's;
+- the posteriors with those of this script on the pixels that vgg dumped;
+- those on images that need no rescaling, from the file on;
+- those with Pillow's own rescaling;
+and shows that each way in which a protocol is easily got wrong is told apart from rounding.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from safetensors import safe_open
+
+from hashed import conv_layers
+
+torch.set_grad_enabled(False)
+
+
+class Reference:
+    """A fully convolutional network from our weights file, read by itself."""
+
+    def __init__(self, path):
+        with safe_open(path, "pt") as file:
+            meta = file.metadata()
+            self.weights = {name: file.get_tensor(name) for name in file.keys()}
+        read = lambda key: json.loads(meta[key])
+        self.config, self.crop, self.classes = read("config"), read("crop"), len(read("classes"))
+        self.mean = np.array(read("mean_rgb"), dtype=np.float32)
+        self.scale = np.float32(read("pixel_scale")) / np.array(read("std_rgb"), dtype=np.float32)
+
+    def score_map(self, x, ceil=False):
+        layers = conv_layers(self.config)
+        for i, (name, block, kernel) in enumerate(layers):
+            x = F.relu(F.conv2d(x, self.weights[f"{name}.weight"], self.weights[f"{name}.bias"], padding=kernel // 2))
+            if i + 1 == len(layers) or layers[i + 1][1] != block:
+                x = F.max_pool2d(x, 2, 2, ceil_mode=ceil)
+        side = self.crop // 32
+        fc6 = self.weights["fc6.weight"]
+        x = F.relu(F.conv2d(x, fc6.reshape(fc6.shape[0], -1, side, side), self.weights["fc6.bias"]))
+        for name, relu in [("fc7", True), ("fc8", False)]:
+            x = F.conv2d(x, self.weights[f"{name}.weight"][:, :, None, None], self.weights[f"{name}.bias"])
+            x = F.relu(x) if relu else x
+        return x
+
+    def input(self, images):
+        x = (np.stack(images).astype(np.float32) - self.mean) * self.scale
+        return torch.from_numpy(np.ascontiguousarray(x.transpose(0, 3, 1, 2)))
+
+    def scores(self, images, ceil=False):
+        """Mean of the score map of images of one size."""
+        return torch.cat([self.score_map(self.input(images[i : i + 10]), ceil).double().mean((2, 3)) for i in range(0, len(images), 10)])
+
+    def posteriors(self, images, **options):
+        return F.softmax(self.scores(images, **options), 1).numpy()
+
+
+def mirrored(image):
+    return image[:, ::-1]
+
+
+def scaled_size(h, w, side):
+    """The short side is `side`, the long one the nearest integer."""
+    short, long = min(h, w), max(h, w)
+    other = (2 * long * side + short) // (2 * short)
+    return (side, other) if h <= w else (other, side)
+
+
+def pillow(image, side):
+    h, w = scaled_size(image.height, image.width, side)
+    return np.asarray(image.resize((w, h), Image.BILINEAR))
+
+
+def grid(whole, crop, shift=0):
+    places = [[min(int(np.floor(k * (s - crop) / 4 + 0.5)) + shift * (k < 4), s - crop) for k in range(5)] for s in whole.shape[:2]]
+    return [whole[top : top + crop, left : left + crop] for top in places[0] for left in places[1]]
+
+
+def dense(net, wholes, flip=True, wrong=None):
+    """Posterior of an image from its rescaled versions."""
+    if wrong == "logits averaged over scales":
+        scores = [net.scores([w, mirrored(w)]).mean(0) for w in wholes]
+        return F.softmax(torch.stack(scores).mean(0), 0).numpy()
+    if wrong == "softmax before the mean":
+        maps = [F.softmax(net.score_map(net.input([w, mirrored(w)])).double(), 1).mean((0, 2, 3)) for w in wholes]
+        return torch.stack(maps).mean(0).numpy()
+    views = [[w, mirrored(w)] if flip else [w] for w in wholes]
+    return np.mean([net.posteriors(v, ceil=wrong == "pooling rounds up").mean(0) for v in views], axis=0)
+
+
+def crops(net, wholes, shift=0):
+    views = [c for w in wholes for c in grid(w, net.crop, shift)]
+    return net.posteriors([v for c in views for v in (c, mirrored(c))]).mean(0)
+
+
+class Program:
+    def __init__(self, vgg, weights, folder):
+        self.vgg, self.weights, self.folder = Path(vgg).resolve(), Path(weights).resolve(), folder
+
+    def evaluate(self, dataset, protocol, sides, *more):
+        out = self.folder / f"{dataset}-{protocol}.safetensors"
+        args = ["evaluate", "--weights", self.weights, "--dataset", self.folder / dataset, "--protocol", protocol,
+                "--test-sides", ",".join(map(str, sides)), "--posteriors", out, "--device", "cpu", *more]
+        subprocess.run([self.vgg, *map(str, args)], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        with safe_open(out, "np") as file:
+            return file.get_tensor("posteriors"), json.loads(file.metadata()["paths"])
+
+
+def make_set(folder, name, images, classes):
+    for i in range(max(classes, len(images))):
+        for split in ["train", "val"]:
+            place = folder / name / split / f"class{i % classes:03}"
+            place.mkdir(parents=True, exist_ok=True)
+            if i < len(images) or split == "train":
+                images[i % len(images)].save(place / f"{i:03}.png")
+            elif not any(place.iterdir()):
+                images[0].save(place / "extra.png")
+
+
+def report(what, differences, limit, at_least=False):
+    value = np.max(differences)
+    good = value >= limit if at_least else value <= limit
+    print(f"{'ok    ' if good else 'FAILED'} {what}: {value:.2e} ({'at least' if at_least else 'at most'} {limit:.0e})", flush=True)
+    return bool(good)
+
+
+def main():
+    vgg, weights, source = sys.argv[1:4]
+    sides = [int(s) for s in (sys.argv[4] if len(sys.argv) > 4 else "256,288").split(",")]
+    count = int(sys.argv[5]) if len(sys.argv) > 5 else 20
+    net = Reference(weights)
+    files = sorted(p for p in Path(source).rglob("*") if p.suffix.lower() in (".jpg", ".jpeg", ".png"))
+    opened = (Image.open(p).convert("RGB") for p in files[:: max(1, len(files) // count)])
+    images = [image for image in opened if min(image.size) >= 200][:count]
+    good = True
+    with tempfile.TemporaryDirectory() as folder:
+        folder = Path(folder)
+        make_set(folder, "natural", images, net.classes)
+        program = Program(vgg, weights, folder)
+        ours, views = {}, folder / "views"
+        for protocol, more in [("dense", ["--dump-views", views]), ("multi-crop", []), ("combined", [])]:
+            ours[protocol], paths = program.evaluate("natural", protocol, sides, *more)
+        at = [int(Path(p).stem) if Path(p).stem != "extra" else None for p in paths]
+        rows = [(row, i) for row, i in enumerate(at) if i is not None]
+        top = np.median(ours["dense"].max(1))
+        print(f"config {net.config}, {len(rows)} images, Q = {sides}: median of the highest posterior {top:.2f}")
+
+        pixels, dumped = [], {}
+        for entry in json.loads((views / "views.json").read_text()):
+            if entry["view"]["flip"]:
+                continue
+            image = np.asarray(Image.open(views / entry["file"]))
+            key = (entry["image"], entry["view"]["test_side"])
+            dumped[key] = image
+        for row, i in rows:
+            for side in sides:
+                d = np.abs(dumped[paths[row], side].astype(int) - pillow(images[i], side))
+                pixels.append((d.max(), d.mean()))
+        good &= report("rescaled pixels, levels from Pillow's", [p[0] for p in pixels], 1)
+        good &= report("rescaled pixels, levels from Pillow's in the mean", [p[1] for p in pixels], 0.01)
+
+        theirs = {"dense": [], "multi-crop": [], "combined": []}
+        for row, _ in rows:
+            wholes = [dumped[paths[row], side] for side in sides]
+            theirs["dense"].append(dense(net, wholes))
+            theirs["multi-crop"].append(crops(net, wholes))
+            theirs["combined"].append((theirs["dense"][-1] + theirs["multi-crop"][-1]) / 2)
+        own = [row for row, _ in rows]
+        for protocol, expected in theirs.items():
+            good &= report(f"{protocol}, on vgg's pixels", np.abs(ours[protocol][own] - np.stack(expected)), 1e-4)
+
+        exact = [Image.fromarray(pillow(image, sides[0])) for image in images]
+        make_set(folder, "exact", exact, net.classes)
+        mine, names = program.evaluate("exact", "dense", sides[:1])
+        pairs = [(row, int(Path(p).stem)) for row, p in enumerate(names) if Path(p).stem != "extra"]
+        expected = np.stack([dense(net, [np.asarray(exact[i])]) for _, i in pairs])
+        good &= report("dense, from the file on, without rescaling", np.abs(mine[[r for r, _ in pairs]] - expected), 1e-4)
+
+        from_pillow = np.stack([dense(net, [pillow(images[i], side) for side in sides]) for _, i in rows])
+        apart = np.abs(ours["dense"][own] - from_pillow).max(1)
+        good &= report("dense, with Pillow's rescaling, median over images", np.median(apart), 2e-3)
+        good &= bool((ours["dense"][own].argmax(1) == from_pillow.argmax(1)).all())
+
+        for wrong in ["no flip", "softmax before the mean", "pooling rounds up", "logits averaged over scales"]:
+            found = []
+            for row, _ in rows:
+                wholes = [dumped[paths[row], side] for side in sides]
+                found.append(dense(net, wholes, flip=wrong != "no flip", wrong=wrong))
+            good &= report(f"told apart: {wrong}", np.abs(ours["dense"][own] - np.stack(found)), 1e-3, at_least=True)
+        shifted = []
+        for row, _ in rows[:4]:
+            shifted.append(crops(net, [dumped[paths[row], side] for side in sides], shift=1))
+        good &= report("told apart: grid off by one", np.abs(ours["multi-crop"][own][:4] - np.stack(shifted)), 1e-3, at_least=True)
+    print("ok" if good else "FAILED")
+    sys.exit(not good)
+
+
+main()
