@@ -158,6 +158,42 @@ fn cut_and_damaged_files_are_refused() {
     assert!(matches!(load(&path, &device), Err(Error::NotFinite { .. })));
 }
 
+/// Flips, overwrites, cuts and repeats bytes at random: whatever comes out is read or refused, never a panic or more memory
+/// than the file is worth.
+#[test]
+fn files_damaged_at_random_are_read_or_refused() {
+    let (device, dir) = (Device::cpu(1).unwrap(), tempfile::tempdir().unwrap());
+    let mut state = 0x2545_f491_4f6c_dd1d_u64;
+    let mut random = move |below: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state % below.max(1) as u64) as usize
+    };
+    let path = dir.path().join("damaged");
+    for entry in std::fs::read_dir(fixture("weights")).unwrap() {
+        let bytes = std::fs::read(entry.unwrap().path()).unwrap();
+        for _ in 0..60 {
+            let mut damaged = bytes.clone();
+            // What matters is at the ends: headers, pickles and directories.
+            let mut place = |len: usize| match random(3) {
+                0 => random(len.min(600)),
+                1 => len - 1 - random(len.min(2500)),
+                _ => random(len),
+            };
+            for _ in 0..4 {
+                let at = place(damaged.len());
+                damaged[at] = [0, 0xff, 0x7f, b'(', b'}', damaged[at].wrapping_add(1)][place(6) % 6];
+            }
+            if place(4) == 0 {
+                damaged.truncate(place(bytes.len()).max(1));
+            }
+            std::fs::write(&path, &damaged).unwrap();
+            let _ = load_with(&path, &device, LoadOptions { pixels: None, partial: true });
+        }
+    }
+}
+
 #[test]
 fn a_zip_bomb_is_not_unpacked() {
     let dir = tempfile::tempdir().unwrap();

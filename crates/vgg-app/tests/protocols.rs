@@ -35,10 +35,14 @@ fn combined_is_the_fusion_of_dense_and_crops_and_shards_make_the_whole() {
             "w.safetensors",
             &["--protocol", protocol, "--test-sides", "36,40", "--posteriors", &file],
         );
-        assert_eq!((document["protocol"].as_str().unwrap(), &document["flip"]), (protocol, &Value::Bool(true)));
+        assert_eq!(
+            (document["protocol"].as_str().unwrap(), &document["flip"]),
+            (protocol, &Value::Bool(true))
+        );
     }
     let fused: Value =
-        serde_json::from_str(&ok(dir, &["fuse", "dense.p", "multi-crop.p", "--out", "fused.p", "--json"])).unwrap();
+        serde_json::from_str(&ok(dir, &["fuse", "dense.p", "multi-crop.p", "--out", "fused.p", "--json"]))
+            .unwrap();
     assert_eq!(fused["networks"].as_array().unwrap().len(), 2);
     let load = |name: &str| Posteriors::load(&dir.join(name)).unwrap();
     assert!(largest_difference(&load("fused.p"), &load("combined.p")) < 1e-6);
@@ -58,7 +62,8 @@ fn combined_is_the_fusion_of_dense_and_crops_and_shards_make_the_whole() {
     assert_eq!(missing.status.code(), Some(2));
     assert!(stderr(&missing).contains("of 2 shards, 2 are missing"), "{}", stderr(&missing));
 
-    let compared: Value = serde_json::from_str(&ok(dir, &["compare", "dense.p", "dense.p", "--json"])).unwrap();
+    let compared: Value =
+        serde_json::from_str(&ok(dir, &["compare", "dense.p", "dense.p", "--json"])).unwrap();
     assert_eq!(compared["top1"]["p_value"], 1.0);
     ok(dir, &["analyse", "dense.p", "--out", "analysis", "--dataset", "set"]);
     for name in ["classes.csv", "confusion.csv", "confusion.png", "mistakes.csv"] {
@@ -72,7 +77,11 @@ fn views_are_written_as_the_network_sees_them_and_a_score_map_is_drawn() {
     let dir = dir.path();
     small_set(dir);
     init(dir, "0.125", "w.safetensors");
-    evaluate(dir, "w.safetensors", &["--protocol", "multi-crop", "--test-sides", "40", "--dump-views", "views"]);
+    evaluate(
+        dir,
+        "w.safetensors",
+        &["--protocol", "multi-crop", "--test-sides", "40", "--dump-views", "views"],
+    );
     let list: Value = serde_json::from_slice(&std::fs::read(dir.join("views/views.json")).unwrap()).unwrap();
     let list = list.as_array().unwrap();
     let images = Posteriors::load(&{
@@ -102,7 +111,8 @@ fn weights_go_to_another_library_and_back() {
     ok(dir, &["convert", "t.safetensors", "w.caffemodel", "--to", "caffe"]);
     let again = run(dir, &["convert", "t.safetensors", "w.caffemodel", "--to", "caffe"]);
     assert_eq!(again.status.code(), Some(2));
-    let [own, timm] = ["w.safetensors", "t.safetensors"].map(|w| evaluate(dir, w, &[])["loss"].as_f64().unwrap());
+    let [own, timm] =
+        ["w.safetensors", "t.safetensors"].map(|w| evaluate(dir, w, &[])["loss"].as_f64().unwrap());
     assert_eq!(own, timm);
     let caffe = run(dir, &["convert", "w.caffemodel", "back.safetensors"]);
     assert!(stderr(&caffe).contains("B, G, R"), "{}", stderr(&caffe));
