@@ -1,5 +1,6 @@
 //! `vgg bench`: how fast a network runs here, and how near to what the processor can do.
 
+mod protocols;
 mod report;
 mod workload;
 
@@ -46,7 +47,13 @@ pub(crate) struct Bench {
     /// Side of the crops in pixels, a multiple of 32.
     #[arg(long, default_value_t = 224)]
     crop: usize,
-    /// Width and height of the image of --mode dense.
+    /// Time every test protocol in turn, an image at a time.
+    #[arg(long, conflicts_with_all = ["mode", "layers", "samples_on_stdin"])]
+    protocols: bool,
+    /// Smallest sides of --protocols, which takes the first alone, and all.
+    #[arg(long, value_delimiter = ',', default_value = "256,384,512")]
+    test_sides: Vec<usize>,
+    /// Width and height of the image of --mode dense and --protocols.
     #[arg(long, default_value = "512,384", value_parser = pair)]
     image: [usize; 2],
     /// Factor on the numbers of filters.
@@ -83,6 +90,15 @@ impl Bench {
             crop: self.crop,
             ..NetworkSpec::paper(self.config)
         };
+        if self.protocols {
+            let costs =
+                protocols::costs(&spec, self.image, (&self.test_sides, self.samples.max(1)), &device)?;
+            if self.json {
+                writeln!(out(), "{}", serde_json::to_string_pretty(&costs)?)?;
+                return Ok(());
+            }
+            return protocols::print(&costs);
+        }
         let images = if self.mode == Mode::Dense { 2 } else { self.batch };
         let mut workload = Workload::new(self.mode, spec, images, self.image, &device)?;
         // A GPU has engines to choose and clocks to raise.

@@ -1,0 +1,119 @@
+//! What the test protocols cost, in one run: an image after the other by every protocol in turn.
+
+use std::time::Instant;
+
+use anyhow::Result;
+use serde::Serialize;
+use vgg_data::{Filter, Image, apply_views};
+use vgg_eval::{DensePool, Evaluation, Preprocessing, Protocol, classify};
+use vgg_layers::{Init, LayerKind, Network, NetworkSpec};
+use vgg_tensor::Device;
+
+use crate::console::print_table;
+
+/// What a protocol costs.
+#[derive(Serialize)]
+pub(super) struct Cost {
+    protocol: &'static str,
+    test_sides: Vec<usize>,
+    views: usize,
+    /// Median over the samples.
+    ms: f64,
+    images_per_s: f64,
+    /// Time beside that of the central crop at the first test side.
+    times_centre: f64,
+    /// Arithmetic beside that of the central crop.
+    arithmetic_times_centre: f64,
+}
+
+/// The costs of all protocols at the first of these test sides, and at all of them, for an image of `[width, height]`.
+pub(super) fn costs(
+    spec: &NetworkSpec,
+    [width, height]: [usize; 2],
+    (sides, samples): (&[usize], usize),
+    device: &Device,
+) -> Result<Vec<Cost>> {
+    let image =
+        Image::from_shape_fn((height, width, 3), |(y, x, c)| (y * 31 + x * 17 + c * 97 + x * y / 7) as u8);
+    let mut cases = Vec::new();
+    for (protocol, sides) in Protocol::ALL.into_iter().flat_map(|p| [(p, &sides[..1]), (p, sides)]) {
+        let (test_sides, flip) = (sides.to_vec(), protocol.flips());
+        let evaluation = Evaluation {
+            protocol,
+            test_sides,
+            flip,
+            filter: Filter::Bilinear,
+            dense_pool: DensePool::ScoreMean,
+        };
+        if !cases.iter().any(|(known, ..): &(Evaluation, f64, usize)| *known == evaluation) {
+            let views = evaluation.views(spec.crop)?;
+            let list: Vec<_> = views.iter().map(|weighted| weighted.view).collect();
+            let shown = apply_views(&image, &list, Filter::Bilinear)?;
+            let macs = shown.iter().map(|view| macs(spec, view)).sum::<Result<f64>>()?;
+            cases.push((evaluation, macs, views.len()));
+        }
+    }
+    let preprocessing = Preprocessing { offset: [-120.0; 3], scale: [0.01; 3] };
+    let network = || Network::random(spec.clone(), Init::He, 1, device);
+    // Networks of both forms, prepared once.
+    let classic = cases[0].0.prepare(network()?)?;
+    let dense = Evaluation { protocol: Protocol::Dense, ..cases[0].0.clone() }.prepare(network()?)?;
+    let mut times: Vec<Vec<f64>> = vec![Vec::new(); cases.len()];
+    for sample in 0..=samples {
+        for ((evaluation, ..), times) in cases.iter().zip(&mut times) {
+            let takes_crops = matches!(evaluation.protocol, Protocol::Centre | Protocol::MultiCrop);
+            let prepared = if takes_crops { &classic } else { &dense };
+            let start = Instant::now();
+            classify(&prepared.model(), &image, evaluation, preprocessing)?;
+            // The first prepares filters and memory.
+            if sample > 0 {
+                times.push(start.elapsed().as_secs_f64() * 1e3);
+            }
+        }
+    }
+    let mut costs: Vec<Cost> = Vec::new();
+    for ((evaluation, macs, views), mut times) in cases.iter().zip(times) {
+        times.sort_by(f64::total_cmp);
+        let ms = times[times.len() / 2];
+        costs.push(Cost {
+            protocol: evaluation.protocol.name(),
+            test_sides: evaluation.test_sides.clone(),
+            views: *views,
+            ms,
+            images_per_s: 1e3 / ms,
+            times_centre: ms / costs.first().map_or(ms, |first| first.ms),
+            arithmetic_times_centre: macs / cases[0].1,
+        });
+    }
+    Ok(costs)
+}
+
+/// Multiply-accumulate operations of a view: convolutions grow with its area, the head with the cells of the map.
+fn macs(spec: &NetworkSpec, view: &Image) -> Result<f64> {
+    let (h, w, _) = view.dim();
+    let cells = |side: usize| (side / 32).saturating_sub(spec.crop / 32) + 1;
+    let area = (h * w) as f64 / (spec.crop * spec.crop) as f64;
+    let rows = spec.summary()?.layers;
+    let kinds = spec.layers()?;
+    let of = |(row, layer): (&vgg_layers::SummaryRow, &vgg_layers::LayerSpec)| match layer.kind {
+        LayerKind::Linear { .. } => row.macs as f64 * (cells(h) * cells(w)) as f64,
+        _ => row.macs as f64 * area,
+    };
+    Ok(rows.iter().zip(&kinds).map(of).sum())
+}
+
+/// As a table.
+pub(super) fn print(costs: &[Cost]) -> Result<()> {
+    let head = ["protocol", "Q", "views", "images/s", "times the central crop", "its arithmetic, times"];
+    let rows = costs.iter().map(|c| {
+        vec![
+            c.protocol.to_owned(),
+            vgg_experiment::listed(&c.test_sides),
+            c.views.to_string(),
+            format!("{:.2}", c.images_per_s),
+            format!("{:.1}", c.times_centre),
+            format!("{:.1}", c.arithmetic_times_centre),
+        ]
+    });
+    Ok(print_table(&head.map(str::to_owned), &rows.collect::<Vec<_>>())?)
+}
