@@ -8,8 +8,7 @@ use std::sync::Arc;
 
 use vgg_data::{Filter, Folder, Image, OnBadImage, Split, write_png};
 use vgg_eval::{
-    DensePool, EvaluateOptions, Evaluation, Posteriors, Prepared, Preprocessing, Protocol, Shard, evaluate,
-    merge,
+    DensePool, EvaluateOptions, Evaluation, Posteriors, Preprocessing, Protocol, Shard, evaluate, merge,
 };
 use vgg_layers::{Config, NetworkSpec, PoolRounding};
 use vgg_tensor::Device;
@@ -39,7 +38,14 @@ fn make_set(root: &Path) {
 }
 
 fn evaluation(protocol: Protocol, dense_pool: DensePool) -> Evaluation {
-    Evaluation { protocol, test_sides: vec![104], flip: true, filter: Filter::Bilinear, dense_pool }
+    Evaluation {
+        protocol,
+        test_sides: vec![104],
+        flip: true,
+        filter: Filter::Bilinear,
+        dense_pool,
+        pool_rounding: None,
+    }
 }
 
 fn run(
@@ -49,10 +55,9 @@ fn run(
     on_bad_image: OnBadImage,
 ) -> vgg_eval::Result<Posteriors> {
     let device = Device::cpu(2).unwrap();
-    let mut prepared = evaluation.prepare(hashed_network(spec(), &device)).unwrap();
-    if let (Prepared::Dense(dense), true) = (&mut prepared, ceil) {
-        dense.set_pool_rounding(PoolRounding::Ceil);
-    }
+    let pool_rounding = ceil.then_some(PoolRounding::Ceil);
+    let evaluation = &Evaluation { pool_rounding, ..evaluation.clone() };
+    let prepared = evaluation.prepare(hashed_network(spec(), &device)).unwrap();
     let folder = Arc::new(Folder::open(root, Split::Val).unwrap());
     let options = EvaluateOptions { workers: 2, on_bad_image, shard: Shard::default() };
     evaluate((&prepared.model(), "weights"), &folder, evaluation, PREPROCESSING, options, &mut |_| {

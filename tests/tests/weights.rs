@@ -5,11 +5,11 @@
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use vgg_layers::{Config, PoolRounding};
+use vgg_layers::{Config, Network, NetworkSpec, PoolRounding, TransferMap};
 use vgg_tensor::{Device, Tensor};
 use vgg_testkit::{assert_close, hashed};
 use vgg_tests::fixture;
-use vgg_weights::{Error, Library, LoadOptions, Loaded, Target, convert, load, load_with};
+use vgg_weights::{Error, Library, Loaded, Target, convert, import_layers, load, load_with, read_metadata};
 
 const CROP: usize = 64;
 
@@ -73,8 +73,7 @@ fn customs_are_kept_with_the_weights_and_changes_are_said() {
     let keras = load(&file("keras.npz"), &device).unwrap();
     assert!(keras.notes.iter().any(|note| note.contains("H, W, C")));
     // A conversion of the authors' weights to torch's names does not say that it wants their pixels.
-    let options = LoadOptions { pixels: Some("caffe-bgr".parse().unwrap()), partial: false };
-    let told = load_with(&file("torchvision.pth"), &device, options).unwrap();
+    let told = load_with(&file("torchvision.pth"), &device, Some("caffe-bgr".parse().unwrap())).unwrap();
     assert_eq!(told.metadata.mean_rgb, caffe.metadata.mean_rgb);
     assert!(logits(&told) != reference("torchvision"));
 }
@@ -91,8 +90,7 @@ fn what_is_written_for_a_library_is_read_back() {
             continue;
         }
         let back = load(&path, &device).unwrap_or_else(|e| panic!("{name}: {e}"));
-        // Caffe has no place for how pixels are prepared.
-        assert_eq!(back.metadata == original.metadata, name != "caffe", "{name}");
+        assert_eq!(back.metadata, original.metadata, "{name}");
         assert_eq!(back.network.export(), original.network.export(), "{name}");
     }
     let prototxt = std::fs::read_to_string(dir.path().join("caffe.prototxt")).unwrap();
@@ -105,7 +103,7 @@ fn a_head_may_be_missing_where_it_is_allowed() {
     let path = dir.path().join("features.safetensors");
     let network = load(&file("timm.safetensors"), &device).unwrap().network;
     let arrays: Vec<_> = network.export().into_iter().filter(|a| a.name.starts_with("conv")).collect();
-    let tensors: Vec<_> = arrays
+    let mut tensors: Vec<_> = arrays
         .iter()
         .map(|a| vgg_files::TensorData {
             name: a.name.clone(),
@@ -114,13 +112,25 @@ fn a_head_may_be_missing_where_it_is_allowed() {
         })
         .collect();
     vgg_files::write_with(&path, |out| vgg_files::write_tensors(out, &tensors, &Default::default())).unwrap();
-    let pixels = Some("caffe-rgb".parse().unwrap());
-    let whole = load_with(&path, &device, LoadOptions { pixels, partial: false }).err().unwrap().to_string();
+    let whole = load_with(&path, &device, Some("caffe-rgb".parse().unwrap())).err().unwrap().to_string();
     assert!(whole.contains("fc6 is missing; fc7 is missing; fc8 is missing"), "{whole}");
-    let part = load_with(&path, &device, LoadOptions { pixels, partial: true }).unwrap();
-    assert_eq!(part.missing, ["fc6", "fc7", "fc8"]);
     // Without a word on pixels, a file of ours is not complete.
     assert!(matches!(load(&path, &device), Err(Error::Metadata { .. })));
+    // torchvision's names have a custom; layers that are there can be taken.
+    let path = dir.path().join("torchvision.safetensors");
+    for tensor in &mut tensors {
+        let (layer, part) = tensor.name.split_once('.').unwrap();
+        let place =
+            arrays.iter().filter(|a| a.name.ends_with("weight")).position(|a| a.name.starts_with(layer));
+        tensor.name = format!("features.{}.{part}", [0, 3, 6, 8, 11, 13, 16, 18][place.unwrap()]);
+    }
+    vgg_files::write_with(&path, |out| vgg_files::write_tensors(out, &tensors, &Default::default())).unwrap();
+    let mut other = Network::new(NetworkSpec { classes: 7, ..network.spec().clone() }, &device).unwrap();
+    let report = import_layers(&path, &TransferMap::Layers(vec!["conv1_1".into()]), &mut other).unwrap();
+    assert_eq!(report.copied, ["conv1_1"]);
+    assert_eq!(other.export()[0], network.export()[0]);
+    let head = import_layers(&path, &TransferMap::Layers(vec!["fc7".into()]), &mut other);
+    assert!(matches!(head, Err(Error::Absent { layers, .. }) if layers == ["fc7"]));
 }
 
 #[test]
@@ -129,6 +139,86 @@ fn a_pickle_is_never_executed() {
     let refused = load(&file("evil.pth"), &device).err().unwrap().to_string();
     assert!(refused.contains("posix.system") && refused.contains("not executed"), "{refused}");
     assert!(!Path::new("/tmp/vgg-pickle-was-executed").exists());
+}
+
+/// A file of torch's old kind with a dictionary of these items and storages of these lengths.
+fn legacy_file(path: &Path, items: &[u8], storages: &[(&str, usize)]) {
+    let mut bytes =
+        [&b"\x80\x02\x8a\x0a"[..], &[0x6c; 10], b".", b"\x80\x02M\xe9\x03.", b"\x80\x02}."].concat();
+    bytes.extend([b"\x80\x02}(", items, b"u.", b"\x80\x02]("].concat());
+    storages.iter().for_each(|(key, _)| bytes.extend(text(key)));
+    bytes.extend(b"e.");
+    for (_, len) in storages {
+        bytes.extend((*len as u64).to_le_bytes());
+        bytes.extend(vec![0; 4 * len]);
+    }
+    std::fs::write(path, bytes).unwrap();
+}
+
+fn text(text: &str) -> Vec<u8> {
+    [b"X", &(text.len() as u32).to_le_bytes()[..], text.as_bytes()].concat()
+}
+
+/// A name, and a tensor `[len / stride]` of a storage that it says is `len` long.
+fn item(name: &str, key: &str, len: i64, stride: i64) -> Vec<u8> {
+    let number = |n: i64| [&b"\x8a\x08"[..], &n.to_le_bytes()].concat();
+    let storage = [
+        &b"("[..],
+        &text("storage"),
+        b"ctorch\nFloatStorage\n",
+        &text(key),
+        &text("cpu"),
+        &number(len),
+        b"tQ",
+    ];
+    let tensor = [b"ctorch._utils\n_rebuild_tensor_v2\n(", &storage.concat()[..], &number(0), b"("];
+    let shape = [number(len / stride), b"t(".to_vec(), number(stride), b"t\x89NtR".to_vec()].concat();
+    [text(name), tensor.concat(), shape].concat()
+}
+
+#[test]
+fn tensors_that_promise_more_than_the_file_has_are_refused() {
+    let (device, dir) = (Device::cpu(1).unwrap(), tempfile::tempdir().unwrap());
+    let path = dir.path().join("x.pth");
+    let refused = |what: &str| {
+        let message = load(&path, &device).err().unwrap().to_string();
+        assert!(message.contains(what), "{message}");
+    };
+    // Two mentions of one storage, of which the first is long.
+    let alias = [item("a", "1", 1 << 36, 1 << 33), item("b", "1", 8, 1)].concat();
+    legacy_file(&path, &alias, &[("1", 8)]);
+    refused("storage 1 is of two kinds");
+    legacy_file(&path, &item("a", "1", 1 << 36, 1), &[("1", 8)]);
+    refused("storage 1 is not as long as its tensors say");
+    // A text that each mention would copy.
+    legacy_file(&path, &item("a", &"k".repeat(1 << 20), 8, 1), &[("1", 8)]);
+    refused("a text of 1048576 bytes is too long");
+    legacy_file(&path, &item("a", "1", i64::MAX, 1), &[("1", 8)]);
+    refused("storage 1 is not as long as its tensors say");
+}
+
+#[test]
+fn integers_are_no_weights() {
+    let (device, dir) = (Device::cpu(1).unwrap(), tempfile::tempdir().unwrap());
+    let path = dir.path().join("x.npz");
+    let keras = std::fs::File::open(file("keras.npz")).unwrap();
+    let mut from = zip::ZipArchive::new(keras).unwrap();
+    let mut to = zip::ZipWriter::new(std::fs::File::create(&path).unwrap());
+    for i in 0..from.len() {
+        let mut entry = from.by_index(i).unwrap();
+        let mut bytes = Vec::new();
+        std::io::Read::read_to_end(&mut entry, &mut bytes).unwrap();
+        let name = entry.name().unwrap().into_owned();
+        if name.contains("block2_conv1/kernel") {
+            let at = bytes.windows(3).position(|part| part == b"<f4").unwrap();
+            bytes[at..at + 3].copy_from_slice(b"<i4");
+        }
+        to.start_file(name, zip::write::SimpleFileOptions::default()).unwrap();
+        to.write_all(&bytes).unwrap();
+    }
+    to.finish().unwrap();
+    let message = load(&path, &device).err().unwrap().to_string();
+    assert!(message.contains("block2_conv1/kernel does not hold floats"), "{message}");
 }
 
 #[test]
@@ -189,7 +279,7 @@ fn files_damaged_at_random_are_read_or_refused() {
                 damaged.truncate(place(bytes.len()).max(1));
             }
             std::fs::write(&path, &damaged).unwrap();
-            let _ = load_with(&path, &device, LoadOptions { pixels: None, partial: true });
+            let _ = (read_metadata(&path), load(&path, &device));
         }
     }
 }

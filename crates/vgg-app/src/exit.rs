@@ -100,7 +100,9 @@ fn of_weights(error: &vgg_weights::Error) -> u8 {
     use vgg_weights::Error;
     match error {
         Error::File(e) => of_file(e),
-        Error::Metadata { .. } | Error::Tensors { .. } | Error::NotFinite { .. } => BAD_DATA,
+        Error::Metadata { .. } | Error::Tensors { .. } | Error::Absent { .. } | Error::NotFinite { .. } => {
+            BAD_DATA
+        }
         // The file names a network that cannot be.
         Error::Network(_) => BAD_DATA,
         _ => OTHER,

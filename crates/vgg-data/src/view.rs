@@ -77,7 +77,8 @@ impl View {
     }
 }
 
-/// The pixels of each view. Neighbours of one test side share the rescaling, and have the same pixels as each alone.
+/// The pixels of each view. Neighbours of one test side share the rescaling; their pixels are those of
+/// each alone to a level, which is rounding.
 ///
 /// # Errors
 /// As [`View::apply`].

@@ -3,8 +3,12 @@
 use ndarray::Array2;
 use serde::{Deserialize, Serialize};
 
+use crate::fusion::same_origin;
 use crate::metrics::{ErrorRate, is_wrong};
 use crate::{Error, Posteriors, Result};
+
+/// Classes of a confusion matrix, at most.
+const MOST_CLASSES: usize = 10_000;
 
 /// Errors of the images of one class.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -68,13 +72,21 @@ impl Posteriors {
     }
 
     /// Numbers of images by true class (rows) and most likely class (columns).
-    pub fn confusion(&self) -> Array2<u32> {
+    ///
+    /// # Errors
+    /// [`Error::Config`] if there are too many classes for a matrix.
+    pub fn confusion(&self) -> Result<Array2<u32>> {
         let classes = self.values.ncols();
+        if classes > MOST_CLASSES {
+            let what =
+                format!("a confusion matrix of {classes} classes is too large; at most {MOST_CLASSES}");
+            return Err(Error::Config(what));
+        }
         let mut counts = Array2::zeros((classes, classes));
         for (label, predicted) in self.labels.iter().zip(self.predictions()) {
             counts[[*label as usize, predicted]] += 1;
         }
-        counts
+        Ok(counts)
     }
 
     /// The wrong first answers, the surest first.
@@ -97,6 +109,7 @@ impl Posteriors {
     /// # Errors
     /// [`Error::Fusion`] if the images are not the same.
     pub fn compare(&self, other: &Posteriors, k: usize) -> Result<Comparison> {
+        same_origin("the two", self, other)?;
         if self.paths != other.paths || self.labels != other.labels {
             return Err(Error::Fusion("the two are not of the same images".into()));
         }
@@ -140,6 +153,7 @@ fn two_sided(k: usize, n: usize) -> f64 {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 mod tests {
     use super::*;
     use ndarray::array;
@@ -171,7 +185,7 @@ mod tests {
     #[test]
     fn classes_confusions_and_mistakes() {
         let p = posteriors(array![[0.7, 0.3], [0.6, 0.4], [0.1, 0.9], [0.05, 0.95]], &[0, 1, 1, 0]);
-        assert_eq!(p.confusion(), array![[1, 1], [1, 1]]);
+        assert_eq!(p.confusion().unwrap(), array![[1, 1], [1, 1]]);
         assert_eq!(p.class_errors()[0].top1, ErrorRate { wrong: 1, n: 2 });
         let mistakes: Vec<usize> = p.mistakes().iter().map(|m| m.image).collect();
         assert_eq!(mistakes, [3, 1]);

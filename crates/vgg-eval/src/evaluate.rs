@@ -90,7 +90,8 @@ pub fn evaluate(
         out.paths.push(sample.path.clone());
         taken += 1;
     }
-    if out.labels.is_empty() {
+    // A shard of a small split may be empty.
+    if out.labels.is_empty() && (n > 0 || options.shard == Shard::default()) {
         return Err(Error::NoImages { path: folder.root().to_owned() });
     }
     let shape = (out.labels.len(), spec.classes);

@@ -119,7 +119,7 @@ pub fn merge(named: &[(&Path, &Posteriors)]) -> Result<Posteriors> {
     Ok(whole)
 }
 
-fn same_origin(which: &str, a: &Posteriors, b: &Posteriors) -> Result<()> {
+pub(crate) fn same_origin(which: &str, a: &Posteriors, b: &Posteriors) -> Result<()> {
     let (ours, theirs) = (&a.origin, &b.origin);
     if a.values.ncols() != b.values.ncols() || ours.classes != theirs.classes {
         return Err(Error::Fusion(format!("{which} are of different classes")));
@@ -133,7 +133,9 @@ fn same_origin(which: &str, a: &Posteriors, b: &Posteriors) -> Result<()> {
 impl Posteriors {
     /// Whether this image could not be decoded.
     fn left_out(&self, path: &str) -> bool {
-        self.skipped.iter().any(|reason| reason.contains(path)) && !self.paths.iter().any(|own| own == path)
+        // Reasons begin with the whole path.
+        let below = format!("/{path}: ");
+        self.skipped.iter().any(|reason| reason.contains(&below)) && !self.paths.iter().any(|own| own == path)
     }
 }
 
@@ -162,7 +164,7 @@ mod tests {
         // What one could not decode is left out of the mean; what is merely absent is an error.
         b = of(array![[0.2, 0.8]], &["b"], Shard::default());
         assert!(fuse(&[(x, &a), (y, &b)]).is_err());
-        b.skipped = vec!["cannot decode a: it is text".into()];
+        b.skipped = vec!["set/a: it is text".into()];
         let fused = fuse(&[(x, &a), (y, &b)]).unwrap();
         assert_eq!((fused.paths, fused.labels), (vec!["b".to_owned()], vec![1]));
         b.origin.dataset = "other".into();

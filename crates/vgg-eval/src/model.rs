@@ -38,7 +38,11 @@ impl Evaluation {
         Ok(match self.protocol {
             Protocol::Centre | Protocol::MultiCrop => Prepared::Classic(Box::new(network)),
             Protocol::Dense | Protocol::Combined => {
-                Prepared::Dense(Box::new(network.into_fully_convolutional()?))
+                let mut dense = network.into_fully_convolutional()?;
+                if let Some(rounding) = self.pool_rounding {
+                    dense.set_pool_rounding(rounding);
+                }
+                Prepared::Dense(Box::new(dense))
             }
         })
     }

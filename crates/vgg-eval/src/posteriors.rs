@@ -88,11 +88,14 @@ impl Posteriors {
         }
         let metadata = file.metadata();
         let origin = Origin {
-            networks: entry(&metadata, "networks").unwrap_or_default(),
-            classes: entry(&metadata, "classes").unwrap_or_default(),
-            dataset: entry(&metadata, "dataset").unwrap_or_default(),
-            shard: entry(&metadata, "shard").unwrap_or_default(),
+            networks: entry(&metadata, "networks").map_err(|e| bad(&e))?,
+            classes: entry(&metadata, "classes").map_err(|e| bad(&e))?,
+            dataset: entry(&metadata, "dataset").map_err(|e| bad(&e))?,
+            shard: entry(&metadata, "shard").map_err(|e| bad(&e))?,
         };
+        if !origin.shard.is_sound() {
+            return Err(bad(&format!("it cannot be shard {} of {}", origin.shard.number, origin.shard.of)));
+        }
         if !(origin.classes.is_empty() || origin.classes.len() == classes) {
             return Err(bad("posteriors and names of classes differ in number"));
         }
@@ -144,7 +147,11 @@ impl Posteriors {
     }
 }
 
-/// An entry of the metadata, if it is there and of this type.
-fn entry<T: serde::de::DeserializeOwned>(metadata: &BTreeMap<String, String>, key: &str) -> Option<T> {
-    serde_json::from_str(metadata.get(key)?).ok()
+/// An entry of the metadata; the default if it is absent.
+fn entry<T: serde::de::DeserializeOwned + Default>(
+    metadata: &BTreeMap<String, String>,
+    key: &str,
+) -> std::result::Result<T, String> {
+    let Some(text) = metadata.get(key) else { return Ok(T::default()) };
+    serde_json::from_str(text).map_err(|e| format!("metadata {key}: {e}"))
 }

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use vgg_data::{Filter, GRID, MAX_SIDE, Region, View};
+use vgg_layers::PoolRounding;
 
 use crate::{Error, Result};
 
@@ -53,6 +54,9 @@ pub struct Evaluation {
     pub filter: Filter,
     /// How a dense map becomes a vector.
     pub dense_pool: DensePool,
+    /// How the dense network's pooling rounds odd sides, if not as the network says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pool_rounding: Option<PoolRounding>,
 }
 
 /// What is done to pixels before the first convolution: `(pixel + offset) * scale`.

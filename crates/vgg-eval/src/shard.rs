@@ -19,7 +19,15 @@ impl Default for Shard {
     }
 }
 
+/// Parts of a split, at most.
+const MOST: usize = 1 << 16;
+
 impl Shard {
+    /// Whether there can be such a part.
+    pub(crate) fn is_sound(self) -> bool {
+        (1..=self.of).contains(&self.number) && self.of <= MOST
+    }
+
     /// Which of `n` images are in it.
     pub fn range(self, n: usize) -> Range<usize> {
         let end = |number: usize| (n as u128 * number as u128 / self.of.max(1) as u128) as usize;
@@ -32,7 +40,7 @@ impl std::str::FromStr for Shard {
     fn from_str(text: &str) -> Result<Shard, String> {
         let numbers = text.split_once('/').and_then(|(i, n)| Some((i.parse().ok()?, n.parse().ok()?)));
         match numbers {
-            Some((number, of)) if (1..=of).contains(&number) => Ok(Shard { number, of }),
+            Some((number, of)) if (Shard { number, of }).is_sound() => Ok(Shard { number, of }),
             _ => Err("it is i/n, such as 2/8, with i from 1 to n".into()),
         }
     }

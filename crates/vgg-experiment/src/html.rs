@@ -58,7 +58,9 @@ fn table(page: &mut String, report: &Report) {
             .iter()
             .zip(&report.columns)
             .map(|(cell, head)| match runs.first() {
-                Some(run) if !cell.is_empty() && !head.contains("paper") => {
+                Some(run)
+                    if !(cell.is_empty() || head.starts_with("paper") || head.starts_with("test set")) =>
+                {
                     format!("<td><a href=\"{}/run.json\">{}</a></td>", escaped(run), escaped(cell))
                 }
                 _ => format!("<td>{}</td>", escaped(cell)),

@@ -79,7 +79,7 @@ const TABLE_7: [PaperRow; 3] = [
     tested(row("submission", &[], &[], 0.247, 0.075), 0.073),
 ];
 
-/// Others' rows of Table 7, as the paper quotes them.
+/// Others' results, as the paper quotes them in Table 7; the last one stands in its text.
 pub const TABLE_7_OTHERS: [PaperRow; 13] = [
     other("GoogLeNet, 1 network", None, Some(0.079), Some(0.079)),
     other("GoogLeNet, 7 networks", None, Some(0.067), Some(0.067)),

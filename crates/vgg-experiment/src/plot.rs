@@ -50,7 +50,7 @@ pub(crate) fn plots(table: &str, rows: &[Row], out: &Path) -> Result<Vec<Plot>> 
         add("Error by training scale", "S", ticks, series);
     } else {
         let (ticks, series) = by_row(rows);
-        add("Error by row, ours and the paper's", "", ticks, series);
+        add("Error by protocol and row", "", ticks, series);
     }
     add("Validation error as they learned", "epoch", Vec::new(), curves(rows, out)?);
     Ok(plots)
@@ -85,12 +85,20 @@ fn by_scale(rows: &[Row]) -> (Vec<String>, Series) {
 
 fn by_row(rows: &[Row]) -> (Vec<String>, Series) {
     let mut series = vec![("ours".to_owned(), Vec::new()), ("the paper's".to_owned(), Vec::new())];
+    // What is only quoted is no result of ours to look at.
+    let rows: Vec<&Row> = rows.iter().filter(|row| !row.members.is_empty()).collect();
     for (i, row) in rows.iter().enumerate() {
         series[0].1.extend(row.top1_error.map(|error| (i as f64, 100.0 * error)));
         series[1].1.extend(row.paper_top1_error.map(|error| (i as f64, 100.0 * error)));
     }
     series.retain(|(_, points)| !points.is_empty());
-    ((1..=rows.len()).map(|i| i.to_string()).collect(), series)
+    let one_config = |row: &Row| row.members.iter().all(|m| m.config == row.members[0].config);
+    let name = |(i, row): (usize, &&Row)| match one_config(row) {
+        true if row.protocol == "centre" => row.config.clone(),
+        true => format!("{} {}", row.members[0].config, row.protocol),
+        false => (i + 1).to_string(),
+    };
+    (rows.iter().enumerate().map(name).collect(), series)
 }
 
 fn curves(rows: &[Row], out: &Path) -> Result<Series> {
@@ -157,9 +165,16 @@ fn draw((x_label, y_label): (&str, &str), ticks: &[String], series: &Series) -> 
             .draw()?;
         for (i, (name, points)) in series.iter().enumerate() {
             let colour = COLOURS[i % COLOURS.len()];
-            let line = LineSeries::new(points.iter().copied(), colour.stroke_width(2));
-            let key = move |(x, y)| PathElement::new(vec![(x, y), (x + 18, y)], colour.stroke_width(2));
-            chart.draw_series(line)?.label(name).legend(key);
+            let style = colour.stroke_width(2);
+            // More lines than colours: those of the second round are dashed.
+            if i < COLOURS.len() {
+                let key = move |(x, y)| PathElement::new(vec![(x, y), (x + 18, y)], style);
+                chart.draw_series(LineSeries::new(points.iter().copied(), style))?.label(name).legend(key);
+            } else {
+                let key = move |(x, y)| PathElement::new(vec![(x, y), (x + 9, y)], style);
+                let line = DashedLineSeries::new(points.iter().copied(), 6, 4, style);
+                chart.draw_series(line)?.label(name).legend(key);
+            }
             chart.draw_series(points.iter().map(|point| Circle::new(*point, 3, colour.filled())))?;
         }
         chart

@@ -10,9 +10,9 @@ use vgg_eval::{
     DensePool, EvaluateOptions, Evaluation, Model, Posteriors, Preprocessing, Protocol, Shard, evaluate,
 };
 use vgg_files::{Hash, Lock, hash_bytes, hash_file, read_json, write_json};
-use vgg_layers::{Device, Network, TransferMap, TransferReport};
+use vgg_layers::{Device, Network, TransferReport};
 use vgg_train::{EpochMetrics, Resume, Training, Validation, WEIGHTS_FILE, remove_checkpoints};
-use vgg_weights::{ChannelOrder, LoadOptions, Pixels, WeightsMetadata};
+use vgg_weights::{ChannelOrder, Pixels, WeightsMetadata};
 
 use crate::{Dataset, Error, PixelScale, Result, RunPlan, Source};
 
@@ -119,20 +119,6 @@ fn pixels(plan: &RunPlan, start: Option<&PathBuf>, context: &Context) -> Result<
         }
         (PixelScale::AsStart, None) => return Err(Error::Plan("there is no network to start from".into())),
     })
-}
-
-/// Copies layers from a file, which may lack those that are not asked for.
-fn take_over(network: &mut Network, path: &Path, map: &TransferMap) -> Result<TransferReport> {
-    let options = LoadOptions { partial: true, ..LoadOptions::default() };
-    let loaded = vgg_weights::load_with(path, network.device(), options)?;
-    let wanted = map.layers(loaded.network.spec(), network.spec())?;
-    let (there, absent): (Vec<String>, Vec<String>) =
-        wanted.into_iter().partition(|layer| !loaded.missing.contains(layer));
-    if !absent.is_empty() && *map != TransferMap::AllMatching {
-        let what = format!("{} has no {} to start from", path.display(), absent.join(", "));
-        return Err(Error::Plan(what));
-    }
-    Ok(network.copy_from(&loaded.network, &TransferMap::Layers(there))?)
 }
 
 impl<'a> PreparedRun<'a> {
@@ -259,7 +245,7 @@ impl<'a> PreparedRun<'a> {
         let mut network =
             Network::random(self.metadata.spec.clone(), init.fresh, self.plan.train.seed, device)?;
         let transfer = match (&self.start, &init.from) {
-            (Some(path), Some(from)) => Some(take_over(&mut network, path, &from.map)?),
+            (Some(path), Some(from)) => Some(vgg_weights::import_layers(path, &from.map, &mut network)?),
             _ => None,
         };
         if let Some(layers) = &self.plan.train_layers {
@@ -296,6 +282,7 @@ impl<'a> PreparedRun<'a> {
             flip: false,
             filter: self.plan.data.filter,
             dense_pool: DensePool::ScoreMean,
+            pool_rounding: None,
         };
         let preprocessing = Preprocessing::from(self.metadata.offset_and_scale());
         let on_bad_image = self.plan.data.on_bad_image;

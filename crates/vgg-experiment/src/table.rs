@@ -58,6 +58,8 @@ pub struct Row {
     pub top5_error: Option<f64>,
     /// 95 % confidence interval of the first.
     pub top1_ci: Option<[f64; 2]>,
+    /// 95 % confidence interval of the second.
+    pub top5_ci: Option<[f64; 2]>,
     /// The paper's.
     pub paper_top1_error: Option<f64>,
     /// The paper's.
@@ -204,6 +206,7 @@ impl Table<'_> {
             top1_error: top1.map(|e| e.rate()),
             top5_error: top5.map(|e| e.rate()),
             top1_ci: top1.map(|e| e.interval()),
+            top5_ci: top5.map(|e| e.interval()),
             paper_top1_error: theirs.and_then(|p| p.top1_error),
             paper_top5_error: theirs.and_then(|p| p.top5_error),
             paper_test_top5_error: theirs.and_then(|p| p.test_top5_error),
@@ -243,6 +246,7 @@ fn quoted(theirs: &paper::PaperRow) -> Row {
         top1_error: None,
         top5_error: None,
         top1_ci: None,
+        top5_ci: None,
         paper_top1_error: theirs.top1_error,
         paper_top5_error: theirs.top5_error,
         paper_test_top5_error: theirs.test_top5_error,

@@ -61,6 +61,7 @@ fn table(runs: Vec<RunPlan>) -> TablePlan {
         flip: true,
         filter: Filter::Bilinear,
         dense_pool: DensePool::ScoreMean,
+        pool_rounding: None,
     };
     let members = vec![MemberPlan { run: runs[0].name.clone(), evaluation }];
     let rows = vec![RowPlan { label: None, members, paper: "A/256".into() }];

@@ -32,6 +32,14 @@ pub enum Error {
         /// Missing, superfluous and misshapen tensors.
         differences: Vec<String>,
     },
+    /// Layers that are asked for are not in the file.
+    #[error("{path} has no {}", layers.join(", "), path = path.display())]
+    Absent {
+        /// The file.
+        path: PathBuf,
+        /// The layers.
+        layers: Vec<String>,
+    },
     /// A value is not a number or infinite.
     #[error("{path}: tensor {tensor} holds a value that is not finite", path = path.display())]
     NotFinite {

@@ -3,19 +3,18 @@
 
 use std::path::Path;
 
-use vgg_layers::{NamedArray, NetworkSpec, PoolRounding};
+use vgg_layers::{LayerSpec, NamedArray, NetworkSpec, PoolRounding};
 
+use crate::axes::{NORM, flat, fold, from_rsck, reversed_channels, shape_of, transposed};
 use crate::naming::{LayerSource, Library, Recognised, config_of};
 use crate::source::{Entry, Source, corrupt};
 use crate::{ChannelOrder, Error, Pixels, Result, WeightsMetadata};
-
-/// Added to variances by batch normalisation in torch.
-const EPSILON: f64 = 1e-5;
 
 /// What is to be read from a file, and how.
 pub(crate) struct Plan {
     pub(crate) metadata: WeightsMetadata,
     pub(crate) library: Library,
+    entries: Vec<Entry>,
     layers: Vec<LayerSource>,
     bgr: bool,
     /// Layers that the file does not have.
@@ -31,76 +30,61 @@ impl Plan {
         source: &Source,
         path: &Path,
         recognised: Recognised,
-        (pixels, native, partial): (Option<Pixels>, Option<WeightsMetadata>, bool),
+        (told, native, partial): (Option<Pixels>, Option<WeightsMetadata>, bool),
     ) -> Result<Plan> {
         let entries = source.entries();
         let Recognised { library, layers } = recognised;
-        let shapes: Vec<(String, Vec<usize>)> = layers
-            .iter()
-            .filter_map(|l| Some((l.layer.clone(), shape_of(&entries, &l.weight, library)?)))
-            .collect();
-        let spec = match &native {
-            Some(metadata) => metadata.spec.clone(),
-            None => guess(&shapes, library).map_err(|reason| corrupt(path, reason))?,
+        let shape = |l: &LayerSource| Some((l.layer.clone(), shape_of(&entries, &l.weight, library)?));
+        let shapes: Vec<(String, Vec<usize>)> = layers.iter().filter_map(shape).collect();
+        let ours = native.is_some();
+        let pixels = told.unwrap_or(Pixels::of(library));
+        let metadata = match native {
+            Some(metadata) => metadata,
+            None => metadata(guess(&shapes, library).map_err(|reason| corrupt(path, reason))?, pixels),
         };
-        let pixels = pixels.unwrap_or(Pixels::of(library));
-        let metadata = native.clone().unwrap_or_else(|| metadata(spec, pixels));
-        let mut plan =
-            Plan { metadata, library, layers, bgr: pixels.is_bgr(), missing: Vec::new(), notes: Vec::new() };
-        if native.is_some() {
-            plan.bgr = false;
-        }
-        plan.compare(&entries, path, partial)?;
-        plan.describe(source.format(), native.is_some());
+        // We write Caffe's files as Caffe does.
+        let bgr = if ours { library == Library::Caffe } else { pixels.is_bgr() };
+        let (missing, notes) = (Vec::new(), Vec::new());
+        let mut plan = Plan { metadata, library, entries, layers, bgr, missing, notes };
+        plan.compare(path, partial)?;
+        plan.describe(source.format(), ours, told.is_some());
         Ok(plan)
     }
 
     /// Lists everything that does not fit.
-    fn compare(&mut self, entries: &[Entry], path: &Path, partial: bool) -> Result<()> {
-        let mut differences = Vec::new();
-        let mut used: Vec<&str> = Vec::new();
+    fn compare(&mut self, path: &Path, partial: bool) -> Result<()> {
+        let (mut differences, mut used) = (Vec::new(), Vec::new());
         let layers = self.metadata.spec.layers()?;
-        for layer in layers.iter().filter(|layer| layer.weight_shape().is_some()) {
-            let expected = layer.weight_shape().unwrap_or_default();
-            let Some(of) = self.layers.iter().find(|of| of.layer == layer.name) else {
+        for (layer, expected) in layers.iter().filter_map(|layer| Some((layer, layer.weight_shape()?))) {
+            let of = self.layers.iter().find(|of| of.layer == layer.name);
+            let shape = of.and_then(|of| shape_of(&self.entries, &of.weight, self.library));
+            let (Some(of), Some(shape)) = (of, shape) else {
                 self.missing.push(layer.name.clone());
                 continue;
             };
-            match shape_of(entries, &of.weight, self.library) {
-                None => self.missing.push(layer.name.clone()),
-                Some(shape) if shape != expected => {
-                    differences.push(format!("{} has shape {shape:?} instead of {expected:?}", of.weight));
-                }
-                Some(_) => {}
+            if shape != expected {
+                differences.push(format!("{} has shape {shape:?} instead of {expected:?}", of.weight));
             }
-            let mut vectors = vec![of.bias.clone()];
-            vectors.extend(of.norm.iter().flat_map(|norm| NORM.map(|part| format!("{norm}.{part}"))));
-            for name in vectors {
-                match entries.iter().find(|e| e.name == name) {
-                    Some(entry) if flat(&entry.shape) != expected[..1] => {
-                        let shape = &entry.shape;
-                        differences
-                            .push(format!("{name} has shape {shape:?} instead of {:?}", &expected[..1]));
-                    }
-                    None if !name.is_empty()
-                        && !self.missing.contains(&layer.name)
-                        && (of.norm.is_none() || name != of.bias) =>
-                    {
-                        differences.push(format!("{name} is missing"));
-                    }
+            for (name, optional) in of.vectors() {
+                match self.entry(&name) {
+                    Some(entry) if flat(&entry.shape) != expected[..1] => differences.push(format!(
+                        "{name} has shape {:?} instead of {:?}",
+                        entry.shape,
+                        &expected[..1]
+                    )),
+                    None if !optional => differences.push(format!("{name} is missing")),
                     _ => {}
                 }
+                used.push(name);
             }
-            used.extend([of.weight.as_str(), of.bias.as_str()]);
+            used.push(of.weight.clone());
         }
         if !partial {
             differences.extend(self.missing.iter().map(|layer| format!("{layer} is missing")));
         }
-        let norms: Vec<&String> = self.layers.iter().filter_map(|of| of.norm.as_ref()).collect();
-        let of_norm = |name: &str| {
-            norms.iter().any(|norm| name.strip_prefix(norm.as_str()).is_some_and(|r| r.starts_with('.')))
-        };
-        let extra = entries.iter().filter(|e| !used.contains(&e.name.as_str()) && !of_norm(&e.name));
+        // Counters beside statistics.
+        let counts = |name: &str| name.ends_with(".num_batches_tracked");
+        let extra = self.entries.iter().filter(|e| !used.contains(&e.name) && !counts(&e.name));
         differences.extend(extra.map(|e| format!("{} is superfluous", e.name)));
         if differences.is_empty() {
             return Ok(());
@@ -109,17 +93,22 @@ impl Plan {
         Err(Error::Tensors { path: path.to_owned(), config, differences })
     }
 
-    fn describe(&mut self, format: &str, native: bool) {
-        if native && self.library == Library::Native {
+    fn entry(&self, name: &str) -> Option<&Entry> {
+        self.entries.iter().find(|entry| entry.name == name)
+    }
+
+    fn describe(&mut self, format: &str, ours: bool, told: bool) {
+        if ours && self.library == Library::Native {
             return;
         }
         let WeightsMetadata { spec, mean_rgb, pixel_scale, std_rgb, .. } = &self.metadata;
         let (library, config, classes) = (self.library.name(), spec.config, spec.classes);
         let mut notes =
             vec![format!("{format} file with {library}'s names: config {config}, {classes} classes")];
-        if !native {
+        let whose = if told { "as you say".to_owned() } else { format!("by {library}'s custom") };
+        if !ours {
             notes.push(format!(
-                "pixels, by {library}'s custom: 0..255 less {mean_rgb:?} (RGB), times {pixel_scale}, divided by {std_rgb:?}"
+                "pixels, {whose}: 0..255 less {mean_rgb:?} (RGB), times {pixel_scale}, divided by {std_rgb:?}"
             ));
         }
         if self.bgr {
@@ -138,39 +127,19 @@ impl Plan {
         self.notes = notes;
     }
 
-    /// Weight and bias of every layer that the file has, in our layout.
+    /// Weight and bias of the layers that are `wanted` and in the file, in our layout.
     pub(crate) fn read(
         &self,
         source: &mut Source,
         path: &Path,
+        wanted: &dyn Fn(&str) -> bool,
         each: &mut dyn FnMut(NamedArray) -> Result<()>,
     ) -> Result<()> {
         let layers = self.metadata.spec.layers()?;
-        for layer in layers.iter().filter(|layer| !self.missing.contains(&layer.name)) {
-            let (Some(shape), Some(of)) =
-                (layer.weight_shape(), self.layers.iter().find(|of| of.layer == layer.name))
-            else {
-                continue;
-            };
-            let mut weight = source.read(&of.weight)?;
-            if self.library.channels_last() {
-                weight = if shape.len() == 4 {
-                    from_rsck(&weight, &shape)
-                } else {
-                    transposed(&weight, &shape, layer.input)
-                };
-            }
-            if self.bgr && layer.name == "conv1_1" {
-                weight = reversed_channels(&weight, &shape);
-            }
-            let entries = source.entries();
-            let has = |name: &str| entries.iter().any(|e| e.name == name);
-            let mut bias = if has(&of.bias) { source.read(&of.bias)? } else { vec![0.0; shape[0]] };
-            if let Some(norm) = &of.norm {
-                let parts = NORM.map(|part| source.read(&format!("{norm}.{part}")));
-                let [gamma, beta, mean, variance] = parts;
-                fold((&mut weight, &mut bias), [&gamma?, &beta?, &mean?, &variance?]);
-            }
+        for layer in layers.iter().filter(|layer| wanted(&layer.name) && !self.missing.contains(&layer.name))
+        {
+            let Some(shape) = layer.weight_shape() else { continue };
+            let (weight, bias) = self.layer(source, path, layer, &shape)?;
             for (part, shape, values) in [("weight", shape.clone(), weight), ("bias", vec![shape[0]], bias)] {
                 let name = format!("{}.{part}", layer.name);
                 if !values.iter().all(|v| v.is_finite()) {
@@ -181,76 +150,46 @@ impl Plan {
         }
         Ok(())
     }
-}
 
-/// Parts of a batch normalisation: factor, offset, and statistics.
-const NORM: [&str; 4] = ["weight", "bias", "running_mean", "running_var"];
-
-/// `y = gamma (w x + b - mean) / sqrt(variance + epsilon) + beta` as one convolution.
-fn fold((weight, bias): (&mut [f32], &mut [f32]), [gamma, beta, mean, variance]: [&[f32]; 4]) {
-    let per_filter = weight.len() / bias.len().max(1);
-    for (k, filter) in weight.chunks_exact_mut(per_filter.max(1)).enumerate() {
-        let factor = f64::from(gamma[k]) / (f64::from(variance[k]) + EPSILON).sqrt();
-        filter.iter_mut().for_each(|w| *w = (f64::from(*w) * factor) as f32);
-        bias[k] = ((f64::from(bias[k]) - f64::from(mean[k])) * factor + f64::from(beta[k])) as f32;
-    }
-}
-
-/// `[R, S, C, K]` to `[K, C, R, S]`, whose shape is given.
-fn from_rsck(values: &[f32], shape: &[usize]) -> Vec<f32> {
-    let [k, c, r, s] = [shape[0], shape[1], shape[2], shape[3]];
-    let mut out = Vec::with_capacity(values.len());
-    for filter in 0..k {
-        for channel in 0..c {
-            out.extend((0..r * s).map(|place| values[(place * c + channel) * k + filter]));
+    fn layer(
+        &self,
+        source: &mut Source,
+        path: &Path,
+        layer: &LayerSpec,
+        shape: &[usize],
+    ) -> Result<(Vec<f32>, Vec<f32>)> {
+        let mut get = |name: &str| match self.entry(name) {
+            Some(entry) => source.read(path, entry),
+            None => Err(corrupt(path, format!("it has no tensor {name}"))),
+        };
+        let Some(of) = self.layers.iter().find(|of| of.layer == layer.name) else {
+            return Err(corrupt(path, format!("it has no layer {}", layer.name)));
+        };
+        let mut weight = get(&of.weight)?;
+        if self.library.channels_last() {
+            weight = match shape.len() {
+                4 => from_rsck(&weight, shape),
+                _ => transposed(&weight, shape, layer.input),
+            };
         }
-    }
-    out
-}
-
-/// `[in, out]` with inputs in the order H, W, C to `[out, in]` with inputs in the order C, H, W.
-fn transposed(values: &[f32], shape: &[usize], [h, w, c]: [usize; 3]) -> Vec<f32> {
-    let outputs = shape[0];
-    let mut out = Vec::with_capacity(values.len());
-    for output in 0..outputs {
-        for channel in 0..c {
-            out.extend((0..h * w).map(|place| values[(place * c + channel) * outputs + output]));
+        if self.bgr && layer.name == "conv1_1" {
+            weight = reversed_channels(&weight, shape);
         }
+        let mut bias = if self.entry(&of.bias).is_some() { get(&of.bias)? } else { vec![0.0; shape[0]] };
+        if let Some(norm) = &of.norm {
+            let [gamma, beta, mean, variance] = NORM.map(|part| get(&format!("{norm}.{part}")));
+            fold((&mut weight, &mut bias), [&gamma?, &beta?, &mean?, &variance?]);
+        }
+        Ok((weight, bias))
     }
-    out
 }
 
-/// `[K, 3, R, S]` with the channels in the opposite order.
-pub(crate) fn reversed_channels(weight: &[f32], shape: &[usize]) -> Vec<f32> {
-    let plane = shape[2] * shape[3];
-    weight
-        .chunks_exact(3 * plane)
-        .flat_map(|f| [&f[2 * plane..], &f[plane..2 * plane], &f[..plane]].concat())
-        .collect()
-}
-
-/// Shape of a weight in our layout: `[K, C, R, S]` or `[out, in]`.
-fn shape_of(entries: &[Entry], name: &str, library: Library) -> Option<Vec<usize>> {
-    let shape = &entries.iter().find(|e| e.name == name)?.shape;
-    let is_filter = shape.len() == 4 && !(shape[0] == 1 && shape[1] == 1);
-    let fully_connected = layer_is_fully_connected(name);
-    Some(match shape.as_slice() {
-        [r, s, c, k] if library.channels_last() => vec![*k, *c, *r, *s],
-        [inputs, outputs] if library.channels_last() => vec![*outputs, *inputs],
-        // As a convolution of the whole map, which timm has, or as a blob of four axes, which old Caffe has.
-        [k, rest @ ..] if is_filter && fully_connected => vec![*k, rest.iter().product()],
-        [1, 1, k, inputs] => vec![*k, *inputs],
-        other => other.to_vec(),
-    })
-}
-
-fn layer_is_fully_connected(name: &str) -> bool {
-    ["fc", "classifier"].iter().any(|part| name.contains(part))
-}
-
-/// A vector's shape without sides of 1.
-fn flat(shape: &[usize]) -> Vec<usize> {
-    vec![shape.iter().product()]
+impl LayerSource {
+    /// Names of the tensors with one value a filter, and whether they may be absent.
+    fn vectors(&self) -> Vec<(String, bool)> {
+        let norm = self.norm.iter().flat_map(|norm| NORM.map(|part| (format!("{norm}.{part}"), false)));
+        std::iter::once((self.bias.clone(), self.norm.is_some())).chain(norm).collect()
+    }
 }
 
 /// The network that has these weights.

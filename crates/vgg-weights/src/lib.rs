@@ -7,6 +7,7 @@
 //! Files of torchvision, timm, Caffe and Keras are read as well, found out from their content, and written: [`load`],
 //! [`convert`].
 
+mod axes;
 mod convert;
 mod error;
 mod foreign;
@@ -19,7 +20,7 @@ mod source;
 
 pub use convert::{Target, convert};
 pub use error::{Error, Result};
-pub use load::{LoadOptions, Loaded, load, load_with, read_metadata};
+pub use load::{Loaded, import_layers, load, load_with, read_metadata};
 pub use metadata::{ChannelOrder, WeightsMetadata};
 pub use naming::Library;
 pub use native::{save, write};

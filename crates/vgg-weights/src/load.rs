@@ -2,13 +2,13 @@
 
 use std::path::Path;
 
-use vgg_layers::Network;
+use vgg_layers::{Network, TransferMap, TransferReport};
 use vgg_tensor::Device;
 
 use crate::foreign::Plan;
 use crate::naming::{Library, recognise};
 use crate::source::{Source, corrupt};
-use crate::{Pixels, Result, WeightsMetadata};
+use crate::{Error, Pixels, Result, WeightsMetadata};
 
 /// A network from a file.
 pub struct Loaded {
@@ -18,70 +18,90 @@ pub struct Loaded {
     pub metadata: WeightsMetadata,
     /// Whose names the file uses.
     pub library: Library,
-    /// Layers that the file does not have, whose weights are zero; none unless they were allowed to be missing.
-    pub missing: Vec<String>,
     /// What was found out about a file of another library, and what was changed: for people.
     pub notes: Vec<String>,
 }
 
-/// How a file is read.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct LoadOptions {
-    /// How pixels were prepared for the network, if its file does not say; the custom of its library if not given.
-    pub pixels: Option<Pixels>,
-    /// Whether layers may be missing, such as the head of a network for fine-tuning.
-    pub partial: bool,
-}
-
-/// Reads what a file says about its network, without the weights.
+/// Reads what a file says about its network, without the weights. Layers may be missing.
 ///
 /// # Errors
-/// [`crate::Error::File`] or [`crate::Error::Metadata`].
+/// [`Error::File`] or [`Error::Metadata`].
 pub fn read_metadata(path: &Path) -> Result<WeightsMetadata> {
-    let options = LoadOptions { partial: true, ..LoadOptions::default() };
-    Ok(plan(&Source::open(path)?, path, options)?.metadata)
+    Ok(plan(&Source::open(path)?, path, None, true)?.metadata)
 }
 
 /// Reads a network onto a device. The format is found out from the content: our safetensors; those of torchvision and
 /// timm; `.pth` (tensors alone: nothing is executed); Caffe's `.caffemodel`; `.npz` with Keras's or Caffe's names.
 ///
 /// # Errors
-/// [`crate::Error::File`] if the file is missing or damaged, [`crate::Error::Metadata`] if it does not say what it is,
-/// [`crate::Error::Tensors`] with every tensor that is missing, superfluous or misshapen, [`crate::Error::NotFinite`].
+/// [`Error::File`] if the file is missing or damaged, [`Error::Metadata`] if it does not say what it is,
+/// [`Error::Tensors`] with every tensor that is missing, superfluous or misshapen, [`Error::NotFinite`].
 pub fn load(path: &Path, device: &Device) -> Result<Loaded> {
-    load_with(path, device, LoadOptions::default())
+    load_with(path, device, None)
 }
 
-/// As [`load`] with options.
+/// As [`load`] of a file that does not say how pixels were prepared for its network.
 ///
 /// # Errors
-/// As [`load`].
-pub fn load_with(path: &Path, device: &Device, options: LoadOptions) -> Result<Loaded> {
+/// As [`load`]; [`Error::Metadata`] if the file does say it.
+pub fn load_with(path: &Path, device: &Device, pixels: Option<Pixels>) -> Result<Loaded> {
     let mut source = Source::open(path)?;
     // The shapes first: the file has them, so a network that fits takes no more memory than the file is long.
-    let plan = plan(&source, path, options)?;
+    let plan = plan(&source, path, pixels, false)?;
     let mut network = Network::new(plan.metadata.spec.clone(), device)?;
-    plan.read(&mut source, path, &mut |array| Ok(network.import(&array)?))?;
-    let Plan { metadata, library, missing, notes, .. } = plan;
-    Ok(Loaded { network, metadata, library, missing, notes })
+    plan.read(&mut source, path, &|_| true, &mut |array| Ok(network.import(&array)?))?;
+    let Plan { metadata, library, notes, .. } = plan;
+    Ok(Loaded { network, metadata, library, notes })
 }
 
-fn plan(source: &Source, path: &Path, options: LoadOptions) -> Result<Plan> {
-    let recognised = recognise(&source.entries());
-    let mut native = None;
-    if let Source::Safetensors(file) = source {
-        let strings = file.metadata();
-        let ours = strings.contains_key("config")
-            || recognised.as_ref().is_none_or(|r| r.library == Library::Native);
-        if ours && options.pixels.is_none() {
-            native = Some(WeightsMetadata::from_strings(&strings, path)?);
+/// Copies layers from a file, which may lack those that are not asked for, into a network.
+///
+/// # Errors
+/// As [`load`]; [`Error::Absent`] with the layers of the map that the file lacks; those of [`TransferMap::layers`].
+pub fn import_layers(path: &Path, map: &TransferMap, network: &mut Network) -> Result<TransferReport> {
+    let mut source = Source::open(path)?;
+    let plan = plan(&source, path, None, true)?;
+    let absent = |layers: Vec<String>| Error::Absent { path: path.to_owned(), layers };
+    if let TransferMap::Layers(names) = map {
+        // Of layers that are not there, the shapes are not known.
+        let missing: Vec<String> = names.iter().filter(|name| plan.missing.contains(name)).cloned().collect();
+        if !missing.is_empty() {
+            return Err(absent(missing));
         }
     }
+    let wanted = map.layers(&plan.metadata.spec, network.spec())?;
+    let (missing, there): (Vec<String>, Vec<String>) =
+        wanted.into_iter().partition(|layer| plan.missing.contains(layer));
+    // What matches is a question, not a wish.
+    if !missing.is_empty() && *map != TransferMap::AllMatching {
+        return Err(absent(missing));
+    }
+    plan.read(&mut source, path, &|layer| there.iter().any(|l| l == layer), &mut |array| {
+        Ok(network.import(&array)?)
+    })?;
+    let (copied, drawn) = network.layer_names().map(str::to_owned).partition(|name| there.contains(name));
+    Ok(TransferReport { copied, drawn })
+}
+
+fn plan(source: &Source, path: &Path, pixels: Option<Pixels>, partial: bool) -> Result<Plan> {
+    let recognised = recognise(&source.entries());
+    let strings = source.metadata();
+    let says = strings.contains_key("config");
+    if says && pixels.is_some() {
+        let reason = "the file itself says how pixels are prepared; it cannot be told otherwise".into();
+        return Err(Error::Metadata { path: path.to_owned(), key: "pixel_scale", reason });
+    }
+    let is_native = recognised.as_ref().is_none_or(|r| r.library == Library::Native);
+    let native = if says || (is_native && pixels.is_none() && matches!(source, Source::Safetensors(_))) {
+        Some(WeightsMetadata::from_strings(&strings, path)?)
+    } else {
+        None
+    };
     let Some(recognised) = recognised else {
         return Err(corrupt(
             path,
             "its tensors are not named as those of a VGG network in any known library",
         ));
     };
-    Plan::new(source, path, recognised, (options.pixels, native, options.partial))
+    Plan::new(source, path, recognised, (pixels, native, partial))
 }

@@ -58,6 +58,15 @@ impl WeightsMetadata {
         if !self.mean_rgb.iter().all(|v| v.is_finite()) {
             return Err(("mean_rgb", format!("{:?} are not all numbers", self.mean_rgb)));
         }
+        if self.train_side.is_empty()
+            || self.train_side.len() > 2
+            || self.train_side.iter().any(|s| *s > 1 << 16)
+        {
+            return Err((
+                "train_side",
+                format!("{:?} is neither a side nor the two ends of a range", self.train_side),
+            ));
+        }
         if self.geometry != GEOMETRY {
             return Err(("geometry", format!("{} is not known; it is {GEOMETRY}", self.geometry)));
         }

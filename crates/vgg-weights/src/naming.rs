@@ -29,7 +29,7 @@ pub(crate) struct LayerSource {
     /// The paper's name.
     pub(crate) layer: String,
     pub(crate) weight: String,
-    /// Absent in some files without biases; then zero.
+    /// A convolution that batch normalisation follows may have none.
     pub(crate) bias: String,
     /// Name of the batch normalisation after it, if there is one.
     pub(crate) norm: Option<String>,
@@ -62,6 +62,13 @@ impl Library {
     }
 }
 
+/// What torchvision calls fc6, fc7 and fc8.
+pub(crate) const TORCHVISION_HEAD: [&str; 3] = ["classifier.0", "classifier.3", "classifier.6"];
+/// The same in 2016, with dropout before fc6; files of the authors' weights still have it.
+const OLD_TORCHVISION_HEAD: [&str; 3] = ["classifier.1", "classifier.4", "classifier.6"];
+/// What timm calls them.
+pub(crate) const TIMM_HEAD: [&str; 3] = ["pre_logits.fc1", "pre_logits.fc2", "head.fc"];
+
 /// What the names of these tensors mean; `None` if they are no VGG network's.
 pub(crate) fn recognise(entries: &[Entry]) -> Option<Recognised> {
     sequential(entries).or_else(|| by_layer(entries))
@@ -73,7 +80,7 @@ fn sequential(entries: &[Entry]) -> Option<Recognised> {
     let mut convolutions = BTreeMap::new();
     for entry in entries.iter().filter(|entry| entry.shape.len() == 4) {
         let number = entry.name.strip_prefix("features.").and_then(|n| n.strip_suffix(".weight"));
-        if let Some(number) = number.and_then(|n| n.parse::<usize>().ok()) {
+        if let Some(number) = number.and_then(|n| n.parse::<u32>().ok()) {
             convolutions.insert(number, entry.shape.clone());
         }
     }
@@ -95,10 +102,10 @@ fn sequential(entries: &[Entry]) -> Option<Recognised> {
         })
         .collect();
     let timm = names.iter().any(|name| name.starts_with("pre_logits."));
-    let heads = if timm {
-        ["pre_logits.fc1", "pre_logits.fc2", "head.fc"]
-    } else {
-        ["classifier.0", "classifier.3", "classifier.6"]
+    let heads = match timm {
+        true => TIMM_HEAD,
+        false if names.contains("classifier.1.weight") => OLD_TORCHVISION_HEAD,
+        false => TORCHVISION_HEAD,
     };
     layers.extend(["fc6", "fc7", "fc8"].into_iter().zip(heads).map(|(layer, of)| LayerSource {
         layer: layer.into(),
@@ -117,8 +124,7 @@ fn by_layer(entries: &[Entry]) -> Option<Recognised> {
     for entry in entries {
         let Some((layer, of_keras)) = layer_of(&entry.name) else { continue };
         keras |= of_keras;
-        let bias = entry.shape.iter().filter(|side| **side > 1).count() <= 1;
-        found.entry(layer).or_default()[usize::from(bias)].get_or_insert(entry);
+        found.entry(layer).or_default()[usize::from(is_bias(entry))].get_or_insert(entry);
     }
     let first = found.get("conv1_1").and_then(|[weight, _]| *weight)?;
     let channels_last = match first.shape.as_slice() {
@@ -137,11 +143,24 @@ fn by_layer(entries: &[Entry]) -> Option<Recognised> {
     // In the order of the names, which is the network's: conv before fc, then by block and place.
     let layers = found.into_iter().map(|(layer, [weight, bias])| LayerSource {
         weight: weight.map(|e| e.name.clone()).unwrap_or_default(),
-        bias: bias.map(|e| e.name.clone()).unwrap_or_default(),
+        bias: bias.map_or_else(|| format!("{layer}.bias"), |e| e.name.clone()),
         layer,
         norm: None,
     });
     Some(Recognised { library, layers: layers.collect() })
+}
+
+/// Whether a tensor is a bias, by its name or, if that says nothing, its shape.
+fn is_bias(entry: &Entry) -> bool {
+    let words: Vec<&str> = entry.name.split(|c: char| !c.is_ascii_alphanumeric()).collect();
+    let says = |names: [&str; 3]| words.iter().any(|word| names.contains(word));
+    if says(["bias", "b", "biases"]) || entry.name.ends_with(".1") {
+        return true;
+    }
+    if says(["weight", "kernel", "W"]) || entry.name.ends_with(".0") {
+        return false;
+    }
+    entry.shape.iter().filter(|side| **side > 1).count() <= 1
 }
 
 /// The layer that a name speaks of, and whether it is Keras's way.

@@ -10,7 +10,6 @@ use vgg_eval::{ClassErrors, Posteriors};
 
 use super::posteriors::{errors, errors_in_words};
 use crate::console::{out, print_table};
-use crate::settings::SettingsError;
 
 /// Files that are written.
 const CLASSES: &str = "classes.csv";
@@ -47,7 +46,7 @@ impl Analyse {
         let write = |name: &str, text: String| vgg_files::write_bytes(&self.out.join(name), text.as_bytes());
         let of_classes = posteriors.class_errors();
         write(CLASSES, classes_csv(&names, &of_classes))?;
-        let confusion = posteriors.confusion();
+        let confusion = posteriors.confusion()?;
         write(CONFUSION, confusion_csv(&names, &confusion))?;
         write_png(&self.out.join(PICTURE), &vgg_eval::confusion_picture(confusion.view()))?;
         let mut written = vec![CLASSES, CONFUSION, PICTURE, MISTAKES];
@@ -149,9 +148,6 @@ fn sheet(
     }
     if tiles.is_empty() {
         return Ok(None);
-    }
-    if posteriors.paths.is_empty() {
-        return Err(SettingsError("the posterior file names no images".into()).into());
     }
     Ok(Some(captioned_sheet(&tiles, COLUMNS, TILE)?))
 }

@@ -4,11 +4,15 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
+use vgg_layers::Config;
 use vgg_tensor::Device;
-use vgg_weights::{LoadOptions, Pixels, Target, convert, load_with};
+use vgg_weights::{Pixels, Target, convert, load_with};
 
 use super::options::name_classes;
 use crate::settings::SettingsError;
+
+/// Configurations that torchvision and timm have: their vgg11, 13, 16 and 19.
+const PUBLISHED: [Config; 4] = [Config::A, Config::B, Config::D, Config::E];
 
 #[derive(Args)]
 pub(crate) struct Convert {
@@ -36,14 +40,26 @@ fn target(name: &str) -> Result<Target, String> {
 
 impl Convert {
     pub(crate) fn run(self) -> Result<()> {
-        if self.output.exists() && !self.force {
-            let what = format!("{} exists; --force writes over it", self.output.display());
+        let files = self.to.files(&self.output);
+        if files.len() > 1 && files[0] == files[1] {
+            let what =
+                format!("{} is the name of the text beside the weights; give another", files[0].display());
             return Err(SettingsError(what).into());
         }
-        let options = LoadOptions { pixels: self.pixels, partial: false };
-        let mut loaded = load_with(&self.input, &Device::cpu(1)?, options)?;
+        if let Some(file) = files.iter().find(|file| file.exists() && !self.force) {
+            let what = format!("{} exists; --force writes over it", file.display());
+            return Err(SettingsError(what).into());
+        }
+        let mut loaded = load_with(&self.input, &Device::cpu(1)?, self.pixels)?;
         name_classes(&mut loaded);
         loaded.notes.iter().for_each(|note| eprintln!("{note}"));
+        let spec = loaded.network.spec();
+        if matches!(self.to, Target::Torchvision | Target::Timm) && !PUBLISHED.contains(&spec.config) {
+            eprintln!(
+                "note: that library has no model of config {}; only the names are its own",
+                spec.config
+            );
+        }
         for file in convert(&self.output, &loaded.network, &loaded.metadata, self.to)? {
             eprintln!("wrote {}", file.display());
         }

@@ -68,7 +68,7 @@ impl Evaluate {
         let evaluation = self.views.evaluation(Protocol::Dense, &metadata)?;
         let folder = Arc::new(Folder::open(&self.dataset, self.split)?);
         check_classes(&metadata, &folder)?;
-        let prepared = self.views.prepare(&evaluation, loaded)?;
+        let prepared = evaluation.prepare(loaded.network)?;
         let preprocessing = Preprocessing::from(metadata.offset_and_scale());
         let on_bad_image = if self.skip_bad_images { OnBadImage::Skip } else { OnBadImage::Stop };
         let options = EvaluateOptions { workers: workers(), on_bad_image, shard: self.shard };
@@ -124,6 +124,7 @@ fn document(evaluation: &Evaluation, posteriors: &Posteriors) -> Value {
     document["flip"] = json!(evaluation.flip);
     document["filter"] = json!(evaluation.filter);
     document["dense_pool"] = json!(evaluation.dense_pool);
+    document["pool_rounding"] = json!(evaluation.pool_rounding);
     document
 }
 

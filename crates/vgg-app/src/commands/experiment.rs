@@ -76,7 +76,7 @@ impl Experiment {
             let mut reports = Vec::new();
             for plan in &tables.plans {
                 eprintln!("{}", plan.title);
-                let mut view = View { training: None, evaluation: None };
+                let mut view = View { training: None, evaluation: None, evaluated: None };
                 let Some(rows) = make_table(plan, &out, context, &mut |event| view.show(&event))? else {
                     return Ok(None);
                 };
@@ -145,6 +145,7 @@ impl Experiment {
 struct View {
     training: Option<TrainingView>,
     evaluation: Option<Progress>,
+    evaluated: Option<String>,
 }
 
 impl View {
@@ -165,6 +166,11 @@ impl View {
             }
             Event::Evaluates { member, done, of } => {
                 self.training = None;
+                // Another network of the same row.
+                if *done == 0 || self.evaluated.as_deref() != Some(&member.run) {
+                    self.evaluation = None;
+                    self.evaluated = Some(member.run.clone());
+                }
                 let progress = self
                     .evaluation
                     .get_or_insert_with(|| Progress::new(&format!("evaluates {}", member.run), *of as u64));

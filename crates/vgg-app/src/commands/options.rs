@@ -129,24 +129,21 @@ impl ViewOptions {
         let sides = &metadata.train_side;
         let middle = (sides.iter().sum::<usize>() + sides.len() / 2) / sides.len().max(1);
         let test_sides = if self.test_sides.is_empty() { vec![middle] } else { self.test_sides.clone() };
+        let dense = matches!(protocol, Protocol::Dense | Protocol::Combined);
+        if self.pool_rounding.is_some() && !dense {
+            let what = format!("--pool-rounding has no effect with --protocol {}", protocol.name());
+            return Err(SettingsError(what).into());
+        }
         let evaluation = Evaluation {
             protocol,
             test_sides,
             flip: self.flip.unwrap_or(protocol.flips()),
             filter: self.filter,
             dense_pool: self.dense_pool,
+            pool_rounding: self.pool_rounding,
         };
         evaluation.views(metadata.spec.crop)?;
         Ok(evaluation)
-    }
-
-    /// The network in the form that the protocol needs.
-    pub(super) fn prepare(&self, evaluation: &Evaluation, loaded: Loaded) -> Result<vgg_eval::Prepared> {
-        let mut prepared = evaluation.prepare(loaded.network)?;
-        if let (Some(rounding), vgg_eval::Prepared::Dense(dense)) = (self.pool_rounding, &mut prepared) {
-            dense.set_pool_rounding(rounding);
-        }
-        Ok(prepared)
     }
 }
 

@@ -122,13 +122,13 @@ fn say(name: &str, c: &Comparison) -> std::io::Result<()> {
     writeln!(
         out(),
         "{name} error: first less second {} points (95 % interval {} to {}); {} images only the first gets wrong, {} only \
-         the second; McNemar's exact test p = {:.2e}{}",
+         the second; McNemar's exact test p = {}{}",
         percent(c.difference),
         percent(low),
         percent(high),
         c.only_first_wrong,
         c.only_second_wrong,
-        c.p_value,
+        if c.p_value < 0.001 { format!("{:.0e}", c.p_value) } else { format!("{:.3}", c.p_value) },
         if c.p_value < 0.05 { "" } else { ": no difference that these images show" }
     )
 }
@@ -137,7 +137,9 @@ fn say(name: &str, c: &Comparison) -> std::io::Result<()> {
 pub(super) fn protocol(evaluation: &Evaluation) -> String {
     let sides = vgg_experiment::listed(&evaluation.test_sides);
     let flip = if evaluation.flip { ", with flips" } else { "" };
-    format!("{}, Q = {sides}{flip}", evaluation.protocol.name())
+    let rounding =
+        evaluation.pool_rounding.map_or(String::new(), |r| format!(", pooling rounds {r:?}").to_lowercase());
+    format!("{}, Q = {sides}{flip}{rounding}", evaluation.protocol.name())
 }
 
 /// Errors as fractions.

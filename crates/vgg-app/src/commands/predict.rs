@@ -44,7 +44,7 @@ impl Predict {
         let loaded = load_weights(&self.weights, None, &device)?;
         let metadata = loaded.metadata.clone();
         let evaluation = self.views.evaluation(Protocol::Dense, &metadata)?;
-        let prepared = self.views.prepare(&evaluation, loaded)?;
+        let prepared = evaluation.prepare(loaded.network)?;
         if self.score_map.is_some() && (self.images.len() != 1 || matches!(prepared, Prepared::Classic(_))) {
             let what = "--score-map takes one image and a protocol with whole images: dense or combined";
             return Err(SettingsError(what.into()).into());

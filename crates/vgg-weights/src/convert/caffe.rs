@@ -1,4 +1,5 @@
-//! `NetParameter` of caffe.proto with one `LayerParameter` for each layer with weights. Caffe finds them by name.
+//! `NetParameter` of caffe.proto with one `LayerParameter` for each layer with weights. Caffe finds them by name,
+//! and passes over our metadata.
 
 use std::io::{Result, Write};
 
@@ -6,7 +7,9 @@ use vgg_layers::{LayerKind, LayerSpec, NamedArray};
 
 use super::parameters;
 use super::protobuf::{Message, Value};
-use crate::foreign::reversed_channels;
+use crate::WeightsMetadata;
+use crate::axes::reversed_channels;
+use crate::source::METADATA_FIELD;
 
 /// Fields of `NetParameter`, `LayerParameter`, `BlobProto` and `BlobShape`.
 const NET_NAME: u32 = 1;
@@ -18,11 +21,17 @@ const BLOB_DATA: u32 = 5;
 const BLOB_SHAPE: u32 = 7;
 const SHAPE_DIM: u32 = 1;
 
-pub(super) fn write(out: &mut dyn Write, layers: &[LayerSpec], arrays: &[NamedArray]) -> Result<()> {
+pub(super) fn write(
+    out: &mut dyn Write,
+    layers: &[LayerSpec],
+    arrays: &[NamedArray],
+    metadata: &WeightsMetadata,
+) -> Result<()> {
     // Caffe's custom is blue first.
     let first = arrays.iter().find(|a| a.name == "conv1_1.weight");
     let first = first.map(|a| reversed_channels(&a.values, &a.shape)).unwrap_or_default();
-    let mut net = Message::new().text(NET_NAME, "VGG");
+    let ours = serde_json::to_string(&metadata.to_strings()?)?;
+    let mut net = Message::new().text(NET_NAME, "VGG").text(METADATA_FIELD, &ours);
     for layer in layers.iter().filter(|layer| layer.weight_shape().is_some()) {
         let kind = if matches!(layer.kind, LayerKind::Conv { .. }) { "Convolution" } else { "InnerProduct" };
         let mut message = Message::new().text(LAYER_NAME, &layer.name).text(LAYER_TYPE, kind);

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use vgg_layers::{LayerKind, LayerSpec, NamedArray, Network};
 
+use crate::naming::{TIMM_HEAD, TORCHVISION_HEAD};
 use crate::native::write_arrays;
 use crate::{Result, WeightsMetadata};
 
@@ -39,6 +40,12 @@ impl Target {
         ("onnx", Target::Onnx),
         ("onnx-dense", Target::OnnxDense),
     ];
+
+    /// The files that are written if `path` is asked for.
+    pub fn files(self, path: &Path) -> Vec<PathBuf> {
+        let beside = (self == Target::Caffe).then(|| path.with_extension("prototxt"));
+        std::iter::once(path.to_owned()).chain(beside).collect()
+    }
 }
 
 /// Writes a network for a library to `path`, and returns all files that were written. None of it changes what the network
@@ -54,7 +61,7 @@ pub fn convert(
 ) -> Result<Vec<PathBuf>> {
     let layers: Vec<LayerSpec> = network.spec().layers()?;
     let mut arrays = network.export();
-    let mut files = vec![path.to_owned()];
+    let files = target.files(path);
     match target {
         Target::Native => crate::save(path, network, metadata)?,
         Target::Torchvision | Target::Timm => {
@@ -62,10 +69,8 @@ pub fn convert(
             vgg_files::write_with(path, |out| write_arrays(out, &arrays, metadata))?;
         }
         Target::Caffe => {
-            vgg_files::write_with(path, |out| caffe::write(out, &layers, &arrays))?;
-            let prototxt = path.with_extension("prototxt");
-            vgg_files::write_bytes(&prototxt, prototxt::text(&layers, metadata).as_bytes())?;
-            files.push(prototxt);
+            vgg_files::write_with(path, |out| caffe::write(out, &layers, &arrays, metadata))?;
+            vgg_files::write_bytes(&files[1], prototxt::text(&layers, metadata).as_bytes())?;
         }
         Target::Onnx | Target::OnnxDense => {
             let dense = target == Target::OnnxDense;
@@ -90,10 +95,7 @@ fn rename(arrays: &mut [NamedArray], layers: &[LayerSpec], target: Target) {
             _ => {}
         }
     }
-    let heads = match target {
-        Target::Timm => ["pre_logits.fc1", "pre_logits.fc2", "head.fc"],
-        _ => ["classifier.0", "classifier.3", "classifier.6"],
-    };
+    let heads = if target == Target::Timm { TIMM_HEAD } else { TORCHVISION_HEAD };
     names.extend(["fc6", "fc7", "fc8"].into_iter().zip(heads.map(str::to_owned)));
     for array in arrays {
         let Some((layer, part)) = array.name.split_once('.') else { continue };

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use vgg_layers::{LayerKind, LayerSpec, LrnStyle};
+use vgg_layers::{LayerKind, LayerSpec, LrnStyle, PoolRounding};
 
 use crate::WeightsMetadata;
 
@@ -37,7 +37,9 @@ pub(super) fn text(layers: &[LayerSpec], metadata: &WeightsMetadata) -> String {
                 ("LRN", own, false, false)
             }
             LayerKind::MaxPool => {
-                ("Pooling", "pooling_param { pool: MAX kernel_size: 2 stride: 2 }".to_owned(), false, false)
+                let round = if spec.pool_rounding == PoolRounding::Floor { " round_mode: FLOOR" } else { "" };
+                let own = format!("pooling_param {{ pool: MAX kernel_size: 2 stride: 2{round} }}");
+                ("Pooling", own, false, false)
             }
             LayerKind::Linear { relu } => {
                 ("InnerProduct", format!("inner_product_param {{ num_output: {outputs} }}"), false, relu)

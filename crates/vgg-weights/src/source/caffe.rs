@@ -1,6 +1,7 @@
 //! Caffe's network with weights: `NetParameter` of caffe.proto in the wire format of protocol buffers, with layers of the
 //! present schema and of the one before it (V1). Only places of values are kept; a tensor is read when it is asked for.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufReader, Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -17,7 +18,13 @@ pub(crate) struct CaffeModel {
     path: PathBuf,
     file: BufReader<File>,
     blobs: Vec<Blob>,
+    /// What we write besides, which Caffe passes over.
+    pub(super) metadata: BTreeMap<String, String>,
 }
+
+/// Field of `NetParameter` that Caffe does not know: our metadata, as JSON.
+pub(crate) const METADATA_FIELD: u32 = 21_000;
+const MAX_METADATA_BYTES: u64 = 4 << 20;
 
 /// Values of a layer.
 struct Blob {
@@ -39,20 +46,25 @@ impl CaffeModel {
         let file = File::open(path).map_err(|e| io(path, e))?;
         let length = file.metadata().map_err(|e| io(path, e))?.len();
         let mut reader = Reader { path, file: BufReader::new(file), at: 0 };
-        let mut blobs = Vec::new();
+        let (mut blobs, mut metadata) = (Vec::new(), BTreeMap::new());
         while reader.at < length {
             let (field, value) = reader.field(length)?;
             match (field, value) {
                 // Name 4 and blobs 6 of V1LayerParameter; name 1 and blobs 7 of LayerParameter.
                 (2, Wire::Bytes(end)) => reader.layer(end, (4, 6), &mut blobs)?,
                 (100, Wire::Bytes(end)) => reader.layer(end, (1, 7), &mut blobs)?,
+                (field, Wire::Bytes(end)) if field == u64::from(METADATA_FIELD) => {
+                    let text = reader.text(end, MAX_METADATA_BYTES)?;
+                    metadata =
+                        serde_json::from_str(&text).map_err(|e| corrupt(path, format!("metadata: {e}")))?;
+                }
                 (_, value) => reader.skip(&value)?,
             }
         }
         if blobs.is_empty() {
             return Err(corrupt(path, "it holds no layers with weights"));
         }
-        Ok(CaffeModel { path: path.to_owned(), file: reader.file, blobs })
+        Ok(CaffeModel { path: path.to_owned(), file: reader.file, blobs, metadata })
     }
 
     pub(super) fn entries(&self) -> Vec<Entry> {
@@ -98,7 +110,7 @@ impl Reader<'_> {
         let (mut name, mut own) = (String::new(), Vec::new());
         while self.at < end {
             match self.field(end)? {
-                (field, Wire::Bytes(end)) if field == name_field => name = self.text(end)?,
+                (field, Wire::Bytes(end)) if field == name_field => name = self.text(end, 1000)?,
                 (field, Wire::Bytes(end)) if field == blobs_field => own.push(self.blob(end)?),
                 (_, value) => self.skip(&value)?,
             }
@@ -204,10 +216,10 @@ impl Reader<'_> {
         Ok(())
     }
 
-    fn text(&mut self, end: u64) -> Result<String> {
+    fn text(&mut self, end: u64, most: u64) -> Result<String> {
         let length = end - self.at;
-        if length > 1000 {
-            return Err(corrupt(self.path, "the name of a layer is too long"));
+        if length > most {
+            return Err(corrupt(self.path, format!("a text of {length} bytes is too long")));
         }
         let mut bytes = vec![0; length as usize];
         self.file.read_exact(&mut bytes).map_err(|e| io(self.path, e))?;

@@ -7,6 +7,7 @@ mod number;
 mod pickle;
 mod torch;
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::Path;
@@ -15,6 +16,7 @@ use vgg_files::TensorFile;
 
 use self::archive::Archive;
 use self::caffe::CaffeModel;
+pub(crate) use self::caffe::METADATA_FIELD;
 use self::npz::Npz;
 pub(crate) use self::number::Number;
 use self::torch::Torch;
@@ -45,6 +47,20 @@ impl Source {
     /// # Errors
     /// [`Error::File`] if it is missing, damaged or of no known format.
     pub(crate) fn open(path: &Path) -> Result<Source> {
+        let source = Source::of_content(path)?;
+        let entries = source.entries();
+        for (i, entry) in entries.iter().enumerate() {
+            if count(&entry.shape).is_none() {
+                return Err(corrupt(path, format!("{} has the shape {:?}", entry.name, entry.shape)));
+            }
+            if entries[..i].iter().any(|other| other.name == entry.name) {
+                return Err(corrupt(path, format!("it has two tensors {}", entry.name)));
+            }
+        }
+        Ok(source)
+    }
+
+    fn of_content(path: &Path) -> Result<Source> {
         let mut file = File::open(path).map_err(|e| io(path, e))?;
         let mut start = [0u8; 16];
         let mut length = 0;
@@ -77,6 +93,15 @@ impl Source {
         Err(corrupt(path, format!("it begins like no weights file that is known ({known})")))
     }
 
+    /// What the file says besides its tensors, each a JSON value, if it is of a format of ours.
+    pub(crate) fn metadata(&self) -> BTreeMap<String, String> {
+        match self {
+            Source::Safetensors(file) => file.metadata(),
+            Source::Caffe(file) => file.metadata.clone(),
+            _ => BTreeMap::new(),
+        }
+    }
+
     /// What the format is called.
     pub(crate) fn format(&self) -> &'static str {
         match self {
@@ -101,7 +126,16 @@ impl Source {
     }
 
     /// Values of a tensor in row-major order; floats of other sizes are converted.
-    pub(crate) fn read(&mut self, name: &str) -> Result<Vec<f32>> {
+    pub(crate) fn read(&mut self, path: &Path, entry: &Entry) -> Result<Vec<f32>> {
+        let values = self.values(&entry.name)?;
+        // Integers come out as nothing.
+        if Some(values.len()) != count(&entry.shape) {
+            return Err(corrupt(path, format!("{} does not hold floats", entry.name)));
+        }
+        Ok(values)
+    }
+
+    fn values(&mut self, name: &str) -> Result<Vec<f32>> {
         match self {
             Source::Safetensors(file) => {
                 let number = file.dtype(name).and_then(Number::of_safetensors);

@@ -7,8 +7,11 @@ use std::collections::HashMap;
 
 use super::number::Number;
 
-/// Values that a pickle may make, and bytes of a string.
-const MAX_VALUES: usize = 1 << 20;
+/// Values that a pickle may make.
+const MAX_VALUES: usize = 1 << 18;
+/// Bytes of a text, and of the key of a storage, which is copied with each of its tensors.
+const MAX_TEXT: usize = 4096;
+const MAX_KEY: usize = 64;
 
 /// Number of a value.
 pub(super) type Id = usize;
@@ -87,6 +90,14 @@ impl Pickle {
         &self.values[self.root]
     }
 
+    /// All storages that it names.
+    pub(super) fn storages(&self) -> impl Iterator<Item = &Storage> {
+        self.values.iter().filter_map(|value| match value {
+            Value::Storage(storage) => Some(storage),
+            _ => None,
+        })
+    }
+
     /// A value by its number.
     pub(super) fn value(&self, id: Id) -> &Value {
         &self.values[id]
@@ -105,110 +116,111 @@ struct Machine<'a> {
 impl Machine<'_> {
     /// Does one operation; true at the end.
     fn step(&mut self) -> Result<bool> {
-        match self.byte()? {
+        let code = self.byte()?;
+        match code {
+            b'.' => return Ok(true),
             // Version, frame.
             0x80 => drop(self.byte()?),
             0x95 => drop(self.take(8)?),
-            b'.' => return Ok(true),
             b'(' => self.marks.push(self.stack.len()),
             b'0' => drop(self.pop()?),
             b'1' => drop(self.since_mark()?),
             b'N' | 0x88 | 0x89 => self.push(Value::Other)?,
-            b'J' => {
-                let n = i32::from_le_bytes(self.array()?);
-                self.push(Value::Int(i64::from(n)))?;
-            }
-            b'K' => {
-                let n = self.byte()?;
-                self.push(Value::Int(i64::from(n)))?;
-            }
-            b'M' => {
-                let n = u16::from_le_bytes(self.array()?);
-                self.push(Value::Int(i64::from(n)))?;
-            }
-            0x8a => self.long()?,
-            b'G' => {
-                self.take(8)?;
-                self.push(Value::Other)?;
-            }
-            0x8c => {
-                let n = usize::from(self.byte()?);
-                self.text(n)?;
-            }
-            b'X' => {
-                let n = u32::from_le_bytes(self.array()?) as usize;
-                self.text(n)?;
-            }
-            b'U' | b'C' => {
-                let n = usize::from(self.byte()?);
-                self.text(n)?;
-            }
-            b')' => self.push(Value::Tuple(Vec::new()))?,
-            b']' => self.push(Value::List(Vec::new()))?,
-            b'}' => self.push(Value::Dict(Vec::new()))?,
-            b't' => {
-                let items = self.since_mark()?;
-                self.push(Value::Tuple(items))?;
-            }
-            code @ 0x85..=0x87 => {
-                let n = usize::from(code - 0x84);
-                let from = self.stack.len().checked_sub(n).ok_or("the stack is empty")?;
-                let items = self.stack.split_off(from);
-                self.push(Value::Tuple(items))?;
-            }
-            b'a' => {
-                let item = self.pop()?;
-                self.append(vec![item])?;
-            }
-            b'e' => {
-                let items = self.since_mark()?;
-                self.append(items)?;
-            }
-            b's' => {
-                let (value, key) = (self.pop()?, self.pop()?);
-                self.set(vec![key, value])?;
-            }
-            b'u' => {
-                let items = self.since_mark()?;
-                self.set(items)?;
-            }
-            b'q' => {
-                let number = u32::from(self.byte()?);
-                self.remember(number)?;
-            }
-            b'r' => {
-                let number = u32::from_le_bytes(self.array()?);
-                self.remember(number)?;
-            }
-            0x94 => self.remember(self.memo.len() as u32)?,
-            b'h' => {
-                let number = u32::from(self.byte()?);
-                self.recall(number)?;
-            }
-            b'j' => {
-                let number = u32::from_le_bytes(self.array()?);
-                self.recall(number)?;
-            }
+            b'J' | b'K' | b'M' | 0x8a | b'G' => self.number(code)?,
+            0x8c | b'X' | b'U' | b'C' => self.text(code)?,
+            b')' | b']' | b'}' | b't' | 0x85..=0x87 => self.collection(code)?,
+            b'a' | b'e' | b's' | b'u' => self.fill(code)?,
+            b'q' | b'r' | 0x94 | b'h' | b'j' => self.memo(code)?,
             b'c' => {
                 let (module, name) = (self.line()?, self.line()?);
                 self.global(&module, &name)?;
             }
-            0x93 => {
-                let (name, module) = (self.pop()?, self.pop()?);
-                let text = |id: Id| match &self.values[id] {
-                    Value::Text(text) => Ok(text.clone()),
-                    _ => Err("the name of a function is no text"),
-                };
-                let (module, name) = (text(module)?, text(name)?);
-                self.global(&module, &name)?;
-            }
+            0x93 => self.named()?,
             b'Q' => self.persistent()?,
             b'R' => self.call()?,
             // The state of an ordered dictionary is a note of torch's, without a meaning for weights.
             b'b' => drop(self.pop()?),
-            code => return Err(format!("operation 0x{code:02x} of pickle is not allowed here")),
+            _ => return Err(format!("operation 0x{code:02x} of pickle is not allowed here")),
         }
         Ok(false)
+    }
+
+    fn number(&mut self, code: u8) -> Result<()> {
+        let number = match code {
+            b'J' => i64::from(i32::from_le_bytes(self.array()?)),
+            b'K' => i64::from(self.byte()?),
+            b'M' => i64::from(u16::from_le_bytes(self.array()?)),
+            b'G' => {
+                self.take(8)?;
+                return self.push(Value::Other);
+            }
+            _ => return self.long(),
+        };
+        self.push(Value::Int(number))
+    }
+
+    fn collection(&mut self, code: u8) -> Result<()> {
+        let value = match code {
+            b')' => Value::Tuple(Vec::new()),
+            b']' => Value::List(Vec::new()),
+            b'}' => Value::Dict(Vec::new()),
+            b't' => Value::Tuple(self.since_mark()?),
+            _ => {
+                let from = self.stack.len().checked_sub(usize::from(code - 0x84));
+                Value::Tuple(self.stack.split_off(from.ok_or("the stack is empty")?))
+            }
+        };
+        self.push(value)
+    }
+
+    fn fill(&mut self, code: u8) -> Result<()> {
+        match code {
+            b'a' => {
+                let item = self.pop()?;
+                self.append(vec![item])
+            }
+            b's' => {
+                let (value, key) = (self.pop()?, self.pop()?);
+                self.set(vec![key, value])
+            }
+            _ => {
+                let items = self.since_mark()?;
+                if code == b'e' { self.append(items) } else { self.set(items) }
+            }
+        }
+    }
+
+    fn memo(&mut self, code: u8) -> Result<()> {
+        match code {
+            0x94 => self.remember(self.memo.len() as u32),
+            b'q' => {
+                let number = u32::from(self.byte()?);
+                self.remember(number)
+            }
+            b'r' => {
+                let number = u32::from_le_bytes(self.array()?);
+                self.remember(number)
+            }
+            b'h' => {
+                let number = u32::from(self.byte()?);
+                self.recall(number)
+            }
+            _ => {
+                let number = u32::from_le_bytes(self.array()?);
+                self.recall(number)
+            }
+        }
+    }
+
+    /// A function whose module and name are on the stack.
+    fn named(&mut self) -> Result<()> {
+        let (name, module) = (self.pop()?, self.pop()?);
+        let text = |id: Id| match &self.values[id] {
+            Value::Text(text) => Ok(text.clone()),
+            _ => Err("the name of a function is no text"),
+        };
+        let (module, name) = (text(module)?, text(name)?);
+        self.global(&module, &name)
     }
 
     /// Refuses everything that is not listed.
@@ -290,7 +302,7 @@ impl Machine<'_> {
                 Value::Global(Global::Storage(number)),
                 Value::Text(key),
                 Value::Int(len),
-            ] if what == "storage" => {
+            ] if what == "storage" && key.len() <= MAX_KEY => {
                 let len = usize::try_from(*len).map_err(|_| bad)?;
                 Storage { number: *number, key: key.clone(), len }
             }
@@ -371,9 +383,13 @@ impl Machine<'_> {
         self.push(Value::Int(i64::from_le_bytes(all)))
     }
 
-    fn text(&mut self, n: usize) -> Result<()> {
-        let bytes = self.take(n)?;
-        let text = String::from_utf8_lossy(bytes).into_owned();
+    fn text(&mut self, code: u8) -> Result<()> {
+        let n =
+            if code == b'X' { u32::from_le_bytes(self.array()?) as usize } else { usize::from(self.byte()?) };
+        if n > MAX_TEXT {
+            return Err(format!("a text of {n} bytes is too long"));
+        }
+        let text = String::from_utf8_lossy(self.take(n)?).into_owned();
         self.push(Value::Text(text))
     }
 

@@ -13,6 +13,8 @@ use crate::Result;
 
 /// Bytes of a pickle without its storages, at most: the names of a thousand tensors are a tenth of a MiB.
 const MAX_PICKLE_BYTES: u64 = 16 << 20;
+/// Tensors of a file, at most.
+const MAX_TENSORS: usize = 1 << 12;
 
 /// An open file.
 pub(crate) struct Torch {
@@ -79,8 +81,7 @@ impl Torch {
         let (_, _, _) = (next()?, next()?, next()?);
         let (object, keys) = (next()?, next()?);
         let tensors = tensors(&object).map_err(|reason| corrupt(path, reason))?;
-        let lens: HashMap<&str, &Storage> =
-            tensors.iter().map(|(_, t)| (t.storage.key.as_str(), &t.storage)).collect();
+        let lens: HashMap<&str, &Storage> = object.storages().map(|s| (s.key.as_str(), s)).collect();
         let Value::List(keys_of_file) = keys.root() else {
             return Err(corrupt(path, "the keys of its storages are no list"));
         };
@@ -92,7 +93,7 @@ impl Torch {
             let mut len = [0; 8];
             file.seek(SeekFrom::Start(position)).map_err(|e| io(path, e))?;
             file.read_exact(&mut len).map_err(|e| io(path, e))?;
-            // What no tensor uses cannot be skipped without knowing its type.
+            // What the object does not name cannot be skipped without knowing its type.
             let Some(storage) = lens.get(key.as_str()) else {
                 return Err(corrupt(path, format!("storage {key} belongs to no tensor")));
             };
@@ -201,10 +202,20 @@ fn tensors(pickle: &Pickle) -> std::result::Result<Vec<(String, Tensor)>, String
     if let Some(inner) = inner.and_then(|(_, value)| entries(pickle.value(*value))) {
         items = inner;
     }
-    let mut tensors = Vec::new();
+    // A storage is what its first mention says, in every mention.
+    let mut storages: HashMap<&str, &Storage> = HashMap::new();
+    for storage in pickle.storages() {
+        if *storages.entry(&storage.key).or_insert(storage) != storage {
+            return Err(format!("storage {} is of two kinds", storage.key));
+        }
+    }
+    let mut tensors: Vec<(String, Tensor)> = Vec::new();
     for (key, value) in items {
         if let (Some(name), Value::Tensor(tensor)) = (text(key), pickle.value(value)) {
             tensors.push((name.trim_start_matches("module.").to_owned(), tensor.clone()));
+        }
+        if tensors.len() > MAX_TENSORS {
+            return Err(format!("it holds more than {MAX_TENSORS} tensors"));
         }
     }
     if tensors.is_empty() {

@@ -44,6 +44,7 @@ pub(super) fn costs(
             flip,
             filter: Filter::Bilinear,
             dense_pool: DensePool::ScoreMean,
+            pool_rounding: None,
         };
         if !cases.iter().any(|(known, ..): &(Evaluation, f64, usize)| *known == evaluation) {
             let views = evaluation.views(spec.crop)?;
