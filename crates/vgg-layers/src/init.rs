@@ -7,7 +7,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 use serde::{Deserialize, Serialize};
 
-use crate::LayerSpec;
+use crate::{LayerKind, LayerSpec};
 
 /// Distribution of initial weights; biases are zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,12 +24,20 @@ pub enum Init {
     GlorotNormal,
     /// Normal with variance `2 / fan in` (He et al. 2015).
     He,
+    /// torchvision's: convolutions normal with variance `2 / fan out`, fully connected layers with standard deviation 0.01.
+    HeFanOut,
 }
 
 impl Init {
     /// All initialisers.
-    pub const ALL: [Init; 5] =
-        [Init::PaperVariance, Init::Gaussian001, Init::GlorotUniform, Init::GlorotNormal, Init::He];
+    pub const ALL: [Init; 6] = [
+        Init::PaperVariance,
+        Init::Gaussian001,
+        Init::GlorotUniform,
+        Init::GlorotNormal,
+        Init::He,
+        Init::HeFanOut,
+    ];
 
     /// Name on the command line and in experiment files.
     pub fn name(self) -> &'static str {
@@ -39,6 +47,7 @@ impl Init {
             Init::GlorotUniform => "glorot-uniform",
             Init::GlorotNormal => "glorot-normal",
             Init::He => "he",
+            Init::HeFanOut => "he-fan-out",
         }
     }
 
@@ -52,6 +61,10 @@ impl Init {
             Init::Gaussian001 => normal(&mut rng, 0.01, len),
             Init::GlorotNormal => normal(&mut rng, (2.0 / fans).sqrt(), len),
             Init::He => normal(&mut rng, (2.0 / layer.fan_in() as f64).sqrt(), len),
+            Init::HeFanOut => match layer.kind {
+                LayerKind::Linear { .. } => normal(&mut rng, 0.01, len),
+                _ => normal(&mut rng, (2.0 / layer.fan_out() as f64).sqrt(), len),
+            },
             Init::GlorotUniform => {
                 let bound = (6.0 / fans).sqrt();
                 (0..len).map(|_| ((2.0 * unit(&mut rng) - 1.0) * bound) as f32).collect()
@@ -99,7 +112,6 @@ fn normal(rng: &mut ChaCha8Rng, std: f64, len: usize) -> Vec<f32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::LayerKind;
 
     #[test]
     fn variances_are_as_stated() {
@@ -110,7 +122,8 @@ mod tests {
             output: [56, 56, 256],
         };
         let (fan_in, fan_out) = (128.0 * 9.0, 256.0 * 9.0);
-        let expected = [0.01, 1e-4, 2.0 / (fan_in + fan_out), 2.0 / (fan_in + fan_out), 2.0 / fan_in];
+        let expected =
+            [0.01, 1e-4, 2.0 / (fan_in + fan_out), 2.0 / (fan_in + fan_out), 2.0 / fan_in, 2.0 / fan_out];
         for (init, expected) in Init::ALL.into_iter().zip(expected) {
             let values = init.draw(&layer, 1);
             let n = values.len() as f64;

@@ -3,17 +3,25 @@
 use anyhow::Result;
 use clap::Args;
 use std::io::Write as _;
+use std::path::PathBuf;
+
 use vgg_layers::{Config, NetworkSpec};
 
 use super::options::pair;
 
 use crate::console::out;
 
+/// Bytes.
+const MIB: f64 = 1_048_576.0;
+
 #[derive(Args)]
 pub(crate) struct Summary {
     /// A, A-LRN, B, B-5x5, C, D or E.
-    #[arg(long)]
-    config: Config,
+    #[arg(long, required_unless_present = "weights")]
+    config: Option<Config>,
+    /// A weights file, of any library, whose network is shown.
+    #[arg(long, conflicts_with_all = ["config", "width", "classes", "head", "crop"])]
+    weights: Option<PathBuf>,
     /// Factor on the numbers of filters.
     #[arg(long, default_value_t = 1.0)]
     width: f64,
@@ -33,8 +41,14 @@ pub(crate) struct Summary {
 
 impl Summary {
     pub(crate) fn run(self) -> Result<()> {
-        let Summary { config, width, classes, head, crop, json } = self;
-        let summary = NetworkSpec { width, classes, head, crop, ..NetworkSpec::paper(config) }.summary()?;
+        let Summary { config, weights, width, classes, head, crop, json } = self;
+        let spec = match weights {
+            Some(path) => vgg_weights::read_metadata(&path)?.spec,
+            None => {
+                NetworkSpec { width, classes, head, crop, ..NetworkSpec::paper(config.unwrap_or(Config::D)) }
+            }
+        };
+        let summary = spec.summary()?;
         if json {
             writeln!(out(), "{}", serde_json::to_string_pretty(&summary)?)?;
             return Ok(());
@@ -47,11 +61,15 @@ impl Summary {
         }
         writeln!(
             out(),
-            "config {}: {} weight layers, {} parameters, {:.3} GMAC, receptive field {} px at pool5, {} px at fc6",
+            "config {}: {} weight layers, {} parameters ({:.0} MiB in f32); a crop takes {:.3} GMAC, which are {:.2} GFLOP, \
+             and {:.1} MiB for what the convolutions put out; receptive field {} px at pool5, {} px at fc6",
             summary.config,
             summary.weight_layers,
             summary.parameters,
+            summary.parameters as f64 * 4.0 / MIB,
             summary.macs as f64 / 1e9,
+            summary.macs as f64 * 2e-9,
+            summary.conv_activations as f64 * 4.0 / MIB,
             summary.receptive_field_pool5,
             summary.receptive_field_fc6
         )?;

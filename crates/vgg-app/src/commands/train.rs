@@ -12,12 +12,19 @@ use vgg_train::Resume;
 use super::options::DeviceOptions;
 use super::workbench::Workbench;
 use crate::console::{TrainingView, out};
-use crate::settings::{SettingsError, read_run};
+use crate::settings::{Preset, SettingsError, preset_run, read_run};
 
 #[derive(Args)]
 pub(crate) struct Train {
     /// The experiment file.
-    file: PathBuf,
+    #[arg(required_unless_present = "preset")]
+    file: Option<PathBuf>,
+    /// A recipe that comes with the program, in the place of a file; --set network.config=D chooses the network.
+    #[arg(long, value_enum, conflicts_with = "file")]
+    preset: Option<Preset>,
+    /// Print the preset, to start from, instead of training.
+    #[arg(long, requires = "preset")]
+    print: bool,
     /// A value in the place of the file's, such as run.seed=2; may be given several times.
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
@@ -42,7 +49,15 @@ enum ResumeOption {
 
 impl Train {
     pub(crate) fn run(self) -> Result<ExitCode> {
-        let settings = read_run(&self.file, &self.set)?;
+        if let Some(preset) = self.preset.filter(|_| self.print) {
+            write!(out(), "{}", preset.text())?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        let settings = match (&self.file, self.preset) {
+            (Some(file), _) => read_run(file, &self.set)?,
+            (None, Some(preset)) => preset_run(preset, &self.set)?,
+            (None, None) => return Err(SettingsError("name a file, or give --preset".into()).into()),
+        };
         let dir = self.out.unwrap_or_else(|| PathBuf::from("runs").join(&settings.plan.name));
         let resume = match self.resume {
             ResumeOption::Auto => Resume::Auto,

@@ -25,15 +25,42 @@ pub(crate) struct RunSettings {
     pub(crate) dataset: Option<PathBuf>,
 }
 
+/// A recipe for one run that comes with the program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Preset {
+    /// The paper's (section 3.1).
+    Paper,
+    /// torchvision's, which needs no start from a shallower network.
+    Torchvision,
+}
+
+impl Preset {
+    /// The file as it is.
+    pub(crate) fn text(self) -> &'static str {
+        match self {
+            Preset::Paper => include_str!("../../experiments/run-paper.toml"),
+            Preset::Torchvision => include_str!("../../experiments/run-torchvision.toml"),
+        }
+    }
+}
+
 /// Reads a run from a file, with `set` (each `key.path=value`) in the place of what the file says.
 pub(crate) fn read_run(path: &Path, set: &[String]) -> Result<RunSettings> {
-    let text = read(path)?;
-    let in_file = || path.display().to_string();
-    let raw = overrides::parse::<raw::RunFile>(&text, &overrides::table(set)?).with_context(in_file)?;
-    let dataset = raw.data.dataset.clone();
     let name = path.file_stem().map_or_else(|| "run".into(), |s| s.to_string_lossy().into_owned());
-    let plan = lower::run(&name, raw, lower::From::Files).with_context(in_file)?;
-    plan.check().with_context(in_file)?;
+    run(&name, &read(path)?, set).with_context(|| path.display().to_string())
+}
+
+/// Reads a run from a preset.
+pub(crate) fn preset_run(preset: Preset, set: &[String]) -> Result<RunSettings> {
+    let name = format!("{preset:?}").to_lowercase();
+    run(&name, preset.text(), set).with_context(|| format!("preset {name}"))
+}
+
+fn run(name: &str, text: &str, set: &[String]) -> Result<RunSettings> {
+    let raw = overrides::parse::<raw::RunFile>(text, &overrides::table(set)?)?;
+    let dataset = raw.data.dataset.clone();
+    let plan = lower::run(name, raw, lower::From::Files)?;
+    plan.check()?;
     Ok(RunSettings { plan, dataset })
 }
 
@@ -51,4 +78,17 @@ pub(crate) fn embedded_table(name: &str, profile: Profile, set: &[String]) -> Re
 fn read(path: &Path) -> Result<String> {
     let not_text = |e| SettingsError(format!("{} is no text: {e}", path.display()));
     Ok(String::from_utf8(vgg_files::read_bytes(path)?).map_err(not_text)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn presets_are_sound() {
+        for preset in [Preset::Paper, Preset::Torchvision] {
+            let plan = preset_run(preset, &["network.config=E".to_owned()]).unwrap().plan;
+            assert_eq!((plan.network.config.name(), plan.batch), ("E", 256));
+        }
+    }
 }
