@@ -6,6 +6,7 @@ mod npz;
 mod number;
 mod pickle;
 mod torch;
+mod value;
 
 use std::collections::BTreeMap;
 use std::fs::File;
