@@ -11,7 +11,7 @@ use crate::{Result, WeightsMetadata};
 /// Writes a network to `path`, whole or not at all.
 ///
 /// # Errors
-/// [`Error::File`] if it cannot be written.
+/// [`crate::Error::File`] if it cannot be written.
 pub fn save(path: &Path, network: &Network, metadata: &WeightsMetadata) -> Result<()> {
     Ok(vgg_files::write_with(path, |out| write(out, network, metadata))?)
 }
