@@ -39,7 +39,7 @@ class Reference:
             meta = file.metadata()
             self.weights = {name: file.get_tensor(name) for name in file.keys()}
         read = lambda key: json.loads(meta[key])
-        self.config, self.crop, self.classes = read("config"), read("crop"), len(read("classes"))
+        self.config, self.crop, self.classes = read("config"), read("crop"), read("classes")
         self.mean = np.array(read("mean_rgb"), dtype=np.float32)
         self.scale = np.float32(read("pixel_scale")) / np.array(read("std_rgb"), dtype=np.float32)
 
@@ -121,9 +121,9 @@ class Program:
 
 
 def make_set(folder, name, images, classes):
-    for i in range(max(classes, len(images))):
+    for i in range(max(len(classes), len(images))):
         for split in ["train", "val"]:
-            place = folder / name / split / f"class{i % classes:03}"
+            place = folder / name / split / classes[i % len(classes)]
             place.mkdir(parents=True, exist_ok=True)
             if i < len(images) or split == "train":
                 images[i % len(images)].save(place / f"{i:03}.png")
