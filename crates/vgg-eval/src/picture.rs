@@ -25,23 +25,13 @@ pub fn confusion_picture(counts: ArrayView2<u32>) -> Image {
             let mut to = picture.slice_mut(s![y * cell..(y + 1) * cell, x * cell..(x + 1) * cell, ..]);
             to.lanes_mut(Axis(2)).into_iter().for_each(|mut pixel| pixel.assign(&ndarray::aview1(&colour)));
             if cell >= 8 {
-                to.row_line(cell);
+                // Thin lines between cells.
+                to.slice_mut(s![cell - 1, .., ..]).fill(220);
+                to.slice_mut(s![.., cell - 1, ..]).fill(220);
             }
         }
     }
     picture
-}
-
-/// A thin line at the lower and right edges of a cell.
-trait RowLine {
-    fn row_line(&mut self, cell: usize);
-}
-
-impl RowLine for ndarray::ArrayViewMut3<'_, u8> {
-    fn row_line(&mut self, cell: usize) {
-        self.slice_mut(s![cell - 1, .., ..]).fill(220);
-        self.slice_mut(s![.., cell - 1, ..]).fill(220);
-    }
 }
 
 /// The dense score map of a class drawn over its image, which is rescaled to the first test side: after softmax in each

@@ -202,12 +202,11 @@ impl Recipe {
             let run = lower::run(&entry.name, raw, lower::From::Runs).with_context(of_run)?;
             runs.push(RunPlan { may_diverge: entry.may_diverge, ..run });
         }
-        let tables = self.tables;
         let mut plans = Vec::new();
         for name in wanted {
-            let known = || tables.keys().cloned().collect::<Vec<_>>().join(", ");
+            let known = || self.tables.keys().cloned().collect::<Vec<_>>().join(", ");
             let what = || SettingsError(format!("the recipe has no table {name}; it has {}", known()));
-            let entry = tables.get(name).ok_or_else(what)?;
+            let entry = self.tables.get(name).ok_or_else(what)?;
             let rows = entry.rows.iter().map(|row| row.lower(entry, &self.evaluate));
             let plan = TablePlan {
                 name: name.clone(),
