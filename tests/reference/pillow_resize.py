@@ -1,11 +1,11 @@
-"""Pillow's antialiased bilinear resize of two synthetic images to several smallest sides.
+"""Pillow's resize of two synthetic images to several smallest sides, by each filter.
 
-Makes fixtures/pillow_resize.json: for each case the output's size and every
-seventh row of its RGB values.
+Makes fixtures/pillow_resize.json: for each case the output's size, CRC-32 of all of its RGB values, and the first row
+to look at when they differ. Nothing may: vgg-data computes as Pillow does.
 Run: /usr/bin/python3 pillow_resize.py   (a second)
-The Rust test's tolerance (in grey levels) is for the rounding of the weights and
-of the values between the two passes: Pillow works in 8-bit fixed point.
 """
+
+import zlib
 
 import numpy as np
 from PIL import Image
@@ -14,7 +14,7 @@ from hashed import FIXTURES, fmix32, write_json
 
 SIZES = [(61, 47), (90, 160)]
 SIDES = [23, 40, 61, 96]
-EVERY = 7
+FILTERS = {"bilinear": Image.BILINEAR, "bicubic": Image.BICUBIC, "lanczos": Image.LANCZOS, "nearest": Image.NEAREST}
 
 
 def source(height, width):
@@ -35,11 +35,13 @@ def main():
         image = Image.fromarray(source(h, w), "RGB")
         for side in SIDES:
             out_h, out_w = (scaled(h, w, side), side) if w <= h else (side, scaled(w, h, side))
-            out = np.asarray(image.resize((out_w, out_h), Image.BILINEAR))
-            assert out.shape == (out_h, out_w, 3)
-            rows = [[r, out[r].ravel().tolist()] for r in range(0, out_h, EVERY)]
-            print(f"{h}x{w} side {side}: {out_h}x{out_w}, mean {out.mean():.2f}, std {out.std():.2f}")
-            cases.append({"h": h, "w": w, "side": side, "out_h": out_h, "out_w": out_w, "rows": rows})
+            for name, value in FILTERS.items():
+                out = np.asarray(image.resize((out_w, out_h), value))
+                assert out.shape == (out_h, out_w, 3)
+                cases.append({
+                    "h": h, "w": w, "side": side, "out_h": out_h, "out_w": out_w, "filter": name,
+                    "crc32": zlib.crc32(out.tobytes()), "first_row": out[0].ravel().tolist(),
+                })
     write_json(FIXTURES / "pillow_resize.json", {"cases": cases})
 
 

@@ -17,6 +17,7 @@ pub mod imagenet;
 mod loader;
 mod prefetch;
 mod random;
+mod resample;
 mod resize;
 mod sheet;
 mod statistics;

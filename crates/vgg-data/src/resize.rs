@@ -1,9 +1,8 @@
-//! Resizing with an antialiasing filter, of the whole image or of the part that a crop needs.
+//! Resizing with an antialiasing filter, of the whole image or of the part that a crop needs: Pillow's values, all of them.
 
-use fast_image_resize as fir;
-use fast_image_resize::images::{TypedImage, TypedImageRef};
 use serde::{Deserialize, Serialize};
 
+use crate::resample::{Taps, resample};
 use crate::{Error, Image, Result};
 
 /// Interpolation. All but `Nearest` widen with the reduction, as Pillow's filters of the same names do.
@@ -41,7 +40,8 @@ pub fn resize(image: &Image, h: usize, w: usize, filter: Filter) -> Result<Image
     resize_region(image, (h, w), (0, 0), (h, w), filter)
 }
 
-/// The part `size` at `offset` (rows, columns) of `image` resized to `whole`, without making the rest of it.
+/// The part `size` at `offset` (rows, columns) of `image` resized to `whole`, without making the rest of it. It is the same
+/// as if it were cut out later.
 ///
 /// # Errors
 /// [`Error::Config`] if a size is zero or the part lies outside.
@@ -62,27 +62,10 @@ pub fn resize_region(
         let part = ndarray::s![offset.0..offset.0 + size.0, offset.1..offset.1 + size.1, ..];
         return Ok(image.slice(part).as_standard_layout().into_owned());
     }
-    let fail = |e: &dyn std::fmt::Display| Error::Config(format!("cannot resize {h}x{w} to {whole:?}: {e}"));
     let image = image.as_standard_layout();
-    let pixels = image.as_slice().ok_or_else(|| fail(&"the pixels are not contiguous"))?;
-    // Of one pixel type: the general interface would compile every kernel for a dozen of them.
-    let source =
-        TypedImageRef::<fir::pixels::U8x3>::from_buffer(w as u32, h as u32, pixels).map_err(|e| fail(&e))?;
-    let mut out = vec![0; size.0 * size.1 * 3];
-    let mut target = TypedImage::<fir::pixels::U8x3>::from_buffer(size.1 as u32, size.0 as u32, &mut out)
-        .map_err(|e| fail(&e))?;
-    let (sy, sx) = (h as f64 / whole.0 as f64, w as f64 / whole.1 as f64);
-    let algorithm = match filter {
-        Filter::Bilinear => fir::ResizeAlg::Convolution(fir::FilterType::Bilinear),
-        Filter::Bicubic => fir::ResizeAlg::Convolution(fir::FilterType::CatmullRom),
-        Filter::Lanczos => fir::ResizeAlg::Convolution(fir::FilterType::Lanczos3),
-        Filter::Nearest => fir::ResizeAlg::Nearest,
-    };
-    // The region in source pixels; rounding must not push it past the edge.
-    let (left, top) = (offset.1 as f64 * sx, offset.0 as f64 * sy);
-    let (width, height) =
-        ((size.1 as f64 * sx).min(w as f64 - left), (size.0 as f64 * sy).min(h as f64 - top));
-    let options = fir::ResizeOptions::new().resize_alg(algorithm).crop(left, top, width, height);
-    fir::Resizer::new().resize_typed(&source, &mut target, &options).map_err(|e| fail(&e))?;
-    Image::from_shape_vec((size.0, size.1, 3), out).map_err(|e| fail(&e))
+    let down = Taps::new(h, whole.0, offset.0, size.0, filter);
+    let across = Taps::new(w, whole.1, offset.1, size.1, filter);
+    let pixels = image.as_slice().unwrap_or(&[]);
+    let out = resample(pixels, w, &down, &across);
+    Image::from_shape_vec((size.0, size.1, 3), out).map_err(|e| Error::Config(e.to_string()))
 }
