@@ -1,27 +1,52 @@
-//! Every reader of weights, found out from the content: `VGG_FUZZ_FORMAT` (safetensors, zip, legacy or caffe) puts a
-//! beginning before the input, so that a run stays with one reader.
+//! Every reader of weights. `VGG_FUZZ_FORMAT` keeps a run with one reader: what it begins with is put before the input
+//! (safetensors, legacy, caffe), or the input is put into an archive, whose checksums then hold (zip: the archive itself;
+//! pickle: torch's pickle; npy: an array of an .npz).
 
 #![no_main]
 
+use std::io::{Cursor, Write};
 use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
 use vgg_tensor::Device;
 use vgg_weights::{load, read_metadata};
+use zip::write::SimpleFileOptions;
 
-static START: LazyLock<&[u8]> = LazyLock::new(|| match std::env::var("VGG_FUZZ_FORMAT").as_deref() {
-    Ok("legacy") => &[0x80, 2, 0x8a, 10],
-    Ok("zip") => b"PK\x03\x04",
-    Ok("caffe") => &[0xa2, 0x06],
-    _ => &[],
-});
-
+static FORMAT: LazyLock<String> = LazyLock::new(|| std::env::var("VGG_FUZZ_FORMAT").unwrap_or_default());
 static DEVICE: LazyLock<Device> = LazyLock::new(|| Device::cpu(1).expect("a CPU"));
+
+fn begun(start: &[u8], data: &[u8]) -> Vec<u8> {
+    if data.starts_with(start) { data.to_vec() } else { [start, data].concat() }
+}
+
+fn archive(members: &[(&str, &[u8])]) -> zip::result::ZipResult<Vec<u8>> {
+    let mut file = zip::ZipWriter::new(Cursor::new(Vec::new()));
+    let stored = SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
+    for (name, bytes) in members {
+        file.start_file(*name, stored)?;
+        file.write_all(bytes)?;
+    }
+    Ok(file.finish()?.into_inner())
+}
+
+fn file(data: &[u8]) -> Vec<u8> {
+    match FORMAT.as_str() {
+        "legacy" => begun(&[0x80, 2, 0x8a, 10], data),
+        "zip" => begun(b"PK\x03\x04", data),
+        "caffe" => begun(&[0xa2, 0x06], data),
+        "pickle" => {
+            let storages = ["archive/data/0", "archive/data/1"].map(|name| (name, [0; 1024].as_slice()));
+            let members = [("archive/data.pkl", data), storages[0], storages[1], ("archive/version", b"3\n")];
+            archive(&members).unwrap_or_default()
+        }
+        "npy" => archive(&[("block1_conv1/kernel.npy", &begun(b"\x93NUMPY\x01\0", data))]).unwrap_or_default(),
+        _ => data.to_vec(),
+    }
+}
 
 fuzz_target!(|data: &[u8]| {
     let path = std::env::temp_dir().join(format!("vgg-fuzz-{}", std::process::id()));
-    let file = if data.starts_with(&START) { data.to_vec() } else { [&START, data].concat() };
-    if std::fs::write(&path, file).is_ok() {
+    if std::fs::write(&path, file(data)).is_ok() {
         let _ = read_metadata(&path);
         let _ = load(&path, &DEVICE);
     }
