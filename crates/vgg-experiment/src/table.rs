@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use vgg_eval::{EvaluateOptions, Evaluation, Posteriors, Preprocessing, Shard, evaluate, fuse};
-use vgg_files::{Hash, Lock, hash_bytes};
+use vgg_files::{Hash, Lock, hash_bytes, read_json, write_json};
 use vgg_train::Resume;
 
 use crate::{
@@ -126,15 +126,16 @@ pub fn make_table(
     let mut diverged: BTreeMap<&str, String> = BTreeMap::new();
     for (i, run) in ordered.into_iter().enumerate() {
         events(Event::Run { plan: run, number: i + 1, of });
+        if let Some(parent) = run.parent().filter(|name| diverged.contains_key(name)) {
+            diverged.insert(&run.name, format!("{parent}, which it starts from, diverged"));
+            continue;
+        }
         let parent = run.parent().and_then(|name| finished.get(name));
         let failed = |source| Error::Run { run: run.name.clone(), source: Box::new(source) };
-        match train(run, parent, out, context, events) {
-            Ok(Some(done)) => drop(finished.insert(&run.name, done)),
-            Ok(None) => return Ok(None),
-            Err(Error::Train(e @ vgg_train::Error::NotFinite { .. })) if run.may_diverge => {
-                diverged.insert(&run.name, e.to_string());
-            }
-            Err(e) => return Err(failed(e)),
+        match train(run, parent, out, context, events).map_err(failed)? {
+            Outcome::Finished(done) => drop(finished.insert(&run.name, done)),
+            Outcome::Diverged(reason) => drop(diverged.insert(&run.name, reason)),
+            Outcome::Interrupted => return Ok(None),
         }
     }
     let mut rows = Vec::new();
@@ -153,17 +154,51 @@ pub fn make_table(
     Ok(Some(rows))
 }
 
+enum Outcome {
+    Finished(FinishedRun),
+    /// What was said of the loss.
+    Diverged(String),
+    Interrupted,
+}
+
+/// Kept in the directory of a run that diverged, so that it is not trained again.
+#[derive(Serialize, Deserialize)]
+struct Divergence {
+    identity: Hash,
+    reason: String,
+}
+
+const DIVERGED_FILE: &str = "diverged.json";
+
 fn train(
     run: &RunPlan,
     parent: Option<&FinishedRun>,
     out: &Path,
     context: &Context,
     events: &mut dyn FnMut(Event),
-) -> Result<Option<FinishedRun>> {
+) -> Result<Outcome> {
     let prepared = PreparedRun::new(run, parent, context)?;
+    let identity = prepared.identity();
     let name: String = run.name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
-    let dir = out.join("runs").join(format!("{name}-{}", prepared.identity().short()));
-    prepared.train(&dir, Resume::Auto, context, &mut |event| events(Event::In(event)))
+    let dir = out.join("runs").join(format!("{name}-{}", identity.short()));
+    let diverged = dir.join(DIVERGED_FILE);
+    match read_json::<Divergence>(&diverged) {
+        Ok(known) if known.identity == identity && run.may_diverge => {
+            return Ok(Outcome::Diverged(known.reason));
+        }
+        Err(e) if !e.is_missing() => return Err(e.into()),
+        _ => {}
+    }
+    match prepared.train(&dir, Resume::Auto, context, &mut |event| events(Event::In(event))) {
+        Ok(Some(done)) => Ok(Outcome::Finished(done)),
+        Ok(None) => Ok(Outcome::Interrupted),
+        Err(Error::Train(e @ vgg_train::Error::NotFinite { .. })) if run.may_diverge => {
+            let reason = e.to_string();
+            write_json(&diverged, &Divergence { identity, reason: reason.clone() })?;
+            Ok(Outcome::Diverged(reason))
+        }
+        Err(e) => Err(e),
+    }
 }
 
 /// What rows are made of.

@@ -140,3 +140,26 @@ fn a_finished_run_is_used_again_unless_its_weights_were_changed() {
     let error = make(&plan, dir.path()).0.unwrap_err().to_string();
     assert!(error.starts_with("run A: ") && error.contains("not what the run wrote"), "{error}");
 }
+
+#[test]
+fn a_run_that_may_diverge_is_said_to_and_not_trained_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let set = SyntheticConfig { seed: 1, train_per_class: 2, val_per_class: 1 };
+    generate(&dir.path().join("set"), &set, 1, &|_, _| ()).unwrap();
+    let mut parent = run("A", Config::A, None, TransferMap::Paper);
+    parent.train.schedule = Schedule::Constant { lr: 1e30 };
+    parent.may_diverge = true;
+    let mut plan = table(vec![run("B", Config::B, Some("A"), TransferMap::Paper), parent]);
+    let mut of_parent = plan.rows[0].clone();
+    of_parent.members[0].run = "A".into();
+    plan.rows.push(of_parent);
+    let rows = make(&plan, dir.path()).0.unwrap().unwrap();
+    let notes: Vec<&str> = rows.iter().map(|row| row.note.as_deref().unwrap()).collect();
+    assert_eq!(notes[0], "A, which it starts from, diverged");
+    assert!(notes[1].contains("not finite") && rows.iter().all(|row| row.top1_error.is_none()), "{notes:?}");
+    let runs = dir.path().join("out/runs");
+    let run = std::fs::read_dir(&runs).unwrap().next().unwrap().unwrap().path();
+    let kept = std::fs::metadata(run.join("diverged.json")).unwrap().modified().unwrap();
+    assert_eq!(make(&plan, dir.path()).0.unwrap().unwrap(), rows);
+    assert_eq!(std::fs::metadata(run.join("diverged.json")).unwrap().modified().unwrap(), kept);
+}

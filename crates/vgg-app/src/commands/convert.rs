@@ -8,7 +8,7 @@ use vgg_layers::Config;
 use vgg_tensor::Device;
 use vgg_weights::{Pixels, Target, convert, load_with};
 
-use super::options::name_classes;
+use super::options::{name_classes, one_of};
 use crate::settings::SettingsError;
 
 /// Configurations that torchvision and timm have: their vgg11, 13, 16 and 19.
@@ -33,9 +33,7 @@ pub(crate) struct Convert {
 }
 
 fn target(name: &str) -> Result<Target, String> {
-    let names = Target::ALL.map(|(name, _)| name).join(", ");
-    let found = Target::ALL.into_iter().find(|(known, _)| *known == name);
-    found.map(|(_, target)| target).ok_or_else(|| format!("it is one of {names}"))
+    one_of(&Target::ALL, name)
 }
 
 impl Convert {

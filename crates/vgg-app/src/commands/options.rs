@@ -60,9 +60,7 @@ impl DeviceOptions {
 }
 
 fn conv_choice(name: &str) -> Result<ConvChoice, String> {
-    let names = ConvChoice::ALL.map(|(name, _)| name).join(", ");
-    let found = ConvChoice::ALL.into_iter().find(|(known, _)| *known == name);
-    found.map(|(_, choice)| choice).ok_or_else(|| format!("it is one of {names}"))
+    one_of(&ConvChoice::ALL, name)
 }
 
 /// Where what a GPU needs is kept from run to run: `$XDG_CACHE_HOME/vgg`, or `~/.cache/vgg`.
@@ -73,9 +71,14 @@ pub(super) fn cache_folder() -> Option<PathBuf> {
 }
 
 fn precision(name: &str) -> Result<Precision, String> {
-    let names = Precision::ALL.map(|(name, _)| name).join(", ");
-    let found = Precision::ALL.into_iter().find(|(known, _)| *known == name);
-    found.map(|(_, precision)| precision).ok_or_else(|| format!("it is one of {names}"))
+    one_of(&Precision::ALL, name)
+}
+
+/// What `name` stands for.
+pub(super) fn one_of<T: Copy>(all: &[(&str, T)], name: &str) -> Result<T, String> {
+    let found = all.iter().find(|(known, _)| *known == name);
+    let names = || all.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
+    found.map(|(_, value)| *value).ok_or_else(|| format!("it is one of {}", names()))
 }
 
 fn device_kind(name: &str) -> Result<DeviceKind, String> {

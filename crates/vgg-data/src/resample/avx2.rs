@@ -89,7 +89,10 @@ impl Groups {
             for (g, group) in groups.iter().enumerate() {
                 // SAFETY: both are 32 bytes and aligned to them.
                 let (h, l) = unsafe {
-                    (_mm256_load_si256(group.high.as_ptr().cast()), _mm256_load_si256(group.low.as_ptr().cast()))
+                    (
+                        _mm256_load_si256(group.high.as_ptr().cast()),
+                        _mm256_load_si256(group.low.as_ptr().cast()),
+                    )
                 };
                 for n in 0..N {
                     let at = (n * w + start + g * GROUP) * 3;
