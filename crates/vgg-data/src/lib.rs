@@ -36,7 +36,7 @@ pub use folder::{Folder, Sample, Split};
 pub use geometry::{centre_offset, grid_offset, scaled_size};
 pub use loader::{EpochPlan, Loader, LoaderConfig, OnBadImage};
 pub use prefetch::Prefetcher;
-pub use random::{Purpose, Stream};
+pub use random::{Permutation, Purpose, Stream};
 pub use resize::{Filter, resize, resize_region};
 pub use sheet::{captioned_sheet, contact_sheet, write_png};
 pub use statistics::PixelStatistics;

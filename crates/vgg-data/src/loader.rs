@@ -6,7 +6,9 @@ use std::time::Duration;
 use ndarray::{Array2, Array4};
 use serde::{Deserialize, Serialize};
 
-use crate::{AugmentConfig, BadImage, Batch, Error, Folder, Prefetcher, Purpose, Result, Stream};
+use crate::{
+    AugmentConfig, BadImage, Batch, Error, Folder, Permutation, Prefetcher, Purpose, Result, Stream,
+};
 
 /// What to do about an image that cannot be decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,7 +49,7 @@ pub struct Loader {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EpochPlan {
     epoch: u64,
-    order: Vec<usize>,
+    order: Permutation,
     batch: usize,
 }
 
@@ -102,8 +104,7 @@ impl Loader {
         first: usize,
         consume: &mut impl FnMut(Batch, Duration) -> std::result::Result<bool, E>,
     ) -> std::result::Result<(), E> {
-        let mut jobs =
-            (first..plan.batches()).map(|i| Job { epoch: plan.epoch, ids: plan.batch(i).to_vec() });
+        let mut jobs = (first..plan.batches()).map(|i| Job { epoch: plan.epoch, ids: plan.batch(i) });
         loop {
             while self.batches.has_room()
                 && let Some(job) = jobs.next()
@@ -122,7 +123,8 @@ impl Loader {
 impl EpochPlan {
     /// `samples` in the order of an epoch, in batches of `batch`.
     pub fn new(samples: usize, batch: usize, seed: u64, epoch: u64) -> EpochPlan {
-        let order = Stream::new(seed, epoch, 0, Purpose::Order).permutation(samples);
+        let mut order = Stream::new(seed, epoch, 0, Purpose::Order);
+        let order = Permutation::new(&mut order, samples);
         EpochPlan { epoch, order, batch }
     }
 
@@ -132,9 +134,9 @@ impl EpochPlan {
     }
 
     /// Samples of batch `i`.
-    pub fn batch(&self, i: usize) -> &[usize] {
+    pub fn batch(&self, i: usize) -> Vec<usize> {
         let start = i * self.batch;
-        &self.order[start..(start + self.batch).min(self.order.len())]
+        (start..(start + self.batch).min(self.order.len())).map(|place| self.order.at(place)).collect()
     }
 }
 

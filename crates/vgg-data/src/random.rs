@@ -63,15 +63,67 @@ impl Stream {
         let radius = (-2.0 * libm::log(1.0 - self.unit())).sqrt();
         radius * libm::cos(std::f64::consts::TAU * self.unit())
     }
+}
 
-    /// `0..n` in random order.
-    pub fn permutation(&mut self, n: usize) -> Vec<usize> {
-        let mut order: Vec<usize> = (0..n).collect();
-        for i in (1..n).rev() {
-            order.swap(i, self.below(i + 1));
+/// `0..n` in a random order, any place of which is computed by itself: the order of any number of images takes no memory,
+/// and ranks and resumed epochs start anywhere in it.
+///
+/// A Feistel network on the next power of four, whose values from `n` on are walked past: both are bijections.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Permutation {
+    n: u64,
+    half_bits: u32,
+    keys: [u64; Permutation::ROUNDS],
+}
+
+impl Permutation {
+    /// Many, as the halves of a small set have few bits.
+    const ROUNDS: usize = 12;
+
+    /// The order that `stream` draws of `0..n`.
+    pub fn new(stream: &mut Stream, n: usize) -> Permutation {
+        let n = n as u64;
+        let bits = u64::BITS - n.saturating_sub(1).leading_zeros();
+        Permutation {
+            n,
+            half_bits: bits.div_ceil(2).max(1),
+            keys: std::array::from_fn(|_| stream.0.next_u64()),
         }
-        order
     }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.n as usize
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.n == 0
+    }
+
+    /// What is at `place`, which must be less than `n`.
+    pub fn at(&self, place: usize) -> usize {
+        assert!((place as u64) < self.n, "place {place} of {}", self.n);
+        let mask = (1 << self.half_bits) - 1;
+        let mut value = place as u64;
+        loop {
+            let (mut left, mut right) = (value >> self.half_bits, value & mask);
+            for key in self.keys {
+                (left, right) = (right, left ^ (scrambled(right ^ key) & mask));
+            }
+            value = left << self.half_bits | right;
+            if value < self.n {
+                return value as usize;
+            }
+        }
+    }
+}
+
+/// MurmurHash3's finalizer: each bit depends on all.
+fn scrambled(mut x: u64) -> u64 {
+    x = (x ^ (x >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
+    x = (x ^ (x >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+    x ^ (x >> 33)
 }
 
 #[cfg(test)]
@@ -91,10 +143,39 @@ mod tests {
         }
         assert!(seen.iter().all(|n| (3700..4300).contains(n)), "five standard deviations: {seen:?}");
         assert!(moments[0].abs() / 20_000.0 < 0.036 && (moments[1] / 20_000.0 - 1.0).abs() < 0.05);
-        let mut order = s.permutation(100);
-        assert_ne!(order, (0..100).collect::<Vec<_>>());
-        order.sort_unstable();
-        assert_eq!(order, (0..100).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn an_order_has_everything_once() {
+        for n in (1..70).chain([255, 256, 257, 2000, 65_537]) {
+            let order = Permutation::new(&mut Stream::new(1, 0, 0, Purpose::Order), n);
+            let mut seen = vec![false; n];
+            (0..n).for_each(|place| {
+                assert!(!std::mem::replace(&mut seen[order.at(place)], true), "{n}, {place}")
+            });
+        }
+    }
+
+    #[test]
+    fn orders_are_random() {
+        // 2,000 orders of seven, and the first places of one of 14 million.
+        let mut counts = [[0_u32; 7]; 7];
+        let mut followed = 0;
+        for epoch in 0..2000 {
+            let order = Permutation::new(&mut Stream::new(1, epoch, 0, Purpose::Order), 7);
+            for (place, of_place) in counts.iter_mut().enumerate() {
+                of_place[order.at(place)] += 1;
+            }
+            followed += (0..6).filter(|&i| order.at(i + 1) == order.at(i) + 1).count();
+        }
+        let expected = 2000.0 / 7.0;
+        let chi = |count: u32| (f64::from(count) - expected).powi(2) / expected;
+        let chi: f64 = counts.iter().flatten().map(|&count| chi(count)).sum();
+        assert!(chi < 36.0 + 5.0 * 8.5, "36 degrees of freedom: {chi}");
+        assert!((1500..2000).contains(&followed), "a seventh of 12,000 pairs: {followed}");
+        let many = Permutation::new(&mut Stream::new(1, 0, 0, Purpose::Order), 14_000_000);
+        let mean = (0..100_000).map(|i| many.at(i) as f64).sum::<f64>() / 100_000.0;
+        assert!((mean / 14e6 - 0.5).abs() < 0.005, "five standard deviations: {mean}");
     }
 
     #[test]
