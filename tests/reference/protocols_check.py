@@ -143,8 +143,8 @@ def main():
     count = int(sys.argv[5]) if len(sys.argv) > 5 else 20
     net = Reference(weights)
     files = sorted(p for p in Path(source).rglob("*") if p.suffix.lower() in (".jpg", ".jpeg", ".png"))
-    opened = (Image.open(p).convert("RGB") for p in files[:: max(1, len(files) // count)])
-    images = [image for image in opened if min(image.size) >= 200][:count]
+    large = [p for p in files if min(Image.open(p).size) >= 200]
+    images = [Image.open(p).convert("RGB") for p in large[:: max(1, len(large) // count)][:count]]
     good = True
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)

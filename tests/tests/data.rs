@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use vgg_data::synthetic::{CLASSES, SyntheticConfig, generate};
 use vgg_data::{
-    AugmentConfig, Batch, ColourShift, Error, Filter, Folder, Image, Loader, LoaderConfig, OnBadImage,
+    AugmentConfig, Batch, ColourShift, Error, Filter, Image, ImageSet, Loader, LoaderConfig, OnBadImage,
     PixelStatistics, Split, eigenvectors, resize, resize_region, scaled_size,
 };
 use vgg_testkit::fmix32;
@@ -94,18 +94,18 @@ fn the_synthetic_set_depends_on_its_seed_alone() {
     let (a, b) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let config = synthetic(a.path());
     generate(b.path(), &config, 1, &|_, _| ()).unwrap();
-    let folder = Folder::open(a.path(), Split::Train).unwrap();
+    let folder = ImageSet::open(a.path(), Split::Train).unwrap();
     assert_eq!(folder.classes(), CLASSES);
     assert_eq!(folder.len(), 20);
-    for sample in folder.samples() {
-        let read = |dir: &Path| std::fs::read(dir.join(&sample.path)).unwrap();
+    for i in 0..folder.len() {
+        let read = |dir: &Path| std::fs::read(dir.join(&*folder.path(i))).unwrap();
         assert_eq!(read(a.path()), read(b.path()));
     }
     let boxes = std::fs::read_to_string(a.path().join("boxes.csv")).unwrap();
     assert_eq!(boxes.lines().count(), 31);
 }
 
-fn batches(folder: &Arc<Folder>, workers: usize, epoch: u64) -> Vec<Batch> {
+fn batches(folder: &Arc<ImageSet>, workers: usize, epoch: u64) -> Vec<Batch> {
     let augment = AugmentConfig {
         train_side: [64, 96],
         crop: 64,
@@ -140,9 +140,9 @@ fn batches(folder: &Arc<Folder>, workers: usize, epoch: u64) -> Vec<Batch> {
 fn batches_do_not_depend_on_the_number_of_workers() {
     let dir = tempfile::tempdir().unwrap();
     synthetic(dir.path());
-    let folder = Arc::new(Folder::open(dir.path(), Split::Train).unwrap());
+    let folder = Arc::new(ImageSet::open(dir.path(), Split::Train).unwrap());
     let one = batches(&folder, 1, 0);
-    let cached = Arc::new(Folder::open(dir.path(), Split::Train).unwrap().with_cache(1 << 30));
+    let cached = Arc::new(ImageSet::open(dir.path(), Split::Train).unwrap().with_cache(1 << 30));
     for other in [batches(&folder, 3, 0), batches(&cached, 2, 0), batches(&cached, 2, 0)] {
         for (a, b) in one.iter().zip(&other) {
             assert_eq!((&a.ids, &a.pixels, &a.offset), (&b.ids, &b.pixels, &b.offset));
@@ -161,7 +161,7 @@ fn bad_images_are_named_or_skipped() {
     let whole = std::fs::read(class.join("00001.jpg")).unwrap();
     std::fs::write(class.join("00001.jpg"), &whole[..whole.len() / 2]).unwrap();
     std::fs::write(class.join("notes.txt"), b"not an image").unwrap();
-    let folder = Arc::new(Folder::open(dir.path(), Split::Train).unwrap());
+    let folder = Arc::new(ImageSet::open(dir.path(), Split::Train).unwrap());
     assert_eq!((folder.len(), folder.ignored()), (20, 1));
     let error = folder.image(0).unwrap_err().to_string();
     assert!(error.contains("00000.jpg") && error.contains("0 bytes"), "{error}");
@@ -176,9 +176,9 @@ fn a_missing_class_folder_is_named() {
     let dir = tempfile::tempdir().unwrap();
     synthetic(dir.path());
     std::fs::remove_dir_all(dir.path().join("val").join(CLASSES[4])).unwrap();
-    let error = Folder::open(dir.path(), Split::Val).err().unwrap().to_string();
+    let error = ImageSet::open(dir.path(), Split::Val).err().unwrap().to_string();
     assert!(error.contains("val lacks the class folders netted-leaf"), "{error}");
-    let error = Folder::open(&dir.path().join("nowhere"), Split::Val).err().unwrap().to_string();
+    let error = ImageSet::open(&dir.path().join("nowhere"), Split::Val).err().unwrap().to_string();
     assert!(error.contains("no such folder"), "{error}");
 }
 

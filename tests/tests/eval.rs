@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
-use vgg_data::{Filter, Folder, Image, OnBadImage, Split, write_png};
+use vgg_data::{Filter, Image, ImageSet, OnBadImage, Split, write_png};
 use vgg_eval::{
     DensePool, EvaluateOptions, Evaluation, Posteriors, Preprocessing, Protocol, Shard, evaluate, merge,
 };
@@ -58,7 +58,7 @@ fn run(
     let pool_rounding = ceil.then_some(PoolRounding::Ceil);
     let evaluation = &Evaluation { pool_rounding, ..evaluation.clone() };
     let prepared = evaluation.prepare(hashed_network(spec(), &device)).unwrap();
-    let folder = Arc::new(Folder::open(root, Split::Val).unwrap());
+    let folder = Arc::new(ImageSet::open(root, Split::Val).unwrap());
     let options = EvaluateOptions { workers: 2, on_bad_image, shard: Shard::default() };
     evaluate((&prepared.model(), "weights"), &folder, evaluation, PREPROCESSING, options, &mut |_| {
         ControlFlow::Continue(())
@@ -116,7 +116,7 @@ fn shards_make_the_whole() {
     let whole = run(dir.path(), &dense, false, OnBadImage::Stop).unwrap();
     let device = Device::cpu(2).unwrap();
     let prepared = dense.prepare(hashed_network(spec(), &device)).unwrap();
-    let folder = Arc::new(Folder::open(dir.path(), Split::Val).unwrap());
+    let folder = Arc::new(ImageSet::open(dir.path(), Split::Val).unwrap());
     let shards: Vec<Posteriors> = (1..=3)
         .map(|number| {
             let shard = Shard { number, of: 3 };
@@ -153,7 +153,7 @@ fn a_bad_image_stops_or_is_left_out_and_a_break_ends_it() {
 
     let device = Device::cpu(1).unwrap();
     let prepared = dense.prepare(hashed_network(spec(), &device)).unwrap();
-    let folder = Arc::new(Folder::open(dir.path(), Split::Train).unwrap());
+    let folder = Arc::new(ImageSet::open(dir.path(), Split::Train).unwrap());
     let options = EvaluateOptions { workers: 1, on_bad_image: OnBadImage::Stop, shard: Shard::default() };
     let ended = evaluate((&prepared.model(), ""), &folder, &dense, PREPROCESSING, options, &mut |_| {
         ControlFlow::Break(())

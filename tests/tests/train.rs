@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use vgg_data::synthetic::{SyntheticConfig, generate};
-use vgg_data::{AugmentConfig, Filter, Folder, Loader, LoaderConfig, OnBadImage, Split};
+use vgg_data::{AugmentConfig, Filter, ImageSet, Loader, LoaderConfig, OnBadImage, Split};
 use vgg_layers::{Config, Init, Network, NetworkSpec};
 use vgg_optim::{Schedule, SgdOptions};
 use vgg_tensor::Device;
@@ -29,7 +29,7 @@ const RUN: Run =
     Run { threads: 2, stop: None, init: Init::He, lr: 0.01, validation_loss: 1.5, identity: "test" };
 
 /// Trains in `dir`; the outcome, and whether a dead start was reported.
-fn run(folder: &Arc<Folder>, dir: &Path, run: &Run) -> (Result<Outcome, Error>, bool) {
+fn run(folder: &Arc<ImageSet>, dir: &Path, run: &Run) -> (Result<Outcome, Error>, bool) {
     let device = Device::cpu(run.threads).unwrap();
     let spec =
         NetworkSpec { width: 0.125, classes: 10, head: [16, 16], crop: 32, ..NetworkSpec::paper(Config::B) };
@@ -73,7 +73,7 @@ fn run(folder: &Arc<Folder>, dir: &Path, run: &Run) -> (Result<Outcome, Error>, 
     (outcome, dead)
 }
 
-fn loader(folder: &Arc<Folder>, mean_rgb: [f32; 3], workers: usize) -> Loader {
+fn loader(folder: &Arc<ImageSet>, mean_rgb: [f32; 3], workers: usize) -> Loader {
     let augment = AugmentConfig {
         train_side: [32, 48],
         crop: 32,
@@ -87,10 +87,10 @@ fn loader(folder: &Arc<Folder>, mean_rgb: [f32; 3], workers: usize) -> Loader {
 }
 
 /// Twenty training images.
-fn small_set(root: &Path) -> Arc<Folder> {
+fn small_set(root: &Path) -> Arc<ImageSet> {
     let set = SyntheticConfig { seed: 1, train_per_class: 2, val_per_class: 1 };
     generate(root, &set, 2, &|_, _| ()).unwrap();
-    Arc::new(Folder::open(root, Split::Train).unwrap().with_cache(1 << 30))
+    Arc::new(ImageSet::open(root, Split::Train).unwrap().with_cache(1 << 30))
 }
 
 #[test]

@@ -17,6 +17,8 @@ const USAGE: &str = "\
 usage: cargo xtask TASK
 
   experiment ARGS  builds the program and makes a table, as `vgg experiment ARGS`: table1, table2, table3
+  prepare-imagenet ARGS
+                   builds the program and makes shards of the official archives, as `vgg data prepare-imagenet ARGS`
   bench ARGS       builds the program and times it, as `vgg bench ARGS`; `bench --peers [PART OF A CASE'S NAME]` beside
                    PyTorch, ONNX Runtime, OpenVINO and candle, which it sets up below target/peers (needs Python)
   ci               every check, cheapest first: tidy, fmt, clippy, build, tests, docs
@@ -37,7 +39,8 @@ fn main() -> ExitCode {
 fn run() -> Result<ExitCode> {
     let mut arguments = std::env::args_os().skip(1);
     match arguments.next().as_deref().map(|task| task.to_string_lossy().into_owned()).as_deref() {
-        Some("experiment") => experiment(arguments),
+        Some("experiment") => vgg(&["experiment"], arguments),
+        Some("prepare-imagenet") => vgg(&["data", "prepare-imagenet"], arguments),
         Some("bench") => bench::run(arguments),
         Some("ci") => ci::run(),
         Some("cuda-emulator") => emulator::run(),
@@ -55,12 +58,12 @@ fn run() -> Result<ExitCode> {
 }
 
 /// Builds the release binary and becomes it, so that exit codes and signals pass.
-fn experiment(arguments: impl Iterator<Item = OsString>) -> Result<ExitCode> {
+fn vgg(command: &[&str], arguments: impl Iterator<Item = OsString>) -> Result<ExitCode> {
     cargo(&["build", "--release", "--package", "vgg-app"])?;
     let target = metadata()?["target_directory"].as_str().map(PathBuf::from);
     let target = target.context("cargo metadata names no target directory")?;
     let mut vgg = Command::new(target.join("release").join("vgg"));
-    vgg.arg("experiment").args(arguments);
+    vgg.args(command).args(arguments);
     become_it(vgg)
 }
 

@@ -2,7 +2,7 @@
 //! and output, 1 anything else.
 
 const USAGE: u8 = 2;
-const BAD_DATA: u8 = 65;
+pub(crate) const BAD_DATA: u8 = 65;
 const MISSING: u8 = 66;
 const IO: u8 = 74;
 const OTHER: u8 = 1;
@@ -113,8 +113,11 @@ fn of_data(error: &vgg_data::Error) -> u8 {
     use vgg_data::Error;
     match error {
         Error::Missing { .. } => MISSING,
-        Error::Layout { .. } | Error::Decode { .. } | Error::TooLarge { .. } => BAD_DATA,
-        Error::Io { .. } => IO,
+        Error::Layout { .. } | Error::Decode { .. } | Error::TooLarge { .. } | Error::Source { .. } => {
+            BAD_DATA
+        }
+        Error::File(e) => of_file(e),
+        Error::Io { .. } | Error::NoSpace { .. } => IO,
         Error::Config(_) => USAGE,
         _ => OTHER,
     }

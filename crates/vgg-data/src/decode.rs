@@ -12,7 +12,7 @@ const MAX_SIDE: u32 = 20_000;
 /// Memory that decoding one image may take.
 const MAX_BYTES: u64 = 1 << 30;
 
-/// Decodes a JPEG or PNG image, found by its content.
+/// Decodes a JPEG or PNG image, or the pixels of a binary PPM of 8 bits, found by its content.
 ///
 /// Grey and CMYK become RGB, alpha is dropped, 16 bits become 8. EXIF orientation is ignored. `path` is for messages.
 ///
@@ -22,6 +22,9 @@ pub fn decode(bytes: &[u8], path: &Path) -> Result<Image> {
     let fail = |reason: String| Error::Decode { path: path.to_owned(), reason };
     if bytes.is_empty() {
         return Err(fail("the file is empty (0 bytes)".into()));
+    }
+    if let Some(pixels) = bytes.strip_prefix(b"P6\n") {
+        return ppm(pixels).ok_or_else(|| fail("it is no PPM of 8 bits, or not a whole one".into()));
     }
     let Some(format) = format(bytes) else {
         return Err(fail(format!("it is neither JPEG nor PNG{}", what_else(bytes))));
@@ -38,6 +41,16 @@ pub fn decode(bytes: &[u8], path: &Path) -> Result<Image> {
     let pixels = reader.decode().map_err(|e| fail(e.to_string()))?.into_rgb8();
     let (w, h) = pixels.dimensions();
     Image::from_shape_vec((h as usize, w as usize, 3), pixels.into_raw()).map_err(|e| fail(e.to_string()))
+}
+
+/// What follows the first line of a PPM: width, height, 255, and the pixels.
+fn ppm(bytes: &[u8]) -> Option<Image> {
+    let mut lines = bytes.splitn(3, |&byte| byte == b'\n');
+    let size = std::str::from_utf8(lines.next()?).ok()?;
+    let (w, h) = size.split_once(' ')?;
+    let (w, h): (usize, usize) = (w.parse().ok()?, h.parse().ok()?);
+    let pixels = lines.next().filter(|&most| most == b"255").and(lines.next())?;
+    Image::from_shape_vec((h, w, 3), pixels.to_vec()).ok()
 }
 
 /// Whether the first bytes of a file are those of a JPEG or PNG image.

@@ -1,6 +1,7 @@
 //! What can go wrong with data.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Result of an operation on data.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -55,12 +56,40 @@ pub enum Error {
         /// What the system said.
         reason: String,
     },
+    /// Published data that are not what they should be, or not what they were.
+    #[error("{path}: {reason}", path = path.display())]
+    Source {
+        /// An archive, a file, or a name within an archive.
+        path: PathBuf,
+        /// What is wrong, and what to do.
+        reason: String,
+    },
+    /// Too little space on a disk.
+    #[error("{path}: {reason}", path = path.display())]
+    NoSpace {
+        /// What there is no space for.
+        path: PathBuf,
+        /// How much is missing.
+        reason: String,
+    },
+    /// A file of a prepared data set.
+    #[error(transparent)]
+    File(Arc<vgg_files::Error>),
     /// Settings that do not fit each other.
     #[error("{0}")]
     Config(String),
+    /// Somebody asked for a stop.
+    #[error("interrupted")]
+    Interrupted,
     /// A worker thread failed in a way that it should not.
     #[error("a loader worker panicked; this is a defect")]
     Worker,
+}
+
+impl From<vgg_files::Error> for Error {
+    fn from(error: vgg_files::Error) -> Error {
+        Error::File(Arc::new(error))
+    }
 }
 
 impl Error {

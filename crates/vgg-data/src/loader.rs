@@ -7,7 +7,7 @@ use ndarray::{Array2, Array4};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AugmentConfig, BadImage, Batch, Error, Folder, Permutation, Prefetcher, Purpose, Result, Stream,
+    AugmentConfig, BadImage, Batch, Error, ImageSet, Permutation, Prefetcher, Purpose, Result, Stream,
 };
 
 /// What to do about an image that cannot be decoded.
@@ -63,7 +63,7 @@ impl Loader {
     ///
     /// # Errors
     /// [`Error::Config`] if the settings do not fit each other.
-    pub fn new(folder: Arc<Folder>, config: LoaderConfig) -> Result<Loader> {
+    pub fn new(folder: Arc<ImageSet>, config: LoaderConfig) -> Result<Loader> {
         config.augment.check()?;
         if config.batch == 0 {
             return Err(Error::Config("batch must be at least 1".into()));
@@ -140,7 +140,7 @@ impl EpochPlan {
     }
 }
 
-fn make_batch(folder: &Folder, config: &LoaderConfig, job: &Job) -> Result<Batch> {
+fn make_batch(folder: &ImageSet, config: &LoaderConfig, job: &Job) -> Result<Batch> {
     let crop = config.augment.crop;
     let mut pixels = Vec::with_capacity(job.ids.len() * crop * crop * 3);
     let mut offsets = Vec::with_capacity(job.ids.len() * 3);
@@ -159,7 +159,7 @@ fn make_batch(folder: &Folder, config: &LoaderConfig, job: &Job) -> Result<Batch
         let crop = config.augment.apply(&image, &drawn)?;
         pixels.extend_from_slice(crop.as_slice().unwrap_or_default());
         offsets.extend((0..3).map(|c| drawn.colour_shift[c] - config.mean_rgb[c]));
-        targets.push(folder.samples()[id].target);
+        targets.push(folder.target(id));
         ids.push(id);
     }
     let n = targets.len();

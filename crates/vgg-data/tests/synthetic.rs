@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
 use vgg_data::synthetic::{CLASSES, Scene, SyntheticConfig, generate, is_made};
-use vgg_data::{Folder, Split};
+use vgg_data::{ImageSet, Split};
 
 #[test]
 fn objects_lie_in_their_boxes_at_sizes_over_a_factor_of_four() {
@@ -38,7 +38,7 @@ fn a_seed_makes_a_set_and_a_folder_keeps_it() {
     generate(&one, &set, 2, &|_, _| ()).unwrap();
     generate(&two, &SyntheticConfig { seed: 2, ..set }, 2, &|_, _| ()).unwrap();
     assert!(is_made(&one, &set) && !is_made(&two, &set));
-    let image = |root| Folder::open(root, Split::Val).unwrap().image(0).unwrap();
+    let image = |root| ImageSet::open(root, Split::Val).unwrap().image(0).unwrap();
     assert_ne!(image(&one), image(&two));
     // Another recipe does not touch what is there; the same one, interrupted, is taken up.
     assert!(generate(&one, &SyntheticConfig { seed: 2, ..set }, 2, &|_, _| ()).is_err());

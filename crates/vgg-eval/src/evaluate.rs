@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use ndarray::Array2;
-use vgg_data::{Filter, Folder, Image, OnBadImage, Prefetcher, View, apply_views};
+use vgg_data::{Filter, Image, ImageSet, OnBadImage, Prefetcher, View, apply_views};
 
 use crate::model::images_together;
 use crate::protocol::WeightedView;
@@ -35,7 +35,7 @@ pub struct EvaluateOptions {
 /// [`Error::Data`] with the path of an image that cannot be read or is too large; [`Error::NoImages`].
 pub fn evaluate(
     (model, weights_hash): (&Model, &str),
-    folder: &Arc<Folder>,
+    folder: &Arc<ImageSet>,
     evaluation: &Evaluation,
     preprocessing: Preprocessing,
     options: EvaluateOptions,
@@ -49,7 +49,7 @@ pub fn evaluate(
     let all = options.shard.range(folder.len());
     let (decoder, filter, n, shown_views) = (folder.clone(), evaluation.filter, all.len(), views.clone());
     let work = move |i: usize| {
-        let path = decoder.root().join(&decoder.samples()[i].path);
+        let path = decoder.root().join(&*decoder.path(i));
         show(&*decoder.image(i)?, &shown_views, filter).map_err(|e| e.of_image(&path))
     };
     let ahead = (VIEWS_AHEAD / views.len()).clamp(options.workers + 1, 2 * GROUP.max(options.workers));
@@ -85,9 +85,8 @@ pub fn evaluate(
         }
         let Some(shown) = shown else { break };
         group.push(shown);
-        let sample = &folder.samples()[all.start + taken];
-        out.labels.push(sample.target);
-        out.paths.push(sample.path.clone());
+        out.labels.push(folder.target(all.start + taken));
+        out.paths.push(folder.path(all.start + taken).into_owned());
         taken += 1;
     }
     // A shard of a small split may be empty.
@@ -133,7 +132,7 @@ pub fn classify(
 /// # Errors
 /// As [`evaluate`]; [`Error::File`] if something cannot be written.
 pub fn dump_views(
-    folder: &Folder,
+    folder: &ImageSet,
     evaluation: &Evaluation,
     (crop, shard): (usize, Shard),
     dir: &Path,
@@ -141,9 +140,9 @@ pub fn dump_views(
     let views = evaluation.views(crop)?;
     let mut list = Vec::new();
     for index in shard.range(folder.len()) {
-        let path = &folder.samples()[index].path;
+        let path = folder.path(index);
         let shown = show(&*folder.image(index)?, &views, evaluation.filter)
-            .map_err(|e| e.of_image(&folder.root().join(path)))?;
+            .map_err(|e| e.of_image(&folder.root().join(&*path)))?;
         let of_image = dir.join(index.to_string());
         std::fs::create_dir_all(&of_image).map_err(|e| vgg_data::Error::Io {
             action: "create",

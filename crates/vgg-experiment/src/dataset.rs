@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use vgg_data::{Folder, PixelStatistics, Prefetcher, Split};
+use vgg_data::{ImageSet, PixelStatistics, Prefetcher, Split};
 use vgg_files::{Hash, hash_bytes, read_json, write_json};
 
 use crate::{Error, Result};
@@ -11,10 +11,10 @@ use crate::{Error, Result};
 /// Both splits of a data set.
 pub struct Dataset {
     /// Images to learn from.
-    pub train: Arc<Folder>,
+    pub train: Arc<ImageSet>,
     /// Images to validate and test on.
-    pub val: Arc<Folder>,
-    /// Hash of the names, lengths and classes of all images of both. The contents are not read for it.
+    pub val: Arc<ImageSet>,
+    /// Hash of both: of the names, lengths and classes of all images in folders, of the contents of shards.
     pub hash: Hash,
 }
 
@@ -24,7 +24,7 @@ impl Dataset {
     /// # Errors
     /// [`Error::Data`] if a folder is missing or the splits disagree.
     pub fn open(root: &Path, cache_bytes: u64) -> Result<Dataset> {
-        let (train, val) = (Folder::open(root, Split::Train)?, Folder::open(root, Split::Val)?);
+        let (train, val) = (ImageSet::open(root, Split::Train)?, ImageSet::open(root, Split::Val)?);
         let hash = hash_bytes(format!("{}\n{}", train.hash(), val.hash()).as_bytes());
         // Validation images come round as often as training images do; each split gets its share.
         let share = cache_bytes / (train.len() + val.len()).max(1) as u64;
@@ -54,6 +54,9 @@ impl Dataset {
         workers: usize,
         progress: &mut dyn FnMut(usize),
     ) -> Result<PixelStatistics> {
+        if let Some(known) = self.train.statistics() {
+            return Ok(known);
+        }
         let path = cache.join(format!("statistics-{}.json", self.hash.short()));
         match read_json(&path) {
             Ok(statistics) => return Ok(statistics),

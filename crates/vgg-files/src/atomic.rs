@@ -14,19 +14,77 @@ use crate::error::{Error, Result, at};
 /// # Errors
 /// [`Error::Io`] with the path, or whatever `fill` returns.
 pub fn write_with(path: &Path, fill: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> Result<()> {
-    if let Some(parent) = path.parent() {
-        fs::create_dir_all(parent).map_err(at("create", parent))?;
+    let mut file = FileWriter::create(path)?;
+    fill(&mut file).map_err(at("write", path))?;
+    file.commit()
+}
+
+/// A file under another name until it is committed. Dropped before, it leaves nothing behind.
+pub struct FileWriter {
+    path: PathBuf,
+    partial: PathBuf,
+    out: Option<BufWriter<File>>,
+}
+
+impl FileWriter {
+    /// Begins the file beside `path`, in a folder that is made if need be.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn create(path: &Path) -> Result<FileWriter> {
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent).map_err(at("create", parent))?;
+        }
+        let partial = beside(path);
+        let file = File::create(&partial).map_err(at("write", path))?;
+        let out = Some(BufWriter::with_capacity(1 << 20, file));
+        Ok(FileWriter { path: path.to_owned(), partial, out })
     }
-    let partial = beside(path);
-    let written = write_synced(&partial, fill)
-        .map_err(at("write", path))
-        .and_then(|()| fs::rename(&partial, path).map_err(at("write", path)));
-    if written.is_err() {
-        // The write has failed already; that its litter stays behind as well would be no better news.
-        let _ = fs::remove_file(&partial);
-        return written;
+
+    /// Syncs the file and gives it its name.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; `path` keeps what it had.
+    pub fn commit(mut self) -> Result<()> {
+        let out = self.out.take().ok_or(std::io::Error::other("committed twice"));
+        let synced = out.and_then(|out| out.into_inner().map_err(|e| e.into_error())?.sync_all());
+        synced.and_then(|()| fs::rename(&self.partial, &self.path)).map_err(at("write", &self.path))?;
+        sync_parent(&self.path)
     }
-    sync_parent(path)
+}
+
+impl Write for FileWriter {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.out.as_mut().map_or(Ok(0), |out| out.write(bytes))
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.out.as_mut().map_or(Ok(()), Write::flush)
+    }
+}
+
+impl Drop for FileWriter {
+    fn drop(&mut self) {
+        // After a commit there is nothing under this name. Otherwise the write has failed already; that its litter stays
+        // behind as well would be no better news.
+        let _ = fs::remove_file(&self.partial);
+    }
+}
+
+/// Removes what writers left in `directory` that died: files under the names of [`FileWriter`]. Only who holds the
+/// directory's lock may do so.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn remove_partial_files(directory: &Path) -> Result<()> {
+    for entry in fs::read_dir(directory).map_err(at("read", directory))? {
+        let path = entry.map_err(at("read", directory))?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if name.starts_with('.') && name.ends_with(".partial") && path.is_file() {
+            fs::remove_file(&path).map_err(at("remove", &path))?;
+        }
+    }
+    Ok(())
 }
 
 /// Writes `bytes` as [`write_with`] does.

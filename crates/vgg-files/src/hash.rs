@@ -36,6 +36,22 @@ impl fmt::Debug for Hash {
     }
 }
 
+/// A hash of bytes that come in pieces.
+#[derive(Clone, Default)]
+pub struct Hasher(blake3::Hasher);
+
+impl Hasher {
+    /// Takes some more.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// The hash of all so far.
+    pub fn hash(&self) -> Hash {
+        Hash(self.0.finalize().to_hex().to_string())
+    }
+}
+
 /// Hash of some bytes.
 pub fn hash_bytes(bytes: &[u8]) -> Hash {
     Hash(blake3::hash(bytes).to_hex().to_string())

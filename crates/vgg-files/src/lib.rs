@@ -20,9 +20,11 @@ mod hash;
 mod lock;
 mod tensors;
 
-pub use atomic::{read_bytes, read_json, write_bytes, write_json, write_with};
+pub use atomic::{
+    FileWriter, read_bytes, read_json, remove_partial_files, write_bytes, write_json, write_with,
+};
 pub use directory::{DirectoryWriter, Manifest, verify};
 pub use error::{Error, Result};
-pub use hash::{Hash, hash_bytes, hash_file};
+pub use hash::{Hash, Hasher, hash_bytes, hash_file};
 pub use lock::Lock;
 pub use tensors::{TensorData, TensorFile, TensorValues, write_tensors};

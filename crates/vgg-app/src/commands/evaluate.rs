@@ -10,7 +10,7 @@ use std::time::Instant;
 use anyhow::Result;
 use clap::Args;
 use serde_json::{Value, json};
-use vgg_data::{Folder, OnBadImage, Split};
+use vgg_data::{ImageSet, OnBadImage, Split};
 use vgg_eval::{
     EvaluateOptions, Evaluation, Posteriors, Preprocessing, Protocol, Shard, dump_views, evaluate,
 };
@@ -66,7 +66,7 @@ impl Evaluate {
         let loaded = load_weights(&self.weights, self.config, &device)?;
         let metadata = loaded.metadata.clone();
         let evaluation = self.views.evaluation(Protocol::Dense, &metadata)?;
-        let folder = Arc::new(Folder::open(&self.dataset, self.split)?);
+        let folder = Arc::new(ImageSet::open(&self.dataset, self.split)?);
         check_classes(&metadata, &folder)?;
         let prepared = evaluation.prepare(loaded.network)?;
         let preprocessing = Preprocessing::from(metadata.offset_and_scale());

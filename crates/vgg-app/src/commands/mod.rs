@@ -79,7 +79,7 @@ impl Cli {
             Command::Experiment(c) => c.run(),
             Command::Convert(c) => c.run().map(|()| ExitCode::SUCCESS),
             Command::Summary(c) => c.run().map(|()| ExitCode::SUCCESS),
-            Command::Data(c) => c.run().map(|()| ExitCode::SUCCESS),
+            Command::Data(c) => c.run(),
             Command::Bench(c) => c.run().map(|()| ExitCode::SUCCESS),
             Command::GpuSelftest(c) => c.run().map(|()| ExitCode::SUCCESS),
             Command::Doctor(c) => c.run().map(|()| ExitCode::SUCCESS),

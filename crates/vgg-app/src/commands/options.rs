@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use anyhow::Result;
 use clap::Args;
-use vgg_data::{Filter, Folder, imagenet};
+use vgg_data::{Filter, ImageSet, imagenet};
 use vgg_eval::{DensePool, Evaluation, Protocol};
 use vgg_experiment::Dataset;
 use vgg_tensor::{ConvChoice, Device, DeviceConfig, DeviceKind, Engines, Precision};
@@ -185,7 +185,7 @@ pub(super) fn open_dataset(root: &Path) -> Result<Dataset> {
 
 /// Checks that a network's classes are those of a data set, by name: equal numbers in another order make nonsense.
 /// The numbered classes of `vgg init` fit any.
-pub(super) fn check_classes(metadata: &WeightsMetadata, folder: &Folder) -> Result<()> {
+pub(super) fn check_classes(metadata: &WeightsMetadata, folder: &ImageSet) -> Result<()> {
     let (own, theirs) = (&metadata.classes, folder.classes());
     let numbered =
         own.iter().all(|name| name.strip_prefix("class").is_some_and(|n| n.parse::<usize>().is_ok()));
@@ -201,7 +201,7 @@ pub(super) fn check_classes(metadata: &WeightsMetadata, folder: &Folder) -> Resu
 }
 
 /// Says which images of a split were not what their names claim.
-pub(super) fn say_misnamed(folder: &Folder) {
+pub(super) fn say_misnamed(folder: &ImageSet) {
     let misnamed = folder.misnamed();
     for (path, format) in misnamed.iter().take(5) {
         eprintln!("note: {path} is {format}, whatever its name says, and was decoded as such");

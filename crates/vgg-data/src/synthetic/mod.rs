@@ -19,7 +19,7 @@ pub use scene::{Scene, ScenePixels};
 
 use vgg_files::Lock;
 
-use crate::{Error, Folder, Image, Result, Split};
+use crate::{Error, Image, ImageSet, Result, Split};
 
 /// Changes whenever the same seed would make other images.
 const VERSION: u32 = 1;
@@ -122,17 +122,17 @@ impl Recipe {
 /// Opens the set in `out`, making it first if it is not there.
 ///
 /// # Errors
-/// As [`generate`] and [`Folder::open`].
+/// As [`generate`] and [`ImageSet::open`].
 pub fn open_or_generate(
     out: &Path,
     config: &SyntheticConfig,
     threads: usize,
     progress: &(dyn Fn(usize, usize) + Sync),
-) -> Result<[Folder; 2]> {
+) -> Result<[ImageSet; 2]> {
     if !is_made(out, config) {
         generate(out, config, threads, progress)?;
     }
-    Ok([Folder::open(out, Split::Train)?, Folder::open(out, Split::Val)?])
+    Ok([ImageSet::open(out, Split::Train)?, ImageSet::open(out, Split::Val)?])
 }
 
 struct Task {

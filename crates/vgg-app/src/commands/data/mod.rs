@@ -1,13 +1,17 @@
 //! `vgg data`: data sets.
 
+mod inspect;
+mod prepare;
+
 use std::io::Write as _;
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::sync::Mutex;
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
 use vgg_data::synthetic::{SyntheticConfig, generate, is_made};
-use vgg_data::{AugmentConfig, Filter, Folder, Split, contact_sheet, write_png};
+use vgg_data::{AugmentConfig, Filter, ImageSet, Split, contact_sheet, write_png};
 
 use super::options::workers;
 use crate::console::{Progress, out};
@@ -17,6 +21,16 @@ use crate::settings::SettingsError;
 pub(crate) enum Data {
     /// Make the synthetic data set.
     Synthetic(Synthetic),
+    /// Make shards of the official ImageNet archives.
+    PrepareImagenet(prepare::PrepareImagenet),
+    /// Make shards of class folders.
+    PrepareFolder(prepare::PrepareFolder),
+    /// Join the parts of a preparation.
+    Merge(prepare::Merge),
+    /// Read all of a prepared data set: hashes, counts, classes.
+    Verify(inspect::Verify),
+    /// Say what a data set is.
+    Inspect(inspect::Inspect),
     /// Show images as training sees them, on one sheet.
     ShowBatch(ShowBatch),
 }
@@ -63,8 +77,13 @@ pub(crate) struct ShowBatch {
 }
 
 impl Data {
-    pub(crate) fn run(self) -> Result<()> {
-        match self {
+    pub(crate) fn run(self) -> Result<ExitCode> {
+        let done = match self {
+            Data::PrepareImagenet(c) => return c.run(),
+            Data::PrepareFolder(c) => return c.run(),
+            Data::Verify(c) => return c.run(),
+            Data::Merge(c) => c.run(),
+            Data::Inspect(c) => c.run(),
             Data::Synthetic(s) => {
                 let train_per_class = s.images_per_class as usize;
                 let config = SyntheticConfig {
@@ -75,7 +94,8 @@ impl Data {
                 make_synthetic(&s.out, &config)
             }
             Data::ShowBatch(s) => s.run(),
-        }
+        };
+        done.map(|()| ExitCode::SUCCESS)
     }
 }
 
@@ -98,7 +118,7 @@ pub(super) fn make_synthetic(out: &std::path::Path, config: &SyntheticConfig) ->
 
 impl ShowBatch {
     fn run(self) -> Result<()> {
-        let folder = Folder::open(&self.dataset, self.split)?;
+        let folder = ImageSet::open(&self.dataset, self.split)?;
         let [low, high] = match self.train_side.as_slice() {
             [low, high] => [*low, *high],
             [side] => [*side; 2],

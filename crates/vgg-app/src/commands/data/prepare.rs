@@ -1,0 +1,228 @@
+//! `vgg data prepare-imagenet`, `prepare-folder` and `merge`: published data sets into shards.
+
+use std::io::Write as _;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Args, ValueEnum};
+use vgg_data::prepare::{
+    ClassFolders, Event, Ilsvrc, IlsvrcOptions, Plan, PrepareOptions, Source, merge, plan, prepare,
+};
+use vgg_data::{Encoding, INDEX_FILE, Manifest, Split};
+use vgg_eval::Shard;
+
+use crate::commands::options::workers;
+use crate::console::{Interrupt, Progress, clock, out};
+use crate::settings::SettingsError;
+
+#[derive(Args)]
+pub(crate) struct PrepareImagenet {
+    /// Folder with ILSVRC2012_img_train.tar, ILSVRC2012_img_val.tar, ILSVRC2012_devkit_t12.tar.gz and, if there are to be
+    /// boxes, ILSVRC2012_bbox_train_v2.tar.gz and ILSVRC2012_bbox_val_v3.tgz.
+    #[arg(long)]
+    archives: PathBuf,
+    /// Take archives that lack classes or images, and list what is missing.
+    #[arg(long)]
+    allow_incomplete: bool,
+    /// Do not compare the archives' MD5 sums with the official ones.
+    #[arg(long)]
+    skip_md5: bool,
+    #[command(flatten)]
+    how: How,
+}
+
+#[derive(Args)]
+pub(crate) struct PrepareFolder {
+    /// Folder with train/<class>/* and val/<class>/*.
+    #[arg(long)]
+    dataset: PathBuf,
+    #[command(flatten)]
+    how: How,
+}
+
+#[derive(Args)]
+pub(crate) struct Merge {
+    /// The folders that hold the parts.
+    #[arg(required = true)]
+    parts: Vec<PathBuf>,
+    /// Folder to write to.
+    #[arg(long)]
+    out: PathBuf,
+}
+
+#[derive(Args)]
+struct How {
+    /// Folder to write to. The same command goes on where it was stopped.
+    #[arg(long)]
+    out: PathBuf,
+    /// Reduce images whose smallest side is larger to this; 0 keeps all as they are.
+    #[arg(long, default_value_t = 512)]
+    smallest_side: usize,
+    /// Store images as jpeg, or as raw pixels, which need no decoding and ten times the space.
+    #[arg(long, default_value = "jpeg")]
+    encoding: Kind,
+    /// Quality of JPEGs of images that were reduced; others are copied.
+    #[arg(long, default_value_t = 95, value_parser = clap::value_parser!(u8).range(1..=100))]
+    quality: u8,
+    /// Size of a shard, at most.
+    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u64).range(1..=4096))]
+    shard_mib: u64,
+    /// Make only part i of n of the shards, for several machines; `vgg data merge` joins them.
+    #[arg(long, value_name = "i/n", default_value = "1/1")]
+    shard: Shard,
+    /// Threads that decode and encode; 0 takes one per core. The result does not depend on it.
+    #[arg(long, default_value_t = 0)]
+    threads: usize,
+    /// Say what would be done, and do nothing.
+    #[arg(long)]
+    dry_run: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Kind {
+    Jpeg,
+    Raw,
+}
+
+impl PrepareImagenet {
+    pub(crate) fn run(self) -> Result<ExitCode> {
+        let options = IlsvrcOptions { allow_incomplete: self.allow_incomplete, skip_md5: self.skip_md5 };
+        let source = Ilsvrc::open(&self.archives, options)?;
+        for name in source.without() {
+            eprintln!("note: {} has no {name}: images of that split get no boxes", self.archives.display());
+        }
+        self.how.run(&source)
+    }
+}
+
+impl PrepareFolder {
+    pub(crate) fn run(self) -> Result<ExitCode> {
+        self.how.run(&ClassFolders::open(&self.dataset)?)
+    }
+}
+
+impl Merge {
+    pub(crate) fn run(self) -> Result<()> {
+        merge(&self.parts, &self.out)?;
+        tell(&self.out)
+    }
+}
+
+impl How {
+    fn run(self, source: &dyn Source) -> Result<ExitCode> {
+        let threads = if self.threads == 0 { workers() } else { self.threads };
+        if (1..32).contains(&self.smallest_side) {
+            return Err(SettingsError("--smallest-side is at least 32, or 0".into()).into());
+        }
+        let encoding = match self.encoding {
+            Kind::Jpeg => Encoding::Jpeg { quality: self.quality },
+            Kind::Raw => Encoding::Raw,
+        };
+        let options = PrepareOptions {
+            smallest_side: (self.smallest_side > 0).then_some(self.smallest_side),
+            encoding,
+            shard_bytes: self.shard_mib << 20,
+            part: (self.shard.number, self.shard.of),
+        };
+        let planned = plan(source, &options, &self.out, threads)?;
+        if self.dry_run {
+            print_plan(source, &planned)?;
+            planned.check()?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        let interrupt = Interrupt::listen()?;
+        match with_progress(source, &options, &self.out, threads, &interrupt) {
+            Err(vgg_data::Error::Interrupted) => {
+                eprintln!("interrupted; the same command goes on from the last whole shard");
+                return Ok(interrupt.exit_code().into());
+            }
+            other => other?,
+        }
+        if self.shard.of > 1 {
+            let (number, of) = (self.shard.number, self.shard.of);
+            writeln!(out(), "part {number} of {of} is done; vgg data merge joins the parts")?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        tell(&self.out)?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn with_progress(
+    source: &dyn Source,
+    options: &PrepareOptions,
+    out: &Path,
+    threads: usize,
+    interrupt: &Interrupt,
+) -> vgg_data::Result<()> {
+    let expected = |split: Split| source.expected(split).map_or(0, |of_class| of_class.iter().sum());
+    let mut progress: Option<(Split, Progress)> = None;
+    let mut kept = 0;
+    prepare(source, options, out, threads, &mut |event| {
+        match event {
+            Event::Images(split, done) => {
+                if progress.as_ref().is_none_or(|(of, _)| *of != split) {
+                    progress = Some((split, Progress::new(split.name(), expected(split))));
+                }
+                if let Some((_, progress)) = &mut progress {
+                    progress.at(done, || format!("{done} images"));
+                }
+            }
+            Event::Kept(..) => kept += 1,
+            Event::LeftOut(path, reason) => eprintln!("left out: {path}: {reason}"),
+        }
+        if interrupt.asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    })?;
+    if kept > 0 {
+        eprintln!("{kept} shards were there already");
+    }
+    Ok(())
+}
+
+fn print_plan(source: &dyn Source, plan: &Plan) -> Result<()> {
+    let mut to = out();
+    let gib = |bytes: u64| format!("{:.2} GiB", bytes as f64 / f64::from(1 << 30));
+    writeln!(to, "{}, {} classes", source.name(), source.classes().len())?;
+    const SHOWN: usize = 8;
+    for (path, bytes) in plan.inputs.iter().take(SHOWN) {
+        writeln!(to, "  {}  {}", gib(*bytes), path.display())?;
+    }
+    if plan.inputs.len() > SHOWN {
+        let rest: u64 = plan.inputs[SHOWN..].iter().map(|(_, bytes)| bytes).sum();
+        writeln!(to, "  {}  {} more files", gib(rest), plan.inputs.len() - SHOWN)?;
+    }
+    let (needed, free) = (gib(plan.needed_bytes), gib(plan.free_bytes));
+    writeln!(
+        to,
+        "to {}: at most about {needed}, of which {} are there; {free} are free",
+        plan.out.display(),
+        gib(plan.there_bytes)
+    )?;
+    let time = std::time::Duration::from_secs_f64(plan.seconds);
+    writeln!(to, "about {} at 200 images/s a thread", clock(time))?;
+    Ok(())
+}
+
+/// What a finished set came to.
+fn tell(dir: &Path) -> Result<()> {
+    let manifest: Manifest = vgg_files::read_json(&dir.join(INDEX_FILE))?;
+    let mut to = out();
+    for (split, own) in &manifest.splits {
+        let (shards, bytes) = (own.shards.len(), own.shards.iter().map(|shard| shard.bytes).sum::<u64>());
+        let mib = bytes as f64 / f64::from(1 << 20);
+        writeln!(to, "{}: {} images in {shards} shards, {mib:.1} MiB", split.name(), own.images)?;
+        for (what, count) in [
+            ("unusual", own.odd.len()),
+            ("left out", own.left_out.len()),
+            ("incomplete classes", own.missing.len()),
+        ] {
+            if count > 0 {
+                writeln!(to, "  {what}: {count}, listed in {INDEX_FILE}")?;
+            }
+        }
+    }
+    writeln!(to, "{}", dir.display())?;
+    Ok(())
+}

@@ -1,0 +1,210 @@
+//! One split of a data set, in folders or in shards.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
+use std::fs;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use serde::{Deserialize, Serialize};
+use vgg_files::Hash;
+
+use crate::error::at;
+use crate::folder::Folder;
+use crate::shards::Shards;
+use crate::{Image, PixelStatistics, Result, decode, misnamed};
+
+/// The images of one split and their classes: prepared shards if there is an `index.json`, and class folders otherwise,
+/// `train/<class>/*` and `val/<class>/*`.
+///
+/// Decoded images are kept in memory up to a budget, so that later epochs need not decode them again. That changes no
+/// pixel. Nothing else grows with the number of images in shards.
+pub struct ImageSet {
+    split: Split,
+    source: Source,
+    cache: RwLock<HashMap<usize, Arc<Image>>>,
+    budget_bytes: AtomicU64,
+    misnamed: Mutex<BTreeMap<usize, &'static str>>,
+}
+
+enum Source {
+    Folder(Folder),
+    Shards(Shards),
+}
+
+/// Which part of a data set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Split {
+    /// Images to learn from.
+    Train,
+    /// Images to validate on.
+    Val,
+}
+
+impl Split {
+    /// Name of its folder.
+    pub fn name(self) -> &'static str {
+        match self {
+            Split::Train => "train",
+            Split::Val => "val",
+        }
+    }
+}
+
+impl std::str::FromStr for Split {
+    type Err = String;
+    fn from_str(name: &str) -> std::result::Result<Split, String> {
+        match name {
+            "train" => Ok(Split::Train),
+            "val" => Ok(Split::Val),
+            _ => Err(format!("there is no split {name}; it is train or val")),
+        }
+    }
+}
+
+impl ImageSet {
+    /// Opens a split. Classes are the sorted folders of `train`, or those of the shards' index.
+    ///
+    /// In folders, files are known by content: JPEG and PNG are taken whatever their name. A file that is neither is
+    /// ignored, unless it is empty or named like an image: then it is an image that will fail to decode, and is not passed
+    /// over in silence.
+    ///
+    /// # Errors
+    /// [`crate::Error::Missing`] if a folder or a shard is not there or holds no images, [`crate::Error::Layout`] if the splits disagree
+    /// on the classes, or shards are not what the index says.
+    pub fn open(root: &Path, split: Split) -> Result<ImageSet> {
+        let source = if Shards::are_in(root) {
+            Source::Shards(Shards::open(root, split)?)
+        } else {
+            Source::Folder(Folder::open(root, split)?)
+        };
+        Ok(ImageSet {
+            split,
+            source,
+            cache: RwLock::default(),
+            budget_bytes: AtomicU64::new(0),
+            misnamed: Mutex::default(),
+        })
+    }
+
+    /// Keeps up to `bytes` of decoded images in memory.
+    pub fn with_cache(self, bytes: u64) -> ImageSet {
+        self.budget_bytes.store(bytes, Relaxed);
+        self
+    }
+
+    /// Names of the classes, in the order of their indices.
+    pub fn classes(&self) -> &[String] {
+        match &self.source {
+            Source::Folder(folder) => &folder.classes,
+            Source::Shards(shards) => shards.classes(),
+        }
+    }
+
+    /// Number of images.
+    pub fn len(&self) -> usize {
+        match &self.source {
+            Source::Folder(folder) => folder.samples.len(),
+            Source::Shards(shards) => shards.len(),
+        }
+    }
+
+    /// Whether there is no image; an opened split always has some.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Class index of an image.
+    pub fn target(&self, index: usize) -> u32 {
+        match &self.source {
+            Source::Folder(folder) => folder.samples[index].target,
+            Source::Shards(shards) => shards.target(index),
+        }
+    }
+
+    /// Path of an image below the data set, with `/`; of one in a shard, the shard's and its name there.
+    pub fn path(&self, index: usize) -> Cow<'_, str> {
+        match &self.source {
+            Source::Folder(folder) => Cow::Borrowed(&folder.samples[index].path),
+            Source::Shards(shards) => Cow::Owned(shards.path(index)),
+        }
+    }
+
+    /// Which split this is.
+    pub fn split(&self) -> Split {
+        self.split
+    }
+
+    /// Where the data set is.
+    pub fn root(&self) -> &Path {
+        match &self.source {
+            Source::Folder(folder) => &folder.root,
+            Source::Shards(shards) => shards.root(),
+        }
+    }
+
+    /// Files that are no images and were passed over.
+    pub fn ignored(&self) -> usize {
+        match &self.source {
+            Source::Folder(folder) => folder.ignored,
+            Source::Shards(_) => 0,
+        }
+    }
+
+    /// Smallest side that images were reduced to when they were prepared, if they were.
+    pub fn smallest_side(&self) -> Option<usize> {
+        match &self.source {
+            Source::Folder(_) => None,
+            Source::Shards(shards) => shards.smallest_side(),
+        }
+    }
+
+    /// Sums over the pixels of the split, if they were computed when it was prepared.
+    pub fn statistics(&self) -> Option<PixelStatistics> {
+        match &self.source {
+            Source::Folder(_) => None,
+            Source::Shards(shards) => Some(shards.statistics()),
+        }
+    }
+
+    /// Images decoded so far whose names claim another format: path and what they are.
+    pub fn misnamed(&self) -> Vec<(Cow<'_, str>, &'static str)> {
+        let found = self.misnamed.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        found.into_iter().map(|(index, format)| (self.path(index), format)).collect()
+    }
+
+    /// Hash of the split: of the names, sizes and classes of all images in folders, of the contents of shards.
+    pub fn hash(&self) -> Hash {
+        match &self.source {
+            Source::Folder(folder) => folder.hash(),
+            Source::Shards(shards) => shards.hash(),
+        }
+    }
+
+    /// The pixels of an image.
+    ///
+    /// # Errors
+    /// [`crate::Error::Decode`] if it is no image, [`crate::Error::Missing`] or [`crate::Error::Io`] if it cannot be read.
+    pub fn image(&self, index: usize) -> Result<Arc<Image>> {
+        if let Some(image) = self.cache.read().unwrap_or_else(PoisonError::into_inner).get(&index) {
+            return Ok(image.clone());
+        }
+        let path = self.root().join(&*self.path(index));
+        let bytes = match &self.source {
+            Source::Folder(_) => Cow::Owned(fs::read(&path).map_err(at("read", &path))?),
+            Source::Shards(shards) => Cow::Borrowed(shards.bytes(index)?),
+        };
+        let image = Arc::new(decode(&bytes, &path)?);
+        if let Some(format) = misnamed(&bytes, &path) {
+            self.misnamed.lock().unwrap_or_else(PoisonError::into_inner).insert(index, format);
+        }
+        let size = image.len() as u64;
+        if self.budget_bytes.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(size)).is_ok() {
+            // Another thread may have been faster; its image is the same.
+            self.cache.write().unwrap_or_else(PoisonError::into_inner).insert(index, image.clone());
+        }
+        Ok(image)
+    }
+}

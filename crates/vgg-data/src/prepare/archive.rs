@@ -1,0 +1,171 @@
+//! Tar files as streams: nothing is unpacked to disk, and what is read is hashed on the way.
+
+use std::fs::File;
+use std::io::{self, BufReader, Read};
+use std::path::{Component, Path, PathBuf};
+
+use md5::{Digest, Md5};
+
+use crate::error::at;
+use crate::shards::BLOCK;
+use crate::{Error, Result};
+
+/// More than any image of a data set has.
+const MAX_MEMBER_BYTES: u64 = 256 << 20;
+
+/// Hands every file of a tar file to `consume`, and compares the MD5 sum of the whole if one is given.
+///
+/// # Errors
+/// [`Error::Source`] with archive and member; what `consume` returns.
+pub(super) fn members(
+    path: &Path,
+    md5: Option<&str>,
+    consume: &mut dyn FnMut(Member) -> Result<()>,
+) -> Result<()> {
+    let file = File::open(path).map_err(at("open", path))?;
+    let mut hashing =
+        Hashing { inner: BufReader::with_capacity(1 << 20, file), md5: md5.map(|_| Md5::new()) };
+    walk(&mut hashing, path, consume)?;
+    let Some(expected) = md5 else { return Ok(()) };
+    io::copy(&mut hashing, &mut io::sink()).map_err(at("read", path))?;
+    let found = hashing.md5.map(|md5| hex(&md5.finalize())).unwrap_or_default();
+    same_md5(path, &found, expected)
+}
+
+/// The MD5 sum of some bytes, in hexadecimal.
+pub(super) fn md5_of(bytes: &[u8]) -> String {
+    hex(&Md5::digest(bytes))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// # Errors
+/// [`Error::Source`] if the sums differ.
+pub(super) fn same_md5(path: &Path, found: &str, expected: &str) -> Result<()> {
+    if found == expected {
+        return Ok(());
+    }
+    let reason = format!(
+        "its MD5 sum is {found} where the official one is {expected}: it was damaged on the way, or is another file; \
+         fetch it again, or pass --skip-md5 if it is meant to differ"
+    );
+    Err(Error::Source { path: path.to_owned(), reason })
+}
+
+/// A file in an archive.
+pub(super) struct Member<'a> {
+    /// Archive and name.
+    pub(super) path: PathBuf,
+    /// Name, with `/`.
+    pub(super) name: String,
+    bytes: u64,
+    contents: &'a mut dyn Read,
+}
+
+impl Member<'_> {
+    /// Last part of the name.
+    pub(super) fn file_name(&self) -> &str {
+        self.name.rsplit('/').next().unwrap_or(&self.name)
+    }
+
+    /// Its contents.
+    pub(super) fn read(&mut self) -> Result<Vec<u8>> {
+        let refuse = |reason: String| Error::Source { path: self.path.clone(), reason };
+        if self.bytes > MAX_MEMBER_BYTES {
+            return Err(refuse(format!("it claims to have {} bytes", self.bytes)));
+        }
+        let mut bytes = Vec::with_capacity(self.bytes as usize);
+        self.contents.read_to_end(&mut bytes).map_err(at("read", &self.path))?;
+        if bytes.len() as u64 != self.bytes {
+            return Err(refuse(format!("it is cut off after {} of {} bytes", bytes.len(), self.bytes)));
+        }
+        Ok(bytes)
+    }
+
+    /// Hands every file of it, a tar file itself, to `consume`.
+    pub(super) fn members(&mut self, consume: &mut dyn FnMut(Member) -> Result<()>) -> Result<()> {
+        let path = self.path.clone();
+        walk(&mut self.contents, &path, consume)
+    }
+}
+
+fn walk(reader: impl Read, path: &Path, consume: &mut dyn FnMut(Member) -> Result<()>) -> Result<()> {
+    let refuse = |path: &Path, reason: String| Error::Source { path: path.to_owned(), reason };
+    let damaged = |e: io::Error| refuse(path, format!("it is damaged or no tar file: {e}"));
+    let mut ended = Ending { inner: reader, zeros: 0, bytes: 0, start: Vec::new() };
+    let mut archive = tar::Archive::new(&mut ended);
+    let mut failed = Ok(());
+    for member in archive.entries().map_err(damaged)? {
+        let mut member = match member {
+            Ok(member) => member,
+            Err(e) => {
+                failed = Err(e);
+                break;
+            }
+        };
+        let name = String::from_utf8_lossy(&member.path_bytes()).into_owned();
+        let at = path.join(name.trim_start_matches('/'));
+        let kind = member.header().entry_type();
+        if kind.is_dir() {
+            continue;
+        }
+        if !kind.is_file() {
+            return Err(refuse(&at, "it is a link or a device, not a file".into()));
+        }
+        let inside = |c: Component| matches!(c, Component::Normal(_) | Component::CurDir);
+        if !Path::new(&name).components().all(inside) {
+            return Err(refuse(path, format!("its member {name:?} would lie outside of the archive")));
+        }
+        let bytes = member.size();
+        consume(Member { path: at, name, bytes, contents: &mut member })?;
+    }
+    drop(archive);
+    if ended.start.starts_with(&[0x1f, 0x8b]) {
+        return Err(refuse(path, "it is compressed by gzip; unpack it first".into()));
+    }
+    failed.map_err(damaged)?;
+    if ended.zeros < BLOCK as u64 {
+        let reason = format!("it is cut off after {} bytes: its end is missing", ended.bytes);
+        return Err(refuse(path, reason));
+    }
+    Ok(())
+}
+
+/// Remembers how many zeros came last: a tar file ends with blocks of them.
+struct Ending<R> {
+    inner: R,
+    zeros: u64,
+    bytes: u64,
+    start: Vec<u8>,
+}
+
+impl<R: Read> Read for Ending<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let n = self.inner.read(buffer)?;
+        let got = &buffer[..n];
+        if self.start.len() < 2 {
+            self.start.extend(got.iter().take(2 - self.start.len()));
+        }
+        let trailing = got.iter().rev().take_while(|&&b| b == 0).count() as u64;
+        self.zeros = if trailing == n as u64 { self.zeros + trailing } else { trailing };
+        self.bytes += n as u64;
+        Ok(n)
+    }
+}
+
+struct Hashing<R> {
+    inner: R,
+    md5: Option<Md5>,
+}
+
+impl<R: Read> Read for Hashing<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let n = self.inner.read(buffer)?;
+        if let Some(md5) = &mut self.md5 {
+            md5.update(&buffer[..n]);
+        }
+        Ok(n)
+    }
+}

@@ -1,0 +1,131 @@
+//! The ILSVRC2012 development kit: which class has which number, and which class each validation image has.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::path::Path;
+
+use flate2::read::GzDecoder;
+
+use super::Class;
+use super::matlab::{StructArray, Value, struct_array};
+use crate::{Error, Result};
+
+/// Validation images of ILSVRC2012.
+pub(super) const VALIDATION_IMAGES: usize = 50_000;
+/// Its classes.
+pub(super) const CLASSES: usize = 1000;
+/// More than any file of the kit has.
+const MAX_BYTES: u64 = 64 << 20;
+
+/// What the kit says.
+pub(super) struct Devkit {
+    /// Sorted by WNID: the position is the class index.
+    pub(super) classes: Vec<Class>,
+    /// Training images that each class should have.
+    pub(super) training_images: Vec<u64>,
+    /// Class index of each validation image, in the order of their numbers.
+    pub(super) validation: Vec<u32>,
+}
+
+impl Devkit {
+    /// From `meta.mat` and the ground truth.
+    pub(super) fn new(meta: &[u8], ground_truth: &[u8]) -> std::result::Result<Devkit, String> {
+        let array = struct_array(meta, "synsets").map_err(|e| format!("meta.mat: {e}"))?;
+        let mut synsets = synsets(&array).map_err(|e| format!("meta.mat: {e}"))?;
+        // A class's index is its place among sorted WNIDs, not its number in the kit: networks and folders go by it.
+        synsets.sort_by(|a, b| a.0.name.cmp(&b.0.name));
+        let mut index_of = BTreeMap::new();
+        for (index, (class, _)) in synsets.iter().enumerate() {
+            if let Some(id) = class.ilsvrc2012_id
+                && index_of.insert(id, index as u32).is_some()
+            {
+                return Err(format!("meta.mat: two classes have the number {id}"));
+            }
+        }
+        let validation = validation(ground_truth, &index_of)?;
+        let (classes, training_images) = synsets.into_iter().unzip();
+        Ok(Devkit { classes, training_images, validation })
+    }
+
+    /// From `ILSVRC2012_devkit_t12.tar.gz`.
+    pub(super) fn from_archive(bytes: &[u8], path: &Path) -> Result<Devkit> {
+        let refuse = |reason: String| Error::Source { path: path.to_owned(), reason };
+        let damaged = |e: std::io::Error| refuse(format!("it is damaged or no gzipped tar file: {e}"));
+        let mut archive = tar::Archive::new(GzDecoder::new(bytes));
+        let (mut meta, mut truth) = (None, None);
+        for member in archive.entries().map_err(damaged)? {
+            let mut member = member.map_err(damaged)?;
+            let name = String::from_utf8_lossy(&member.path_bytes()).into_owned();
+            let slot = match name.rsplit('/').next() {
+                Some("meta.mat") => &mut meta,
+                Some("ILSVRC2012_validation_ground_truth.txt") => &mut truth,
+                _ => continue,
+            };
+            let mut contents = Vec::new();
+            member.by_ref().take(MAX_BYTES).read_to_end(&mut contents).map_err(damaged)?;
+            *slot = Some(contents);
+        }
+        let missing = |name: &str| refuse(format!("it holds no {name}"));
+        let meta = meta.ok_or_else(|| missing("meta.mat"))?;
+        let truth = truth.ok_or_else(|| missing("ILSVRC2012_validation_ground_truth.txt"))?;
+        Devkit::new(&meta, &truth).map_err(refuse)
+    }
+}
+
+/// The lowest classes of the kit's tree, which are those of the challenge, and their training images.
+fn synsets(array: &StructArray) -> std::result::Result<Vec<(Class, u64)>, String> {
+    let at = |name: &str| {
+        let found = array.fields.iter().position(|field| field == name);
+        found.ok_or_else(|| format!("its synsets have no field {name}"))
+    };
+    let [id, wnid, words, children, images] =
+        [at("ILSVRC2012_ID")?, at("WNID")?, at("words")?, at("num_children")?, at("num_train_images")?];
+    let number = |value: &Value| match value {
+        Value::Numbers(numbers) if numbers.len() == 1 => Ok(numbers[0] as u64),
+        _ => Err("a field that should be a number is not".to_owned()),
+    };
+    let text = |value: &Value| match value {
+        Value::Text(text) => Ok(text.clone()),
+        Value::Numbers(_) => Err("a field that should be text is not".to_owned()),
+    };
+    let mut classes = Vec::new();
+    for element in &array.elements {
+        if number(&element[children])? > 0 {
+            continue;
+        }
+        let class = Class {
+            name: text(&element[wnid])?,
+            words: Some(text(&element[words])?),
+            ilsvrc2012_id: u32::try_from(number(&element[id])?).ok(),
+        };
+        classes.push((class, number(&element[images])?));
+    }
+    if classes.len() != CLASSES {
+        return Err(format!(
+            "it has {} classes without children where ILSVRC2012 has {CLASSES}",
+            classes.len()
+        ));
+    }
+    Ok(classes)
+}
+
+fn validation(truth: &[u8], index_of: &BTreeMap<u32, u32>) -> std::result::Result<Vec<u32>, String> {
+    let name = "ILSVRC2012_validation_ground_truth.txt";
+    let text = std::str::from_utf8(truth).map_err(|_| format!("{name}: it is not text"))?;
+    let mut targets = Vec::with_capacity(VALIDATION_IMAGES);
+    // `lines` takes those of Windows too.
+    for (number, line) in text.lines().enumerate() {
+        let id = line.trim().parse::<u32>().ok().and_then(|id| index_of.get(&id));
+        let what = || {
+            format!("{name}: line {} is {line:?}, which is no number of a class, 1 to {CLASSES}", number + 1)
+        };
+        targets.push(*id.ok_or_else(what)?);
+    }
+    if targets.len() != VALIDATION_IMAGES {
+        return Err(format!(
+            "{name}: it has {} lines where there are {VALIDATION_IMAGES} images",
+            targets.len()
+        ));
+    }
+    Ok(targets)
+}

@@ -1,0 +1,124 @@
+//! One image: looked at, made smaller if need be, and stored.
+
+use std::collections::BTreeMap;
+
+use jpeg_encoder::{ColorType, Encoder, SamplingFactor};
+
+use super::PrepareOptions;
+use super::boxes::mend;
+use super::entry::Entry;
+use crate::{Encoding, Error, Filter, Image, PixelStatistics, Result, decode, misnamed, resize, scaled_size};
+
+/// An image as it is stored.
+pub(super) struct Stored {
+    /// What tells its format: `jpg`, `png` or `ppm`.
+    pub(super) extension: &'static str,
+    pub(super) bytes: Vec<u8>,
+    /// Height and width that it came with.
+    pub(super) came: (usize, usize),
+    /// Height and width that are stored.
+    pub(super) size: (usize, usize),
+    pub(super) statistics: PixelStatistics,
+    /// In which ways it is unusual.
+    pub(super) odd: Vec<&'static str>,
+}
+
+/// What an image becomes.
+///
+/// # Errors
+/// [`Error::Decode`] if it is none.
+pub(super) fn store(entry: &mut Entry, options: &PrepareOptions) -> Result<Stored> {
+    let image = decode(&entry.bytes, &entry.path)?;
+    let (h, w, _) = image.dim();
+    let header = jpeg_header(&entry.bytes);
+    let mut odd = Vec::new();
+    match misnamed(&entry.bytes, &entry.path) {
+        Some("PNG") => odd.push("PNG, whatever its name says"),
+        Some(_) => odd.push("JPEG, whatever its name says"),
+        None => {}
+    }
+    match header.map(|header| header.components) {
+        Some(1) => odd.push("grey"),
+        Some(4) => odd.push("CMYK"),
+        _ => {}
+    }
+    if let Some(what) = entry.boxes.as_mut().and_then(|boxes| mend(boxes, (h, w))) {
+        odd.push(what);
+    }
+    let reduced = options.smallest_side.filter(|&side| h.min(w) > side);
+    let image = match reduced {
+        Some(side) => {
+            let (h, w) = scaled_size(h, w, side);
+            resize(&image, h, w, Filter::Bilinear)?
+        }
+        None => image,
+    };
+    let mut statistics = PixelStatistics::default();
+    statistics.add(&image);
+    let size = (image.dim().0, image.dim().1);
+    let as_it_came =
+        reduced.is_none() && (options.smallest_side.is_none() || header.is_some_and(|h| h.components < 4));
+    let (extension, bytes) = match options.encoding {
+        Encoding::Raw => ("ppm", ppm(&image)),
+        Encoding::Jpeg { .. } if as_it_came => {
+            (if header.is_some() { "jpg" } else { "png" }, std::mem::take(&mut entry.bytes))
+        }
+        Encoding::Jpeg { quality } => (
+            "jpg",
+            jpeg(&image, quality).map_err(|reason| Error::Decode { path: entry.path.clone(), reason })?,
+        ),
+    };
+    Ok(Stored { extension, bytes, came: (h, w), size, statistics, odd })
+}
+
+fn ppm(image: &Image) -> Vec<u8> {
+    let (h, w, _) = image.dim();
+    let mut bytes = format!("P6\n{w} {h}\n255\n").into_bytes();
+    bytes.extend(image.iter());
+    bytes
+}
+
+/// With colours at half the resolution each way, as others do at any quality.
+fn jpeg(image: &Image, quality: u8) -> std::result::Result<Vec<u8>, String> {
+    let (h, w, _) = image.dim();
+    let side =
+        |side: usize| u16::try_from(side).map_err(|_| format!("{h} x {w} pixels are too many for a JPEG"));
+    let mut bytes = Vec::new();
+    let mut encoder = Encoder::new(&mut bytes, quality);
+    encoder.set_sampling_factor(SamplingFactor::R_4_2_0);
+    let image = image.as_standard_layout();
+    let pixels = image.as_slice().unwrap_or(&[]);
+    encoder.encode(pixels, side(w)?, side(h)?, ColorType::Rgb).map_err(|e| e.to_string())?;
+    Ok(bytes)
+}
+
+#[derive(Clone, Copy)]
+struct JpegHeader {
+    components: u8,
+}
+
+/// What the frame header of a JPEG says; `None` if it is no JPEG.
+fn jpeg_header(bytes: &[u8]) -> Option<JpegHeader> {
+    let mut rest = bytes.strip_prefix(&[0xFF, 0xD8])?;
+    loop {
+        let (marker, after) = match rest {
+            [0xFF, 0xFF, ..] => {
+                rest = &rest[1..];
+                continue;
+            }
+            [0xFF, marker, after @ ..] => (*marker, after),
+            _ => return None,
+        };
+        let length = usize::from(u16::from_be_bytes([*after.first()?, *after.get(1)?]));
+        // All start-of-frame markers but those of tables between them.
+        if matches!(marker, 0xC0..=0xCF) && !matches!(marker, 0xC4 | 0xC8 | 0xCC) {
+            return Some(JpegHeader { components: *after.get(7)? });
+        }
+        rest = after.get(length..)?;
+    }
+}
+
+/// Adds one to the bin of a smallest side: bins are 32 pixels wide and known by their lower end.
+pub(super) fn count_side(bins: &mut BTreeMap<u32, u64>, (h, w): (usize, usize)) {
+    *bins.entry((h.min(w) / 32 * 32) as u32).or_default() += 1;
+}

@@ -1,0 +1,177 @@
+//! ILSVRC2012 as it is published: an archive of a thousand archives, one of validation images, the development kit, and
+//! boxes.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+
+use super::archive::{Member, md5_of, members, same_md5};
+use super::boxes::{Boxes, read_archive};
+use super::devkit::{Devkit, VALIDATION_IMAGES};
+use super::{Class, Entry, Source};
+use crate::{Error, Result, Split};
+
+const TRAIN: &str = "ILSVRC2012_img_train.tar";
+const VAL: &str = "ILSVRC2012_img_val.tar";
+const DEVKIT: &str = "ILSVRC2012_devkit_t12.tar.gz";
+const TRAIN_BOXES: &str = "ILSVRC2012_bbox_train_v2.tar.gz";
+const VAL_BOXES: &str = "ILSVRC2012_bbox_val_v3.tgz";
+/// The sums that image-net.org gives.
+const TRAIN_MD5: &str = "1d675b47d978889d74fa0da5fadfb00e";
+const VAL_MD5: &str = "29b22e2961454d5413ddabcf34fc5622";
+const DEVKIT_MD5: &str = "fa75699e90414af021442c21a62c3abf";
+/// Validation images of each class.
+const VALIDATION_OF_CLASS: u64 = 50;
+
+/// What to be strict about.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct IlsvrcOptions {
+    /// Archives may lack classes and images.
+    pub allow_incomplete: bool,
+    /// Sums of archives are not compared.
+    pub skip_md5: bool,
+}
+
+/// The official archives in a folder.
+pub struct Ilsvrc {
+    train: PathBuf,
+    val: PathBuf,
+    inputs: Vec<PathBuf>,
+    devkit: Devkit,
+    train_boxes: Option<Boxes>,
+    val_boxes: Option<Boxes>,
+    options: IlsvrcOptions,
+}
+
+impl Ilsvrc {
+    /// Finds the archives of a folder, and reads the development kit and the boxes.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] with what is not there, and where to get it; [`Error::Source`] if the kit is not what it should be.
+    pub fn open(dir: &Path, options: IlsvrcOptions) -> Result<Ilsvrc> {
+        let required = [TRAIN, VAL, DEVKIT].map(|name| dir.join(name));
+        let missing: Vec<&str> = required
+            .iter()
+            .zip([TRAIN, VAL, DEVKIT])
+            .filter(|(path, _)| !path.is_file())
+            .map(|(_, name)| name)
+            .collect();
+        if !missing.is_empty() {
+            let reason = format!(
+                "has no {}; they are to be had at https://image-net.org/download-images after registration (ILSVRC2012, \
+                 task 1 and 2), or from academictorrents.com",
+                missing.join(", ")
+            );
+            return Err(Error::Missing { path: dir.to_owned(), reason });
+        }
+        let [train, val, kit] = required;
+        let bytes = vgg_files::read_bytes(&kit)?;
+        if !options.skip_md5 {
+            same_md5(&kit, &md5_of(&bytes), DEVKIT_MD5)?;
+        }
+        let devkit = Devkit::from_archive(&bytes, &kit)?;
+        let mut inputs = vec![train.clone(), val.clone(), kit];
+        let mut boxes = |name: &str| {
+            let path = dir.join(name);
+            path.is_file()
+                .then(|| {
+                    inputs.push(path.clone());
+                    read_archive(&path)
+                })
+                .transpose()
+        };
+        let (train_boxes, val_boxes) = (boxes(TRAIN_BOXES)?, boxes(VAL_BOXES)?);
+        Ok(Ilsvrc { train, val, inputs, devkit, train_boxes, val_boxes, options })
+    }
+
+    /// Names of optional archives that are not there: boxes.
+    pub fn without(&self) -> Vec<&'static str> {
+        let all = [(&self.train_boxes, TRAIN_BOXES), (&self.val_boxes, VAL_BOXES)];
+        all.into_iter().filter(|(boxes, _)| boxes.is_none()).map(|(_, name)| name).collect()
+    }
+
+    fn train_entries(&self, consume: &mut dyn FnMut(Entry) -> Result<()>) -> Result<()> {
+        let md5 = (!self.options.skip_md5).then_some(TRAIN_MD5);
+        let mut seen = HashSet::new();
+        members(&self.train, md5, &mut |mut class_archive| {
+            let path = class_archive.path.clone();
+            let refuse = |reason: String| Error::Source { path: path.clone(), reason };
+            let wnid = class_archive.file_name().strip_suffix(".tar").unwrap_or_default().to_owned();
+            let target = self.devkit.classes.binary_search_by(|class| class.name.cmp(&wnid));
+            let target =
+                target.map_err(|_| refuse("it is no archive of a class of the challenge".into()))? as u32;
+            if !seen.insert(wnid.clone()) {
+                return Err(refuse("it is there twice".into()));
+            }
+            let mut names = HashSet::new();
+            class_archive.members(&mut |mut image| {
+                let (path, stem) = (image.path.clone(), unique_stem(&image, &mut names)?);
+                let boxes = self.train_boxes.as_ref().map(|boxes| boxes.get(&stem).cloned());
+                consume(Entry { path, stem, target, bytes: image.read()?, boxes: boxes.flatten() })
+            })
+        })
+    }
+
+    fn val_entries(&self, consume: &mut dyn FnMut(Entry) -> Result<()>) -> Result<()> {
+        let md5 = (!self.options.skip_md5).then_some(VAL_MD5);
+        let mut names = HashSet::new();
+        members(&self.val, md5, &mut |mut image| {
+            let (path, stem) = (image.path.clone(), unique_stem(&image, &mut names)?);
+            // The label goes by the number in the name, whatever the order.
+            let number = stem.strip_prefix("ILSVRC2012_val_").and_then(|digits| digits.parse::<usize>().ok());
+            let target = number.and_then(|n| self.devkit.validation.get(n.checked_sub(1)?));
+            let Some(&target) = target else {
+                let reason =
+                    format!("its name is not ILSVRC2012_val_ with a number from 1 to {VALIDATION_IMAGES}");
+                return Err(Error::Source { path, reason });
+            };
+            let boxes = self.val_boxes.as_ref().map(|boxes| boxes.get(&stem).cloned());
+            consume(Entry { path, stem, target, bytes: image.read()?, boxes: boxes.flatten() })
+        })
+    }
+}
+
+impl Source for Ilsvrc {
+    fn name(&self) -> String {
+        "ILSVRC2012, official archives".into()
+    }
+
+    fn classes(&self) -> &[Class] {
+        &self.devkit.classes
+    }
+
+    fn splits(&self) -> Vec<Split> {
+        vec![Split::Train, Split::Val]
+    }
+
+    fn inputs(&self) -> &[PathBuf] {
+        &self.inputs
+    }
+
+    fn entries(&self, split: Split, consume: &mut dyn FnMut(Entry) -> Result<()>) -> Result<()> {
+        match split {
+            Split::Train => self.train_entries(consume),
+            Split::Val => self.val_entries(consume),
+        }
+    }
+
+    fn expected(&self, split: Split) -> Option<Vec<u64>> {
+        Some(match split {
+            Split::Train => self.devkit.training_images.clone(),
+            Split::Val => vec![VALIDATION_OF_CLASS; self.devkit.classes.len()],
+        })
+    }
+
+    fn may_miss(&self) -> bool {
+        self.options.allow_incomplete
+    }
+}
+
+/// Name of an image without what tells the format, if it was not there before.
+fn unique_stem(image: &Member, names: &mut HashSet<String>) -> Result<String> {
+    let name = image.file_name();
+    let stem = name.rsplit_once('.').map_or(name, |(stem, _)| stem).to_owned();
+    if !names.insert(stem.clone()) {
+        return Err(Error::Source { path: image.path.clone(), reason: "it is there twice".into() });
+    }
+    Ok(stem)
+}

@@ -1,0 +1,179 @@
+//! From a source to units: taken in order, worked on by many, written in order.
+
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use vgg_files::{Hasher, read_json, write_json};
+
+use super::encode::{Stored, store};
+use super::entry::Entry;
+use super::unit::{UnitRecord, UnitWriter, count_path, record_path};
+use super::{Event, PrepareOptions, Source};
+use crate::{Error, Prefetcher, Result, Split};
+
+/// Makes the units of a split that belong to this part and are not there.
+pub(super) fn run(
+    source: &dyn Source,
+    split: Split,
+    options: &PrepareOptions,
+    out: &Path,
+    threads: usize,
+    events: &mut dyn FnMut(Event) -> ControlFlow<()>,
+) -> Result<()> {
+    let of_worker = options.clone();
+    let work = move |mut entry: Entry| {
+        let stored = store(&mut entry, &of_worker);
+        entry.bytes = Vec::new();
+        (entry, stored)
+    };
+    let mut pipeline = Pipeline {
+        classes: source.classes().iter().map(|class| class.name.clone()).collect(),
+        split,
+        options,
+        out,
+        workers: Prefetcher::new(threads, 4 * threads, work),
+        unit: None,
+        units: 0,
+        images: 0,
+        events,
+    };
+    source.entries(split, &mut |entry| pipeline.take(entry))?;
+    pipeline.close()?;
+    let (units, images) = (pipeline.units, pipeline.images);
+    if images == 0 {
+        let reason = format!("no images of the split {} were found", split.name());
+        return Err(Error::Source { path: out.to_owned(), reason });
+    }
+    write_json(&count_path(out, split), &units)?;
+    Ok(())
+}
+
+/// Headers, label and description of an image in a tar file, at most in most cases.
+pub(super) const BYTES_AROUND_IMAGE: u64 = 4096;
+
+struct Pipeline<'a, 'e> {
+    classes: Vec<String>,
+    split: Split,
+    options: &'a PrepareOptions,
+    out: &'a Path,
+    workers: Prefetcher<Entry, (Entry, Result<Stored>)>,
+    unit: Option<Unit<'a>>,
+    units: usize,
+    images: u64,
+    events: &'e mut dyn FnMut(Event) -> ControlFlow<()>,
+}
+
+/// The unit that is being taken.
+struct Unit<'a> {
+    number: usize,
+    bytes: u64,
+    entries: u64,
+    input: Hasher,
+    work: Work<'a>,
+}
+
+enum Work<'a> {
+    Write(UnitWriter<'a>),
+    /// It was there already.
+    Known(Box<UnitRecord>),
+    /// Another part makes it.
+    Others,
+}
+
+impl<'a> Pipeline<'a, '_> {
+    fn take(&mut self, entry: Entry) -> Result<()> {
+        let bytes = entry.bytes.len() as u64;
+        let room = bytes + BYTES_AROUND_IMAGE;
+        if self.unit.as_ref().is_some_and(|unit| unit.bytes + room > self.options.shard_bytes) {
+            self.close()?;
+        }
+        if self.unit.is_none() {
+            self.unit = Some(self.open()?);
+        }
+        let Some(unit) = &mut self.unit else { return Ok(()) };
+        unit.bytes += room;
+        unit.entries += 1;
+        unit.input.update(entry.path.as_os_str().as_encoded_bytes());
+        unit.input.update(&entry.target.to_le_bytes());
+        unit.input.update(&bytes.to_le_bytes());
+        unit.input.update(&entry.bytes);
+        let ours = matches!(unit.work, Work::Write(_));
+        self.images += 1;
+        if self.images.is_multiple_of(16) {
+            self.tell(Event::Images(self.split, self.images))?;
+        }
+        if !ours {
+            return Ok(());
+        }
+        while !self.workers.has_room() {
+            self.write_one()?;
+        }
+        self.workers.submit(entry)
+    }
+
+    fn tell(&mut self, event: Event) -> Result<()> {
+        if (self.events)(event).is_break() { Err(Error::Interrupted) } else { Ok(()) }
+    }
+
+    fn open(&mut self) -> Result<Unit<'a>> {
+        let number = self.units;
+        self.units += 1;
+        let (part, parts) = self.options.part;
+        let work = if number % parts != part - 1 {
+            Work::Others
+        } else if let Some(record) = self.known(number)? {
+            self.tell(Event::Kept(self.split, number))?;
+            Work::Known(Box::new(record))
+        } else {
+            Work::Write(UnitWriter::new(self.out, self.split, number, self.options.shard_bytes))
+        };
+        Ok(Unit { number, bytes: 0, entries: 0, input: Hasher::default(), work })
+    }
+
+    /// The record of a unit that was finished, if its shards are there.
+    fn known(&self, number: usize) -> Result<Option<UnitRecord>> {
+        let record: UnitRecord = match read_json(&record_path(self.out, self.split, number)) {
+            Ok(record) => record,
+            Err(e) if e.is_missing() => return Ok(None),
+            Err(e) => return Err(e.into()),
+        };
+        let whole = |file: &crate::ShardFile| {
+            std::fs::metadata(self.out.join(&file.file)).is_ok_and(|found| found.len() == file.bytes)
+        };
+        Ok(record.shards.iter().all(whole).then_some(record))
+    }
+
+    /// Writes what the workers have made of the oldest image under way.
+    fn write_one(&mut self) -> Result<()> {
+        let Some((entry, stored)) = self.workers.take()? else { return Ok(()) };
+        let Some(Unit { work: Work::Write(writer), .. }) = &mut self.unit else { return Ok(()) };
+        match stored {
+            Ok(stored) => writer.add(&entry, &self.classes[entry.target as usize], &stored),
+            Err(error) if error.is_bad_image() => {
+                writer.leave_out(&entry, error.to_string());
+                self.tell(Event::LeftOut(&entry.path.to_string_lossy(), &error.to_string()))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn close(&mut self) -> Result<()> {
+        while self.workers.under_way() > 0 {
+            self.write_one()?;
+        }
+        let Some(unit) = self.unit.take() else { return Ok(()) };
+        let input = unit.input.hash();
+        match unit.work {
+            Work::Write(writer) => drop(writer.finish(input, unit.entries)?),
+            Work::Known(record) if record.input != input => {
+                let (split, number) = (self.split.name(), unit.number);
+                let reason = format!(
+                    "the input of {split}-{number:06}.tar is not what it was when that was made; remove the folder to begin anew"
+                );
+                return Err(Error::Source { path: self.out.to_owned(), reason });
+            }
+            Work::Known(_) | Work::Others => {}
+        }
+        Ok(())
+    }
+}

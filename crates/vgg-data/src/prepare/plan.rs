@@ -1,0 +1,84 @@
+//! What a preparation will take, before it begins.
+
+use std::path::{Path, PathBuf};
+
+use super::pipeline::BYTES_AROUND_IMAGE;
+use super::{Input, PrepareOptions, Source, input};
+use crate::error::at;
+use crate::{Encoding, Error, Result};
+
+/// What a preparation will take.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan {
+    /// Files that are read, and their lengths.
+    pub inputs: Vec<(PathBuf, u64)>,
+    /// Where the result goes.
+    pub out: PathBuf,
+    /// Bytes that it may take, all in all.
+    pub needed_bytes: u64,
+    /// Bytes of it that are there already.
+    pub there_bytes: u64,
+    /// Bytes that are free.
+    pub free_bytes: u64,
+    /// How long it may take on this machine, in seconds, from the length of the input alone.
+    pub seconds: f64,
+}
+
+/// An image of ILSVRC2012 in the mean.
+const IMAGE_BYTES: u64 = 110_000;
+/// Such images that a thread takes in a second.
+const IMAGES_PER_SECOND: f64 = 200.0;
+
+/// What the preparation of `source` in `out` will take.
+///
+/// # Errors
+/// [`Error::Io`] if an input or the place for the result cannot be looked at.
+pub fn plan(source: &dyn Source, options: &PrepareOptions, out: &Path, threads: usize) -> Result<Plan> {
+    let inputs: Vec<Input> = source.inputs().iter().map(|path| input(path)).collect::<Result<_>>()?;
+    let bytes: u64 = inputs.iter().map(|input| input.bytes).sum();
+    let images = bytes / IMAGE_BYTES + inputs.len() as u64;
+    let of_image = match (options.encoding, options.smallest_side) {
+        // Few are larger after they were made smaller.
+        (Encoding::Jpeg { .. }, _) => 0,
+        // Three by four, three bytes a pixel.
+        (Encoding::Raw, side) => {
+            let side = side.unwrap_or(512) as u64;
+            side * side * 4
+        }
+    };
+    let stored = if of_image == 0 { bytes } else { images * of_image };
+    let parts = options.part.1.max(1) as u64;
+    let there = std::iter::successors(Some(out), |path| path.parent()).find(|path| path.exists());
+    let there = there.unwrap_or(Path::new("."));
+    Ok(Plan {
+        inputs: inputs.into_iter().map(|input| (input.path, input.bytes)).collect(),
+        out: out.to_owned(),
+        needed_bytes: (stored + images * BYTES_AROUND_IMAGE) / parts,
+        there_bytes: bytes_in(out),
+        free_bytes: fs4::available_space(there).map_err(at("look at", there))?,
+        seconds: images as f64 / IMAGES_PER_SECOND / threads.max(1) as f64 / parts as f64,
+    })
+}
+
+fn bytes_in(dir: &Path) -> u64 {
+    let files = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    files.filter_map(|file| file.metadata().ok()).filter(|file| file.is_file()).map(|file| file.len()).sum()
+}
+
+impl Plan {
+    /// # Errors
+    /// [`Error::NoSpace`] if there is too little space.
+    pub fn check(&self) -> Result<()> {
+        let needed = self.needed_bytes.saturating_sub(self.there_bytes);
+        if needed <= self.free_bytes {
+            return Ok(());
+        }
+        let gib = |bytes: u64| bytes as f64 / f64::from(1 << 30);
+        let reason = format!(
+            "{:.2} GiB may be needed, and {:.2} GiB are free; take another disk, or make images smaller with --smallest-side",
+            gib(needed),
+            gib(self.free_bytes)
+        );
+        Err(Error::NoSpace { path: self.out.clone(), reason })
+    }
+}

@@ -1,0 +1,201 @@
+//! A unit of the input becomes one shard, or several if it grows; what is known of it is written when they are there.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use vgg_files::{FileWriter, Hash, Hasher, write_json};
+
+use super::PROGRESS;
+use super::encode::{Stored, count_side};
+use super::entry::Entry;
+use crate::error::at;
+use crate::shards::BLOCK;
+use crate::{LeftOut, Odd, PixelStatistics, Result, ShardFile, Split};
+
+/// What is known of a finished unit. It is written last.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct UnitRecord {
+    /// Hash of names and contents of all images that went in.
+    pub(super) input: Hash,
+    /// Images that went in.
+    pub(super) entries: u64,
+    pub(super) shards: Vec<ShardFile>,
+    /// Offset, length, shard of the unit and class of each image.
+    pub(super) images: Vec<(u64, u32, u32, u32)>,
+    pub(super) statistics: PixelStatistics,
+    pub(super) smallest_sides: BTreeMap<u32, u64>,
+    pub(super) odd: Vec<Odd>,
+    pub(super) left_out: Vec<LeftOut>,
+}
+
+/// Where the record of a unit is.
+pub(super) fn record_path(out: &Path, split: Split, unit: usize) -> PathBuf {
+    out.join(PROGRESS).join(format!("{}-{unit:06}.json", split.name()))
+}
+
+/// Where it is written how many units a split has.
+pub(super) fn count_path(out: &Path, split: Split) -> PathBuf {
+    out.join(PROGRESS).join(format!("{}.json", split.name()))
+}
+
+/// Writes the shards of one unit.
+pub(super) struct UnitWriter<'a> {
+    out: &'a Path,
+    split: Split,
+    unit: usize,
+    limit: u64,
+    shard: Option<Shard>,
+    record: UnitRecord,
+}
+
+struct Shard {
+    name: String,
+    tar: tar::Builder<Hashed>,
+    images: u64,
+}
+
+/// Hashes and counts what is written.
+struct Hashed {
+    file: FileWriter,
+    hasher: Hasher,
+    bytes: u64,
+}
+
+impl Write for Hashed {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let n = self.file.write(bytes)?;
+        self.hasher.update(&bytes[..n]);
+        self.bytes += n as u64;
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+/// Beside an image: what is known of it.
+#[derive(Serialize)]
+struct Description<'a> {
+    class: &'a str,
+    target: u32,
+    source: String,
+    /// As it came.
+    height: usize,
+    width: usize,
+    /// As it is stored.
+    stored_height: usize,
+    stored_width: usize,
+    /// In pixels of the image as it came; null if nobody has drawn any.
+    boxes: Option<&'a [super::BoundingBox]>,
+}
+
+impl<'a> UnitWriter<'a> {
+    pub(super) fn new(out: &'a Path, split: Split, unit: usize, limit: u64) -> UnitWriter<'a> {
+        let record = UnitRecord {
+            input: Hasher::default().hash(),
+            entries: 0,
+            shards: Vec::new(),
+            images: Vec::new(),
+            statistics: PixelStatistics::default(),
+            smallest_sides: BTreeMap::new(),
+            odd: Vec::new(),
+            left_out: Vec::new(),
+        };
+        UnitWriter { out, split, unit, limit, shard: None, record }
+    }
+
+    /// An image that could not be used.
+    pub(super) fn leave_out(&mut self, entry: &Entry, reason: String) {
+        self.record.left_out.push(LeftOut { path: entry.path.display().to_string(), reason });
+    }
+
+    /// Adds an image.
+    pub(super) fn add(&mut self, entry: &Entry, class: &str, stored: &Stored) -> Result<()> {
+        let key = entry.key(class);
+        let description = Description {
+            class,
+            target: entry.target,
+            source: entry.path.display().to_string(),
+            height: stored.came.0,
+            width: stored.came.1,
+            stored_height: stored.size.0,
+            stored_width: stored.size.1,
+            boxes: entry.boxes.as_deref(),
+        };
+        let json = serde_json::to_vec(&description).map_err(|e| crate::Error::Config(e.to_string()))?;
+        let target = entry.target.to_string();
+        let blocks = |bytes: usize| (BLOCK + bytes.next_multiple_of(BLOCK)) as u64;
+        let needed = blocks(stored.bytes.len()) + blocks(target.len()) + blocks(json.len());
+        // Two blocks end a tar file.
+        if self.shard.as_ref().is_some_and(|s| s.tar.get_ref().bytes + needed + 2 * BLOCK as u64 > self.limit)
+        {
+            self.close()?;
+        }
+        let which = self.record.shards.len();
+        let path = self.out.join(self.shard_name(which));
+        let shard = match &mut self.shard {
+            Some(shard) => shard,
+            none => none.insert(Shard::create(&path)?),
+        };
+        let offset = shard.tar.get_ref().bytes + BLOCK as u64;
+        let members =
+            [(stored.extension, stored.bytes.as_slice()), ("cls", target.as_bytes()), ("json", &json)];
+        for (extension, bytes) in members {
+            append(&mut shard.tar, &format!("{key}.{extension}"), bytes).map_err(at("write", &path))?;
+        }
+        shard.images += 1;
+        self.record.images.push((offset, stored.bytes.len() as u32, which as u32, entry.target));
+        self.record.statistics.merge(&stored.statistics);
+        count_side(&mut self.record.smallest_sides, stored.came);
+        for what in &stored.odd {
+            self.record.odd.push(Odd { path: entry.path.display().to_string(), what: (*what).to_owned() });
+        }
+        Ok(())
+    }
+
+    /// Ends the unit, and says so.
+    pub(super) fn finish(mut self, input: Hash, entries: u64) -> Result<UnitRecord> {
+        self.close()?;
+        (self.record.input, self.record.entries) = (input, entries);
+        write_json(&record_path(self.out, self.split, self.unit), &self.record)?;
+        Ok(self.record)
+    }
+
+    fn close(&mut self) -> Result<()> {
+        let Some(shard) = self.shard.take() else { return Ok(()) };
+        let path = self.out.join(&shard.name);
+        let hashed = shard.tar.into_inner().map_err(at("write", &path))?;
+        hashed.file.commit()?;
+        let (file, bytes, images, blake3) = (shard.name, hashed.bytes, shard.images, hashed.hasher.hash());
+        self.record.shards.push(ShardFile { file, bytes, images, blake3 });
+        Ok(())
+    }
+
+    fn shard_name(&self, which: usize) -> String {
+        let (split, unit) = (self.split.name(), self.unit);
+        if which == 0 { format!("{split}-{unit:06}.tar") } else { format!("{split}-{unit:06}-{which}.tar") }
+    }
+}
+
+impl Shard {
+    fn create(path: &Path) -> Result<Shard> {
+        let file = FileWriter::create(path)?;
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let hashed = Hashed { file, hasher: Hasher::default(), bytes: 0 };
+        Ok(Shard { name, tar: tar::Builder::new(hashed), images: 0 })
+    }
+}
+
+/// A member that depends on nothing but its name and contents.
+fn append(tar: &mut tar::Builder<Hashed>, name: &str, bytes: &[u8]) -> io::Result<()> {
+    let mut header = tar::Header::new_ustar();
+    header.set_size(bytes.len() as u64);
+    header.set_mode(0o644);
+    header.set_mtime(0);
+    header.set_path(name)?;
+    header.set_cksum();
+    tar.append(&header, bytes)
+}

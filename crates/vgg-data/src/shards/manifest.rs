@@ -1,0 +1,146 @@
+//! `index.json`: what a prepared data set is.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use vgg_files::Hash;
+
+use crate::{PixelStatistics, Split};
+
+/// Name of the manifest, which is written last: a directory that has it is whole.
+pub const INDEX_FILE: &str = "index.json";
+
+const FORMAT: &str = "vgg-shards";
+const VERSION: u32 = 1;
+
+/// What a prepared data set is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// `vgg-shards`.
+    pub format: String,
+    /// 1.
+    pub version: u32,
+    /// What it was made from, for people.
+    pub source: String,
+    /// How images are stored.
+    pub encoding: Encoding,
+    /// Smallest side that images were reduced to; `None` if they have their own size.
+    pub smallest_side: Option<usize>,
+    /// Names of the classes in the order of their indices.
+    pub classes: Vec<String>,
+    /// The splits.
+    pub splits: BTreeMap<Split, SplitManifest>,
+}
+
+/// How images are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase", tag = "kind")]
+pub enum Encoding {
+    /// As JPEG; a JPEG that need not be made smaller is copied byte for byte.
+    Jpeg {
+        /// Quality of those that were made smaller, 1 to 100.
+        quality: u8,
+    },
+    /// As pixels, in a binary PPM.
+    Raw,
+}
+
+/// One split.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SplitManifest {
+    /// Images.
+    pub images: u64,
+    /// Images of each class.
+    pub of_class: Vec<u64>,
+    /// Name of the index of records.
+    pub index: String,
+    /// Hash of it.
+    pub index_blake3: Hash,
+    /// Tar files.
+    pub shards: Vec<ShardFile>,
+    /// Sums over the pixels that are stored, before a JPEG was made of those that were made smaller.
+    pub statistics: PixelStatistics,
+    /// Mean of red, green and blue, 0..255.
+    pub mean_rgb: [f64; 3],
+    /// Covariance of red, green and blue, in squares of 0..255.
+    pub covariance: [[f64; 3]; 3],
+    /// Its eigenvalues, in squares of 0..255, largest first.
+    pub eigenvalues: [f64; 3],
+    /// Its eigenvectors, one a row: what the colour shift goes along.
+    pub eigenvectors: [[f64; 3]; 3],
+    /// Images by the smallest side that they came with, in steps of 32.
+    pub smallest_sides: BTreeMap<u32, u64>,
+    /// What was unusual about images.
+    pub odd: Vec<Odd>,
+    /// Images that could not be used.
+    pub left_out: Vec<LeftOut>,
+    /// What the source should have and did not.
+    pub missing: Vec<String>,
+}
+
+/// A tar file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShardFile {
+    /// Name.
+    pub file: String,
+    /// Length.
+    pub bytes: u64,
+    /// Images in it.
+    pub images: u64,
+    /// Hash of its contents.
+    pub blake3: Hash,
+}
+
+/// An unusual image, which was used all the same.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Odd {
+    /// Where it came from.
+    pub path: String,
+    /// In what way.
+    pub what: String,
+}
+
+/// An image that could not be used.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeftOut {
+    /// Where it came from.
+    pub path: String,
+    /// Why.
+    pub reason: String,
+}
+
+impl Manifest {
+    /// A manifest without splits.
+    pub fn new(
+        source: String,
+        encoding: Encoding,
+        smallest_side: Option<usize>,
+        classes: Vec<String>,
+    ) -> Manifest {
+        let (format, splits) = (FORMAT.to_owned(), BTreeMap::new());
+        Manifest { format, version: VERSION, source, encoding, smallest_side, classes, splits }
+    }
+
+    /// Whether this program reads it, and it does not contradict itself.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        if self.format != FORMAT || self.version != VERSION {
+            let (format, version) = (&self.format, self.version);
+            return Err(format!(
+                "{INDEX_FILE} is of format {format} {version}, and this program reads {FORMAT} {VERSION}"
+            ));
+        }
+        for (split, own) in &self.splits {
+            let sum: u64 = own.shards.iter().map(|shard| shard.images).sum();
+            if sum != own.images || own.of_class.len() != self.classes.len() {
+                return Err(format!("{INDEX_FILE} contradicts itself about {}", split.name()));
+            }
+            let named = own.shards.iter().map(|shard| &shard.file).chain([&own.index]);
+            if let Some(name) =
+                named.into_iter().find(|name| name.contains(['/', '\\']) || name.starts_with('.'))
+            {
+                return Err(format!("{INDEX_FILE} names a file {name}, which is not in the directory"));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,125 @@
+//! Whether a prepared data set is what it was when it was made.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use vgg_files::{Hasher, hash_file, read_json};
+
+use super::{INDEX_FILE, Manifest, Record, ShardFile, SplitManifest};
+use crate::error::at;
+use crate::{Error, Result, Split};
+
+/// What was verified.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Verified {
+    /// Shards whose hashes hold.
+    pub shards: usize,
+    /// Images counted in them.
+    pub images: u64,
+    /// What is wrong, with the file.
+    pub problems: Vec<String>,
+}
+
+/// Reads all of a prepared data set: hashes, counts, names and classes. `progress` hears how many bytes are done.
+///
+/// # Errors
+/// [`Error::Missing`] or [`Error::Layout`] if there is no manifest that can be read. What is wrong with the rest is in the
+/// result.
+pub fn verify(root: &Path, progress: &mut dyn FnMut(u64)) -> Result<Verified> {
+    let path = root.join(INDEX_FILE);
+    let manifest: Manifest = match read_json(&path) {
+        Err(e) if e.is_missing() => {
+            let reason = "there is no index.json: this is no prepared data set, or it is not finished".into();
+            return Err(Error::Missing { path: root.to_owned(), reason });
+        }
+        other => other?,
+    };
+    manifest.check().map_err(|reason| Error::Layout { path: root.to_owned(), reason })?;
+    let (mut verified, mut bytes) = (Verified::default(), 0);
+    for (split, own) in &manifest.splits {
+        let index = root.join(&own.index);
+        let records = match index_of(&index, own) {
+            Ok(records) => records,
+            Err(problem) => {
+                verified.problems.push(problem);
+                continue;
+            }
+        };
+        let mut of_class = vec![0; manifest.classes.len()];
+        for (number, shard) in own.shards.iter().enumerate() {
+            let expected: Vec<Record> =
+                records.iter().filter(|r| r.shard as usize == number).copied().collect();
+            match members(root, shard, &expected, &mut of_class) {
+                Ok(images) => verified.images += images,
+                Err(problem) => verified.problems.push(format!("{}: {problem}", shard.file)),
+            }
+            verified.shards += 1;
+            bytes += shard.bytes;
+            progress(bytes);
+        }
+        if of_class != own.of_class && verified.problems.is_empty() {
+            verified.problems.push(counts(*split));
+        }
+    }
+    Ok(verified)
+}
+
+fn counts(split: Split) -> String {
+    format!("the images of each class in {} are not as many as {INDEX_FILE} says", split.name())
+}
+
+fn index_of(path: &Path, split: &SplitManifest) -> std::result::Result<Vec<Record>, String> {
+    let bytes = vgg_files::read_bytes(path).map_err(|e| e.to_string())?;
+    let mut hasher = Hasher::default();
+    hasher.update(&bytes);
+    if hasher.hash() != split.index_blake3 {
+        return Err(format!("{}: its contents are not what was written", path.display()));
+    }
+    Ok(bytes.as_chunks::<{ Record::BYTES }>().0.iter().map(Record::from_bytes).collect())
+}
+
+/// Number of images of a shard, if hash, members and index agree.
+fn members(
+    root: &Path,
+    shard: &ShardFile,
+    records: &[Record],
+    of_class: &mut [u64],
+) -> std::result::Result<u64, String> {
+    let path = root.join(&shard.file);
+    if hash_file(&path).map_err(|e| e.to_string())? != shard.blake3 {
+        return Err("its contents are not what was written".into());
+    }
+    let file = File::open(&path).map_err(at("open", &path)).map_err(|e| e.to_string())?;
+    let mut archive = tar::Archive::new(std::io::BufReader::new(file));
+    let (mut image, mut images) = (String::new(), 0);
+    let mut records = records.iter();
+    let damaged = |e: std::io::Error| e.to_string();
+    for member in archive.entries().map_err(damaged)? {
+        let mut member = member.map_err(damaged)?;
+        let name = String::from_utf8_lossy(&member.path_bytes()).into_owned();
+        let (key, extension) =
+            name.split_once('.').ok_or_else(|| format!("its member {name} has no extension"))?;
+        match extension {
+            "json" => {}
+            "cls" => {
+                let mut text = String::new();
+                member.read_to_string(&mut text).map_err(damaged)?;
+                let record = records.next().ok_or("the index lacks some of its images")?;
+                let target: u32 = text.parse().map_err(|_| format!("{name} holds no class"))?;
+                if key != image || target != record.target {
+                    return Err(format!(
+                        "{name} does not belong to the image before it, or the index says otherwise"
+                    ));
+                }
+                *of_class.get_mut(target as usize).ok_or_else(|| format!("{name} holds no class"))? += 1;
+                images += 1;
+            }
+            _ => image = key.to_owned(),
+        }
+    }
+    if images != shard.images || records.next().is_some() {
+        return Err(format!("it holds {images} images where {} should be", shard.images));
+    }
+    Ok(images)
+}
