@@ -1,6 +1,6 @@
 //! Class folders, `train/<class>/*` and `val/<class>/*`.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::{Class, Entry, Source};
 use crate::error::at;
@@ -11,7 +11,7 @@ use crate::{Error, Result, Split};
 pub struct ClassFolders {
     classes: Vec<Class>,
     splits: Vec<(Split, Folder)>,
-    inputs: Vec<PathBuf>,
+    inputs: Vec<String>,
 }
 
 impl ClassFolders {
@@ -26,10 +26,8 @@ impl ClassFolders {
         }
         let class = |name: &String| Class { name: name.clone(), words: None, ilsvrc2012_id: None };
         let classes = splits[0].1.classes.iter().map(class).collect();
-        let files = |(_, folder): &(Split, Folder)| {
-            folder.samples.iter().map(|sample| folder.root.join(&sample.path)).collect::<Vec<_>>()
-        };
-        let inputs = splits.iter().flat_map(files).collect();
+        let files = splits.iter().flat_map(|(_, folder)| &folder.samples);
+        let inputs = files.map(|sample| sample.path.clone()).collect();
         Ok(ClassFolders { classes, splits, inputs })
     }
 }
@@ -48,7 +46,11 @@ impl Source for ClassFolders {
         self.splits.iter().map(|(split, _)| *split).collect()
     }
 
-    fn inputs(&self) -> &[PathBuf] {
+    fn root(&self) -> &Path {
+        &self.splits[0].1.root
+    }
+
+    fn inputs(&self) -> &[String] {
         &self.inputs
     }
 
@@ -64,7 +66,14 @@ impl Source for ClassFolders {
                 });
             }
             let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-            consume(Entry { path, stem, target: sample.target, bytes, boxes: None })?;
+            consume(Entry {
+                path,
+                source: sample.path.clone(),
+                stem,
+                target: sample.target,
+                bytes,
+                boxes: None,
+            })?;
         }
         Ok(())
     }

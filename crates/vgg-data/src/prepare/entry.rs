@@ -20,6 +20,8 @@ pub struct Class {
 pub struct Entry {
     /// Where it comes from: a file, or an archive and a name within it.
     pub path: PathBuf,
+    /// The same below the folder of the source, with `/`: it goes into the shard.
+    pub source: String,
     /// Its name, without what tells the format.
     pub stem: String,
     /// Class index.
@@ -72,7 +74,7 @@ mod tests {
     fn names_are_kept_where_they_can_be() {
         let key = |class: &str, stem: &str| {
             let (path, stem) = (PathBuf::new(), stem.to_owned());
-            Entry { path, stem, target: 0, bytes: Vec::new(), boxes: None }.key(class)
+            Entry { path, source: String::new(), stem, target: 0, bytes: Vec::new(), boxes: None }.key(class)
         };
         assert_eq!(key("n01440764", "n01440764_10026"), "n01440764/n01440764_10026");
         let (dotted, other) = (key("a", "x.y"), key("a", "x_y"));

@@ -8,7 +8,7 @@ use serde::Serialize;
 use vgg_files::{Hasher, Lock, read_json, write_json, write_with};
 
 use super::unit::{UnitRecord, count_path, record_path};
-use super::{BEGUN_FILE, Begun, Class, PROGRESS};
+use super::{BEGUN_FILE, Begun, Class, Input, PROGRESS, PrepareOptions};
 use crate::error::at;
 use crate::shards::Record;
 use crate::{Error, INDEX_FILE, Manifest, PixelStatistics, Result, Split, SplitManifest, eigenvectors};
@@ -27,6 +27,8 @@ pub(super) fn finish(begun: &Begun, out: &Path) -> Result<()> {
     let names = begun.classes.iter().map(|class| class.name.clone()).collect();
     let options = &begun.options;
     let mut manifest = Manifest::new(begun.source.clone(), options.encoding, options.smallest_side, names);
+    manifest.shard_bytes = options.shard_bytes;
+    manifest.inputs = begun.inputs.iter().map(|input| (input.path.clone(), input.bytes)).collect();
     for (&split, expected) in &begun.expected {
         let mut own = join(out, split, begun.classes.len())?;
         own.missing = missing(begun, split, expected.as_deref(), &own.of_class);
@@ -69,6 +71,25 @@ fn all_missing(split: &SplitManifest) -> String {
         text.push_str(&format!("\n  and {} more", lines.len() - SHOWN));
     }
     text
+}
+
+/// What was begun when `manifest` was made, as far as it says.
+pub(super) fn begun(manifest: &Manifest) -> Begun {
+    let input = |(path, bytes): &(String, u64)| Input { path: path.clone(), bytes: *bytes, modified: 0 };
+    let class = |name: &String| Class { name: name.clone(), words: None, ilsvrc2012_id: None };
+    Begun {
+        source: manifest.source.clone(),
+        options: PrepareOptions {
+            smallest_side: manifest.smallest_side,
+            encoding: manifest.encoding,
+            shard_bytes: manifest.shard_bytes,
+            part: (1, 1),
+        },
+        inputs: manifest.inputs.iter().map(input).collect(),
+        classes: manifest.classes.iter().map(class).collect(),
+        expected: BTreeMap::new(),
+        may_miss: true,
+    }
 }
 
 /// Removes what is needed only until `index.json` is there.
@@ -149,7 +170,7 @@ pub fn merge(parts: &[PathBuf], out: &Path) -> Result<()> {
     let mut whole: Option<Begun> = None;
     let mut seen = BTreeMap::new();
     for dir in parts {
-        let mut begun: Begun = read_json(&dir.join(BEGUN_FILE))?;
+        let mut begun: Begun = read_json(&dir.join(PROGRESS).join(BEGUN_FILE))?;
         let part = begun.options.part;
         if let Some(first) = seen.insert(part, dir) {
             return Err(refuse(
@@ -158,6 +179,8 @@ pub fn merge(parts: &[PathBuf], out: &Path) -> Result<()> {
             ));
         }
         begun.options.part = (1, 1);
+        // Each machine may have its own copy of the archives.
+        begun.inputs.iter_mut().for_each(|input| input.modified = 0);
         match &whole {
             None => whole = Some(begun),
             Some(whole) if *whole == begun => {}
@@ -175,9 +198,8 @@ pub fn merge(parts: &[PathBuf], out: &Path) -> Result<()> {
     fs::create_dir_all(&progress).map_err(at("create", &progress))?;
     for dir in parts {
         bring(dir, out, &|name| name.ends_with(".tar"))?;
-        bring(&dir.join(PROGRESS), &progress, &|name| name.ends_with(".json"))?;
+        bring(&dir.join(PROGRESS), &progress, &|name| name.ends_with(".json") && name != BEGUN_FILE)?;
     }
-    write_json(&out.join(BEGUN_FILE), &begun)?;
     finish(&begun, out)
 }
 

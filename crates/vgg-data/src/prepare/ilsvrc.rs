@@ -33,9 +33,8 @@ pub struct IlsvrcOptions {
 
 /// The official archives in a folder.
 pub struct Ilsvrc {
-    train: PathBuf,
-    val: PathBuf,
-    inputs: Vec<PathBuf>,
+    root: PathBuf,
+    inputs: Vec<String>,
     devkit: Devkit,
     train_boxes: Option<Boxes>,
     val_boxes: Option<Boxes>,
@@ -48,39 +47,34 @@ impl Ilsvrc {
     /// # Errors
     /// [`Error::Missing`] with what is not there, and where to get it; [`Error::Source`] if the kit is not what it should be.
     pub fn open(dir: &Path, options: IlsvrcOptions) -> Result<Ilsvrc> {
-        let required = [TRAIN, VAL, DEVKIT].map(|name| dir.join(name));
-        let missing: Vec<&str> = required
-            .iter()
-            .zip([TRAIN, VAL, DEVKIT])
-            .filter(|(path, _)| !path.is_file())
-            .map(|(_, name)| name)
-            .collect();
+        let required = [TRAIN, VAL, DEVKIT];
+        let missing: Vec<&str> = required.into_iter().filter(|name| !dir.join(name).is_file()).collect();
         if !missing.is_empty() {
             let reason = format!(
                 "has no {}; they are to be had at https://image-net.org/download-images after registration (ILSVRC2012, \
-                 task 1 and 2), or from academictorrents.com",
+                 tasks 1 and 2), or from academictorrents.com",
                 missing.join(", ")
             );
             return Err(Error::Missing { path: dir.to_owned(), reason });
         }
-        let [train, val, kit] = required;
+        let kit = dir.join(DEVKIT);
         let bytes = vgg_files::read_bytes(&kit)?;
         if !options.skip_md5 {
             same_md5(&kit, &md5_of(&bytes), DEVKIT_MD5)?;
         }
         let devkit = Devkit::from_archive(&bytes, &kit)?;
-        let mut inputs = vec![train.clone(), val.clone(), kit];
+        let mut inputs = required.map(String::from).to_vec();
         let mut boxes = |name: &str| {
             let path = dir.join(name);
             path.is_file()
                 .then(|| {
-                    inputs.push(path.clone());
+                    inputs.push(name.to_owned());
                     read_archive(&path)
                 })
                 .transpose()
         };
         let (train_boxes, val_boxes) = (boxes(TRAIN_BOXES)?, boxes(VAL_BOXES)?);
-        Ok(Ilsvrc { train, val, inputs, devkit, train_boxes, val_boxes, options })
+        Ok(Ilsvrc { root: dir.to_owned(), inputs, devkit, train_boxes, val_boxes, options })
     }
 
     /// Names of optional archives that are not there: boxes.
@@ -89,10 +83,15 @@ impl Ilsvrc {
         all.into_iter().filter(|(boxes, _)| boxes.is_none()).map(|(_, name)| name).collect()
     }
 
+    /// A path within an archive, below the folder of archives.
+    fn below(&self, path: &Path) -> String {
+        path.strip_prefix(&self.root).unwrap_or(path).to_string_lossy().into_owned()
+    }
+
     fn train_entries(&self, consume: &mut dyn FnMut(Entry) -> Result<()>) -> Result<()> {
         let md5 = (!self.options.skip_md5).then_some(TRAIN_MD5);
         let mut seen = HashSet::new();
-        members(&self.train, md5, &mut |mut class_archive| {
+        members(&self.root.join(TRAIN), md5, &mut |mut class_archive| {
             let path = class_archive.path.clone();
             let refuse = |reason: String| Error::Source { path: path.clone(), reason };
             let wnid = class_archive.file_name().strip_suffix(".tar").unwrap_or_default().to_owned();
@@ -105,8 +104,8 @@ impl Ilsvrc {
             let mut names = HashSet::new();
             class_archive.members(&mut |mut image| {
                 let (path, stem) = (image.path.clone(), unique_stem(&image, &mut names)?);
-                let boxes = self.train_boxes.as_ref().map(|boxes| boxes.get(&stem).cloned());
-                consume(Entry { path, stem, target, bytes: image.read()?, boxes: boxes.flatten() })
+                let boxes = self.train_boxes.as_ref().and_then(|boxes| boxes.get(&stem).cloned());
+                consume(Entry { source: self.below(&path), path, stem, target, bytes: image.read()?, boxes })
             })
         })
     }
@@ -114,7 +113,7 @@ impl Ilsvrc {
     fn val_entries(&self, consume: &mut dyn FnMut(Entry) -> Result<()>) -> Result<()> {
         let md5 = (!self.options.skip_md5).then_some(VAL_MD5);
         let mut names = HashSet::new();
-        members(&self.val, md5, &mut |mut image| {
+        members(&self.root.join(VAL), md5, &mut |mut image| {
             let (path, stem) = (image.path.clone(), unique_stem(&image, &mut names)?);
             // The label goes by the number in the name, whatever the order.
             let number = stem.strip_prefix("ILSVRC2012_val_").and_then(|digits| digits.parse::<usize>().ok());
@@ -124,8 +123,8 @@ impl Ilsvrc {
                     format!("its name is not ILSVRC2012_val_ with a number from 1 to {VALIDATION_IMAGES}");
                 return Err(Error::Source { path, reason });
             };
-            let boxes = self.val_boxes.as_ref().map(|boxes| boxes.get(&stem).cloned());
-            consume(Entry { path, stem, target, bytes: image.read()?, boxes: boxes.flatten() })
+            let boxes = self.val_boxes.as_ref().and_then(|boxes| boxes.get(&stem).cloned());
+            consume(Entry { source: self.below(&path), path, stem, target, bytes: image.read()?, boxes })
         })
     }
 }
@@ -143,7 +142,11 @@ impl Source for Ilsvrc {
         vec![Split::Train, Split::Val]
     }
 
-    fn inputs(&self) -> &[PathBuf] {
+    fn root(&self) -> &Path {
+        &self.root
+    }
+
+    fn inputs(&self) -> &[String] {
         &self.inputs
     }
 

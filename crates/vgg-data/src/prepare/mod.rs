@@ -18,7 +18,7 @@ mod unit;
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
@@ -30,7 +30,7 @@ pub use finish::merge;
 pub use ilsvrc::{Ilsvrc, IlsvrcOptions};
 pub use plan::{Plan, plan};
 
-use crate::{Encoding, Error, INDEX_FILE, Result, Split};
+use crate::{Encoding, Error, INDEX_FILE, Manifest, Result, Split};
 
 /// Where images come from.
 pub trait Source {
@@ -40,8 +40,10 @@ pub trait Source {
     fn classes(&self) -> &[Class];
     /// Which splits it has.
     fn splits(&self) -> Vec<Split>;
-    /// Every file that is read.
-    fn inputs(&self) -> &[PathBuf];
+    /// Folder of all files that are read.
+    fn root(&self) -> &Path;
+    /// Every file that is read, below the folder, with `/`.
+    fn inputs(&self) -> &[String];
     /// Hands every image of a split to `consume`, always in the same order, and looks at the checksums that are known.
     ///
     /// # Errors
@@ -78,7 +80,7 @@ pub enum Event<'a> {
 }
 
 /// What was begun in a directory: written first, and what a resumed preparation must be again.
-#[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Begun {
     source: String,
     options: PrepareOptions,
@@ -92,13 +94,13 @@ struct Begun {
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Input {
-    path: PathBuf,
+    path: String,
     bytes: u64,
     /// Nanoseconds since 1970.
     modified: u128,
 }
 
-/// Name of the file that says what was begun.
+/// Name of the file that says what was begun, in the folder of progress.
 const BEGUN_FILE: &str = "prepare.json";
 /// Folder of what is known of finished units, until all are.
 const PROGRESS: &str = "progress";
@@ -107,8 +109,8 @@ const PROGRESS: &str = "progress";
 /// the preparation ends with [`Error::Interrupted`]; the unit under way will be made again.
 ///
 /// # Errors
-/// [`Error::Source`] if the input is not what it should be, or not what it was when an earlier attempt began; [`Error::Io`];
-/// those of locks.
+/// [`Error::Source`] if the input is not what it should be, or not what it was when an earlier attempt began;
+/// [`Error::NoSpace`]; [`Error::Io`] and [`Error::File`], the latter also if another process is at work in `out`.
 pub fn prepare(
     source: &dyn Source,
     options: &PrepareOptions,
@@ -117,14 +119,32 @@ pub fn prepare(
     events: &mut dyn FnMut(Event) -> ControlFlow<()>,
 ) -> Result<()> {
     let _lock = Lock::acquire(out)?;
-    let begun = begin(source, options, out)?;
     remove_partial_files(out)?;
+    let mut begun = Begun {
+        source: source.name(),
+        options: options.clone(),
+        inputs: inputs_of(source)?,
+        classes: source.classes().to_vec(),
+        expected: source.splits().into_iter().map(|split| (split, source.expected(split))).collect(),
+        may_miss: source.may_miss(),
+    };
     if out.join(INDEX_FILE).is_file() {
+        // Nothing is left to do but what a finished preparation was killed before.
+        begun.inputs.iter_mut().for_each(|input| input.modified = 0);
+        let manifest: Manifest = read_json(&out.join(INDEX_FILE))?;
+        same(&begun, &finish::begun(&manifest), out)?;
         return finish::remove_progress(out);
     }
-    plan(source, options, out, threads)?.check()?;
-    std::fs::create_dir_all(out.join(PROGRESS)).map_err(crate::error::at("create", out))?;
-    remove_partial_files(&out.join(PROGRESS))?;
+    let progress = out.join(PROGRESS);
+    match read_json(&progress.join(BEGUN_FILE)) {
+        Ok(before) => same(&begun, &before, out)?,
+        Err(e) if e.is_missing() => {
+            plan(source, options, out, threads)?.check()?;
+            write_json(&progress.join(BEGUN_FILE), &begun)?;
+        }
+        Err(e) => return Err(e.into()),
+    }
+    remove_partial_files(&progress)?;
     for split in source.splits() {
         pipeline::run(source, split, options, out, threads, events)?;
     }
@@ -134,57 +154,55 @@ pub fn prepare(
     finish::finish(&begun, out)
 }
 
-/// Says what is begun, or finds that it is what was begun before.
-fn begin(source: &dyn Source, options: &PrepareOptions, out: &Path) -> Result<Begun> {
-    let begun = Begun {
-        source: source.name(),
-        options: options.clone(),
-        inputs: source.inputs().iter().map(|path| input(path)).collect::<Result<_>>()?,
-        classes: source.classes().to_vec(),
-        expected: source.splits().into_iter().map(|split| (split, source.expected(split))).collect(),
-        may_miss: source.may_miss(),
-    };
-    let path = out.join(BEGUN_FILE);
-    let before: Begun = match read_json(&path) {
-        Ok(before) => before,
-        Err(e) if e.is_missing() => {
-            write_json(&path, &begun)?;
-            return Ok(begun);
-        }
-        Err(e) => return Err(e.into()),
-    };
+/// # Errors
+/// [`Error::Source`] with all differences if what is begun is not what was begun before.
+fn same(begun: &Begun, before: &Begun, out: &Path) -> Result<()> {
     let mut differences = Vec::new();
-    let mut compare = |what: &str, before: String, now: String| {
+    let mut compare = |what: &str, before: &dyn Fn() -> String, now: &dyn Fn() -> String| {
+        let (before, now) = (before(), now());
         if before != now {
             differences.push(format!("{what}: {before} before, {now} now"));
         }
     };
-    compare("source", before.source, begun.source.clone());
-    compare("options", format!("{:?}", before.options), format!("{:?}", begun.options));
+    compare("source", &|| before.source.clone(), &|| begun.source.clone());
+    compare("options", &|| before.options.to_string(), &|| begun.options.to_string());
     let names =
-        |classes: &[Class]| classes.iter().map(|class| class.name.as_str()).collect::<Vec<_>>().join(" ");
-    compare("classes", names(&before.classes), names(&begun.classes));
-    let list = |inputs: &[Input]| {
-        let one = |i: &Input| format!("{} of {} bytes, changed at {}", i.path.display(), i.bytes, i.modified);
-        inputs.iter().map(one).collect::<Vec<_>>()
-    };
-    let (old, new) = (list(&before.inputs), list(&begun.inputs));
-    for (old, new) in old.iter().zip(&new) {
-        compare("input", old.clone(), new.clone());
+        |begun: &Begun| begun.classes.iter().map(|class| class.name.as_str()).collect::<Vec<_>>().join(" ");
+    compare("classes", &|| names(before), &|| names(begun));
+    compare("number of inputs", &|| before.inputs.len().to_string(), &|| begun.inputs.len().to_string());
+    let tell = |i: &Input| format!("{} of {} bytes, changed {} ns after 1970", i.path, i.bytes, i.modified);
+    for (old, new) in before.inputs.iter().zip(&begun.inputs) {
+        compare("input", &|| tell(old), &|| tell(new));
     }
-    compare("inputs", old.len().to_string(), new.len().to_string());
     if differences.is_empty() {
-        return Ok(begun);
+        return Ok(());
     }
-    let what = format!(
-        "another preparation was begun here; remove it, or take another folder: {}",
-        differences.join("; ")
-    );
-    Err(Error::Source { path: out.to_owned(), reason: what })
+    let what = "another preparation was begun here; remove it, or take another folder";
+    differences.truncate(10);
+    Err(Error::Source { path: out.to_owned(), reason: format!("{what}: {}", differences.join("; ")) })
 }
 
-fn input(path: &Path) -> Result<Input> {
-    let metadata = std::fs::metadata(path).map_err(crate::error::at("read", path))?;
-    let modified = metadata.modified().ok().and_then(|t| t.duration_since(SystemTime::UNIX_EPOCH).ok());
-    Ok(Input { path: path.to_owned(), bytes: metadata.len(), modified: modified.map_or(0, |d| d.as_nanos()) })
+fn inputs_of(source: &dyn Source) -> Result<Vec<Input>> {
+    let look = |name: &String| {
+        let path = source.root().join(name);
+        let metadata = std::fs::metadata(&path).map_err(crate::error::at("read", &path))?;
+        let modified = metadata.modified().ok().and_then(|t| t.duration_since(SystemTime::UNIX_EPOCH).ok());
+        let modified = modified.map_or(0, |since| since.as_nanos());
+        Ok(Input { path: name.clone(), bytes: metadata.len(), modified })
+    };
+    source.inputs().iter().map(look).collect()
+}
+
+impl std::fmt::Display for PrepareOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let side = self
+            .smallest_side
+            .map_or("images of their own size".into(), |side| format!("smallest side {side}"));
+        let encoding = match self.encoding {
+            Encoding::Jpeg { quality } => format!("JPEG of quality {quality}"),
+            Encoding::Raw => "raw pixels".to_owned(),
+        };
+        let (part, parts) = self.part;
+        write!(f, "{side}, {encoding}, shards of {} MiB, part {part} of {parts}", self.shard_bytes >> 20)
+    }
 }

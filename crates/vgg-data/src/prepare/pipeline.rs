@@ -93,7 +93,7 @@ impl<'a> Pipeline<'a, '_> {
         let Some(unit) = &mut self.unit else { return Ok(()) };
         unit.bytes += room;
         unit.entries += 1;
-        unit.input.update(entry.path.as_os_str().as_encoded_bytes());
+        unit.input.update(entry.source.as_bytes());
         unit.input.update(&entry.target.to_le_bytes());
         unit.input.update(&bytes.to_le_bytes());
         unit.input.update(&entry.bytes);

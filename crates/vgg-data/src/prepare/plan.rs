@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::pipeline::BYTES_AROUND_IMAGE;
-use super::{Input, PrepareOptions, Source, input};
+use super::{Input, PrepareOptions, Source, inputs_of};
 use crate::error::at;
 use crate::{Encoding, Error, Result};
 
@@ -34,7 +34,7 @@ const IMAGES_PER_SECOND: f64 = 200.0;
 /// # Errors
 /// [`Error::Io`] if an input or the place for the result cannot be looked at.
 pub fn plan(source: &dyn Source, options: &PrepareOptions, out: &Path, threads: usize) -> Result<Plan> {
-    let inputs: Vec<Input> = source.inputs().iter().map(|path| input(path)).collect::<Result<_>>()?;
+    let inputs: Vec<Input> = inputs_of(source)?;
     let bytes: u64 = inputs.iter().map(|input| input.bytes).sum();
     let images = bytes / IMAGE_BYTES + inputs.len() as u64;
     let of_image = match (options.encoding, options.smallest_side) {
@@ -51,7 +51,7 @@ pub fn plan(source: &dyn Source, options: &PrepareOptions, out: &Path, threads: 
     let there = std::iter::successors(Some(out), |path| path.parent()).find(|path| path.exists());
     let there = there.unwrap_or(Path::new("."));
     Ok(Plan {
-        inputs: inputs.into_iter().map(|input| (input.path, input.bytes)).collect(),
+        inputs: inputs.into_iter().map(|input| (source.root().join(input.path), input.bytes)).collect(),
         out: out.to_owned(),
         needed_bytes: (stored + images * BYTES_AROUND_IMAGE) / parts,
         there_bytes: bytes_in(out),

@@ -81,7 +81,7 @@ impl Write for Hashed {
 struct Description<'a> {
     class: &'a str,
     target: u32,
-    source: String,
+    source: &'a str,
     /// As it came.
     height: usize,
     width: usize,
@@ -109,7 +109,7 @@ impl<'a> UnitWriter<'a> {
 
     /// An image that could not be used.
     pub(super) fn leave_out(&mut self, entry: &Entry, reason: String) {
-        self.record.left_out.push(LeftOut { path: entry.path.display().to_string(), reason });
+        self.record.left_out.push(LeftOut { path: entry.source.clone(), reason });
     }
 
     /// Adds an image.
@@ -118,7 +118,7 @@ impl<'a> UnitWriter<'a> {
         let description = Description {
             class,
             target: entry.target,
-            source: entry.path.display().to_string(),
+            source: &entry.source,
             height: stored.came.0,
             width: stored.came.1,
             stored_height: stored.size.0,
@@ -151,7 +151,7 @@ impl<'a> UnitWriter<'a> {
         self.record.statistics.merge(&stored.statistics);
         count_side(&mut self.record.smallest_sides, stored.came);
         for what in &stored.odd {
-            self.record.odd.push(Odd { path: entry.path.display().to_string(), what: (*what).to_owned() });
+            self.record.odd.push(Odd { path: entry.source.clone(), what: (*what).to_owned() });
         }
         Ok(())
     }

@@ -26,6 +26,10 @@ pub struct Manifest {
     pub encoding: Encoding,
     /// Smallest side that images were reduced to; `None` if they have their own size.
     pub smallest_side: Option<usize>,
+    /// Bytes of a shard at most.
+    pub shard_bytes: u64,
+    /// Files that it was made from, below their folder, and their lengths.
+    pub inputs: Vec<(String, u64)>,
     /// Names of the classes in the order of their indices.
     pub classes: Vec<String>,
     /// The splits.
@@ -118,7 +122,17 @@ impl Manifest {
         classes: Vec<String>,
     ) -> Manifest {
         let (format, splits) = (FORMAT.to_owned(), BTreeMap::new());
-        Manifest { format, version: VERSION, source, encoding, smallest_side, classes, splits }
+        Manifest {
+            format,
+            version: VERSION,
+            source,
+            encoding,
+            smallest_side,
+            shard_bytes: 0,
+            inputs: Vec::new(),
+            classes,
+            splits,
+        }
     }
 
     /// Whether this program reads it, and it does not contradict itself.
