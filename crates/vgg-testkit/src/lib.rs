@@ -11,6 +11,7 @@
 //! ```
 
 mod hash;
+pub mod imagenet;
 mod reference;
 mod skip;
 mod tolerance;

@@ -121,7 +121,6 @@ fn walk(reader: impl Read, path: &Path, consume: &mut dyn FnMut(Member) -> Resul
         let bytes = member.size();
         consume(Member { path: at, name, bytes, contents: &mut member })?;
     }
-    drop(archive);
     if ended.start.starts_with(&[0x1f, 0x8b]) {
         return Err(refuse(path, "it is compressed by gzip; unpack it first".into()));
     }

@@ -203,6 +203,6 @@ impl std::fmt::Display for PrepareOptions {
             Encoding::Raw => "raw pixels".to_owned(),
         };
         let (part, parts) = self.part;
-        write!(f, "{side}, {encoding}, shards of {} MiB, part {part} of {parts}", self.shard_bytes >> 20)
+        write!(f, "{side}, {encoding}, shards of {} bytes, part {part} of {parts}", self.shard_bytes)
     }
 }

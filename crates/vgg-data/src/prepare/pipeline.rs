@@ -73,7 +73,7 @@ struct Unit<'a> {
 }
 
 enum Work<'a> {
-    Write(UnitWriter<'a>),
+    Write(Box<UnitWriter<'a>>),
     /// It was there already.
     Known(Box<UnitRecord>),
     /// Another part makes it.
@@ -125,7 +125,7 @@ impl<'a> Pipeline<'a, '_> {
             self.tell(Event::Kept(self.split, number))?;
             Work::Known(Box::new(record))
         } else {
-            Work::Write(UnitWriter::new(self.out, self.split, number, self.options.shard_bytes))
+            Work::Write(Box::new(UnitWriter::new(self.out, self.split, number, self.options.shard_bytes)))
         };
         Ok(Unit { number, bytes: 0, entries: 0, input: Hasher::default(), work })
     }

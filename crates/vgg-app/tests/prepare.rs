@@ -1,0 +1,154 @@
+//! Preparation by the program: killed at any moment, run twice at once, without space, and what it makes is trained on.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use common::{fails, init, ok, run, small_set, stderr, vgg};
+use vgg_data::{ImageSet, Split};
+use vgg_testkit::imagenet::FakeImagenet;
+
+/// Archives of some images of the synthetic set.
+fn archives(dir: &Path) {
+    let train = ImageSet::open(&small_set(dir), Split::Train).unwrap();
+    let file = |i: usize| std::fs::read(train.root().join(&*train.path(i))).unwrap();
+    let images: Vec<Vec<u8>> = (0..240).map(|i| file(i % train.len())).collect();
+    FakeImagenet::new(&images).write(&dir.join("archives"));
+}
+
+const PREPARE: [&str; 11] = [
+    "data",
+    "prepare-imagenet",
+    "--archives",
+    "archives",
+    "--allow-incomplete",
+    "--skip-md5",
+    "--shard-mib",
+    "1",
+    "--smallest-side",
+    "64",
+    "--out",
+];
+
+fn contents(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let files = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    files.map(|path| (path.file_name().unwrap().into(), std::fs::read(&path).unwrap())).collect()
+}
+
+#[test]
+fn killed_at_any_moment_it_comes_to_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    archives(dir.path());
+    let start = Instant::now();
+    let told = ok(dir.path(), &[&PREPARE[..], &["whole", "--threads", "1"]].concat());
+    let took = start.elapsed();
+    assert!(told.contains("train: 240 images in") && told.contains("incomplete classes: 1000"), "{told}");
+    let whole = contents(&dir.path().join("whole"));
+    assert!(whole.len() > 6, "several shards: {:?}", whole.keys());
+    let mut killed = 0;
+    for moment in 0..20 {
+        // In an order that is not that of time, so that later attempts find less and more.
+        let wait = took.mul_f64(f64::from(moment * 7 % 20) / 20.0);
+        let mut child = vgg(dir.path())
+            .args([&PREPARE[..], &["out", "--threads", if moment % 2 == 0 { "2" } else { "4" }]].concat())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(wait.max(Duration::from_millis(5)));
+        let done = child.try_wait().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        killed += usize::from(done.is_none());
+        if done.is_some() {
+            std::fs::remove_dir_all(dir.path().join("out")).unwrap();
+        }
+    }
+    assert!(killed > 3, "most of the time it was too fast to be killed");
+    ok(dir.path(), &[&PREPARE[..], &["out"]].concat());
+    assert_eq!(contents(&dir.path().join("out")), whole);
+    assert!(ok(dir.path(), &["data", "verify", "out"]).contains("480 images"));
+    assert!(ok(dir.path(), &["data", "inspect", "out"]).contains("val: 240 images of 1000 classes"));
+}
+
+#[test]
+fn what_cannot_be_prepared_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    archives(dir.path());
+    let prepare = |out: &'static str| [&PREPARE[..], &[out]].concat();
+    let plan = ok(dir.path(), &[&prepare("out")[..], &["--dry-run"]].concat());
+    assert!(plan.contains("ILSVRC2012_img_val.tar") && plan.contains("are free"), "{plan}");
+    assert!(!dir.path().join("out").exists(), "a plan writes nothing");
+    // Somebody else is at work.
+    let _lock = vgg_files::Lock::acquire(&dir.path().join("out")).unwrap();
+    fails(dir.path(), &prepare("out"), 74, &["out is in use by another process"]);
+    std::fs::write(dir.path().join("file"), "").unwrap();
+    fails(dir.path(), &prepare("file/out"), 74, &["file/out"]);
+    fails(dir.path(), &["data", "verify", "out"], 66, &["no index.json"]);
+    fails(
+        dir.path(),
+        &["data", "prepare-imagenet", "--archives", "out", "--out", "x"],
+        66,
+        &["image-net.org"],
+    );
+    let small = ["data", "prepare-folder", "--dataset", "set", "--out", "x", "--smallest-side", "8"];
+    fails(dir.path(), &small, 2, &["at least 32"]);
+}
+
+#[test]
+fn training_on_shards_is_training_on_the_folder() {
+    let dir = tempfile::tempdir().unwrap();
+    small_set(dir.path());
+    ok(
+        dir.path(),
+        &["data", "prepare-folder", "--dataset", "set", "--out", "shards", "--smallest-side", "0"],
+    );
+    init(dir.path(), "0.125", "w.safetensors");
+    let evaluate = |set: &str| {
+        let out = run(
+            dir.path(),
+            &[
+                "evaluate",
+                "--weights",
+                "w.safetensors",
+                "--dataset",
+                set,
+                "--protocol",
+                "dense",
+                "--test-sides",
+                "48",
+                "--json",
+            ],
+        );
+        assert!(out.status.success(), "{}", stderr(&out));
+        let json: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
+        (json["n"].clone(), json["top1_error"].clone())
+    };
+    assert_eq!(evaluate("shards"), evaluate("set"));
+    let table = |set: &str| {
+        ok(
+            dir.path(),
+            &[
+                "experiment",
+                "table3",
+                "--profile",
+                "smoke",
+                "--dataset",
+                set,
+                "--out",
+                &format!("runs-{set}"),
+            ],
+        );
+        let bytes = std::fs::read(dir.path().join(format!("runs-{set}/table3.json"))).unwrap();
+        let json: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+        let rows = json["rows"].as_array().unwrap().iter();
+        rows.map(|row| (row["config"].clone(), row["top1_error"].clone(), row["top5_error"].clone()))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(table("shards"), table("set"));
+}
