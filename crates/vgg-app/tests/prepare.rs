@@ -108,6 +108,10 @@ fn training_on_shards_is_training_on_the_folder() {
         dir.path(),
         &["data", "prepare-folder", "--dataset", "set", "--out", "shards", "--smallest-side", "0"],
     );
+    let small = ["data", "prepare-folder", "--dataset", "set", "--out", "small", "--smallest-side", "32"];
+    ok(dir.path(), &small);
+    let train = ["experiment", "table3", "--profile", "smoke", "--dataset", "small"];
+    fails(dir.path(), &train, 2, &["reduced to a smallest side of 32", "--smallest-side", "data.enlarge"]);
     init(dir.path(), "0.125", "w.safetensors");
     let evaluate = |set: &str| {
         let out = run(

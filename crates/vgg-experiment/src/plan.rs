@@ -118,6 +118,9 @@ pub struct DataPlan {
     pub pixel_scale: PixelScale,
     /// What to do about an image that cannot be decoded.
     pub on_bad_image: OnBadImage,
+    /// Whether prepared images may be enlarged beyond what they were reduced to. Of no account for anything else.
+    #[serde(skip)]
+    pub enlarge: bool,
 }
 
 /// Factor on pixels of 0..255 after the mean was subtracted.

@@ -103,6 +103,19 @@ impl FinishedRun {
     }
 }
 
+/// # Errors
+/// [`Error::Plan`] if images that were reduced when they were prepared would be enlarged again.
+fn check_prepared(plan: &RunPlan, smallest_side: Option<usize>) -> Result<()> {
+    let largest = plan.data.train_side[1];
+    match smallest_side {
+        Some(side) if side < largest && !plan.data.enlarge => Err(Error::Plan(format!(
+            "the prepared images were reduced to a smallest side of {side}, and train_side goes up to {largest}: prepare them \
+             with --smallest-side {largest}, or let them be enlarged with data.enlarge = true"
+        ))),
+        _ => Ok(()),
+    }
+}
+
 /// Mean, factor and divisors of the pixels that a run is shown.
 fn pixels(plan: &RunPlan, start: Option<&PathBuf>, context: &Context) -> Result<([f32; 3], f32, [f32; 3])> {
     let mean = context.statistics.mean().map(|m| m as f32);
@@ -133,6 +146,7 @@ impl<'a> PreparedRun<'a> {
     ) -> Result<PreparedRun<'a>> {
         plan.check()?;
         plan.check_start()?;
+        check_prepared(plan, context.dataset.train.smallest_side())?;
         let classes = context.dataset.train.classes();
         let spec = plan.network.spec(classes.len())?;
         let start = match plan.init.from.as_ref().map(|from| &from.source) {
@@ -155,7 +169,7 @@ impl<'a> PreparedRun<'a> {
             geometry: "paper".into(),
         };
         let identity = json!({
-            "format": 2,
+            "format": 3,
             "network": spec,
             "fresh": plan.init.fresh,
             "from": start.as_ref().map(|(_, hash)| hash),

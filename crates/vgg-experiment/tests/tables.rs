@@ -38,6 +38,7 @@ fn run(name: &str, config: Config, from: Option<&str>, map: TransferMap) -> RunP
             colour_shift_std: 0.0,
             pixel_scale: PixelScale::UnitVariance,
             on_bad_image: OnBadImage::Stop,
+            enlarge: false,
         },
         train: TrainConfig {
             micro_batch: 8,

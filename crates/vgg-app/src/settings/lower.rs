@@ -48,6 +48,7 @@ pub(super) fn run(name: &str, raw: RunFile, from: From) -> Result<RunPlan> {
             Scale::Named(NamedScale::Torchvision) => PixelScale::Torchvision,
         },
         on_bad_image: raw.data.on_bad_image,
+        enlarge: raw.data.enlarge,
     };
     let o = &raw.optimizer;
     let train = TrainConfig {

@@ -78,6 +78,8 @@ pub(super) struct Data {
     pub(super) colour_shift_std: f64,
     pub(super) pixel_scale: Scale,
     pub(super) on_bad_image: OnBadImage,
+    #[serde(default)]
+    pub(super) enlarge: bool,
 }
 
 /// A fixed side, or the two ends of scale jitter.
