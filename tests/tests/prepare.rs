@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use vgg_data::prepare::{ClassFolders, Ilsvrc, IlsvrcOptions, PrepareOptions, Source, merge, prepare};
+use vgg_data::prepare::{Files, Ilsvrc, IlsvrcOptions, Layout, PrepareOptions, Source, merge, prepare};
 use vgg_data::synthetic::{SyntheticConfig, generate};
 use vgg_data::{Encoding, Error, ImageSet, Manifest, Split, verify};
 use vgg_testkit::imagenet::{ARCHIVES, FakeImagenet, edges, gzip};
@@ -265,7 +265,7 @@ fn a_prepared_folder_has_the_folders_images() {
     let folder = dir.path().join("set");
     generate(&folder, &config, 2, &|_, _| ()).unwrap();
     let sets = [Split::Train, Split::Val].map(|split| ImageSet::open(&folder, split).unwrap());
-    let source = ClassFolders::open(&folder).unwrap();
+    let source = Files::open(&folder, Layout::Folders).unwrap();
     for (name, smallest_side, encoding) in [
         ("copied", None, Encoding::Jpeg { quality: 90 }),
         ("raw", None, Encoding::Raw),

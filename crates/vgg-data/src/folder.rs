@@ -103,6 +103,22 @@ fn same_classes(root: &Path, split: Split, train: &[String], own: &[String]) -> 
     Err(Error::Layout { path: root.to_owned(), reason })
 }
 
+/// Names of the folders in a folder, sorted.
+#[cfg(feature = "prepare")]
+pub(crate) fn folders_of(folder: &Path) -> Result<Vec<String>> {
+    let names = sorted_names(folder, |kind| kind.is_dir())?;
+    if names.is_empty() {
+        return Err(Error::Missing { path: folder.to_owned(), reason: "has no class folders".into() });
+    }
+    Ok(names)
+}
+
+/// Names of the files in a folder, sorted.
+#[cfg(feature = "prepare")]
+pub(crate) fn files_of(folder: &Path) -> Result<Vec<String>> {
+    sorted_names(folder, |kind| kind.is_file())
+}
+
 /// Names in a folder, without hidden ones, sorted by bytes.
 fn sorted_names(folder: &Path, keep: impl Fn(&fs::Metadata) -> bool) -> Result<Vec<String>> {
     let mut names = Vec::new();

@@ -56,12 +56,18 @@ pub(super) fn store(entry: &mut Entry, options: &PrepareOptions) -> Result<Store
     let mut statistics = PixelStatistics::default();
     statistics.add(&image);
     let size = (image.dim().0, image.dim().1);
-    let as_it_came =
-        reduced.is_none() && (options.smallest_side.is_none() || header.is_some_and(|h| h.components < 4));
+    // Small files that lose nothing stay, too.
+    let may_stay = header.is_some_and(|h| h.components < 4) || entry.bytes.starts_with(b"P6");
+    let as_it_came = reduced.is_none() && (options.smallest_side.is_none() || may_stay);
     let (extension, bytes) = match options.encoding {
         Encoding::Raw => ("ppm", ppm(&image)),
         Encoding::Jpeg { .. } if as_it_came => {
-            (if header.is_some() { "jpg" } else { "png" }, std::mem::take(&mut entry.bytes))
+            let extension = match entry.bytes.as_slice() {
+                [b'P', b'6', ..] => "ppm",
+                _ if header.is_some() => "jpg",
+                _ => "png",
+            };
+            (extension, std::mem::take(&mut entry.bytes))
         }
         Encoding::Jpeg { quality } => (
             "jpg",

@@ -5,12 +5,12 @@
 
 mod archive;
 mod boxes;
-mod class_folders;
 mod devkit;
 mod encode;
 mod entry;
 mod finish;
 mod ilsvrc;
+mod layouts;
 mod matlab;
 mod pipeline;
 mod plan;
@@ -24,10 +24,10 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 use vgg_files::{Lock, read_json, remove_partial_files, write_json};
 
-pub use class_folders::ClassFolders;
 pub use entry::{BoundingBox, Class, Entry};
 pub use finish::merge;
 pub use ilsvrc::{Ilsvrc, IlsvrcOptions};
+pub use layouts::{Files, Layout};
 pub use plan::{Plan, plan};
 
 use crate::{Encoding, Error, INDEX_FILE, Manifest, Result, Split};

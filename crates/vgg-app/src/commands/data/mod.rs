@@ -23,7 +23,7 @@ pub(crate) enum Data {
     Synthetic(Synthetic),
     /// Make shards of the official ImageNet archives.
     PrepareImagenet(prepare::PrepareImagenet),
-    /// Make shards of class folders.
+    /// Make shards of class folders, or of another data set as it was unpacked.
     PrepareFolder(prepare::PrepareFolder),
     /// Join the parts of a preparation.
     Merge(prepare::Merge),

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 use vgg_data::prepare::{
-    ClassFolders, Event, Ilsvrc, IlsvrcOptions, Plan, PrepareOptions, Source, merge, plan, prepare,
+    Event, Files, Ilsvrc, IlsvrcOptions, Layout, Plan, PrepareOptions, Source, merge, plan, prepare,
 };
 use vgg_data::{Encoding, INDEX_FILE, Manifest, Split};
 use vgg_eval::Shard;
@@ -20,7 +20,8 @@ use crate::settings::SettingsError;
 #[derive(Args)]
 pub(crate) struct PrepareImagenet {
     /// Folder with ILSVRC2012_img_train.tar, ILSVRC2012_img_val.tar, ILSVRC2012_devkit_t12.tar.gz and, if there are to be
-    /// boxes, ILSVRC2012_bbox_train_v2.tar.gz and ILSVRC2012_bbox_val_v3.tgz.
+    /// boxes, ILSVRC2012_bbox_train_v2.tar.gz and ILSVRC2012_bbox_val_v3.tgz. Kaggle's files, unpacked, or class folders of
+    /// all 1,000 classes will do as well.
     #[arg(long)]
     archives: PathBuf,
     /// Take archives that lack classes or images, and list what is missing.
@@ -35,11 +36,37 @@ pub(crate) struct PrepareImagenet {
 
 #[derive(Args)]
 pub(crate) struct PrepareFolder {
-    /// Folder with train/<class>/* and val/<class>/*.
+    /// Folder of the data set.
     #[arg(long)]
     dataset: PathBuf,
+    /// How its files lie.
+    #[arg(long, default_value = "folders")]
+    layout: Lies,
+    /// Training images of each class, with --layout caltech.
+    #[arg(long, default_value_t = 30)]
+    train_per_class: usize,
+    /// Test images of each class, at most, with --layout caltech.
+    #[arg(long, default_value_t = 50)]
+    test_per_class: usize,
+    /// Which images these are.
+    #[arg(long, default_value_t = 1)]
+    split_seed: u64,
     #[command(flatten)]
     how: How,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Lies {
+    /// train/<class>/* and val/<class>/*.
+    Folders,
+    /// Tiny ImageNet's own.
+    TinyImagenet,
+    /// Caltech-101 and Caltech-256: class folders without splits.
+    Caltech,
+    /// PASCAL VOC: JPEGImages, Annotations, ImageSets.
+    Voc,
+    /// CIFAR-10's binary version.
+    Cifar10,
 }
 
 #[derive(Args)]
@@ -88,10 +115,13 @@ enum Kind {
 
 impl PrepareImagenet {
     pub(crate) fn run(self) -> Result<ExitCode> {
-        let options = IlsvrcOptions { allow_incomplete: self.allow_incomplete, skip_md5: self.skip_md5 };
-        let source = Ilsvrc::open(&self.archives, options)?;
+        let (dir, allow_incomplete) = (&self.archives, self.allow_incomplete);
+        if ["ILSVRC", "train"].into_iter().any(|folder| dir.join(folder).is_dir()) {
+            return self.how.run(&Files::open(dir, Layout::Imagenet { allow_incomplete })?);
+        }
+        let source = Ilsvrc::open(dir, IlsvrcOptions { allow_incomplete, skip_md5: self.skip_md5 })?;
         for name in source.without() {
-            eprintln!("note: {} has no {name}: images of that split get no boxes", self.archives.display());
+            eprintln!("note: {} has no {name}: images of that split get no boxes", dir.display());
         }
         self.how.run(&source)
     }
@@ -99,7 +129,16 @@ impl PrepareImagenet {
 
 impl PrepareFolder {
     pub(crate) fn run(self) -> Result<ExitCode> {
-        self.how.run(&ClassFolders::open(&self.dataset)?)
+        let (train_per_class, test_per_class, seed) =
+            (self.train_per_class, self.test_per_class, self.split_seed);
+        let layout = match self.layout {
+            Lies::Folders => Layout::Folders,
+            Lies::TinyImagenet => Layout::TinyImagenet,
+            Lies::Caltech => Layout::Caltech { train_per_class, test_per_class, seed },
+            Lies::Voc => Layout::Voc { seed },
+            Lies::Cifar10 => Layout::Cifar10,
+        };
+        self.how.run(&Files::open(&self.dataset, layout)?)
     }
 }
 

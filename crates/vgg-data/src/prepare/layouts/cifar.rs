@@ -1,0 +1,60 @@
+//! CIFAR-10's binary version: records of a label and three planes of 32 x 32 pixels.
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::Path;
+
+use super::{Annotation, FileEntry, Files, classes, lines, wrong};
+use crate::error::at;
+use crate::{Result, Split};
+
+const SIDE: usize = 32;
+const PLANE: usize = SIDE * SIDE;
+const RECORD: usize = 1 + 3 * PLANE;
+/// What the archive holds, if the folder above it was named.
+const INNER: &str = "cifar-10-batches-bin";
+
+pub(super) fn open(root: &Path) -> Result<Files> {
+    let prefix = if root.join(INNER).is_dir() { format!("{INNER}/") } else { String::new() };
+    // Sorted already.
+    let names = lines(root, &format!("{prefix}batches.meta.txt"))?;
+    let batch = |i: usize| format!("{prefix}data_batch_{i}.bin");
+    let mut splits = Vec::new();
+    for (split, files) in [
+        (Split::Train, (1..=5).map(batch).collect::<Vec<_>>()),
+        (Split::Val, vec![format!("{prefix}test_batch.bin")]),
+    ] {
+        let mut entries = Vec::new();
+        for path in files {
+            let at_path = root.join(&path);
+            let bytes = std::fs::read(&at_path).map_err(at("read", &at_path))?;
+            if bytes.is_empty() || bytes.len() % RECORD != 0 {
+                return Err(wrong(
+                    &at_path,
+                    format!("its length, {}, is no multiple of {RECORD}", bytes.len()),
+                ));
+            }
+            for (i, record) in bytes.chunks_exact(RECORD).enumerate() {
+                let target = u32::from(record[0]);
+                if target as usize >= names.len() {
+                    return Err(wrong(&at_path, format!("image {i} has the label {target}")));
+                }
+                let stem = format!("{}_{i:05}", super::stem_of(&path));
+                let record = Some((i * RECORD) as u64);
+                entries.push(FileEntry { path: path.clone(), stem, target, boxes: Annotation::None, record });
+            }
+        }
+        splits.push((split, entries));
+    }
+    Ok(Files::new("CIFAR-10", root, classes(&names, |_| None), splits))
+}
+
+/// The image of the record that starts at `start`, as a PPM.
+pub(super) fn image(path: &Path, start: u64) -> Result<Vec<u8>> {
+    let mut record = [0; RECORD];
+    let mut file = File::open(path).map_err(at("open", path))?;
+    file.seek(SeekFrom::Start(start)).and_then(|_| file.read_exact(&mut record)).map_err(at("read", path))?;
+    let mut ppm = format!("P6\n{SIDE} {SIDE}\n255\n").into_bytes();
+    ppm.extend((0..PLANE).flat_map(|i| [0, 1, 2].map(|c| record[1 + c * PLANE + i])));
+    Ok(ppm)
+}

@@ -1,0 +1,93 @@
+//! ImageNet's files, unpacked: as Kaggle's competition has them, or in class folders of both splits.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use super::{Annotation, FileEntry, Files, classes, lines, wrong};
+use crate::folder::{files_of, folders_of};
+use crate::{Result, Split, imagenet};
+
+const IMAGES: &str = "ILSVRC/Data/CLS-LOC";
+const ANNOTATIONS: &str = "ILSVRC/Annotations/CLS-LOC";
+const SOLUTION: &str = "LOC_val_solution.csv";
+
+pub(super) fn open(root: &Path, allow_incomplete: bool) -> Result<Files> {
+    let known = Known(imagenet::classes().map(|(wnid, _)| wnid.to_owned()).collect());
+    let kaggle = root.join(IMAGES).is_dir();
+    let (name, splits) = if kaggle {
+        let train = known.folders(root, &format!("{IMAGES}/train"), allow_incomplete)?;
+        ("Kaggle's files of ILSVRC2012", [train, known.kaggle_val(root)?])
+    } else {
+        let of = |split: Split| known.folders(root, split.name(), allow_incomplete);
+        ("class folders of ILSVRC2012", [of(Split::Train)?, of(Split::Val)?])
+    };
+    let [train, val] = splits;
+    let classes = classes(&known.0, |wnid| imagenet::words(wnid).map(str::to_owned));
+    let mut files = Files::new(name, root, classes, vec![(Split::Train, train), (Split::Val, val)]);
+    files.val_of_class = Some(50);
+    files.may_miss = allow_incomplete;
+    Ok(files)
+}
+
+/// WNIDs of the challenge, sorted.
+struct Known(Vec<String>);
+
+impl Known {
+    fn index(&self, wnid: &str) -> Option<u32> {
+        self.0.binary_search_by(|known| known.as_str().cmp(wnid)).ok().map(|i| i as u32)
+    }
+
+    /// The images of `folder/<wnid>/*`.
+    fn folders(&self, root: &Path, folder: &str, allow_incomplete: bool) -> Result<Vec<FileEntry>> {
+        let at = root.join(folder);
+        let there = folders_of(&at)?;
+        let missing: Vec<&str> =
+            self.0.iter().filter(|wnid| !there.contains(wnid)).map(String::as_str).collect();
+        if !missing.is_empty() && !allow_incomplete {
+            let some = missing[..missing.len().min(10)].join(", ");
+            let count = missing.len();
+            let reason = format!(
+                "{count} of 1000 classes are missing (--allow-incomplete takes what there is): {some}"
+            );
+            return Err(wrong(&at, reason));
+        }
+        let mut entries = Vec::new();
+        for wnid in &there {
+            let foreign = || wrong(&at, format!("{wnid} is no class of the challenge"));
+            let target = self.index(wnid).ok_or_else(foreign)?;
+            for name in files_of(&at.join(wnid))? {
+                let mut entry = FileEntry::plain(format!("{folder}/{wnid}/{name}"), target);
+                entry.boxes = annotation(root, &format!("train/{wnid}/{}", entry.stem));
+                entries.push(entry);
+            }
+        }
+        Ok(entries)
+    }
+
+    fn kaggle_val(&self, root: &Path) -> Result<Vec<FileEntry>> {
+        // ImageId,PredictionString: the WNID and the edges of a box, once or more.
+        let mut class_of = HashMap::new();
+        for line in lines(root, SOLUTION)?.iter().skip(1) {
+            let fields =
+                line.split_once(',').and_then(|(stem, rest)| Some((stem, rest.split_whitespace().next()?)));
+            let found = fields.and_then(|(stem, wnid)| Some((stem.to_owned(), self.index(wnid)?)));
+            let (stem, target) =
+                found.ok_or_else(|| wrong(&root.join(SOLUTION), format!("it has the line {line:?}")))?;
+            class_of.insert(stem, target);
+        }
+        let mut entries = Vec::new();
+        for name in files_of(&root.join(IMAGES).join("val"))? {
+            let mut entry = FileEntry::plain(format!("{IMAGES}/val/{name}"), 0);
+            let unknown = || wrong(&root.join(SOLUTION), format!("it does not say what {name} is"));
+            entry.target = *class_of.get(&entry.stem).ok_or_else(unknown)?;
+            entry.boxes = annotation(root, &format!("val/{}", entry.stem));
+            entries.push(entry);
+        }
+        Ok(entries)
+    }
+}
+
+fn annotation(root: &Path, stem: &str) -> Annotation {
+    let xml = format!("{ANNOTATIONS}/{stem}.xml");
+    if root.join(&xml).is_file() { Annotation::Xml(xml) } else { Annotation::None }
+}

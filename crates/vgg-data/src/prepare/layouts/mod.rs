@@ -1,0 +1,212 @@
+//! Data sets as they lie on a disk after they were unpacked, each in its own layout, as lists of files with classes.
+
+mod caltech;
+mod cifar;
+mod folders;
+mod imagenet;
+mod tiny;
+mod voc;
+
+use std::path::{Path, PathBuf};
+
+use super::boxes::parse;
+use super::{BoundingBox, Class, Entry, Source};
+use crate::error::at;
+use crate::{Error, Result, Split};
+
+/// A data set in files.
+pub struct Files {
+    name: String,
+    root: PathBuf,
+    classes: Vec<Class>,
+    splits: Vec<(Split, Vec<FileEntry>)>,
+    /// Files that are read, below the root.
+    inputs: Vec<String>,
+    /// Validation images that each class should have, if that is known.
+    val_of_class: Option<u64>,
+    may_miss: bool,
+}
+
+/// How files lie.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Layout {
+    /// `train/<class>/*` and, if there is one, `val/<class>/*`.
+    Folders,
+    /// ImageNet's files as Kaggle has them, `ILSVRC/Data/CLS-LOC/{train,val}` and `LOC_val_solution.csv`, or in class folders.
+    Imagenet {
+        /// Whether classes and images may be missing.
+        allow_incomplete: bool,
+    },
+    /// Tiny ImageNet: `train/<wnid>/images`, `val/images`, `val/val_annotations.txt`.
+    TinyImagenet,
+    /// Caltech-101 and Caltech-256: a folder for each class, without splits.
+    Caltech {
+        /// Training images of each class.
+        train_per_class: usize,
+        /// Others, at most, which become the split `val`.
+        test_per_class: usize,
+        /// Which images they are.
+        seed: u64,
+    },
+    /// PASCAL VOC: `JPEGImages`, `Annotations`, `ImageSets/Main`.
+    Voc {
+        /// Which images become `train` where there are no `ImageSets`.
+        seed: u64,
+    },
+    /// CIFAR-10's binary version.
+    Cifar10,
+}
+
+/// An image of a data set in files.
+struct FileEntry {
+    /// Below the root, with `/`.
+    path: String,
+    stem: String,
+    target: u32,
+    boxes: Annotation,
+    /// Which part of the file it is: first byte of a CIFAR record.
+    record: Option<u64>,
+}
+
+/// Where boxes are.
+enum Annotation {
+    None,
+    /// An XML file below the root.
+    Xml(String),
+    Boxes(Vec<BoundingBox>),
+}
+
+impl FileEntry {
+    fn plain(path: String, target: u32) -> FileEntry {
+        FileEntry { stem: stem_of(&path), path, target, boxes: Annotation::None, record: None }
+    }
+}
+
+impl Files {
+    /// Finds the files of a data set.
+    ///
+    /// # Errors
+    /// [`Error::Missing`], [`Error::Layout`] and [`Error::Source`] if it does not lie as it should.
+    pub fn open(root: &Path, layout: Layout) -> Result<Files> {
+        if !root.is_dir() {
+            return Err(Error::Missing { path: root.to_owned(), reason: "there is no such folder".into() });
+        }
+        let mut files = match layout {
+            Layout::Folders => folders::open(root),
+            Layout::Imagenet { allow_incomplete } => imagenet::open(root, allow_incomplete),
+            Layout::TinyImagenet => tiny::open(root),
+            Layout::Caltech { train_per_class, test_per_class, seed } => {
+                caltech::open(root, [train_per_class, test_per_class], seed)
+            }
+            Layout::Voc { seed } => voc::open(root, seed),
+            Layout::Cifar10 => cifar::open(root),
+        }?;
+        files.tell_apart();
+        Ok(files)
+    }
+
+    fn new(name: &str, root: &Path, classes: Vec<Class>, splits: Vec<(Split, Vec<FileEntry>)>) -> Files {
+        let mut inputs: Vec<String> = Vec::new();
+        for entry in splits.iter().flat_map(|(_, entries)| entries) {
+            inputs.push(entry.path.clone());
+            if let Annotation::Xml(xml) = &entry.boxes {
+                inputs.push(xml.clone());
+            }
+        }
+        inputs.sort_unstable();
+        inputs.dedup();
+        let folder = root.file_name().unwrap_or_default().to_string_lossy();
+        let name = format!("{folder}, {name}");
+        Files { name, root: root.to_owned(), classes, splits, inputs, val_of_class: None, may_miss: false }
+    }
+
+    /// Gives images of one class whose names differ in what tells the format alone that as part of their names.
+    fn tell_apart(&mut self) {
+        let mut seen = std::collections::HashMap::<(u32, String), u32>::new();
+        for entry in self.splits.iter().flat_map(|(_, entries)| entries) {
+            *seen.entry((entry.target, entry.stem.clone())).or_default() += 1;
+        }
+        for entry in self.splits.iter_mut().flat_map(|(_, entries)| entries) {
+            if entry.record.is_none() && seen[&(entry.target, entry.stem.clone())] > 1 {
+                entry.stem = entry.path.clone();
+            }
+        }
+    }
+
+    fn entry(&self, file: &FileEntry) -> Result<Entry> {
+        let path = self.root.join(&file.path);
+        let bytes = match file.record {
+            Some(start) => cifar::image(&path, start)?,
+            None => std::fs::read(&path).map_err(at("read", &path))?,
+        };
+        let boxes = match &file.boxes {
+            Annotation::None => None,
+            Annotation::Boxes(boxes) => Some(boxes.clone()),
+            Annotation::Xml(xml) => {
+                let path = self.root.join(xml);
+                let text = std::fs::read(&path).map_err(at("read", &path))?;
+                Some(parse(&text).map_err(|reason| Error::Source { path, reason })?)
+            }
+        };
+        let source = file.record.map_or(file.path.clone(), |start| format!("{} at {start}", file.path));
+        Ok(Entry { path, source, stem: file.stem.clone(), target: file.target, bytes, boxes })
+    }
+}
+
+impl Source for Files {
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+
+    fn classes(&self) -> &[Class] {
+        &self.classes
+    }
+
+    fn splits(&self) -> Vec<Split> {
+        self.splits.iter().map(|(split, _)| *split).collect()
+    }
+
+    fn root(&self) -> &Path {
+        &self.root
+    }
+
+    fn inputs(&self) -> &[String] {
+        &self.inputs
+    }
+
+    fn entries(&self, split: Split, consume: &mut dyn FnMut(Entry) -> Result<()>) -> Result<()> {
+        let own = self.splits.iter().filter(|(own, _)| *own == split);
+        own.flat_map(|(_, entries)| entries).try_for_each(|file| consume(self.entry(file)?))
+    }
+
+    fn expected(&self, split: Split) -> Option<Vec<u64>> {
+        let of_class = self.val_of_class.filter(|_| split == Split::Val)?;
+        Some(vec![of_class; self.classes.len()])
+    }
+
+    fn may_miss(&self) -> bool {
+        self.may_miss
+    }
+}
+
+/// Classes of these names, sorted.
+fn classes(names: &[String], words: impl Fn(&str) -> Option<String>) -> Vec<Class> {
+    names.iter().map(|name| Class { name: name.clone(), words: words(name), ilsvrc2012_id: None }).collect()
+}
+
+fn stem_of(path: &str) -> String {
+    let name = path.rsplit('/').next().unwrap_or(path);
+    name.rsplit_once('.').map_or(name, |(stem, _)| stem).to_owned()
+}
+
+/// The lines of a text file below `root`.
+fn lines(root: &Path, name: &str) -> Result<Vec<String>> {
+    let path = root.join(name);
+    let bytes = std::fs::read(&path).map_err(at("read", &path))?;
+    let text = String::from_utf8(bytes).map_err(|_| wrong(&path, "it is not UTF-8"))?;
+    Ok(text.lines().map(|line| line.trim_end().to_owned()).filter(|line| !line.is_empty()).collect())
+}
+
+fn wrong(path: &Path, reason: impl Into<String>) -> Error {
+    Error::Source { path: path.to_owned(), reason: reason.into() }
+}

@@ -1,0 +1,65 @@
+//! Tiny ImageNet: 200 classes, with a box for every image. Its test images have no classes and are not used.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use super::{Annotation, FileEntry, Files, classes, lines, wrong};
+use crate::folder::{files_of, folders_of};
+use crate::prepare::BoundingBox;
+use crate::{Result, Split, imagenet};
+
+pub(super) fn open(root: &Path) -> Result<Files> {
+    let names = folders_of(&root.join("train"))?;
+    let words: HashMap<String, String> = if root.join("words.txt").is_file() {
+        let pairs = lines(root, "words.txt")?;
+        pairs.iter().filter_map(|line| line.split_once('\t')).map(|(a, b)| (a.into(), b.into())).collect()
+    } else {
+        HashMap::new()
+    };
+    let mut train = Vec::new();
+    for (target, wnid) in names.iter().enumerate() {
+        let list = format!("train/{wnid}/{wnid}_boxes.txt");
+        let mut boxes = HashMap::new();
+        for line in lines(root, &list)? {
+            let fields: Vec<&str> = line.split('\t').collect();
+            let found =
+                fields.split_first().and_then(|(name, edges)| Some((*name, bounding_box(wnid, edges)?)));
+            let (name, one) =
+                found.ok_or_else(|| wrong(&root.join(&list), format!("it has the line {line:?}")))?;
+            boxes.insert(name.to_owned(), one);
+        }
+        let folder = format!("train/{wnid}/images");
+        for name in files_of(&root.join(&folder))? {
+            let mut entry = FileEntry::plain(format!("{folder}/{name}"), target as u32);
+            entry.boxes = boxes.remove(&name).map_or(Annotation::None, |one| Annotation::Boxes(vec![one]));
+            train.push(entry);
+        }
+    }
+    const LIST: &str = "val/val_annotations.txt";
+    let mut val = Vec::new();
+    for line in lines(root, LIST)? {
+        let fields: Vec<&str> = line.split('\t').collect();
+        let found = match fields.as_slice() {
+            [name, wnid, edges @ ..] => names
+                .binary_search_by(|known| known.as_str().cmp(wnid))
+                .ok()
+                .and_then(|target| Some((*name, target, bounding_box(wnid, edges)?))),
+            _ => None,
+        };
+        let (name, target, one) =
+            found.ok_or_else(|| wrong(&root.join(LIST), format!("it has the line {line:?}")))?;
+        let mut entry = FileEntry::plain(format!("val/images/{name}"), target as u32);
+        entry.boxes = Annotation::Boxes(vec![one]);
+        val.push(entry);
+    }
+    val.sort_by(|a, b| a.path.cmp(&b.path));
+    let words = |wnid: &str| words.get(wnid).cloned().or_else(|| imagenet::words(wnid).map(str::to_owned));
+    let splits = vec![(Split::Train, train), (Split::Val, val)];
+    Ok(Files::new("Tiny ImageNet", root, classes(&names, words), splits))
+}
+
+fn bounding_box(wnid: &str, edges: &[&str]) -> Option<BoundingBox> {
+    let edges: Vec<f64> = edges.iter().map(|edge| edge.parse().ok()).collect::<Option<_>>()?;
+    let [xmin, ymin, xmax, ymax] = edges.try_into().ok()?;
+    Some(BoundingBox { name: wnid.to_owned(), xmin, ymin, xmax, ymax })
+}

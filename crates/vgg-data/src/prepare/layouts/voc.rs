@@ -1,0 +1,65 @@
+//! PASCAL VOC. An image may show objects of several classes: all boxes are kept, and its class here is that of the largest.
+
+use std::path::Path;
+
+use super::{Annotation, FileEntry, Files, classes, lines, wrong};
+use crate::error::at;
+use crate::folder::files_of;
+use crate::prepare::BoundingBox;
+use crate::prepare::boxes::parse;
+use crate::{Permutation, Purpose, Result, Split, Stream};
+
+/// A fifth is for validation where nobody has said which.
+const VAL_SHARE: usize = 5;
+
+pub(super) fn open(root: &Path, seed: u64) -> Result<Files> {
+    // The archives hold VOCdevkit/VOC2007 and the like.
+    let inner =
+        ["VOCdevkit/VOC2012", "VOCdevkit/VOC2007"].into_iter().find(|inner| root.join(inner).is_dir());
+    let prefix = inner.map_or(String::new(), |inner| format!("{inner}/"));
+    let first = |names: [&'static str; 2]| {
+        names.into_iter().find(|name| root.join(format!("{prefix}{name}")).is_dir())
+    };
+    let missing = |name: &str| wrong(root, format!("has no folder {name}"));
+    let images = first(["JPEGImages", "images"]).ok_or_else(|| missing("JPEGImages"))?;
+    let annotations = first(["Annotations", "annotations"]).ok_or_else(|| missing("Annotations"))?;
+    let names = files_of(&root.join(format!("{prefix}{images}")))?;
+    let mut found = Vec::new();
+    for name in names {
+        let path = format!("{prefix}{images}/{name}");
+        let entry = FileEntry::plain(path, 0);
+        let xml = format!("{prefix}{annotations}/{}.xml", entry.stem);
+        let at_xml = root.join(&xml);
+        let bytes = std::fs::read(&at_xml).map_err(at("read", &at_xml))?;
+        let boxes = parse(&bytes).map_err(|reason| wrong(&at_xml, reason))?;
+        let area = |b: &BoundingBox| (b.xmax - b.xmin) * (b.ymax - b.ymin);
+        let largest = boxes.iter().max_by(|a, b| area(a).total_cmp(&area(b)));
+        let largest = largest.ok_or_else(|| wrong(&at_xml, "it has no object"))?.name.clone();
+        found.push((FileEntry { boxes: Annotation::Xml(xml), ..entry }, largest));
+    }
+    let mut names: Vec<String> = found.iter().map(|(_, class)| class.clone()).collect();
+    names.sort_unstable();
+    names.dedup();
+    for (entry, class) in &mut found {
+        entry.target = names.binary_search(class).unwrap_or_default() as u32;
+    }
+    let mut entries: Vec<FileEntry> = found.into_iter().map(|(entry, _)| entry).collect();
+    let val = validation(root, &prefix, &entries, seed)?;
+    let mut in_val = val.into_iter();
+    let (val, train) = entries.drain(..).partition(|_| in_val.next().unwrap_or(false));
+    let splits = vec![(Split::Train, train), (Split::Val, val)];
+    Ok(Files::new("PASCAL VOC", root, classes(&names, |_| None), splits))
+}
+
+/// Whether each image is for validation: what `ImageSets/Main` says, `test` before `val`, or a fifth that is drawn.
+fn validation(root: &Path, prefix: &str, entries: &[FileEntry], seed: u64) -> Result<Vec<bool>> {
+    for list in ["test", "val"] {
+        let name = format!("{prefix}ImageSets/Main/{list}.txt");
+        if root.join(&name).is_file() {
+            let stems: std::collections::HashSet<String> = lines(root, &name)?.into_iter().collect();
+            return Ok(entries.iter().map(|entry| stems.contains(&entry.stem)).collect());
+        }
+    }
+    let order = Permutation::new(&mut Stream::new(seed, 0, 0, Purpose::Order), entries.len());
+    Ok((0..entries.len()).map(|image| order.at(image) < entries.len() / VAL_SHARE).collect())
+}
