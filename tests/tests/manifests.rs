@@ -1,0 +1,34 @@
+//! The files in `datasets` say what a user needs.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
+
+#[test]
+fn every_data_set_says_where_it_is_and_what_to_type() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("datasets");
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|e| e != "toml") {
+            continue;
+        }
+        let set: toml::Table = toml::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+        let text = |key: &str| set[key].as_str().unwrap();
+        assert!(text("home").starts_with("http") && !text("licence").is_empty(), "{}", path.display());
+        let typed = text("prepare");
+        match text("layout") {
+            "archives" => assert!(typed.contains("prepare-imagenet")),
+            "folders" => assert!(typed.contains("prepare-folder") && !typed.contains("--layout")),
+            other => assert!(typed.contains(&format!("--layout {other} ")), "{typed}"),
+        }
+        for file in set["files"].as_array().unwrap() {
+            let md5 = file.get("md5").map(|md5| md5.as_str().unwrap());
+            assert!(md5.is_none_or(|md5| md5.len() == 32 && md5.bytes().all(|b| b.is_ascii_hexdigit())));
+        }
+        assert!(set["splits"]["train"].is_str() && set["splits"]["val"].is_str());
+        names.push(path.file_stem().unwrap().to_string_lossy().into_owned());
+    }
+    names.sort_unstable();
+    let expected =
+        ["caltech-101", "caltech-256", "cifar-10", "ilsvrc2012", "imagenette", "tiny-imagenet", "voc2007", "voc2012"];
+    assert_eq!(names, expected);
+}
