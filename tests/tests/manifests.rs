@@ -28,7 +28,15 @@ fn every_data_set_says_where_it_is_and_what_to_type() {
         names.push(path.file_stem().unwrap().to_string_lossy().into_owned());
     }
     names.sort_unstable();
-    let expected =
-        ["caltech-101", "caltech-256", "cifar-10", "ilsvrc2012", "imagenette", "tiny-imagenet", "voc2007", "voc2012"];
+    let expected = [
+        "caltech-101",
+        "caltech-256",
+        "cifar-10",
+        "ilsvrc2012",
+        "imagenette",
+        "tiny-imagenet",
+        "voc2007",
+        "voc2012",
+    ];
     assert_eq!(names, expected);
 }

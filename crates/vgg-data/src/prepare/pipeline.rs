@@ -150,8 +150,13 @@ impl<'a> Pipeline<'a, '_> {
         match stored {
             Ok(stored) => writer.add(&entry, &self.classes[entry.target as usize], &stored),
             Err(error) if error.is_bad_image() => {
-                writer.leave_out(&entry, error.to_string());
-                self.tell(Event::LeftOut(&entry.path.to_string_lossy(), &error.to_string()))
+                // The path is told beside it.
+                let reason = match error {
+                    Error::Decode { reason, .. } => reason,
+                    other => other.to_string(),
+                };
+                writer.leave_out(&entry, reason.clone());
+                self.tell(Event::LeftOut(&entry.path.to_string_lossy(), &reason))
             }
             Err(error) => Err(error),
         }

@@ -251,7 +251,8 @@ fn tell(dir: &Path) -> Result<()> {
     for (split, own) in &manifest.splits {
         let (shards, bytes) = (own.shards.len(), own.shards.iter().map(|shard| shard.bytes).sum::<u64>());
         let mib = bytes as f64 / f64::from(1 << 20);
-        writeln!(to, "{}: {} images in {shards} shards, {mib:.1} MiB", split.name(), own.images)?;
+        let plural = if shards == 1 { "shard" } else { "shards" };
+        writeln!(to, "{}: {} images in {shards} {plural}, {mib:.1} MiB", split.name(), own.images)?;
         for (what, count) in [
             ("unusual", own.odd.len()),
             ("left out", own.left_out.len()),
