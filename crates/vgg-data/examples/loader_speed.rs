@@ -1,12 +1,14 @@
 //! How many images a second one core makes ready for training: decoding, jittered resize, crop, flip, colour shift, mean.
 //!
-//! `cargo run --release -p vgg-data --example loader_speed DIR [LOW,HIGH] [SECONDS]`: DIR is a data set, in class folders or
-//! prepared; S is drawn from LOW to HIGH (256,512 if not said).
+//! `cargo run --release -p vgg-data --example loader_speed DIR [LOW,HIGH] [SECONDS] [bytes]`: DIR is a data set, in class folders or
+//! prepared; S is drawn from LOW to HIGH (256,512 if not said). With `bytes` at the end, pixels stay bytes, as a GPU gets them.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use vgg_data::{AugmentConfig, ColourShift, Filter, ImageSet, Loader, LoaderConfig, OnBadImage, PixelStatistics, Split};
+use vgg_data::{
+    AugmentConfig, ColourShift, Filter, ImageSet, Loader, LoaderConfig, OnBadImage, PixelStatistics, Split,
+};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -14,6 +16,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let sides = arguments.get(1).map_or("256,512", String::as_str);
     let sides = sides.split_once(',').ok_or("two sides, such as 256,512")?;
     let seconds: f64 = arguments.get(2).map_or(Ok(5.0), |text| text.parse())?;
+    let bytes = arguments.get(3).is_some_and(|text| text == "bytes");
     let set = std::sync::Arc::new(ImageSet::open(Path::new(dir), Split::Train)?);
     let statistics = PixelStatistics {
         pixels: 1000,
@@ -40,8 +43,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let most = Duration::from_secs_f64(seconds);
     for epoch in 0.. {
         loader.for_each(epoch, 0, |batch, _| {
-            // As the network takes them.
-            for (pixels, offset) in batch.pixels.outer_iter().zip(batch.offset.outer_iter()) {
+            // As the network takes them; without it, what goes to a GPU.
+            let floats = if bytes { 0 } else { batch.len() };
+            for (pixels, offset) in batch.pixels.outer_iter().zip(batch.offset.outer_iter()).take(floats) {
                 for (out, pixel) in input.chunks_exact_mut(3).zip(pixels.rows()) {
                     (0..3).for_each(|c| out[c] = f32::from(pixel[c]) + offset[c]);
                 }
@@ -55,6 +59,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
     }
     let took = start.elapsed();
-    println!("{:.1} images/s ({images} in {took:.1?}; {})", images as f64 / took.as_secs_f64(), used.is_finite());
+    println!(
+        "{:.1} images/s ({images} in {took:.1?}; {})",
+        images as f64 / took.as_secs_f64(),
+        used.is_finite()
+    );
     Ok(())
 }

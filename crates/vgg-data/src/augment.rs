@@ -1,5 +1,6 @@
 //! Training-time augmentation of section 3.1: scale, crop, flip, colour. Drawn first, applied after.
 
+use ndarray::ArrayView3;
 use serde::{Deserialize, Serialize};
 
 use crate::geometry::scaled_size;
@@ -73,15 +74,22 @@ impl AugmentConfig {
     ///
     /// # Errors
     /// [`Error::Config`] if the crop does not fit.
-    pub fn apply(&self, image: &Image, a: &Augmentation) -> Result<Image> {
+    pub fn apply(&self, image: ArrayView3<'_, u8>, a: &Augmentation) -> Result<Image> {
         let (h, w, _) = image.dim();
         let whole = scaled_size(h, w, a.train_side);
-        let crop = resize_region(image, whole, (a.top, a.left), (self.crop, self.crop), self.filter)?;
-        Ok(if a.flip { mirrored(&crop) } else { crop })
+        let mut crop = resize_region(image, whole, (a.top, a.left), (self.crop, self.crop), self.filter)?;
+        if a.flip {
+            mirror(&mut crop);
+        }
+        Ok(crop)
     }
 }
 
-/// Left and right exchanged.
-pub(crate) fn mirrored(image: &Image) -> Image {
-    image.slice(ndarray::s![.., ..;-1, ..]).as_standard_layout().into_owned()
+/// Exchanges left and right.
+pub(crate) fn mirror(image: &mut Image) {
+    for mut row in image.outer_iter_mut() {
+        if let Some(values) = row.as_slice_mut() {
+            values.as_chunks_mut::<3>().0.reverse();
+        }
+    }
 }

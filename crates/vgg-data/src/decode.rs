@@ -4,6 +4,7 @@ use std::io::Cursor;
 use std::path::Path;
 
 use image::{ImageFormat, ImageReader, Limits};
+use ndarray::ArrayView3;
 
 use crate::{Error, Image, Result};
 
@@ -23,8 +24,9 @@ pub fn decode(bytes: &[u8], path: &Path) -> Result<Image> {
     if bytes.is_empty() {
         return Err(fail("the file is empty (0 bytes)".into()));
     }
-    if let Some(pixels) = bytes.strip_prefix(b"P6\n") {
-        return ppm(pixels).ok_or_else(|| fail("it is no PPM of 8 bits, or not a whole one".into()));
+    if bytes.starts_with(b"P6\n") {
+        let pixels = ppm(bytes).map(|pixels| pixels.to_owned());
+        return pixels.ok_or_else(|| fail("it is no PPM of 8 bits, or not a whole one".into()));
     }
     let Some(format) = format(bytes) else {
         return Err(fail(format!("it is neither JPEG nor PNG{}", what_else(bytes))));
@@ -43,14 +45,14 @@ pub fn decode(bytes: &[u8], path: &Path) -> Result<Image> {
     Image::from_shape_vec((h as usize, w as usize, 3), pixels.into_raw()).map_err(|e| fail(e.to_string()))
 }
 
-/// What follows the first line of a PPM: width, height, 255, and the pixels.
-fn ppm(bytes: &[u8]) -> Option<Image> {
-    let mut lines = bytes.splitn(3, |&byte| byte == b'\n');
+/// The pixels of a binary PPM of 8 bits, as it is written here: width and height, 255, and pixels.
+pub(crate) fn ppm(bytes: &[u8]) -> Option<ArrayView3<'_, u8>> {
+    let mut lines = bytes.strip_prefix(b"P6\n")?.splitn(3, |&byte| byte == b'\n');
     let size = std::str::from_utf8(lines.next()?).ok()?;
     let (w, h) = size.split_once(' ')?;
     let (w, h): (usize, usize) = (w.parse().ok()?, h.parse().ok()?);
     let pixels = lines.next().filter(|&most| most == b"255").and(lines.next())?;
-    Image::from_shape_vec((h, w, 3), pixels.to_vec()).ok()
+    ArrayView3::from_shape((h, w, 3), pixels).ok()
 }
 
 /// Whether the first bytes of a file are those of a JPEG or PNG image.

@@ -7,9 +7,11 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
+use ndarray::ArrayView3;
 use serde::{Deserialize, Serialize};
 use vgg_files::Hash;
 
+use crate::decode::ppm;
 use crate::error::at;
 use crate::folder::Folder;
 use crate::shards::Shards;
@@ -188,8 +190,24 @@ impl ImageSet {
     /// # Errors
     /// [`crate::Error::Decode`] if it is no image, [`crate::Error::Missing`] or [`crate::Error::Io`] if it cannot be read.
     pub fn image(&self, index: usize) -> Result<Arc<Image>> {
+        Ok(match self.pixels(index)? {
+            Pixels::Decoded(image) => image,
+            Pixels::Stored(pixels) => Arc::new(pixels.to_owned()),
+        })
+    }
+
+    /// The pixels of an image, where they lie: what was prepared as raw pixels is not copied.
+    ///
+    /// # Errors
+    /// As [`ImageSet::image`].
+    pub fn pixels(&self, index: usize) -> Result<Pixels<'_>> {
+        if let Source::Shards(shards) = &self.source
+            && let Some(pixels) = ppm(shards.bytes(index)?)
+        {
+            return Ok(Pixels::Stored(pixels));
+        }
         if let Some(image) = self.cache.read().unwrap_or_else(PoisonError::into_inner).get(&index) {
-            return Ok(image.clone());
+            return Ok(Pixels::Decoded(image.clone()));
         }
         let path = self.root().join(&*self.path(index));
         let bytes = match &self.source {
@@ -205,6 +223,24 @@ impl ImageSet {
             // Another thread may have been faster; its image is the same.
             self.cache.write().unwrap_or_else(PoisonError::into_inner).insert(index, image.clone());
         }
-        Ok(image)
+        Ok(Pixels::Decoded(image))
+    }
+}
+
+/// Pixels `[H, W, 3]` of an image of a set.
+pub enum Pixels<'a> {
+    /// That had to be decoded.
+    Decoded(Arc<Image>),
+    /// That are part of a shard.
+    Stored(ArrayView3<'a, u8>),
+}
+
+impl Pixels<'_> {
+    /// The pixels.
+    pub fn view(&self) -> ArrayView3<'_, u8> {
+        match self {
+            Pixels::Decoded(image) => image.view(),
+            Pixels::Stored(pixels) => pixels.view(),
+        }
     }
 }

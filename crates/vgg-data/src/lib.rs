@@ -37,7 +37,7 @@ pub use colour::{ColourShift, eigenvectors};
 pub use decode::{decode, misnamed, sniff};
 pub use error::{Error, Result};
 pub use geometry::{centre_offset, grid_offset, scaled_size};
-pub use images::{ImageSet, Split};
+pub use images::{ImageSet, Pixels, Split};
 pub use loader::{EpochPlan, Loader, LoaderConfig, OnBadImage};
 pub use prefetch::Prefetcher;
 pub use random::{Permutation, Purpose, Stream};

@@ -146,7 +146,7 @@ fn make_batch(folder: &ImageSet, config: &LoaderConfig, job: &Job) -> Result<Bat
     let mut offsets = Vec::with_capacity(job.ids.len() * 3);
     let (mut targets, mut ids, mut skipped) = (Vec::new(), Vec::new(), Vec::new());
     for &id in &job.ids {
-        let image = match folder.image(id) {
+        let image = match folder.pixels(id) {
             Ok(image) => image,
             Err(error) if config.on_bad_image == OnBadImage::Skip && error.is_bad_image() => {
                 skipped.push(BadImage { id, error });
@@ -154,9 +154,9 @@ fn make_batch(folder: &ImageSet, config: &LoaderConfig, job: &Job) -> Result<Bat
             }
             Err(error) => return Err(error),
         };
-        let (h, w, _) = image.dim();
+        let (h, w, _) = image.view().dim();
         let drawn = config.augment.draw(config.seed, job.epoch, id as u64, h, w);
-        let crop = config.augment.apply(&image, &drawn)?;
+        let crop = config.augment.apply(image.view(), &drawn)?;
         pixels.extend_from_slice(crop.as_slice().unwrap_or_default());
         offsets.extend((0..3).map(|c| drawn.colour_shift[c] - config.mean_rgb[c]));
         targets.push(folder.target(id));

@@ -1,5 +1,6 @@
 //! Resizing with an antialiasing filter, of the whole image or of the part that a crop needs: Pillow's values, all of them.
 
+use ndarray::ArrayView3;
 use serde::{Deserialize, Serialize};
 
 use crate::resample::{Taps, resample};
@@ -37,7 +38,7 @@ impl std::str::FromStr for Filter {
 /// # Errors
 /// [`Error::Config`] if a size is zero.
 pub fn resize(image: &Image, h: usize, w: usize, filter: Filter) -> Result<Image> {
-    resize_region(image, (h, w), (0, 0), (h, w), filter)
+    resize_region(image.view(), (h, w), (0, 0), (h, w), filter)
 }
 
 /// The part `size` at `offset` (rows, columns) of `image` resized to `whole`, without making the rest of it. It is the same
@@ -46,7 +47,7 @@ pub fn resize(image: &Image, h: usize, w: usize, filter: Filter) -> Result<Image
 /// # Errors
 /// [`Error::Config`] if a size is zero or the part lies outside.
 pub fn resize_region(
-    image: &Image,
+    image: ArrayView3<'_, u8>,
     whole: (usize, usize),
     offset: (usize, usize),
     size: (usize, usize),
@@ -59,8 +60,7 @@ pub fn resize_region(
         )));
     }
     if (h, w) == whole && filter != Filter::Nearest {
-        let part = ndarray::s![offset.0..offset.0 + size.0, offset.1..offset.1 + size.1, ..];
-        return Ok(image.slice(part).as_standard_layout().into_owned());
+        return Ok(cut(image, offset, size));
     }
     let image = image.as_standard_layout();
     let down = Taps::new(h, whole.0, offset.0, size.0, filter);
@@ -68,4 +68,18 @@ pub fn resize_region(
     let pixels = image.as_slice().unwrap_or(&[]);
     let out = resample(pixels, w, &down, &across);
     Image::from_shape_vec((size.0, size.1, 3), out).map_err(|e| Error::Config(e.to_string()))
+}
+
+/// The part `size` at `offset` (rows, columns), which must lie inside.
+pub(crate) fn cut(image: ArrayView3<'_, u8>, offset: (usize, usize), size: (usize, usize)) -> Image {
+    let part = image.slice(ndarray::s![offset.0..offset.0 + size.0, offset.1..offset.1 + size.1, ..]);
+    let mut out = Image::zeros((size.0, size.1, 3));
+    for (mut to, from) in out.outer_iter_mut().zip(part.outer_iter()) {
+        match (to.as_slice_mut(), from.as_slice()) {
+            // Many times as fast as value by value.
+            (Some(to), Some(from)) => to.copy_from_slice(from),
+            _ => to.assign(&from),
+        }
+    }
+    out
 }

@@ -1,10 +1,10 @@
 //! Views: what a network is shown of a test image.
 
-use ndarray::s;
 use serde::{Deserialize, Serialize};
 
-use crate::augment::mirrored;
+use crate::augment::mirror;
 use crate::geometry::{centre_offset, grid_offset, scaled_size};
+use crate::resize::cut;
 use crate::{Error, Filter, Image, Result, resize_region};
 
 /// Pixels of a view: what a network takes, and what a worker has memory for.
@@ -52,8 +52,11 @@ impl View {
         let (h, w, _) = image.dim();
         let whole = scaled_size(h, w, self.test_side);
         let (offset, size) = self.place(whole)?;
-        let pixels = resize_region(image, whole, offset, size, filter)?;
-        Ok(if self.flip { mirrored(&pixels) } else { pixels })
+        let mut pixels = resize_region(image.view(), whole, offset, size, filter)?;
+        if self.flip {
+            mirror(&mut pixels);
+        }
+        Ok(pixels)
     }
 
     /// Offset (rows, columns) and size of the region within an image that was rescaled to `whole`.
@@ -95,11 +98,13 @@ pub fn apply_views(image: &Image, views: &[View], filter: Filter) -> Result<Vec<
             }
             continue;
         }
-        let rescaled = resize_region(image, whole, offset, size, filter)?;
+        let rescaled = resize_region(image.view(), whole, offset, size, filter)?;
         for (view, ((top, left), (h, w))) in of_side.iter().zip(places) {
-            let (top, left) = (top - offset.0, left - offset.1);
-            let part = rescaled.slice(s![top..top + h, left..left + w, ..]).as_standard_layout().into_owned();
-            shown.push(if view.flip { mirrored(&part) } else { part });
+            let mut part = cut(rescaled.view(), (top - offset.0, left - offset.1), (h, w));
+            if view.flip {
+                mirror(&mut part);
+            }
+            shown.push(part);
         }
     }
     Ok(shown)

@@ -20,6 +20,7 @@ impl Record {
     /// With four to spare.
     pub(crate) const BYTES: usize = 24;
 
+    #[cfg(any(test, feature = "prepare"))]
     pub(crate) fn to_bytes(self) -> [u8; Record::BYTES] {
         let mut bytes = [0; Record::BYTES];
         bytes[..8].copy_from_slice(&self.offset.to_le_bytes());

@@ -139,7 +139,7 @@ impl ShowBatch {
             let image = folder.image(sample)?;
             let (h, w, _) = image.dim();
             let drawn = augment.draw(self.seed, 0, sample as u64, h, w);
-            images.push(augment.apply(&image, &drawn)?);
+            images.push(augment.apply(image.view(), &drawn)?);
         }
         write_png(&self.out, &contact_sheet(&images, self.columns)?)?;
         writeln!(out(), "{}", self.out.display())?;
