@@ -133,10 +133,18 @@ fn threads_parts_and_interruptions_change_nothing() {
     for (i, part) in parts.iter().enumerate() {
         made(&source, &PrepareOptions { part: (i + 1, 3), ..options(40) }, part, 2).unwrap();
     }
-    let missing = merge(&parts[1..], &at("merged")).unwrap_err().to_string();
+    let missing = merge(&parts[1..], &at("unmerged"), false).unwrap_err().to_string();
     assert!(missing.contains("part 1 of 3 is missing"), "{missing}");
-    merge(&parts, &at("merged")).unwrap();
+    merge(&parts, &at("merged"), false).unwrap();
     assert_eq!(contents(&at("merged")), whole);
+    let used = merge(&parts, &at("merged"), false).unwrap_err().to_string();
+    assert!(used.contains("merged") && used.contains("a folder of its own"), "{used}");
+    let shard = std::fs::read_dir(&parts[1]).unwrap().map(|entry| entry.unwrap().path());
+    let shard = shard.filter(|path| path.extension().is_some_and(|e| e == "tar")).min().unwrap();
+    std::fs::rename(&shard, dir.path().join("elsewhere")).unwrap();
+    let gone = merge(&parts, &at("gone"), false).unwrap_err().to_string();
+    assert!(gone.contains(&*shard.file_name().unwrap().to_string_lossy()), "{gone}");
+    std::fs::rename(dir.path().join("elsewhere"), &shard).unwrap();
 
     for stop in [1, 2] {
         let mut heard = 0;
@@ -185,7 +193,27 @@ fn damaged_archives_are_refused_by_name() {
     let zipped = |dir: &Path| edit(dir, ARCHIVES[1], &|bytes| gzip(&bytes));
     let no_kit = |dir: &Path| std::fs::remove_file(dir.join(ARCHIVES[2])).unwrap();
     let kit_cut = |dir: &Path| edit(dir, ARCHIVES[2], &|bytes| bytes[..bytes.len() / 2].to_vec());
-    let damages: [Damage; 16] = [
+    let doubled = |dir: &Path| edit(dir, ARCHIVES[1], &|bytes| [bytes.clone(), bytes].concat());
+    let box_bit = |dir: &Path| {
+        edit(dir, ARCHIVES[4], &|mut bytes| {
+            let last = bytes.len() - 6;
+            bytes[last] ^= 1;
+            bytes
+        })
+    };
+    let no_class = |dir: &Path| {
+        edit(dir, ARCHIVES[0], &|bytes| {
+            // Cut where the second class's header would begin.
+            let size = std::str::from_utf8(&bytes[124..135]).unwrap();
+            let first = u64::from_str_radix(size.trim(), 8).unwrap().next_multiple_of(512) as usize;
+            bytes[..512 + first].to_vec()
+        })
+    };
+    let damages: [Damage; 20] = [
+        ("two archives in one", keep, &doubled, &["ILSVRC2012_img_val.tar", "follows its end"]),
+        ("a checksum of gzip", keep, &box_bit, &["bbox_val_v3.tgz", "damaged"]),
+        ("cut between classes", keep, &no_class, &["ILSVRC2012_img_train.tar", "its end is missing"]),
+        ("no boxes", &|f| f.val_boxes.clear(), whole, &["bbox_val_v3.tgz", "no annotation"]),
         ("outer tar cut", keep, &cut_outer, &["ILSVRC2012_img_train.tar", "cut off"]),
         ("tar without its end", keep, &cut_end, &["ILSVRC2012_img_val.tar", "its end is missing"]),
         ("gzip", keep, &zipped, &["ILSVRC2012_img_val.tar", "gzip"]),
@@ -298,6 +326,15 @@ fn a_prepared_folder_has_the_folders_images() {
             }
         }
     }
+    // A class that is none.
+    let index = dir.path().join("raw/val.index");
+    let whole = std::fs::read(&index).unwrap();
+    let mut bytes = whole.clone();
+    bytes[24 + 18] = 1;
+    std::fs::write(&index, bytes).unwrap();
+    let error = ImageSet::open(&dir.path().join("raw"), Split::Val).err().unwrap().to_string();
+    assert!(error.contains("image 1 in val") && error.contains("verify"), "{error}");
+    std::fs::write(&index, whole).unwrap();
     // One bit of a shard, and one of the index.
     for name in ["train-000000.tar", "val.index"] {
         let path = dir.path().join("raw").join(name);

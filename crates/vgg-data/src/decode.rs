@@ -51,6 +51,9 @@ pub(crate) fn ppm(bytes: &[u8]) -> Option<ArrayView3<'_, u8>> {
     let size = std::str::from_utf8(lines.next()?).ok()?;
     let (w, h) = size.split_once(' ')?;
     let (w, h): (usize, usize) = (w.parse().ok()?, h.parse().ok()?);
+    if w == 0 || h == 0 || w.max(h) > MAX_SIDE as usize {
+        return None;
+    }
     let pixels = lines.next().filter(|&most| most == b"255").and(lines.next())?;
     ArrayView3::from_shape((h, w, 3), pixels).ok()
 }
@@ -125,7 +128,22 @@ fn what_else(bytes: &[u8]) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use super::ends;
+    use super::{decode, ends};
+
+    #[test]
+    fn pixels_are_as_many_as_a_ppm_says() {
+        let ppm = |text: &str| decode(text.as_bytes(), std::path::Path::new("x.ppm"));
+        assert_eq!(ppm("P6\n1 2\n255\nabcdef").unwrap().as_slice(), Some(b"abcdef".as_slice()));
+        for bad in [
+            "P6\n0 0\n255\n",
+            "P6\n1 2\n255\nabcde",
+            "P6\n1 2\n65535\nabcdef",
+            "P6\n99999999999 1\n255\n",
+            "P6\n",
+        ] {
+            assert!(ppm(bad).is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn an_end_within_a_segment_is_not_the_end_of_the_picture() {

@@ -113,10 +113,19 @@ pub(crate) fn folders_of(folder: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// Names of the files in a folder, sorted.
+/// Names of the images in a folder, and of what claims to be one, sorted.
 #[cfg(feature = "prepare")]
-pub(crate) fn files_of(folder: &Path) -> Result<Vec<String>> {
-    sorted_names(folder, |kind| kind.is_file())
+pub(crate) fn images_of(folder: &Path) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    for name in sorted_names(folder, |kind| kind.is_file())? {
+        let path = folder.join(&name);
+        let bytes = fs::metadata(&path).map_err(at("read", &path))?.len();
+        let text = name.ends_with(".txt") || name.ends_with(".mat");
+        if !text && is_image(&path, bytes)? {
+            names.push(name);
+        }
+    }
+    Ok(names)
 }
 
 /// Names in a folder, without hidden ones, sorted by bytes.

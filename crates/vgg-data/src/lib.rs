@@ -42,7 +42,7 @@ pub use loader::{EpochPlan, Loader, LoaderConfig, OnBadImage};
 pub use prefetch::Prefetcher;
 pub use random::{Permutation, Purpose, Stream};
 pub use resize::{Filter, resize, resize_region};
-pub use shards::{Encoding, INDEX_FILE, LeftOut, Manifest, Odd, ShardFile, SplitManifest};
+pub use shards::{Encoding, INDEX_FILE, InputList, LeftOut, Manifest, Odd, ShardFile, SplitManifest};
 #[cfg(feature = "prepare")]
 pub use shards::{Verified, verify};
 pub use sheet::{captioned_sheet, contact_sheet, write_png};

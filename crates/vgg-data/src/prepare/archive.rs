@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::{Component, Path, PathBuf};
 
+use flate2::read::MultiGzDecoder;
 use md5::{Digest, Md5};
 
 use crate::error::at;
@@ -77,7 +78,7 @@ impl Member<'_> {
             return Err(refuse(format!("it claims to have {} bytes", self.bytes)));
         }
         let mut bytes = Vec::with_capacity(self.bytes as usize);
-        self.contents.read_to_end(&mut bytes).map_err(at("read", &self.path))?;
+        self.contents.read_to_end(&mut bytes).map_err(|e| failure(&self.path, e))?;
         if bytes.len() as u64 != self.bytes {
             return Err(refuse(format!("it is cut off after {} of {} bytes", bytes.len(), self.bytes)));
         }
@@ -93,10 +94,10 @@ impl Member<'_> {
 
 fn walk(reader: impl Read, path: &Path, consume: &mut dyn FnMut(Member) -> Result<()>) -> Result<()> {
     let refuse = |path: &Path, reason: String| Error::Source { path: path.to_owned(), reason };
-    let damaged = |e: io::Error| refuse(path, format!("it is damaged or no tar file: {e}"));
-    let mut ended = Ending { inner: reader, zeros: 0, bytes: 0, start: Vec::new() };
+    let damaged = |e: io::Error| failure(path, e);
+    let mut ended = Counting { inner: reader, bytes: 0, start: Vec::new() };
     let mut archive = tar::Archive::new(&mut ended);
-    let mut failed = Ok(());
+    let (mut failed, mut last_end) = (Ok(()), 0);
     for member in archive.entries().map_err(damaged)? {
         let mut member = match member {
             Ok(member) => member,
@@ -107,12 +108,13 @@ fn walk(reader: impl Read, path: &Path, consume: &mut dyn FnMut(Member) -> Resul
         };
         let name = String::from_utf8_lossy(&member.path_bytes()).into_owned();
         let at = path.join(name.trim_start_matches('/'));
+        last_end = member.raw_file_position() + member.size().next_multiple_of(BLOCK as u64);
         let kind = member.header().entry_type();
         if kind.is_dir() {
             continue;
         }
         if !kind.is_file() {
-            return Err(refuse(&at, "it is a link or a device, not a file".into()));
+            return Err(refuse(&at, format!("it is no file but of tar's type {kind:?}")));
         }
         let inside = |c: Component| matches!(c, Component::Normal(_) | Component::CurDir);
         if !Path::new(&name).components().all(inside) {
@@ -124,31 +126,57 @@ fn walk(reader: impl Read, path: &Path, consume: &mut dyn FnMut(Member) -> Resul
     if ended.start.starts_with(&[0x1f, 0x8b]) {
         return Err(refuse(path, "it is compressed by gzip; unpack it first".into()));
     }
-    failed.map_err(damaged)?;
-    if ended.zeros < BLOCK as u64 {
+    failed.map_err(|e| failure(path, e))?;
+    // The end is a block of zeros after the last member; the zeros at the end of a member do not count.
+    if ended.bytes < last_end + BLOCK as u64 {
         let reason = format!("it is cut off after {} bytes: its end is missing", ended.bytes);
         return Err(refuse(path, reason));
     }
-    Ok(())
+    let mut rest = [0; 1 << 14];
+    loop {
+        match ended.read(&mut rest).map_err(|e| failure(path, e))? {
+            0 => return Ok(()),
+            n if rest[..n].iter().all(|&byte| byte == 0) => {}
+            _ => {
+                return Err(refuse(path, "something follows its end: are these two archives in one?".into()));
+            }
+        }
+    }
 }
 
-/// Remembers how many zeros came last: a tar file ends with blocks of them.
-struct Ending<R> {
+/// What the system said, or what is wrong with the contents.
+fn failure(path: &Path, e: io::Error) -> Error {
+    if e.raw_os_error().is_some() {
+        return at("read", path)(e);
+    }
+    Error::Source { path: path.to_owned(), reason: format!("it is damaged, or not what its name says: {e}") }
+}
+
+/// Hands every file of a tar file that gzip has compressed to `consume`.
+pub(super) fn gzipped_members(
+    reader: impl Read,
+    path: &Path,
+    consume: &mut dyn FnMut(Member) -> Result<()>,
+) -> Result<()> {
+    let mut gzip = MultiGzDecoder::new(reader);
+    walk(&mut gzip, path, consume)?;
+    // To gzip's own checksum.
+    io::copy(&mut gzip, &mut io::sink()).map(drop).map_err(|e| failure(path, e))
+}
+
+/// Counts what is read, and remembers how it began.
+struct Counting<R> {
     inner: R,
-    zeros: u64,
     bytes: u64,
     start: Vec<u8>,
 }
 
-impl<R: Read> Read for Ending<R> {
+impl<R: Read> Read for Counting<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let n = self.inner.read(buffer)?;
-        let got = &buffer[..n];
         if self.start.len() < 2 {
-            self.start.extend(got.iter().take(2 - self.start.len()));
+            self.start.extend(buffer[..n].iter().take(2 - self.start.len()));
         }
-        let trailing = got.iter().rev().take_while(|&&b| b == 0).count() as u64;
-        self.zeros = if trailing == n as u64 { self.zeros + trailing } else { trailing };
         self.bytes += n as u64;
         Ok(n)
     }

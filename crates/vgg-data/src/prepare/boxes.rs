@@ -2,18 +2,15 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{BufReader, Read};
+use std::io::BufReader;
 use std::path::Path;
 
-use flate2::read::GzDecoder;
 use roxmltree::{Document, Node};
 
 use super::BoundingBox;
+use super::archive::gzipped_members;
 use crate::error::at;
 use crate::{Error, Result};
-
-/// More than any annotation has.
-const MAX_BYTES: u64 = 1 << 20;
 
 /// Boxes of images by the names of their files, without what tells the format.
 pub(super) type Boxes = HashMap<String, Vec<BoundingBox>>;
@@ -24,18 +21,18 @@ pub(super) type Boxes = HashMap<String, Vec<BoundingBox>>;
 /// [`Error::Source`] with the annotation that cannot be read.
 pub(super) fn read_archive(path: &Path) -> Result<Boxes> {
     let refuse = |path: &Path, reason: String| Error::Source { path: path.to_owned(), reason };
-    let damaged = |e: std::io::Error| refuse(path, format!("it is damaged or no gzipped tar file: {e}"));
     let file = File::open(path).map_err(at("open", path))?;
-    let mut archive = tar::Archive::new(GzDecoder::new(BufReader::new(file)));
     let mut boxes = Boxes::new();
-    for member in archive.entries().map_err(damaged)? {
-        let mut member = member.map_err(damaged)?;
-        let name = String::from_utf8_lossy(&member.path_bytes()).into_owned();
-        let Some(stem) = name.rsplit('/').next().and_then(|file| file.strip_suffix(".xml")) else { continue };
-        let mut bytes = Vec::new();
-        member.by_ref().take(MAX_BYTES).read_to_end(&mut bytes).map_err(damaged)?;
-        let found = parse(&bytes).map_err(|reason| refuse(&path.join(&name), reason))?;
-        boxes.insert(stem.to_owned(), found);
+    gzipped_members(BufReader::new(file), path, &mut |mut member| {
+        let Some(stem) = member.file_name().strip_suffix(".xml").map(str::to_owned) else { return Ok(()) };
+        let found = parse(&member.read()?).map_err(|reason| refuse(&member.path, reason))?;
+        match boxes.insert(stem, found) {
+            None => Ok(()),
+            Some(_) => Err(refuse(&member.path, "it is there twice".into())),
+        }
+    })?;
+    if boxes.is_empty() {
+        return Err(refuse(path, "it holds no annotation".into()));
     }
     Ok(boxes)
 }

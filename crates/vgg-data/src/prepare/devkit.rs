@@ -1,12 +1,10 @@
 //! The ILSVRC2012 development kit: which class has which number, and which class each validation image has.
 
 use std::collections::BTreeMap;
-use std::io::Read;
 use std::path::Path;
 
-use flate2::read::GzDecoder;
-
 use super::Class;
+use super::archive::gzipped_members;
 use super::matlab::{StructArray, Value, struct_array};
 use crate::{Error, Result};
 
@@ -14,8 +12,6 @@ use crate::{Error, Result};
 pub(super) const VALIDATION_IMAGES: usize = 50_000;
 /// Its classes.
 pub(super) const CLASSES: usize = 1000;
-/// More than any file of the kit has.
-const MAX_BYTES: u64 = 64 << 20;
 
 /// What the kit says.
 pub(super) struct Devkit {
@@ -50,21 +46,15 @@ impl Devkit {
     /// From `ILSVRC2012_devkit_t12.tar.gz`.
     pub(super) fn from_archive(bytes: &[u8], path: &Path) -> Result<Devkit> {
         let refuse = |reason: String| Error::Source { path: path.to_owned(), reason };
-        let damaged = |e: std::io::Error| refuse(format!("it is damaged or no gzipped tar file: {e}"));
-        let mut archive = tar::Archive::new(GzDecoder::new(bytes));
         let (mut meta, mut truth) = (None, None);
-        for member in archive.entries().map_err(damaged)? {
-            let mut member = member.map_err(damaged)?;
-            let name = String::from_utf8_lossy(&member.path_bytes()).into_owned();
-            let slot = match name.rsplit('/').next() {
-                Some("meta.mat") => &mut meta,
-                Some("ILSVRC2012_validation_ground_truth.txt") => &mut truth,
-                _ => continue,
-            };
-            let mut contents = Vec::new();
-            member.by_ref().take(MAX_BYTES).read_to_end(&mut contents).map_err(damaged)?;
-            *slot = Some(contents);
-        }
+        gzipped_members(bytes, path, &mut |mut member| {
+            match member.file_name() {
+                "meta.mat" => meta = Some(member.read()?),
+                "ILSVRC2012_validation_ground_truth.txt" => truth = Some(member.read()?),
+                _ => {}
+            }
+            Ok(())
+        })?;
         let missing = |name: &str| refuse(format!("it holds no {name}"));
         let meta = meta.ok_or_else(|| missing("meta.mat"))?;
         let truth = truth.ok_or_else(|| missing("ILSVRC2012_validation_ground_truth.txt"))?;

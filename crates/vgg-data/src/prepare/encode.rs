@@ -64,7 +64,7 @@ pub(super) fn store(entry: &mut Entry, options: &PrepareOptions) -> Result<Store
         Encoding::Jpeg { .. } if as_it_came => {
             let extension = match entry.bytes.as_slice() {
                 [b'P', b'6', ..] => "ppm",
-                _ if header.is_some() => "jpg",
+                [0xFF, 0xD8, ..] => "jpg",
                 _ => "png",
             };
             (extension, std::mem::take(&mut entry.bytes))

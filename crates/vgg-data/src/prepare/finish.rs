@@ -11,7 +11,10 @@ use super::unit::{UnitRecord, count_path, record_path};
 use super::{BEGUN_FILE, Begun, Class, Input, PROGRESS, PrepareOptions};
 use crate::error::at;
 use crate::shards::Record;
-use crate::{Error, INDEX_FILE, Manifest, PixelStatistics, Result, Split, SplitManifest, eigenvectors};
+use crate::{
+    Error, INDEX_FILE, InputList, Manifest, PixelStatistics, Result, ShardFile, Split, SplitManifest,
+    eigenvectors,
+};
 
 /// A class in `classes.json`: its index, its number in the development kit, and how many images there are.
 #[derive(Serialize)]
@@ -28,7 +31,7 @@ pub(super) fn finish(begun: &Begun, out: &Path) -> Result<()> {
     let options = &begun.options;
     let mut manifest = Manifest::new(begun.source.clone(), options.encoding, options.smallest_side, names);
     manifest.shard_bytes = options.shard_bytes;
-    manifest.inputs = begun.inputs.iter().map(|input| (input.path.clone(), input.bytes)).collect();
+    manifest.inputs = list_of(&begun.inputs);
     for (&split, expected) in &begun.expected {
         let mut own = join(out, split, begun.classes.len())?;
         own.missing = missing(begun, split, expected.as_deref(), &own.of_class);
@@ -75,7 +78,6 @@ fn all_missing(split: &SplitManifest) -> String {
 
 /// What was begun when `manifest` was made, as far as it says.
 pub(super) fn begun(manifest: &Manifest) -> Begun {
-    let input = |(path, bytes): &(String, u64)| Input { path: path.clone(), bytes: *bytes, modified: 0 };
     let class = |name: &String| Class { name: name.clone(), words: None, ilsvrc2012_id: None };
     Begun {
         source: manifest.source.clone(),
@@ -85,11 +87,27 @@ pub(super) fn begun(manifest: &Manifest) -> Begun {
             shard_bytes: manifest.shard_bytes,
             part: (1, 1),
         },
-        inputs: manifest.inputs.iter().map(input).collect(),
+        inputs: Vec::new(),
         classes: manifest.classes.iter().map(class).collect(),
         expected: BTreeMap::new(),
         may_miss: true,
     }
+}
+
+/// # Errors
+/// [`Error::Missing`] or [`Error::Layout`] if a shard is not there, or has another length than it should.
+pub(super) fn check_shards(manifest: &Manifest, out: &Path) -> Result<()> {
+    manifest.splits.values().flat_map(|split| &split.shards).try_for_each(|shard| check_shard(shard, out))
+}
+
+fn check_shard(shard: &ShardFile, out: &Path) -> Result<()> {
+    let path = out.join(&shard.file);
+    let bytes = fs::metadata(&path).map_err(at("read", &path))?.len();
+    if bytes == shard.bytes {
+        return Ok(());
+    }
+    let reason = format!("{} has {bytes} bytes where {} were written", shard.file, shard.bytes);
+    Err(Error::Layout { path: out.to_owned(), reason })
 }
 
 /// Removes what is needed only until `index.json` is there.
@@ -109,7 +127,7 @@ fn join(out: &Path, split: Split, classes: usize) -> Result<SplitManifest> {
         (Vec::new(), vec![0_u64; classes], PixelStatistics::default());
     let (mut smallest_sides, mut odd, mut left_out) = (BTreeMap::<u32, u64>::new(), Vec::new(), Vec::new());
     let mut hasher = Hasher::default();
-    let mut failed = None;
+    let (mut failed, mut lost) = (None, false);
     let written = write_with(&out.join(&index), |file| {
         for unit in 0..units {
             let record: UnitRecord = match read_json(&record_path(out, split, unit)) {
@@ -126,6 +144,8 @@ fn join(out: &Path, split: Split, classes: usize) -> Result<SplitManifest> {
                 file.write_all(&record)?;
                 of_class[target as usize] += 1;
             }
+            lost |= record.entries
+                != record.shards.iter().map(|s| s.images).sum::<u64>() + record.left_out.len() as u64;
             shards.extend(record.shards);
             statistics.merge(&record.statistics);
             for (side, count) in record.smallest_sides {
@@ -140,6 +160,14 @@ fn join(out: &Path, split: Split, classes: usize) -> Result<SplitManifest> {
         return Err(e.into());
     }
     written?;
+    shards.iter().try_for_each(|shard| check_shard(shard, out))?;
+    if lost || shards.is_empty() {
+        let reason = format!(
+            "no image of the split {} could be used, or some were lost; remove the folder",
+            split.name()
+        );
+        return Err(Error::Source { path: out.to_owned(), reason });
+    }
     let (eigenvalues, eigenvectors) = eigenvectors(statistics.covariance());
     Ok(SplitManifest {
         images: of_class.iter().sum(),
@@ -159,13 +187,26 @@ fn join(out: &Path, split: Split, classes: usize) -> Result<SplitManifest> {
     })
 }
 
-/// Joins directories that hold the parts of one preparation into `out`, which becomes the same as if there had been one
-/// part. Shards are linked where that is possible, and copied otherwise; the parts stay as they are.
+/// Names and lengths of all inputs as one hash: there may be millions.
+pub(super) fn list_of(inputs: &[Input]) -> InputList {
+    let mut hasher = Hasher::default();
+    for input in inputs {
+        hasher.update(format!("{}\t{}\n", input.path, input.bytes).as_bytes());
+    }
+    let bytes = inputs.iter().map(|input| input.bytes).sum();
+    InputList { files: inputs.len() as u64, bytes, blake3: hasher.hash() }
+}
+
+/// Joins directories that hold the parts of one preparation into `out`, an empty folder, which becomes the same as if there
+/// had been one part. Shards are linked where that is possible, and copied otherwise; the parts stay as they are.
 ///
 /// # Errors
-/// [`Error::Source`] if a part is missing, is there twice, or is not of the same preparation; [`Error::Io`].
-pub fn merge(parts: &[PathBuf], out: &Path) -> Result<()> {
+/// [`Error::Source`] if a part is missing, is there twice, or is not of the same preparation; [`Error::Layout`] if `out` holds
+/// something; [`Error::Io`].
+pub fn merge(parts: &[PathBuf], out: &Path, allow_incomplete: bool) -> Result<()> {
     let _lock = Lock::acquire(out)?;
+    super::only_ours(out)?;
+    remove_progress(out)?;
     let refuse = |path: &Path, reason: String| Error::Source { path: path.to_owned(), reason };
     let mut whole: Option<Begun> = None;
     let mut seen = BTreeMap::new();
@@ -179,17 +220,18 @@ pub fn merge(parts: &[PathBuf], out: &Path) -> Result<()> {
             ));
         }
         begun.options.part = (1, 1);
-        // Each machine may have its own copy of the archives.
+        // Each machine may have its own copy of the input.
         begun.inputs.iter_mut().for_each(|input| input.modified = 0);
-        match &whole {
+        match &mut whole {
             None => whole = Some(begun),
-            Some(whole) if *whole == begun => {}
-            Some(_) => {
-                return Err(refuse(dir, format!("it is of another preparation than {}", parts[0].display())));
+            Some(whole) => {
+                super::same(&begun, whole, dir)?;
+                whole.may_miss |= begun.may_miss;
             }
         }
     }
-    let Some(begun) = whole else { return Err(refuse(out, "there are no parts to merge".into())) };
+    let Some(mut begun) = whole else { return Err(refuse(out, "there are no parts to merge".into())) };
+    begun.may_miss |= allow_incomplete;
     let of = seen.keys().next_back().map_or(1, |part| part.1);
     if let Some(missing) = (1..=of).find(|&i| !seen.contains_key(&(i, of))) {
         return Err(refuse(out, format!("part {missing} of {of} is missing")));
@@ -197,8 +239,10 @@ pub fn merge(parts: &[PathBuf], out: &Path) -> Result<()> {
     let progress = out.join(PROGRESS);
     fs::create_dir_all(&progress).map_err(at("create", &progress))?;
     for dir in parts {
-        bring(dir, out, &|name| name.ends_with(".tar"))?;
-        bring(&dir.join(PROGRESS), &progress, &|name| name.ends_with(".json") && name != BEGUN_FILE)?;
+        let splits: Vec<&str> = begun.expected.keys().map(|split| split.name()).collect();
+        let ours = |name: &str| splits.iter().any(|split| name.starts_with(split));
+        bring(dir, out, &|name| name.ends_with(".tar") && ours(name))?;
+        bring(&dir.join(PROGRESS), &progress, &|name| name.ends_with(".json") && ours(name))?;
     }
     finish(&begun, out)
 }

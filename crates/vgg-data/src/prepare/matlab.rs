@@ -126,6 +126,10 @@ fn named_struct(mut rest: &[u8], name: &str) -> Result<Option<StructArray>, Stri
         String::from_utf8_lossy(&bytes[..end]).into_owned()
     };
     let fields: Vec<String> = names.data.chunks(length).map(text).collect();
+    // Each value takes its tag at least.
+    if fields.is_empty() || count > rest.len() / 8 {
+        return Err("it claims to have more elements than there is room for".into());
+    }
     let mut elements = Vec::new();
     for _ in 0..count {
         let values = fields.iter().map(|_| value(&mut rest)).collect::<Result<_, _>>()?;

@@ -53,6 +53,10 @@ pub trait Source {
     fn expected(&self, split: Split) -> Option<Vec<u64>>;
     /// Whether images may be missing.
     fn may_miss(&self) -> bool;
+    /// Number of images, if it is known before they are read.
+    fn images(&self) -> Option<u64> {
+        None
+    }
 }
 
 /// How to prepare.
@@ -130,15 +134,26 @@ pub fn prepare(
     };
     if out.join(INDEX_FILE).is_file() {
         // Nothing is left to do but what a finished preparation was killed before.
-        begun.inputs.iter_mut().for_each(|input| input.modified = 0);
         let manifest: Manifest = read_json(&out.join(INDEX_FILE))?;
+        let inputs = finish::list_of(&begun.inputs);
+        begun.inputs.clear();
         same(&begun, &finish::begun(&manifest), out)?;
+        if inputs != manifest.inputs {
+            let reason = "it was made from other input; take another folder".into();
+            return Err(Error::Source { path: out.to_owned(), reason });
+        }
+        finish::check_shards(&manifest, out)?;
         return finish::remove_progress(out);
     }
     let progress = out.join(PROGRESS);
     match read_json(&progress.join(BEGUN_FILE)) {
-        Ok(before) => same(&begun, &before, out)?,
+        Ok(before) => {
+            same(&begun, &before, out)?;
+            // Leave for images to be missing may be given later.
+            write_json(&progress.join(BEGUN_FILE), &begun)?;
+        }
         Err(e) if e.is_missing() => {
+            only_ours(out)?;
             plan(source, options, out, threads)?.check()?;
             write_json(&progress.join(BEGUN_FILE), &begun)?;
         }
@@ -152,6 +167,20 @@ pub fn prepare(
         return Ok(());
     }
     finish::finish(&begun, out)
+}
+
+/// # Errors
+/// [`Error::Layout`] if a folder holds something already.
+fn only_ours(out: &Path) -> Result<()> {
+    for entry in std::fs::read_dir(out).map_err(crate::error::at("read", out))? {
+        let name = entry.map_err(crate::error::at("read", out))?.file_name();
+        if name != ".lock" && name != PROGRESS {
+            let reason =
+                format!("it holds {} already, and a preparation needs a folder of its own", name.display());
+            return Err(Error::Layout { path: out.to_owned(), reason });
+        }
+    }
+    Ok(())
 }
 
 /// # Errors
@@ -177,7 +206,8 @@ fn same(begun: &Begun, before: &Begun, out: &Path) -> Result<()> {
     if differences.is_empty() {
         return Ok(());
     }
-    let what = "another preparation was begun here; remove it, or take another folder";
+    let what =
+        "another preparation was begun here, or its input has changed; remove it, or take another folder";
     differences.truncate(10);
     Err(Error::Source { path: out.to_owned(), reason: format!("{what}: {}", differences.join("; ")) })
 }

@@ -1,6 +1,7 @@
 //! From a source to units: taken in order, worked on by many, written in order.
 
 use std::ops::ControlFlow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use vgg_files::{Hasher, read_json, write_json};
@@ -22,7 +23,10 @@ pub(super) fn run(
 ) -> Result<()> {
     let of_worker = options.clone();
     let work = move |mut entry: Entry| {
-        let stored = store(&mut entry, &of_worker);
+        let stored = catch_unwind(AssertUnwindSafe(|| store(&mut entry, &of_worker))).unwrap_or_else(|_| {
+            // Of a library; the image is named, and the others go on.
+            Err(Error::Decode { path: entry.path.clone(), reason: "the decoder panicked".into() })
+        });
         entry.bytes = Vec::new();
         (entry, stored)
     };
@@ -97,6 +101,9 @@ impl<'a> Pipeline<'a, '_> {
         unit.input.update(&entry.target.to_le_bytes());
         unit.input.update(&bytes.to_le_bytes());
         unit.input.update(&entry.bytes);
+        if let Some(boxes) = &entry.boxes {
+            unit.input.update(format!("{boxes:?}").as_bytes());
+        }
         let ours = matches!(unit.work, Work::Write(_));
         self.images += 1;
         if self.images.is_multiple_of(16) {

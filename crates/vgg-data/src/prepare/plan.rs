@@ -20,7 +20,7 @@ pub struct Plan {
     pub there_bytes: u64,
     /// Bytes that are free.
     pub free_bytes: u64,
-    /// How long it may take on this machine, in seconds, from the length of the input alone.
+    /// How long it may take, in seconds, if a thread takes 200 images a second.
     pub seconds: f64,
 }
 
@@ -36,17 +36,16 @@ const IMAGES_PER_SECOND: f64 = 200.0;
 pub fn plan(source: &dyn Source, options: &PrepareOptions, out: &Path, threads: usize) -> Result<Plan> {
     let inputs: Vec<Input> = inputs_of(source)?;
     let bytes: u64 = inputs.iter().map(|input| input.bytes).sum();
-    let images = bytes / IMAGE_BYTES + inputs.len() as u64;
-    let of_image = match (options.encoding, options.smallest_side) {
+    let images = source.images().unwrap_or(bytes / IMAGE_BYTES + 1);
+    let stored = match options.encoding {
         // Few are larger after they were made smaller.
-        (Encoding::Jpeg { .. }, _) => 0,
-        // Three by four, three bytes a pixel.
-        (Encoding::Raw, side) => {
-            let side = side.unwrap_or(512) as u64;
-            side * side * 4
+        Encoding::Jpeg { .. } => bytes,
+        // Three by four, three bytes a pixel, but not many times what it is as JPEG.
+        Encoding::Raw => {
+            let side = options.smallest_side.unwrap_or(usize::from(u16::MAX)) as u64;
+            (images * side * side * 4).min(bytes * 20)
         }
     };
-    let stored = if of_image == 0 { bytes } else { images * of_image };
     let parts = options.part.1.max(1) as u64;
     let there = std::iter::successors(Some(out), |path| path.parent()).find(|path| path.exists());
     let there = there.unwrap_or(Path::new("."));

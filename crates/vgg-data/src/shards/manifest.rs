@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use vgg_files::Hash;
+use vgg_files::{Hash, hash_bytes};
 
 use crate::{PixelStatistics, Split};
 
@@ -28,12 +28,23 @@ pub struct Manifest {
     pub smallest_side: Option<usize>,
     /// Bytes of a shard at most.
     pub shard_bytes: u64,
-    /// Files that it was made from, below their folder, and their lengths.
-    pub inputs: Vec<(String, u64)>,
+    /// Files that it was made from.
+    pub inputs: InputList,
     /// Names of the classes in the order of their indices.
     pub classes: Vec<String>,
     /// The splits.
     pub splits: BTreeMap<Split, SplitManifest>,
+}
+
+/// Files that a set was made from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InputList {
+    /// How many.
+    pub files: u64,
+    /// Their length together.
+    pub bytes: u64,
+    /// Hash of a line for each: path below their folder, a tab, length.
+    pub blake3: Hash,
 }
 
 /// How images are stored.
@@ -129,7 +140,7 @@ impl Manifest {
             encoding,
             smallest_side,
             shard_bytes: 0,
-            inputs: Vec::new(),
+            inputs: InputList { files: 0, bytes: 0, blake3: hash_bytes(b"") },
             classes,
             splits,
         }

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use memmap2::Mmap;
 use vgg_files::{Hash, hash_bytes, read_json};
 
-pub use manifest::{Encoding, INDEX_FILE, LeftOut, Manifest, Odd, ShardFile, SplitManifest};
+pub use manifest::{Encoding, INDEX_FILE, InputList, LeftOut, Manifest, Odd, ShardFile, SplitManifest};
 pub(crate) use record::{BLOCK, Record};
 #[cfg(feature = "prepare")]
 pub use verify::{Verified, verify};
@@ -54,7 +54,28 @@ impl Shards {
             let reason = format!("its split {} has no images", split.name());
             return Err(Error::Missing { path: root.to_owned(), reason });
         }
-        Ok(Shards { root: root.to_owned(), split, index, files, images, manifest })
+        let shards = Shards { root: root.to_owned(), split, index, files, images, manifest };
+        shards.check()?;
+        Ok(shards)
+    }
+
+    /// # Errors
+    /// [`Error::Layout`] if a record points outside of the classes or of a shard.
+    fn check(&self) -> Result<()> {
+        let classes = self.manifest.classes.len() as u32;
+        for index in 0..self.images {
+            let Record { offset, bytes, shard, target } = self.record(index);
+            let end = offset.checked_add(u64::from(bytes));
+            let inside =
+                self.files.get(shard as usize).zip(end).is_some_and(|(file, end)| end <= file.len() as u64);
+            if target >= classes || !inside || offset < BLOCK as u64 {
+                let split = self.split.name();
+                let reason =
+                    format!("the record of image {index} in {split} is damaged; run vgg data verify");
+                return Err(Error::Layout { path: self.root.clone(), reason });
+            }
+        }
+        Ok(())
     }
 
     pub(crate) fn root(&self) -> &Path {

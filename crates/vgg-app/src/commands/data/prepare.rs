@@ -74,9 +74,12 @@ pub(crate) struct Merge {
     /// The folders that hold the parts.
     #[arg(required = true)]
     parts: Vec<PathBuf>,
-    /// Folder to write to.
+    /// Folder to write to, which must be empty.
     #[arg(long)]
     out: PathBuf,
+    /// Take parts that lack classes or images, and list what is missing.
+    #[arg(long)]
+    allow_incomplete: bool,
 }
 
 #[derive(Args)]
@@ -90,7 +93,7 @@ struct How {
     /// Store images as jpeg, or as raw pixels, which need no decoding and ten times the space.
     #[arg(long, default_value = "jpeg")]
     encoding: Kind,
-    /// Quality of JPEGs of images that were reduced; others are copied.
+    /// Quality of JPEGs of images that were reduced, or were no JPEG; other JPEGs are copied.
     #[arg(long, default_value_t = 95, value_parser = clap::value_parser!(u8).range(1..=100))]
     quality: u8,
     /// Size of a shard, at most.
@@ -100,8 +103,8 @@ struct How {
     #[arg(long, value_name = "i/n", default_value = "1/1")]
     shard: Shard,
     /// Threads that decode and encode; 0 takes one per core. The result does not depend on it.
-    #[arg(long, default_value_t = 0)]
-    threads: usize,
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u16).range(..=1024))]
+    threads: u16,
     /// Say what would be done, and do nothing.
     #[arg(long)]
     dry_run: bool,
@@ -116,7 +119,8 @@ enum Kind {
 impl PrepareImagenet {
     pub(crate) fn run(self) -> Result<ExitCode> {
         let (dir, allow_incomplete) = (&self.archives, self.allow_incomplete);
-        if ["ILSVRC", "train"].into_iter().any(|folder| dir.join(folder).is_dir()) {
+        let archives = dir.join("ILSVRC2012_img_train.tar").is_file();
+        if !archives && ["ILSVRC", "train"].into_iter().any(|folder| dir.join(folder).is_dir()) {
             return self.how.run(&Files::open(dir, Layout::Imagenet { allow_incomplete })?);
         }
         let source = Ilsvrc::open(dir, IlsvrcOptions { allow_incomplete, skip_md5: self.skip_md5 })?;
@@ -144,14 +148,14 @@ impl PrepareFolder {
 
 impl Merge {
     pub(crate) fn run(self) -> Result<()> {
-        merge(&self.parts, &self.out)?;
+        merge(&self.parts, &self.out, self.allow_incomplete)?;
         tell(&self.out)
     }
 }
 
 impl How {
     fn run(self, source: &dyn Source) -> Result<ExitCode> {
-        let threads = if self.threads == 0 { workers() } else { self.threads };
+        let threads = if self.threads == 0 { workers() } else { usize::from(self.threads) };
         if (1..32).contains(&self.smallest_side) {
             return Err(SettingsError("--smallest-side is at least 32, or 0".into()).into());
         }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::{FileEntry, Files, classes};
-use crate::folder::{files_of, folders_of};
+use crate::folder::{folders_of, images_of};
 use crate::{Error, Permutation, Purpose, Result, Split, Stream};
 
 /// Where the classes are, if not in the folder itself.
@@ -16,8 +16,7 @@ pub(super) fn open(root: &Path, [train, test]: [usize; 2], seed: u64) -> Result<
     let names = folders_of(&folder)?;
     let mut splits = [Vec::new(), Vec::new()];
     for (target, class) in names.iter().enumerate() {
-        let images: Vec<String> =
-            files_of(&folder.join(class))?.into_iter().filter(|name| !name.ends_with(".txt")).collect();
+        let images = images_of(&folder.join(class))?;
         if images.len() <= train {
             let reason = format!(
                 "class {class} has {} images, of which {train} were to be for training",
@@ -28,7 +27,7 @@ pub(super) fn open(root: &Path, [train, test]: [usize; 2], seed: u64) -> Result<
         let mut stream = Stream::new(seed, 0, target as u64, Purpose::Order);
         let order = Permutation::new(&mut stream, images.len());
         let mut places: Vec<usize> =
-            (0..images.len().min(train + test)).map(|place| order.at(place)).collect();
+            (0..images.len().min(train.saturating_add(test))).map(|place| order.at(place)).collect();
         let (first, rest) = places.split_at_mut(train);
         for (part, split) in [first, rest].into_iter().zip(&mut splits) {
             part.sort_unstable();

@@ -46,7 +46,8 @@ pub(super) fn open(root: &Path) -> Result<Files> {
         }
         splits.push((split, entries));
     }
-    Ok(Files::new("CIFAR-10", root, classes(&names, |_| None), splits))
+    let names_of = [format!("{prefix}batches.meta.txt")];
+    Ok(Files::new("CIFAR-10", root, classes(&names, |_| None), splits).also_reads(names_of))
 }
 
 /// The image of the record that starts at `start`, as a PPM.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use super::{Annotation, FileEntry, Files, classes, lines, wrong};
-use crate::folder::{files_of, folders_of};
+use crate::folder::{folders_of, images_of};
 use crate::{Result, Split, imagenet};
 
 const IMAGES: &str = "ILSVRC/Data/CLS-LOC";
@@ -23,7 +23,8 @@ pub(super) fn open(root: &Path, allow_incomplete: bool) -> Result<Files> {
     };
     let [train, val] = splits;
     let classes = classes(&known.0, |wnid| imagenet::words(wnid).map(str::to_owned));
-    let mut files = Files::new(name, root, classes, vec![(Split::Train, train), (Split::Val, val)]);
+    let mut files = Files::new(name, root, classes, vec![(Split::Train, train), (Split::Val, val)])
+        .also_reads(kaggle.then(|| SOLUTION.to_owned()));
     files.val_of_class = Some(50);
     files.may_miss = allow_incomplete;
     Ok(files)
@@ -55,7 +56,14 @@ impl Known {
         for wnid in &there {
             let foreign = || wrong(&at, format!("{wnid} is no class of the challenge"));
             let target = self.index(wnid).ok_or_else(foreign)?;
-            for name in files_of(&at.join(wnid))? {
+            let names = images_of(&at.join(wnid))?;
+            if names.is_empty() && !allow_incomplete {
+                return Err(wrong(
+                    &at.join(wnid),
+                    "holds no images (--allow-incomplete takes what there is)",
+                ));
+            }
+            for name in names {
                 let mut entry = FileEntry::plain(format!("{folder}/{wnid}/{name}"), target);
                 entry.boxes = annotation(root, &format!("train/{wnid}/{}", entry.stem));
                 entries.push(entry);
@@ -76,7 +84,7 @@ impl Known {
             class_of.insert(stem, target);
         }
         let mut entries = Vec::new();
-        for name in files_of(&root.join(IMAGES).join("val"))? {
+        for name in images_of(&root.join(IMAGES).join("val"))? {
             let mut entry = FileEntry::plain(format!("{IMAGES}/val/{name}"), 0);
             let unknown = || wrong(&root.join(SOLUTION), format!("it does not say what {name} is"));
             entry.target = *class_of.get(&entry.stem).ok_or_else(unknown)?;

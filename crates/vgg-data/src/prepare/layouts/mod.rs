@@ -115,20 +115,35 @@ impl Files {
         }
         inputs.sort_unstable();
         inputs.dedup();
-        let folder = root.file_name().unwrap_or_default().to_string_lossy();
-        let name = format!("{folder}, {name}");
-        Files { name, root: root.to_owned(), classes, splits, inputs, val_of_class: None, may_miss: false }
+        Files {
+            name: name.to_owned(),
+            root: root.to_owned(),
+            classes,
+            splits,
+            inputs,
+            val_of_class: None,
+            may_miss: false,
+        }
+    }
+
+    /// Labels and the like that are read besides images.
+    fn also_reads(mut self, names: impl IntoIterator<Item = String>) -> Files {
+        self.inputs.extend(names);
+        self.inputs.sort_unstable();
+        self
     }
 
     /// Gives images of one class whose names differ in what tells the format alone that as part of their names.
     fn tell_apart(&mut self) {
-        let mut seen = std::collections::HashMap::<(u32, String), u32>::new();
-        for entry in self.splits.iter().flat_map(|(_, entries)| entries) {
-            *seen.entry((entry.target, entry.stem.clone())).or_default() += 1;
-        }
-        for entry in self.splits.iter_mut().flat_map(|(_, entries)| entries) {
-            if entry.record.is_none() && seen[&(entry.target, entry.stem.clone())] > 1 {
-                entry.stem = entry.path.clone();
+        for (_, entries) in &mut self.splits {
+            let mut seen = std::collections::HashMap::<(u32, String), u32>::new();
+            for entry in entries.iter() {
+                *seen.entry((entry.target, entry.stem.clone())).or_default() += 1;
+            }
+            for entry in entries {
+                if entry.record.is_none() && seen[&(entry.target, entry.stem.clone())] > 1 {
+                    entry.stem = entry.path.clone();
+                }
             }
         }
     }
@@ -186,6 +201,10 @@ impl Source for Files {
 
     fn may_miss(&self) -> bool {
         self.may_miss
+    }
+
+    fn images(&self) -> Option<u64> {
+        Some(self.splits.iter().map(|(_, entries)| entries.len() as u64).sum())
     }
 }
 

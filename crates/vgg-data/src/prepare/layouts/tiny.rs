@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use super::{Annotation, FileEntry, Files, classes, lines, wrong};
-use crate::folder::{files_of, folders_of};
+use crate::folder::{folders_of, images_of};
 use crate::prepare::BoundingBox;
 use crate::{Result, Split, imagenet};
 
@@ -29,7 +29,7 @@ pub(super) fn open(root: &Path) -> Result<Files> {
             boxes.insert(name.to_owned(), one);
         }
         let folder = format!("train/{wnid}/images");
-        for name in files_of(&root.join(&folder))? {
+        for name in images_of(&root.join(&folder))? {
             let mut entry = FileEntry::plain(format!("{folder}/{name}"), target as u32);
             entry.boxes = boxes.remove(&name).map_or(Annotation::None, |one| Annotation::Boxes(vec![one]));
             train.push(entry);
@@ -55,7 +55,8 @@ pub(super) fn open(root: &Path) -> Result<Files> {
     val.sort_by(|a, b| a.path.cmp(&b.path));
     let words = |wnid: &str| words.get(wnid).cloned().or_else(|| imagenet::words(wnid).map(str::to_owned));
     let splits = vec![(Split::Train, train), (Split::Val, val)];
-    Ok(Files::new("Tiny ImageNet", root, classes(&names, words), splits))
+    let lists = names.iter().map(|wnid| format!("train/{wnid}/{wnid}_boxes.txt")).chain([LIST.to_owned()]);
+    Ok(Files::new("Tiny ImageNet", root, classes(&names, words), splits).also_reads(lists))
 }
 
 fn bounding_box(wnid: &str, edges: &[&str]) -> Option<BoundingBox> {

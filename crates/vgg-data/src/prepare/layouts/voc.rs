@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::{Annotation, FileEntry, Files, classes, lines, wrong};
 use crate::error::at;
-use crate::folder::files_of;
+use crate::folder::images_of;
 use crate::prepare::BoundingBox;
 use crate::prepare::boxes::parse;
 use crate::{Permutation, Purpose, Result, Split, Stream};
@@ -23,7 +23,7 @@ pub(super) fn open(root: &Path, seed: u64) -> Result<Files> {
     let missing = |name: &str| wrong(root, format!("has no folder {name}"));
     let images = first(["JPEGImages", "images"]).ok_or_else(|| missing("JPEGImages"))?;
     let annotations = first(["Annotations", "annotations"]).ok_or_else(|| missing("Annotations"))?;
-    let names = files_of(&root.join(format!("{prefix}{images}")))?;
+    let names = images_of(&root.join(format!("{prefix}{images}")))?;
     let mut found = Vec::new();
     for name in names {
         let path = format!("{prefix}{images}/{name}");
@@ -48,7 +48,9 @@ pub(super) fn open(root: &Path, seed: u64) -> Result<Files> {
     let mut in_val = val.into_iter();
     let (val, train) = entries.drain(..).partition(|_| in_val.next().unwrap_or(false));
     let splits = vec![(Split::Train, train), (Split::Val, val)];
-    Ok(Files::new("PASCAL VOC", root, classes(&names, |_| None), splits))
+    let lists = ["test", "val"].map(|list| format!("{prefix}ImageSets/Main/{list}.txt"));
+    let lists = lists.into_iter().filter(|list| root.join(list).is_file());
+    Ok(Files::new("PASCAL VOC", root, classes(&names, |_| None), splits).also_reads(lists))
 }
 
 /// Whether each image is for validation: what `ImageSets/Main` says, `test` before `val`, or a fifth that is drawn.
