@@ -11,7 +11,7 @@ use std::sync::Mutex;
 use anyhow::Result;
 use clap::{Args, Subcommand};
 use vgg_data::synthetic::{SyntheticConfig, generate, is_made};
-use vgg_data::{AugmentConfig, Filter, ImageSet, Split, contact_sheet, write_png};
+use vgg_data::{AugmentConfig, Filter, ImageSet, Split, captioned_sheet, imagenet, write_png};
 
 use super::options::workers;
 use crate::console::{Progress, out};
@@ -50,7 +50,7 @@ pub(crate) struct Synthetic {
 
 #[derive(Args)]
 pub(crate) struct ShowBatch {
-    /// Data set: a folder with train/<class>/* and val/<class>/*.
+    /// Data set: a prepared one, or a folder with train/<class>/* and val/<class>/*.
     #[arg(long)]
     dataset: PathBuf,
     /// train or val.
@@ -132,16 +132,23 @@ impl ShowBatch {
             colour_shift: None,
         };
         augment.check()?;
-        let mut images = Vec::new();
+        let mut tiles = Vec::new();
         // Evenly over the split, and so over the classes.
         for i in 0..self.images.min(folder.len()) {
             let sample = i * folder.len() / self.images.min(folder.len());
-            let image = folder.image(sample)?;
-            let (h, w, _) = image.dim();
+            let image = folder.pixels(sample)?;
+            let (h, w, _) = image.view().dim();
             let drawn = augment.draw(self.seed, 0, sample as u64, h, w);
-            images.push(augment.apply(image.view(), &drawn)?);
+            let name = &folder.classes()[folder.target(sample) as usize];
+            let flip = if drawn.flip { ", mirrored" } else { "" };
+            let caption = vec![
+                imagenet::words(name).unwrap_or(name).to_owned(),
+                format!("{h}x{w}, S {}", drawn.train_side),
+                format!("crop at {}, {}{flip}", drawn.top, drawn.left),
+            ];
+            tiles.push((augment.apply(image.view(), &drawn)?, caption));
         }
-        write_png(&self.out, &contact_sheet(&images, self.columns)?)?;
+        write_png(&self.out, &captioned_sheet(&tiles, self.columns, self.crop)?)?;
         writeln!(out(), "{}", self.out.display())?;
         Ok(())
     }

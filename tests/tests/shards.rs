@@ -1,0 +1,119 @@
+//! A prepared set of 14 million images takes no more memory than a small one.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::Path;
+use std::sync::Arc;
+
+use vgg_data::{
+    AugmentConfig, Encoding, Filter, ImageSet, Loader, LoaderConfig, Manifest, OnBadImage, PixelStatistics,
+    ShardFile, Split, SplitManifest,
+};
+use vgg_files::{hash_bytes, write_json};
+
+/// A set whose images are all the same one of a single shard.
+fn make(root: &Path, images: u64) {
+    let ppm = [b"P6\n48 40\n255\n".as_slice(), &[7; 48 * 40 * 3]].concat();
+    let mut tar = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_ustar();
+    header.set_size(ppm.len() as u64);
+    header.set_path("a/x.ppm").unwrap();
+    header.set_cksum();
+    tar.append(&header, ppm.as_slice()).unwrap();
+    let shard = tar.into_inner().unwrap();
+    std::fs::create_dir_all(root).unwrap();
+    std::fs::write(root.join("train-000000.tar"), &shard).unwrap();
+    let mut index = std::io::BufWriter::new(std::fs::File::create(root.join("train.index")).unwrap());
+    for i in 0..images {
+        let mut record = [0; 24];
+        record[..8].copy_from_slice(&512_u64.to_le_bytes());
+        record[8..12].copy_from_slice(&(ppm.len() as u32).to_le_bytes());
+        record[16..20].copy_from_slice(&((i % 2) as u32).to_le_bytes());
+        index.write_all(&record).unwrap();
+    }
+    index.flush().unwrap();
+    let none = hash_bytes(b"");
+    let file = ShardFile {
+        file: "train-000000.tar".into(),
+        bytes: shard.len() as u64,
+        images,
+        blake3: none.clone(),
+    };
+    let split = SplitManifest {
+        images,
+        of_class: vec![images / 2; 2],
+        index: "train.index".into(),
+        index_blake3: none,
+        shards: vec![file],
+        statistics: PixelStatistics::default(),
+        mean_rgb: [0.0; 3],
+        covariance: [[0.0; 3]; 3],
+        eigenvalues: [0.0; 3],
+        eigenvectors: [[0.0; 3]; 3],
+        smallest_sides: BTreeMap::new(),
+        odd: Vec::new(),
+        left_out: Vec::new(),
+        missing: Vec::new(),
+    };
+    let mut manifest = Manifest::new("a test".into(), Encoding::Raw, None, vec!["a".into(), "b".into()]);
+    manifest.splits.insert(Split::Train, split);
+    write_json(&root.join("index.json"), &manifest).unwrap();
+}
+
+/// Memory that is no file's, in KiB.
+fn anonymous_kib() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find(|line| line.starts_with("RssAnon:"))?;
+    line.split_whitespace().nth(1)?.parse().ok()
+}
+
+/// What is taken while batches of three epochs are made.
+fn taken(root: &Path, images: u64) -> Option<u64> {
+    make(root, images);
+    let before = anonymous_kib()?;
+    let set = Arc::new(ImageSet::open(root, Split::Train).unwrap());
+    assert_eq!(set.len() as u64, images);
+    let augment = AugmentConfig {
+        train_side: [32, 40],
+        crop: 32,
+        filter: Filter::Bilinear,
+        flip: true,
+        colour_shift: None,
+    };
+    let config = LoaderConfig {
+        augment,
+        mean_rgb: [0.0; 3],
+        batch: 16,
+        seed: 1,
+        on_bad_image: OnBadImage::Stop,
+        workers: 2,
+    };
+    let mut loader = Loader::new(set, config).unwrap();
+    let (mut ids, mut most) = (Vec::new(), 0);
+    for epoch in 0..3 {
+        // From the middle on, as after an interruption.
+        loader
+            .for_each(epoch, images as usize / 32, |batch, _| {
+                ids.extend(batch.ids);
+                most = most.max(anonymous_kib().unwrap_or(0));
+                Ok::<_, vgg_data::Error>(ids.len() % 160 != 0)
+            })
+            .unwrap();
+    }
+    assert!(ids.len() == 480 && ids.iter().any(|&id| id as u64 > images / 2));
+    Some(most.saturating_sub(before))
+}
+
+#[test]
+fn memory_does_not_grow_with_the_set() {
+    let dir = tempfile::tempdir().unwrap();
+    let (Some(small), Some(large)) =
+        (taken(&dir.path().join("a"), 1400), taken(&dir.path().join("b"), 14_000_000))
+    else {
+        vgg_testkit::skip("memory", &"the system does not tell how much is taken");
+        return;
+    };
+    assert!(large < small + 4096, "{small} KiB for 1,400 images, {large} KiB for 14 million");
+}
