@@ -140,11 +140,11 @@ impl ShowBatch {
             let (h, w, _) = image.view().dim();
             let drawn = augment.draw(self.seed, 0, sample as u64, h, w);
             let name = &folder.classes()[folder.target(sample) as usize];
-            let flip = if drawn.flip { ", mirrored" } else { "" };
+            let flip = if drawn.flip { ", flipped" } else { "" };
             let caption = vec![
                 imagenet::words(name).unwrap_or(name).to_owned(),
                 format!("{h}x{w}, S {}", drawn.train_side),
-                format!("crop at {}, {}{flip}", drawn.top, drawn.left),
+                format!("at {},{}{flip}", drawn.top, drawn.left),
             ];
             tiles.push((augment.apply(image.view(), &drawn)?, caption));
         }
