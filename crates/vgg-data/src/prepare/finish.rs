@@ -12,8 +12,8 @@ use super::{BEGUN_FILE, Begun, Class, Input, PROGRESS, PrepareOptions};
 use crate::error::at;
 use crate::shards::Record;
 use crate::{
-    Error, INDEX_FILE, InputList, Manifest, PixelStatistics, Result, ShardFile, Split, SplitManifest,
-    eigenvectors,
+    Error, INDEX_FILE, InputList, LeftOut, Manifest, PixelStatistics, Result, ShardFile, Split,
+    SplitManifest, eigenvectors,
 };
 
 /// A class in `classes.json`: its index, its number in the development kit, and how many images there are.
@@ -161,11 +161,16 @@ fn join(out: &Path, split: Split, classes: usize) -> Result<SplitManifest> {
     }
     written?;
     shards.iter().try_for_each(|shard| check_shard(shard, out))?;
-    if lost || shards.is_empty() {
-        let reason = format!(
-            "no image of the split {} could be used, or some were lost; remove the folder",
-            split.name()
-        );
+    if lost {
+        let reason =
+            format!("images of the split {} were lost; remove the folder and begin anew", split.name());
+        return Err(Error::Source { path: out.to_owned(), reason });
+    }
+    if shards.is_empty() {
+        let first = left_out
+            .first()
+            .map_or(String::new(), |image: &LeftOut| format!(": {}: {}", image.path, image.reason));
+        let reason = format!("no image of the split {} can be used{first}", split.name());
         return Err(Error::Source { path: out.to_owned(), reason });
     }
     let (eigenvalues, eigenvectors) = eigenvectors(statistics.covariance());
