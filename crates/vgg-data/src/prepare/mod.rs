@@ -169,8 +169,10 @@ pub fn prepare(
     finish::finish(&begun, out)
 }
 
+/// Looks whether a preparation has a folder to itself.
+///
 /// # Errors
-/// [`Error::Layout`] if a folder holds something already.
+/// [`Error::Layout`] if the folder holds something already.
 fn only_ours(out: &Path) -> Result<()> {
     for entry in std::fs::read_dir(out).map_err(crate::error::at("read", out))? {
         let name = entry.map_err(crate::error::at("read", out))?.file_name();
@@ -183,8 +185,10 @@ fn only_ours(out: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Compares what is begun with what was begun before; leave for images to be missing may differ.
+///
 /// # Errors
-/// [`Error::Source`] with all differences if what is begun is not what was begun before.
+/// [`Error::Source`] with the differences if what is begun is not what was begun before.
 fn same(begun: &Begun, before: &Begun, out: &Path) -> Result<()> {
     let mut differences = Vec::new();
     let mut compare = |what: &str, before: &dyn Fn() -> String, now: &dyn Fn() -> String| {

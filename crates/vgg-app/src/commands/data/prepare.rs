@@ -169,8 +169,8 @@ impl How {
             shard_bytes: self.shard_mib << 20,
             part: (self.shard.number, self.shard.of),
         };
-        let planned = plan(source, &options, &self.out, threads)?;
         if self.dry_run {
+            let planned = plan(source, &options, &self.out, threads)?;
             print_plan(source, &planned)?;
             planned.check()?;
             return Ok(ExitCode::SUCCESS);
