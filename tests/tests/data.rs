@@ -129,7 +129,7 @@ fn batches(folder: &Arc<ImageSet>, workers: usize, epoch: u64) -> Vec<Batch> {
     let mut loader = Loader::new(folder.clone(), config).unwrap();
     loader
         .for_each(epoch, 0, |batch, _| {
-            all.push(batch);
+            all.push(batch.clone());
             Ok::<bool, Error>(true)
         })
         .unwrap();

@@ -8,8 +8,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use vgg_data::{
-    AugmentConfig, Encoding, Filter, ImageSet, Loader, LoaderConfig, Manifest, OnBadImage, PixelStatistics,
-    ShardFile, Split, SplitManifest,
+    AugmentConfig, Encoding, Filter, ImageSet, IndexFile, Loader, LoaderConfig, Manifest, OnBadImage,
+    PixelStatistics, ShardFile, Split, SplitManifest,
 };
 use vgg_files::{hash_bytes, write_json};
 
@@ -27,14 +27,16 @@ fn make(root: &Path, images: u64) {
     std::fs::write(root.join("train-000000.tar"), &shard).unwrap();
     let mut index = std::io::BufWriter::new(std::fs::File::create(root.join("train.index")).unwrap());
     for i in 0..images {
-        let mut record = [0; 24];
+        let mut record = [0; 32];
         record[..8].copy_from_slice(&512_u64.to_le_bytes());
-        record[8..12].copy_from_slice(&(ppm.len() as u32).to_le_bytes());
-        record[16..20].copy_from_slice(&((i % 2) as u32).to_le_bytes());
+        record[16..20].copy_from_slice(&(ppm.len() as u32).to_le_bytes());
+        record[24..28].copy_from_slice(&((i % 2) as u32).to_le_bytes());
         index.write_all(&record).unwrap();
     }
     index.flush().unwrap();
+    std::fs::write(root.join("train.names"), "a/x.ppm\n").unwrap();
     let none = hash_bytes(b"");
+    let list = |file: &str, bytes| IndexFile { file: file.into(), bytes, blake3: none.clone() };
     let file = ShardFile {
         file: "train-000000.tar".into(),
         bytes: shard.len() as u64,
@@ -44,8 +46,8 @@ fn make(root: &Path, images: u64) {
     let split = SplitManifest {
         images,
         of_class: vec![images / 2; 2],
-        index: "train.index".into(),
-        index_blake3: none,
+        index: list("train.index", images * 32),
+        names: list("train.names", 8),
         shards: vec![file],
         statistics: PixelStatistics::default(),
         mean_rgb: [0.0; 3],
@@ -91,12 +93,12 @@ fn taken(root: &Path, images: u64) -> Option<u64> {
         workers: 2,
     };
     let mut loader = Loader::new(set, config).unwrap();
-    let (mut ids, mut most) = (Vec::new(), 0);
+    let (mut ids, mut most) = (Vec::<usize>::new(), 0);
     for epoch in 0..3 {
         // From the middle on, as after an interruption.
         loader
             .for_each(epoch, images as usize / 32, |batch, _| {
-                ids.extend(batch.ids);
+                ids.extend(&batch.ids);
                 most = most.max(anonymous_kib().unwrap_or(0));
                 Ok::<_, vgg_data::Error>(ids.len() % 160 != 0)
             })

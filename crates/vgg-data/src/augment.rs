@@ -4,7 +4,8 @@ use ndarray::ArrayView3;
 use serde::{Deserialize, Serialize};
 
 use crate::geometry::scaled_size;
-use crate::{ColourShift, Error, Filter, Image, Purpose, Result, Stream, resize_region};
+use crate::resize::resize_into;
+use crate::{ColourShift, Error, Filter, Image, Purpose, Result, Stream};
 
 /// Largest smallest side that images are rescaled to.
 pub const MAX_SIDE: usize = 16_384;
@@ -75,21 +76,19 @@ impl AugmentConfig {
     /// # Errors
     /// [`Error::Config`] if the crop does not fit.
     pub fn apply(&self, image: ArrayView3<'_, u8>, a: &Augmentation) -> Result<Image> {
-        let (h, w, _) = image.dim();
-        let whole = scaled_size(h, w, a.train_side);
-        let mut crop = resize_region(image, whole, (a.top, a.left), (self.crop, self.crop), self.filter)?;
-        if a.flip {
-            mirror(&mut crop);
-        }
+        let mut crop = Image::zeros((self.crop, self.crop, 3));
+        self.apply_into(image, a, crop.as_slice_mut().unwrap_or_default())?;
         Ok(crop)
     }
-}
 
-/// Exchanges left and right.
-pub(crate) fn mirror(image: &mut Image) {
-    for mut row in image.outer_iter_mut() {
-        if let Some(values) = row.as_slice_mut() {
-            values.as_chunks_mut::<3>().0.reverse();
-        }
+    /// As [`AugmentConfig::apply`], into `crop * crop * 3` values.
+    ///
+    /// # Errors
+    /// As [`AugmentConfig::apply`].
+    pub fn apply_into(&self, image: ArrayView3<'_, u8>, a: &Augmentation, out: &mut [u8]) -> Result<()> {
+        let (h, w, _) = image.dim();
+        let whole = scaled_size(h, w, a.train_side);
+        let size = (self.crop, self.crop);
+        resize_into(image, whole, (a.top, a.left), size, self.filter, a.flip, out)
     }
 }

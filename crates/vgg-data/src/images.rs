@@ -11,6 +11,8 @@ use ndarray::ArrayView3;
 use serde::{Deserialize, Serialize};
 use vgg_files::Hash;
 
+#[cfg(feature = "remote")]
+use crate::RemoteConfig;
 use crate::decode::ppm;
 use crate::error::at;
 use crate::folder::Folder;
@@ -32,7 +34,7 @@ pub struct ImageSet {
 
 enum Source {
     Folder(Folder),
-    Shards(Shards),
+    Shards(Box<Shards>),
 }
 
 /// Which part of a data set.
@@ -73,22 +75,45 @@ impl ImageSet {
     /// ignored, unless it is empty or named like an image: then it is an image that will fail to decode, and is not passed
     /// over in silence.
     ///
+    /// With the feature `remote`, `root` may be a URL, as of [`ImageSet::open_remote`], with the settings of
+    /// [`RemoteConfig::from_environment`](crate::RemoteConfig::from_environment).
+    ///
     /// # Errors
     /// [`crate::Error::Missing`] if a folder or a shard is not there or holds no images, [`crate::Error::Layout`] if the splits disagree
     /// on the classes, or shards are not what the index says.
     pub fn open(root: &Path, split: Split) -> Result<ImageSet> {
-        let source = if Shards::are_in(root) {
-            Source::Shards(Shards::open(root, split)?)
-        } else {
-            Source::Folder(Folder::open(root, split)?)
+        let source = match root.to_str().filter(|root| root.contains("://")) {
+            #[cfg(feature = "remote")]
+            Some(url) => return ImageSet::open_remote(url, split, &RemoteConfig::from_environment()?),
+            #[cfg(not(feature = "remote"))]
+            Some(url) => {
+                let how = "this build reads no URLs; build it with --features remote";
+                return Err(crate::Error::Config(format!("{url}: {how}")));
+            }
+            None if Shards::are_in(root) => Source::Shards(Shards::open(root, split)?.into()),
+            None => Source::Folder(Folder::open(root, split)?),
         };
-        Ok(ImageSet {
+        Ok(ImageSet::of(source, split))
+    }
+
+    /// Opens a split of a prepared data set in an object store: `url` is that of the folder which holds its `index.json`, of
+    /// scheme `s3`, `gs`, `http` or `https`. Images are fetched one by one, and kept in a cache on a local disk.
+    ///
+    /// # Errors
+    /// As [`ImageSet::open`], and [`crate::Error::Io`] if something cannot be fetched.
+    #[cfg(feature = "remote")]
+    pub fn open_remote(url: &str, split: Split, config: &RemoteConfig) -> Result<ImageSet> {
+        Ok(ImageSet::of(Source::Shards(Shards::open_remote(url, split, config)?.into()), split))
+    }
+
+    fn of(source: Source, split: Split) -> ImageSet {
+        ImageSet {
             split,
             source,
             cache: RwLock::default(),
             budget_bytes: AtomicU64::new(0),
             misnamed: Mutex::default(),
-        })
+        }
     }
 
     /// Keeps up to `bytes` of decoded images in memory.
@@ -185,6 +210,16 @@ impl ImageSet {
         }
     }
 
+    /// Says that an image will be asked for soon, by any thread: one that has to be fetched from far away is on its way from
+    /// now on.
+    pub fn will_need(&self, index: usize) {
+        if let Source::Shards(shards) = &self.source
+            && !self.cache.read().unwrap_or_else(PoisonError::into_inner).contains_key(&index)
+        {
+            shards.will_need(index);
+        }
+    }
+
     /// The pixels of an image.
     ///
     /// # Errors
@@ -201,19 +236,23 @@ impl ImageSet {
     /// # Errors
     /// As [`ImageSet::image`].
     pub fn pixels(&self, index: usize) -> Result<Pixels<'_>> {
-        if let Source::Shards(shards) = &self.source
-            && let Some(pixels) = ppm(shards.bytes(index)?)
-        {
-            return Ok(Pixels::Stored(pixels));
-        }
         if let Some(image) = self.cache.read().unwrap_or_else(PoisonError::into_inner).get(&index) {
             return Ok(Pixels::Decoded(image.clone()));
         }
-        let path = self.root().join(&*self.path(index));
+        let path = || self.root().join(&*self.path(index));
         let bytes = match &self.source {
-            Source::Folder(_) => Cow::Owned(fs::read(&path).map_err(at("read", &path))?),
-            Source::Shards(shards) => Cow::Borrowed(shards.bytes(index)?),
+            Source::Folder(_) => Cow::Owned(fs::read(path()).map_err(|e| at("read", &path())(e))?),
+            Source::Shards(shards) => shards.bytes(index)?,
         };
+        if let Cow::Borrowed(bytes) = bytes
+            && let Some(pixels) = ppm(bytes)
+        {
+            return Ok(Pixels::Stored(pixels));
+        }
+        if let Source::Shards(shards) = &self.source {
+            shards.check(index, &bytes)?;
+        }
+        let path = path();
         let image = Arc::new(decode(&bytes, &path)?);
         if let Some(format) = misnamed(&bytes, &path) {
             self.misnamed.lock().unwrap_or_else(PoisonError::into_inner).insert(index, format);

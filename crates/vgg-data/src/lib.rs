@@ -16,6 +16,7 @@ mod geometry;
 pub mod imagenet;
 mod images;
 mod loader;
+mod mirror;
 mod prefetch;
 #[cfg(feature = "prepare")]
 pub mod prepare;
@@ -42,7 +43,11 @@ pub use loader::{EpochPlan, Loader, LoaderConfig, OnBadImage};
 pub use prefetch::Prefetcher;
 pub use random::{Permutation, Purpose, Stream};
 pub use resize::{Filter, resize, resize_region};
-pub use shards::{Encoding, INDEX_FILE, InputList, LeftOut, Manifest, Odd, ShardFile, SplitManifest};
+#[cfg(feature = "remote")]
+pub use shards::RemoteConfig;
+pub use shards::{
+    Encoding, INDEX_FILE, IndexFile, InputList, LeftOut, Manifest, Odd, ShardFile, SplitManifest,
+};
 #[cfg(feature = "prepare")]
 pub use shards::{Verified, verify};
 pub use sheet::{captioned_sheet, contact_sheet, write_png};

@@ -39,7 +39,9 @@ pub struct LoaderConfig {
 
 /// Makes batches of a data set. Order and pixels depend on seed and epoch alone.
 pub struct Loader {
+    folder: Arc<ImageSet>,
     batches: Prefetcher<Job, Result<Batch>>,
+    spare: Vec<Vec<u8>>,
     samples: usize,
     batch: usize,
     seed: u64,
@@ -56,6 +58,8 @@ pub struct EpochPlan {
 struct Job {
     epoch: u64,
     ids: Vec<usize>,
+    /// Memory of a batch that is no longer needed: new memory costs more than what is put there.
+    pixels: Vec<u8>,
 }
 
 impl Loader {
@@ -70,8 +74,9 @@ impl Loader {
         }
         let (samples, batch, seed, workers) =
             (folder.len(), config.batch, config.seed, config.workers.max(1));
-        let batches = Prefetcher::new(workers, workers + 2, move |job| make_batch(&folder, &config, &job));
-        Ok(Loader { batches, samples, batch, seed })
+        let set = folder.clone();
+        let batches = Prefetcher::new(workers, workers + 2, move |job| make_batch(&set, &config, job));
+        Ok(Loader { folder, batches, spare: Vec::new(), samples, batch, seed })
     }
 
     /// The order of an epoch.
@@ -87,7 +92,7 @@ impl Loader {
         &mut self,
         epoch: u64,
         first: usize,
-        mut consume: impl FnMut(Batch, Duration) -> std::result::Result<bool, E>,
+        mut consume: impl FnMut(&Batch, Duration) -> std::result::Result<bool, E>,
     ) -> std::result::Result<(), E> {
         let plan = self.plan(epoch);
         let result = self.run(&plan, first, &mut consume);
@@ -102,18 +107,24 @@ impl Loader {
         &mut self,
         plan: &EpochPlan,
         first: usize,
-        consume: &mut impl FnMut(Batch, Duration) -> std::result::Result<bool, E>,
+        consume: &mut impl FnMut(&Batch, Duration) -> std::result::Result<bool, E>,
     ) -> std::result::Result<(), E> {
-        let mut jobs = (first..plan.batches()).map(|i| Job { epoch: plan.epoch, ids: plan.batch(i) });
+        let mut numbers = first..plan.batches();
         loop {
             while self.batches.has_room()
-                && let Some(job) = jobs.next()
+                && let Some(i) = numbers.next()
             {
-                self.batches.submit(job)?;
+                let pixels = self.spare.pop().unwrap_or_default();
+                let ids = plan.batch(i);
+                ids.iter().for_each(|&id| self.folder.will_need(id));
+                self.batches.submit(Job { epoch: plan.epoch, ids, pixels })?;
             }
             let Some(batch) = self.batches.take()? else { return Ok(()) };
             let waited = self.batches.take_waited();
-            if !consume(batch?, waited)? {
+            let batch = batch?;
+            let more = consume(&batch, waited)?;
+            self.spare.push(batch.pixels.into_raw_vec_and_offset().0);
+            if !more {
                 return Ok(());
             }
         }
@@ -140,12 +151,14 @@ impl EpochPlan {
     }
 }
 
-fn make_batch(folder: &ImageSet, config: &LoaderConfig, job: &Job) -> Result<Batch> {
+fn make_batch(folder: &ImageSet, config: &LoaderConfig, job: Job) -> Result<Batch> {
     let crop = config.augment.crop;
-    let mut pixels = Vec::with_capacity(job.ids.len() * crop * crop * 3);
+    let each = crop * crop * 3;
+    let mut pixels = job.pixels;
+    pixels.resize(job.ids.len() * each, 0);
     let mut offsets = Vec::with_capacity(job.ids.len() * 3);
     let (mut targets, mut ids, mut skipped) = (Vec::new(), Vec::new(), Vec::new());
-    for &id in &job.ids {
+    for id in job.ids {
         let image = match folder.pixels(id) {
             Ok(image) => image,
             Err(error) if config.on_bad_image == OnBadImage::Skip && error.is_bad_image() => {
@@ -156,13 +169,13 @@ fn make_batch(folder: &ImageSet, config: &LoaderConfig, job: &Job) -> Result<Bat
         };
         let (h, w, _) = image.view().dim();
         let drawn = config.augment.draw(config.seed, job.epoch, id as u64, h, w);
-        let crop = config.augment.apply(image.view(), &drawn)?;
-        pixels.extend_from_slice(crop.as_slice().unwrap_or_default());
+        config.augment.apply_into(image.view(), &drawn, &mut pixels[ids.len() * each..][..each])?;
         offsets.extend((0..3).map(|c| drawn.colour_shift[c] - config.mean_rgb[c]));
         targets.push(folder.target(id));
         ids.push(id);
     }
     let n = targets.len();
+    pixels.truncate(n * each);
     let shape = |e: ndarray::ShapeError| Error::Config(format!("a batch of {n} crops of {crop}: {e}"));
     let pixels = Array4::from_shape_vec((n, crop, crop, 3), pixels).map_err(shape)?;
     let offset = Array2::from_shape_vec((n, 3), offsets).map_err(shape)?;

@@ -11,18 +11,18 @@ use taps::PLACES;
 /// What rounds a sum to the nearest level.
 const HALF: i32 = 1 << (PLACES - 1);
 
-/// Pixels `[h, w, 3]` as `[down.len(), across.len(), 3]`.
-pub(crate) fn resample(pixels: &[u8], w: usize, down: &Taps, across: &Taps) -> Vec<u8> {
+/// Pixels `[h, w, 3]` as `[down.len(), across.len(), 3]`, which are `out`.
+pub(crate) fn resample(pixels: &[u8], w: usize, down: &Taps, across: &Taps, out: &mut [u8]) {
     #[cfg(target_arch = "x86_64")]
     if std::arch::is_x86_feature_detected!("avx2") {
         // SAFETY: the processor has AVX2.
-        return unsafe { avx2::resample(pixels, w, down, across) };
+        return unsafe { avx2::resample(pixels, w, down, across, out) };
     }
-    resample_plainly(pixels, w, down, across)
+    resample_plainly(pixels, w, down, across, out);
 }
 
-fn resample_plainly(pixels: &[u8], w: usize, down: &Taps, across: &Taps) -> Vec<u8> {
-    both_passes(pixels, w, down, across, |pixels, out| {
+fn resample_plainly(pixels: &[u8], w: usize, down: &Taps, across: &Taps, out: &mut [u8]) {
+    both_passes(pixels, w, down, across, out, |pixels, out| {
         for (pixels, out) in pixels.chunks_exact(w * 3).zip(out.chunks_exact_mut(across.len() * 3)) {
             resample_row(pixels, across, out);
         }
@@ -36,19 +36,18 @@ fn both_passes(
     w: usize,
     down: &Taps,
     across: &Taps,
+    out: &mut [u8],
     resample_rows: impl FnOnce(&[u8], &mut [u8]),
-) -> Vec<u8> {
+) {
     // Only the rows that the second pass reads.
     let rows = down.reach();
     let width = across.len() * 3;
     let mut narrow = vec![0; rows.len() * width];
     resample_rows(&pixels[rows.start * w * 3..rows.end * w * 3], &mut narrow);
-    let mut out = vec![0; down.len() * width];
     for (i, out) in out.chunks_exact_mut(width).enumerate() {
         let (start, weights) = down.at(i);
         sum_rows(&narrow[(start - rows.start) * width..], weights, out);
     }
-    out
 }
 
 /// One row of the first pass.
@@ -114,8 +113,9 @@ mod tests {
             let (top, left) = (stream.between(0, rows - 1), stream.between(0, columns - 1));
             let down = Taps::new(h, rows, top, rows - top, filter);
             let across = Taps::new(w, columns, left, columns - left, filter);
-            let ours = resample(&pixels, w, &down, &across);
-            let plain = resample_plainly(&pixels, w, &down, &across);
+            let [mut ours, mut plain] = [(); 2].map(|()| vec![0; down.len() * across.len() * 3]);
+            resample(&pixels, w, &down, &across, &mut ours);
+            resample_plainly(&pixels, w, &down, &across, &mut plain);
             assert_eq!(ours, plain, "{filter:?}, {h}x{w} to {rows}x{columns} from {top}, {left}");
         }
     }

@@ -3,6 +3,7 @@
 use ndarray::ArrayView3;
 use serde::{Deserialize, Serialize};
 
+use crate::mirror::{mirror, mirror_row};
 use crate::resample::{Taps, resample};
 use crate::{Error, Image, Result};
 
@@ -53,33 +54,75 @@ pub fn resize_region(
     size: (usize, usize),
     filter: Filter,
 ) -> Result<Image> {
+    let mut out = Image::zeros((size.0, size.1, 3));
+    resize_into(image, whole, offset, size, filter, false, out.as_slice_mut().unwrap_or_default())?;
+    Ok(out)
+}
+
+/// As [`resize_region`], into the values of `size`, with left and right exchanged if `flip`.
+///
+/// # Errors
+/// As [`resize_region`], or if `out` has another length.
+pub(crate) fn resize_into(
+    image: ArrayView3<'_, u8>,
+    whole: (usize, usize),
+    offset: (usize, usize),
+    size: (usize, usize),
+    filter: Filter,
+    flip: bool,
+    out: &mut [u8],
+) -> Result<()> {
     let (h, w, _) = image.dim();
-    if h * w * size.0 * size.1 == 0 || offset.0 + size.0 > whole.0 || offset.1 + size.1 > whole.1 {
+    let outside = offset.0 + size.0 > whole.0 || offset.1 + size.1 > whole.1;
+    if h * w * size.0 * size.1 == 0 || outside || out.len() != size.0 * size.1 * 3 {
         return Err(Error::Config(format!(
             "cannot take {size:?} at {offset:?} of a {h}x{w} image resized to {whole:?}"
         )));
     }
     if (h, w) == whole && filter != Filter::Nearest {
-        return Ok(cut(image, offset, size));
+        cut_into(image, offset, size, flip, out);
+        return Ok(());
     }
     let image = image.as_standard_layout();
     let down = Taps::new(h, whole.0, offset.0, size.0, filter);
     let across = Taps::new(w, whole.1, offset.1, size.1, filter);
-    let pixels = image.as_slice().unwrap_or(&[]);
-    let out = resample(pixels, w, &down, &across);
-    Image::from_shape_vec((size.0, size.1, 3), out).map_err(|e| Error::Config(e.to_string()))
+    resample(image.as_slice().unwrap_or(&[]), w, &down, &across, out);
+    if flip {
+        mirror(out, size.1);
+    }
+    Ok(())
 }
 
 /// The part `size` at `offset` (rows, columns), which must lie inside.
-pub(crate) fn cut(image: ArrayView3<'_, u8>, offset: (usize, usize), size: (usize, usize)) -> Image {
-    let part = image.slice(ndarray::s![offset.0..offset.0 + size.0, offset.1..offset.1 + size.1, ..]);
+pub(crate) fn cut(
+    image: ArrayView3<'_, u8>,
+    offset: (usize, usize),
+    size: (usize, usize),
+    flip: bool,
+) -> Image {
     let mut out = Image::zeros((size.0, size.1, 3));
-    for (mut to, from) in out.outer_iter_mut().zip(part.outer_iter()) {
-        match (to.as_slice_mut(), from.as_slice()) {
-            // Many times as fast as value by value.
-            (Some(to), Some(from)) => to.copy_from_slice(from),
-            _ => to.assign(&from),
+    cut_into(image, offset, size, flip, out.as_slice_mut().unwrap_or_default());
+    out
+}
+
+fn cut_into(
+    image: ArrayView3<'_, u8>,
+    offset: (usize, usize),
+    size: (usize, usize),
+    flip: bool,
+    out: &mut [u8],
+) {
+    let part = image.slice(ndarray::s![offset.0..offset.0 + size.0, offset.1..offset.1 + size.1, ..]);
+    for (to, from) in out.chunks_exact_mut(size.1 * 3).zip(part.outer_iter()) {
+        match from.as_slice() {
+            Some(from) if flip => mirror_row(from, to),
+            Some(from) => to.copy_from_slice(from),
+            None => {
+                to.iter_mut().zip(&from).for_each(|(to, &from)| *to = from);
+                if flip {
+                    mirror(to, size.1);
+                }
+            }
         }
     }
-    out
 }

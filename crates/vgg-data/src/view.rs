@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::augment::mirror;
 use crate::geometry::{centre_offset, grid_offset, scaled_size};
+use crate::mirror::mirror;
 use crate::resize::cut;
 use crate::{Error, Filter, Image, Result, resize_region};
 
@@ -54,7 +54,8 @@ impl View {
         let (offset, size) = self.place(whole)?;
         let mut pixels = resize_region(image.view(), whole, offset, size, filter)?;
         if self.flip {
-            mirror(&mut pixels);
+            let (_, width, _) = pixels.dim();
+            mirror(pixels.as_slice_mut().unwrap_or_default(), width);
         }
         Ok(pixels)
     }
@@ -100,11 +101,7 @@ pub fn apply_views(image: &Image, views: &[View], filter: Filter) -> Result<Vec<
         }
         let rescaled = resize_region(image.view(), whole, offset, size, filter)?;
         for (view, ((top, left), (h, w))) in of_side.iter().zip(places) {
-            let mut part = cut(rescaled.view(), (top - offset.0, left - offset.1), (h, w));
-            if view.flip {
-                mirror(&mut part);
-            }
-            shown.push(part);
+            shown.push(cut(rescaled.view(), (top - offset.0, left - offset.1), (h, w), view.flip));
         }
     }
     Ok(shown)

@@ -64,6 +64,7 @@ pub fn evaluate(
     let (mut submitted, mut taken) = (0, 0);
     loop {
         while images.has_room() && submitted < n {
+            folder.will_need(all.start + submitted);
             images.submit(all.start + submitted)?;
             submitted += 1;
         }

@@ -45,7 +45,7 @@ pub(crate) fn take_steps(
     let mut stepper = Stepper::new(&mut *t.network, sgd, scale, t.config.micro_batch, t.config.seed)?;
     let (events, interrupted) = (&mut *t.events, t.interrupted);
     let mut started = VecDeque::new();
-    t.loader.for_each(number as u64, 0, |batch: Batch, waited| -> Result<bool> {
+    t.loader.for_each(number as u64, 0, |batch: &Batch, waited| -> Result<bool> {
         if interrupted() {
             return Ok(false);
         }
@@ -56,8 +56,13 @@ pub(crate) fn take_steps(
         if batch.is_empty() {
             return Ok(true);
         }
-        stepper.start(&batch, so_far.step, lr)?;
-        started.push_back(Started { step: so_far.step, batch: so_far.batches, samples: batch.ids, waited });
+        stepper.start(batch, so_far.step, lr)?;
+        started.push_back(Started {
+            step: so_far.step,
+            batch: so_far.batches,
+            samples: batch.ids.clone(),
+            waited,
+        });
         so_far.step += 1;
         while started.len() > ahead {
             finish_oldest(&mut stepper, &mut started, number + 1, batches, so_far, events)?;

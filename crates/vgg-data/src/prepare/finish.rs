@@ -1,20 +1,16 @@
-//! From finished units to a data set: its indices, `classes.json`, and at last `index.json`.
+//! From finished units to a data set: `classes.json`, and at last `index.json`.
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::Serialize;
-use vgg_files::{Hasher, Lock, read_json, write_json, write_with};
+use vgg_files::{Hasher, write_json};
 
-use super::unit::{UnitRecord, count_path, record_path};
-use super::{BEGUN_FILE, Begun, Class, Input, PROGRESS, PrepareOptions};
+use super::join::join;
+use super::{Begun, Class, Input, PROGRESS, PrepareOptions};
 use crate::error::at;
-use crate::shards::Record;
-use crate::{
-    Error, INDEX_FILE, InputList, LeftOut, Manifest, PixelStatistics, Result, ShardFile, Split,
-    SplitManifest, eigenvectors,
-};
+use crate::{Error, INDEX_FILE, InputList, Manifest, Result, ShardFile, Split, SplitManifest};
 
 /// A class in `classes.json`: its index, its number in the development kit, and how many images there are.
 #[derive(Serialize)]
@@ -100,7 +96,7 @@ pub(super) fn check_shards(manifest: &Manifest, out: &Path) -> Result<()> {
     manifest.splits.values().flat_map(|split| &split.shards).try_for_each(|shard| check_shard(shard, out))
 }
 
-fn check_shard(shard: &ShardFile, out: &Path) -> Result<()> {
+pub(super) fn check_shard(shard: &ShardFile, out: &Path) -> Result<()> {
     let path = out.join(&shard.file);
     let bytes = fs::metadata(&path).map_err(at("read", &path))?.len();
     if bytes == shard.bytes {
@@ -119,79 +115,6 @@ pub(super) fn remove_progress(out: &Path) -> Result<()> {
     }
 }
 
-/// Writes the index of a split, and tells what the split is.
-fn join(out: &Path, split: Split, classes: usize) -> Result<SplitManifest> {
-    let units: usize = read_json(&count_path(out, split))?;
-    let index = format!("{}.index", split.name());
-    let (mut shards, mut of_class, mut statistics) =
-        (Vec::new(), vec![0_u64; classes], PixelStatistics::default());
-    let (mut smallest_sides, mut odd, mut left_out) = (BTreeMap::<u32, u64>::new(), Vec::new(), Vec::new());
-    let mut hasher = Hasher::default();
-    let (mut failed, mut lost) = (None, false);
-    let written = write_with(&out.join(&index), |file| {
-        for unit in 0..units {
-            let record: UnitRecord = match read_json(&record_path(out, split, unit)) {
-                Ok(record) => record,
-                Err(e) => {
-                    failed = Some(e);
-                    return Err(std::io::Error::other("a unit is missing"));
-                }
-            };
-            for (offset, bytes, shard, target) in record.images {
-                let shard = shards.len() as u32 + shard;
-                let record = Record { offset, bytes, shard, target }.to_bytes();
-                hasher.update(&record);
-                file.write_all(&record)?;
-                of_class[target as usize] += 1;
-            }
-            lost |= record.entries
-                != record.shards.iter().map(|s| s.images).sum::<u64>() + record.left_out.len() as u64;
-            shards.extend(record.shards);
-            statistics.merge(&record.statistics);
-            for (side, count) in record.smallest_sides {
-                *smallest_sides.entry(side).or_default() += count;
-            }
-            odd.extend(record.odd);
-            left_out.extend(record.left_out);
-        }
-        Ok(())
-    });
-    if let Some(e) = failed {
-        return Err(e.into());
-    }
-    written?;
-    shards.iter().try_for_each(|shard| check_shard(shard, out))?;
-    if lost {
-        let reason =
-            format!("images of the split {} were lost; remove the folder and begin anew", split.name());
-        return Err(Error::Source { path: out.to_owned(), reason });
-    }
-    if shards.is_empty() {
-        let first = left_out
-            .first()
-            .map_or(String::new(), |image: &LeftOut| format!(": {}: {}", image.path, image.reason));
-        let reason = format!("no image of the split {} can be used{first}", split.name());
-        return Err(Error::Source { path: out.to_owned(), reason });
-    }
-    let (eigenvalues, eigenvectors) = eigenvectors(statistics.covariance());
-    Ok(SplitManifest {
-        images: of_class.iter().sum(),
-        of_class,
-        index,
-        index_blake3: hasher.hash(),
-        shards,
-        statistics,
-        mean_rgb: statistics.mean(),
-        covariance: statistics.covariance(),
-        eigenvalues,
-        eigenvectors,
-        smallest_sides,
-        odd,
-        left_out,
-        missing: Vec::new(),
-    })
-}
-
 /// Names and lengths of all inputs as one hash: there may be millions.
 pub(super) fn list_of(inputs: &[Input]) -> InputList {
     let mut hasher = Hasher::default();
@@ -200,71 +123,4 @@ pub(super) fn list_of(inputs: &[Input]) -> InputList {
     }
     let bytes = inputs.iter().map(|input| input.bytes).sum();
     InputList { files: inputs.len() as u64, bytes, blake3: hasher.hash() }
-}
-
-/// Joins directories that hold the parts of one preparation into `out`, an empty folder, which becomes the same as if there
-/// had been one part. Shards are linked where that is possible, and copied otherwise; the parts stay as they are.
-///
-/// # Errors
-/// [`Error::Source`] if a part is missing, is there twice, or is not of the same preparation; [`Error::Layout`] if `out` holds
-/// something; [`Error::Io`].
-pub fn merge(parts: &[PathBuf], out: &Path, allow_incomplete: bool) -> Result<()> {
-    let _lock = Lock::acquire(out)?;
-    super::only_ours(out)?;
-    remove_progress(out)?;
-    let refuse = |path: &Path, reason: String| Error::Source { path: path.to_owned(), reason };
-    let mut whole: Option<Begun> = None;
-    let mut seen = BTreeMap::new();
-    for dir in parts {
-        let mut begun: Begun = read_json(&dir.join(PROGRESS).join(BEGUN_FILE))?;
-        let part = begun.options.part;
-        if let Some(first) = seen.insert(part, dir) {
-            return Err(refuse(
-                dir,
-                format!("it is part {} of {}, as {} is", part.0, part.1, first.display()),
-            ));
-        }
-        begun.options.part = (1, 1);
-        // Each machine may have its own copy of the input.
-        begun.inputs.iter_mut().for_each(|input| input.modified = 0);
-        match &mut whole {
-            None => whole = Some(begun),
-            Some(whole) => {
-                super::same(&begun, whole, dir)?;
-                whole.may_miss |= begun.may_miss;
-            }
-        }
-    }
-    let Some(mut begun) = whole else { return Err(refuse(out, "there are no parts to merge".into())) };
-    begun.may_miss |= allow_incomplete;
-    let of = seen.keys().next_back().map_or(1, |part| part.1);
-    if let Some(missing) = (1..=of).find(|&i| !seen.contains_key(&(i, of))) {
-        return Err(refuse(out, format!("part {missing} of {of} is missing")));
-    }
-    let progress = out.join(PROGRESS);
-    fs::create_dir_all(&progress).map_err(at("create", &progress))?;
-    for dir in parts {
-        let splits: Vec<&str> = begun.expected.keys().map(|split| split.name()).collect();
-        let ours = |name: &str| splits.iter().any(|split| name.starts_with(split));
-        bring(dir, out, &|name| name.ends_with(".tar") && ours(name))?;
-        bring(&dir.join(PROGRESS), &progress, &|name| name.ends_with(".json") && ours(name))?;
-    }
-    finish(&begun, out)
-}
-
-/// Links or copies the files of a folder.
-fn bring(from: &Path, to: &Path, which: &dyn Fn(&str) -> bool) -> Result<()> {
-    for entry in fs::read_dir(from).map_err(at("read", from))? {
-        let path = entry.map_err(at("read", from))?.path();
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let target = to.join(&name);
-        if !which(&name) || name.starts_with('.') || target.exists() {
-            continue;
-        }
-        if fs::hard_link(&path, &target).is_err() {
-            let mut file = fs::File::open(&path).map_err(at("read", &path))?;
-            write_with(&target, |out| std::io::copy(&mut file, out).map(drop))?;
-        }
-    }
-    Ok(())
 }

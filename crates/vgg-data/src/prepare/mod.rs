@@ -9,9 +9,12 @@ mod devkit;
 mod encode;
 mod entry;
 mod finish;
+mod hashed;
 mod ilsvrc;
+mod join;
 mod layouts;
 mod matlab;
+mod merge;
 mod pipeline;
 mod plan;
 mod unit;
@@ -25,9 +28,9 @@ use serde::{Deserialize, Serialize};
 use vgg_files::{Lock, read_json, remove_partial_files, write_json};
 
 pub use entry::{BoundingBox, Class, Entry};
-pub use finish::merge;
 pub use ilsvrc::{Ilsvrc, IlsvrcOptions};
 pub use layouts::{Files, Layout};
+pub use merge::merge;
 pub use plan::{Plan, plan};
 
 use crate::{Encoding, Error, INDEX_FILE, Manifest, Result, Split};

@@ -1,15 +1,16 @@
 //! A unit of the input becomes one shard, or several if it grows; what is known of it is written when they are there.
 
 use std::collections::BTreeMap;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use vgg_files::{FileWriter, Hash, Hasher, write_json};
+use vgg_files::{Hash, Hasher, write_json};
 
 use super::PROGRESS;
 use super::encode::{Stored, count_side};
 use super::entry::Entry;
+use super::hashed::Hashed;
 use crate::error::at;
 use crate::shards::BLOCK;
 use crate::{LeftOut, Odd, PixelStatistics, Result, ShardFile, Split};
@@ -22,12 +23,23 @@ pub(super) struct UnitRecord {
     /// Images that went in.
     pub(super) entries: u64,
     pub(super) shards: Vec<ShardFile>,
-    /// Offset, length, shard of the unit and class of each image.
-    pub(super) images: Vec<(u64, u32, u32, u32)>,
+    pub(super) images: Vec<Placed>,
     pub(super) statistics: PixelStatistics,
     pub(super) smallest_sides: BTreeMap<u32, u64>,
     pub(super) odd: Vec<Odd>,
     pub(super) left_out: Vec<LeftOut>,
+}
+
+/// Where an image was put.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Placed {
+    pub(super) name: String,
+    /// Of the unit's.
+    pub(super) shard: u32,
+    pub(super) offset: u64,
+    pub(super) bytes: u32,
+    pub(super) crc32: u32,
+    pub(super) target: u32,
 }
 
 /// Where the record of a unit is.
@@ -54,26 +66,6 @@ struct Shard {
     name: String,
     tar: tar::Builder<Hashed>,
     images: u64,
-}
-
-/// Hashes and counts what is written.
-struct Hashed {
-    file: FileWriter,
-    hasher: Hasher,
-    bytes: u64,
-}
-
-impl Write for Hashed {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let n = self.file.write(bytes)?;
-        self.hasher.update(&bytes[..n]);
-        self.bytes += n as u64;
-        Ok(n)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
-    }
 }
 
 /// Beside an image: what is known of it.
@@ -130,7 +122,10 @@ impl<'a> UnitWriter<'a> {
         let blocks = |bytes: usize| (BLOCK + bytes.next_multiple_of(BLOCK)) as u64;
         let needed = blocks(stored.bytes.len()) + blocks(target.len()) + blocks(json.len());
         // Two blocks end a tar file.
-        if self.shard.as_ref().is_some_and(|s| s.tar.get_ref().bytes + needed + 2 * BLOCK as u64 > self.limit)
+        if self
+            .shard
+            .as_ref()
+            .is_some_and(|s| s.tar.get_ref().bytes() + needed + 2 * BLOCK as u64 > self.limit)
         {
             self.close()?;
         }
@@ -140,14 +135,21 @@ impl<'a> UnitWriter<'a> {
             Some(shard) => shard,
             none => none.insert(Shard::create(&path)?),
         };
-        let offset = shard.tar.get_ref().bytes + BLOCK as u64;
+        let offset = shard.tar.get_ref().bytes() + BLOCK as u64;
         let members =
             [(stored.extension, stored.bytes.as_slice()), ("cls", target.as_bytes()), ("json", &json)];
         for (extension, bytes) in members {
             append(&mut shard.tar, &format!("{key}.{extension}"), bytes).map_err(at("write", &path))?;
         }
         shard.images += 1;
-        self.record.images.push((offset, stored.bytes.len() as u32, which as u32, entry.target));
+        self.record.images.push(Placed {
+            name: format!("{key}.{}", stored.extension),
+            shard: which as u32,
+            offset,
+            bytes: stored.bytes.len() as u32,
+            crc32: crc32fast::hash(&stored.bytes),
+            target: entry.target,
+        });
         self.record.statistics.merge(&stored.statistics);
         count_side(&mut self.record.smallest_sides, stored.came);
         for what in &stored.odd {
@@ -168,9 +170,8 @@ impl<'a> UnitWriter<'a> {
         let Some(shard) = self.shard.take() else { return Ok(()) };
         let path = self.out.join(&shard.name);
         let hashed = shard.tar.into_inner().map_err(at("write", &path))?;
-        hashed.file.commit()?;
-        let (file, bytes, images, blake3) = (shard.name, hashed.bytes, shard.images, hashed.hasher.hash());
-        self.record.shards.push(ShardFile { file, bytes, images, blake3 });
+        let (bytes, blake3) = hashed.commit()?;
+        self.record.shards.push(ShardFile { file: shard.name, bytes, images: shard.images, blake3 });
         Ok(())
     }
 
@@ -182,10 +183,8 @@ impl<'a> UnitWriter<'a> {
 
 impl Shard {
     fn create(path: &Path) -> Result<Shard> {
-        let file = FileWriter::create(path)?;
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let hashed = Hashed { file, hasher: Hasher::default(), bytes: 0 };
-        Ok(Shard { name, tar: tar::Builder::new(hashed), images: 0 })
+        Ok(Shard { name, tar: tar::Builder::new(Hashed::create(path)?), images: 0 })
     }
 }
 

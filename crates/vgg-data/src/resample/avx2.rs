@@ -31,9 +31,9 @@ struct Group {
 }
 
 #[target_feature(enable = "avx2")]
-pub(super) fn resample(pixels: &[u8], w: usize, down: &Taps, across: &Taps) -> Vec<u8> {
+pub(super) fn resample(pixels: &[u8], w: usize, down: &Taps, across: &Taps, out: &mut [u8]) {
     let filter = Groups::new(across);
-    both_passes(pixels, w, down, across, |pixels, out| {
+    both_passes(pixels, w, down, across, out, |pixels, out| {
         let out_width = across.len() * 3;
         // A few rows and what the last pixel's groups read beyond them.
         let mut some = vec![0; (ROWS * w + filter.per * GROUP) * 3 + READ];

@@ -5,20 +5,21 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use vgg_files::{Hash, hash_bytes};
 
+use super::Record;
 use crate::{PixelStatistics, Split};
 
 /// Name of the manifest, which is written last: a directory that has it is whole.
 pub const INDEX_FILE: &str = "index.json";
 
 const FORMAT: &str = "vgg-shards";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// What a prepared data set is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
     /// `vgg-shards`.
     pub format: String,
-    /// 1.
+    /// 2.
     pub version: u32,
     /// What it was made from, for people.
     pub source: String,
@@ -67,10 +68,10 @@ pub struct SplitManifest {
     pub images: u64,
     /// Images of each class.
     pub of_class: Vec<u64>,
-    /// Name of the index of records.
-    pub index: String,
-    /// Hash of it.
-    pub index_blake3: Hash,
+    /// Where images are.
+    pub index: IndexFile,
+    /// What they are called: a line for each.
+    pub names: IndexFile,
     /// Tar files.
     pub shards: Vec<ShardFile>,
     /// Sums over the pixels that are stored, before a JPEG was made of those that were made smaller.
@@ -91,6 +92,17 @@ pub struct SplitManifest {
     pub left_out: Vec<LeftOut>,
     /// What the source should have and did not.
     pub missing: Vec<String>,
+}
+
+/// A file of what there is to know of all images.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IndexFile {
+    /// Name.
+    pub file: String,
+    /// Length.
+    pub bytes: u64,
+    /// Hash of its contents.
+    pub blake3: Hash,
 }
 
 /// A tar file.
@@ -155,11 +167,16 @@ impl Manifest {
             ));
         }
         for (split, own) in &self.splits {
+            let records = own.images.checked_mul(Record::BYTES as u64);
             let sum: u64 = own.shards.iter().map(|shard| shard.images).sum();
-            if sum != own.images || own.of_class.len() != self.classes.len() {
+            if sum != own.images
+                || records != Some(own.index.bytes)
+                || own.of_class.len() != self.classes.len()
+            {
                 return Err(format!("{INDEX_FILE} contradicts itself about {}", split.name()));
             }
-            let named = own.shards.iter().map(|shard| &shard.file).chain([&own.index]);
+            let indices = [&own.index.file, &own.names.file];
+            let named = own.shards.iter().map(|shard| &shard.file).chain(indices);
             if let Some(name) =
                 named.into_iter().find(|name| name.contains(['/', '\\']) || name.starts_with('.'))
             {
@@ -167,5 +184,17 @@ impl Manifest {
             }
         }
         Ok(())
+    }
+}
+
+impl SplitManifest {
+    /// Hash of what all shards hold.
+    pub(crate) fn hash(&self, classes: &[String]) -> Hash {
+        let mut text = classes.join("\n");
+        for shard in &self.shards {
+            text.push('\n');
+            text.push_str(shard.blake3.as_str());
+        }
+        hash_bytes(text.as_bytes())
     }
 }

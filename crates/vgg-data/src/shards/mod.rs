@@ -1,26 +1,34 @@
 //! Prepared data sets: images in tar files, found by an index, so that any of 14 million is read at once.
 //!
-//! A directory holds `index.json` (the [`Manifest`]), for each split an index of records of 24 bytes, and the shards:
-//! tar files that WebDataset reads too. All but `index.json` is mapped into memory, not read.
+//! A directory holds `index.json` (the [`Manifest`]), for each split an index of records of 32 bytes, the names, and the
+//! shards: tar files that WebDataset reads too. All but `index.json` is mapped into memory, not read; with the feature
+//! `remote` it may lie in an object store, from which images come one by one.
 
 mod manifest;
+mod mapped;
 mod record;
+#[cfg(feature = "remote")]
+mod remote;
 #[cfg(feature = "prepare")]
 mod verify;
 
-use std::fs::File;
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 use memmap2::Mmap;
-use vgg_files::{Hash, hash_bytes, read_json};
+use vgg_files::{Hash, read_json};
 
-pub use manifest::{Encoding, INDEX_FILE, InputList, LeftOut, Manifest, Odd, ShardFile, SplitManifest};
+pub use manifest::{
+    Encoding, INDEX_FILE, IndexFile, InputList, LeftOut, Manifest, Odd, ShardFile, SplitManifest,
+};
 pub(crate) use record::{BLOCK, Record};
+#[cfg(feature = "remote")]
+pub use remote::RemoteConfig;
 #[cfg(feature = "prepare")]
 pub use verify::{Verified, verify};
 
-use crate::error::at;
 use crate::{Error, PixelStatistics, Result, Split};
+use mapped::map;
 
 /// One split of a prepared data set.
 pub(crate) struct Shards {
@@ -28,8 +36,16 @@ pub(crate) struct Shards {
     manifest: Manifest,
     split: Split,
     index: Mmap,
-    files: Vec<Mmap>,
+    names: Mmap,
+    files: Files,
     images: usize,
+}
+
+/// Where the tar files are.
+enum Files {
+    Here(Vec<Mmap>),
+    #[cfg(feature = "remote")]
+    Remote(remote::Remote),
 }
 
 impl Shards {
@@ -41,41 +57,48 @@ impl Shards {
     pub(crate) fn open(root: &Path, split: Split) -> Result<Shards> {
         let layout = |reason: String| Error::Layout { path: root.to_owned(), reason };
         let manifest: Manifest = read_json(&root.join(INDEX_FILE)).map_err(|e| layout(e.to_string()))?;
-        manifest.check().map_err(layout)?;
-        let own = manifest.splits.get(&split).ok_or_else(|| Error::Missing {
-            path: root.to_owned(),
-            reason: format!("it was prepared without a split {}", split.name()),
-        })?;
-        let images = own.images as usize;
-        let index = map(root, &own.index, images as u64 * Record::BYTES as u64)?;
+        let own = usable(&manifest, root, split)?;
+        let [index, names] = [&own.index, &own.names].map(|file| map(root, &file.file, file.bytes));
         let files =
             own.shards.iter().map(|shard| map(root, &shard.file, shard.bytes)).collect::<Result<Vec<_>>>()?;
-        if images == 0 {
-            let reason = format!("its split {} has no images", split.name());
-            return Err(Error::Missing { path: root.to_owned(), reason });
-        }
-        let shards = Shards { root: root.to_owned(), split, index, files, images, manifest };
-        shards.check()?;
-        Ok(shards)
+        Shards::new(root, manifest, split, [index?, names?], Files::Here(files))
+    }
+
+    /// Opens a set whose `index.json` is at a URL.
+    #[cfg(feature = "remote")]
+    pub(crate) fn open_remote(url: &str, split: Split, config: &RemoteConfig) -> Result<Shards> {
+        let root = Path::new(url);
+        let store = remote::Store::connect(url, config)?;
+        let manifest = store.manifest()?;
+        let own = usable(&manifest, root, split)?;
+        let indices = [store.index(&own.index)?, store.index(&own.names)?];
+        let remote = remote::Remote::new(store, config, &manifest, split)?;
+        Shards::new(root, manifest, split, indices, Files::Remote(remote))
     }
 
     /// # Errors
-    /// [`Error::Layout`] if a record points outside of the classes or of a shard.
-    fn check(&self) -> Result<()> {
-        let classes = self.manifest.classes.len() as u32;
-        for index in 0..self.images {
-            let Record { offset, bytes, shard, target } = self.record(index);
-            let end = offset.checked_add(u64::from(bytes));
-            let inside =
-                self.files.get(shard as usize).zip(end).is_some_and(|(file, end)| end <= file.len() as u64);
-            if target >= classes || !inside || offset < BLOCK as u64 {
-                let split = self.split.name();
-                let reason =
-                    format!("the record of image {index} in {split} is damaged; run vgg data verify");
-                return Err(Error::Layout { path: self.root.clone(), reason });
+    /// [`Error::Layout`] if a record points outside of the classes, of a shard or of the names.
+    fn new(
+        root: &Path,
+        manifest: Manifest,
+        split: Split,
+        [index, names]: [Mmap; 2],
+        files: Files,
+    ) -> Result<Shards> {
+        let images = manifest.splits[&split].images as usize;
+        let shards = Shards { root: root.to_owned(), split, index, names, files, images, manifest };
+        let classes = shards.manifest.classes.len() as u32;
+        for image in 0..images {
+            let record = shards.record(image);
+            let end = record.offset.checked_add(u64::from(record.bytes));
+            let file = shards.own().shards.get(record.shard as usize);
+            let inside = file.zip(end).is_some_and(|(file, end)| end <= file.bytes);
+            let named = record.name < shards.names.len() as u64;
+            if record.target >= classes || !inside || !named || record.offset < BLOCK as u64 {
+                return Err(shards.damaged(image));
             }
         }
-        Ok(())
+        Ok(shards)
     }
 
     pub(crate) fn root(&self) -> &Path {
@@ -100,12 +123,7 @@ impl Shards {
 
     /// Of what all shards hold.
     pub(crate) fn hash(&self) -> Hash {
-        let mut text = self.manifest.classes.join("\n");
-        for shard in &self.own().shards {
-            text.push('\n');
-            text.push_str(shard.blake3.as_str());
-        }
-        hash_bytes(text.as_bytes())
+        self.own().hash(&self.manifest.classes)
     }
 
     pub(crate) fn target(&self, index: usize) -> u32 {
@@ -116,32 +134,50 @@ impl Shards {
     pub(crate) fn path(&self, index: usize) -> String {
         let record = self.record(index);
         let shard = self.own().shards.get(record.shard as usize).map_or("?", |shard| &shard.file);
-        // The name stands in the block before the contents.
-        let header = self.files.get(record.shard as usize).and_then(|file| {
-            let end = usize::try_from(record.offset).ok()?;
-            file.get(end.checked_sub(BLOCK)?..end)
-        });
-        let name = header.map_or(String::new(), record::name_in);
-        format!("{shard}/{name}")
+        let names = self.names.get(record.name as usize..).unwrap_or_default();
+        let name = names.split(|&byte| byte == b'\n').next().unwrap_or_default();
+        format!("{shard}/{}", String::from_utf8_lossy(name))
     }
 
     /// The file of an image.
     ///
     /// # Errors
-    /// [`Error::Layout`] if the index points outside of its shard.
-    pub(crate) fn bytes(&self, index: usize) -> Result<&[u8]> {
+    /// [`Error::Layout`] if the index points outside of its shard; of a remote set, [`Error::Io`] if it cannot be fetched.
+    pub(crate) fn bytes(&self, index: usize) -> Result<Cow<'_, [u8]>> {
         let record = self.record(index);
-        let found = self.files.get(record.shard as usize).and_then(|file| {
-            let start = usize::try_from(record.offset).ok()?;
-            file.get(start..start.checked_add(record.bytes as usize)?)
-        });
-        found.ok_or_else(|| Error::Layout {
-            path: self.root.clone(),
-            reason: format!(
-                "image {index} of {} is outside of its shard; run vgg data verify",
-                self.split.name()
-            ),
-        })
+        match &self.files {
+            Files::Here(files) => {
+                let found = files.get(record.shard as usize).and_then(|file| {
+                    let start = usize::try_from(record.offset).ok()?;
+                    file.get(start..start.checked_add(record.bytes as usize)?)
+                });
+                found.map(Cow::Borrowed).ok_or_else(|| self.damaged(index))
+            }
+            #[cfg(feature = "remote")]
+            Files::Remote(remote) => remote.bytes(index, record, &self.own().shards).map(Cow::Owned),
+        }
+    }
+
+    /// Checks what an image is made from.
+    ///
+    /// # Errors
+    /// [`Error::Decode`] if its bytes are not those that were written.
+    pub(crate) fn check(&self, index: usize, bytes: &[u8]) -> Result<()> {
+        if crc32fast::hash(bytes) == self.record(index).crc32 {
+            return Ok(());
+        }
+        let reason = "its bytes are not those that were written; run vgg data verify".into();
+        Err(Error::Decode { path: self.root.join(self.path(index)), reason })
+    }
+
+    /// Begins to fetch what will be asked for, where it is not here.
+    pub(crate) fn will_need(&self, index: usize) {
+        #[cfg(feature = "remote")]
+        if let Files::Remote(remote) = &self.files {
+            remote.will_need(index, self.record(index), &self.own().shards);
+        }
+        #[cfg(not(feature = "remote"))]
+        let _ = index;
     }
 
     fn record(&self, index: usize) -> Record {
@@ -151,25 +187,25 @@ impl Shards {
     }
 
     fn own(&self) -> &SplitManifest {
-        // `open` has looked.
+        // `usable` has looked.
         &self.manifest.splits[&self.split]
+    }
+
+    fn damaged(&self, index: usize) -> Error {
+        let split = self.split.name();
+        let reason = format!("the record of image {index} in {split} is damaged; run vgg data verify");
+        Error::Layout { path: self.root.clone(), reason }
     }
 }
 
-/// A file of a prepared set in memory, if it has the length that it should.
-fn map(root: &Path, name: &str, bytes: u64) -> Result<Mmap> {
-    let path = root.join(name);
-    let file = File::open(&path).map_err(at("open", &path))?;
-    let length = file.metadata().map_err(at("read", &path))?.len();
-    if length != bytes {
-        let reason = format!("{name} has {length} bytes where the index says {bytes}");
-        return Err(Error::Layout { path: root.to_owned(), reason });
+/// The split of a manifest, if it can be used.
+fn usable<'a>(manifest: &'a Manifest, root: &Path, split: Split) -> Result<&'a SplitManifest> {
+    manifest.check().map_err(|reason| Error::Layout { path: root.to_owned(), reason })?;
+    let missing = |reason: String| Error::Missing { path: root.to_owned(), reason };
+    let own = manifest.splits.get(&split);
+    let own = own.ok_or_else(|| missing(format!("it was prepared without a split {}", split.name())))?;
+    if own.images == 0 {
+        return Err(missing(format!("its split {} has no images", split.name())));
     }
-    if length == 0 {
-        let empty = memmap2::MmapMut::map_anon(1).and_then(memmap2::MmapMut::make_read_only);
-        return empty.map_err(at("map", &path));
-    }
-    // SAFETY: prepared files are written once and renamed into place, and never changed; whoever truncates one while it is
-    // in use ends the program.
-    unsafe { Mmap::map(&file) }.map_err(at("map", &path))
+    Ok(own)
 }

@@ -1,47 +1,51 @@
-//! Where an image is: a record of the index, and what surrounds it in a tar file.
+//! Where an image is: a record of the index.
 
 /// Tar files are made of blocks of this many bytes.
 pub(crate) const BLOCK: usize = 512;
 
-/// Place and class of an image. Little-endian, in this order.
+/// Place, name and class of an image. Little-endian, in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Record {
     /// First byte of its file within the shard.
     pub(crate) offset: u64,
+    /// First byte of its line among the names.
+    pub(crate) name: u64,
     /// Bytes of its file.
     pub(crate) bytes: u32,
     /// Which shard of the split.
     pub(crate) shard: u32,
     /// Class index.
     pub(crate) target: u32,
+    /// CRC-32 of its file.
+    pub(crate) crc32: u32,
 }
 
 impl Record {
-    /// With four to spare.
-    pub(crate) const BYTES: usize = 24;
+    pub(crate) const BYTES: usize = 32;
 
     #[cfg(any(test, feature = "prepare"))]
     pub(crate) fn to_bytes(self) -> [u8; Record::BYTES] {
         let mut bytes = [0; Record::BYTES];
         bytes[..8].copy_from_slice(&self.offset.to_le_bytes());
-        for (i, value) in [self.bytes, self.shard, self.target].into_iter().enumerate() {
-            bytes[8 + 4 * i..][..4].copy_from_slice(&value.to_le_bytes());
+        bytes[8..16].copy_from_slice(&self.name.to_le_bytes());
+        for (i, value) in [self.bytes, self.shard, self.target, self.crc32].into_iter().enumerate() {
+            bytes[16 + 4 * i..][..4].copy_from_slice(&value.to_le_bytes());
         }
         bytes
     }
 
     pub(crate) fn from_bytes(bytes: &[u8; Record::BYTES]) -> Record {
         let number = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
-        let offset = u64::from(number(0)) | u64::from(number(4)) << 32;
-        Record { offset, bytes: number(8), shard: number(12), target: number(16) }
+        let long = |at: usize| u64::from(number(at)) | u64::from(number(at + 4)) << 32;
+        Record {
+            offset: long(0),
+            name: long(8),
+            bytes: number(16),
+            shard: number(20),
+            target: number(24),
+            crc32: number(28),
+        }
     }
-}
-
-/// Name of a member from its header; names of prepared shards fit into its first field.
-pub(crate) fn name_in(header: &[u8]) -> String {
-    let name = &header[..header.len().min(100)];
-    let end = name.iter().position(|&byte| byte == 0).unwrap_or(name.len());
-    String::from_utf8_lossy(&name[..end]).into_owned()
 }
 
 #[cfg(test)]
@@ -50,7 +54,8 @@ mod tests {
 
     #[test]
     fn a_record_is_what_was_written() {
-        let record = Record { offset: 0x0102_0304_0506, bytes: 7, shard: 0x0800_0000, target: 999 };
+        let (offset, name) = (0x0102_0304_0506, 0x0908_0706_0504);
+        let record = Record { offset, name, bytes: 7, shard: 0x0800_0000, target: 999, crc32: 0xdead_beef };
         assert_eq!(Record::from_bytes(&record.to_bytes()), record);
     }
 }

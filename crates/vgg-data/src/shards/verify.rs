@@ -4,9 +4,9 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use vgg_files::{Hasher, hash_file, read_json};
+use vgg_files::{hash_bytes, hash_file, read_json};
 
-use super::{INDEX_FILE, Manifest, Record, ShardFile, SplitManifest};
+use super::{INDEX_FILE, IndexFile, Manifest, Record, ShardFile};
 use crate::error::at;
 use crate::{Error, Result, Split};
 
@@ -38,20 +38,22 @@ pub fn verify(root: &Path, progress: &mut dyn FnMut(u64)) -> Result<Verified> {
     manifest.check().map_err(|reason| Error::Layout { path: root.to_owned(), reason })?;
     let (mut verified, mut bytes) = (Verified::default(), 0);
     for (split, own) in &manifest.splits {
-        let index = root.join(&own.index);
-        let records = match index_of(&index, own) {
-            Ok(records) => records,
-            Err(problem) => {
-                verified.problems.push(problem);
-                continue;
-            }
-        };
+        let (records, names) =
+            match contents(root, &own.index).and_then(|i| Ok((i, contents(root, &own.names)?))) {
+                Ok(indices) => indices,
+                Err(problem) => {
+                    verified.problems.push(problem);
+                    continue;
+                }
+            };
+        let records: Vec<Record> =
+            records.as_chunks::<{ Record::BYTES }>().0.iter().map(Record::from_bytes).collect();
         let mut of_class = vec![0; manifest.classes.len()];
         for (number, shard) in own.shards.iter().enumerate() {
             // Records are in the order of shards.
             let first = records.partition_point(|r| (r.shard as usize) < number);
             let end = records.partition_point(|r| r.shard as usize <= number);
-            match members(root, shard, &records[first..end], &mut of_class) {
+            match members(root, shard, (&records[first..end], &names), &mut of_class) {
                 Ok(images) => verified.images += images,
                 Err(problem) => verified.problems.push(format!("{}: {problem}", shard.file)),
             }
@@ -70,21 +72,20 @@ fn counts(split: Split) -> String {
     format!("the images of each class in {} are not as many as {INDEX_FILE} says", split.name())
 }
 
-fn index_of(path: &Path, split: &SplitManifest) -> std::result::Result<Vec<Record>, String> {
-    let bytes = vgg_files::read_bytes(path).map_err(|e| e.to_string())?;
-    let mut hasher = Hasher::default();
-    hasher.update(&bytes);
-    if hasher.hash() != split.index_blake3 {
+fn contents(root: &Path, file: &IndexFile) -> std::result::Result<Vec<u8>, String> {
+    let path = root.join(&file.file);
+    let bytes = vgg_files::read_bytes(&path).map_err(|e| e.to_string())?;
+    if hash_bytes(&bytes) != file.blake3 {
         return Err(format!("{}: its contents are not what was written", path.display()));
     }
-    Ok(bytes.as_chunks::<{ Record::BYTES }>().0.iter().map(Record::from_bytes).collect())
+    Ok(bytes)
 }
 
 /// Number of images of a shard, if hash, members and index agree.
 fn members(
     root: &Path,
     shard: &ShardFile,
-    records: &[Record],
+    (records, names): (&[Record], &[u8]),
     of_class: &mut [u64],
 ) -> std::result::Result<u64, String> {
     let path = root.join(&shard.file);
@@ -118,9 +119,13 @@ fn members(
             }
             _ => {
                 let place = (member.raw_file_position(), member.size());
-                let expected = records.as_slice().first().map(|r| (r.offset, u64::from(r.bytes)));
-                if expected != Some(place) {
+                let record = records.as_slice().first();
+                if record.map(|r| (r.offset, u64::from(r.bytes))) != Some(place) {
                     return Err(format!("{name} is not where the index says"));
+                }
+                let line = record.and_then(|record| names.get(record.name as usize..)).unwrap_or_default();
+                if line.split(|&byte| byte == b'\n').next() != Some(name.as_bytes()) {
+                    return Err(format!("{name} is not called that among the names"));
                 }
                 image = key.to_owned();
             }

@@ -1,0 +1,137 @@
+//! What is known of the units of a split becomes its indices and its part of the manifest.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use vgg_files::read_json;
+
+use super::finish::check_shard;
+use super::hashed::Hashed;
+use super::unit::{Placed, UnitRecord, count_path, record_path};
+use crate::error::at;
+use crate::shards::{IndexFile, Record};
+use crate::{Error, LeftOut, Odd, PixelStatistics, Result, ShardFile, Split, SplitManifest, eigenvectors};
+
+/// Writes the indices of a split, and tells what the split is.
+pub(super) fn join(out: &Path, split: Split, classes: usize) -> Result<SplitManifest> {
+    let units: usize = read_json(&count_path(out, split))?;
+    let mut indices = Indices::create(out, split)?;
+    let mut whole = Whole { of_class: vec![0; classes], ..Whole::default() };
+    for unit in 0..units {
+        let record: UnitRecord = read_json(&record_path(out, split, unit))?;
+        whole.take(record, &mut indices)?;
+    }
+    let (index, names) = (indices.index.commit()?, indices.names.commit()?);
+    whole.shards.iter().try_for_each(|shard| check_shard(shard, out))?;
+    let refuse = |reason: String| Err(Error::Source { path: out.to_owned(), reason });
+    if whole.lost {
+        return refuse(format!(
+            "images of the split {} were lost; remove the folder and begin anew",
+            split.name()
+        ));
+    }
+    if whole.shards.is_empty() {
+        let first = whole.left_out.first();
+        let first = first.map_or(String::new(), |image| format!(": {}: {}", image.path, image.reason));
+        return refuse(format!("no image of the split {} can be used{first}", split.name()));
+    }
+    Ok(whole.manifest(index, names))
+}
+
+/// All units so far.
+#[derive(Default)]
+struct Whole {
+    of_class: Vec<u64>,
+    shards: Vec<ShardFile>,
+    statistics: PixelStatistics,
+    smallest_sides: BTreeMap<u32, u64>,
+    odd: Vec<Odd>,
+    left_out: Vec<LeftOut>,
+    /// Whether images went in that did not come out.
+    lost: bool,
+}
+
+impl Whole {
+    fn take(&mut self, unit: UnitRecord, indices: &mut Indices) -> Result<()> {
+        let before = self.shards.len() as u32;
+        for placed in unit.images {
+            self.of_class[placed.target as usize] += 1;
+            indices.add(before, placed)?;
+        }
+        let came_out = unit.shards.iter().map(|s| s.images).sum::<u64>() + unit.left_out.len() as u64;
+        self.lost |= unit.entries != came_out;
+        self.shards.extend(unit.shards);
+        self.statistics.merge(&unit.statistics);
+        for (side, count) in unit.smallest_sides {
+            *self.smallest_sides.entry(side).or_default() += count;
+        }
+        self.odd.extend(unit.odd);
+        self.left_out.extend(unit.left_out);
+        Ok(())
+    }
+
+    fn manifest(self, index: IndexFile, names: IndexFile) -> SplitManifest {
+        let statistics = self.statistics;
+        let (eigenvalues, eigenvectors) = eigenvectors(statistics.covariance());
+        SplitManifest {
+            images: self.of_class.iter().sum(),
+            of_class: self.of_class,
+            index,
+            names,
+            shards: self.shards,
+            statistics,
+            mean_rgb: statistics.mean(),
+            covariance: statistics.covariance(),
+            eigenvalues,
+            eigenvectors,
+            smallest_sides: self.smallest_sides,
+            odd: self.odd,
+            left_out: self.left_out,
+            missing: Vec::new(),
+        }
+    }
+}
+
+/// The files that say where images are and what they are called.
+struct Indices {
+    index: Index,
+    names: Index,
+}
+
+struct Index {
+    file: String,
+    path: PathBuf,
+    out: Hashed,
+}
+
+impl Indices {
+    fn create(out: &Path, split: Split) -> Result<Indices> {
+        let create = |extension: &str| {
+            let file = format!("{}.{extension}", split.name());
+            let path = out.join(&file);
+            Ok::<_, Error>(Index { file, out: Hashed::create(&path)?, path })
+        };
+        Ok(Indices { index: create("index")?, names: create("names")? })
+    }
+
+    /// An image of a unit before which there were so many shards.
+    fn add(&mut self, before: u32, placed: Placed) -> Result<()> {
+        let Placed { name, shard, offset, bytes, crc32, target } = placed;
+        let (line, shard) = (self.names.out.bytes(), before + shard);
+        self.names.write(name.as_bytes())?;
+        self.names.write(b"\n")?;
+        self.index.write(&Record { offset, name: line, bytes, shard, target, crc32 }.to_bytes())
+    }
+}
+
+impl Index {
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.out.write_all(bytes).map_err(at("write", &self.path))
+    }
+
+    fn commit(self) -> Result<IndexFile> {
+        let (bytes, blake3) = self.out.commit()?;
+        Ok(IndexFile { file: self.file, bytes, blake3 })
+    }
+}

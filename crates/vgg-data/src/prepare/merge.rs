@@ -1,0 +1,79 @@
+//! From the parts of one preparation, made on several machines, to a data set.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use vgg_files::{Lock, read_json, write_with};
+
+use super::finish::{finish, remove_progress};
+use super::{BEGUN_FILE, Begun, PROGRESS};
+use crate::error::at;
+use crate::{Error, Result};
+
+/// Joins directories that hold the parts of one preparation into `out`, an empty folder, which becomes the same as if there
+/// had been one part. Shards are linked where that is possible, and copied otherwise; the parts stay as they are.
+///
+/// # Errors
+/// [`Error::Source`] if a part is missing, is there twice, or is not of the same preparation; [`Error::Layout`] if `out` holds
+/// something; [`Error::Io`].
+pub fn merge(parts: &[PathBuf], out: &Path, allow_incomplete: bool) -> Result<()> {
+    let _lock = Lock::acquire(out)?;
+    super::only_ours(out)?;
+    remove_progress(out)?;
+    let refuse = |path: &Path, reason: String| Error::Source { path: path.to_owned(), reason };
+    let mut whole: Option<Begun> = None;
+    let mut seen = BTreeMap::new();
+    for dir in parts {
+        let mut begun: Begun = read_json(&dir.join(PROGRESS).join(BEGUN_FILE))?;
+        let part = begun.options.part;
+        if let Some(first) = seen.insert(part, dir) {
+            return Err(refuse(
+                dir,
+                format!("it is part {} of {}, as {} is", part.0, part.1, first.display()),
+            ));
+        }
+        begun.options.part = (1, 1);
+        // Each machine may have its own copy of the input.
+        begun.inputs.iter_mut().for_each(|input| input.modified = 0);
+        match &mut whole {
+            None => whole = Some(begun),
+            Some(whole) => {
+                super::same(&begun, whole, dir)?;
+                whole.may_miss |= begun.may_miss;
+            }
+        }
+    }
+    let Some(mut begun) = whole else { return Err(refuse(out, "there are no parts to merge".into())) };
+    begun.may_miss |= allow_incomplete;
+    let of = seen.keys().next_back().map_or(1, |part| part.1);
+    if let Some(missing) = (1..=of).find(|&i| !seen.contains_key(&(i, of))) {
+        return Err(refuse(out, format!("part {missing} of {of} is missing")));
+    }
+    let progress = out.join(PROGRESS);
+    fs::create_dir_all(&progress).map_err(at("create", &progress))?;
+    for dir in parts {
+        let splits: Vec<&str> = begun.expected.keys().map(|split| split.name()).collect();
+        let ours = |name: &str| splits.iter().any(|split| name.starts_with(split));
+        bring(dir, out, &|name| name.ends_with(".tar") && ours(name))?;
+        bring(&dir.join(PROGRESS), &progress, &|name| name.ends_with(".json") && ours(name))?;
+    }
+    finish(&begun, out)
+}
+
+/// Links or copies the files of a folder.
+fn bring(from: &Path, to: &Path, which: &dyn Fn(&str) -> bool) -> Result<()> {
+    for entry in fs::read_dir(from).map_err(at("read", from))? {
+        let path = entry.map_err(at("read", from))?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let target = to.join(&name);
+        if !which(&name) || name.starts_with('.') || target.exists() {
+            continue;
+        }
+        if fs::hard_link(&path, &target).is_err() {
+            let mut file = fs::File::open(&path).map_err(at("read", &path))?;
+            write_with(&target, |out| std::io::copy(&mut file, out).map(drop))?;
+        }
+    }
+    Ok(())
+}

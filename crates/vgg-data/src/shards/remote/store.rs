@@ -1,0 +1,124 @@
+//! The files of a set in an object store.
+
+use std::future::Future;
+use std::io::Write;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Once;
+
+use memmap2::Mmap;
+use object_store::{ObjectStore, ObjectStoreExt};
+use tokio::runtime::{Builder, Runtime};
+use tokio::task::JoinHandle;
+use vgg_files::{FileWriter, Hasher, hash_file};
+
+use super::RemoteConfig;
+use crate::error::at;
+use crate::shards::mapped::map;
+use crate::shards::{INDEX_FILE, IndexFile, Manifest};
+use crate::{Error, Result};
+
+/// Bytes of an index that come with one request.
+const PIECE: u64 = 8 << 20;
+
+/// A folder of an object store.
+pub(in crate::shards) struct Store {
+    url: PathBuf,
+    store: Box<dyn ObjectStore>,
+    folder: object_store::path::Path,
+    cache: PathBuf,
+    runtime: Runtime,
+}
+
+impl Store {
+    /// Credentials and endpoints come from `AWS_*` and `GOOGLE_*` of the environment.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if the URL is none that can be read.
+    pub(in crate::shards) fn connect(url: &str, config: &RemoteConfig) -> Result<Store> {
+        static PROVIDER: Once = Once::new();
+        // An error says that there is one already, of the program that uses this crate.
+        PROVIDER.call_once(|| drop(rustls::crypto::ring::default_provider().install_default()));
+        let refuse = |e: String| Error::Config(format!("{url}: {e}"));
+        let parsed = url::Url::parse(url).map_err(|e| refuse(e.to_string()))?;
+        if !matches!(parsed.scheme(), "s3" | "gs" | "http" | "https") {
+            return Err(refuse("URLs of data sets begin with s3://, gs://, http:// or https://".into()));
+        }
+        let options =
+            std::env::vars().filter(|(name, _)| name.starts_with("AWS_") || name.starts_with("GOOGLE_"));
+        let (store, folder) =
+            object_store::parse_url_opts(&parsed, options).map_err(|e| refuse(e.to_string()))?;
+        let runtime =
+            Builder::new_multi_thread().worker_threads(2).thread_name("vgg-remote").enable_all().build();
+        let runtime = runtime.map_err(|e| refuse(e.to_string()))?;
+        Ok(Store { url: url.into(), store, folder, cache: config.cache.clone(), runtime })
+    }
+
+    pub(in crate::shards) fn manifest(&self) -> Result<Manifest> {
+        let path = self.folder.clone().join(INDEX_FILE);
+        let fetched = self.runtime.block_on(async { self.store.get(&path).await?.bytes().await });
+        let bytes = fetched.map_err(|e| self.failed(INDEX_FILE, &e))?;
+        let reason = |e: serde_json::Error| format!("{INDEX_FILE} cannot be read: {e}");
+        serde_json::from_slice(&bytes)
+            .map_err(|e| Error::Layout { path: self.url.clone(), reason: reason(e) })
+    }
+
+    /// An index, which is kept in the cache and checked against its hash each time.
+    pub(in crate::shards) fn index(&self, file: &IndexFile) -> Result<Mmap> {
+        let name = format!("{}-{}", file.blake3.short(), file.file);
+        let path = self.cache.join(&name);
+        if !(path.is_file() && hash_file(&path)? == file.blake3) {
+            self.download(file, &path)?;
+        }
+        map(&self.cache, &name, file.bytes)
+    }
+
+    fn download(&self, file: &IndexFile, path: &Path) -> Result<()> {
+        let mut out = FileWriter::create(path)?;
+        let (mut done, mut hasher) = (0, Hasher::default());
+        while done < file.bytes {
+            let piece = done..(done + PIECE).min(file.bytes);
+            let bytes = self.runtime.block_on(self.range(&file.file, piece.clone()))?;
+            out.write_all(&bytes).map_err(at("write", path))?;
+            hasher.update(&bytes);
+            done = piece.end;
+        }
+        if hasher.hash() != file.blake3 {
+            let reason = format!("{} is not what {INDEX_FILE} says", file.file);
+            return Err(Error::Layout { path: self.url.clone(), reason });
+        }
+        Ok(out.commit()?)
+    }
+
+    /// Some bytes of a file, all of them.
+    pub(super) async fn range(&self, file: &str, range: Range<u64>) -> Result<Vec<u8>> {
+        let fetched = self.store.get_range(&self.folder.clone().join(file), range.clone()).await;
+        let bytes = fetched.map_err(|e| self.failed(file, &e))?;
+        if bytes.len() as u64 != range.end - range.start {
+            let reason =
+                format!("{} bytes came where {} were asked for", bytes.len(), range.end - range.start);
+            return Err(Error::Io { action: "fetch", path: self.url.join(file), reason });
+        }
+        Ok(bytes.into())
+    }
+
+    pub(super) fn spawn<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> JoinHandle<T> {
+        self.runtime.spawn(work)
+    }
+
+    /// The result of what was spawned.
+    pub(super) fn wait<T>(&self, work: JoinHandle<Result<T>>) -> Result<T> {
+        self.runtime.block_on(work).map_err(|_| Error::Worker)?
+    }
+
+    fn failed(&self, file: &str, error: &object_store::Error) -> Error {
+        let path = self.url.join(file);
+        match error {
+            object_store::Error::NotFound { .. } => Error::Missing { path, reason: "does not exist".into() },
+            other => Error::Io { action: "fetch", path, reason: other.to_string() },
+        }
+    }
+}
