@@ -1,8 +1,9 @@
 """Images/s of one core, beside torchvision (Pillow) and OpenCV in turns: decoding, S drawn from [256;512], crop of 224, flip,
 colour shift, mean.
 
-Run: python3 loader_speed.py path/to/loader_speed DATASET [DATASET_OF_OURS]
-The second is read by ours alone, such as the same images prepared.
+Run: python3 loader_speed.py path/to/loader_speed[,ANOTHER_BUILD] DATASET [DATASET_OF_OURS ...]
+The further ones are read by ours alone, such as the same images prepared; one that ends in "raw" or a number after it, with
+S = 256 and pixels left as bytes, too.
 Needs torch, torchvision, Pillow, numpy and opencv-python. Give each one core: taskset -c 0 python3 ...
 """
 
@@ -68,8 +69,10 @@ def rate(make, files):
     return n / (time.perf_counter() - start)
 
 
-def ours(program, folder):
-    out = subprocess.run([program, folder, "256,512", str(SECONDS)], check=True, capture_output=True, text=True).stdout
+def ours(program, folder, *how):
+    arguments = [program, folder, *(how or ["256,512"])]
+    arguments.insert(3, str(SECONDS))
+    out = subprocess.run(arguments, check=True, capture_output=True, text=True).stdout
     return float(re.match(r"[\d.]+", out)[0])
 
 
@@ -79,10 +82,13 @@ def main():
     makers = {
         "torchvision": lambda: rate(of_torchvision, files),
         "OpenCV": lambda: rate(of_opencv, files),
-        "vgg": lambda: ours(program, folder),
     }
-    for other in sys.argv[3:]:
-        makers[f"vgg, {Path(other).name}"] = lambda other=other: ours(program, other)
+    for build in program.split(","):
+        for data in [folder, *sys.argv[3:]]:
+            name = f"{Path(build).name}, {Path(data).name}"
+            makers[name] = lambda build=build, data=data: ours(build, data)
+            if "raw" in Path(data).name:
+                makers[name + ", bytes"] = lambda build=build, data=data: ours(build, data, "256,256", "bytes")
     found = {name: [] for name in makers}
     for _ in range(ROUNDS):
         for name, make in makers.items():

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use vgg_data::synthetic::{SyntheticConfig, generate};
-use vgg_data::{AugmentConfig, Filter, ImageSet, Loader, LoaderConfig, OnBadImage, Split};
+use vgg_data::{AugmentConfig, Filter, ImageSet, Loader, LoaderConfig, OnBadImage, Rank, Split};
 use vgg_layers::{Config, Init, Network, NetworkSpec};
 use vgg_optim::{Schedule, SgdOptions};
 use vgg_tensor::Device;
@@ -82,7 +82,8 @@ fn loader(folder: &Arc<ImageSet>, mean_rgb: [f32; 3], workers: usize) -> Loader 
         colour_shift: None,
     };
     let on_bad_image = OnBadImage::Stop;
-    let config = LoaderConfig { augment, mean_rgb, batch: 8, seed: 1, on_bad_image, workers };
+    let config =
+        LoaderConfig { augment, mean_rgb, batch: 8, seed: 1, on_bad_image, workers, rank: Rank::ALONE };
     Loader::new(folder.clone(), config).unwrap()
 }
 

@@ -6,6 +6,9 @@ use std::path::Path;
 use image::{ImageFormat, ImageReader, Limits};
 use ndarray::ArrayView3;
 
+use crate::jpeg::Outline;
+#[cfg(feature = "turbojpeg")]
+use crate::jpeg::turbo;
 use crate::{Error, Image, Result};
 
 /// Largest side that is decoded, in pixels.
@@ -15,7 +18,9 @@ const MAX_BYTES: u64 = 1 << 30;
 
 /// Decodes a JPEG or PNG image, or the pixels of a binary PPM of 8 bits, found by its content.
 ///
-/// Grey and CMYK become RGB, alpha is dropped, 16 bits become 8. EXIF orientation is ignored. `path` is for messages.
+/// Grey and CMYK become RGB, alpha is dropped, 16 bits become 8. EXIF orientation is ignored. `path` is for messages. With the
+/// feature `turbojpeg`, JPEGs are decoded by libjpeg-turbo, whose values may be a few levels away, and which reads arithmetic
+/// coding too.
 ///
 /// # Errors
 /// [`Error::Decode`] with the path and the reason: empty, another format, truncated, damaged, too large.
@@ -31,8 +36,12 @@ pub fn decode(bytes: &[u8], path: &Path) -> Result<Image> {
     let Some(format) = format(bytes) else {
         return Err(fail(format!("it is neither JPEG nor PNG{}", what_else(bytes))));
     };
-    if format == ImageFormat::Jpeg && !ends(bytes) {
+    if format == ImageFormat::Jpeg && !Outline::of(bytes).whole {
         return Err(fail("the JPEG stream is cut off: its end marker is missing".into()));
+    }
+    #[cfg(feature = "turbojpeg")]
+    if format == ImageFormat::Jpeg {
+        return turbo::decode(bytes, MAX_SIDE).map_err(fail);
     }
     let mut limits = Limits::default();
     limits.max_image_width = Some(MAX_SIDE);
@@ -84,37 +93,6 @@ fn format(bytes: &[u8]) -> Option<ImageFormat> {
     }
 }
 
-/// Whether a JPEG stream has its end marker, after its compressed data. Decoders fill what is missing of a cut file with
-/// grey, which would train on grey. Segments are walked through, since a thumbnail in one of them has an end of its own.
-fn ends(bytes: &[u8]) -> bool {
-    const END: u8 = 0xD9;
-    const SCAN: u8 = 0xDA;
-    let (mut at, mut scanned) = (2, false);
-    while let Some(&marker) = bytes.get(at + 1) {
-        match (bytes[at], marker) {
-            (0xFF, END) => return scanned,
-            // Fill bytes, and markers without a segment.
-            (0xFF, 0xFF) => at += 1,
-            (0xFF, 0x01 | 0xD0..=0xD8) => at += 2,
-            (0xFF, 0x02..) => {
-                let Some(length) = bytes.get(at + 2..at + 4) else { return false };
-                at += 2 + usize::from(u16::from_be_bytes([length[0], length[1]]));
-                if marker == SCAN {
-                    scanned = true;
-                    // Within compressed data, FF is followed by 00 or a restart marker.
-                    let data = bytes.get(at..).unwrap_or_default();
-                    let next =
-                        data.windows(2).position(|w| w[0] == 0xFF && !matches!(w[1], 0 | 0xD0..=0xD7 | 0xFF));
-                    at += next.unwrap_or(data.len());
-                }
-            }
-            // Stray bytes between segments.
-            _ => at += 1,
-        }
-    }
-    false
-}
-
 /// A hint for people, from the first bytes.
 fn what_else(bytes: &[u8]) -> &'static str {
     match bytes {
@@ -128,7 +106,7 @@ fn what_else(bytes: &[u8]) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use super::{decode, ends};
+    use super::decode;
 
     #[test]
     fn pixels_are_as_many_as_a_ppm_says() {
@@ -143,14 +121,5 @@ mod tests {
         ] {
             assert!(ppm(bad).is_err(), "{bad}");
         }
-    }
-
-    #[test]
-    fn an_end_within_a_segment_is_not_the_end_of_the_picture() {
-        let thumbnail = [0xFF, 0xE1, 0, 6, 0xFF, 0xD8, 0xFF, 0xD9];
-        let scan = [0xFF, 0xDA, 0, 4, 1, 2, 7, 0xFF, 0, 0xFF, 0xD3, 9];
-        let whole = [&[0xFF, 0xD8][..], &thumbnail, &scan, &[0xFF, 0xD9, 1, 2]].concat();
-        assert!(ends(&whole));
-        assert!((0..whole.len() - 2).all(|cut| !ends(&whole[..cut])), "every cut before the end is seen");
     }
 }

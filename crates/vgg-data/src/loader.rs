@@ -35,6 +35,22 @@ pub struct LoaderConfig {
     pub on_bad_image: OnBadImage,
     /// Threads that decode. Has no influence on any pixel.
     pub workers: usize,
+    /// Which part of each batch is made.
+    pub rank: Rank,
+}
+
+/// Which of several processes that train together this is: each makes its part of every batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rank {
+    /// Its number, from 0.
+    pub index: usize,
+    /// How many there are.
+    pub of: usize,
+}
+
+impl Rank {
+    /// The only process.
+    pub const ALONE: Rank = Rank { index: 0, of: 1 };
 }
 
 /// Makes batches of a data set. Order and pixels depend on seed and epoch alone.
@@ -45,6 +61,7 @@ pub struct Loader {
     samples: usize,
     batch: usize,
     seed: u64,
+    rank: Rank,
 }
 
 /// The order of one epoch, cut into batches.
@@ -53,6 +70,7 @@ pub struct EpochPlan {
     epoch: u64,
     order: Permutation,
     batch: usize,
+    rank: Rank,
 }
 
 struct Job {
@@ -72,16 +90,20 @@ impl Loader {
         if config.batch == 0 {
             return Err(Error::Config("batch must be at least 1".into()));
         }
-        let (samples, batch, seed, workers) =
-            (folder.len(), config.batch, config.seed, config.workers.max(1));
+        if config.rank.index >= config.rank.of {
+            let Rank { index, of } = config.rank;
+            return Err(Error::Config(format!("there is no rank {index} of {of}; they are counted from 0")));
+        }
+        let (samples, batch, seed, rank) = (folder.len(), config.batch, config.seed, config.rank);
+        let workers = config.workers.max(1);
         let set = folder.clone();
         let batches = Prefetcher::new(workers, workers + 2, move |job| make_batch(&set, &config, job));
-        Ok(Loader { folder, batches, spare: Vec::new(), samples, batch, seed })
+        Ok(Loader { folder, batches, spare: Vec::new(), samples, batch, seed, rank })
     }
 
     /// The order of an epoch.
     pub fn plan(&self, epoch: u64) -> EpochPlan {
-        EpochPlan::new(self.samples, self.batch, self.seed, epoch)
+        EpochPlan::new(self.samples, self.batch, self.seed, epoch).for_rank(self.rank)
     }
 
     /// Calls `consume` with every batch of an epoch from number `first` on, in order, until it returns `false`.
@@ -136,7 +158,12 @@ impl EpochPlan {
     pub fn new(samples: usize, batch: usize, seed: u64, epoch: u64) -> EpochPlan {
         let mut order = Stream::new(seed, epoch, 0, Purpose::Order);
         let order = Permutation::new(&mut order, samples);
-        EpochPlan { epoch, order, batch }
+        EpochPlan { epoch, order, batch, rank: Rank::ALONE }
+    }
+
+    /// The same order and batches, of each of which a rank takes its part. The parts of all ranks are the batch.
+    pub fn for_rank(self, rank: Rank) -> EpochPlan {
+        EpochPlan { rank, ..self }
     }
 
     /// Number of batches.
@@ -144,10 +171,13 @@ impl EpochPlan {
         self.order.len().div_ceil(self.batch)
     }
 
-    /// Samples of batch `i`.
+    /// Samples of batch `i`, or of the rank's part of it.
     pub fn batch(&self, i: usize) -> Vec<usize> {
         let start = i * self.batch;
-        (start..(start + self.batch).min(self.order.len())).map(|place| self.order.at(place)).collect()
+        let all = (start + self.batch).min(self.order.len()).saturating_sub(start);
+        let Rank { index, of } = self.rank;
+        let part = all * index / of..all * (index + 1) / of;
+        part.map(|place| self.order.at(start + place)).collect()
     }
 }
 

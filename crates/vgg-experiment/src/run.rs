@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use vgg_data::{AugmentConfig, ColourShift, Loader, LoaderConfig, PixelStatistics};
+use vgg_data::{AugmentConfig, ColourShift, Loader, LoaderConfig, PixelStatistics, Rank};
 use vgg_eval::{
     DensePool, EvaluateOptions, Evaluation, Model, Posteriors, Preprocessing, Protocol, Shard, evaluate,
 };
@@ -284,6 +284,7 @@ impl<'a> PreparedRun<'a> {
             seed: self.plan.train.seed,
             on_bad_image: data.on_bad_image,
             workers: context.workers,
+            rank: Rank::ALONE,
         };
         Ok(Loader::new(context.dataset.train.clone(), config)?)
     }

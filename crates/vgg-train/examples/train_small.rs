@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use vgg_data::synthetic::{SyntheticConfig, open_or_generate};
-use vgg_data::{AugmentConfig, Filter, Loader, LoaderConfig, OnBadImage};
+use vgg_data::{AugmentConfig, Filter, Loader, LoaderConfig, OnBadImage, Rank};
 use vgg_layers::{Config, Device, Init, Network, NetworkSpec};
 use vgg_train::{Event, Resume, Schedule, SgdOptions, TrainConfig, Training, Validation, train};
 use vgg_weights::{ChannelOrder, WeightsMetadata};
@@ -39,7 +39,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         colour_shift: None,
     };
     let (mean_rgb, on_bad_image) = (metadata.mean_rgb, OnBadImage::Stop);
-    let loader = LoaderConfig { augment, mean_rgb, batch: 16, seed: 1, on_bad_image, workers: 2 };
+    let loader =
+        LoaderConfig { augment, mean_rgb, batch: 16, seed: 1, on_bad_image, workers: 2, rank: Rank::ALONE };
     let schedule = Schedule::Constant { lr: 0.005 };
     let config = TrainConfig {
         micro_batch: 16,

@@ -7,6 +7,7 @@ use jpeg_encoder::{ColorType, Encoder, SamplingFactor};
 use super::PrepareOptions;
 use super::boxes::mend;
 use super::entry::Entry;
+use crate::jpeg::Outline;
 use crate::{Encoding, Error, Filter, Image, PixelStatistics, Result, decode, misnamed, resize, scaled_size};
 
 /// An image as it is stored.
@@ -30,14 +31,15 @@ pub(super) struct Stored {
 pub(super) fn store(entry: &mut Entry, options: &PrepareOptions) -> Result<Stored> {
     let image = decode(&entry.bytes, &entry.path)?;
     let (h, w, _) = image.dim();
-    let header = jpeg_header(&entry.bytes);
+    let components =
+        entry.bytes.starts_with(&[0xFF, 0xD8]).then(|| Outline::of(&entry.bytes).components).flatten();
     let mut odd = Vec::new();
     match misnamed(&entry.bytes, &entry.path) {
         Some("PNG") => odd.push("PNG, whatever its name says"),
         Some(_) => odd.push("JPEG, whatever its name says"),
         None => {}
     }
-    match header.map(|header| header.components) {
+    match components {
         Some(1) => odd.push("grey"),
         Some(4) => odd.push("CMYK"),
         _ => {}
@@ -57,7 +59,7 @@ pub(super) fn store(entry: &mut Entry, options: &PrepareOptions) -> Result<Store
     statistics.add(&image);
     let size = (image.dim().0, image.dim().1);
     // Small files that lose nothing stay, too.
-    let may_stay = header.is_some_and(|h| h.components < 4) || entry.bytes.starts_with(b"P6");
+    let may_stay = components.is_some_and(|n| n < 4) || entry.bytes.starts_with(b"P6");
     let as_it_came = reduced.is_none() && (options.smallest_side.is_none() || may_stay);
     let (extension, bytes) = match options.encoding {
         Encoding::Raw => ("ppm", ppm(&image)),
@@ -96,32 +98,6 @@ fn jpeg(image: &Image, quality: u8) -> std::result::Result<Vec<u8>, String> {
     let pixels = image.as_slice().unwrap_or(&[]);
     encoder.encode(pixels, side(w)?, side(h)?, ColorType::Rgb).map_err(|e| e.to_string())?;
     Ok(bytes)
-}
-
-#[derive(Clone, Copy)]
-struct JpegHeader {
-    components: u8,
-}
-
-/// What the frame header of a JPEG says; `None` if it is no JPEG.
-fn jpeg_header(bytes: &[u8]) -> Option<JpegHeader> {
-    let mut rest = bytes.strip_prefix(&[0xFF, 0xD8])?;
-    loop {
-        let (marker, after) = match rest {
-            [0xFF, 0xFF, ..] => {
-                rest = &rest[1..];
-                continue;
-            }
-            [0xFF, marker, after @ ..] => (*marker, after),
-            _ => return None,
-        };
-        let length = usize::from(u16::from_be_bytes([*after.first()?, *after.get(1)?]));
-        // All start-of-frame markers but those of tables between them.
-        if matches!(marker, 0xC0..=0xCF) && !matches!(marker, 0xC4 | 0xC8 | 0xCC) {
-            return Some(JpegHeader { components: *after.get(7)? });
-        }
-        rest = after.get(length..)?;
-    }
 }
 
 /// Adds one to the bin of a smallest side: bins are 32 pixels wide and known by their lower end.

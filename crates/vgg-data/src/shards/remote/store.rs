@@ -46,6 +46,9 @@ impl Store {
         }
         let options =
             std::env::vars().filter(|(name, _)| name.starts_with("AWS_") || name.starts_with("GOOGLE_"));
+        // Whoever says http means it.
+        let plain = (parsed.scheme() == "http").then(|| ("allow_http".to_owned(), "true".to_owned()));
+        let options = options.chain(plain);
         let (store, folder) =
             object_store::parse_url_opts(&parsed, options).map_err(|e| refuse(e.to_string()))?;
         let runtime =

@@ -1,0 +1,75 @@
+//! What the segments of a JPEG say, before its pixels are decoded.
+
+#[cfg(feature = "turbojpeg")]
+pub(crate) mod turbo;
+
+use memchr::memchr_iter;
+
+/// A JPEG as its segments tell it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Outline {
+    /// Colours of the frame, if there is one.
+    pub(crate) components: Option<u8>,
+    /// Whether the end marker is there, after compressed data. Decoders fill what is missing of a cut file with grey, which
+    /// would train on grey.
+    pub(crate) whole: bool,
+}
+
+impl Outline {
+    const END: u8 = 0xD9;
+    const SCAN: u8 = 0xDA;
+
+    /// Segments are walked through, since a thumbnail in one of them has an end of its own.
+    pub(crate) fn of(bytes: &[u8]) -> Outline {
+        let mut outline = Outline { components: None, whole: false };
+        let (mut at, mut scanned) = (2, false);
+        while let Some(&marker) = bytes.get(at + 1) {
+            match (bytes[at], marker) {
+                (0xFF, Outline::END) => return Outline { whole: scanned, ..outline },
+                // Fill bytes, and markers without a segment.
+                (0xFF, 0xFF) => at += 1,
+                (0xFF, 0x01 | 0xD0..=0xD8) => at += 2,
+                (0xFF, 0x02..) => {
+                    let Some(length) = bytes.get(at + 2..at + 4) else { return outline };
+                    // All starts of a frame but those of tables between them.
+                    if matches!(marker, 0xC0..=0xCF) && !matches!(marker, 0xC4 | 0xC8 | 0xCC) {
+                        outline.components = outline.components.or(bytes.get(at + 9).copied());
+                    }
+                    at += 2 + usize::from(u16::from_be_bytes([length[0], length[1]]));
+                    if marker == Outline::SCAN {
+                        scanned = true;
+                        at += compressed(bytes.get(at..).unwrap_or_default());
+                    }
+                }
+                // Stray bytes between segments.
+                _ => at += 1,
+            }
+        }
+        outline
+    }
+}
+
+/// Bytes of compressed data, in which FF is followed by 00 or a restart marker.
+fn compressed(data: &[u8]) -> usize {
+    let is_end = |&at: &usize| data.get(at + 1).is_some_and(|next| !matches!(next, 0 | 0xD0..=0xD7 | 0xFF));
+    memchr_iter(0xFF, data).find(is_end).unwrap_or(data.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Outline;
+
+    #[test]
+    fn an_end_within_a_segment_is_not_the_end_of_the_picture() {
+        let thumbnail = [0xFF, 0xE1, 0, 6, 0xFF, 0xD8, 0xFF, 0xD9];
+        let frame = [7, 0xFF, 0xC2, 0, 11, 8, 0, 40, 0, 56, 4, 0, 0, 0];
+        let scan = [0xFF, 0xDA, 0, 4, 1, 2, 7, 0xFF, 0, 0xFF, 0xD3, 9];
+        let whole = [&[0xFF, 0xD8][..], &thumbnail, &frame, &scan, &[0xFF, 0xD9, 1, 2]].concat();
+        assert_eq!(Outline::of(&whole), Outline { components: Some(4), whole: true });
+        let cuts = 0..whole.len() - 2;
+        assert!(
+            cuts.clone().all(|cut| !Outline::of(&whole[..cut]).whole),
+            "every cut before the end is seen"
+        );
+    }
+}
