@@ -55,6 +55,9 @@ pub(crate) fn run() -> Result<ExitCode> {
         eprintln!("== {name}: {:.0?}", start.elapsed());
     }
     emulated_gpu()?;
+    for feature in OPTIONAL {
+        optional(&feature)?;
+    }
     let start = Instant::now();
     eprintln!("== each library alone");
     for library in LIBRARIES {
@@ -64,12 +67,50 @@ pub(crate) fn run() -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// A feature that needs more than Rust.
+struct Optional {
+    feature: &'static str,
+    /// A program that it cannot be built without.
+    needs: &'static str,
+    tests: &'static [&'static str],
+}
+
+const OPTIONAL: [Optional; 2] = [
+    Optional { feature: "remote", needs: "cc", tests: &["remote"] },
+    Optional { feature: "turbojpeg", needs: "cmake", tests: &["data", "prepare"] },
+];
+
+/// The tests that a feature has a part in, and its build into the program.
+fn optional(optional: &Optional) -> Result<()> {
+    let Optional { feature, needs, tests } = optional;
+    if !is_there(needs, &format!("feature {feature}"))? {
+        return Ok(());
+    }
+    let start = Instant::now();
+    eprintln!("== feature {feature}");
+    let clippy = ["clippy", "--package", "vgg-app", "--package", "vgg-tests", "--all-targets", "--quiet"];
+    crate::cargo(&[&clippy[..], &["--features", feature, "--", "-D", "warnings"]].concat())?;
+    let mut arguments = vec!["test", "--quiet", "--package", "vgg-tests", "--features", feature];
+    tests.iter().for_each(|test| arguments.extend(["--test", test]));
+    crate::cargo(&arguments)?;
+    eprintln!("== feature {feature}: {:.0?}", start.elapsed());
+    Ok(())
+}
+
+/// Whether a program is there. That it is not is said aloud, and is a failure if `VGG_REQUIRE` names it.
+fn is_there(program: &str, what: &str) -> Result<bool> {
+    if Command::new(program).arg("--version").stdout(Stdio::null()).status().is_ok() {
+        return Ok(true);
+    }
+    let required = std::env::var("VGG_REQUIRE").unwrap_or_default();
+    ensure!(!required.split(',').any(|name| name == program), "{program} is required and is not there");
+    eprintln!("== {what}: SKIPPED, for there is no {program}");
+    Ok(false)
+}
+
 /// The tests of everything that computes, on a GPU that g++ makes of the kernels' sources.
 fn emulated_gpu() -> Result<()> {
-    if Command::new("g++").arg("--version").stdout(Stdio::null()).status().is_err() {
-        let required = std::env::var("VGG_REQUIRE").unwrap_or_default();
-        ensure!(!required.split(',').any(|what| what == "emulator"), "g++ is required and is not there");
-        eprintln!("== emulated GPU: SKIPPED, for there is no g++");
+    if !is_there("g++", "emulated GPU")? {
         return Ok(());
     }
     let start = Instant::now();

@@ -16,6 +16,9 @@ const MAX_SIDE: u32 = 20_000;
 /// Memory that decoding one image may take.
 const MAX_BYTES: u64 = 1 << 30;
 
+/// What decodes JPEGs in this build: pixels depend on it, by a few levels.
+pub const JPEG_DECODER: &str = if cfg!(feature = "turbojpeg") { "libjpeg-turbo" } else { "zune-jpeg" };
+
 /// Decodes a JPEG or PNG image, or the pixels of a binary PPM of 8 bits, found by its content.
 ///
 /// Grey and CMYK become RGB, alpha is dropped, 16 bits become 8. EXIF orientation is ignored. `path` is for messages. With the

@@ -36,7 +36,7 @@ pub type Image = ndarray::Array3<u8>;
 pub use augment::{AugmentConfig, Augmentation, MAX_SIDE};
 pub use batch::{BadImage, Batch};
 pub use colour::{ColourShift, eigenvectors};
-pub use decode::{decode, misnamed, sniff};
+pub use decode::{JPEG_DECODER, decode, misnamed, sniff};
 pub use error::{Error, Result};
 pub use geometry::{centre_offset, grid_offset, scaled_size};
 pub use images::{ImageSet, Pixels, Split};

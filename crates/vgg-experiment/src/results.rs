@@ -112,6 +112,7 @@ pub fn report(plan: &TablePlan, rows: &[Row], out: &Path, context: &Context) -> 
         about: json!({
             "dataset": { "path": dataset.train.root(), "hash": dataset.hash, "classes": dataset.train.classes() },
             "device": context.device.describe(),
+            "jpeg_decoder": vgg_data::JPEG_DECODER,
             "changes": plan.changes,
             "version": env!("CARGO_PKG_VERSION"),
         }),
