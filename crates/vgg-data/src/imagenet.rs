@@ -1,11 +1,24 @@
-//! Names of the 1,000 classes of ILSVRC-2012.
+//! The 1,000 classes of ILSVRC-2012.
 
-/// WNID and words of each class, in WNID order, which is the order of the logits of networks trained on it.
+/// WNID, number of training images and words of each class, in WNID order, which is the order of the logits of networks trained on it.
 const CLASSES: &str = include_str!("imagenet_classes.tsv");
 
 /// WNIDs and words of all classes, in the order of their indices.
 pub fn classes() -> impl Iterator<Item = (&'static str, &'static str)> {
-    CLASSES.lines().filter_map(|line| line.split_once('\t'))
+    rows().map(|(wnid, _, words)| (wnid, words))
+}
+
+/// Training images of all classes: 732 to 1,300, and 1,281,167 in all.
+pub fn train_images() -> impl Iterator<Item = u64> {
+    rows().map(|(_, images, _)| images)
+}
+
+fn rows() -> impl Iterator<Item = (&'static str, u64, &'static str)> {
+    CLASSES.lines().filter_map(|line| {
+        let (wnid, rest) = line.split_once('\t')?;
+        let (images, words) = rest.split_once('\t')?;
+        Some((wnid, images.parse().ok()?, words))
+    })
 }
 
 /// Words for a WNID such as `n01440764`.
@@ -19,7 +32,7 @@ mod tests {
 
     #[test]
     fn there_are_a_thousand_sorted_by_wnid() {
-        assert_eq!(classes().count(), 1000);
+        assert_eq!((classes().count(), train_images().sum::<u64>()), (1000, 1_281_167));
         assert!(classes().map(|(id, _)| id).is_sorted());
         assert_eq!(words("n01440764"), Some("tench, Tinca tinca"));
         assert_eq!(words("n15075141"), Some("toilet tissue, toilet paper, bathroom tissue"));

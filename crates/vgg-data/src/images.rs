@@ -17,7 +17,7 @@ use crate::decode::ppm;
 use crate::error::at;
 use crate::folder::Folder;
 use crate::shards::Shards;
-use crate::{Image, PixelStatistics, Result, decode, misnamed};
+use crate::{Image, Manifest, PixelStatistics, Result, decode, misnamed};
 
 /// The images of one split and their classes: prepared shards if there is an `index.json`, and class folders otherwise,
 /// `train/<class>/*` and `val/<class>/*`.
@@ -75,8 +75,8 @@ impl ImageSet {
     /// ignored, unless it is empty or named like an image: then it is an image that will fail to decode, and is not passed
     /// over in silence.
     ///
-    /// With the feature `remote`, `root` may be a URL, as of [`ImageSet::open_remote`], with the settings of
-    /// [`RemoteConfig::from_environment`](crate::RemoteConfig::from_environment).
+    /// With the feature `remote`, `root` may be a URL, as of `ImageSet::open_remote`, with the settings of
+    /// `RemoteConfig::from_environment`.
     ///
     /// # Errors
     /// [`crate::Error::Missing`] if a folder or a shard is not there or holds no images, [`crate::Error::Layout`] if the splits disagree
@@ -177,6 +177,14 @@ impl ImageSet {
         match &self.source {
             Source::Folder(folder) => folder.ignored,
             Source::Shards(_) => 0,
+        }
+    }
+
+    /// What the set is, if it was prepared.
+    pub fn manifest(&self) -> Option<&Manifest> {
+        match &self.source {
+            Source::Folder(_) => None,
+            Source::Shards(shards) => Some(shards.manifest()),
         }
     }
 

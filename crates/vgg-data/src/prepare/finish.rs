@@ -59,7 +59,9 @@ fn missing(begun: &Begun, split: Split, expected: Option<&[u64]>, of_class: &[u6
 /// What is missing, and why as far as that is known.
 fn all_missing(split: &SplitManifest) -> String {
     const SHOWN: usize = 20;
-    let mut text = String::from("images are missing (--allow-incomplete takes what there is):");
+    let mut text = String::from(
+        "not all images are there, or there are others (--allow-incomplete takes what there is):",
+    );
     let left_out = split.left_out.iter().map(|image| format!("{}: {}", image.path, image.reason));
     let lines: Vec<String> = split.missing.iter().cloned().chain(left_out).collect();
     for line in lines.iter().take(SHOWN) {

@@ -12,6 +12,7 @@ mod finish;
 mod hashed;
 mod ilsvrc;
 mod join;
+mod known_odd;
 mod layouts;
 mod matlab;
 mod merge;
@@ -29,6 +30,7 @@ use vgg_files::{Lock, read_json, remove_partial_files, write_json};
 
 pub use entry::{BoundingBox, Class, Entry};
 pub use ilsvrc::{Ilsvrc, IlsvrcOptions};
+pub use known_odd::unexpected as unexpected_of_known_odd;
 pub use layouts::{Files, Layout};
 pub use merge::merge;
 pub use plan::{Plan, plan};
@@ -137,7 +139,7 @@ pub fn prepare(
     };
     if out.join(INDEX_FILE).is_file() {
         // Nothing is left to do but what a finished preparation was killed before.
-        let manifest: Manifest = read_json(&out.join(INDEX_FILE))?;
+        let manifest = Manifest::read(out)?;
         let inputs = finish::list_of(&begun.inputs);
         begun.inputs.clear();
         same(&begun, &finish::begun(&manifest), out)?;

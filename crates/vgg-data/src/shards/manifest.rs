@@ -1,9 +1,10 @@
 //! `index.json`: what a prepared data set is.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use vgg_files::{Hash, hash_bytes};
+use vgg_files::{Hash, hash_bytes, read_bytes};
 
 use super::Record;
 use crate::{PixelStatistics, Split};
@@ -158,14 +159,38 @@ impl Manifest {
         }
     }
 
-    /// Whether this program reads it, and it does not contradict itself.
-    pub(crate) fn check(&self) -> Result<(), String> {
-        if self.format != FORMAT || self.version != VERSION {
-            let (format, version) = (&self.format, self.version);
+    /// Reads that of a prepared data set.
+    ///
+    /// # Errors
+    /// [`crate::Error::Layout`] as of [`Manifest::from_json`]; [`crate::Error::File`] if it cannot be read.
+    pub fn read(root: &Path) -> crate::Result<Manifest> {
+        let json = read_bytes(&root.join(INDEX_FILE))?;
+        Manifest::from_json(&json).map_err(|reason| crate::Error::Layout { path: root.to_owned(), reason })
+    }
+
+    /// Reads one.
+    ///
+    /// # Errors
+    /// What is wrong: it is no manifest, one that this program does not read, or one that contradicts itself.
+    pub fn from_json(json: &[u8]) -> Result<Manifest, String> {
+        #[derive(Deserialize)]
+        struct Head {
+            format: String,
+            version: u32,
+        }
+        let wrong = |e: serde_json::Error| format!("{INDEX_FILE} is no index of shards: {e}");
+        let Head { format, version } = serde_json::from_slice(json).map_err(wrong)?;
+        if format != FORMAT || version != VERSION {
             return Err(format!(
-                "{INDEX_FILE} is of format {format} {version}, and this program reads {FORMAT} {VERSION}"
+                "{INDEX_FILE} is of format {format} {version}, and this program reads {FORMAT} {VERSION}; prepare the set again"
             ));
         }
+        let manifest: Manifest = serde_json::from_slice(json).map_err(wrong)?;
+        manifest.check()?;
+        Ok(manifest)
+    }
+
+    fn check(&self) -> Result<(), String> {
         for (split, own) in &self.splits {
             let records = own.images.checked_mul(Record::BYTES as u64);
             let sum: u64 = own.shards.iter().map(|shard| shard.images).sum();

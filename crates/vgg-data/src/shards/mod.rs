@@ -16,7 +16,7 @@ use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 use memmap2::Mmap;
-use vgg_files::{Hash, read_json};
+use vgg_files::Hash;
 
 pub use manifest::{
     Encoding, INDEX_FILE, IndexFile, InputList, LeftOut, Manifest, Odd, ShardFile, SplitManifest,
@@ -55,8 +55,7 @@ impl Shards {
     }
 
     pub(crate) fn open(root: &Path, split: Split) -> Result<Shards> {
-        let layout = |reason: String| Error::Layout { path: root.to_owned(), reason };
-        let manifest: Manifest = read_json(&root.join(INDEX_FILE)).map_err(|e| layout(e.to_string()))?;
+        let manifest = Manifest::read(root)?;
         let own = usable(&manifest, root, split)?;
         let [index, names] = [&own.index, &own.names].map(|file| map(root, &file.file, file.bytes));
         let files =
@@ -103,6 +102,10 @@ impl Shards {
 
     pub(crate) fn root(&self) -> &Path {
         &self.root
+    }
+
+    pub(crate) fn manifest(&self) -> &Manifest {
+        &self.manifest
     }
 
     pub(crate) fn classes(&self) -> &[String] {
@@ -200,7 +203,6 @@ impl Shards {
 
 /// The split of a manifest, if it can be used.
 fn usable<'a>(manifest: &'a Manifest, root: &Path, split: Split) -> Result<&'a SplitManifest> {
-    manifest.check().map_err(|reason| Error::Layout { path: root.to_owned(), reason })?;
     let missing = |reason: String| Error::Missing { path: root.to_owned(), reason };
     let own = manifest.splits.get(&split);
     let own = own.ok_or_else(|| missing(format!("it was prepared without a split {}", split.name())))?;

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use vgg_files::{hash_bytes, hash_file, read_json};
+use vgg_files::{hash_bytes, hash_file, read_bytes};
 
 use super::{INDEX_FILE, IndexFile, Manifest, Record, ShardFile};
 use crate::error::at;
@@ -27,15 +27,13 @@ pub struct Verified {
 /// [`Error::Missing`] or [`Error::Layout`] if there is no manifest that can be read. What is wrong with the rest is in the
 /// result.
 pub fn verify(root: &Path, progress: &mut dyn FnMut(u64)) -> Result<Verified> {
-    let path = root.join(INDEX_FILE);
-    let manifest: Manifest = match read_json(&path) {
-        Err(e) if e.is_missing() => {
+    let manifest = match Manifest::read(root) {
+        Err(Error::File(e)) if e.is_missing() => {
             let reason = "there is no index.json: this is no prepared data set, or it is not finished".into();
             return Err(Error::Missing { path: root.to_owned(), reason });
         }
         other => other?,
     };
-    manifest.check().map_err(|reason| Error::Layout { path: root.to_owned(), reason })?;
     let (mut verified, mut bytes) = (Verified::default(), 0);
     for (split, own) in &manifest.splits {
         let (records, names) =
@@ -74,7 +72,7 @@ fn counts(split: Split) -> String {
 
 fn contents(root: &Path, file: &IndexFile) -> std::result::Result<Vec<u8>, String> {
     let path = root.join(&file.file);
-    let bytes = vgg_files::read_bytes(&path).map_err(|e| e.to_string())?;
+    let bytes = read_bytes(&path).map_err(|e| e.to_string())?;
     if hash_bytes(&bytes) != file.blake3 {
         return Err(format!("{}: its contents are not what was written", path.display()));
     }

@@ -1,13 +1,14 @@
 //! `vgg data inspect` and `verify`: what a data set is, and whether a prepared one is still what it was.
 
-use std::io::Write as _;
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Args;
 use serde_json::json;
-use vgg_data::{INDEX_FILE, ImageSet, Manifest, Split, verify};
+use vgg_data::{ImageSet, Split, SplitManifest, verify};
 
 use crate::console::{Progress, out};
 
@@ -28,64 +29,118 @@ pub(crate) struct Verify {
 
 impl Inspect {
     pub(crate) fn run(self) -> Result<()> {
-        let prepared = self.dataset.join(INDEX_FILE);
-        let manifest: Option<Manifest> =
-            if prepared.is_file() { Some(vgg_files::read_json(&prepared)?) } else { None };
-        let mut splits = Vec::new();
-        for split in [Split::Train, Split::Val] {
-            let there = match &manifest {
-                Some(manifest) => manifest.splits.contains_key(&split),
-                None => split == Split::Train || self.dataset.join(split.name()).is_dir(),
-            };
-            if there {
-                splits.push(ImageSet::open(&self.dataset, split)?);
-            }
-        }
-        let of_class = |set: &ImageSet| {
-            let mut counts = vec![0_u64; set.classes().len()];
-            (0..set.len()).for_each(|i| counts[set.target(i) as usize] += 1);
-            counts
+        let first = ImageSet::open(&self.dataset, Split::Train)?;
+        let has_val = match first.manifest() {
+            Some(manifest) => manifest.splits.contains_key(&Split::Val),
+            None => self.dataset.join(Split::Val.name()).is_dir(),
         };
-        if self.json {
-            let tell = |set: &ImageSet| {
-                let counts = of_class(set);
-                let statistics = set.statistics();
-                json!({
-                    "split": set.split(), "images": set.len(), "of_class": counts, "ignored": set.ignored(), "hash": set.hash(),
-                    "mean_rgb": statistics.map(|s| s.mean()), "covariance": statistics.map(|s| s.covariance()),
-                })
-            };
-            let splits: Vec<_> = splits.iter().map(tell).collect();
-            let classes = manifest.as_ref().map(|m| m.classes.clone());
-            let document = json!({ "dataset": self.dataset, "prepared": manifest.is_some(), "classes": classes, "splits": splits });
-            writeln!(out(), "{document:#}")?;
-            return Ok(());
+        let mut splits = vec![first];
+        if has_val {
+            splits.push(ImageSet::open(&self.dataset, Split::Val)?);
         }
-        let mut to = out();
-        match &manifest {
-            Some(manifest) => {
-                let side =
-                    manifest.smallest_side.map_or("of their own".into(), |side| format!("at most {side}"));
-                writeln!(to, "prepared from {}; smallest sides {side}", manifest.source)?;
-            }
-            None => writeln!(to, "class folders")?,
-        }
-        for set in &splits {
-            let counts = of_class(set);
-            let (least, most) = (counts.iter().min().unwrap_or(&0), counts.iter().max().unwrap_or(&0));
-            let (name, images, classes) = (set.split().name(), set.len(), counts.len());
-            writeln!(to, "{name}: {images} images of {classes} classes, {least} to {most} of a class")?;
-            if let Some(statistics) = set.statistics() {
-                let mean = statistics.mean().map(|m| format!("{m:.3}")).join(", ");
-                writeln!(to, "  mean RGB of 0..255: {mean}")?;
-            }
-            if set.ignored() > 0 {
-                writeln!(to, "  {} files are no JPEG or PNG images", set.ignored())?;
-            }
-            writeln!(to, "  hash {}", set.hash())?;
-        }
-        Ok(())
+        if self.json { print_json(&self.dataset, &splits) } else { print(&splits) }
     }
+}
+
+fn print_json(dataset: &Path, splits: &[ImageSet]) -> Result<()> {
+    let tell = |set: &ImageSet| {
+        let (statistics, own) = (set.statistics(), own(set));
+        json!({
+            "split": set.split(), "images": set.len(), "of_class": of_class(set), "ignored": set.ignored(),
+            "hash": set.hash(), "mean_rgb": statistics.map(|s| s.mean()),
+            "covariance": statistics.map(|s| s.covariance()),
+            "smallest_sides": own.map(|own| &own.smallest_sides), "odd": own.map(|own| &own.odd),
+            "left_out": own.map(|own| &own.left_out), "missing": own.map(|own| &own.missing),
+        })
+    };
+    let of_splits: Vec<_> = splits.iter().map(tell).collect();
+    let prepared = splits[0].manifest().is_some();
+    let classes = splits[0].classes();
+    let document =
+        json!({ "dataset": dataset, "prepared": prepared, "classes": classes, "splits": of_splits });
+    Ok(writeln!(out(), "{document:#}")?)
+}
+
+fn print(splits: &[ImageSet]) -> Result<()> {
+    let mut to = out();
+    match splits[0].manifest() {
+        Some(manifest) => {
+            let side = manifest.smallest_side.map_or("of their own".into(), |side| format!("at most {side}"));
+            writeln!(to, "prepared from {}; smallest sides {side}", manifest.source)?;
+        }
+        None => writeln!(to, "class folders")?,
+    }
+    for set in splits {
+        let counts = of_class(set);
+        let (least, most) = (counts.iter().min().unwrap_or(&0), counts.iter().max().unwrap_or(&0));
+        let (name, images, classes) = (set.split().name(), set.len(), counts.len());
+        writeln!(to, "{name}: {images} images of {classes} classes, {least} to {most} of a class")?;
+        if let Some(statistics) = set.statistics() {
+            let mean = statistics.mean().map(|m| format!("{m:.3}")).join(", ");
+            writeln!(to, "  mean RGB of 0..255: {mean}")?;
+        }
+        if let Some(own) = own(set) {
+            print_sizes(&mut to, &own.smallest_sides)?;
+            print_odd(&mut to, own)?;
+        }
+        if set.ignored() > 0 {
+            writeln!(to, "  {} files are no JPEG or PNG images", set.ignored())?;
+        }
+        writeln!(to, "  hash {}", set.hash())?;
+    }
+    Ok(())
+}
+
+/// Images of each class.
+fn of_class(set: &ImageSet) -> Vec<u64> {
+    let mut counts = vec![0_u64; set.classes().len()];
+    (0..set.len()).for_each(|i| counts[set.target(i) as usize] += 1);
+    counts
+}
+
+fn own(set: &ImageSet) -> Option<&SplitManifest> {
+    set.manifest()?.splits.get(&set.split())
+}
+
+/// How many images came with which smallest sides.
+fn print_sizes(to: &mut impl Write, smallest_sides: &BTreeMap<u32, u64>) -> Result<()> {
+    /// Lower ends of the rows; all are ends of the manifest's bins.
+    const ROWS: [u32; 12] = [0, 64, 128, 192, 256, 320, 384, 448, 512, 768, 1024, 2048];
+    const WIDEST: u64 = 40;
+    let count = |row: usize| {
+        let end = ROWS.get(row + 1).copied().unwrap_or(u32::MAX);
+        smallest_sides.range(ROWS[row]..end).map(|(_, count)| count).sum::<u64>()
+    };
+    let counts: Vec<u64> = (0..ROWS.len()).map(count).collect();
+    let most = counts.iter().copied().max().unwrap_or(0).max(1);
+    let filled = |row: &usize| counts[*row] > 0;
+    let (first, last) = ((0..ROWS.len()).find(filled), (0..ROWS.len()).rfind(filled));
+    writeln!(to, "  smallest sides that images came with:")?;
+    for row in first.unwrap_or(0)..last.map_or(0, |last| last + 1) {
+        let range = match ROWS.get(row + 1) {
+            Some(end) => format!("{} to {}", ROWS[row], end - 1),
+            None => format!("{} or more", ROWS[row]),
+        };
+        let bar = "#".repeat((counts[row] * WIDEST).div_ceil(most) as usize);
+        let line = format!("    {range:>12} {:>9}  {bar}", counts[row]);
+        writeln!(to, "{}", line.trim_end())?;
+    }
+    Ok(())
+}
+
+/// What was unusual, with how many images, and what is not there.
+fn print_odd(to: &mut impl Write, split: &SplitManifest) -> Result<()> {
+    let mut kinds = BTreeMap::<&str, usize>::new();
+    split.odd.iter().for_each(|odd| *kinds.entry(&odd.what).or_default() += 1);
+    for (what, count) in kinds {
+        writeln!(to, "  {count} unusual: {what}")?;
+    }
+    for (what, count) in [("left out", split.left_out.len()), ("classes incomplete", split.missing.len())] {
+        if count > 0 {
+            writeln!(to, "  {count} {what}; --json names them")?;
+        }
+    }
+    Ok(())
 }
 
 impl Verify {

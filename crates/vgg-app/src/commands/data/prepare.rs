@@ -9,6 +9,7 @@ use anyhow::Result;
 use clap::{Args, ValueEnum};
 use vgg_data::prepare::{
     Event, Files, Ilsvrc, IlsvrcOptions, Layout, Plan, PrepareOptions, Source, merge, plan, prepare,
+    unexpected_of_known_odd,
 };
 use vgg_data::{Encoding, INDEX_FILE, Manifest, Split};
 use vgg_eval::Shard;
@@ -219,7 +220,7 @@ fn with_progress(
         if interrupt.asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     })?;
     if kept > 0 {
-        eprintln!("{kept} shards were there already");
+        eprintln!("{kept} parts of the input were done already");
     }
     Ok(())
 }
@@ -250,7 +251,7 @@ fn print_plan(source: &dyn Source, plan: &Plan) -> Result<()> {
 
 /// What a finished set came to.
 fn tell(dir: &Path) -> Result<()> {
-    let manifest: Manifest = vgg_files::read_json(&dir.join(INDEX_FILE))?;
+    let manifest = Manifest::read(dir)?;
     let mut to = out();
     for (split, own) in &manifest.splits {
         let (shards, bytes) = (own.shards.len(), own.shards.iter().map(|shard| shard.bytes).sum::<u64>());
@@ -265,6 +266,11 @@ fn tell(dir: &Path) -> Result<()> {
             if count > 0 {
                 writeln!(to, "  {what}: {count}, listed in {INDEX_FILE}")?;
             }
+        }
+        match unexpected_of_known_odd(own).as_deref() {
+            Some([]) => writeln!(to, "  the files that are known to be odd are those that everybody has")?,
+            Some(lines) => lines.iter().try_for_each(|line| writeln!(to, "  {line}"))?,
+            None => {}
         }
     }
     writeln!(to, "{}", dir.display())?;

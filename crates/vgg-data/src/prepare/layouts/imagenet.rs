@@ -25,7 +25,8 @@ pub(super) fn open(root: &Path, allow_incomplete: bool) -> Result<Files> {
     let classes = classes(&known.0, |wnid| imagenet::words(wnid).map(str::to_owned));
     let mut files = Files::new(name, root, classes, vec![(Split::Train, train), (Split::Val, val)])
         .also_reads(kaggle.then(|| SOLUTION.to_owned()));
-    files.val_of_class = Some(50);
+    files.expected =
+        [(Split::Train, imagenet::train_images().collect()), (Split::Val, vec![50; 1000])].into();
     files.may_miss = allow_incomplete;
     Ok(files)
 }

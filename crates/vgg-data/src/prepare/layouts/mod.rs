@@ -7,6 +7,7 @@ mod imagenet;
 mod tiny;
 mod voc;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::boxes::parse;
@@ -22,8 +23,8 @@ pub struct Files {
     splits: Vec<(Split, Vec<FileEntry>)>,
     /// Files that are read, below the root.
     inputs: Vec<String>,
-    /// Validation images that each class should have, if that is known.
-    val_of_class: Option<u64>,
+    /// Images that each class should have, if that is known.
+    expected: BTreeMap<Split, Vec<u64>>,
     may_miss: bool,
 }
 
@@ -121,7 +122,7 @@ impl Files {
             classes,
             splits,
             inputs,
-            val_of_class: None,
+            expected: BTreeMap::new(),
             may_miss: false,
         }
     }
@@ -195,8 +196,7 @@ impl Source for Files {
     }
 
     fn expected(&self, split: Split) -> Option<Vec<u64>> {
-        let of_class = self.val_of_class.filter(|_| split == Split::Val)?;
-        Some(vec![of_class; self.classes.len()])
+        self.expected.get(&split).cloned()
     }
 
     fn may_miss(&self) -> bool {

@@ -61,9 +61,7 @@ impl Store {
         let path = self.folder.clone().join(INDEX_FILE);
         let fetched = self.runtime.block_on(async { self.store.get(&path).await?.bytes().await });
         let bytes = fetched.map_err(|e| self.failed(INDEX_FILE, &e))?;
-        let reason = |e: serde_json::Error| format!("{INDEX_FILE} cannot be read: {e}");
-        serde_json::from_slice(&bytes)
-            .map_err(|e| Error::Layout { path: self.url.clone(), reason: reason(e) })
+        Manifest::from_json(&bytes).map_err(|reason| Error::Layout { path: self.url.clone(), reason })
     }
 
     /// An index, which is kept in the cache and checked against its hash each time.
