@@ -39,8 +39,20 @@ pub fn decode(bytes: &[u8], path: &Path) -> Result<Image> {
     let Some(format) = format(bytes) else {
         return Err(fail(format!("it is neither JPEG nor PNG{}", what_else(bytes))));
     };
-    if format == ImageFormat::Jpeg && !Outline::of(bytes).whole {
-        return Err(fail("the JPEG stream is cut off: its end marker is missing".into()));
+    let size = if format == ImageFormat::Jpeg {
+        let outline = Outline::of(bytes);
+        if !outline.whole {
+            return Err(fail("the JPEG stream is cut off: its end marker is missing".into()));
+        }
+        outline.size
+    } else {
+        let side = |at: usize| Some(u32::from_be_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
+        side(20).zip(side(16))
+    };
+    if let Some((h, w)) = size.filter(|&(h, w)| too_large(h, w)) {
+        return Err(fail(format!(
+            "it claims {h} x {w} pixels; at most {MAX_SIDE} to a side and 1 GiB in all are decoded"
+        )));
     }
     #[cfg(feature = "turbojpeg")]
     if format == ImageFormat::Jpeg {
@@ -68,6 +80,10 @@ pub(crate) fn ppm(bytes: &[u8]) -> Option<ArrayView3<'_, u8>> {
     }
     let pixels = lines.next().filter(|&most| most == b"255").and(lines.next())?;
     ArrayView3::from_shape((h, w, 3), pixels).ok()
+}
+
+fn too_large(h: u32, w: u32) -> bool {
+    h.max(w) > MAX_SIDE || 3 * u64::from(h) * u64::from(w) > MAX_BYTES
 }
 
 /// Whether the first bytes of a file are those of a JPEG or PNG image.

@@ -14,6 +14,7 @@ mod hash;
 pub mod imagenet;
 mod reference;
 mod skip;
+mod small_disk;
 mod tolerance;
 
 pub use hash::{fmix32, hashed, unit};
@@ -22,6 +23,7 @@ pub use reference::{
     softmax_cross_entropy,
 };
 pub use skip::skip;
+pub use small_disk::SmallDisk;
 pub use tolerance::{assert_close, relative_error};
 
 /// The shapes of VGG's 3x3 convolutions: name, side of the map, channels in, filters. A layer that is not

@@ -10,6 +10,8 @@ use memchr::memchr_iter;
 pub(crate) struct Outline {
     /// Colours of the frame, if there is one.
     pub(crate) components: Option<u8>,
+    /// Rows and columns of the frame.
+    pub(crate) size: Option<(u32, u32)>,
     /// Whether the end marker is there, after compressed data. Decoders fill what is missing of a cut file with grey, which
     /// would train on grey.
     pub(crate) whole: bool,
@@ -21,7 +23,7 @@ impl Outline {
 
     /// Segments are walked through, since a thumbnail in one of them has an end of its own.
     pub(crate) fn of(bytes: &[u8]) -> Outline {
-        let mut outline = Outline { components: None, whole: false };
+        let mut outline = Outline { components: None, size: None, whole: false };
         let (mut at, mut scanned) = (2, false);
         while let Some(&marker) = bytes.get(at + 1) {
             match (bytes[at], marker) {
@@ -32,8 +34,13 @@ impl Outline {
                 (0xFF, 0x02..) => {
                     let Some(length) = bytes.get(at + 2..at + 4) else { return outline };
                     // All starts of a frame but those of tables between them.
-                    if matches!(marker, 0xC0..=0xCF) && !matches!(marker, 0xC4 | 0xC8 | 0xCC) {
-                        outline.components = outline.components.or(bytes.get(at + 9).copied());
+                    if matches!(marker, 0xC0..=0xCF)
+                        && !matches!(marker, 0xC4 | 0xC8 | 0xCC)
+                        && let Some(&[h1, h0, w1, w0, components]) = bytes.get(at + 5..at + 10)
+                    {
+                        let side = |high, low| u32::from(u16::from_be_bytes([high, low]));
+                        outline.components.get_or_insert(components);
+                        outline.size.get_or_insert((side(h1, h0), side(w1, w0)));
                     }
                     at += 2 + usize::from(u16::from_be_bytes([length[0], length[1]]));
                     if marker == Outline::SCAN {
@@ -65,7 +72,7 @@ mod tests {
         let frame = [7, 0xFF, 0xC2, 0, 11, 8, 0, 40, 0, 56, 4, 0, 0, 0];
         let scan = [0xFF, 0xDA, 0, 4, 1, 2, 7, 0xFF, 0, 0xFF, 0xD3, 9];
         let whole = [&[0xFF, 0xD8][..], &thumbnail, &frame, &scan, &[0xFF, 0xD9, 1, 2]].concat();
-        assert_eq!(Outline::of(&whole), Outline { components: Some(4), whole: true });
+        assert_eq!(Outline::of(&whole), Outline { components: Some(4), size: Some((40, 56)), whole: true });
         let cuts = 0..whole.len() - 2;
         assert!(
             cuts.clone().all(|cut| !Outline::of(&whole[..cut]).whole),

@@ -106,7 +106,7 @@ fn walk(reader: impl Read, path: &Path, consume: &mut dyn FnMut(Member) -> Resul
                 break;
             }
         };
-        let name = String::from_utf8_lossy(&member.path_bytes()).into_owned();
+        let name = text_of(&member.path_bytes());
         let at = path.join(name.trim_start_matches('/'));
         last_end = member.raw_file_position() + member.size().next_multiple_of(BLOCK as u64);
         let kind = member.header().entry_type();
@@ -142,6 +142,16 @@ fn walk(reader: impl Read, path: &Path, consume: &mut dyn FnMut(Member) -> Resul
             }
         }
     }
+}
+
+/// A name with what is no UTF-8 in it as `\xHH`, so that no two become the same.
+fn text_of(name: &[u8]) -> String {
+    let mut text = String::new();
+    for chunk in name.utf8_chunks() {
+        text.push_str(chunk.valid());
+        chunk.invalid().iter().for_each(|byte| text.push_str(&format!("\\x{byte:02x}")));
+    }
+    text
 }
 
 /// What the system said, or what is wrong with the contents.

@@ -1,0 +1,110 @@
+//! Preparation where there is no room, no leave to write, or other input than before.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
+
+mod preparation;
+
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use preparation::{contents, ilsvrc, images, made, options};
+use vgg_data::prepare::{Event, Files, Ilsvrc, IlsvrcOptions, Layout, prepare};
+use vgg_data::synthetic::{SyntheticConfig, generate};
+use vgg_data::{Error, Manifest, Split};
+use vgg_testkit::SmallDisk;
+use vgg_testkit::imagenet::FakeImagenet;
+
+/// Names of what is in a folder that should not be there: files that were begun.
+fn litter(dir: &Path) -> Vec<String> {
+    let names = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name());
+    names.map(|name| name.to_string_lossy().into_owned()).filter(|name| name.contains("partial")).collect()
+}
+
+#[test]
+fn a_disk_that_fills_up_loses_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let Some(disk) = SmallDisk::mount(&at("disk"), 4096) else { return };
+    FakeImagenet::new(&images()).write(&at("archives"));
+    let source = ilsvrc(&at("archives"));
+    made(&source, &options(40), &at("whole"), 1).unwrap();
+    let out = at("disk/out");
+    let mut filled = false;
+    let error = prepare(&source, &options(40), &out, 2, &mut |event| {
+        if matches!(event, Event::Images(..)) && !filled {
+            // Somebody else takes what is left, to the last block.
+            let mut rest = std::fs::File::create(at("disk/rest")).unwrap();
+            while std::io::Write::write_all(&mut rest, &[1; 4096]).is_ok() {}
+            filled = true;
+        }
+        ControlFlow::Continue(())
+    });
+    let error = error.unwrap_err().to_string();
+    assert!(filled && error.contains("disk/out") && error.contains("No space left"), "{error}");
+    assert!(!out.join("index.json").exists());
+    assert_eq!(litter(&out), [""; 0]);
+    std::fs::remove_file(at("disk/rest")).unwrap();
+    made(&source, &options(40), &out, 2).unwrap();
+    assert_eq!(contents(&out), contents(&at("whole")));
+    drop(disk);
+}
+
+#[test]
+fn too_little_room_is_refused_before_the_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(_disk) = SmallDisk::mount(&dir.path().join("disk"), 64) else { return };
+    FakeImagenet::new(&images()).write(&dir.path().join("archives"));
+    let out = dir.path().join("disk/out");
+    let error = made(&ilsvrc(&dir.path().join("archives")), &options(40), &out, 1).unwrap_err();
+    assert!(matches!(error, Error::NoSpace { .. }), "{error}");
+}
+
+#[test]
+fn a_read_only_output_is_said() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(disk) = SmallDisk::mount(&dir.path().join("disk"), 4096) else { return };
+    FakeImagenet::new(&images()).write(&dir.path().join("archives"));
+    let source = ilsvrc(&dir.path().join("archives"));
+    disk.make_read_only();
+    let error = made(&source, &options(40), &dir.path().join("disk/out"), 1).unwrap_err().to_string();
+    assert!(error.contains("disk/out") && error.contains("Read-only"), "{error}");
+}
+
+#[test]
+fn leave_for_images_to_be_missing_may_be_given_later() {
+    let dir = tempfile::tempdir().unwrap();
+    let (archives, out) = (dir.path().join("archives"), dir.path().join("out"));
+    FakeImagenet::new(&images()).write(&archives);
+    let open = |allow_incomplete| {
+        Ilsvrc::open(&archives, IlsvrcOptions { allow_incomplete, skip_md5: true }).unwrap()
+    };
+    let error = made(&open(false), &options(40), &out, 1).unwrap_err().to_string();
+    assert!(error.contains("--allow-incomplete") && error.contains("of 1300 images"), "{error}");
+    let mut kept = 0;
+    prepare(&open(true), &options(40), &out, 1, &mut |event| {
+        kept += usize::from(matches!(event, Event::Kept(..)));
+        ControlFlow::Continue(())
+    })
+    .unwrap();
+    assert!(kept > 3, "what was done is not done again");
+    let manifest = Manifest::read(&out).unwrap();
+    assert_eq!(manifest.splits[&Split::Train].missing.len(), 1000);
+}
+
+#[test]
+fn a_folder_that_changed_is_noticed() {
+    let dir = tempfile::tempdir().unwrap();
+    let (set, out) = (dir.path().join("set"), dir.path().join("out"));
+    let config = SyntheticConfig { seed: 3, train_per_class: 2, val_per_class: 1 };
+    generate(&set, &config, 2, &|_, _| ()).unwrap();
+    let source = || Files::open(&set, Layout::Folders).unwrap();
+    let stopped = prepare(&source(), &options(40), &out, 1, &mut |_| ControlFlow::Break(()));
+    assert!(matches!(stopped, Err(Error::Interrupted)));
+    let class = std::fs::read_dir(set.join("val")).unwrap().next().unwrap().unwrap().path();
+    let image = std::fs::read_dir(&class).unwrap().next().unwrap().unwrap().path();
+    let mut bytes = std::fs::read(&image).unwrap();
+    bytes.push(0);
+    std::fs::write(&image, bytes).unwrap();
+    let error = made(&source(), &options(40), &out, 1).unwrap_err().to_string();
+    assert!(error.contains("input: val/") && error.contains("before"), "{error}");
+}
