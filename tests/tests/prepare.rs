@@ -174,7 +174,7 @@ fn a_prepared_folder_has_the_folders_images() {
     assert!(error.contains("image 1 in val") && error.contains("verify"), "{error}");
     std::fs::write(&index, whole).unwrap();
     // One bit of a shard, and one of the index.
-    for name in ["train-000000.tar", "val.index", "val.names"] {
+    for name in ["train-000000.tar", "val.index", "val.names", "classes.json"] {
         let path = dir.path().join("raw").join(name);
         let whole = std::fs::read(&path).unwrap();
         let mut bytes = whole.clone();

@@ -10,7 +10,7 @@ use std::path::Path;
 use preparation::{contents, ilsvrc, images, made, options};
 use vgg_data::prepare::{Event, Files, Ilsvrc, IlsvrcOptions, Layout, prepare};
 use vgg_data::synthetic::{SyntheticConfig, generate};
-use vgg_data::{Error, Manifest, Split};
+use vgg_data::{Error, ImageSet, Manifest, Split};
 use vgg_testkit::SmallDisk;
 use vgg_testkit::imagenet::FakeImagenet;
 
@@ -100,6 +100,8 @@ fn a_folder_that_changed_is_noticed() {
     let source = || Files::open(&set, Layout::Folders).unwrap();
     let stopped = prepare(&source(), &options(40), &out, 1, &mut |_| ControlFlow::Break(()));
     assert!(matches!(stopped, Err(Error::Interrupted)));
+    let error = ImageSet::open(&out, Split::Train).err().unwrap().to_string();
+    assert!(error.contains("not finished"), "{error}");
     let class = std::fs::read_dir(set.join("val")).unwrap().next().unwrap().unwrap().path();
     let image = std::fs::read_dir(&class).unwrap().next().unwrap().unwrap().path();
     let mut bytes = std::fs::read(&image).unwrap();

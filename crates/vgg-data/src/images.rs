@@ -16,7 +16,7 @@ use crate::RemoteConfig;
 use crate::decode::ppm;
 use crate::error::at;
 use crate::folder::Folder;
-use crate::shards::Shards;
+use crate::shards::{Shards, UNFINISHED};
 use crate::{Image, Manifest, PixelStatistics, Result, decode, misnamed};
 
 /// The images of one split and their classes: prepared shards if there is an `index.json`, and class folders otherwise,
@@ -91,6 +91,10 @@ impl ImageSet {
                 return Err(crate::Error::Config(format!("{url}: {how}")));
             }
             None if Shards::are_in(root) => Source::Shards(Shards::open(root, split)?.into()),
+            None if root.join(UNFINISHED).is_dir() => {
+                let reason = "its preparation is not finished: the command that began it goes on, and vgg data merge joins parts".into();
+                return Err(crate::Error::Missing { path: root.to_owned(), reason });
+            }
             None => Source::Folder(Folder::open(root, split)?),
         };
         Ok(ImageSet::of(source, split))

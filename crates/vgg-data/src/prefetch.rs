@@ -37,7 +37,7 @@ impl<J: Send + 'static, T: Send + 'static> Prefetcher<J, T> {
             .map(|_| {
                 let (to_do, done, work) = (to_do.clone(), done.clone(), work.clone());
                 let abandoned = abandoned.clone();
-                std::thread::spawn(move || {
+                let run = move || {
                     for (number, job) in to_do {
                         if abandoned.load(Relaxed) {
                             return;
@@ -47,7 +47,9 @@ impl<J: Send + 'static, T: Send + 'static> Prefetcher<J, T> {
                             return;
                         }
                     }
-                })
+                };
+                let named = std::thread::Builder::new().name("vgg-loader".into());
+                named.spawn(run).expect("the system starts a thread")
             })
             .collect();
         Prefetcher {

@@ -5,12 +5,12 @@ use std::fs;
 use std::path::Path;
 
 use serde::Serialize;
-use vgg_files::{Hasher, write_json};
+use vgg_files::{Hasher, hash_file, write_json};
 
 use super::join::join;
 use super::{Begun, Class, Input, PROGRESS, PrepareOptions};
 use crate::error::at;
-use crate::{Error, INDEX_FILE, InputList, Manifest, Result, ShardFile, Split, SplitManifest};
+use crate::{Error, INDEX_FILE, IndexFile, InputList, Manifest, Result, ShardFile, Split, SplitManifest};
 
 /// A class in `classes.json`: its index, its number in the development kit, and how many images there are.
 #[derive(Serialize)]
@@ -40,7 +40,11 @@ pub(super) fn finish(begun: &Begun, out: &Path) -> Result<()> {
         |index: usize| manifest.splits.iter().map(move |(split, own)| (split.name(), own.of_class[index]));
     let line = |(index, class)| ClassLine { index, class, images: images(index).collect() };
     let lines: Vec<ClassLine> = begun.classes.iter().enumerate().map(line).collect();
-    write_json(&out.join("classes.json"), &lines)?;
+    let file = "classes.json".to_owned();
+    let path = out.join(&file);
+    write_json(&path, &lines)?;
+    let bytes = fs::metadata(&path).map_err(at("read", &path))?.len();
+    manifest.class_list = Some(IndexFile { file, bytes, blake3: hash_file(&path)? });
     write_json(&out.join(INDEX_FILE), &manifest)?;
     remove_progress(out)
 }

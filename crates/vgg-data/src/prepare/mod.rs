@@ -35,6 +35,7 @@ pub use layouts::{Files, Layout};
 pub use merge::merge;
 pub use plan::{Plan, plan};
 
+use crate::shards::UNFINISHED as PROGRESS;
 use crate::{Encoding, Error, INDEX_FILE, Manifest, Result, Split};
 
 /// Where images come from.
@@ -111,8 +112,6 @@ struct Input {
 
 /// Name of the file that says what was begun, in the folder of progress.
 const BEGUN_FILE: &str = "prepare.json";
-/// Folder of what is known of finished units, until all are.
-const PROGRESS: &str = "progress";
 
 /// Prepares a source in `out`, going on where an earlier attempt stopped. A part is left for [`merge`]. When `events` breaks,
 /// the preparation ends with [`Error::Interrupted`]; the unit under way will be made again.

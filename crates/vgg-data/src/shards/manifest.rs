@@ -34,6 +34,8 @@ pub struct Manifest {
     pub inputs: InputList,
     /// Names of the classes in the order of their indices.
     pub classes: Vec<String>,
+    /// More of them: words, numbers in the development kit, images of each.
+    pub class_list: Option<IndexFile>,
     /// The splits.
     pub splits: BTreeMap<Split, SplitManifest>,
 }
@@ -155,6 +157,7 @@ impl Manifest {
             shard_bytes: 0,
             inputs: InputList { files: 0, bytes: 0, blake3: hash_bytes(b"") },
             classes,
+            class_list: None,
             splits,
         }
     }

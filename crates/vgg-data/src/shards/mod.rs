@@ -30,6 +30,9 @@ pub use verify::{Verified, verify};
 use crate::{Error, PixelStatistics, Result, Split};
 use mapped::map;
 
+/// Folder of what is known of finished units, in a data set whose preparation is not finished.
+pub(crate) const UNFINISHED: &str = ".preparation";
+
 /// One split of a prepared data set.
 pub(crate) struct Shards {
     root: PathBuf,

@@ -35,6 +35,9 @@ pub fn verify(root: &Path, progress: &mut dyn FnMut(u64)) -> Result<Verified> {
         other => other?,
     };
     let (mut verified, mut bytes) = (Verified::default(), 0);
+    if let Some(Err(problem)) = manifest.class_list.as_ref().map(|list| contents(root, list)) {
+        verified.problems.push(problem);
+    }
     for (split, own) in &manifest.splits {
         let (records, names) =
             match contents(root, &own.index).and_then(|i| Ok((i, contents(root, &own.names)?))) {
