@@ -11,7 +11,7 @@ use vgg_data::{AugmentConfig, Filter, ImageSet, Loader, LoaderConfig, OnBadImage
 use vgg_layers::{Config, Init, Network, NetworkSpec};
 use vgg_optim::{Schedule, SgdOptions};
 use vgg_tensor::Device;
-use vgg_train::{Error, Event, Outcome, Resume, TrainConfig, Training, Validation, train};
+use vgg_train::{Checkpoints, Error, Event, Outcome, Resume, TrainConfig, Training, Validation, train};
 use vgg_weights::{ChannelOrder, WeightsMetadata};
 
 /// What a run of three epochs is to be like.
@@ -61,6 +61,8 @@ fn run(folder: &Arc<ImageSet>, dir: &Path, run: &Run) -> (Result<Outcome, Error>
         config: &config,
         identity: run.identity.into(),
         dir: Some(dir),
+        may_differ: &[],
+        checkpoints: Checkpoints { every_steps: Some(2), ..Checkpoints::default() },
         resume: Resume::Auto,
         validate: &mut |_| Ok(Validation { top1_error: 0.9, top5_error: 0.5, loss: run.validation_loss }),
         events: &mut |event| match event {
@@ -116,11 +118,19 @@ fn a_loss_that_is_not_finite_stops_before_the_update() {
     let folder = small_set(&dir.path().join("set"));
     let diverges = Run { lr: 1e18, ..RUN };
     match run(&folder, &dir.path().join("run"), &diverges).0 {
-        Err(Error::NotFinite { epoch: 1, step, samples }) => assert!(step > 0 && samples.len() <= 8),
+        Err(Error::NotFinite { epoch: 1, step, samples, layers }) => {
+            assert!(step > 0 && samples.len() <= 8);
+            assert!(
+                layers.iter().any(|layer| layer.not_finite > 0)
+                    && layers.iter().all(|l| l.weight.is_finite())
+            );
+        }
         other => panic!("{other:?}"),
     }
     assert!(!dir.path().join("run/weights.safetensors").exists());
     assert!(!dir.path().join("run/checkpoints").exists(), "no bad value reaches a checkpoint");
+    let noted = std::fs::read_to_string(dir.path().join("run/not-finite.json")).unwrap();
+    assert!(noted.contains("conv1_1.weight") && noted.contains("samples"), "{noted}");
 }
 
 #[test]
@@ -140,14 +150,14 @@ fn a_damaged_checkpoint_is_passed_over_and_another_run_is_refused() {
     run(&folder, &whole, &RUN).0.unwrap();
     // Twenty images in batches of eight are three steps an epoch: stops in the third epoch.
     assert!(run(&folder, &parts, &Run { stop: Some(7), ..RUN }).0.unwrap().interrupted);
-    let newest = parts.join("checkpoints/epoch-0002/velocity.safetensors");
+    let newest = parts.join("checkpoints/step-00000007/velocity.safetensors");
     let mut bytes = std::fs::read(&newest).unwrap();
     *bytes.last_mut().unwrap() ^= 1;
     std::fs::write(&newest, bytes).unwrap();
     let resumed = run(&folder, &parts, &RUN).0.unwrap();
     assert_eq!(resumed.metrics.len(), 3);
     let read = |dir: &Path| std::fs::read(dir.join("weights.safetensors")).unwrap();
-    assert!(read(&whole) == read(&parts), "it went on from the first epoch, to the same bits");
+    assert!(read(&whole) == read(&parts), "it went on from the checkpoint before, to the same bits");
     let other = run(&folder, &parts, &Run { identity: "another", ..RUN }).0;
     assert!(matches!(other, Err(Error::OtherRun { .. })), "{other:?}");
 }
@@ -158,12 +168,15 @@ fn when_every_checkpoint_is_damaged_a_new_one_lives() {
     let folder = small_set(&dir.path().join("set"));
     let parts = dir.path().join("parts");
     run(&folder, &parts, &RUN).0.unwrap();
-    for epoch in ["epoch-0002", "epoch-0003"] {
-        std::fs::write(parts.join("checkpoints").join(epoch).join("velocity.safetensors"), b"cut").unwrap();
-    }
+    let damage = || {
+        for checkpoint in std::fs::read_dir(parts.join("checkpoints")).unwrap() {
+            std::fs::write(checkpoint.unwrap().path().join("velocity.safetensors"), b"cut").unwrap();
+        }
+    };
+    damage();
     assert!(run(&folder, &parts, &Run { stop: Some(4), ..RUN }).0.unwrap().interrupted, "starts over");
-    assert!(parts.join("checkpoints/epoch-0001").is_dir(), "the new one is not taken for the oldest");
+    assert!(parts.join("checkpoints/step-00000004").is_dir(), "the new one is not taken for the oldest");
     // And again, over what was set aside before.
-    std::fs::write(parts.join("checkpoints/epoch-0001/velocity.safetensors"), b"cut").unwrap();
+    damage();
     assert_eq!(run(&folder, &parts, &RUN).0.unwrap().metrics.len(), 3);
 }

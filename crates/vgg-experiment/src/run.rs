@@ -11,7 +11,9 @@ use vgg_eval::{
 };
 use vgg_files::{Hash, Lock, hash_bytes, hash_file, read_json, write_json};
 use vgg_layers::{Device, Network, TransferReport};
-use vgg_train::{EpochMetrics, Resume, Training, Validation, WEIGHTS_FILE, remove_checkpoints};
+use vgg_train::{
+    Checkpoints, EpochMetrics, Resume, Training, Validation, WEIGHTS_FILE, refuse_other, remove_checkpoints,
+};
 use vgg_weights::{ChannelOrder, Pixels, WeightsMetadata};
 
 use crate::{Dataset, Error, PixelScale, Result, RunPlan, Source};
@@ -31,7 +33,11 @@ pub struct Context<'a> {
     pub statistics: &'a PixelStatistics,
     /// Threads that decode images. Without influence on any result.
     pub workers: usize,
-    /// Asked before every step; when true, a run stops after its last finished epoch.
+    /// When runs are saved besides the end of every epoch.
+    pub checkpoints: Checkpoints,
+    /// What may differ from what a run was when it was begun: paths within what determines it.
+    pub may_differ: &'a [String],
+    /// Asked before every step; when true, a run is saved and stops.
     pub interrupted: &'a dyn Fn() -> bool,
 }
 
@@ -84,7 +90,8 @@ impl FinishedRun {
     }
 
     /// The finished run in a directory, if there is one whose weights are whole.
-    fn find(dir: &Path, identity: &Hash) -> Result<Option<FinishedRun>> {
+    /// One of another identity is refused by `refuse`, unless that finds nothing wrong: then there is more to do.
+    fn find(dir: &Path, identity: &Hash, refuse: impl FnOnce() -> Result<()>) -> Result<Option<FinishedRun>> {
         let mut found: FinishedRun = match read_json(&dir.join(RESULT_FILE)) {
             Ok(found) => found,
             Err(e) if e.is_missing() => return Ok(None),
@@ -92,7 +99,8 @@ impl FinishedRun {
         };
         found.dir = dir.to_owned();
         if found.identity != *identity {
-            return Err(vgg_train::Error::OtherRun { path: dir.to_owned() }.into());
+            refuse()?;
+            return Ok(None);
         }
         let weights = found.weights_file();
         if hash_file(&weights)? != found.weights {
@@ -210,12 +218,12 @@ impl<'a> PreparedRun<'a> {
     ) -> Result<Option<FinishedRun>> {
         let _lock = Lock::acquire(dir)?;
         let identity = self.identity();
-        if let Some(finished) = FinishedRun::find(dir, &identity)? {
+        if let Some(finished) = FinishedRun::find(dir, &identity, || self.refuse_other(dir, context))? {
             remove_checkpoints(dir)?;
             events(RunEvent::Cached(&finished));
             return Ok(Some(finished));
         }
-        refuse_other(dir, &identity)?;
+        self.refuse_other(dir, context)?;
         let (mut network, transfer) = self.network(context.device)?;
         self.describe(dir, &identity, transfer.as_ref(), context)?;
         let images = context.dataset.train.len();
@@ -236,7 +244,9 @@ impl<'a> PreparedRun<'a> {
             loader: &mut loader,
             config: &self.plan.train,
             identity: self.identity.clone(),
+            may_differ: context.may_differ,
             dir: Some(dir),
+            checkpoints: context.checkpoints,
             resume,
             validate: &mut validate,
             events: &mut |event| events(RunEvent::Training(event)),
@@ -308,6 +318,15 @@ impl<'a> PreparedRun<'a> {
         })
     }
 
+    /// A run of other settings is not written over, nor gone on with, but for what may differ.
+    fn refuse_other(&self, dir: &Path, context: &Context) -> Result<()> {
+        match read_json::<Value>(&dir.join(RUN_FILE)) {
+            Ok(run) => Ok(refuse_other(dir, &run["determined_by"], &self.identity, context.may_differ)?),
+            Err(e) if e.is_missing() => refuse_foreign(dir),
+            Err(e) => Err(e.into()),
+        }
+    }
+
     /// Writes down what the run is.
     fn describe(
         &self,
@@ -342,17 +361,5 @@ fn refuse_foreign(dir: &Path) -> Result<()> {
             Err(Error::Plan(format!("{dir} is no run's, but has {name} in it; give another directory")))
         }
         None => Ok(()),
-    }
-}
-
-/// An unfinished run of other settings is not written over.
-fn refuse_other(dir: &Path, identity: &Hash) -> Result<()> {
-    match read_json::<Value>(&dir.join(RUN_FILE)) {
-        Ok(run) if run["identity"] != identity.as_str() => {
-            Err(vgg_train::Error::OtherRun { path: dir.to_owned() }.into())
-        }
-        Ok(_) => Ok(()),
-        Err(e) if e.is_missing() => refuse_foreign(dir),
-        Err(e) => Err(e.into()),
     }
 }

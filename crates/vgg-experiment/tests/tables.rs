@@ -112,6 +112,8 @@ fn make(plan: &TablePlan, dir: &Path) -> (Result<Option<Vec<Row>>, Error>, usize
         dataset: &dataset,
         statistics: &statistics,
         workers: 1,
+        checkpoints: Default::default(),
+        may_differ: &[],
         interrupted: &|| false,
     };
     let mut cached = 0;

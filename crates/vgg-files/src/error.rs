@@ -34,6 +34,19 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
+    /// There is too little space on the disk.
+    #[error(
+        "{path} has {free:.1} MiB free, and {needed:.1} are needed",
+        path = path.display(), free = *free as f64 / f64::from(1 << 20), needed = *needed as f64 / f64::from(1 << 20)
+    )]
+    NoSpace {
+        /// Where.
+        path: PathBuf,
+        /// Bytes that are needed.
+        needed: u64,
+        /// Bytes that are free.
+        free: u64,
+    },
     /// Another process uses the directory.
     #[error("{path} is in use by another process", path = path.display())]
     Locked {

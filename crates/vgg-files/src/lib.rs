@@ -18,6 +18,7 @@ mod directory;
 mod error;
 mod hash;
 mod lock;
+mod space;
 mod tensors;
 
 pub use atomic::{
@@ -27,4 +28,5 @@ pub use directory::{DirectoryWriter, Manifest, verify};
 pub use error::{Error, Result};
 pub use hash::{Hash, Hasher, hash_bytes, hash_file};
 pub use lock::Lock;
+pub use space::{free_bytes, probe};
 pub use tensors::{TensorData, TensorFile, TensorValues, write_tensors};

@@ -57,6 +57,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         config: &config,
         identity: "the example".into(),
         dir: Some(&dir.join("run")),
+        may_differ: &[],
+        checkpoints: Default::default(),
         resume: Resume::Auto,
         // A real run measures the network here, for instance with vgg-eval.
         validate: &mut |_| Ok(Validation { top1_error: 1.0, top5_error: 1.0, loss: 0.0 }),

@@ -1,26 +1,15 @@
-//! The steps of an epoch: as many under way at once as the device wants.
+//! The steps of an epoch: as many under way at once as the device wants, and checkpoints between them.
 
 use std::collections::VecDeque;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use vgg_data::Batch;
 use vgg_layers::Network;
 use vgg_optim::Sgd;
 
+use crate::checkpoint::{Checkpoints, RunState, Saver, Snapshot};
+use crate::norms::layers_of;
 use crate::{Error, Event, Result, StepSums, Stepper, Training};
-
-/// What an epoch has come to so far.
-#[derive(Default)]
-pub(crate) struct SoFar {
-    pub(crate) sums: StepSums,
-    /// Images that were left out.
-    pub(crate) skipped: usize,
-    /// Batches done.
-    pub(crate) batches: usize,
-    /// Steps of the run done; fewer than batches if one had no image left.
-    pub(crate) step: u64,
-    pub(crate) waited: Duration,
-}
 
 /// A step under way.
 struct Started {
@@ -31,70 +20,135 @@ struct Started {
     waited: Duration,
 }
 
-/// The steps of epoch `number`, counted from 0, until it is over or interrupted.
+/// An epoch, or what is left of it.
+struct Epoch<'a, 'b> {
+    /// From 1.
+    number: usize,
+    batches: usize,
+    stepper: Stepper<&'a mut Network, &'a mut Sgd>,
+    started: VecDeque<Started>,
+    state: &'a mut RunState,
+    events: &'a mut (dyn FnMut(Event) + 'b),
+    /// When this part of it began, and what it had taken before.
+    since: (Instant, f64),
+    due: Option<Due<'a>>,
+}
+
+/// When a checkpoint is due.
+struct Due<'a> {
+    saver: &'a mut Saver,
+    policy: Checkpoints,
+    last: (Instant, u64),
+}
+
+/// The steps that are left of an epoch of so many batches; `false` if it was interrupted. Then, what was done of it has been
+/// saved.
 pub(crate) fn take_steps(
     t: &mut Training,
     sgd: &mut Sgd,
-    number: usize,
     batches: usize,
     lr: f64,
-    so_far: &mut SoFar,
-) -> Result<()> {
+    state: &mut RunState,
+    saver: Option<&mut Saver>,
+) -> Result<bool> {
     let (_, scale) = t.metadata.offset_and_scale();
     let ahead = t.network.device().steps_ahead();
-    let mut stepper = Stepper::new(&mut *t.network, sgd, scale, t.config.micro_batch, t.config.seed)?;
-    let (events, interrupted) = (&mut *t.events, t.interrupted);
-    let mut started = VecDeque::new();
-    t.loader.for_each(number as u64, 0, |batch: &Batch, waited| -> Result<bool> {
+    let (epochs, first, interrupted) = (state.epochs, state.part.batches, t.interrupted);
+    let due = saver.map(|saver| Due { saver, policy: t.checkpoints, last: (Instant::now(), state.step) });
+    let mut epoch = Epoch {
+        number: epochs + 1,
+        batches,
+        stepper: Stepper::new(&mut *t.network, sgd, scale, t.config.micro_batch, t.config.seed)?,
+        started: VecDeque::new(),
+        since: (Instant::now(), state.part.seconds),
+        state,
+        events: &mut *t.events,
+        due,
+    };
+    t.loader.for_each(epochs as u64, first, |batch: &Batch, waited| -> Result<bool> {
         if interrupted() {
             return Ok(false);
         }
-        batch.skipped.iter().for_each(|bad| events(Event::Skipped(bad)));
-        so_far.skipped += batch.skipped.len();
-        so_far.batches += 1;
-        so_far.waited += waited;
-        if batch.is_empty() {
-            return Ok(true);
-        }
-        stepper.start(batch, so_far.step, lr)?;
-        started.push_back(Started {
-            step: so_far.step,
-            batch: so_far.batches,
-            samples: batch.ids.clone(),
-            waited,
-        });
-        so_far.step += 1;
-        while started.len() > ahead {
-            finish_oldest(&mut stepper, &mut started, number + 1, batches, so_far, events)?;
-        }
+        epoch.start(batch, waited, lr)?;
+        epoch.finish(ahead)?;
+        epoch.save_if_due()?;
         Ok(true)
     })?;
-    while !started.is_empty() {
-        finish_oldest(&mut stepper, &mut started, number + 1, batches, so_far, events)?;
+    epoch.finish(0)?;
+    epoch.state.part.seconds = epoch.seconds();
+    if epoch.state.part.batches == batches {
+        return Ok(true);
     }
-    Ok(())
+    epoch.save()?;
+    Ok(false)
 }
 
-fn finish_oldest(
-    stepper: &mut Stepper<&mut Network, &mut Sgd>,
-    started: &mut VecDeque<Started>,
-    epoch: usize,
-    steps: usize,
-    so_far: &mut SoFar,
-    events: &mut dyn FnMut(Event),
-) -> Result<()> {
-    let (Some(Started { step, batch, samples, waited }), Some(report)) =
-        (started.pop_front(), stepper.finish()?)
-    else {
-        return Ok(());
-    };
-    if !report.finite {
-        return Err(Error::NotFinite { epoch, step, samples });
+impl Epoch<'_, '_> {
+    fn start(&mut self, batch: &Batch, waited: Duration, lr: f64) -> Result<()> {
+        for bad in &batch.skipped {
+            (self.events)(Event::Skipped(bad));
+        }
+        let part = &mut self.state.part;
+        part.skipped += batch.skipped.len();
+        part.batches += 1;
+        part.waited += waited.as_secs_f64();
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let (step, samples) = (self.state.step, batch.ids.clone());
+        self.stepper.start(batch, step, lr)?;
+        self.started.push_back(Started { step, batch: part.batches, samples, waited });
+        self.state.step += 1;
+        Ok(())
     }
-    so_far.sums.add(report.sums);
-    let (loss, top1_error) = so_far.sums.means();
-    events(Event::Step { epoch, step: batch, steps, loss, top1_error, images: report.sums.n, waited });
-    Ok(())
+
+    /// Waits until at most `ahead` steps are under way.
+    fn finish(&mut self, ahead: usize) -> Result<()> {
+        while self.started.len() > ahead {
+            let (Some(started), Some(report)) = (self.started.pop_front(), self.stepper.finish()?) else {
+                return Ok(());
+            };
+            let Started { step, batch, samples, waited } = started;
+            if !report.finite {
+                let (epoch, layers) = (self.number, layers_of(self.stepper.network()));
+                return Err(Error::NotFinite { epoch, step, samples, layers });
+            }
+            let sums = &mut self.state.part.sums;
+            sums.add(report.sums);
+            let (loss, top1_error) = sums.means();
+            let (epoch, steps, images) = (self.number, self.batches, report.sums.n);
+            (self.events)(Event::Step { epoch, step: batch, steps, loss, top1_error, images, waited });
+        }
+        Ok(())
+    }
+
+    fn save_if_due(&mut self) -> Result<()> {
+        // The end of the epoch has its own.
+        if self.state.part.batches == self.batches {
+            return Ok(());
+        }
+        let Some(due) = &mut self.due else { return Ok(()) };
+        let (at, step) = due.last;
+        let by_steps = due.policy.every_steps.is_some_and(|n| self.state.step >= step + n.max(1));
+        let by_time = due.policy.every.is_some_and(|every| at.elapsed() >= every);
+        // A disk that is slower than that gets what it can take.
+        if by_steps || by_time && !due.saver.is_busy()? { self.save() } else { Ok(()) }
+    }
+
+    fn save(&mut self) -> Result<()> {
+        self.finish(0)?;
+        self.state.part.seconds = self.seconds();
+        let Some(due) = &mut self.due else { return Ok(()) };
+        let snapshot = Snapshot::take(self.stepper.network(), self.stepper.sgd(), self.state.clone());
+        due.saver.save(snapshot)?;
+        due.last = (Instant::now(), self.state.step);
+        Ok(())
+    }
+
+    /// What the epoch has taken so far.
+    fn seconds(&self) -> f64 {
+        self.since.1 + self.since.0.elapsed().as_secs_f64()
+    }
 }
 
 impl StepSums {

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::LayerNorms;
+
 /// Result of training.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -14,8 +16,9 @@ pub enum Error {
     Config(String),
     /// A loss or gradient was not finite. No weight was changed by it.
     #[error(
-        "the loss or a gradient was not finite in epoch {epoch}, step {step} (samples {samples:?}); \
-         no weight was changed; try a lower learning rate or another initialisation"
+        "the loss or a gradient was not finite in epoch {epoch}, step {step} (samples {samples:?}{first}); \
+         no weight was changed; try a lower learning rate or another initialisation",
+        first = LayerNorms::first(layers)
     )]
     NotFinite {
         /// Epoch, from 1.
@@ -24,12 +27,27 @@ pub enum Error {
         step: u64,
         /// The samples of the batch.
         samples: Vec<usize>,
+        /// Weights and gradients then.
+        layers: Vec<LayerNorms>,
     },
     /// The run directory holds a run of something else.
-    #[error("{path} holds a run with other settings; give another directory, or remove it", path = path.display())]
+    #[error(
+        "{path} holds a run with other settings; give another directory, or remove it:\n  {differences}",
+        path = path.display(), differences = differences.join("\n  ")
+    )]
     OtherRun {
         /// The run directory.
         path: PathBuf,
+        /// What differs: where, what it was and what it is.
+        differences: Vec<String>,
+    },
+    /// A weight or velocity is not finite, although no loss and no gradient was.
+    #[error("{name} has a value that is not finite after step {step}; the checkpoint before is kept")]
+    BadValue {
+        /// Which one.
+        name: String,
+        /// Steps done.
+        step: u64,
     },
     /// The data.
     #[error(transparent)]

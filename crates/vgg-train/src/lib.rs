@@ -6,20 +6,27 @@
 mod checkpoint;
 mod epoch;
 mod error;
+mod identity;
 mod memory;
 mod metrics;
+mod norms;
 mod step;
 mod train;
 
-pub use checkpoint::remove_checkpoints;
+pub use checkpoint::{Checkpoints, remove_checkpoints};
 pub use error::{Error, Result};
+pub use identity::refuse_other;
 pub use memory::step_memory_bytes;
 pub use metrics::{EpochMetrics, EpochTiming, METRICS_FILE, Validation};
+pub use norms::LayerNorms;
 pub use step::{StepReport, StepSums, Stepper};
 pub use train::{Event, Outcome, Resume, TrainConfig, Training, ValidationResult, train};
 
 // Part of this crate's interface.
 pub use vgg_optim::{Schedule, SgdForm, SgdOptions, Then};
+
+/// What was known of a run whose loss or gradient was not finite, in its directory.
+pub const NOT_FINITE_FILE: &str = "not-finite.json";
 
 /// Name of the weights that a finished run leaves in its directory.
 pub const WEIGHTS_FILE: &str = "weights.safetensors";

@@ -4,6 +4,7 @@ use std::borrow::BorrowMut;
 use std::collections::VecDeque;
 use std::ops::Range;
 
+use serde::{Deserialize, Serialize};
 use vgg_data::Batch;
 use vgg_layers::{DropoutRun, Network};
 use vgg_optim::Sgd;
@@ -48,7 +49,7 @@ pub struct StepReport {
 }
 
 /// Sums over the samples of a batch.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct StepSums {
     /// Sum of the losses, without the penalty of weight decay.
     pub loss: f64,
@@ -85,6 +86,11 @@ impl<N: BorrowMut<Network>, S: BorrowMut<Sgd>> Stepper<N, S> {
     /// The network, whose weights the steps change.
     pub fn network(&self) -> &Network {
         self.network.borrow()
+    }
+
+    /// The optimiser.
+    pub fn sgd(&self) -> &Sgd {
+        self.sgd.borrow()
     }
 
     /// The network, to measure it; until the next step.

@@ -1,7 +1,7 @@
 //! The training loop.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use vgg_data::{BadImage, Loader};
@@ -9,9 +9,12 @@ use vgg_layers::Network;
 use vgg_optim::{Schedule, ScheduleState, Sgd, SgdOptions};
 use vgg_weights::WeightsMetadata;
 
-use crate::checkpoint::{RunState, load_newest, remove_checkpoints, save};
-use crate::epoch::{SoFar, take_steps};
-use crate::{EpochMetrics, EpochTiming, Error, Result, StepSums, Validation, WEIGHTS_FILE, metrics};
+use crate::checkpoint::{EpochPart, RunState, Saver, Snapshot, load_newest, remove_checkpoints};
+use crate::epoch::take_steps;
+use crate::{
+    Checkpoints, EpochMetrics, EpochTiming, Error, NOT_FINITE_FILE, Result, StepSums, Validation,
+    WEIGHTS_FILE, metrics,
+};
 
 /// How to train.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -69,15 +72,19 @@ pub struct Training<'a> {
     pub config: &'a TrainConfig,
     /// What determines the run; a checkpoint with another identity is not continued.
     pub identity: serde_json::Value,
+    /// What may differ all the same: paths within it, such as `train.max_epochs`.
+    pub may_differ: &'a [String],
     /// Where to keep checkpoints and metrics, if at all.
     pub dir: Option<&'a Path>,
+    /// When checkpoints are made.
+    pub checkpoints: Checkpoints,
     /// Whether to continue checkpoints.
     pub resume: Resume,
     /// Measures the network after an epoch.
     pub validate: &'a mut dyn FnMut(&Network) -> ValidationResult,
     /// Hears what happens.
     pub events: &'a mut dyn FnMut(Event),
-    /// Asked before every step; when true, the run stops after the last finished epoch's checkpoint.
+    /// Asked before every step; when true, the run makes a checkpoint and stops.
     pub interrupted: &'a dyn Fn() -> bool,
 }
 
@@ -88,6 +95,8 @@ pub enum Event<'a> {
     Resumed {
         /// Epochs already done.
         epochs: usize,
+        /// Batches done of the one after them.
+        batches: usize,
     },
     /// A checkpoint was damaged, and an older one is tried.
     Rejected(&'a str),
@@ -135,7 +144,7 @@ pub struct Outcome {
     pub interrupted: bool,
 }
 
-/// Trains a network. Interrupted and resumed, a run comes to the same bits as an uninterrupted one.
+/// Trains a network. Interrupted, or killed, at any step and resumed, a run comes to the same bits as an uninterrupted one.
 ///
 /// # Errors
 /// [`Error::NotFinite`] before a bad value reaches a weight; [`Error::OtherRun`] if the directory holds something else;
@@ -145,15 +154,27 @@ pub fn train(mut t: Training) -> Result<Outcome> {
     config.check()?;
     let mut sgd = Sgd::new(config.sgd)?;
     let mut state = start(&mut t, &mut sgd)?;
+    if let Some(dir) = t.dir {
+        // A checkpoint, and the weights at the end: 4 bytes for each value, and as many for its velocity.
+        let values: usize = t.network.parameters().map(|p| p.weight.shape().len()).sum();
+        vgg_files::probe(dir, 12 * values as u64)?;
+    }
+    let mut saver = t.dir.map(|dir| Saver::new(dir, t.metadata, t.checkpoints.keep)).transpose()?;
     while state.epochs < config.max_epochs && !state.schedule.stop {
-        if !epoch(&mut t, &mut sgd, &mut state)? {
-            return Ok(Outcome { metrics: state.metrics, interrupted: true });
-        }
-        if let Some(dir) = t.dir {
-            save(dir, t.network, t.metadata, &sgd, &state)?;
+        let whole = epoch(&mut t, &mut sgd, &mut state, saver.as_mut());
+        let whole = whole.inspect_err(|error| note_not_finite(t.dir, error))?;
+        if let (Some(dir), Some(saver)) = (t.dir, &mut saver) {
+            if whole {
+                saver.save(Snapshot::take(t.network, &sgd, state.clone()))?;
+            }
             metrics::write(dir, &state.metrics, &state.timings)?;
         }
+        if !whole {
+            saver.as_mut().map_or(Ok(()), Saver::wait)?;
+            return Ok(Outcome { metrics: state.metrics, interrupted: true });
+        }
     }
+    saver.as_mut().map_or(Ok(()), Saver::wait)?;
     if let Some(dir) = t.dir {
         // Once more: the run may have been killed between its last checkpoint and these files.
         metrics::write(dir, &state.metrics, &state.timings)?;
@@ -167,10 +188,10 @@ fn start(t: &mut Training, sgd: &mut Sgd) -> Result<RunState> {
         remove_checkpoints(dir)?;
     }
     if let (Some(dir), Resume::Auto) = (t.dir, t.resume) {
-        let (found, rejected) = load_newest(dir, &t.identity, t.network, sgd)?;
+        let (found, rejected) = load_newest(dir, &t.identity, t.may_differ, t.network, sgd)?;
         rejected.iter().for_each(|why| (t.events)(Event::Rejected(why)));
         if let Some(state) = found {
-            (t.events)(Event::Resumed { epochs: state.epochs });
+            (t.events)(Event::Resumed { epochs: state.epochs, batches: state.part.batches });
             return Ok(state);
         }
     }
@@ -181,33 +202,38 @@ fn start(t: &mut Training, sgd: &mut Sgd) -> Result<RunState> {
         schedule: ScheduleState::default(),
         metrics: Vec::new(),
         timings: Vec::new(),
+        part: EpochPart::default(),
     })
 }
 
-/// One epoch; `false` if it was interrupted.
-fn epoch(t: &mut Training, sgd: &mut Sgd, state: &mut RunState) -> Result<bool> {
+/// Writes down what is known of a step that was not finite. The error says the most important of it, should that fail.
+fn note_not_finite(dir: Option<&Path>, error: &Error) {
+    if let (Some(dir), Error::NotFinite { epoch, step, samples, layers }) = (dir, error) {
+        let what = serde_json::json!({ "epoch": epoch, "step": step, "samples": samples, "layers": layers });
+        let _ = vgg_files::write_json(&dir.join(NOT_FINITE_FILE), &what);
+    }
+}
+
+/// One epoch, or what is left of it; `false` if it was interrupted.
+fn epoch(t: &mut Training, sgd: &mut Sgd, state: &mut RunState, saver: Option<&mut Saver>) -> Result<bool> {
     let number = state.epochs;
     let lr = t.config.schedule.lr(&state.schedule, number, t.config.max_epochs);
     let batches = t.loader.plan(number as u64).batches();
-    let start = Instant::now();
-    let mut so_far = SoFar { step: state.step, ..SoFar::default() };
-    take_steps(t, sgd, number, batches, lr, &mut so_far)?;
-    if so_far.batches < batches {
+    if !take_steps(t, sgd, batches, lr, state, saver)? {
         return Ok(false);
     }
-    if so_far.sums.n == 0 {
+    let part = std::mem::take(&mut state.part);
+    if part.sums.n == 0 {
         return Err(Error::Config("every image of the epoch was left out".into()));
     }
-    let seconds = start.elapsed().as_secs_f64();
-    state.step = so_far.step;
     state.epochs += 1;
     let timing = EpochTiming {
         epoch: state.epochs,
-        seconds,
-        images_per_s: so_far.sums.n as f64 / seconds,
-        waiting: so_far.waited.as_secs_f64() / seconds,
+        seconds: part.seconds,
+        images_per_s: part.sums.n as f64 / part.seconds,
+        waiting: part.waited / part.seconds,
     };
-    finish_epoch(t, state, so_far.sums, so_far.skipped, lr, timing)?;
+    finish_epoch(t, state, part.sums, part.skipped, lr, timing)?;
     Ok(true)
 }
 

@@ -23,5 +23,5 @@ pub use error::{Error, Result};
 pub use load::{Loaded, import_layers, load, load_with, read_metadata};
 pub use metadata::{ChannelOrder, WeightsMetadata};
 pub use naming::Library;
-pub use native::{save, write};
+pub use native::{save, write, write_arrays};
 pub use pixels::Pixels;

@@ -24,8 +24,11 @@ pub fn write(out: &mut dyn Write, network: &Network, metadata: &WeightsMetadata)
     write_arrays(out, &network.export(), metadata)
 }
 
-/// Writes arrays of any names with our metadata.
-pub(crate) fn write_arrays(
+/// Writes arrays of any names with our metadata, such as a copy of a network.
+///
+/// # Errors
+/// Whatever writing returns.
+pub fn write_arrays(
     out: &mut dyn Write,
     arrays: &[NamedArray],
     metadata: &WeightsMetadata,

@@ -11,6 +11,7 @@ use vgg_experiment::{Event, Report, Row, html, listed, make_table, report, sides
 
 use super::data::make_synthetic;
 use super::options::DeviceOptions;
+use super::saving::SavingOptions;
 use super::workbench::Workbench;
 use crate::console::{Progress, TrainingView, clock, out, print_report};
 use crate::settings::{
@@ -44,6 +45,8 @@ pub(crate) struct Experiment {
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
     #[command(flatten)]
+    saving: SavingOptions,
+    #[command(flatten)]
     device: DeviceOptions,
 }
 
@@ -72,7 +75,7 @@ impl Experiment {
         let root = || self.dataset_root(tables, &out);
         let runs = tables.plans.iter().flat_map(|plan| &plan.runs);
         let bench = Workbench::open(&self.device, root, runs, &out)?;
-        let reports = bench.work(|context| {
+        let reports = bench.work(&self.saving, |context| {
             let mut reports = Vec::new();
             for plan in &tables.plans {
                 eprintln!("{}", plan.title);

@@ -12,6 +12,7 @@ mod init;
 mod options;
 mod posteriors;
 mod predict;
+mod saving;
 mod summary;
 mod train;
 mod workbench;

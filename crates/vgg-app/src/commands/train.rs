@@ -10,6 +10,7 @@ use vgg_experiment::PreparedRun;
 use vgg_train::Resume;
 
 use super::options::DeviceOptions;
+use super::saving::SavingOptions;
 use super::workbench::Workbench;
 use crate::console::{TrainingView, out};
 use crate::settings::{Preset, SettingsError, preset_run, read_run};
@@ -37,6 +38,8 @@ pub(crate) struct Train {
     /// Whether to go on where an earlier attempt in this directory stopped.
     #[arg(long, value_enum, default_value = "auto")]
     resume: ResumeOption,
+    #[command(flatten)]
+    saving: SavingOptions,
     #[command(flatten)]
     device: DeviceOptions,
 }
@@ -71,14 +74,14 @@ impl Train {
         let root = self.dataset.or(settings.dataset).ok_or_else(missing)?;
         let plan = &settings.plan;
         let bench = Workbench::open(&self.device, || Ok(root), std::iter::once(plan), &dir)?;
-        let finished = bench.work(|context| {
+        let finished = bench.work(&self.saving, |context| {
             let run = PreparedRun::new(plan, None, context)?;
             eprintln!("run: {}, identity {}", dir.display(), run.identity().short());
             let mut view = TrainingView::new(plan);
             Ok(run.train(&dir, resume, context, &mut |event| view.show(&event))?)
         })?;
         let Some(finished) = finished else {
-            return Ok(bench.interrupted("interrupted; the same command goes on after the last whole epoch"));
+            return Ok(bench.interrupted("interrupted; the same command goes on from the last step"));
         };
         writeln!(out(), "{}", finished.weights_file().display())?;
         Ok(ExitCode::SUCCESS)

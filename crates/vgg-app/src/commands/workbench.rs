@@ -9,6 +9,7 @@ use vgg_tensor::Device;
 use vgg_train::{TrainConfig, step_memory_bytes};
 
 use super::options::{DeviceOptions, free_memory_bytes, open_dataset, say_misnamed, workers};
+use super::saving::SavingOptions;
 use crate::console::{Interrupt, Progress};
 use crate::settings::SettingsError;
 
@@ -51,12 +52,14 @@ impl Workbench {
     }
 
     /// Works with what was opened, and says which images were not what their names claim.
-    pub(super) fn work<R>(&self, f: impl FnOnce(&Context) -> Result<R>) -> Result<R> {
+    pub(super) fn work<R>(&self, saving: &SavingOptions, f: impl FnOnce(&Context) -> Result<R>) -> Result<R> {
         let result = f(&Context {
             device: &self.device,
             dataset: &self.dataset,
             statistics: &self.statistics,
             workers: workers(),
+            checkpoints: saving.checkpoints()?,
+            may_differ: saving.may_differ(),
             interrupted: &|| self.interrupt.asked(),
         });
         [&self.dataset.train, &self.dataset.val].into_iter().for_each(|folder| say_misnamed(folder));

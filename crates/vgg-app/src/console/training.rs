@@ -68,9 +68,11 @@ impl TrainingView {
 
     fn training(&mut self, event: &Event) {
         match event {
-            Event::Resumed { epochs } => {
-                self.progress.restart(*epochs as u64 * self.steps, self.max_epochs as u64 * self.steps);
-                self.progress.line(&format!("  goes on after epoch {epochs}"));
+            Event::Resumed { epochs, batches } => {
+                let done = *epochs as u64 * self.steps + *batches as u64;
+                self.progress.restart(done, self.max_epochs as u64 * self.steps);
+                let within = if *batches > 0 { format!(" and {batches} batches") } else { String::new() };
+                self.progress.line(&format!("  goes on after epoch {epochs}{within}"));
             }
             Event::Rejected(why) => self.progress.line(&format!("  warning: checkpoint not used: {why}")),
             Event::Skipped(bad) => self.progress.line(&format!("  warning: left out: {}", bad.error)),

@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 
 use super::pipeline::BYTES_AROUND_IMAGE;
 use super::{Input, PrepareOptions, Source, inputs_of};
-use crate::error::at;
 use crate::{Encoding, Error, Result};
 
 /// What a preparation will take.
@@ -47,14 +46,12 @@ pub fn plan(source: &dyn Source, options: &PrepareOptions, out: &Path, threads: 
         }
     };
     let parts = options.part.1.max(1) as u64;
-    let there = std::iter::successors(Some(out), |path| path.parent()).find(|path| path.exists());
-    let there = there.unwrap_or(Path::new("."));
     Ok(Plan {
         inputs: inputs.into_iter().map(|input| (source.root().join(input.path), input.bytes)).collect(),
         out: out.to_owned(),
         needed_bytes: (stored + images * BYTES_AROUND_IMAGE) / parts,
         there_bytes: bytes_in(out),
-        free_bytes: fs4::available_space(there).map_err(at("look at", there))?,
+        free_bytes: vgg_files::free_bytes(out)?,
         seconds: images as f64 / IMAGES_PER_SECOND / threads.max(1) as f64 / parts as f64,
     })
 }

@@ -1,0 +1,76 @@
+//! Taking up a run where its newest whole checkpoint left it.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use vgg_files::{TensorFile, read_json, verify};
+use vgg_layers::{NamedArray, Network};
+use vgg_optim::Sgd;
+use vgg_tensor::{Shape, Tensor};
+
+use super::{RunState, io, list};
+use crate::{Error, Result, identity};
+
+/// The newest checkpoint that is whole, put into `network` and `sgd`; with it, why newer ones were rejected.
+///
+/// # Errors
+/// [`Error::OtherRun`] if it is of a run that differs in more than what is allowed.
+pub(crate) fn load_newest(
+    dir: &Path,
+    now: &serde_json::Value,
+    allowed: &[String],
+    network: &mut Network,
+    sgd: &mut Sgd,
+) -> Result<(Option<RunState>, Vec<String>)> {
+    let mut rejected = Vec::new();
+    for (_, path) in list(dir)?.into_iter().rev() {
+        match read(&path) {
+            Ok((mut state, weights, velocities)) => {
+                identity::refuse_other(dir, &state.identity, now, allowed)?;
+                state.identity = now.clone();
+                weights.iter().try_for_each(|array| network.import(array))?;
+                let mut restored = BTreeMap::new();
+                for NamedArray { name, shape, values } in velocities {
+                    let shape = Shape::from_slice(&shape)
+                        .ok_or_else(|| Error::Config(format!("velocity {name} has shape {shape:?}")))?;
+                    restored.insert(name, Tensor::from_slice(&values, shape, network.device())?);
+                }
+                sgd.restore(restored, &network.parameters().collect::<Vec<_>>())?;
+                return Ok((Some(state), rejected));
+            }
+            Err(error) => {
+                set_aside(&path)?;
+                rejected.push(error.to_string());
+            }
+        }
+    }
+    Ok((None, rejected))
+}
+
+/// Renames a damaged checkpoint, out of the way of those that will be written in its place: counted as one of the newest,
+/// it would have them removed.
+fn set_aside(path: &Path) -> Result<()> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let aside = path.with_file_name(format!("damaged-{name}"));
+    if aside.exists() {
+        std::fs::remove_dir_all(&aside).map_err(|e| io("remove", &aside, e))?;
+    }
+    Ok(std::fs::rename(path, &aside).map_err(|e| io("set aside", path, e))?)
+}
+
+fn read(path: &Path) -> vgg_files::Result<(RunState, Vec<NamedArray>, Vec<NamedArray>)> {
+    verify(path)?;
+    let state = read_json(&path.join("state.json"))?;
+    Ok((state, arrays(&path.join("weights.safetensors"))?, arrays(&path.join("velocity.safetensors"))?))
+}
+
+fn arrays(path: &Path) -> vgg_files::Result<Vec<NamedArray>> {
+    let mut file = TensorFile::open(path)?;
+    let mut arrays = Vec::new();
+    for name in file.names() {
+        let shape = file.shape(&name).unwrap_or_default().to_vec();
+        let values = file.read_f32(&name)?;
+        arrays.push(NamedArray { name, shape, values });
+    }
+    Ok(arrays)
+}

@@ -1,0 +1,87 @@
+//! Writing checkpoints beside the training.
+
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
+
+use vgg_weights::WeightsMetadata;
+
+use super::{Snapshot, prune};
+use crate::{Error, Result};
+
+/// A thread that writes snapshots, one after another.
+pub(crate) struct Saver {
+    jobs: Option<Sender<Snapshot>>,
+    done: Receiver<Result<()>>,
+    thread: Option<JoinHandle<()>>,
+    under_way: usize,
+}
+
+impl Saver {
+    pub(crate) fn new(dir: &Path, metadata: &WeightsMetadata, keep: usize) -> Result<Saver> {
+        let (jobs, to_do) = channel::<Snapshot>();
+        let (tell, done) = channel();
+        let (dir, metadata): (PathBuf, WeightsMetadata) = (dir.to_owned(), metadata.clone());
+        let work = move || {
+            for snapshot in to_do {
+                let written =
+                    snapshot.write(&dir, &metadata).and_then(|()| prune(&dir, &snapshot.state, keep));
+                if tell.send(written).is_err() {
+                    return;
+                }
+            }
+        };
+        let thread = std::thread::Builder::new().name("vgg-checkpoint".into()).spawn(work);
+        let thread = thread.map_err(|e| Error::Config(format!("no thread for checkpoints: {e}")))?;
+        Ok(Saver { jobs: Some(jobs), done, thread: Some(thread), under_way: 0 })
+    }
+
+    /// Whether an earlier snapshot is still being written.
+    ///
+    /// # Errors
+    /// What went wrong with one that is not.
+    pub(crate) fn is_busy(&mut self) -> Result<bool> {
+        while let Ok(written) = self.done.try_recv() {
+            self.under_way -= 1;
+            written?;
+        }
+        Ok(self.under_way > 0)
+    }
+
+    /// Hands a snapshot over. At most one is in memory besides: an earlier one is waited for.
+    ///
+    /// # Errors
+    /// What went wrong with an earlier one.
+    pub(crate) fn save(&mut self, snapshot: Snapshot) -> Result<()> {
+        self.wait()?;
+        let gone = || Error::Config("the thread that writes checkpoints is gone; this is a defect".into());
+        let jobs = self.jobs.as_ref().ok_or_else(gone)?;
+        jobs.send(snapshot).map_err(|_| gone())?;
+        self.under_way += 1;
+        Ok(())
+    }
+
+    /// Waits until everything is written.
+    ///
+    /// # Errors
+    /// What went wrong.
+    pub(crate) fn wait(&mut self) -> Result<()> {
+        while self.under_way > 0 {
+            self.under_way -= 1;
+            let gone =
+                |_| Error::Config("the thread that writes checkpoints panicked; this is a defect".into());
+            self.done.recv().map_err(gone)??;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Saver {
+    fn drop(&mut self) {
+        // What was handed over is written, even if training ends with another error.
+        self.jobs = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! A copy of a run, to be written while training goes on.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use vgg_files::{DirectoryWriter, TensorData, TensorValues, write_tensors};
+use vgg_layers::{NamedArray, Network};
+use vgg_optim::Sgd;
+use vgg_weights::WeightsMetadata;
+
+use super::{RunState, path_of};
+use crate::{Error, Result};
+
+/// A run after a step.
+pub(crate) struct Snapshot {
+    pub(super) state: RunState,
+    weights: Vec<NamedArray>,
+    velocities: Vec<NamedArray>,
+}
+
+impl Snapshot {
+    /// Copies what a checkpoint holds. Only this keeps the next step waiting.
+    pub(crate) fn take(network: &Network, sgd: &Sgd, state: RunState) -> Snapshot {
+        let velocity = |(name, v): (&String, &vgg_tensor::Tensor)| NamedArray {
+            name: name.clone(),
+            shape: v.shape().dims().to_vec(),
+            values: v.to_vec(),
+        };
+        let velocities = sgd.velocities().iter().map(velocity).collect();
+        Snapshot { state, weights: network.export(), velocities }
+    }
+
+    /// Writes it to its directory, whole or not at all.
+    ///
+    /// # Errors
+    /// [`Error::BadValue`] if a value is not finite: such a checkpoint would be of no use, and push out those that are.
+    pub(super) fn write(&self, dir: &Path, metadata: &WeightsMetadata) -> Result<()> {
+        let bad = |array: &&NamedArray| array.values.iter().any(|v| !v.is_finite());
+        if let Some(array) = self.weights.iter().chain(&self.velocities).find(bad) {
+            return Err(Error::BadValue { name: array.name.clone(), step: self.state.step });
+        }
+        let mut writer = DirectoryWriter::new(&path_of(dir, self.state.step))?;
+        writer.add("weights.safetensors", |out| vgg_weights::write_arrays(out, &self.weights, metadata))?;
+        let velocities: Vec<TensorData> = self.velocities.iter().map(tensor_of).collect();
+        writer.add("velocity.safetensors", |out| write_tensors(out, &velocities, &BTreeMap::new()))?;
+        writer.add("state.json", |out| Ok(serde_json::to_writer_pretty(out, &self.state)?))?;
+        Ok(writer.commit()?)
+    }
+}
+
+fn tensor_of(array: &NamedArray) -> TensorData<'_> {
+    TensorData {
+        name: array.name.clone(),
+        shape: array.shape.clone(),
+        values: TensorValues::F32(&array.values),
+    }
+}

@@ -1,0 +1,45 @@
+//! What there is to say of the layers of a network in which something went wrong.
+
+use serde::Serialize;
+use vgg_layers::{NamedArray, Network};
+
+/// A parameter and its gradient when a step was not finite.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct LayerNorms {
+    /// Parameter, such as `conv1_1.weight`.
+    pub name: String,
+    /// Euclidean norm of its values.
+    pub weight: f64,
+    /// Euclidean norm of the finite part of its gradient, if there is one.
+    pub gradient: Option<f64>,
+    /// Values of the gradient that are not finite.
+    pub not_finite: usize,
+}
+
+impl LayerNorms {
+    /// The first whose gradient is not finite, for a message.
+    pub(crate) fn first(layers: &[LayerNorms]) -> String {
+        let first = layers.iter().find(|layer| layer.not_finite > 0);
+        first.map_or(String::new(), |layer| format!("; first in the gradient of {}", layer.name))
+    }
+}
+
+pub(crate) fn layers_of(network: &Network) -> Vec<LayerNorms> {
+    let gradients = network.export_gradients();
+    let of = |name: &str| gradients.iter().find(|gradient| gradient.name == name);
+    let tell = |NamedArray { name, values, .. }: NamedArray| {
+        let gradient = of(&name);
+        LayerNorms {
+            weight: norm(&values),
+            gradient: gradient.map(|g| norm(&g.values)),
+            not_finite: gradient.map_or(0, |g| g.values.iter().filter(|v| !v.is_finite()).count()),
+            name,
+        }
+    };
+    network.export().into_iter().map(tell).collect()
+}
+
+fn norm(values: &[f32]) -> f64 {
+    let finite = values.iter().filter(|v| v.is_finite());
+    finite.map(|v| f64::from(*v) * f64::from(*v)).sum::<f64>().sqrt()
+}
