@@ -2,99 +2,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
-use std::cell::Cell;
+mod training;
+
 use std::path::Path;
-use std::sync::Arc;
 
-use vgg_data::synthetic::{SyntheticConfig, generate};
-use vgg_data::{AugmentConfig, Filter, ImageSet, Loader, LoaderConfig, OnBadImage, Rank, Split};
-use vgg_layers::{Config, Init, Network, NetworkSpec};
-use vgg_optim::{Schedule, SgdOptions};
-use vgg_tensor::Device;
-use vgg_train::{Checkpoints, Error, Event, Outcome, Resume, TrainConfig, Training, Validation, train};
-use vgg_weights::{ChannelOrder, WeightsMetadata};
-
-/// What a run of three epochs is to be like.
-struct Run {
-    threads: usize,
-    /// Stops before this step.
-    stop: Option<usize>,
-    init: Init,
-    lr: f64,
-    validation_loss: f64,
-    identity: &'static str,
-}
-
-const RUN: Run =
-    Run { threads: 2, stop: None, init: Init::He, lr: 0.01, validation_loss: 1.5, identity: "test" };
-
-/// Trains in `dir`; the outcome, and whether a dead start was reported.
-fn run(folder: &Arc<ImageSet>, dir: &Path, run: &Run) -> (Result<Outcome, Error>, bool) {
-    let device = Device::cpu(run.threads).unwrap();
-    let spec =
-        NetworkSpec { width: 0.125, classes: 10, head: [16, 16], crop: 32, ..NetworkSpec::paper(Config::B) };
-    let mut network = Network::random(spec.clone(), run.init, 1, &device).unwrap();
-    let metadata = WeightsMetadata {
-        spec,
-        classes: folder.classes().to_vec(),
-        channel_order: ChannelOrder::Rgb,
-        pixel_scale: 0.02,
-        mean_rgb: [128.0; 3],
-        std_rgb: [1.0; 3],
-        train_side: vec![32, 48],
-        geometry: "paper".into(),
-    };
-    let mut loader = loader(folder, metadata.mean_rgb, run.threads);
-    let config = TrainConfig {
-        micro_batch: 5,
-        sgd: SgdOptions::PAPER,
-        schedule: Schedule::Steps { lr: run.lr, factor: 0.1, at: vec![0.5] },
-        max_epochs: 3,
-        validate_every: 1,
-        seed: 1,
-    };
-    let (steps, mut dead) = (Cell::new(0), false);
-    let outcome = train(Training {
-        network: &mut network,
-        metadata: &metadata,
-        loader: &mut loader,
-        config: &config,
-        identity: run.identity.into(),
-        dir: Some(dir),
-        may_differ: &[],
-        checkpoints: Checkpoints { every_steps: Some(2), ..Checkpoints::default() },
-        resume: Resume::Auto,
-        validate: &mut |_| Ok(Validation { top1_error: 0.9, top5_error: 0.5, loss: run.validation_loss }),
-        events: &mut |event| match event {
-            Event::Step { .. } => steps.set(steps.get() + 1),
-            Event::DeadStart { .. } => dead = true,
-            _ => (),
-        },
-        interrupted: &|| run.stop.is_some_and(|stop| steps.get() >= stop),
-    });
-    (outcome, dead)
-}
-
-fn loader(folder: &Arc<ImageSet>, mean_rgb: [f32; 3], workers: usize) -> Loader {
-    let augment = AugmentConfig {
-        train_side: [32, 48],
-        crop: 32,
-        filter: Filter::Bilinear,
-        flip: true,
-        colour_shift: None,
-    };
-    let on_bad_image = OnBadImage::Stop;
-    let config =
-        LoaderConfig { augment, mean_rgb, batch: 8, seed: 1, on_bad_image, workers, rank: Rank::ALONE };
-    Loader::new(folder.clone(), config).unwrap()
-}
-
-/// Twenty training images.
-fn small_set(root: &Path) -> Arc<ImageSet> {
-    let set = SyntheticConfig { seed: 1, train_per_class: 2, val_per_class: 1 };
-    generate(root, &set, 2, &|_, _| ()).unwrap();
-    Arc::new(ImageSet::open(root, Split::Train).unwrap().with_cache(1 << 30))
-}
+use training::{RUN, Run, run, small_set};
+use vgg_train::Error;
 
 #[test]
 fn interrupted_and_resumed_is_the_same_to_the_last_bit() {

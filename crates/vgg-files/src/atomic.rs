@@ -1,11 +1,12 @@
 //! Files that appear whole or not at all.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use serde::{Serialize, de::DeserializeOwned};
 
+use crate::disk::{self, Sink};
 use crate::error::{Error, Result, at};
 
 /// Writes a file through `fill`. Until it is whole and synced, `path` keeps what it had; if anything fails, nothing
@@ -23,7 +24,7 @@ pub fn write_with(path: &Path, fill: impl FnOnce(&mut dyn Write) -> std::io::Res
 pub struct FileWriter {
     path: PathBuf,
     partial: PathBuf,
-    out: Option<BufWriter<File>>,
+    out: Option<BufWriter<Sink>>,
 }
 
 impl FileWriter {
@@ -36,7 +37,7 @@ impl FileWriter {
             fs::create_dir_all(parent).map_err(at("create", parent))?;
         }
         let partial = beside(path);
-        let file = File::create(&partial).map_err(at("write", path))?;
+        let file = Sink::create(&partial).map_err(at("write", path))?;
         let out = Some(BufWriter::with_capacity(1 << 20, file));
         Ok(FileWriter { path: path.to_owned(), partial, out })
     }
@@ -47,9 +48,18 @@ impl FileWriter {
     /// [`Error::Io`]; `path` keeps what it had.
     pub fn commit(mut self) -> Result<()> {
         let out = self.out.take().ok_or(std::io::Error::other("committed twice"));
-        let synced = out.and_then(|out| out.into_inner().map_err(|e| e.into_error())?.sync_all());
-        synced.and_then(|()| fs::rename(&self.partial, &self.path)).map_err(at("write", &self.path))?;
+        let synced = out.and_then(|out| out.into_inner().map_err(|e| e.into_error())?.sync());
+        synced.and_then(|()| disk::rename(&self.partial, &self.path)).map_err(at("write", &self.path))?;
         sync_parent(&self.path)
+    }
+}
+
+impl FileWriter {
+    /// Brings to the disk what was written so far.
+    pub(crate) fn sync(&mut self) -> std::io::Result<()> {
+        let Some(out) = &mut self.out else { return Ok(()) };
+        out.flush()?;
+        out.get_ref().sync()
     }
 }
 
@@ -67,21 +77,38 @@ impl Drop for FileWriter {
     fn drop(&mut self) {
         // After a commit there is nothing under this name. Otherwise the write has failed already; that its litter stays
         // behind as well would be no better news.
-        let _ = fs::remove_file(&self.partial);
+        let _ = disk::remove_file(&self.partial);
     }
 }
 
-/// Removes what writers left in `directory` that died: files under the names of [`FileWriter`]. Only who holds the
-/// directory's lock may do so.
+/// Removes what writers left in `directory` that died: files and directories under the names that they have until they are
+/// whole. What a [`crate::DirectoryWriter`] was about to replace gets its name back. Only who holds the directory's lock may do
+/// so; a directory that is not there has nothing in it.
 ///
 /// # Errors
 /// [`Error::Io`].
 pub fn remove_partial_files(directory: &Path) -> Result<()> {
-    for entry in fs::read_dir(directory).map_err(at("read", directory))? {
+    let entries = match fs::read_dir(directory) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        other => other.map_err(at("read", directory))?,
+    };
+    for entry in entries {
         let path = entry.map_err(at("read", directory))?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        if name.starts_with('.') && name.ends_with(".partial") && path.is_file() {
-            fs::remove_file(&path).map_err(at("remove", &path))?;
+        let Some((rest, kind)) = name.strip_prefix('.').and_then(|name| name.rsplit_once('.')) else {
+            continue;
+        };
+        // Between the two stands the number of the process.
+        let whole = rest.rsplit_once('.').map(|(name, _)| directory.join(name));
+        match (kind, whole) {
+            ("old", Some(whole)) if !whole.exists() => {
+                disk::rename(&path, &whole).map_err(at("put back", &whole))?;
+            }
+            ("partial" | "old", Some(_)) if path.is_dir() => {
+                disk::remove_dir_all(&path).map_err(at("remove", &path))?;
+            }
+            ("partial" | "old", Some(_)) => disk::remove_file(&path).map_err(at("remove", &path))?,
+            _ => {}
         }
     }
     Ok(())
@@ -132,9 +159,9 @@ pub(crate) fn write_synced(
     path: &Path,
     fill: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,
 ) -> std::io::Result<()> {
-    let mut out = BufWriter::with_capacity(1 << 20, File::create(path)?);
+    let mut out = BufWriter::with_capacity(1 << 20, Sink::create(path)?);
     fill(&mut out)?;
-    out.into_inner().map_err(|e| e.into_error())?.sync_all()
+    out.into_inner().map_err(|e| e.into_error())?.sync()
 }
 
 /// Makes a rename in `path`'s parent durable.
@@ -143,9 +170,7 @@ pub(crate) fn sync_parent(path: &Path) -> Result<()> {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
-    #[cfg(unix)]
-    File::open(parent).and_then(|dir| dir.sync_all()).map_err(at("sync", parent))?;
-    Ok(())
+    disk::sync_directory(parent).map_err(at("sync", parent))
 }
 
 #[cfg(test)]

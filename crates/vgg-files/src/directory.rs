@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::atomic::{beside, sync_parent, write_json, write_synced};
+use crate::disk;
 use crate::error::{Error, Result, at};
 use crate::{Hash, hash_file, read_json};
 
@@ -46,7 +47,7 @@ impl DirectoryWriter {
         let partial = beside(path);
         // Left by a process of the same number that was killed.
         if partial.exists() {
-            fs::remove_dir_all(&partial).map_err(at("remove", &partial))?;
+            disk::remove_dir_all(&partial).map_err(at("remove", &partial))?;
         }
         fs::create_dir_all(&partial).map_err(at("create", &partial))?;
         Ok(DirectoryWriter { path: path.to_owned(), partial, files: BTreeMap::new(), committed: false })
@@ -77,18 +78,18 @@ impl DirectoryWriter {
         write_json(&self.partial.join(MANIFEST), &manifest)?;
         let old = self.partial.with_extension("old");
         if self.path.exists() {
-            fs::rename(&self.path, &old).map_err(at("replace", &self.path))?;
+            disk::rename(&self.path, &old).map_err(at("replace", &self.path))?;
         }
-        if let Err(source) = fs::rename(&self.partial, &self.path) {
+        if let Err(source) = disk::rename(&self.partial, &self.path) {
             if old.exists() {
-                fs::rename(&old, &self.path).map_err(at("put back", &self.path))?;
+                disk::rename(&old, &self.path).map_err(at("put back", &self.path))?;
             }
             return Err(at("write", &self.path)(source));
         }
         self.committed = true;
         sync_parent(&self.path)?;
         if old.exists() {
-            fs::remove_dir_all(&old).map_err(at("remove", &old))?;
+            disk::remove_dir_all(&old).map_err(at("remove", &old))?;
         }
         Ok(())
     }
@@ -98,7 +99,7 @@ impl Drop for DirectoryWriter {
     fn drop(&mut self) {
         if !self.committed {
             // Only tidying after a failure that was reported.
-            let _ = fs::remove_dir_all(&self.partial);
+            let _ = disk::remove_dir_all(&self.partial);
         }
     }
 }

@@ -15,6 +15,7 @@
 
 mod atomic;
 mod directory;
+mod disk;
 mod error;
 mod hash;
 mod lock;
@@ -25,6 +26,8 @@ pub use atomic::{
     FileWriter, read_bytes, read_json, remove_partial_files, write_bytes, write_json, write_with,
 };
 pub use directory::{DirectoryWriter, Manifest, verify};
+#[cfg(feature = "faults")]
+pub use disk::faults;
 pub use error::{Error, Result};
 pub use hash::{Hash, Hasher, hash_bytes, hash_file};
 pub use lock::Lock;

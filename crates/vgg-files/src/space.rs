@@ -1,10 +1,10 @@
 //! Whether a directory can be written to, before work begins whose results would go there.
 
-use std::fs;
+use std::io::Write;
 use std::path::Path;
 
+use crate::FileWriter;
 use crate::error::{Error, Result, at};
-use crate::write_bytes;
 
 /// Bytes that are free where `path` is, or will be: what this user may still write.
 ///
@@ -21,9 +21,10 @@ pub fn free_bytes(path: &Path) -> Result<u64> {
 /// # Errors
 /// [`Error::Io`] if it cannot be written to, [`Error::NoSpace`] if they would not fit.
 pub fn probe(directory: &Path, bytes: u64) -> Result<()> {
-    let file = directory.join(".probe");
-    write_bytes(&file, &[0; 4096])?;
-    fs::remove_file(&file).map_err(at("remove", &file))?;
+    let mut file = FileWriter::create(&directory.join("probe"))?;
+    file.write_all(&[0; 4096]).and_then(|()| file.sync()).map_err(at("write", directory))?;
+    // It never gets its name, and so leaves nothing behind.
+    drop(file);
     let free = free_bytes(directory)?;
     if free < bytes {
         return Err(Error::NoSpace { path: directory.to_owned(), needed: bytes, free });

@@ -187,6 +187,10 @@ fn start(t: &mut Training, sgd: &mut Sgd) -> Result<RunState> {
     if let (Some(dir), Resume::Never) = (t.dir, t.resume) {
         remove_checkpoints(dir)?;
     }
+    if let Some(dir) = t.dir {
+        // Of an attempt that was killed.
+        vgg_files::remove_partial_files(dir)?;
+    }
     if let (Some(dir), Resume::Auto) = (t.dir, t.resume) {
         let (found, rejected) = load_newest(dir, &t.identity, t.may_differ, t.network, sgd)?;
         rejected.iter().for_each(|why| (t.events)(Event::Rejected(why)));

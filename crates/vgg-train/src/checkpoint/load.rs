@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use vgg_files::{TensorFile, read_json, verify};
+use vgg_files::{TensorFile, read_json, remove_partial_files, verify};
 use vgg_layers::{NamedArray, Network};
 use vgg_optim::Sgd;
 use vgg_tensor::{Shape, Tensor};
 
-use super::{RunState, io, list};
+use super::{RunState, folder, io, list};
 use crate::{Error, Result, identity};
 
 /// The newest checkpoint that is whole, put into `network` and `sgd`; with it, why newer ones were rejected.
@@ -22,6 +22,7 @@ pub(crate) fn load_newest(
     network: &mut Network,
     sgd: &mut Sgd,
 ) -> Result<(Option<RunState>, Vec<String>)> {
+    remove_partial_files(&folder(dir))?;
     let mut rejected = Vec::new();
     for (_, path) in list(dir)?.into_iter().rev() {
         match read(&path) {
