@@ -16,7 +16,7 @@ use vgg_eval::{
 };
 use vgg_layers::Config;
 
-use super::options::{DeviceOptions, ViewOptions, check_classes, load_weights, say_misnamed, workers};
+use super::options::{DeviceOptions, ViewOptions, check_classes, load_weights, say_misnamed};
 use super::posteriors::{errors, errors_in_words, protocol};
 use crate::console::{Interrupt, Progress, out};
 
@@ -71,7 +71,7 @@ impl Evaluate {
         let prepared = evaluation.prepare(loaded.network)?;
         let preprocessing = Preprocessing::from(metadata.offset_and_scale());
         let on_bad_image = if self.skip_bad_images { OnBadImage::Skip } else { OnBadImage::Stop };
-        let options = EvaluateOptions { workers: workers(), on_bad_image, shard: self.shard };
+        let options = EvaluateOptions { workers: self.device.workers(), on_bad_image, shard: self.shard };
         if let Some(dir) = &self.dump_views {
             dump_views(&folder, &evaluation, (metadata.spec.crop, self.shard), dir)?;
         }

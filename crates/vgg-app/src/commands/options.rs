@@ -32,6 +32,9 @@ pub(super) struct DeviceOptions {
     /// Whether a GPU may only use engines that give the same bits each time.
     #[arg(long, default_value_t = true, action = clap::ArgAction::Set, value_name = "true|false")]
     deterministic: bool,
+    /// Threads that decode images; 0 takes one per core. Results do not depend on it.
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u16).range(..=1024))]
+    workers: u16,
     /// Instruction set of the CPU, such as avx2+fma on a processor that has AVX-512 too, to get the digits of another
     /// machine. Default: the best there is.
     #[arg(long, value_name = "NAME")]
@@ -39,6 +42,11 @@ pub(super) struct DeviceOptions {
 }
 
 impl DeviceOptions {
+    /// Threads that decode images.
+    pub(super) fn workers(&self) -> usize {
+        if self.workers == 0 { workers() } else { usize::from(self.workers) }
+    }
+
     /// Opens the device and says which it is.
     pub(super) fn open(&self) -> Result<Device> {
         let config = DeviceConfig {

@@ -8,7 +8,7 @@ use vgg_experiment::{Context, Dataset, RunPlan};
 use vgg_tensor::Device;
 use vgg_train::{TrainConfig, step_memory_bytes};
 
-use super::options::{DeviceOptions, free_memory_bytes, open_dataset, say_misnamed, workers};
+use super::options::{DeviceOptions, free_memory_bytes, open_dataset, say_misnamed};
 use super::saving::SavingOptions;
 use crate::console::{Interrupt, Progress};
 use crate::settings::SettingsError;
@@ -18,6 +18,7 @@ pub(super) struct Workbench {
     device: Device,
     dataset: Dataset,
     statistics: PixelStatistics,
+    workers: usize,
     interrupt: Interrupt,
 }
 
@@ -29,7 +30,7 @@ impl Workbench {
         plans: impl Iterator<Item = &'a RunPlan>,
         out: &Path,
     ) -> Result<Workbench> {
-        let device = device.open()?;
+        let (workers, device) = (device.workers(), device.open()?);
         let dataset = open_dataset(&dataset()?)?;
         let mut memory_bytes = 0;
         for plan in plans {
@@ -44,11 +45,11 @@ impl Workbench {
         let of = dataset.train.len();
         let mut progress = Progress::new("pixel statistics", of as u64);
         let mut seen = |done: usize| progress.at(done as u64, || format!("{done} of {of} images"));
-        let statistics = dataset.statistics(out, workers(), &mut seen)?;
+        let statistics = dataset.statistics(out, workers, &mut seen)?;
         drop(progress);
         // From here on there is something to save; until here, a signal may simply end the program.
         let interrupt = Interrupt::listen()?;
-        Ok(Workbench { device, dataset, statistics, interrupt })
+        Ok(Workbench { device, dataset, statistics, workers, interrupt })
     }
 
     /// Works with what was opened, and says which images were not what their names claim.
@@ -57,7 +58,7 @@ impl Workbench {
             device: &self.device,
             dataset: &self.dataset,
             statistics: &self.statistics,
-            workers: workers(),
+            workers: self.workers,
             checkpoints: saving.checkpoints()?,
             may_differ: saving.may_differ(),
             interrupted: &|| self.interrupt.asked(),

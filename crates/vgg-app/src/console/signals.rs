@@ -1,10 +1,10 @@
-//! SIGINT and SIGTERM: the first asks for a stop after which work can be taken up again, the second ends at once.
+//! SIGINT, SIGTERM and SIGUSR1, which Slurm can be told to send (`--signal=USR1@120`): the first asks for a stop after which work can be taken up again, the second ends at once.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 
 use anyhow::Result;
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::flag;
 
 /// Whether the user, or the system, wants the program to stop.
@@ -14,7 +14,7 @@ impl Interrupt {
     /// Listens from now on.
     pub(crate) fn listen() -> Result<Interrupt> {
         let (asked, signal) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
-        for number in [SIGINT, SIGTERM] {
+        for number in [SIGINT, SIGTERM, SIGUSR1] {
             // In this order: the second signal finds the flag of the first.
             flag::register_conditional_shutdown(number, 128 + number, asked.clone())?;
             flag::register(number, asked.clone())?;
@@ -28,7 +28,7 @@ impl Interrupt {
         self.0.load(SeqCst) != 0
     }
 
-    /// 130 after SIGINT, 143 after SIGTERM.
+    /// 130 after SIGINT, 143 after SIGTERM, 138 after SIGUSR1.
     pub(crate) fn exit_code(&self) -> u8 {
         (128 + self.0.load(SeqCst)) as u8
     }
