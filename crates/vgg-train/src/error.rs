@@ -16,9 +16,9 @@ pub enum Error {
     Config(String),
     /// A loss or gradient was not finite. No weight was changed by it.
     #[error(
-        "the loss or a gradient was not finite in epoch {epoch}, step {step} (samples {samples:?}{first}); \
+        "the loss or a gradient was not finite in epoch {epoch}, step {step} ({n} samples{first}); \
          no weight was changed; try a lower learning rate or another initialisation",
-        first = LayerNorms::first(layers)
+        n = samples.len(), first = LayerNorms::first(layers)
     )]
     NotFinite {
         /// Epoch, from 1.
