@@ -51,6 +51,6 @@ pub use shards::{
 };
 #[cfg(feature = "prepare")]
 pub use shards::{Verified, verify};
-pub use sheet::{captioned_sheet, contact_sheet, write_png};
+pub use sheet::{LINE, captioned_sheet, contact_sheet, draw_text, write_png};
 pub use statistics::PixelStatistics;
 pub use view::{GRID, Region, View, apply_views};

@@ -45,7 +45,7 @@ pub fn captioned_sheet(tiles: &[(Image, Vec<String>)], columns: usize, tile: usi
         let left = (tile - w) / 2;
         whole.slice_mut(s![tile - h..tile, left..left + w, ..]).assign(&image.slice(s![..h, ..w, ..]));
         for (number, line) in caption.iter().enumerate() {
-            draw_text(&mut whole, line, tile + number * LINE);
+            draw_text(&mut whole, line, (tile + number * LINE, 1));
         }
         whole
     });
@@ -53,12 +53,12 @@ pub fn captioned_sheet(tiles: &[(Image, Vec<String>)], columns: usize, tile: usi
 }
 
 /// Pixels from one line of text to the next.
-const LINE: usize = 16;
+pub const LINE: usize = 16;
 
-/// Black text from the left edge, its upper edge at row `top`, as far as there is room.
-fn draw_text(image: &mut Image, text: &str, top: usize) {
+/// Black text with its upper left corner at a row and a column, as far as there is room.
+pub fn draw_text(image: &mut Image, text: &str, (top, left): (usize, usize)) {
     let (h, w, _) = image.dim();
-    let mut left = 1;
+    let mut left = left;
     for c in text.chars() {
         let raster = get_raster(c, FontWeight::Regular, RasterHeight::Size16);
         let Some(glyph) = raster.or_else(|| get_raster('?', FontWeight::Regular, RasterHeight::Size16))

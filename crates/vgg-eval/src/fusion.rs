@@ -8,7 +8,8 @@ use ndarray::Array2;
 use crate::posteriors::Origin;
 use crate::{Error, Posteriors, Result, Shard};
 
-/// The mean of the posteriors of several networks, each with a protocol of its own, of the same images: fusion.
+/// The mean of the posteriors of several networks, each with a protocol of its own, of the same images: fusion. A file that is a
+/// mean already counts for as many as it is the mean of.
 /// `named` has the file of each, for messages. An image that one of them left out is left out.
 ///
 /// # Errors
@@ -24,7 +25,7 @@ pub fn fuse(named: &[(&Path, &Posteriors)]) -> Result<Posteriors> {
     let everywhere = |path: &&String| named.iter().all(|(_, p)| !p.left_out(path));
     let paths: Vec<String> = first.paths.iter().filter(everywhere).cloned().collect();
     let mut sum = Array2::<f64>::zeros((paths.len(), first.values.ncols()));
-    let mut labels = Vec::new();
+    let (mut labels, mut all) = (Vec::new(), 0);
     for (file, posteriors) in named {
         let rows: Vec<usize> =
             (0..posteriors.paths.len()).filter(|i| everywhere(&&posteriors.paths[*i])).collect();
@@ -47,8 +48,10 @@ pub fn fuse(named: &[(&Path, &Posteriors)]) -> Result<Posteriors> {
         } else if labels != own_labels {
             return Err(Error::Fusion(format!("{} has other labels than the first", file.display())));
         }
+        let weight = posteriors.origin.networks.len().max(1);
+        all += weight;
         for (mut to, row) in sum.rows_mut().into_iter().zip(rows) {
-            to.zip_mut_with(&posteriors.values.row(row), |s, v| *s += f64::from(*v));
+            to.zip_mut_with(&posteriors.values.row(row), |s, v| *s += weight as f64 * f64::from(*v));
         }
     }
     if labels.is_empty() {
@@ -57,7 +60,7 @@ pub fn fuse(named: &[(&Path, &Posteriors)]) -> Result<Posteriors> {
     let networks = named.iter().flat_map(|(_, p)| p.origin.networks.clone()).collect();
     let skipped: BTreeSet<&String> = named.iter().flat_map(|(_, p)| &p.skipped).collect();
     Ok(Posteriors {
-        values: sum.mapv(|s| (s / named.len() as f64) as f32),
+        values: sum.mapv(|s| (s / all as f64) as f32),
         labels,
         paths,
         skipped: skipped.into_iter().cloned().collect(),

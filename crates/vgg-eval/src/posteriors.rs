@@ -63,7 +63,8 @@ impl Posteriors {
         let of =
             |(row, label): (ndarray::ArrayView1<f32>, &u32)| -f64::from(row[*label as usize]).max(1e-38).ln();
         let sum: f64 = self.values.rows().into_iter().zip(&self.labels).map(of).sum();
-        sum / self.labels.len().max(1) as f64
+        // Of no images it is 0, and not -0.
+        sum / self.labels.len().max(1) as f64 + 0.0
     }
 
     /// Reads a posterior file.

@@ -50,7 +50,12 @@ pub fn html(reports: &[Report]) -> String {
 
 fn table(page: &mut String, report: &Report) {
     let heads: String = report.columns.iter().map(|head| format!("<th>{}</th>", escaped(head))).collect();
-    push(page, format_args!("<div class=\"scroll\"><table><thead><tr>{heads}</tr></thead><tbody>\n"));
+    let several = report.runs.iter().any(|runs| runs.len() > 1);
+    let further = if several { "<th>networks</th>" } else { "" };
+    push(
+        page,
+        format_args!("<div class=\"scroll\"><table><thead><tr>{heads}{further}</tr></thead><tbody>\n"),
+    );
     for (i, cells) in report.cells.iter().enumerate() {
         let runs: Vec<&str> =
             report.runs.get(i).map(|runs| runs.iter().map(String::as_str).collect()).unwrap_or_default();
@@ -66,13 +71,13 @@ fn table(page: &mut String, report: &Report) {
                 _ => format!("<td>{}</td>", escaped(cell)),
             })
             .collect();
-        let further: String = runs
+        let named = |run: &&str| run.rsplit('/').next().unwrap_or(run).to_owned();
+        let links = runs
             .iter()
-            .skip(1)
-            .enumerate()
-            .map(|(n, run)| format!(" <a href=\"{}/run.json\">run {}</a>", escaped(run), n + 2))
-            .collect();
-        push(page, format_args!("<tr>{cells}<td>{further}</td></tr>\n"));
+            .map(|run| format!("<a href=\"{}/run.json\">{}</a>", escaped(run), escaped(&named(run))));
+        let links: Vec<String> = if runs.len() > 1 { links.collect() } else { Vec::new() };
+        let further = if several { format!("<td>{}</td>", links.join(" ")) } else { String::new() };
+        push(page, format_args!("<tr>{cells}{further}</tr>\n"));
     }
     page.push_str("</tbody></table></div>\n");
 }

@@ -228,6 +228,9 @@ impl RunPlan {
         if self.data.pixel_scale == PixelScale::AsStart && self.init.from.is_none() {
             return bad("pixel_scale is \"as-start\", but the run starts from no other network".into());
         }
+        if self.train_layers.as_ref().is_some_and(Vec::is_empty) {
+            return Err(Error::Plan("trainable names no layer, so that nothing would be trained".into()));
+        }
         for name in self.train_layers.iter().flatten() {
             if !layers.iter().any(|l| l.name == *name && l.weight_shape().is_some()) {
                 return bad(format!("config {} has no layer {name} to train", spec.config));

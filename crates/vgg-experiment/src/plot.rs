@@ -9,7 +9,7 @@ use vgg_train::EpochMetrics;
 use crate::{Result, Row, sides};
 
 /// Size of a plot.
-const SIZE: (u32, u32) = (720, 420);
+const SIZE: (u32, u32) = (860, 420);
 /// Colours that are told apart with any eyes (Okabe & Ito).
 const COLOURS: [RGBColor; 7] = [
     RGBColor(0, 114, 178),
@@ -30,8 +30,29 @@ pub struct Plot {
     pub svg: String,
 }
 
-/// Points by the name of their line.
-type Series = Vec<(String, Vec<(f64, f64)>)>;
+/// A line of a plot, or points that belong together.
+struct Line {
+    name: String,
+    points: Vec<Point>,
+}
+
+/// A point, with its interval if it has one.
+#[derive(Clone, Copy)]
+struct Point {
+    x: f64,
+    y: f64,
+    interval: Option<[f64; 2]>,
+}
+
+/// What the horizontal axis is.
+enum Axis {
+    /// Numbers of something.
+    Of(&'static str),
+    /// Places 0, 1, .. with names, of something; lines lead from one to the next.
+    Steps(&'static str, Vec<String>),
+    /// Places with names that have no order.
+    Kinds(Vec<String>),
+}
 
 /// The plots of a table whose runs are in `out`: the error by depth and training scale where rows differ in them, else row by
 /// row; the errors of validation as they learned.
@@ -40,71 +61,66 @@ type Series = Vec<(String, Vec<(f64, f64)>)>;
 /// [`crate::Error::File`] if the metrics of a run cannot be read.
 pub(crate) fn plots(table: &str, rows: &[Row], out: &Path) -> Result<Vec<Plot>> {
     let mut plots = Vec::new();
-    let mut add = |title: &str, x: &str, ticks: Vec<String>, series: Series| {
-        let y = "top-1 error, %";
-        plots.extend(draw((x, y), &ticks, &series).map(|svg| Plot { title: title.to_owned(), svg }));
+    let mut add = |title: &str, axis: Axis, lines: Vec<Line>| {
+        plots.extend(draw(&axis, &lines).map(|svg| Plot { title: title.to_owned(), svg }));
     };
     if matches!(table, "table3" | "table4") {
-        add("Error by depth", "weight layers", Vec::new(), by_depth(rows));
-        let (ticks, series) = by_scale(rows);
-        add("Error by training scale", "S", ticks, series);
+        add("Error by depth", Axis::Of("weight layers"), by_depth(rows));
+        let (names, lines) = by_scale(rows);
+        add("Error by training scale", Axis::Steps("S", names), lines);
     } else {
-        let (ticks, series) = by_row(rows);
-        add("Error by protocol and row", "", ticks, series);
+        let (names, lines) = by_row(rows);
+        add("Error by protocol and row", Axis::Kinds(names), lines);
     }
-    add("Validation error as they learned", "epoch", Vec::new(), curves(rows, out)?);
+    add("Validation error as they learned", Axis::Of("epoch"), curves(rows, out)?);
     Ok(plots)
 }
 
-fn by_depth(rows: &[Row]) -> Series {
-    let mut series = Series::new();
+fn by_depth(rows: &[Row]) -> Vec<Line> {
+    let mut lines = Vec::new();
     for row in rows.iter().filter(|row| row.config != "A-LRN") {
         let Ok(config) = Config::from_name(&row.config) else { continue };
         // C and D are equally deep; C has 1x1 convolutions where D has 3x3.
         let of = format!("S = {}{}", sides(&row.train_side), if row.config == "C" { ", C" } else { "" });
-        push(&mut series, of, (config.weight_layers() as f64, row.top1_error));
+        push(&mut lines, of, config.weight_layers() as f64, row);
     }
-    series.retain(|(_, points)| points.len() > 1);
-    series
+    lines
 }
 
-fn by_scale(rows: &[Row]) -> (Vec<String>, Series) {
-    let mut ticks: Vec<String> = Vec::new();
-    let mut series = Series::new();
+fn by_scale(rows: &[Row]) -> (Vec<String>, Vec<Line>) {
+    let (mut names, mut lines) = (Vec::<String>::new(), Vec::new());
     for row in rows {
         let scale = sides(&row.train_side);
-        if !ticks.contains(&scale) {
-            ticks.push(scale.clone());
+        if !names.contains(&scale) {
+            names.push(scale.clone());
         }
-        let at = ticks.iter().position(|tick| *tick == scale).unwrap_or(0);
-        push(&mut series, row.config.clone(), (at as f64, row.top1_error));
+        let at = names.iter().position(|name| *name == scale).unwrap_or(0);
+        push(&mut lines, row.config.clone(), at as f64, row);
     }
-    series.retain(|(_, points)| points.len() > 1);
-    (ticks, series)
+    (names, lines)
 }
 
-fn by_row(rows: &[Row]) -> (Vec<String>, Series) {
-    let mut series = vec![("ours".to_owned(), Vec::new()), ("the paper's".to_owned(), Vec::new())];
+fn by_row(rows: &[Row]) -> (Vec<String>, Vec<Line>) {
+    let line = |name: &str| Line { name: name.to_owned(), points: Vec::new() };
+    let (mut ours, mut papers) = (line("ours, 95 %"), line("the paper's"));
     // What is only quoted is no result of ours to look at.
     let rows: Vec<&Row> = rows.iter().filter(|row| !row.members.is_empty()).collect();
     for (i, row) in rows.iter().enumerate() {
-        series[0].1.extend(row.top1_error.map(|error| (i as f64, 100.0 * error)));
-        series[1].1.extend(row.paper_top1_error.map(|error| (i as f64, 100.0 * error)));
+        ours.points.extend(Point::of(i as f64, row));
+        let paper = row.paper_top1_error.map(|e| Point { x: i as f64, y: 100.0 * e, interval: None });
+        papers.points.extend(paper);
     }
-    series.retain(|(_, points)| !points.is_empty());
-    let one_config = |row: &Row| row.members.iter().all(|m| m.config == row.members[0].config);
-    let name = |(i, row): (usize, &&Row)| match one_config(row) {
-        true if row.protocol == "centre" => row.config.clone(),
-        true => format!("{} {}", row.members[0].config, row.protocol),
-        false => (i + 1).to_string(),
+    let name = |row: &&Row| match row.protocol.as_str() {
+        "centre" => row.config.clone(),
+        protocol => format!("{}, {protocol}", row.config),
     };
-    (rows.iter().enumerate().map(name).collect(), series)
+    (rows.iter().map(name).collect(), vec![ours, papers])
 }
 
-fn curves(rows: &[Row], out: &Path) -> Result<Series> {
-    let mut series = Series::new();
+fn curves(rows: &[Row], out: &Path) -> Result<Vec<Line>> {
+    let mut lines = Vec::<Line>::new();
     for member in rows.iter().flat_map(|row| &row.members).filter(|member| !member.run.is_empty()) {
-        if series.iter().any(|(name, _)| *name == member.name) {
+        if lines.iter().any(|line| line.name == member.name) {
             continue;
         }
         let path = out.join(&member.run).join(vgg_train::METRICS_FILE);
@@ -113,77 +129,138 @@ fn curves(rows: &[Row], out: &Path) -> Result<Series> {
             .lines()
             .filter_map(|l| serde_json::from_str(l).ok())
             .collect::<Vec<EpochMetrics>>();
-        let points = epochs.iter().filter_map(|e| Some((e.epoch as f64, 100.0 * e.val_top1_error?)));
-        series.push((member.name.clone(), points.collect()));
+        let point = |e: &EpochMetrics| {
+            Some(Point { x: e.epoch as f64, y: 100.0 * e.val_top1_error?, interval: None })
+        };
+        lines.push(Line { name: member.name.clone(), points: epochs.iter().filter_map(point).collect() });
     }
-    Ok(series)
+    Ok(lines)
 }
 
-fn push(series: &mut Series, name: String, (x, error): (f64, Option<f64>)) {
-    let Some(error) = error else { return };
-    let point = (x, 100.0 * error);
-    match series.iter_mut().find(|(known, _)| *known == name) {
-        Some((_, points)) => points.push(point),
-        None => series.push((name, vec![point])),
+fn push(lines: &mut Vec<Line>, name: String, x: f64, row: &Row) {
+    let Some(point) = Point::of(x, row) else { return };
+    match lines.iter_mut().find(|line| line.name == name) {
+        Some(line) => line.points.push(point),
+        None => lines.push(Line { name, points: vec![point] }),
     }
 }
 
-/// Lines with points; `ticks` name the places 0, 1, .. of the horizontal axis. `None` if there is nothing to draw.
-fn draw((x_label, y_label): (&str, &str), ticks: &[String], series: &Series) -> Option<String> {
-    let all = || series.iter().flat_map(|(_, points)| points.iter().copied());
-    all().next()?;
-    let bounds = |of: fn(&(f64, f64)) -> f64, margin: f64| {
-        let (low, high) = all().map(|p| of(&p)).fold((f64::MAX, f64::MIN), |(l, h), v| (l.min(v), h.max(v)));
-        let margin = ((high - low) * margin).max(0.5);
-        (low - margin)..(high + margin)
-    };
-    let (x, y) = (bounds(|p| p.0, 0.05), bounds(|p| p.1, 0.1));
+impl Point {
+    /// The error of a row, with its interval.
+    fn of(x: f64, row: &Row) -> Option<Point> {
+        let interval = row.top1_ci.map(|ends| ends.map(|end| 100.0 * end));
+        Some(Point { x, y: 100.0 * row.top1_error?, interval })
+    }
+}
+
+/// Lines with points, and what they are beside them; `None` if there is nothing to draw.
+fn draw(axis: &Axis, lines: &[Line]) -> Option<String> {
+    lines.iter().flat_map(|line| &line.points).next()?;
     let mut svg = String::new();
     let drawn = (|| -> std::result::Result<(), Box<dyn std::error::Error>> {
         let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
         area.fill(&WHITE)?;
-        let mut chart = ChartBuilder::on(&area)
-            .margin(12)
-            .x_label_area_size(36)
-            .y_label_area_size(48)
-            .build_cartesian_2d(x, y)?;
-        let name = |at: &f64| match ticks {
-            [] => format!("{at:.0}"),
-            _ if at.fract().abs() > 1e-9 => String::new(),
-            ticks => ticks.get(*at as usize).cloned().unwrap_or_default(),
+        let keys = match axis {
+            Axis::Kinds(names) => names.as_slice(),
+            _ => &[],
         };
-        let labels = if ticks.is_empty() { 10 } else { 2 * ticks.len() + 1 };
-        chart
-            .configure_mesh()
-            .light_line_style(TRANSPARENT)
-            .bold_line_style(RGBColor(225, 225, 225))
-            .x_desc(x_label)
-            .y_desc(y_label)
-            .x_labels(labels)
-            .x_label_formatter(&name)
-            .y_label_formatter(&|v| format!("{v:.0}"))
-            .draw()?;
-        for (i, (name, points)) in series.iter().enumerate() {
-            let colour = COLOURS[i % COLOURS.len()];
-            let style = colour.stroke_width(2);
-            // More lines than colours: those of the second round are dashed.
-            if i < COLOURS.len() {
-                let key = move |(x, y)| PathElement::new(vec![(x, y), (x + 18, y)], style);
-                chart.draw_series(LineSeries::new(points.iter().copied(), style))?.label(name).legend(key);
-            } else {
-                let key = move |(x, y)| PathElement::new(vec![(x, y), (x + 9, y)], style);
-                let line = DashedLineSeries::new(points.iter().copied(), 6, 4, style);
-                chart.draw_series(line)?.label(name).legend(key);
-            }
-            chart.draw_series(points.iter().map(|point| Circle::new(*point, 3, colour.filled())))?;
-        }
-        chart
-            .configure_series_labels()
-            .border_style(RGBColor(200, 200, 200))
-            .background_style(WHITE.mix(0.85))
-            .draw()?;
+        let (chart, beside) =
+            area.split_horizontally((SIZE.0 - if keys.is_empty() { 170 } else { 300 }) as i32);
+        draw_lines(&chart, axis, lines)?;
+        draw_keys(&beside, lines, keys)?;
         area.present()?;
         Ok(())
     })();
     drawn.ok().map(|()| svg)
+}
+
+type Area<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
+type Drawn = std::result::Result<(), Box<dyn std::error::Error>>;
+
+fn draw_lines(area: &Area, axis: &Axis, lines: &[Line]) -> Drawn {
+    let (x, y) = bounds(axis, lines);
+    let mut chart = ChartBuilder::on(area)
+        .margin(12)
+        .x_label_area_size(36)
+        .y_label_area_size(48)
+        .build_cartesian_2d(x.clone(), y)?;
+    let whole = |at: &f64| (at - at.round()).abs() < 1e-9;
+    let name = |at: &f64| match axis {
+        _ if !whole(at) => String::new(),
+        Axis::Of(_) => format!("{at:.0}"),
+        Axis::Steps(_, names) => names.get(*at as usize).cloned().unwrap_or_default(),
+        Axis::Kinds(names) => {
+            if *at >= 0.0 && (*at as usize) < names.len() {
+                format!("{:.0}", at + 1.0)
+            } else {
+                String::new()
+            }
+        }
+    };
+    // A label for every whole number, or every few.
+    let labels = match axis {
+        Axis::Of(_) => ((x.end - x.start).floor() as usize + 1).min(12),
+        Axis::Steps(_, names) | Axis::Kinds(names) => 2 * names.len() + 1,
+    };
+    chart
+        .configure_mesh()
+        .light_line_style(TRANSPARENT)
+        .bold_line_style(RGBColor(225, 225, 225))
+        .x_desc(match axis {
+            Axis::Of(what) | Axis::Steps(what, _) => what,
+            Axis::Kinds(_) => "",
+        })
+        .y_desc("top-1 error, %")
+        .x_labels(labels)
+        .x_label_formatter(&name)
+        .y_label_formatter(&|v| format!("{v:.0}"))
+        .draw()?;
+    for (i, line) in lines.iter().enumerate() {
+        let style = COLOURS[i % COLOURS.len()].stroke_width(2);
+        let points = || line.points.iter().map(|p| (p.x, p.y));
+        match axis {
+            Axis::Kinds(_) => {}
+            _ if i < COLOURS.len() => drop(chart.draw_series(LineSeries::new(points(), style))?),
+            _ => drop(chart.draw_series(DashedLineSeries::new(points(), 6, 4, style))?),
+        }
+        let thin = COLOURS[i % COLOURS.len()].mix(0.6).stroke_width(1);
+        let bars = line.points.iter().filter_map(|p| Some((p.x, p.interval?)));
+        chart.draw_series(bars.map(|(x, [low, high])| PathElement::new(vec![(x, low), (x, high)], thin)))?;
+        chart.draw_series(points().map(|point| Circle::new(point, 3, style.color.filled())))?;
+    }
+    Ok(())
+}
+
+/// From where to where the axes go.
+fn bounds(axis: &Axis, lines: &[Line]) -> (std::ops::Range<f64>, std::ops::Range<f64>) {
+    let points = || lines.iter().flat_map(|line| &line.points);
+    let range = |values: &mut dyn Iterator<Item = f64>, margin: f64| {
+        let (low, high) = values.fold((f64::MAX, f64::MIN), |(l, h), v| (l.min(v), h.max(v)));
+        let margin = ((high - low) * margin).max(0.5);
+        (low - margin)..(high + margin)
+    };
+    let x = match axis {
+        Axis::Of(_) => range(&mut points().map(|p| p.x), 0.05),
+        Axis::Steps(_, names) | Axis::Kinds(names) => -0.5..(names.len() as f64 - 0.5),
+    };
+    let y = range(&mut points().flat_map(|p| p.interval.unwrap_or([p.y; 2])), 0.05);
+    (x, y)
+}
+
+/// What the lines are, and below them the names of places.
+fn draw_keys(area: &Area, lines: &[Line], names: &[String]) -> Drawn {
+    const LINE: i32 = 18;
+    let font = ("sans-serif", 12).into_font();
+    for (i, line) in lines.iter().enumerate() {
+        let (y, style) = (24 + LINE * i as i32, COLOURS[i % COLOURS.len()].stroke_width(2));
+        let length = if i < COLOURS.len() { 18 } else { 8 };
+        area.draw(&PathElement::new(vec![(4, y), (4 + length, y)], style))?;
+        area.draw(&Circle::new((13, y), 3, style.color.filled()))?;
+        area.draw(&Text::new(line.name.clone(), (28, y - 6), font.clone()))?;
+    }
+    for (i, name) in names.iter().enumerate() {
+        let y = 24 + LINE * (lines.len() + 1 + i) as i32;
+        area.draw(&Text::new(format!("{}  {name}", i + 1), (4, y - 6), font.clone()))?;
+    }
+    Ok(())
 }

@@ -9,7 +9,7 @@ use crate::plot::plots;
 use crate::{Context, PixelScale, Report, Result, Row, RunPlan, TablePlan, paper};
 
 /// Fields of a row, in the order of the CSV file.
-const FIELDS: [&str; 19] = [
+const FIELDS: [&str; 20] = [
     "config",
     "train_side",
     "test_sides",
@@ -28,6 +28,7 @@ const FIELDS: [&str; 19] = [
     "n",
     "skipped",
     "run",
+    "members",
     "note",
 ];
 
@@ -59,7 +60,7 @@ const TEST: Column = ("test set: top-5, %", |row| {
 });
 const PAPER_TEST: Column = ("paper: test, top-5, %", |row| percent(row.paper_test_top5_error));
 const EPOCHS: Column = ("epochs", |row| row.epochs.to_string());
-const NOTE: Column = ("", |row| row.note.clone().unwrap_or_default());
+const NOTE: Column = ("note", |row| row.note.clone().unwrap_or_default());
 
 /// The columns of a table.
 fn columns(table: &str) -> Vec<Column> {
@@ -68,7 +69,11 @@ fn columns(table: &str) -> Vec<Column> {
             vec![CONFIG, S, Q, TOP1, INTERVAL, TOP5, PAPER_SIDES, PAPER_TOP1, PAPER_TOP5, DIFFERENCE, EPOCHS]
         }
         "table6" | "table7" => {
-            vec![CONFIG, PROTOCOL, TOP1, INTERVAL, TOP5, TEST, PAPER_TOP1, PAPER_TOP5, PAPER_TEST, DIFFERENCE]
+            let mut columns = vec![
+                CONFIG, PROTOCOL, TOP1, INTERVAL, TOP5, TEST, PAPER_TOP1, PAPER_TOP5, PAPER_TEST, DIFFERENCE,
+            ];
+            columns.extend((table == "table7").then_some(NOTE));
+            columns
         }
         "table5" => vec![CONFIG, S, Q, PROTOCOL, TOP1, INTERVAL, TOP5, PAPER_TOP1, PAPER_TOP5, DIFFERENCE],
         _ => vec![CONFIG, S, Q, PROTOCOL, TOP1, INTERVAL, TOP5, EPOCHS, NOTE],

@@ -40,6 +40,8 @@ pub struct SummaryRow {
     pub parameters: usize,
     /// Multiply-accumulate operations for one crop.
     pub macs: u64,
+    /// Side of the square of input pixels that one cell of its output sees.
+    pub receptive_field: usize,
 }
 
 impl NetworkSpec {
@@ -79,8 +81,9 @@ impl NetworkSpec {
                 }
                 LayerKind::Lrn => "local response normalisation".into(),
                 LayerKind::Linear { .. } => {
+                    field += (layer.input[0].max(1) - 1) * stride;
                     if layer.name == "fc6" {
-                        summary.receptive_field_fc6 = field + (layer.input[0] - 1) * stride;
+                        summary.receptive_field_fc6 = field;
                     }
                     "fully connected".into()
                 }
@@ -95,6 +98,7 @@ impl NetworkSpec {
                 output: layer.output,
                 parameters,
                 macs,
+                receptive_field: field,
             });
         }
         Ok(summary)

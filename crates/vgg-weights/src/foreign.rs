@@ -60,6 +60,12 @@ impl Plan {
             let shape = of.and_then(|of| shape_of(&self.entries, &of.weight, self.library));
             let (Some(of), Some(shape)) = (of, shape) else {
                 self.missing.push(layer.name.clone());
+                // What is left of a layer without its weights is no use, and no surprise.
+                let rest = self
+                    .entries
+                    .iter()
+                    .filter(|e| e.name.rsplit_once('.').is_some_and(|(l, _)| l == layer.name));
+                used.extend(rest.map(|e| e.name.clone()));
                 continue;
             };
             if shape != expected {
@@ -79,16 +85,17 @@ impl Plan {
             }
             used.push(of.weight.clone());
         }
-        if !partial {
-            differences.extend(self.missing.iter().map(|layer| format!("{layer} is missing")));
-        }
+        let missing = self.missing.iter().map(|layer| format!("{layer} is missing"));
+        let missing: Vec<String> = missing.collect();
         // Counters beside statistics.
         let counts = |name: &str| name.ends_with(".num_batches_tracked");
         let extra = self.entries.iter().filter(|e| !used.contains(&e.name) && !counts(&e.name));
         differences.extend(extra.map(|e| format!("{} is superfluous", e.name)));
-        if differences.is_empty() {
+        if differences.is_empty() && (partial || missing.is_empty()) {
             return Ok(());
         }
+        // Whoever mends the file wants to know all.
+        differences.splice(0..0, missing);
         let config = self.metadata.spec.config.name();
         Err(Error::Tensors { path: path.to_owned(), config, differences })
     }

@@ -83,6 +83,15 @@ pub fn import_layers(path: &Path, map: &TransferMap, network: &mut Network) -> R
     Ok(TransferReport { copied, drawn })
 }
 
+/// As [`read_metadata`], and what was found out about a file of another library, for people: which layers it lacks among it.
+///
+/// # Errors
+/// As [`read_metadata`].
+pub fn describe(path: &Path) -> Result<(WeightsMetadata, Vec<String>)> {
+    let plan = plan(&Source::open(path)?, path, None, true)?;
+    Ok((plan.metadata, plan.notes))
+}
+
 fn plan(source: &Source, path: &Path, pixels: Option<Pixels>, partial: bool) -> Result<Plan> {
     let recognised = recognise(&source.entries());
     let strings = source.metadata();

@@ -12,12 +12,13 @@ use clap::Args;
 use serde_json::{Value, json};
 use vgg_data::{ImageSet, OnBadImage, Split};
 use vgg_eval::{
-    EvaluateOptions, Evaluation, Posteriors, Preprocessing, Protocol, Shard, dump_views, evaluate,
+    EvaluateOptions, Evaluation, Network as NetworkOrigin, Origin, Posteriors, Preprocessing, Protocol,
+    Shard, dump_views, evaluate,
 };
 use vgg_layers::Config;
 
 use super::options::{DeviceOptions, ViewOptions, check_classes, load_weights, say_misnamed};
-use super::posteriors::{errors, errors_in_words, protocol};
+use super::posteriors::{errors, errors_in_words, may_write, protocol};
 use crate::console::{Interrupt, Progress, out};
 
 #[derive(Args)]
@@ -58,7 +59,6 @@ pub(crate) struct Evaluate {
 impl Evaluate {
     pub(crate) fn run(self) -> Result<ExitCode> {
         if let Some(path) = self.posteriors.as_deref().filter(|path| path.exists()) {
-            // Posteriors may be measured again; nothing else is written over.
             Posteriors::load(path)?;
         }
         let interrupt = Interrupt::listen()?;
@@ -72,6 +72,12 @@ impl Evaluate {
         let preprocessing = Preprocessing::from(metadata.offset_and_scale());
         let on_bad_image = if self.skip_bad_images { OnBadImage::Skip } else { OnBadImage::Stop };
         let options = EvaluateOptions { workers: self.device.workers(), on_bad_image, shard: self.shard };
+        let weights = vgg_files::hash_file(&self.weights)?;
+        if let Some(path) = &self.posteriors {
+            let network = NetworkOrigin { protocol: evaluation.clone(), weights: weights.to_string() };
+            let (classes, dataset) = (folder.classes().to_vec(), folder.hash().as_str().to_owned());
+            may_write(path, &Origin { networks: vec![network], classes, dataset, shard: self.shard })?;
+        }
         if let Some(dir) = &self.dump_views {
             dump_views(&folder, &evaluation, (metadata.spec.crop, self.shard), dir)?;
         }
@@ -83,7 +89,6 @@ impl Evaluate {
             progress.at(done as u64, || format!("{done} images, {speed:.1} images/s"));
             if interrupt.asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
-        let weights = vgg_files::hash_file(&self.weights)?;
         let model = (&prepared.model(), weights.as_str());
         let result = evaluate(model, &folder, &evaluation, preprocessing, options, &mut seen);
         let posteriors = match result {

@@ -28,7 +28,7 @@ pub(crate) struct Init {
     /// Side of the crop in pixels, a multiple of 32.
     #[arg(long, default_value_t = 224)]
     crop: usize,
-    /// paper-variance, gaussian-0.01, glorot-uniform, glorot-normal or he.
+    /// paper-variance, gaussian-0.01, glorot-uniform, glorot-normal, he or he-fan-out.
     #[arg(long, default_value = "he")]
     init: vgg_layers::Init,
     /// Seed; the same seed draws the same weights.

@@ -104,12 +104,12 @@ fn device_kind(name: &str) -> Result<DeviceKind, String> {
 #[derive(Args)]
 pub(super) struct ViewOptions {
     /// centre (the central crop), dense (the whole image), multi-crop (a grid of 5 x 5 crops) or combined (the mean of
-    /// dense and multi-crop); sections 3.2 and 4.3.
+    /// dense and multi-crop); sections 3.2 and 4.3. Default: dense.
     #[arg(long)]
     pub(super) protocol: Option<Protocol>,
     /// Smallest image sides, such as 256,384,512; posteriors are averaged. Default: the network's training side,
     /// or the middle of its scale jitter.
-    #[arg(long, value_delimiter = ',')]
+    #[arg(long, value_delimiter = ',', value_parser = side)]
     test_sides: Vec<usize>,
     /// Whether the mirrored image is shown too. Default: with all but centre.
     #[arg(long)]
@@ -118,11 +118,16 @@ pub(super) struct ViewOptions {
     #[arg(long, default_value = "bilinear")]
     filter: Filter,
     /// How a dense map becomes one vector: score-mean, prob-mean or score-sum.
-    #[arg(long, default_value = "score-mean")]
-    dense_pool: DensePool,
+    /// Default: score-mean.
+    #[arg(long)]
+    dense_pool: Option<DensePool>,
     /// How pooling rounds odd sides in a dense map: floor or ceil. Default: as the weights file says.
     #[arg(long, value_parser = pool_rounding)]
     pool_rounding: Option<vgg_layers::PoolRounding>,
+}
+
+fn side(text: &str) -> Result<usize, String> {
+    text.parse().map_err(|_| format!("{text:?} is no side in pixels; write 256,384,512"))
 }
 
 fn pool_rounding(name: &str) -> Result<vgg_layers::PoolRounding, String> {
@@ -141,16 +146,21 @@ impl ViewOptions {
         let middle = (sides.iter().sum::<usize>() + sides.len() / 2) / sides.len().max(1);
         let test_sides = if self.test_sides.is_empty() { vec![middle] } else { self.test_sides.clone() };
         let dense = matches!(protocol, Protocol::Dense | Protocol::Combined);
-        if self.pool_rounding.is_some() && !dense {
-            let what = format!("--pool-rounding has no effect with --protocol {}", protocol.name());
+        let idle =
+            [("--pool-rounding", self.pool_rounding.is_some()), ("--dense-pool", self.dense_pool.is_some())];
+        if let Some((option, _)) = idle.iter().find(|(_, given)| *given && !dense) {
+            let what = format!("{option} has no effect with --protocol {}", protocol.name());
             return Err(SettingsError(what).into());
+        }
+        if let Some(twice) = (1..test_sides.len()).find(|&i| test_sides[..i].contains(&test_sides[i])) {
+            return Err(SettingsError(format!("--test-sides has {} twice", test_sides[twice])).into());
         }
         let evaluation = Evaluation {
             protocol,
             test_sides,
             flip: self.flip.unwrap_or(protocol.flips()),
             filter: self.filter,
-            dense_pool: self.dense_pool,
+            dense_pool: self.dense_pool.unwrap_or(DensePool::ScoreMean),
             pool_rounding: self.pool_rounding,
         };
         evaluation.views(metadata.spec.crop)?;

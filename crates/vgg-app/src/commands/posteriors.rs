@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use clap::Args;
 use serde_json::{Value, json};
-use vgg_eval::{Comparison, Evaluation, Posteriors, fuse, merge};
+use vgg_eval::{Comparison, Evaluation, Origin, Posteriors, fuse, merge};
 
 use crate::console::out;
+use crate::settings::SettingsError;
 
 #[derive(Args)]
 pub(crate) struct Fuse {
@@ -90,10 +91,7 @@ fn put_together(
     let named: Vec<(&Path, &Posteriors)> = paths.iter().map(PathBuf::as_path).zip(&loaded).collect();
     let together = how(&named)?;
     if let Some(to) = to {
-        if to.exists() {
-            // Posteriors may be put together again; nothing else is written over.
-            Posteriors::load(to)?;
-        }
+        may_write(to, &together.origin)?;
         together.save(to)?;
     }
     if json {
@@ -105,6 +103,20 @@ fn put_together(
     say_networks(&together)?;
     let words = errors_in_words(&errors(&together));
     writeln!(out(), "{} images: {words}", together.labels.len())?;
+    Ok(())
+}
+
+/// Posteriors may be measured, or put together, again; nothing else is written over, as some take an hour.
+///
+/// # Errors
+/// If there is a file that is not of the same networks, protocols, images and part of them.
+pub(super) fn may_write(path: &Path, origin: &Origin) -> Result<()> {
+    if path.exists() && Posteriors::load(path)?.origin != *origin {
+        let path = path.display();
+        let what =
+            format!("{path} has other posteriors, which would be lost; give another file, or remove it");
+        return Err(SettingsError(what).into());
+    }
     Ok(())
 }
 

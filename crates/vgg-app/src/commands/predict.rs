@@ -29,8 +29,8 @@ pub(crate) struct Predict {
     #[arg(long)]
     score_map: Option<PathBuf>,
     /// How many classes to name for each image.
-    #[arg(long, default_value_t = 5)]
-    top: usize,
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
+    top: u16,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -48,6 +48,11 @@ impl Predict {
         if self.score_map.is_some() && (self.images.len() != 1 || matches!(prepared, Prepared::Classic(_))) {
             let what = "--score-map takes one image and a protocol with whole images: dense or combined";
             return Err(SettingsError(what.into()).into());
+        }
+        if let Some(path) = self.score_map.as_deref().filter(|p| p.extension().is_none_or(|e| e != "png")) {
+            return Err(
+                SettingsError(format!("--score-map writes PNG; {} ends otherwise", path.display())).into()
+            );
         }
         let preprocessing = Preprocessing::from(metadata.offset_and_scale());
         let mut documents = Vec::new();
@@ -68,7 +73,7 @@ impl Predict {
                 let picture = score_map(&prepared.model(), &image, &evaluation, preprocessing, order[0])?;
                 write_png(to, &picture)?;
             }
-            order.truncate(self.top);
+            order.truncate(usize::from(self.top));
             let classes = order.into_iter().map(|class| {
                 let id = &metadata.classes[class];
                 json!({ "class": class, "id": id, "name": imagenet::words(id).unwrap_or(id), "posterior": posterior[class] })

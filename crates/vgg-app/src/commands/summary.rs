@@ -43,7 +43,11 @@ impl Summary {
     pub(crate) fn run(self) -> Result<()> {
         let Summary { config, weights, width, classes, head, crop, json } = self;
         let spec = match weights {
-            Some(path) => vgg_weights::read_metadata(&path)?.spec,
+            Some(path) => {
+                let (metadata, notes) = vgg_weights::describe(&path)?;
+                notes.iter().for_each(|note| eprintln!("{note}"));
+                metadata.spec
+            }
             None => {
                 NetworkSpec { width, classes, head, crop, ..NetworkSpec::paper(config.unwrap_or(Config::D)) }
             }
@@ -53,11 +57,28 @@ impl Summary {
             writeln!(out(), "{}", serde_json::to_string_pretty(&summary)?)?;
             return Ok(());
         }
-        writeln!(out(), "{:10} {:30} {:>16} {:>12} {:>9}", "layer", "kind", "output", "parameters", "MMAC")?;
+        writeln!(
+            out(),
+            "{:10} {:30} {:>16} {:>12} {:>9} {:>9} {:>7}",
+            "layer",
+            "kind",
+            "output",
+            "parameters",
+            "MMAC",
+            "KiB out",
+            "sees px"
+        )?;
         for row in &summary.layers {
             let [h, w, c] = row.output;
             let (size, mega) = (format!("{h} x {w} x {c}"), row.macs as f64 / 1e6);
-            writeln!(out(), "{:10} {:30} {size:>16} {:>12} {mega:>9.1}", row.name, row.kind, row.parameters)?;
+            let (kib, field) = ((h * w * c) as f64 / 256.0, row.receptive_field);
+            writeln!(
+                out(),
+                "{:10} {:30} {size:>16} {:>12} {mega:>9.1} {kib:>9.1} {field:>7}",
+                row.name,
+                row.kind,
+                row.parameters
+            )?;
         }
         writeln!(
             out(),

@@ -62,6 +62,9 @@ impl Source {
     }
 
     fn of_content(path: &Path) -> Result<Source> {
+        if path.is_dir() {
+            return Err(corrupt(path, "it is a folder"));
+        }
         let mut file = File::open(path).map_err(|e| io(path, e))?;
         let mut start = [0u8; 16];
         let mut length = 0;
@@ -91,7 +94,10 @@ impl Source {
             return Ok(Source::Caffe(CaffeModel::open(path)?));
         }
         let known = "safetensors, .pth, .caffemodel or .npz";
-        Err(corrupt(path, format!("it begins like no weights file that is known ({known})")))
+        Err(corrupt(
+            path,
+            format!("it begins like no weights file that is known ({known}; ONNX is written, not read)"),
+        ))
     }
 
     /// What the file says besides its tensors, each a JSON value, if it is of a format of ours.
