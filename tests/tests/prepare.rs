@@ -174,13 +174,16 @@ fn a_prepared_folder_has_the_folders_images() {
     assert!(error.contains("image 1 in val") && error.contains("verify"), "{error}");
     std::fs::write(&index, whole).unwrap();
     // One bit of a shard, and one of the index.
-    for name in ["train-000000.tar", "val.index", "val.names", "classes.json"] {
+    for name in ["train-000000.tar", "val.index", "val.names", "classes.json", "index.json"] {
         let path = dir.path().join("raw").join(name);
         let whole = std::fs::read(&path).unwrap();
         let mut bytes = whole.clone();
         bytes[700 % whole.len()] ^= 1;
         std::fs::write(&path, bytes).unwrap();
-        let problems = verify(&dir.path().join("raw"), &mut |_| ()).unwrap().problems;
+        let problems = match verify(&dir.path().join("raw"), &mut |_| ()) {
+            Ok(verified) => verified.problems,
+            Err(error) => vec![error.to_string()],
+        };
         assert!(problems.len() == 1 && problems[0].contains(name), "{problems:?}");
         std::fs::write(&path, whole).unwrap();
     }

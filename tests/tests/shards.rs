@@ -11,7 +11,7 @@ use vgg_data::{
     AugmentConfig, Encoding, Filter, ImageSet, IndexFile, Loader, LoaderConfig, Manifest, OnBadImage,
     PixelStatistics, Rank, ShardFile, Split, SplitManifest,
 };
-use vgg_files::{hash_bytes, write_json};
+use vgg_files::hash_bytes;
 
 /// A set whose images are all the same one of a single shard.
 fn make(root: &Path, images: u64) {
@@ -61,7 +61,7 @@ fn make(root: &Path, images: u64) {
     };
     let mut manifest = Manifest::new("a test".into(), Encoding::Raw, None, vec!["a".into(), "b".into()]);
     manifest.splits.insert(Split::Train, split);
-    write_json(&root.join("index.json"), &manifest).unwrap();
+    manifest.write(root).unwrap();
 }
 
 /// Memory that is no file's, in KiB.

@@ -56,7 +56,7 @@ pub fn decode(bytes: &[u8], path: &Path) -> Result<Image> {
     }
     #[cfg(feature = "turbojpeg")]
     if format == ImageFormat::Jpeg {
-        return turbo::decode(bytes, MAX_SIDE).map_err(fail);
+        return turbo::decode(bytes, size, MAX_SIDE).map_err(fail);
     }
     let mut limits = Limits::default();
     limits.max_image_width = Some(MAX_SIDE);

@@ -1,23 +1,36 @@
 //! The 1,000 classes of ILSVRC-2012.
 
-/// WNID, number of training images and words of each class, in WNID order, which is the order of the logits of networks trained on it.
+/// WNID, number in the development kit, number of training images and words of each class, in WNID order, which is the order of the logits of networks trained on it.
 const CLASSES: &str = include_str!("imagenet_classes.tsv");
 
 /// WNIDs and words of all classes, in the order of their indices.
 pub fn classes() -> impl Iterator<Item = (&'static str, &'static str)> {
-    rows().map(|(wnid, _, words)| (wnid, words))
+    rows().map(|row| (row.wnid, row.words))
 }
 
 /// Training images of all classes: 732 to 1,300, and 1,281,167 in all.
 pub fn train_images() -> impl Iterator<Item = u64> {
-    rows().map(|(_, images, _)| images)
+    rows().map(|row| row.images)
 }
 
-fn rows() -> impl Iterator<Item = (&'static str, u64, &'static str)> {
+/// Its number in the development kit, ILSVRC2012_ID, from 1, for a WNID.
+pub fn ilsvrc2012_id(wnid: &str) -> Option<u32> {
+    rows().find(|row| row.wnid == wnid).map(|row| row.id)
+}
+
+struct Row {
+    wnid: &'static str,
+    id: u32,
+    images: u64,
+    words: &'static str,
+}
+
+fn rows() -> impl Iterator<Item = Row> {
     CLASSES.lines().filter_map(|line| {
-        let (wnid, rest) = line.split_once('\t')?;
-        let (images, words) = rest.split_once('\t')?;
-        Some((wnid, images.parse().ok()?, words))
+        let mut fields = line.splitn(4, '\t');
+        let mut next = || fields.next();
+        let (wnid, id, images, words) = (next()?, next()?, next()?, next()?);
+        Some(Row { wnid, id: id.parse().ok()?, images: images.parse().ok()?, words })
     })
 }
 
@@ -37,5 +50,6 @@ mod tests {
         assert_eq!(words("n01440764"), Some("tench, Tinca tinca"));
         assert_eq!(words("n15075141"), Some("toilet tissue, toilet paper, bathroom tissue"));
         assert_eq!(words("cat"), None);
+        assert_eq!((ilsvrc2012_id("n02119789"), ilsvrc2012_id("n01440764")), (Some(1), Some(449)));
     }
 }

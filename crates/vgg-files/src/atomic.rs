@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -152,7 +153,11 @@ pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
 /// A name beside `path` that no other process uses.
 pub(crate) fn beside(path: &Path) -> PathBuf {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    path.with_file_name(format!(".{name}.{}.partial", std::process::id()))
+    // The number of a process is not enough: containers have the same ones.
+    static NUMBER: AtomicU64 = AtomicU64::new(0);
+    let (process, number) = (std::process::id(), NUMBER.fetch_add(1, Relaxed));
+    let now = std::time::UNIX_EPOCH.elapsed().map_or(0, |t| t.as_nanos());
+    path.with_file_name(format!(".{name}.{process}-{number}-{now}.partial"))
 }
 
 pub(crate) fn write_synced(

@@ -9,8 +9,23 @@ use crate::error::{Result, at};
 
 /// A BLAKE3 hash, shown and stored in hexadecimal.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(transparent)]
+#[serde(try_from = "String", into = "String")]
 pub struct Hash(String);
+
+impl TryFrom<String> for Hash {
+    type Error = String;
+
+    fn try_from(text: String) -> std::result::Result<Hash, String> {
+        let sound = text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        if sound { Ok(Hash(text)) } else { Err(format!("{text:?} is no BLAKE3 hash")) }
+    }
+}
+
+impl From<Hash> for String {
+    fn from(hash: Hash) -> String {
+        hash.0
+    }
+}
 
 impl Hash {
     /// All 64 hexadecimal digits.

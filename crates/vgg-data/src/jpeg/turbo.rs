@@ -13,18 +13,28 @@ const MOST_SCANS: c_int = 500;
 /// Memory of a progressive file, in MiB.
 const MOST_MEMORY: c_int = 1024;
 
-/// The pixels of a JPEG of sides up to `most`. Damage that leaves a picture is passed over, as libjpeg does.
+/// How the library's warnings begin: damage that leaves a picture, which is passed over, as Pillow does. Its code for them is no
+/// help, as it stays when an error follows.
+const WARNINGS: [&str; 5] = [
+    "Corrupt JPEG data",
+    "Unknown Adobe",
+    "Inconsistent progression",
+    "Warning:",
+    "Invalid SOS parameters for sequential",
+];
+
+/// The pixels of a JPEG of sides up to `most`, and of the `size` that its frame has.
 ///
 /// # Errors
 /// What the library says, or what cannot be taken.
-pub(crate) fn decode(bytes: &[u8], most: u32) -> Result<Image, String> {
+pub(crate) fn decode(bytes: &[u8], size: Option<(u32, u32)>, most: u32) -> Result<Image, String> {
     thread_local!(static DECODER: RefCell<Option<Decoder>> = const { RefCell::new(None) });
     DECODER.with_borrow_mut(|decoder| {
         let decoder = match decoder {
             Some(decoder) => decoder,
             none => none.insert(Decoder::new()?),
         };
-        decoder.decode(bytes, most)
+        decoder.decode(bytes, size, most)
     })
 }
 
@@ -41,7 +51,7 @@ impl Decoder {
         Ok(decoder)
     }
 
-    fn decode(&mut self, bytes: &[u8], most: u32) -> Result<Image, String> {
+    fn decode(&mut self, bytes: &[u8], size: Option<(u32, u32)>, most: u32) -> Result<Image, String> {
         // SAFETY: the handle is the library's, and the bytes are as many as it is told.
         let status =
             unsafe { tj::tj3DecompressHeader(self.0.as_ptr(), bytes.as_ptr(), bytes.len() as tj::size_t) };
@@ -51,6 +61,9 @@ impl Decoder {
         let (Some(h), Some(w)) = (side(h), side(w)) else {
             return Err(format!("{h} x {w} pixels are more than {most} to a side, or none"));
         };
+        if size != Some((h as u32, w as u32)) {
+            return Err("its frame cannot be read".into());
+        }
         let bits = self.get(tj::TJPARAM_TJPARAM_PRECISION);
         if bits != 8 {
             return Err(format!("it has {bits} bits a colour, not 8"));
@@ -86,13 +99,11 @@ impl Decoder {
     /// A status that is no error, or a warning alone.
     fn checked(&self, status: c_int) -> Result<(), String> {
         // SAFETY: the handle is the library's, and the text lives until the next call.
-        let (code, text) = unsafe {
-            (tj::tj3GetErrorCode(self.0.as_ptr()), CStr::from_ptr(tj::tj3GetErrorStr(self.0.as_ptr())))
-        };
-        if status == 0 || code == tj::TJERR_TJERR_WARNING as c_int {
+        let text = unsafe { CStr::from_ptr(tj::tj3GetErrorStr(self.0.as_ptr())) }.to_string_lossy();
+        if status == 0 || WARNINGS.iter().any(|warning| text.starts_with(warning)) {
             return Ok(());
         }
-        Err(text.to_string_lossy().into_owned())
+        Err(text.into_owned())
     }
 }
 
@@ -111,4 +122,39 @@ fn from_ink(pixels: &[u8]) -> Vec<u8> {
     };
     let pixels = pixels.as_chunks::<4>().0;
     pixels.iter().flat_map(|&[c, m, y, k]| [c, m, y].map(|colour| k - product(255 - colour, k))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use jpeg_encoder::{ColorType, Encoder};
+
+    use super::decode;
+
+    #[test]
+    fn an_error_after_a_warning_is_no_black_picture() {
+        let (h, w) = (96, 128);
+        let pixels: Vec<u8> = (0..h * w * 3).map(|i| 100 + (i * 7 % 150) as u8).collect();
+        let mut whole = Vec::new();
+        let mut encoder = Encoder::new(&mut whole, 90);
+        encoder.set_progressive(true);
+        encoder.encode(&pixels, w as u16, h as u16, ColorType::Rgb).unwrap();
+        let (mut taken, mut refused) = (0, 0);
+        for i in 0..2000_usize {
+            let mut bytes = whole.clone();
+            // Within the scans, and in their headers.
+            for k in 0..1 + i % 3 {
+                let at = 200 + (i * 7919 + k * 104_729) % (bytes.len() - 202);
+                bytes[at] = (i * 31 + k * 17) as u8;
+            }
+            match decode(&bytes, Some((h as u32, w as u32)), 20_000) {
+                Ok(image) => {
+                    let black = image.iter().filter(|value| **value == 0).count();
+                    assert!(black * 2 < image.len(), "{i}: {black} of {} values are 0", image.len());
+                    taken += 1;
+                }
+                Err(_) => refused += 1,
+            }
+        }
+        assert!(taken > 10 && refused > 100, "{taken} taken, {refused} refused");
+    }
 }

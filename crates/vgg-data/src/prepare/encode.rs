@@ -7,7 +7,7 @@ use jpeg_encoder::{ColorType, Encoder, SamplingFactor};
 use super::PrepareOptions;
 use super::boxes::mend;
 use super::entry::Entry;
-use crate::jpeg::Outline;
+use crate::jpeg::{Exif, Outline};
 use crate::{Encoding, Error, Filter, Image, PixelStatistics, Result, decode, misnamed, resize, scaled_size};
 
 /// An image as it is stored.
@@ -31,8 +31,8 @@ pub(super) struct Stored {
 pub(super) fn store(entry: &mut Entry, options: &PrepareOptions) -> Result<Stored> {
     let image = decode(&entry.bytes, &entry.path)?;
     let (h, w, _) = image.dim();
-    let components =
-        entry.bytes.starts_with(&[0xFF, 0xD8]).then(|| Outline::of(&entry.bytes).components).flatten();
+    let outline = entry.bytes.starts_with(&[0xFF, 0xD8]).then(|| Outline::of(&entry.bytes));
+    let components = outline.and_then(|outline| outline.components);
     let mut odd = Vec::new();
     match misnamed(&entry.bytes, &entry.path) {
         Some("PNG") => odd.push("PNG, whatever its name says"),
@@ -42,6 +42,11 @@ pub(super) fn store(entry: &mut Entry, options: &PrepareOptions) -> Result<Store
     match components {
         Some(1) => odd.push("grey"),
         Some(4) => odd.push("CMYK"),
+        _ => {}
+    }
+    match outline.and_then(|outline| outline.exif) {
+        Some(Exif::Damaged) => odd.push("bad EXIF"),
+        Some(Exif::Turned) => odd.push("EXIF says that it is turned, which is ignored"),
         _ => {}
     }
     if let Some(what) = entry.boxes.as_mut().and_then(|boxes| mend(boxes, (h, w))) {

@@ -10,7 +10,7 @@ use vgg_files::{Hasher, hash_file, write_json};
 use super::join::join;
 use super::{Begun, Class, Input, PROGRESS, PrepareOptions};
 use crate::error::at;
-use crate::{Error, INDEX_FILE, IndexFile, InputList, Manifest, Result, ShardFile, Split, SplitManifest};
+use crate::{Error, IndexFile, InputList, Manifest, Result, ShardFile, Split, SplitManifest};
 
 /// A class in `classes.json`: its index, its number in the development kit, and how many images there are.
 #[derive(Serialize)]
@@ -45,7 +45,7 @@ pub(super) fn finish(begun: &Begun, out: &Path) -> Result<()> {
     write_json(&path, &lines)?;
     let bytes = fs::metadata(&path).map_err(at("read", &path))?.len();
     manifest.class_list = Some(IndexFile { file, bytes, blake3: hash_file(&path)? });
-    write_json(&out.join(INDEX_FILE), &manifest)?;
+    manifest.write(out)?;
     remove_progress(out)
 }
 

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use vgg_files::{Lock, read_json, write_with};
+use vgg_files::{Lock, read_json, write_bytes, write_with};
 
 use super::finish::{finish, remove_progress};
+use super::unit::{count_path, record_path};
 use super::{BEGUN_FILE, Begun, PROGRESS};
 use crate::error::at;
-use crate::{Error, Result};
+use crate::{Error, INDEX_FILE, Result};
 
 /// Joins directories that hold the parts of one preparation into `out`, an empty folder, which becomes the same as if there
 /// had been one part. Shards are linked where that is possible, and copied otherwise; the parts stay as they are.
@@ -19,13 +20,18 @@ use crate::{Error, Result};
 /// something; [`Error::Io`].
 pub fn merge(parts: &[PathBuf], out: &Path, allow_incomplete: bool) -> Result<()> {
     let _lock = Lock::acquire(out)?;
-    super::only_ours(out)?;
-    remove_progress(out)?;
+    begin_anew(out)?;
     let refuse = |path: &Path, reason: String| Error::Source { path: path.to_owned(), reason };
     let mut whole: Option<Begun> = None;
     let mut seen = BTreeMap::new();
     for dir in parts {
-        let mut begun: Begun = read_json(&dir.join(PROGRESS).join(BEGUN_FILE))?;
+        let mut begun: Begun = match read_json(&dir.join(PROGRESS).join(BEGUN_FILE)) {
+            Err(e) if e.is_missing() && dir.join(INDEX_FILE).is_file() => {
+                return Err(refuse(dir, "it is a whole data set, no part of one".into()));
+            }
+            Err(e) if e.is_missing() => return Err(refuse(dir, "it holds no part of a preparation".into())),
+            other => other?,
+        };
         let part = begun.options.part;
         if let Some(first) = seen.insert(part, dir) {
             return Err(refuse(
@@ -51,14 +57,39 @@ pub fn merge(parts: &[PathBuf], out: &Path, allow_incomplete: bool) -> Result<()
         return Err(refuse(out, format!("part {missing} of {of} is missing")));
     }
     let progress = out.join(PROGRESS);
-    fs::create_dir_all(&progress).map_err(at("create", &progress))?;
+    write_bytes(&progress.join(MERGES), b"")?;
     for dir in parts {
         let splits: Vec<&str> = begun.expected.keys().map(|split| split.name()).collect();
         let ours = |name: &str| splits.iter().any(|split| name.starts_with(split));
         bring(dir, out, &|name| name.ends_with(".tar") && ours(name))?;
         bring(&dir.join(PROGRESS), &progress, &|name| name.ends_with(".json") && ours(name))?;
     }
+    for &split in begun.expected.keys() {
+        let units: usize = read_json(&count_path(out, split))?;
+        if let Some(unit) = (0..units).find(|&unit| !record_path(out, split, unit).is_file()) {
+            let part = unit % of + 1;
+            let reason = format!("part {part} of {of} is not finished; give its command again");
+            return Err(refuse(seen[&(part, of)], reason));
+        }
+    }
     finish(&begun, out)
+}
+
+/// Says that the files of a folder are those of a merge, which lie in its parts as well.
+const MERGES: &str = "merge";
+
+/// Looks whether a merge has a folder to itself; what an earlier one left there, which failed or was killed, is removed.
+fn begin_anew(out: &Path) -> Result<()> {
+    if out.join(PROGRESS).join(MERGES).is_file() && !out.join(INDEX_FILE).is_file() {
+        for entry in fs::read_dir(out).map_err(at("read", out))? {
+            let path = entry.map_err(at("read", out))?.path();
+            if path.is_file() && !path.ends_with(".lock") {
+                fs::remove_file(&path).map_err(at("remove", &path))?;
+            }
+        }
+    }
+    super::only_ours(out)?;
+    remove_progress(out)
 }
 
 /// Links or copies the files of a folder.

@@ -37,8 +37,12 @@ pub fn plan(source: &dyn Source, options: &PrepareOptions, out: &Path, threads: 
     let bytes: u64 = inputs.iter().map(|input| input.bytes).sum();
     let images = source.images().unwrap_or(bytes / IMAGE_BYTES + 1);
     let stored = match options.encoding {
-        // Few are larger after they were made smaller.
-        Encoding::Jpeg { .. } => bytes,
+        // Few are larger after they were made smaller; of a side that is given, photographs take about this much.
+        Encoding::Jpeg { quality } => {
+            let of_pixel = if quality > 90 { 0.6 } else { 0.4 };
+            let of_image = |side: usize| (side * side) as f64 * 4.0 / 3.0 * of_pixel;
+            options.smallest_side.map_or(bytes, |side| bytes.min((images as f64 * of_image(side)) as u64))
+        }
         // Three by four, three bytes a pixel, but not many times what it is as JPEG.
         Encoding::Raw => {
             let side = options.smallest_side.unwrap_or(usize::from(u16::MAX)) as u64;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use vgg_files::{Hash, hash_bytes, read_bytes};
+use vgg_files::{Hash, hash_bytes, read_bytes, write_json};
 
 use super::Record;
 use crate::{PixelStatistics, Split};
@@ -38,6 +38,8 @@ pub struct Manifest {
     pub class_list: Option<IndexFile>,
     /// The splits.
     pub splits: BTreeMap<Split, SplitManifest>,
+    /// Hash of all this, as JSON without it.
+    pub checksum: Option<Hash>,
 }
 
 /// Files that a set was made from.
@@ -159,6 +161,7 @@ impl Manifest {
             classes,
             class_list: None,
             splits,
+            checksum: None,
         }
     }
 
@@ -189,8 +192,26 @@ impl Manifest {
             ));
         }
         let manifest: Manifest = serde_json::from_slice(json).map_err(wrong)?;
+        if manifest.checksum.as_ref() != Some(&manifest.sum()?) {
+            return Err(format!("{INDEX_FILE} is damaged: it is not what was written"));
+        }
         manifest.check()?;
         Ok(manifest)
+    }
+
+    /// Writes it to a directory, with its checksum.
+    ///
+    /// # Errors
+    /// [`crate::Error::File`].
+    pub fn write(mut self, root: &Path) -> crate::Result<()> {
+        self.checksum = Some(self.sum().map_err(crate::Error::Config)?);
+        Ok(write_json(&root.join(INDEX_FILE), &self)?)
+    }
+
+    /// What its checksum should be.
+    fn sum(&self) -> Result<Hash, String> {
+        let bare = Manifest { checksum: None, ..self.clone() };
+        Ok(hash_bytes(&serde_json::to_vec(&bare).map_err(|e| e.to_string())?))
     }
 
     fn check(&self) -> Result<(), String> {

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Args;
 use serde_json::json;
-use vgg_data::{ImageSet, Split, SplitManifest, verify};
+use vgg_data::{Encoding, ImageSet, Split, SplitManifest, verify};
 
 use crate::console::{Progress, out};
 
@@ -49,15 +49,18 @@ fn print_json(dataset: &Path, splits: &[ImageSet]) -> Result<()> {
             "split": set.split(), "images": set.len(), "of_class": of_class(set), "ignored": set.ignored(),
             "hash": set.hash(), "mean_rgb": statistics.map(|s| s.mean()),
             "covariance": statistics.map(|s| s.covariance()),
-            "smallest_sides": own.map(|own| &own.smallest_sides), "odd": own.map(|own| &own.odd),
+            "eigenvalues": own.map(|own| own.eigenvalues), "eigenvectors": own.map(|own| own.eigenvectors),
+            "shards": own.map(|own| &own.shards), "smallest_sides": own.map(|own| &own.smallest_sides), "odd": own.map(|own| &own.odd),
             "left_out": own.map(|own| &own.left_out), "missing": own.map(|own| &own.missing),
         })
     };
     let of_splits: Vec<_> = splits.iter().map(tell).collect();
     let prepared = splits[0].manifest().is_some();
     let classes = splits[0].classes();
-    let document =
-        json!({ "dataset": dataset, "prepared": prepared, "classes": classes, "splits": of_splits });
+    let encoding = splits[0].manifest().map(|manifest| manifest.encoding);
+    let document = json!({
+        "dataset": dataset, "prepared": prepared, "encoding": encoding, "classes": classes, "splits": of_splits,
+    });
     Ok(writeln!(out(), "{document:#}")?)
 }
 
@@ -66,7 +69,11 @@ fn print(splits: &[ImageSet]) -> Result<()> {
     match splits[0].manifest() {
         Some(manifest) => {
             let side = manifest.smallest_side.map_or("of their own".into(), |side| format!("at most {side}"));
-            writeln!(to, "prepared from {}; smallest sides {side}", manifest.source)?;
+            let encoding = match manifest.encoding {
+                Encoding::Jpeg { quality } => format!("JPEG of quality {quality}, or as they came"),
+                Encoding::Raw => "raw pixels".into(),
+            };
+            writeln!(to, "prepared from {}; smallest sides {side}; {encoding}", manifest.source)?;
         }
         None => writeln!(to, "class folders")?,
     }
@@ -80,6 +87,10 @@ fn print(splits: &[ImageSet]) -> Result<()> {
             writeln!(to, "  mean RGB of 0..255: {mean}")?;
         }
         if let Some(own) = own(set) {
+            let axes = own.eigenvalues.map(|value| format!("{:.2}", value.max(0.0).sqrt())).join(", ");
+            writeln!(to, "  deviations along the axes of the colour shift: {axes}")?;
+            let bytes: u64 = own.shards.iter().map(|shard| shard.bytes).sum();
+            writeln!(to, "  {} shards, {:.1} MiB", own.shards.len(), bytes as f64 / f64::from(1 << 20))?;
             print_sizes(&mut to, &own.smallest_sides)?;
             print_odd(&mut to, own)?;
         }

@@ -2,8 +2,8 @@
 
 mod inspect;
 mod prepare;
+mod show;
 
-use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Mutex;
@@ -11,11 +11,9 @@ use std::sync::Mutex;
 use anyhow::Result;
 use clap::{Args, Subcommand};
 use vgg_data::synthetic::{SyntheticConfig, generate, is_made};
-use vgg_data::{AugmentConfig, Filter, ImageSet, Split, captioned_sheet, imagenet, write_png};
 
 use super::options::workers;
-use crate::console::{Progress, out};
-use crate::settings::SettingsError;
+use crate::console::Progress;
 
 #[derive(Subcommand)]
 pub(crate) enum Data {
@@ -32,7 +30,7 @@ pub(crate) enum Data {
     /// Say what a data set is.
     Inspect(inspect::Inspect),
     /// Show images as training sees them, on one sheet.
-    ShowBatch(ShowBatch),
+    ShowBatch(show::ShowBatch),
 }
 
 #[derive(Args)]
@@ -46,34 +44,6 @@ pub(crate) struct Synthetic {
     /// Seed of everything.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-}
-
-#[derive(Args)]
-pub(crate) struct ShowBatch {
-    /// Data set: a prepared one, or a folder with train/<class>/* and val/<class>/*.
-    #[arg(long)]
-    dataset: PathBuf,
-    /// train or val.
-    #[arg(long, default_value = "train")]
-    split: Split,
-    /// Smallest side after rescaling: one value, or the two ends of scale jitter.
-    #[arg(long, value_delimiter = ',', num_args = 1..=2, default_value = "256")]
-    train_side: Vec<usize>,
-    /// Side of the crop.
-    #[arg(long, default_value_t = 224)]
-    crop: usize,
-    /// Images on the sheet.
-    #[arg(long, default_value_t = 40)]
-    images: usize,
-    /// Images in a row.
-    #[arg(long, default_value_t = 10)]
-    columns: usize,
-    /// Seed of crops and flips.
-    #[arg(long, default_value_t = 1)]
-    seed: u64,
-    /// PNG file to write.
-    #[arg(long)]
-    out: PathBuf,
 }
 
 impl Data {
@@ -114,42 +84,4 @@ pub(super) fn make_synthetic(out: &std::path::Path, config: &SyntheticConfig) ->
         }
     })?;
     Ok(())
-}
-
-impl ShowBatch {
-    fn run(self) -> Result<()> {
-        let folder = ImageSet::open(&self.dataset, self.split)?;
-        let [low, high] = match self.train_side.as_slice() {
-            [low, high] => [*low, *high],
-            [side] => [*side; 2],
-            _ => return Err(SettingsError("--train-side takes one side, or two".into()).into()),
-        };
-        let augment = AugmentConfig {
-            train_side: [low, high],
-            crop: self.crop,
-            filter: Filter::Bilinear,
-            flip: true,
-            colour_shift: None,
-        };
-        augment.check()?;
-        let mut tiles = Vec::new();
-        // Evenly over the split, and so over the classes.
-        for i in 0..self.images.min(folder.len()) {
-            let sample = i * folder.len() / self.images.min(folder.len());
-            let image = folder.pixels(sample)?;
-            let (h, w, _) = image.view().dim();
-            let drawn = augment.draw(self.seed, 0, sample as u64, h, w);
-            let name = &folder.classes()[folder.target(sample) as usize];
-            let flip = if drawn.flip { ", flipped" } else { "" };
-            let caption = vec![
-                imagenet::words(name).unwrap_or(name).to_owned(),
-                format!("{h}x{w}, S {}", drawn.train_side),
-                format!("at {},{}{flip}", drawn.top, drawn.left),
-            ];
-            tiles.push((augment.apply(image.view(), &drawn)?, caption));
-        }
-        write_png(&self.out, &captioned_sheet(&tiles, self.columns, self.crop)?)?;
-        writeln!(out(), "{}", self.out.display())?;
-        Ok(())
-    }
 }

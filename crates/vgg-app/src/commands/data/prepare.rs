@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use clap::{Args, ValueEnum};
 use vgg_data::prepare::{
     Event, Files, Ilsvrc, IlsvrcOptions, Layout, Plan, PrepareOptions, Source, merge, plan, prepare,
@@ -143,7 +143,12 @@ impl PrepareFolder {
             Lies::Voc => Layout::Voc { seed },
             Lies::Cifar10 => Layout::Cifar10,
         };
-        self.how.run(&Files::open(&self.dataset, layout)?)
+        let source = Files::open(&self.dataset, layout).with_context(|| {
+            let value = self.layout.to_possible_value();
+            let name = value.map_or(String::new(), |value| value.get_name().to_owned());
+            format!("{} does not lie as --layout {name} says", self.dataset.display())
+        })?;
+        self.how.run(&source)
     }
 }
 
@@ -227,7 +232,10 @@ fn with_progress(
 
 fn print_plan(source: &dyn Source, plan: &Plan) -> Result<()> {
     let mut to = out();
-    let gib = |bytes: u64| format!("{:.2} GiB", bytes as f64 / f64::from(1 << 30));
+    let gib = |bytes: u64| match bytes as f64 / f64::from(1 << 20) {
+        mib if mib < 100.0 => format!("{mib:.2} MiB"),
+        mib => format!("{:.2} GiB", mib / 1024.0),
+    };
     writeln!(to, "{}, {} classes", source.name(), source.classes().len())?;
     const SHOWN: usize = 8;
     for (path, bytes) in plan.inputs.iter().take(SHOWN) {

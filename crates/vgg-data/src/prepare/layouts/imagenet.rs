@@ -22,7 +22,8 @@ pub(super) fn open(root: &Path, allow_incomplete: bool) -> Result<Files> {
         ("class folders of ILSVRC2012", [of(Split::Train)?, of(Split::Val)?])
     };
     let [train, val] = splits;
-    let classes = classes(&known.0, |wnid| imagenet::words(wnid).map(str::to_owned));
+    let mut classes = classes(&known.0, |wnid| imagenet::words(wnid).map(str::to_owned));
+    classes.iter_mut().for_each(|class| class.ilsvrc2012_id = imagenet::ilsvrc2012_id(&class.name));
     let mut files = Files::new(name, root, classes, vec![(Split::Train, train), (Split::Val, val)])
         .also_reads(kaggle.then(|| SOLUTION.to_owned()));
     files.expected =

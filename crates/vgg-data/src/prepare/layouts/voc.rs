@@ -14,8 +14,14 @@ const VAL_SHARE: usize = 5;
 
 pub(super) fn open(root: &Path, seed: u64) -> Result<Files> {
     // The archives hold VOCdevkit/VOC2007 and the like.
-    let inner =
-        ["VOCdevkit/VOC2012", "VOCdevkit/VOC2007"].into_iter().find(|inner| root.join(inner).is_dir());
+    let there: Vec<&str> = ["VOCdevkit/VOC2012", "VOCdevkit/VOC2007"]
+        .into_iter()
+        .filter(|inner| root.join(inner).is_dir())
+        .collect();
+    let inner = match there.as_slice() {
+        [_, _] => return Err(wrong(root, "it holds VOC2007 and VOC2012; give the folder of one of them")),
+        other => other.first(),
+    };
     let prefix = inner.map_or(String::new(), |inner| format!("{inner}/"));
     let first = |names: [&'static str; 2]| {
         names.into_iter().find(|name| root.join(format!("{prefix}{name}")).is_dir())

@@ -4,13 +4,13 @@
 //! every image comes round once an epoch, and then what is thrown away for a newer one would have been needed as soon.
 //!
 //! Several processes may share a cache. Each takes room by one atomic addition, writes there, and then says where. What a
-//! crash leaves half written does not have the checksum of the image, and is fetched again.
+//! crash leaves half written does not have the checksum of the image, and is fetched again. So is whatever cannot be read, and what
+//! cannot be written is not kept: a cache that is too small is no reason to stop.
 
 use std::fs::{File, OpenOptions};
-use std::io::{Read, Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
 
 use memmap2::MmapRaw;
 
@@ -21,10 +21,9 @@ use crate::{Error, Result};
 pub(super) struct Cache {
     /// How many bytes are taken, then for each image one more than where it begins, or 0.
     slots: MmapRaw,
-    data: Mutex<File>,
-    path: PathBuf,
+    data: File,
     budget: u64,
-    /// Set when the disk is full.
+    /// Set when nothing more can be written.
     full: AtomicBool,
 }
 
@@ -37,12 +36,11 @@ impl Cache {
             let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
             Ok::<_, Error>((file.map_err(at("open", &path))?, path))
         };
-        let (slots, slots_path) = open("slots")?;
-        // Zeros, where it grows: nothing is there.
-        slots.set_len((images + 1) * 8).map_err(at("write", &slots_path))?;
-        let slots = MmapRaw::map_raw(&slots).map_err(at("map", &slots_path))?;
-        let (data, path) = open("data")?;
-        Ok(Cache { slots, data: Mutex::new(data), path, budget, full: AtomicBool::new(false) })
+        let (slots, path) = open("slots")?;
+        // Zeros, where it grows: nothing is there. Room for all of it, as a mapped file that finds none ends the program.
+        fs4::FileExt::allocate(&slots, (images + 1) * 8).map_err(at("write", &path))?;
+        let slots = MmapRaw::map_raw(&slots).map_err(at("map", &path))?;
+        Ok(Cache { slots, data: open("data")?.0, budget, full: AtomicBool::new(false) })
     }
 
     /// Whether an image was put here; what is here may turn out to be damaged.
@@ -51,42 +49,30 @@ impl Cache {
     }
 
     /// An image that is here, and whole.
-    pub(super) fn get(&self, index: usize, record: Record) -> Result<Option<Vec<u8>>> {
-        let Some(start) = self.slot(index + 1).load(Ordering::Acquire).checked_sub(1) else {
-            return Ok(None);
-        };
+    pub(super) fn get(&self, index: usize, record: Record) -> Option<Vec<u8>> {
+        let start = self.slot(index + 1).load(Ordering::Acquire).checked_sub(1)?;
         let mut bytes = vec![0; record.bytes as usize];
-        let mut data = self.data.lock().unwrap_or_else(PoisonError::into_inner);
-        let read = data.seek(SeekFrom::Start(start)).and_then(|_| data.read_exact(&mut bytes));
-        match read {
-            Err(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => return Ok(None),
-            other => other.map_err(at("read", &self.path))?,
-        }
-        Ok((crc32fast::hash(&bytes) == record.crc32).then_some(bytes))
+        read_at(&self.data, &mut bytes, start).ok()?;
+        (crc32fast::hash(&bytes) == record.crc32).then_some(bytes)
     }
 
-    /// Keeps an image, if there is room.
-    pub(super) fn put(&self, index: usize, bytes: &[u8]) -> Result<()> {
-        let (taken, length) = (self.slot(0), bytes.len() as u64);
+    /// Keeps an image, if there is room, unless another process has.
+    pub(super) fn put(&self, index: usize, bytes: &[u8]) {
+        let length = bytes.len() as u64;
+        // One that turned out to be damaged has lost its room.
+        let before = self.slot(index + 1).load(Ordering::Acquire);
         if self.full.load(Ordering::Relaxed) {
-            return Ok(());
+            return;
         }
-        let start = taken.fetch_add(length, Ordering::Relaxed);
-        if start.saturating_add(length) > self.budget {
-            taken.fetch_sub(length, Ordering::Relaxed);
-            return Ok(());
+        let room = |taken: u64| taken.checked_add(length).filter(|&end| end <= self.budget);
+        let Ok(start) = self.slot(0).fetch_update(Ordering::Relaxed, Ordering::Relaxed, room) else { return };
+        if write_at(&self.data, bytes, start).is_err() {
+            self.full.store(true, Ordering::Relaxed);
+            return;
         }
-        let mut data = self.data.lock().unwrap_or_else(PoisonError::into_inner);
-        match data.seek(SeekFrom::Start(start)).and_then(|_| data.write_all(bytes)) {
-            Err(e) if e.kind() == std::io::ErrorKind::StorageFull => {
-                // A smaller cache than was allowed is no reason to stop.
-                self.full.store(true, Ordering::Relaxed);
-                return Ok(());
-            }
-            other => other.map_err(at("write", &self.path))?,
-        }
-        self.slot(index + 1).store(start + 1, Ordering::Release);
-        Ok(())
+        // Of two that were written at once, one is enough.
+        let _ =
+            self.slot(index + 1).compare_exchange(before, start + 1, Ordering::Release, Ordering::Relaxed);
     }
 
     fn slot(&self, i: usize) -> &AtomicU64 {
@@ -95,4 +81,26 @@ impl Cache {
         // as long as the reference. The file keeps its length: every process gives it the same.
         unsafe { AtomicU64::from_ptr(self.slots.as_mut_ptr().add(i * 8).cast()) }
     }
+}
+
+#[cfg(unix)]
+fn read_at(file: &File, bytes: &mut [u8], start: u64) -> io::Result<()> {
+    std::os::unix::fs::FileExt::read_exact_at(file, bytes, start)
+}
+
+#[cfg(unix)]
+fn write_at(file: &File, bytes: &[u8], start: u64) -> io::Result<()> {
+    std::os::unix::fs::FileExt::write_all_at(file, bytes, start)
+}
+
+#[cfg(windows)]
+fn read_at(file: &File, bytes: &mut [u8], start: u64) -> io::Result<()> {
+    let read = std::os::windows::fs::FileExt::seek_read(file, bytes, start)?;
+    if read == bytes.len() { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+}
+
+#[cfg(windows)]
+fn write_at(file: &File, bytes: &[u8], start: u64) -> io::Result<()> {
+    let written = std::os::windows::fs::FileExt::seek_write(file, bytes, start)?;
+    if written == bytes.len() { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
 }

@@ -19,8 +19,8 @@ use crate::{Result, Split};
 
 /// The images of a split that are elsewhere.
 pub(super) struct Remote {
-    store: Arc<Store>,
-    cache: Arc<Cache>,
+    store: Store,
+    cache: Cache,
     /// Requests at a time.
     at_once: Arc<Semaphore>,
     /// What somebody will ask for.
@@ -45,8 +45,8 @@ impl Remote {
         let name = format!("{}-{}", own.hash(&manifest.classes).short(), split.name());
         let cache = Cache::open(&config.cache.join(name), own.images, share)?;
         Ok(Remote {
-            store: Arc::new(store),
-            cache: Arc::new(cache),
+            store,
+            cache,
             at_once: Arc::new(Semaphore::new(config.requests.max(1))),
             under_way: Mutex::default(),
         })
@@ -56,35 +56,42 @@ impl Remote {
     pub(super) fn will_need(&self, index: usize, record: Record, shards: &[ShardFile]) {
         let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
         if !under_way.contains_key(&index) && !self.cache.has(index) {
-            under_way.insert(index, self.fetch(record, shards));
+            under_way.extend(self.fetch(record, shards).map(|fetched| (index, fetched)));
         }
     }
 
-    /// The file of an image.
+    /// The file of an image, as it was when the set was prepared.
     pub(super) fn bytes(&self, index: usize, record: Record, shards: &[ShardFile]) -> Result<Vec<u8>> {
         let begun = self.under_way.lock().unwrap_or_else(PoisonError::into_inner).remove(&index);
-        let fetched = match begun {
-            Some(fetched) => fetched,
-            None => match self.cache.get(index, record)? {
-                Some(bytes) => return Ok(bytes),
-                None => self.fetch(record, shards),
-            },
-        };
-        let bytes = self.store.wait(fetched)?;
-        if crc32fast::hash(&bytes) == record.crc32 {
-            self.cache.put(index, &bytes)?;
+        if begun.is_none()
+            && let Some(bytes) = self.cache.get(index, record)
+        {
+            return Ok(bytes);
         }
-        Ok(bytes)
+        let mut fetched = begun;
+        // Once more if what came is not what was sent.
+        for _ in 0..2 {
+            let Some(on_its_way) = fetched.take().or_else(|| self.fetch(record, shards)) else { break };
+            let bytes = self.store.wait(on_its_way)?;
+            if crc32fast::hash(&bytes) == record.crc32 {
+                self.cache.put(index, &bytes);
+                return Ok(bytes);
+            }
+        }
+        let file = shards.get(record.shard as usize).map_or("", |shard| &shard.file);
+        let reason =
+            "it does not hold what was prepared there: was it replaced? Its index is another's".to_owned();
+        Err(self.store.folder().not_fetched(file, reason))
     }
 
-    fn fetch(&self, record: Record, shards: &[ShardFile]) -> JoinHandle<Result<Vec<u8>>> {
-        let (store, at_once) = (self.store.clone(), self.at_once.clone());
+    fn fetch(&self, record: Record, shards: &[ShardFile]) -> Option<JoinHandle<Result<Vec<u8>>>> {
+        let (folder, at_once) = (self.store.folder(), self.at_once.clone());
         let file = shards.get(record.shard as usize).map_or(String::new(), |shard| shard.file.clone());
         let range = record.offset..record.offset + u64::from(record.bytes);
         self.store.spawn(async move {
             // Never closed.
             let _permit = at_once.acquire().await;
-            store.range(&file, range).await
+            folder.range(&file, range).await
         })
     }
 }

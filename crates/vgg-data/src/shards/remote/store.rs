@@ -4,7 +4,7 @@ use std::future::Future;
 use std::io::Write;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::Once;
+use std::sync::{Arc, Once};
 
 use memmap2::Mmap;
 use object_store::{ObjectStore, ObjectStoreExt};
@@ -21,13 +21,19 @@ use crate::{Error, Result};
 /// Bytes of an index that come with one request.
 const PIECE: u64 = 8 << 20;
 
-/// A folder of an object store.
+/// A folder of an object store, with what fetches from it.
 pub(in crate::shards) struct Store {
+    folder: Arc<Folder>,
+    cache: PathBuf,
+    /// Not held by what runs in it, which could not end it. Always there until the end.
+    runtime: Option<Runtime>,
+}
+
+/// A folder of an object store.
+pub(super) struct Folder {
     url: PathBuf,
     store: Box<dyn ObjectStore>,
-    folder: object_store::path::Path,
-    cache: PathBuf,
-    runtime: Runtime,
+    path: object_store::path::Path,
 }
 
 impl Store {
@@ -49,19 +55,22 @@ impl Store {
         // Whoever says http means it.
         let plain = (parsed.scheme() == "http").then(|| ("allow_http".to_owned(), "true".to_owned()));
         let options = options.chain(plain);
-        let (store, folder) =
+        let (store, path) =
             object_store::parse_url_opts(&parsed, options).map_err(|e| refuse(e.to_string()))?;
-        let runtime =
-            Builder::new_multi_thread().worker_threads(2).thread_name("vgg-remote").enable_all().build();
-        let runtime = runtime.map_err(|e| refuse(e.to_string()))?;
-        Ok(Store { url: url.into(), store, folder, cache: config.cache.clone(), runtime })
+        let mut runtime = Builder::new_multi_thread();
+        let runtime = runtime.worker_threads(2).thread_name("vgg-remote").enable_all().build();
+        let runtime = Some(runtime.map_err(|e| refuse(e.to_string()))?);
+        let folder = Arc::new(Folder { url: url.into(), store, path });
+        Ok(Store { folder, cache: config.cache.clone(), runtime })
+    }
+
+    fn run<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        self.runtime.as_ref().map_or(Err(Error::Worker), |runtime| runtime.block_on(work))
     }
 
     pub(in crate::shards) fn manifest(&self) -> Result<Manifest> {
-        let path = self.folder.clone().join(INDEX_FILE);
-        let fetched = self.runtime.block_on(async { self.store.get(&path).await?.bytes().await });
-        let bytes = fetched.map_err(|e| self.failed(INDEX_FILE, &e))?;
-        Manifest::from_json(&bytes).map_err(|reason| Error::Layout { path: self.url.clone(), reason })
+        let bytes = self.run(self.folder.whole(INDEX_FILE))?;
+        Manifest::from_json(&bytes).map_err(|reason| Error::Layout { path: self.folder.url.clone(), reason })
     }
 
     /// An index, which is kept in the cache and checked against its hash each time.
@@ -79,47 +88,75 @@ impl Store {
         let (mut done, mut hasher) = (0, Hasher::default());
         while done < file.bytes {
             let piece = done..(done + PIECE).min(file.bytes);
-            let bytes = self.runtime.block_on(self.range(&file.file, piece.clone()))?;
+            let bytes = self.run(self.folder.range(&file.file, piece.clone()))?;
             out.write_all(&bytes).map_err(at("write", path))?;
             hasher.update(&bytes);
             done = piece.end;
         }
         if hasher.hash() != file.blake3 {
             let reason = format!("{} is not what {INDEX_FILE} says", file.file);
-            return Err(Error::Layout { path: self.url.clone(), reason });
+            return Err(Error::Layout { path: self.folder.url.clone(), reason });
         }
         Ok(out.commit()?)
     }
 
-    /// Some bytes of a file, all of them.
-    pub(super) async fn range(&self, file: &str, range: Range<u64>) -> Result<Vec<u8>> {
-        let fetched = self.store.get_range(&self.folder.clone().join(file), range.clone()).await;
-        let bytes = fetched.map_err(|e| self.failed(file, &e))?;
-        if bytes.len() as u64 != range.end - range.start {
-            let reason =
-                format!("{} bytes came where {} were asked for", bytes.len(), range.end - range.start);
-            return Err(Error::Io { action: "fetch", path: self.url.join(file), reason });
-        }
-        Ok(bytes.into())
+    /// The folder, for what is spawned.
+    pub(super) fn folder(&self) -> Arc<Folder> {
+        self.folder.clone()
     }
 
+    /// Begins work that somebody may wait for; `None` at the end of all.
     pub(super) fn spawn<T: Send + 'static>(
         &self,
-        work: impl Future<Output = T> + Send + 'static,
-    ) -> JoinHandle<T> {
-        self.runtime.spawn(work)
+        work: impl Future<Output = Result<T>> + Send + 'static,
+    ) -> Option<JoinHandle<Result<T>>> {
+        self.runtime.as_ref().map(|runtime| runtime.spawn(work))
     }
 
     /// The result of what was spawned.
     pub(super) fn wait<T>(&self, work: JoinHandle<Result<T>>) -> Result<T> {
-        self.runtime.block_on(work).map_err(|_| Error::Worker)?
+        self.run(async { work.await.map_err(|_| Error::Worker)? })
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        // What is on its way is needed by nobody now.
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl Folder {
+    async fn whole(&self, file: &str) -> Result<Vec<u8>> {
+        let path = self.path.clone().join(file);
+        let fetched = async { self.store.get(&path).await?.bytes().await };
+        Ok(fetched.await.map_err(|e| self.failed(file, &e))?.into())
+    }
+
+    /// Some bytes of a file, all of them.
+    pub(super) async fn range(&self, file: &str, range: Range<u64>) -> Result<Vec<u8>> {
+        let fetched = self.store.get_range(&self.path.clone().join(file), range.clone()).await;
+        let bytes = fetched.map_err(|e| self.failed(file, &e))?;
+        if bytes.len() as u64 != range.end - range.start {
+            let reason =
+                format!("{} bytes came where {} were asked for", bytes.len(), range.end - range.start);
+            return Err(self.not_fetched(file, reason));
+        }
+        Ok(bytes.into())
+    }
+
+    pub(super) fn not_fetched(&self, file: &str, reason: String) -> Error {
+        Error::Io { action: "fetch", path: self.url.join(file), reason }
     }
 
     fn failed(&self, file: &str, error: &object_store::Error) -> Error {
-        let path = self.url.join(file);
         match error {
-            object_store::Error::NotFound { .. } => Error::Missing { path, reason: "does not exist".into() },
-            other => Error::Io { action: "fetch", path, reason: other.to_string() },
+            object_store::Error::NotFound { .. } => {
+                Error::Missing { path: self.url.join(file), reason: "does not exist".into() }
+            }
+            other => self.not_fetched(file, other.to_string()),
         }
     }
 }
