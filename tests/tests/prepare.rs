@@ -8,7 +8,7 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 use preparation::{LENIENT, contents, descriptions, ilsvrc, images, made, options};
-use vgg_data::prepare::{Files, Ilsvrc, Layout, PrepareOptions, Source, merge, prepare};
+use vgg_data::prepare::{Files, Ilsvrc, IlsvrcOptions, Layout, PrepareOptions, Source, merge, prepare};
 use vgg_data::synthetic::{SyntheticConfig, generate};
 use vgg_data::{Encoding, Error, ImageSet, Split, verify};
 use vgg_testkit::imagenet::{ARCHIVES, FakeImagenet, edges, gzip};
@@ -108,6 +108,33 @@ fn threads_parts_and_interruptions_change_nothing() {
     made(&source, &options(40), &at("stopped"), 1).unwrap();
     let error = made(&source, &options(50), &at("stopped"), 1).unwrap_err().to_string();
     assert!(error.contains("another preparation was begun here"), "{error}");
+}
+
+#[test]
+fn a_merge_that_failed_may_be_repeated() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    FakeImagenet::new(&images()).write(&at("archives"));
+    let strict = IlsvrcOptions { allow_incomplete: false, skip_md5: true };
+    let source = Ilsvrc::open(&at("archives"), strict).unwrap();
+    let parts = [at("one"), at("two")];
+    for (number, part) in parts.iter().enumerate() {
+        made(&source, &PrepareOptions { part: (number + 1, 2), ..options(40) }, part, 1).unwrap();
+    }
+    let error = merge(&parts, &at("out"), false).unwrap_err().to_string();
+    assert!(error.contains("--allow-incomplete"), "{error}");
+    // What a kill would leave as well.
+    std::fs::write(at("out/.train.names.1-0-1.partial"), "x").unwrap();
+    let record = std::fs::read_dir(at("two/.preparation")).unwrap().map(|entry| entry.unwrap().path());
+    let record = record.filter(|path| path.to_string_lossy().contains("train-")).min().unwrap();
+    std::fs::rename(&record, at("elsewhere")).unwrap();
+    let error = merge(&parts, &at("out"), true).unwrap_err().to_string();
+    assert!(error.contains("two") && error.contains("not finished"), "{error}");
+    std::fs::rename(at("elsewhere"), &record).unwrap();
+    merge(&parts, &at("out"), true).unwrap();
+    contents(&at("out"));
+    let error = merge(&[at("out")], &at("other"), true).unwrap_err().to_string();
+    assert!(error.contains("whole data set"), "{error}");
 }
 
 #[test]
