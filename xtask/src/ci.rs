@@ -33,10 +33,11 @@ const STEPS: [(&str, &[&str]); 6] = [
 ];
 
 /// Crates that others may use: each must build alone, without the features that the workspace turns on for another.
-const LIBRARIES: [&str; 10] = [
+const LIBRARIES: [&str; 11] = [
     "vgg-files",
     "vgg-testkit",
     "vgg-tensor",
+    "vgg-distributed",
     "vgg-data",
     "vgg-layers",
     "vgg-optim",
@@ -72,25 +73,27 @@ struct Optional {
     feature: &'static str,
     /// A program that it cannot be built without.
     needs: &'static str,
+    package: &'static str,
     tests: &'static [&'static str],
 }
 
-const OPTIONAL: [Optional; 2] = [
-    Optional { feature: "remote", needs: "cc", tests: &["remote"] },
-    Optional { feature: "turbojpeg", needs: "cmake", tests: &["data", "prepare"] },
+const OPTIONAL: [Optional; 3] = [
+    Optional { feature: "remote", needs: "cc", package: "vgg-tests", tests: &["remote"] },
+    Optional { feature: "turbojpeg", needs: "cmake", package: "vgg-tests", tests: &["data", "prepare"] },
+    Optional { feature: "mpi", needs: "mpirun", package: "vgg-app", tests: &["ranks"] },
 ];
 
 /// The tests that a feature has a part in, and its build into the program.
 fn optional(optional: &Optional) -> Result<()> {
-    let Optional { feature, needs, tests } = optional;
+    let Optional { feature, needs, package, tests } = optional;
     if !is_there(needs, &format!("feature {feature}"))? {
         return Ok(());
     }
     let start = Instant::now();
     eprintln!("== feature {feature}");
-    let clippy = ["clippy", "--package", "vgg-app", "--package", "vgg-tests", "--all-targets", "--quiet"];
+    let clippy = ["clippy", "--package", "vgg-app", "--package", package, "--all-targets", "--quiet"];
     crate::cargo(&[&clippy[..], &["--features", feature, "--", "-D", "warnings"]].concat())?;
-    let mut arguments = vec!["test", "--quiet", "--package", "vgg-tests", "--features", feature];
+    let mut arguments = vec!["test", "--quiet", "--package", package, "--features", feature];
     tests.iter().for_each(|test| arguments.extend(["--test", test]));
     crate::cargo(&arguments)?;
     eprintln!("== feature {feature}: {:.0?}", start.elapsed());

@@ -7,21 +7,26 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 
 /// The arrows between crates, exactly; development edges apart.
-const ARROWS: [(&str, &[&str]); 13] = [
+const ARROWS: [(&str, &[&str]); 14] = [
     ("vgg-tensor", &[]),
     ("vgg-files", &[]),
     ("vgg-testkit", &[]),
     ("vgg-data", &["vgg-files"]),
+    ("vgg-distributed", &["vgg-tensor"]),
     ("vgg-layers", &["vgg-tensor"]),
     ("vgg-optim", &["vgg-tensor"]),
     ("vgg-weights", &["vgg-files", "vgg-layers", "vgg-tensor"]),
     ("vgg-train", &["vgg-data", "vgg-files", "vgg-layers", "vgg-optim", "vgg-tensor", "vgg-weights"]),
     ("vgg-eval", &["vgg-data", "vgg-files", "vgg-layers", "vgg-tensor"]),
-    ("vgg-experiment", &["vgg-data", "vgg-eval", "vgg-files", "vgg-layers", "vgg-train", "vgg-weights"]),
+    (
+        "vgg-experiment",
+        &["vgg-data", "vgg-eval", "vgg-files", "vgg-layers", "vgg-tensor", "vgg-train", "vgg-weights"],
+    ),
     (
         "vgg-app",
         &[
             "vgg-data",
+            "vgg-distributed",
             "vgg-eval",
             "vgg-experiment",
             "vgg-files",

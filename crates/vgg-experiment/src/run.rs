@@ -2,6 +2,7 @@
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -11,6 +12,7 @@ use vgg_eval::{
 };
 use vgg_files::{Hash, Lock, hash_bytes, hash_file, read_json, write_json};
 use vgg_layers::{Device, Network, TransferReport};
+use vgg_tensor::RankGroup;
 use vgg_train::{
     Checkpoints, EpochMetrics, Resume, Training, Validation, WEIGHTS_FILE, refuse_other, remove_checkpoints,
 };
@@ -33,6 +35,8 @@ pub struct Context<'a> {
     pub statistics: &'a PixelStatistics,
     /// Threads that decode images. Without influence on any result.
     pub workers: usize,
+    /// The processes that train together. The first of them writes.
+    pub group: Arc<dyn RankGroup>,
     /// When runs are saved besides the end of every epoch.
     pub checkpoints: Checkpoints,
     /// What may differ from what a run was when it was begun: paths within what determines it.
@@ -216,16 +220,21 @@ impl<'a> PreparedRun<'a> {
         context: &Context,
         events: &mut dyn FnMut(RunEvent),
     ) -> Result<Option<FinishedRun>> {
-        let _lock = Lock::acquire(dir)?;
+        let first = context.group.rank() == 0;
+        let _lock = first.then(|| Lock::acquire(dir)).transpose()?;
         let identity = self.identity();
         if let Some(finished) = FinishedRun::find(dir, &identity, || self.refuse_other(dir, context))? {
-            remove_checkpoints(dir)?;
+            if first {
+                remove_checkpoints(dir)?;
+            }
             events(RunEvent::Cached(&finished));
             return Ok(Some(finished));
         }
         self.refuse_other(dir, context)?;
         let (mut network, transfer) = self.network(context.device)?;
-        self.describe(dir, &identity, transfer.as_ref(), context)?;
+        if first {
+            self.describe(dir, &identity, transfer.as_ref(), context)?;
+        }
         let images = context.dataset.train.len();
         events(RunEvent::Begins { images, transfer: transfer.as_ref() });
         let mut loader = self.loader(context)?;
@@ -233,10 +242,9 @@ impl<'a> PreparedRun<'a> {
         let mut left_out = Vec::new();
         let mut validate = |network: &Network| {
             let posteriors = self.validate(network, context)?;
-            let (top1_error, top5_error) = (posteriors.top1_error().rate(), posteriors.top5_error().rate());
-            let loss = posteriors.loss();
+            let validation = of_all(&posteriors, &*context.group)?;
             left_out = posteriors.skipped;
-            Ok(Validation { top1_error, top5_error, loss })
+            Ok(validation)
         };
         let outcome = vgg_train::train(Training {
             network: &mut network,
@@ -245,6 +253,7 @@ impl<'a> PreparedRun<'a> {
             config: &self.plan.train,
             identity: self.identity.clone(),
             may_differ: context.may_differ,
+            group: context.group.clone(),
             dir: Some(dir),
             checkpoints: context.checkpoints,
             resume,
@@ -255,11 +264,15 @@ impl<'a> PreparedRun<'a> {
         left_out.iter().for_each(|bad| events(RunEvent::LeftOut(bad)));
         let last = outcome.metrics.last().cloned();
         let Some(last) = last.filter(|_| !outcome.interrupted) else { return Ok(None) };
+        // The weights are there when the first rank is here.
+        context.group.barrier().map_err(vgg_train::Error::from)?;
         let weights = hash_file(&dir.join(WEIGHTS_FILE))?;
         let finished =
             FinishedRun { identity, epochs: outcome.metrics.len(), weights, last, dir: dir.to_owned() };
-        write_json(&dir.join(RESULT_FILE), &finished)?;
-        remove_checkpoints(dir)?;
+        if first {
+            write_json(&dir.join(RESULT_FILE), &finished)?;
+            remove_checkpoints(dir)?;
+        }
         Ok(Some(finished))
     }
 
@@ -294,7 +307,7 @@ impl<'a> PreparedRun<'a> {
             seed: self.plan.train.seed,
             on_bad_image: data.on_bad_image,
             workers: context.workers,
-            rank: Rank::ALONE,
+            rank: Rank { index: context.group.rank(), of: context.group.size() },
         };
         Ok(Loader::new(context.dataset.train.clone(), config)?)
     }
@@ -311,7 +324,9 @@ impl<'a> PreparedRun<'a> {
         };
         let preprocessing = Preprocessing::from(self.metadata.offset_and_scale());
         let on_bad_image = self.plan.data.on_bad_image;
-        let options = EvaluateOptions { workers: context.workers, on_bad_image, shard: Shard::default() };
+        // Each rank looks at its part.
+        let shard = Shard { number: context.group.rank() + 1, of: context.group.size() };
+        let options = EvaluateOptions { workers: context.workers, on_bad_image, shard };
         let model = Model::Classic(network);
         evaluate((&model, ""), &context.dataset.val, &evaluation, preprocessing, options, &mut |_| {
             ControlFlow::Continue(())
@@ -350,6 +365,17 @@ impl<'a> PreparedRun<'a> {
         });
         Ok(write_json(&dir.join(RUN_FILE), &what)?)
     }
+}
+
+/// What a validation comes to whose images were shared out.
+fn of_all(posteriors: &Posteriors, group: &dyn RankGroup) -> vgg_tensor::Result<Validation> {
+    let (top1, top5) = (posteriors.top1_error(), posteriors.top5_error());
+    let loss = posteriors.loss() * top1.n as f64;
+    let mine = [top1.wrong as f64, top5.wrong as f64, loss, top1.n as f64];
+    let all = group.gather(&mine)?;
+    let sum = |what: usize| all.iter().skip(what).step_by(mine.len()).sum::<f64>();
+    let n = sum(3).max(1.0);
+    Ok(Validation { top1_error: sum(0) / n, top5_error: sum(1) / n, loss: sum(2) / n })
 }
 
 /// A directory that holds no run must not hold anything of the names that a run writes.

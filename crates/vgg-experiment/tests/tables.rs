@@ -112,6 +112,7 @@ fn make(plan: &TablePlan, dir: &Path) -> (Result<Option<Vec<Row>>, Error>, usize
         dataset: &dataset,
         statistics: &statistics,
         workers: 1,
+        group: std::sync::Arc::new(vgg_tensor::Alone),
         checkpoints: Default::default(),
         may_differ: &[],
         interrupted: &|| false,

@@ -3,7 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 
 use vgg_tensor::ops::{conv2d, dropout, linear, lrn, max_pool2d};
-use vgg_tensor::{Gate, Grad, Shape, StepState, Tensor, Write};
+use vgg_tensor::{Gate, Grad, Parameter, Shape, StepState, Tensor, Write};
 
 use crate::error::in_layer;
 use crate::network::{Layer, Params};
@@ -161,6 +161,22 @@ impl Network {
     /// # Errors
     /// [`Error::Layer`] if an operation fails.
     pub fn backward(&mut self, trace: Trace, dlogits: Grad, write: Write, state: &StepState) -> Result<()> {
+        self.backward_with(trace, dlogits, write, state, &mut |_| Ok(()))
+    }
+
+    /// As [`Network::backward`]; `finished` is given the parameters of each layer as soon as their gradients are written: the last
+    /// layer's first, bias before weight.
+    ///
+    /// # Errors
+    /// As [`Network::backward`], and those of `finished`.
+    pub fn backward_with(
+        &mut self,
+        trace: Trace,
+        dlogits: Grad,
+        write: Write,
+        state: &StepState,
+        finished: &mut dyn FnMut(&Parameter) -> vgg_tensor::Result<()>,
+    ) -> Result<()> {
         let lowest = self.layers.iter().position(|l| l.params.as_ref().is_some_and(Params::trainable));
         let Some(lowest) = lowest else { return Ok(()) };
         let mut grad = dlogits;
@@ -186,6 +202,9 @@ impl Network {
                 Saved::Input(x) => layer.backward(x, grad, below, write, state, watch),
             }
             .map_err(in_layer(&layer.spec.name))?;
+            if let Some(Params { weight, bias }) = &layer.params {
+                finished(bias).and_then(|()| finished(weight)).map_err(in_layer(&layer.spec.name))?;
+            }
         }
         self.spare_trace.put(trace);
         Ok(())

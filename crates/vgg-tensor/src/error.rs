@@ -9,6 +9,12 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
+    /// Processes that compute together cannot reach each other.
+    #[error("the ranks cannot go on together: {reason}")]
+    Group {
+        /// What the transport said.
+        reason: String,
+    },
     /// An operand has another shape than the operation needs.
     #[error("{op}: {operand} must have shape {expected}, but has {got}")]
     Shape {

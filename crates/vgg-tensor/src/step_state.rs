@@ -102,6 +102,16 @@ impl StepState {
         if self.0.on_device.is_some() { Err(Error::Device { op, operand: "state" }) } else { Ok(()) }
     }
 
+    /// Clears the flag unless `values`, which came from elsewhere, are all finite.
+    ///
+    /// # Errors
+    /// [`crate::Error::Device`] on a GPU, whose kernels look for themselves.
+    pub fn check_values(&self, values: &[f32]) -> Result<()> {
+        self.expect_cpu("check_values")?;
+        self.check(values);
+        Ok(())
+    }
+
     /// Clears the flag unless `values` are all finite.
     pub(crate) fn check(&self, values: &[f32]) {
         // Several sums, so that the loop vectorises.

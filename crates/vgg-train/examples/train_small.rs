@@ -7,6 +7,7 @@ use std::sync::Arc;
 use vgg_data::synthetic::{SyntheticConfig, open_or_generate};
 use vgg_data::{AugmentConfig, Filter, Loader, LoaderConfig, OnBadImage, Rank};
 use vgg_layers::{Config, Device, Init, Network, NetworkSpec};
+use vgg_tensor::Alone;
 use vgg_train::{Event, Resume, Schedule, SgdOptions, TrainConfig, Training, Validation, train};
 use vgg_weights::{ChannelOrder, WeightsMetadata};
 
@@ -56,6 +57,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         loader: &mut Loader::new(folder, loader)?,
         config: &config,
         identity: "the example".into(),
+        group: Arc::new(Alone),
         dir: Some(&dir.join("run")),
         may_differ: &[],
         checkpoints: Default::default(),

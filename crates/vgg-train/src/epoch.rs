@@ -1,13 +1,16 @@
 //! The steps of an epoch: as many under way at once as the device wants, and checkpoints between them.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use vgg_data::Batch;
 use vgg_layers::Network;
 use vgg_optim::Sgd;
+use vgg_tensor::RankGroup;
 
 use crate::checkpoint::{Checkpoints, RunState, Saver, Snapshot};
+use crate::exchange::Agreed;
 use crate::norms::layers_of;
 use crate::{Error, Event, Result, StepSums, Stepper, Training};
 
@@ -32,6 +35,7 @@ struct Epoch<'a, 'b> {
     /// When this part of it began, and what it had taken before.
     since: (Instant, f64),
     due: Option<Due<'a>>,
+    group: Arc<dyn RankGroup>,
 }
 
 /// When a checkpoint is due.
@@ -54,6 +58,7 @@ pub(crate) fn take_steps(
     let (_, scale) = t.metadata.offset_and_scale();
     let ahead = t.network.device().steps_ahead();
     let (epochs, first, interrupted) = (state.epochs, state.part.batches, t.interrupted);
+    let group = t.group.clone();
     let due = saver.map(|saver| Due { saver, policy: t.checkpoints, last: (Instant::now(), state.step) });
     let mut epoch = Epoch {
         number: epochs + 1,
@@ -64,14 +69,20 @@ pub(crate) fn take_steps(
         state,
         events: &mut *t.events,
         due,
+        group: group.clone(),
     };
+    epoch.stepper.join(group.clone())?;
     t.loader.for_each(epochs as u64, first, |batch: &Batch, waited| -> Result<bool> {
-        if interrupted() {
+        let agreed = Agreed::new(&*group, batch.len(), interrupted(), epoch.is_due()?)?;
+        if agreed.interrupted {
             return Ok(false);
         }
-        epoch.start(batch, waited, lr)?;
+        epoch.start(batch, agreed, waited, lr)?;
         epoch.finish(ahead)?;
-        epoch.save_if_due()?;
+        // The end of the epoch has a checkpoint of its own.
+        if agreed.save && epoch.state.part.batches < batches {
+            epoch.save()?;
+        }
         Ok(true)
     })?;
     epoch.finish(0)?;
@@ -84,7 +95,7 @@ pub(crate) fn take_steps(
 }
 
 impl Epoch<'_, '_> {
-    fn start(&mut self, batch: &Batch, waited: Duration, lr: f64) -> Result<()> {
+    fn start(&mut self, batch: &Batch, agreed: Agreed, waited: Duration, lr: f64) -> Result<()> {
         for bad in &batch.skipped {
             (self.events)(Event::Skipped(bad));
         }
@@ -92,11 +103,11 @@ impl Epoch<'_, '_> {
         part.skipped += batch.skipped.len();
         part.batches += 1;
         part.waited += waited.as_secs_f64();
-        if batch.is_empty() {
+        if agreed.images == 0 {
             return Ok(());
         }
         let (step, samples) = (self.state.step, batch.ids.clone());
-        self.stepper.start(batch, step, lr)?;
+        self.stepper.start_part(batch, agreed.images, agreed.before, step, lr)?;
         self.started.push_back(Started { step, batch: part.batches, samples, waited });
         self.state.step += 1;
         Ok(())
@@ -122,24 +133,24 @@ impl Epoch<'_, '_> {
         Ok(())
     }
 
-    fn save_if_due(&mut self) -> Result<()> {
-        // The end of the epoch has its own.
-        if self.state.part.batches == self.batches {
-            return Ok(());
-        }
-        let Some(due) = &mut self.due else { return Ok(()) };
+    /// Whether a checkpoint is due after the step that comes.
+    fn is_due(&mut self) -> Result<bool> {
+        let Some(due) = &mut self.due else { return Ok(false) };
         let (at, step) = due.last;
-        let by_steps = due.policy.every_steps.is_some_and(|n| self.state.step >= step + n.max(1));
+        let by_steps = due.policy.every_steps.is_some_and(|n| self.state.step + 1 >= step + n.max(1));
         let by_time = due.policy.every.is_some_and(|every| at.elapsed() >= every);
         // A disk that is slower than that gets what it can take.
-        if by_steps || by_time && !due.saver.is_busy()? { self.save() } else { Ok(()) }
+        Ok(by_steps || by_time && !due.saver.is_busy()?)
     }
 
     fn save(&mut self) -> Result<()> {
         self.finish(0)?;
         self.state.part.seconds = self.seconds();
+        // All ranks have a part in what is saved, and the first writes it.
+        let part = self.state.part.of_all(&*self.group)?;
         let Some(due) = &mut self.due else { return Ok(()) };
-        let snapshot = Snapshot::take(self.stepper.network(), self.stepper.sgd(), self.state.clone());
+        let state = RunState { part, ..self.state.clone() };
+        let snapshot = Snapshot::take(self.stepper.network(), self.stepper.sgd(), state);
         due.saver.save(snapshot)?;
         due.last = (Instant::now(), self.state.step);
         Ok(())

@@ -6,6 +6,7 @@
 mod checkpoint;
 mod epoch;
 mod error;
+mod exchange;
 mod identity;
 mod memory;
 mod metrics;

@@ -3,13 +3,15 @@
 use std::borrow::BorrowMut;
 use std::collections::VecDeque;
 use std::ops::Range;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use vgg_data::Batch;
 use vgg_layers::{DropoutRun, Network};
 use vgg_optim::Sgd;
-use vgg_tensor::{Readback, Replay, StepState, Tensor, Upload, Write, ops};
+use vgg_tensor::{Parameter, RankGroup, Readback, Replay, StepState, Tensor, Upload, Write, ops};
 
+use crate::exchange::Exchange;
 use crate::{Error, Result};
 
 /// What steps are taken with.
@@ -26,6 +28,7 @@ pub struct Stepper<N, S> {
     upload: Option<Upload>,
     replay: Replay,
     eager: bool,
+    exchange: Option<Exchange>,
     /// Losses and logits of each micro-batch, where every step leaves them.
     results: Vec<(Tensor, Tensor)>,
     /// Steps that were started and not finished, and what others have left to be used again.
@@ -77,6 +80,7 @@ impl<N: BorrowMut<Network>, S: BorrowMut<Sgd>> Stepper<N, S> {
             upload: None,
             replay: Replay::new(),
             eager: false,
+            exchange: None,
             results: Vec::new(),
             pending: VecDeque::new(),
             spare: Vec::new(),
@@ -96,6 +100,21 @@ impl<N: BorrowMut<Network>, S: BorrowMut<Sgd>> Stepper<N, S> {
     /// The network, to measure it; until the next step.
     pub fn network_mut(&mut self) -> &mut Network {
         self.network.borrow_mut()
+    }
+
+    /// Sums gradients over a group from now on: steps are then taken of the group's batch, of which each rank has a part.
+    ///
+    /// # Errors
+    /// [`Error::Config`] on a GPU, where that is not there yet.
+    pub fn join(&mut self, group: Arc<dyn RankGroup>) -> Result<()> {
+        if group.size() == 1 {
+            return Ok(());
+        }
+        if self.network().device().free_memory_bytes()?.is_some() {
+            return Err(Error::Config("ranks train on CPUs alone so far: give --device cpu".into()));
+        }
+        self.exchange = Some(Exchange::new(group)?);
+        Ok(())
     }
 
     /// Whether a GPU is given every operation of every step one by one, to debug and to measure layers, instead of a
@@ -120,6 +139,21 @@ impl<N: BorrowMut<Network>, S: BorrowMut<Sgd>> Stepper<N, S> {
     /// # Errors
     /// Those of the operations, if the batch does not fit the network.
     pub fn start(&mut self, batch: &Batch, step: u64, lr: f64) -> Result<()> {
+        self.start_part(batch, batch.len(), 0, step, lr)
+    }
+
+    /// As [`Stepper::start`] of a part of a batch of `of` images, before which there are `before` others.
+    pub(crate) fn start_part(
+        &mut self,
+        batch: &Batch,
+        of: usize,
+        before: usize,
+        step: u64,
+        lr: f64,
+    ) -> Result<()> {
+        if batch.is_empty() {
+            return self.take_part_with_nothing(step, lr);
+        }
         let device = self.network().device().clone();
         let [n, h, w, c] = <[usize; 4]>::from(batch.pixels.dim());
         if self.upload.as_ref().is_none_or(|upload| upload.shape().dims() != [n, h, w, c]) {
@@ -143,7 +177,9 @@ impl<N: BorrowMut<Network>, S: BorrowMut<Sgd>> Stepper<N, S> {
             upload,
             scale: self.scale,
             micro_batch: self.micro_batch,
-            run: DropoutRun { seed: self.seed, step, first_sample: 0 },
+            run: DropoutRun { seed: self.seed, step, first_sample: before },
+            of,
+            exchange: self.exchange.as_mut(),
             results: &mut self.results,
         };
         match self.eager {
@@ -159,6 +195,25 @@ impl<N: BorrowMut<Network>, S: BorrowMut<Sgd>> Stepper<N, S> {
         pending.targets.extend_from_slice(&batch.targets);
         let (losses, logits) = (self.results.iter().map(|(l, _)| l), self.results.iter().map(|(_, l)| l));
         pending.readback.start(losses.chain(logits), &self.state)?;
+        self.pending.push_back(pending);
+        Ok(())
+    }
+
+    /// A step for which this rank has no images.
+    fn take_part_with_nothing(&mut self, step: u64, lr: f64) -> Result<()> {
+        self.state.begin(step, lr as f32)?;
+        let network = self.network.borrow_mut();
+        if let Some(exchange) = &mut self.exchange {
+            exchange.nothing(network)?;
+            exchange.finish(network, &self.state)?;
+        }
+        self.sgd.borrow_mut().step(network.parameters_mut(), &self.state)?;
+        let mut pending = self.spare.pop().unwrap_or_else(|| Pending {
+            readback: Readback::new(&network.device().clone()),
+            targets: Vec::new(),
+        });
+        pending.targets.clear();
+        pending.readback.start(std::iter::empty(), &self.state)?;
         self.pending.push_back(pending);
         Ok(())
     }
@@ -188,23 +243,39 @@ struct Work<'a> {
     scale: [f32; 3],
     micro_batch: usize,
     run: DropoutRun,
+    /// Images of all ranks.
+    of: usize,
+    exchange: Option<&'a mut Exchange>,
     results: &'a mut Vec<(Tensor, Tensor)>,
 }
 
 impl Work<'_> {
-    fn run(self) -> Result<()> {
+    fn run(mut self) -> Result<()> {
         let n = self.upload.shape().first();
-        let weight = 1.0 / n as f32;
+        let weight = 1.0 / self.of as f32;
         self.results.clear();
         for first in (0..n).step_by(self.micro_batch) {
             let images: Range<usize> = first..(first + self.micro_batch).min(n);
+            let images_end = images.end;
             let x = ops::from_upload(self.upload, images.clone(), self.scale)?;
-            let (logits, trace) = self.network.forward(x, DropoutRun { first_sample: first, ..self.run })?;
+            let (logits, trace) = self
+                .network
+                .forward(x, DropoutRun { first_sample: self.run.first_sample + first, ..self.run })?;
             let (upload, state) = (self.upload, self.state);
             let loss = ops::softmax_cross_entropy_of_upload(&logits, upload, images, weight, state)?;
             self.results.push((loss.per_sample, logits));
             let write = if first == 0 { Write::Overwrite } else { Write::Accumulate };
-            self.network.backward(trace, loss.grad, write, self.state)?;
+            match &mut self.exchange {
+                // Now gradients are final, as far as they are this rank's.
+                Some(exchange) if images_end == n => {
+                    let finished = &mut |parameter: &Parameter| exchange.ready(parameter);
+                    self.network.backward_with(trace, loss.grad, write, self.state, finished)?;
+                }
+                _ => self.network.backward(trace, loss.grad, write, self.state)?,
+            }
+        }
+        if let Some(exchange) = &mut self.exchange {
+            exchange.finish(self.network, self.state)?;
         }
         Ok(self.sgd.step(self.network.parameters_mut(), self.state)?)
     }

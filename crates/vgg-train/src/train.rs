@@ -1,12 +1,14 @@
 //! The training loop.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use vgg_data::{BadImage, Loader};
 use vgg_layers::Network;
 use vgg_optim::{Schedule, ScheduleState, Sgd, SgdOptions};
+use vgg_tensor::RankGroup;
 use vgg_weights::WeightsMetadata;
 
 use crate::checkpoint::{EpochPart, RunState, Saver, Snapshot, load_newest, remove_checkpoints};
@@ -74,7 +76,10 @@ pub struct Training<'a> {
     pub identity: serde_json::Value,
     /// What may differ all the same: paths within it, such as `train.max_epochs`.
     pub may_differ: &'a [String],
-    /// Where to keep checkpoints and metrics, if at all.
+    /// The processes that train together, of which this is one. Each has its part of every batch, as its loader must know, and
+    /// the first writes.
+    pub group: Arc<dyn RankGroup>,
+    /// Where to keep checkpoints and metrics, if at all. All ranks read there.
     pub dir: Option<&'a Path>,
     /// When checkpoints are made.
     pub checkpoints: Checkpoints,
@@ -154,16 +159,16 @@ pub fn train(mut t: Training) -> Result<Outcome> {
     config.check()?;
     let mut sgd = Sgd::new(config.sgd)?;
     let mut state = start(&mut t, &mut sgd)?;
-    if let Some(dir) = t.dir {
+    if let Some(dir) = writes(&t) {
         // A checkpoint, and the weights at the end: 4 bytes for each value, and as many for its velocity.
         let values: usize = t.network.parameters().map(|p| p.weight.shape().len()).sum();
         vgg_files::probe(dir, 12 * values as u64)?;
     }
-    let mut saver = t.dir.map(|dir| Saver::new(dir, t.metadata, t.checkpoints.keep)).transpose()?;
+    let mut saver = writes(&t).map(|dir| Saver::new(dir, t.metadata, t.checkpoints.keep)).transpose()?;
     while state.epochs < config.max_epochs && !state.schedule.stop {
         let whole = epoch(&mut t, &mut sgd, &mut state, saver.as_mut());
-        let whole = whole.inspect_err(|error| note_not_finite(t.dir, error))?;
-        if let (Some(dir), Some(saver)) = (t.dir, &mut saver) {
+        let whole = whole.inspect_err(|error| note_not_finite(writes(&t), error))?;
+        if let (Some(dir), Some(saver)) = (writes(&t), &mut saver) {
             if whole {
                 saver.save(Snapshot::take(t.network, &sgd, state.clone()))?;
             }
@@ -175,7 +180,7 @@ pub fn train(mut t: Training) -> Result<Outcome> {
         }
     }
     saver.as_mut().map_or(Ok(()), Saver::wait)?;
-    if let Some(dir) = t.dir {
+    if let Some(dir) = writes(&t) {
         // Once more: the run may have been killed between its last checkpoint and these files.
         metrics::write(dir, &state.metrics, &state.timings)?;
         vgg_weights::save(&dir.join(WEIGHTS_FILE), t.network, t.metadata)?;
@@ -183,16 +188,43 @@ pub fn train(mut t: Training) -> Result<Outcome> {
     Ok(Outcome { metrics: state.metrics, interrupted: false })
 }
 
+/// Where this rank writes, if it is the one that does.
+fn writes<'a>(t: &Training<'a>) -> Option<&'a Path> {
+    t.dir.filter(|_| t.group.rank() == 0)
+}
+
 fn start(t: &mut Training, sgd: &mut Sgd) -> Result<RunState> {
-    if let (Some(dir), Resume::Never) = (t.dir, t.resume) {
+    if t.group.rank() != 0 {
+        // What is damaged is set aside first, and what is not whole removed.
+        t.group.barrier()?;
+    }
+    let state = find(t, sgd)?;
+    if t.group.rank() == 0 {
+        t.group.barrier()?;
+    }
+    // All must stand at the same place.
+    let steps = t.group.gather(&[state.step as f64])?;
+    if steps.iter().any(|step| *step != steps[0]) {
+        return Err(Error::Config(format!(
+            "the ranks found checkpoints of steps {steps:?}: is the directory shared?"
+        )));
+    }
+    let part = state.part.clone().for_rank(&*t.group);
+    Ok(RunState { part, ..state })
+}
+
+/// The state that the newest checkpoint left, or that of the beginning.
+fn find(t: &mut Training, sgd: &mut Sgd) -> Result<RunState> {
+    if let (Some(dir), Resume::Never) = (writes(t), t.resume) {
         remove_checkpoints(dir)?;
     }
-    if let Some(dir) = t.dir {
+    if let Some(dir) = writes(t) {
         // Of an attempt that was killed.
         vgg_files::remove_partial_files(dir)?;
     }
     if let (Some(dir), Resume::Auto) = (t.dir, t.resume) {
-        let (found, rejected) = load_newest(dir, &t.identity, t.may_differ, t.network, sgd)?;
+        let (found, rejected) =
+            load_newest((dir, t.group.rank() == 0), &t.identity, t.may_differ, t.network, sgd)?;
         rejected.iter().for_each(|why| (t.events)(Event::Rejected(why)));
         if let Some(state) = found {
             (t.events)(Event::Resumed { epochs: state.epochs, batches: state.part.batches });
@@ -226,7 +258,7 @@ fn epoch(t: &mut Training, sgd: &mut Sgd, state: &mut RunState, saver: Option<&m
     if !take_steps(t, sgd, batches, lr, state, saver)? {
         return Ok(false);
     }
-    let part = std::mem::take(&mut state.part);
+    let part = std::mem::take(&mut state.part).of_all(&*t.group)?;
     if part.sums.n == 0 {
         return Err(Error::Config("every image of the epoch was left out".into()));
     }

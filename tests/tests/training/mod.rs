@@ -10,7 +10,7 @@ use vgg_data::synthetic::{SyntheticConfig, generate};
 use vgg_data::{AugmentConfig, Filter, ImageSet, Loader, LoaderConfig, OnBadImage, Rank, Split};
 use vgg_layers::{Config, Init, Network, NetworkSpec};
 use vgg_optim::{Schedule, SgdOptions};
-use vgg_tensor::Device;
+use vgg_tensor::{Alone, Device, RankGroup};
 use vgg_train::{Checkpoints, Error, Event, Outcome, Resume, TrainConfig, Training, Validation, train};
 use vgg_weights::{ChannelOrder, WeightsMetadata};
 
@@ -23,10 +23,25 @@ pub struct Run {
     pub lr: f64,
     pub validation_loss: f64,
     pub identity: &'static str,
+    /// `None` for a process on its own.
+    pub group: Option<Arc<dyn RankGroup>>,
 }
 
-pub const RUN: Run =
-    Run { threads: 2, stop: None, init: Init::He, lr: 0.01, validation_loss: 1.5, identity: "test" };
+pub const RUN: Run = Run {
+    threads: 2,
+    stop: None,
+    init: Init::He,
+    lr: 0.01,
+    validation_loss: 1.5,
+    identity: "test",
+    group: None,
+};
+
+impl Run {
+    fn group(&self) -> Arc<dyn RankGroup> {
+        self.group.clone().unwrap_or_else(|| Arc::new(Alone))
+    }
+}
 
 /// Trains in `dir`; the outcome, and whether a dead start was reported.
 pub fn run(folder: &Arc<ImageSet>, dir: &Path, run: &Run) -> (Result<Outcome, Error>, bool) {
@@ -44,7 +59,7 @@ pub fn run(folder: &Arc<ImageSet>, dir: &Path, run: &Run) -> (Result<Outcome, Er
         train_side: vec![32, 48],
         geometry: "paper".into(),
     };
-    let mut loader = loader(folder, metadata.mean_rgb, run.threads);
+    let mut loader = loader(folder, metadata.mean_rgb, run);
     let config = TrainConfig {
         micro_batch: 5,
         sgd: SgdOptions::PAPER,
@@ -60,6 +75,7 @@ pub fn run(folder: &Arc<ImageSet>, dir: &Path, run: &Run) -> (Result<Outcome, Er
         loader: &mut loader,
         config: &config,
         identity: run.identity.into(),
+        group: run.group(),
         dir: Some(dir),
         may_differ: &[],
         checkpoints: Checkpoints { every_steps: Some(2), ..Checkpoints::default() },
@@ -75,7 +91,7 @@ pub fn run(folder: &Arc<ImageSet>, dir: &Path, run: &Run) -> (Result<Outcome, Er
     (outcome, dead)
 }
 
-fn loader(folder: &Arc<ImageSet>, mean_rgb: [f32; 3], workers: usize) -> Loader {
+fn loader(folder: &Arc<ImageSet>, mean_rgb: [f32; 3], run: &Run) -> Loader {
     let augment = AugmentConfig {
         train_side: [32, 48],
         crop: 32,
@@ -83,9 +99,10 @@ fn loader(folder: &Arc<ImageSet>, mean_rgb: [f32; 3], workers: usize) -> Loader 
         flip: true,
         colour_shift: None,
     };
-    let on_bad_image = OnBadImage::Stop;
+    let (group, on_bad_image) = (run.group(), OnBadImage::Stop);
+    let rank = Rank { index: group.rank(), of: group.size() };
     let config =
-        LoaderConfig { augment, mean_rgb, batch: 8, seed: 1, on_bad_image, workers, rank: Rank::ALONE };
+        LoaderConfig { augment, mean_rgb, batch: 8, seed: 1, on_bad_image, workers: run.threads, rank };
     Loader::new(folder.clone(), config).unwrap()
 }
 

@@ -11,6 +11,7 @@ use anyhow::Result;
 use clap::Args;
 use serde_json::{Value, json};
 use vgg_data::{ImageSet, OnBadImage, Split};
+use vgg_distributed::Launch;
 use vgg_eval::{
     EvaluateOptions, Evaluation, Network as NetworkOrigin, Origin, Posteriors, Preprocessing, Protocol,
     Shard, dump_views, evaluate,
@@ -20,6 +21,7 @@ use vgg_layers::Config;
 use super::options::{DeviceOptions, ViewOptions, check_classes, load_weights, say_misnamed};
 use super::posteriors::{errors, errors_in_words, may_write, protocol};
 use crate::console::{Interrupt, Progress, out};
+use crate::settings::SettingsError;
 
 #[derive(Args)]
 pub(crate) struct Evaluate {
@@ -60,6 +62,15 @@ impl Evaluate {
     pub(crate) fn run(self) -> Result<ExitCode> {
         if let Some(path) = self.posteriors.as_deref().filter(|path| path.exists()) {
             Posteriors::load(path)?;
+        }
+        let launch =
+            Launch::from(&|name| std::env::var(name).ok()).map_err(|e| SettingsError(e.to_string()))?;
+        if let Some(Launch { rank, size, .. }) = launch.filter(|l| l.size > 1 && self.shard.of != l.size) {
+            let what = format!(
+                "this is rank {rank} of {size}, and each would evaluate everything: give it --shard {}/{size}, and merge",
+                rank + 1
+            );
+            return Err(SettingsError(what).into());
         }
         let interrupt = Interrupt::listen()?;
         let device = self.device.open()?;

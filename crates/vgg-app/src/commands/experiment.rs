@@ -75,6 +75,10 @@ impl Experiment {
         let root = || self.dataset_root(tables, &out);
         let runs = tables.plans.iter().flat_map(|plan| &plan.runs);
         let bench = Workbench::open(&self.device, root, runs, &out)?;
+        if !bench.alone() {
+            let what = "tables are made by one process; vgg train spreads over ranks";
+            return Err(SettingsError(what.into()).into());
+        }
         let reports = bench.work(&self.saving, |context| {
             let mut reports = Vec::new();
             for plan in &tables.plans {

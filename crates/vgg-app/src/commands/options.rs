@@ -11,6 +11,7 @@ use vgg_experiment::Dataset;
 use vgg_tensor::{ConvChoice, Device, DeviceConfig, DeviceKind, Engines, Precision};
 use vgg_weights::{Library, Loaded, WeightsMetadata};
 
+use crate::console::note;
 use crate::settings::SettingsError;
 
 /// Where to compute.
@@ -49,9 +50,16 @@ impl DeviceOptions {
 
     /// Opens the device and says which it is.
     pub(super) fn open(&self) -> Result<Device> {
+        self.open_among(1)
+    }
+
+    /// As [`DeviceOptions::open`] of one of several processes of this machine, which share its cores.
+    pub(super) fn open_among(&self, processes: usize) -> Result<Device> {
+        let shared = (workers() / processes.max(1)).max(1);
+        let threads = if self.threads == 0 && processes > 1 { shared } else { self.threads };
         let config = DeviceConfig {
             kind: self.device,
-            threads: self.threads,
+            threads,
             conv: self.conv_algorithm,
             precision: self.precision,
             engines: if self.deterministic { Engines::Deterministic } else { Engines::Any },
@@ -60,9 +68,9 @@ impl DeviceOptions {
         };
         let device = Device::open(&config)?;
         if let Some(reason) = device.why_not_cuda() {
-            eprintln!("no GPU is used: {reason}");
+            note(&format!("no GPU is used: {reason}"));
         }
-        eprintln!("device: {}", device.describe());
+        note(&format!("device: {}", device.describe()));
         Ok(device)
     }
 }
@@ -182,13 +190,13 @@ pub(super) fn workers() -> usize {
 /// Opens a data set, keeping decoded images in a quarter of the memory that is free, and says what is in it.
 pub(super) fn open_dataset(root: &Path) -> Result<Dataset> {
     let dataset = Dataset::open(root, free_memory_bytes() / 4)?;
-    eprintln!(
+    note(&format!(
         "data set: {}, {} classes, {} training and {} validation images",
         root.display(),
         dataset.train.classes().len(),
         dataset.train.len(),
         dataset.val.len()
-    );
+    ));
     for folder in [&dataset.train, &dataset.val] {
         if folder.ignored() > 0 {
             let split = folder.split().name();

@@ -12,7 +12,7 @@ use vgg_train::Resume;
 use super::options::DeviceOptions;
 use super::saving::SavingOptions;
 use super::workbench::Workbench;
-use crate::console::{TrainingView, out};
+use crate::console::{TrainingView, note, out};
 use crate::settings::{Preset, SettingsError, preset_run, read_run};
 
 #[derive(Args)]
@@ -76,14 +76,16 @@ impl Train {
         let bench = Workbench::open(&self.device, || Ok(root), std::iter::once(plan), &dir)?;
         let finished = bench.work(&self.saving, |context| {
             let run = PreparedRun::new(plan, None, context)?;
-            eprintln!("run: {}, identity {}", dir.display(), run.identity().short());
+            note(&format!("run: {}, identity {}", dir.display(), run.identity().short()));
             let mut view = TrainingView::new(plan);
             Ok(run.train(&dir, resume, context, &mut |event| view.show(&event))?)
         })?;
         let Some(finished) = finished else {
             return Ok(bench.interrupted("interrupted; the same command goes on from the last step"));
         };
-        writeln!(out(), "{}", finished.weights_file().display())?;
+        if bench.speaks() {
+            writeln!(out(), "{}", finished.weights_file().display())?;
+        }
         Ok(ExitCode::SUCCESS)
     }
 }

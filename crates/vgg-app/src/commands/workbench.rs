@@ -1,16 +1,19 @@
 //! What training needs, opened in the order in which things can go wrong: device, data set, settings, statistics.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::Result;
 use vgg_data::PixelStatistics;
+use vgg_distributed::Launch;
 use vgg_experiment::{Context, Dataset, RunPlan};
-use vgg_tensor::Device;
+use vgg_tensor::{Device, RankGroup};
 use vgg_train::{TrainConfig, step_memory_bytes};
 
 use super::options::{DeviceOptions, free_memory_bytes, open_dataset, say_misnamed};
 use super::saving::SavingOptions;
-use crate::console::{Interrupt, Progress};
+use crate::console::{Interrupt, Progress, be_quiet, note};
+use crate::exit;
 use crate::settings::SettingsError;
 
 /// A device, a data set with the statistics of its pixels, and an ear for signals.
@@ -19,6 +22,7 @@ pub(super) struct Workbench {
     dataset: Dataset,
     statistics: PixelStatistics,
     workers: usize,
+    group: Arc<dyn RankGroup>,
     interrupt: Interrupt,
 }
 
@@ -30,14 +34,16 @@ impl Workbench {
         plans: impl Iterator<Item = &'a RunPlan>,
         out: &Path,
     ) -> Result<Workbench> {
-        let (workers, device) = (device.workers(), device.open()?);
+        let (group, together) = join()?;
+        let workers = (device.workers() / together).max(1);
+        let device = device.open_among(together)?;
         let dataset = open_dataset(&dataset()?)?;
         let mut memory_bytes = 0;
         for plan in plans {
             plan.check_start()?;
             memory_bytes = planned_memory(plan, &dataset, &device)?.max(memory_bytes);
         }
-        eprintln!("memory: a training step needs about {:.2} GiB", gib(memory_bytes));
+        note(&format!("memory: a training step needs about {:.2} GiB", gib(memory_bytes)));
         let free_bytes = free_memory_bytes() as usize;
         if device.free_memory_bytes()?.is_none() && memory_bytes > free_bytes {
             eprintln!("memory: only {:.2} GiB are free; a smaller micro_batch needs less", gib(free_bytes));
@@ -49,7 +55,7 @@ impl Workbench {
         drop(progress);
         // From here on there is something to save; until here, a signal may simply end the program.
         let interrupt = Interrupt::listen()?;
-        Ok(Workbench { device, dataset, statistics, workers, interrupt })
+        Ok(Workbench { device, dataset, statistics, workers, group, interrupt })
     }
 
     /// Works with what was opened, and says which images were not what their names claim.
@@ -61,17 +67,53 @@ impl Workbench {
             workers: self.workers,
             checkpoints: saving.checkpoints()?,
             may_differ: saving.may_differ(),
+            group: self.group.clone(),
             interrupted: &|| self.interrupt.asked(),
         });
         [&self.dataset.train, &self.dataset.val].into_iter().for_each(|folder| say_misnamed(folder));
+        if let Err(error) = &result
+            && self.group.size() > 1
+        {
+            // The others would wait for this one without end.
+            eprintln!(
+                "error on rank {} of {}: {}",
+                self.group.rank(),
+                self.group.size(),
+                exit::message(error)
+            );
+            self.group.abort(i32::from(exit::code(error)));
+        }
         result
+    }
+
+    /// Whether there is one process alone.
+    pub(super) fn alone(&self) -> bool {
+        self.group.size() == 1
+    }
+
+    /// Whether this process speaks for all ranks.
+    pub(super) fn speaks(&self) -> bool {
+        self.group.rank() == 0
     }
 
     /// The exit code after a signal.
     pub(super) fn interrupted(&self, message: &str) -> std::process::ExitCode {
-        eprintln!("{message}");
+        note(message);
         self.interrupt.exit_code().into()
     }
+}
+
+/// The ranks that this process was started with, and how many of them share this machine.
+fn join() -> Result<(Arc<dyn RankGroup>, usize)> {
+    let launch = Launch::from(&|name| std::env::var(name).ok()).map_err(|e| SettingsError(e.to_string()))?;
+    let group = vgg_distributed::group().map_err(|e| SettingsError(e.to_string()))?;
+    if group.rank() == 0 && group.size() > 1 {
+        note(&format!("ranks: {}", group.size()));
+    } else if group.rank() > 0 {
+        be_quiet();
+    }
+    let together = if group.size() > 1 { launch.map_or(1, |launch| launch.local_size) } else { 1 };
+    Ok((group, together))
 }
 
 /// Bytes that a step of a run needs. On a GPU there is no more than there is, so what does not fit is refused, with what

@@ -1,11 +1,13 @@
 //! What the program says while it works, on stderr, and what it hears from the outside.
 
+mod note;
 mod out;
 mod progress;
 mod signals;
 mod table;
 mod training;
 
+pub(crate) use note::{be_quiet, is_quiet, note};
 pub(crate) use out::out;
 pub(crate) use progress::{Progress, clock};
 pub(crate) use signals::Interrupt;

@@ -3,6 +3,7 @@
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
+use super::{is_quiet, note};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// Between two lines when stderr is not a terminal.
@@ -22,7 +23,7 @@ pub(crate) struct Progress {
 impl Progress {
     /// Begins something of `of` parts.
     pub(crate) fn new(what: &str, of: u64) -> Progress {
-        let bar = std::io::stderr().is_terminal().then(|| {
+        let bar = (std::io::stderr().is_terminal() && !is_quiet()).then(|| {
             let bar = ProgressBar::with_draw_target(Some(of), ProgressDrawTarget::stderr());
             let style = ProgressStyle::with_template("{prefix} {wide_bar:.cyan/dim} {msg}, {eta} left");
             bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
@@ -50,7 +51,7 @@ impl Progress {
             None if self.last_line.elapsed() >= LINE_EVERY => {
                 self.last_line = Instant::now();
                 let left = self.left(done);
-                eprintln!("  {}: {}, {} left", self.what, message(), clock(left));
+                note(&format!("  {}: {}, {} left", self.what, message(), clock(left)));
             }
             None => (),
         }
@@ -59,8 +60,8 @@ impl Progress {
     /// A line that stays.
     pub(crate) fn line(&self, text: &str) {
         match &self.bar {
-            Some(bar) => bar.suspend(|| eprintln!("{text}")),
-            None => eprintln!("{text}"),
+            Some(bar) => bar.suspend(|| note(text)),
+            None => note(text),
         }
     }
 

@@ -11,18 +11,21 @@ use vgg_tensor::{Shape, Tensor};
 use super::{RunState, folder, io, list};
 use crate::{Error, Result, identity};
 
-/// The newest checkpoint that is whole, put into `network` and `sgd`; with it, why newer ones were rejected.
+/// The newest checkpoint that is whole, put into `network` and `sgd`; with it, why newer ones were rejected. What is damaged is
+/// set aside if this process `tidies`.
 ///
 /// # Errors
 /// [`Error::OtherRun`] if it is of a run that differs in more than what is allowed.
 pub(crate) fn load_newest(
-    dir: &Path,
+    (dir, tidies): (&Path, bool),
     now: &serde_json::Value,
     allowed: &[String],
     network: &mut Network,
     sgd: &mut Sgd,
 ) -> Result<(Option<RunState>, Vec<String>)> {
-    remove_partial_files(&folder(dir))?;
+    if tidies {
+        remove_partial_files(&folder(dir))?;
+    }
     let mut rejected = Vec::new();
     for (_, path) in list(dir)?.into_iter().rev() {
         match read(&path) {
@@ -40,7 +43,9 @@ pub(crate) fn load_newest(
                 return Ok((Some(state), rejected));
             }
             Err(error) => {
-                set_aside(&path)?;
+                if tidies {
+                    set_aside(&path)?;
+                }
                 rejected.push(error.to_string());
             }
         }

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use vgg_optim::ScheduleState;
+use vgg_tensor::RankGroup;
 
 pub(crate) use load::load_newest;
 pub(crate) use saver::Saver;
@@ -63,6 +64,23 @@ pub(crate) struct EpochPart {
     pub(crate) seconds: f64,
     /// How much of that it waited for data.
     pub(crate) waited: f64,
+}
+
+impl EpochPart {
+    /// What all ranks have done together.
+    pub(crate) fn of_all(&self, group: &dyn RankGroup) -> Result<EpochPart> {
+        let StepSums { loss, wrong, n } = self.sums;
+        let mine = [loss, wrong as f64, n as f64, self.skipped as f64];
+        let all = group.gather(&mine)?;
+        let sum = |what: usize| all.iter().skip(what).step_by(mine.len()).sum::<f64>();
+        let sums = StepSums { loss: sum(0), wrong: sum(1) as usize, n: sum(2) as usize };
+        Ok(EpochPart { sums, skipped: sum(3) as usize, ..self.clone() })
+    }
+
+    /// What a rank goes on with: the first with all that was done, the others with nothing besides.
+    pub(crate) fn for_rank(self, group: &dyn RankGroup) -> EpochPart {
+        if group.rank() == 0 { self } else { EpochPart { sums: StepSums::default(), skipped: 0, ..self } }
+    }
 }
 
 /// Folder of the checkpoints of a run.

@@ -1,0 +1,132 @@
+//! What launchers tell the processes that they start.
+
+use crate::Error;
+
+/// A process of several.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Launch {
+    /// Who started it.
+    pub launcher: Launcher,
+    /// Its number, from 0.
+    pub rank: usize,
+    /// How many there are.
+    pub size: usize,
+    /// How many of them are on this machine; all, if the launcher does not say.
+    pub local_size: usize,
+}
+
+/// Who starts processes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Launcher {
+    /// `mpirun` of Open MPI.
+    OpenMpi,
+    /// Slurm's `srun`.
+    Slurm,
+    /// `mpirun` of MPICH and its kin.
+    Mpich,
+    /// PyTorch's `torchrun`.
+    Torchrun,
+}
+
+/// A launcher, its name, and its variables: rank, number of ranks, and number on this machine.
+type Known = (Launcher, &'static str, [&'static str; 3]);
+
+const KNOWN: [Known; 4] = [
+    (
+        Launcher::OpenMpi,
+        "mpirun",
+        ["OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_SIZE"],
+    ),
+    (Launcher::Slurm, "srun", ["SLURM_PROCID", "SLURM_NTASKS", "SLURM_NTASKS_PER_NODE"]),
+    (Launcher::Mpich, "mpirun", ["PMI_RANK", "PMI_SIZE", "MPI_LOCALNRANKS"]),
+    (Launcher::Torchrun, "torchrun", ["RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE"]),
+];
+
+impl Launch {
+    /// What the first launcher says that says anything; `get` looks up a variable.
+    ///
+    /// # Errors
+    /// [`Error::HalfSet`] and [`Error::Value`].
+    pub fn from(get: &dyn Fn(&str) -> Option<String>) -> Result<Option<Launch>, Error> {
+        for (launcher, name, [rank_name, size_name, local_name]) in KNOWN {
+            // In a batch script Slurm's variables are those of the whole job, of which nothing was started by srun.
+            if launcher == Launcher::Slurm && get("SLURM_STEP_ID").is_none() {
+                continue;
+            }
+            let (rank, size) = match (get(rank_name), get(size_name)) {
+                (None, None) => continue,
+                (Some(rank), Some(size)) => (number(rank_name, rank)?, number(size_name, size)?),
+                (rank, _) => {
+                    let names = if rank.is_some() { [rank_name, size_name] } else { [size_name, rank_name] };
+                    let [set, missing] = names;
+                    return Err(Error::HalfSet { launcher: name, set, missing: missing.to_owned() });
+                }
+            };
+            if size == 0 || rank >= size {
+                return Err(Error::Value { name: rank_name, value: rank.to_string() });
+            }
+            if launcher == Launcher::Torchrun {
+                let missing: Vec<&str> =
+                    ["MASTER_ADDR", "MASTER_PORT"].into_iter().filter(|name| get(name).is_none()).collect();
+                if !missing.is_empty() {
+                    let missing = missing.join(" and ");
+                    return Err(Error::HalfSet { launcher: name, set: rank_name, missing });
+                }
+            }
+            let local_size =
+                get(local_name).map_or(Ok(size), |value| number(local_name, value))?.clamp(1, size);
+            return Ok(Some(Launch { launcher, rank, size, local_size }));
+        }
+        Ok(None)
+    }
+
+    /// That these ranks cannot reach each other, and why.
+    pub(crate) fn without(&self, reason: &str) -> Error {
+        let launcher = KNOWN.iter().find(|known| known.0 == self.launcher).map_or("", |known| known.1);
+        Error::NoTransport { launcher, rank: self.rank, size: self.size, reason: reason.to_owned() }
+    }
+}
+
+fn number(name: &'static str, value: String) -> Result<usize, Error> {
+    value.trim().parse().map_err(|_| Error::Value { name, value })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(variables: &[(&str, &str)]) -> Result<Option<Launch>, String> {
+        let get = |name: &str| variables.iter().find(|(n, _)| *n == name).map(|(_, v)| (*v).to_owned());
+        Launch::from(&get).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn every_launcher_is_understood() {
+        let launch = |launcher, rank, size, local_size| Ok(Some(Launch { launcher, rank, size, local_size }));
+        let open_mpi = [
+            ("OMPI_COMM_WORLD_RANK", "3"),
+            ("OMPI_COMM_WORLD_SIZE", "4"),
+            ("OMPI_COMM_WORLD_LOCAL_SIZE", "2"),
+        ];
+        assert_eq!(of(&open_mpi), launch(Launcher::OpenMpi, 3, 4, 2));
+        let slurm = [("SLURM_PROCID", "0"), ("SLURM_NTASKS", "8"), ("SLURM_STEP_ID", "0")];
+        assert_eq!(of(&slurm), launch(Launcher::Slurm, 0, 8, 8));
+        assert_eq!(of(&slurm[..2]), Ok(None), "a batch script is no step");
+        assert_eq!(of(&[("PMI_RANK", "1"), ("PMI_SIZE", "2")]), launch(Launcher::Mpich, 1, 2, 2));
+        let torchrun = [("RANK", "1"), ("WORLD_SIZE", "2"), ("MASTER_ADDR", "a"), ("MASTER_PORT", "1")];
+        assert_eq!(of(&torchrun), launch(Launcher::Torchrun, 1, 2, 2));
+        assert_eq!(of(&[]), Ok(None));
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let text = of(&[("OMPI_COMM_WORLD_RANK", "3")]).unwrap_err();
+        assert!(text.contains("OMPI_COMM_WORLD_RANK, but not OMPI_COMM_WORLD_SIZE"), "{text}");
+        let text = of(&[("RANK", "0"), ("WORLD_SIZE", "2"), ("MASTER_ADDR", "a")]).unwrap_err();
+        assert!(text.contains("not MASTER_PORT"), "{text}");
+        let text = of(&[("PMI_RANK", "2"), ("PMI_SIZE", "2")]).unwrap_err();
+        assert!(text.contains("PMI_RANK"), "{text}");
+        let text = of(&[("PMI_RANK", "x"), ("PMI_SIZE", "2")]).unwrap_err();
+        assert!(text.contains("\"x\""), "{text}");
+    }
+}
