@@ -17,7 +17,7 @@ const TRAIN: [&str; 6] = ["train", "a.toml", "--checkpoint-steps", "1", "--set",
 /// The binary on some ranks; `None`, said aloud, where it has no MPI.
 fn on_ranks(dir: &Path, ranks: usize, out: &str) -> Option<Command> {
     if !cfg!(feature = "mpi") {
-        vgg_testkit::skip("mpirun", &"this build has no feature mpi");
+        vgg_testkit::skip("ranks of MPI", &"this build has no feature mpi");
         return None;
     }
     let mut command = Command::new("mpirun");
