@@ -10,6 +10,7 @@ mod experiment;
 mod gpu_selftest;
 mod init;
 mod options;
+mod plan;
 mod posteriors;
 mod predict;
 mod saving;
@@ -61,6 +62,8 @@ enum Command {
     Bench(bench::Bench),
     /// Every operation and whole training steps on a GPU against the CPU.
     GpuSelftest(gpu_selftest::GpuSelftest),
+    /// What a training on many GPUs would take.
+    Plan(plan::Plan),
     /// What this machine can do.
     Doctor(doctor::Doctor),
 }
@@ -83,6 +86,7 @@ impl Cli {
             Command::Data(c) => c.run(),
             Command::Bench(c) => c.run().map(|()| ExitCode::SUCCESS),
             Command::GpuSelftest(c) => c.run().map(|()| ExitCode::SUCCESS),
+            Command::Plan(c) => c.run().map(|()| ExitCode::SUCCESS),
             Command::Doctor(c) => c.run().map(|()| ExitCode::SUCCESS),
         }
     }
