@@ -187,12 +187,7 @@ impl<N: BorrowMut<Network>, S: BorrowMut<Sgd>> Stepper<N, S> {
             false => self.replay.run(&device, &self.state, || work.run())?,
         }
 
-        let mut pending = self
-            .spare
-            .pop()
-            .unwrap_or_else(|| Pending { readback: Readback::new(&device), targets: Vec::new() });
-        pending.targets.clear();
-        pending.targets.extend_from_slice(&batch.targets);
+        let mut pending = self.pending_of(&batch.targets);
         let (losses, logits) = (self.results.iter().map(|(l, _)| l), self.results.iter().map(|(_, l)| l));
         pending.readback.start(losses.chain(logits), &self.state)?;
         self.pending.push_back(pending);
@@ -208,14 +203,20 @@ impl<N: BorrowMut<Network>, S: BorrowMut<Sgd>> Stepper<N, S> {
             exchange.finish(network, &self.state)?;
         }
         self.sgd.borrow_mut().step(network.parameters_mut(), &self.state)?;
-        let mut pending = self.spare.pop().unwrap_or_else(|| Pending {
-            readback: Readback::new(&network.device().clone()),
-            targets: Vec::new(),
-        });
-        pending.targets.clear();
+        let mut pending = self.pending_of(&[]);
         pending.readback.start(std::iter::empty(), &self.state)?;
         self.pending.push_back(pending);
         Ok(())
+    }
+
+    /// What waits for a step of these targets, in memory of an earlier one.
+    fn pending_of(&mut self, targets: &[u32]) -> Pending {
+        let device = self.network().device().clone();
+        let new = || Pending { readback: Readback::new(&device), targets: Vec::new() };
+        let mut pending = self.spare.pop().unwrap_or_else(new);
+        pending.targets.clear();
+        pending.targets.extend_from_slice(targets);
+        pending
     }
 
     /// Waits for the oldest step that was started; nothing if there is none.
