@@ -20,22 +20,43 @@ size_t device_bytes() {
 }
 size_t taken_bytes = 0;
 
-using Call = std::function<void()>;
+struct Call {
+    std::function<void()> run;
+    // Whether it waits for other ranks, which may be threads of this process.
+    bool waits = false;
+};
 struct Stream {
     bool capturing = false;
     std::vector<Call> captured;
+    // The captured stream that this one waited for last: what comes after is captured with it.
+    Stream* after = nullptr;
 };
 struct Graph { std::vector<Call> calls; };
-struct Event { std::chrono::steady_clock::time_point at; };
+struct Event {
+    std::chrono::steady_clock::time_point at;
+    Stream* captured_in = nullptr;
+};
 struct Module { std::string precision; };
+
+// The stream whose capture takes what is given to this one, if any does.
+Stream* capture_of(Stream* stream) {
+    if (!stream || stream->capturing) return stream;
+    return stream->after && stream->after->capturing ? stream->after : nullptr;
+}
 
 // Runs a call, or keeps it if the stream is captured.
 int submit(Stream* stream, Call call) {
-    Guard guard(lock);
-    if (stream && stream->capturing) stream->captured.push_back(std::move(call));
-    else call();
+    if (Stream* capture = capture_of(stream)) {
+        capture->captured.push_back(std::move(call));
+    } else if (call.waits) {
+        call.run();
+    } else {
+        Guard guard(lock);
+        call.run();
+    }
     return SUCCESS;
 }
+int submit(Stream* stream, std::function<void()> run) { return submit(stream, Call{std::move(run)}); }
 
 }  // namespace
 
@@ -46,6 +67,9 @@ std::map<std::string, KernelEntry>& kernels() {
 }
 // For the libraries above.
 int on_stream(void* stream, std::function<void()> call) { return submit(static_cast<Stream*>(stream), std::move(call)); }
+int wait_on_stream(void* stream, std::function<void()> call) {
+    return submit(static_cast<Stream*>(stream), Call{std::move(call), true});
+}
 }  // namespace emulator
 
 extern "C" {
@@ -83,10 +107,14 @@ int cuGetErrorString(int error, const char** text) {
 int cuStreamCreate(Stream** stream, unsigned) { *stream = new Stream; return SUCCESS; }
 int cuStreamDestroy_v2(Stream* stream) { delete stream; return SUCCESS; }
 int cuStreamSynchronize(Stream*) { return SUCCESS; }
-int cuStreamWaitEvent(Stream*, Event*, unsigned) { return SUCCESS; }
+int cuStreamWaitEvent(Stream* stream, Event* event, unsigned) {
+    if (event->captured_in && event->captured_in->capturing && event->captured_in != stream) stream->after = event->captured_in;
+    return SUCCESS;
+}
 int cuEventCreate(Event** event, unsigned) { *event = new Event; return SUCCESS; }
 int cuEventDestroy_v2(Event* event) { delete event; return SUCCESS; }
 int cuEventRecord(Event* event, Stream* stream) {
+    event->captured_in = capture_of(stream);
     return submit(stream, [=] { event->at = std::chrono::steady_clock::now(); });
 }
 int cuEventSynchronize(Event*) { return SUCCESS; }

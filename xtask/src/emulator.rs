@@ -9,7 +9,10 @@ use anyhow::{Context, Result, ensure};
 use crate::{metadata, root};
 
 /// The libraries that the one library answers for.
-const NAMES: [&str; 4] = ["libcuda.so.1", "libnvrtc.so.13", "libcublasLt.so.13", "libcudnn.so.9"];
+const NAMES: [&str; 5] =
+    ["libcuda.so.1", "libnvrtc.so.13", "libcublasLt.so.13", "libcudnn.so.9", "libnccl.so.2"];
+/// Its parts besides the kernels.
+const SOURCES: [&str; 5] = ["driver.cpp", "nvrtc.cpp", "cublaslt.cpp", "cudnn.cpp", "nccl.cpp"];
 const KERNEL: &str = "KERNEL void ";
 
 /// What a file whose kernels exist in bf16 alone stands in.
@@ -42,7 +45,7 @@ pub(crate) fn build() -> Result<PathBuf> {
         compiler.arg("-fsanitize=address");
     }
     compiler.arg(&kernels);
-    compiler.args(["driver.cpp", "nvrtc.cpp", "cublaslt.cpp", "cudnn.cpp"].map(|file| sources.join(file)));
+    compiler.args(SOURCES.map(|file| sources.join(file)));
     compiler.arg("-Wl,-soname,libemulator.so");
     let status = compiler.status().context("cannot run g++")?;
     ensure!(status.success(), "g++: {status}");

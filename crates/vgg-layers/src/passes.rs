@@ -175,7 +175,7 @@ impl Network {
         dlogits: Grad,
         write: Write,
         state: &StepState,
-        finished: &mut dyn FnMut(&Parameter) -> vgg_tensor::Result<()>,
+        finished: &mut dyn FnMut(&mut Parameter) -> vgg_tensor::Result<()>,
     ) -> Result<()> {
         let lowest = self.layers.iter().position(|l| l.params.as_ref().is_some_and(Params::trainable));
         let Some(lowest) = lowest else { return Ok(()) };
@@ -202,7 +202,7 @@ impl Network {
                 Saved::Input(x) => layer.backward(x, grad, below, write, state, watch),
             }
             .map_err(in_layer(&layer.spec.name))?;
-            if let Some(Params { weight, bias }) = &layer.params {
+            if let Some(Params { weight, bias }) = &mut layer.params {
                 finished(bias).and_then(|()| finished(weight)).map_err(in_layer(&layer.spec.name))?;
             }
         }

@@ -16,6 +16,8 @@ const LAST_LEVEL_CACHE: usize = 16 << 20;
 pub struct DeviceConfig {
     /// Which kind of device.
     pub kind: DeviceKind,
+    /// The GPU that [`DeviceKind::Auto`] takes, by its number; where each process of several has one, not the first.
+    pub auto_gpu: usize,
     /// Threads of a CPU device; 0 takes one per available core.
     pub threads: usize,
     /// Which algorithm 3x3 convolutions use.
@@ -145,7 +147,12 @@ pub struct Memory {
 }
 
 impl Device {
-    /// Opens a device. [`DeviceKind::Auto`] is the first GPU if everything is there that one needs, else the CPU.
+    /// How many GPUs [`Device::open`] finds; none if something is missing that they need.
+    pub fn gpus() -> usize {
+        Cuda::count().unwrap_or(0)
+    }
+
+    /// Opens a device. [`DeviceKind::Auto`] is a GPU if everything is there that one needs, else the CPU.
     ///
     /// # Errors
     /// [`Error::NoCuda`] if CUDA is asked for by name and cannot be used; [`Error::Threads`] if threads cannot be
@@ -153,7 +160,7 @@ impl Device {
     pub fn open(config: &DeviceConfig) -> Result<Device> {
         let no_cuda = match config.kind {
             DeviceKind::Cuda(ordinal) => return Ok(Device::of_cuda(Cuda::open(ordinal, config)?)),
-            DeviceKind::Auto => match Cuda::open(0, config) {
+            DeviceKind::Auto => match Cuda::open(config.auto_gpu, config) {
                 Ok(cuda) => return Ok(Device::of_cuda(cuda)),
                 Err(Error::NoCuda { reason }) => Some(reason),
                 Err(e) => Some(e.to_string()),

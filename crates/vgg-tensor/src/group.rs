@@ -2,6 +2,9 @@
 
 use crate::Result;
 
+/// Bytes of a number on its way.
+const WORD: usize = size_of::<f64>();
+
 /// A number of processes, each with a rank. All must make the same calls in the same order.
 pub trait RankGroup: Send + Sync {
     /// Number of this process, from 0.
@@ -21,6 +24,29 @@ pub trait RankGroup: Send + Sync {
     /// # Errors
     /// As [`RankGroup::sum`].
     fn gather(&self, values: &[f64]) -> Result<Vec<f64>>;
+
+    /// The bytes of all ranks, in their order; each may give another number of them.
+    ///
+    /// # Errors
+    /// As [`RankGroup::sum`].
+    fn gather_bytes(&self, bytes: &[u8]) -> Result<Vec<Vec<u8>>> {
+        let lengths = self.gather(&[bytes.len() as f64])?;
+        let longest = lengths.iter().fold(0.0_f64, |a, b| a.max(*b)) as usize;
+        let words = longest.div_ceil(WORD);
+        // Eight bytes travel as one number, whose bits nobody looks at on the way.
+        let word = |at: usize| {
+            let mut word = [0; WORD];
+            let part = bytes.get(at * WORD..).unwrap_or_default();
+            word.iter_mut().zip(part).for_each(|(to, byte)| *to = *byte);
+            f64::from_bits(u64::from_le_bytes(word))
+        };
+        let all = self.gather(&(0..words).map(word).collect::<Vec<f64>>())?;
+        let of_rank = |(rank, length): (usize, &f64)| {
+            let own = &all[rank * words..][..words];
+            own.iter().flat_map(|word| word.to_bits().to_le_bytes()).take(*length as usize).collect()
+        };
+        Ok(lengths.iter().enumerate().map(of_rank).collect())
+    }
 
     /// Ends all processes, after something went wrong in this one that the others would wait for without end.
     fn abort(&self, code: i32) -> !;

@@ -86,9 +86,12 @@ impl StepState {
     /// Bytes of what kernels see.
     pub(crate) const BYTES: usize = size_of::<OnDevice>();
 
+    /// Where in them the flag lies: 32 bits, 0 while all is finite.
+    pub(crate) const NOT_FINITE_AT: usize = std::mem::offset_of!(OnDevice, not_finite);
+
     /// Whether these bytes of it say that all was finite.
     pub(crate) fn says_finite(bytes: &[u8]) -> bool {
-        bytes[4..8].iter().all(|byte| *byte == 0)
+        bytes[Self::NOT_FINITE_AT..][..4].iter().all(|byte| *byte == 0)
     }
 
     /// Where kernels find it.
@@ -100,16 +103,6 @@ impl StepState {
     /// Whether it is a CPU's, for an operation there.
     pub(crate) fn expect_cpu(&self, op: &'static str) -> Result<()> {
         if self.0.on_device.is_some() { Err(Error::Device { op, operand: "state" }) } else { Ok(()) }
-    }
-
-    /// Clears the flag unless `values`, which came from elsewhere, are all finite.
-    ///
-    /// # Errors
-    /// [`crate::Error::Device`] on a GPU, whose kernels look for themselves.
-    pub fn check_values(&self, values: &[f32]) -> Result<()> {
-        self.expect_cpu("check_values")?;
-        self.check(values);
-        Ok(())
     }
 
     /// Clears the flag unless `values` are all finite.

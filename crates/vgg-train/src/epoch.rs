@@ -10,7 +10,7 @@ use vgg_optim::Sgd;
 use vgg_tensor::RankGroup;
 
 use crate::checkpoint::{Checkpoints, RunState, Saver, Snapshot};
-use crate::exchange::Agreed;
+use crate::exchange::{Agreed, Exchange};
 use crate::norms::layers_of;
 use crate::{Error, Event, Result, StepSums, Stepper, Training};
 
@@ -45,16 +45,15 @@ struct Due<'a> {
     last: (Instant, u64),
 }
 
-/// The steps that are left of an epoch of so many batches; `false` if it was interrupted. Then, what was done of it has been
-/// saved.
+/// The steps that are left of the epoch; `false` if it was interrupted. Then, what was done of it has been saved.
 pub(crate) fn take_steps(
     t: &mut Training,
-    sgd: &mut Sgd,
-    batches: usize,
-    lr: f64,
-    state: &mut RunState,
+    (sgd, state): (&mut Sgd, &mut RunState),
+    exchange: &mut Option<Exchange>,
     saver: Option<&mut Saver>,
+    lr: f64,
 ) -> Result<bool> {
+    let batches = t.loader.plan(state.epochs as u64).batches();
     let (_, scale) = t.metadata.offset_and_scale();
     let ahead = t.network.device().steps_ahead();
     let (epochs, first, interrupted) = (state.epochs, state.part.batches, t.interrupted);
@@ -71,13 +70,13 @@ pub(crate) fn take_steps(
         due,
         group: group.clone(),
     };
-    epoch.stepper.join(group.clone())?;
+    epoch.stepper.exchange_by(exchange.take());
     t.loader.for_each(epochs as u64, first, |batch: &Batch, waited| -> Result<bool> {
         let agreed = Agreed::new(&*group, batch.len(), interrupted(), epoch.is_due()?)?;
         if agreed.interrupted {
             return Ok(false);
         }
-        epoch.start(batch, agreed, waited, lr)?;
+        epoch.start(batch, &agreed, waited, lr)?;
         epoch.finish(ahead)?;
         // The end of the epoch has a checkpoint of its own.
         if agreed.save && epoch.state.part.batches < batches {
@@ -87,15 +86,16 @@ pub(crate) fn take_steps(
     })?;
     epoch.finish(0)?;
     epoch.state.part.seconds = epoch.seconds();
-    if epoch.state.part.batches == batches {
-        return Ok(true);
+    let whole = epoch.state.part.batches == batches;
+    if !whole {
+        epoch.save()?;
     }
-    epoch.save()?;
-    Ok(false)
+    *exchange = epoch.stepper.into_exchange();
+    Ok(whole)
 }
 
 impl Epoch<'_, '_> {
-    fn start(&mut self, batch: &Batch, agreed: Agreed, waited: Duration, lr: f64) -> Result<()> {
+    fn start(&mut self, batch: &Batch, agreed: &Agreed, waited: Duration, lr: f64) -> Result<()> {
         for bad in &batch.skipped {
             (self.events)(Event::Skipped(bad));
         }
@@ -103,11 +103,11 @@ impl Epoch<'_, '_> {
         part.skipped += batch.skipped.len();
         part.batches += 1;
         part.waited += waited.as_secs_f64();
-        if agreed.images == 0 {
+        if agreed.images.iter().all(|images| *images == 0) {
             return Ok(());
         }
         let (step, samples) = (self.state.step, batch.ids.clone());
-        self.stepper.start_part(batch, agreed.images, agreed.before, step, lr)?;
+        self.stepper.start_part(batch, &agreed.images, self.group.rank(), step, lr)?;
         self.started.push_back(Started { step, batch: part.batches, samples, waited });
         self.state.step += 1;
         Ok(())

@@ -3,13 +3,12 @@
 use std::borrow::BorrowMut;
 use std::collections::VecDeque;
 use std::ops::Range;
-use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use vgg_data::Batch;
 use vgg_layers::{DropoutRun, Network};
 use vgg_optim::Sgd;
-use vgg_tensor::{Parameter, RankGroup, Readback, Replay, StepState, Tensor, Upload, Write, ops};
+use vgg_tensor::{Parameter, Readback, Replay, StepState, Tensor, Upload, Write, ops};
 
 use crate::exchange::Exchange;
 use crate::{Error, Result};
@@ -28,6 +27,8 @@ pub struct Stepper<N, S> {
     upload: Option<Upload>,
     replay: Replay,
     eager: bool,
+    /// Images of every rank in the step that is repeated.
+    split: Vec<usize>,
     exchange: Option<Exchange>,
     /// Losses and logits of each micro-batch, where every step leaves them.
     results: Vec<(Tensor, Tensor)>,
@@ -80,6 +81,7 @@ impl<N: BorrowMut<Network>, S: BorrowMut<Sgd>> Stepper<N, S> {
             upload: None,
             replay: Replay::new(),
             eager: false,
+            split: Vec::new(),
             exchange: None,
             results: Vec::new(),
             pending: VecDeque::new(),
@@ -103,18 +105,13 @@ impl<N: BorrowMut<Network>, S: BorrowMut<Sgd>> Stepper<N, S> {
     }
 
     /// Sums gradients over a group from now on: steps are then taken of the group's batch, of which each rank has a part.
-    ///
-    /// # Errors
-    /// [`Error::Config`] on a GPU, where that is not there yet.
-    pub fn join(&mut self, group: Arc<dyn RankGroup>) -> Result<()> {
-        if group.size() == 1 {
-            return Ok(());
-        }
-        if self.network().device().free_memory_bytes()?.is_some() {
-            return Err(Error::Config("ranks train on CPUs alone so far: give --device cpu".into()));
-        }
-        self.exchange = Some(Exchange::new(group)?);
-        Ok(())
+    pub(crate) fn exchange_by(&mut self, exchange: Option<Exchange>) {
+        self.exchange = exchange;
+    }
+
+    /// What [`Stepper::exchange_by`] was given, for the next stepper.
+    pub(crate) fn into_exchange(self) -> Option<Exchange> {
+        self.exchange
     }
 
     /// Whether a GPU is given every operation of every step one by one, to debug and to measure layers, instead of a
@@ -139,15 +136,15 @@ impl<N: BorrowMut<Network>, S: BorrowMut<Sgd>> Stepper<N, S> {
     /// # Errors
     /// Those of the operations, if the batch does not fit the network.
     pub fn start(&mut self, batch: &Batch, step: u64, lr: f64) -> Result<()> {
-        self.start_part(batch, batch.len(), 0, step, lr)
+        self.start_part(batch, &[batch.len()], 0, step, lr)
     }
 
-    /// As [`Stepper::start`] of a part of a batch of `of` images, before which there are `before` others.
+    /// As [`Stepper::start`] of a batch of which each rank has so many images, and this one the images of `batch`.
     pub(crate) fn start_part(
         &mut self,
         batch: &Batch,
-        of: usize,
-        before: usize,
+        split: &[usize],
+        rank: usize,
         step: u64,
         lr: f64,
     ) -> Result<()> {
@@ -156,10 +153,14 @@ impl<N: BorrowMut<Network>, S: BorrowMut<Sgd>> Stepper<N, S> {
         }
         let device = self.network().device().clone();
         let [n, h, w, c] = <[usize; 4]>::from(batch.pixels.dim());
-        if self.upload.as_ref().is_none_or(|upload| upload.shape().dims() != [n, h, w, c]) {
-            // Another batch size is other work on other memory.
+        let same_size = self.upload.as_ref().is_some_and(|upload| upload.shape().dims() == [n, h, w, c]);
+        if !same_size || self.split != split {
+            // Another batch size, or place in it, is other work, and on other memory. Ranks begin anew together: what one of
+            // them captures, the others must.
             (self.upload, self.replay) = (None, Replay::new());
             self.results.clear();
+            self.split.clear();
+            self.split.extend_from_slice(split);
         }
         let upload = match self.upload.take() {
             Some(upload) => upload,
@@ -177,8 +178,8 @@ impl<N: BorrowMut<Network>, S: BorrowMut<Sgd>> Stepper<N, S> {
             upload,
             scale: self.scale,
             micro_batch: self.micro_batch,
-            run: DropoutRun { seed: self.seed, step, first_sample: before },
-            of,
+            run: DropoutRun { seed: self.seed, step, first_sample: split[..rank].iter().sum() },
+            of: split.iter().sum(),
             exchange: self.exchange.as_mut(),
             results: &mut self.results,
         };
@@ -269,7 +270,7 @@ impl Work<'_> {
             match &mut self.exchange {
                 // Now gradients are final, as far as they are this rank's.
                 Some(exchange) if images_end == n => {
-                    let finished = &mut |parameter: &Parameter| exchange.ready(parameter);
+                    let finished = &mut |parameter: &mut Parameter| exchange.ready(parameter);
                     self.network.backward_with(trace, loss.grad, write, self.state, finished)?;
                 }
                 _ => self.network.backward(trace, loss.grad, write, self.state)?,

@@ -13,6 +13,7 @@ use vgg_weights::WeightsMetadata;
 
 use crate::checkpoint::{EpochPart, RunState, Saver, Snapshot, load_newest, remove_checkpoints};
 use crate::epoch::take_steps;
+use crate::exchange::Exchange;
 use crate::{
     Checkpoints, EpochMetrics, EpochTiming, Error, NOT_FINITE_FILE, Result, StepSums, Validation,
     WEIGHTS_FILE, metrics,
@@ -165,8 +166,9 @@ pub fn train(mut t: Training) -> Result<Outcome> {
         vgg_files::probe(dir, 12 * values as u64)?;
     }
     let mut saver = writes(&t).map(|dir| Saver::new(dir, t.metadata, t.checkpoints.keep)).transpose()?;
+    let mut exchange = Exchange::join(&t.group, t.network)?;
     while state.epochs < config.max_epochs && !state.schedule.stop {
-        let whole = epoch(&mut t, &mut sgd, &mut state, saver.as_mut());
+        let whole = epoch(&mut t, (&mut sgd, &mut state), &mut exchange, saver.as_mut());
         let whole = whole.inspect_err(|error| note_not_finite(writes(&t), error))?;
         if let (Some(dir), Some(saver)) = (writes(&t), &mut saver) {
             if whole {
@@ -251,11 +253,14 @@ fn note_not_finite(dir: Option<&Path>, error: &Error) {
 }
 
 /// One epoch, or what is left of it; `false` if it was interrupted.
-fn epoch(t: &mut Training, sgd: &mut Sgd, state: &mut RunState, saver: Option<&mut Saver>) -> Result<bool> {
-    let number = state.epochs;
-    let lr = t.config.schedule.lr(&state.schedule, number, t.config.max_epochs);
-    let batches = t.loader.plan(number as u64).batches();
-    if !take_steps(t, sgd, batches, lr, state, saver)? {
+fn epoch(
+    t: &mut Training,
+    (sgd, state): (&mut Sgd, &mut RunState),
+    exchange: &mut Option<Exchange>,
+    saver: Option<&mut Saver>,
+) -> Result<bool> {
+    let lr = t.config.schedule.lr(&state.schedule, state.epochs, t.config.max_epochs);
+    if !take_steps(t, (sgd, state), exchange, saver, lr)? {
         return Ok(false);
     }
     let part = std::mem::take(&mut state.part).of_all(&*t.group)?;

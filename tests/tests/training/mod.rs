@@ -25,6 +25,8 @@ pub struct Run {
     pub identity: &'static str,
     /// `None` for a process on its own.
     pub group: Option<Arc<dyn RankGroup>>,
+    /// `None` for a CPU.
+    pub gpu: Option<Device>,
 }
 
 pub const RUN: Run = Run {
@@ -35,6 +37,7 @@ pub const RUN: Run = Run {
     validation_loss: 1.5,
     identity: "test",
     group: None,
+    gpu: None,
 };
 
 impl Run {
@@ -45,7 +48,7 @@ impl Run {
 
 /// Trains in `dir`; the outcome, and whether a dead start was reported.
 pub fn run(folder: &Arc<ImageSet>, dir: &Path, run: &Run) -> (Result<Outcome, Error>, bool) {
-    let device = Device::cpu(run.threads).unwrap();
+    let device = run.gpu.clone().unwrap_or_else(|| Device::cpu(run.threads).unwrap());
     let spec =
         NetworkSpec { width: 0.125, classes: 10, head: [16, 16], crop: 32, ..NetworkSpec::paper(Config::B) };
     let mut network = Network::random(spec.clone(), run.init, 1, &device).unwrap();

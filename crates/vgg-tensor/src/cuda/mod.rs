@@ -7,6 +7,7 @@ mod graph;
 mod kernels;
 mod libraries;
 mod limits;
+mod nccl;
 mod operand;
 mod transfer;
 
@@ -21,6 +22,7 @@ pub(crate) use graph::Graph;
 use kernels::Kernels;
 pub use libraries::{CudaLibrary, CudaLibraryStatus, cuda_libraries};
 pub(crate) use limits::measure;
+pub(crate) use nccl::Communicator;
 pub(crate) use operand::{Operand, rows};
 pub(crate) use transfer::{Fetched, Staged};
 
@@ -73,18 +75,24 @@ pub(crate) fn cuda_error(call: &'static str) -> impl Fn(DriverError) -> Error {
     }
 }
 
+fn no_device(e: DriverError) -> Error {
+    let reason = cuda_error("cuInit")(e).to_string();
+    Error::NoCuda { reason: format!("{reason}; nvidia-smi shows which GPUs there are") }
+}
+
 impl Cuda {
+    /// How many GPUs there are.
+    pub(crate) fn count() -> Result<usize> {
+        libraries::check().map_err(|reason| Error::NoCuda { reason })?;
+        result::init().map_err(no_device)?;
+        Ok(CudaContext::device_count().map_err(no_device)? as usize)
+    }
+
     /// Opens GPU `ordinal`.
     pub(crate) fn open(ordinal: usize, config: &DeviceConfig) -> Result<Cuda> {
         let (precision, cache) = (config.precision, config.cache.as_deref());
-        libraries::check().map_err(|reason| Error::NoCuda { reason })?;
-        let no_device = |e: DriverError| {
-            let reason = cuda_error("cuInit")(e).to_string();
-            Error::NoCuda { reason: format!("{reason}; nvidia-smi shows which GPUs there are") }
-        };
-        result::init().map_err(no_device)?;
-        let count = CudaContext::device_count().map_err(no_device)?;
-        if ordinal >= count as usize {
+        let count = Cuda::count()?;
+        if ordinal >= count {
             return Err(Error::NoCuda {
                 reason: format!("there is no GPU {ordinal}: the driver sees {count}"),
             });

@@ -1,0 +1,169 @@
+//! Sums among GPUs by NCCL, on a stream beside the device's own.
+
+use std::ffi::{CStr, c_char, c_int, c_void};
+use std::sync::{Arc, OnceLock};
+
+use cudarc::driver::{CudaEvent, CudaStream};
+use cudarc::nccl::sys::{ncclComm_t, ncclDataType_t, ncclRedOp_t, ncclResult_t, ncclUniqueId};
+
+use super::libraries::open_nccl;
+use super::{Cuda, cuda_error};
+use crate::{Error, RankGroup, Result};
+
+/// The GPUs of a group, of which this is one. All must call the same in the same order.
+pub(crate) struct Communicator {
+    cuda: Cuda,
+    nccl: &'static Functions,
+    ranks: ncclComm_t,
+    stream: Arc<CudaStream>,
+    /// What the device's stream has done so far, and what this one has.
+    computed: CudaEvent,
+    summed: CudaEvent,
+}
+
+// SAFETY: NCCL lets any thread call it, one at a time, and whoever owns this takes turns.
+unsafe impl Send for Communicator {}
+
+impl Communicator {
+    /// Finds the GPUs of the other ranks: the first rank's name for the group goes round by the group's own transport.
+    pub(crate) fn join(group: &dyn RankGroup, cuda: &Cuda) -> Result<Communicator> {
+        let nccl = Functions::get().map_err(|reason| Error::NoCuda { reason })?;
+        let mut id = ncclUniqueId { internal: [0; 128] };
+        if group.rank() == 0 {
+            // SAFETY: the pointer is valid.
+            nccl.check("ncclGetUniqueId", unsafe { (nccl.get_unique_id)(&mut id) })?;
+        }
+        let all = group.gather_bytes(&id.internal.map(|byte| byte as u8))?;
+        id.internal.iter_mut().zip(&all[0]).for_each(|(byte, first)| *byte = *first as c_char);
+        cuda.bind()?;
+        let context = &cuda.gpu.context;
+        let event = || context.new_event(None).map_err(cuda_error("cuEventCreate"));
+        let (computed, summed) = (event()?, event()?);
+        let stream = context.new_stream().map_err(cuda_error("cuStreamCreate"))?;
+        let mut ranks = std::ptr::null_mut();
+        // SAFETY: the pointer is valid; all ranks come with the same name and a number of their own.
+        let joined =
+            unsafe { (nccl.comm_init_rank)(&mut ranks, group.size() as i32, id, group.rank() as i32) };
+        nccl.check("ncclCommInitRank", joined)?;
+        Ok(Communicator { cuda: cuda.clone(), nccl, ranks, stream, computed, summed })
+    }
+
+    /// Replaces values at these places, of these lengths, by their sums over all ranks, after what is on the device's stream.
+    pub(crate) fn sum(&self, places: &[(u64, usize)]) -> Result<()> {
+        if places.is_empty() {
+            return Ok(());
+        }
+        self.after_computing()?;
+        // As one: many small tensors are then one launch.
+        // SAFETY: it takes nothing.
+        self.nccl.check("ncclGroupStart", unsafe { (self.nccl.group_start)() })?;
+        let added = places.iter().try_for_each(|&(at, len)| {
+            self.all_reduce(at, len, ncclDataType_t::ncclFloat32, ncclRedOp_t::ncclSum)
+        });
+        // What was begun is ended in any case.
+        // SAFETY: as above.
+        let ended = self.nccl.check("ncclGroupEnd", unsafe { (self.nccl.group_end)() });
+        added.and(ended)
+    }
+
+    /// Replaces a flag of 32 bits by the largest of all ranks.
+    pub(crate) fn any(&self, flag: u64) -> Result<()> {
+        self.after_computing()?;
+        self.all_reduce(flag, 1, ncclDataType_t::ncclUint32, ncclRedOp_t::ncclMax)
+    }
+
+    /// Has the device's stream wait for all sums.
+    pub(crate) fn wait(&self) -> Result<()> {
+        self.summed.record(&self.stream).map_err(cuda_error("cuEventRecord"))?;
+        self.cuda.gpu.stream.wait(&self.summed).map_err(cuda_error("cuStreamWaitEvent"))
+    }
+
+    fn after_computing(&self) -> Result<()> {
+        self.cuda.bind()?;
+        self.computed.record(&self.cuda.gpu.stream).map_err(cuda_error("cuEventRecord"))?;
+        self.stream.wait(&self.computed).map_err(cuda_error("cuStreamWaitEvent"))
+    }
+
+    fn all_reduce(&self, at: u64, len: usize, kind: ncclDataType_t, op: ncclRedOp_t) -> Result<()> {
+        let stream: *mut c_void = self.stream.cu_stream().cast();
+        // SAFETY: callers pass memory of that many values, which stays until the device's stream has waited.
+        let begun = unsafe {
+            (self.nccl.all_reduce)(at as *const c_void, at as *mut c_void, len, kind, op, self.ranks, stream)
+        };
+        self.nccl.check("ncclAllReduce", begun)
+    }
+}
+
+impl Drop for Communicator {
+    fn drop(&mut self) {
+        // Not ncclCommDestroy, which waits for the other ranks: one of them may be gone. Where all went well, all have agreed
+        // on something after their last sum.
+        // SAFETY: it was made in `join`.
+        unsafe { (self.nccl.comm_abort)(self.ranks) };
+    }
+}
+
+type Call<A> = unsafe extern "C" fn(A) -> ncclResult_t;
+
+/// What we call of NCCL 2.
+struct Functions {
+    get_unique_id: Call<*mut ncclUniqueId>,
+    comm_init_rank: unsafe extern "C" fn(*mut ncclComm_t, c_int, ncclUniqueId, c_int) -> ncclResult_t,
+    all_reduce: unsafe extern "C" fn(
+        *const c_void,
+        *mut c_void,
+        usize,
+        ncclDataType_t,
+        ncclRedOp_t,
+        ncclComm_t,
+        *mut c_void,
+    ) -> ncclResult_t,
+    group_start: unsafe extern "C" fn() -> ncclResult_t,
+    group_end: unsafe extern "C" fn() -> ncclResult_t,
+    comm_abort: Call<ncclComm_t>,
+    error_string: unsafe extern "C" fn(ncclResult_t) -> *const c_char,
+    last_error: unsafe extern "C" fn(ncclComm_t) -> *const c_char,
+}
+
+impl Functions {
+    fn get() -> std::result::Result<&'static Functions, String> {
+        static ALL: OnceLock<std::result::Result<Functions, String>> = OnceLock::new();
+        ALL.get_or_init(Functions::find).as_ref().map_err(Clone::clone)
+    }
+
+    fn find() -> std::result::Result<Functions, String> {
+        let opened = open_nccl()?;
+        // SAFETY: the functions have these signatures in all of NCCL 2 since 2.13.
+        let functions = unsafe {
+            let missing = |e: libloading::Error| format!("NCCL is too old, 2.13 or newer is needed: {e}");
+            Functions {
+                get_unique_id: *opened.get(b"ncclGetUniqueId\0").map_err(missing)?,
+                comm_init_rank: *opened.get(b"ncclCommInitRank\0").map_err(missing)?,
+                all_reduce: *opened.get(b"ncclAllReduce\0").map_err(missing)?,
+                group_start: *opened.get(b"ncclGroupStart\0").map_err(missing)?,
+                group_end: *opened.get(b"ncclGroupEnd\0").map_err(missing)?,
+                comm_abort: *opened.get(b"ncclCommAbort\0").map_err(missing)?,
+                error_string: *opened.get(b"ncclGetErrorString\0").map_err(missing)?,
+                last_error: *opened.get(b"ncclGetLastError\0").map_err(missing)?,
+            }
+        };
+        // It stays open for as long as the program runs.
+        std::mem::forget(opened);
+        Ok(functions)
+    }
+
+    /// Names the call that failed, and says what NCCL says.
+    fn check(&self, call: &'static str, result: ncclResult_t) -> Result<()> {
+        if result == ncclResult_t::ncclSuccess {
+            return Ok(());
+        }
+        // SAFETY: both give strings that live on, or nothing; no communicator is needed.
+        let texts = unsafe { [(self.error_string)(result), (self.last_error)(std::ptr::null_mut())] };
+        let texts = texts.iter().filter(|text| !text.is_null()).map(|text| {
+            // SAFETY: as above.
+            unsafe { CStr::from_ptr(*text) }.to_string_lossy().trim().to_owned()
+        });
+        let reason = texts.filter(|text| !text.is_empty()).collect::<Vec<_>>().join(": ");
+        Err(Error::Cuda { call, reason: format!("{reason}; NCCL_DEBUG=INFO has it say more") })
+    }
+}

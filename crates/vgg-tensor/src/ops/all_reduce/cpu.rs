@@ -1,0 +1,134 @@
+//! Sums in host memory: values are copied into buckets, which a thread takes through the group's transport.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
+
+use super::BUCKET_BYTES;
+use crate::{Error, RankGroup, Result, StepState, Tensor};
+
+/// Values of a bucket.
+const BUCKET: usize = BUCKET_BYTES / size_of::<f32>();
+
+pub(super) struct Sums {
+    to_sum: Option<Sender<Vec<f32>>>,
+    sums: Receiver<Result<Vec<f32>>>,
+    thread: Option<JoinHandle<()>>,
+    filling: Vec<f32>,
+    under_way: usize,
+    spare: Vec<Vec<f32>>,
+}
+
+impl Sums {
+    pub(super) fn new(group: Arc<dyn RankGroup>) -> Result<Sums> {
+        let (to_sum, buckets) = channel::<Vec<f32>>();
+        let (done, sums) = channel();
+        let work = move || {
+            for mut bucket in buckets {
+                let summed = group.sum(&mut bucket).map(|()| bucket);
+                if done.send(summed).is_err() {
+                    return;
+                }
+            }
+        };
+        let thread = std::thread::Builder::new().name("vgg-all-reduce".into()).spawn(work);
+        let thread = thread.map_err(|e| Error::Threads { threads: 1, reason: e.to_string() })?;
+        Ok(Sums {
+            to_sum: Some(to_sum),
+            sums,
+            thread: Some(thread),
+            filling: Vec::with_capacity(BUCKET),
+            under_way: 0,
+            spare: Vec::new(),
+        })
+    }
+
+    pub(super) fn begin(&mut self, mut values: &[f32]) {
+        while !values.is_empty() {
+            let (now, later) = values.split_at(values.len().min(BUCKET - self.filling.len()));
+            self.filling.extend_from_slice(now);
+            values = later;
+            if self.filling.len() == BUCKET {
+                self.send();
+            }
+        }
+    }
+
+    fn send(&mut self) {
+        let next = self.spare.pop().unwrap_or_else(|| Vec::with_capacity(BUCKET));
+        let bucket = std::mem::replace(&mut self.filling, next);
+        // A thread that is gone is noticed when its sums are missing.
+        if let Some(to_sum) = &self.to_sum
+            && to_sum.send(bucket).is_ok()
+        {
+            self.under_way += 1;
+        }
+    }
+
+    pub(super) fn finish<'a>(
+        &mut self,
+        tensors: impl Iterator<Item = Result<&'a mut Tensor>>,
+        state: &StepState,
+    ) -> Result<()> {
+        // A loss that was not finite may have left no trace in a gradient.
+        self.begin(&[if state.finite()? { 0.0 } else { f32::NAN }]);
+        self.send();
+        let mut sums = Summed { bucket: Vec::new(), at: 0 };
+        for tensor in tensors {
+            let mut to = tensor?.cpu_mut("all_reduce", "a tensor")?;
+            while !to.is_empty() {
+                self.refill(&mut sums)?;
+                let from = sums.take(to.len());
+                let (now, later) = to.split_at_mut(from.len());
+                now.copy_from_slice(from);
+                state.check(now);
+                to = later;
+            }
+        }
+        self.refill(&mut sums)?;
+        state.check(sums.take(1));
+        sums.bucket.clear();
+        self.spare.push(sums.bucket);
+        Ok(())
+    }
+
+    /// Gets the next bucket if all of the last was taken.
+    fn refill(&mut self, sums: &mut Summed) -> Result<()> {
+        if sums.at < sums.bucket.len() {
+            return Ok(());
+        }
+        let gone = || Error::Group { reason: "not all tensors of a sum were begun; this is a defect".into() };
+        self.under_way = self.under_way.checked_sub(1).ok_or_else(gone)?;
+        let mut used = std::mem::replace(&mut sums.bucket, self.sums.recv().map_err(|_| gone())??);
+        sums.at = 0;
+        used.clear();
+        if used.capacity() > 0 {
+            self.spare.push(used);
+        }
+        Ok(())
+    }
+}
+
+/// A bucket that came back.
+struct Summed {
+    bucket: Vec<f32>,
+    at: usize,
+}
+
+impl Summed {
+    fn take(&mut self, most: usize) -> &[f32] {
+        let start = self.at;
+        self.at = (start + most).min(self.bucket.len());
+        &self.bucket[start..self.at]
+    }
+}
+
+impl Drop for Sums {
+    fn drop(&mut self) {
+        self.to_sum = None;
+        if let Some(thread) = self.thread.take() {
+            // It has no result of its own, and what went wrong in it was told with its sums.
+            let _ = thread.join();
+        }
+    }
+}
