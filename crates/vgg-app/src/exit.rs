@@ -59,6 +59,7 @@ fn of_experiment(error: &vgg_experiment::Error) -> u8 {
     match error {
         Error::Plan(_) => USAGE,
         Error::Run { source, .. } => of_experiment(source),
+        Error::Ranks(e) => of_tensor(e),
         Error::Data(e) => of_data(e),
         Error::Network(e) => of_network(e),
         Error::Weights(e) => of_weights(e),
@@ -143,6 +144,7 @@ fn of_tensor(error: &vgg_tensor::Error) -> u8 {
     match error {
         vgg_tensor::Error::Threads { .. }
         | vgg_tensor::Error::Cuda { .. }
+        | vgg_tensor::Error::Group { .. }
         | vgg_tensor::Error::OutOfMemory { .. } => OTHER,
         // No such device, or shapes that do not fit.
         _ => USAGE,

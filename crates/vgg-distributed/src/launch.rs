@@ -11,7 +11,9 @@ pub struct Launch {
     pub rank: usize,
     /// How many there are.
     pub size: usize,
-    /// How many of them are on this machine; all, if the launcher does not say.
+    /// Its number among those on this machine.
+    pub local_rank: usize,
+    /// How many are on this machine; all, if the launcher does not say.
     pub local_size: usize,
 }
 
@@ -28,18 +30,23 @@ pub enum Launcher {
     Torchrun,
 }
 
-/// A launcher, its name, and its variables: rank, number of ranks, and number on this machine.
-type Known = (Launcher, &'static str, [&'static str; 3]);
+/// A launcher, its name, and its variables: rank, number of ranks, and the same on this machine.
+type Known = (Launcher, &'static str, [&'static str; 4]);
 
 const KNOWN: [Known; 4] = [
     (
         Launcher::OpenMpi,
         "mpirun",
-        ["OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_SIZE"],
+        [
+            "OMPI_COMM_WORLD_RANK",
+            "OMPI_COMM_WORLD_SIZE",
+            "OMPI_COMM_WORLD_LOCAL_RANK",
+            "OMPI_COMM_WORLD_LOCAL_SIZE",
+        ],
     ),
-    (Launcher::Slurm, "srun", ["SLURM_PROCID", "SLURM_NTASKS", "SLURM_NTASKS_PER_NODE"]),
-    (Launcher::Mpich, "mpirun", ["PMI_RANK", "PMI_SIZE", "MPI_LOCALNRANKS"]),
-    (Launcher::Torchrun, "torchrun", ["RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE"]),
+    (Launcher::Slurm, "srun", ["SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID", "SLURM_STEP_TASKS_PER_NODE"]),
+    (Launcher::Mpich, "mpirun", ["PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID", "MPI_LOCALNRANKS"]),
+    (Launcher::Torchrun, "torchrun", ["RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"]),
 ];
 
 impl Launch {
@@ -48,7 +55,7 @@ impl Launch {
     /// # Errors
     /// [`Error::HalfSet`] and [`Error::Value`].
     pub fn from(get: &dyn Fn(&str) -> Option<String>) -> Result<Option<Launch>, Error> {
-        for (launcher, name, [rank_name, size_name, local_name]) in KNOWN {
+        for (launcher, name, [rank_name, size_name, local_rank_name, local_size_name]) in KNOWN {
             // In a batch script Slurm's variables are those of the whole job, of which nothing was started by srun.
             if launcher == Launcher::Slurm && get("SLURM_STEP_ID").is_none() {
                 continue;
@@ -74,8 +81,11 @@ impl Launch {
                 }
             }
             let local_size =
-                get(local_name).map_or(Ok(size), |value| number(local_name, value))?.clamp(1, size);
-            return Ok(Some(Launch { launcher, rank, size, local_size }));
+                get(local_size_name).map_or(Ok(size), |value| largest(local_size_name, value))?;
+            let local_size = local_size.clamp(1, size);
+            let local_rank = get(local_rank_name).map(|value| number(local_rank_name, value));
+            let local_rank = local_rank.transpose()?.unwrap_or(rank % local_size);
+            return Ok(Some(Launch { launcher, rank, size, local_rank, local_size }));
         }
         Ok(None)
     }
@@ -91,6 +101,13 @@ fn number(name: &'static str, value: String) -> Result<usize, Error> {
     value.trim().parse().map_err(|_| Error::Value { name, value })
 }
 
+/// The largest number of a list such as Slurm's `4(x2),1`: two machines with four ranks, and one with one.
+fn largest(name: &'static str, value: String) -> Result<usize, Error> {
+    let first = |part: &str| part.split('(').next().and_then(|number| number.trim().parse().ok());
+    let all: Option<Vec<usize>> = value.split(',').map(first).collect();
+    all.and_then(|all| all.into_iter().max()).ok_or(Error::Value { name, value })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -102,19 +119,24 @@ mod tests {
 
     #[test]
     fn every_launcher_is_understood() {
-        let launch = |launcher, rank, size, local_size| Ok(Some(Launch { launcher, rank, size, local_size }));
+        let launch = |launcher, rank, size, local_rank, local_size| {
+            Ok(Some(Launch { launcher, rank, size, local_rank, local_size }))
+        };
         let open_mpi = [
             ("OMPI_COMM_WORLD_RANK", "3"),
             ("OMPI_COMM_WORLD_SIZE", "4"),
             ("OMPI_COMM_WORLD_LOCAL_SIZE", "2"),
         ];
-        assert_eq!(of(&open_mpi), launch(Launcher::OpenMpi, 3, 4, 2));
-        let slurm = [("SLURM_PROCID", "0"), ("SLURM_NTASKS", "8"), ("SLURM_STEP_ID", "0")];
-        assert_eq!(of(&slurm), launch(Launcher::Slurm, 0, 8, 8));
+        assert_eq!(of(&open_mpi), launch(Launcher::OpenMpi, 3, 4, 1, 2), "by blocks, if it is not said");
+        let slurm = [("SLURM_PROCID", "5"), ("SLURM_NTASKS", "9"), ("SLURM_STEP_ID", "0")];
+        assert_eq!(of(&slurm), launch(Launcher::Slurm, 5, 9, 5, 9));
+        let whole =
+            [&slurm[..], &[("SLURM_LOCALID", "1"), ("SLURM_STEP_TASKS_PER_NODE", "4(x2),1")]].concat();
+        assert_eq!(of(&whole), launch(Launcher::Slurm, 5, 9, 1, 4));
         assert_eq!(of(&slurm[..2]), Ok(None), "a batch script is no step");
-        assert_eq!(of(&[("PMI_RANK", "1"), ("PMI_SIZE", "2")]), launch(Launcher::Mpich, 1, 2, 2));
+        assert_eq!(of(&[("PMI_RANK", "1"), ("PMI_SIZE", "2")]), launch(Launcher::Mpich, 1, 2, 1, 2));
         let torchrun = [("RANK", "1"), ("WORLD_SIZE", "2"), ("MASTER_ADDR", "a"), ("MASTER_PORT", "1")];
-        assert_eq!(of(&torchrun), launch(Launcher::Torchrun, 1, 2, 2));
+        assert_eq!(of(&torchrun), launch(Launcher::Torchrun, 1, 2, 1, 2));
         assert_eq!(of(&[]), Ok(None));
     }
 

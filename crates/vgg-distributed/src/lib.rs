@@ -1,5 +1,5 @@
 //! Ranks of a training that is spread over processes: what `mpirun`, `srun` and `torchrun` say of them, and what carries sums from
-//! one to another.
+//! one to another: MPI, or TCP.
 //!
 //! ```
 //! // Started by no launcher, a process is on its own.
@@ -11,12 +11,16 @@
 mod launch;
 #[cfg(feature = "mpi")]
 mod mpi;
+mod rendezvous;
+mod tcp;
 
 use std::sync::Arc;
 
 use vgg_tensor::{Alone, RankGroup};
 
 pub use launch::{Launch, Launcher};
+use rendezvous::Rendezvous;
+use tcp::TcpGroup;
 
 /// What keeps ranks from finding each other.
 #[derive(Debug, thiserror::Error)]
@@ -57,27 +61,23 @@ pub enum Error {
 /// The group that this process was started in; [`Alone`] if it was started by itself. To be called once, before threads are
 /// started.
 ///
+/// Ranks of `mpirun` and `srun` reach each other by MPI, those of `torchrun` by TCP, at `MASTER_ADDR` and the port after
+/// `MASTER_PORT`. Where there is no MPI but these two are set, they serve any launcher's ranks.
+///
 /// # Errors
 /// [`Error`].
 pub fn group() -> Result<Arc<dyn RankGroup>, Error> {
-    let launch = Launch::from(&|name| std::env::var(name).ok())?;
-    match launch.filter(|launch| launch.size > 1) {
-        None => Ok(Arc::new(Alone)),
-        Some(launch) => transport(launch),
+    let get = |name: &str| std::env::var(name).ok();
+    let launch = Launch::from(&get)?;
+    let Some(launch) = launch.filter(|launch| launch.size > 1) else { return Ok(Arc::new(Alone)) };
+    #[cfg(feature = "mpi")]
+    if launch.launcher != Launcher::Torchrun {
+        return Ok(Arc::new(mpi::MpiGroup::join(launch)?));
     }
-}
-
-#[cfg(feature = "mpi")]
-fn transport(launch: Launch) -> Result<Arc<dyn RankGroup>, Error> {
-    match launch.launcher {
-        Launcher::Torchrun => {
-            Err(launch.without("torchrun brings no MPI; start the ranks by mpirun or srun"))
-        }
-        _ => Ok(Arc::new(mpi::MpiGroup::join(launch)?)),
+    match Rendezvous::from(&get)? {
+        Some(place) => Ok(Arc::new(TcpGroup::join(launch, &place)?)),
+        None => Err(launch.without(
+            "this build has no MPI; build it with --features mpi, or set MASTER_ADDR and MASTER_PORT on all ranks",
+        )),
     }
-}
-
-#[cfg(not(feature = "mpi"))]
-fn transport(launch: Launch) -> Result<Arc<dyn RankGroup>, Error> {
-    Err(launch.without("this build has no transport between ranks; build it with --features mpi"))
 }

@@ -13,6 +13,7 @@ mod model;
 mod picture;
 mod posteriors;
 mod protocol;
+mod ranks;
 mod shard;
 
 pub use analysis::{ClassErrors, Comparison, Mistake};
@@ -24,4 +25,5 @@ pub use model::{Model, Prepared};
 pub use picture::{confusion_picture, score_map, score_map_picture};
 pub use posteriors::{Network, Origin, Posteriors};
 pub use protocol::{DensePool, Evaluation, Preprocessing, Protocol, WeightedView};
+pub use ranks::evaluate_on_ranks;
 pub use shard::Shard;

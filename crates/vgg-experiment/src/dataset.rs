@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use vgg_data::{ImageSet, PixelStatistics, Prefetcher, Split};
 use vgg_files::{Hash, hash_bytes, read_json, write_json};
+use vgg_tensor::RankGroup;
 
+use crate::ranks::from_first;
 use crate::{Error, Result};
 
 /// Both splits of a data set.
@@ -42,7 +44,7 @@ impl Dataset {
         name.map_or_else(|| self.train.root().display().to_string(), |n| n.to_string_lossy().into_owned())
     }
 
-    /// Sums over all training pixels: computed once, and kept in `cache`, a folder, for later runs.
+    /// Sums over all training pixels: computed once, by the first rank of `group`, and kept in `cache`, a folder, for later runs.
     /// Images that cannot be decoded are left out; training will say what it does about them. `progress` hears how many
     /// images are done.
     ///
@@ -52,11 +54,21 @@ impl Dataset {
         &self,
         cache: &Path,
         workers: usize,
+        group: &dyn RankGroup,
         progress: &mut dyn FnMut(usize),
     ) -> Result<PixelStatistics> {
-        if let Some(known) = self.train.statistics() {
-            return Ok(known);
+        match self.train.statistics() {
+            Some(known) => Ok(known),
+            None => from_first(group, || self.kept_statistics(cache, workers, progress)),
         }
+    }
+
+    fn kept_statistics(
+        &self,
+        cache: &Path,
+        workers: usize,
+        progress: &mut dyn FnMut(usize),
+    ) -> Result<PixelStatistics> {
         let path = cache.join(format!("statistics-{}.json", self.hash.short()));
         match read_json(&path) {
             Ok(statistics) => return Ok(statistics),

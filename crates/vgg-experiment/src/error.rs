@@ -18,6 +18,9 @@ pub enum Error {
         /// Why.
         source: Box<Error>,
     },
+    /// The processes that do it together.
+    #[error(transparent)]
+    Ranks(#[from] vgg_tensor::Error),
     /// The data set.
     #[error(transparent)]
     Data(#[from] vgg_data::Error),

@@ -14,6 +14,7 @@ mod html;
 pub mod paper;
 mod plan;
 mod plot;
+mod ranks;
 mod report;
 mod results;
 mod run;

@@ -18,6 +18,7 @@ use vgg_train::{
 };
 use vgg_weights::{ChannelOrder, Pixels, WeightsMetadata};
 
+use crate::ranks::from_first;
 use crate::{Dataset, Error, PixelScale, Result, RunPlan, Source};
 
 /// Written first: what the run is.
@@ -223,14 +224,17 @@ impl<'a> PreparedRun<'a> {
         let first = context.group.rank() == 0;
         let _lock = first.then(|| Lock::acquire(dir)).transpose()?;
         let identity = self.identity();
-        if let Some(finished) = FinishedRun::find(dir, &identity, || self.refuse_other(dir, context))? {
-            if first {
-                remove_checkpoints(dir)?;
-            }
+        let found = from_first(&*context.group, || {
+            let refuse = || self.refuse_other(dir, context);
+            let found = FinishedRun::find(dir, &identity, refuse)?;
+            found.as_ref().map_or_else(refuse, |_| Ok(remove_checkpoints(dir)?))?;
+            Ok(found)
+        })?;
+        if let Some(finished) = found {
+            let finished = FinishedRun { dir: dir.to_owned(), ..finished };
             events(RunEvent::Cached(&finished));
             return Ok(Some(finished));
         }
-        self.refuse_other(dir, context)?;
         let (mut network, transfer) = self.network(context.device)?;
         if first {
             self.describe(dir, &identity, transfer.as_ref(), context)?;
@@ -264,16 +268,15 @@ impl<'a> PreparedRun<'a> {
         left_out.iter().for_each(|bad| events(RunEvent::LeftOut(bad)));
         let last = outcome.metrics.last().cloned();
         let Some(last) = last.filter(|_| !outcome.interrupted) else { return Ok(None) };
-        // The weights are there when the first rank is here.
-        context.group.barrier().map_err(vgg_train::Error::from)?;
-        let weights = hash_file(&dir.join(WEIGHTS_FILE))?;
-        let finished =
-            FinishedRun { identity, epochs: outcome.metrics.len(), weights, last, dir: dir.to_owned() };
-        if first {
+        let epochs = outcome.metrics.len();
+        let finished = from_first(&*context.group, || {
+            let weights = hash_file(&dir.join(WEIGHTS_FILE))?;
+            let finished = FinishedRun { identity, epochs, weights, last, dir: dir.to_owned() };
             write_json(&dir.join(RESULT_FILE), &finished)?;
             remove_checkpoints(dir)?;
-        }
-        Ok(Some(finished))
+            Ok(finished)
+        })?;
+        Ok(Some(FinishedRun { dir: dir.to_owned(), ..finished }))
     }
 
     /// The network with its weights at the start.
@@ -325,7 +328,7 @@ impl<'a> PreparedRun<'a> {
         let preprocessing = Preprocessing::from(self.metadata.offset_and_scale());
         let on_bad_image = self.plan.data.on_bad_image;
         // Each rank looks at its part.
-        let shard = Shard { number: context.group.rank() + 1, of: context.group.size() };
+        let shard = Shard::of_rank(&*context.group);
         let options = EvaluateOptions { workers: context.workers, on_bad_image, shard };
         let model = Model::Classic(network);
         evaluate((&model, ""), &context.dataset.val, &evaluation, preprocessing, options, &mut |_| {

@@ -5,10 +5,11 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use vgg_eval::{EvaluateOptions, Evaluation, Posteriors, Preprocessing, Shard, evaluate, fuse};
+use vgg_eval::{EvaluateOptions, Evaluation, Posteriors, Preprocessing, Shard, evaluate_on_ranks, fuse};
 use vgg_files::{Hash, Lock, hash_bytes, read_json, write_json};
 use vgg_train::Resume;
 
+use crate::ranks::from_first;
 use crate::{
     Context, Error, FinishedRun, MemberPlan, PreparedRun, Result, RowPlan, RunEvent, RunPlan, TablePlan,
     paper,
@@ -32,9 +33,9 @@ pub enum Event<'a> {
     Evaluates {
         /// The network and its protocol.
         member: &'a MemberPlan,
-        /// Images done.
+        /// Images done, of those that this rank evaluates.
         done: usize,
-        /// Images in all.
+        /// How many these are.
         of: usize,
     },
     /// A row is complete.
@@ -120,7 +121,8 @@ pub fn make_table(
     for row in &plan.rows {
         paper::row_of(&plan.name, &row.paper)?;
     }
-    let _lock = Lock::acquire(out)?;
+    let first = context.group.rank() == 0;
+    let _lock = first.then(|| Lock::acquire(out)).transpose()?;
     let of = ordered.len();
     let mut finished: BTreeMap<&str, FinishedRun> = BTreeMap::new();
     let mut diverged: BTreeMap<&str, String> = BTreeMap::new();
@@ -182,19 +184,24 @@ fn train(
     let name: String = run.name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
     let dir = out.join("runs").join(format!("{name}-{}", identity.short()));
     let diverged = dir.join(DIVERGED_FILE);
-    match read_json::<Divergence>(&diverged) {
-        Ok(known) if known.identity == identity && run.may_diverge => {
-            return Ok(Outcome::Diverged(known.reason));
-        }
-        Err(e) if !e.is_missing() => return Err(e.into()),
-        _ => {}
+    let known = from_first(&*context.group, || match read_json::<Divergence>(&diverged) {
+        Ok(known) => Ok(Some(known)),
+        Err(e) if e.is_missing() => Ok(None),
+        Err(e) => Err(e.into()),
+    })?;
+    if let Some(known) = known.filter(|known| known.identity == identity && run.may_diverge) {
+        return Ok(Outcome::Diverged(known.reason));
     }
     match prepared.train(&dir, Resume::Auto, context, &mut |event| events(Event::In(event))) {
         Ok(Some(done)) => Ok(Outcome::Finished(done)),
         Ok(None) => Ok(Outcome::Interrupted),
         Err(Error::Train(e @ vgg_train::Error::NotFinite { .. })) if run.may_diverge => {
-            let reason = e.to_string();
-            write_json(&diverged, &Divergence { identity, reason: reason.clone() })?;
+            // It was so on all ranks.
+            let reason = from_first(&*context.group, || {
+                let reason = e.to_string();
+                write_json(&diverged, &Divergence { identity, reason: reason.clone() })?;
+                Ok(reason)
+            })?;
             Ok(Outcome::Diverged(reason))
         }
         Err(e) => Err(e),
@@ -323,7 +330,8 @@ fn posteriors(
     context: &Context,
     events: &mut dyn FnMut(Event),
 ) -> Result<Posteriors> {
-    if path.is_file() {
+    let group = &*context.group;
+    if from_first(group, || Ok(path.is_file()))? {
         return Ok(Posteriors::load(path)?);
     }
     let val = &context.dataset.val;
@@ -332,13 +340,17 @@ fn posteriors(
     let prepared = member.evaluation.prepare(loaded.network)?;
     let on_bad_image = run.data.on_bad_image;
     let options = EvaluateOptions { workers: context.workers, on_bad_image, shard: Shard::default() };
+    let of = Shard::of_rank(group).range(val.len()).len();
     let mut progress = |done: usize| {
-        events(Event::Evaluates { member, done, of: val.len() });
+        events(Event::Evaluates { member, done, of });
         if (context.interrupted)() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     };
     let model = (&prepared.model(), done.weights.as_str());
-    let evaluated = evaluate(model, val, &member.evaluation, preprocessing, options, &mut progress)?;
-    evaluated.save(path)?;
+    let protocol = &member.evaluation;
+    let evaluated = evaluate_on_ranks(group, model, val, protocol, preprocessing, options, &mut progress)?;
+    if group.rank() == 0 {
+        evaluated.save(path)?;
+    }
     Ok(evaluated)
 }
 

@@ -105,7 +105,7 @@ fn plans_that_contradict_themselves_are_refused() {
 /// Makes the table of one run; rows, and how many runs were there already.
 fn make(plan: &TablePlan, dir: &Path) -> (Result<Option<Vec<Row>>, Error>, usize) {
     let dataset = Dataset::open(&dir.join("set"), 1 << 28).unwrap();
-    let statistics = dataset.statistics(dir, 1, &mut |_| ()).unwrap();
+    let statistics = dataset.statistics(dir, 1, &vgg_tensor::Alone, &mut |_| ()).unwrap();
     let device = Device::cpu(1).unwrap();
     let context = Context {
         device: &device,

@@ -11,17 +11,16 @@ use anyhow::Result;
 use clap::Args;
 use serde_json::{Value, json};
 use vgg_data::{ImageSet, OnBadImage, Split};
-use vgg_distributed::Launch;
 use vgg_eval::{
     EvaluateOptions, Evaluation, Network as NetworkOrigin, Origin, Posteriors, Preprocessing, Protocol,
-    Shard, dump_views, evaluate,
+    Shard, dump_views, evaluate, evaluate_on_ranks,
 };
 use vgg_layers::Config;
 
 use super::options::{DeviceOptions, ViewOptions, check_classes, load_weights, say_misnamed};
 use super::posteriors::{errors, errors_in_words, may_write, protocol};
+use super::ranks::Ranks;
 use crate::console::{Interrupt, Progress, out};
-use crate::settings::SettingsError;
 
 #[derive(Args)]
 pub(crate) struct Evaluate {
@@ -63,17 +62,14 @@ impl Evaluate {
         if let Some(path) = self.posteriors.as_deref().filter(|path| path.exists()) {
             Posteriors::load(path)?;
         }
-        let launch =
-            Launch::from(&|name| std::env::var(name).ok()).map_err(|e| SettingsError(e.to_string()))?;
-        if let Some(Launch { rank, size, .. }) = launch.filter(|l| l.size > 1 && self.shard.of != l.size) {
-            let what = format!(
-                "this is rank {rank} of {size}, and each would evaluate everything: give it --shard {}/{size}, and merge",
-                rank + 1
-            );
-            return Err(SettingsError(what).into());
-        }
+        // Whoever names a shard shares the split out without us.
+        let ranks = if self.shard == Shard::default() { Ranks::join()? } else { Ranks::alone() };
+        ranks.work(|| self.evaluate(&ranks))
+    }
+
+    fn evaluate(&self, ranks: &Ranks) -> Result<ExitCode> {
         let interrupt = Interrupt::listen()?;
-        let device = self.device.open()?;
+        let device = self.device.open_among(ranks)?;
         let loaded = load_weights(&self.weights, self.config, &device)?;
         let metadata = loaded.metadata.clone();
         let evaluation = self.views.evaluation(Protocol::Dense, &metadata)?;
@@ -82,17 +78,19 @@ impl Evaluate {
         let prepared = evaluation.prepare(loaded.network)?;
         let preprocessing = Preprocessing::from(metadata.offset_and_scale());
         let on_bad_image = if self.skip_bad_images { OnBadImage::Skip } else { OnBadImage::Stop };
-        let options = EvaluateOptions { workers: self.device.workers(), on_bad_image, shard: self.shard };
+        let workers = self.device.workers_among(ranks);
+        let options = EvaluateOptions { workers, on_bad_image, shard: self.shard };
         let weights = vgg_files::hash_file(&self.weights)?;
         if let Some(path) = &self.posteriors {
             let network = NetworkOrigin { protocol: evaluation.clone(), weights: weights.to_string() };
             let (classes, dataset) = (folder.classes().to_vec(), folder.hash().as_str().to_owned());
             may_write(path, &Origin { networks: vec![network], classes, dataset, shard: self.shard })?;
         }
-        if let Some(dir) = &self.dump_views {
+        if let Some(dir) = self.dump_views.as_ref().filter(|_| ranks.is_first()) {
             dump_views(&folder, &evaluation, (metadata.spec.crop, self.shard), dir)?;
         }
-        let images = self.shard.range(folder.len()).len();
+        let all = self.shard.range(folder.len()).len();
+        let images = Shard::of_rank(&**ranks.group()).range(all).len();
         let mut progress = Progress::new("evaluates", images as u64);
         let start = Instant::now();
         let mut seen = |done: usize| {
@@ -101,18 +99,25 @@ impl Evaluate {
             if interrupt.asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
         let model = (&prepared.model(), weights.as_str());
-        let result = evaluate(model, &folder, &evaluation, preprocessing, options, &mut seen);
+        let result = match ranks.group() {
+            group if group.size() > 1 => {
+                evaluate_on_ranks(&**group, model, &folder, &evaluation, preprocessing, options, &mut seen)
+            }
+            _ => evaluate(model, &folder, &evaluation, preprocessing, options, &mut seen),
+        };
         let posteriors = match result {
             Err(vgg_eval::Error::Interrupted) => {
-                eprintln!("interrupted; nothing was written");
-                return Ok(interrupt.exit_code().into());
+                return ranks.interrupted(&interrupt, "interrupted; nothing was written");
             }
             other => other?,
         };
         let images_per_s = posteriors.labels.len() as f64 / start.elapsed().as_secs_f64();
         drop(progress);
-        posteriors.skipped.iter().for_each(|bad| eprintln!("left out: {bad}"));
         say_misnamed(&folder);
+        if !ranks.is_first() {
+            return Ok(ExitCode::SUCCESS);
+        }
+        posteriors.skipped.iter().for_each(|bad| eprintln!("left out: {bad}"));
         if let Some(path) = &self.posteriors {
             posteriors.save(path)?;
         }
@@ -123,6 +128,7 @@ impl Evaluate {
         result["weights"] = json!(weights);
         result["dataset"] = json!(folder.hash());
         result["device"] = json!(device.describe());
+        result["ranks"] = json!(ranks.group().size());
         if self.json {
             writeln!(out(), "{}", serde_json::to_string_pretty(&result)?)?;
         } else {

@@ -11,9 +11,10 @@ use vgg_experiment::{Event, Report, Row, html, listed, make_table, report, sides
 
 use super::data::make_synthetic;
 use super::options::DeviceOptions;
+use super::ranks::Ranks;
 use super::saving::SavingOptions;
 use super::workbench::Workbench;
-use crate::console::{Progress, TrainingView, clock, out, print_report};
+use crate::console::{Progress, TrainingView, clock, note, out, print_report};
 use crate::settings::{
     ALL, Profile, SettingsError, TableFile, TrainedTables, embedded, embedded_table, read_table,
 };
@@ -69,30 +70,33 @@ impl Experiment {
     }
 
     fn trained(&self, tables: &TrainedTables) -> Result<ExitCode> {
+        let ranks = Ranks::join()?;
+        ranks.work(|| self.trained_by(&ranks, tables))
+    }
+
+    fn trained_by(&self, ranks: &Ranks, tables: &TrainedTables) -> Result<ExitCode> {
         let start = Instant::now();
         let profile = tables.plans.first().map_or("", |plan| &plan.profile);
         let out = self.out_for(profile);
-        let root = || self.dataset_root(tables, &out);
+        let root = || self.dataset_root(ranks, tables, &out);
         let runs = tables.plans.iter().flat_map(|plan| &plan.runs);
-        let bench = Workbench::open(&self.device, root, runs, &out)?;
-        if !bench.alone() {
-            let what = "tables are made by one process; vgg train spreads over ranks";
-            return Err(SettingsError(what.into()).into());
-        }
+        let bench = Workbench::open(ranks, &self.device, root, runs, &out)?;
         let reports = bench.work(&self.saving, |context| {
             let mut reports = Vec::new();
             for plan in &tables.plans {
-                eprintln!("{}", plan.title);
+                note(&plan.title);
                 let mut view = View { training: None, evaluation: None, evaluated: None };
                 let Some(rows) = make_table(plan, &out, context, &mut |event| view.show(&event))? else {
                     return Ok(None);
                 };
-                reports.push(report(plan, &rows, &out, context)?);
+                if ranks.is_first() {
+                    reports.push(report(plan, &rows, &out, context)?);
+                }
             }
             Ok(Some(reports))
         })?;
         let Some(reports) = reports else {
-            return Ok(bench.interrupted("interrupted; the same command goes on from here"));
+            return bench.interrupted("interrupted; the same command goes on from here");
         };
         for report in &reports {
             self.finish(report, &out)?;
@@ -102,17 +106,20 @@ impl Experiment {
             vgg_files::write_bytes(&page, html(&reports).as_bytes())?;
             eprintln!("written: {}", page.display());
         }
-        eprintln!("took {}", clock(start.elapsed()));
+        note(&format!("took {}", clock(start.elapsed())));
         Ok(ExitCode::SUCCESS)
     }
 
     /// The data set that was given, or the synthetic one, made if need be.
-    fn dataset_root(&self, tables: &TrainedTables, out: &Path) -> Result<PathBuf> {
+    fn dataset_root(&self, ranks: &Ranks, tables: &TrainedTables, out: &Path) -> Result<PathBuf> {
         match (&self.dataset, &tables.synthetic) {
             (Some(path), _) => Ok(path.clone()),
             (None, Some(config)) => {
                 let root = out.join("synthetic");
-                make_synthetic(&root, config)?;
+                if ranks.is_first() {
+                    make_synthetic(&root, config)?;
+                }
+                ranks.group().barrier()?;
                 Ok(root)
             }
             (None, None) => {
@@ -163,7 +170,7 @@ impl View {
                 let side = sides(&plan.train_side());
                 let from = plan.parent().map_or(String::new(), |parent| format!(", from {parent}"));
                 let (name, config) = (&plan.name, plan.network.config);
-                eprintln!("run {number} of {of}: {name} (config {config}, S = {side}{from})");
+                note(&format!("run {number} of {of}: {name} (config {config}, S = {side}{from})"));
                 self.training = Some(TrainingView::new(plan));
             }
             Event::In(event) => {
@@ -199,8 +206,8 @@ fn show_row(row: &Row) {
         (train, test) => format!(", S = {train}, Q = {test}"),
     };
     let (top1, top5) = (percent(row.top1_error), percent(row.top5_error));
-    eprintln!("{}{scales}, {}: top-1 error {top1}, top-5 error {top5}", row.config, row.protocol);
-    if let Some(note) = &row.note {
-        eprintln!("  {note}");
+    note(&format!("{}{scales}, {}: top-1 error {top1}, top-5 error {top5}", row.config, row.protocol));
+    if let Some(what) = &row.note {
+        note(&format!("  {what}"));
     }
 }

@@ -13,6 +13,7 @@ mod options;
 mod plan;
 mod posteriors;
 mod predict;
+mod ranks;
 mod saving;
 mod summary;
 mod train;

@@ -11,15 +11,16 @@ use vgg_experiment::Dataset;
 use vgg_tensor::{ConvChoice, Device, DeviceConfig, DeviceKind, Engines, Precision};
 use vgg_weights::{Library, Loaded, WeightsMetadata};
 
+use super::ranks::Ranks;
 use crate::console::note;
 use crate::settings::SettingsError;
 
 /// Where to compute.
 #[derive(Args)]
 pub(super) struct DeviceOptions {
-    /// auto, cpu, cuda or cuda:N.
-    #[arg(long, default_value = "auto", value_parser = device_kind)]
-    device: DeviceKind,
+    /// auto, cpu, cuda or cuda:N. Each of several ranks on a machine takes a GPU of its own.
+    #[arg(long, default_value = "auto", value_parser = device_choice)]
+    device: DeviceChoice,
     /// Threads; 0 takes one per core. Results do not depend on it.
     #[arg(long, default_value_t = 0)]
     threads: usize,
@@ -42,23 +43,48 @@ pub(super) struct DeviceOptions {
     instruction_set: Option<String>,
 }
 
+/// What the user said of the device.
+#[derive(Clone, Copy)]
+enum DeviceChoice {
+    Auto,
+    Cpu,
+    /// A GPU, by its number if the user has one in mind.
+    Cuda(Option<usize>),
+}
+
 impl DeviceOptions {
-    /// Threads that decode images.
-    pub(super) fn workers(&self) -> usize {
-        if self.workers == 0 { workers() } else { usize::from(self.workers) }
+    /// Threads that decode images, for one of several ranks of this machine, which share its cores.
+    pub(super) fn workers_among(&self, ranks: &Ranks) -> usize {
+        match self.workers {
+            0 => (workers() / ranks.local().1).max(1),
+            given => usize::from(given),
+        }
     }
 
     /// Opens the device and says which it is.
     pub(super) fn open(&self) -> Result<Device> {
-        self.open_among(1)
+        self.open_as(0, 1)
     }
 
-    /// As [`DeviceOptions::open`] of one of several processes of this machine, which share its cores.
-    pub(super) fn open_among(&self, processes: usize) -> Result<Device> {
-        let shared = (workers() / processes.max(1)).max(1);
-        let threads = if self.threads == 0 && processes > 1 { shared } else { self.threads };
+    /// As [`DeviceOptions::open`] of one of several ranks of this machine, which share its cores and its GPUs.
+    pub(super) fn open_among(&self, ranks: &Ranks) -> Result<Device> {
+        let (rank, of) = ranks.local();
+        self.open_as(rank, of)
+    }
+
+    fn open_as(&self, rank: usize, of: usize) -> Result<Device> {
+        let shared = (workers() / of).max(1);
+        let threads = if self.threads == 0 && of > 1 { shared } else { self.threads };
+        // Where a launcher shows each rank a GPU of its own, that is the only one, and the first.
+        let own = || if of > 1 && Device::gpus() > 1 { rank } else { 0 };
+        let (kind, auto_gpu) = match self.device {
+            DeviceChoice::Auto => (DeviceKind::Auto, own()),
+            DeviceChoice::Cpu => (DeviceKind::Cpu, 0),
+            DeviceChoice::Cuda(number) => (DeviceKind::Cuda(number.unwrap_or_else(own)), 0),
+        };
         let config = DeviceConfig {
-            kind: self.device,
+            kind,
+            auto_gpu,
             threads,
             conv: self.conv_algorithm,
             precision: self.precision,
@@ -97,12 +123,14 @@ pub(super) fn one_of<T: Copy>(all: &[(&str, T)], name: &str) -> Result<T, String
     found.map(|(_, value)| *value).ok_or_else(|| format!("it is one of {}", names()))
 }
 
-fn device_kind(name: &str) -> Result<DeviceKind, String> {
-    match name.split_once(':').unwrap_or((name, "0")) {
-        ("auto", "0") => Ok(DeviceKind::Auto),
-        ("cpu", "0") => Ok(DeviceKind::Cpu),
-        ("cuda", number) => {
-            number.parse().map(DeviceKind::Cuda).map_err(|_| format!("{number} is no number of a GPU"))
+fn device_choice(name: &str) -> Result<DeviceChoice, String> {
+    match (name, name.split_once(':')) {
+        ("auto", _) => Ok(DeviceChoice::Auto),
+        ("cpu", _) => Ok(DeviceChoice::Cpu),
+        ("cuda", _) => Ok(DeviceChoice::Cuda(None)),
+        (_, Some(("cuda", number))) => {
+            let number = number.parse().map_err(|_| format!("{number} is no number of a GPU"))?;
+            Ok(DeviceChoice::Cuda(Some(number)))
         }
         _ => Err("it is auto, cpu, cuda or cuda:N".into()),
     }

@@ -10,6 +10,7 @@ use vgg_experiment::PreparedRun;
 use vgg_train::Resume;
 
 use super::options::DeviceOptions;
+use super::ranks::Ranks;
 use super::saving::SavingOptions;
 use super::workbench::Workbench;
 use crate::console::{TrainingView, note, out};
@@ -73,19 +74,22 @@ impl Train {
         let missing = || SettingsError("give --dataset DIR, or data.dataset in the file".into());
         let root = self.dataset.or(settings.dataset).ok_or_else(missing)?;
         let plan = &settings.plan;
-        let bench = Workbench::open(&self.device, || Ok(root), std::iter::once(plan), &dir)?;
-        let finished = bench.work(&self.saving, |context| {
-            let run = PreparedRun::new(plan, None, context)?;
-            note(&format!("run: {}, identity {}", dir.display(), run.identity().short()));
-            let mut view = TrainingView::new(plan);
-            Ok(run.train(&dir, resume, context, &mut |event| view.show(&event))?)
-        })?;
-        let Some(finished) = finished else {
-            return Ok(bench.interrupted("interrupted; the same command goes on from the last step"));
-        };
-        if bench.speaks() {
-            writeln!(out(), "{}", finished.weights_file().display())?;
-        }
-        Ok(ExitCode::SUCCESS)
+        let ranks = Ranks::join()?;
+        ranks.work(|| {
+            let bench = Workbench::open(&ranks, &self.device, || Ok(root), std::iter::once(plan), &dir)?;
+            let finished = bench.work(&self.saving, |context| {
+                let run = PreparedRun::new(plan, None, context)?;
+                note(&format!("run: {}, identity {}", dir.display(), run.identity().short()));
+                let mut view = TrainingView::new(plan);
+                Ok(run.train(&dir, resume, context, &mut |event| view.show(&event))?)
+            })?;
+            let Some(finished) = finished else {
+                return bench.interrupted("interrupted; the same command goes on from the last step");
+            };
+            if ranks.is_first() {
+                writeln!(out(), "{}", finished.weights_file().display())?;
+            }
+            Ok(ExitCode::SUCCESS)
+        })
     }
 }

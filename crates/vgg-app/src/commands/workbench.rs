@@ -1,42 +1,40 @@
 //! What training needs, opened in the order in which things can go wrong: device, data set, settings, statistics.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use anyhow::Result;
 use vgg_data::PixelStatistics;
-use vgg_distributed::Launch;
 use vgg_experiment::{Context, Dataset, RunPlan};
-use vgg_tensor::{Device, RankGroup};
+use vgg_tensor::Device;
 use vgg_train::{TrainConfig, step_memory_bytes};
 
 use super::options::{DeviceOptions, free_memory_bytes, open_dataset, say_misnamed};
+use super::ranks::Ranks;
 use super::saving::SavingOptions;
-use crate::console::{Interrupt, Progress, be_quiet, note};
-use crate::exit;
+use crate::console::{Interrupt, Progress, note};
 use crate::settings::SettingsError;
 
 /// A device, a data set with the statistics of its pixels, and an ear for signals.
-pub(super) struct Workbench {
+pub(super) struct Workbench<'r> {
     device: Device,
     dataset: Dataset,
     statistics: PixelStatistics,
     workers: usize,
-    group: Arc<dyn RankGroup>,
+    ranks: &'r Ranks,
     interrupt: Interrupt,
 }
 
-impl Workbench {
+impl<'r> Workbench<'r> {
     /// Opens everything for `plans`; nothing is written to `out` before the plans are known to fit the data set.
     pub(super) fn open<'a>(
+        ranks: &'r Ranks,
         device: &DeviceOptions,
         dataset: impl FnOnce() -> Result<std::path::PathBuf>,
         plans: impl Iterator<Item = &'a RunPlan>,
         out: &Path,
-    ) -> Result<Workbench> {
-        let (group, together) = join()?;
-        let workers = (device.workers() / together).max(1);
-        let device = device.open_among(together)?;
+    ) -> Result<Workbench<'r>> {
+        let workers = device.workers_among(ranks);
+        let device = device.open_among(ranks)?;
         let dataset = open_dataset(&dataset()?)?;
         let mut memory_bytes = 0;
         for plan in plans {
@@ -51,69 +49,33 @@ impl Workbench {
         let of = dataset.train.len();
         let mut progress = Progress::new("pixel statistics", of as u64);
         let mut seen = |done: usize| progress.at(done as u64, || format!("{done} of {of} images"));
-        let statistics = dataset.statistics(out, workers, &mut seen)?;
+        let statistics = dataset.statistics(out, workers, &**ranks.group(), &mut seen)?;
         drop(progress);
         // From here on there is something to save; until here, a signal may simply end the program.
         let interrupt = Interrupt::listen()?;
-        Ok(Workbench { device, dataset, statistics, workers, group, interrupt })
+        Ok(Workbench { device, dataset, statistics, workers, ranks, interrupt })
     }
 
     /// Works with what was opened, and says which images were not what their names claim.
     pub(super) fn work<R>(&self, saving: &SavingOptions, f: impl FnOnce(&Context) -> Result<R>) -> Result<R> {
-        let result = f(&Context {
+        let done = f(&Context {
             device: &self.device,
             dataset: &self.dataset,
             statistics: &self.statistics,
             workers: self.workers,
             checkpoints: saving.checkpoints()?,
             may_differ: saving.may_differ(),
-            group: self.group.clone(),
+            group: self.ranks.group().clone(),
             interrupted: &|| self.interrupt.asked(),
         });
         [&self.dataset.train, &self.dataset.val].into_iter().for_each(|folder| say_misnamed(folder));
-        if let Err(error) = &result
-            && self.group.size() > 1
-        {
-            // The others would wait for this one without end.
-            eprintln!(
-                "error on rank {} of {}: {}",
-                self.group.rank(),
-                self.group.size(),
-                exit::message(error)
-            );
-            self.group.abort(i32::from(exit::code(error)));
-        }
-        result
-    }
-
-    /// Whether there is one process alone.
-    pub(super) fn alone(&self) -> bool {
-        self.group.size() == 1
-    }
-
-    /// Whether this process speaks for all ranks.
-    pub(super) fn speaks(&self) -> bool {
-        self.group.rank() == 0
+        done
     }
 
     /// The exit code after a signal.
-    pub(super) fn interrupted(&self, message: &str) -> std::process::ExitCode {
-        note(message);
-        self.interrupt.exit_code().into()
+    pub(super) fn interrupted(&self, message: &str) -> Result<std::process::ExitCode> {
+        self.ranks.interrupted(&self.interrupt, message)
     }
-}
-
-/// The ranks that this process was started with, and how many of them share this machine.
-fn join() -> Result<(Arc<dyn RankGroup>, usize)> {
-    let launch = Launch::from(&|name| std::env::var(name).ok()).map_err(|e| SettingsError(e.to_string()))?;
-    let group = vgg_distributed::group().map_err(|e| SettingsError(e.to_string()))?;
-    if group.rank() == 0 && group.size() > 1 {
-        note(&format!("ranks: {}", group.size()));
-    } else if group.rank() > 0 {
-        be_quiet();
-    }
-    let together = if group.size() > 1 { launch.map_or(1, |launch| launch.local_size) } else { 1 };
-    Ok((group, together))
 }
 
 /// Bytes that a step of a run needs. On a GPU there is no more than there is, so what does not fit is refused, with what

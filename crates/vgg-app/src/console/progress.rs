@@ -65,6 +65,14 @@ impl Progress {
         }
     }
 
+    /// A line that stays, also of a rank that is quiet otherwise.
+    pub(crate) fn warning(&self, text: &str) {
+        match &self.bar {
+            Some(bar) => bar.suspend(|| eprintln!("{text}")),
+            None => eprintln!("{text}"),
+        }
+    }
+
     /// What is left, if it goes on as it went.
     pub(crate) fn left(&self, done: u64) -> Duration {
         let per_part = self.start.elapsed().as_secs_f64() / done.saturating_sub(self.before).max(1) as f64;

@@ -61,7 +61,7 @@ impl TrainingView {
             }
             RunEvent::Training(event) => self.training(event),
             RunEvent::LeftOut(bad) => {
-                self.progress.line(&format!("  warning: left out of validation: {bad}"));
+                self.progress.warning(&format!("  warning: left out of validation: {bad}"));
             }
         }
     }
@@ -75,7 +75,9 @@ impl TrainingView {
                 self.progress.line(&format!("  goes on after epoch {epochs}{within}"));
             }
             Event::Rejected(why) => self.progress.line(&format!("  warning: checkpoint not used: {why}")),
-            Event::Skipped(bad) => self.progress.line(&format!("  warning: left out: {}", bad.error)),
+            Event::Skipped(bad) => {
+                self.progress.warning(&format!("  warning: left out: {}", bad.error));
+            }
             Event::Step { epoch, step, loss, top1_error, images, waited, .. } => {
                 self.epoch.images += images;
                 self.epoch.waited += *waited;

@@ -93,6 +93,7 @@ impl Workload {
         let device = self.x.device();
         let on_gpu = device.free_memory_bytes()?.is_some();
         let config = DeviceConfig {
+            auto_gpu: 0,
             kind: DeviceKind::Cpu,
             threads: if on_gpu { 0 } else { device.threads() },
             conv: ConvChoice::Direct,

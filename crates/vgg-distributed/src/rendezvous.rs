@@ -1,0 +1,214 @@
+//! Where ranks meet: the first waits at an address, and the others come there.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use std::time::{Duration, Instant};
+
+use socket2::{SockRef, TcpKeepalive};
+
+use crate::tcp::{receive, send, send_failure};
+use crate::{Error, Launch};
+
+/// How long ranks wait for each other.
+const PATIENCE: Duration = Duration::from_secs(300);
+/// How long somebody who has come is given to say who it is.
+const INTRODUCTION: Duration = Duration::from_secs(5);
+const INTRODUCTION_BYTES: usize = 256;
+/// After about this long without a sign of life, the machine of a rank counts as gone.
+const SILENCE: Duration = Duration::from_secs(40);
+
+/// `MASTER_ADDR` and `MASTER_PORT`, and the name of the run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Rendezvous {
+    host: String,
+    port: u16,
+    run: String,
+}
+
+impl Rendezvous {
+    /// What the environment says, if it says where; `get` looks up a variable.
+    pub(crate) fn from(get: &dyn Fn(&str) -> Option<String>) -> Result<Option<Rendezvous>, Error> {
+        let (Some(host), Some(port)) = (get("MASTER_ADDR"), get("MASTER_PORT")) else { return Ok(None) };
+        // The next one: torchrun itself listens at MASTER_PORT.
+        let next = port.trim().parse::<u16>().ok().and_then(|port| port.checked_add(1));
+        let Some(next) = next else { return Err(Error::Value { name: "MASTER_PORT", value: port }) };
+        let run = get("TORCHELASTIC_RUN_ID").unwrap_or_default();
+        // After a restart, ranks of the attempt before may still be about.
+        let attempt = get("TORCHELASTIC_RESTART_COUNT").unwrap_or_default();
+        Ok(Some(Rendezvous { host, port: next, run: format!("{run}/{attempt}") }))
+    }
+
+    /// Links between the first rank and the others: on the first one to each, in their order, on others the one to it.
+    pub(super) fn meet(&self, launch: Launch) -> Result<Vec<TcpStream>, String> {
+        self.meet_within(launch, PATIENCE)
+    }
+
+    fn meet_within(&self, launch: Launch, patience: Duration) -> Result<Vec<TcpStream>, String> {
+        let deadline = Instant::now() + patience;
+        let links = match launch.rank {
+            0 => self.wait(launch, deadline)?,
+            _ => vec![self.come(launch, deadline)?],
+        };
+        links.iter().try_for_each(watch).map_err(|e| format!("a link between ranks: {e}"))?;
+        Ok(links)
+    }
+
+    fn address(&self) -> Result<SocketAddr, String> {
+        let (host, port) = (self.host.as_str(), self.port);
+        let found = (host, port).to_socket_addrs().map_err(|e| format!("MASTER_ADDR {host}: {e}"))?;
+        // Of several, the one that most listen at.
+        let all: Vec<SocketAddr> = found.collect();
+        let first = all.iter().find(|address| address.is_ipv4()).or(all.first());
+        first.copied().ok_or_else(|| format!("MASTER_ADDR {host} has no address"))
+    }
+
+    /// What a rank says first.
+    fn introduction(&self, rank: usize, size: usize) -> [u8; INTRODUCTION_BYTES] {
+        let text = format!("vgg {} {size} {rank} {}", env!("CARGO_PKG_VERSION"), self.run);
+        let mut bytes = [0; INTRODUCTION_BYTES];
+        bytes.iter_mut().zip(text.bytes()).for_each(|(to, byte)| *to = byte);
+        bytes
+    }
+
+    fn wait(&self, launch: Launch, deadline: Instant) -> Result<Vec<TcpStream>, String> {
+        let address = self.address()?;
+        // The name may stand for one of several networks that this machine is in.
+        let anywhere = match address.ip() {
+            ip if ip.is_loopback() => ip,
+            IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+            IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        let cannot = |e| {
+            let port = self.port;
+            format!(
+                "it cannot listen at port {port}, the one after MASTER_PORT: {e}; set another MASTER_PORT"
+            )
+        };
+        let listener = TcpListener::bind((anywhere, self.port)).map_err(cannot)?;
+        listener.set_nonblocking(true).map_err(cannot)?;
+        let mut links: Vec<Option<TcpStream>> = (1..launch.size).map(|_| None).collect();
+        while links.iter().any(Option::is_none) {
+            match listener.accept() {
+                Ok((stream, _)) => self.welcome(stream, launch.size, &mut links),
+                Err(e) if e.kind() != std::io::ErrorKind::WouldBlock => return Err(cannot(e)),
+                Err(_) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(20)),
+                Err(_) => {
+                    let missing: Vec<String> = (1..launch.size)
+                        .filter(|rank| links[rank - 1].is_none())
+                        .map(|rank| rank.to_string())
+                        .collect();
+                    let reason = format!("these ranks did not come: {}", missing.join(", "));
+                    links.iter_mut().flatten().for_each(|link| send_failure(link, &reason));
+                    return Err(reason);
+                }
+            }
+        }
+        Ok(links.into_iter().flatten().collect())
+    }
+
+    /// Takes in a rank of this run, and nobody else.
+    fn welcome(&self, mut stream: TcpStream, size: usize, links: &mut [Option<TcpStream>]) {
+        let mut text = Vec::new();
+        let timed =
+            stream.set_nonblocking(false).and_then(|()| stream.set_read_timeout(Some(INTRODUCTION))).is_ok();
+        if !timed || receive(&mut stream, 0, INTRODUCTION_BYTES, &mut text).is_err() {
+            return;
+        }
+        let rank = (1..size).find(|rank| text == self.introduction(*rank, size));
+        match rank.map(|rank| &mut links[rank - 1]) {
+            None => {
+                send_failure(&mut stream, "the first rank is of another run, or of another version of vgg")
+            }
+            Some(Some(_)) => send_failure(&mut stream, "another process has this rank already"),
+            Some(place) => {
+                if send(&mut stream, 0, &[]).is_ok() {
+                    *place = Some(stream);
+                }
+            }
+        }
+    }
+
+    fn come(&self, launch: Launch, deadline: Instant) -> Result<TcpStream, String> {
+        let mut stream = loop {
+            let tried = self.address().and_then(|address| {
+                TcpStream::connect_timeout(&address, INTRODUCTION).map_err(|e| format!("{address}: {e}"))
+            });
+            match tried {
+                Ok(stream) => break stream,
+                Err(e) if Instant::now() >= deadline => return Err(format!("rank 0 cannot be reached: {e}")),
+                Err(_) => std::thread::sleep(Duration::from_millis(100)),
+            }
+        };
+        let own = self.introduction(launch.rank, launch.size);
+        // Others may be in front.
+        let patience = INTRODUCTION * (launch.size as u32 + 1);
+        stream.set_read_timeout(Some(patience)).map_err(|e| e.to_string())?;
+        send(&mut stream, 0, &own)?;
+        receive(&mut stream, 0, 0, &mut Vec::new())?;
+        Ok(stream)
+    }
+}
+
+/// From now on a link has all the time in the world, as long as there is somebody at its other end.
+fn watch(link: &TcpStream) -> std::io::Result<()> {
+    link.set_read_timeout(None)?;
+    link.set_nodelay(true)?;
+    let socket = SockRef::from(link);
+    let interval = SILENCE / 8;
+    socket.set_tcp_keepalive(
+        &TcpKeepalive::new().with_time(SILENCE / 2).with_interval(interval).with_retries(4),
+    )?;
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_user_timeout(Some(SILENCE))?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+    use crate::Launcher;
+
+    fn place() -> Rendezvous {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        Rendezvous { host: "localhost".into(), port, run: "test/0".into() }
+    }
+
+    fn of(rank: usize, size: usize) -> Launch {
+        Launch { launcher: Launcher::Torchrun, rank, size, local_rank: rank, local_size: size }
+    }
+
+    #[test]
+    fn who_does_not_come_is_named() {
+        let place = place();
+        let second = std::thread::spawn({
+            let place = place.clone();
+            move || {
+                let mut links = place.meet(of(1, 4)).unwrap();
+                receive(&mut links[0], 0, 0, &mut Vec::new()).unwrap_err()
+            }
+        });
+        let reason = place.meet_within(of(0, 4), Duration::from_millis(500)).unwrap_err();
+        assert_eq!(reason, "these ranks did not come: 2, 3");
+        assert_eq!(second.join().unwrap(), reason, "those who came are told");
+    }
+
+    #[test]
+    fn strangers_are_sent_away() {
+        let place = place();
+        let first = std::thread::spawn({
+            let place = place.clone();
+            move || place.meet(of(0, 2)).map(|links| links.len())
+        });
+        let other = Rendezvous { run: "other/0".into(), ..place.clone() };
+        let reason = other.meet(of(1, 2)).unwrap_err();
+        assert!(reason.contains("another run"), "{reason}");
+        let reason = place.meet(of(1, 3)).unwrap_err();
+        assert!(reason.contains("another run"), "{reason}");
+        let mut noise = TcpStream::connect(("localhost", place.port)).unwrap();
+        noise.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+        drop(noise);
+        assert_eq!(place.meet(of(1, 2)).unwrap().len(), 1);
+        assert_eq!(first.join().unwrap(), Ok(1));
+    }
+}

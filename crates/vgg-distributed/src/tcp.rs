@@ -1,0 +1,178 @@
+//! Ranks that reach the first one by TCP, at the address that `torchrun` tells all of them.
+//!
+//! The first rank takes what the others send, in their order, and answers all. That is right for what GPUs need besides NCCL, and
+//! for a few CPUs; MPI carries sums of many ranks better.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::sync::{Mutex, PoisonError};
+
+use vgg_tensor::{Error, RankGroup, Result};
+
+use crate::Launch;
+use crate::rendezvous::Rendezvous;
+
+/// All processes that met at an address.
+pub(crate) struct TcpGroup {
+    rank: usize,
+    size: usize,
+    links: Mutex<Links>,
+}
+
+/// To the first rank; the first has one to each of the others, in their order.
+struct Links {
+    streams: Vec<TcpStream>,
+    /// What is sent and received in turns, kept from call to call.
+    bytes: Vec<u8>,
+}
+
+/// Set in the length of a message that says why there is no other.
+const FAILURE: u64 = 1 << 63;
+const LONGEST_REASON: usize = 1 << 16;
+
+impl TcpGroup {
+    pub(crate) fn join(launch: Launch, place: &Rendezvous) -> std::result::Result<TcpGroup, crate::Error> {
+        let streams = place.meet(launch).map_err(|reason| launch.without(&reason))?;
+        let links = Mutex::new(Links { streams, bytes: Vec::new() });
+        Ok(TcpGroup { rank: launch.rank, size: launch.size, links })
+    }
+
+    /// Does something with the links. What fails on the first rank all others are told.
+    fn with(&self, f: impl FnOnce(&mut Links) -> std::result::Result<(), String>) -> Result<()> {
+        let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
+        f(&mut links).map_err(|reason| {
+            if self.rank == 0 {
+                links.streams.iter_mut().for_each(|link| send_failure(link, &reason));
+            }
+            Error::Group { reason }
+        })
+    }
+}
+
+impl Links {
+    /// On the first rank: the bytes of each other in turn, as many of each.
+    fn take(&mut self, expected: usize, mut take: impl FnMut(&[u8])) -> std::result::Result<(), String> {
+        for (link, rank) in self.streams.iter_mut().zip(1..) {
+            receive(link, rank, expected, &mut self.bytes)?;
+            take(&self.bytes);
+        }
+        Ok(())
+    }
+
+    /// On the first rank: what there is to answer, to all.
+    fn answer(&mut self) -> std::result::Result<(), String> {
+        self.streams.iter_mut().zip(1..).try_for_each(|(link, rank)| send(link, rank, &self.bytes))
+    }
+
+    /// On another rank: sends what there is, and gets the answer in its place.
+    fn ask(&mut self, expected: usize) -> std::result::Result<(), String> {
+        let link = &mut self.streams[0];
+        send(link, 0, &self.bytes)?;
+        receive(link, 0, expected, &mut self.bytes)
+    }
+}
+
+impl RankGroup for TcpGroup {
+    fn rank(&self) -> usize {
+        self.rank
+    }
+
+    fn size(&self) -> usize {
+        self.size
+    }
+
+    fn sum(&self, values: &mut [f32]) -> Result<()> {
+        let size = size_of_val(values);
+        self.with(|links| {
+            if self.rank == 0 {
+                links.take(size, |bytes| {
+                    values
+                        .iter_mut()
+                        .zip(decoded(bytes, f32::from_le_bytes))
+                        .for_each(|(v, other)| *v += other);
+                })?;
+                encode(values, f32::to_le_bytes, &mut links.bytes);
+                return links.answer();
+            }
+            encode(values, f32::to_le_bytes, &mut links.bytes);
+            links.ask(size)?;
+            values.iter_mut().zip(decoded(&links.bytes, f32::from_le_bytes)).for_each(|(v, sum)| *v = sum);
+            Ok(())
+        })
+    }
+
+    fn gather(&self, values: &[f64]) -> Result<Vec<f64>> {
+        let mut all = values.to_vec();
+        self.with(|links| {
+            if self.rank == 0 {
+                links.take(size_of_val(values), |bytes| all.extend(decoded(bytes, f64::from_le_bytes)))?;
+                encode(&all, f64::to_le_bytes, &mut links.bytes);
+                return links.answer();
+            }
+            encode(values, f64::to_le_bytes, &mut links.bytes);
+            links.ask(self.size * size_of_val(values))?;
+            all.clear();
+            all.extend(decoded(&links.bytes, f64::from_le_bytes));
+            Ok(())
+        })?;
+        Ok(all)
+    }
+
+    fn abort(&self, code: i32) -> ! {
+        // The others find their links cut.
+        std::process::exit(code)
+    }
+}
+
+fn encode<V: Copy, const N: usize>(values: &[V], to_bytes: fn(V) -> [u8; N], bytes: &mut Vec<u8>) {
+    bytes.resize(N * values.len(), 0);
+    let (places, _) = bytes.as_chunks_mut();
+    places.iter_mut().zip(values).for_each(|(place, value)| *place = to_bytes(*value));
+}
+
+fn decoded<V, const N: usize>(bytes: &[u8], from_bytes: fn([u8; N]) -> V) -> impl Iterator<Item = V> {
+    bytes.as_chunks().0.iter().map(move |bytes| from_bytes(*bytes))
+}
+
+pub(super) fn send(link: &mut TcpStream, rank: usize, bytes: &[u8]) -> std::result::Result<(), String> {
+    let length = (bytes.len() as u64).to_le_bytes();
+    link.write_all(&length).and_then(|()| link.write_all(bytes)).map_err(gone(rank))
+}
+
+/// Tells a rank why nothing else will come. It may be gone itself.
+pub(super) fn send_failure(link: &mut TcpStream, reason: &str) {
+    let length = (reason.len() as u64 | FAILURE).to_le_bytes();
+    let _ = link.write_all(&length).and_then(|()| link.write_all(reason.as_bytes()));
+}
+
+/// Gets a message of so many bytes.
+pub(super) fn receive(
+    link: &mut TcpStream,
+    rank: usize,
+    expected: usize,
+    bytes: &mut Vec<u8>,
+) -> std::result::Result<(), String> {
+    let mut length = [0; 8];
+    link.read_exact(&mut length).map_err(gone(rank))?;
+    let length = u64::from_le_bytes(length);
+    let failed = length & FAILURE != 0;
+    let length = (length & !FAILURE) as usize;
+    if if failed { length > LONGEST_REASON } else { length != expected } {
+        return Err(format!(
+            "rank {rank} sent {length} bytes where {expected} were expected: all must run the same program with the same settings"
+        ));
+    }
+    bytes.resize(length, 0);
+    link.read_exact(bytes).map_err(gone(rank))?;
+    if failed { Err(String::from_utf8_lossy(bytes).into_owned()) } else { Ok(()) }
+}
+
+fn gone(rank: usize) -> impl Fn(std::io::Error) -> String {
+    move |e| match e.kind() {
+        ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => {
+            format!("rank {rank} is gone")
+        }
+        ErrorKind::WouldBlock | ErrorKind::TimedOut => format!("rank {rank} does not answer"),
+        _ => format!("rank {rank}: {e}"),
+    }
+}
