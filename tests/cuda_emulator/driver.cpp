@@ -76,8 +76,18 @@ extern "C" {
 
 int cuInit(unsigned) { return SUCCESS; }
 int cuDriverGetVersion(int* version) { *version = 13000; return SUCCESS; }
-int cuDeviceGet(int* device, int number) { *device = number; return number == 0 ? SUCCESS : 101; }
-int cuDeviceGetCount(int* count) { *count = 1; return SUCCESS; }
+// All of them are this one.
+int cuDeviceGetCount(int* count) {
+    const char* gpus = std::getenv("VGG_EMULATED_GPUS");
+    *count = gpus ? std::atoi(gpus) : 1;
+    return SUCCESS;
+}
+int cuDeviceGet(int* device, int number) {
+    int count;
+    cuDeviceGetCount(&count);
+    *device = number;
+    return number >= 0 && number < count ? SUCCESS : 101;
+}
 int cuDeviceGetName(char* name, int len, int) { std::snprintf(name, len, "emulated GPU"); return SUCCESS; }
 int cuDeviceTotalMem_v2(size_t* bytes, int) { *bytes = device_bytes(); return SUCCESS; }
 int cuDeviceGetAttribute(int* value, int attribute, int) {

@@ -7,6 +7,7 @@ mod common;
 use std::io::Write as _;
 use std::path::Path;
 
+use common::ranks::{Launcher, start, start_with};
 use common::{experiment_file, ok, run, small_set, stderr, vgg};
 use serde_json::Value;
 
@@ -90,6 +91,45 @@ fn a_run_on_the_gpu_is_the_cpus() {
     let gpu = evaluate(&["--device", "cuda", "--precision", "f32"], "gpu.safetensors");
     let apart = cpu.iter().zip(&gpu).fold(0.0f32, |m, (a, b)| m.max((a - b).abs()));
     assert!(apart < 1e-5, "posteriors differ by {apart}");
+}
+
+#[test]
+fn ranks_have_a_gpu_each() {
+    if !gpu() || !ok(Path::new("."), &["doctor"]).contains("emulated GPU") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    small_set(dir);
+    experiment_file(dir);
+    let train = ["train", "a.toml", "--device", "cuda", "--precision", "f32", "--out"];
+    let losses = |out: &str| -> Vec<f64> {
+        let metrics = std::fs::read_to_string(dir.join(out).join("metrics.jsonl")).unwrap();
+        let epochs = metrics.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        epochs.map(|epoch| epoch["train_loss"].as_f64().unwrap()).collect()
+    };
+    ok(dir, &[&train[..], &["one"]].concat());
+    for out in ["first", "second"] {
+        let output = start(Launcher::Variables, dir, 3, &[&train[..], &[out]].concat()).end();
+        assert!(output.status.success(), "{}", stderr(&output));
+        let apart = losses(out).iter().zip(losses("one")).fold(0.0_f64, |m, (a, b)| m.max((a - b).abs()));
+        assert!(apart < 1e-4, "losses {apart:e} apart");
+    }
+    let weights = |out: &str| std::fs::read(dir.join(out).join("weights.safetensors")).unwrap();
+    assert!(weights("first") == weights("second"), "ranks come to the same bits each time");
+    // Of two GPUs, none is the third rank's.
+    let all = start_with(
+        &[("VGG_EMULATED_GPUS", "2")],
+        Launcher::Variables,
+        dir,
+        3,
+        &[&train[..], &["third"]].concat(),
+    );
+    let output = all.end();
+    assert!(!output.status.success());
+    let message = stderr(&output);
+    assert!(message.contains("error on rank 2 of 3") && message.contains("there is no GPU 2"), "{message}");
+    assert!(message.contains("rank 2 is gone"), "{message}");
 }
 
 #[test]

@@ -1,107 +1,202 @@
-//! Training on ranks that `mpirun` starts.
+//! Training, evaluation and tables on several ranks.
 //!
-//! `cargo test -p vgg-app --features mpi --test ranks`
+//! `cargo test -p vgg-app --features mpi --test ranks` has them started by `mpirun`, too.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
 mod common;
 
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{experiment_file, fails, ok, small_set, stderr, vgg};
+use common::ranks::{Launcher, launchers, start};
+use common::{experiment_file, fails, init, ok, small_set, stderr, vgg};
+use serde_json::Value;
+use vgg_files::TensorFile;
 
-const TRAIN: [&str; 6] = ["train", "a.toml", "--checkpoint-steps", "1", "--set", "run.max_epochs=6"];
+/// Each epoch is a step; nothing is random but what is keyed by the step.
+const TRAIN: [&str; 6] =
+    ["train", "a.toml", "--set", "optimizer.batch=12", "--set", "optimizer.weight_decay=0.0"];
+const KEPT: [&str; 6] =
+    ["--checkpoint-steps", "1", "--keep-checkpoints", "60000", "--set", "run.max_epochs=100000"];
 
-/// The binary on some ranks; `None`, said aloud, where it has no MPI.
-fn on_ranks(dir: &Path, ranks: usize, out: &str) -> Option<Command> {
-    if !cfg!(feature = "mpi") {
-        vgg_testkit::skip("ranks of MPI", &"this build has no feature mpi");
-        return None;
-    }
-    let mut command = Command::new("mpirun");
-    // Containers have one user, and fewer cores than ranks.
-    command.env("OMPI_ALLOW_RUN_AS_ROOT", "1").env("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1");
-    command.args(["--oversubscribe", "-n", &ranks.to_string()]).arg(vgg(dir).get_program());
-    command.args(TRAIN).args(["--out", out]).current_dir(dir).stdin(Stdio::null());
-    Some(command)
+fn prepared() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    small_set(dir.path());
+    experiment_file(dir.path());
+    dir
 }
 
 fn read(dir: &Path, file: &str) -> Vec<u8> {
     std::fs::read(dir.join(file)).unwrap()
 }
 
+/// What every epoch came to.
+fn metrics(dir: &Path, out: &str, what: &str) -> Vec<f64> {
+    let text = String::from_utf8(read(dir, &format!("{out}/metrics.jsonl"))).unwrap();
+    let value = |line: &str| serde_json::from_str::<Value>(line).unwrap()[what].as_f64().unwrap();
+    text.lines().map(value).collect()
+}
+
+/// Waits until a step was saved.
+fn wait_for_step(dir: &Path, out: &str, step: usize) {
+    let path = dir.join(format!("{out}/checkpoints/step-{step:08}"));
+    let since = Instant::now();
+    while !path.exists() {
+        assert!(since.elapsed() < Duration::from_secs(60), "{} does not come", path.display());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// The gradient of the first step: its velocity, as there was none before, divided by the rate.
+fn first_gradient(dir: &Path, out: &str) -> Vec<f32> {
+    let path = dir.join(out).join("checkpoints/step-00000001/velocity.safetensors");
+    let mut file = TensorFile::open(&path).unwrap();
+    file.names().iter().flat_map(|name| file.read_f32(name).unwrap()).map(|v| v / 0.01).collect()
+}
+
 #[test]
-fn ranks_of_mpi_come_to_what_one_process_comes_to() {
-    let dir = tempfile::tempdir().unwrap();
+fn the_first_gradient_is_that_of_one_process() {
+    let dir = prepared();
     let dir = dir.path();
-    small_set(dir);
-    experiment_file(dir);
-    ok(dir, &[&TRAIN[..], &["--out", "one"]].concat());
-    for ranks in [2, 4] {
-        let mut first = Vec::new();
-        for out in ["a", "b"] {
-            let out = format!("{out}{ranks}");
-            let Some(mut command) = on_ranks(dir, ranks, &out) else { return };
-            let output = command.output().unwrap();
-            assert!(output.status.success(), "{}", stderr(&output));
-            assert_eq!(
-                stderr(&output).matches("device: cpu").count(),
-                1,
-                "one rank speaks: {}",
-                stderr(&output)
-            );
-            let weights = read(dir, &format!("{out}/weights.safetensors"));
-            assert!(first.is_empty() || first == weights, "{ranks} ranks, twice");
-            first = weights;
+    let gradient = |launcher, ranks, out: &str| {
+        let all = start(launcher, dir, ranks, &[&TRAIN[..], &KEPT, &["--out", out]].concat());
+        wait_for_step(dir, out, 1);
+        // One is asked, and all stop together with what they have.
+        all.signal_last("-USR1");
+        let output = all.end();
+        assert_eq!(output.status.code(), Some(138), "{}", stderr(&output));
+        first_gradient(dir, out)
+    };
+    let one = gradient(Launcher::Variables, 1, "one");
+    let largest = one.iter().fold(0.0_f32, |most, value| most.max(value.abs()));
+    assert!(largest > 1e-3);
+    for launcher in launchers() {
+        for ranks in [2, 4] {
+            let all = gradient(*launcher, ranks, &format!("{launcher:?}-{ranks}"));
+            let apart = all.iter().zip(&one).fold(0.0_f32, |most, (a, b)| most.max((a - b).abs()));
+            assert!(apart / largest < 1e-6, "{launcher:?}, {ranks} ranks: {}", apart / largest);
+            assert!(apart > 0.0, "sums in another order are not quite the same");
         }
-        let losses = |out: &str| -> Vec<f64> {
-            let text = String::from_utf8(read(dir, &format!("{out}/metrics.jsonl"))).unwrap();
-            text.lines()
-                .map(|line| {
-                    serde_json::from_str::<serde_json::Value>(line).unwrap()["train_loss"].as_f64().unwrap()
-                })
-                .collect()
-        };
-        let (ours, single) = (losses(&format!("a{ranks}")), losses("one"));
-        assert!(ours.iter().zip(&single).all(|(a, b)| (a - b).abs() < 1e-4), "{ours:?}, {single:?}");
+    }
+}
+
+#[test]
+fn losses_are_those_of_one_process_and_every_time_the_same() {
+    let dir = prepared();
+    let dir = dir.path();
+    let ten = [&TRAIN[..], &["--set", "run.max_epochs=10", "--out"]].concat();
+    ok(dir, &[&ten[..], &["one"]].concat());
+    let mut results: Vec<(usize, Vec<u8>)> = Vec::new();
+    for launcher in launchers() {
+        for ranks in [2, 4] {
+            for time in ["first", "second"] {
+                let out = format!("{launcher:?}-{ranks}-{time}");
+                let output = start(*launcher, dir, ranks, &[&ten[..], &[&out]].concat()).end();
+                let said = stderr(&output);
+                assert!(output.status.success(), "{said}");
+                assert_eq!(said.matches("device: cpu").count(), 1, "one rank speaks: {said}");
+                let pairs =
+                    metrics(dir, &out, "train_loss").into_iter().zip(metrics(dir, "one", "train_loss"));
+                let apart = pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+                assert!(apart < 1e-5, "{launcher:?}, {ranks} ranks: losses {apart:e} apart");
+                assert_eq!(metrics(dir, &out, "val_top1_error"), metrics(dir, "one", "val_top1_error"));
+                results.push((ranks, read(dir, &format!("{out}/weights.safetensors"))));
+            }
+        }
+    }
+    // Whoever carries the sums, too: they are taken in the order of ranks.
+    for (ranks, weights) in &results {
+        assert!(results.iter().filter(|other| other.0 == *ranks).all(|other| other.1 == *weights), "{ranks}");
     }
 }
 
 #[test]
 fn a_rank_that_dies_ends_all_and_others_go_on() {
+    let dir = prepared();
+    let dir = dir.path();
+    for launcher in launchers() {
+        let out = format!("{launcher:?}");
+        let all = start(*launcher, dir, 3, &[&TRAIN[..], &KEPT, &["--out", &out]].concat());
+        wait_for_step(dir, &out, 3);
+        all.signal_last("-KILL");
+        let killed = Instant::now();
+        let output = all.end();
+        assert!(!output.status.success() && killed.elapsed() < Duration::from_secs(60));
+        assert!(stderr(&output).contains("rank 2"), "it is said which: {}", stderr(&output));
+        // Two go on where three were.
+        let resume = ["--out", &out, "--may-differ", "train.max_epochs", "--set", "run.max_epochs=30"];
+        let output = start(*launcher, dir, 2, &[&TRAIN[..], &resume].concat()).end();
+        assert!(output.status.success() && stderr(&output).contains("goes on after"), "{}", stderr(&output));
+    }
+}
+
+#[test]
+fn an_error_of_one_rank_ends_all() {
+    let dir = prepared();
+    let dir = dir.path();
+    for launcher in launchers() {
+        // The first rank cannot write there.
+        std::fs::write(dir.join("file"), "").unwrap();
+        let output = start(*launcher, dir, 2, &[&TRAIN[..], &["--out", "file/run"]].concat()).end();
+        assert!(!output.status.success());
+        assert!(stderr(&output).contains("error on rank 0 of 2"), "{}", stderr(&output));
+    }
+}
+
+#[test]
+fn evaluation_is_shared_out() {
+    let dir = prepared();
+    let dir = dir.path();
+    init(dir, "0.125", "w");
+    let evaluate = ["evaluate", "--weights", "w", "--dataset", "set", "--split", "train", "--json"];
+    let evaluate = [&evaluate[..], &["--test-sides", "36,40", "--posteriors"]].concat();
+    let one: Value = serde_json::from_str(&ok(dir, &[&evaluate[..], &["one"]].concat())).unwrap();
+    let values = |file: &str| TensorFile::open(&dir.join(file)).unwrap().read_f32("posteriors").unwrap();
+    for launcher in launchers() {
+        for ranks in [2, 5] {
+            let file = format!("{launcher:?}-{ranks}");
+            let output = start(*launcher, dir, ranks, &[&evaluate[..], &[&file]].concat()).end();
+            assert!(output.status.success(), "{}", stderr(&output));
+            let all: Value = serde_json::from_slice(&output.stdout).unwrap();
+            assert_eq!((&all["ranks"], &all["n"]), (&ranks.into(), &one["n"]));
+            assert_eq!(all["top1_error"], one["top1_error"]);
+            let apart =
+                values(&file).iter().zip(values("one")).fold(0.0, |m: f32, (a, b)| m.max((a - b).abs()));
+            assert!(apart < 1e-6, "{apart:e}");
+        }
+        let shard = [&evaluate[..], &["shard", "--shard", "1/2"]].concat();
+        let output = start(*launcher, dir, 1, &shard).end();
+        assert!(output.status.success(), "{}", stderr(&output));
+        std::fs::remove_file(dir.join("shard")).unwrap();
+    }
+}
+
+#[test]
+fn a_table_is_made_together() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
-    small_set(dir);
-    experiment_file(dir);
-    let Some(mut command) = on_ranks(dir, 2, "run") else { return };
-    command.args(["--set", "run.max_epochs=4000"]).stdout(Stdio::null()).stderr(Stdio::piped());
-    let mut child = command.spawn().unwrap();
-    while std::fs::read_dir(dir.join("run/checkpoints")).map_or(0, Iterator::count) == 0 {
-        assert!(child.try_wait().unwrap().is_none(), "it ended before its first checkpoint");
-        std::thread::sleep(Duration::from_millis(20));
+    let table = ["experiment", "table5", "--profile", "smoke", "--device", "cpu", "--out"];
+    ok(dir, &[&table[..], &["one"]].concat());
+    for launcher in launchers() {
+        let out = format!("{launcher:?}");
+        let output = start(*launcher, dir, 2, &[&table[..], &[&out]].concat()).end();
+        assert!(output.status.success(), "{}", stderr(&output));
+        let rows = |out: &str| -> Value {
+            serde_json::from_slice::<Value>(&read(dir, &format!("{out}/table5.json"))).unwrap()["rows"].take()
+        };
+        let count = |rows: Value| rows.as_array().unwrap().len();
+        assert_eq!(count(rows(&out)), count(rows("one")));
+        // Once more: nothing is left to do.
+        let output = start(*launcher, dir, 2, &[&table[..], &[&out]].concat()).end();
+        assert!(stderr(&output).contains("trained already"), "{}", stderr(&output));
     }
-    let of_program = Command::new("pgrep").args(["-P", &child.id().to_string()]).output().unwrap();
-    let ranks = String::from_utf8(of_program.stdout).unwrap();
-    let last = ranks.split_whitespace().last().unwrap();
-    assert!(Command::new("kill").args(["-KILL", last]).status().unwrap().success());
-    let killed = Instant::now();
-    let output = child.wait_with_output().unwrap();
-    assert!(!output.status.success() && killed.elapsed() < Duration::from_secs(60));
-    assert!(stderr(&output).contains("rank"), "it is said which: {}", stderr(&output));
-    // One process goes on where two were.
-    let may_differ = ["--out", "run", "--may-differ", "train.max_epochs"];
-    let resumed = vgg(dir).args(TRAIN).args(may_differ).args(["--set", "run.max_epochs=1"]).output().unwrap();
-    assert!(stderr(&resumed).contains("goes on after"), "{}", stderr(&resumed));
 }
 
 #[test]
 fn ranks_that_cannot_find_each_other_are_refused() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = prepared();
     let dir = dir.path();
-    small_set(dir);
-    experiment_file(dir);
     let refused = |variables: &[(&str, &str)]| {
         let output = vgg(dir).args(TRAIN).envs(variables.iter().copied()).output().unwrap();
         assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
@@ -109,8 +204,14 @@ fn ranks_that_cannot_find_each_other_are_refused() {
     };
     let message = refused(&[("OMPI_COMM_WORLD_RANK", "0")]);
     assert!(message.contains("OMPI_COMM_WORLD_SIZE"), "{message}");
-    let torchrun = [("RANK", "0"), ("WORLD_SIZE", "2"), ("MASTER_ADDR", "a"), ("MASTER_PORT", "1")];
+    let torchrun = [("RANK", "0"), ("WORLD_SIZE", "2"), ("MASTER_ADDR", "localhost")];
     let message = refused(&torchrun);
-    assert!(message.contains("torchrun") && message.contains("rank 0 of 2"), "{message}");
+    assert!(message.contains("MASTER_PORT"), "{message}");
+    let message = refused(&[&torchrun[..], &[("MASTER_PORT", "65535")]].concat());
+    assert!(message.contains("MASTER_PORT"), "{message}");
+    if !cfg!(feature = "mpi") {
+        let message = refused(&[("OMPI_COMM_WORLD_RANK", "0"), ("OMPI_COMM_WORLD_SIZE", "2")]);
+        assert!(message.contains("--features mpi") && message.contains("rank 0 of 2"), "{message}");
+    }
     fails(dir, &["train", "a.toml", "--checkpoint-minutes=-1"], 2, &["checkpoint-minutes"]);
 }

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, dead_code, reason = "tests; not every test uses every helper")]
 
+pub mod ranks;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 

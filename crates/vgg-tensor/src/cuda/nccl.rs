@@ -167,3 +167,26 @@ impl Functions {
         Err(Error::Cuda { call, reason: format!("{reason}; NCCL_DEBUG=INFO has it say more") })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cuda::{CudaLibrary, cuda_libraries};
+
+    /// Also where there is no GPU: a name for a group needs none.
+    #[test]
+    fn the_library_has_what_is_called_of_it() {
+        let nccl = cuda_libraries().iter().find(|status| status.library == CudaLibrary::Nccl);
+        if let Some(Err(e)) = nccl.map(|status| &status.found) {
+            vgg_testkit::skip("nccl", e);
+            return;
+        }
+        let nccl = Functions::get().unwrap();
+        let mut id = ncclUniqueId { internal: [0; 128] };
+        // SAFETY: the pointer is valid.
+        nccl.check("ncclGetUniqueId", unsafe { (nccl.get_unique_id)(&mut id) }).unwrap();
+        assert!(id.internal.iter().any(|byte| *byte != 0));
+        let error = nccl.check("ncclAllReduce", ncclResult_t::ncclInvalidArgument).unwrap_err().to_string();
+        assert!(error.contains("ncclAllReduce") && error.contains("invalid argument"), "{error}");
+    }
+}

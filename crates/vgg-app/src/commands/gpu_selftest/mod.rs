@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use serde::Serialize;
-use vgg_tensor::{Device, DeviceConfig, DeviceKind, Precision};
+use vgg_tensor::{CudaLibrary, Device, DeviceConfig, DeviceKind, Precision, cuda_libraries};
 
 use crate::console::out;
 
@@ -51,6 +51,9 @@ struct Allowed {
 impl GpuSelftest {
     pub(crate) fn run(self) -> Result<()> {
         let cpu = Device::cpu(0)?;
+        if !has_nccl() {
+            eprintln!("there is no NCCL: sums over several GPUs are not checked");
+        }
         let mut findings = Vec::new();
         for (name, precision) in Precision::ALL {
             let config =
@@ -91,6 +94,10 @@ impl GpuSelftest {
         );
         Ok(())
     }
+}
+
+fn has_nccl() -> bool {
+    cuda_libraries().iter().any(|status| status.library == CudaLibrary::Nccl && status.found.is_ok())
 }
 
 /// One rounding of an input or a result, and sums in another order.

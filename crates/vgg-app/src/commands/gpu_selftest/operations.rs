@@ -1,5 +1,7 @@
 //! Each operation with its gradients on random values.
 
+use std::sync::Arc;
+
 use anyhow::Result;
 use vgg_data::Batch;
 use vgg_tensor::ops::conv2d::{self, Conv2d};
@@ -8,14 +10,14 @@ use vgg_tensor::ops::linear::{self, Linear};
 use vgg_tensor::ops::lrn::{self, Lrn, LrnStyle};
 use vgg_tensor::ops::max_pool2d::{self, Rounding};
 use vgg_tensor::ops::{self, SgdConfig, SgdForm};
-use vgg_tensor::{Device, Gate, StepState, Tensor, Weight, Write};
+use vgg_tensor::{Alone, Device, Gate, RankGroup, Replay, StepState, Tensor, Weight, Write};
 
 use super::Named;
 
 /// A check under its name: the same on any device.
 type Check = fn(&Device) -> Result<Vec<Named>>;
 
-pub(super) const ALL: [(&str, Check); 10] = [
+pub(super) const ALL: [(&str, Check); 11] = [
     ("conv2d", convolutions),
     ("linear", linears),
     ("max_pool2d", pools),
@@ -26,6 +28,7 @@ pub(super) const ALL: [(&str, Check); 10] = [
     ("spatial_mean", means),
     ("from_pixels", pixels),
     ("sgd_step", updates),
+    ("all_reduce", sums_over_ranks),
 ];
 
 /// Values between -1 and 1 that a bf16 holds, never near 0, where a gate would hang on rounding.
@@ -196,4 +199,28 @@ fn updates(device: &Device) -> Result<Vec<Named>> {
         results.push(named(&format!("{form:?}, product with the new weight"), &y)?);
     }
     Ok(results)
+}
+
+/// By NCCL, over one rank, as part of a step that is captured. Nothing, where there is no NCCL, which one GPU does without.
+fn sums_over_ranks(device: &Device) -> Result<Vec<Named>> {
+    if !super::has_nccl() {
+        return Ok(Vec::new());
+    }
+    let group: Arc<dyn RankGroup> = Arc::new(Alone);
+    let mut all = ops::AllReduce::new(&group, device)?;
+    let state = StepState::new(device)?;
+    let (dz, x) = (tensor(5, [300, 8], device)?, tensor(6, [300, 40], device)?);
+    let mut grads = [Tensor::zeros([8, 40], device)?, Tensor::zeros([8], device)?];
+    let mut replay = Replay::new();
+    for step in 0..4 {
+        state.begin(step, 0.1)?;
+        replay.run(device, &state, || -> vgg_tensor::Result<()> {
+            // Something to wait for.
+            linear::backward_weight(&x, &dz, &mut grads[0], Write::Overwrite, &state)?;
+            grads.iter_mut().try_for_each(|grad| all.begin(grad))?;
+            all.finish(grads.iter_mut().map(Ok), &state)
+        })?;
+    }
+    let finite = if state.finite()? { 1.0 } else { 0.0 };
+    Ok(vec![named("sums", &grads[0])?, named("zeros", &grads[1])?, ("finite".to_owned(), vec![finite])])
 }

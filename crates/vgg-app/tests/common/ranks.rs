@@ -1,0 +1,115 @@
+//! The binary on several ranks, by MPI and without.
+
+#![allow(clippy::unwrap_used, dead_code, reason = "tests; not every test uses every helper")]
+
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::Once;
+
+use super::vgg;
+
+/// Who starts the ranks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Launcher {
+    /// Open MPI's.
+    Mpirun,
+    /// As `torchrun` does it, by variables alone.
+    Variables,
+}
+
+/// Those that this build has.
+pub fn launchers() -> &'static [Launcher] {
+    if cfg!(feature = "mpi") {
+        return &[Launcher::Variables, Launcher::Mpirun];
+    }
+    static SAID: Once = Once::new();
+    SAID.call_once(|| vgg_testkit::skip("ranks of MPI", &"this build has no feature mpi"));
+    &[Launcher::Variables]
+}
+
+/// Ranks under way.
+pub struct Ranks {
+    /// One that a launcher started, or all.
+    pub children: Vec<Child>,
+    launcher: Launcher,
+}
+
+/// Starts the binary on some ranks.
+pub fn start(launcher: Launcher, dir: &Path, ranks: usize, arguments: &[&str]) -> Ranks {
+    start_with(&[], launcher, dir, ranks, arguments)
+}
+
+/// As [`start`] with other variables besides.
+pub fn start_with(
+    variables: &[(&str, &str)],
+    launcher: Launcher,
+    dir: &Path,
+    ranks: usize,
+    arguments: &[&str],
+) -> Ranks {
+    let spawn = |mut command: Command| {
+        command.args(arguments).envs(variables.iter().copied()).current_dir(dir).stdin(Stdio::null());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let children = match launcher {
+        Launcher::Mpirun => {
+            let mut command = Command::new("mpirun");
+            // Containers have one user, and fewer cores than ranks.
+            command.env("OMPI_ALLOW_RUN_AS_ROOT", "1").env("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1");
+            command.args(["--oversubscribe", "-n", &ranks.to_string()]).arg(vgg(dir).get_program());
+            vec![spawn(command)]
+        }
+        Launcher::Variables => {
+            let port = free_port().to_string();
+            let of = ranks.to_string();
+            let start = |rank: usize| {
+                let rank = rank.to_string();
+                let mut command = vgg(dir);
+                command.envs([("RANK", &rank), ("LOCAL_RANK", &rank)]);
+                command.envs([("WORLD_SIZE", &of), ("LOCAL_WORLD_SIZE", &of)]);
+                command.envs([("MASTER_ADDR", "localhost"), ("MASTER_PORT", &port)]);
+                spawn(command)
+            };
+            (0..ranks).map(start).collect()
+        }
+    };
+    Ranks { children, launcher }
+}
+
+impl Ranks {
+    /// What became of them: the first that failed, or one, with what all have said.
+    pub fn end(self) -> Output {
+        let outputs: Vec<Output> =
+            self.children.into_iter().map(|child| child.wait_with_output().unwrap()).collect();
+        let status = outputs.iter().find(|output| !output.status.success()).unwrap_or(&outputs[0]).status;
+        let all =
+            |of: fn(&Output) -> &Vec<u8>| outputs.iter().flat_map(|output| of(output).clone()).collect();
+        Output { status, stdout: all(|output| &output.stdout), stderr: all(|output| &output.stderr) }
+    }
+
+    /// Sends a signal to the last rank.
+    pub fn signal_last(&self, signal: &str) {
+        let last = match self.launcher {
+            Launcher::Variables => self.children.last().unwrap().id().to_string(),
+            Launcher::Mpirun => {
+                let mpirun = self.children[0].id().to_string();
+                let of_program = Command::new("pgrep").args(["-P", &mpirun]).output().unwrap();
+                String::from_utf8(of_program.stdout).unwrap().split_whitespace().last().unwrap().to_owned()
+            }
+        };
+        assert!(Command::new("kill").args([signal, &last]).status().unwrap().success());
+    }
+}
+
+/// A port after which another is free.
+fn free_port() -> u16 {
+    loop {
+        let port = TcpListener::bind("localhost:0").unwrap().local_addr().unwrap().port();
+        if let Some(next) = port.checked_add(1)
+            && TcpListener::bind(("localhost", next)).is_ok()
+        {
+            return port;
+        }
+    }
+}
