@@ -173,6 +173,26 @@ fn evaluation_is_shared_out() {
 }
 
 #[test]
+fn features_are_shared_out() {
+    let dir = prepared();
+    let dir = dir.path();
+    init(dir, "0.125", "w");
+    let features = ["features", "--weights", "w", "--dataset", "set", "--split", "train", "--layer", "pool5"];
+    let features = [&features[..], &["--test-sides", "36,40", "--aggregate", "stack", "--out"]].concat();
+    ok(dir, &[&features[..], &["one"]].concat());
+    let values = |file: &str| TensorFile::open(&dir.join(file)).unwrap().read_f32("features").unwrap();
+    for launcher in launchers() {
+        let file = format!("{launcher:?}");
+        let output = start(*launcher, dir, 3, &[&features[..], &[&file]].concat()).end();
+        assert!(output.status.success(), "{}", stderr(&output));
+        assert!(String::from_utf8_lossy(&output.stdout).contains("pool5 of 12 images, 128 values each"));
+        let apart = values(&file).iter().zip(values("one")).fold(0.0, |m: f32, (a, b)| m.max((a - b).abs()));
+        assert!(apart < 1e-6, "{apart:e}");
+    }
+    fails(dir, &[&features[..], &["one", "--flip", "false"]].concat(), 2, &["one", "would be lost"]);
+}
+
+#[test]
 fn a_table_is_made_together() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();

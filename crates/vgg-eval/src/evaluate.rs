@@ -4,17 +4,11 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
-use ndarray::Array2;
-use vgg_data::{Filter, Image, ImageSet, OnBadImage, Prefetcher, View, apply_views};
+use vgg_data::{Image, ImageSet, OnBadImage};
+use vgg_tensor::RankGroup;
 
-use crate::model::images_together;
-use crate::protocol::WeightedView;
-use crate::{Error, Evaluation, Model, Network, Posteriors, Preprocessing, Result, Shard};
-
-/// Images that go through the network together, at most, if their views have one size.
-const GROUP: usize = 32;
-/// Views that are ready before the network takes them, about.
-const VIEWS_AHEAD: usize = 12 * GROUP;
+use crate::rows::{Rows, show};
+use crate::{Error, Evaluation, Model, Network, Origin, Posteriors, Preprocessing, Result, Shard};
 
 /// How a split is gone through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,74 +35,63 @@ pub fn evaluate(
     options: EvaluateOptions,
     progress: &mut dyn FnMut(usize) -> ControlFlow<()>,
 ) -> Result<Posteriors> {
+    let rows = posterior_rows(model, folder, evaluation, preprocessing, options, progress)?;
+    // A shard of a small split may be empty.
+    let may_be_empty = options.shard != Shard::default() && options.shard.range(folder.len()).is_empty();
+    let rows = if may_be_empty { rows } else { rows.of_some(folder)? };
+    posteriors_of(rows, weights_hash, folder, evaluation, options.shard)
+}
+
+/// Posteriors of a whole split on every rank of a group, each of which evaluates a part: as [`evaluate`], whatever shard `options`
+/// name. All ranks must call this. An evaluation that is interrupted on one of them is so on all.
+///
+/// # Errors
+/// As [`evaluate`]; [`Error::Tensor`] if the ranks lose each other.
+pub fn evaluate_on_ranks(
+    group: &dyn RankGroup,
+    (model, weights_hash): (&Model, &str),
+    folder: &Arc<ImageSet>,
+    evaluation: &Evaluation,
+    preprocessing: Preprocessing,
+    options: EvaluateOptions,
+    progress: &mut dyn FnMut(usize) -> ControlFlow<()>,
+) -> Result<Posteriors> {
+    let options = EvaluateOptions { shard: Shard::of_rank(group), ..options };
+    let own = posterior_rows(model, folder, evaluation, preprocessing, options, progress);
+    let rows = Rows::of_all(own, group)?.of_some(folder)?;
+    posteriors_of(rows, weights_hash, folder, evaluation, Shard::default())
+}
+
+fn posterior_rows(
+    model: &Model,
+    folder: &Arc<ImageSet>,
+    evaluation: &Evaluation,
+    preprocessing: Preprocessing,
+    options: EvaluateOptions,
+    progress: &mut dyn FnMut(usize) -> ControlFlow<()>,
+) -> Result<Rows> {
     let spec = model.spec();
     if spec.classes != folder.classes().len() {
         return Err(Error::Classes { network: spec.classes, dataset: folder.classes().len() });
     }
     let views = evaluation.views(spec.crop)?;
-    let all = options.shard.range(folder.len());
-    let (decoder, filter, n, shown_views) = (folder.clone(), evaluation.filter, all.len(), views.clone());
-    let work = move |i: usize| {
-        let path = decoder.root().join(&*decoder.path(i));
-        show(&*decoder.image(i)?, &shown_views, filter).map_err(|e| e.of_image(&path))
-    };
-    let ahead = (VIEWS_AHEAD / views.len()).clamp(options.workers + 1, 2 * GROUP.max(options.workers));
-    let mut images = Prefetcher::new(options.workers, ahead, work);
-    let mut values = Vec::with_capacity(n * spec.classes);
-    let mut out = Posteriors::default();
-    out.origin.classes = folder.classes().to_vec();
-    out.origin.dataset = folder.hash().as_str().to_owned();
-    out.origin.shard = options.shard;
-    out.origin.networks.push(Network { protocol: evaluation.clone(), weights: weights_hash.to_owned() });
-    let mut group: Vec<Vec<Image>> = Vec::new();
-    let (mut submitted, mut taken) = (0, 0);
-    loop {
-        while images.has_room() && submitted < n {
-            folder.will_need(all.start + submitted);
-            images.submit(all.start + submitted)?;
-            submitted += 1;
-        }
-        let shown = match images.take()?.transpose() {
-            Ok(shown) => shown,
-            Err(bad) if bad.is_bad_image() && options.on_bad_image == OnBadImage::Skip => {
-                out.skipped.push(bad.to_string());
-                taken += 1;
-                continue;
-            }
-            Err(error) => return Err(error.into()),
-        };
-        if closes(&group, &views, shown.as_deref()) {
-            values.extend(model.posteriors(&group, &views, evaluation.dense_pool, preprocessing)?);
-            group.clear();
-            if progress(taken).is_break() {
-                return Err(Error::Interrupted);
-            }
-        }
-        let Some(shown) = shown else { break };
-        group.push(shown);
-        out.labels.push(folder.target(all.start + taken));
-        out.paths.push(folder.path(all.start + taken).into_owned());
-        taken += 1;
-    }
-    // A shard of a small split may be empty.
-    if out.labels.is_empty() && (n > 0 || options.shard == Shard::default()) {
-        return Err(Error::NoImages { path: folder.root().to_owned() });
-    }
-    let shape = (out.labels.len(), spec.classes);
-    out.values = Array2::from_shape_vec(shape, values).map_err(|e| Error::Config(e.to_string()))?;
-    Ok(out)
+    let mut of_group =
+        |group: &[Vec<Image>]| model.posteriors(group, &views, evaluation.dense_pool, preprocessing);
+    Rows::of(folder, (&views, evaluation.filter), options, progress, &mut of_group)
 }
 
-/// Whether a group of images goes through the network before `next` is taken: it is full, or the views of `next` have
-/// other sizes, or there is no next.
-fn closes(group: &[Vec<Image>], views: &[WeightedView], next: Option<&[Image]>) -> bool {
-    match (group.first(), next) {
-        (None, _) => false,
-        (Some(_), None) => true,
-        (Some(first), Some(next)) => {
-            group.len() >= images_together(first, views, GROUP) || !same_sizes(first, next)
-        }
-    }
+fn posteriors_of(
+    mut rows: Rows,
+    weights_hash: &str,
+    folder: &ImageSet,
+    evaluation: &Evaluation,
+    shard: Shard,
+) -> Result<Posteriors> {
+    let classes = folder.classes().to_vec();
+    let networks = vec![Network { protocol: evaluation.clone(), weights: weights_hash.to_owned() }];
+    let origin = Origin { networks, classes, dataset: folder.hash().as_str().to_owned(), shard };
+    let values = rows.take_values(origin.classes.len())?;
+    Ok(Posteriors { values, labels: rows.labels, paths: rows.paths, skipped: rows.skipped, origin })
 }
 
 /// Posterior of one image.
@@ -159,14 +142,4 @@ pub fn dump_views(
         }
     }
     Ok(vgg_files::write_json(&dir.join("views.json"), &list)?)
-}
-
-/// The views of an image.
-fn show(image: &Image, views: &[WeightedView], filter: Filter) -> vgg_data::Result<Vec<Image>> {
-    let views: Vec<View> = views.iter().map(|weighted| weighted.view).collect();
-    apply_views(image, &views, filter)
-}
-
-fn same_sizes(a: &[Image], b: &[Image]) -> bool {
-    a.iter().map(Image::dim).eq(b.iter().map(Image::dim))
 }

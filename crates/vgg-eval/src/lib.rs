@@ -7,23 +7,24 @@
 mod analysis;
 mod error;
 mod evaluate;
+mod features;
 mod fusion;
 mod metrics;
 mod model;
 mod picture;
 mod posteriors;
 mod protocol;
-mod ranks;
+mod rows;
 mod shard;
 
 pub use analysis::{ClassErrors, Comparison, Mistake};
 pub use error::{Error, Result};
-pub use evaluate::{EvaluateOptions, classify, dump_views, evaluate};
+pub use evaluate::{EvaluateOptions, classify, dump_views, evaluate, evaluate_on_ranks};
+pub use features::{Aggregate, FeatureConfig, Features, features};
 pub use fusion::{fuse, merge};
 pub use metrics::{ErrorRate, top_k_error};
 pub use model::{Model, Prepared};
 pub use picture::{confusion_picture, score_map, score_map_picture};
 pub use posteriors::{Network, Origin, Posteriors};
 pub use protocol::{DensePool, Evaluation, Preprocessing, Protocol, WeightedView};
-pub use ranks::evaluate_on_ranks;
 pub use shard::Shard;

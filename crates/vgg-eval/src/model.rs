@@ -119,7 +119,7 @@ impl Model<'_> {
     }
 
     /// Some views of every image as one batch, which are of one size, image by image.
-    fn upload(
+    pub(crate) fn upload(
         &self,
         group: &[Vec<Image>],
         views: std::ops::Range<usize>,
@@ -136,7 +136,7 @@ impl Model<'_> {
 }
 
 /// How many views from `first` on have its size and test side, and go through the network together.
-fn run_length(shown: &[Image], views: &[WeightedView], first: usize) -> usize {
+pub(crate) fn run_length(shown: &[Image], views: &[WeightedView], first: usize) -> usize {
     let (size, side) = (shown[first].dim(), views[first].view.test_side);
     let same = shown[first..].iter().zip(&views[first..]);
     same.take_while(|(image, view)| image.dim() == size && view.view.test_side == side).count()

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
+use vgg_tensor::RankGroup;
 
 /// Part `number` of `of` parts of nearly equal size, from 1 on. All of it by default.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +24,11 @@ impl Default for Shard {
 const MOST: usize = 1 << 16;
 
 impl Shard {
+    /// The part of a rank.
+    pub fn of_rank(group: &dyn RankGroup) -> Shard {
+        Shard { number: group.rank() + 1, of: group.size() }
+    }
+
     /// Whether there can be such a part.
     pub(crate) fn is_sound(self) -> bool {
         (1..=self.of).contains(&self.number) && self.of <= MOST

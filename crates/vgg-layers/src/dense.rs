@@ -62,7 +62,32 @@ impl DenseNetwork {
     /// [`Error::Input`] if the images are smaller than the crop; [`Error::Layer`] if an operation fails.
     pub fn score_map(&self, x: &Tensor) -> Result<Tensor> {
         self.check_input(x)?;
-        self.network.infer_images(x, self.pool_rounding)
+        self.network.infer_images(x, self.pool_rounding, self.network.layers.len())
+    }
+
+    /// What a layer makes of images `x [N, H, W, 3]`, after its ReLU: `[N, h, w, C]`, such as 4096 channels of `fc7`.
+    /// Source: appendix B.
+    ///
+    /// # Errors
+    /// As [`DenseNetwork::score_map`]; [`Error::UnknownLayer`] if there is none of this name.
+    pub fn activations(&self, x: &Tensor, layer: &str) -> Result<Tensor> {
+        let last = self.position(layer)?;
+        self.check_input(x)?;
+        self.network.infer_images(x, self.pool_rounding, last + 1)
+    }
+
+    /// Channels of a layer's activations.
+    ///
+    /// # Errors
+    /// [`Error::UnknownLayer`] if there is none of this name.
+    pub fn channels(&self, layer: &str) -> Result<usize> {
+        Ok(self.network.layers[self.position(layer)?].spec.output[2])
+    }
+
+    fn position(&self, layer: &str) -> Result<usize> {
+        let found = self.network.layers.iter().position(|known| known.spec.name == layer);
+        let config = self.spec().config.name();
+        found.ok_or_else(|| Error::UnknownLayer { name: layer.to_owned(), config })
     }
 
     fn check_input(&self, x: &Tensor) -> Result<()> {

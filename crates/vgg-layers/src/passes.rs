@@ -1,5 +1,6 @@
 //! Forward and backward passes, layer by layer.
 
+use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
 use vgg_tensor::ops::{conv2d, dropout, linear, lrn, max_pool2d};
@@ -59,13 +60,13 @@ impl Network {
     /// [`Error::Input`] if `x` is no batch of crops; [`Error::Layer`] if an operation fails.
     pub fn infer(&self, x: &Tensor) -> Result<Tensor> {
         self.check_input(x)?;
-        self.infer_images(x, self.spec.pool_rounding)
+        self.infer_images(x, self.spec.pool_rounding, self.layers.len())
     }
 
-    /// As [`Network::infer`] for images of any size that the layers accept.
+    /// What the first `layers` layers make of images of any size that they accept.
     ///
     /// Layers with large maps see a few images at a time, as many as the device says.
-    pub(crate) fn infer_images(&self, x: &Tensor, rounding: PoolRounding) -> Result<Tensor> {
+    pub(crate) fn infer_images(&self, x: &Tensor, rounding: PoolRounding, layers: usize) -> Result<Tensor> {
         let n = x.shape().first();
         // The first convolution keeps the size; what it returns is the largest of all.
         let widest = self.layers.first().map_or(1, |layer| layer.spec.output[2]);
@@ -76,27 +77,27 @@ impl Network {
         for start in (0..n).step_by(at_once) {
             let images = x.images(start..(start + at_once).min(n))?;
             let large = |y: &Tensor| self.device.images_at_once(y.shape().with_first(n)) < n;
-            let (y, reached) = self.infer_while(0, images, rounding, large)?;
+            let (y, reached) = self.infer_while(0..layers, images, rounding, large)?;
             next = reached;
             parts.push(y);
         }
         let all = if parts.len() == 1 { parts.swap_remove(0) } else { Tensor::concat(&parts)? };
         drop(parts);
-        Ok(self.infer_while(next, all, rounding, |_| true)?.0)
+        Ok(self.infer_while(next..layers, all, rounding, |_| true)?.0)
     }
 
-    /// Layers from `first` on, as long as `go_on` says so of what they returned; also the next layer.
+    /// These layers in order, as long as `go_on` says so of what they returned; also the next layer.
     fn infer_while(
         &self,
-        first: usize,
+        layers: Range<usize>,
         x: Tensor,
         rounding: PoolRounding,
         go_on: impl Fn(&Tensor) -> bool,
     ) -> Result<(Tensor, usize)> {
-        let (mut x, mut next) = (x, first);
-        while let Some(layer) = self.layers.get(next) {
-            let followed_by_pool =
-                self.layers.get(next + 1).is_some_and(|below| below.spec.kind == LayerKind::MaxPool);
+        let (mut x, mut next) = (x, layers.start);
+        while let Some(layer) = self.layers[..layers.end].get(next) {
+            let below = self.layers[..layers.end].get(next + 1);
+            let followed_by_pool = below.is_some_and(|below| below.spec.kind == LayerKind::MaxPool);
             let name = in_layer(&layer.spec.name);
             let watch = self.stopwatch.as_deref();
             x = Stopwatch::time(watch, &layer.spec.name, Pass::Forward, || {

@@ -7,6 +7,7 @@ mod data;
 mod doctor;
 mod evaluate;
 mod experiment;
+mod features;
 mod gpu_selftest;
 mod init;
 mod options;
@@ -50,6 +51,8 @@ enum Command {
     Analyse(analyse::Analyse),
     /// Classify images.
     Predict(predict::Predict),
+    /// Descriptors of images from a layer, for classifiers of other data sets.
+    Features(features::Features),
     /// Make a table of the paper, with our column beside it.
     Experiment(experiment::Experiment),
     /// Weights from one library to another.
@@ -81,6 +84,7 @@ impl Cli {
             Command::Compare(c) => c.run().map(|()| ExitCode::SUCCESS),
             Command::Analyse(c) => c.run().map(|()| ExitCode::SUCCESS),
             Command::Predict(c) => c.run().map(|()| ExitCode::SUCCESS),
+            Command::Features(c) => c.run(),
             Command::Experiment(c) => c.run(),
             Command::Convert(c) => c.run().map(|()| ExitCode::SUCCESS),
             Command::Summary(c) => c.run().map(|()| ExitCode::SUCCESS),

@@ -162,7 +162,7 @@ pub(super) struct ViewOptions {
     pool_rounding: Option<vgg_layers::PoolRounding>,
 }
 
-fn side(text: &str) -> Result<usize, String> {
+pub(super) fn side(text: &str) -> Result<usize, String> {
     text.parse().map_err(|_| format!("{text:?} is no side in pixels; write 256,384,512"))
 }
 
@@ -178,18 +178,13 @@ impl ViewOptions {
     /// The protocol, with what was left open taken from the weights.
     pub(super) fn evaluation(&self, default: Protocol, metadata: &WeightsMetadata) -> Result<Evaluation> {
         let protocol = self.protocol.unwrap_or(default);
-        let sides = &metadata.train_side;
-        let middle = (sides.iter().sum::<usize>() + sides.len() / 2) / sides.len().max(1);
-        let test_sides = if self.test_sides.is_empty() { vec![middle] } else { self.test_sides.clone() };
+        let test_sides = test_sides(&self.test_sides, metadata)?;
         let dense = matches!(protocol, Protocol::Dense | Protocol::Combined);
         let idle =
             [("--pool-rounding", self.pool_rounding.is_some()), ("--dense-pool", self.dense_pool.is_some())];
         if let Some((option, _)) = idle.iter().find(|(_, given)| *given && !dense) {
             let what = format!("{option} has no effect with --protocol {}", protocol.name());
             return Err(SettingsError(what).into());
-        }
-        if let Some(twice) = (1..test_sides.len()).find(|&i| test_sides[..i].contains(&test_sides[i])) {
-            return Err(SettingsError(format!("--test-sides has {} twice", test_sides[twice])).into());
         }
         let evaluation = Evaluation {
             protocol,
@@ -202,6 +197,16 @@ impl ViewOptions {
         evaluation.views(metadata.spec.crop)?;
         Ok(evaluation)
     }
+}
+
+/// The test sides that were given, or else the side that the network was trained at.
+pub(super) fn test_sides(given: &[usize], metadata: &WeightsMetadata) -> Result<Vec<usize>> {
+    if let Some(twice) = (1..given.len()).find(|&i| given[..i].contains(&given[i])) {
+        return Err(SettingsError(format!("--test-sides has {} twice", given[twice])).into());
+    }
+    let sides = &metadata.train_side;
+    let middle = (sides.iter().sum::<usize>() + sides.len() / 2) / sides.len().max(1);
+    Ok(if given.is_empty() { vec![middle] } else { given.to_vec() })
 }
 
 /// A list of two numbers such as `4096,4096`.

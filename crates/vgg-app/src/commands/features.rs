@@ -1,0 +1,167 @@
+//! `vgg features`: descriptors of images, for classifiers of other data sets.
+
+use std::io::Write as _;
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::Result;
+use clap::Args;
+use serde_json::json;
+use vgg_data::{Filter, ImageSet, OnBadImage, Split};
+use vgg_eval::{
+    Aggregate, EvaluateOptions, FeatureConfig, Features as Found, Preprocessing, Shard, features,
+};
+use vgg_files::TensorFile;
+use vgg_layers::Config;
+
+use super::options::{DeviceOptions, load_weights, say_misnamed, side, test_sides};
+use super::ranks::Ranks;
+use crate::console::{Interrupt, Progress, out};
+use crate::settings::SettingsError;
+
+#[derive(Args)]
+pub(crate) struct Features {
+    /// Weights file.
+    #[arg(long)]
+    weights: PathBuf,
+    /// The configuration that it must hold.
+    #[arg(long)]
+    config: Option<Config>,
+    /// Data set: a folder with train/<class>/* and val/<class>/*, of any classes.
+    #[arg(long)]
+    dataset: PathBuf,
+    /// train or val.
+    #[arg(long, default_value = "val")]
+    split: Split,
+    /// The layer whose output, after its ReLU, is averaged over the image: fc7, fc6, pool5, conv5_3 or another that `vgg summary`
+    /// lists.
+    #[arg(long, default_value = "fc7")]
+    layer: String,
+    /// Smallest image sides, such as 256,384,512. Default: the network's training side, or the middle of its scale jitter.
+    #[arg(long, value_delimiter = ',', value_parser = side)]
+    test_sides: Vec<usize>,
+    /// Whether the mirrored image is shown too, and its descriptor averaged in.
+    #[arg(long, default_value_t = true, action = clap::ArgAction::Set, value_name = "true|false")]
+    flip: bool,
+    /// bilinear, bicubic, lanczos or nearest.
+    #[arg(long, default_value = "bilinear")]
+    filter: Filter,
+    /// What becomes of several sides: mean, or stack, one after another.
+    #[arg(long, default_value = "mean")]
+    aggregate: Aggregate,
+    /// Whether descriptors are scaled to length 1.
+    #[arg(long, default_value_t = true, action = clap::ArgAction::Set, value_name = "true|false")]
+    l2_normalise: bool,
+    /// Leave images that cannot be decoded out, and list them, instead of stopping.
+    #[arg(long)]
+    skip_bad_images: bool,
+    /// File to write features, labels and paths to (safetensors).
+    #[arg(long)]
+    out: PathBuf,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    device: DeviceOptions,
+}
+
+impl Features {
+    pub(crate) fn run(self) -> Result<ExitCode> {
+        let ranks = Ranks::join()?;
+        ranks.work(|| self.describe(&ranks))
+    }
+
+    fn describe(&self, ranks: &Ranks) -> Result<ExitCode> {
+        let interrupt = Interrupt::listen()?;
+        let device = self.device.open_among(ranks)?;
+        let loaded = load_weights(&self.weights, self.config, &device)?;
+        let metadata = loaded.metadata.clone();
+        let config = FeatureConfig {
+            layer: self.layer.clone(),
+            test_sides: test_sides(&self.test_sides, &metadata)?,
+            flip: self.flip,
+            filter: self.filter,
+            aggregate: self.aggregate,
+            l2_normalise: self.l2_normalise,
+        };
+        let network = loaded.network.into_fully_convolutional()?;
+        // What is wrong with the layer is told before images are looked for.
+        config.columns(&network)?;
+        let folder = Arc::new(ImageSet::open(&self.dataset, self.split)?);
+        let weights = vgg_files::hash_file(&self.weights)?;
+        self.may_write(&config, weights.as_str(), folder.hash().as_str())?;
+        let on_bad_image = if self.skip_bad_images { OnBadImage::Skip } else { OnBadImage::Stop };
+        let workers = self.device.workers_among(ranks);
+        let options = EvaluateOptions { workers, on_bad_image, shard: Shard::default() };
+        let of = Shard::of_rank(&**ranks.group()).range(folder.len()).len();
+        let mut progress = Progress::new("features", of as u64);
+        let start = Instant::now();
+        let mut seen = |done: usize| {
+            let speed = done as f64 / start.elapsed().as_secs_f64();
+            progress.at(done as u64, || format!("{done} images, {speed:.1} images/s"));
+            if interrupt.asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        };
+        let preprocessing = Preprocessing::from(metadata.offset_and_scale());
+        let network = (&network, weights.as_str());
+        let found = features(&**ranks.group(), network, &folder, &config, preprocessing, options, &mut seen);
+        let found = match found {
+            Err(vgg_eval::Error::Interrupted) => {
+                return ranks.interrupted(&interrupt, "interrupted; nothing was written");
+            }
+            other => other?,
+        };
+        let images_per_s = found.labels.len() as f64 / start.elapsed().as_secs_f64();
+        drop(progress);
+        say_misnamed(&folder);
+        if ranks.is_first() {
+            found.skipped.iter().for_each(|bad| eprintln!("left out: {bad}"));
+            found.save(&self.out)?;
+            self.say(&found, images_per_s)?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// Other features are not written over.
+    fn may_write(&self, config: &FeatureConfig, weights: &str, dataset: &str) -> Result<()> {
+        if !self.out.exists() {
+            return Ok(());
+        }
+        let there = TensorFile::open(&self.out)?.metadata();
+        let expected = [("config", json!(config)), ("weights", json!(weights)), ("dataset", json!(dataset))];
+        let same = expected.iter().all(|(key, value)| {
+            there.get(*key).and_then(|text| serde_json::from_str::<serde_json::Value>(text).ok()).as_ref()
+                == Some(value)
+        });
+        if same {
+            return Ok(());
+        }
+        let path = self.out.display();
+        let what =
+            format!("{path} has something else in it, which would be lost; give another file, or remove it");
+        Err(SettingsError(what).into())
+    }
+
+    fn say(&self, found: &Found, images_per_s: f64) -> Result<()> {
+        let (n, d) = found.values.dim();
+        if self.json {
+            let what = json!({
+                "n": n,
+                "length": d,
+                "config": found.config,
+                "skipped": found.skipped.len(),
+                "images_per_s": images_per_s,
+                "weights": found.weights,
+                "dataset": found.dataset,
+                "out": self.out,
+            });
+            writeln!(out(), "{}", serde_json::to_string_pretty(&what)?)?;
+        } else {
+            let (layer, path) = (&found.config.layer, self.out.display());
+            writeln!(out(), "{path}: {layer} of {n} images, {d} values each, {images_per_s:.1} images/s")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,205 @@
+//! Descriptors of images from a layer of a network, for classifiers of other data sets (appendix B).
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::Arc;
+
+use ndarray::{Array2, Axis};
+use serde::{Deserialize, Serialize};
+use vgg_data::{Filter, Image, ImageSet};
+use vgg_files::{TensorData, TensorValues, write_tensors};
+use vgg_layers::DenseNetwork;
+use vgg_tensor::{RankGroup, ops};
+
+use crate::model::run_length;
+use crate::protocol::WeightedView;
+use crate::rows::Rows;
+use crate::{DensePool, EvaluateOptions, Evaluation, Model, Preprocessing, Protocol, Result, Shard};
+
+/// What a descriptor is: whole images at several sides, mirrored too or not, the layer's map averaged over places and mirrorings.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FeatureConfig {
+    /// Such as `fc7` or `pool5`; what it gives after its ReLU.
+    pub layer: String,
+    /// Smallest sides.
+    pub test_sides: Vec<usize>,
+    /// Whether the mirrored image is shown too.
+    pub flip: bool,
+    /// Interpolation.
+    pub filter: Filter,
+    /// What becomes of several sides.
+    pub aggregate: Aggregate,
+    /// Whether descriptors are scaled to length 1.
+    pub l2_normalise: bool,
+}
+
+/// How descriptors at several sides become one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Aggregate {
+    /// Their mean: as many values as channels.
+    Mean,
+    /// One after another.
+    Stack,
+}
+
+impl std::str::FromStr for Aggregate {
+    type Err = String;
+    fn from_str(name: &str) -> std::result::Result<Aggregate, String> {
+        match name {
+            "mean" => Ok(Aggregate::Mean),
+            "stack" => Ok(Aggregate::Stack),
+            _ => Err(format!("there is no aggregation {name}; it is mean or stack")),
+        }
+    }
+}
+
+/// Descriptors of the images of a split.
+#[derive(Debug, Clone)]
+pub struct Features {
+    /// `[N, D]`.
+    pub values: Array2<f32>,
+    /// Classes in the data set.
+    pub labels: Vec<u32>,
+    /// Paths of the images below the data set.
+    pub paths: Vec<String>,
+    /// Images that were left out, since they could not be decoded: path and reason.
+    pub skipped: Vec<String>,
+    /// What they are.
+    pub config: FeatureConfig,
+    /// Hash of the network's weights file.
+    pub weights: String,
+    /// Names of the data set's classes.
+    pub classes: Vec<String>,
+    /// Hash of the split.
+    pub dataset: String,
+}
+
+/// Descriptors of a split, which the ranks of `group` share out; all get all. The shard of `options` is not heeded.
+///
+/// # Errors
+/// [`crate::Error::Config`] if sides are below the network's crop; [`crate::Error::Network`] if there is no such layer; else as
+/// [`crate::evaluate_on_ranks`].
+pub fn features(
+    group: &dyn RankGroup,
+    (network, weights_hash): (&DenseNetwork, &str),
+    folder: &Arc<ImageSet>,
+    config: &FeatureConfig,
+    preprocessing: Preprocessing,
+    options: EvaluateOptions,
+    progress: &mut dyn FnMut(usize) -> ControlFlow<()>,
+) -> Result<Features> {
+    let (columns, views) = (config.columns(network)?, config.views(network.spec().crop)?);
+    let options = EvaluateOptions { shard: Shard::of_rank(group), ..options };
+    let mut of_group = |images: &[Vec<Image>]| config.of(network, images, &views, preprocessing);
+    let own = Rows::of(folder, (&views, config.filter), options, progress, &mut of_group);
+    let mut rows = Rows::of_all(own, group)?.of_some(folder)?;
+    Ok(Features {
+        values: rows.take_values(columns)?,
+        labels: rows.labels,
+        paths: rows.paths,
+        skipped: rows.skipped,
+        config: config.clone(),
+        weights: weights_hash.to_owned(),
+        classes: folder.classes().to_vec(),
+        dataset: folder.hash().as_str().to_owned(),
+    })
+}
+
+impl FeatureConfig {
+    fn views(&self, crop: usize) -> Result<Vec<WeightedView>> {
+        let whole = Evaluation {
+            protocol: Protocol::Dense,
+            test_sides: self.test_sides.clone(),
+            flip: self.flip,
+            filter: self.filter,
+            dense_pool: DensePool::ScoreMean,
+            pool_rounding: None,
+        };
+        whole.views(crop)
+    }
+
+    /// Length of a descriptor.
+    ///
+    /// # Errors
+    /// [`crate::Error::Network`] if the network has no such layer.
+    pub fn columns(&self, network: &DenseNetwork) -> Result<usize> {
+        let sides = if self.aggregate == Aggregate::Stack { self.test_sides.len() } else { 1 };
+        Ok(sides * network.channels(&self.layer)?)
+    }
+
+    fn of(
+        &self,
+        network: &DenseNetwork,
+        images: &[Vec<Image>],
+        views: &[WeightedView],
+        preprocessing: Preprocessing,
+    ) -> Result<Array2<f32>> {
+        let channels = network.channels(&self.layer)?;
+        let stacked = self.aggregate == Aggregate::Stack;
+        let mut sum = Array2::<f64>::zeros((images.len(), self.columns(network)?));
+        let mut first = 0;
+        while first < views.len() && !images.is_empty() {
+            let same = run_length(&images[0], views, first);
+            let x = Model::Dense(network).upload(images, first..first + same, preprocessing)?;
+            let means = ops::spatial_mean(&network.activations(&x, &self.layer)?)?.to_vec();
+            for (i, row) in means.chunks_exact(channels).enumerate() {
+                let side = self.side_of(&views[first + i % same]);
+                let at = if stacked { side * channels } else { 0 };
+                let mut to = sum.row_mut(i / same);
+                to.iter_mut().skip(at).zip(row).for_each(|(s, v)| *s += f64::from(*v));
+            }
+            first += same;
+        }
+        let views_each = if stacked { views.len() / self.test_sides.len() } else { views.len() };
+        sum.mapv_inplace(|s| s / views_each as f64);
+        if self.l2_normalise {
+            for mut row in sum.axis_iter_mut(Axis(0)) {
+                let length = row.iter().map(|v| v * v).sum::<f64>().sqrt();
+                // One that is all zero has no direction.
+                if length > 0.0 {
+                    row.mapv_inplace(|v| v / length);
+                }
+            }
+        }
+        Ok(sum.mapv(|v| v as f32))
+    }
+
+    fn side_of(&self, view: &WeightedView) -> usize {
+        self.test_sides.iter().position(|side| *side == view.view.test_side).unwrap_or(0)
+    }
+}
+
+impl Features {
+    /// Writes a file: safetensors with `features` and `labels`, and in the metadata, each a JSON value, `paths`, `skipped`, `config`,
+    /// `weights`, `classes` and `dataset`.
+    ///
+    /// # Errors
+    /// [`crate::Error::File`] if it cannot be written.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        let labels: Vec<i64> = self.labels.iter().map(|l| i64::from(*l)).collect();
+        let values = self.values.as_standard_layout();
+        let (n, d) = values.dim();
+        Ok(vgg_files::write_with(path, |out| {
+            let tensors = [
+                TensorData {
+                    name: "features".into(),
+                    shape: vec![n, d],
+                    values: TensorValues::F32(values.as_slice().unwrap_or_default()),
+                },
+                TensorData { name: "labels".into(), shape: vec![n], values: TensorValues::I64(&labels) },
+            ];
+            let metadata = BTreeMap::from([
+                ("paths".to_owned(), serde_json::to_string(&self.paths)?),
+                ("skipped".to_owned(), serde_json::to_string(&self.skipped)?),
+                ("config".to_owned(), serde_json::to_string(&self.config)?),
+                ("weights".to_owned(), serde_json::to_string(&self.weights)?),
+                ("classes".to_owned(), serde_json::to_string(&self.classes)?),
+                ("dataset".to_owned(), serde_json::to_string(&self.dataset)?),
+            ]);
+            write_tensors(out, &tensors, &metadata)
+        })?)
+    }
+}

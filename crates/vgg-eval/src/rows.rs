@@ -1,0 +1,152 @@
+//! A split gone through in its order: a row of numbers for each image, found by one process or by several ranks.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use ndarray::Array2;
+use serde::{Deserialize, Serialize};
+use vgg_data::{Filter, Image, ImageSet, OnBadImage, Prefetcher, View, apply_views};
+use vgg_tensor::RankGroup;
+
+use crate::model::images_together;
+use crate::protocol::WeightedView;
+use crate::{Error, EvaluateOptions, Result};
+
+/// Images that go through the network together, at most, if their views have one size.
+const GROUP: usize = 32;
+/// Views that are ready before the network takes them, about.
+const VIEWS_AHEAD: usize = 12 * GROUP;
+
+/// What was found of images.
+#[derive(Default, Serialize, Deserialize)]
+pub(crate) struct Rows {
+    /// One row after another.
+    #[serde(skip)]
+    values: Vec<f32>,
+    /// True classes.
+    pub(crate) labels: Vec<u32>,
+    /// Paths below the data set.
+    pub(crate) paths: Vec<String>,
+    /// Path and reason of images that were left out.
+    pub(crate) skipped: Vec<String>,
+}
+
+impl Rows {
+    /// Rows of the images of a shard, of which `of_group` is given several at a time, each as its views.
+    pub(crate) fn of(
+        folder: &Arc<ImageSet>,
+        (views, filter): (&[WeightedView], Filter),
+        options: EvaluateOptions,
+        progress: &mut dyn FnMut(usize) -> ControlFlow<()>,
+        of_group: &mut dyn FnMut(&[Vec<Image>]) -> Result<Array2<f32>>,
+    ) -> Result<Rows> {
+        let all = options.shard.range(folder.len());
+        let (decoder, n, shown_views) = (folder.clone(), all.len(), views.to_vec());
+        let work = move |i: usize| {
+            let path = decoder.root().join(&*decoder.path(i));
+            show(&*decoder.image(i)?, &shown_views, filter).map_err(|e| e.of_image(&path))
+        };
+        let ahead = (VIEWS_AHEAD / views.len()).clamp(options.workers + 1, 2 * GROUP.max(options.workers));
+        let mut images = Prefetcher::new(options.workers, ahead, work);
+        let mut rows = Rows::default();
+        let mut group: Vec<Vec<Image>> = Vec::new();
+        let (mut submitted, mut taken) = (0, 0);
+        loop {
+            while images.has_room() && submitted < n {
+                folder.will_need(all.start + submitted);
+                images.submit(all.start + submitted)?;
+                submitted += 1;
+            }
+            let shown = match images.take()?.transpose() {
+                Ok(shown) => shown,
+                Err(bad) if bad.is_bad_image() && options.on_bad_image == OnBadImage::Skip => {
+                    rows.skipped.push(bad.to_string());
+                    taken += 1;
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
+            };
+            if closes(&group, views, shown.as_deref()) {
+                rows.values.extend(of_group(&group)?);
+                group.clear();
+                if progress(taken).is_break() {
+                    return Err(Error::Interrupted);
+                }
+            }
+            let Some(shown) = shown else { break };
+            group.push(shown);
+            rows.labels.push(folder.target(all.start + taken));
+            rows.paths.push(folder.path(all.start + taken).into_owned());
+            taken += 1;
+        }
+        Ok(rows)
+    }
+
+    /// What all ranks have found together, in their order, on every one of them; one that was interrupted takes part, too.
+    pub(crate) fn of_all(own: Result<Rows>, group: &dyn RankGroup) -> Result<Rows> {
+        if group.size() == 1 {
+            return own;
+        }
+        let interrupted = matches!(own, Err(Error::Interrupted));
+        let own = if interrupted { Rows::default() } else { own? };
+        let asked = group.gather(&[f64::from(u8::from(interrupted))])?;
+        if asked.iter().any(|asked| *asked > 0.0) {
+            return Err(Error::Interrupted);
+        }
+        let mut all = Rows::default();
+        for part in group.gather_bytes(&serde_json::to_vec(&own).map_err(nonsense)?)? {
+            let part: Rows = serde_json::from_slice(&part).map_err(nonsense)?;
+            all.labels.extend(part.labels);
+            all.paths.extend(part.paths);
+            all.skipped.extend(part.skipped);
+        }
+        let values: Vec<u8> = own.values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        for part in group.gather_bytes(&values)? {
+            all.values.extend(part.as_chunks().0.iter().map(|value| f32::from_le_bytes(*value)));
+        }
+        Ok(all)
+    }
+
+    /// Itself, if there is any.
+    ///
+    /// # Errors
+    /// [`Error::NoImages`].
+    pub(crate) fn of_some(self, folder: &ImageSet) -> Result<Rows> {
+        if self.labels.is_empty() {
+            return Err(Error::NoImages { path: folder.root().to_owned() });
+        }
+        Ok(self)
+    }
+
+    /// The rows `[N, columns]`, taken out.
+    pub(crate) fn take_values(&mut self, columns: usize) -> Result<Array2<f32>> {
+        let values = std::mem::take(&mut self.values);
+        Array2::from_shape_vec((self.labels.len(), columns), values).map_err(nonsense)
+    }
+}
+
+fn nonsense(what: impl std::fmt::Display) -> Error {
+    Error::Config(format!("ranks do not understand each other: {what}; all must run the same program"))
+}
+
+/// Whether a group of images goes through the network before `next` is taken: it is full, or the views of `next` have
+/// other sizes, or there is no next.
+fn closes(group: &[Vec<Image>], views: &[WeightedView], next: Option<&[Image]>) -> bool {
+    match (group.first(), next) {
+        (None, _) => false,
+        (Some(_), None) => true,
+        (Some(first), Some(next)) => {
+            group.len() >= images_together(first, views, GROUP) || !same_sizes(first, next)
+        }
+    }
+}
+
+/// The views of an image.
+pub(crate) fn show(image: &Image, views: &[WeightedView], filter: Filter) -> vgg_data::Result<Vec<Image>> {
+    let views: Vec<View> = views.iter().map(|weighted| weighted.view).collect();
+    apply_views(image, &views, filter)
+}
+
+fn same_sizes(a: &[Image], b: &[Image]) -> bool {
+    a.iter().map(Image::dim).eq(b.iter().map(Image::dim))
+}
