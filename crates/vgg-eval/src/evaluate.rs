@@ -75,9 +75,9 @@ fn posterior_rows(
         return Err(Error::Classes { network: spec.classes, dataset: folder.classes().len() });
     }
     let views = evaluation.views(spec.crop)?;
-    let mut of_group =
+    let of_group =
         |group: &[Vec<Image>]| model.posteriors(group, &views, evaluation.dense_pool, preprocessing);
-    Rows::of(folder, (&views, evaluation.filter), options, progress, &mut of_group)
+    Rows::of(folder, (&views, evaluation.filter), options, progress, of_group)
 }
 
 fn posteriors_of(

@@ -93,8 +93,8 @@ pub fn features(
 ) -> Result<Features> {
     let (columns, views) = (config.columns(network)?, config.views(network.spec().crop)?);
     let options = EvaluateOptions { shard: Shard::of_rank(group), ..options };
-    let mut of_group = |images: &[Vec<Image>]| config.of(network, images, &views, preprocessing);
-    let own = Rows::of(folder, (&views, config.filter), options, progress, &mut of_group);
+    let of_group = |images: &[Vec<Image>]| config.of(network, images, &views, preprocessing);
+    let own = Rows::of(folder, (&views, config.filter), options, progress, of_group);
     let mut rows = Rows::of_all(own, group)?.of_some(folder)?;
     Ok(Features {
         values: rows.take_values(columns)?,

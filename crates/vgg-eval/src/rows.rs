@@ -38,7 +38,7 @@ impl Rows {
         (views, filter): (&[WeightedView], Filter),
         options: EvaluateOptions,
         progress: &mut dyn FnMut(usize) -> ControlFlow<()>,
-        of_group: &mut dyn FnMut(&[Vec<Image>]) -> Result<Array2<f32>>,
+        mut of_group: impl FnMut(&[Vec<Image>]) -> Result<Array2<f32>>,
     ) -> Result<Rows> {
         let all = options.shard.range(folder.len());
         let (decoder, n, shown_views) = (folder.clone(), all.len(), views.to_vec());
