@@ -25,36 +25,75 @@ fn plateau(dir: &Path) {
 const TRAIN: [&str; 7] = ["train", "a.toml", "--set", "run.max_epochs=8", "--checkpoint-steps", "2", "--out"];
 
 #[test]
-fn killed_twice_at_any_moment_it_comes_to_the_same_weights() {
+fn killed_twice_at_any_moment_it_comes_to_the_same_checkpoints() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    plateau(dir);
+    let endless = ["train", "a.toml", "--set", "run.max_epochs=100000", "--checkpoint-steps", "2"];
+    let endless = [&endless[..], &["--keep-checkpoints", "60000", "--out"]].concat();
+    // Eight epochs.
+    const LAST: &str = "checkpoints/step-00000024";
+    let begin = |out: &str, how: &[&str]| {
+        let mut command = vgg(dir);
+        command.args(&endless).arg(out).args(how).stdout(Stdio::null()).stderr(Stdio::null());
+        command.spawn().unwrap()
+    };
+    let until_last = |out: &str, how: &[&str]| {
+        let since = Instant::now();
+        let mut child = begin(out, how);
+        while !dir.join(out).join(LAST).exists() {
+            assert!(child.try_wait().unwrap().is_none() && since.elapsed() < Duration::from_secs(60));
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        since.elapsed()
+    };
+    let took = until_last("whole", &["--threads", "1", "--workers", "1"]);
+    let read = |out: &str, file: &str| std::fs::read(dir.join(out).join(LAST).join(file)).unwrap();
+    let mut killed = 0;
+    for attempt in 0..attempts() {
+        let out = format!("parts-{attempt}");
+        for kill in 0..2 {
+            let moment = f64::from(fmix32(attempt * 2 + kill)) / f64::from(u32::MAX);
+            let mut child = begin(&out, &["--threads", "2", "--workers", "3"]);
+            // Both within the time of one.
+            std::thread::sleep(took.mul_f64(moment / 2.0).max(Duration::from_millis(2)));
+            killed += u32::from(!dir.join(&out).join(LAST).exists());
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+        until_last(&out, &["--threads", "1", "--workers", "2"]);
+        for file in ["weights.safetensors", "velocity.safetensors", "state.json"] {
+            assert!(read(&out, file) == read("whole", file), "{file} of attempt {attempt} differs");
+        }
+        std::fs::remove_dir_all(dir.join(out)).unwrap();
+    }
+    assert!(killed >= attempts(), "{killed} were killed before their end");
+}
+
+/// Twenty, or as many as `VGG_KILLED_RUNS` says.
+fn attempts() -> u32 {
+    std::env::var("VGG_KILLED_RUNS").map_or(20, |number| number.parse().unwrap())
+}
+
+#[test]
+fn killed_it_comes_to_the_same_end() {
     let dir = tempfile::tempdir().unwrap();
     plateau(dir.path());
     let start = Instant::now();
     ok(dir.path(), &[&TRAIN[..], &["whole", "--threads", "1", "--workers", "1"]].concat());
-    let took = start.elapsed();
+    let half = start.elapsed() / 2;
+    let parts = [&TRAIN[..], &["parts", "--threads", "2", "--workers", "3"]].concat();
+    let mut child = vgg(dir.path()).args(&parts).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    std::thread::sleep(half);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    ok(dir.path(), &[&TRAIN[..], &["parts", "--threads", "1", "--workers", "2"]].concat());
     let read = |out: &str, file: &str| std::fs::read(dir.path().join(out).join(file)).unwrap();
-    let mut killed = 0;
-    for attempt in 0..20_u32 {
-        let out = format!("parts-{attempt}");
-        for kill in 0..2 {
-            let moment = f64::from(fmix32(attempt * 2 + kill)) / f64::from(u32::MAX);
-            let mut child = vgg(dir.path())
-                .args([&TRAIN[..], &[&out, "--threads", "2", "--workers", "3"]].concat())
-                .stdout(Stdio::null())
-                .stderr(Stdio::null())
-                .spawn()
-                .unwrap();
-            std::thread::sleep(took.mul_f64(moment).max(Duration::from_millis(2)));
-            killed += u32::from(child.try_wait().unwrap().is_none());
-            child.kill().unwrap();
-            child.wait().unwrap();
-        }
-        ok(dir.path(), &[&TRAIN[..], &[&out, "--threads", "1", "--workers", "2"]].concat());
-        for file in ["weights.safetensors", "metrics.jsonl", "metrics.csv"] {
-            assert!(read(&out, file) == read("whole", file), "{file} of attempt {attempt} differs");
-        }
-        std::fs::remove_dir_all(dir.path().join(out)).unwrap();
+    for file in ["weights.safetensors", "metrics.jsonl", "metrics.csv"] {
+        assert!(read("parts", file) == read("whole", file), "{file} differs");
     }
-    assert!(killed > 20, "{killed} of 40 were killed before their end");
 }
 
 #[test]

@@ -64,7 +64,7 @@ pub(crate) fn take_steps(
         batches,
         stepper: Stepper::new(&mut *t.network, sgd, scale, t.config.micro_batch, t.config.seed)?,
         started: VecDeque::new(),
-        since: (Instant::now(), state.part.seconds),
+        since: (Instant::now(), state.timing.part),
         state,
         events: &mut *t.events,
         due,
@@ -85,7 +85,7 @@ pub(crate) fn take_steps(
         Ok(true)
     })?;
     epoch.finish(0)?;
-    epoch.state.part.seconds = epoch.seconds();
+    epoch.state.timing.part = epoch.seconds();
     let whole = epoch.state.part.batches == batches;
     if !whole {
         epoch.save()?;
@@ -102,7 +102,7 @@ impl Epoch<'_, '_> {
         let part = &mut self.state.part;
         part.skipped += batch.skipped.len();
         part.batches += 1;
-        part.waited += waited.as_secs_f64();
+        self.state.timing.part_waited += waited.as_secs_f64();
         if agreed.images.iter().all(|images| *images == 0) {
             return Ok(());
         }
@@ -145,7 +145,7 @@ impl Epoch<'_, '_> {
 
     fn save(&mut self) -> Result<()> {
         self.finish(0)?;
-        self.state.part.seconds = self.seconds();
+        self.state.timing.part = self.seconds();
         // All ranks have a part in what is saved, and the first writes it.
         let part = self.state.part.of_all(&*self.group)?;
         let Some(due) = &mut self.due else { return Ok(()) };

@@ -1,5 +1,6 @@
 //! The training loop.
 
+use std::mem::take;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,13 +12,16 @@ use vgg_optim::{Schedule, ScheduleState, Sgd, SgdOptions};
 use vgg_tensor::RankGroup;
 use vgg_weights::WeightsMetadata;
 
-use crate::checkpoint::{EpochPart, RunState, Saver, Snapshot, load_newest, remove_checkpoints};
+use crate::checkpoint::{EpochPart, RunState, Saver, Snapshot, Timing, load_newest, remove_checkpoints};
 use crate::epoch::take_steps;
 use crate::exchange::Exchange;
 use crate::{
     Checkpoints, EpochMetrics, EpochTiming, Error, NOT_FINITE_FILE, Result, StepSums, Validation,
     WEIGHTS_FILE, metrics,
 };
+
+/// A loss of so many times that of chance is no learning any more.
+const DIVERGED: f64 = 2.0;
 
 /// How to train.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -132,6 +136,13 @@ pub enum Event<'a> {
         /// How long it took.
         timing: EpochTiming,
     },
+    /// The loss is far above that of chance, in training as in validation.
+    Diverges {
+        /// The loss.
+        loss: f64,
+        /// That of chance: the logarithm of the number of classes.
+        chance: f64,
+    },
     /// The loss is where chance puts it.
     DeadStart {
         /// The loss.
@@ -174,7 +185,7 @@ pub fn train(mut t: Training) -> Result<Outcome> {
             if whole {
                 saver.save(Snapshot::take(t.network, &sgd, state.clone()))?;
             }
-            metrics::write(dir, &state.metrics, &state.timings)?;
+            metrics::write(dir, &state.metrics, &state.timing.epochs)?;
         }
         if !whole {
             saver.as_mut().map_or(Ok(()), Saver::wait)?;
@@ -184,7 +195,7 @@ pub fn train(mut t: Training) -> Result<Outcome> {
     saver.as_mut().map_or(Ok(()), Saver::wait)?;
     if let Some(dir) = writes(&t) {
         // Once more: the run may have been killed between its last checkpoint and these files.
-        metrics::write(dir, &state.metrics, &state.timings)?;
+        metrics::write(dir, &state.metrics, &state.timing.epochs)?;
         vgg_weights::save(&dir.join(WEIGHTS_FILE), t.network, t.metadata)?;
     }
     Ok(Outcome { metrics: state.metrics, interrupted: false })
@@ -239,8 +250,8 @@ fn find(t: &mut Training, sgd: &mut Sgd) -> Result<RunState> {
         step: 0,
         schedule: ScheduleState::default(),
         metrics: Vec::new(),
-        timings: Vec::new(),
         part: EpochPart::default(),
+        timing: Timing::default(),
     })
 }
 
@@ -263,16 +274,17 @@ fn epoch(
     if !take_steps(t, (sgd, state), exchange, saver, lr)? {
         return Ok(false);
     }
-    let part = std::mem::take(&mut state.part).of_all(&*t.group)?;
+    let part = take(&mut state.part).of_all(&*t.group)?;
     if part.sums.n == 0 {
         return Err(Error::Config("every image of the epoch was left out".into()));
     }
     state.epochs += 1;
+    let (seconds, waited) = (take(&mut state.timing.part), take(&mut state.timing.part_waited));
     let timing = EpochTiming {
         epoch: state.epochs,
-        seconds: part.seconds,
-        images_per_s: part.sums.n as f64 / part.seconds,
-        waiting: part.waited / part.seconds,
+        seconds,
+        images_per_s: part.sums.n as f64 / seconds,
+        waiting: waited / seconds,
     };
     finish_epoch(t, state, part.sums, part.skipped, lr, timing)?;
     Ok(true)
@@ -310,10 +322,14 @@ fn finish_epoch(
     let chance = (t.network.spec().classes as f64).ln();
     // The training loss is a mean over the epoch, with the wild first steps in it; validation sees its end.
     let loss = validation.map_or(train_loss, |v| v.loss);
+    // A validation loss alone may be as large where a network has learnt its training images by heart.
+    if loss.min(train_loss) > DIVERGED * chance {
+        (t.events)(Event::Diverges { loss, chance });
+    }
     if state.epochs == 1 && (loss - chance).abs() < 0.01 * chance {
         (t.events)(Event::DeadStart { loss, chance });
     }
     state.metrics.push(metrics);
-    state.timings.push(timing);
+    state.timing.epochs.push(timing);
     Ok(())
 }

@@ -66,7 +66,8 @@ fn set_aside(path: &Path) -> Result<()> {
 
 fn read(path: &Path) -> vgg_files::Result<(RunState, Vec<NamedArray>, Vec<NamedArray>)> {
     verify(path)?;
-    let state = read_json(&path.join("state.json"))?;
+    let mut state: RunState = read_json(&path.join("state.json"))?;
+    state.timing = read_json(&path.join("timing.json"))?;
     Ok((state, arrays(&path.join("weights.safetensors"))?, arrays(&path.join("velocity.safetensors"))?))
 }
 

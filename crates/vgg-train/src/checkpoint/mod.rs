@@ -47,9 +47,22 @@ pub(crate) struct RunState {
     pub(crate) step: u64,
     pub(crate) schedule: ScheduleState,
     pub(crate) metrics: Vec<EpochMetrics>,
-    pub(crate) timings: Vec<EpochTiming>,
     /// What is done of the epoch after them.
     pub(crate) part: EpochPart,
+    /// In a file of its own, so that those of the state are the same whenever and wherever a run is made.
+    #[serde(skip)]
+    pub(crate) timing: Timing,
+}
+
+/// How long it took.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Timing {
+    /// The epochs done.
+    pub(crate) epochs: Vec<EpochTiming>,
+    /// What is done of the one after them, in seconds.
+    pub(crate) part: f64,
+    /// How much of that it waited for data.
+    pub(crate) part_waited: f64,
 }
 
 /// A part of an epoch, from its beginning.
@@ -60,10 +73,6 @@ pub(crate) struct EpochPart {
     pub(crate) sums: StepSums,
     /// Images that were left out.
     pub(crate) skipped: usize,
-    /// How long it took.
-    pub(crate) seconds: f64,
-    /// How much of that it waited for data.
-    pub(crate) waited: f64,
 }
 
 impl EpochPart {

@@ -44,6 +44,7 @@ impl Snapshot {
         let velocities: Vec<TensorData> = self.velocities.iter().map(tensor_of).collect();
         writer.add("velocity.safetensors", |out| write_tensors(out, &velocities, &BTreeMap::new()))?;
         writer.add("state.json", |out| Ok(serde_json::to_writer_pretty(out, &self.state)?))?;
+        writer.add("timing.json", |out| Ok(serde_json::to_writer_pretty(out, &self.state.timing)?))?;
         Ok(writer.commit()?)
     }
 }
