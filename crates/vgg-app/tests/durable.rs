@@ -132,3 +132,14 @@ fn what_a_run_was_begun_with_may_differ_where_that_is_said() {
     let allowed = [&longer[..], &["--may-differ", "train.max_epochs"]].concat();
     fails(dir.path(), &allowed, 2, &["train.seed: 1 before, 2 now"]);
 }
+
+#[test]
+fn a_loss_far_above_chance_is_said_aloud() {
+    let dir = tempfile::tempdir().unwrap();
+    plateau(dir.path());
+    let wild = ["train", "a.toml", "--set", "data.pixel_scale=20.0", "--set", "schedule.lr=1e-12"];
+    let output = run(dir.path(), &[&wild[..], &["--set", "run.max_epochs=1", "--out", "wild"]].concat());
+    assert!(stderr(&output).contains("training diverges"), "{}", stderr(&output));
+    let output = run(dir.path(), &[&TRAIN[..], &["tame"]].concat());
+    assert!(!stderr(&output).contains("training diverges"), "{}", stderr(&output));
+}
