@@ -7,7 +7,7 @@ mod common;
 use std::io::Write as _;
 use std::path::Path;
 
-use common::ranks::{Launcher, start, start_with};
+use common::ranks::{Launcher, start, start_by_variables};
 use common::{experiment_file, ok, run, small_set, stderr, vgg};
 use serde_json::Value;
 
@@ -118,13 +118,9 @@ fn ranks_have_a_gpu_each() {
     let weights = |out: &str| std::fs::read(dir.join(out).join("weights.safetensors")).unwrap();
     assert!(weights("first") == weights("second"), "ranks come to the same bits each time");
     // Of two GPUs, none is the third rank's.
-    let all = start_with(
-        &[("VGG_EMULATED_GPUS", "2")],
-        Launcher::Variables,
-        dir,
-        3,
-        &[&train[..], &["third"]].concat(),
-    );
+    let binary = Path::new(env!("CARGO_BIN_EXE_vgg"));
+    let two = [("VGG_EMULATED_GPUS", "2")];
+    let all = start_by_variables(binary, &two, dir, 3, &[&train[..], &["third"]].concat());
     let output = all.end();
     assert!(!output.status.success());
     let message = stderr(&output);

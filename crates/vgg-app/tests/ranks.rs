@@ -9,7 +9,7 @@ mod common;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use common::ranks::{Launcher, launchers, start};
+use common::ranks::{Launcher, launchers, start, start_by_variables};
 use common::{experiment_file, fails, init, ok, small_set, stderr, vgg};
 use serde_json::Value;
 use vgg_files::TensorFile;
@@ -142,6 +142,39 @@ fn an_error_of_one_rank_ends_all() {
         assert!(!output.status.success());
         assert!(stderr(&output).contains("error on rank 0 of 2"), "{}", stderr(&output));
     }
+}
+
+#[test]
+fn ranks_that_were_told_different_things_are_refused() {
+    let dir = prepared();
+    let dir = dir.path();
+    init(dir, "0.125", "w");
+    init(dir, "0.25", "v");
+    // What differs is what a shell makes of the rank's number.
+    let by_rank = |command: &str| {
+        let script = dir.join("by-rank.sh");
+        std::fs::write(&script, format!("#!/bin/sh\nexec {} {command}\n", vgg(dir).get_program().display()))
+            .unwrap();
+        start_by_variables(Path::new("sh"), &[], dir, 2, &[script.to_str().unwrap()]).end()
+    };
+    let output = by_rank("train a.toml --out run --set run.seed=$RANK");
+    let message = stderr(&output);
+    assert!(!output.status.success() && message.contains("train.seed: 0 there, 1 here"), "{message}");
+    let output = by_rank("evaluate --dataset set --weights $(test $RANK = 0 && echo w || echo v)");
+    let message = stderr(&output);
+    assert!(!output.status.success() && message.contains("rank 1 has another network"), "{message}");
+}
+
+#[test]
+fn a_loss_that_is_not_finite_on_one_rank_stops_all_with_all_samples() {
+    let dir = prepared();
+    let dir = dir.path();
+    let wild =
+        ["train", "a.toml", "--out", "run", "--set", "schedule.lr=1e30", "--set", "optimizer.batch=12"];
+    let output = start(Launcher::Variables, dir, 3, &wild).end();
+    assert!(!output.status.success() && stderr(&output).contains("was not finite"), "{}", stderr(&output));
+    let said: Value = serde_json::from_slice(&read(dir, "run/not-finite.json")).unwrap();
+    assert_eq!(said["samples"].as_array().unwrap().len(), 12);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use vgg_data::{Image, ImageSet, OnBadImage};
 use vgg_tensor::RankGroup;
 
-use crate::rows::{Rows, show};
+use crate::rows::{Rows, same_on_all_ranks, show};
 use crate::{Error, Evaluation, Model, Network, Origin, Posteriors, Preprocessing, Result, Shard};
 
 /// How a split is gone through.
@@ -56,6 +56,7 @@ pub fn evaluate_on_ranks(
     options: EvaluateOptions,
     progress: &mut dyn FnMut(usize) -> ControlFlow<()>,
 ) -> Result<Posteriors> {
+    same_on_all_ranks(group, &serde_json::json!([weights_hash, folder.hash(), evaluation]))?;
     let options = EvaluateOptions { shard: Shard::of_rank(group), ..options };
     let own = posterior_rows(model, folder, evaluation, preprocessing, options, progress);
     let rows = Rows::of_all(own, group)?.of_some(folder)?;

@@ -125,6 +125,19 @@ impl Rows {
     }
 }
 
+/// # Errors
+/// [`Error::Config`] on ranks that were told to look at something else than the first.
+pub(crate) fn same_on_all_ranks(group: &dyn RankGroup, what: &serde_json::Value) -> Result<()> {
+    let own = what.to_string();
+    if group.size() == 1 || group.gather_bytes(own.as_bytes())?[0] == own.as_bytes() {
+        return Ok(());
+    }
+    let rank = group.rank();
+    Err(Error::Config(format!(
+        "rank {rank} has another network, data set or protocol than the first: all must be given the same"
+    )))
+}
+
 fn nonsense(what: impl std::fmt::Display) -> Error {
     Error::Config(format!("ranks do not understand each other: {what}; all must run the same program"))
 }

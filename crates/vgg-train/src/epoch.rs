@@ -121,6 +121,8 @@ impl Epoch<'_, '_> {
             };
             let Started { step, batch, samples, waited } = started;
             if !report.finite {
+                // It was so on all ranks.
+                let samples = of_all_ranks(&samples, &*self.group)?;
                 let (epoch, layers) = (self.number, layers_of(self.stepper.network()));
                 return Err(Error::NotFinite { epoch, step, samples, layers });
             }
@@ -160,6 +162,13 @@ impl Epoch<'_, '_> {
     fn seconds(&self) -> f64 {
         self.since.1 + self.since.0.elapsed().as_secs_f64()
     }
+}
+
+/// The samples of a batch of which each rank has some.
+fn of_all_ranks(samples: &[usize], group: &dyn RankGroup) -> Result<Vec<usize>> {
+    let own: Vec<u8> = samples.iter().flat_map(|sample| (*sample as u64).to_le_bytes()).collect();
+    let all = group.gather_bytes(&own)?.concat();
+    Ok(all.as_chunks().0.iter().map(|sample| u64::from_le_bytes(*sample) as usize).collect())
 }
 
 impl StepSums {

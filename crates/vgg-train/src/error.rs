@@ -41,6 +41,17 @@ pub enum Error {
         /// What differs: where, what it was and what it is.
         differences: Vec<String>,
     },
+    /// This rank was started for something else than the first.
+    #[error(
+        "rank {rank} was started with other settings than the first; all must have the same:\n  {differences}",
+        differences = differences.join("\n  ")
+    )]
+    OtherRank {
+        /// Its number.
+        rank: usize,
+        /// What differs: where, what it is on the first rank and what on this one.
+        differences: Vec<String>,
+    },
     /// A weight or velocity is not finite, although no loss and no gradient was.
     #[error("{name} has a value that is not finite after step {step}; the checkpoint before is kept")]
     BadValue {

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use serde_json::Value;
+use vgg_tensor::RankGroup;
 
 use crate::{Error, Result};
 
@@ -12,7 +13,7 @@ use crate::{Error, Result};
 /// # Errors
 /// [`Error::OtherRun`] with every difference that is not allowed.
 pub fn refuse_other(dir: &Path, before: &Value, now: &Value, allowed: &[String]) -> Result<()> {
-    let mut differences = differences(before, now);
+    let mut differences = differences(before, now, ["before", "now"]);
     differences.retain(|(what, _)| {
         !allowed
             .iter()
@@ -25,17 +26,37 @@ pub fn refuse_other(dir: &Path, before: &Value, now: &Value, allowed: &[String])
     Err(Error::OtherRun { path: dir.to_owned(), differences })
 }
 
-/// Paths of what differs, and how.
-fn differences(before: &Value, now: &Value) -> Vec<(String, String)> {
+/// Looks whether all ranks were started for the same run.
+///
+/// # Errors
+/// [`Error::OtherRank`] on those that were not, with all that differs from the first.
+pub(crate) fn refuse_other_ranks(identity: &Value, group: &dyn RankGroup) -> Result<()> {
+    if group.size() == 1 {
+        return Ok(());
+    }
+    let first = &group.gather_bytes(identity.to_string().as_bytes())?[0];
+    let first: Value = serde_json::from_slice(first)
+        .map_err(|e| Error::Config(format!("the first rank is another program: {e}")))?;
+    let differences = differences(&first, identity, ["there", "here"]);
+    if differences.is_empty() {
+        return Ok(());
+    }
+    let differences = differences.into_iter().map(|(what, how)| format!("{what}: {how}")).collect();
+    Err(Error::OtherRank { rank: group.rank(), differences })
+}
+
+/// Paths of what differs, and how: the words say which is which.
+fn differences(a: &Value, b: &Value, words: [&str; 2]) -> Vec<(String, String)> {
     let mut found = Vec::new();
-    compare("", before, now, &mut found);
+    compare("", a, b, words, &mut found);
     found
 }
 
-fn compare(path: &str, before: &Value, now: &Value, found: &mut Vec<(String, String)>) {
-    let (Value::Object(a), Value::Object(b)) = (before, now) else {
-        if before != now {
-            found.push((path.to_owned(), format!("{} before, {} now", short(before), short(now))));
+fn compare(path: &str, a: &Value, b: &Value, words: [&str; 2], found: &mut Vec<(String, String)>) {
+    let (Value::Object(a), Value::Object(b)) = (a, b) else {
+        if a != b {
+            let how = format!("{} {}, {} {}", short(a), words[0], short(b), words[1]);
+            found.push((path.to_owned(), how));
         }
         return;
     };
@@ -43,7 +64,7 @@ fn compare(path: &str, before: &Value, now: &Value, found: &mut Vec<(String, Str
     for key in keys {
         let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
         let of = |object: &serde_json::Map<String, Value>| object.get(key).cloned().unwrap_or_default();
-        compare(&path, &of(a), &of(b), found);
+        compare(&path, &of(a), &of(b), words, found);
     }
 }
 

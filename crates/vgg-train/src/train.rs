@@ -15,6 +15,7 @@ use vgg_weights::WeightsMetadata;
 use crate::checkpoint::{EpochPart, RunState, Saver, Snapshot, Timing, load_newest, remove_checkpoints};
 use crate::epoch::take_steps;
 use crate::exchange::Exchange;
+use crate::identity::refuse_other_ranks;
 use crate::{
     Checkpoints, EpochMetrics, EpochTiming, Error, NOT_FINITE_FILE, Result, StepSums, Validation,
     WEIGHTS_FILE, metrics,
@@ -207,6 +208,7 @@ fn writes<'a>(t: &Training<'a>) -> Option<&'a Path> {
 }
 
 fn start(t: &mut Training, sgd: &mut Sgd) -> Result<RunState> {
+    refuse_other_ranks(&t.identity, &*t.group)?;
     if t.group.rank() != 0 {
         // What is damaged is set aside first, and what is not whole removed.
         t.group.barrier()?;

@@ -54,6 +54,8 @@ impl Ranks {
     /// Does this rank's part. If it fails, all ranks end: the others would wait for this one without end.
     pub(super) fn work<R>(&self, f: impl FnOnce() -> Result<R>) -> Result<R> {
         let (rank, size) = (self.group.rank(), self.group.size());
+        // A defect, too, must not leave the others waiting.
+        let _guard = EndsAll(&*self.group);
         f().inspect_err(|error| {
             if size > 1 {
                 eprintln!("error on rank {rank} of {size}: {}", exit::message(error));
@@ -68,5 +70,16 @@ impl Ranks {
         let own = if interrupt.asked() { interrupt.exit_code() } else { 0 };
         let codes = self.group.gather(&[f64::from(own)])?;
         Ok((codes.into_iter().fold(0.0, f64::max) as u8).into())
+    }
+}
+
+/// Ends all ranks if this one panics.
+struct EndsAll<'a>(&'a dyn RankGroup);
+
+impl Drop for EndsAll<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() && self.0.size() > 1 {
+            self.0.abort(101);
+        }
     }
 }

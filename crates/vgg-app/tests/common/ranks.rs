@@ -7,8 +7,6 @@ use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Once;
 
-use super::vgg;
-
 /// Who starts the ranks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Launcher {
@@ -37,44 +35,41 @@ pub struct Ranks {
 
 /// Starts the binary on some ranks.
 pub fn start(launcher: Launcher, dir: &Path, ranks: usize, arguments: &[&str]) -> Ranks {
-    start_with(&[], launcher, dir, ranks, arguments)
+    let binary = Path::new(env!("CARGO_BIN_EXE_vgg"));
+    if launcher == Launcher::Variables {
+        return start_by_variables(binary, &[], dir, ranks, arguments);
+    }
+    let mut command = Command::new("mpirun");
+    // Containers have one user, and fewer cores than ranks.
+    command.env("OMPI_ALLOW_RUN_AS_ROOT", "1").env("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1");
+    command.args(["--oversubscribe", "-n", &ranks.to_string()]).arg(binary);
+    Ranks { children: vec![spawn(command, dir, arguments)], launcher }
 }
 
-/// As [`start`] with other variables besides.
-pub fn start_with(
+/// Starts a program on some ranks as `torchrun` does it, with other variables besides.
+pub fn start_by_variables(
+    program: &Path,
     variables: &[(&str, &str)],
-    launcher: Launcher,
     dir: &Path,
     ranks: usize,
     arguments: &[&str],
 ) -> Ranks {
-    let spawn = |mut command: Command| {
-        command.args(arguments).envs(variables.iter().copied()).current_dir(dir).stdin(Stdio::null());
-        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    let (port, of) = (free_port().to_string(), ranks.to_string());
+    let start = |rank: usize| {
+        let rank = rank.to_string();
+        let mut command = Command::new(program);
+        command.envs([("RANK", &rank), ("LOCAL_RANK", &rank)]);
+        command.envs([("WORLD_SIZE", &of), ("LOCAL_WORLD_SIZE", &of)]);
+        command.envs([("MASTER_ADDR", "localhost"), ("MASTER_PORT", &port)]);
+        command.envs(variables.iter().copied());
+        spawn(command, dir, arguments)
     };
-    let children = match launcher {
-        Launcher::Mpirun => {
-            let mut command = Command::new("mpirun");
-            // Containers have one user, and fewer cores than ranks.
-            command.env("OMPI_ALLOW_RUN_AS_ROOT", "1").env("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1");
-            command.args(["--oversubscribe", "-n", &ranks.to_string()]).arg(vgg(dir).get_program());
-            vec![spawn(command)]
-        }
-        Launcher::Variables => {
-            let port = free_port().to_string();
-            let of = ranks.to_string();
-            let start = |rank: usize| {
-                let rank = rank.to_string();
-                let mut command = vgg(dir);
-                command.envs([("RANK", &rank), ("LOCAL_RANK", &rank)]);
-                command.envs([("WORLD_SIZE", &of), ("LOCAL_WORLD_SIZE", &of)]);
-                command.envs([("MASTER_ADDR", "localhost"), ("MASTER_PORT", &port)]);
-                spawn(command)
-            };
-            (0..ranks).map(start).collect()
-        }
-    };
-    Ranks { children, launcher }
+    Ranks { children: (0..ranks).map(start).collect(), launcher: Launcher::Variables }
+}
+
+fn spawn(mut command: Command, dir: &Path, arguments: &[&str]) -> Child {
+    command.args(arguments).current_dir(dir).stdin(Stdio::null());
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
 impl Ranks {
