@@ -1,9 +1,10 @@
 //! What continuous integration runs.
 
+use std::ffi::OsString;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Instant;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 
 /// The steps in order, cheapest first.
 const STEPS: [(&str, &[&str]); 6] = [
@@ -47,7 +48,12 @@ const LIBRARIES: [&str; 11] = [
     "vgg-experiment",
 ];
 
-pub(crate) fn run() -> Result<ExitCode> {
+pub(crate) fn run(arguments: &[OsString]) -> Result<ExitCode> {
+    let full = match arguments {
+        [] => false,
+        [option] if option == "--full" => true,
+        _ => bail!("ci takes --full, or nothing"),
+    };
     crate::tidy::run()?;
     for (name, arguments) in STEPS {
         let start = Instant::now();
@@ -65,7 +71,22 @@ pub(crate) fn run() -> Result<ExitCode> {
         crate::cargo(&["check", "--quiet", "--package", library])?;
     }
     eprintln!("== each library alone: {:.0?}", start.elapsed());
+    if full {
+        killed_runs()?;
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Training that is killed at random moments, again and again.
+fn killed_runs() -> Result<()> {
+    let start = Instant::now();
+    eprintln!("== killed runs");
+    let mut tests = Command::new("cargo");
+    tests.args(["test", "--quiet", "--package", "vgg-app", "--test", "durable", "killed_twice"]);
+    let status = tests.env("VGG_KILLED_RUNS", "200").status().context("cannot run cargo")?;
+    ensure!(status.success(), "killed runs");
+    eprintln!("== killed runs: {:.0?}", start.elapsed());
+    Ok(())
 }
 
 /// A feature that needs more than Rust.

@@ -21,7 +21,7 @@ usage: cargo xtask TASK
                    builds the program and makes shards of the official archives, as `vgg data prepare-imagenet ARGS`
   bench ARGS       builds the program and times it, as `vgg bench ARGS`; `bench --peers [PART OF A CASE'S NAME]` beside
                    PyTorch, ONNX Runtime, OpenVINO and candle, which it sets up below target/peers (needs Python)
-  ci               every check, cheapest first: tidy, fmt, clippy, build, tests, docs
+  ci [--full]      every check, cheapest first: tidy, fmt, clippy, build, tests, docs; `--full` kills 200 training runs besides
   gpu-check [OUT]  builds the program and runs xtask/gpu/check.sh with it: self-test and benchmark of a GPU, PyTorch beside it
   cuda-emulator    builds a GPU for tests from the kernels' sources (needs g++) and prints where it is: VGG_CUDA_PATH
   tidy             arrows between crates, the code map, lengths of files";
@@ -42,7 +42,7 @@ fn run() -> Result<ExitCode> {
         Some("experiment") => vgg(&["experiment"], arguments),
         Some("prepare-imagenet") => vgg(&["data", "prepare-imagenet"], arguments),
         Some("bench") => bench::run(arguments),
-        Some("ci") => ci::run(),
+        Some("ci") => ci::run(&arguments.collect::<Vec<_>>()),
         Some("cuda-emulator") => emulator::run(),
         Some("gpu-check") => gpu_check(arguments),
         Some("tidy") => tidy::run(),
