@@ -49,9 +49,10 @@ fn run(root: &Path, config: &FeatureConfig, device: &Device) -> vgg_eval::Result
     let folder = Arc::new(ImageSet::open(root, Split::Val).unwrap());
     let options = EvaluateOptions { workers: 2, on_bad_image: OnBadImage::Stop, shard: Shard::default() };
     let preprocessing = Preprocessing { offset: [-120.0, -110.0, -100.0], scale: [0.02; 3] };
-    features(&Alone, (&network, "weights"), &folder, config, preprocessing, options, &mut |_| {
+    let found = features(&Alone, (&network, "weights"), &folder, config, preprocessing, options, &mut |_| {
         ControlFlow::Continue(())
-    })
+    });
+    found.map(Option::unwrap)
 }
 
 #[test]

@@ -73,6 +73,7 @@ fn of_experiment(error: &vgg_experiment::Error) -> u8 {
 fn of_train(error: &vgg_train::Error) -> u8 {
     use vgg_train::Error;
     match error {
+        Error::Gone { .. } => IO,
         Error::Config(_) | Error::OtherRun { .. } | Error::OtherRank { .. } | Error::Optim(_) => USAGE,
         Error::Data(e) => of_data(e),
         Error::Network(e) => of_network(e),

@@ -4,8 +4,9 @@
 
 mod common;
 
+use std::io::Write as _;
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use common::{experiment_file, fails, ok, run, small_set, stderr, vgg};
@@ -101,25 +102,94 @@ fn a_small_disk_is_an_error_and_loses_nothing() {
     let dir = tempfile::tempdir().unwrap();
     plateau(dir.path());
     let Some(disk) = SmallDisk::mount(&dir.path().join("disk"), 2048) else { return };
-    // Of four times the weights a single checkpoint would not fit.
-    let wide = ["train", "a.toml", "--set", "network.width=0.25", "--out", "disk/wide"];
-    fails(dir.path(), &wide, 74, &["disk/wide has", "MiB free"]);
-    // A checkpoint fits, and no second.
-    let message =
-        fails(dir.path(), &[&TRAIN[..], &["disk/run"]].concat(), 74, &["disk/run", "No space left"]);
-    assert!(message.contains("epoch 1/8"), "{message}");
-    let left: Vec<_> = std::fs::read_dir(dir.path().join("disk/run/checkpoints")).unwrap().collect();
-    assert_eq!(left.len(), 1, "{left:?}");
-    // Elsewhere it goes on.
-    let mut cp = std::process::Command::new("cp");
-    assert!(cp.args(["-r", "disk/run", "moved"]).current_dir(dir.path()).status().unwrap().success());
-    let resumed = run(dir.path(), &[&TRAIN[..], &["moved"]].concat());
-    assert!(resumed.status.success() && stderr(&resumed).contains("goes on after"), "{}", stderr(&resumed));
-    ok(dir.path(), &[&TRAIN[..], &["whole"]].concat());
-    let read = |out: &str| std::fs::read(dir.path().join(out).join("weights.safetensors")).unwrap();
-    assert!(read("moved") == read("whole"));
+    // What will not fit is known before the first step.
+    let message = fails(dir.path(), &[&TRAIN[..], &["disk/run"]].concat(), 74, &["disk/run has", "MiB free"]);
+    assert!(!message.contains("epoch 1/8") && !dir.path().join("disk/run/checkpoints").exists(), "{message}");
     disk.make_read_only();
     fails(dir.path(), &[&TRAIN[..], &["disk/other"]].concat(), 74, &["disk/other", "Read-only"]);
+}
+
+/// Long enough to do something to it meanwhile.
+const LONGER: [&str; 7] =
+    ["train", "a.toml", "--set", "run.max_epochs=60", "--checkpoint-steps", "2", "--out"];
+
+/// Starts such a run and waits for a checkpoint.
+fn under_way(dir: &Path, out: &str) -> Child {
+    let mut command = vgg(dir);
+    command.args(LONGER).arg(out).stdout(Stdio::null()).stderr(Stdio::piped());
+    let child = command.spawn().unwrap();
+    let since = Instant::now();
+    while !dir.join(out).join("checkpoints/step-00000002").exists() {
+        assert!(since.elapsed() < Duration::from_secs(60), "no checkpoint comes");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    child
+}
+
+#[test]
+fn a_disk_that_fills_up_is_an_error_and_loses_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    plateau(dir.path());
+    let Some(_disk) = SmallDisk::mount(&dir.path().join("disk"), 16 << 10) else { return };
+    let child = under_way(dir.path(), "disk/run");
+    let mut ballast = std::fs::File::create(dir.path().join("disk/ballast")).unwrap();
+    while ballast.write_all(&[0; 4096]).is_ok() {}
+    let output = child.wait_with_output().unwrap();
+    let message = stderr(&output);
+    assert_eq!(output.status.code(), Some(74), "{message}");
+    assert!(message.contains("No space left") && message.matches("error: ").count() == 1, "{message}");
+    // Elsewhere it goes on.
+    let mut cp = Command::new("cp");
+    assert!(cp.args(["-r", "disk/run", "moved"]).current_dir(dir.path()).status().unwrap().success());
+    let left: Vec<_> = std::fs::read_dir(dir.path().join("moved/checkpoints")).unwrap().collect();
+    assert!(
+        !left.is_empty()
+            && left.iter().all(|entry| vgg_files::verify(&entry.as_ref().unwrap().path()).is_ok())
+    );
+    let resumed = run(dir.path(), &[&LONGER[..], &["moved"]].concat());
+    assert!(resumed.status.success() && stderr(&resumed).contains("goes on after"), "{}", stderr(&resumed));
+    ok(dir.path(), &[&LONGER[..], &["whole"]].concat());
+    let read = |out: &str| std::fs::read(dir.path().join(out).join("weights.safetensors")).unwrap();
+    assert!(read("moved") == read("whole"));
+}
+
+#[test]
+fn a_directory_that_vanishes_is_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    plateau(dir.path());
+    let child = under_way(dir.path(), "run");
+    std::fs::rename(dir.path().join("run"), dir.path().join("moved")).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let message = stderr(&output);
+    assert_eq!(output.status.code(), Some(74), "{message}");
+    assert!(message.contains("run was removed or is out of reach"), "{message}");
+    assert!(!dir.path().join("run").exists(), "it is not made anew");
+    let resumed = run(dir.path(), &[&LONGER[..], &["moved"]].concat());
+    assert!(resumed.status.success() && stderr(&resumed).contains("goes on after"), "{}", stderr(&resumed));
+}
+
+#[test]
+fn a_finished_run_goes_on_from_its_end() {
+    let dir = tempfile::tempdir().unwrap();
+    plateau(dir.path());
+    ok(dir.path(), &[&TRAIN[..], &["run"]].concat());
+    let longer = ["train", "a.toml", "--set", "run.max_epochs=10", "--may-differ", "train.max_epochs"];
+    let longer = [&longer[..], &["--out", "run"]].concat();
+    let output = run(dir.path(), &longer);
+    assert!(
+        output.status.success() && stderr(&output).contains("goes on after epoch 8"),
+        "{}",
+        stderr(&output)
+    );
+    ok(dir.path(), &["train", "a.toml", "--set", "run.max_epochs=10", "--out", "whole"]);
+    let read = |out: &str| std::fs::read(dir.path().join(out).join("weights.safetensors")).unwrap();
+    assert!(read("run") == read("whole"));
+    // Without a checkpoint there is nothing to go on from, and what is there is not made anew.
+    std::fs::remove_dir_all(dir.path().join("run/checkpoints")).unwrap();
+    let before = read("run");
+    let longest = ["train", "a.toml", "--set", "run.max_epochs=12", "--may-differ", "train.max_epochs"];
+    fails(dir.path(), &[&longest[..], &["--out", "run"]].concat(), 2, &["no checkpoint of it to go on from"]);
+    assert!(read("run") == before);
 }
 
 #[test]
@@ -142,4 +212,43 @@ fn a_loss_far_above_chance_is_said_aloud() {
     assert!(stderr(&output).contains("training diverges"), "{}", stderr(&output));
     let output = run(dir.path(), &[&TRAIN[..], &["tame"]].concat());
     assert!(!stderr(&output).contains("training diverges"), "{}", stderr(&output));
+}
+
+#[test]
+fn asked_to_stop_while_it_validates_it_saves_and_goes_on_with_that() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    plateau(dir);
+    // A validation that takes a while.
+    for i in 0..400 {
+        for class in std::fs::read_dir(dir.join("set/val")).unwrap().map(|entry| entry.unwrap().path()) {
+            let first = std::fs::read_dir(&class).unwrap().next().unwrap().unwrap().path();
+            std::fs::hard_link(&first, class.join(format!("copy-{i}.png"))).unwrap();
+        }
+    }
+    let slow =
+        ["train", "a.toml", "--set", "run.max_epochs=2", "--set", "validate.test_side=400", "--threads", "1"];
+    let slow = [&slow[..], &["--workers", "1", "--out"]].concat();
+    let since = Instant::now();
+    ok(dir, &[&slow[..], &["whole"]].concat());
+    // Most of it are two validations.
+    let in_the_first = since.elapsed() / 4;
+    let child = vgg(dir).args(&slow).arg("run").stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    std::thread::sleep(in_the_first);
+    let mut kill = Command::new("kill");
+    assert!(kill.args(["-TERM", &child.id().to_string()]).status().unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(143));
+    let state = std::fs::read(dir.join("run/checkpoints/step-00000003/state.json")).unwrap();
+    let state: serde_json::Value = serde_json::from_slice(&state).unwrap();
+    assert_eq!(
+        (&state["epochs"], &state["part"]["batches"]),
+        (&0.into(), &3.into()),
+        "its steps, and no validation"
+    );
+    ok(dir, &[&slow[..], &["run"]].concat());
+    for file in ["weights.safetensors", "metrics.jsonl"] {
+        let read = |out: &str| std::fs::read(dir.join(out).join(file)).unwrap();
+        assert!(read("run") == read("whole"), "{file}");
+    }
 }

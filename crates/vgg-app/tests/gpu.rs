@@ -117,6 +117,17 @@ fn ranks_have_a_gpu_each() {
     }
     let weights = |out: &str| std::fs::read(dir.join(out).join("weights.safetensors")).unwrap();
     assert!(weights("first") == weights("second"), "ranks come to the same bits each time");
+    // One that is killed leaves the others within NCCL, where they would wait for ever.
+    let endless = ["--set", "run.max_epochs=100000", "--checkpoint-steps", "1"];
+    let all = start(Launcher::Variables, dir, 3, &[&train[..], &["killed"], &endless].concat());
+    while !dir.join("killed/checkpoints/step-00000002").exists() {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    all.signal_last("-KILL");
+    let killed = std::time::Instant::now();
+    let output = all.end();
+    assert!(!output.status.success() && killed.elapsed().as_secs() < 60);
+    assert!(stderr(&output).contains("rank 2 is gone"), "{}", stderr(&output));
     // Of two GPUs, none is the third rank's.
     let binary = Path::new(env!("CARGO_BIN_EXE_vgg"));
     let two = [("VGG_EMULATED_GPUS", "2")];

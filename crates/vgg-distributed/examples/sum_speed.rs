@@ -5,7 +5,7 @@
 use std::time::Instant;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let group = vgg_distributed::group()?;
+    let group = vgg_distributed::join(|lost| panic!("{lost}"))?.group;
     let n = group.size() as f64;
     for mib in [1_u32, 4, 16, 64] {
         let mut values = vec![1.0_f32; (mib as usize) << 18];

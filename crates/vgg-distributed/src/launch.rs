@@ -26,7 +26,7 @@ pub enum Launcher {
     Slurm,
     /// `mpirun` of MPICH and its kin.
     Mpich,
-    /// PyTorch's `torchrun`.
+    /// PyTorch's `torchrun`, or whoever sets the same variables.
     Torchrun,
 }
 
@@ -50,50 +50,59 @@ const KNOWN: [Known; 4] = [
 ];
 
 impl Launch {
-    /// What the first launcher says that says anything; `get` looks up a variable.
+    /// What launchers say; `get` looks up a variable. Of several, `torchrun` is the innermost, which others may have started; else the first
+    /// counts that says of more than one rank.
     ///
     /// # Errors
     /// [`Error::HalfSet`] and [`Error::Value`].
     pub fn from(get: &dyn Fn(&str) -> Option<String>) -> Result<Option<Launch>, Error> {
-        for (launcher, name, [rank_name, size_name, local_rank_name, local_size_name]) in KNOWN {
-            // In a batch script Slurm's variables are those of the whole job, of which nothing was started by srun.
-            if launcher == Launcher::Slurm && get("SLURM_STEP_ID").is_none() {
-                continue;
+        let by_torchrun = get("TORCHELASTIC_RUN_ID").is_some();
+        let mut first = None;
+        for known in KNOWN.iter().filter(|known| !by_torchrun || known.0 == Launcher::Torchrun) {
+            match Launch::by(known, get)? {
+                Some(launch) if launch.size > 1 => return Ok(Some(launch)),
+                launch => first = first.or(launch),
             }
-            let (rank, size) = match (get(rank_name), get(size_name)) {
-                (None, None) => continue,
-                (Some(rank), Some(size)) => (number(rank_name, rank)?, number(size_name, size)?),
-                (rank, _) => {
-                    let names = if rank.is_some() { [rank_name, size_name] } else { [size_name, rank_name] };
-                    let [set, missing] = names;
-                    return Err(Error::HalfSet { launcher: name, set, missing: missing.to_owned() });
-                }
-            };
-            if size == 0 || rank >= size {
-                return Err(Error::Value { name: rank_name, value: rank.to_string() });
-            }
-            if launcher == Launcher::Torchrun {
-                let missing: Vec<&str> =
-                    ["MASTER_ADDR", "MASTER_PORT"].into_iter().filter(|name| get(name).is_none()).collect();
-                if !missing.is_empty() {
-                    let missing = missing.join(" and ");
-                    return Err(Error::HalfSet { launcher: name, set: rank_name, missing });
-                }
-            }
-            let local_size =
-                get(local_size_name).map_or(Ok(size), |value| largest(local_size_name, value))?;
-            let local_size = local_size.clamp(1, size);
-            let local_rank = get(local_rank_name).map(|value| number(local_rank_name, value));
-            let local_rank = local_rank.transpose()?.unwrap_or(rank % local_size);
-            return Ok(Some(Launch { launcher, rank, size, local_rank, local_size }));
         }
-        Ok(None)
+        Ok(first)
+    }
+
+    fn by(known: &Known, get: &dyn Fn(&str) -> Option<String>) -> Result<Option<Launch>, Error> {
+        let (launcher, name, [rank_name, size_name, local_rank_name, local_size_name]) = *known;
+        // In a batch script Slurm's variables are those of the whole job, of which nothing was started by srun.
+        if launcher == Launcher::Slurm && get("SLURM_STEP_ID").is_none() {
+            return Ok(None);
+        }
+        let mut needed = vec![rank_name, size_name];
+        if launcher == Launcher::Torchrun {
+            needed.extend(["MASTER_ADDR", "MASTER_PORT"]);
+        }
+        // An address may be there for others; ranks and their numbers make sense together alone.
+        let own = [rank_name, size_name, local_rank_name, local_size_name];
+        let Some(set) = own.into_iter().find(|name| get(name).is_some()) else { return Ok(None) };
+        let missing: Vec<&str> = needed.into_iter().filter(|name| get(name).is_none()).collect();
+        if !missing.is_empty() {
+            return Err(Error::HalfSet { launcher: name, set, missing: missing.join(" and ") });
+        }
+        let value = |name| number(name, get(name).unwrap_or_default());
+        let (rank, size) = (value(rank_name)?, value(size_name)?);
+        if size == 0 {
+            return Err(Error::Value { name: size_name, value: size.to_string() });
+        }
+        let local_size = get(local_size_name).map_or(Ok(size), |value| largest(local_size_name, value))?;
+        let local_size = local_size.clamp(1, size);
+        let local_rank = get(local_rank_name).map(|value| number(local_rank_name, value));
+        let local_rank = local_rank.transpose()?.unwrap_or(rank % local_size);
+        let beyond = [(rank_name, rank, size), (local_rank_name, local_rank, local_size)];
+        match beyond.into_iter().find(|(_, rank, size)| rank >= size) {
+            Some((name, rank, _)) => Err(Error::Value { name, value: rank.to_string() }),
+            None => Ok(Some(Launch { launcher, rank, size, local_rank, local_size })),
+        }
     }
 
     /// That these ranks cannot reach each other, and why.
     pub(crate) fn without(&self, reason: &str) -> Error {
-        let launcher = KNOWN.iter().find(|known| known.0 == self.launcher).map_or("", |known| known.1);
-        Error::NoTransport { launcher, rank: self.rank, size: self.size, reason: reason.to_owned() }
+        Error::NoTransport { rank: self.rank, size: self.size, reason: reason.to_owned() }
     }
 }
 
@@ -138,17 +147,29 @@ mod tests {
         let torchrun = [("RANK", "1"), ("WORLD_SIZE", "2"), ("MASTER_ADDR", "a"), ("MASTER_PORT", "1")];
         assert_eq!(of(&torchrun), launch(Launcher::Torchrun, 1, 2, 1, 2));
         assert_eq!(of(&[]), Ok(None));
+        // Slurm has started one torchrun on each machine, and that two ranks.
+        let slurm = [("SLURM_PROCID", "1"), ("SLURM_NTASKS", "3"), ("SLURM_STEP_ID", "0")];
+        let both = [&slurm[..], &torchrun, &[("TORCHELASTIC_RUN_ID", "none")]].concat();
+        assert_eq!(of(&both), launch(Launcher::Torchrun, 1, 2, 1, 2));
+        // A step of one task says nothing of other ranks.
+        let one = [("SLURM_PROCID", "0"), ("SLURM_NTASKS", "1"), ("SLURM_STEP_ID", "0")];
+        assert_eq!(of(&[&one[..], &torchrun].concat()), launch(Launcher::Torchrun, 1, 2, 1, 2));
     }
 
     #[test]
     fn what_is_missing_is_named() {
         let text = of(&[("OMPI_COMM_WORLD_RANK", "3")]).unwrap_err();
-        assert!(text.contains("OMPI_COMM_WORLD_RANK, but not OMPI_COMM_WORLD_SIZE"), "{text}");
+        assert!(text.contains("OMPI_COMM_WORLD_RANK is set, but not OMPI_COMM_WORLD_SIZE"), "{text}");
         let text = of(&[("RANK", "0"), ("WORLD_SIZE", "2"), ("MASTER_ADDR", "a")]).unwrap_err();
         assert!(text.contains("not MASTER_PORT"), "{text}");
         let text = of(&[("PMI_RANK", "2"), ("PMI_SIZE", "2")]).unwrap_err();
         assert!(text.contains("PMI_RANK"), "{text}");
         let text = of(&[("PMI_RANK", "x"), ("PMI_SIZE", "2")]).unwrap_err();
         assert!(text.contains("\"x\""), "{text}");
+        let text = of(&[("PMI_RANK", "0"), ("PMI_SIZE", "0")]).unwrap_err();
+        assert!(text.contains("PMI_SIZE"), "{text}");
+        let text = of(&[("LOCAL_RANK", "1"), ("MASTER_ADDR", "a"), ("MASTER_PORT", "1")]).unwrap_err();
+        assert!(text.contains("LOCAL_RANK is set, but not RANK and WORLD_SIZE"), "{text}");
+        assert_eq!(of(&[("MASTER_ADDR", "a"), ("MASTER_PORT", "1")]), Ok(None));
     }
 }

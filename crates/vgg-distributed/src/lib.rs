@@ -13,6 +13,7 @@ mod launch;
 mod mpi;
 mod rendezvous;
 mod tcp;
+mod watch;
 
 use std::sync::Arc;
 
@@ -27,7 +28,9 @@ use tcp::TcpGroup;
 #[non_exhaustive]
 pub enum Error {
     /// A launcher's variables are set in part, or make no sense.
-    #[error("{launcher} has set {set}, but not {missing}: start all ranks by it, or unset them")]
+    #[error(
+        "{set} is set, but not {missing}: {launcher} sets them all; start all ranks by it, or unset {set}"
+    )]
     HalfSet {
         /// Whose variables they are.
         launcher: &'static str,
@@ -45,10 +48,8 @@ pub enum Error {
         value: String,
     },
     /// There is nothing that would carry sums between these ranks.
-    #[error("started by {launcher} as rank {rank} of {size}, but {reason}")]
+    #[error("this is rank {rank} of {size}, but {reason}")]
     NoTransport {
-        /// Who started it.
-        launcher: &'static str,
         /// Its rank.
         rank: usize,
         /// How many there are.
@@ -58,25 +59,35 @@ pub enum Error {
     },
 }
 
-/// The group that this process was started in; [`Alone`] if it was started by itself. To be called once, before threads are
-/// started.
+/// The group that a process was started in, and what its launcher said.
+pub struct Joined {
+    /// [`Alone`] if it was started by itself.
+    pub group: Arc<dyn RankGroup>,
+    /// None if it was.
+    pub launch: Option<Launch>,
+}
+
+/// Waits for all ranks that this process was started with. To be called once, before threads are started.
 ///
 /// Ranks of `mpirun` and `srun` reach each other by MPI, those of `torchrun` by TCP, at `MASTER_ADDR` and the port after
 /// `MASTER_PORT`. Where there is no MPI but these two are set, they serve any launcher's ranks.
 ///
+/// `lost` hears, on a thread of its own, that another rank is gone while this one may wait for it without end, in a library say; it must end the
+/// process. Under MPI the launcher does that.
+///
 /// # Errors
 /// [`Error`].
-pub fn group() -> Result<Arc<dyn RankGroup>, Error> {
+pub fn join(lost: impl Fn(&str) + Send + 'static) -> Result<Joined, Error> {
     let get = |name: &str| std::env::var(name).ok();
-    let launch = Launch::from(&get)?;
-    let Some(launch) = launch.filter(|launch| launch.size > 1) else { return Ok(Arc::new(Alone)) };
+    let launch = Launch::from(&get)?.filter(|launch| launch.size > 1);
+    let Some(several) = launch else { return Ok(Joined { group: Arc::new(Alone), launch: None }) };
     #[cfg(feature = "mpi")]
-    if launch.launcher != Launcher::Torchrun {
-        return Ok(Arc::new(mpi::MpiGroup::join(launch)?));
+    if several.launcher != Launcher::Torchrun {
+        return Ok(Joined { group: Arc::new(mpi::MpiGroup::join(several)?), launch });
     }
     match Rendezvous::from(&get)? {
-        Some(place) => Ok(Arc::new(TcpGroup::join(launch, &place)?)),
-        None => Err(launch.without(
+        Some(place) => Ok(Joined { group: Arc::new(TcpGroup::join(several, &place, lost)?), launch }),
+        None => Err(several.without(
             "this build has no MPI; build it with --features mpi, or set MASTER_ADDR and MASTER_PORT on all ranks",
         )),
     }

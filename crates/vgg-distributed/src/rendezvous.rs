@@ -24,6 +24,21 @@ pub(crate) struct Rendezvous {
     run: String,
 }
 
+/// Links to the first rank, or on the first one to all others in their order.
+#[derive(Debug)]
+pub(crate) struct Links {
+    pub(crate) data: Vec<TcpStream>,
+    /// Those that carry nothing, with the rank at the other end.
+    pub(crate) watch: Vec<(usize, TcpStream)>,
+}
+
+/// What a link is for.
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    Data,
+    Watch,
+}
+
 impl Rendezvous {
     /// What the environment says, if it says where; `get` looks up a variable.
     pub(crate) fn from(get: &dyn Fn(&str) -> Option<String>) -> Result<Option<Rendezvous>, Error> {
@@ -38,18 +53,25 @@ impl Rendezvous {
     }
 
     /// Links between the first rank and the others: on the first one to each, in their order, on others the one to it.
-    pub(super) fn meet(&self, launch: Launch) -> Result<Vec<TcpStream>, String> {
+    pub(crate) fn meet(&self, launch: Launch) -> Result<Links, String> {
         self.meet_within(launch, PATIENCE)
     }
 
-    fn meet_within(&self, launch: Launch, patience: Duration) -> Result<Vec<TcpStream>, String> {
+    fn meet_within(&self, launch: Launch, patience: Duration) -> Result<Links, String> {
         let deadline = Instant::now() + patience;
         let links = match launch.rank {
             0 => self.wait(launch, deadline)?,
-            _ => vec![self.come(launch, deadline)?],
+            rank => {
+                let data = vec![self.come(launch, Kind::Data, deadline)?];
+                Links { data, watch: vec![(rank, self.come(launch, Kind::Watch, deadline)?)] }
+            }
         };
-        links.iter().try_for_each(watch).map_err(|e| format!("a link between ranks: {e}"))?;
-        Ok(links)
+        let watched = links.watch.iter().map(|(_, link)| link);
+        let set = links.data.iter().chain(watched).try_for_each(settle);
+        set.map_err(|e| format!("a link between ranks: {e}"))?;
+        let other = |rank| if launch.rank == 0 { rank } else { 0 };
+        let watch = links.watch.into_iter().map(|(rank, link)| (other(rank), link)).collect();
+        Ok(Links { watch, ..links })
     }
 
     fn address(&self) -> Result<SocketAddr, String> {
@@ -62,14 +84,14 @@ impl Rendezvous {
     }
 
     /// What a rank says first.
-    fn introduction(&self, rank: usize, size: usize) -> [u8; INTRODUCTION_BYTES] {
-        let text = format!("vgg {} {size} {rank} {}", env!("CARGO_PKG_VERSION"), self.run);
+    fn introduction(&self, rank: usize, size: usize, kind: Kind) -> [u8; INTRODUCTION_BYTES] {
+        let text = format!("vgg {} {kind:?} {size} {rank} {}", env!("CARGO_PKG_VERSION"), self.run);
         let mut bytes = [0; INTRODUCTION_BYTES];
         bytes.iter_mut().zip(text.bytes()).for_each(|(to, byte)| *to = byte);
         bytes
     }
 
-    fn wait(&self, launch: Launch, deadline: Instant) -> Result<Vec<TcpStream>, String> {
+    fn wait(&self, launch: Launch, deadline: Instant) -> Result<Links, String> {
         let address = self.address()?;
         // The name may stand for one of several networks that this machine is in.
         let anywhere = match address.ip() {
@@ -85,36 +107,45 @@ impl Rendezvous {
         };
         let listener = TcpListener::bind((anywhere, self.port)).map_err(cannot)?;
         listener.set_nonblocking(true).map_err(cannot)?;
-        let mut links: Vec<Option<TcpStream>> = (1..launch.size).map(|_| None).collect();
-        while links.iter().any(Option::is_none) {
+        // Of each rank two.
+        let mut links: Vec<[Option<TcpStream>; 2]> = (1..launch.size).map(|_| [None, None]).collect();
+        while links.iter().flatten().any(Option::is_none) {
             match listener.accept() {
                 Ok((stream, _)) => self.welcome(stream, launch.size, &mut links),
-                Err(e) if e.kind() != std::io::ErrorKind::WouldBlock => return Err(cannot(e)),
+                Err(e) if e.kind() != std::io::ErrorKind::WouldBlock => {
+                    return Err(format!("it cannot take in so many ranks: {e}"));
+                }
                 Err(_) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(20)),
                 Err(_) => {
                     let missing: Vec<String> = (1..launch.size)
-                        .filter(|rank| links[rank - 1].is_none())
+                        .filter(|rank| links[rank - 1].iter().any(Option::is_none))
                         .map(|rank| rank.to_string())
                         .collect();
                     let reason = format!("these ranks did not come: {}", missing.join(", "));
-                    links.iter_mut().flatten().for_each(|link| send_failure(link, &reason));
+                    links.iter_mut().flatten().flatten().for_each(|link| send_failure(link, &reason));
                     return Err(reason);
                 }
             }
         }
-        Ok(links.into_iter().flatten().collect())
+        let (mut data, mut watch) = (Vec::new(), Vec::new());
+        for (rank, [of_data, of_watch]) in (1..).zip(links) {
+            data.extend(of_data);
+            watch.extend(of_watch.map(|link| (rank, link)));
+        }
+        Ok(Links { data, watch })
     }
 
     /// Takes in a rank of this run, and nobody else.
-    fn welcome(&self, mut stream: TcpStream, size: usize, links: &mut [Option<TcpStream>]) {
+    fn welcome(&self, mut stream: TcpStream, size: usize, links: &mut [[Option<TcpStream>; 2]]) {
         let mut text = Vec::new();
         let timed =
             stream.set_nonblocking(false).and_then(|()| stream.set_read_timeout(Some(INTRODUCTION))).is_ok();
         if !timed || receive(&mut stream, 0, INTRODUCTION_BYTES, &mut text).is_err() {
             return;
         }
-        let rank = (1..size).find(|rank| text == self.introduction(*rank, size));
-        match rank.map(|rank| &mut links[rank - 1]) {
+        let mut all = (1..size).flat_map(|rank| [(rank, Kind::Data), (rank, Kind::Watch)]);
+        let found = all.find(|(rank, kind)| text == self.introduction(*rank, size, *kind));
+        match found.map(|(rank, kind)| &mut links[rank - 1][kind as usize]) {
             None => {
                 send_failure(&mut stream, "the first rank is of another run, or of another version of vgg")
             }
@@ -127,7 +158,7 @@ impl Rendezvous {
         }
     }
 
-    fn come(&self, launch: Launch, deadline: Instant) -> Result<TcpStream, String> {
+    fn come(&self, launch: Launch, kind: Kind, deadline: Instant) -> Result<TcpStream, String> {
         let mut stream = loop {
             let tried = self.address().and_then(|address| {
                 TcpStream::connect_timeout(&address, INTRODUCTION).map_err(|e| format!("{address}: {e}"))
@@ -138,18 +169,20 @@ impl Rendezvous {
                 Err(_) => std::thread::sleep(Duration::from_millis(100)),
             }
         };
-        let own = self.introduction(launch.rank, launch.size);
+        let own = self.introduction(launch.rank, launch.size, kind);
         // Others may be in front.
         let patience = INTRODUCTION * (launch.size as u32 + 1);
         stream.set_read_timeout(Some(patience)).map_err(|e| e.to_string())?;
-        send(&mut stream, 0, &own)?;
-        receive(&mut stream, 0, 0, &mut Vec::new())?;
+        let welcome = send(&mut stream, 0, &own).and_then(|()| receive(&mut stream, 0, 0, &mut Vec::new()));
+        let rank = launch.rank;
+        welcome.map_err(|e| format!("it was not taken in ({e}); is there another rank {rank}?"))?;
         Ok(stream)
     }
 }
 
-/// From now on a link has all the time in the world, as long as there is somebody at its other end.
-fn watch(link: &TcpStream) -> std::io::Result<()> {
+/// From now on a link has all the time in the world, as long as there is somebody at its other end. One that carries data may be
+/// full for as long as the other rank computes; whether there is another machine, the one that carries none tells.
+fn settle(link: &TcpStream) -> std::io::Result<()> {
     link.set_read_timeout(None)?;
     link.set_nodelay(true)?;
     let socket = SockRef::from(link);
@@ -157,8 +190,6 @@ fn watch(link: &TcpStream) -> std::io::Result<()> {
     socket.set_tcp_keepalive(
         &TcpKeepalive::new().with_time(SILENCE / 2).with_interval(interval).with_retries(4),
     )?;
-    #[cfg(target_os = "linux")]
-    socket.set_tcp_user_timeout(Some(SILENCE))?;
     Ok(())
 }
 
@@ -185,7 +216,7 @@ mod tests {
             let place = place.clone();
             move || {
                 let mut links = place.meet(of(1, 4)).unwrap();
-                receive(&mut links[0], 0, 0, &mut Vec::new()).unwrap_err()
+                receive(&mut links.data[0], 0, 0, &mut Vec::new()).unwrap_err()
             }
         });
         let reason = place.meet_within(of(0, 4), Duration::from_millis(500)).unwrap_err();
@@ -198,7 +229,7 @@ mod tests {
         let place = place();
         let first = std::thread::spawn({
             let place = place.clone();
-            move || place.meet(of(0, 2)).map(|links| links.len())
+            move || place.meet(of(0, 2)).map(|links| links.data.len())
         });
         let other = Rendezvous { run: "other/0".into(), ..place.clone() };
         let reason = other.meet(of(1, 2)).unwrap_err();
@@ -208,7 +239,7 @@ mod tests {
         let mut noise = TcpStream::connect(("localhost", place.port)).unwrap();
         noise.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
         drop(noise);
-        assert_eq!(place.meet(of(1, 2)).unwrap().len(), 1);
+        assert_eq!(place.meet(of(1, 2)).unwrap().data.len(), 1);
         assert_eq!(first.join().unwrap(), Ok(1));
     }
 }

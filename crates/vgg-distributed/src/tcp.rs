@@ -11,12 +11,15 @@ use vgg_tensor::{Error, RankGroup, Result};
 
 use crate::Launch;
 use crate::rendezvous::Rendezvous;
+use crate::watch::Watch;
 
 /// All processes that met at an address.
 pub(crate) struct TcpGroup {
     rank: usize,
     size: usize,
     links: Mutex<Links>,
+    /// Until all have said goodbye.
+    _watch: Watch,
 }
 
 /// To the first rank; the first has one to each of the others, in their order.
@@ -31,10 +34,15 @@ const FAILURE: u64 = 1 << 63;
 const LONGEST_REASON: usize = 1 << 16;
 
 impl TcpGroup {
-    pub(crate) fn join(launch: Launch, place: &Rendezvous) -> std::result::Result<TcpGroup, crate::Error> {
-        let streams = place.meet(launch).map_err(|reason| launch.without(&reason))?;
-        let links = Mutex::new(Links { streams, bytes: Vec::new() });
-        Ok(TcpGroup { rank: launch.rank, size: launch.size, links })
+    pub(crate) fn join(
+        launch: Launch,
+        place: &Rendezvous,
+        lost: impl Fn(&str) + Send + 'static,
+    ) -> std::result::Result<TcpGroup, crate::Error> {
+        let met = place.meet(launch).map_err(|reason| launch.without(&reason))?;
+        let watch = Watch::start(met.watch, lost).map_err(|e| launch.without(&e.to_string()))?;
+        let links = Mutex::new(Links { streams: met.data, bytes: Vec::new() });
+        Ok(TcpGroup { rank: launch.rank, size: launch.size, links, _watch: watch })
     }
 
     /// Does something with the links. What fails on the first rank all others are told.
@@ -46,6 +54,14 @@ impl TcpGroup {
             }
             Error::Group { reason }
         })
+    }
+}
+
+impl Drop for TcpGroup {
+    /// All end together: none is to find another gone that has only finished before.
+    fn drop(&mut self) {
+        // If one is gone indeed, there is nothing left to say to it.
+        let _ = self.barrier();
     }
 }
 
@@ -174,5 +190,74 @@ fn gone(rank: usize) -> impl Fn(std::io::Error) -> String {
         }
         ErrorKind::WouldBlock | ErrorKind::TimedOut => format!("rank {rank} does not answer"),
         _ => format!("rank {rank}: {e}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::sync::mpsc::channel;
+
+    use super::*;
+    use crate::Launcher;
+
+    /// What each of three ranks comes to, and what it hears of others that are gone.
+    fn each<R: Send + 'static>(one: fn(TcpGroup) -> R) -> Vec<(R, Vec<String>)> {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let get = move |name: &str| match name {
+            "MASTER_ADDR" => Some("localhost".to_owned()),
+            "MASTER_PORT" => Some((port - 1).to_string()),
+            _ => None,
+        };
+        let place = Rendezvous::from(&get).unwrap().unwrap();
+        let start = |rank| {
+            let place = place.clone();
+            std::thread::spawn(move || {
+                let launch =
+                    Launch { launcher: Launcher::Torchrun, rank, size: 3, local_rank: rank, local_size: 3 };
+                let (tell, heard) = channel();
+                let lost = move |what: &str| drop(tell.send(what.to_owned()));
+                let group = TcpGroup::join(launch, &place, lost).unwrap();
+                (one(group), heard.try_iter().collect())
+            })
+        };
+        let ranks: Vec<_> = (0..3).map(start).collect();
+        ranks.into_iter().map(|rank| rank.join().unwrap()).collect()
+    }
+
+    #[test]
+    fn sums_and_lists_are_those_of_all() {
+        let found = each(|group| {
+            let rank = group.rank() as f32;
+            let mut values = vec![rank + 1.0; 100_000];
+            values[7] = 10.0 * rank;
+            group.sum(&mut values).unwrap();
+            let bytes = vec![group.rank() as u8; 5 + 3 * group.rank()];
+            (
+                values[0],
+                values[7],
+                group.gather(&[1.5, f64::from(rank)]).unwrap(),
+                group.gather_bytes(&bytes).unwrap(),
+            )
+        });
+        for ((all, one, list, bytes), lost) in found {
+            assert_eq!((all, one, lost), (6.0, 30.0, Vec::new()));
+            assert_eq!(list, [1.5, 0.0, 1.5, 1.0, 1.5, 2.0]);
+            assert_eq!(bytes, [vec![0; 5], vec![1; 8], vec![2; 11]]);
+        }
+    }
+
+    #[test]
+    fn who_is_gone_is_named() {
+        let found = each(|group| match group.rank() {
+            // It goes without goodbye.
+            2 => {
+                let Links { streams, .. } = &*group.links.lock().unwrap();
+                streams[0].shutdown(std::net::Shutdown::Both).unwrap();
+                String::new()
+            }
+            _ => group.sum(&mut [1.0; 5]).unwrap_err().to_string(),
+        });
+        assert!(found[0].0.contains("rank 2 is gone") && found[1].0.contains("rank 2 is gone"), "{found:?}");
     }
 }

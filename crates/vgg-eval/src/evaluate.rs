@@ -42,8 +42,8 @@ pub fn evaluate(
     posteriors_of(rows, weights_hash, folder, evaluation, options.shard)
 }
 
-/// Posteriors of a whole split on every rank of a group, each of which evaluates a part: as [`evaluate`], whatever shard `options`
-/// name. All ranks must call this. An evaluation that is interrupted on one of them is so on all.
+/// Posteriors of a whole split, of which each rank of a group evaluates a part: as [`evaluate`], whatever shard `options` name. All
+/// ranks must call this; the first gets the posteriors, the others nothing. An evaluation that is interrupted on one is so on all.
 ///
 /// # Errors
 /// As [`evaluate`]; [`Error::Tensor`] if the ranks lose each other.
@@ -55,12 +55,12 @@ pub fn evaluate_on_ranks(
     preprocessing: Preprocessing,
     options: EvaluateOptions,
     progress: &mut dyn FnMut(usize) -> ControlFlow<()>,
-) -> Result<Posteriors> {
+) -> Result<Option<Posteriors>> {
     same_on_all_ranks(group, &serde_json::json!([weights_hash, folder.hash(), evaluation]))?;
     let options = EvaluateOptions { shard: Shard::of_rank(group), ..options };
     let own = posterior_rows(model, folder, evaluation, preprocessing, options, progress);
-    let rows = Rows::of_all(own, group)?.of_some(folder)?;
-    posteriors_of(rows, weights_hash, folder, evaluation, Shard::default())
+    let rows = Rows::of_all(own, group, folder)?;
+    rows.map(|rows| posteriors_of(rows, weights_hash, folder, evaluation, Shard::default())).transpose()
 }
 
 fn posterior_rows(

@@ -77,7 +77,8 @@ pub struct Features {
     pub dataset: String,
 }
 
-/// Descriptors of a split, which the ranks of `group` share out; all get all. The shard of `options` is not heeded.
+/// Descriptors of a split, which the ranks of `group` share out; the first gets all, the others nothing. The shard of `options` is not
+/// heeded.
 ///
 /// # Errors
 /// [`crate::Error::Config`] if sides are below the network's crop; [`crate::Error::Network`] if there is no such layer; else as
@@ -90,14 +91,14 @@ pub fn features(
     preprocessing: Preprocessing,
     options: EvaluateOptions,
     progress: &mut dyn FnMut(usize) -> ControlFlow<()>,
-) -> Result<Features> {
+) -> Result<Option<Features>> {
     let (columns, views) = (config.columns(network)?, config.views(network.spec().crop)?);
     same_on_all_ranks(group, &serde_json::json!([weights_hash, folder.hash(), config]))?;
     let options = EvaluateOptions { shard: Shard::of_rank(group), ..options };
     let of_group = |images: &[Vec<Image>]| config.of(network, images, &views, preprocessing);
     let own = Rows::of(folder, (&views, config.filter), options, progress, of_group);
-    let mut rows = Rows::of_all(own, group)?.of_some(folder)?;
-    Ok(Features {
+    let Some(mut rows) = Rows::of_all(own, group, folder)? else { return Ok(None) };
+    Ok(Some(Features {
         values: rows.take_values(columns)?,
         labels: rows.labels,
         paths: rows.paths,
@@ -106,7 +107,7 @@ pub fn features(
         weights: weights_hash.to_owned(),
         classes: folder.classes().to_vec(),
         dataset: folder.hash().as_str().to_owned(),
-    })
+    }))
 }
 
 impl FeatureConfig {
@@ -120,6 +121,15 @@ impl FeatureConfig {
             pool_rounding: None,
         };
         whole.views(crop)
+    }
+
+    /// Whether it fits a network.
+    ///
+    /// # Errors
+    /// [`crate::Error::Config`] if sides are below the network's crop; [`crate::Error::Network`] if there is no such layer.
+    pub fn check(&self, network: &DenseNetwork) -> Result<()> {
+        self.columns(network)?;
+        self.views(network.spec().crop).map(drop)
     }
 
     /// Length of a descriptor.

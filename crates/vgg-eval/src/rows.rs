@@ -82,10 +82,18 @@ impl Rows {
         Ok(rows)
     }
 
-    /// What all ranks have found together, in their order, on every one of them; one that was interrupted takes part, too.
-    pub(crate) fn of_all(own: Result<Rows>, group: &dyn RankGroup) -> Result<Rows> {
+    /// What all ranks have found together, in their order, on the first of them; nothing on the others. One that was interrupted takes
+    /// part, too.
+    ///
+    /// # Errors
+    /// What is wrong with `own`; [`Error::NoImages`] on the first, if there are none.
+    pub(crate) fn of_all(
+        own: Result<Rows>,
+        group: &dyn RankGroup,
+        folder: &ImageSet,
+    ) -> Result<Option<Rows>> {
         if group.size() == 1 {
-            return own;
+            return own?.of_some(folder).map(Some);
         }
         let interrupted = matches!(own, Err(Error::Interrupted));
         let own = if interrupted { Rows::default() } else { own? };
@@ -93,18 +101,22 @@ impl Rows {
         if asked.iter().any(|asked| *asked > 0.0) {
             return Err(Error::Interrupted);
         }
+        let parts = group.collect_bytes(&serde_json::to_vec(&own).map_err(nonsense)?)?;
+        let values: Vec<u8> = own.values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        drop(own);
+        let values = group.collect_bytes(&values)?;
+        if group.rank() > 0 {
+            return Ok(None);
+        }
         let mut all = Rows::default();
-        for part in group.gather_bytes(&serde_json::to_vec(&own).map_err(nonsense)?)? {
+        for (part, values) in parts.into_iter().zip(values) {
             let part: Rows = serde_json::from_slice(&part).map_err(nonsense)?;
             all.labels.extend(part.labels);
             all.paths.extend(part.paths);
             all.skipped.extend(part.skipped);
+            all.values.extend(values.as_chunks().0.iter().map(|value| f32::from_le_bytes(*value)));
         }
-        let values: Vec<u8> = own.values.iter().flat_map(|value| value.to_le_bytes()).collect();
-        for part in group.gather_bytes(&values)? {
-            all.values.extend(part.as_chunks().0.iter().map(|value| f32::from_le_bytes(*value)));
-        }
-        Ok(all)
+        all.of_some(folder).map(Some)
     }
 
     /// Itself, if there is any.

@@ -14,7 +14,7 @@ use vgg_files::{Hash, Lock, hash_bytes, hash_file, read_json, write_json};
 use vgg_layers::{Device, Network, TransferReport};
 use vgg_tensor::RankGroup;
 use vgg_train::{
-    Checkpoints, EpochMetrics, Resume, Training, Validation, WEIGHTS_FILE, refuse_other, remove_checkpoints,
+    Checkpoints, EpochMetrics, Resume, Training, Validation, WEIGHTS_FILE, has_checkpoints, refuse_other,
 };
 use vgg_weights::{ChannelOrder, Pixels, WeightsMetadata};
 
@@ -105,6 +105,12 @@ impl FinishedRun {
         found.dir = dir.to_owned();
         if found.identity != *identity {
             refuse()?;
+            if !has_checkpoints(dir)? {
+                let dir = dir.display();
+                return Err(Error::Plan(format!(
+                    "{dir} holds a finished run, and no checkpoint of it to go on from; give another directory"
+                )));
+            }
             return Ok(None);
         }
         let weights = found.weights_file();
@@ -227,7 +233,9 @@ impl<'a> PreparedRun<'a> {
         let found = from_first(&*context.group, || {
             let refuse = || self.refuse_other(dir, context);
             let found = FinishedRun::find(dir, &identity, refuse)?;
-            found.as_ref().map_or_else(refuse, |_| Ok(remove_checkpoints(dir)?))?;
+            if found.is_none() {
+                refuse()?;
+            }
             Ok(found)
         })?;
         if let Some(finished) = found {
@@ -245,9 +253,12 @@ impl<'a> PreparedRun<'a> {
         // Told after training, which has the ear of whoever listens until then.
         let mut left_out = Vec::new();
         let mut validate = |network: &Network| {
-            let posteriors = self.validate(network, context)?;
-            let validation = of_all(&posteriors, &*context.group)?;
-            left_out = posteriors.skipped;
+            let own = match self.validate(network, context) {
+                Err(vgg_eval::Error::Interrupted) => None,
+                other => Some(other?),
+            };
+            let validation = shared_out(own.as_ref(), &*context.group)?;
+            left_out = own.map(|posteriors| posteriors.skipped).unwrap_or_default();
             Ok(validation)
         };
         let outcome = vgg_train::train(Training {
@@ -273,7 +284,6 @@ impl<'a> PreparedRun<'a> {
             let weights = hash_file(&dir.join(WEIGHTS_FILE))?;
             let finished = FinishedRun { identity, epochs, weights, last, dir: dir.to_owned() };
             write_json(&dir.join(RESULT_FILE), &finished)?;
-            remove_checkpoints(dir)?;
             Ok(finished)
         })?;
         Ok(Some(FinishedRun { dir: dir.to_owned(), ..finished }))
@@ -332,7 +342,7 @@ impl<'a> PreparedRun<'a> {
         let options = EvaluateOptions { workers: context.workers, on_bad_image, shard };
         let model = Model::Classic(network);
         evaluate((&model, ""), &context.dataset.val, &evaluation, preprocessing, options, &mut |_| {
-            ControlFlow::Continue(())
+            if (context.interrupted)() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         })
     }
 
@@ -370,15 +380,20 @@ impl<'a> PreparedRun<'a> {
     }
 }
 
-/// What a validation comes to whose images were shared out.
-fn of_all(posteriors: &Posteriors, group: &dyn RankGroup) -> vgg_tensor::Result<Validation> {
-    let (top1, top5) = (posteriors.top1_error(), posteriors.top5_error());
-    let loss = posteriors.loss() * top1.n as f64;
-    let mine = [top1.wrong as f64, top5.wrong as f64, loss, top1.n as f64];
+/// What a validation comes to whose images were shared out; nothing, if a rank was asked to stop meanwhile.
+fn shared_out(own: Option<&Posteriors>, group: &dyn RankGroup) -> vgg_tensor::Result<Option<Validation>> {
+    let mine = own.map_or([f64::NAN; 4], |posteriors| {
+        let (top1, top5) = (posteriors.top1_error(), posteriors.top5_error());
+        [top1.wrong as f64, top5.wrong as f64, posteriors.loss() * top1.n as f64, top1.n as f64]
+    });
     let all = group.gather(&mine)?;
     let sum = |what: usize| all.iter().skip(what).step_by(mine.len()).sum::<f64>();
-    let n = sum(3).max(1.0);
-    Ok(Validation { top1_error: sum(0) / n, top5_error: sum(1) / n, loss: sum(2) / n })
+    let n = sum(3);
+    if n.is_nan() {
+        return Ok(None);
+    }
+    let n = n.max(1.0);
+    Ok(Some(Validation { top1_error: sum(0) / n, top5_error: sum(1) / n, loss: sum(2) / n }))
 }
 
 /// A directory that holds no run must not hold anything of the names that a run writes.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use vgg_eval::{EvaluateOptions, Evaluation, Posteriors, Preprocessing, Shard, evaluate_on_ranks, fuse};
 use vgg_files::{Hash, Lock, hash_bytes, read_json, write_json};
-use vgg_train::Resume;
+use vgg_train::{Resume, remove_checkpoints};
 
 use crate::ranks::from_first;
 use crate::{
@@ -193,7 +193,13 @@ fn train(
         return Ok(Outcome::Diverged(known.reason));
     }
     match prepared.train(&dir, Resume::Auto, context, &mut |event| events(Event::In(event))) {
-        Ok(Some(done)) => Ok(Outcome::Finished(done)),
+        Ok(Some(done)) => {
+            // Nobody goes on with a run of a table, and a table has many.
+            if context.group.rank() == 0 {
+                remove_checkpoints(&dir)?;
+            }
+            Ok(Outcome::Finished(done))
+        }
         Ok(None) => Ok(Outcome::Interrupted),
         Err(Error::Train(e @ vgg_train::Error::NotFinite { .. })) if run.may_diverge => {
             // It was so on all ranks.
@@ -230,9 +236,22 @@ impl Table<'_> {
                 continue;
             };
             let path = posteriors_file(done, &member.evaluation, &self.context.dataset.val.hash());
-            files.push((path.clone(), posteriors(member, run, done, &path, self.context, events)?));
+            let found = posteriors(member, run, done, &path, self.context, events)?;
+            files.extend(found.map(|found| (path.clone(), found)));
             members.push(self.member(run, member, Some((done, &path))));
         }
+        let group = &*self.context.group;
+        from_first(group, || self.row_of(row, &members, &files, note.clone()))
+    }
+
+    /// The row of networks whose posteriors are in these files.
+    fn row_of(
+        &self,
+        row: &RowPlan,
+        members: &[Member],
+        files: &[(PathBuf, Posteriors)],
+        note: Option<String>,
+    ) -> Result<Row> {
         let named: Vec<(&Path, &Posteriors)> = files.iter().map(|(path, p)| (path.as_path(), p)).collect();
         let fused = if note.is_none() { Some(fuse(&named)?) } else { None };
         let theirs = paper::row_of(&self.plan.name, &row.paper)?;
@@ -241,10 +260,10 @@ impl Table<'_> {
         let runs: Vec<&RunPlan> = row.members.iter().map(|m| self.plan.run(&m.run)).collect::<Result<_>>()?;
         let epochs = row.members.iter().filter_map(|m| Some(self.finished.get(m.run.as_str())?.epochs)).max();
         Ok(Row {
-            config: row.label.clone().unwrap_or_else(|| joined(&members, " + ", |m| m.config.clone())),
-            train_side: common(&members, |m| &m.train_side),
-            test_sides: common(&members, |m| &m.test_sides),
-            protocol: joined(&members, " and ", |m| m.protocol.clone()),
+            config: row.label.clone().unwrap_or_else(|| joined(members, " + ", |m| m.config.clone())),
+            train_side: common(members, |m| &m.train_side),
+            test_sides: common(members, |m| &m.test_sides),
+            protocol: joined(members, " and ", |m| m.protocol.clone()),
             top1_error: top1.map(|e| e.rate()),
             top5_error: top5.map(|e| e.rate()),
             top1_ci: top1.map(|e| e.interval()),
@@ -259,7 +278,7 @@ impl Table<'_> {
             n: fused.as_ref().map_or(0, |p| p.labels.len()),
             skipped: fused.as_ref().map_or(0, |p| p.skipped.len()),
             run: members.first().map(|m| m.run.clone()).unwrap_or_default(),
-            members,
+            members: members.to_vec(),
             note,
         })
     }
@@ -321,7 +340,7 @@ fn joined(members: &[Member], separator: &str, of: fn(&Member) -> String) -> Str
     list.join(separator)
 }
 
-/// The posteriors of a network, from the run's directory if they are there.
+/// The posteriors of a network, from the run's directory if they are there; on the first rank alone.
 fn posteriors(
     member: &MemberPlan,
     run: &RunPlan,
@@ -329,10 +348,10 @@ fn posteriors(
     path: &Path,
     context: &Context,
     events: &mut dyn FnMut(Event),
-) -> Result<Posteriors> {
+) -> Result<Option<Posteriors>> {
     let group = &*context.group;
     if from_first(group, || Ok(path.is_file()))? {
-        return Ok(Posteriors::load(path)?);
+        return Ok((group.rank() == 0).then(|| Posteriors::load(path)).transpose()?);
     }
     let val = &context.dataset.val;
     let loaded = vgg_weights::load(&done.weights_file(), context.device)?;
@@ -348,7 +367,7 @@ fn posteriors(
     let model = (&prepared.model(), done.weights.as_str());
     let protocol = &member.evaluation;
     let evaluated = evaluate_on_ranks(group, model, val, protocol, preprocessing, options, &mut progress)?;
-    if group.rank() == 0 {
+    if let Some(evaluated) = &evaluated {
         evaluated.save(path)?;
     }
     Ok(evaluated)

@@ -37,6 +37,14 @@ impl FileWriter {
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent).map_err(at("create", parent))?;
         }
+        FileWriter::create_in_folder(path)
+    }
+
+    /// Begins the file beside `path`, in a folder that must be there.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn create_in_folder(path: &Path) -> Result<FileWriter> {
         let partial = beside(path);
         let file = Sink::create(&partial).map_err(at("write", path))?;
         let out = Some(BufWriter::with_capacity(1 << 20, file));

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::atomic::{beside, sync_parent, write_json, write_synced};
+use crate::atomic::{beside, sync_parent, write_synced};
 use crate::disk;
 use crate::error::{Error, Result, at};
 use crate::{Hash, hash_file, read_json};
@@ -39,7 +39,7 @@ pub struct DirectoryWriter {
 }
 
 impl DirectoryWriter {
-    /// Starts a directory that will be at `path`.
+    /// Starts a directory that will be at `path`, in one that must be there.
     ///
     /// # Errors
     /// [`Error::Io`] if it cannot be made.
@@ -49,7 +49,7 @@ impl DirectoryWriter {
         if partial.exists() {
             disk::remove_dir_all(&partial).map_err(at("remove", &partial))?;
         }
-        fs::create_dir_all(&partial).map_err(at("create", &partial))?;
+        fs::create_dir(&partial).map_err(at("create", &partial))?;
         Ok(DirectoryWriter { path: path.to_owned(), partial, files: BTreeMap::new(), committed: false })
     }
 
@@ -75,7 +75,12 @@ impl DirectoryWriter {
     /// [`Error::Io`]; an earlier directory of this name is then still there.
     pub fn commit(mut self) -> Result<()> {
         let manifest = Manifest { files: std::mem::take(&mut self.files) };
-        write_json(&self.partial.join(MANIFEST), &manifest)?;
+        // It has no name of its own to be renamed to, and makes no folder anew that was removed meanwhile.
+        let path = self.partial.join(MANIFEST);
+        write_synced(&path, |out| Ok(serde_json::to_writer_pretty(out, &manifest)?))
+            .map_err(at("write", &path))?;
+        // The names in the directory.
+        sync_parent(&path)?;
         let old = self.partial.with_extension("old");
         if self.path.exists() {
             disk::rename(&self.path, &old).map_err(at("replace", &self.path))?;

@@ -4,6 +4,8 @@ use crate::Result;
 
 /// Bytes of a number on its way.
 const WORD: usize = size_of::<f64>();
+/// Bytes of a rank that travel at once.
+const PART: usize = 1 << 20;
 
 /// A number of processes, each with a rank. All must make the same calls in the same order.
 pub trait RankGroup: Send + Sync {
@@ -46,6 +48,24 @@ pub trait RankGroup: Send + Sync {
             own.iter().flat_map(|word| word.to_bits().to_le_bytes()).take(*length as usize).collect()
         };
         Ok(lengths.iter().enumerate().map(of_rank).collect())
+    }
+
+    /// The bytes of all ranks, in their order, on the first; nothing on the others. They may be many.
+    ///
+    /// # Errors
+    /// As [`RankGroup::sum`].
+    fn collect_bytes(&self, bytes: &[u8]) -> Result<Vec<Vec<u8>>> {
+        let lengths = self.gather(&[bytes.len() as f64])?;
+        let longest = lengths.iter().fold(0.0_f64, |a, b| a.max(*b)) as usize;
+        let first = self.rank() == 0;
+        let mut all: Vec<Vec<u8>> = if first { vec![Vec::new(); self.size()] } else { Vec::new() };
+        // By and by: no rank holds much more than its own, but for the first.
+        for start in (0..longest).step_by(PART) {
+            let end = (start + PART).min(bytes.len());
+            let parts = self.gather_bytes(bytes.get(start..end).unwrap_or_default())?;
+            all.iter_mut().zip(parts).for_each(|(all, part)| all.extend(part));
+        }
+        Ok(all)
     }
 
     /// Ends all processes, after something went wrong in this one that the others would wait for without end.

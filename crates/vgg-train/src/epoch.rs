@@ -1,185 +1,90 @@
-//! The steps of an epoch: as many under way at once as the device wants, and checkpoints between them.
+//! An epoch: its steps, then validation, and what is written down of both.
 
-use std::collections::VecDeque;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::mem::take;
 
-use vgg_data::Batch;
-use vgg_layers::Network;
 use vgg_optim::Sgd;
-use vgg_tensor::RankGroup;
 
-use crate::checkpoint::{Checkpoints, RunState, Saver, Snapshot};
-use crate::exchange::{Agreed, Exchange};
-use crate::norms::layers_of;
-use crate::{Error, Event, Result, StepSums, Stepper, Training};
+use crate::checkpoint::{EpochPart, RunState, Saver, Snapshot};
+use crate::exchange::Exchange;
+use crate::steps::take_steps;
+use crate::{EpochMetrics, EpochTiming, Error, Event, Result, Training, Validation};
 
-/// A step under way.
-struct Started {
-    step: u64,
-    /// Its place in the epoch, from 1.
-    batch: usize,
-    samples: Vec<usize>,
-    waited: Duration,
-}
+/// A loss of so many times that of chance is no learning any more.
+const DIVERGED: f64 = 2.0;
 
-/// An epoch, or what is left of it.
-struct Epoch<'a, 'b> {
-    /// From 1.
-    number: usize,
-    batches: usize,
-    stepper: Stepper<&'a mut Network, &'a mut Sgd>,
-    started: VecDeque<Started>,
-    state: &'a mut RunState,
-    events: &'a mut (dyn FnMut(Event) + 'b),
-    /// When this part of it began, and what it had taken before.
-    since: (Instant, f64),
-    due: Option<Due<'a>>,
-    group: Arc<dyn RankGroup>,
-}
-
-/// When a checkpoint is due.
-struct Due<'a> {
-    saver: &'a mut Saver,
-    policy: Checkpoints,
-    last: (Instant, u64),
-}
-
-/// The steps that are left of the epoch; `false` if it was interrupted. Then, what was done of it has been saved.
-pub(crate) fn take_steps(
+/// One epoch, or what is left of it; `false` if it was interrupted. Then, what was done of it has been saved.
+pub(crate) fn take_epoch(
     t: &mut Training,
     (sgd, state): (&mut Sgd, &mut RunState),
     exchange: &mut Option<Exchange>,
-    saver: Option<&mut Saver>,
-    lr: f64,
+    mut saver: Option<&mut Saver>,
 ) -> Result<bool> {
-    let batches = t.loader.plan(state.epochs as u64).batches();
-    let (_, scale) = t.metadata.offset_and_scale();
-    let ahead = t.network.device().steps_ahead();
-    let (epochs, first, interrupted) = (state.epochs, state.part.batches, t.interrupted);
-    let group = t.group.clone();
-    let due = saver.map(|saver| Due { saver, policy: t.checkpoints, last: (Instant::now(), state.step) });
-    let mut epoch = Epoch {
-        number: epochs + 1,
-        batches,
-        stepper: Stepper::new(&mut *t.network, sgd, scale, t.config.micro_batch, t.config.seed)?,
-        started: VecDeque::new(),
-        since: (Instant::now(), state.timing.part),
-        state,
-        events: &mut *t.events,
-        due,
-        group: group.clone(),
+    let lr = t.config.schedule.lr(&state.schedule, state.epochs, t.config.max_epochs);
+    if !take_steps(t, (sgd, state), exchange, saver.as_deref_mut(), lr)? {
+        return Ok(false);
+    }
+    let part = state.part.of_all_ranks(&*t.group)?;
+    if part.total().sums.n == 0 {
+        return Err(Error::Config("every image of the epoch was left out".into()));
+    }
+    let epoch = state.epochs + 1;
+    let due = epoch.is_multiple_of(t.config.validate_every) || epoch == t.config.max_epochs;
+    let validation = if due { (t.validate)(t.network).map_err(Error::Validation)? } else { None };
+    if due && validation.is_none() {
+        // All steps are done: it goes on with the validation.
+        if let Some(saver) = saver {
+            saver.save(Snapshot::take(t.network, sgd, RunState { part, ..state.clone() }))?;
+        }
+        return Ok(false);
+    }
+    finish(t, state, &part, validation, lr);
+    Ok(true)
+}
+
+/// Tells the schedule, and writes the epoch down.
+fn finish(t: &mut Training, state: &mut RunState, part: &EpochPart, validation: Option<Validation>, lr: f64) {
+    let (config, total) = (t.config, part.total());
+    state.part = EpochPart::default();
+    state.epochs += 1;
+    if let Some(v) = validation {
+        let since = (state.epochs - 1) % config.validate_every + 1;
+        config.schedule.after_validation(&mut state.schedule, v.top1_error, since);
+    }
+    let (seconds, waited) = (take(&mut state.timing.part), take(&mut state.timing.part_waited));
+    let timing = EpochTiming {
+        epoch: state.epochs,
+        seconds,
+        images_per_s: total.sums.n as f64 / seconds,
+        waiting: waited / seconds,
     };
-    epoch.stepper.exchange_by(exchange.take());
-    t.loader.for_each(epochs as u64, first, |batch: &Batch, waited| -> Result<bool> {
-        let agreed = Agreed::new(&*group, batch.len(), interrupted(), epoch.is_due()?)?;
-        if agreed.interrupted {
-            return Ok(false);
-        }
-        epoch.start(batch, &agreed, waited, lr)?;
-        epoch.finish(ahead)?;
-        // The end of the epoch has a checkpoint of its own.
-        if agreed.save && epoch.state.part.batches < batches {
-            epoch.save()?;
-        }
-        Ok(true)
-    })?;
-    epoch.finish(0)?;
-    epoch.state.timing.part = epoch.seconds();
-    let whole = epoch.state.part.batches == batches;
-    if !whole {
-        epoch.save()?;
-    }
-    *exchange = epoch.stepper.into_exchange();
-    Ok(whole)
+    let (train_loss, train_top1_error) = total.sums.means();
+    let metrics = EpochMetrics {
+        epoch: state.epochs,
+        step: state.step,
+        lr,
+        train_loss,
+        train_top1_error,
+        val_top1_error: validation.map(|v| v.top1_error),
+        val_top5_error: validation.map(|v| v.top5_error),
+        val_loss: validation.map(|v| v.loss),
+        skipped: total.skipped,
+    };
+    (t.events)(Event::Epoch { metrics: &metrics, timing });
+    warn(t, &metrics);
+    state.metrics.push(metrics);
+    state.timing.epochs.push(timing);
 }
 
-impl Epoch<'_, '_> {
-    fn start(&mut self, batch: &Batch, agreed: &Agreed, waited: Duration, lr: f64) -> Result<()> {
-        for bad in &batch.skipped {
-            (self.events)(Event::Skipped(bad));
-        }
-        let part = &mut self.state.part;
-        part.skipped += batch.skipped.len();
-        part.batches += 1;
-        self.state.timing.part_waited += waited.as_secs_f64();
-        if agreed.images.iter().all(|images| *images == 0) {
-            return Ok(());
-        }
-        let (step, samples) = (self.state.step, batch.ids.clone());
-        self.stepper.start_part(batch, &agreed.images, self.group.rank(), step, lr)?;
-        self.started.push_back(Started { step, batch: part.batches, samples, waited });
-        self.state.step += 1;
-        Ok(())
+/// Says aloud that it does not learn.
+fn warn(t: &mut Training, metrics: &EpochMetrics) {
+    let chance = (t.network.spec().classes as f64).ln();
+    // The training loss is a mean over the epoch, with the wild first steps in it; validation sees its end.
+    let loss = metrics.val_loss.unwrap_or(metrics.train_loss);
+    // A validation loss alone may be as large where a network has learnt its training images by heart.
+    if loss.min(metrics.train_loss) > DIVERGED * chance {
+        (t.events)(Event::Diverges { loss, chance });
     }
-
-    /// Waits until at most `ahead` steps are under way.
-    fn finish(&mut self, ahead: usize) -> Result<()> {
-        while self.started.len() > ahead {
-            let (Some(started), Some(report)) = (self.started.pop_front(), self.stepper.finish()?) else {
-                return Ok(());
-            };
-            let Started { step, batch, samples, waited } = started;
-            if !report.finite {
-                // It was so on all ranks.
-                let samples = of_all_ranks(&samples, &*self.group)?;
-                let (epoch, layers) = (self.number, layers_of(self.stepper.network()));
-                return Err(Error::NotFinite { epoch, step, samples, layers });
-            }
-            let sums = &mut self.state.part.sums;
-            sums.add(report.sums);
-            let (loss, top1_error) = sums.means();
-            let (epoch, steps, images) = (self.number, self.batches, report.sums.n);
-            (self.events)(Event::Step { epoch, step: batch, steps, loss, top1_error, images, waited });
-        }
-        Ok(())
-    }
-
-    /// Whether a checkpoint is due after the step that comes.
-    fn is_due(&mut self) -> Result<bool> {
-        let Some(due) = &mut self.due else { return Ok(false) };
-        let (at, step) = due.last;
-        let by_steps = due.policy.every_steps.is_some_and(|n| self.state.step + 1 >= step + n.max(1));
-        let by_time = due.policy.every.is_some_and(|every| at.elapsed() >= every);
-        // A disk that is slower than that gets what it can take.
-        Ok(by_steps || by_time && !due.saver.is_busy()?)
-    }
-
-    fn save(&mut self) -> Result<()> {
-        self.finish(0)?;
-        self.state.timing.part = self.seconds();
-        // All ranks have a part in what is saved, and the first writes it.
-        let part = self.state.part.of_all(&*self.group)?;
-        let Some(due) = &mut self.due else { return Ok(()) };
-        let state = RunState { part, ..self.state.clone() };
-        let snapshot = Snapshot::take(self.stepper.network(), self.stepper.sgd(), state);
-        due.saver.save(snapshot)?;
-        due.last = (Instant::now(), self.state.step);
-        Ok(())
-    }
-
-    /// What the epoch has taken so far.
-    fn seconds(&self) -> f64 {
-        self.since.1 + self.since.0.elapsed().as_secs_f64()
-    }
-}
-
-/// The samples of a batch of which each rank has some.
-fn of_all_ranks(samples: &[usize], group: &dyn RankGroup) -> Result<Vec<usize>> {
-    let own: Vec<u8> = samples.iter().flat_map(|sample| (*sample as u64).to_le_bytes()).collect();
-    let all = group.gather_bytes(&own)?.concat();
-    Ok(all.as_chunks().0.iter().map(|sample| u64::from_le_bytes(*sample) as usize).collect())
-}
-
-impl StepSums {
-    pub(crate) fn add(&mut self, other: StepSums) {
-        self.loss += other.loss;
-        self.wrong += other.wrong;
-        self.n += other.n;
-    }
-
-    pub(crate) fn means(&self) -> (f64, f64) {
-        let n = self.n.max(1) as f64;
-        (self.loss / n, self.wrong as f64 / n)
+    if metrics.epoch == 1 && (loss - chance).abs() < 0.01 * chance {
+        (t.events)(Event::DeadStart { loss, chance });
     }
 }

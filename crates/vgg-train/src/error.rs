@@ -41,6 +41,16 @@ pub enum Error {
         /// What differs: where, what it was and what it is.
         differences: Vec<String>,
     },
+    /// The run directory is not there any more.
+    #[error(
+        "{path} was removed or is out of reach, so nothing of the run can be saved; what was saved before is where it was moved to, if \
+         it was",
+        path = path.display()
+    )]
+    Gone {
+        /// The run directory.
+        path: PathBuf,
+    },
     /// This rank was started for something else than the first.
     #[error(
         "rank {rank} was started with other settings than the first; all must have the same:\n  {differences}",

@@ -12,9 +12,10 @@ mod memory;
 mod metrics;
 mod norms;
 mod step;
+mod steps;
 mod train;
 
-pub use checkpoint::{Checkpoints, remove_checkpoints};
+pub use checkpoint::{Checkpoints, has_checkpoints, remove_checkpoints};
 pub use error::{Error, Result};
 pub use identity::refuse_other;
 pub use memory::step_memory_bytes;

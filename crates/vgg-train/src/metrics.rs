@@ -1,8 +1,10 @@
 //! What a run writes down of every epoch.
 
+use std::io::Write as _;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
+use vgg_files::FileWriter;
 
 use crate::Result;
 
@@ -56,15 +58,22 @@ pub struct EpochTiming {
 /// A line of [`EpochMetrics`] for each epoch, in the directory of a run.
 pub const METRICS_FILE: &str = "metrics.jsonl";
 
-/// Writes `metrics.jsonl`, `metrics.csv` and `timing.jsonl`, whole: a run has few epochs.
+/// Writes `metrics.jsonl`, `metrics.csv` and `timing.jsonl`, whole: a run has few epochs. The directory must be there.
 pub(crate) fn write(dir: &Path, metrics: &[EpochMetrics], timings: &[EpochTiming]) -> Result<()> {
-    vgg_files::write_bytes(&dir.join(METRICS_FILE), &lines(metrics)?)?;
-    vgg_files::write_bytes(&dir.join("timing.jsonl"), &lines(timings)?)?;
+    write_file(&dir.join(METRICS_FILE), &lines(metrics)?)?;
+    write_file(&dir.join("timing.jsonl"), &lines(timings)?)?;
     let config = |e: &dyn std::fmt::Display| crate::Error::Config(format!("cannot write metrics.csv: {e}"));
     let mut csv = csv::Writer::from_writer(Vec::new());
     metrics.iter().try_for_each(|m| csv.serialize(m)).map_err(|e| config(&e))?;
     let bytes = csv.into_inner().map_err(|e| config(&e))?;
-    Ok(vgg_files::write_bytes(&dir.join("metrics.csv"), &bytes)?)
+    write_file(&dir.join("metrics.csv"), &bytes)
+}
+
+fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
+    let mut file = FileWriter::create_in_folder(path)?;
+    let written = file.write_all(bytes);
+    written.map_err(|source| vgg_files::Error::Io { action: "write", path: path.to_owned(), source })?;
+    Ok(file.commit()?)
 }
 
 fn lines<T: Serialize>(rows: &[T]) -> Result<Vec<u8>> {

@@ -17,9 +17,9 @@ pub struct LayerNorms {
 }
 
 impl LayerNorms {
-    /// The first whose gradient is not finite, for a message.
+    /// The first whose gradient is not finite, for a message: the backward pass comes from the last layer.
     pub(crate) fn first(layers: &[LayerNorms]) -> String {
-        let first = layers.iter().find(|layer| layer.not_finite > 0);
+        let first = layers.iter().rev().find(|layer| layer.not_finite > 0);
         first.map_or(String::new(), |layer| format!("; first in the gradient of {}", layer.name))
     }
 }

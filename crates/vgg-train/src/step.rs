@@ -148,19 +148,22 @@ impl<N: BorrowMut<Network>, S: BorrowMut<Sgd>> Stepper<N, S> {
         step: u64,
         lr: f64,
     ) -> Result<()> {
+        if self.split != split {
+            // Another batch size, or place in it, is other work. Ranks begin anew together: what one of them captures, the others must.
+            self.replay = Replay::new();
+            self.split.clear();
+            self.split.extend_from_slice(split);
+        }
         if batch.is_empty() {
             return self.take_part_with_nothing(step, lr);
         }
         let device = self.network().device().clone();
         let [n, h, w, c] = <[usize; 4]>::from(batch.pixels.dim());
         let same_size = self.upload.as_ref().is_some_and(|upload| upload.shape().dims() == [n, h, w, c]);
-        if !same_size || self.split != split {
-            // Another batch size, or place in it, is other work, and on other memory. Ranks begin anew together: what one of
-            // them captures, the others must.
+        if !same_size {
+            // Work on other memory.
             (self.upload, self.replay) = (None, Replay::new());
             self.results.clear();
-            self.split.clear();
-            self.split.extend_from_slice(split);
         }
         let upload = match self.upload.take() {
             Some(upload) => upload,

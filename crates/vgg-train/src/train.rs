@@ -1,6 +1,5 @@
 //! The training loop.
 
-use std::mem::take;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,17 +11,16 @@ use vgg_optim::{Schedule, ScheduleState, Sgd, SgdOptions};
 use vgg_tensor::RankGroup;
 use vgg_weights::WeightsMetadata;
 
-use crate::checkpoint::{EpochPart, RunState, Saver, Snapshot, Timing, load_newest, remove_checkpoints};
-use crate::epoch::take_steps;
+use crate::checkpoint::{
+    EpochPart, RunState, Saver, Snapshot, Timing, in_its_place, load_newest, make_folder, prune,
+    remove_checkpoints,
+};
+use crate::epoch::take_epoch;
 use crate::exchange::Exchange;
 use crate::identity::refuse_other_ranks;
 use crate::{
-    Checkpoints, EpochMetrics, EpochTiming, Error, NOT_FINITE_FILE, Result, StepSums, Validation,
-    WEIGHTS_FILE, metrics,
+    Checkpoints, EpochMetrics, EpochTiming, Error, NOT_FINITE_FILE, Result, Validation, WEIGHTS_FILE, metrics,
 };
-
-/// A loss of so many times that of chance is no learning any more.
-const DIVERGED: f64 = 2.0;
 
 /// How to train.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -66,7 +64,8 @@ pub enum Resume {
 }
 
 /// What a validation comes to; any error ends the run.
-pub type ValidationResult = std::result::Result<Validation, Box<dyn std::error::Error + Send + Sync>>;
+/// Nothing, if the run was asked to stop meanwhile.
+pub type ValidationResult = std::result::Result<Option<Validation>, Box<dyn std::error::Error + Send + Sync>>;
 
 /// Everything a run needs.
 pub struct Training<'a> {
@@ -173,20 +172,22 @@ pub fn train(mut t: Training) -> Result<Outcome> {
     let mut sgd = Sgd::new(config.sgd)?;
     let mut state = start(&mut t, &mut sgd)?;
     if let Some(dir) = writes(&t) {
-        // A checkpoint, and the weights at the end: 4 bytes for each value, and as many for its velocity.
+        // Of each value 4 bytes, and as many of its velocity, in all checkpoints that are kept, the best, and the one that is being
+        // written; and the weights at the end.
         let values: usize = t.network.parameters().map(|p| p.weight.shape().len()).sum();
-        vgg_files::probe(dir, 12 * values as u64)?;
+        vgg_files::probe(dir, (8 * (t.checkpoints.keep as u64 + 2) + 4) * values as u64)?;
+        make_folder(dir)?;
     }
     let mut saver = writes(&t).map(|dir| Saver::new(dir, t.metadata, t.checkpoints.keep)).transpose()?;
     let mut exchange = Exchange::join(&t.group, t.network)?;
     while state.epochs < config.max_epochs && !state.schedule.stop {
-        let whole = epoch(&mut t, (&mut sgd, &mut state), &mut exchange, saver.as_mut());
+        let whole = take_epoch(&mut t, (&mut sgd, &mut state), &mut exchange, saver.as_mut());
         let whole = whole.inspect_err(|error| note_not_finite(writes(&t), error))?;
         if let (Some(dir), Some(saver)) = (writes(&t), &mut saver) {
             if whole {
                 saver.save(Snapshot::take(t.network, &sgd, state.clone()))?;
             }
-            metrics::write(dir, &state.metrics, &state.timing.epochs)?;
+            in_its_place(dir, || metrics::write(dir, &state.metrics, &state.timing.epochs))?;
         }
         if !whole {
             saver.as_mut().map_or(Ok(()), Saver::wait)?;
@@ -195,9 +196,13 @@ pub fn train(mut t: Training) -> Result<Outcome> {
     }
     saver.as_mut().map_or(Ok(()), Saver::wait)?;
     if let Some(dir) = writes(&t) {
-        // Once more: the run may have been killed between its last checkpoint and these files.
-        metrics::write(dir, &state.metrics, &state.timing.epochs)?;
-        vgg_weights::save(&dir.join(WEIGHTS_FILE), t.network, t.metadata)?;
+        in_its_place(dir, || {
+            // Once more: the run may have been killed between its last checkpoint and these files.
+            metrics::write(dir, &state.metrics, &state.timing.epochs)?;
+            vgg_weights::save(&dir.join(WEIGHTS_FILE), t.network, t.metadata)?;
+            // The last one and the best stay, for whoever wants to go on.
+            prune(dir, &state, 1)
+        })?;
     }
     Ok(Outcome { metrics: state.metrics, interrupted: false })
 }
@@ -220,11 +225,12 @@ fn start(t: &mut Training, sgd: &mut Sgd) -> Result<RunState> {
     // All must stand at the same place.
     let steps = t.group.gather(&[state.step as f64])?;
     if steps.iter().any(|step| *step != steps[0]) {
+        let steps: Vec<u64> = steps.iter().map(|step| *step as u64).collect();
         return Err(Error::Config(format!(
             "the ranks found checkpoints of steps {steps:?}: is the directory shared?"
         )));
     }
-    let part = state.part.clone().for_rank(&*t.group);
+    let part = state.part.for_rank(&*t.group);
     Ok(RunState { part, ..state })
 }
 
@@ -263,75 +269,4 @@ fn note_not_finite(dir: Option<&Path>, error: &Error) {
         let what = serde_json::json!({ "epoch": epoch, "step": step, "samples": samples, "layers": layers });
         let _ = vgg_files::write_json(&dir.join(NOT_FINITE_FILE), &what);
     }
-}
-
-/// One epoch, or what is left of it; `false` if it was interrupted.
-fn epoch(
-    t: &mut Training,
-    (sgd, state): (&mut Sgd, &mut RunState),
-    exchange: &mut Option<Exchange>,
-    saver: Option<&mut Saver>,
-) -> Result<bool> {
-    let lr = t.config.schedule.lr(&state.schedule, state.epochs, t.config.max_epochs);
-    if !take_steps(t, (sgd, state), exchange, saver, lr)? {
-        return Ok(false);
-    }
-    let part = take(&mut state.part).of_all(&*t.group)?;
-    if part.sums.n == 0 {
-        return Err(Error::Config("every image of the epoch was left out".into()));
-    }
-    state.epochs += 1;
-    let (seconds, waited) = (take(&mut state.timing.part), take(&mut state.timing.part_waited));
-    let timing = EpochTiming {
-        epoch: state.epochs,
-        seconds,
-        images_per_s: part.sums.n as f64 / seconds,
-        waiting: waited / seconds,
-    };
-    finish_epoch(t, state, part.sums, part.skipped, lr, timing)?;
-    Ok(true)
-}
-
-/// Validates, tells the schedule, and writes the epoch down.
-fn finish_epoch(
-    t: &mut Training,
-    state: &mut RunState,
-    sums: StepSums,
-    skipped: usize,
-    lr: f64,
-    timing: EpochTiming,
-) -> Result<()> {
-    let config = t.config;
-    let due = state.epochs.is_multiple_of(config.validate_every) || state.epochs == config.max_epochs;
-    let validation = if due { Some((t.validate)(t.network).map_err(Error::Validation)?) } else { None };
-    if let Some(v) = validation {
-        let since = (state.epochs - 1) % config.validate_every + 1;
-        config.schedule.after_validation(&mut state.schedule, v.top1_error, since);
-    }
-    let (train_loss, train_top1_error) = sums.means();
-    let metrics = EpochMetrics {
-        epoch: state.epochs,
-        step: state.step,
-        lr,
-        train_loss,
-        train_top1_error,
-        val_top1_error: validation.map(|v| v.top1_error),
-        val_top5_error: validation.map(|v| v.top5_error),
-        val_loss: validation.map(|v| v.loss),
-        skipped,
-    };
-    (t.events)(Event::Epoch { metrics: &metrics, timing });
-    let chance = (t.network.spec().classes as f64).ln();
-    // The training loss is a mean over the epoch, with the wild first steps in it; validation sees its end.
-    let loss = validation.map_or(train_loss, |v| v.loss);
-    // A validation loss alone may be as large where a network has learnt its training images by heart.
-    if loss.min(train_loss) > DIVERGED * chance {
-        (t.events)(Event::Diverges { loss, chance });
-    }
-    if state.epochs == 1 && (loss - chance).abs() < 0.01 * chance {
-        (t.events)(Event::DeadStart { loss, chance });
-    }
-    state.metrics.push(metrics);
-    state.timing.epochs.push(timing);
-    Ok(())
 }

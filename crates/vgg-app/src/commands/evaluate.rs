@@ -1,11 +1,9 @@
 //! `vgg evaluate`: errors under one protocol.
 
 use std::io::Write as _;
-use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Instant;
 
 use anyhow::Result;
 use clap::Args;
@@ -17,10 +15,12 @@ use vgg_eval::{
 };
 use vgg_layers::Config;
 
-use super::options::{DeviceOptions, ViewOptions, check_classes, load_weights, say_misnamed};
+use super::options::{DeviceOptions, ViewOptions, check_classes, load_weights};
+use super::pass::{Found, Pass, expect_room};
 use super::posteriors::{errors, errors_in_words, may_write, protocol};
 use super::ranks::Ranks;
-use crate::console::{Interrupt, Progress, out};
+use crate::console::out;
+use crate::settings::SettingsError;
 
 #[derive(Args)]
 pub(crate) struct Evaluate {
@@ -59,16 +59,15 @@ pub(crate) struct Evaluate {
 
 impl Evaluate {
     pub(crate) fn run(self) -> Result<ExitCode> {
-        if let Some(path) = self.posteriors.as_deref().filter(|path| path.exists()) {
-            Posteriors::load(path)?;
-        }
-        // Whoever names a shard shares the split out without us.
-        let ranks = if self.shard == Shard::default() { Ranks::join()? } else { Ranks::alone() };
+        let ranks = Ranks::join()?;
         ranks.work(|| self.evaluate(&ranks))
     }
 
     fn evaluate(&self, ranks: &Ranks) -> Result<ExitCode> {
-        let interrupt = Interrupt::listen()?;
+        if ranks.group().size() > 1 && self.shard != Shard::default() {
+            let what = "leave --shard out: the ranks share the whole split out among them";
+            return Err(SettingsError(what.into()).into());
+        }
         let device = self.device.open_among(ranks)?;
         let loaded = load_weights(&self.weights, self.config, &device)?;
         let metadata = loaded.metadata.clone();
@@ -76,47 +75,30 @@ impl Evaluate {
         let folder = Arc::new(ImageSet::open(&self.dataset, self.split)?);
         check_classes(&metadata, &folder)?;
         let prepared = evaluation.prepare(loaded.network)?;
-        let preprocessing = Preprocessing::from(metadata.offset_and_scale());
-        let on_bad_image = if self.skip_bad_images { OnBadImage::Skip } else { OnBadImage::Stop };
-        let workers = self.device.workers_among(ranks);
-        let options = EvaluateOptions { workers, on_bad_image, shard: self.shard };
         let weights = vgg_files::hash_file(&self.weights)?;
-        if let Some(path) = &self.posteriors {
-            let network = NetworkOrigin { protocol: evaluation.clone(), weights: weights.to_string() };
-            let (classes, dataset) = (folder.classes().to_vec(), folder.hash().as_str().to_owned());
-            may_write(path, &Origin { networks: vec![network], classes, dataset, shard: self.shard })?;
+        if ranks.is_first() {
+            self.may_write(&evaluation, weights.as_str(), &folder)?;
         }
         if let Some(dir) = self.dump_views.as_ref().filter(|_| ranks.is_first()) {
             dump_views(&folder, &evaluation, (metadata.spec.crop, self.shard), dir)?;
         }
-        let all = self.shard.range(folder.len()).len();
-        let images = Shard::of_rank(&**ranks.group()).range(all).len();
-        let mut progress = Progress::new("evaluates", images as u64);
-        let start = Instant::now();
-        let mut seen = |done: usize| {
-            let speed = done as f64 / start.elapsed().as_secs_f64();
-            progress.at(done as u64, || format!("{done} images, {speed:.1} images/s"));
-            if interrupt.asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        };
+        let preprocessing = Preprocessing::from(metadata.offset_and_scale());
+        let on_bad_image = if self.skip_bad_images { OnBadImage::Skip } else { OnBadImage::Stop };
+        let options =
+            EvaluateOptions { workers: self.device.workers_among(ranks), on_bad_image, shard: self.shard };
+        let part = if ranks.group().size() > 1 { Shard::of_rank(&**ranks.group()) } else { self.shard };
         let model = (&prepared.model(), weights.as_str());
-        let result = match ranks.group() {
+        let pass = Pass::new("evaluates", part.range(folder.len()).len(), ranks)?;
+        let found = pass.go(&folder, |seen| match ranks.group() {
             group if group.size() > 1 => {
-                evaluate_on_ranks(&**group, model, &folder, &evaluation, preprocessing, options, &mut seen)
+                evaluate_on_ranks(&**group, model, &folder, &evaluation, preprocessing, options, seen)
             }
-            _ => evaluate(model, &folder, &evaluation, preprocessing, options, &mut seen),
+            _ => evaluate(model, &folder, &evaluation, preprocessing, options, seen).map(Some),
+        })?;
+        let (posteriors, seconds) = match found {
+            Found::Nothing(code) => return Ok(code),
+            Found::All { what, seconds } => (what, seconds),
         };
-        let posteriors = match result {
-            Err(vgg_eval::Error::Interrupted) => {
-                return ranks.interrupted(&interrupt, "interrupted; nothing was written");
-            }
-            other => other?,
-        };
-        let images_per_s = posteriors.labels.len() as f64 / start.elapsed().as_secs_f64();
-        drop(progress);
-        say_misnamed(&folder);
-        if !ranks.is_first() {
-            return Ok(ExitCode::SUCCESS);
-        }
         posteriors.skipped.iter().for_each(|bad| eprintln!("left out: {bad}"));
         if let Some(path) = &self.posteriors {
             posteriors.save(path)?;
@@ -124,7 +106,7 @@ impl Evaluate {
         let mut result = document(&evaluation, &posteriors);
         result["config"] = json!(metadata.spec.config);
         result["split"] = json!(self.split.name());
-        result["images_per_s"] = json!(images_per_s);
+        result["images_per_s"] = json!(posteriors.labels.len() as f64 / seconds);
         result["weights"] = json!(weights);
         result["dataset"] = json!(folder.hash());
         result["device"] = json!(device.describe());
@@ -135,6 +117,16 @@ impl Evaluate {
             say(&result, &evaluation)?;
         }
         Ok(ExitCode::SUCCESS)
+    }
+
+    /// Whether the posteriors will find room, and nothing of another kind.
+    fn may_write(&self, evaluation: &Evaluation, weights: &str, folder: &ImageSet) -> Result<()> {
+        let Some(path) = &self.posteriors else { return Ok(()) };
+        let network = NetworkOrigin { protocol: evaluation.clone(), weights: weights.to_owned() };
+        let (classes, dataset) = (folder.classes().to_vec(), folder.hash().as_str().to_owned());
+        let bytes = 4 * folder.len() * classes.len();
+        may_write(path, &Origin { networks: vec![network], classes, dataset, shard: self.shard })?;
+        expect_room(path, bytes)
     }
 }
 

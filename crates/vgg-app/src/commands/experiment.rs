@@ -57,24 +57,25 @@ impl Experiment {
             write!(out(), "{}", embedded(name, self.profile)?.1)?;
             return Ok(ExitCode::SUCCESS);
         }
+        let ranks = Ranks::join()?;
+        ranks.work(|| self.make(&ranks))
+    }
+
+    fn make(&self, ranks: &Ranks) -> Result<ExitCode> {
         let name = self.table.as_deref().unwrap_or(ALL);
         let tables = match &self.file {
             Some(path) => read_table(path, name, &self.set)?,
             None => embedded_table(name, self.profile, &self.set)?,
         };
         match tables {
+            TableFile::Layers(_) | TableFile::Parameters(_) if !ranks.is_first() => Ok(ExitCode::SUCCESS),
             TableFile::Layers(networks) => self.finish(&table1(&networks)?, &self.out_for("tables")),
             TableFile::Parameters(networks) => self.finish(&table2(&networks)?, &self.out_for("tables")),
-            TableFile::Trained(tables) => self.trained(&tables),
+            TableFile::Trained(tables) => self.trained(ranks, &tables),
         }
     }
 
-    fn trained(&self, tables: &TrainedTables) -> Result<ExitCode> {
-        let ranks = Ranks::join()?;
-        ranks.work(|| self.trained_by(&ranks, tables))
-    }
-
-    fn trained_by(&self, ranks: &Ranks, tables: &TrainedTables) -> Result<ExitCode> {
+    fn trained(&self, ranks: &Ranks, tables: &TrainedTables) -> Result<ExitCode> {
         let start = Instant::now();
         let profile = tables.plans.first().map_or("", |plan| &plan.profile);
         let out = self.out_for(profile);

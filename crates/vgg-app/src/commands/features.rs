@@ -1,25 +1,24 @@
 //! `vgg features`: descriptors of images, for classifiers of other data sets.
 
 use std::io::Write as _;
-use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Instant;
 
 use anyhow::Result;
 use clap::Args;
 use serde_json::json;
 use vgg_data::{Filter, ImageSet, OnBadImage, Split};
 use vgg_eval::{
-    Aggregate, EvaluateOptions, FeatureConfig, Features as Found, Preprocessing, Shard, features,
+    Aggregate, EvaluateOptions, FeatureConfig, Features as Described, Preprocessing, Shard, features,
 };
 use vgg_files::TensorFile;
 use vgg_layers::Config;
 
-use super::options::{DeviceOptions, load_weights, say_misnamed, side, test_sides};
+use super::options::{DeviceOptions, load_weights, side, test_sides};
+use super::pass::{Found, Pass, expect_room};
 use super::ranks::Ranks;
-use crate::console::{Interrupt, Progress, out};
+use crate::console::out;
 use crate::settings::SettingsError;
 
 #[derive(Args)]
@@ -75,7 +74,6 @@ impl Features {
     }
 
     fn describe(&self, ranks: &Ranks) -> Result<ExitCode> {
-        let interrupt = Interrupt::listen()?;
         let device = self.device.open_among(ranks)?;
         let loaded = load_weights(&self.weights, self.config, &device)?;
         let metadata = loaded.metadata.clone();
@@ -88,52 +86,41 @@ impl Features {
             l2_normalise: self.l2_normalise,
         };
         let network = loaded.network.into_fully_convolutional()?;
-        // What is wrong with the layer is told before images are looked for.
-        config.columns(&network)?;
+        config.check(&network)?;
         let folder = Arc::new(ImageSet::open(&self.dataset, self.split)?);
         let weights = vgg_files::hash_file(&self.weights)?;
-        self.may_write(&config, weights.as_str(), folder.hash().as_str())?;
+        if ranks.is_first() {
+            self.may_write(&config, weights.as_str(), folder.hash().as_str())?;
+            expect_room(&self.out, 4 * folder.len() * config.columns(&network)?)?;
+        }
         let on_bad_image = if self.skip_bad_images { OnBadImage::Skip } else { OnBadImage::Stop };
         let workers = self.device.workers_among(ranks);
         let options = EvaluateOptions { workers, on_bad_image, shard: Shard::default() };
-        let of = Shard::of_rank(&**ranks.group()).range(folder.len()).len();
-        let mut progress = Progress::new("features", of as u64);
-        let start = Instant::now();
-        let mut seen = |done: usize| {
-            let speed = done as f64 / start.elapsed().as_secs_f64();
-            progress.at(done as u64, || format!("{done} images, {speed:.1} images/s"));
-            if interrupt.asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        };
         let preprocessing = Preprocessing::from(metadata.offset_and_scale());
-        let network = (&network, weights.as_str());
-        let found = features(&**ranks.group(), network, &folder, &config, preprocessing, options, &mut seen);
-        let found = match found {
-            Err(vgg_eval::Error::Interrupted) => {
-                return ranks.interrupted(&interrupt, "interrupted; nothing was written");
-            }
-            other => other?,
+        let (group, network) = (&**ranks.group(), (&network, weights.as_str()));
+        let pass = Pass::new("features", Shard::of_rank(group).range(folder.len()).len(), ranks)?;
+        let found = pass
+            .go(&folder, |seen| features(group, network, &folder, &config, preprocessing, options, seen))?;
+        let (found, seconds) = match found {
+            Found::Nothing(code) => return Ok(code),
+            Found::All { what, seconds } => (what, seconds),
         };
-        let images_per_s = found.labels.len() as f64 / start.elapsed().as_secs_f64();
-        drop(progress);
-        say_misnamed(&folder);
-        if ranks.is_first() {
-            found.skipped.iter().for_each(|bad| eprintln!("left out: {bad}"));
-            found.save(&self.out)?;
-            self.say(&found, images_per_s)?;
-        }
+        found.skipped.iter().for_each(|bad| eprintln!("left out: {bad}"));
+        found.save(&self.out)?;
+        self.say(&found, found.labels.len() as f64 / seconds)?;
         Ok(ExitCode::SUCCESS)
     }
 
-    /// Other features are not written over.
+    /// Other features are not written over, nor anything else.
     fn may_write(&self, config: &FeatureConfig, weights: &str, dataset: &str) -> Result<()> {
         if !self.out.exists() {
             return Ok(());
         }
-        let there = TensorFile::open(&self.out)?.metadata();
         let expected = [("config", json!(config)), ("weights", json!(weights)), ("dataset", json!(dataset))];
-        let same = expected.iter().all(|(key, value)| {
-            there.get(*key).and_then(|text| serde_json::from_str::<serde_json::Value>(text).ok()).as_ref()
-                == Some(value)
+        let same = TensorFile::open(&self.out).is_ok_and(|there| {
+            let there = there.metadata();
+            let value = |key: &str| serde_json::from_str::<serde_json::Value>(there.get(key)?).ok();
+            expected.iter().all(|(key, expected)| value(key).as_ref() == Some(expected))
         });
         if same {
             return Ok(());
@@ -144,7 +131,7 @@ impl Features {
         Err(SettingsError(what).into())
     }
 
-    fn say(&self, found: &Found, images_per_s: f64) -> Result<()> {
+    fn say(&self, found: &Described, images_per_s: f64) -> Result<()> {
         let (n, d) = found.values.dim();
         if self.json {
             let what = json!({

@@ -11,6 +11,7 @@ mod features;
 mod gpu_selftest;
 mod init;
 mod options;
+mod pass;
 mod plan;
 mod posteriors;
 mod predict;

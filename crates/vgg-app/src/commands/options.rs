@@ -56,25 +56,24 @@ impl DeviceOptions {
     /// Threads that decode images, for one of several ranks of this machine, which share its cores.
     pub(super) fn workers_among(&self, ranks: &Ranks) -> usize {
         match self.workers {
-            0 => (workers() / ranks.local().1).max(1),
+            0 => ranks.cores(),
             given => usize::from(given),
         }
     }
 
     /// Opens the device and says which it is.
     pub(super) fn open(&self) -> Result<Device> {
-        self.open_as(0, 1)
+        self.open_as(0, 1, self.threads)
     }
 
     /// As [`DeviceOptions::open`] of one of several ranks of this machine, which share its cores and its GPUs.
     pub(super) fn open_among(&self, ranks: &Ranks) -> Result<Device> {
         let (rank, of) = ranks.local();
-        self.open_as(rank, of)
+        let threads = if self.threads == 0 && of > 1 { ranks.cores() } else { self.threads };
+        self.open_as(rank, of, threads)
     }
 
-    fn open_as(&self, rank: usize, of: usize) -> Result<Device> {
-        let shared = (workers() / of).max(1);
-        let threads = if self.threads == 0 && of > 1 { shared } else { self.threads };
+    fn open_as(&self, rank: usize, of: usize, threads: usize) -> Result<Device> {
         // Where a launcher shows each rank a GPU of its own, that is the only one, and the first.
         let own = || if of > 1 && Device::gpus() > 1 { rank } else { 0 };
         let (kind, auto_gpu) = match self.device {
@@ -220,9 +219,9 @@ pub(super) fn workers() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// Opens a data set, keeping decoded images in a quarter of the memory that is free, and says what is in it.
-pub(super) fn open_dataset(root: &Path) -> Result<Dataset> {
-    let dataset = Dataset::open(root, free_memory_bytes() / 4)?;
+/// Opens a data set, keeping decoded images in a quarter of the memory that is free, shared with other ranks, and says what is in it.
+pub(super) fn open_dataset(root: &Path, ranks: &Ranks) -> Result<Dataset> {
+    let dataset = Dataset::open(root, free_memory_bytes() / 4 / ranks.local().1 as u64)?;
     note(&format!(
         "data set: {}, {} classes, {} training and {} validation images",
         root.display(),
@@ -233,10 +232,10 @@ pub(super) fn open_dataset(root: &Path) -> Result<Dataset> {
     for folder in [&dataset.train, &dataset.val] {
         if folder.ignored() > 0 {
             let split = folder.split().name();
-            eprintln!(
+            note(&format!(
                 "data set: {} files in {split} are no JPEG or PNG images and are not used",
                 folder.ignored()
-            );
+            ));
         }
     }
     Ok(dataset)

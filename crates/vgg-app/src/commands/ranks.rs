@@ -2,14 +2,17 @@
 
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Result;
-use vgg_distributed::Launch;
-use vgg_tensor::{Alone, RankGroup};
+use vgg_tensor::RankGroup;
 
 use crate::console::{Interrupt, be_quiet, note};
 use crate::exit;
 use crate::settings::SettingsError;
+
+/// How long the others wait with an error of theirs.
+const FIRST_GOES_FIRST: Duration = Duration::from_secs(5);
 
 /// This process among those that work together; most often there is no other.
 pub(super) struct Ranks {
@@ -21,29 +24,40 @@ pub(super) struct Ranks {
 impl Ranks {
     /// Waits for the others. From then on, the first one speaks for all.
     pub(super) fn join() -> Result<Ranks> {
-        let wrong = |e: vgg_distributed::Error| SettingsError(e.to_string());
-        let launch = Launch::from(&|name| std::env::var(name).ok()).map_err(wrong)?;
-        let group = vgg_distributed::group().map_err(wrong)?;
+        // One that waits in a library for a rank that is gone would wait for ever.
+        let lost = |what: &str| {
+            eprintln!("error: {what}; this rank ends, too");
+            // At once: handlers of libraries that wait for other ranks would wait here, too.
+            signal_hook::low_level::exit(1);
+        };
+        let joined = vgg_distributed::join(lost).map_err(|e| SettingsError(e.to_string()))?;
+        let group = joined.group;
         if group.rank() > 0 {
             be_quiet();
         } else if group.size() > 1 {
             note(&format!("ranks: {}", group.size()));
         }
-        let together = launch.filter(|_| group.size() > 1);
-        Ok(Ranks { group, local: together.map_or((0, 1), |launch| (launch.local_rank, launch.local_size)) })
-    }
-
-    /// This process, whatever others there are.
-    pub(super) fn alone() -> Ranks {
-        Ranks { group: Arc::new(Alone), local: (0, 1) }
+        Ok(Ranks {
+            group,
+            local: joined.launch.map_or((0, 1), |launch| (launch.local_rank, launch.local_size)),
+        })
     }
 
     pub(super) fn group(&self) -> &Arc<dyn RankGroup> {
         &self.group
     }
 
+    /// Its number among those of this machine, and how many these are.
     pub(super) fn local(&self) -> (usize, usize) {
         self.local
+    }
+
+    /// Cores that are this rank's: its share of those that it may use, unless the launcher has bound it to some of its own.
+    pub(super) fn cores(&self) -> usize {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let bound = self.local.1 > 1
+            && cores_of("self").is_some_and(|own| cores_of("1").is_some_and(|all| own != all));
+        if bound { cores } else { (cores / self.local.1).max(1) }
     }
 
     /// Whether this one speaks for all, and writes.
@@ -58,6 +72,10 @@ impl Ranks {
         let _guard = EndsAll(&*self.group);
         f().inspect_err(|error| {
             if size > 1 {
+                if rank > 0 {
+                    // What is wrong on all the first one says, and it has files to finish.
+                    std::thread::sleep(FIRST_GOES_FIRST);
+                }
                 eprintln!("error on rank {rank} of {size}: {}", exit::message(error));
                 self.group.abort(i32::from(exit::code(error)));
             }
@@ -71,6 +89,13 @@ impl Ranks {
         let codes = self.group.gather(&[f64::from(own)])?;
         Ok((codes.into_iter().fold(0.0, f64::max) as u8).into())
     }
+}
+
+/// The cores that a process may use, as Linux lists them; process 1 is what all others come from.
+fn cores_of(process: &str) -> Option<String> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?;
+    Some(list.trim().to_owned())
 }
 
 /// Ends all ranks if this one panics.

@@ -57,6 +57,11 @@ impl Train {
             write!(out(), "{}", preset.text())?;
             return Ok(ExitCode::SUCCESS);
         }
+        let ranks = Ranks::join()?;
+        ranks.work(|| self.train(&ranks))
+    }
+
+    fn train(self, ranks: &Ranks) -> Result<ExitCode> {
         let settings = match (&self.file, self.preset) {
             (Some(file), _) => read_run(file, &self.set)?,
             (None, Some(preset)) => preset_run(preset, &self.set)?,
@@ -74,22 +79,19 @@ impl Train {
         let missing = || SettingsError("give --dataset DIR, or data.dataset in the file".into());
         let root = self.dataset.or(settings.dataset).ok_or_else(missing)?;
         let plan = &settings.plan;
-        let ranks = Ranks::join()?;
-        ranks.work(|| {
-            let bench = Workbench::open(&ranks, &self.device, || Ok(root), std::iter::once(plan), &dir)?;
-            let finished = bench.work(&self.saving, |context| {
-                let run = PreparedRun::new(plan, None, context)?;
-                note(&format!("run: {}, identity {}", dir.display(), run.identity().short()));
-                let mut view = TrainingView::new(plan);
-                Ok(run.train(&dir, resume, context, &mut |event| view.show(&event))?)
-            })?;
-            let Some(finished) = finished else {
-                return bench.interrupted("interrupted; the same command goes on from the last step");
-            };
-            if ranks.is_first() {
-                writeln!(out(), "{}", finished.weights_file().display())?;
-            }
-            Ok(ExitCode::SUCCESS)
-        })
+        let bench = Workbench::open(ranks, &self.device, || Ok(root), std::iter::once(plan), &dir)?;
+        let finished = bench.work(&self.saving, |context| {
+            let run = PreparedRun::new(plan, None, context)?;
+            note(&format!("run: {}, identity {}", dir.display(), run.identity().short()));
+            let mut view = TrainingView::new(plan);
+            Ok(run.train(&dir, resume, context, &mut |event| view.show(&event))?)
+        })?;
+        let Some(finished) = finished else {
+            return bench.interrupted("interrupted; the same command goes on from the last step");
+        };
+        if ranks.is_first() {
+            writeln!(out(), "{}", finished.weights_file().display())?;
+        }
+        Ok(ExitCode::SUCCESS)
     }
 }

@@ -35,7 +35,7 @@ impl<'r> Workbench<'r> {
     ) -> Result<Workbench<'r>> {
         let workers = device.workers_among(ranks);
         let device = device.open_among(ranks)?;
-        let dataset = open_dataset(&dataset()?)?;
+        let dataset = open_dataset(&dataset()?, ranks)?;
         let mut memory_bytes = 0;
         for plan in plans {
             plan.check_start()?;
@@ -43,8 +43,13 @@ impl<'r> Workbench<'r> {
         }
         note(&format!("memory: a training step needs about {:.2} GiB", gib(memory_bytes)));
         let free_bytes = free_memory_bytes() as usize;
-        if device.free_memory_bytes()?.is_none() && memory_bytes > free_bytes {
-            eprintln!("memory: only {:.2} GiB are free; a smaller micro_batch needs less", gib(free_bytes));
+        let together = ranks.local().1;
+        if device.free_memory_bytes()?.is_none() && memory_bytes * together > free_bytes {
+            let of_all = if together > 1 { format!(" for {together} ranks") } else { String::new() };
+            note(&format!(
+                "memory: only {:.2} GiB are free{of_all}; a smaller micro_batch needs less",
+                gib(free_bytes)
+            ));
         }
         let of = dataset.train.len();
         let mut progress = Progress::new("pixel statistics", of as u64);

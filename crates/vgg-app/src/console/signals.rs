@@ -1,11 +1,18 @@
-//! SIGINT, SIGTERM and SIGUSR1, which Slurm can be told to send (`--signal=USR1@120`): the first asks for a stop after which work can be taken up again, the second ends at once.
+//! SIGINT, SIGTERM and SIGUSR1, which Slurm can be told to send (`--signal=USR1@120`): the first asks for a stop after which work can be
+//! taken up again, the second ends at once.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
-use signal_hook::flag;
+use signal_hook::iterator::Signals;
+use signal_hook::low_level::exit;
+
+/// What comes within this time of the first signal is the same request once more: Slurm signals ranks and their launcher, which hands
+/// it on.
+const ECHO: Duration = Duration::from_secs(1);
 
 /// Whether the user, or the system, wants the program to stop.
 pub(crate) struct Interrupt(Arc<AtomicUsize>);
@@ -13,13 +20,22 @@ pub(crate) struct Interrupt(Arc<AtomicUsize>);
 impl Interrupt {
     /// Listens from now on.
     pub(crate) fn listen() -> Result<Interrupt> {
-        let (asked, signal) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
-        for number in [SIGINT, SIGTERM, SIGUSR1] {
-            // In this order: the second signal finds the flag of the first.
-            flag::register_conditional_shutdown(number, 128 + number, asked.clone())?;
-            flag::register(number, asked.clone())?;
-            flag::register_usize(number, signal.clone(), number as usize)?;
-        }
+        let signal = Arc::new(AtomicUsize::new(0));
+        let mut signals = Signals::new([SIGINT, SIGTERM, SIGUSR1])?;
+        let heard = signal.clone();
+        std::thread::Builder::new().name("vgg-signals".into()).spawn(move || {
+            let mut first: Option<Instant> = None;
+            for number in signals.forever() {
+                match first {
+                    None => {
+                        heard.store(number as usize, SeqCst);
+                        first = Some(Instant::now());
+                    }
+                    Some(at) if at.elapsed() < ECHO => {}
+                    Some(_) => exit(128 + number),
+                }
+            }
+        })?;
         Ok(Interrupt(signal))
     }
 

@@ -16,7 +16,7 @@ pub(crate) use load::load_newest;
 pub(crate) use saver::Saver;
 pub(crate) use snapshot::Snapshot;
 
-use crate::{EpochMetrics, EpochTiming, Result, StepSums};
+use crate::{EpochMetrics, EpochTiming, Error, Result, StepSums};
 
 /// When checkpoints are made besides the one after every epoch, and which are kept. Without influence on any result.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -70,25 +70,55 @@ pub(crate) struct Timing {
 pub(crate) struct EpochPart {
     /// Batches done.
     pub(crate) batches: usize,
+    /// What each rank has done of them; in memory, what this one has.
+    shares: Vec<Share>,
+}
+
+/// What a rank has done of an epoch.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Share {
     pub(crate) sums: StepSums,
     /// Images that were left out.
     pub(crate) skipped: usize,
 }
 
 impl EpochPart {
-    /// What all ranks have done together.
-    pub(crate) fn of_all(&self, group: &dyn RankGroup) -> Result<EpochPart> {
-        let StepSums { loss, wrong, n } = self.sums;
-        let mine = [loss, wrong as f64, n as f64, self.skipped as f64];
-        let all = group.gather(&mine)?;
-        let sum = |what: usize| all.iter().skip(what).step_by(mine.len()).sum::<f64>();
-        let sums = StepSums { loss: sum(0), wrong: sum(1) as usize, n: sum(2) as usize };
-        Ok(EpochPart { sums, skipped: sum(3) as usize, ..self.clone() })
+    /// What this rank has done.
+    pub(crate) fn own(&mut self) -> &mut Share {
+        self.shares.resize(1, Share::default());
+        &mut self.shares[0]
     }
 
-    /// What a rank goes on with: the first with all that was done, the others with nothing besides.
-    pub(crate) fn for_rank(self, group: &dyn RankGroup) -> EpochPart {
-        if group.rank() == 0 { self } else { EpochPart { sums: StepSums::default(), skipped: 0, ..self } }
+    /// As it is, with the shares of all ranks.
+    pub(crate) fn of_all_ranks(&self, group: &dyn RankGroup) -> Result<EpochPart> {
+        let Share { sums: StepSums { loss, wrong, n }, skipped } = self.total();
+        let all = group.gather(&[loss, wrong as f64, n as f64, skipped as f64])?;
+        let (rows, _) = all.as_chunks();
+        let share = |[loss, wrong, n, skipped]: &[f64; 4]| Share {
+            sums: StepSums { loss: *loss, wrong: *wrong as usize, n: *n as usize },
+            skipped: *skipped as usize,
+        };
+        Ok(EpochPart { batches: self.batches, shares: rows.iter().map(share).collect() })
+    }
+
+    /// What all have done together, added up in the order of ranks.
+    pub(crate) fn total(&self) -> Share {
+        let mut total = Share::default();
+        for share in &self.shares {
+            total.sums.add(share.sums);
+            total.skipped += share.skipped;
+        }
+        total
+    }
+
+    /// What a rank goes on with: its own share, or, where there were more ranks or fewer, the first with all of them.
+    pub(crate) fn for_rank(&self, group: &dyn RankGroup) -> EpochPart {
+        let share = match group.rank() {
+            rank if self.shares.len() == group.size() => self.shares[rank],
+            0 => self.total(),
+            _ => Share::default(),
+        };
+        EpochPart { batches: self.batches, shares: vec![share] }
     }
 }
 
@@ -121,8 +151,25 @@ fn list(dir: &Path) -> Result<Vec<(u64, PathBuf)>> {
     Ok(found)
 }
 
+/// Makes the folder that all checkpoints of a run will be in.
+pub(crate) fn make_folder(dir: &Path) -> Result<()> {
+    let folder = folder(dir);
+    Ok(std::fs::create_dir_all(&folder).map_err(|e| io("create", &folder, e))?)
+}
+
+/// Writes something of a run if that folder is still there. What was removed under a run, or is on a disk that is gone, is not made
+/// anew: another run may be there, or nothing that lasts.
+///
+/// # Errors
+/// [`Error::Gone`], also if it goes meanwhile; those of `write`.
+pub(crate) fn in_its_place<T>(dir: &Path, write: impl FnOnce() -> Result<T>) -> Result<T> {
+    let there = || if folder(dir).is_dir() { Ok(()) } else { Err(Error::Gone { path: dir.to_owned() }) };
+    there()?;
+    write().map_err(|error| there().err().unwrap_or(error))
+}
+
 /// Removes all checkpoints but the newest, and the one after the epoch of the smallest validation error.
-fn prune(dir: &Path, state: &RunState, keep: usize) -> Result<()> {
+pub(crate) fn prune(dir: &Path, state: &RunState, keep: usize) -> Result<()> {
     let measured = state.metrics.iter().filter_map(|m| Some((m.val_top1_error?, m.step)));
     let best = measured.min_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, step)| step);
     for (step, old) in list(dir)?.into_iter().rev().skip(keep.max(1)) {
@@ -133,7 +180,15 @@ fn prune(dir: &Path, state: &RunState, keep: usize) -> Result<()> {
     Ok(())
 }
 
-/// Removes every checkpoint of a run directory: of no further use once the run is finished.
+/// Whether a run directory has a checkpoint.
+///
+/// # Errors
+/// [`crate::Error::File`] if that cannot be told.
+pub fn has_checkpoints(dir: &Path) -> Result<bool> {
+    Ok(!list(dir)?.is_empty())
+}
+
+/// Removes every checkpoint of a run directory, for whom a finished run is of no further use.
 ///
 /// # Errors
 /// [`crate::Error::File`] if they cannot be removed.

@@ -6,7 +6,7 @@ use std::thread::JoinHandle;
 
 use vgg_weights::WeightsMetadata;
 
-use super::{Snapshot, prune};
+use super::{Snapshot, in_its_place, prune};
 use crate::{Error, Result};
 
 /// A thread that writes snapshots, one after another.
@@ -24,8 +24,10 @@ impl Saver {
         let (dir, metadata): (PathBuf, WeightsMetadata) = (dir.to_owned(), metadata.clone());
         let work = move || {
             for snapshot in to_do {
-                let written =
-                    snapshot.write(&dir, &metadata).and_then(|()| prune(&dir, &snapshot.state, keep));
+                let written = in_its_place(&dir, || {
+                    snapshot.write(&dir, &metadata)?;
+                    prune(&dir, &snapshot.state, keep)
+                });
                 if tell.send(written).is_err() {
                     return;
                 }

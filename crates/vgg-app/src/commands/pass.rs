@@ -1,0 +1,66 @@
+//! A pass over a split by all ranks: what the user sees of it, and how it ends.
+
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::Result;
+use vgg_data::ImageSet;
+
+use super::options::say_misnamed;
+use super::ranks::Ranks;
+use crate::console::{Interrupt, Progress};
+
+/// A pass that is about to begin.
+pub(super) struct Pass<'a> {
+    progress: Progress,
+    interrupt: Interrupt,
+    ranks: &'a Ranks,
+}
+
+/// What a pass leaves on this rank.
+pub(super) enum Found<T> {
+    /// Nothing, as it was interrupted or the first rank has it, and the exit code.
+    Nothing(ExitCode),
+    /// All that was looked for.
+    All { what: T, seconds: f64 },
+}
+
+impl Pass<'_> {
+    /// Over so many images on this rank.
+    pub(super) fn new<'a>(what: &str, images: usize, ranks: &'a Ranks) -> Result<Pass<'a>> {
+        Ok(Pass { progress: Progress::new(what, images as u64), interrupt: Interrupt::listen()?, ranks })
+    }
+
+    /// Does it; `work` tells how many images are done and hears whether to stop.
+    pub(super) fn go<T>(
+        mut self,
+        folder: &ImageSet,
+        work: impl FnOnce(&mut dyn FnMut(usize) -> ControlFlow<()>) -> vgg_eval::Result<Option<T>>,
+    ) -> Result<Found<T>> {
+        let start = Instant::now();
+        let found = work(&mut |done| {
+            let speed = done as f64 / start.elapsed().as_secs_f64();
+            self.progress.at(done as u64, || format!("{done} images, {speed:.1} images/s"));
+            if self.interrupt.asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        let seconds = start.elapsed().as_secs_f64();
+        drop(self.progress);
+        let found = match found {
+            Err(vgg_eval::Error::Interrupted) => {
+                let code = self.ranks.interrupted(&self.interrupt, "interrupted; nothing was written")?;
+                return Ok(Found::Nothing(code));
+            }
+            other => other?,
+        };
+        say_misnamed(folder);
+        Ok(found.map_or(Found::Nothing(ExitCode::SUCCESS), |what| Found::All { what, seconds }))
+    }
+}
+
+/// Looks whether a file of so many bytes can be written, before the work that it will be of.
+pub(super) fn expect_room(path: &Path, bytes: usize) -> Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    Ok(vgg_files::probe(folder.unwrap_or(Path::new(".")), bytes as u64)?)
+}
