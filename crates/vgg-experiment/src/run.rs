@@ -13,12 +13,10 @@ use vgg_eval::{
 use vgg_files::{Hash, Lock, hash_bytes, hash_file, read_json, write_json};
 use vgg_layers::{Device, Network, TransferReport};
 use vgg_tensor::RankGroup;
-use vgg_train::{
-    Checkpoints, EpochMetrics, Resume, Training, Validation, WEIGHTS_FILE, has_checkpoints, refuse_other,
-};
+use vgg_train::{Checkpoints, EpochMetrics, Resume, Training, WEIGHTS_FILE, has_checkpoints, refuse_other};
 use vgg_weights::{ChannelOrder, Pixels, WeightsMetadata};
 
-use crate::ranks::from_first;
+use crate::ranks::{from_first, shared_out};
 use crate::{Dataset, Error, PixelScale, Result, RunPlan, Source};
 
 /// Written first: what the run is.
@@ -378,22 +376,6 @@ impl<'a> PreparedRun<'a> {
         });
         Ok(write_json(&dir.join(RUN_FILE), &what)?)
     }
-}
-
-/// What a validation comes to whose images were shared out; nothing, if a rank was asked to stop meanwhile.
-fn shared_out(own: Option<&Posteriors>, group: &dyn RankGroup) -> vgg_tensor::Result<Option<Validation>> {
-    let mine = own.map_or([f64::NAN; 4], |posteriors| {
-        let (top1, top5) = (posteriors.top1_error(), posteriors.top5_error());
-        [top1.wrong as f64, top5.wrong as f64, posteriors.loss() * top1.n as f64, top1.n as f64]
-    });
-    let all = group.gather(&mine)?;
-    let sum = |what: usize| all.iter().skip(what).step_by(mine.len()).sum::<f64>();
-    let n = sum(3);
-    if n.is_nan() {
-        return Ok(None);
-    }
-    let n = n.max(1.0);
-    Ok(Some(Validation { top1_error: sum(0) / n, top5_error: sum(1) / n, loss: sum(2) / n }))
 }
 
 /// A directory that holds no run must not hold anything of the names that a run writes.

@@ -72,16 +72,14 @@ struct Row {
     exposed: f64,
     step: f64,
     images_per_s: f64,
+    /// What the GPUs would take, if reading and decoding kept up.
+    wanted_per_s: f64,
     bottleneck: &'static str,
 }
 
 impl Plan {
     pub(crate) fn run(self) -> Result<()> {
-        let positive = [self.image_bytes, self.images_per_core, self.link, self.network, self.store];
-        if self.gpus.contains(&0) || self.images == 0 || positive.iter().any(|v| !(*v > 0.0 && v.is_finite()))
-        {
-            return Err(SettingsError("numbers of a plan are more than 0".into()).into());
-        }
+        self.check()?;
         let summary = NetworkSpec::paper(self.config).summary()?;
         let of_d = NetworkSpec::paper(Config::D).summary()?;
         let work = summary.macs as f64 / of_d.macs as f64;
@@ -97,8 +95,8 @@ impl Plan {
             "images/s",
             "epoch",
             "all epochs",
-            "read, GB/s",
-            "cores",
+            "to read, GB/s",
+            "cores needed",
             "price",
             "first limit",
         ];
@@ -116,8 +114,38 @@ impl Plan {
         Ok(())
     }
 
+    fn check(&self) -> Result<()> {
+        let numbers = [
+            ("--image-bytes", self.image_bytes),
+            ("--images-per-core", self.images_per_core),
+            ("--link", self.link),
+            ("--network", self.network),
+            ("--store", self.store),
+            ("--images", self.images as f64),
+            ("--epochs", self.epochs as f64),
+            ("--cores", self.cores as f64),
+            ("--gpus", self.gpus.iter().copied().min().unwrap_or(0) as f64),
+        ];
+        if let Some((option, value)) =
+            numbers.into_iter().find(|(_, value)| !(*value > 0.0 && value.is_finite()))
+        {
+            return Err(SettingsError(format!("{option} {value} is no number of more than 0")).into());
+        }
+        if !(self.price >= 0.0 && self.price.is_finite()) {
+            return Err(SettingsError(format!("--price {} is no price", self.price)).into());
+        }
+        let most = self.gpus.iter().copied().max().unwrap_or(0);
+        match self.batch {
+            Some(batch) if batch < most => {
+                Err(SettingsError(format!("--batch {batch} is less than an image for each of {most} GPUs"))
+                    .into())
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn row(&self, gpus: usize, work: f64, bytes: f64) -> Row {
-        let batch = self.batch.unwrap_or(256.max(32 * gpus)).max(gpus);
+        let batch = self.batch.unwrap_or(256.max(32 * gpus));
         let each = batch as f64 / gpus as f64;
         let compute = (STEP_S + IMAGE_S * each) * work;
         // Within a machine each GPU sends and receives all but its own part, twice; between machines it does so with the part
@@ -137,7 +165,8 @@ impl Plan {
             [("compute", compute), ("sums of gradients", exposed), ("reading", read), ("decoding", decode)];
         let slowest = if read.max(decode) > compute + exposed { &limits[2..] } else { &limits[..2] };
         let first = slowest.iter().max_by(|a, b| a.1.total_cmp(&b.1)).map_or("", |limit| limit.0);
-        Row { gpus, batch, compute, sum, exposed, step, images_per_s: batch as f64 / step, bottleneck: first }
+        let (images_per_s, wanted_per_s) = (batch as f64 / step, batch as f64 / (compute + exposed));
+        Row { gpus, batch, compute, sum, exposed, step, images_per_s, wanted_per_s, bottleneck: first }
     }
 
     fn cells(&self, row: &Row) -> Vec<String> {
@@ -160,8 +189,8 @@ impl Plan {
             format!("{:.0}", row.images_per_s),
             time(epoch / 3600.0),
             time(hours),
-            format!("{:.2}", row.images_per_s * self.image_bytes / 1e9),
-            format!("{:.0}", (row.images_per_s / self.images_per_core).ceil()),
+            format!("{:.2}", row.wanted_per_s * self.image_bytes / 1e9),
+            format!("{:.0}", (row.wanted_per_s / self.images_per_core).ceil()),
             format!("{:.0}", hours * row.gpus as f64 * self.price),
             row.bottleneck.to_owned(),
         ]
@@ -190,6 +219,20 @@ mod tests {
             let row = plan(&["--batch", &batch.to_string()]).row(1, 1.0, 553e6);
             let apart = (row.images_per_s / measured - 1.0_f64).abs();
             assert!(apart < 0.002 && row.exposed == 0.0, "{batch}: {} of {measured}", row.images_per_s);
+        }
+    }
+
+    #[test]
+    fn what_is_needed_is_not_what_there_is() {
+        let few = plan(&["--cores", "1"]);
+        let row = few.row(8, 1.0, 553e6);
+        assert!(row.images_per_s < row.wanted_per_s);
+        let needed: usize = few.cells(&row)[10].parse().unwrap();
+        assert!(needed > 8, "{needed}");
+        for wrong in
+            [["--cores", "0"], ["--batch", "3"], ["--price", "nan"], ["--epochs", "0"], ["--link", "inf"]]
+        {
+            assert!(plan(&wrong).check().unwrap_err().to_string().contains(wrong[0]), "{wrong:?}");
         }
     }
 
