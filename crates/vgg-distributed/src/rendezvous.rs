@@ -61,17 +61,15 @@ impl Rendezvous {
         let deadline = Instant::now() + patience;
         let links = match launch.rank {
             0 => self.wait(launch, deadline)?,
-            rank => {
+            _ => {
                 let data = vec![self.come(launch, Kind::Data, deadline)?];
-                Links { data, watch: vec![(rank, self.come(launch, Kind::Watch, deadline)?)] }
+                Links { data, watch: vec![(0, self.come(launch, Kind::Watch, deadline)?)] }
             }
         };
         let watched = links.watch.iter().map(|(_, link)| link);
         let set = links.data.iter().chain(watched).try_for_each(settle);
         set.map_err(|e| format!("a link between ranks: {e}"))?;
-        let other = |rank| if launch.rank == 0 { rank } else { 0 };
-        let watch = links.watch.into_iter().map(|(rank, link)| (other(rank), link)).collect();
-        Ok(Links { watch, ..links })
+        Ok(links)
     }
 
     fn address(&self) -> Result<SocketAddr, String> {

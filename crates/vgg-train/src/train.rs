@@ -22,6 +22,9 @@ use crate::{
     Checkpoints, EpochMetrics, EpochTiming, Error, NOT_FINITE_FILE, Result, Validation, WEIGHTS_FILE, metrics,
 };
 
+/// Checkpoints that room is looked for before the start, at most.
+const MANY: usize = 10;
+
 /// How to train.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TrainConfig {
@@ -172,10 +175,10 @@ pub fn train(mut t: Training) -> Result<Outcome> {
     let mut sgd = Sgd::new(config.sgd)?;
     let mut state = start(&mut t, &mut sgd)?;
     if let Some(dir) = writes(&t) {
-        // Of each value 4 bytes, and as many of its velocity, in all checkpoints that are kept, the best, and the one that is being
-        // written; and the weights at the end.
+        // Of each value 4 bytes, and as many of its velocity, in the checkpoints that are kept, the best, and the one that is being
+        // written; and the weights at the end. Who keeps very many may mean all there will be, which nobody knows yet.
         let values: usize = t.network.parameters().map(|p| p.weight.shape().len()).sum();
-        vgg_files::probe(dir, (8 * (t.checkpoints.keep as u64 + 2) + 4) * values as u64)?;
+        vgg_files::probe(dir, (8 * (t.checkpoints.keep.min(MANY) as u64 + 2) + 4) * values as u64)?;
         make_folder(dir)?;
     }
     let mut saver = writes(&t).map(|dir| Saver::new(dir, t.metadata, t.checkpoints.keep)).transpose()?;
