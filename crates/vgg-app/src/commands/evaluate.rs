@@ -3,20 +3,18 @@
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use anyhow::Result;
 use clap::Args;
 use serde_json::{Value, json};
-use vgg_data::{ImageSet, OnBadImage, Split};
+use vgg_data::ImageSet;
 use vgg_eval::{
     EvaluateOptions, Evaluation, Network as NetworkOrigin, Origin, Posteriors, Preprocessing, Protocol,
     Shard, dump_views, evaluate, evaluate_on_ranks,
 };
-use vgg_layers::Config;
 
-use super::options::{DeviceOptions, ViewOptions, check_classes, load_weights};
-use super::pass::{Found, Pass, expect_room};
+use super::options::{DeviceOptions, ViewOptions, check_classes};
+use super::pass::{Found, Pass, Subject, expect_room};
 use super::posteriors::{errors, errors_in_words, may_write, protocol};
 use super::ranks::Ranks;
 use crate::console::out;
@@ -24,23 +22,10 @@ use crate::settings::SettingsError;
 
 #[derive(Args)]
 pub(crate) struct Evaluate {
-    /// Weights file.
-    #[arg(long)]
-    weights: PathBuf,
-    /// The configuration that it must hold.
-    #[arg(long)]
-    config: Option<Config>,
-    /// Data set: a folder with train/<class>/* and val/<class>/*.
-    #[arg(long)]
-    dataset: PathBuf,
-    /// train or val.
-    #[arg(long, default_value = "val")]
-    split: Split,
+    #[command(flatten)]
+    subject: Subject,
     #[command(flatten)]
     views: ViewOptions,
-    /// Leave images that cannot be decoded out, and list them, instead of stopping.
-    #[arg(long)]
-    skip_bad_images: bool,
     /// Part i/n of the data set, such as 2/8; `vgg merge` puts the parts together.
     #[arg(long, default_value = "1/1")]
     shard: Shard,
@@ -64,18 +49,19 @@ impl Evaluate {
     }
 
     fn evaluate(&self, ranks: &Ranks) -> Result<ExitCode> {
-        if ranks.group().size() > 1 && self.shard != Shard::default() {
+        let whole = self.shard == Shard::default();
+        if ranks.group().size() > 1 && !whole {
             let what = "leave --shard out: the ranks share the whole split out among them";
             return Err(SettingsError(what.into()).into());
         }
         let device = self.device.open_among(ranks)?;
-        let loaded = load_weights(&self.weights, self.config, &device)?;
+        let loaded = self.subject.network(&device)?;
         let metadata = loaded.metadata.clone();
         let evaluation = self.views.evaluation(Protocol::Dense, &metadata)?;
-        let folder = Arc::new(ImageSet::open(&self.dataset, self.split)?);
+        let folder = self.subject.images()?;
         check_classes(&metadata, &folder)?;
         let prepared = evaluation.prepare(loaded.network)?;
-        let weights = vgg_files::hash_file(&self.weights)?;
+        let weights = self.subject.weights_hash()?;
         if ranks.is_first() {
             self.may_write(&evaluation, weights.as_str(), &folder)?;
         }
@@ -83,17 +69,15 @@ impl Evaluate {
             dump_views(&folder, &evaluation, (metadata.spec.crop, self.shard), dir)?;
         }
         let preprocessing = Preprocessing::from(metadata.offset_and_scale());
-        let on_bad_image = if self.skip_bad_images { OnBadImage::Skip } else { OnBadImage::Stop };
-        let options =
-            EvaluateOptions { workers: self.device.workers_among(ranks), on_bad_image, shard: self.shard };
-        let part = if ranks.group().size() > 1 { Shard::of_rank(&**ranks.group()) } else { self.shard };
+        let (workers, on_bad_image) = (self.device.workers_among(ranks), self.subject.on_bad_image());
+        let options = EvaluateOptions { workers, on_bad_image, shard: self.shard };
+        let group = &**ranks.group();
+        let part = if whole { Shard::of_rank(group) } else { self.shard };
         let model = (&prepared.model(), weights.as_str());
         let pass = Pass::new("evaluates", part.range(folder.len()).len(), ranks)?;
-        let found = pass.go(&folder, |seen| match ranks.group() {
-            group if group.size() > 1 => {
-                evaluate_on_ranks(&**group, model, &folder, &evaluation, preprocessing, options, seen)
-            }
-            _ => evaluate(model, &folder, &evaluation, preprocessing, options, seen).map(Some),
+        let found = pass.go(&folder, |seen| match whole {
+            true => evaluate_on_ranks(group, model, &folder, &evaluation, preprocessing, options, seen),
+            false => evaluate(model, &folder, &evaluation, preprocessing, options, seen).map(Some),
         })?;
         let (posteriors, seconds) = match found {
             Found::Nothing(code) => return Ok(code),
@@ -105,7 +89,7 @@ impl Evaluate {
         }
         let mut result = document(&evaluation, &posteriors);
         result["config"] = json!(metadata.spec.config);
-        result["split"] = json!(self.split.name());
+        result["split"] = json!(self.subject.split.name());
         result["images_per_s"] = json!(posteriors.labels.len() as f64 / seconds);
         result["weights"] = json!(weights);
         result["dataset"] = json!(folder.hash());

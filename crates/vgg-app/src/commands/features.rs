@@ -3,38 +3,26 @@
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use anyhow::Result;
 use clap::Args;
 use serde_json::json;
-use vgg_data::{Filter, ImageSet, OnBadImage, Split};
+use vgg_data::Filter;
 use vgg_eval::{
     Aggregate, EvaluateOptions, FeatureConfig, Features as Described, Preprocessing, Shard, features,
 };
 use vgg_files::TensorFile;
-use vgg_layers::Config;
 
-use super::options::{DeviceOptions, load_weights, side, test_sides};
-use super::pass::{Found, Pass, expect_room};
+use super::options::{DeviceOptions, side, test_sides};
+use super::pass::{Found, Pass, Subject, expect_room};
 use super::ranks::Ranks;
 use crate::console::out;
 use crate::settings::SettingsError;
 
 #[derive(Args)]
 pub(crate) struct Features {
-    /// Weights file.
-    #[arg(long)]
-    weights: PathBuf,
-    /// The configuration that it must hold.
-    #[arg(long)]
-    config: Option<Config>,
-    /// Data set: a folder with train/<class>/* and val/<class>/*, of any classes.
-    #[arg(long)]
-    dataset: PathBuf,
-    /// train or val.
-    #[arg(long, default_value = "val")]
-    split: Split,
+    #[command(flatten)]
+    subject: Subject,
     /// The layer whose output, after its ReLU, is averaged over the image: fc7, fc6, pool5, conv5_3 or another that `vgg summary`
     /// lists.
     #[arg(long, default_value = "fc7")]
@@ -54,9 +42,6 @@ pub(crate) struct Features {
     /// Whether descriptors are scaled to length 1.
     #[arg(long, default_value_t = true, action = clap::ArgAction::Set, value_name = "true|false")]
     l2_normalise: bool,
-    /// Leave images that cannot be decoded out, and list them, instead of stopping.
-    #[arg(long)]
-    skip_bad_images: bool,
     /// File to write features, labels and paths to (safetensors).
     #[arg(long)]
     out: PathBuf,
@@ -75,7 +60,7 @@ impl Features {
 
     fn describe(&self, ranks: &Ranks) -> Result<ExitCode> {
         let device = self.device.open_among(ranks)?;
-        let loaded = load_weights(&self.weights, self.config, &device)?;
+        let loaded = self.subject.network(&device)?;
         let metadata = loaded.metadata.clone();
         let config = FeatureConfig {
             layer: self.layer.clone(),
@@ -87,14 +72,13 @@ impl Features {
         };
         let network = loaded.network.into_fully_convolutional()?;
         config.check(&network)?;
-        let folder = Arc::new(ImageSet::open(&self.dataset, self.split)?);
-        let weights = vgg_files::hash_file(&self.weights)?;
+        let folder = self.subject.images()?;
+        let weights = self.subject.weights_hash()?;
         if ranks.is_first() {
             self.may_write(&config, weights.as_str(), folder.hash().as_str())?;
             expect_room(&self.out, 4 * folder.len() * config.columns(&network)?)?;
         }
-        let on_bad_image = if self.skip_bad_images { OnBadImage::Skip } else { OnBadImage::Stop };
-        let workers = self.device.workers_among(ranks);
+        let (workers, on_bad_image) = (self.device.workers_among(ranks), self.subject.on_bad_image());
         let options = EvaluateOptions { workers, on_bad_image, shard: Shard::default() };
         let preprocessing = Preprocessing::from(metadata.offset_and_scale());
         let (group, network) = (&**ranks.group(), (&network, weights.as_str()));

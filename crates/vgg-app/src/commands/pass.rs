@@ -1,16 +1,60 @@
 //! A pass over a split by all ranks: what the user sees of it, and how it ends.
 
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Result;
-use vgg_data::ImageSet;
+use clap::Args;
+use vgg_data::{ImageSet, OnBadImage, Split};
+use vgg_files::Hash;
+use vgg_layers::Config;
+use vgg_tensor::Device;
+use vgg_weights::Loaded;
 
-use super::options::say_misnamed;
+use super::options::{load_weights, say_misnamed};
 use super::ranks::Ranks;
 use crate::console::{Interrupt, Progress};
+
+/// The network that looks, and what it looks at.
+#[derive(Args)]
+pub(super) struct Subject {
+    /// Weights file.
+    #[arg(long)]
+    weights: PathBuf,
+    /// The configuration that it must hold.
+    #[arg(long)]
+    config: Option<Config>,
+    /// Data set: a folder with train/<class>/* and val/<class>/*, or shards.
+    #[arg(long)]
+    dataset: PathBuf,
+    /// train or val.
+    #[arg(long, default_value = "val")]
+    pub(super) split: Split,
+    /// Leave images that cannot be decoded out, and list them, instead of stopping.
+    #[arg(long)]
+    skip_bad_images: bool,
+}
+
+impl Subject {
+    pub(super) fn network(&self, device: &Device) -> Result<Loaded> {
+        load_weights(&self.weights, self.config, device)
+    }
+
+    pub(super) fn weights_hash(&self) -> Result<Hash> {
+        Ok(vgg_files::hash_file(&self.weights)?)
+    }
+
+    pub(super) fn images(&self) -> Result<Arc<ImageSet>> {
+        Ok(Arc::new(ImageSet::open(&self.dataset, self.split)?))
+    }
+
+    pub(super) fn on_bad_image(&self) -> OnBadImage {
+        if self.skip_bad_images { OnBadImage::Skip } else { OnBadImage::Stop }
+    }
+}
 
 /// A pass that is about to begin.
 pub(super) struct Pass<'a> {
