@@ -1,0 +1,149 @@
+//! What decides a run: with any of it changed, a run directory is refused by the name of what changed. What does not decide it may change.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
+
+mod common;
+
+use std::path::Path;
+
+use common::{experiment_file, fails, init, ok, small_set};
+
+/// Keys of a settings file, another value for each, and the names under which a refusal lists the difference.
+const DECIDES: &[(&[&str], &[&str])] = &[
+    (&["network.config=B"], &["network.config: \"A\" before, \"B\" now"]),
+    (&["network.width=0.25"], &["network.width: 0.125 before, 0.25 now"]),
+    (&["network.head=[16, 24]"], &["network.head: [16,16] before, [16,24] now"]),
+    (&["network.dropout=0.25"], &["network.dropout: 0.5 before, 0.25 now"]),
+    (&["network.lrn_style=caffe"], &["network.lrn_style: \"alexnet\" before, \"caffe\" now"]),
+    (&["network.pool_rounding=ceil"], &["network.pool_rounding: \"floor\" before, \"ceil\" now"]),
+    (&["network.init.fresh=glorot-normal"], &["fresh: \"he\" before, \"glorot-normal\" now"]),
+    (
+        &["network.init.from=a.safetensors", "network.init.map=all"],
+        &["from: nothing before", "map: nothing before, \"all-matching\" now"],
+    ),
+    (&["network.train_layers=[\"fc8\"]"], &["train_layers: nothing before, [\"fc8\"] now"]),
+    (&["data.train_side=[36, 47]"], &["data.train_side: [36,48] before, [36,47] now"]),
+    (&["data.crop=64", "data.train_side=64", "validate.test_side=64"], &["network.crop: 32 before, 64 now"]),
+    (&["data.filter=bicubic"], &["data.filter: \"bilinear\" before, \"bicubic\" now"]),
+    (&["data.flip=false"], &["data.flip: true before, false now"]),
+    (&["data.colour_shift_std=0.2"], &["data.colour_shift_std: 0.1 before, 0.2 now"]),
+    (&["data.pixel_scale=0.5"], &["data.pixel_scale", "pixel_scale: "]),
+    (&["data.pixel_scale=torchvision"], &["data.pixel_scale", "pixels: nothing before"]),
+    (&["data.on_bad_image=skip"], &["data.on_bad_image: \"stop\" before, \"skip\" now"]),
+    (&["optimizer.form=torch"], &["train.sgd.form: \"caffe\" before, \"torch\" now"]),
+    (&["optimizer.batch=6"], &["batch: 4 before, 6 now"]),
+    (&["optimizer.micro_batch=2"], &["train.micro_batch: 3 before, 2 now"]),
+    (&["optimizer.momentum=0.5"], &["train.sgd.momentum: "]),
+    (&["optimizer.weight_decay=0.25"], &["train.sgd.weight_decay: "]),
+    (&["optimizer.decay_biases=true"], &["train.sgd.decay_biases: false before, true now"]),
+    (&["optimizer.bias_lr=2.0"], &["train.sgd.bias_lr: 1.0 before, 2.0 now"]),
+    (&["schedule.lr=0.02"], &["train.schedule.lr: 0.01 before, 0.02 now"]),
+    (&["schedule.factor=0.2"], &["train.schedule.factor: 0.1 before, 0.2 now"]),
+    (&["schedule.at=[0.6]"], &["train.schedule.at: [0.5] before, [0.6] now"]),
+    (&["validate.test_side=37"], &["validate_side: 36 before, 37 now"]),
+    (&["validate.every_epochs=2"], &["train.validate_every: 1 before, 2 now"]),
+    (&["run.seed=2"], &["train.seed: 1 before, 2 now"]),
+    (&["run.max_epochs=3"], &["train.max_epochs: 1 before, 3 now"]),
+];
+
+/// The arguments of a run of one epoch in `out`, with these values in the place of the file's.
+fn train<'a>(out: &'a str, set: &[&'a str]) -> Vec<&'a str> {
+    let mut arguments = vec!["train", "a.toml", "--threads", "1", "--out", out, "--set", "run.max_epochs=1"];
+    set.iter().for_each(|pair| arguments.extend(["--set", pair]));
+    arguments
+}
+
+/// A finished run of one epoch in `dir/run`.
+fn begun(dir: &Path) {
+    small_set(dir);
+    experiment_file(dir);
+    init(dir, "0.125", "a.safetensors");
+    ok(dir, &train("run", &[]));
+}
+
+#[test]
+fn every_setting_that_decides_a_run_is_named_when_it_changes() {
+    let dir = tempfile::tempdir().unwrap();
+    begun(dir.path());
+    for (set, names) in DECIDES {
+        fails(dir.path(), &train("run", set), 2, names);
+    }
+    // Every key of the file is in the list, but for those that the tests below change.
+    let text = std::fs::read_to_string(dir.path().join("a.toml")).unwrap();
+    let file: toml::Table = toml::from_str(&text).unwrap();
+    let mut keys = Vec::new();
+    for (table, values) in &file {
+        for (key, value) in values.as_table().unwrap() {
+            match value.as_table() {
+                Some(inner) => keys.extend(inner.keys().map(|last| format!("{table}.{key}.{last}"))),
+                None => keys.push(format!("{table}.{key}")),
+            }
+        }
+    }
+    let elsewhere = ["data.dataset", "schedule.kind", "validate.protocol"];
+    for key in keys.iter().filter(|key| !elsewhere.contains(&key.as_str())) {
+        let listed = DECIDES.iter().any(|(set, _)| set[0].split_once('=').unwrap().0 == key);
+        assert!(listed, "no other value of {key} is tried");
+    }
+}
+
+#[test]
+fn another_kind_of_schedule_is_another_run() {
+    let dir = tempfile::tempdir().unwrap();
+    begun(dir.path());
+    let path = dir.path().join("a.toml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let constant = r#"{ kind = "constant", lr = 0.01 }"#;
+    let changed = text.replace(r#"{ kind = "steps", lr = 0.01, factor = 0.1, at = [0.5] }"#, constant);
+    assert_ne!(changed, text);
+    std::fs::write(&path, changed).unwrap();
+    let names = [
+        "train.schedule.kind: \"steps\" before, \"constant\" now",
+        "train.schedule.factor: 0.1 before, nothing now",
+    ];
+    fails(dir.path(), &train("run", &[]), 2, &names);
+}
+
+#[test]
+fn other_images_other_weights_and_another_instruction_set_are_another_run() {
+    let dir = tempfile::tempdir().unwrap();
+    begun(dir.path());
+    let started = train("started", &["network.init.from=a.safetensors", "network.init.map=all"]);
+    ok(dir.path(), &started);
+    // Weights of another seed under the same name.
+    std::fs::remove_file(dir.path().join("a.safetensors")).unwrap();
+    let size = ["--classes", "2", "--head", "16,16", "--crop", "32", "--width", "0.125"];
+    ok(
+        dir.path(),
+        &[&["init", "--config", "A", "--seed", "9", "--out", "a.safetensors"][..], &size].concat(),
+    );
+    fails(dir.path(), &started, 2, &["from: "]);
+
+    let run = train("run", &[]);
+    fails(dir.path(), &[&run[..], &["--instruction-set", "portable"]].concat(), 2, &["numerics"]);
+
+    let class = dir.path().join("set/val").join(vgg_data::synthetic::CLASSES[0]);
+    std::fs::rename(class.join("00000.jpg"), class.join("renamed.jpg")).unwrap();
+    fails(dir.path(), &run, 2, &["dataset: "]);
+}
+
+#[test]
+fn threads_workers_checkpoints_and_the_place_of_the_images_do_not_decide_a_run() {
+    let dir = tempfile::tempdir().unwrap();
+    begun(dir.path());
+    let metrics = std::fs::read(dir.path().join("run/metrics.jsonl")).unwrap();
+    std::fs::rename(dir.path().join("set"), dir.path().join("moved")).unwrap();
+    let mut same = train("run", &["data.dataset=moved", "data.enlarge=true", "network.classes=2"]);
+    same.extend([
+        "--workers",
+        "3",
+        "--checkpoint-steps",
+        "1",
+        "--keep-checkpoints",
+        "3",
+        "--checkpoint-minutes",
+        "0",
+    ]);
+    ok(dir.path(), &same);
+    assert_eq!(std::fs::read(dir.path().join("run/metrics.jsonl")).unwrap(), metrics);
+}

@@ -1,0 +1,273 @@
+//! Whole training runs against PyTorch: each key of a settings file changes one run of `tests/reference/training_runs.py`, and `vgg train`
+//! must have that run's metrics and weights.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use common::ok;
+use common::ranks::{Launcher, start};
+use serde_json::Value;
+use vgg_data::{Image, write_png};
+use vgg_files::TensorFile;
+use vgg_layers::{Config, Device, Init, NamedArray, Network, NetworkSpec, PoolRounding};
+use vgg_testkit::{fmix32, hashed};
+use vgg_weights::{ChannelOrder, WeightsMetadata, read_metadata};
+
+const CLASSES: usize = 7;
+const PER_CLASS: usize = 2;
+const SIZES: [(usize, usize); 5] = [(40, 52), (61, 40), (48, 48), (75, 44), (44, 90)];
+
+const SETTINGS: &str = r#"
+network   = { config = "A", width = 0.015625, head = [18, 14], dropout = 0.4, lrn_style = "alexnet", pool_rounding = "floor", init = { fresh = "he" } }
+data      = { dataset = "set", train_side = [36, 48], crop = 32, filter = "bilinear", flip = true, colour_shift_std = 0.5, pixel_scale = "unit-variance", on_bad_image = "stop" }
+optimizer = { form = "caffe", batch = 4, micro_batch = 3, momentum = 0.8, weight_decay = 0.05, decay_biases = false, bias_lr = 2.0 }
+schedule  = SCHEDULE
+validate  = { protocol = "centre", test_side = 40, every_epochs = 1 }
+run       = { seed = 5, max_epochs = 3 }
+"#;
+
+/// Shares by which metrics, and projections of weights, may differ from PyTorch's in float64. Rounding to float32, amplified by up to
+/// 32 steps, comes to 2e-5.
+const ROUNDING: f64 = 2e-4;
+/// One of the half million units of a run may lie so near the kink of a ReLU or a pool that rounding takes it to the other side. Seen in
+/// 2 runs of 49, by up to 1.7e-2. The script asserts that each key moves its run by at least 7e-2.
+const KINK: f64 = 3e-2;
+
+/// The picture that the script makes: a ramp that depends on the class, with hashed noise.
+fn picture(number: usize, label: usize) -> Image {
+    let (h, w) = SIZES[number % 5];
+    Image::from_shape_fn((h, w, 3), |(y, x, c)| {
+        let ramp = (x * (label + 1) + y * (7 - label) + c * 40 + label * 31) % 256;
+        let noise = fmix32((number * 100_000 + y * 1000 + x * 4 + c) as u32) >> 26;
+        (ramp * 3 / 4 + noise as usize) as u8
+    })
+}
+
+fn image_path(set: &Path, split: &str, index: usize) -> PathBuf {
+    set.join(split).join(format!("class{}", index / PER_CLASS)).join(format!("{}.png", index % PER_CLASS))
+}
+
+fn make_set(set: &Path) {
+    for (split, first) in [("train", 0), ("val", 100)] {
+        for index in 0..CLASSES * PER_CLASS {
+            let path = image_path(set, split, index);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            write_png(&path, &picture(first + index, index / PER_CLASS)).unwrap();
+        }
+    }
+}
+
+fn spec() -> NetworkSpec {
+    NetworkSpec {
+        width: 1.0 / 64.0,
+        classes: CLASSES,
+        head: [18, 14],
+        crop: 32,
+        ..NetworkSpec::paper(Config::A)
+    }
+}
+
+/// The weights file that some runs start from: hashed weights, and pixels of its own.
+fn write_start(path: &Path) {
+    let mut network = Network::new(spec(), &Device::cpu(1).unwrap()).unwrap();
+    for (name, shape) in spec().file_shapes().unwrap() {
+        let fan_in: usize = shape[1..].iter().product();
+        let bound = if name.ends_with("weight") { (6.0 / fan_in as f64).sqrt() as f32 } else { 0.1 };
+        let values = hashed(&name, bound, shape.iter().product());
+        network.import(&NamedArray { name, shape, values }).unwrap();
+    }
+    let metadata = WeightsMetadata {
+        spec: spec(),
+        classes: (0..CLASSES).map(|k| format!("class{k}")).collect(),
+        channel_order: ChannelOrder::Rgb,
+        pixel_scale: 0.5,
+        mean_rgb: [120.0, 110.0, 100.0],
+        std_rgb: [40.0, 30.0, 20.0],
+        train_side: vec![36, 48],
+        geometry: "paper".into(),
+    };
+    vgg_weights::save(path, &network, &metadata).unwrap();
+}
+
+/// A directory with the data set, the settings and the weights to start from.
+fn workplace() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    make_set(&dir.path().join("set"));
+    write_start(&dir.path().join("start.safetensors"));
+    dir
+}
+
+fn reference() -> BTreeMap<String, Value> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/training_runs.json");
+    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+}
+
+/// Trains as the script did: with its schedule in the settings file, and its other changes, and `more`, by `--set`.
+fn train(dir: &Path, out: &str, reference: &Value, more: &[&str]) {
+    let schedule = reference["schedule"].as_str().unwrap();
+    std::fs::write(dir.join("run.toml"), SETTINGS.replace("SCHEDULE", schedule)).unwrap();
+    let mut arguments = vec!["train", "run.toml", "--out", out, "--threads", "1", "--device", "cpu"];
+    let changes = reference["set"].as_array().unwrap().iter().map(|word| word.as_str().unwrap());
+    changes.chain(more.iter().copied()).for_each(|pair| arguments.extend(["--set", pair]));
+    ok(dir, &arguments);
+}
+
+fn parameters(path: &Path) -> BTreeMap<String, Vec<f32>> {
+    let mut file = TensorFile::open(path).unwrap();
+    file.names().into_iter().map(|name| (name.clone(), file.read_f32(&name).unwrap())).collect()
+}
+
+/// Euclidean norm, and products with four hashed vectors.
+fn projections(values: &[f32]) -> Vec<f64> {
+    let product =
+        |vector: &[f32]| vector.iter().zip(values).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
+    let norm = values.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
+    let others = (0..4).map(|i| product(&hashed(&format!("projection{i}"), 1.0, values.len())));
+    std::iter::once(norm).chain(others).collect()
+}
+
+/// What differs between the run in `dir` and the reference by more than `tolerance`, in words.
+fn differences(dir: &Path, reference: &Value, tolerance: f64) -> Vec<String> {
+    let mut found = metrics_apart(dir, reference, tolerance);
+    let parameters = parameters(&dir.join("weights.safetensors"));
+    let expected = reference["weights"].as_object().unwrap();
+    assert!(parameters.keys().eq(expected.keys()), "names of parameters");
+    for (name, values) in &parameters {
+        let expected: Vec<f64> = serde_json::from_value(expected[name].clone()).unwrap();
+        let norm = expected[0];
+        for (ours, theirs) in projections(values).iter().zip(&expected) {
+            let close = (ours - theirs).abs() <= tolerance * norm;
+            if !close {
+                found.push(format!("{name}: a projection is {ours} instead of {theirs}, of norm {norm}"));
+            }
+        }
+    }
+    let metadata = read_metadata(&dir.join("weights.safetensors")).unwrap();
+    for c in 0..3 {
+        let mean = reference["pixels"]["mean"][c].as_f64().unwrap();
+        let factor = reference["pixels"]["factor"][c].as_f64().unwrap();
+        let ours = [
+            f64::from(metadata.mean_rgb[c]),
+            f64::from(metadata.pixel_scale) / f64::from(metadata.std_rgb[c]),
+        ];
+        // Both are rounded to float32.
+        let close = (ours[0] / mean - 1.0).abs() < 2e-7 && (ours[1] / factor - 1.0).abs() < 2e-7;
+        if !close {
+            found.push(format!("pixels of channel {c}: {ours:?} instead of {mean} and {factor}"));
+        }
+    }
+    found
+}
+
+/// The same of the lines of `metrics.jsonl`. Whole numbers, rates and absent values must be equal.
+fn metrics_apart(dir: &Path, reference: &Value, tolerance: f64) -> Vec<String> {
+    let text = std::fs::read_to_string(dir.join("metrics.jsonl")).unwrap();
+    let rows: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let expected = reference["metrics"].as_array().unwrap();
+    if rows.len() != expected.len() {
+        return vec![format!("{} epochs instead of {}", rows.len(), expected.len())];
+    }
+    let mut found = Vec::new();
+    for (row, expected) in rows.iter().zip(expected) {
+        let (row, expected) = (row.as_object().unwrap(), expected.as_object().unwrap());
+        assert_eq!(row.len(), expected.len(), "{row:?}");
+        for (key, value) in expected {
+            let close = match (row[key].as_f64(), value.as_f64()) {
+                (Some(a), Some(b)) if key == "lr" => (a - b).abs() <= 1e-12 * b,
+                (Some(a), Some(b)) if key.ends_with("loss") => (a - b).abs() <= tolerance * b.abs(),
+                (Some(a), Some(b)) if key.ends_with("error") => (a - b).abs() <= 1e-12,
+                _ => row[key] == *value,
+            };
+            if !close {
+                found.push(format!("epoch {}: {key} is {} instead of {value}", expected["epoch"], row[key]));
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn every_setting_changes_the_run_as_in_pytorch() {
+    let dir = workplace();
+    let set = dir.path().join("set");
+    let reference = reference();
+    let (mut faults, mut rounded) = (Vec::new(), Vec::new());
+    for (number, (name, expected)) in reference.iter().enumerate() {
+        let bad: &[(&str, usize)] =
+            if name == "data.on_bad_image" { &[("train", 3), ("val", 4), ("val", 9)] } else { &[] };
+        bad.iter().for_each(|(split, index)| std::fs::write(image_path(&set, split, *index), b"").unwrap());
+        let out = format!("runs/{number}");
+        train(dir.path(), &out, expected, &[]);
+        let out = dir.path().join(out);
+        faults.extend(
+            differences(&out, expected, KINK).iter().map(|difference| format!("{name}: {difference}")),
+        );
+        if !differences(&out, expected, ROUNDING).is_empty() {
+            rounded.push(name);
+        }
+        if !bad.is_empty() {
+            make_set(&set);
+        }
+    }
+    assert!(faults.is_empty(), "{} differences:\n{}", faults.len(), faults.join("\n"));
+    // Several runs at a kink are no chance.
+    assert!(reference.len() >= 48 && rounded.len() <= 5, "of {} runs apart: {rounded:?}", reference.len());
+}
+
+#[test]
+fn settings_that_only_split_the_work_do_not_change_a_run() {
+    let dir = workplace();
+    let base = &reference()["base"];
+    for (number, set) in ["optimizer.micro_batch=1", "optimizer.micro_batch=4", "network.pool_rounding=ceil"]
+        .into_iter()
+        .enumerate()
+    {
+        let out = number.to_string();
+        train(dir.path(), &out, base, &[set]);
+        let apart = differences(&dir.path().join(&out), base, ROUNDING);
+        assert!(apart.is_empty(), "{set}: {apart:?}");
+    }
+    // A crop has even sides at every pool, so rounding matters for whole images alone.
+    let rounding = |out: &str| {
+        read_metadata(&dir.path().join(out).join("weights.safetensors")).unwrap().spec.pool_rounding
+    };
+    assert_eq!([rounding("0"), rounding("2")], [PoolRounding::Floor, PoolRounding::Ceil]);
+}
+
+#[test]
+fn ranks_have_the_run_of_one_process() {
+    let dir = workplace();
+    let base = &reference()["base"];
+    for ranks in [2, 3] {
+        let out = format!("on-{ranks}");
+        std::fs::write(
+            dir.path().join("run.toml"),
+            SETTINGS.replace("SCHEDULE", base["schedule"].as_str().unwrap()),
+        )
+        .unwrap();
+        let arguments =
+            ["train", "run.toml", "--out", &out, "--threads", "1", "--workers", "1", "--device", "cpu"];
+        let ended = start(Launcher::Variables, dir.path(), ranks, &arguments).end();
+        assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+        let apart = differences(&dir.path().join(&out), base, ROUNDING);
+        assert!(apart.is_empty(), "{ranks} ranks: {apart:?}");
+    }
+}
+
+#[test]
+fn frozen_layers_keep_their_initial_weights_to_the_bit() {
+    let dir = workplace();
+    train(dir.path(), "run", &reference()["network.train_layers"], &[]);
+    let trained = parameters(&dir.path().join("run/weights.safetensors"));
+    let initial = Network::random(spec(), Init::He, 5, &Device::cpu(1).unwrap()).unwrap().export();
+    for array in initial {
+        let layer = array.name.split_once('.').unwrap().0;
+        let same =
+            trained[&array.name].iter().map(|v| v.to_bits()).eq(array.values.iter().map(|v| v.to_bits()));
+        assert_eq!(same, !["conv5_2", "fc8"].contains(&layer), "{}", array.name);
+    }
+}
