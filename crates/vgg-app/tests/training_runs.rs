@@ -6,20 +6,16 @@
 mod common;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use common::ok;
 use common::ranks::{Launcher, start};
 use serde_json::Value;
-use vgg_data::{Image, write_png};
+use vgg_data::write_png;
 use vgg_files::TensorFile;
 use vgg_layers::{Config, Device, Init, NamedArray, Network, NetworkSpec, PoolRounding};
-use vgg_testkit::{fmix32, hashed};
+use vgg_testkit::{PICTURE_CLASSES, hashed, make_pictures, picture_path};
 use vgg_weights::{ChannelOrder, WeightsMetadata, read_metadata};
-
-const CLASSES: usize = 7;
-const PER_CLASS: usize = 2;
-const SIZES: [(usize, usize); 5] = [(40, 52), (61, 40), (48, 48), (75, 44), (44, 90)];
 
 const SETTINGS: &str = r#"
 network   = { config = "A", width = 0.015625, head = [18, 14], dropout = 0.4, lrn_style = "alexnet", pool_rounding = "floor", init = { fresh = "he" } }
@@ -37,34 +33,14 @@ const ROUNDING: f64 = 2e-4;
 /// 2 runs of 49, by up to 1.7e-2. The script asserts that each key moves its run by at least 7e-2.
 const KINK: f64 = 3e-2;
 
-/// The picture that the script makes: a ramp that depends on the class, with hashed noise.
-fn picture(number: usize, label: usize) -> Image {
-    let (h, w) = SIZES[number % 5];
-    Image::from_shape_fn((h, w, 3), |(y, x, c)| {
-        let ramp = (x * (label + 1) + y * (7 - label) + c * 40 + label * 31) % 256;
-        let noise = fmix32((number * 100_000 + y * 1000 + x * 4 + c) as u32) >> 26;
-        (ramp * 3 / 4 + noise as usize) as u8
-    })
-}
-
-fn image_path(set: &Path, split: &str, index: usize) -> PathBuf {
-    set.join(split).join(format!("class{}", index / PER_CLASS)).join(format!("{}.png", index % PER_CLASS))
-}
-
 fn make_set(set: &Path) {
-    for (split, first) in [("train", 0), ("val", 100)] {
-        for index in 0..CLASSES * PER_CLASS {
-            let path = image_path(set, split, index);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            write_png(&path, &picture(first + index, index / PER_CLASS)).unwrap();
-        }
-    }
+    make_pictures(set, |path, pixels| write_png(path, pixels).unwrap()).unwrap();
 }
 
 fn spec() -> NetworkSpec {
     NetworkSpec {
         width: 1.0 / 64.0,
-        classes: CLASSES,
+        classes: PICTURE_CLASSES,
         head: [18, 14],
         crop: 32,
         ..NetworkSpec::paper(Config::A)
@@ -82,7 +58,7 @@ fn write_start(path: &Path) {
     }
     let metadata = WeightsMetadata {
         spec: spec(),
-        classes: (0..CLASSES).map(|k| format!("class{k}")).collect(),
+        classes: (0..PICTURE_CLASSES).map(|k| format!("class{k}")).collect(),
         channel_order: ChannelOrder::Rgb,
         pixel_scale: 0.5,
         mean_rgb: [120.0, 110.0, 100.0],
@@ -199,7 +175,7 @@ fn every_setting_changes_the_run_as_in_pytorch() {
     for (number, (name, expected)) in reference.iter().enumerate() {
         let bad: &[(&str, usize)] =
             if name == "data.on_bad_image" { &[("train", 3), ("val", 4), ("val", 9)] } else { &[] };
-        bad.iter().for_each(|(split, index)| std::fs::write(image_path(&set, split, *index), b"").unwrap());
+        bad.iter().for_each(|(split, index)| std::fs::write(picture_path(&set, split, *index), b"").unwrap());
         let out = format!("runs/{number}");
         train(dir.path(), &out, expected, &[]);
         let out = dir.path().join(out);
