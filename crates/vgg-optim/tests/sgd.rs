@@ -1,0 +1,183 @@
+//! SGD against the textbook formulas in f64, and what it leaves alone.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
+
+use vgg_optim::{Error, Sgd, SgdForm, SgdOptions};
+use vgg_tensor::{Device, Parameter, ParameterKind, StepState, Tensor, Write, ops};
+
+const RATES: [f32; 3] = [0.5, 0.5, 0.125];
+
+fn device() -> Device {
+    Device::cpu(1).unwrap()
+}
+
+fn tensor(values: &[f32]) -> Tensor {
+    Tensor::from_slice(values, [values.len()], &device()).unwrap()
+}
+
+fn parameter(name: &str, kind: ParameterKind, values: &[f32]) -> Parameter {
+    Parameter::new(name.into(), kind, tensor(values))
+}
+
+/// The gradient of step `step`: different in each value.
+fn gradient(step: usize, len: usize) -> Vec<f32> {
+    (0..len).map(|i| (i as f32 + 1.0) * [1.0, -0.5, 0.25][step]).collect()
+}
+
+/// Three steps of a weight and a bias; their values and the optimizer.
+fn stepped(options: SgdOptions) -> (Vec<Parameter>, Sgd) {
+    let mut parameters = vec![
+        parameter("fc8.weight", ParameterKind::Weight, &[1.0, -2.0, 3.0]),
+        parameter("fc8.bias", ParameterKind::Bias, &[0.5, -4.0]),
+    ];
+    let mut sgd = Sgd::new(options).unwrap();
+    let state = StepState::new(&device()).unwrap();
+    for (step, rate) in RATES.into_iter().enumerate() {
+        state.begin(step as u64, rate).unwrap();
+        for p in &mut parameters {
+            let gradient = tensor(&gradient(step, p.weight.shape().len()));
+            p.write_grad(&gradient, Write::Overwrite).unwrap();
+        }
+        sgd.step(parameters.iter_mut(), &state).unwrap();
+    }
+    (parameters, sgd)
+}
+
+/// The same by the formulas of Krizhevsky et al. and of PyTorch's documentation.
+fn by_hand(start: &[f64], options: &SgdOptions, decay: f64, rate_factor: f64) -> Vec<f64> {
+    let mut values = start.to_vec();
+    let momentum = f64::from(options.momentum);
+    for (i, value) in values.iter_mut().enumerate() {
+        let mut velocity = 0.0;
+        for (step, rate) in RATES.into_iter().enumerate() {
+            let rate = f64::from(rate) * rate_factor;
+            let gradient = f64::from(gradient(step, start.len())[i]) + decay * *value;
+            match options.form {
+                SgdForm::Caffe => {
+                    velocity = momentum * velocity - rate * gradient;
+                    *value += velocity;
+                }
+                SgdForm::Torch => {
+                    velocity = momentum * velocity + gradient;
+                    *value -= rate * velocity;
+                }
+            }
+        }
+    }
+    values
+}
+
+fn assert_values(parameter: &Parameter, expected: &[f64], what: &str) {
+    let ours = parameter.weight.value().to_vec();
+    assert_eq!(ours.len(), expected.len());
+    for (a, b) in ours.iter().zip(expected) {
+        // A dozen roundings of values below 16.
+        assert!((f64::from(*a) - b).abs() < 1e-5, "{what}: {ours:?} instead of {expected:?}");
+    }
+}
+
+#[test]
+fn three_steps_are_those_of_the_formulas() {
+    for form in [SgdForm::Caffe, SgdForm::Torch] {
+        for decay_biases in [false, true] {
+            let options = SgdOptions { form, momentum: 0.75, weight_decay: 0.25, decay_biases, bias_lr: 2.0 };
+            let (parameters, sgd) = stepped(options);
+            let what = format!("{options:?}");
+            assert_values(&parameters[0], &by_hand(&[1.0, -2.0, 3.0], &options, 0.25, 1.0), &what);
+            let decay = if decay_biases { 0.25 } else { 0.0 };
+            assert_values(&parameters[1], &by_hand(&[0.5, -4.0], &options, decay, 2.0), &what);
+            let names: Vec<&str> = sgd.velocities().keys().map(String::as_str).collect();
+            assert_eq!(names, ["fc8.bias", "fc8.weight"]);
+        }
+    }
+}
+
+#[test]
+fn the_papers_options_are_the_papers() {
+    let SgdOptions { form, momentum, weight_decay, decay_biases, bias_lr } = SgdOptions::PAPER;
+    assert_eq!(
+        (form, momentum, weight_decay, decay_biases, bias_lr),
+        (SgdForm::Caffe, 0.9, 5e-4, false, 1.0)
+    );
+}
+
+#[test]
+fn frozen_parameters_those_without_gradient_and_bad_steps_are_left_alone() {
+    let mut frozen = parameter("a.weight", ParameterKind::Weight, &[1.0]);
+    frozen.write_grad(&tensor(&[1.0]), Write::Overwrite).unwrap();
+    frozen.trainable = false;
+    let idle = parameter("b.weight", ParameterKind::Weight, &[1.0]);
+    let mut moved = parameter("c.weight", ParameterKind::Weight, &[1.0]);
+    moved.write_grad(&tensor(&[1.0]), Write::Overwrite).unwrap();
+    let mut parameters = [frozen, idle, moved];
+    let mut sgd = Sgd::new(SgdOptions { weight_decay: 0.0, ..SgdOptions::PAPER }).unwrap();
+    let state = StepState::new(&device()).unwrap();
+    state.begin(0, 0.5).unwrap();
+    let values = |parameters: &[Parameter]| -> Vec<f32> {
+        parameters.iter().flat_map(|p| p.weight.value().to_vec()).collect()
+    };
+    sgd.step(parameters.iter_mut(), &state).unwrap();
+    assert_eq!(values(&parameters), [1.0, 1.0, 0.5]);
+    assert_eq!(sgd.velocities().len(), 1);
+    // A loss that is not finite clears the flag of the step.
+    state.begin(1, 0.5).unwrap();
+    let bad = Tensor::from_slice(&[f32::NAN, 0.0], [1, 2], &device()).unwrap();
+    ops::softmax_cross_entropy(&bad, &[0], 1.0, &state).unwrap();
+    sgd.step(parameters.iter_mut(), &state).unwrap();
+    assert_eq!(values(&parameters), [1.0, 1.0, 0.5]);
+}
+
+#[test]
+fn restored_velocities_go_on_and_those_that_do_not_fit_are_refused() {
+    let options = SgdOptions { weight_decay: 0.0, ..SgdOptions::PAPER };
+    let (mut parameters, sgd) = stepped(options);
+    let velocities = sgd.velocities().clone();
+    let known: Vec<&Parameter> = parameters.iter().collect();
+    let mut resumed = Sgd::new(options).unwrap();
+    let velocity = velocities["fc8.weight"].to_vec();
+    drop(sgd);
+    resumed.restore(velocities, &known).unwrap();
+    let before = parameters[0].weight.value().to_vec();
+    let state = StepState::new(&device()).unwrap();
+    state.begin(3, 0.25).unwrap();
+    parameters[0].write_grad(&tensor(&[1.0, 2.0, 3.0]), Write::Overwrite).unwrap();
+    resumed.step(parameters.iter_mut(), &state).unwrap();
+    for (i, value) in parameters[0].weight.value().to_vec().into_iter().enumerate() {
+        let expected = before[i] - (0.9 * velocity[i] + 0.25 * (i as f32 + 1.0));
+        assert!((value - expected).abs() < 1e-6, "{value} instead of {expected}");
+    }
+
+    let known: Vec<&Parameter> = parameters.iter().collect();
+    let refused = |name: &str, values: &[f32]| {
+        let mut sgd = Sgd::new(options).unwrap();
+        let wrong = [(name.to_owned(), tensor(values))].into();
+        let error = sgd.restore(wrong, &known).unwrap_err();
+        assert!(matches!(error, Error::Velocity { .. }) && sgd.velocities().is_empty());
+        error.to_string()
+    };
+    assert_eq!(refused("fc9.weight", &[1.0]), "the velocity of fc9.weight belongs to nothing");
+    assert_eq!(
+        refused("fc8.weight", &[1.0, 2.0]),
+        "the velocity of fc8.weight has another shape than its parameter"
+    );
+}
+
+#[test]
+fn options_that_make_no_sense_are_refused_at_their_limits() {
+    let new = |momentum, weight_decay, bias_lr| {
+        Sgd::new(SgdOptions { momentum, weight_decay, bias_lr, ..SgdOptions::PAPER }).is_ok()
+    };
+    assert!(new(0.0, 0.0, 0.0) && new(0.999, 10.0, 10.0));
+    for (momentum, weight_decay, bias_lr) in [
+        (1.0, 0.0, 1.0),
+        (-0.1, 0.0, 1.0),
+        (f32::NAN, 0.0, 1.0),
+        (0.9, -1e-9, 1.0),
+        (0.9, f32::INFINITY, 1.0),
+        (0.9, f32::NAN, 1.0),
+        (0.9, 0.0, -1e-9),
+        (0.9, 0.0, f32::INFINITY),
+    ] {
+        assert!(!new(momentum, weight_decay, bias_lr), "{momentum}, {weight_decay}, {bias_lr}");
+    }
+}
