@@ -1,0 +1,154 @@
+//! Whole networks with dropout: gradients against finite differences, and which mask belongs to which step, sample and layer.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
+
+use vgg_layers::{Config, DropoutRun, Init, NamedArray, Network, NetworkSpec};
+use vgg_tensor::ops::{dropout, linear, softmax_cross_entropy};
+use vgg_tensor::{Device, StepState, Tensor, Write};
+use vgg_testkit::{assert_close, hashed};
+
+const RUN: DropoutRun = DropoutRun { seed: 7, step: 3, first_sample: 0 };
+const TARGETS: [u32; 6] = [0, 3, 1, 4, 2, 3];
+
+fn spec(config: Config, dropout: f32) -> NetworkSpec {
+    NetworkSpec {
+        width: 1.0 / 64.0,
+        classes: 5,
+        head: [42, 30],
+        crop: 32,
+        dropout,
+        ..NetworkSpec::paper(config)
+    }
+}
+
+fn network(config: Config, rate: f32) -> Network {
+    Network::random(spec(config, rate), Init::He, 4, &Device::cpu(1).unwrap()).unwrap()
+}
+
+fn images(n: usize) -> Tensor {
+    let values = hashed("image", 1.5, n * 32 * 32 * 3);
+    Tensor::from_slice(&values, [n, 32, 32, 3], &Device::cpu(1).unwrap()).unwrap()
+}
+
+/// The mean loss of six images, in f64.
+fn loss(network: &Network, run: DropoutRun) -> f64 {
+    let state = StepState::new(network.device()).unwrap();
+    let (logits, _) = network.forward(images(6), run).unwrap();
+    let loss = softmax_cross_entropy(&logits, &TARGETS, 1.0 / 6.0, &state).unwrap();
+    loss.per_sample.to_vec().into_iter().map(f64::from).sum::<f64>() / 6.0
+}
+
+fn gradients(network: &mut Network, run: DropoutRun) -> Vec<NamedArray> {
+    let state = StepState::new(network.device()).unwrap();
+    let (logits, trace) = network.forward(images(6), run).unwrap();
+    let loss = softmax_cross_entropy(&logits, &TARGETS, 1.0 / 6.0, &state).unwrap();
+    network.backward(trace, loss.grad, Write::Overwrite, &state).unwrap();
+    network.export_gradients()
+}
+
+/// Moves every parameter from `start` by `distance` times its direction.
+fn moved(network: &mut Network, start: &[NamedArray], direction: &[Vec<f32>], distance: f32) {
+    for (array, direction) in start.iter().zip(direction) {
+        let values = array.values.iter().zip(direction).map(|(v, d)| v + distance * d).collect();
+        network.import(&NamedArray { values, ..array.clone() }).unwrap();
+    }
+}
+
+#[test]
+fn gradients_of_whole_networks_with_dropout_are_those_of_finite_differences() {
+    for (config, rate) in [(Config::A, 0.3), (Config::ALrn, 0.7), (Config::C, 0.1), (Config::B5x5, 0.85)] {
+        let mut network = network(config, rate);
+        let gradients = gradients(&mut network, RUN);
+        let start = network.export();
+        assert!(gradients.iter().map(|g| &g.name).eq(start.iter().map(|w| &w.name)));
+        // One parameter at a time, so that a layer of small gradients counts as much as one of large.
+        for (number, gradient) in gradients.iter().enumerate() {
+            let norm = gradient.values.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
+            assert!(norm > 1e-4, "{config}, {}: a gradient of {norm} proves nothing", gradient.name);
+            // Along the gradient the slope is its norm.
+            let along = |g: &NamedArray| g.values.iter().map(|v| (f64::from(*v) / norm) as f32).collect();
+            let direction: Vec<Vec<f32>> = gradients
+                .iter()
+                .enumerate()
+                .map(|(i, g)| if i == number { along(g) } else { vec![0.0; g.values.len()] })
+                .collect();
+            // A ReLU or a pool between the two points spoils the difference, and rounding of the loss the smaller distances.
+            let slopes = [4e-3, 1e-3, 2.5e-4].map(|distance| {
+                moved(&mut network, &start, &direction, distance);
+                let above = loss(&network, RUN);
+                moved(&mut network, &start, &direction, -distance);
+                (above - loss(&network, RUN)) / (2.0 * f64::from(distance))
+            });
+            let close = slopes.iter().any(|slope| (slope / norm - 1.0).abs() < 0.02);
+            assert!(close, "{config} {rate}, {}: slopes {slopes:?}, norm {norm}", gradient.name);
+        }
+    }
+}
+
+fn logits(rate: f32, run: DropoutRun) -> Vec<f32> {
+    network(Config::A, rate).forward(images(6), run).unwrap().0.to_vec()
+}
+
+#[test]
+fn the_masks_of_fc6_and_fc7_are_those_of_their_keys() {
+    let device = Device::cpu(1).unwrap();
+    let rate = 0.35;
+    let network = network(Config::A, rate);
+    // The head by hand on the features of the network below it.
+    let dense = Network::random(spec(Config::A, rate), Init::He, 4, &device)
+        .unwrap()
+        .into_fully_convolutional()
+        .unwrap();
+    let pooled = dense.activations(&images(6), "pool5").unwrap();
+    let mut x = Tensor::from_slice(&pooled.to_vec(), [6, pooled.shape().len() / 6], &device).unwrap();
+    let parameter = |name: &str| network.parameters().find(|p| p.name == name).unwrap();
+    let fc = |x: &Tensor, name: &str, relu| {
+        let (weight, bias) = (parameter(&format!("{name}.weight")), parameter(&format!("{name}.bias")));
+        linear::forward(x, &weight.weight, &bias.weight, linear::Linear { relu }).unwrap()
+    };
+    for (layer, name) in ["fc6", "fc7"].into_iter().enumerate() {
+        let key = dropout::DropoutKey { seed: 7, step: 3, layer: layer as u32, first_sample: 0 };
+        x = dropout::forward(&fc(&x, name, true), rate, key).unwrap();
+    }
+    let logits = network.forward(images(6), RUN).unwrap().0;
+    // The same operations; the convolutions below may be split in another way.
+    assert_close(&logits.to_vec(), &fc(&x, "fc8", false).to_vec(), 1e-5, "logits");
+}
+
+#[test]
+fn every_step_seed_and_place_in_the_batch_has_a_mask_of_its_own() {
+    let base = logits(0.5, RUN);
+    assert_eq!(base, logits(0.5, RUN));
+    let other = [
+        DropoutRun { step: 4, ..RUN },
+        DropoutRun { seed: 8, ..RUN },
+        DropoutRun { first_sample: 6, ..RUN },
+        DropoutRun { step: 3 + (1 << 32), ..RUN },
+        DropoutRun { seed: 7 + (1 << 32), ..RUN },
+    ];
+    for run in other {
+        let differ = base.chunks(5).zip(logits(0.5, run).chunks(5)).filter(|(a, b)| a != b).count();
+        assert_eq!(differ, 6, "{run:?}: every image has another mask");
+    }
+    // Equal images have masks of their own, and a part of a batch has those of its place.
+    let device = Device::cpu(1).unwrap();
+    let one = hashed("image", 1.5, 32 * 32 * 3);
+    let same = Tensor::from_slice(&one.repeat(6), [6, 32, 32, 3], &device).unwrap();
+    let network = network(Config::A, 0.5);
+    let logits = network.forward(same.clone(), RUN).unwrap().0.to_vec();
+    let rows: Vec<&[f32]> = logits.chunks(5).collect();
+    assert!((0..6).all(|i| (0..i).all(|j| rows[i] != rows[j])), "{rows:?}");
+    let part = same.images(4..6).unwrap();
+    let part = network.forward(part, DropoutRun { first_sample: 4, ..RUN }).unwrap().0.to_vec();
+    assert_close(&part, &logits[4 * 5..], 1e-5, "the last two of six");
+}
+
+#[test]
+fn without_dropout_training_and_inference_agree_and_inference_never_drops() {
+    let free = network(Config::A, 0.0);
+    let inferred = free.infer(&images(6)).unwrap().to_vec();
+    assert_close(&free.forward(images(6), RUN).unwrap().0.to_vec(), &inferred, 1e-6, "rate 0");
+    let dropped = network(Config::A, 0.6);
+    assert_eq!(dropped.infer(&images(6)).unwrap().to_vec(), inferred);
+    assert_ne!(dropped.forward(images(6), RUN).unwrap().0.to_vec(), inferred);
+}
