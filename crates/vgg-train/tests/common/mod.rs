@@ -1,0 +1,249 @@
+//! A small run on the pictures of `vgg_testkit`, and what it leaves.
+
+#![allow(clippy::unwrap_used, dead_code, reason = "tests; not every test uses every helper")]
+
+use std::path::Path;
+use std::sync::{Arc, Barrier, Mutex};
+
+use serde_json::{Value, json};
+use vgg_data::{AugmentConfig, Filter, ImageSet, Loader, LoaderConfig, OnBadImage, Rank, Split, write_png};
+use vgg_layers::{Config, Device, Init, Network, NetworkSpec};
+use vgg_tensor::{Alone, RankGroup};
+use vgg_testkit::{PICTURE_CLASSES, make_pictures};
+use vgg_train::{
+    Checkpoints, Error, Event, Outcome, Resume, Schedule, SgdOptions, TrainConfig, Training, Validation,
+    train,
+};
+use vgg_weights::{ChannelOrder, WeightsMetadata};
+
+/// A run: 14 images in batches of 4, four steps an epoch.
+pub struct Run {
+    pub config: TrainConfig,
+    pub checkpoints: Checkpoints,
+    pub resume: Resume,
+    pub identity: Value,
+    pub may_differ: Vec<String>,
+    pub on_bad_image: OnBadImage,
+    pub init: Init,
+    /// Validation errors: of each validation in turn, the last one again and again.
+    pub errors: Vec<f64>,
+    pub validation_loss: f64,
+    /// Asked to stop before this step of this attempt.
+    pub stop: Option<usize>,
+    /// Asked to stop while this validation of this attempt goes on.
+    pub stop_validation: Option<usize>,
+    pub group: Arc<dyn RankGroup>,
+    /// Whether nothing is written.
+    pub nowhere: bool,
+}
+
+/// What happened, in words that a test can compare.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Seen {
+    Step { epoch: usize, step: usize, steps: usize, images: usize },
+    Epoch(usize),
+    Resumed { epochs: usize, batches: usize },
+    Rejected,
+    Skipped(usize),
+    Diverges { loss: f64, chance: f64 },
+    DeadStart { loss: f64, chance: f64 },
+    Validated,
+}
+
+impl Default for Run {
+    fn default() -> Run {
+        Run {
+            config: TrainConfig {
+                micro_batch: 3,
+                sgd: SgdOptions::PAPER,
+                schedule: Schedule::Constant { lr: 0.01 },
+                max_epochs: 3,
+                validate_every: 1,
+                seed: 1,
+            },
+            checkpoints: Checkpoints::default(),
+            resume: Resume::Auto,
+            identity: json!("test"),
+            may_differ: Vec::new(),
+            on_bad_image: OnBadImage::Stop,
+            init: Init::He,
+            errors: vec![0.5],
+            validation_loss: 1.2,
+            stop: None,
+            stop_validation: None,
+            group: Arc::new(Alone),
+            nowhere: false,
+        }
+    }
+}
+
+pub fn spec() -> NetworkSpec {
+    NetworkSpec {
+        width: 1.0 / 64.0,
+        classes: PICTURE_CLASSES,
+        head: [16, 16],
+        crop: 32,
+        ..NetworkSpec::paper(Config::A)
+    }
+}
+
+pub fn metadata() -> WeightsMetadata {
+    WeightsMetadata {
+        spec: spec(),
+        classes: (0..PICTURE_CLASSES).map(|k| format!("class{k}")).collect(),
+        channel_order: ChannelOrder::Rgb,
+        pixel_scale: 0.02,
+        mean_rgb: [120.0, 110.0, 100.0],
+        std_rgb: [1.0, 2.0, 0.5],
+        train_side: vec![36, 48],
+        geometry: "paper".into(),
+    }
+}
+
+/// Fourteen training images in `dir/set`.
+pub fn pictures(dir: &Path) -> Arc<ImageSet> {
+    let set = dir.join("set");
+    make_pictures(&set, |path, pixels| write_png(path, pixels).unwrap()).unwrap();
+    Arc::new(ImageSet::open(&set, Split::Train).unwrap())
+}
+
+pub fn loader(set: &Arc<ImageSet>, run: &Run) -> Loader {
+    let augment = AugmentConfig {
+        train_side: [36, 48],
+        crop: 32,
+        filter: Filter::Bilinear,
+        flip: true,
+        colour_shift: None,
+    };
+    let rank = Rank { index: run.group.rank(), of: run.group.size() };
+    let (mean_rgb, on_bad_image) = (metadata().mean_rgb, run.on_bad_image);
+    let config = LoaderConfig { augment, mean_rgb, batch: 4, seed: 1, on_bad_image, workers: 1, rank };
+    Loader::new(set.clone(), config).unwrap()
+}
+
+/// Trains in `dir`: the outcome, the network, and what happened.
+pub fn run(set: &Arc<ImageSet>, dir: &Path, run: &Run) -> (Result<Outcome, Error>, Network, Vec<Seen>) {
+    let device = Device::cpu(1).unwrap();
+    let mut network = Network::random(spec(), run.init, 1, &device).unwrap();
+    let (seen, steps) = (Mutex::new(Vec::new()), Mutex::new(0));
+    let mut validations = 0;
+    let outcome = train(Training {
+        network: &mut network,
+        metadata: &metadata(),
+        loader: &mut loader(set, run),
+        config: &run.config,
+        identity: run.identity.clone(),
+        group: run.group.clone(),
+        dir: (!run.nowhere).then_some(dir),
+        may_differ: &run.may_differ,
+        checkpoints: run.checkpoints,
+        resume: run.resume,
+        validate: &mut |_| {
+            seen.lock().unwrap().push(Seen::Validated);
+            if run.stop_validation == Some(validations) {
+                return Ok(None);
+            }
+            let top1_error = *run.errors.get(validations).or(run.errors.last()).unwrap();
+            validations += 1;
+            Ok(Some(Validation { top1_error, top5_error: top1_error / 2.0, loss: run.validation_loss }))
+        },
+        events: &mut |event| {
+            if let Event::Step { .. } = event {
+                *steps.lock().unwrap() += 1;
+            }
+            seen.lock().unwrap().push(in_words(&event));
+        },
+        interrupted: &|| run.stop.is_some_and(|stop| *steps.lock().unwrap() >= stop),
+    });
+    (outcome, network, seen.into_inner().unwrap())
+}
+
+fn in_words(event: &Event) -> Seen {
+    match event {
+        Event::Step { epoch, step, steps, images, .. } => {
+            Seen::Step { epoch: *epoch, step: *step, steps: *steps, images: *images }
+        }
+        Event::Epoch { metrics, timing } => {
+            assert_eq!(metrics.epoch, timing.epoch);
+            Seen::Epoch(metrics.epoch)
+        }
+        Event::Resumed { epochs, batches } => Seen::Resumed { epochs: *epochs, batches: *batches },
+        Event::Rejected(_) => Seen::Rejected,
+        Event::Skipped(bad) => Seen::Skipped(bad.id),
+        Event::Diverges { loss, chance } => Seen::Diverges { loss: *loss, chance: *chance },
+        Event::DeadStart { loss, chance } => Seen::DeadStart { loss: *loss, chance: *chance },
+    }
+}
+
+/// Steps of the checkpoints in a run directory, in order.
+pub fn checkpoints(dir: &Path) -> Vec<u64> {
+    let Ok(entries) = std::fs::read_dir(dir.join("checkpoints")) else { return Vec::new() };
+    let step = |name: String| name.strip_prefix("step-").unwrap_or_else(|| panic!("{name}")).parse().unwrap();
+    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut steps: Vec<u64> = names.map(step).collect();
+    steps.sort_unstable();
+    steps
+}
+
+/// The JSON of a checkpoint's state.
+pub fn state(dir: &Path, step: u64) -> Value {
+    let path = dir.join(format!("checkpoints/step-{step:08}/state.json"));
+    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+}
+
+/// A rank that is a thread.
+struct ThreadRank {
+    rank: usize,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    barrier: Barrier,
+    values: Vec<Mutex<Vec<f64>>>,
+}
+
+impl RankGroup for ThreadRank {
+    fn rank(&self) -> usize {
+        self.rank
+    }
+
+    fn size(&self) -> usize {
+        self.shared.values.len()
+    }
+
+    fn sum(&self, values: &mut [f32]) -> vgg_tensor::Result<()> {
+        let mine: Vec<f64> = values.iter().map(|v| f64::from(*v)).collect();
+        let all = self.gather(&mine)?;
+        for (i, value) in values.iter_mut().enumerate() {
+            *value = all.iter().skip(i).step_by(mine.len()).map(|v| *v as f32).sum();
+        }
+        Ok(())
+    }
+
+    fn gather(&self, values: &[f64]) -> vgg_tensor::Result<Vec<f64>> {
+        *self.shared.values[self.rank].lock().unwrap() = values.to_vec();
+        self.shared.barrier.wait();
+        let all = self.shared.values.iter().flat_map(|values| values.lock().unwrap().clone()).collect();
+        self.shared.barrier.wait();
+        Ok(all)
+    }
+
+    fn abort(&self, code: i32) -> ! {
+        std::process::exit(code)
+    }
+}
+
+/// Runs `one` on each of `ranks` ranks; what each returned.
+pub fn on_ranks<R: Send>(ranks: usize, one: impl Fn(Arc<dyn RankGroup>) -> R + Sync) -> Vec<R> {
+    let values = (0..ranks).map(|_| Mutex::default()).collect();
+    let shared = Arc::new(Shared { barrier: Barrier::new(ranks), values });
+    std::thread::scope(|scope| {
+        let one = &one;
+        let start = |rank| {
+            let group: Arc<dyn RankGroup> = Arc::new(ThreadRank { rank, shared: shared.clone() });
+            scope.spawn(move || one(group))
+        };
+        let threads: Vec<_> = (0..ranks).map(start).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    })
+}

@@ -1,0 +1,138 @@
+//! Steps against the operations that they are made of, one by one: the gradient of the whole batch, however it is split.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
+
+mod common;
+
+use common::spec;
+use vgg_data::Batch;
+use vgg_layers::{Device, DropoutRun, Init, Network, NetworkSpec};
+use vgg_optim::{Sgd, SgdOptions};
+use vgg_tensor::{StepState, Write, ops};
+use vgg_testkit::{assert_close, fmix32};
+use vgg_train::{Error, StepReport, Stepper};
+
+const SCALE: [f32; 3] = [0.02, 0.01, 0.04];
+const RATES: [f64; 3] = [0.05, 0.05, 0.01];
+
+fn network(spec: NetworkSpec) -> Network {
+    Network::random(spec, Init::He, 3, &Device::cpu(1).unwrap()).unwrap()
+}
+
+/// Hashed pixels, an offset for each image and channel, and targets.
+fn batch(step: usize, n: usize) -> Batch {
+    let mut batch = Batch::blank(n, [32, 32]);
+    let pixels = batch.pixels.iter_mut().enumerate();
+    pixels.for_each(|(i, v)| *v = (fmix32((i + step * 1_000_000) as u32) >> 24) as u8);
+    let offsets = batch.offset.indexed_iter_mut();
+    offsets.for_each(|((image, channel), v)| *v = -100.0 + 7.0 * image as f32 - 20.0 * channel as f32);
+    batch.targets = (0..n).map(|i| ((3 * step + 5 * i + 1) % 7) as u32).collect();
+    batch
+}
+
+/// Loss, wrong answers and weights of three steps of whole batches, by the operations.
+fn by_operations(spec: NetworkSpec, batches: &[Batch], seed: u64) -> (Vec<f64>, Vec<usize>, Vec<Vec<f32>>) {
+    let mut network = network(spec);
+    let mut sgd = Sgd::new(SgdOptions { weight_decay: 0.1, ..SgdOptions::PAPER }).unwrap();
+    let state = StepState::new(network.device()).unwrap();
+    let (mut losses, mut wrong) = (Vec::new(), Vec::new());
+    for (step, (batch, rate)) in batches.iter().zip(RATES).enumerate() {
+        state.begin(step as u64, rate as f32).unwrap();
+        let (pixels, offset) = (batch.pixels.view(), batch.offset.view());
+        let x = ops::from_pixels(pixels, offset, SCALE, network.device()).unwrap();
+        let run = DropoutRun { seed, step: step as u64, first_sample: 0 };
+        let (logits, trace) = network.forward(x, run).unwrap();
+        let n = batch.len();
+        let loss = ops::softmax_cross_entropy(&logits, &batch.targets, 1.0 / n as f32, &state).unwrap();
+        losses.push(loss.per_sample.to_vec().into_iter().map(f64::from).sum());
+        let first_answer = |row: &[f32]| (0..7).max_by(|a, b| row[*a].total_cmp(&row[*b])).unwrap() as u32;
+        let answers: Vec<u32> = logits.to_vec().chunks(7).map(first_answer).collect();
+        wrong.push(answers.iter().zip(&batch.targets).filter(|(a, t)| a != t).count());
+        network.backward(trace, loss.grad, Write::Overwrite, &state).unwrap();
+        sgd.step(network.parameters_mut(), &state).unwrap();
+    }
+    (losses, wrong, network.export().into_iter().map(|array| array.values).collect())
+}
+
+#[test]
+fn steps_are_the_operations_on_the_whole_batch_however_it_is_split() {
+    let spec = NetworkSpec { dropout: 0.3, ..spec() };
+    // The last batch is smaller.
+    let batches = [batch(0, 6), batch(1, 6), batch(2, 5)];
+    let (losses, wrong, weights) = by_operations(spec.clone(), &batches, 9);
+    assert!(wrong.iter().sum::<usize>() > 0 && wrong.iter().sum::<usize>() < 17, "{wrong:?}");
+    for micro_batch in [1, 2, 4, 6, 100] {
+        let sgd = Sgd::new(SgdOptions { weight_decay: 0.1, ..SgdOptions::PAPER }).unwrap();
+        let mut stepper = Stepper::new(network(spec.clone()), sgd, SCALE, micro_batch, 9).unwrap();
+        for (step, batch) in batches.iter().enumerate() {
+            let StepReport { sums, finite } = stepper.step(batch, step as u64, RATES[step]).unwrap();
+            assert!(finite && sums.n == batch.len());
+            assert_eq!(sums.wrong, wrong[step], "step {step} in parts of {micro_batch}");
+            // Images that go alone are convolved in other tiles; three steps amplify their rounding.
+            let apart = (sums.loss - losses[step]).abs() / losses[step];
+            assert!(apart < 1e-4, "step {step} in parts of {micro_batch}: {} {}", sums.loss, losses[step]);
+        }
+        let ours = stepper.network().export();
+        for (array, expected) in ours.iter().zip(&weights) {
+            assert_close(&array.values, expected, 1e-3, &format!("{} in parts of {micro_batch}", array.name));
+        }
+        assert_eq!(stepper.sgd().velocities().len(), ours.len());
+    }
+}
+
+#[test]
+fn an_eager_step_is_the_same() {
+    let batches = [batch(0, 4), batch(1, 4)];
+    let weights = |eager: bool| {
+        let sgd = Sgd::new(SgdOptions::PAPER).unwrap();
+        let mut stepper = Stepper::new(network(spec()), sgd, SCALE, 2, 9).unwrap();
+        stepper.set_eager(eager);
+        for (step, batch) in batches.iter().enumerate() {
+            stepper.step(batch, step as u64, 0.05).unwrap();
+        }
+        stepper.network_mut().export()
+    };
+    assert_eq!(weights(true), weights(false));
+}
+
+#[test]
+fn several_steps_may_be_under_way_and_finish_in_order() {
+    let sgd = Sgd::new(SgdOptions::PAPER).unwrap();
+    let mut stepper = Stepper::new(network(spec()), sgd, SCALE, 8, 9).unwrap();
+    assert!(stepper.finish().unwrap().is_none(), "nothing was started");
+    stepper.start(&batch(0, 4), 0, 0.05).unwrap();
+    stepper.start(&batch(1, 3), 1, 0.05).unwrap();
+    let sizes = [stepper.finish().unwrap().unwrap().sums.n, stepper.finish().unwrap().unwrap().sums.n];
+    assert_eq!(sizes, [4, 3]);
+    assert!(stepper.finish().unwrap().is_none());
+}
+
+#[test]
+fn a_bad_value_changes_no_weight_and_a_bad_target_is_refused() {
+    let sgd = Sgd::new(SgdOptions::PAPER).unwrap();
+    let mut stepper = Stepper::new(network(spec()), sgd, SCALE, 2, 9).unwrap();
+    let before = stepper.network().export();
+    let mut bad = batch(0, 4);
+    bad.offset[[3, 1]] = f32::NAN;
+    let report = stepper.step(&bad, 0, 0.05).unwrap();
+    assert!(!report.finite && stepper.network().export() == before);
+    // A logit that is no number is no right answer: the image with the bad value is wrong.
+    assert!(report.sums.wrong >= 1 && report.sums.loss.is_nan());
+    assert!(stepper.step(&batch(0, 4), 1, 0.05).unwrap().finite, "the next step starts clean");
+    let mut bad = batch(0, 4);
+    bad.targets[2] = 7;
+    match stepper.step(&bad, 2, 0.05) {
+        Err(Error::Tensor(vgg_tensor::Error::Target { target: 7, sample: 2, classes: 7, .. })) => (),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn equal_logits_are_a_wrong_answer() {
+    // A network of zeros gives every class the same score.
+    let zeros = Network::new(spec(), &Device::cpu(1).unwrap()).unwrap();
+    let mut stepper = Stepper::new(zeros, Sgd::new(SgdOptions::PAPER).unwrap(), SCALE, 4, 1).unwrap();
+    let sums = stepper.step(&batch(0, 4), 0, 1e-9).unwrap().sums;
+    assert_eq!((sums.wrong, sums.n), (4, 4));
+    assert!((sums.loss - 4.0 * 7f64.ln()).abs() < 1e-5);
+}
