@@ -1,7 +1,7 @@
 """Small training runs from settings to weights, each with one setting changed, in PyTorch (float64).
 
-Makes fixtures/training_runs.json. Each run of a settings file by `vgg train` must have these metrics and weights; the weights are
-compared by their projections on four hashed vectors. Asserts that every setting changes its run by far more than the tolerance.
+Makes crates/vgg-experiment/tests/fixtures/training_runs.json. Each run must have these metrics and weights; weights are compared by their
+projections on four hashed vectors. Asserts that every setting changes its run by far more than the tests' tolerance.
 Run: /usr/bin/python3 training_runs.py   (about a minute)
 """
 
@@ -142,7 +142,7 @@ def main():
     pairs += [(name, "plateau") for name in results if name.startswith("plateau,")]
     for a, b in pairs:
         assert apart(results[a], results[b]) > 1e-2, (a, b, apart(results[a], results[b]))
-    write_json(FIXTURES / "training_runs.json", results)
+    write_json(FIXTURES.parent.parent / "crates/vgg-experiment/tests/fixtures/training_runs.json", results)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ use serde_json::Value;
 use vgg_data::write_png;
 use vgg_files::TensorFile;
 use vgg_layers::{Config, Device, Init, NamedArray, Network, NetworkSpec, PoolRounding};
-use vgg_testkit::{PICTURE_CLASSES, hashed, make_pictures, picture_path};
+use vgg_testkit::{PICTURE_CLASSES, hashed, make_pictures, picture_path, projections};
 use vgg_weights::{ChannelOrder, WeightsMetadata, read_metadata};
 
 const SETTINGS: &str = r#"
@@ -78,7 +78,8 @@ fn workplace() -> tempfile::TempDir {
 }
 
 fn reference() -> BTreeMap<String, Value> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/training_runs.json");
+    let path =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../vgg-experiment/tests/fixtures/training_runs.json");
     serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
 }
 
@@ -95,15 +96,6 @@ fn train(dir: &Path, out: &str, reference: &Value, more: &[&str]) {
 fn parameters(path: &Path) -> BTreeMap<String, Vec<f32>> {
     let mut file = TensorFile::open(path).unwrap();
     file.names().into_iter().map(|name| (name.clone(), file.read_f32(&name).unwrap())).collect()
-}
-
-/// Euclidean norm, and products with four hashed vectors.
-fn projections(values: &[f32]) -> Vec<f64> {
-    let product =
-        |vector: &[f32]| vector.iter().zip(values).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
-    let norm = values.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
-    let others = (0..4).map(|i| product(&hashed(&format!("projection{i}"), 1.0, values.len())));
-    std::iter::once(norm).chain(others).collect()
 }
 
 /// What differs between the run in `dir` and the reference by more than `tolerance`, in words.

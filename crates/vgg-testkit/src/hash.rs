@@ -20,6 +20,15 @@ pub fn hashed(name: &str, bound: f32, len: usize) -> Vec<f32> {
     (0..len).map(|i| bound * value(seed, i)).collect()
 }
 
+/// Euclidean norm of some values, and their products with the four streams `projection0` to `projection3`: what a fixture needs to
+/// hold of a long tensor.
+pub fn projections(values: &[f32]) -> [f64; 5] {
+    let product =
+        |with: &[f32]| values.iter().zip(with).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
+    let on = |i: usize| product(&hashed(&format!("projection{i}"), 1.0, values.len()));
+    [product(values).sqrt(), on(0), on(1), on(2), on(3)]
+}
+
 fn value(seed: u32, i: usize) -> f32 {
     let h = fmix32((i as u32).wrapping_add(seed));
     (h >> 8) as f32 / 8_388_608.0 - 1.0

@@ -18,7 +18,7 @@ mod skip;
 mod small_disk;
 mod tolerance;
 
-pub use hash::{fmix32, hashed, unit};
+pub use hash::{fmix32, hashed, projections, unit};
 pub use pictures::{PICTURE_CLASSES, PICTURES_PER_CLASS, make_pictures, picture, picture_path};
 pub use reference::{
     ConvGradients, conv2d, conv2d_gradients, finite_difference, linear, lrn, max_pool2d,
