@@ -14,6 +14,7 @@ use serde_json::Value;
 use vgg_data::write_png;
 use vgg_files::TensorFile;
 use vgg_layers::{Config, Device, Init, NamedArray, Network, NetworkSpec, PoolRounding};
+use vgg_tensor::{DeviceConfig, DeviceKind, Precision};
 use vgg_testkit::{PICTURE_CLASSES, hashed, make_pictures, picture_path, projections};
 use vgg_weights::{ChannelOrder, WeightsMetadata, read_metadata};
 
@@ -25,6 +26,8 @@ schedule  = SCHEDULE
 validate  = { protocol = "centre", test_side = 40, every_epochs = 1 }
 run       = { seed = 5, max_epochs = 3 }
 "#;
+
+const CPU: [&str; 2] = ["--device", "cpu"];
 
 /// Shares by which metrics, and projections of weights, may differ from PyTorch's in float64. Rounding to float32, amplified by up to
 /// 32 steps, comes to 2e-5.
@@ -83,14 +86,18 @@ fn reference() -> BTreeMap<String, Value> {
     serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
 }
 
-/// Trains as the script did: with its schedule in the settings file, and its other changes, and `more`, by `--set`.
+/// Trains as the script did: with its schedule in the settings file and its other changes by `--set`; and with these options.
 fn train(dir: &Path, out: &str, reference: &Value, more: &[&str]) {
+    write_settings(dir, reference);
+    let mut arguments = vec!["train", "run.toml", "--out", out, "--threads", "1"];
+    let changes = reference["set"].as_array().unwrap().iter();
+    changes.for_each(|word| arguments.extend(["--set", word.as_str().unwrap()]));
+    ok(dir, &[&arguments, more].concat());
+}
+
+fn write_settings(dir: &Path, reference: &Value) {
     let schedule = reference["schedule"].as_str().unwrap();
     std::fs::write(dir.join("run.toml"), SETTINGS.replace("SCHEDULE", schedule)).unwrap();
-    let mut arguments = vec!["train", "run.toml", "--out", out, "--threads", "1", "--device", "cpu"];
-    let changes = reference["set"].as_array().unwrap().iter().map(|word| word.as_str().unwrap());
-    changes.chain(more.iter().copied()).for_each(|pair| arguments.extend(["--set", pair]));
-    ok(dir, &arguments);
 }
 
 fn parameters(path: &Path) -> BTreeMap<String, Vec<f32>> {
@@ -169,7 +176,7 @@ fn every_setting_changes_the_run_as_in_pytorch() {
             if name == "data.on_bad_image" { &[("train", 3), ("val", 4), ("val", 9)] } else { &[] };
         bad.iter().for_each(|(split, index)| std::fs::write(picture_path(&set, split, *index), b"").unwrap());
         let out = format!("runs/{number}");
-        train(dir.path(), &out, expected, &[]);
+        train(dir.path(), &out, expected, &CPU);
         let out = dir.path().join(out);
         faults.extend(
             differences(&out, expected, KINK).iter().map(|difference| format!("{name}: {difference}")),
@@ -195,7 +202,7 @@ fn settings_that_only_split_the_work_do_not_change_a_run() {
         .enumerate()
     {
         let out = number.to_string();
-        train(dir.path(), &out, base, &[set]);
+        train(dir.path(), &out, base, &[&CPU[..], &["--set", set]].concat());
         let apart = differences(&dir.path().join(&out), base, ROUNDING);
         assert!(apart.is_empty(), "{set}: {apart:?}");
     }
@@ -212,11 +219,7 @@ fn ranks_have_the_run_of_one_process() {
     let base = &reference()["base"];
     for ranks in [2, 3] {
         let out = format!("on-{ranks}");
-        std::fs::write(
-            dir.path().join("run.toml"),
-            SETTINGS.replace("SCHEDULE", base["schedule"].as_str().unwrap()),
-        )
-        .unwrap();
+        write_settings(dir.path(), base);
         let arguments =
             ["train", "run.toml", "--out", &out, "--threads", "1", "--workers", "1", "--device", "cpu"];
         let ended = start(Launcher::Variables, dir.path(), ranks, &arguments).end();
@@ -229,7 +232,7 @@ fn ranks_have_the_run_of_one_process() {
 #[test]
 fn frozen_layers_keep_their_initial_weights_to_the_bit() {
     let dir = workplace();
-    train(dir.path(), "run", &reference()["network.train_layers"], &[]);
+    train(dir.path(), "run", &reference()["network.train_layers"], &CPU);
     let trained = parameters(&dir.path().join("run/weights.safetensors"));
     let initial = Network::random(spec(), Init::He, 5, &Device::cpu(1).unwrap()).unwrap().export();
     for array in initial {
@@ -238,4 +241,36 @@ fn frozen_layers_keep_their_initial_weights_to_the_bit() {
             trained[&array.name].iter().map(|v| v.to_bits()).eq(array.values.iter().map(|v| v.to_bits()));
         assert_eq!(same, !["conv5_2", "fc8"].contains(&layer), "{}", array.name);
     }
+}
+
+#[test]
+fn a_gpu_in_f32_has_the_runs_of_pytorch() {
+    let config =
+        DeviceConfig { kind: DeviceKind::Cuda(0), precision: Precision::F32, ..DeviceConfig::default() };
+    if let Err(error) = Device::open(&config) {
+        vgg_testkit::skip("gpu", &error);
+        return;
+    }
+    let dir = workplace();
+    let (reference, mut rounded) = (reference(), 0);
+    let names = [
+        "base",
+        "network.config",
+        "A-LRN, caffe",
+        "network.dropout",
+        "network.train_layers",
+        "map paper",
+        "optimizer.form",
+        "optimizer.batch",
+        "optimizer.decay_biases",
+    ];
+    for (number, name) in names.into_iter().enumerate() {
+        let out = number.to_string();
+        train(dir.path(), &out, &reference[name], &["--device", "cuda", "--precision", "f32"]);
+        let out = dir.path().join(out);
+        let apart = differences(&out, &reference[name], KINK);
+        assert!(apart.is_empty(), "{name}: {apart:?}");
+        rounded += usize::from(!differences(&out, &reference[name], ROUNDING).is_empty());
+    }
+    assert!(rounded <= 2, "{rounded} runs apart by more than rounding");
 }
