@@ -4,6 +4,7 @@
 
 use std::path::Path;
 use std::sync::{Arc, Barrier, Mutex};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use vgg_data::{AugmentConfig, Filter, ImageSet, Loader, LoaderConfig, OnBadImage, Rank, Split, write_png};
@@ -35,6 +36,8 @@ pub struct Run {
     pub group: Arc<dyn RankGroup>,
     /// Whether nothing is written.
     pub nowhere: bool,
+    /// Losses and errors that steps report, and how long they waited for data.
+    pub reported: Mutex<Vec<(f64, f64, Duration)>>,
 }
 
 /// What happened, in words that a test can compare.
@@ -73,6 +76,7 @@ impl Default for Run {
             stop_validation: None,
             group: Arc::new(Alone),
             nowhere: false,
+            reported: Mutex::default(),
         }
     }
 }
@@ -148,8 +152,9 @@ pub fn run(set: &Arc<ImageSet>, dir: &Path, run: &Run) -> (Result<Outcome, Error
             Ok(Some(Validation { top1_error, top5_error: top1_error / 2.0, loss: run.validation_loss }))
         },
         events: &mut |event| {
-            if let Event::Step { .. } = event {
+            if let Event::Step { loss, top1_error, waited, .. } = event {
                 *steps.lock().unwrap() += 1;
+                run.reported.lock().unwrap().push((loss, top1_error, waited));
             }
             seen.lock().unwrap().push(in_words(&event));
         },
