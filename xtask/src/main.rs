@@ -5,6 +5,7 @@
 mod bench;
 mod ci;
 mod emulator;
+mod mutants;
 mod tidy;
 
 use std::ffi::OsString;
@@ -24,6 +25,8 @@ usage: cargo xtask TASK
   ci [--full]      every check, cheapest first: tidy, fmt, clippy, build, tests, docs; `--full` kills 200 training runs besides
   gpu-check [OUT]  builds the program and runs xtask/gpu/check.sh with it: self-test and benchmark of a GPU, PyTorch beside it
   cuda-emulator    builds a GPU for tests from the kernels' sources (needs g++) and prints where it is: VGG_CUDA_PATH
+  mutants [--crate C] [--sample N] [--seed S]
+                   change lines one at a time by cargo-mutants and count how many changes the tests notice; hours for all
   tidy             arrows between crates, the code map, lengths of files";
 
 fn main() -> ExitCode {
@@ -45,6 +48,7 @@ fn run() -> Result<ExitCode> {
         Some("ci") => ci::run(&arguments.collect::<Vec<_>>()),
         Some("cuda-emulator") => emulator::run(),
         Some("gpu-check") => gpu_check(arguments),
+        Some("mutants") => mutants::run(&text(arguments)?),
         Some("tidy") => tidy::run(),
         Some("help" | "--help" | "-h") => {
             println!("{USAGE}");
@@ -55,6 +59,12 @@ fn run() -> Result<ExitCode> {
             Ok(ExitCode::from(2))
         }
     }
+}
+
+/// Arguments as text.
+fn text(arguments: impl Iterator<Item = OsString>) -> Result<Vec<String>> {
+    let not_text = |argument: OsString| anyhow::anyhow!("{} is not UTF-8", argument.display());
+    arguments.map(|argument| argument.into_string().map_err(not_text)).collect()
 }
 
 /// Builds the release binary and becomes it, so that exit codes and signals pass.

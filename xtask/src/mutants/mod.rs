@@ -1,0 +1,246 @@
+//! `cargo xtask mutants`: changes lines of a crate one at a time by cargo-mutants and counts how many changes the tests notice.
+//!
+//! Each mutant is first tested by the crate's own tests. Those that survive are tested by the workspace tests that cover the crate.
+
+mod crates;
+mod tree;
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde::Deserialize;
+
+use crates::{CRATES, Crate};
+
+/// The least share of viable mutants that must be caught.
+const LEAST: f64 = 0.9;
+
+const USAGE: &str =
+    "mutants takes --crate NAME, --sample N (of each crate; default: all mutants), --seed S (default 1)";
+
+/// What to test.
+struct Options {
+    crates: Vec<&'static Crate>,
+    sample: Option<usize>,
+    seed: u64,
+}
+
+/// Outcomes of the mutants of a crate, by name.
+#[derive(Default)]
+struct Score {
+    all: usize,
+    sampled: usize,
+    unviable: usize,
+    caught: usize,
+    /// Of these, by the workspace tests alone.
+    caught_by_workspace: usize,
+    missed: Vec<String>,
+}
+
+/// Names of mutants by outcome. A test that hangs notices its mutant, too.
+struct Outcomes {
+    caught: usize,
+    unviable: usize,
+    missed: Vec<String>,
+}
+
+/// A mutant that no test notices, with the reason why that is accepted.
+#[derive(Deserialize)]
+struct Accepted {
+    file: String,
+    mutant: String,
+    #[serde(rename = "reason")]
+    _reason: String,
+}
+
+#[derive(Deserialize)]
+struct AcceptedFile {
+    accepted: Vec<Accepted>,
+}
+
+pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
+    let options = Options::parse(arguments)?;
+    let version = Command::new("cargo").args(["mutants", "--version"]).output();
+    let found = version.is_ok_and(|output| output.status.success());
+    ensure!(found, "cargo-mutants is not installed; run `cargo install cargo-mutants --locked`");
+    let text = std::fs::read_to_string(crate::root().join("xtask/mutants/accepted.toml"))?;
+    let accepted: AcceptedFile = toml::from_str(&text).context("xtask/mutants/accepted.toml")?;
+    let tree = tree::copy()?;
+    let mut failed = false;
+    println!("| crate | mutants | tested | viable | caught | by workspace tests | score |");
+    println!("|---|---|---|---|---|---|---|");
+    let mut details = String::new();
+    for of in &options.crates {
+        let score = test_crate(of, &options, &tree)?;
+        println!("{}", score.line(of.name));
+        failed |= score.share() < LEAST;
+        for name in &score.missed {
+            let known = accepted.accepted.iter().any(|accepted| accepted.is(name));
+            let _ = writeln!(details, "{} {name}", if known { "accepted:" } else { "missed:" });
+        }
+    }
+    eprint!("{details}");
+    Ok(ExitCode::from(u8::from(failed)))
+}
+
+impl Options {
+    fn parse(arguments: &[String]) -> Result<Options> {
+        let mut options = Options { crates: CRATES.iter().collect(), sample: None, seed: 1 };
+        let mut rest = arguments.iter();
+        while let Some(name) = rest.next() {
+            let value = rest.next().with_context(|| format!("{name} needs a value; {USAGE}"))?;
+            match name.as_str() {
+                "--crate" => {
+                    options.crates.retain(|known| known.name == value);
+                    let known = || CRATES.map(|known| known.name).join(", ");
+                    ensure!(
+                        !options.crates.is_empty(),
+                        "there is no crate {value} here; there are {}",
+                        known()
+                    );
+                }
+                "--sample" => options.sample = Some(value.parse().context("--sample")?),
+                "--seed" => options.seed = value.parse().context("--seed")?,
+                _ => bail!("there is no option {name}; {USAGE}"),
+            }
+        }
+        Ok(options)
+    }
+}
+
+impl Accepted {
+    /// Whether this is the mutant of a line of output, `FILE:LINE:COLUMN: MUTANT`.
+    fn is(&self, name: &str) -> bool {
+        let mut parts = name.splitn(4, ':');
+        let file = parts.next();
+        file == Some(&self.file) && parts.nth(2).is_some_and(|mutant| mutant.trim() == self.mutant)
+    }
+}
+
+impl Score {
+    fn viable(&self) -> usize {
+        self.sampled - self.unviable
+    }
+
+    fn share(&self) -> f64 {
+        if self.viable() == 0 { 1.0 } else { self.caught as f64 / self.viable() as f64 }
+    }
+
+    fn line(&self, name: &str) -> String {
+        let Score { all, sampled, caught, caught_by_workspace, .. } = self;
+        let (viable, percent) = (self.viable(), 100.0 * self.share());
+        format!(
+            "| {name} | {all} | {sampled} | {viable} | {caught} | {caught_by_workspace} | {percent:.1} % |"
+        )
+    }
+}
+
+fn test_crate(of: &Crate, options: &Options, tree: &Path) -> Result<Score> {
+    let all = list(of, tree)?;
+    let chosen = match options.sample {
+        Some(size) => sample(&all, size, options.seed),
+        None => all.clone(),
+    };
+    let own = test(of, &chosen, tree, &[of.package], of.own_tests)?;
+    let mut score = Score {
+        all: all.len(),
+        sampled: chosen.len(),
+        unviable: own.unviable,
+        caught: own.caught,
+        missed: own.missed,
+        ..Score::default()
+    };
+    if !score.missed.is_empty() && !of.workspace_tests.is_empty() {
+        let wide = test(of, &score.missed, tree, &["vgg-tests", "vgg-app"], of.workspace_tests)?;
+        score.caught += wide.caught;
+        score.caught_by_workspace = wide.caught;
+        score.missed = wide.missed;
+    }
+    Ok(score)
+}
+
+/// Names of all mutants of a crate.
+fn list(of: &Crate, tree: &Path) -> Result<Vec<String>> {
+    let mut list = Command::new("cargo");
+    list.args(["mutants", "--list", "--json", "--package", of.package]).current_dir(tree);
+    for glob in of.files {
+        list.args(["--file", glob]);
+    }
+    let output = list.output().context("cannot run cargo mutants")?;
+    ensure!(output.status.success(), "cargo mutants --list: {}", String::from_utf8_lossy(&output.stderr));
+    let mutants: Vec<serde_json::Value> = serde_json::from_slice(&output.stdout)?;
+    let name = |mutant: &serde_json::Value| mutant["name"].as_str().map(str::to_owned);
+    mutants.iter().map(name).collect::<Option<Vec<_>>>().context("a mutant without a name")
+}
+
+/// `size` of the names, the same for the same names and seed, in their order.
+fn sample(names: &[String], size: usize, seed: u64) -> Vec<String> {
+    let mut keyed: Vec<(u64, usize)> = (0..names.len()).map(|i| (scrambled(seed, i as u64), i)).collect();
+    keyed.sort_unstable();
+    let chosen: BTreeSet<usize> = keyed.into_iter().take(size).map(|(_, i)| i).collect();
+    chosen.into_iter().map(|i| names[i].clone()).collect()
+}
+
+/// SplitMix64 of Steele et al. 2014.
+fn scrambled(seed: u64, i: u64) -> u64 {
+    let mut z =
+        seed.wrapping_mul(0x632B_E59B_D9B4_E019).wrapping_add((i + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
+}
+
+/// Tests these mutants by the named tests of some packages.
+fn test(of: &Crate, names: &[String], tree: &Path, packages: &[&str], tests: &[&str]) -> Result<Outcomes> {
+    let out: PathBuf = tree.with_file_name("outcomes").join(of.name);
+    let _ = std::fs::remove_dir_all(&out);
+    std::fs::create_dir_all(&out)?;
+    let mut mutants = Command::new("cargo");
+    mutants.args([
+        "mutants",
+        "--in-place",
+        "--baseline",
+        "skip",
+        "--timeout",
+        "120",
+        "--package",
+        of.package,
+    ]);
+    mutants.arg("--output").arg(&out).args(["--test-package", &packages.join(",")]);
+    for name in names {
+        mutants.args(["--re", &exactly(name)]);
+    }
+    mutants.arg("--").args(tests).current_dir(tree);
+    mutants.env("CARGO_TARGET_DIR", tree.with_file_name("target")).env_remove("VGG_REQUIRE");
+    // Exit codes 2 and 3 say that mutants were missed or timed out.
+    let status = mutants.stdout(std::io::stderr()).status().context("cannot run cargo mutants")?;
+    ensure!(matches!(status.code(), Some(0 | 2 | 3)), "cargo mutants ended with {status}");
+    let lines = |file: &str| -> Vec<String> {
+        let text = std::fs::read_to_string(out.join("mutants.out").join(file)).unwrap_or_default();
+        text.lines().map(str::to_owned).collect()
+    };
+    let outcomes = Outcomes {
+        caught: lines("caught.txt").len() + lines("timeout.txt").len(),
+        unviable: lines("unviable.txt").len(),
+        missed: lines("missed.txt"),
+    };
+    let tested = outcomes.caught + outcomes.unviable + outcomes.missed.len();
+    ensure!(tested == names.len(), "{} of {} mutants of {} have an outcome", tested, names.len(), of.name);
+    Ok(outcomes)
+}
+
+/// A regular expression for a name alone.
+fn exactly(name: &str) -> String {
+    let mut pattern = String::from("^");
+    for c in name.chars() {
+        if r"\.+*?()|[]{}^$".contains(c) {
+            pattern.push('\\');
+        }
+        pattern.push(c);
+    }
+    pattern.push('$');
+    pattern
+}
