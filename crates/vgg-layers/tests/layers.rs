@@ -2,31 +2,17 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
+mod common;
+
 use std::sync::Arc;
 
+use common::{device, images, network, small};
 use vgg_layers::{
-    Config, DropoutRun, Error, Init, LayerKind, NamedArray, Network, NetworkSpec, Pass, PoolRounding,
-    Stopwatch, TransferMap,
+    Config, DropoutRun, Error, Init, LayerKind, Network, NetworkSpec, Pass, PoolRounding, Stopwatch,
 };
 use vgg_tensor::ops::{conv2d, linear, max_pool2d, softmax_cross_entropy};
-use vgg_tensor::{Device, StepState, Tensor, Write};
-use vgg_testkit::{assert_close, hashed};
-
-fn device() -> Device {
-    Device::cpu(1).unwrap()
-}
-
-fn small(config: Config) -> NetworkSpec {
-    NetworkSpec { width: 1.0 / 64.0, classes: 5, head: [24, 16], crop: 64, ..NetworkSpec::paper(config) }
-}
-
-fn network(config: Config) -> Network {
-    Network::random(small(config), Init::He, 3, &device()).unwrap()
-}
-
-fn images(n: usize, h: usize, w: usize) -> Tensor {
-    Tensor::from_slice(&hashed("image", 1.0, n * h * w * 3), [n, h, w, 3], &device()).unwrap()
-}
+use vgg_tensor::{StepState, Tensor, Write};
+use vgg_testkit::assert_close;
 
 #[test]
 fn configurations_have_the_papers_names_and_kernels() {
@@ -137,81 +123,6 @@ fn sizes_that_make_no_network_are_refused_at_their_limits() {
         let message = spec.layers().unwrap_err().to_string();
         assert!(message.contains(word) && Network::new(spec, &device()).is_err(), "{message}");
     }
-}
-
-#[test]
-fn initial_weights_have_the_variance_of_their_layer() {
-    // Wide enough for a standard error below 1 %.
-    let spec =
-        NetworkSpec { width: 0.25, classes: 40, head: [300, 200], crop: 64, ..NetworkSpec::paper(Config::C) };
-    let variance = |init: Init, name: &str| {
-        let network = Network::random(spec.clone(), init, 5, &device()).unwrap();
-        let array =
-            network.export().into_iter().find(|array| array.name == format!("{name}.weight")).unwrap();
-        array.values.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>() / array.values.len() as f64
-    };
-    // A 1x1 layer of 64 to 64, a 3x3 of 64 to 128, and a fully connected one of 300 to 200.
-    for (init, expected) in [
-        (Init::He, [2.0 / 64.0, 2.0 / 576.0, 2.0 / 300.0]),
-        (Init::HeFanOut, [2.0 / 64.0, 2.0 / 1152.0, 1e-4]),
-        (Init::GlorotNormal, [2.0 / 128.0, 2.0 / 1728.0, 2.0 / 500.0]),
-        (Init::GlorotUniform, [2.0 / 128.0, 2.0 / 1728.0, 2.0 / 500.0]),
-        (Init::Gaussian001, [1e-4; 3]),
-        (Init::PaperVariance, [1e-2; 3]),
-    ] {
-        for (name, expected) in ["conv3_3", "conv4_1", "fc7"].into_iter().zip(expected) {
-            let ratio = variance(init, name) / expected;
-            // Five standard errors of 4,096 normal values.
-            assert!((ratio - 1.0).abs() < 5.0 * (2.0f64 / 4096.0).sqrt(), "{}, {name}: {ratio}", init.name());
-        }
-    }
-    let uniform = Network::random(spec, Init::GlorotUniform, 5, &device()).unwrap().export();
-    let bound = (6.0f64 / 500.0).sqrt() as f32;
-    let largest = uniform
-        .iter()
-        .find(|a| a.name == "fc7.weight")
-        .unwrap()
-        .values
-        .iter()
-        .fold(0f32, |a, b| a.max(b.abs()));
-    assert!(largest <= bound && largest > 0.999 * bound);
-    assert!(uniform.iter().filter(|a| a.name.ends_with("bias")).all(|a| a.values.iter().all(|v| *v == 0.0)));
-}
-
-#[test]
-fn layers_of_one_name_draw_the_same_in_every_network_and_others_do_not() {
-    let of = |config, seed, name: &str| {
-        let network = Network::random(small(config), Init::He, seed, &device()).unwrap();
-        network.export().into_iter().find(|array| array.name == name).unwrap().values
-    };
-    assert_eq!(of(Config::A, 1, "conv4_2.weight"), of(Config::E, 1, "conv4_2.weight"));
-    assert_ne!(of(Config::A, 1, "conv4_2.weight"), of(Config::A, 2, "conv4_2.weight"));
-    // conv4_1 and conv4_2 have one shape at this width.
-    assert_ne!(of(Config::A, 1, "conv4_2.weight"), of(Config::A, 1, "conv4_1.weight"));
-    // An odd number of values drops the last of a pair.
-    let odd = |classes| {
-        Network::random(NetworkSpec { classes, head: [3, 5], ..small(Config::A) }, Init::He, 1, &device())
-            .unwrap()
-            .export()
-    };
-    let (five, six) = (odd(5), odd(6));
-    let last = |arrays: &[NamedArray]| arrays.iter().find(|a| a.name == "fc8.weight").unwrap().values.clone();
-    assert_eq!((last(&five).len(), &last(&six)[..25]), (25, last(&five).as_slice()));
-}
-
-#[test]
-fn drawing_layers_anew_leaves_the_others_and_clears_biases() {
-    let mut network = network(Config::A);
-    let bias = NamedArray { name: "fc7.bias".into(), shape: vec![16], values: vec![0.5; 16] };
-    network.import(&bias).unwrap();
-    let before = network.export();
-    network.draw(&["fc7".into(), "conv1_1".into()], Init::GlorotNormal, 9).unwrap();
-    for (old, new) in before.iter().zip(network.export()) {
-        let drawn = ["fc7.weight", "fc7.bias", "conv1_1.weight"].contains(&old.name.as_str());
-        assert_eq!(*old != new, drawn, "{}", old.name);
-    }
-    assert!(network.export().iter().filter(|a| a.name == "fc7.bias").all(|a| a.values == [0.0; 16]));
-    assert!(matches!(network.draw(&["pool1".into()], Init::He, 1), Err(Error::UnknownLayer { .. })));
 }
 
 #[test]
@@ -334,127 +245,4 @@ fn a_stopwatch_times_each_layer_and_pass_once() {
     dense.score_map(&images(1, 64, 64)).unwrap();
     let layers: Vec<String> = stopwatch.take().into_iter().map(|time| time.layer).collect();
     assert!(layers.contains(&"pool1".to_owned()) && !layers.contains(&"pool2".to_owned()), "{layers:?}");
-}
-
-#[test]
-fn parameters_go_in_as_they_come_out_and_what_does_not_fit_is_refused() {
-    let (mut network, other) = (network(Config::C), network(Config::D));
-    let arrays: Vec<NamedArray> = network
-        .export()
-        .into_iter()
-        .map(|a| NamedArray { values: hashed(&a.name, 1.0, a.values.len()), ..a })
-        .collect();
-    arrays.iter().for_each(|array| network.import(array).unwrap());
-    assert_eq!(network.export(), arrays);
-    // In memory channels come last: the first filter's first pixel, all channels.
-    let weight = network.parameters().find(|p| p.name == "conv3_1.weight").unwrap();
-    let file = &arrays.iter().find(|a| a.name == "conv3_1.weight").unwrap().values;
-    let channels = weight.weight.shape().last();
-    let memory = weight.weight.value().to_vec();
-    assert!((0..channels).all(|c| memory[c] == file[c * 9]));
-    let array = |name: &str, shape: &[usize]| NamedArray {
-        name: name.into(),
-        shape: shape.to_vec(),
-        values: vec![0.0; shape.iter().product()],
-    };
-    for unknown in ["conv9_1.weight", "conv1_1", "conv1_1.scale", "pool1.weight", "fc8"] {
-        let error = network.import(&array(unknown, &[1])).unwrap_err();
-        assert!(matches!(error, Error::UnknownParameter { ref name } if name == unknown), "{error}");
-    }
-    for (name, shape) in
-        [("conv1_1.weight", [8, 3, 3, 5].as_slice()), ("fc8.bias", &[6]), ("fc8.weight", &[80])]
-    {
-        let error = network.import(&array(name, shape)).unwrap_err();
-        assert!(matches!(error, Error::ParameterShape { ref got, .. } if got == shape), "{error}");
-    }
-    assert_eq!(network.export(), arrays, "nothing was changed");
-    assert_eq!(network.layer_names().count(), 16);
-    assert!(network.layer_names().eq(other.layer_names()));
-}
-
-#[test]
-fn copies_take_the_named_layers_and_check_them_before() {
-    let source = network(Config::A);
-    let mut target = Network::random(small(Config::B), Init::He, 8, &device()).unwrap();
-    let before = target.export();
-    let map = TransferMap::Layers(vec!["fc8".into(), "conv2_1".into()]);
-    let report = target.copy_from(&source, &map).unwrap();
-    assert_eq!(report.copied, ["conv2_1", "fc8"]);
-    assert_eq!(report.drawn.len(), 11);
-    let theirs = source.export();
-    for (old, new) in before.iter().zip(target.export()) {
-        let copied = ["conv2_1.weight", "fc8.weight"].contains(&new.name.as_str());
-        assert_eq!(*old != new, copied, "{}", new.name);
-        assert!(!copied || theirs.contains(&new));
-    }
-    let none = TransferMap::Layers(Vec::new());
-    assert!(matches!(
-        none.check(source.spec(), target.spec()),
-        Err(Error::NothingToCopy { from: "A", to: "B" })
-    ));
-    let missing = TransferMap::Layers(vec!["conv1_2".into()]);
-    let message = missing.check(source.spec(), target.spec()).unwrap_err().to_string();
-    assert_eq!(message, "config A has no layer conv1_2");
-    let message = missing.check(target.spec(), source.spec()).unwrap_err().to_string();
-    assert_eq!(message, "config A has no layer conv1_2");
-    let wider = NetworkSpec { classes: 6, ..small(Config::B) };
-    assert!(TransferMap::Paper.check(source.spec(), &wider).is_err());
-    assert!(!TransferMap::AllMatching.layers(source.spec(), &wider).unwrap().contains(&"fc8".to_owned()));
-}
-
-#[test]
-fn backward_adds_where_it_is_told_and_says_when_each_layer_is_done() {
-    let mut network = network(Config::A);
-    let state = StepState::new(&device()).unwrap();
-    let run = DropoutRun { seed: 0, step: 0, first_sample: 0 };
-    let mut done = Vec::new();
-    let mut backward = |network: &mut Network, write| {
-        let (logits, trace) = network.forward(images(2, 64, 64), run).unwrap();
-        let loss = softmax_cross_entropy(&logits, &[1, 2], 0.5, &state).unwrap();
-        let finished = &mut |p: &mut vgg_tensor::Parameter| {
-            done.push(p.name.clone());
-            Ok(())
-        };
-        network.backward_with(trace, loss.grad, write, &state, finished).unwrap();
-        network.export_gradients()
-    };
-    let once = backward(&mut network, Write::Overwrite);
-    assert_eq!(backward(&mut network, Write::Overwrite), once);
-    let twice = backward(&mut network, Write::Accumulate);
-    for (once, twice) in once.iter().zip(&twice) {
-        let doubled: Vec<f32> = once.values.iter().map(|v| 2.0 * v).collect();
-        assert_close(&twice.values, &doubled, 1e-6, &once.name);
-    }
-    let order: Vec<String> = network.parameters().map(|p| p.name.clone()).collect();
-    assert_eq!(done[..22], order.iter().rev().cloned().collect::<Vec<_>>());
-    // A trace of another network, and a network of which nothing learns.
-    let (logits, _) = network.forward(images(2, 64, 64), run).unwrap();
-    let (_, other) = Network::random(small(Config::B), Init::He, 1, &device())
-        .unwrap()
-        .forward(images(2, 64, 64), run)
-        .unwrap();
-    let loss = softmax_cross_entropy(&logits, &[1, 2], 0.5, &state).unwrap();
-    assert!(matches!(network.backward(other, loss.grad, Write::Overwrite, &state), Err(Error::Spec(_))));
-    let (logits, trace) = network.forward(images(2, 64, 64), run).unwrap();
-    network.parameters_mut().for_each(|p| p.trainable = false);
-    let loss = softmax_cross_entropy(&logits, &[0, 0], 9.0, &state).unwrap();
-    network.backward(trace, loss.grad, Write::Overwrite, &state).unwrap();
-    assert_eq!(network.export_gradients(), twice);
-}
-
-#[test]
-fn inputs_of_another_shape_are_refused() {
-    let network = network(Config::A);
-    let run = DropoutRun { seed: 0, step: 0, first_sample: 0 };
-    let four = Tensor::from_slice(&hashed("image", 1.0, 64 * 64 * 4), [1, 64, 64, 4], &device()).unwrap();
-    for x in [images(1, 64, 32), images(1, 32, 64), images(1, 96, 96), four] {
-        assert!(matches!(network.infer(&x), Err(Error::Input { .. })));
-        assert!(matches!(network.forward(x.clone(), run), Err(Error::Input { .. })));
-    }
-    // Many images go through in parts, to the same logits as one by one.
-    let together = network.infer(&images(9, 64, 64)).unwrap().to_vec();
-    let alone: Vec<f32> = (0..9)
-        .flat_map(|i| network.infer(&images(9, 64, 64).images(i..i + 1).unwrap()).unwrap().to_vec())
-        .collect();
-    assert_close(&together, &alone, 1e-5, "nine images");
 }

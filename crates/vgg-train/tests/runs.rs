@@ -6,24 +6,16 @@ mod common;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use common::{Run, Seen, checkpoints, on_ranks, pictures, run, state};
 use serde_json::{Value, json};
 use vgg_data::{ImageSet, OnBadImage, Split};
 use vgg_layers::Init;
 use vgg_testkit::picture_path;
-use vgg_train::{
-    Checkpoints, Error, Outcome, Resume, Schedule, Then, TrainConfig, has_checkpoints, remove_checkpoints,
-};
+use vgg_train::{Error, Outcome, Schedule, Then, TrainConfig};
 
 fn epochs(max_epochs: usize, validate_every: usize) -> TrainConfig {
     TrainConfig { max_epochs, validate_every, ..Run::default().config }
-}
-
-/// Keeps so many checkpoints, none within epochs.
-fn keep(keep: usize) -> Checkpoints {
-    Checkpoints { every_steps: None, every: None, keep }
 }
 
 fn lines(dir: &Path, file: &str) -> Vec<Value> {
@@ -149,111 +141,6 @@ fn the_schedule_hears_how_many_epochs_a_validation_is_for() {
 }
 
 #[test]
-fn the_newest_and_the_best_checkpoints_are_kept() {
-    let dir = tempfile::tempdir().unwrap();
-    let set = pictures(dir.path());
-    let kept = |name: &str, checkpoints_kept: usize, errors: &[f64], stop: usize| {
-        let out = dir.path().join(name);
-        let attempt = Run {
-            config: epochs(6, 1),
-            checkpoints: keep(checkpoints_kept),
-            errors: errors.to_vec(),
-            stop: Some(stop),
-            ..Run::default()
-        };
-        run(&set, &out, &attempt).0.unwrap();
-        checkpoints(&out)
-    };
-    // Best after the second epoch, worst after the third; stopped in the sixth.
-    assert_eq!(kept("best", 2, &[0.5, 0.3, 0.9, 0.6, 0.4], 22), [8, 20, 22]);
-    // The first of equal errors is the best.
-    assert_eq!(kept("equal", 2, &[0.5, 0.3, 0.3, 0.6, 0.4], 22), [8, 20, 22]);
-    assert_eq!(kept("three", 3, &[0.3, 0.5, 0.6, 0.6, 0.4], 22), [4, 16, 20, 22]);
-    assert_eq!(kept("none", 0, &[0.3, 0.5, 0.6, 0.6, 0.4], 22), [4, 22]);
-    // A finished run keeps the last and the best.
-    assert_eq!(kept("finished", 2, &[0.5, 0.3, 0.9, 0.6, 0.4, 0.6], 99), [8, 24]);
-    assert_eq!(kept("last is best", 2, &[0.5, 0.4, 0.9, 0.6, 0.4, 0.1], 99), [24]);
-}
-
-#[test]
-fn checkpoints_within_an_epoch_come_after_so_many_steps() {
-    let dir = tempfile::tempdir().unwrap();
-    let set = pictures(dir.path());
-    let policy = |every_steps, every| Checkpoints { every_steps, every, keep: 99 };
-    let made = |name: &str, checkpoints_made: Checkpoints, stop: usize| {
-        let out = dir.path().join(name);
-        let attempt =
-            Run { config: epochs(3, 1), checkpoints: checkpoints_made, stop: Some(stop), ..Run::default() };
-        run(&set, &out, &attempt).0.unwrap();
-        checkpoints(&out)
-    };
-    // The end of an epoch has a checkpoint of its own, from which the count begins again.
-    assert_eq!(made("3 steps", policy(Some(3), None), 10), [3, 4, 7, 8, 10]);
-    assert_eq!(made("no time", policy(None, Some(Duration::ZERO)), 3).last(), Some(&3));
-    assert_eq!(made("an hour", policy(None, Some(Duration::from_secs(3600))), 7), [4, 7]);
-    assert_eq!(made("never", policy(None, None), 7), [4, 7]);
-    let defaults = Checkpoints::default();
-    assert_eq!(defaults, Checkpoints { every_steps: None, every: Some(Duration::from_secs(600)), keep: 2 });
-}
-
-#[test]
-fn a_stopped_run_goes_on_where_it_was_and_ends_the_same() {
-    let dir = tempfile::tempdir().unwrap();
-    let set = pictures(dir.path());
-    let (whole, parts) = (dir.path().join("whole"), dir.path().join("parts"));
-    let errors = vec![0.5, 0.3, 0.9];
-    let complete = Run { errors: errors.clone(), ..Run::default() };
-    run(&set, &whole, &complete).0.unwrap();
-    // Two steps into the second epoch.
-    let (outcome, _, seen) =
-        run(&set, &parts, &Run { stop: Some(6), errors: errors.clone(), ..Run::default() });
-    let outcome = outcome.unwrap();
-    assert!(outcome.interrupted && outcome.metrics.len() == 1);
-    assert_eq!(seen.iter().filter(|s| matches!(s, Seen::Step { .. })).count(), 6);
-    let saved = state(&parts, 6);
-    assert_eq!(
-        (&saved["epochs"], &saved["step"], &saved["part"]["batches"]),
-        (&json!(1), &json!(6), &json!(2))
-    );
-    assert_eq!(saved["part"]["shares"][0]["sums"]["n"], 8);
-    assert!(!parts.join("weights.safetensors").exists());
-    let (_, _, seen) = run(&set, &parts, &Run { errors: errors[1..].to_vec(), ..Run::default() });
-    assert_eq!(
-        seen[..2],
-        [Seen::Resumed { epochs: 1, batches: 2 }, Seen::Step { epoch: 2, step: 3, steps: 4, images: 4 }]
-    );
-    for file in ["weights.safetensors", "metrics.jsonl", "metrics.csv"] {
-        let read = |out: &Path| std::fs::read(out.join(file)).unwrap();
-        assert!(read(&whole) == read(&parts), "{file}");
-    }
-    // Finished, it has nothing left to do.
-    let (outcome, _, seen) = run(&set, &parts, &complete);
-    assert_eq!((outcome.unwrap().metrics.len(), seen), (3, vec![Seen::Resumed { epochs: 3, batches: 0 }]));
-    // Started over, it does all of it again.
-    let (_, _, seen) = run(&set, &parts, &Run { resume: Resume::Never, ..complete });
-    assert_eq!(seen[0], Seen::Step { epoch: 1, step: 1, steps: 4, images: 4 });
-    assert_eq!(checkpoints(&parts), [8, 12]);
-}
-
-#[test]
-fn stopped_while_it_validates_a_run_goes_on_with_the_validation() {
-    let dir = tempfile::tempdir().unwrap();
-    let set = pictures(dir.path());
-    let (whole, parts) = (dir.path().join("whole"), dir.path().join("parts"));
-    run(&set, &whole, &Run { errors: vec![0.5, 0.3, 0.9], ..Run::default() }).0.unwrap();
-    let stopped = Run { stop_validation: Some(1), ..Run::default() };
-    let (outcome, ..) = run(&set, &parts, &stopped);
-    let outcome = outcome.unwrap();
-    assert!(outcome.interrupted && outcome.metrics.len() == 1);
-    let saved = state(&parts, 8);
-    assert_eq!((&saved["epochs"], &saved["part"]["batches"]), (&json!(1), &json!(4)));
-    let (_, _, seen) = run(&set, &parts, &Run { errors: vec![0.3, 0.9], ..Run::default() });
-    assert_eq!(seen[..3], [Seen::Resumed { epochs: 1, batches: 4 }, Seen::Validated, Seen::Epoch(2)]);
-    let read = |out: &Path| std::fs::read(out.join("metrics.jsonl")).unwrap();
-    assert!(read(&whole) == read(&parts));
-}
-
-#[test]
 fn a_loss_far_above_chance_or_at_chance_is_reported() {
     let dir = tempfile::tempdir().unwrap();
     let set = pictures(dir.path());
@@ -359,46 +246,6 @@ fn images_that_cannot_be_decoded_are_counted_and_named() {
 }
 
 #[test]
-fn another_identity_is_refused_unless_it_may_differ() {
-    let dir = tempfile::tempdir().unwrap();
-    let set = pictures(dir.path());
-    let out = dir.path().join("run");
-    let identity = json!({ "seed": 1, "lr": 2 });
-    run(&set, &out, &Run { identity: identity.clone(), stop: Some(3), ..Run::default() }).0.unwrap();
-    let other = json!({ "seed": 2, "lr": 2 });
-    let Err(Error::OtherRun { path, differences }) =
-        run(&set, &out, &Run { identity: other.clone(), ..Run::default() }).0
-    else {
-        panic!()
-    };
-    assert_eq!((path, differences), (out.clone(), vec!["seed: 1 before, 2 now".to_owned()]));
-    let allowed = Run { identity: other.clone(), may_differ: vec!["seed".into()], ..Run::default() };
-    run(&set, &out, &allowed).0.unwrap();
-    assert_eq!(state(&out, 12)["identity"], other, "what it is now is written down");
-}
-
-#[test]
-fn damaged_checkpoints_are_set_aside_and_removed_ones_are_gone() {
-    let dir = tempfile::tempdir().unwrap();
-    let set = pictures(dir.path());
-    let out = dir.path().join("run");
-    assert!(!has_checkpoints(&out).unwrap());
-    remove_checkpoints(&out).unwrap();
-    run(&set, &out, &Run { stop: Some(6), ..Run::default() }).0.unwrap();
-    assert!(has_checkpoints(&out).unwrap());
-    assert_eq!(checkpoints(&out), [4, 6]);
-    std::fs::write(out.join("checkpoints/step-00000006/state.json"), b"{}").unwrap();
-    let (outcome, _, seen) = run(&set, &out, &Run { stop: Some(1), ..Run::default() });
-    outcome.unwrap();
-    assert_eq!(seen[..2], [Seen::Rejected, Seen::Resumed { epochs: 1, batches: 0 }]);
-    assert!(out.join("checkpoints/damaged-step-00000006").is_dir());
-    std::fs::remove_dir_all(out.join("checkpoints/damaged-step-00000006")).unwrap();
-    assert_eq!(checkpoints(&out), [4, 5]);
-    remove_checkpoints(&out).unwrap();
-    assert!(!has_checkpoints(&out).unwrap() && !out.join("checkpoints").exists());
-}
-
-#[test]
 fn settings_that_make_no_run_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let set = pictures(dir.path());
@@ -470,33 +317,4 @@ fn ranks_add_up_their_gradients_losses_and_skipped_images() {
             );
         }
     }
-}
-
-#[test]
-fn any_rank_stops_all_and_each_goes_on_with_its_share() {
-    let dir = tempfile::tempdir().unwrap();
-    let set = pictures(dir.path());
-    let out = dir.path().join("run");
-    let attempt = |ranks, rank_that_stops, stop| {
-        let stopped = on_ranks(ranks, |group| {
-            let stop = (group.rank() == rank_that_stops).then_some(stop);
-            run(&set, &out, &Run { stop, group, ..Run::default() }).0.unwrap().interrupted
-        });
-        assert_eq!(stopped, vec![true; ranks]);
-    };
-    let images = |step| -> Vec<u64> {
-        let state = state(&out, step);
-        let shares = state["part"]["shares"].as_array().unwrap().iter();
-        shares.map(|share| share["sums"]["n"].as_u64().unwrap()).collect()
-    };
-    attempt(3, 1, 6);
-    assert_eq!(checkpoints(&out), [4, 6]);
-    // Four images are divided into 1, 1 and 2.
-    assert_eq!(images(6), [2, 2, 4]);
-    attempt(3, 2, 1);
-    assert_eq!(images(7), [3, 3, 6]);
-    // Another number of ranks: the first has what all had.
-    std::fs::remove_dir_all(out.join("checkpoints/step-00000007")).unwrap();
-    attempt(2, 0, 1);
-    assert_eq!(images(7), [8 + 2, 2]);
 }

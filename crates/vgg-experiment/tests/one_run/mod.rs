@@ -1,0 +1,137 @@
+//! One training run on the pictures of `vgg_testkit`, as `tests/reference/training_runs.py` has it.
+
+#![allow(clippy::unwrap_used, dead_code, reason = "tests; not every test uses every helper")]
+
+use std::path::Path;
+use std::sync::Arc;
+
+use vgg_data::{Filter, OnBadImage, write_png};
+use vgg_experiment::{
+    Context, DataPlan, Dataset, Error, FinishedRun, InitPlan, NetworkPlan, PixelScale, PreparedRun, RunEvent,
+    RunPlan,
+};
+use vgg_layers::{Config, Device, Init, LrnStyle, NamedArray, Network, NetworkSpec, PoolRounding};
+use vgg_testkit::{PICTURE_CLASSES, hashed, make_pictures};
+use vgg_train::{Checkpoints, Resume, Schedule, SgdForm, SgdOptions, TrainConfig};
+use vgg_weights::{ChannelOrder, WeightsMetadata};
+
+pub fn plan() -> RunPlan {
+    RunPlan {
+        name: "base".into(),
+        network: NetworkPlan {
+            config: Config::A,
+            width: 1.0 / 64.0,
+            classes: None,
+            head: [18, 14],
+            crop: 32,
+            dropout: 0.4,
+            lrn_style: LrnStyle::AlexNet,
+            pool_rounding: PoolRounding::Floor,
+        },
+        init: InitPlan { fresh: Init::He, from: None },
+        data: DataPlan {
+            train_side: [36, 48],
+            filter: Filter::Bilinear,
+            flip: true,
+            colour_shift_std: 0.5,
+            pixel_scale: PixelScale::UnitVariance,
+            on_bad_image: OnBadImage::Stop,
+            enlarge: false,
+        },
+        train: TrainConfig {
+            micro_batch: 3,
+            sgd: SgdOptions {
+                form: SgdForm::Caffe,
+                momentum: 0.8,
+                weight_decay: 0.05,
+                decay_biases: false,
+                bias_lr: 2.0,
+            },
+            schedule: Schedule::Steps { lr: 0.02, factor: 0.2, at: vec![0.5] },
+            max_epochs: 3,
+            validate_every: 1,
+            seed: 5,
+        },
+        batch: 4,
+        validate_side: 40,
+        may_diverge: false,
+        train_layers: None,
+    }
+}
+
+pub fn start_spec() -> NetworkSpec {
+    NetworkSpec {
+        width: 1.0 / 64.0,
+        classes: PICTURE_CLASSES,
+        head: [18, 14],
+        crop: 32,
+        ..NetworkSpec::paper(Config::A)
+    }
+}
+
+/// Hashed weights with pixels of their own, to start from.
+pub fn write_start(path: &Path) {
+    let mut network = Network::new(start_spec(), &Device::cpu(1).unwrap()).unwrap();
+    for (name, shape) in start_spec().file_shapes().unwrap() {
+        let fan_in: usize = shape[1..].iter().product();
+        let bound = if name.ends_with("weight") { (6.0 / fan_in as f64).sqrt() as f32 } else { 0.1 };
+        let values = hashed(&name, bound, shape.iter().product());
+        network.import(&NamedArray { name, shape, values }).unwrap();
+    }
+    let metadata = WeightsMetadata {
+        spec: start_spec(),
+        classes: (0..PICTURE_CLASSES).map(|k| format!("class{k}")).collect(),
+        channel_order: ChannelOrder::Rgb,
+        pixel_scale: 0.5,
+        mean_rgb: [120.0, 110.0, 100.0],
+        std_rgb: [40.0, 30.0, 20.0],
+        train_side: vec![36, 48],
+        geometry: "paper".into(),
+    };
+    vgg_weights::save(path, &network, &metadata).unwrap();
+}
+
+/// A directory with `set` and `start.safetensors`.
+pub fn workplace() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    make_pictures(&dir.path().join("set"), |path, pixels| write_png(path, pixels).unwrap()).unwrap();
+    write_start(&dir.path().join("start.safetensors"));
+    dir
+}
+
+/// Calls `f` with the context of the data set in `dir`, on one thread.
+pub fn in_context<R>(dir: &Path, may_differ: &[String], f: impl FnOnce(&Context) -> R) -> R {
+    in_context_on(&Device::cpu(1).unwrap(), dir, may_differ, f)
+}
+
+pub fn in_context_on<R>(
+    device: &Device,
+    dir: &Path,
+    may_differ: &[String],
+    f: impl FnOnce(&Context) -> R,
+) -> R {
+    let dataset = Dataset::open(&dir.join("set"), 1 << 28).unwrap();
+    let statistics = dataset.statistics(dir, 1, &vgg_tensor::Alone, &mut |_| ()).unwrap();
+    f(&Context {
+        device,
+        dataset: &dataset,
+        statistics: &statistics,
+        workers: 1,
+        group: Arc::new(vgg_tensor::Alone),
+        checkpoints: Checkpoints::default(),
+        may_differ,
+        interrupted: &|| false,
+    })
+}
+
+pub fn train(
+    dir: &Path,
+    plan: &RunPlan,
+    out: &Path,
+    events: &mut dyn FnMut(RunEvent),
+) -> Result<FinishedRun, Error> {
+    in_context(dir, &[], |context| {
+        let run = PreparedRun::new(plan, None, context)?;
+        Ok(run.train(out, Resume::Auto, context, events)?.unwrap())
+    })
+}
