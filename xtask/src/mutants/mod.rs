@@ -74,7 +74,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
     println!("|---|---|---|---|---|---|---|");
     let mut details = String::new();
     for of in &options.crates {
-        let score = test_crate(of, &options, &tree)?;
+        let score = test_crate(of, &options, &tree.path)?;
         println!("{}", score.line(of.name));
         failed |= score.share() < LEAST;
         for name in &score.missed {

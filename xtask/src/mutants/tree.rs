@@ -1,14 +1,25 @@
 //! A copy of the working tree in which lines may be changed.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
+/// A copy that nobody else changes meanwhile.
+pub(super) struct Tree {
+    pub(super) path: PathBuf,
+    _lock: File,
+}
+
 /// Brings the copy below the target folder up to date. Files that are the same keep their times, so that cargo builds nothing anew.
-pub(super) fn copy() -> Result<PathBuf> {
+pub(super) fn copy() -> Result<Tree> {
     let target = crate::metadata()?["target_directory"].as_str().map(PathBuf::from);
-    let tree = target.context("cargo metadata names no target directory")?.join("mutants").join("tree");
+    let folder = target.context("cargo metadata names no target directory")?.join("mutants");
+    let tree = folder.join("tree");
+    std::fs::create_dir_all(&tree)?;
+    let lock = File::create(folder.join("lock"))?;
+    ensure!(lock.try_lock().is_ok(), "another `cargo xtask mutants` is running");
     let mut files = listed(&["--cached", "--others", "--exclude-standard"])?;
     files.retain(|file| crate::root().join(file).is_file());
     for file in &files {
@@ -23,7 +34,7 @@ pub(super) fn copy() -> Result<PathBuf> {
         std::fs::write(&to, bytes).with_context(|| to.display().to_string())?;
     }
     remove_others(&tree, &tree, &files)?;
-    Ok(tree)
+    Ok(Tree { path: tree, _lock: lock })
 }
 
 /// Files that git lists, below the root.
