@@ -193,3 +193,21 @@ fn any_rank_stops_all_and_each_goes_on_with_its_share() {
     attempt(2, 0, 1);
     assert_eq!(images(7), [8 + 2, 2]);
 }
+
+#[test]
+fn values_that_are_not_finite_are_never_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let set = pictures(dir.path());
+    let out = dir.path().join("run");
+    run(&set, &out, &Run { stop: Some(2), ..Run::default() }).0.unwrap();
+    // The gradients of the third step are finite, and the weights that this rate makes of them are not.
+    let schedule = vgg_train::Schedule::Constant { lr: 3e38 };
+    let config = TrainConfig { schedule, ..Run::default().config };
+    match run(&set, &out, &Run { config, stop: Some(1), ..Run::default() }).0 {
+        Err(Error::BadValue { name, step: 3 }) => assert!(name.contains(".weight"), "{name}"),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(checkpoints(&out), [2], "the one before stays");
+    let (_, _, seen) = run(&set, &out, &Run::default());
+    assert_eq!(seen[0], Seen::Resumed { epochs: 0, batches: 2 });
+}
