@@ -18,9 +18,12 @@ use vgg_layers::{Config, Init, NetworkSpec, TransferMap};
 use vgg_testkit::{picture_path, projections};
 use vgg_train::{Resume, Schedule, Then, TrainConfig};
 
-/// Shares by which losses and projections of weights may differ from PyTorch's in float64: rounding to float32, amplified by 12 steps,
-/// comes to 2e-5; a unit at the kink of a ReLU may take the other side, which comes to 2e-2. Every setting moves its run by 7e-2 or more.
-const TOLERANCE: f64 = 3e-2;
+/// Share by which losses and projections of weights may differ from PyTorch's in float64: rounding to float32, amplified by some twelve
+/// steps, comes to 2e-5.
+const ROUNDING: f64 = 2e-4;
+/// One of the half million units of a run may lie so near the kink of a ReLU or a pool that rounding takes it to the other side, which
+/// moves the run by up to 2e-2. Every setting moves its run by 7e-2 or more.
+const KINK: f64 = 3e-2;
 
 fn reference(name: &str) -> Value {
     let all: Value = serde_json::from_str(include_str!("fixtures/training_runs.json")).unwrap();
@@ -28,20 +31,26 @@ fn reference(name: &str) -> Value {
     all[name].clone()
 }
 
-/// Asserts that the run in `out` has the metrics and weights of the reference.
-fn assert_run(out: &Path, reference: &Value, what: &str) {
+/// What differs between the run in `out` and the reference, by more than `tolerance` where that is a matter of rounding.
+fn differences(out: &Path, reference: &Value, tolerance: f64) -> Vec<String> {
+    let mut found = Vec::new();
     let text = std::fs::read_to_string(out.join("metrics.jsonl")).unwrap();
     let rows: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let expected = reference["metrics"].as_array().unwrap();
-    assert_eq!(rows.len(), expected.len(), "{what}");
+    assert_eq!(rows.len(), expected.len(), "epochs");
+    let close = |ours: f64, theirs: f64, of: f64| (ours - theirs).abs() <= tolerance * of;
     for (row, expected) in rows.iter().zip(expected) {
-        for key in ["train_loss", "val_loss"] {
-            let (ours, theirs) = (row[key].as_f64(), expected[key].as_f64());
-            let close = ours.zip(theirs).map_or(ours == theirs, |(a, b)| (a / b - 1.0).abs() < TOLERANCE);
-            assert!(close, "{what}: {key} {ours:?} instead of {theirs:?}");
-        }
-        for key in ["epoch", "step", "skipped"] {
-            assert_eq!(row[key], expected[key], "{what}: {key}");
+        for (key, theirs) in expected.as_object().unwrap() {
+            let same = match (row[key].as_f64(), theirs.as_f64()) {
+                (Some(a), Some(b)) if key.ends_with("loss") => close(a, b, b),
+                // Of a few images, so that a kink may move it far.
+                (Some(a), Some(b)) if key.ends_with("error") => tolerance == KINK || (a - b).abs() < 1e-12,
+                (Some(a), Some(b)) => (a - b).abs() <= 1e-12 * b,
+                (ours, theirs) => ours == theirs,
+            };
+            if !same {
+                found.push(format!("epoch {}: {key} is {} instead of {theirs}", expected["epoch"], row[key]));
+            }
         }
     }
     let mut weights = vgg_files::TensorFile::open(&out.join("weights.safetensors")).unwrap();
@@ -50,19 +59,23 @@ fn assert_run(out: &Path, reference: &Value, what: &str) {
     for (name, expected) in expected {
         let theirs: [f64; 5] = serde_json::from_value(expected.clone()).unwrap();
         let ours = projections(&weights.read_f32(name).unwrap());
-        for (a, b) in ours.iter().zip(theirs) {
-            assert!((a - b).abs() <= TOLERANCE * theirs[0], "{what}: {name} {ours:?} instead of {theirs:?}");
+        if !ours.iter().zip(theirs).all(|(a, b)| close(*a, b, theirs[0])) {
+            found.push(format!("{name}: {ours:?} instead of {theirs:?}"));
         }
     }
     let metadata = vgg_weights::read_metadata(&out.join("weights.safetensors")).unwrap();
     for c in 0..3 {
         let mean = reference["pixels"]["mean"][c].as_f64().unwrap();
         let factor = reference["pixels"]["factor"][c].as_f64().unwrap();
-        // Each rounded to float32.
-        assert!((f64::from(metadata.mean_rgb[c]) / mean - 1.0).abs() < 2e-7, "{what}: {metadata:?}");
         let ours = f64::from(metadata.pixel_scale) / f64::from(metadata.std_rgb[c]);
-        assert!((ours / factor - 1.0).abs() < 2e-7, "{what}: {metadata:?}");
+        // Each rounded to float32.
+        let same =
+            (f64::from(metadata.mean_rgb[c]) / mean - 1.0).abs() < 2e-7 && (ours / factor - 1.0).abs() < 2e-7;
+        if !same {
+            found.push(format!("pixels of channel {c}: {metadata:?}"));
+        }
     }
+    found
 }
 
 #[test]
@@ -129,11 +142,17 @@ fn a_run_has_the_metrics_and_weights_of_pytorch() {
             },
         ),
     ];
+    let mut at_a_kink = Vec::new();
     for (number, (name, plan)) in cases.iter().enumerate() {
         let out = dir.path().join(format!("run-{number}"));
         train(dir.path(), plan, &out, &mut |_| ()).unwrap_or_else(|e| panic!("{name}: {e}"));
-        assert_run(&out, &reference(name), name);
+        let apart = differences(&out, &reference(name), KINK);
+        assert!(apart.is_empty(), "{name}: {apart:#?}");
+        let apart = differences(&out, &reference(name), ROUNDING);
+        at_a_kink.extend((!apart.is_empty()).then_some((name, apart)));
     }
+    // Seen: one of these runs on one instruction set.
+    assert!(at_a_kink.len() <= 3, "{at_a_kink:#?}");
 }
 
 #[test]
@@ -151,7 +170,8 @@ fn bad_images_are_left_out_of_training_and_validation() {
         }
     })
     .unwrap();
-    assert_run(&out, &reference("data.on_bad_image"), "bad images");
+    let apart = differences(&out, &reference("data.on_bad_image"), KINK);
+    assert!(apart.is_empty(), "{apart:#?}");
     assert_eq!(left_out.len(), 2, "told once: {left_out:?}");
     assert!(
         left_out[0].contains("val/class2/0.png") && left_out[1].contains("val/class4/1.png"),
