@@ -25,12 +25,14 @@ fn make(root: &Path, images: u64) {
     let shard = tar.into_inner().unwrap();
     std::fs::create_dir_all(root).unwrap();
     std::fs::write(root.join("train-000000.tar"), &shard).unwrap();
+    let checksum = crc32fast::hash(&ppm);
     let mut index = std::io::BufWriter::new(std::fs::File::create(root.join("train.index")).unwrap());
     for i in 0..images {
         let mut record = [0; 32];
         record[..8].copy_from_slice(&512_u64.to_le_bytes());
         record[16..20].copy_from_slice(&(ppm.len() as u32).to_le_bytes());
         record[24..28].copy_from_slice(&((i % 2) as u32).to_le_bytes());
+        record[28..].copy_from_slice(&checksum.to_le_bytes());
         index.write_all(&record).unwrap();
     }
     index.flush().unwrap();

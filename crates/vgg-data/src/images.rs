@@ -256,13 +256,13 @@ impl ImageSet {
             Source::Folder(_) => Cow::Owned(fs::read(path()).map_err(|e| at("read", &path())(e))?),
             Source::Shards(shards) => shards.bytes(index)?,
         };
+        if let Source::Shards(shards) = &self.source {
+            shards.check(index, &bytes)?;
+        }
         if let Cow::Borrowed(bytes) = bytes
             && let Some(pixels) = ppm(bytes)
         {
             return Ok(Pixels::Stored(pixels));
-        }
-        if let Source::Shards(shards) = &self.source {
-            shards.check(index, &bytes)?;
         }
         let path = path();
         let image = Arc::new(decode(&bytes, &path)?);

@@ -1,0 +1,144 @@
+//! A prepared set whose files are damaged, and what reading it may give.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
+
+use std::fs;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use vgg_data::prepare::{Files, Layout, PrepareOptions, prepare};
+use vgg_data::{Encoding, Error, Image, ImageSet, Manifest, Split, verify};
+use vgg_testkit::fmix32;
+
+pub const ENCODINGS: [Encoding; 2] = [Encoding::Raw, JPEG];
+pub const JPEG: Encoding = Encoding::Jpeg { quality: 90 };
+
+/// A prepared set, and what is in it.
+pub struct Set {
+    pub dir: tempfile::TempDir,
+    pub shards: Vec<String>,
+    pub images: Vec<Stored>,
+}
+
+/// An image of the split `train`.
+pub struct Stored {
+    /// Its shard, of `Set::shards`.
+    pub shard: usize,
+    /// Place and length of its file within the shard.
+    pub start: usize,
+    pub bytes: usize,
+    /// `train-000000.tar/...`.
+    pub path: String,
+    pub target: u32,
+    pub pixels: Arc<Image>,
+}
+
+impl Set {
+    /// Twenty small images in several shards.
+    pub fn prepared(encoding: Encoding) -> Set {
+        let dir = tempfile::tempdir().unwrap();
+        let source = dir.path().join("source");
+        for i in 0..24 {
+            let split = if i < 20 { "train" } else { "val" };
+            let folder = source.join(split).join(["cat", "dog"][i % 2]);
+            fs::create_dir_all(&folder).unwrap();
+            // A part in noise, so that no two bytes near each other are the same.
+            let pixels = (0..60 * 50 * 3).map(|at| (fmix32((at + 10_000 * i) as u32) >> 26) as u8 + 100);
+            let image = image::RgbImage::from_raw(60, 50, pixels.collect()).unwrap();
+            image.save(folder.join(format!("{i:02}.png"))).unwrap();
+        }
+        // Of the input, which has some 8 KiB an image, so much goes into one shard.
+        let options =
+            PrepareOptions { smallest_side: Some(40), encoding, shard_bytes: 60 << 10, part: (1, 1) };
+        let root = dir.path().join("set");
+        let files = Files::open(&source, Layout::Folders).unwrap();
+        prepare(&files, &options, &root, 1, &mut |_| ControlFlow::Continue(())).unwrap();
+        let own = Manifest::read(&root).unwrap().splits[&Split::Train].clone();
+        let shards: Vec<String> = own.shards.iter().map(|shard| shard.file.clone()).collect();
+        assert!(shards.len() > 2, "{shards:?}");
+        let set = ImageSet::open(&root, Split::Train).unwrap();
+        // A record of 32 bytes: place in the shard (8), place of the name (8), bytes, shard, class and checksum (4 each).
+        let index = fs::read(root.join("train.index")).unwrap();
+        let images: Vec<Stored> = (0..set.len())
+            .map(|i| {
+                let record = &index[32 * i..][..32];
+                let number = |at: usize| u32::from_le_bytes(record[at..at + 4].try_into().unwrap());
+                Stored {
+                    shard: number(20) as usize,
+                    start: number(0) as usize,
+                    bytes: number(16) as usize,
+                    path: set.path(i).into_owned(),
+                    target: set.target(i),
+                    pixels: set.image(i).unwrap(),
+                }
+            })
+            .collect();
+        assert_eq!(images.len(), 20);
+        Set { dir, shards, images }
+    }
+
+    pub fn root(&self) -> PathBuf {
+        self.dir.path().join("set")
+    }
+
+    pub fn path(&self, shard: usize) -> PathBuf {
+        self.root().join(&self.shards[shard])
+    }
+
+    /// Opened anew, without a cache.
+    pub fn open(&self) -> Result<ImageSet, Error> {
+        ImageSet::open(&self.root(), Split::Train)
+    }
+
+    /// What `vgg data verify` reports.
+    pub fn problems(&self) -> Vec<String> {
+        verify(&self.root(), &mut |_| ()).unwrap().problems
+    }
+}
+
+/// Changes bytes of a file where they are, so that who has it open or mapped sees that.
+pub fn change(path: &Path, start: usize, change: impl Fn(&mut [u8]), length: usize) {
+    use std::io::{Read, Seek, SeekFrom, Write};
+    let mut file = fs::File::options().read(true).write(true).open(path).unwrap();
+    let mut bytes = vec![0; length];
+    file.seek(SeekFrom::Start(start as u64)).unwrap();
+    file.read_exact(&mut bytes).unwrap();
+    change(&mut bytes);
+    file.seek(SeekFrom::Start(start as u64)).unwrap();
+    file.write_all(&bytes).unwrap();
+}
+
+pub fn flip(path: &Path, at: usize, bit: usize) {
+    change(path, at, |bytes| bytes[0] ^= 1 << bit, 1);
+}
+
+/// Fails unless the image is what was written.
+#[track_caller]
+pub fn assert_true(set: &ImageSet, i: usize, stored: &Stored, what: &str) {
+    let image = set.image(i).unwrap_or_else(|error| panic!("{what}: {error}"));
+    assert!(image == stored.pixels, "{what}: wrong pixels of {}", stored.path);
+    assert_eq!(set.target(i), stored.target, "{what}: {}", stored.path);
+}
+
+/// Fails unless reading the image is an error that names it and its shard.
+#[track_caller]
+pub fn assert_refused(set: &ImageSet, i: usize, stored: &Stored, what: &str) {
+    match set.image(i) {
+        Ok(image) if image == stored.pixels => panic!("{what}: the damage of {} has no effect", stored.path),
+        Ok(_) => panic!("{what}: wrong pixels of {}", stored.path),
+        Err(error) => {
+            assert!(error.is_bad_image(), "{what}: {error}");
+            let text = error.to_string();
+            assert!(text.contains(&stored.path), "{what}: {text}");
+            assert!(text.contains("its bytes are not those that were written"), "{what}: {text}");
+        }
+    }
+}
+
+/// Bytes within the file of an image: the first, the last, and some between.
+pub fn places(stored: &Stored) -> Vec<usize> {
+    let mut places: Vec<usize> = (0..stored.bytes).step_by(stored.bytes / 7 + 1).collect();
+    places.push(stored.bytes - 1);
+    places
+}
