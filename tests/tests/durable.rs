@@ -4,12 +4,14 @@
 
 mod training;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use training::{RUN, Run, run, small_set};
-use vgg_files::faults::{self, Fault};
+use vgg_data::ImageSet;
+use vgg_files::faults::{self, Fault, Loss};
 
 /// Faults are the whole program's, so one test at a time.
 static ALONE: Mutex<()> = Mutex::new(());
@@ -41,47 +43,124 @@ fn litter(dir: &Path) -> Vec<PathBuf> {
     found
 }
 
-#[test]
-fn a_fault_at_any_write_sync_or_rename_loses_nothing() {
-    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    let dir = tempfile::tempdir().unwrap();
-    let folder = small_set(&dir.path().join("set"));
-    let (whole, begun) = (dir.path().join("whole"), dir.path().join("begun"));
-    run(&folder, &whole, &RUN).0.unwrap();
-    // All but the last two steps, after which there is a checkpoint, and the weights.
-    assert!(run(&folder, &begun, &Run { stop: Some(7), ..RUN }).0.unwrap().interrupted);
-    let read = |dir: &Path, name: &str| fs::read(dir.join(name)).unwrap();
-    let mut tried = [0; 2];
-    for (which, fault) in [Fault::Full, Fault::Stop].into_iter().enumerate() {
-        for at in 0.. {
-            let parts = dir.path().join("parts");
-            copy(&begun, &parts);
-            faults::plan(Some((at, fault)));
-            let outcome = run(&folder, &parts, &RUN).0;
-            let done = faults::done();
-            faults::plan(None);
-            if done <= at {
-                outcome.unwrap();
-                break;
-            }
-            tried[which] += 1;
-            if fault == Fault::Full {
-                // What can be tidied up is. An operation whose failure changes nothing may be passed over.
-                assert_eq!(litter(&parts), [""; 0].map(PathBuf::from), "after operation {at}");
-            }
-            if let Err(error) = outcome {
-                let text = error.to_string();
-                assert!(text.contains(&*parts.to_string_lossy()), "operation {at}: {text}");
-            }
-            run(&folder, &parts, &RUN).0.unwrap();
-            for name in ["weights.safetensors", "metrics.jsonl"] {
-                assert!(read(&parts, name) == read(&whole, name), "{fault:?} at {at}: {name} differs");
-            }
-            assert_eq!(litter(&parts), [""; 0].map(PathBuf::from), "{fault:?} at {at}");
-            fs::remove_dir_all(&parts).unwrap();
+/// Every file and directory below a directory, by path; of a file, what is in it.
+fn contents(dir: &Path) -> BTreeMap<PathBuf, Option<Vec<u8>>> {
+    let mut found = BTreeMap::new();
+    for entry in fs::read_dir(dir).unwrap().map(Result::unwrap) {
+        let name = PathBuf::from(entry.file_name());
+        if entry.path().is_dir() {
+            let inside = contents(&entry.path()).into_iter();
+            found.extend(inside.map(|(path, bytes)| (name.join(path), bytes)));
+            found.insert(name, None);
+        } else {
+            found.insert(name, Some(fs::read(entry.path()).unwrap()));
         }
     }
-    assert!(tried[0] > 25 && tried[1] == tried[0], "{tried:?} operations");
+    found
+}
+
+/// A run to compare with, and one that was interrupted after a checkpoint.
+struct Runs {
+    dir: tempfile::TempDir,
+    set: Arc<ImageSet>,
+    whole: PathBuf,
+    begun: PathBuf,
+}
+
+impl Runs {
+    fn new() -> Runs {
+        let dir = tempfile::tempdir().unwrap();
+        let set = small_set(&dir.path().join("set"));
+        let whole = dir.path().join("whole");
+        let begun = dir.path().join("begun");
+        run(&set, &whole, &RUN).0.unwrap();
+        // All but the last step, after which there is a checkpoint, and the weights.
+        assert!(run(&set, &begun, &Run { stop: Some(8), ..RUN }).0.unwrap().interrupted);
+        Runs { dir, set, whole, begun }
+    }
+
+    /// Continues the interrupted run in `dir` with a fault. `false` if the run has fewer operations, and succeeds.
+    fn fail(&self, dir: &Path, at: u64, fault: Fault) -> bool {
+        copy(&self.begun, dir);
+        faults::plan(Some((at, fault)));
+        let outcome = run(&self.set, dir, &RUN).0;
+        if faults::done() <= at {
+            outcome.unwrap();
+            return false;
+        }
+        if let Err(error) = outcome {
+            let text = error.to_string();
+            assert!(text.contains(&*dir.to_string_lossy()), "operation {at}: {text}");
+        }
+        true
+    }
+
+    /// Resumes a run that failed, compares it with the whole one and removes it.
+    fn resume(&self, dir: &Path, when: &str) {
+        run(&self.set, dir, &RUN).0.unwrap_or_else(|error| panic!("{when}: {error}"));
+        self.compare(dir, when);
+        assert_eq!(litter(dir), [""; 0].map(PathBuf::from), "{when}");
+        fs::remove_dir_all(dir).unwrap();
+    }
+
+    fn compare(&self, dir: &Path, when: &str) {
+        for name in ["weights.safetensors", "metrics.jsonl"] {
+            let read = |dir: &Path| fs::read(dir.join(name)).unwrap();
+            assert!(read(dir) == read(&self.whole), "{when}: {name} differs");
+        }
+    }
+}
+
+#[test]
+fn full_disk_at_any_operation_loses_nothing() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let runs = Runs::new();
+    let parts = runs.dir.path().join("parts");
+    let mut at = 0;
+    while runs.fail(&parts, at, Fault::Full) {
+        faults::plan(None);
+        // What can be tidied up is. An operation whose failure changes nothing may be passed over.
+        assert_eq!(litter(&parts), [""; 0].map(PathBuf::from), "after operation {at}");
+        runs.resume(&parts, &format!("full at operation {at}"));
+        at += 1;
+    }
+    faults::plan(None);
+    assert!(at > 25, "{at} operations");
+}
+
+#[test]
+fn stopped_at_any_operation_a_run_resumes_to_the_same_bits() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let runs = Runs::new();
+    let parts = runs.dir.path().join("parts");
+    let mut at = 0;
+    while runs.fail(&parts, at, Fault::Stop) {
+        // What a killed process leaves, and what is left if the machine loses power as well.
+        let dir = tempfile::tempdir_in(runs.dir.path()).unwrap();
+        let mut states = Vec::new();
+        for loss in [None, Some(Loss::Zeroed), Some(Loss::Cut), Some(Loss::Names)] {
+            if let Some(loss) = loss {
+                faults::lose(loss).unwrap();
+            }
+            let state = dir.path().join(format!("{loss:?}"));
+            copy(&parts, &state);
+            states.push((loss, state, contents(&parts)));
+        }
+        faults::plan(None);
+        // Where nothing more is lost, there is nothing else to resume.
+        states.dedup_by(|next, previous| next.2 == previous.2);
+        for (loss, state, _) in states {
+            runs.resume(&state, &format!("stopped before operation {at}, {loss:?}"));
+        }
+        fs::remove_dir_all(&parts).unwrap();
+        at += 1;
+    }
+    assert!(at > 25, "{at} operations");
+    // What a run has reported as done is not lost any more.
+    faults::lose(Loss::Names).unwrap();
+    faults::plan(None);
+    runs.compare(&parts, "power lost at the end");
+    vgg_files::verify(&parts.join("checkpoints/step-00000009")).unwrap();
 }
 
 #[test]

@@ -35,7 +35,7 @@ impl FileWriter {
     /// [`Error::Io`].
     pub fn create(path: &Path) -> Result<FileWriter> {
         if let Some(parent) = path.parent() {
-            fs::create_dir_all(parent).map_err(at("create", parent))?;
+            disk::create_dir_all(parent).map_err(at("create", parent))?;
         }
         FileWriter::create_in_folder(path)
     }
@@ -179,10 +179,7 @@ pub(crate) fn write_synced(
 
 /// Makes a rename in `path`'s parent durable.
 pub(crate) fn sync_parent(path: &Path) -> Result<()> {
-    let parent = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
+    let parent = disk::parent(path);
     disk::sync_directory(parent).map_err(at("sync", parent))
 }
 

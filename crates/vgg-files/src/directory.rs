@@ -49,7 +49,7 @@ impl DirectoryWriter {
         if partial.exists() {
             disk::remove_dir_all(&partial).map_err(at("remove", &partial))?;
         }
-        fs::create_dir(&partial).map_err(at("create", &partial))?;
+        disk::create_dir(&partial).map_err(at("create", &partial))?;
         Ok(DirectoryWriter { path: path.to_owned(), partial, files: BTreeMap::new(), committed: false })
     }
 

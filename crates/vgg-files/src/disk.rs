@@ -1,126 +1,108 @@
-//! What changes the disk: every write, sync, rename and removal of this crate comes through here. With the feature `faults`, which is for
-//! tests, any of the first three can be made to fail.
+//! Changes of the disk. Every write, sync, creation, rename and removal of this crate goes through this module.
+//!
+//! With the feature `faults`, which is for tests, any of these operations can be made to fail, and whatever was not synced
+//! can be taken away, as by a power failure.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+#[cfg(feature = "faults")]
+pub mod faults;
 
 /// A file that is being written.
-pub(crate) struct Sink(File);
+pub(crate) struct Sink {
+    path: PathBuf,
+    file: File,
+}
 
 impl Sink {
     pub(crate) fn create(path: &Path) -> io::Result<Sink> {
-        point()?;
-        File::create(path).map(Sink)
+        let file = apply(Change::CreateFile(path), || File::create(path))?;
+        Ok(Sink { path: path.to_owned(), file })
     }
 
     pub(crate) fn sync(&self) -> io::Result<()> {
-        point()?;
-        self.0.sync_all()
+        apply(Change::SyncFile(&self.path), || self.file.sync_all())
     }
 }
 
 impl Write for Sink {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if let Err(e) = point() {
-            if e.kind() == io::ErrorKind::StorageFull {
-                // As much as a disk takes that fills up.
-                self.0.write_all(&bytes[..bytes.len() / 2])?;
-            }
-            return Err(e);
-        }
-        self.0.write(bytes)
+        let mut file = &self.file;
+        apply(Change::Write { path: &self.path, file, bytes }, || file.write(bytes))
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.0.flush()
+        // `File` has no buffer.
+        Ok(())
     }
+}
+
+pub(crate) fn create_dir(path: &Path) -> io::Result<()> {
+    apply(Change::CreateDirectory(path), || fs::create_dir(path))
+}
+
+/// Creates a directory and its missing parents, and syncs the parent of each: a file is only as durable as the names of the
+/// directories above it.
+pub(crate) fn create_dir_all(path: &Path) -> io::Result<()> {
+    if path.as_os_str().is_empty() || path.is_dir() {
+        return Ok(());
+    }
+    create_dir_all(parent(path))?;
+    match create_dir(path) {
+        // Another process was faster.
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {}
+        other => other?,
+    }
+    sync_directory(parent(path))
 }
 
 pub(crate) fn rename(from: &Path, to: &Path) -> io::Result<()> {
-    point()?;
-    fs::rename(from, to)
+    apply(Change::Rename { from, to }, || fs::rename(from, to))
 }
 
 pub(crate) fn remove_file(path: &Path) -> io::Result<()> {
-    going_on()?;
-    fs::remove_file(path)
+    apply(Change::Remove(path), || fs::remove_file(path))
 }
 
 pub(crate) fn remove_dir_all(path: &Path) -> io::Result<()> {
-    going_on()?;
-    fs::remove_dir_all(path)
+    apply(Change::Remove(path), || fs::remove_dir_all(path))
 }
 
+/// Makes the names in a directory durable: what was created, renamed and removed there.
 pub(crate) fn sync_directory(path: &Path) -> io::Result<()> {
-    point()?;
-    #[cfg(unix)]
-    File::open(path).and_then(|dir| dir.sync_all())?;
-    Ok(())
+    apply(Change::SyncDirectory(path), || {
+        #[cfg(unix)]
+        File::open(path).and_then(|directory| directory.sync_all())?;
+        Ok(())
+    })
 }
 
-/// Where an operation may be made to fail.
-fn point() -> io::Result<()> {
-    #[cfg(feature = "faults")]
-    faults::point()?;
-    Ok(())
+/// The directory that holds the name of `path`.
+pub(crate) fn parent(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
 }
 
-/// Full disks let files be removed, and machines that have stopped do not.
-fn going_on() -> io::Result<()> {
-    #[cfg(feature = "faults")]
-    faults::going_on()?;
-    Ok(())
+/// One operation.
+#[cfg_attr(not(feature = "faults"), expect(dead_code, reason = "only the feature `faults` looks at it"))]
+enum Change<'a> {
+    CreateFile(&'a Path),
+    CreateDirectory(&'a Path),
+    Write { path: &'a Path, file: &'a File, bytes: &'a [u8] },
+    SyncFile(&'a Path),
+    SyncDirectory(&'a Path),
+    Rename { from: &'a Path, to: &'a Path },
+    Remove(&'a Path),
 }
 
-/// Faults on purpose, for tests, in all threads of a program.
 #[cfg(feature = "faults")]
-pub mod faults {
-    use std::io;
-    use std::sync::{Mutex, PoisonError};
+use faults::apply;
 
-    /// What an operation does that fails.
-    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-    pub enum Fault {
-        /// It says that the disk is full; later ones succeed.
-        Full,
-        /// It is the last one that happens, as if the machine had stopped: all later ones do nothing and fail.
-        Stop,
-    }
-
-    struct State {
-        done: u64,
-        planned: Option<(u64, Fault)>,
-    }
-
-    static STATE: Mutex<State> = Mutex::new(State { done: 0, planned: None });
-
-    /// From now on counts operations from 0, and lets one of them fail, or none.
-    pub fn plan(fault: Option<(u64, Fault)>) {
-        *STATE.lock().unwrap_or_else(PoisonError::into_inner) = State { done: 0, planned: fault };
-    }
-
-    /// Writes, syncs and renames since then.
-    pub fn done() -> u64 {
-        STATE.lock().unwrap_or_else(PoisonError::into_inner).done
-    }
-
-    pub(super) fn going_on() -> io::Result<()> {
-        let state = STATE.lock().unwrap_or_else(PoisonError::into_inner);
-        match state.planned {
-            Some((at, Fault::Stop)) if state.done > at => Err(io::Error::other("the machine has stopped")),
-            _ => Ok(()),
-        }
-    }
-
-    pub(super) fn point() -> io::Result<()> {
-        let mut state = STATE.lock().unwrap_or_else(PoisonError::into_inner);
-        let number = state.done;
-        state.done += 1;
-        match state.planned {
-            Some((at, Fault::Full)) if number == at => Err(io::ErrorKind::StorageFull.into()),
-            Some((at, Fault::Stop)) if number >= at => Err(io::Error::other("the machine has stopped")),
-            _ => Ok(()),
-        }
-    }
+#[cfg(not(feature = "faults"))]
+fn apply<T>(_: Change, operation: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    operation()
 }

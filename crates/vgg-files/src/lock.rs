@@ -3,6 +3,7 @@
 use std::fs::{File, TryLockError};
 use std::path::Path;
 
+use crate::disk;
 use crate::error::{Error, Result, at};
 
 /// An exclusive lock on a directory, held until dropped. The system releases it if the process dies.
@@ -17,7 +18,7 @@ impl Lock {
     /// # Errors
     /// [`Error::Locked`] if another process holds it, [`Error::Io`] if the directory cannot be written.
     pub fn acquire(directory: &Path) -> Result<Lock> {
-        std::fs::create_dir_all(directory).map_err(at("create", directory))?;
+        disk::create_dir_all(directory).map_err(at("create", directory))?;
         let path = directory.join(".lock");
         let file = File::options()
             .create(true)

@@ -140,8 +140,9 @@ impl TensorFile {
         file.read_exact(&mut header).map_err(at("read", path))?;
         let header: Metadata =
             serde_json::from_slice(&header).map_err(|e| corrupt(format!("header: {e}")))?;
-        let expected = 8 + header_len + header.data_len() as u64;
-        if length != expected {
+        // The sum of all sizes may be more than 64 bits hold.
+        let expected = 8 + u128::from(header_len) + header.data_len() as u128;
+        if u128::from(length) != expected {
             return Err(corrupt(format!("{length} bytes long, but its header asks for {expected}")));
         }
         Ok(TensorFile { path: path.to_owned(), file, data_start: 8 + header_len, header })

@@ -1,0 +1,280 @@
+//! Faults for tests: operations that fail, and power failures.
+//!
+//! [`plan`] counts the operations of all threads and lets one of them fail. After that, [`lose`] does to the disk what a power
+//! failure would do at that moment. It takes the worst that POSIX allows:
+//!
+//! - Of a file, only the bytes that it had when it was last synced are certain. The rest is cut off or reads as zeros.
+//! - Of a directory, only the names that it had when it was last synced are certain. Later creations, renames and removals
+//!   are undone or kept. Syncing a file does not make its name durable.
+//!
+//! Whatever was on the disk before [`plan`] counts as synced, and so does every change that bypasses this crate.
+//!
+//! There is one plan for the whole process: tests that use it must not run at the same time as others.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::mem::take;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::{Change, parent};
+
+/// How an operation fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// The disk is full: the operation fails, a write after half of its bytes. Later operations succeed.
+    Full,
+    /// The machine stops before the operation: it and all later ones do nothing and fail.
+    Stop,
+}
+
+/// What a power failure takes. Each of them takes at least as much as those before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Loss {
+    /// Unsynced data read as zeros; files keep their lengths and names.
+    Zeroed,
+    /// Files end where their unsynced data began; they keep their names.
+    Cut,
+    /// As [`Loss::Cut`], and every directory has the names that it had when it was last synced.
+    Names,
+}
+
+/// From now on counts operations from 0, and lets one of them fail. `None` ends that.
+///
+/// Removals have no number: they succeed on a full disk, and do nothing on a machine that has stopped.
+pub fn plan(fault: Option<(u64, Fault)>) {
+    *state() = State { done: 0, planned: fault, unsynced: Unsynced::NOTHING };
+}
+
+/// Number of operations since [`plan`].
+pub fn done() -> u64 {
+    state().done
+}
+
+/// Takes from the disk what was not synced since [`plan`]. It may be called again with a greater loss.
+///
+/// # Errors
+/// If a file cannot be changed.
+pub fn lose(loss: Loss) -> io::Result<()> {
+    state().unsynced.lose(loss)
+}
+
+static STATE: Mutex<State> = Mutex::new(State { done: 0, planned: None, unsynced: Unsynced::NOTHING });
+
+struct State {
+    done: u64,
+    planned: Option<(u64, Fault)>,
+    unsynced: Unsynced,
+}
+
+fn state() -> MutexGuard<'static, State> {
+    STATE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Performs an operation unless it is to fail, and remembers how to undo it.
+pub(super) fn apply<T>(change: Change, operation: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    let mut state = state();
+    if state.planned.is_none() {
+        drop(state);
+        return operation();
+    }
+    state.fail(&change)?;
+    let undo = Undo::of(&change, &state.unsynced.files)?;
+    let synced_bytes = match change {
+        Change::Write { path, .. } => fs::metadata(path)?.len(),
+        _ => 0,
+    };
+    let value = operation()?;
+    state.unsynced.record(&change, synced_bytes);
+    state.unsynced.names.extend(undo);
+    Ok(value)
+}
+
+impl State {
+    fn fail(&mut self, change: &Change) -> io::Result<()> {
+        let number = self.done;
+        let counts = !matches!(change, Change::Remove(_));
+        self.done += u64::from(counts);
+        match self.planned {
+            Some((at, Fault::Full)) if counts && number == at => {
+                if let Change::Write { mut file, bytes, .. } = *change {
+                    file.write_all(&bytes[..bytes.len() / 2])?;
+                }
+                Err(io::ErrorKind::StorageFull.into())
+            }
+            Some((at, Fault::Stop)) if self.done > at => Err(io::Error::other("the machine has stopped")),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What a power failure may take.
+struct Unsynced {
+    /// Files with unsynced data, and how many of their bytes are synced.
+    files: BTreeMap<PathBuf, u64>,
+    /// How to undo the changes of names, oldest first.
+    names: Vec<Undo>,
+}
+
+impl Unsynced {
+    const NOTHING: Unsynced = Unsynced { files: BTreeMap::new(), names: Vec::new() };
+
+    fn record(&mut self, change: &Change, synced_bytes: u64) {
+        match *change {
+            Change::CreateFile(path) => {
+                self.files.insert(path.to_owned(), 0);
+            }
+            Change::Write { path, .. } => {
+                self.files.entry(path.to_owned()).or_insert(synced_bytes);
+            }
+            Change::SyncFile(path) => {
+                self.files.remove(path);
+            }
+            Change::SyncDirectory(path) => self.directory_synced(path),
+            Change::Rename { from, to } => {
+                self.files.retain(|path, _| !path.starts_with(to));
+                let files = take(&mut self.files).into_iter();
+                self.files = files.map(|(path, bytes)| (moved(path, from, to), bytes)).collect();
+            }
+            Change::Remove(path) => self.files.retain(|file, _| !file.starts_with(path)),
+            Change::CreateDirectory(_) => {}
+        }
+    }
+
+    /// Forgets how to undo the changes of names in a directory.
+    fn directory_synced(&mut self, directory: &Path) {
+        for undo in take(&mut self.names) {
+            if parent(undo.path()) != directory {
+                self.names.push(undo);
+                continue;
+            }
+            // Earlier changes that can still be undone are found where they are now.
+            match undo {
+                Undo::Renamed { from, to, .. } => {
+                    let names = take(&mut self.names).into_iter();
+                    self.names = names.map(|undo| undo.moved(&from, &to)).collect();
+                }
+                Undo::Removed(path, _) => self.names.retain(|undo| !undo.path().starts_with(&path)),
+                Undo::Created(_) => {}
+            }
+        }
+    }
+
+    fn lose(&mut self, loss: Loss) -> io::Result<()> {
+        for (path, synced) in &self.files {
+            let file = File::options().write(true).open(path)?;
+            let length = file.metadata()?.len();
+            file.set_len(*synced)?;
+            if loss == Loss::Zeroed {
+                file.set_len(length)?;
+            }
+        }
+        if loss == Loss::Names {
+            self.files.clear();
+            take(&mut self.names).into_iter().rev().try_for_each(Undo::undo)?;
+        }
+        Ok(())
+    }
+}
+
+/// How to undo a change of names.
+enum Undo {
+    Created(PathBuf),
+    Renamed { from: PathBuf, to: PathBuf, replaced: Option<Saved> },
+    Removed(PathBuf, Saved),
+}
+
+impl Undo {
+    fn of(change: &Change, unsynced: &BTreeMap<PathBuf, u64>) -> io::Result<Option<Undo>> {
+        Ok(match *change {
+            Change::CreateFile(path) | Change::CreateDirectory(path) if !path.exists() => {
+                Some(Undo::Created(path.to_owned()))
+            }
+            Change::Rename { from, to } => {
+                let replaced = Saved::read(to, unsynced)?;
+                Some(Undo::Renamed { from: from.to_owned(), to: to.to_owned(), replaced })
+            }
+            Change::Remove(path) => {
+                Saved::read(path, unsynced)?.map(|saved| Undo::Removed(path.to_owned(), saved))
+            }
+            _ => None,
+        })
+    }
+
+    /// What was changed; a rename never leaves its directory.
+    fn path(&self) -> &Path {
+        match self {
+            Undo::Created(path) | Undo::Renamed { to: path, .. } | Undo::Removed(path, _) => path,
+        }
+    }
+
+    /// The same after a directory above it was renamed.
+    fn moved(self, old: &Path, new: &Path) -> Undo {
+        match self {
+            Undo::Created(path) => Undo::Created(moved(path, old, new)),
+            Undo::Renamed { from, to, replaced } => {
+                Undo::Renamed { from: moved(from, old, new), to: moved(to, old, new), replaced }
+            }
+            Undo::Removed(path, saved) => Undo::Removed(moved(path, old, new), saved),
+        }
+    }
+
+    fn undo(self) -> io::Result<()> {
+        match self {
+            Undo::Created(path) if path.is_dir() => fs::remove_dir_all(path),
+            Undo::Created(path) => fs::remove_file(path),
+            Undo::Renamed { from, to, replaced } => {
+                fs::rename(&to, from)?;
+                replaced.map_or(Ok(()), |saved| saved.write(&to))
+            }
+            Undo::Removed(path, saved) => saved.write(&path),
+        }
+    }
+}
+
+/// A path below `from` as it is below `to`; any other as it is.
+fn moved(path: PathBuf, from: &Path, to: &Path) -> PathBuf {
+    match path.strip_prefix(from) {
+        Ok(rest) if rest.as_os_str().is_empty() => to.to_owned(),
+        Ok(rest) => to.join(rest),
+        Err(_) => path,
+    }
+}
+
+/// A copy of a file or directory, without unsynced data.
+enum Saved {
+    File(Vec<u8>),
+    Directory(BTreeMap<PathBuf, Saved>),
+}
+
+impl Saved {
+    /// `None` if there is nothing at `path`.
+    fn read(path: &Path, unsynced: &BTreeMap<PathBuf, u64>) -> io::Result<Option<Saved>> {
+        if !path.exists() {
+            return Ok(None);
+        }
+        if path.is_dir() {
+            let mut inside = BTreeMap::new();
+            for entry in fs::read_dir(path)? {
+                let path = entry?.path();
+                let saved = Saved::read(&path, unsynced)?;
+                inside.extend(path.file_name().map(PathBuf::from).zip(saved));
+            }
+            return Ok(Some(Saved::Directory(inside)));
+        }
+        let mut bytes = fs::read(path)?;
+        bytes.truncate(unsynced.get(path).map_or(bytes.len(), |synced| *synced as usize));
+        Ok(Some(Saved::File(bytes)))
+    }
+
+    fn write(self, path: &Path) -> io::Result<()> {
+        match self {
+            Saved::File(bytes) => fs::write(path, bytes),
+            Saved::Directory(inside) => {
+                fs::create_dir(path)?;
+                inside.into_iter().try_for_each(|(name, saved)| saved.write(&path.join(name)))
+            }
+        }
+    }
+}
