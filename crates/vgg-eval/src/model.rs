@@ -152,3 +152,142 @@ pub(crate) fn images_together(shown: &[Image], views: &[WeightedView], most: usi
     }
     together.max(1)
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
+mod tests {
+    use super::*;
+    use vgg_data::{Filter, Region, View};
+    use vgg_layers::{Config, NamedArray};
+    use vgg_testkit::{assert_close, hashed};
+
+    const PREPROCESSING: Preprocessing =
+        Preprocessing { offset: [-150.0, -120.0, -70.0], scale: [0.01, 0.02, 0.04] };
+
+    /// Views of `count` images of this size at a test side.
+    fn run(count: usize, size: (usize, usize), test_side: usize) -> (Vec<Image>, Vec<WeightedView>) {
+        let view = View { test_side, region: Region::Whole, flip: false };
+        (vec![Image::zeros((size.0, size.1, 3)); count], vec![WeightedView { view, weight: 1.0 }; count])
+    }
+
+    fn runs(parts: &[(usize, (usize, usize), usize)]) -> (Vec<Image>, Vec<WeightedView>) {
+        let (mut shown, mut views) = (Vec::new(), Vec::new());
+        for (count, size, test_side) in parts {
+            let (more_shown, more_views) = run(*count, *size, *test_side);
+            shown.extend(more_shown);
+            views.extend(more_views);
+        }
+        (shown, views)
+    }
+
+    #[test]
+    fn a_run_ends_where_the_size_or_the_test_side_changes() {
+        let (shown, views) =
+            runs(&[(2, (8, 12), 8), (3, (8, 8), 8), (1, (12, 8), 8), (4, (12, 8), 12), (1, (8, 12), 8)]);
+        let lengths: Vec<usize> = (0..views.len()).map(|first| run_length(&shown, &views, first)).collect();
+        assert_eq!(lengths, [2, 1, 3, 2, 1, 1, 4, 3, 2, 1, 1]);
+    }
+
+    #[test]
+    fn images_that_go_together_have_at_most_four_mebipixels_and_256_views() {
+        let together = |parts: &[(usize, (usize, usize), usize)], most| {
+            let (shown, views) = runs(parts);
+            images_together(&shown, &views, most)
+        };
+        // 50176 pixels: 83 of them are below 2^22, and 50 crops of an image are more than half of it.
+        assert_eq!(together(&[(1, (224, 224), 256)], 32), 32);
+        assert_eq!(together(&[(1, (224, 224), 256)], 1000), 83);
+        assert_eq!(together(&[(10, (224, 224), 256)], 1000), 8);
+        assert_eq!(together(&[(50, (224, 224), 256)], 32), 1);
+        assert_eq!(together(&[(1, (1024, 1024), 1024)], 32), 4);
+        assert_eq!(together(&[(1, (1024, 512), 512)], 32), 8);
+        // One that is too large by itself goes alone.
+        assert_eq!(together(&[(5, (1024, 1024), 1024)], 32), 1);
+        assert_eq!(together(&[(1, (8, 8), 8)], 1000), 256);
+        assert_eq!(together(&[(3, (8, 8), 8)], 1000), 85);
+        // The largest of several runs decides, wherever it is.
+        assert_eq!(together(&[(1, (224, 224), 256), (10, (224, 224), 288)], 1000), 8);
+        assert_eq!(together(&[(10, (224, 224), 256), (1, (224, 224), 288)], 1000), 8);
+        assert_eq!(together(&[(3, (8, 8), 8), (10, (8, 8), 16), (2, (8, 8), 32)], 1000), 25);
+        assert_eq!(together(&[(3, (8, 8), 8), (3, (8, 8), 16)], 1000), 85);
+    }
+
+    /// A network with hashed weights; filters of mean zero make it depend on the contents of images.
+    fn network() -> Network {
+        let spec =
+            NetworkSpec { width: 0.125, classes: 4, head: [8, 8], crop: 32, ..NetworkSpec::paper(Config::A) };
+        let mut network = Network::new(spec, &Device::cpu(1).unwrap()).unwrap();
+        for (name, shape) in network.spec().file_shapes().unwrap() {
+            let fan_in: usize = shape[1..].iter().product();
+            let bound = if shape.len() == 1 { 0.1 } else { (9.0 / fan_in as f64).sqrt() as f32 };
+            let mut values = hashed(&name, bound, shape.iter().product());
+            if shape.len() > 1 {
+                for filter in values.chunks_exact_mut(fan_in) {
+                    let mean = filter.iter().sum::<f32>() / fan_in as f32;
+                    filter.iter_mut().for_each(|value| *value -= mean);
+                }
+            }
+            network.import(&NamedArray { name, shape, values }).unwrap();
+        }
+        network
+    }
+
+    /// Blocks of 8 x 8 pixels of hashed colours.
+    fn image(number: usize, h: usize, w: usize) -> Image {
+        let colours = hashed(&format!("image{number}"), 128.0, h.div_ceil(8) * w.div_ceil(8) * 3);
+        Image::from_shape_fn((h, w, 3), |(y, x, c)| {
+            (colours[(y / 8 * w.div_ceil(8) + x / 8) * 3 + c] + 128.0) as u8
+        })
+    }
+
+    /// Posterior of one crop, by the network's logits and plain code in f64.
+    fn posterior_of_crop(network: &Network, crop: &Image) -> Vec<f64> {
+        let (h, w, _) = crop.dim();
+        let value = |(i, pixel): (usize, &u8)| {
+            (f32::from(*pixel) + PREPROCESSING.offset[i % 3]) * PREPROCESSING.scale[i % 3]
+        };
+        let values: Vec<f32> = crop.iter().enumerate().map(value).collect();
+        let x = Tensor::from_slice(&values, [1, h, w, 3], network.device()).unwrap();
+        let powers: Vec<f64> =
+            network.infer(&x).unwrap().to_vec().iter().map(|score| f64::from(*score).exp()).collect();
+        let sum: f64 = powers.iter().sum();
+        powers.iter().map(|power| power / sum).collect()
+    }
+
+    #[test]
+    fn posteriors_of_a_group_are_weighted_means_over_the_views_of_each_image() {
+        let network = network();
+        let grid = |row, column| Region::Grid { crop: 32, row, column };
+        let views: Vec<WeightedView> = [
+            (40, Region::Centre(32), false, 0.05),
+            (40, grid(0, 4), true, 0.3),
+            (40, grid(4, 1), false, 0.1),
+            (64, grid(0, 0), false, 0.15),
+            (64, Region::Centre(32), true, 0.4),
+        ]
+        .map(|(test_side, region, flip, weight)| WeightedView {
+            view: View { test_side, region, flip },
+            weight,
+        })
+        .to_vec();
+        let images = [image(0, 40, 56), image(1, 56, 40), image(2, 48, 48)];
+        let group: Vec<Vec<Image>> = (images.iter())
+            .map(|image| views.iter().map(|v| v.view.apply(image, Filter::Bilinear).unwrap()).collect())
+            .collect();
+        let model = Model::Classic(&network);
+        let ours = model.posteriors(&group, &views, DensePool::ScoreMean, PREPROCESSING).unwrap();
+        assert_eq!(ours.dim(), (3, 4));
+        for (row, shown) in ours.rows().into_iter().zip(&group) {
+            let mut expected = vec![0.0_f64; 4];
+            for (crop, view) in shown.iter().zip(&views) {
+                let posterior = posterior_of_crop(&network, crop);
+                expected.iter_mut().zip(posterior).for_each(|(sum, p)| *sum += view.weight * p);
+            }
+            let expected: Vec<f32> = expected.into_iter().map(|p| p as f32).collect();
+            // Scores reach 10, and a batch is convolved in another order of sums than one image.
+            assert_close(&row.to_vec(), &expected, 1e-4, "weighted mean");
+        }
+        let none = model.posteriors(&[], &views, DensePool::ScoreMean, PREPROCESSING).unwrap();
+        assert_eq!(none.dim(), (0, 4));
+    }
+}

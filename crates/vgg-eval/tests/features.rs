@@ -1,0 +1,306 @@
+//! Descriptors against the network's activations, averaged by plain loops in f64.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::Arc;
+
+use common::ranks::on_ranks;
+use common::{CROP, PREPROCESSING, as_f32, batch_of_one, cells, distance, mean, network, options, write_set};
+use serde_json::{Value, json};
+use vgg_data::{Filter, ImageSet, OnBadImage, Region, Split, View};
+use vgg_eval::{Aggregate, Error, EvaluateOptions, FeatureConfig, Features, Result, Shard, features};
+use vgg_files::TensorFile;
+use vgg_layers::{DenseNetwork, Network};
+use vgg_tensor::{Alone, RankGroup};
+use vgg_testkit::assert_close;
+
+/// Batches are convolved in another order of sums than single images; activations are sums of at most 576 products in f32.
+const TOLERANCE: f64 = 1e-4;
+
+const FILES: [(&str, (usize, usize)); 4] =
+    [("ant/1.png", (40, 56)), ("bee/1.png", (56, 40)), ("bee/2.png", (56, 40)), ("cow/1.png", (40, 40))];
+
+fn config(layer: &str, test_sides: &[usize], aggregate: Aggregate) -> FeatureConfig {
+    FeatureConfig {
+        layer: layer.to_owned(),
+        test_sides: test_sides.to_vec(),
+        flip: true,
+        filter: Filter::Bilinear,
+        aggregate,
+        l2_normalise: false,
+    }
+}
+
+fn dense(network: Network) -> DenseNetwork {
+    network.into_fully_convolutional().unwrap()
+}
+
+fn set() -> (tempfile::TempDir, Arc<ImageSet>) {
+    let dir = tempfile::tempdir().unwrap();
+    write_set(dir.path(), &FILES);
+    let folder = Arc::new(ImageSet::open(dir.path(), Split::Val).unwrap());
+    (dir, folder)
+}
+
+fn run_on(
+    group: &dyn RankGroup,
+    folder: &Arc<ImageSet>,
+    config: &FeatureConfig,
+    options: EvaluateOptions,
+) -> Result<Option<Features>> {
+    let (network, mut nobody) = (dense(network(3)), |_| ControlFlow::Continue(()));
+    features(group, (&network, "w1"), folder, config, PREPROCESSING, options, &mut nobody)
+}
+
+fn run(folder: &Arc<ImageSet>, config: &FeatureConfig) -> Features {
+    run_on(&Alone, folder, config, options(2)).unwrap().unwrap()
+}
+
+/// Mean activations of a layer over all places, for each flip at one side.
+fn means_of_side(folder: &ImageSet, index: usize, config: &FeatureConfig, test_side: usize) -> Vec<Vec<f64>> {
+    let (network, image) = (dense(network(3)), folder.image(index).unwrap());
+    let flips: &[bool] = if config.flip { &[false, true] } else { &[false] };
+    let mean_of = |flip: &bool| {
+        let view = View { test_side, region: Region::Whole, flip: *flip };
+        let pixels = view.apply(&image, config.filter).unwrap();
+        mean(&cells(&network.activations(&batch_of_one(&pixels, PREPROCESSING), &config.layer).unwrap()))
+    };
+    flips.iter().map(mean_of).collect()
+}
+
+fn length(values: &[f64]) -> f64 {
+    values.iter().map(|value| value * value).sum::<f64>().sqrt()
+}
+
+/// The descriptor of an image, without scaling.
+fn reference(folder: &ImageSet, index: usize, config: &FeatureConfig) -> Vec<f64> {
+    let sides: Vec<Vec<f64>> =
+        (config.test_sides.iter()).map(|side| mean(&means_of_side(folder, index, config, *side))).collect();
+    match config.aggregate {
+        Aggregate::Mean => mean(&sides),
+        Aggregate::Stack => sides.concat(),
+    }
+}
+
+/// Asserts that the descriptors of these images, in this order, are the references.
+#[track_caller]
+fn assert_features(ours: &Features, folder: &ImageSet, config: &FeatureConfig, images: &[usize]) {
+    let paths: Vec<String> = images.iter().map(|i| format!("val/{}", FILES[*i].0)).collect();
+    assert_eq!(ours.paths, paths);
+    let labels: Vec<u32> = images.iter().map(|i| [0, 1, 1, 2][*i]).collect();
+    assert_eq!(ours.labels, labels);
+    assert_eq!(ours.values.nrows(), images.len());
+    for (row, i) in ours.values.rows().into_iter().zip(images) {
+        let expected = reference(folder, *i, config);
+        let scale = if config.l2_normalise { length(&expected) } else { 1.0 };
+        let expected: Vec<f64> = expected.into_iter().map(|value| value / scale).collect();
+        assert!(length(&expected) > 0.1, "image {i} activates nothing");
+        assert_close(&row.to_vec(), &as_f32(&expected), TOLERANCE, &format!("{config:?}, image {i}"));
+    }
+}
+
+#[test]
+fn descriptors_are_means_over_places_flips_and_sides() {
+    let (_dir, folder) = set();
+    for layer in ["conv2_1", "pool5", "fc6", "fc7"] {
+        for sides in [&[40][..], &[64, 32], &[32, 96, 64]] {
+            let config = config(layer, sides, Aggregate::Mean);
+            assert_features(&run(&folder, &config), &folder, &config, &[0, 1, 2, 3]);
+        }
+    }
+    let without_flip = FeatureConfig { flip: false, ..config("pool5", &[64], Aggregate::Mean) };
+    let ours = run(&folder, &without_flip);
+    assert_features(&ours, &folder, &without_flip, &[0, 1, 2, 3]);
+    let flipped = run(&folder, &config("pool5", &[64], Aggregate::Mean));
+    assert!(distance(&ours.values.row(0).to_vec(), &flipped.values.row(0).to_vec()) > 1e-3);
+}
+
+#[test]
+fn stacked_descriptors_follow_the_order_of_the_sides() {
+    let (_dir, folder) = set();
+    for sides in [&[64, 32][..], &[32, 96, 64]] {
+        let config = config("pool5", sides, Aggregate::Stack);
+        let ours = run(&folder, &config);
+        assert_eq!(ours.values.ncols(), sides.len() * 64);
+        assert_features(&ours, &folder, &config, &[0, 1, 2, 3]);
+    }
+    let [there, back] =
+        [[64, 32], [32, 64]].map(|sides| run(&folder, &config("pool5", &sides, Aggregate::Stack)));
+    let (there, back) = (there.values.row(0).to_vec(), back.values.row(0).to_vec());
+    assert_close(&there[..64], &back[64..], TOLERANCE, "side 64");
+    assert!(distance(&there[..64], &back[..64]) > 1e-2);
+}
+
+#[test]
+fn normalised_descriptors_have_length_one() {
+    let (_dir, folder) = set();
+    for aggregate in [Aggregate::Mean, Aggregate::Stack] {
+        let config = FeatureConfig { l2_normalise: true, ..config("pool5", &[64, 40], aggregate) };
+        let ours = run(&folder, &config);
+        assert_features(&ours, &folder, &config, &[0, 1, 2, 3]);
+        for row in ours.values.rows() {
+            let length = row.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>().sqrt();
+            // 128 values rounded to 24 bits.
+            assert!((length - 1.0).abs() < 1e-6, "{length}");
+        }
+    }
+}
+
+#[test]
+fn a_descriptor_of_zeros_stays_zero() {
+    let (_dir, folder) = set();
+    let zero = dense(Network::new(network(3).spec().clone(), &common::cpu()).unwrap());
+    let config = FeatureConfig { l2_normalise: true, ..config("pool5", &[40], Aggregate::Mean) };
+    let mut nobody = |_| ControlFlow::Continue(());
+    let ours = features(&Alone, (&zero, "w"), &folder, &config, PREPROCESSING, options(1), &mut nobody);
+    assert!(ours.unwrap().unwrap().values.iter().all(|value| *value == 0.0));
+}
+
+#[test]
+fn descriptors_know_where_they_come_from() {
+    let (_dir, folder) = set();
+    let config = config("fc7", &[40], Aggregate::Mean);
+    let ours = run(&folder, &config);
+    assert_eq!((&ours.config, ours.weights.as_str()), (&config, "w1"));
+    assert_eq!(ours.classes, ["ant", "bee", "cow"]);
+    assert_eq!(ours.dataset, folder.hash().as_str());
+    assert!(ours.skipped.is_empty());
+}
+
+#[test]
+fn images_that_cannot_be_decoded_are_left_out_and_listed() {
+    let (dir, folder) = set();
+    std::fs::write(dir.path().join("val/bee/1.png"), b"").unwrap();
+    let config = config("fc6", &[40], Aggregate::Mean);
+    let skip = EvaluateOptions { on_bad_image: OnBadImage::Skip, ..options(2) };
+    let ours = run_on(&Alone, &folder, &config, skip).unwrap().unwrap();
+    assert_features(&ours, &folder, &config, &[0, 2, 3]);
+    assert!(ours.skipped.len() == 1 && ours.skipped[0].contains("val/bee/1.png"), "{:?}", ours.skipped);
+    let stopped = run_on(&Alone, &folder, &config, options(2));
+    assert!(matches!(stopped, Err(Error::Data(_))));
+}
+
+#[test]
+fn the_first_of_several_ranks_gets_the_descriptors_of_all() {
+    let (_dir, folder) = set();
+    let config = config("pool5", &[64, 32], Aggregate::Stack);
+    let other_shard = EvaluateOptions { shard: Shard { number: 2, of: 2 }, ..options(1) };
+    for size in [2, 3, 5] {
+        let mut ranks = on_ranks(size, |rank| run_on(rank, &folder, &config, other_shard).unwrap());
+        assert!(ranks[1..].iter().all(Option::is_none), "{size} ranks");
+        assert_features(&ranks.swap_remove(0).unwrap(), &folder, &config, &[0, 1, 2, 3]);
+    }
+}
+
+#[test]
+fn ranks_with_another_configuration_are_refused() {
+    let (_dir, folder) = set();
+    let results = on_ranks(2, |rank| {
+        let sides = if rank.rank() == 1 { [64, 32] } else { [32, 64] };
+        run_on(rank, &folder, &config("pool5", &sides, Aggregate::Mean), options(1))
+    });
+    assert!(matches!(&results[1], Err(Error::Config(what)) if what.contains("rank 1")), "{:?}", results[1]);
+}
+
+#[test]
+fn progress_counts_images_and_ends_the_pass() {
+    let (_dir, folder) = set();
+    let (network, mut told) = (dense(network(3)), Vec::new());
+    let mut progress = |done| {
+        told.push(done);
+        if told.len() == 2 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    };
+    let config = config("fc7", &[40], Aggregate::Mean);
+    let ended = features(&Alone, (&network, "w"), &folder, &config, PREPROCESSING, options(1), &mut progress);
+    assert!(matches!(ended, Err(Error::Interrupted)));
+    assert_eq!(told, [1, 3]);
+}
+
+#[test]
+fn columns_are_channels_times_stacked_sides() {
+    let network = dense(network(3));
+    let columns = |layer: &str, aggregate| config(layer, &[32, 64, 96], aggregate).columns(&network);
+    assert_eq!(columns("conv1_1", Aggregate::Mean).unwrap(), 8);
+    assert_eq!(columns("conv3_2", Aggregate::Stack).unwrap(), 3 * 32);
+    assert_eq!(columns("fc8", Aggregate::Stack).unwrap(), 9);
+    assert!(matches!(columns("fc9", Aggregate::Mean), Err(Error::Network(_))));
+}
+
+#[test]
+fn a_configuration_that_does_not_fit_is_refused() {
+    let network = dense(network(3));
+    let check = |layer: &str, sides: &[usize]| config(layer, sides, Aggregate::Mean).check(&network);
+    assert!(check("fc7", &[CROP]).is_ok());
+    assert!(matches!(check("fc7", &[64, CROP - 1]), Err(Error::Config(_))));
+    assert!(matches!(check("fc7", &[]), Err(Error::Config(_))));
+    assert!(matches!(check("fc9", &[64]), Err(Error::Network(_))));
+}
+
+#[test]
+fn ways_to_aggregate_are_parsed_and_stored() {
+    for (name, aggregate) in [("mean", Aggregate::Mean), ("stack", Aggregate::Stack)] {
+        assert_eq!(name.parse(), Ok(aggregate));
+        assert_eq!(serde_json::to_value(aggregate).unwrap(), name);
+    }
+    let error = "max".parse::<Aggregate>().unwrap_err();
+    assert!(["max", "mean", "stack"].iter().all(|word| error.contains(word)), "{error}");
+    let unknown = json!({
+        "layer": "fc7", "test_sides": [64], "flip": true, "filter": "bilinear", "aggregate": "mean",
+        "l2_normalise": true, "other": 1,
+    });
+    assert!(serde_json::from_value::<FeatureConfig>(unknown).is_err());
+}
+
+fn saved(features: &Features, dir: &Path) -> TensorFile {
+    let path = dir.join("f.safetensors");
+    features.save(&path).unwrap();
+    TensorFile::open(&path).unwrap()
+}
+
+#[test]
+fn a_file_has_the_documented_tensors_and_metadata() {
+    let dir = tempfile::tempdir().unwrap();
+    let features = Features {
+        values: ndarray::array![[0.5, -1e-40, 3.0], [1.0, 2.0, 1.0 / 3.0]],
+        labels: vec![2, 0],
+        paths: vec!["val/c/1.png".into(), "val/a/1.png".into()],
+        skipped: vec!["cannot decode x".into()],
+        config: FeatureConfig { flip: false, ..config("fc7", &[256, 384], Aggregate::Stack) },
+        weights: "w1".into(),
+        classes: vec!["a".into(), "b".into(), "c".into()],
+        dataset: "hash".into(),
+    };
+    let mut file = saved(&features, dir.path());
+    assert_eq!((file.shape("features"), file.dtype("features")), (Some(&[2, 3][..]), Some("F32")));
+    assert_eq!((file.shape("labels"), file.dtype("labels")), (Some(&[2][..]), Some("I64")));
+    assert_eq!(file.names().len(), 2);
+    let rows = features.values.iter().copied().collect::<Vec<f32>>();
+    assert_eq!(file.read_f32("features").unwrap(), rows);
+    assert_eq!(file.read_i64("labels").unwrap(), [2, 0]);
+    let metadata: BTreeMap<String, Value> = (file.metadata().into_iter())
+        .map(|(key, text)| (key, serde_json::from_str(&text).unwrap()))
+        .collect();
+    let config = json!({
+        "layer": "fc7", "test_sides": [256, 384], "flip": false, "filter": "bilinear", "aggregate": "stack",
+        "l2_normalise": false,
+    });
+    let expected = [
+        ("classes", json!(["a", "b", "c"])),
+        ("config", config),
+        ("dataset", json!("hash")),
+        ("paths", json!(["val/c/1.png", "val/a/1.png"])),
+        ("skipped", json!(["cannot decode x"])),
+        ("weights", json!("w1")),
+    ];
+    assert_eq!(metadata, expected.into_iter().map(|(key, value)| (key.to_owned(), value)).collect());
+    // Whatever the order in memory.
+    let values = features.values.t().as_standard_layout().into_owned().reversed_axes();
+    assert!(!values.is_standard_layout());
+    let mut file = saved(&Features { values, ..features }, dir.path());
+    assert_eq!(file.read_f32("features").unwrap(), rows);
+}

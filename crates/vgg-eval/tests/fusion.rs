@@ -1,0 +1,267 @@
+//! Fusion of networks and merging of shards: values by hand, and what is refused.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
+
+mod common;
+
+use std::path::Path;
+
+use ndarray::{Array2, array};
+use vgg_data::Filter;
+use vgg_eval::{
+    DensePool, Error, Evaluation, Network, Origin, Posteriors, Protocol, Result, Shard, fuse, merge,
+};
+
+fn network(weights: &str) -> Network {
+    let protocol = Evaluation {
+        protocol: Protocol::Dense,
+        test_sides: vec![256],
+        flip: true,
+        filter: Filter::Bilinear,
+        dense_pool: DensePool::ScoreMean,
+        pool_rounding: None,
+    };
+    Network { protocol, weights: weights.to_owned() }
+}
+
+/// Posteriors of images `val/c0/0.png`, `val/c1/1.png` and so on by one network.
+fn member(weights: &str, values: Array2<f32>) -> Posteriors {
+    let n = values.nrows();
+    let classes = (0..values.ncols()).map(|class| format!("c{class}")).collect();
+    Posteriors {
+        labels: (0..n).map(|image| (image % 2) as u32).collect(),
+        paths: (0..n).map(|image| format!("val/c{}/{image}.png", image % 2)).collect(),
+        skipped: Vec::new(),
+        origin: Origin {
+            networks: vec![network(weights)],
+            classes,
+            dataset: "d1".into(),
+            shard: Shard::default(),
+        },
+        values,
+    }
+}
+
+/// Leaves an image out, as one that could not be decoded.
+fn skip(posteriors: &mut Posteriors, image: usize) {
+    let rows: Vec<usize> = (0..posteriors.paths.len()).filter(|row| *row != image).collect();
+    posteriors.values = posteriors.values.select(ndarray::Axis(0), &rows);
+    posteriors.labels.remove(image);
+    let path = posteriors.paths.remove(image);
+    posteriors.skipped.push(format!("cannot decode /data/set/{path}: the file is empty"));
+}
+
+fn fused(members: &[&Posteriors]) -> Result<Posteriors> {
+    put_together(members, fuse)
+}
+
+fn merged(shards: &[&Posteriors]) -> Result<Posteriors> {
+    put_together(shards, merge)
+}
+
+/// The files are `0.st`, `1.st` and so on.
+fn put_together(
+    all: &[&Posteriors],
+    how: fn(&[(&Path, &Posteriors)]) -> Result<Posteriors>,
+) -> Result<Posteriors> {
+    let names: Vec<String> = (0..all.len()).map(|number| format!("{number}.st")).collect();
+    let named: Vec<(&Path, &Posteriors)> =
+        names.iter().map(Path::new).zip(all).map(|(path, posteriors)| (path, *posteriors)).collect();
+    how(&named)
+}
+
+#[track_caller]
+fn assert_refused(result: Result<Posteriors>, words: &[&str]) {
+    match result.map(|posteriors| posteriors.paths) {
+        Err(Error::Fusion(what)) => {
+            assert!(words.iter().all(|word| what.contains(word)), "{what} has not all of {words:?}");
+        }
+        other => panic!("{other:?} is no error of fusion with {words:?}"),
+    }
+}
+
+#[test]
+fn fusion_is_the_mean_of_different_members() {
+    let a = member("a", array![[0.75, 0.25, 0.0], [0.5, 0.25, 0.25]]);
+    let b = member("b", array![[0.0, 0.25, 0.75], [0.125, 0.25, 0.625]]);
+    let c = member("c", array![[0.75, 0.25, 0.0], [0.125, 0.625, 0.25]]);
+    let mean = fused(&[&a, &b, &c]).unwrap();
+    assert_eq!(mean.values, array![[0.5, 0.25, 0.25], [0.25, 0.375, 0.375]]);
+    assert_eq!((mean.labels, mean.paths), (a.labels.clone(), a.paths.clone()));
+    let weights: Vec<&str> = mean.origin.networks.iter().map(|network| network.weights.as_str()).collect();
+    assert_eq!(weights, ["a", "b", "c"]);
+    assert_eq!(mean.origin, Origin { networks: mean.origin.networks.clone(), ..a.origin.clone() });
+    assert!(mean.skipped.is_empty());
+}
+
+#[test]
+fn a_fusion_counts_as_often_as_it_has_networks() {
+    let a = member("a", array![[1.0, 0.0], [0.25, 0.75]]);
+    let b = member("b", array![[0.5, 0.5], [0.75, 0.25]]);
+    let c = member("c", array![[0.0, 1.0], [0.5, 0.5]]);
+    let ab = fused(&[&a, &b]).unwrap();
+    // Two of three parts for the fusion: (2 * 0.75 + 0) / 3 and so on.
+    assert_eq!(fused(&[&ab, &c]).unwrap().values, array![[0.5, 0.5], [0.5, 0.5]]);
+    assert_eq!(fused(&[&c, &ab]).unwrap().values, fused(&[&a, &b, &c]).unwrap().values);
+    let aab = fused(&[&a, &ab]).unwrap();
+    assert_eq!(
+        aab.values,
+        array![[(2.5_f64 / 3.0) as f32, (0.5_f64 / 3.0) as f32], [1.25 / 3.0, 1.75 / 3.0]]
+    );
+    assert_eq!(aab.origin.networks.len(), 3);
+}
+
+#[test]
+fn posteriors_of_unknown_networks_count_once() {
+    let mut a = member("a", array![[1.0, 0.0]]);
+    let mut b = member("b", array![[0.5, 0.5]]);
+    a.origin.networks.clear();
+    b.origin.networks.clear();
+    assert_eq!(fused(&[&a, &b]).unwrap().values, array![[0.75, 0.25]]);
+}
+
+#[test]
+fn a_mean_is_taken_in_double_precision() {
+    // f32 would round 1 + 2^-24 to 1, twice, and lose 2^-23 of the sum.
+    let small = 2.0_f32.powi(-24);
+    let members = [1.0, small, small, 0.0].map(|value| member("a", array![[value]]));
+    let mean = fused(&members.each_ref()).unwrap();
+    assert_eq!(mean.values[[0, 0]], (1.0 + 2.0_f32.powi(-23)) / 4.0);
+    // The quotient, too: in f32 it would be the neighbour below 0.6.
+    let shares = [0.6_f32, 0.7, 0.5].map(|value| member("a", array![[value]]));
+    let mean = fused(&shares.each_ref()).unwrap();
+    let exact = (f64::from(0.6_f32) + f64::from(0.7_f32) + f64::from(0.5_f32)) / 3.0;
+    assert_eq!(mean.values[[0, 0]].to_bits(), (exact as f32).to_bits());
+}
+
+#[test]
+fn an_image_that_one_member_skipped_is_left_out_of_all() {
+    let mut a = member("a", array![[1.0, 0.0], [0.5, 0.5], [0.25, 0.75], [0.125, 0.875]]);
+    let mut b = member("b", array![[0.5, 0.5], [0.0, 1.0], [0.75, 0.25], [0.375, 0.625]]);
+    skip(&mut a, 1);
+    skip(&mut b, 3);
+    let mean = fused(&[&a, &b]).unwrap();
+    assert_eq!(mean.values, array![[0.75, 0.25], [0.5, 0.5]]);
+    assert_eq!(mean.paths, ["val/c0/0.png", "val/c0/2.png"]);
+    assert_eq!(mean.labels, [0, 0]);
+    assert_eq!(mean.skipped, [a.skipped[0].clone(), b.skipped[0].clone()]);
+    // The other way round the labels and paths are the same, and so are those of an image that both skipped.
+    skip(&mut a, 0);
+    skip(&mut b, 0);
+    let mean = fused(&[&b, &a]).unwrap();
+    assert_eq!((mean.paths, mean.values), (vec!["val/c0/2.png".to_owned()], array![[0.5, 0.5]]));
+    assert_eq!(mean.skipped.len(), 3);
+}
+
+#[test]
+fn only_the_whole_path_of_a_skipped_image_leaves_it_out() {
+    let a = member("a", array![[1.0, 0.0], [0.5, 0.5]]);
+    let mut b = a.clone();
+    b.skipped = [
+        "cannot decode /data/set/other-val/c0/0.png: the file is empty",
+        "cannot decode /data/set/val/c1/1.png.jpg: the file is empty",
+    ]
+    .map(str::to_owned)
+    .to_vec();
+    assert_eq!(fused(&[&a, &b]).unwrap().paths, a.paths);
+}
+
+#[test]
+fn fusion_without_members_or_common_images_is_refused() {
+    assert_refused(fused(&[]), &["nothing"]);
+    let mut a = member("a", array![[1.0, 0.0], [0.5, 0.5]]);
+    let mut b = a.clone();
+    skip(&mut a, 0);
+    skip(&mut b, 1);
+    assert_refused(fused(&[&a, &b]), &["no image"]);
+}
+
+#[test]
+fn fusion_of_different_images_or_classes_is_refused_with_the_file() {
+    let a = member("a", array![[1.0, 0.0], [0.5, 0.5], [0.25, 0.75]]);
+    // The first two agree, so that it is the third file which is named.
+    let with = |change: fn(&mut Posteriors)| {
+        let mut odd = a.clone();
+        change(&mut odd);
+        fused(&[&a, &a, &odd])
+    };
+    assert!(with(|_| {}).is_ok());
+    assert_refused(with(|p| p.labels[2] = 1), &["2.st", "labels"]);
+    assert_refused(
+        with(|p| p.paths[1] = "val/c1/9.png".into()),
+        &["2.st", "0.st", "val/c1/9.png", "val/c1/1.png"],
+    );
+    assert_refused(with(|p| p.paths.swap(0, 2)), &["2.st", "val/c0/0.png", "val/c0/2.png"]);
+    assert_refused(with(|p| p.origin.classes[1] = "dog".into()), &["0.st and 2.st", "classes"]);
+    assert_refused(with(|p| p.values = Array2::zeros((3, 3))), &["0.st and 2.st", "classes"]);
+    assert_refused(with(|p| p.origin.dataset = "d2".into()), &["0.st and 2.st", "images"]);
+    assert_refused(with(|p| p.origin.shard = Shard { number: 1, of: 2 }), &["0.st and 2.st", "images"]);
+    let fewer = with(|p| {
+        skip(p, 2);
+        p.skipped.clear();
+    });
+    assert_refused(fewer, &["2.st", "2 images", "0.st", "3"]);
+}
+
+/// The part of `all` that a shard has.
+fn shard(all: &Posteriors, number: usize, of: usize, rows: std::ops::Range<usize>) -> Posteriors {
+    Posteriors {
+        values: all.values.slice(ndarray::s![rows.clone(), ..]).to_owned(),
+        labels: all.labels[rows.clone()].to_vec(),
+        paths: all.paths[rows].to_vec(),
+        skipped: vec![format!("skipped in {number}")],
+        origin: Origin { shard: Shard { number, of }, ..all.origin.clone() },
+    }
+}
+
+/// Five images, and shards of 2, 0 and 3 of them.
+fn three_shards() -> (Posteriors, [Posteriors; 3]) {
+    let rows = [[1.0, 0.0], [0.875, 0.125], [0.75, 0.25], [0.625, 0.375], [0.5, 0.5]];
+    let all = member("a", Array2::from(rows.to_vec()));
+    let shards = [shard(&all, 1, 3, 0..2), shard(&all, 2, 3, 2..2), shard(&all, 3, 3, 2..5)];
+    (all, shards)
+}
+
+#[test]
+fn shards_are_merged_in_their_order_whatever_that_of_the_files() {
+    let (all, [first, empty, last]) = three_shards();
+    for files in [[&first, &empty, &last], [&last, &first, &empty], [&empty, &last, &first]] {
+        let whole = merged(&files).unwrap();
+        assert_eq!(whole.values, all.values);
+        assert_eq!((whole.labels, whole.paths), (all.labels.clone(), all.paths.clone()));
+        assert_eq!(whole.skipped, ["skipped in 1", "skipped in 2", "skipped in 3"]);
+        assert_eq!(whole.origin, all.origin);
+    }
+}
+
+#[test]
+fn merging_without_a_shard_or_with_one_twice_is_refused() {
+    let (all, [first, empty, last]) = three_shards();
+    assert_refused(merged(&[]), &["nothing"]);
+    assert_refused(merged(&[&empty]), &["3 shards", "1, 3"]);
+    assert_refused(merged(&[&last, &first]), &["3 shards", "2 are missing"]);
+    assert_refused(merged(&[&first, &empty, &last, &empty]), &["1.st", "3.st", "shard 2 of 3"]);
+    assert_refused(merged(&[&shard(&all, 4, 3, 0..2)]), &["0.st", "shard 4 of 3"]);
+    assert_refused(merged(&[&shard(&all, 0, 3, 0..2)]), &["0.st", "shard 0 of 3"]);
+    assert_refused(merged(&[&first, &empty, &shard(&all, 3, 3, 1..5)]), &["two shards"]);
+}
+
+#[test]
+fn merging_shards_of_different_evaluations_is_refused_with_the_files() {
+    let (all, [first, empty, last]) = three_shards();
+    let with = |change: fn(&mut Posteriors)| {
+        let mut odd = last.clone();
+        change(&mut odd);
+        merged(&[&first, &empty, &odd])
+    };
+    assert!(with(|_| {}).is_ok());
+    let files = ["0.st", "2.st"];
+    assert_refused(with(|p| p.origin.networks[0].weights = "b".into()), &files);
+    assert_refused(with(|p| p.origin.networks[0].protocol.test_sides = vec![288]), &files);
+    assert_refused(with(|p| p.origin.networks[0].protocol.protocol = Protocol::Centre), &files);
+    assert_refused(with(|p| p.origin.dataset = "d2".into()), &files);
+    assert_refused(with(|p| p.origin.classes[0] = "cat".into()), &files);
+    assert_refused(with(|p| p.origin.shard.of = 4), &files);
+    let of_two = [shard(&all, 1, 2, 0..2), shard(&all, 2, 3, 2..5)];
+    assert_refused(merged(&[&of_two[0], &of_two[1]]), &["0.st", "1.st"]);
+}

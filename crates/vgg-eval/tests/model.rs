@@ -1,0 +1,210 @@
+//! Posteriors of single images against the network called view by view, averaged by plain loops in f64.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
+
+mod common;
+
+use common::{CROP, PREPROCESSING, TOLERANCE, as_f32, batch_of_one, cells, distance, image, mean, network};
+use common::{posterior_of_crop, softmax};
+use vgg_data::{Filter, Image, Region, View};
+use vgg_eval::{DensePool, Evaluation, Preprocessing, Protocol, classify};
+use vgg_layers::{DenseNetwork, PoolRounding};
+use vgg_testkit::assert_close;
+
+const CLASSES: usize = 5;
+
+fn evaluation(protocol: Protocol, test_sides: &[usize], dense_pool: DensePool) -> Evaluation {
+    Evaluation {
+        protocol,
+        test_sides: test_sides.to_vec(),
+        flip: true,
+        filter: Filter::Bilinear,
+        dense_pool,
+        pool_rounding: None,
+    }
+}
+
+fn classified(evaluation: &Evaluation, image: &Image, preprocessing: Preprocessing) -> Vec<f32> {
+    let prepared = evaluation.prepare(network(CLASSES)).unwrap();
+    classify(&prepared.model(), image, evaluation, preprocessing).unwrap()
+}
+
+fn dense_network(rounding: PoolRounding) -> DenseNetwork {
+    let mut dense = network(CLASSES).into_fully_convolutional().unwrap();
+    dense.set_pool_rounding(rounding);
+    dense
+}
+
+fn shown(image: &Image, test_side: usize, region: Region, flip: bool) -> Image {
+    View { test_side, region, flip }.apply(image, Filter::Bilinear).unwrap()
+}
+
+/// Posterior of a whole view: the map of scores, and how it becomes a vector.
+fn posterior_of_map(dense: &DenseNetwork, view: &Image, pool: DensePool) -> Vec<f64> {
+    let scores = cells(&dense.score_map(&batch_of_one(view, PREPROCESSING)).unwrap());
+    let sum = |factor: f64| mean(&scores).iter().map(|score| score * factor).collect::<Vec<f64>>();
+    match pool {
+        DensePool::ScoreMean => softmax(&sum(1.0)),
+        DensePool::ScoreSum => softmax(&sum(scores.len() as f64)),
+        DensePool::ProbMean => mean(&scores.iter().map(|cell| softmax(cell)).collect::<Vec<_>>()),
+    }
+}
+
+/// Mean of whole views at these sides, mirrored and not.
+fn dense_reference(image: &Image, sides: &[usize], pool: DensePool, rounding: PoolRounding) -> Vec<f64> {
+    let dense = dense_network(rounding);
+    let mut posteriors = Vec::new();
+    for side in sides {
+        for flip in [false, true] {
+            posteriors.push(posterior_of_map(&dense, &shown(image, *side, Region::Whole, flip), pool));
+        }
+    }
+    mean(&posteriors)
+}
+
+/// Mean of the crops of the grid at these sides, mirrored and not.
+fn grid_reference(image: &Image, sides: &[usize]) -> Vec<f64> {
+    let network = network(CLASSES);
+    let mut posteriors = Vec::new();
+    for side in sides {
+        for place in 0..25 {
+            for flip in [false, true] {
+                let region = Region::Grid { crop: CROP, row: place / 5, column: place % 5 };
+                let crop = shown(image, *side, region, flip);
+                posteriors.push(posterior_of_crop(&network, &crop, PREPROCESSING));
+            }
+        }
+    }
+    mean(&posteriors)
+}
+
+#[test]
+fn centre_posteriors_are_means_over_sides_and_flips() {
+    let image = image("centre", 44, 60);
+    let network = network(CLASSES);
+    let mut views = Vec::new();
+    for side in [32, 40, 64] {
+        for flip in [false, true] {
+            let crop = shown(&image, side, Region::Centre(CROP), flip);
+            views.push(posterior_of_crop(&network, &crop, PREPROCESSING));
+        }
+    }
+    let ours =
+        classified(&evaluation(Protocol::Centre, &[32, 40, 64], DensePool::ScoreMean), &image, PREPROCESSING);
+    assert_close(&ours, &as_f32(&mean(&views)), TOLERANCE, "centre");
+    for (i, one) in views.iter().enumerate() {
+        for other in &views[..i] {
+            assert!(distance(&as_f32(one), &as_f32(other)) > 2e-3, "views {i} and another are alike");
+        }
+    }
+}
+
+#[test]
+fn dense_posteriors_are_means_over_maps_of_different_sizes() {
+    let image = image("dense", 44, 60);
+    for pool in [DensePool::ScoreMean, DensePool::ProbMean, DensePool::ScoreSum] {
+        let ours = classified(&evaluation(Protocol::Dense, &[32, 64, 96], pool), &image, PREPROCESSING);
+        let expected = dense_reference(&image, &[32, 64, 96], pool, PoolRounding::Floor);
+        // The sum of six cells multiplies the error of scores.
+        assert_close(&ours, &as_f32(&expected), 6.0 * TOLERANCE, &format!("{pool:?}"));
+    }
+}
+
+#[test]
+fn ways_to_pool_a_dense_map_differ() {
+    let image = image("pools", 64, 96);
+    let of = |pool| classified(&evaluation(Protocol::Dense, &[64], pool), &image, PREPROCESSING);
+    let [mean, probabilities, sum] = [DensePool::ScoreMean, DensePool::ProbMean, DensePool::ScoreSum].map(of);
+    assert!(distance(&mean, &probabilities) > 1e-3 && distance(&mean, &sum) > 1e-3);
+}
+
+#[test]
+fn multi_crop_posteriors_are_means_over_the_grid() {
+    let image = image("grid", 60, 44);
+    let ours =
+        classified(&evaluation(Protocol::MultiCrop, &[40, 48], DensePool::ScoreMean), &image, PREPROCESSING);
+    assert_close(&ours, &as_f32(&grid_reference(&image, &[40, 48])), TOLERANCE, "multi-crop");
+}
+
+#[test]
+fn combined_posteriors_are_half_of_each() {
+    let image = image("combined", 44, 60);
+    let ours =
+        classified(&evaluation(Protocol::Combined, &[32, 64], DensePool::ScoreMean), &image, PREPROCESSING);
+    let dense = dense_reference(&image, &[32, 64], DensePool::ScoreMean, PoolRounding::Floor);
+    let crops = grid_reference(&image, &[32, 64]);
+    assert!(distance(&as_f32(&dense), &as_f32(&crops)) > 2e-3);
+    assert_close(&ours, &as_f32(&mean(&[dense, crops])), TOLERANCE, "combined");
+}
+
+#[test]
+fn pooling_of_the_dense_network_is_rounded_as_the_protocol_says() {
+    // At side 48 the map is 48, 24, 12, 6 and 3 high before the last pooling: 1 or 2 after it.
+    let image = image("rounding", 48, 62);
+    let of = |pool_rounding| {
+        let base = evaluation(Protocol::Dense, &[48], DensePool::ScoreMean);
+        classified(&Evaluation { pool_rounding, ..base }, &image, PREPROCESSING)
+    };
+    let expected = [PoolRounding::Floor, PoolRounding::Ceil]
+        .map(|rounding| as_f32(&dense_reference(&image, &[48], DensePool::ScoreMean, rounding)));
+    assert!(distance(&expected[0], &expected[1]) > 1e-3);
+    assert_close(&of(None), &expected[0], TOLERANCE, "as the network says");
+    assert_close(&of(Some(PoolRounding::Floor)), &expected[0], TOLERANCE, "floor");
+    assert_close(&of(Some(PoolRounding::Ceil)), &expected[1], TOLERANCE, "ceil");
+}
+
+#[test]
+fn each_channel_has_its_own_offset_and_scale() {
+    let image = image("channels", 32, 32);
+    let network = network(CLASSES);
+    let base = Evaluation { flip: false, ..evaluation(Protocol::Centre, &[32], DensePool::ScoreMean) };
+    let mut found: Vec<Vec<f32>> = Vec::new();
+    for (offset, scale) in [
+        ([-120.0, -110.0, -100.0], [0.02, 0.02, 0.02]),
+        ([-20.0, -110.0, -100.0], [0.02, 0.02, 0.02]),
+        ([-120.0, -10.0, -100.0], [0.02, 0.02, 0.02]),
+        ([-120.0, -110.0, 0.0], [0.02, 0.02, 0.02]),
+        ([-120.0, -110.0, -100.0], [0.05, 0.02, 0.02]),
+        ([-120.0, -110.0, -100.0], [0.02, 0.05, 0.02]),
+        ([-120.0, -110.0, -100.0], [0.02, 0.02, 0.05]),
+    ] {
+        let preprocessing = Preprocessing { offset, scale };
+        let ours = classified(&base, &image, preprocessing);
+        let expected = as_f32(&posterior_of_crop(&network, &image, preprocessing));
+        assert_close(&ours, &expected, TOLERANCE, &format!("{preprocessing:?}"));
+        assert!(found.iter().all(|other| distance(&ours, other) > 1e-3), "{preprocessing:?} has no effect");
+        found.push(ours);
+    }
+}
+
+#[test]
+fn posteriors_add_up_to_one() {
+    for (protocol, sides) in [(Protocol::Centre, vec![32]), (Protocol::Combined, vec![40, 64])] {
+        let base = evaluation(protocol, &sides, DensePool::ProbMean);
+        let sum: f32 = classified(&base, &image("sum", 44, 60), PREPROCESSING).iter().sum();
+        // 5 classes rounded to 24 bits.
+        assert!((sum - 1.0).abs() < 1e-6, "{protocol:?}: {sum}");
+    }
+}
+
+#[test]
+fn the_filter_of_the_protocol_is_used() {
+    let image = image("filter", 44, 60);
+    let network = network(CLASSES);
+    for filter in [Filter::Nearest, Filter::Bilinear, Filter::Lanczos] {
+        let base = evaluation(Protocol::Centre, &[96], DensePool::ScoreMean);
+        let ours = classified(&Evaluation { filter, flip: false, ..base }, &image, PREPROCESSING);
+        let view = View { test_side: 96, region: Region::Centre(CROP), flip: false };
+        let crop = view.apply(&image, filter).unwrap();
+        let expected = as_f32(&posterior_of_crop(&network, &crop, PREPROCESSING));
+        assert_close(&ours, &expected, TOLERANCE, &format!("{filter:?}"));
+    }
+}
+
+#[test]
+fn classifying_at_a_side_below_the_crop_is_refused() {
+    let base = evaluation(Protocol::Centre, &[31], DensePool::ScoreMean);
+    let prepared = base.prepare(network(CLASSES)).unwrap();
+    let refused = classify(&prepared.model(), &image("small", 40, 40), &base, PREPROCESSING);
+    assert!(matches!(refused, Err(vgg_eval::Error::Config(_))));
+}

@@ -1,0 +1,181 @@
+//! Protocols as lists of views, and their names.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
+
+mod common;
+
+use vgg_data::{Filter, MAX_SIDE, Region, View};
+use vgg_eval::{DensePool, Error, Evaluation, Prepared, Preprocessing, Protocol, Shard, WeightedView};
+
+fn evaluation(protocol: Protocol, test_sides: &[usize], flip: bool) -> Evaluation {
+    Evaluation {
+        protocol,
+        test_sides: test_sides.to_vec(),
+        flip,
+        filter: Filter::Bilinear,
+        dense_pool: DensePool::ScoreMean,
+        pool_rounding: None,
+    }
+}
+
+fn view(test_side: usize, region: Region, flip: bool, weight: f64) -> WeightedView {
+    WeightedView { view: View { test_side, region, flip }, weight }
+}
+
+/// Asserts that these are the views of crop 224; weights to a rounding.
+#[track_caller]
+fn assert_views(protocol: Protocol, test_sides: &[usize], flip: bool, expected: &[WeightedView]) {
+    let views = evaluation(protocol, test_sides, flip).views(224).unwrap();
+    let without_weights = |views: &[WeightedView]| views.iter().map(|v| v.view).collect::<Vec<View>>();
+    assert_eq!(without_weights(&views), without_weights(expected));
+    for (ours, expected) in views.iter().zip(expected) {
+        assert!((ours.weight - expected.weight).abs() < 1e-15, "{ours:?} should have {}", expected.weight);
+    }
+    assert!((views.iter().map(|view| view.weight).sum::<f64>() - 1.0).abs() < 1e-12);
+}
+
+/// Crops of the grid at one side, row by row, each mirrored after it is not.
+fn grid(test_side: usize, flips: &[bool], weight: f64) -> Vec<WeightedView> {
+    let mut views = Vec::new();
+    for row in 0..5 {
+        for column in 0..5 {
+            for flip in flips {
+                views.push(view(test_side, Region::Grid { crop: 224, row, column }, *flip, weight));
+            }
+        }
+    }
+    views
+}
+
+#[test]
+fn centre_evaluation_shows_the_central_crop() {
+    assert_views(Protocol::Centre, &[256], false, &[view(256, Region::Centre(224), false, 1.0)]);
+    let of_two = [
+        view(256, Region::Centre(224), false, 0.25),
+        view(256, Region::Centre(224), true, 0.25),
+        view(384, Region::Centre(224), false, 0.25),
+        view(384, Region::Centre(224), true, 0.25),
+    ];
+    assert_views(Protocol::Centre, &[256, 384], true, &of_two);
+}
+
+#[test]
+fn dense_evaluation_shows_whole_images() {
+    assert_views(Protocol::Dense, &[224], false, &[view(224, Region::Whole, false, 1.0)]);
+    let of_three = [384, 256, 512]
+        .map(|side| [false, true].map(|flip| view(side, Region::Whole, flip, 1.0 / 6.0)))
+        .concat();
+    assert_views(Protocol::Dense, &[384, 256, 512], true, &of_three);
+}
+
+#[test]
+fn multi_crop_evaluation_shows_fifty_crops_a_scale() {
+    let fifty = grid(256, &[false, true], 0.02);
+    assert_eq!(fifty.len(), 50);
+    assert_views(Protocol::MultiCrop, &[256], true, &fifty);
+    let of_three = [256, 384, 512].map(|side| grid(side, &[false, true], 1.0 / 150.0)).concat();
+    assert_views(Protocol::MultiCrop, &[256, 384, 512], true, &of_three);
+    assert_views(Protocol::MultiCrop, &[256], false, &grid(256, &[false], 0.04));
+}
+
+#[test]
+fn combined_evaluation_gives_half_to_whole_images_and_half_to_crops() {
+    let mut expected = vec![
+        view(256, Region::Whole, false, 0.125),
+        view(256, Region::Whole, true, 0.125),
+        view(384, Region::Whole, false, 0.125),
+        view(384, Region::Whole, true, 0.125),
+    ];
+    expected.extend(grid(256, &[false, true], 0.005));
+    expected.extend(grid(384, &[false, true], 0.005));
+    assert_views(Protocol::Combined, &[256, 384], true, &expected);
+}
+
+#[test]
+fn sides_that_fit_no_crop_or_are_none_are_refused() {
+    for protocol in Protocol::ALL {
+        let of = |sides: &[usize]| evaluation(protocol, sides, false).views(224);
+        let refused = |sides: &[usize], words: &[&str]| {
+            let error = of(sides).unwrap_err();
+            let all = |what: &str| words.iter().all(|word| what.contains(word));
+            assert!(matches!(&error, Error::Config(what) if all(what)), "{sides:?}: {error}");
+        };
+        refused(&[], &["empty"]);
+        refused(&[256, 223], &["223", "224"]);
+        refused(&[256, MAX_SIDE + 1], &["16385", "16384"]);
+        assert!(of(&[224, MAX_SIDE]).is_ok());
+    }
+}
+
+#[test]
+fn names_of_protocols_are_parsed_and_stored() {
+    let names = ["centre", "dense", "multi-crop", "combined"];
+    let all = [Protocol::Centre, Protocol::Dense, Protocol::MultiCrop, Protocol::Combined];
+    assert_eq!(Protocol::ALL, all);
+    for (protocol, name) in all.into_iter().zip(names) {
+        assert_eq!((protocol.name(), name.parse()), (name, Ok(protocol)));
+        assert_eq!(serde_json::to_value(protocol).unwrap(), name);
+    }
+    assert_eq!(all.map(Protocol::flips), [false, true, true, true]);
+    let error = "Dense".parse::<Protocol>().unwrap_err();
+    assert!(names.iter().all(|name| error.contains(name)) && error.contains("Dense"), "{error}");
+}
+
+#[test]
+fn names_of_dense_pooling_are_parsed_and_stored() {
+    let names = ["score-mean", "prob-mean", "score-sum"];
+    let all = [DensePool::ScoreMean, DensePool::ProbMean, DensePool::ScoreSum];
+    for (pool, name) in all.into_iter().zip(names) {
+        assert_eq!(name.parse(), Ok(pool));
+        assert_eq!(serde_json::to_value(pool).unwrap(), name);
+    }
+    let error = "mean".parse::<DensePool>().unwrap_err();
+    assert!(names.iter().all(|name| error.contains(name)), "{error}");
+}
+
+#[test]
+fn a_protocol_gets_the_form_of_the_network_that_it_needs() {
+    for (protocol, dense) in [
+        (Protocol::Centre, false),
+        (Protocol::MultiCrop, false),
+        (Protocol::Dense, true),
+        (Protocol::Combined, true),
+    ] {
+        let prepared = evaluation(protocol, &[32], false).prepare(common::network(3)).unwrap();
+        assert_eq!(matches!(prepared, Prepared::Dense(_)), dense, "{protocol:?}");
+        assert_eq!(prepared.model().spec().classes, 3);
+    }
+}
+
+#[test]
+fn preprocessing_is_made_of_offset_and_scale() {
+    let made = Preprocessing::from(([-1.0, -2.0, -3.0], [4.0, 5.0, 6.0]));
+    assert_eq!(made, Preprocessing { offset: [-1.0, -2.0, -3.0], scale: [4.0, 5.0, 6.0] });
+}
+
+#[test]
+fn a_shard_is_a_range_of_images() {
+    let ranges = |n, of| (1..=of).map(|number| Shard { number, of }.range(n)).collect::<Vec<_>>();
+    assert_eq!(ranges(10, 3), [0..3, 3..6, 6..10]);
+    assert_eq!(ranges(2, 5), [0..0, 0..0, 0..1, 1..1, 1..2]);
+    assert_eq!(Shard::default().range(7), 0..7);
+    assert_eq!(Shard::default(), Shard { number: 1, of: 1 });
+    // The product of number and images does not fit 64 bits.
+    assert_eq!(Shard { number: 65_536, of: 65_536 }.range(usize::MAX).end, usize::MAX);
+}
+
+#[test]
+fn a_shard_is_parsed_from_number_and_count() {
+    for (text, number, of) in [("1/1", 1, 1), ("3/8", 3, 8), ("8/8", 8, 8), ("65536/65536", 65_536, 65_536)] {
+        assert_eq!(text.parse(), Ok(Shard { number, of }));
+    }
+    for text in ["0/1", "2/1", "1/0", "1/65537", "1", "1/2/3", "/2", "1/", "-1/2", "a/b", ""] {
+        assert!(text.parse::<Shard>().unwrap_err().contains("2/8"), "{text}");
+    }
+}
+
+#[test]
+fn a_rank_has_the_shard_of_its_number() {
+    let shards = common::ranks::on_ranks(3, |rank| Shard::of_rank(rank));
+    assert_eq!(shards, [1, 2, 3].map(|number| Shard { number, of: 3 }));
+}

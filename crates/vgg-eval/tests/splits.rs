@@ -1,0 +1,386 @@
+//! Evaluation of whole splits: order, groups, progress, shards, images that are left out, ranks, and dumped views.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
+
+mod common;
+
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::Arc;
+
+use common::ranks::{Rank, on_ranks};
+use common::{CROP, PREPROCESSING, TOLERANCE, distance, network, options, write_set};
+use serde_json::{Value, json};
+use vgg_data::{Filter, Image, ImageSet, OnBadImage, Split, write_png};
+use vgg_eval::{
+    DensePool, Error, EvaluateOptions, Evaluation, Network, Posteriors, Prepared, Protocol, Result, Shard,
+    classify, dump_views, evaluate, evaluate_on_ranks, merge,
+};
+use vgg_tensor::Alone;
+use vgg_testkit::assert_close;
+
+/// Files and sizes: two images of one size, one of another, three of the first again, and one of a third.
+const FILES: [(&str, (usize, usize)); 7] = [
+    ("ant/1.png", (40, 56)),
+    ("ant/2.png", (40, 56)),
+    ("bee/1.png", (56, 40)),
+    ("bee/2.png", (40, 56)),
+    ("cow/1.png", (40, 56)),
+    ("cow/2.png", (40, 56)),
+    ("cow/3.png", (48, 48)),
+];
+const LABELS: [u32; 7] = [0, 0, 1, 1, 2, 2, 2];
+
+fn evaluation(protocol: Protocol, test_sides: &[usize]) -> Evaluation {
+    Evaluation {
+        protocol,
+        test_sides: test_sides.to_vec(),
+        flip: true,
+        filter: Filter::Bilinear,
+        dense_pool: DensePool::ScoreMean,
+        pool_rounding: None,
+    }
+}
+
+fn dense() -> Evaluation {
+    evaluation(Protocol::Dense, &[64, 40])
+}
+
+fn prepared(evaluation: &Evaluation) -> Prepared {
+    evaluation.prepare(network(3)).unwrap()
+}
+
+fn open(root: &Path) -> Arc<ImageSet> {
+    Arc::new(ImageSet::open(root, Split::Val).unwrap())
+}
+
+fn set() -> (tempfile::TempDir, Arc<ImageSet>) {
+    let dir = tempfile::tempdir().unwrap();
+    write_set(dir.path(), &FILES);
+    let folder = open(dir.path());
+    (dir, folder)
+}
+
+fn run(folder: &Arc<ImageSet>, evaluation: &Evaluation, options: EvaluateOptions) -> Result<Posteriors> {
+    let mut nobody = |_| ControlFlow::Continue(());
+    let prepared = prepared(evaluation);
+    evaluate((&prepared.model(), "w1"), folder, evaluation, PREPROCESSING, options, &mut nobody)
+}
+
+/// What progress is told, and what the evaluation comes to, if it is stopped in call `stop` of progress.
+fn told(
+    folder: &Arc<ImageSet>,
+    evaluation: &Evaluation,
+    options: EvaluateOptions,
+    stop: usize,
+) -> (Vec<usize>, Result<Posteriors>) {
+    let mut told = Vec::new();
+    let mut progress = |done| {
+        told.push(done);
+        if told.len() == stop { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    };
+    let prepared = prepared(evaluation);
+    let result =
+        evaluate((&prepared.model(), "w1"), folder, evaluation, PREPROCESSING, options, &mut progress);
+    (told, result)
+}
+
+/// Asserts that the posteriors are those of these images of the split, each classified by itself.
+#[track_caller]
+fn assert_classified(ours: &Posteriors, folder: &ImageSet, evaluation: &Evaluation, images: &[usize]) {
+    let prepared = prepared(evaluation);
+    let paths: Vec<String> = images.iter().map(|i| folder.path(*i).into_owned()).collect();
+    assert_eq!(ours.paths, paths);
+    let labels: Vec<u32> = images.iter().map(|i| folder.target(*i)).collect();
+    assert_eq!(ours.labels, labels);
+    assert_eq!(ours.values.dim(), (images.len(), folder.classes().len()));
+    for (row, i) in ours.values.rows().into_iter().zip(images) {
+        let image = folder.image(*i).unwrap();
+        let alone = classify(&prepared.model(), &image, evaluation, PREPROCESSING).unwrap();
+        assert_close(&row.to_vec(), &alone, TOLERANCE, &format!("image {i}"));
+    }
+}
+
+#[test]
+fn posteriors_are_in_the_order_of_the_split_whatever_the_sizes() {
+    let (_dir, folder) = set();
+    for base in [
+        dense(),
+        evaluation(Protocol::Centre, &[40]),
+        evaluation(Protocol::MultiCrop, &[40, 48]),
+        evaluation(Protocol::Combined, &[40]),
+    ] {
+        let ours = run(&folder, &base, options(2)).unwrap();
+        assert_classified(&ours, &folder, &base, &[0, 1, 2, 3, 4, 5, 6]);
+    }
+    let ours = run(&folder, &dense(), options(2)).unwrap();
+    assert_eq!(ours.labels, LABELS);
+    let paths: Vec<String> = FILES.iter().map(|file| format!("val/{}", file.0)).collect();
+    assert_eq!(ours.paths, paths);
+    for (i, row) in ours.values.rows().into_iter().enumerate() {
+        for other in ours.values.rows().into_iter().take(i) {
+            let apart = distance(&row.to_vec(), &other.to_vec());
+            assert!(apart > 1e-3, "image {i} and another have nearly the same posterior: {apart}");
+        }
+    }
+}
+
+#[test]
+fn the_number_of_workers_has_no_influence() {
+    let (_dir, folder) = set();
+    let one = run(&folder, &dense(), options(1)).unwrap();
+    for workers in [0, 3, 40] {
+        let other = run(&folder, &dense(), options(workers)).unwrap();
+        assert_eq!((&one.values, &one.paths), (&other.values, &other.paths), "{workers} workers");
+    }
+}
+
+#[test]
+fn posteriors_name_the_network_the_protocol_and_the_data_set() {
+    let (_dir, folder) = set();
+    let shard = Shard { number: 2, of: 3 };
+    let ours = run(&folder, &dense(), EvaluateOptions { shard, ..options(1) }).unwrap();
+    assert_eq!(ours.origin.networks, [Network { protocol: dense(), weights: "w1".into() }]);
+    assert_eq!(ours.origin.classes, ["ant", "bee", "cow"]);
+    assert_eq!(ours.origin.dataset, folder.hash().as_str());
+    assert_eq!(ours.origin.shard, shard);
+    assert!(ours.skipped.is_empty());
+}
+
+#[test]
+fn progress_counts_images_whenever_the_size_changes() {
+    let (_dir, folder) = set();
+    assert_eq!(told(&folder, &dense(), options(2), 0).0, [2, 3, 6, 7]);
+    // Crops have one size, whatever that of the image.
+    assert_eq!(told(&folder, &evaluation(Protocol::Centre, &[40]), options(2), 0).0, [7]);
+}
+
+#[test]
+fn thirty_two_images_of_one_size_go_through_together() {
+    let dir = tempfile::tempdir().unwrap();
+    let names: Vec<String> = (0..71).map(|i| format!("{}/{i:02}.png", ["a", "b", "c"][i / 30])).collect();
+    let files: Vec<(&str, (usize, usize))> = names.iter().map(|name| (name.as_str(), (32, 32))).collect();
+    write_set(dir.path(), &files);
+    let folder = open(dir.path());
+    let base = Evaluation { flip: false, ..evaluation(Protocol::Centre, &[32]) };
+    let (told, ours) = told(&folder, &base, options(2), 0);
+    assert_eq!(told, [32, 64, 71]);
+    assert_classified(&ours.unwrap(), &folder, &base, &(0..71).collect::<Vec<_>>());
+}
+
+#[test]
+fn an_evaluation_ends_as_soon_as_progress_breaks() {
+    let (_dir, folder) = set();
+    for (stop, expected) in [(1, &[2][..]), (3, &[2, 3, 6]), (4, &[2, 3, 6, 7])] {
+        let (told, result) = told(&folder, &dense(), options(2), stop);
+        assert!(matches!(result, Err(Error::Interrupted)), "{stop}");
+        assert_eq!(told, expected);
+    }
+}
+
+#[test]
+fn shards_have_their_part_and_together_the_whole() {
+    let (_dir, folder) = set();
+    let of = |number| {
+        run(&folder, &dense(), EvaluateOptions { shard: Shard { number, of: 3 }, ..options(1) }).unwrap()
+    };
+    let shards = [of(1), of(2), of(3)];
+    for (shard, images) in shards.iter().zip([&[0, 1][..], &[2, 3], &[4, 5, 6]]) {
+        assert_classified(shard, &folder, &dense(), images);
+    }
+    let named: Vec<(&Path, &Posteriors)> = shards.iter().map(|shard| (Path::new("p"), shard)).collect();
+    assert_classified(&merge(&named).unwrap(), &folder, &dense(), &[0, 1, 2, 3, 4, 5, 6]);
+    // Progress counts the images of the shard.
+    let last = EvaluateOptions { shard: Shard { number: 3, of: 3 }, ..options(1) };
+    assert_eq!(told(&folder, &dense(), last, 0).0, [2, 3]);
+}
+
+#[test]
+fn a_shard_may_be_empty() {
+    let (_dir, folder) = set();
+    let shard = Shard { number: 1, of: 8 };
+    let empty = run(&folder, &dense(), EvaluateOptions { shard, ..options(1) }).unwrap();
+    assert_eq!((empty.values.dim(), empty.labels.len(), empty.paths.len()), ((0, 3), 0, 0));
+    assert_eq!(empty.origin.shard, shard);
+}
+
+/// Makes these images of the set unreadable.
+fn damage(dir: &Path, files: &[&str]) {
+    for file in files {
+        std::fs::write(dir.join("val").join(file), b"").unwrap();
+    }
+}
+
+const SKIP: EvaluateOptions =
+    EvaluateOptions { workers: 2, on_bad_image: OnBadImage::Skip, shard: Shard { number: 1, of: 1 } };
+
+#[test]
+fn bad_images_stop_the_evaluation_or_are_left_out_and_listed() {
+    let (dir, folder) = set();
+    damage(dir.path(), &["ant/2.png", "cow/1.png"]);
+    let stopped = run(&folder, &dense(), options(2)).unwrap_err();
+    assert!(matches!(&stopped, Error::Data(_)) && stopped.to_string().contains("val/ant/2.png"), "{stopped}");
+    let (told, skipped) = told(&folder, &dense(), SKIP, 0);
+    let skipped = skipped.unwrap();
+    assert_classified(&skipped, &folder, &dense(), &[0, 2, 3, 5, 6]);
+    // Images that are left out count, too.
+    assert_eq!(told, [2, 3, 6, 7]);
+    assert_eq!(skipped.skipped.len(), 2);
+    assert!(skipped.skipped[0].contains("val/ant/2.png") && skipped.skipped[1].contains("val/cow/1.png"));
+}
+
+#[test]
+fn an_image_that_is_too_large_at_a_side_is_named() {
+    let (dir, _) = set();
+    // At smallest side 40 it is 40 x 44000: more than 1024 x 1024 pixels.
+    let long = Image::zeros((1, 1100, 3));
+    write_png(&dir.path().join("val/bee/1.png"), &long).unwrap();
+    let folder = open(dir.path());
+    let base = evaluation(Protocol::Dense, &[40]);
+    let stopped = run(&folder, &base, options(1)).unwrap_err().to_string();
+    assert!(stopped.contains("val/bee/1.png") && stopped.contains("40 x 44000"), "{stopped}");
+    let skipped = run(&folder, &base, SKIP).unwrap();
+    assert_classified(&skipped, &folder, &base, &[0, 1, 3, 4, 5, 6]);
+    assert!(skipped.skipped[0].contains("val/bee/1.png"), "{:?}", skipped.skipped);
+    let dumped = dump_views(&folder, &base, (CROP, Shard::default()), &dir.path().join("views")).unwrap_err();
+    assert!(dumped.to_string().contains("val/bee/1.png"), "{dumped}");
+}
+
+#[test]
+fn a_split_of_which_nothing_can_be_shown_is_an_error() {
+    let (dir, folder) = set();
+    damage(dir.path(), &FILES.map(|file| file.0));
+    let none = run(&folder, &dense(), SKIP);
+    assert!(matches!(&none, Err(Error::NoImages { path }) if path == dir.path()), "{none:?}");
+    assert!(none.unwrap_err().to_string().contains(dir.path().to_str().unwrap()));
+    // So is a shard that has images.
+    let shard = run(&folder, &dense(), EvaluateOptions { shard: Shard { number: 2, of: 3 }, ..SKIP });
+    assert!(matches!(shard, Err(Error::NoImages { .. })));
+    let ranks = on_ranks(2, |rank| run_on(rank, &folder, "w1", SKIP));
+    assert!(matches!(ranks[0], Err(Error::NoImages { .. })) && matches!(ranks[1], Ok(None)), "{ranks:?}");
+    let alone = run_on(&Alone, &folder, "w1", SKIP);
+    assert!(matches!(alone, Err(Error::NoImages { .. })));
+}
+
+#[test]
+fn a_network_of_other_classes_or_a_side_below_the_crop_is_refused() {
+    let (_dir, folder) = set();
+    let base = dense();
+    let other = base.prepare(network(4)).unwrap();
+    let mut nobody = |_| ControlFlow::Continue(());
+    let refused = evaluate((&other.model(), "w"), &folder, &base, PREPROCESSING, options(1), &mut nobody);
+    let refused = refused.unwrap_err();
+    assert!(matches!(refused, Error::Classes { network: 4, dataset: 3 }), "{refused:?}");
+    assert!(refused.to_string().contains("network has 4") && refused.to_string().contains("set has 3"));
+    assert!(matches!(run(&folder, &evaluation(Protocol::Dense, &[31]), options(1)), Err(Error::Config(_))));
+}
+
+/// Evaluates on a rank that has this hash of weights.
+fn run_on(
+    group: &dyn vgg_tensor::RankGroup,
+    folder: &Arc<ImageSet>,
+    weights: &str,
+    options: EvaluateOptions,
+) -> Result<Option<Posteriors>> {
+    let base = dense();
+    let prepared = prepared(&base);
+    let mut nobody = |_| ControlFlow::Continue(());
+    let model = (&prepared.model(), weights);
+    evaluate_on_ranks(group, model, folder, &base, PREPROCESSING, options, &mut nobody)
+}
+
+#[test]
+fn the_first_of_several_ranks_gets_the_posteriors_of_all() {
+    let (dir, folder) = set();
+    damage(dir.path(), &["ant/2.png", "cow/2.png"]);
+    let single = run(&folder, &dense(), SKIP).unwrap();
+    // Of nine ranks some have no image. The shard that options name is not heeded.
+    for size in [1, 2, 3, 9] {
+        let of_rank = |rank: &Rank| {
+            run_on(rank, &folder, "w1", EvaluateOptions { shard: Shard { number: 2, of: 2 }, ..SKIP })
+        };
+        let mut ranks: Vec<Option<Posteriors>> =
+            on_ranks(size, of_rank).into_iter().map(Result::unwrap).collect();
+        assert!(ranks[1..].iter().all(Option::is_none), "{size} ranks");
+        let ours = ranks.swap_remove(0).unwrap();
+        assert_classified(&ours, &folder, &dense(), &[0, 2, 3, 4, 6]);
+        assert_eq!(
+            (ours.skipped, ours.origin),
+            (single.skipped.clone(), single.origin.clone()),
+            "{size} ranks"
+        );
+    }
+    let alone = run_on(&Alone, &folder, "w1", SKIP).unwrap().unwrap();
+    assert_eq!((alone.values, alone.origin), (single.values, single.origin));
+}
+
+#[test]
+fn an_interruption_of_one_rank_ends_all() {
+    let (_dir, folder) = set();
+    for stopped in 0..3 {
+        let results = on_ranks(3, |rank| {
+            let base = dense();
+            let prepared = prepared(&base);
+            let mut progress = |_| match vgg_tensor::RankGroup::rank(rank) == stopped {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
+            };
+            let model = (&prepared.model(), "w1");
+            evaluate_on_ranks(rank, model, &folder, &base, PREPROCESSING, options(1), &mut progress)
+        });
+        assert!(results.iter().all(|result| matches!(result, Err(Error::Interrupted))), "{results:?}");
+    }
+}
+
+#[test]
+fn ranks_with_another_network_than_the_first_are_refused() {
+    let (_dir, folder) = set();
+    let results = on_ranks(3, |rank| {
+        let weights = if vgg_tensor::RankGroup::rank(rank) == 2 { "w2" } else { "w1" };
+        run_on(rank, &folder, weights, options(1))
+    });
+    assert!(matches!(&results[2], Err(Error::Config(what)) if what.contains("rank 2")), "{:?}", results[2]);
+    // The others find that a rank is gone.
+    assert!(results[..2].iter().all(|result| matches!(result, Err(Error::Tensor(_)))), "{results:?}");
+}
+
+#[test]
+fn a_rank_that_fails_says_why() {
+    let (dir, folder) = set();
+    damage(dir.path(), &["cow/2.png"]);
+    let results = on_ranks(2, |rank| run_on(rank, &folder, "w1", options(1)));
+    assert!(matches!(&results[1], Err(Error::Data(e)) if e.to_string().contains("cow/2.png")), "{results:?}");
+    assert!(results[0].is_err());
+}
+
+#[test]
+fn dumped_views_are_the_pixels_that_the_network_is_shown() {
+    let (dir, folder) = set();
+    let to = dir.path().join("views");
+    let base = evaluation(Protocol::Combined, &[40]);
+    dump_views(&folder, &base, (CROP, Shard { number: 2, of: 3 }), &to).unwrap();
+    let list: Vec<Value> = vgg_files::read_json(&to.join("views.json")).unwrap();
+    let views = base.views(CROP).unwrap();
+    assert_eq!((list.len(), views.len()), (2 * 52, 52));
+    for (entry, (index, number)) in list.iter().zip((2..4).flat_map(|i| (0..52).map(move |v| (i, v)))) {
+        let view = views[number];
+        let file = format!("{index}/{number}.png");
+        let expected =
+            json!({ "file": file, "image": folder.path(index), "view": view.view, "weight": view.weight });
+        assert_eq!(entry, &expected);
+        let path = to.join(file);
+        let pixels = vgg_data::decode(&std::fs::read(&path).unwrap(), &path).unwrap();
+        let shown = view.view.apply(&folder.image(index).unwrap(), Filter::Bilinear).unwrap();
+        assert!(pixels == shown, "{}", path.display());
+    }
+    assert_eq!(list[0]["view"], json!({ "test_side": 40, "region": "whole", "flip": false }));
+    let grid = json!({ "grid": { "crop": 32, "row": 0, "column": 0 } });
+    assert_eq!((&list[3]["view"]["region"], &list[3]["weight"]), (&grid, &json!(0.01)));
+    // Nothing of other shards.
+    let mut names: Vec<_> = std::fs::read_dir(&to).unwrap().map(|e| e.unwrap().file_name()).collect();
+    names.sort();
+    assert_eq!(names, ["2", "3", "views.json"]);
+    let below_a_file = dump_views(&folder, &base, (CROP, Shard::default()), &to.join("views.json/x"));
+    let refused = below_a_file.unwrap_err().to_string();
+    assert!(refused.contains("create") && refused.contains("views.json/x/0"), "{refused}");
+}
