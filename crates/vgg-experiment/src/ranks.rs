@@ -46,3 +46,125 @@ pub(crate) fn shared_out(
     let n = n.max(1.0);
     Ok(Some(Validation { top1_error: sum(0) / n, top5_error: sum(1) / n, loss: sum(2) / n }))
 }
+
+#[cfg(test)]
+#[path = "../tests/fixture/threads.rs"]
+mod threads;
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use ndarray::Array2;
+
+    use super::threads::on_ranks;
+    use super::*;
+    use vgg_tensor::Alone;
+
+    #[test]
+    fn a_process_alone_finds_by_itself() {
+        assert_eq!(from_first(&Alone, || Ok(7)).unwrap(), 7);
+        let failed = from_first(&Alone, || Err::<u32, _>(Error::Plan("no".into())));
+        assert_eq!(failed.unwrap_err().to_string(), "no");
+    }
+
+    #[test]
+    fn only_the_first_rank_finds_and_all_have_what_it_found() {
+        let found = on_ranks(3, |group| {
+            let rank = group.rank();
+            let (mut asked, mut what) = (0, Vec::new());
+            for round in 0..2 {
+                what.push(from_first(&*group, || {
+                    asked += 1;
+                    Ok(format!("round {round} of rank {rank}"))
+                }));
+            }
+            (asked, what.into_iter().collect::<Result<Vec<_>>>().unwrap())
+        });
+        let what = vec!["round 0 of rank 0".to_owned(), "round 1 of rank 0".to_owned()];
+        assert_eq!(found, [(1 + 1, what.clone()), (0, what.clone()), (0, what)]);
+    }
+
+    /// The second of two ranks, to which the first says something that is no JSON.
+    struct Babel;
+
+    impl RankGroup for Babel {
+        fn rank(&self) -> usize {
+            1
+        }
+        fn size(&self) -> usize {
+            2
+        }
+        fn sum(&self, _values: &mut [f32]) -> vgg_tensor::Result<()> {
+            Ok(())
+        }
+        fn gather(&self, values: &[f64]) -> vgg_tensor::Result<Vec<f64>> {
+            Ok(values.to_vec())
+        }
+        fn gather_bytes(&self, bytes: &[u8]) -> vgg_tensor::Result<Vec<Vec<u8>>> {
+            assert!(bytes.is_empty(), "only the first rank has something to say");
+            Ok(vec![b"{".to_vec(), b"1".to_vec()])
+        }
+        fn abort(&self, code: i32) -> ! {
+            std::process::exit(code)
+        }
+    }
+
+    #[test]
+    fn what_another_rank_does_not_understand_is_an_error_of_the_group() {
+        let error = from_first(&Babel, || Ok(1_u32)).unwrap_err();
+        assert!(matches!(&error, Error::Ranks(vgg_tensor::Error::Group { .. })), "{error:?}");
+    }
+
+    /// Posteriors of seven classes: of each image its label, the posterior of it, and the rank of its class from 0.
+    fn posteriors(images: &[(u32, f32, usize)]) -> Posteriors {
+        let (mut values, mut labels) = (Vec::new(), Vec::new());
+        for (label, own, better) in images {
+            let others = (0..6).map(|other| if other < *better { own + 0.25 } else { own / 4.0 });
+            let mut row: Vec<f32> = others.collect();
+            row.insert(*label as usize, *own);
+            values.extend(row);
+            labels.push(*label);
+        }
+        let mut posteriors = Posteriors { labels, ..Posteriors::default() };
+        posteriors.values = Array2::from_shape_vec((images.len(), 7), values).unwrap();
+        posteriors
+    }
+
+    #[test]
+    fn errors_and_loss_of_ranks_are_means_over_all_their_images() {
+        // Wrong at the first place: 1 of 2, and 4 of 5. Wrong among five: 1 and 2.
+        let parts = [
+            posteriors(&[(3, 0.5, 0), (6, 0.125, 5)]),
+            posteriors(&[(0, 0.25, 1), (1, 0.5, 0), (2, 0.0625, 6), (5, 0.25, 4), (4, 0.5, 5)]),
+        ];
+        let found = on_ranks(2, |group| shared_out(Some(&parts[group.rank()]), &*group).unwrap());
+        assert_eq!(found[0], found[1]);
+        let found = found[0].unwrap();
+        assert_eq!((found.top1_error, found.top5_error), (5.0 / 7.0, 3.0 / 7.0));
+        // -log2 of the labels' posteriors: 1 and 3, and 2, 1, 4, 2 and 1.
+        let loss = 14.0 * std::f64::consts::LN_2 / 7.0;
+        // A few roundings of f64.
+        assert!((found.loss - loss).abs() < 1e-14, "{} is not {loss}", found.loss);
+    }
+
+    #[test]
+    fn a_rank_that_stops_leaves_no_validation() {
+        let part = posteriors(&[(3, 0.5, 0)]);
+        for stopped in [0, 1] {
+            let own = |rank: usize| (rank != stopped).then_some(&part);
+            let found =
+                on_ranks(2, |group: Arc<dyn RankGroup>| shared_out(own(group.rank()), &*group).unwrap());
+            assert_eq!(found, [None, None]);
+        }
+    }
+
+    #[test]
+    fn a_rank_without_images_adds_nothing() {
+        let parts = [posteriors(&[]), posteriors(&[(3, 0.5, 1), (2, 0.5, 0)])];
+        let found = on_ranks(2, |group| shared_out(Some(&parts[group.rank()]), &*group).unwrap().unwrap());
+        assert_eq!((found[1].top1_error, found[1].top5_error), (0.5, 0.0));
+        let none = shared_out(Some(&parts[0]), &Alone).unwrap().unwrap();
+        assert_eq!((none.top1_error, none.top5_error, none.loss), (0.0, 0.0, 0.0));
+    }
+}

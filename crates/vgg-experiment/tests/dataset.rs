@@ -1,0 +1,189 @@
+//! A data set's statistics, their cache, its hash and its memory.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
+
+mod fixture;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use fixture::image;
+use fixture::threads::on_ranks;
+use vgg_data::{Image, ImageSet, PixelStatistics, write_png};
+use vgg_experiment::{Dataset, Error, Result};
+use vgg_files::{hash_bytes, read_json, write_json};
+use vgg_tensor::Alone;
+
+/// Writes PNG images of 12 by 10 pixels to two class folders of each split.
+fn write_images(root: &Path, train: &[Image], val: &[Image]) {
+    for (split, images) in [("train", train), ("val", val)] {
+        for (i, image) in images.iter().enumerate() {
+            let folder = root.join(split).join(["bear", "cat"][i % 2]);
+            std::fs::create_dir_all(&folder).unwrap();
+            write_png(&folder.join(format!("{i}.png")), image).unwrap();
+        }
+    }
+}
+
+fn images(seed: u32, count: u32) -> Vec<Image> {
+    (0..count).map(|i| image(100 * seed + i, 12, 10)).collect()
+}
+
+/// Number of pixels, sums of the channels, and sums of their products RR, RG, RB, GG, GB, BB.
+fn sums(images: &[Image]) -> PixelStatistics {
+    let mut sums = PixelStatistics::default();
+    for image in images {
+        let (height, width, _) = image.dim();
+        for y in 0..height {
+            for x in 0..width {
+                let [r, g, b] = [0, 1, 2].map(|c| u64::from(image[[y, x, c]]));
+                sums.pixels += 1;
+                for (sum, value) in sums.sums.iter_mut().zip([r, g, b]) {
+                    *sum += value;
+                }
+                for (sum, product) in sums.products.iter_mut().zip([r * r, r * g, r * b, g * g, g * b, b * b])
+                {
+                    *sum += product;
+                }
+            }
+        }
+    }
+    sums
+}
+
+fn statistics(dataset: &Dataset, cache: &Path) -> Result<PixelStatistics> {
+    dataset.statistics(cache, 2, &Alone, &mut |_| ())
+}
+
+#[test]
+fn statistics_are_sums_over_the_training_images_that_can_be_decoded() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("set");
+    // More images than are under way at once.
+    let train = images(1, 25);
+    write_images(&root, &train, &images(2, 3));
+    std::fs::write(root.join("train/cat/bad.png"), "no image").unwrap();
+    std::fs::write(root.join("train/bear/empty.jpg"), "").unwrap();
+    let dataset = Dataset::open(&root, 0).unwrap();
+    for workers in [1, 3] {
+        let cache = dir.path().join(workers.to_string());
+        std::fs::create_dir(&cache).unwrap();
+        let mut done = Vec::new();
+        let found = dataset.statistics(&cache, workers, &Alone, &mut |images| done.push(images)).unwrap();
+        assert_eq!(found, sums(&train));
+        assert_eq!(done, (1..=27).collect::<Vec<_>>(), "images that are left out are done, too");
+    }
+}
+
+#[test]
+fn statistics_are_kept_under_the_hash_of_the_data_set() {
+    let dir = tempfile::tempdir().unwrap();
+    let [first, second] = ["first", "second"].map(|name| dir.path().join(name));
+    let a = images(1, 4);
+    let b = images(3, 6);
+    write_images(&first, &a, &images(2, 2));
+    write_images(&second, &b, &images(2, 2));
+    let [first, second] = [first, second].map(|root| Dataset::open(&root, 0).unwrap());
+    let path = |dataset: &Dataset| dir.path().join(format!("statistics-{}.json", dataset.hash.short()));
+    assert_eq!(statistics(&first, dir.path()).unwrap(), sums(&a));
+    assert_eq!(read_json::<PixelStatistics>(&path(&first)).unwrap(), sums(&a));
+    assert_eq!(statistics(&second, dir.path()).unwrap(), sums(&b), "those of another set are not taken");
+
+    let other = PixelStatistics { pixels: 1, ..sums(&a) };
+    write_json(&path(&first), &other).unwrap();
+    let never = &mut |_| panic!("nothing is computed again");
+    assert_eq!(first.statistics(dir.path(), 1, &Alone, never).unwrap(), other);
+    std::fs::write(path(&first), "{").unwrap();
+    let error = statistics(&first, dir.path()).unwrap_err();
+    assert!(matches!(&error, Error::File(_)), "{error:?}");
+}
+
+#[test]
+fn statistics_of_nothing_and_of_a_set_that_vanishes_are_errors() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("set");
+    write_images(&root, &images(1, 2), &images(2, 2));
+    let dataset = Dataset::open(&root, 0).unwrap();
+    std::fs::remove_file(root.join("train/cat/1.png")).unwrap();
+    let error = statistics(&dataset, dir.path()).unwrap_err();
+    assert!(matches!(&error, Error::Data(_)), "a missing image is not one that cannot be decoded: {error:?}");
+    for path in ["train/bear/0.png", "train/cat/1.png"] {
+        std::fs::write(root.join(path), "no image").unwrap();
+    }
+    let dataset = Dataset::open(&root, 0).unwrap();
+    let error = statistics(&dataset, dir.path()).unwrap_err();
+    assert_eq!(error.to_string(), "no training image can be decoded");
+    let kept = dir.path().join(format!("statistics-{}.json", dataset.hash.short()));
+    assert!(!kept.exists());
+}
+
+#[test]
+fn the_first_rank_computes_statistics_for_all() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("set");
+    let train = images(1, 5);
+    write_images(&root, &train, &images(2, 2));
+    let dataset = Dataset::open(&root, 0).unwrap();
+    let found = on_ranks(2, |group| {
+        let cache = dir.path().join(format!("rank{}", group.rank()));
+        std::fs::create_dir(&cache).unwrap();
+        let mut done = 0;
+        let found = dataset.statistics(&cache, 1, &*group, &mut |images| done = images).unwrap();
+        (found, done, std::fs::read_dir(&cache).unwrap().count())
+    });
+    assert_eq!(found, [(sums(&train), 5, 1), (sums(&train), 0, 0)]);
+}
+
+#[test]
+fn the_hash_is_that_of_both_splits() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("set");
+    write_images(&root, &images(1, 4), &images(2, 2));
+    let open = || Dataset::open(&root, 0).unwrap();
+    let first = open();
+    let text = format!("{}\n{}", first.train.hash(), first.val.hash());
+    assert_eq!(first.hash, hash_bytes(text.as_bytes()));
+    assert_eq!((first.train.len(), first.val.len()), (4, 2));
+    assert_eq!(first.name(), "set");
+    write_png(&root.join("val/cat/more.png"), &image(9, 12, 10)).unwrap();
+    let second = open();
+    assert_ne!(second.hash, first.hash, "of the validation images");
+    write_png(&root.join("train/cat/more.png"), &image(9, 12, 10)).unwrap();
+    assert_ne!(open().hash, second.hash, "of the training images");
+    std::fs::create_dir(root.join("train/dog")).unwrap();
+    write_png(&root.join("train/dog/0.png"), &image(9, 12, 10)).unwrap();
+    assert!(matches!(Dataset::open(&root, 0), Err(Error::Data(_))), "only one split has dogs");
+}
+
+#[test]
+fn a_data_set_without_a_folder_name_is_called_by_its_path() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("set");
+    write_images(&root, &images(1, 2), &images(2, 2));
+    let dataset = Dataset::open(&root.join("train/.."), 0).unwrap();
+    assert_eq!(dataset.name(), root.join("train/..").display().to_string());
+}
+
+/// How many images of a set stay in memory.
+fn kept(set: &ImageSet) -> usize {
+    let of = |index: usize| set.image(index).unwrap();
+    (0..set.len()).for_each(|index| drop(of(index)));
+    (0..set.len()).filter(|index| Arc::ptr_eq(&of(*index), &of(*index))).count()
+}
+
+#[test]
+fn memory_for_images_is_split_by_the_number_of_images() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("set");
+    write_images(&root, &images(1, 8), &images(2, 4));
+    let image_bytes = 12 * 10 * 3;
+    // A twelfth of the memory for each image: half an image's worth.
+    let dataset = Dataset::open(&root, 6 * image_bytes).unwrap();
+    assert_eq!((kept(&dataset.train), kept(&dataset.val)), (4, 2));
+    let dataset = Dataset::open(&root, 12 * image_bytes).unwrap();
+    assert_eq!((kept(&dataset.train), kept(&dataset.val)), (8, 4));
+    let dataset = Dataset::open(&root, 12 * image_bytes - 1).unwrap();
+    assert_eq!((kept(&dataset.train), kept(&dataset.val)), (7, 3));
+    let dataset = Dataset::open(&root, 0).unwrap();
+    assert_eq!((kept(&dataset.train), kept(&dataset.val)), (0, 0));
+}

@@ -1,0 +1,312 @@
+//! Reports made from rows: columns and cells of each table, notes, and the same values in JSON, CSV and Markdown.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
+
+mod fixture;
+
+use std::path::Path;
+
+use fixture::rows::{member, row};
+use fixture::{alone, paper_run, write_set};
+use serde_json::{Value, json};
+use vgg_experiment::{Dataset, Report, Row, TablePlan, listed, report, sides};
+use vgg_layers::{Config, Device};
+
+fn plan(table: &str, changes: &[&str]) -> TablePlan {
+    TablePlan {
+        name: table.into(),
+        title: format!("The title of {table}"),
+        profile: "mini".into(),
+        changes: changes.iter().map(|change| (*change).to_owned()).collect(),
+        runs: vec![paper_run("A/256", Config::A)],
+        rows: Vec::new(),
+    }
+}
+
+/// Writes the metrics of a run without epochs.
+fn write_run(out: &Path, run: &str) {
+    std::fs::create_dir_all(out.join(run)).unwrap();
+    std::fs::write(out.join(run).join("metrics.jsonl"), "").unwrap();
+}
+
+/// A report of rows whose runs are made up, and the data set of which it is.
+fn report_of(plan: &TablePlan, rows: &[Row]) -> (Report, Dataset) {
+    let dir = tempfile::tempdir().unwrap();
+    write_set(&dir.path().join("set"), 2, 3);
+    let dataset = Dataset::open(&dir.path().join("set"), 0).unwrap();
+    for member in rows.iter().flat_map(|row| &row.members).filter(|member| !member.run.is_empty()) {
+        write_run(dir.path(), &member.run);
+    }
+    (alone(&dataset, |context| report(plan, rows, dir.path(), context)).unwrap(), dataset)
+}
+
+/// A fused row above the paper's error, a row below it, one that diverged, and a quoted one.
+fn rows() -> Vec<Row> {
+    let mut fused = row("D + E", &[256, 512], &[224, 256, 288], 0.2564);
+    fused.top1_ci = Some([0.2439, 0.2861]);
+    fused.top5_ci = Some([0.0512, 0.0777]);
+    fused.protocol = "dense and multi-crop".into();
+    fused.paper_top1_error = Some(0.2482);
+    fused.members = vec![member("D", "runs/D-1"), member("E", "runs/E-2"), member("D", "runs/D-1")];
+    fused.run = "runs/D-1".into();
+    let mut below = row("C", &[384], &[384], 0.1953);
+    below.top1_ci = Some([0.1832, 0.2074]);
+    below.paper_train_side = vec![384];
+    below.paper_test_sides = vec![352, 416];
+    below.paper_top1_error = Some(0.2779);
+    below.paper_top5_error = None;
+    below.paper_test_top5_error = None;
+    below.epochs = 74;
+    below.members = vec![member("C", "runs/C-3")];
+    below.run = "runs/C-3".into();
+    let mut diverged = row("B, unlike \"A\"", &[], &[], 0.5);
+    diverged.top1_error = None;
+    diverged.top5_error = None;
+    diverged.top1_ci = None;
+    diverged.top5_ci = None;
+    diverged.paper_test_sides = Vec::new();
+    diverged.note = Some("the loss is not finite".into());
+    diverged.epochs = 0;
+    let mut quoted = diverged.clone();
+    quoted.config = "of others".into();
+    quoted.members.clear();
+    quoted.paper_top1_error = None;
+    quoted.note = Some("quoted from the paper".into());
+    vec![fused, below, diverged, quoted]
+}
+
+const SERVER: &str = "n/a (needs the ILSVRC server)";
+
+/// Each column as people read it: its head, and its cells of [`rows`].
+const COLUMNS: [[&str; 5]; 15] = [
+    ["config", "D + E", "C", "B, unlike \"A\"", "of others"],
+    ["S", "[256;512]", "384", "", ""],
+    ["Q", "224,256,288", "384", "", ""],
+    ["protocol", "dense and multi-crop", "dense", "dense", "dense"],
+    ["top-1 error, %", "25.6", "19.5", "", ""],
+    ["95 % interval", "24.4 to 28.6", "18.3 to 20.7", "", ""],
+    ["top-5 error, %", "6.4", "4.9", "", ""],
+    ["test set: top-5, %", SERVER, SERVER, SERVER, ""],
+    ["paper: S, Q", "[256;512], 224,256,288", "384, 352,416", "", ""],
+    ["paper: top-1, %", "24.8", "27.8", "31.2", ""],
+    ["paper: top-5, %", "10.4", "", "10.4", "10.4"],
+    ["paper: test, top-5, %", "7.3", "", "7.3", "7.3"],
+    ["top-1 less paper's", "+0.8", "-8.3", "", ""],
+    ["epochs", "11", "74", "0", "0"],
+    ["note", "", "", "the loss is not finite", "quoted from the paper"],
+];
+
+#[test]
+fn each_table_has_its_columns_with_the_values_of_its_rows() {
+    let scales = ["config", "S", "Q"];
+    let ours = ["top-1 error, %", "95 % interval", "top-5 error, %"];
+    let theirs = ["paper: top-1, %", "paper: top-5, %"];
+    let with_scales = |more: &[&'static str]| [scales.as_slice(), more].concat();
+    let single = [ours.as_slice(), &["paper: S, Q"], &theirs, &["top-1 less paper's", "epochs"]].concat();
+    let fused = [
+        ["config", "protocol"].as_slice(),
+        &ours,
+        &["test set: top-5, %"],
+        &theirs,
+        &["paper: test, top-5, %", "top-1 less paper's"],
+    ]
+    .concat();
+    let other = [["protocol"].as_slice(), &ours, &["epochs", "note"]].concat();
+    let expected = [
+        ("table3", with_scales(&single)),
+        ("table4", with_scales(&single)),
+        ("table5", with_scales(&[["protocol"].as_slice(), &ours, &theirs, &["top-1 less paper's"]].concat())),
+        ("table6", fused.clone()),
+        ("table7", [fused.as_slice(), &["note"]].concat()),
+        ("shallow", with_scales(&other)),
+        ("init", with_scales(&other)),
+    ];
+    for (table, heads) in expected {
+        let (report, _) = report_of(&plan(table, &[]), &rows());
+        assert_eq!(report.columns, heads, "{table}");
+        assert_eq!(report.cells.len(), 4, "{table}");
+        for (i, cells) in report.cells.iter().enumerate() {
+            let cell = |head: &&str| COLUMNS.iter().find(|column| column[0] == *head).unwrap()[i + 1];
+            let expected: Vec<&str> = heads.iter().map(cell).collect();
+            assert_eq!(*cells, expected, "row {i} of {table}");
+        }
+    }
+}
+
+#[test]
+fn a_report_says_what_it_is_of() {
+    let mut plan = plan("table6", &["base.run.seed=2", "base.optimizer.batch=8"]);
+    plan.runs[0].network.width = 0.5;
+    let (report, dataset) = report_of(&plan, &rows());
+    assert_eq!(report.name, "table6");
+    assert_eq!(report.title, "The title of table6");
+    assert_eq!(report.profile.as_deref(), Some("mini"));
+    assert_eq!(
+        report.notes,
+        [
+            "data set set: 10 classes, 20 training images, 30 test images; chance is 90.0 %",
+            "S and Q: smallest image side in training and test; intervals are Wilson's; the paper's columns are \
+             ILSVRC-2012 with 1000 classes and stand there for comparison between rows",
+            "changed in the recipe: base.run.seed=2, base.optimizer.batch=8",
+            "profile mini, the paper's values in brackets: width 0.5 (1)",
+        ]
+    );
+    assert_eq!(report.runs, [vec!["runs/D-1", "runs/E-2"], vec!["runs/C-3"], vec![], vec![]]);
+    let about = &report.about;
+    assert_eq!(about["dataset"]["path"], json!(dataset.train.root()));
+    assert_eq!(about["dataset"]["hash"], dataset.hash.as_str());
+    assert_eq!(about["dataset"]["classes"], json!(dataset.train.classes()));
+    assert_eq!(about["device"], Device::cpu(1).unwrap().describe());
+    assert_eq!(about["jpeg_decoder"], vgg_data::JPEG_DECODER);
+    assert_eq!(about["changes"], json!(["base.run.seed=2", "base.optimizer.batch=8"]));
+    assert_eq!(about["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(about.as_object().unwrap().len(), 5);
+}
+
+#[test]
+fn the_shallow_network_is_compared_with_b() {
+    let rows = |shallow: f64, deep: f64| {
+        vec![
+            row("B-5x5", &[256], &[256], shallow),
+            row("B", &[256], &[256], deep),
+            row("B", &[256], &[256], 0.9),
+        ]
+    };
+    let last = |table: &str, rows: &[Row]| report_of(&plan(table, &[]), rows).0.notes.last().unwrap().clone();
+    let note = |points: &str| {
+        format!(
+            "top-1 error of B-5x5 less that of B: {points} points; the paper says +7, and prints neither error"
+        )
+    };
+    assert_eq!(last("shallow", &rows(0.54, 0.46)), note("+8.0"));
+    assert_eq!(last("shallow", &rows(0.25, 0.375)), note("-12.5"));
+    assert!(last("init", &rows(0.54, 0.46)).starts_with("S and Q"));
+    assert!(last("shallow", &rows(0.54, 0.46)[1..]).starts_with("S and Q"));
+}
+
+/// The names of a row's values in files, as documented.
+const FIELDS: [&str; 20] = [
+    "config",
+    "train_side",
+    "test_sides",
+    "protocol",
+    "top1_error",
+    "top5_error",
+    "top1_ci",
+    "top5_ci",
+    "paper_top1_error",
+    "paper_top5_error",
+    "paper_test_top5_error",
+    "paper_train_side",
+    "paper_test_sides",
+    "epochs",
+    "seed",
+    "n",
+    "skipped",
+    "run",
+    "members",
+    "note",
+];
+
+#[test]
+fn json_holds_the_values_of_rows() {
+    let (report, _) = report_of(&plan("table6", &[]), &rows());
+    let document = report.json();
+    assert_eq!(document["table"], "table6");
+    assert_eq!(document["title"], "The title of table6");
+    assert_eq!(document["profile"], "mini");
+    assert_eq!(document["notes"], json!(report.notes));
+    assert_eq!(document["about"], report.about);
+    assert_eq!(document.as_object().unwrap().len(), 6);
+    let members = |name: &str, run: &str| {
+        json!({ "name": name, "config": "D", "train_side": [384], "test_sides": [352, 416],
+            "protocol": "multi-crop", "run": run, "posteriors": format!("{run}/posteriors-1.safetensors") })
+    };
+    let first = json!({
+        "config": "D + E", "train_side": [256, 512], "test_sides": [224, 256, 288],
+        "protocol": "dense and multi-crop", "top1_error": 0.2564, "top5_error": 0.0641,
+        "top1_ci": [0.2439, 0.2861], "top5_ci": [0.0512, 0.0777], "paper_top1_error": 0.2482,
+        "paper_top5_error": 0.104, "paper_test_top5_error": 0.073, "paper_train_side": [256, 512],
+        "paper_test_sides": [224, 256, 288], "epochs": 11, "seed": 6, "n": 480, "skipped": 2,
+        "run": "runs/D-1", "members": [members("D", "runs/D-1"), members("E", "runs/E-2"), members("D", "runs/D-1")],
+        "note": null,
+    });
+    assert_eq!(document["rows"][0], first);
+    let back: Vec<Row> = serde_json::from_value(document["rows"].clone()).unwrap();
+    assert_eq!(back, rows());
+    for row in document["rows"].as_array().unwrap() {
+        let mut names: Vec<&str> = row.as_object().unwrap().keys().map(String::as_str).collect();
+        let mut expected = FIELDS;
+        names.sort_unstable();
+        expected.sort_unstable();
+        assert_eq!(names, expected);
+    }
+}
+
+#[test]
+fn csv_holds_the_values_of_rows() {
+    let (report, _) = report_of(&plan("table7", &[]), &rows());
+    assert_eq!(report.fields, FIELDS);
+    let bytes = report.csv().unwrap();
+    let mut reader = csv::Reader::from_reader(bytes.as_slice());
+    assert_eq!(reader.headers().unwrap(), FIELDS.as_slice());
+    let records: Vec<csv::StringRecord> = reader.records().collect::<Result<_, _>>().unwrap();
+    assert_eq!(records.len(), 4);
+    let cell = |i: usize, field: &str| &records[i][FIELDS.iter().position(|name| *name == field).unwrap()];
+    for (i, row) in rows().iter().enumerate() {
+        let list = |values: &[usize]| values.iter().map(usize::to_string).collect::<Vec<_>>().join(";");
+        let float = |value: Option<f64>| value.map_or(String::new(), |value| value.to_string());
+        let ends = |ends: Option<[f64; 2]>| ends.map_or(String::new(), |[low, high]| format!("{low};{high}"));
+        assert_eq!(cell(i, "config"), row.config);
+        assert_eq!(cell(i, "train_side"), list(&row.train_side));
+        assert_eq!(cell(i, "test_sides"), list(&row.test_sides));
+        assert_eq!(cell(i, "protocol"), row.protocol);
+        assert_eq!(cell(i, "top1_error"), float(row.top1_error));
+        assert_eq!(cell(i, "top5_error"), float(row.top5_error));
+        assert_eq!(cell(i, "top1_ci"), ends(row.top1_ci));
+        assert_eq!(cell(i, "top5_ci"), ends(row.top5_ci));
+        assert_eq!(cell(i, "paper_top1_error"), float(row.paper_top1_error));
+        assert_eq!(cell(i, "paper_top5_error"), float(row.paper_top5_error));
+        assert_eq!(cell(i, "paper_test_top5_error"), float(row.paper_test_top5_error));
+        assert_eq!(cell(i, "paper_train_side"), list(&row.paper_train_side));
+        assert_eq!(cell(i, "paper_test_sides"), list(&row.paper_test_sides));
+        let numbers = [row.epochs, row.seed as usize, row.n, row.skipped].map(|number| number.to_string());
+        assert_eq!(["epochs", "seed", "n", "skipped"].map(|field| cell(i, field).to_owned()), numbers);
+        assert_eq!(
+            (cell(i, "run"), cell(i, "note")),
+            (row.run.as_str(), row.note.as_deref().unwrap_or_default())
+        );
+        let members: Vec<String> = row.members.iter().map(|member| json!(member).to_string()).collect();
+        assert_eq!(cell(i, "members"), members.join(";"));
+    }
+    assert_eq!((cell(0, "top1_ci"), cell(0, "paper_test_sides")), ("0.2439;0.2861", "224;256;288"));
+}
+
+#[test]
+fn scales_are_written_as_in_the_paper() {
+    assert_eq!(sides(&[256, 512]), "[256;512]");
+    assert_eq!((sides(&[384]).as_str(), sides(&[]).as_str()), ("384", ""));
+    assert_eq!(sides(&[224, 256, 288]), "224,256,288");
+    assert_eq!(
+        (listed(&[256, 512]).as_str(), listed(&[224]).as_str(), listed(&[]).as_str()),
+        ("256,512", "224", "")
+    );
+}
+
+#[test]
+fn chance_follows_from_the_number_of_classes() {
+    let dir = tempfile::tempdir().unwrap();
+    write_set(dir.path(), 1, 1);
+    for split in ["train", "val"] {
+        for class in 3..10 {
+            std::fs::remove_dir_all(dir.path().join(split).join(format!("class{class}"))).unwrap();
+        }
+    }
+    let dataset = Dataset::open(dir.path(), 0).unwrap();
+    let report = alone(&dataset, |context| report(&plan("init", &[]), &[], dir.path(), context)).unwrap();
+    assert!(report.notes[0].ends_with(": 3 classes, 3 training images, 3 test images; chance is 66.7 %"));
+    assert_eq!(
+        (report.notes.len(), report.rows, report.cells),
+        (2, Vec::<Value>::new(), Vec::<Vec<String>>::new())
+    );
+}

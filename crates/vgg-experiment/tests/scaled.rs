@@ -1,0 +1,139 @@
+//! What a table says of settings that differ from the paper's.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
+
+mod fixture;
+
+use fixture::paper_run;
+use vgg_data::Filter;
+use vgg_experiment::{PixelScale, RunPlan, TablePlan};
+use vgg_layers::{Config, Init, LrnStyle, PoolRounding};
+use vgg_train::{Schedule, SgdForm};
+
+fn table(runs: Vec<RunPlan>) -> TablePlan {
+    TablePlan {
+        name: "table3".into(),
+        title: "Table 3".into(),
+        profile: "mini".into(),
+        changes: Vec::new(),
+        runs,
+        rows: Vec::new(),
+    }
+}
+
+/// The differences of runs of which some are changed.
+#[track_caller]
+fn differences(runs: Vec<RunPlan>) -> String {
+    let said = table(runs).scaled().unwrap();
+    said.strip_prefix("profile mini, the paper's values in brackets: ").unwrap().to_owned()
+}
+
+/// Checks what is said of one run of the paper's with one change.
+#[track_caller]
+fn says(change: impl FnOnce(&mut RunPlan), expected: &str) {
+    let mut run = paper_run("A/256", Config::A);
+    change(&mut run);
+    assert_eq!(differences(vec![run]), expected);
+}
+
+#[track_caller]
+fn says_nothing(change: impl FnOnce(&mut RunPlan)) {
+    let mut run = paper_run("A/256", Config::A);
+    change(&mut run);
+    assert_eq!(table(vec![run]).scaled(), None);
+}
+
+fn plateau(lr: f64) -> Schedule {
+    let mut run = paper_run("A/256", Config::A);
+    let Schedule::Plateau { lr: first, .. } = &mut run.train.schedule else { panic!("not the paper's") };
+    *first = lr;
+    run.train.schedule
+}
+
+#[test]
+fn nothing_is_said_of_the_papers_settings() {
+    says_nothing(|_| ());
+    says_nothing(|run| run.data.train_side = [384, 384]);
+    says_nothing(|run| run.data.train_side = [256, 512]);
+    says_nothing(|run| run.train.schedule = plateau(0.001));
+    says_nothing(|run| run.train.seed = 7);
+    let runs = [[256, 512], [256, 256], [384, 384]].map(|train_side| {
+        let mut run = paper_run("A", Config::A);
+        run.data.train_side = train_side;
+        run
+    });
+    assert_eq!(table(runs.to_vec()).scaled(), None, "in any order");
+    let rates = [0.001, 0.01].map(|lr| {
+        let mut run = paper_run("A", Config::A);
+        run.train.schedule = plateau(lr);
+        run
+    });
+    assert_eq!(table(rates.to_vec()).scaled(), None);
+}
+
+#[test]
+fn each_setting_of_the_network_is_compared() {
+    says(|run| run.network.width = 0.25, "width 0.25 (1)");
+    says(|run| run.network.head = [4096, 512], "fc6 and fc7 [4096, 512] ([4096, 4096])");
+    says(|run| run.network.crop = 192, "crop 192 (224)");
+    says(|run| run.network.dropout = 0.25, "dropout 0.25 (0.5)");
+    says(|run| run.network.lrn_style = LrnStyle::Caffe, "LRN Caffe (AlexNet)");
+    says(|run| run.network.pool_rounding = PoolRounding::Ceil, "pooling rounds Ceil (Floor)");
+    says(|run| run.init.fresh = Init::He, "random weights he (gaussian-0.01)");
+}
+
+#[test]
+fn each_setting_of_the_images_is_compared() {
+    says(|run| run.data.train_side = [288, 288], "S 288 (256, 384, [256;512])");
+    says(|run| run.data.train_side = [256, 384], "S [256;384] (256, 384, [256;512])");
+    says(|run| run.data.filter = Filter::Bicubic, "interpolation Bicubic (Bilinear)");
+    says(|run| run.data.flip = false, "mirroring false (true)");
+    says(|run| run.data.colour_shift_std = 0.0, "colour shift 0 (0.1)");
+    says(|run| run.data.pixel_scale = PixelScale::Fixed(0.5), "pixels times 0.5 (mean subtracted)");
+    says(|run| run.data.pixel_scale = PixelScale::UnitVariance, "pixels of unit variance (mean subtracted)");
+    let as_start = "pixels as where the run starts from (mean subtracted)";
+    says(|run| run.data.pixel_scale = PixelScale::AsStart, as_start);
+    says(|run| run.data.pixel_scale = PixelScale::Torchvision, "pixels as in torchvision (mean subtracted)");
+}
+
+#[test]
+fn each_setting_of_the_optimiser_is_compared() {
+    says(|run| run.batch = 64, "batch 64 (256)");
+    says(|run| run.train.sgd.momentum = 0.5, "momentum 0.5 (0.9)");
+    says(|run| run.train.sgd.weight_decay = 0.0001, "weight decay 0.0001 (0.0005)");
+    says(|run| run.train.sgd.decay_biases = true, "decay of biases true (false)");
+    says(|run| run.train.sgd.bias_lr = 2.0, "rate of biases 2 (1)");
+    says(|run| run.train.sgd.form = SgdForm::Torch, "form of SGD Torch (Caffe)");
+    says(|run| run.train.max_epochs = 16, "epochs at most 16 (74)");
+}
+
+#[test]
+fn each_schedule_is_compared() {
+    says(|run| run.train.schedule = plateau(0.005), "first learning rate 0.005 (0.01, 0.001)");
+    let constant = "rate constant (cut when validation stops improving)";
+    says(|run| run.train.schedule = Schedule::Constant { lr: 0.01 }, constant);
+    let steps = Schedule::Steps { lr: 0.001, factor: 0.1, at: vec![0.5] };
+    says(|run| run.train.schedule = steps, "rate cut at fixed epochs (cut when validation stops improving)");
+    let steps = Schedule::Steps { lr: 0.125, factor: 0.1, at: vec![0.5] };
+    says(
+        |run| run.train.schedule = steps,
+        "first learning rate 0.125 (0.01, 0.001); rate cut at fixed epochs (cut when validation stops improving)",
+    );
+    let constant = Schedule::Constant { lr: 0.25 };
+    says(
+        |run| run.train.schedule = constant,
+        "first learning rate 0.25 (0.01, 0.001); rate constant (cut when validation stops improving)",
+    );
+}
+
+#[test]
+fn values_of_several_runs_are_said_once_in_order() {
+    let runs = [(0.5, 73), (1.0, 73), (0.5, 256)].map(|(width, side)| {
+        let mut run = paper_run("A", Config::A);
+        run.network.width = width;
+        run.data.train_side = [side, side];
+        run
+    });
+    let expected = "width 0.5, 1 (1); S 73, 256 (256, 384, [256;512])";
+    assert_eq!(differences(runs.to_vec()), expected);
+}
