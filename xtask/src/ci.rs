@@ -132,6 +132,20 @@ fn is_there(program: &str, what: &str) -> Result<bool> {
     Ok(false)
 }
 
+/// Tests of vgg-tensor that run on every device.
+const OPERATIONS: [&str; 10] = [
+    "ops",
+    "conv2d",
+    "not_finite",
+    "all_reduce",
+    "tails",
+    "convolution_tails",
+    "large_logits",
+    "fused",
+    "sgd",
+    "dropout",
+];
+
 /// The tests of everything that computes, on a GPU that g++ makes of the kernels' sources.
 fn emulated_gpu() -> Result<()> {
     if !is_there("g++", "emulated GPU")? {
@@ -140,7 +154,8 @@ fn emulated_gpu() -> Result<()> {
     let start = Instant::now();
     eprintln!("== emulated GPU");
     let libraries = crate::emulator::build()?;
-    let operations = ["--package", "vgg-tensor", "--lib", "--test", "ops", "--test", "conv2d"];
+    let mut operations = vec!["--package", "vgg-tensor", "--lib"];
+    OPERATIONS.iter().for_each(|test| operations.extend(["--test", test]));
     for what in [&operations[..], &["--package", "vgg-tests", "--package", "vgg-app", "--test", "gpu"]] {
         let mut tests = Command::new("cargo");
         tests.args(["test", "--quiet"]).args(what);

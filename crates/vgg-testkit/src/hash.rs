@@ -37,3 +37,63 @@ fn value(seed: u32, i: usize) -> f32 {
 fn fnv1a(name: &str) -> u32 {
     name.bytes().fold(0x811c_9dc5, |h, b| (h ^ u32::from(b)).wrapping_mul(0x0100_0193))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What MurmurHash3_x86_32 gives for no bytes is its finaliser of the seed.
+    #[test]
+    fn fmix32_has_the_published_values() {
+        for (seed, hash) in [
+            (0, 0),
+            (1, 0x514e_28b7),
+            (2, 0x30f4_c306),
+            (3, 0x85f0_b427),
+            (0xdead_beef, 0x0de5_c6a9),
+            (u32::MAX, 0x81f1_6f39),
+        ] {
+            assert_eq!(fmix32(seed), hash, "seed {seed:#x}");
+        }
+    }
+
+    #[test]
+    fn fnv1a_has_the_published_values() {
+        for (name, hash) in
+            [("", 0x811c_9dc5), ("a", 0xe40c_292c), ("b", 0xe70c_2de5), ("foobar", 0xbf9c_f968)]
+        {
+            assert_eq!(fnv1a(name), hash, "{name:?}");
+        }
+    }
+
+    /// In units of 2^-23, as `tests/reference/hashed.py` makes them.
+    #[test]
+    fn values_are_those_of_the_python_scripts() {
+        let units = |name: &str| -> Vec<f32> { (0..4).map(|i| 8_388_608.0 * unit(name, i)).collect() };
+        assert_eq!(units("x"), [-5_284_618.0, 7_365_378.0, -3_315_812.0, -5_124_852.0]);
+        assert_eq!(units("conv1_1.weight"), [-2_048_871.0, -3_648_300.0, 4_903_883.0, -608_172.0]);
+        assert_eq!(8_388_608.0 * unit("image0", 1_000_000), 4_088_993.0);
+    }
+
+    #[test]
+    fn hashed_values_are_the_stream_times_the_bound() {
+        let expected: Vec<f32> = (0..1000).map(|i| 0.25 * unit("stream", i)).collect();
+        assert_eq!(hashed("stream", 0.25, 1000), expected);
+        assert_ne!(hashed("other", 0.25, 1000), expected);
+        assert!(hashed("stream", 0.25, 0).is_empty());
+    }
+
+    /// 24 bits between -1 and 1: the mean of uniform values is 0 and their variance 1/3.
+    #[test]
+    fn values_fill_the_range() {
+        let values = hashed("range", 1.0, 100_000);
+        assert!(values.iter().all(|v| (-1.0..1.0).contains(v)));
+        assert!(values.iter().any(|v| *v < -0.9999) && values.iter().any(|v| *v > 0.9999));
+        let n = values.len() as f64;
+        let mean = values.iter().map(|v| f64::from(*v)).sum::<f64>() / n;
+        let variance = values.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>() / n;
+        // Five standard deviations of either: sqrt(1 / 3 n) and sqrt(4 / 45 n).
+        assert!(mean.abs() < 5.0 * (1.0 / (3.0 * n)).sqrt(), "{mean}");
+        assert!((variance - 1.0 / 3.0).abs() < 5.0 * (4.0 / (45.0 * n)).sqrt(), "{variance}");
+    }
+}

@@ -1,0 +1,247 @@
+//! Sums over ranks, which are threads here, and what they do to the `finite` flag of a step.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
+
+mod common;
+mod instruction_sets;
+
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+
+use vgg_tensor::ops::{AllReduce, softmax_cross_entropy};
+use vgg_tensor::{Alone, Device, Error, RankGroup, Result, StepState, Tensor};
+use vgg_testkit::hashed;
+
+use common::every_device;
+use instruction_sets::is_gpu;
+
+const BAD: [f32; 3] = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY];
+
+/// A rank that is a thread. A channel leads from each rank to each: where a rank ends early, the others get an error.
+struct ThreadRank {
+    rank: usize,
+    to: Vec<Mutex<Sender<Vec<f64>>>>,
+    from: Vec<Mutex<Receiver<Vec<f64>>>>,
+}
+
+/// A group of this many ranks.
+fn ranks(size: usize) -> Vec<Arc<dyn RankGroup>> {
+    let mut ranks: Vec<ThreadRank> =
+        (0..size).map(|rank| ThreadRank { rank, to: Vec::new(), from: Vec::new() }).collect();
+    for from in 0..size {
+        for to in 0..size {
+            let (sender, receiver) = channel();
+            ranks[from].to.push(Mutex::new(sender));
+            ranks[to].from.push(Mutex::new(receiver));
+        }
+    }
+    ranks.into_iter().map(|rank| Arc::new(rank) as Arc<dyn RankGroup>).collect()
+}
+
+impl ThreadRank {
+    fn exchange(&self, values: &[f64]) -> Result<Vec<Vec<f64>>> {
+        let gone = || Error::Group { reason: "a rank is gone".into() };
+        for to in &self.to {
+            to.lock().unwrap().send(values.to_vec()).map_err(|_| gone())?;
+        }
+        self.from.iter().map(|from| from.lock().unwrap().recv().map_err(|_| gone())).collect()
+    }
+}
+
+impl RankGroup for ThreadRank {
+    fn rank(&self) -> usize {
+        self.rank
+    }
+
+    fn size(&self) -> usize {
+        self.to.len()
+    }
+
+    fn sum(&self, values: &mut [f32]) -> Result<()> {
+        let all = self.exchange(&values.iter().map(|value| f64::from(*value)).collect::<Vec<_>>())?;
+        for (i, value) in values.iter_mut().enumerate() {
+            *value = all.iter().map(|rank| rank[i] as f32).sum();
+        }
+        Ok(())
+    }
+
+    fn gather(&self, values: &[f64]) -> Result<Vec<f64>> {
+        Ok(self.exchange(values)?.concat())
+    }
+
+    fn abort(&self, code: i32) -> ! {
+        std::process::exit(code)
+    }
+}
+
+/// What one rank brings to one step.
+#[derive(Clone)]
+struct Step {
+    grads: Vec<Vec<f32>>,
+    loss_is_bad: bool,
+}
+
+impl Step {
+    /// Hashed gradients of several lengths: the last has three blocks of a GPU's threads.
+    fn new(rank: usize) -> Step {
+        let lengths = [5, 1, 16, 33, 700];
+        let grad = |i: usize| hashed(&format!("rank {rank}, gradient {i}"), 1.0, lengths[i]);
+        let grads = (0..lengths.len()).map(grad).collect();
+        Step { grads, loss_is_bad: false }
+    }
+}
+
+/// Sums and flag of a step.
+type Outcome = (Vec<Vec<f32>>, bool);
+
+/// Takes the steps of one rank.
+fn run(group: &Arc<dyn RankGroup>, device: &Device, steps: &[Step]) -> Result<Vec<Outcome>> {
+    let mut all = AllReduce::new(group, device)?;
+    let state = StepState::new(device)?;
+    let mut outcomes = Vec::new();
+    for (number, step) in steps.iter().enumerate() {
+        state.begin(number as u64, 0.1)?;
+        if step.loss_is_bad {
+            let logits = Tensor::from_slice(&[f32::NAN, 0.0], [1, 2], device)?;
+            softmax_cross_entropy(&logits, &[0], 1.0, &state)?;
+        }
+        let tensor = |grad: &Vec<f32>| Tensor::from_slice(grad, [grad.len()], device);
+        let mut tensors = step.grads.iter().map(tensor).collect::<Result<Vec<Tensor>>>()?;
+        tensors.iter_mut().try_for_each(|tensor| all.begin(tensor))?;
+        all.finish(tensors.iter_mut().map(Ok), &state)?;
+        outcomes.push((tensors.iter().map(Tensor::to_vec).collect(), state.finite()?));
+    }
+    Ok(outcomes)
+}
+
+/// Takes the same number of steps on two ranks. Nothing, said aloud, if two ranks cannot share the one GPU that there is.
+fn run_two(device: &Device, steps: [Vec<Step>; 2]) -> Option<Vec<Vec<Outcome>>> {
+    let groups = ranks(2);
+    let results: Vec<Result<Vec<Outcome>>> = std::thread::scope(|scope| {
+        let start = |i: usize| {
+            let (group, steps) = (&groups[i], &steps[i]);
+            scope.spawn(move || run(group, device, steps))
+        };
+        let threads: Vec<_> = (0..2).map(start).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    match results.into_iter().collect() {
+        Ok(outcomes) => Some(outcomes),
+        Err(e @ Error::NoCuda { .. }) => {
+            vgg_testkit::skip("nccl", &e);
+            None
+        }
+        // NCCL refuses two ranks on one GPU; an emulated one takes them.
+        Err(e @ Error::Cuda { call: "ncclCommInitRank", .. }) => {
+            vgg_testkit::skip("a GPU that two ranks can share", &e);
+            None
+        }
+        Err(e) => panic!("{e}"),
+    }
+}
+
+#[test]
+fn sums_of_two_ranks_are_in_their_places() {
+    for on in every_device() {
+        let steps = [vec![Step::new(0); 2], vec![Step::new(1); 2]];
+        let Some(outcomes) = run_two(&on.device, steps.clone()) else { continue };
+        for (rank, outcomes) in outcomes.iter().enumerate() {
+            for (sums, finite) in outcomes {
+                assert!(finite, "{}: rank {rank}", on.name);
+                for (i, sums) in sums.iter().enumerate() {
+                    let grads = [&steps[0][0].grads[i], &steps[1][0].grads[i]];
+                    let expected: Vec<f32> = (0..sums.len()).map(|at| grads[0][at] + grads[1][at]).collect();
+                    assert_eq!(*sums, expected, "{}: gradient {i} on rank {rank}", on.name);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn bad_gradient_of_one_rank_clears_the_flag_of_both() {
+    for on in every_device() {
+        let (mut first, mut second) = (Vec::new(), Vec::new());
+        let lengths: Vec<usize> = Step::new(0).grads.iter().map(Vec::len).collect();
+        for (grad, len) in lengths.into_iter().enumerate() {
+            for at in (0..len).step_by(if len > 100 { 53 } else { 1 }).chain([len - 1]) {
+                let mut steps = [Step::new(0), Step::new(1)];
+                steps[at % 2].grads[grad][at] = BAD[at % 3];
+                let [one, other] = steps;
+                first.push(one);
+                second.push(other);
+            }
+        }
+        // The flag is set again where the next step is good.
+        first.push(Step::new(0));
+        second.push(Step::new(1));
+        let last = first.len() - 1;
+        let Some(outcomes) = run_two(&on.device, [first, second]) else { continue };
+        for (rank, outcomes) in outcomes.iter().enumerate() {
+            for (step, outcome) in outcomes.iter().enumerate() {
+                assert_eq!(outcome.1, step == last, "{}: step {step} on rank {rank}", on.name);
+            }
+        }
+    }
+}
+
+#[test]
+fn sum_that_overflows_clears_the_flag_of_both_ranks() {
+    for on in every_device() {
+        let large = Step { grads: vec![vec![3e38; 33]], loss_is_bad: false };
+        let small = Step { grads: vec![vec![1.0; 33]], loss_is_bad: false };
+        let mut one_large = small.clone();
+        one_large.grads[0][32] = 3e38;
+        let first = vec![large.clone(), large, one_large.clone()];
+        let second = vec![small.clone(), one_large.clone(), one_large];
+        let Some(outcomes) = run_two(&on.device, [first, second]) else { continue };
+        for outcomes in outcomes {
+            let flags: Vec<bool> = outcomes.iter().map(|outcome| outcome.1).collect();
+            assert_eq!(flags, [true, false, false], "{}", on.name);
+        }
+    }
+}
+
+#[test]
+fn bad_loss_of_one_rank_clears_the_flag_of_both() {
+    for on in every_device() {
+        let good = |rank| Step::new(rank);
+        let bad = |rank| Step { loss_is_bad: true, ..Step::new(rank) };
+        let first = vec![good(0), bad(0), good(0), good(0)];
+        let second = vec![good(1), good(1), bad(1), good(1)];
+        let Some(outcomes) = run_two(&on.device, [first, second]) else { continue };
+        for outcomes in outcomes {
+            let flags: Vec<bool> = outcomes.iter().map(|outcome| outcome.1).collect();
+            assert_eq!(flags, [true, false, false, true], "{}", on.name);
+        }
+    }
+}
+
+/// Gradients travel in buckets of 4 MiB: the second of these begins in the first bucket and ends in the second.
+#[test]
+fn gradients_longer_than_a_bucket_keep_their_values_and_their_flag() {
+    const BUCKET: usize = 1 << 20;
+    for on in every_device() {
+        let group: Arc<dyn RankGroup> = Arc::new(Alone);
+        let good = vec![hashed("first", 1.0, BUCKET - 3), hashed("second", 1.0, 11), hashed("third", 1.0, 5)];
+        let places = [(0, 0), (0, BUCKET / 2), (0, BUCKET - 4), (1, 0), (1, 2), (1, 3), (1, 10), (2, 4)];
+        let mut steps = vec![Step { grads: good.clone(), loss_is_bad: false }];
+        for (grad, at) in places.into_iter().take(if is_gpu(&on) { 3 } else { 8 }) {
+            let mut grads = good.clone();
+            grads[grad][at] = f32::NAN;
+            steps.push(Step { grads, loss_is_bad: false });
+        }
+        let outcomes = match run(&group, &on.device, &steps) {
+            Ok(outcomes) => outcomes,
+            Err(e @ Error::NoCuda { .. }) => {
+                vgg_testkit::skip("nccl", &e);
+                continue;
+            }
+            Err(e) => panic!("{e}"),
+        };
+        assert!(outcomes[0].0 == good && outcomes[0].1, "{}: sums over one rank", on.name);
+        for (step, outcome) in outcomes.iter().enumerate().skip(1) {
+            assert!(!outcome.1, "{}: bad value at {:?}", on.name, places[step - 1]);
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! Depths and sides that leave something over beside whole vectors, panels and tiles, for every algorithm of convolutions and
+//! of their gradients: each value of a tail is written, once, from its own operands.
+//!
+//! Operands are hashed, so that no two neighbours are alike, and results go to memory that was full of NaN.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
+
+mod common;
+mod instruction_sets;
+
+use ndarray::{Array1, ArrayView4};
+use vgg_tensor::ops::conv2d::{self, Conv2d};
+use vgg_tensor::{Gate, Grad, StepState, Tensor, Weight, Write};
+
+use common::On;
+use instruction_sets::{
+    ConvOn, LENGTHS, assert_channel_sums, assert_within, everywhere_for_filters_of, in_poisoned_memory,
+    is_gpu, largest,
+};
+
+/// A convolution of hashed values with its references.
+struct Convolution {
+    input: [usize; 4],
+    filters: [usize; 4],
+    output: [usize; 4],
+    config: Conv2d,
+    y: Vec<f64>,
+    /// Gradient by data, twofold where the input is positive.
+    dx: Vec<f64>,
+    dw: Vec<f64>,
+}
+
+impl Convolution {
+    fn new([n, h, w, c]: [usize; 4], k: usize, r: usize, pad: usize) -> Convolution {
+        let output = [n, h + 2 * pad + 1 - r, w + 2 * pad + 1 - r, k];
+        let (input, filters) = ([n, h, w, c], [k, r, r, c]);
+        let array = |name: &str, shape: [usize; 4]| {
+            let values = On::values(name, shape.iter().product());
+            ArrayView4::from_shape(shape, &values).unwrap().mapv(f64::from)
+        };
+        let x = array("x", input);
+        let weight = array("w", filters);
+        let bias = Array1::from_iter(On::values("b", k).into_iter().map(f64::from));
+        let y = vgg_testkit::conv2d(&x, &weight, &bias, pad);
+        let gradients = vgg_testkit::conv2d_gradients(&x, &weight, &array("dz", output), pad);
+        let dx = x.iter().zip(&gradients.dx).map(|(x, dx)| if *x > 0.0 { 2.0 * dx } else { 0.0 });
+        Convolution {
+            input,
+            filters,
+            output,
+            config: Conv2d { pad, relu: true },
+            y: y.iter().map(|y| y.max(0.0)).collect(),
+            dx: dx.collect(),
+            dw: gradients.dw.iter().copied().collect(),
+        }
+    }
+
+    /// Output, gradient by data, and gradient by filters written and then added once more.
+    fn run(&self, on: &On) -> (Tensor, Grad, Tensor) {
+        let x = on.tensor("x", self.input);
+        let dz = on.tensor("dz", self.output);
+        let weight = Weight::new(on.tensor("w", self.filters));
+        let bias = Weight::new(on.tensor("b", [self.filters[0]]));
+        let y = conv2d::forward(&x, &weight, &bias, self.config).unwrap();
+        let grad = conv2d::backward_data(&dz, &weight, self.config, Gate { y: &x, scale: 2.0 }).unwrap();
+        let mut dw = Tensor::zeros(self.filters, &on.device).unwrap();
+        let state = StepState::new(&on.device).unwrap();
+        conv2d::backward_filter(&x, &dz, self.config, &mut dw, Write::Overwrite, &state).unwrap();
+        conv2d::backward_filter(&x, &dz, self.config, &mut dw, Write::Accumulate, &state).unwrap();
+        assert!(state.finite().unwrap());
+        (y, grad, dw)
+    }
+
+    fn check(&self, place: &ConvOn) {
+        let on = &place.on;
+        let what = format!("{}: {:?} by {:?}", on.name, self.input, self.filters);
+        // Poisoning the memory of an emulated GPU takes long, and what is there is of other shapes anyway.
+        let (y, grad, dw) = if is_gpu(on) { self.run(on) } else { in_poisoned_memory(on, || self.run(on)) };
+        let close = |got: &Tensor, expected: &[f64], name: &str| {
+            let bound = place.tolerance * largest(expected);
+            assert_within(&got.to_vec(), expected, bound, &format!("{what}: {name}"));
+        };
+        close(&y, &self.y, "forward");
+        close(&grad.dz, &self.dx, "gradient by data");
+        assert_channel_sums(&grad, &what);
+        let twice: Vec<f64> = self.dw.iter().map(|dw| 2.0 * dw).collect();
+        close(&dw, &twice, "gradient by filters");
+    }
+}
+
+/// Checks filters of `r` x `r` for every number of channels and of filters.
+fn check_depths([h, w]: [usize; 2], r: usize, pad: usize) {
+    let places = everywhere_for_filters_of(r);
+    for (i, c) in LENGTHS.into_iter().enumerate() {
+        let k = LENGTHS[(5 * i + 7) % LENGTHS.len()];
+        let case = Convolution::new([2, h, w, c], k, r, pad);
+        places.iter().for_each(|place| case.check(place));
+    }
+}
+
+#[test]
+fn depths_of_1x1_convolutions() {
+    check_depths([2, 3], 1, 0);
+}
+
+#[test]
+fn depths_of_3x3_convolutions() {
+    check_depths([4, 3], 3, 1);
+}
+
+#[test]
+fn depths_of_valid_3x3_convolutions() {
+    check_depths([4, 5], 3, 0);
+}
+
+#[test]
+fn depths_of_5x5_convolutions() {
+    check_depths([3, 4], 5, 2);
+}
+
+#[test]
+fn depths_of_valid_7x7_convolutions() {
+    check_depths([7, 8], 7, 0);
+}
+
+/// Deeper than what a kernel sums at a time: 256 channels of Winograd's products, 320 values of a window; and more than
+/// the 64 channels and 96 filters of a tile of the direct gradient.
+#[test]
+fn depths_of_several_stretches() {
+    for [c, k] in [[257, 3], [273, 17], [107, 5], [72, 97], [65, 193], [3, 99]] {
+        let case = Convolution::new([1, 3, 4, c], k, 3, 1);
+        everywhere_for_filters_of(3).iter().for_each(|place| case.check(place));
+        let case = Convolution::new([1, 3, 4, c], k, 1, 0);
+        everywhere_for_filters_of(1).iter().for_each(|place| case.check(place));
+    }
+}
+
+/// Sides that no tile of 2, 4 or 6 outputs, no group of 6 or 12 tiles and no six pixels divide.
+#[test]
+fn sides_of_convolutions() {
+    let places = everywhere_for_filters_of(3);
+    for h in 1..=9 {
+        for (n, w) in [(1, 10 - h), (3, (h * 4) % 9 + 5)] {
+            let case = Convolution::new([n, h, w, 9], 5, 3, 1);
+            places.iter().for_each(|place| case.check(place));
+        }
+    }
+    // Columns and rows of several blocks of the direct algorithm.
+    for [h, w] in [[1, 131], [67, 2], [13, 65]] {
+        let case = Convolution::new([1, h, w, 9], 5, 3, 1);
+        places.iter().filter(|place| !is_gpu(&place.on)).for_each(|place| case.check(place));
+    }
+}

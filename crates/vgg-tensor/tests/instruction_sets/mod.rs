@@ -1,0 +1,132 @@
+//! Every device that a kernel has code of its own for: the CPU under each instruction set, and the GPUs.
+
+#![allow(dead_code, reason = "not every test that shares this needs all of it")]
+
+use vgg_tensor::{ConvChoice, Device, DeviceConfig, DeviceKind, Error, Grad, Tensor};
+
+use crate::common::{On, every_device};
+
+/// Lengths with every remainder by 8 and by 16, below and above one and two vectors.
+pub const LENGTHS: [usize; 24] =
+    [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 23, 24, 31, 32, 33, 49];
+
+/// The instruction sets of this processor, which the error for an unknown one lists.
+pub fn instruction_sets() -> Vec<String> {
+    match Device::open(&cpu_config(ConvChoice::Auto, "unknown")) {
+        Err(Error::InstructionSet { available, .. }) => available.split(", ").map(str::to_owned).collect(),
+        other => panic!("an unknown instruction set must be an error, not {other:?}"),
+    }
+}
+
+fn cpu_config(conv: ConvChoice, instruction_set: &str) -> DeviceConfig {
+    DeviceConfig {
+        kind: DeviceKind::Cpu,
+        threads: 1,
+        conv,
+        instruction_set: Some(instruction_set.to_owned()),
+        ..DeviceConfig::default()
+    }
+}
+
+/// The CPU under each of its instruction sets.
+pub fn every_cpu(conv: ConvChoice) -> Vec<On> {
+    let open = |set: String| On {
+        name: format!("{set}, {} convolutions", conv.name()),
+        device: Device::open(&cpu_config(conv, &set)).unwrap(),
+        rounding: 0.0,
+    };
+    instruction_sets().into_iter().map(open).collect()
+}
+
+/// The GPU in each precision, where there is one.
+pub fn every_gpu() -> Vec<On> {
+    every_device().into_iter().filter(is_gpu).collect()
+}
+
+/// The CPU under each instruction set and the GPU in each precision.
+pub fn everywhere() -> Vec<On> {
+    let mut all = every_cpu(ConvChoice::Auto);
+    all.extend(every_gpu());
+    all
+}
+
+/// A device that runs an algorithm for a convolution, and how far its results may be from sums in f64.
+pub struct ConvOn {
+    pub on: On,
+    pub tolerance: f64,
+}
+
+/// Every algorithm that filters of `r` x `r` can take, under each instruction set, and the GPU in each precision.
+pub fn everywhere_for_filters_of(r: usize) -> Vec<ConvOn> {
+    // Only 3x3 filters have Winograd's algorithms; for the others every choice but `Direct` means the same.
+    let choices = ConvChoice::ALL.into_iter().map(|entry| entry.1);
+    let choices = choices.filter(|conv| r == 3 || matches!(conv, ConvChoice::Auto | ConvChoice::Direct));
+    let mut all = Vec::new();
+    for conv in choices {
+        // What docs/numerics.md promises: the transforms of larger tiles lose digits.
+        let tolerance = match conv {
+            _ if r != 3 => 3e-6,
+            ConvChoice::Direct => 3e-6,
+            ConvChoice::Winograd2 => 1e-5,
+            ConvChoice::Auto | ConvChoice::Winograd4 | ConvChoice::Winograd6 => 5e-5,
+        };
+        all.extend(every_cpu(conv).into_iter().map(|on| ConvOn { on, tolerance }));
+    }
+    all.extend(every_gpu().into_iter().map(|on| ConvOn { tolerance: on.rounding.max(3e-6), on }));
+    all
+}
+
+/// Whether a device is a GPU. An emulated one is slow, so tests give it less to do.
+pub fn is_gpu(on: &On) -> bool {
+    on.device.instruction_set() == "cuda"
+}
+
+/// Runs `op` in memory full of NaN, so that a value that it does not write shows.
+pub fn in_poisoned_memory<T>(on: &On, op: impl Fn() -> T) -> T {
+    // The first run makes the arena large enough to hold the second.
+    drop(op());
+    on.device.poison_free_memory().unwrap();
+    op()
+}
+
+/// Asserts that the values are within `bound` of the expected ones, each by itself.
+#[track_caller]
+pub fn assert_within(got: &[f32], expected: &[f64], bound: f64, what: &str) {
+    assert_eq!(got.len(), expected.len(), "{what}: lengths");
+    for (i, (got, expected)) in got.iter().zip(expected).enumerate() {
+        let error = (f64::from(*got) - expected).abs();
+        assert!(error <= bound, "{what}: value {i} is {got}, not {expected} within {bound:.1e}");
+    }
+}
+
+/// Asserts that the channel sums of a gradient are the sums of its rows.
+///
+/// Only where the device sums the very values that it writes: gates must not scale, or by a power of two.
+#[track_caller]
+pub fn assert_channel_sums(grad: &Grad, what: &str) {
+    let channels = grad.dz.shape().last();
+    let dz = grad.dz.to_vec();
+    let mut sums = vec![0.0f64; channels];
+    let mut magnitudes = vec![0.0f64; channels];
+    for row in dz.chunks_exact(channels) {
+        for (channel, value) in row.iter().enumerate() {
+            sums[channel] += f64::from(*value);
+            magnitudes[channel] += f64::from(value.abs());
+        }
+    }
+    // A sum of n values in f32, in any order, is off by no more than n / 2^24 of the sum of magnitudes.
+    let largest = magnitudes.into_iter().fold(0.0, f64::max);
+    let bound = (dz.len() / channels) as f64 * 2f64.powi(-24) * largest;
+    assert_within(&grad.channel_sums.to_vec(), &sums, bound, &format!("{what}: channel sums"));
+}
+
+/// The values of a tensor in f64.
+pub fn wide(tensor: &Tensor) -> Vec<f64> {
+    tensor.to_vec().into_iter().map(f64::from).collect()
+}
+
+/// The largest magnitude, which tolerances are relative to.
+pub fn largest(values: &[f64]) -> f64 {
+    assert!(values.iter().all(|value| value.is_finite()), "references are finite");
+    values.iter().fold(0.0, |largest, value| value.abs().max(largest))
+}

@@ -1,0 +1,193 @@
+//! Losses and posteriors of logits whose exponentials no float holds.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
+
+mod common;
+mod instruction_sets;
+
+use vgg_tensor::ops::{self, Loss};
+use vgg_tensor::{StepState, Tensor};
+use vgg_testkit::hashed;
+
+use common::On;
+use instruction_sets::{assert_channel_sums, assert_within, everywhere};
+
+/// Posteriors of a row in f64.
+fn posterior(x: &[f32]) -> Vec<f64> {
+    let largest = x.iter().map(|x| f64::from(*x)).fold(f64::NEG_INFINITY, f64::max);
+    let exponentials: Vec<f64> = x.iter().map(|x| (f64::from(*x) - largest).exp()).collect();
+    let sum: f64 = exponentials.iter().sum();
+    exponentials.into_iter().map(|e| e / sum).collect()
+}
+
+/// `-ln posterior[target]` in f64.
+fn loss(x: &[f32], target: usize) -> f64 {
+    let largest = x.iter().map(|x| f64::from(*x)).fold(f64::NEG_INFINITY, f64::max);
+    let sum: f64 = x.iter().map(|x| (f64::from(*x) - largest).exp()).sum();
+    sum.ln() + (largest - f64::from(x[target]))
+}
+
+/// Rows of one number of classes, with a target each.
+struct Rows {
+    classes: usize,
+    logits: Vec<f32>,
+    targets: Vec<u32>,
+}
+
+impl Rows {
+    fn run(&self, on: &On, weight: f32) -> (Loss, Vec<f32>) {
+        let logits =
+            Tensor::from_slice(&self.logits, [self.targets.len(), self.classes], &on.device).unwrap();
+        let state = StepState::new(&on.device).unwrap();
+        let loss = ops::softmax_cross_entropy(&logits, &self.targets, weight, &state).unwrap();
+        assert!(state.finite().unwrap(), "{}: {} classes: the loss is finite", on.name, self.classes);
+        (loss, ops::softmax(&logits).unwrap().to_vec())
+    }
+
+    /// Compares loss, gradient and posteriors with f64.
+    fn check(&self, on: &On, what: &str) {
+        const WEIGHT: f32 = 0.25;
+        let what = format!("{}: {what}, {} classes", on.name, self.classes);
+        let (got, posteriors) = self.run(on, WEIGHT);
+        let mut losses = Vec::new();
+        let mut gradients = Vec::new();
+        let mut expected_posteriors = Vec::new();
+        for (row, target) in self.logits.chunks_exact(self.classes).zip(&self.targets) {
+            losses.push(loss(row, *target as usize));
+            let p = posterior(row);
+            let gradient = |class: usize| f64::from(WEIGHT) * (p[class] - f64::from(class as u32 == *target));
+            gradients.extend((0..self.classes).map(gradient));
+            expected_posteriors.extend(p);
+        }
+        // A GPU adds the largest logit in f32 and takes the target's away: each may round in the last place of the larger.
+        let magnitude = self.logits.iter().filter(|x| x.is_finite()).map(|x| f64::from(x.abs()));
+        let magnitude = magnitude.fold(1.0, f64::max).max(losses.iter().copied().fold(0.0, f64::max));
+        assert_within(
+            &got.per_sample.to_vec(),
+            &losses,
+            magnitude * 2f64.powi(-22),
+            &format!("{what}: losses"),
+        );
+        // Exponentials of f32 are good to two units in the last place, their sums to one for each of some terms.
+        let bound = f64::from(WEIGHT) * on.rounding.max(1e-6);
+        assert_within(&got.grad.dz.to_vec(), &gradients, bound, &format!("{what}: gradient"));
+        assert_channel_sums(&got.grad, &what);
+        assert_within(&posteriors, &expected_posteriors, 1e-6, &format!("{what}: posteriors"));
+    }
+}
+
+#[test]
+fn logits_of_ten_thousand() {
+    for on in everywhere() {
+        for classes in [1, 2, 7, 256, 257, 1000, 1001] {
+            for bound in [1e4, 80.0] {
+                let logits = hashed("logits", bound, 3 * classes);
+                let targets = [0, classes as u32 - 1, classes as u32 / 2].to_vec();
+                Rows { classes, logits, targets }.check(&on, "between minus and plus a bound");
+            }
+            // All far from zero: without the largest taken away they overflow, or all vanish.
+            for shift in [1e4, -1e4] {
+                let logits = hashed("logits", 3.0, 3 * classes).iter().map(|x| x + shift).collect();
+                let targets = [0, classes as u32 - 1, classes as u32 / 2].to_vec();
+                Rows { classes, logits, targets }.check(&on, "around a large number");
+            }
+        }
+    }
+}
+
+/// The largest logit in each place, a hundred above the others, and each class as the target.
+#[test]
+fn one_class_far_above_the_others() {
+    for on in everywhere() {
+        for classes in [2, 9, 33] {
+            let mut logits = Vec::new();
+            let mut targets = Vec::new();
+            for best in 0..classes {
+                logits.extend((0..classes).map(|class| if class == best { 150.0 } else { 10.0 }));
+                targets.push(((best * 5 + 1) % classes) as u32);
+            }
+            Rows { classes, logits, targets }.check(&on, "one far above");
+        }
+    }
+}
+
+#[test]
+fn losses_and_gradients_worked_by_hand() {
+    for on in everywhere() {
+        // exp(-200) is nothing beside 1: losses are differences of logits.
+        let rows = Rows { classes: 3, logits: [200.0, 0.0, -200.0].repeat(3), targets: vec![0, 1, 2] };
+        let (loss, posteriors) = rows.run(&on, 1.0);
+        assert_eq!(loss.per_sample.to_vec(), [0.0, 200.0, 400.0], "{}", on.name);
+        let expected = [0.0, 0.0, 0.0, 1.0, -1.0, 0.0, 1.0, 0.0, -1.0];
+        assert_eq!(loss.grad.dz.to_vec(), expected, "{}", on.name);
+        assert_eq!(posteriors, [1.0, 0.0, 0.0].repeat(3), "{}", on.name);
+        // One class is certain.
+        let rows = Rows { classes: 1, logits: vec![1e4, -1e4, 0.0], targets: vec![0, 0, 0] };
+        let (loss, posteriors) = rows.run(&on, 1.0);
+        assert_eq!(loss.per_sample.to_vec(), [0.0; 3], "{}", on.name);
+        assert_eq!(loss.grad.dz.to_vec(), [0.0; 3], "{}", on.name);
+        assert_eq!(posteriors, [1.0; 3], "{}", on.name);
+    }
+}
+
+/// `K` equal logits have a loss of `ln K` and a posterior of `1 / K` each, whatever their value.
+#[test]
+fn equal_logits_share_the_posterior() {
+    for on in everywhere() {
+        for classes in [2, 8, 10, 1000, 1001] {
+            let values = [0.0, 88.5, -1e4, 1e4];
+            let logits = values.iter().flat_map(|value| vec![*value; classes]).collect();
+            let targets = vec![0, classes as u32 - 1, 1, classes as u32 / 2];
+            let rows = Rows { classes, logits, targets };
+            rows.check(&on, "equal logits");
+            let (_, posteriors) = rows.run(&on, 1.0);
+            let share = 1.0 / classes as f64;
+            assert_within(&posteriors, &vec![share; 4 * classes], 1e-6 * share, &on.name);
+        }
+        // Two of them share the maximum.
+        let rows = Rows { classes: 3, logits: [500.0, -500.0, 500.0].repeat(2), targets: vec![2, 1] };
+        let (loss, posteriors) = rows.run(&on, 1.0);
+        let losses = [2f64.ln(), 1000.0 + 2f64.ln()];
+        assert_within(&loss.per_sample.to_vec(), &losses, 1e-4, &on.name);
+        assert_eq!(posteriors, [0.5, 0.0, 0.5, 0.5, 0.0, 0.5], "{}", on.name);
+        assert_eq!(loss.grad.dz.to_vec(), [0.5, 0.0, -0.5, 0.5, -1.0, 0.5], "{}", on.name);
+    }
+}
+
+/// A class that is ruled out counts for nothing, wherever it stands.
+#[test]
+fn logit_of_minus_infinity_is_a_posterior_of_zero() {
+    for on in everywhere() {
+        for classes in [2, 9, 17, 300] {
+            let mut logits = hashed("logits", 3.0, 4 * classes);
+            let targets = vec![1, 0, classes as u32 - 1, 0];
+            logits[0] = f32::NEG_INFINITY;
+            logits[2 * classes - 1] = f32::NEG_INFINITY;
+            logits[2 * classes + (classes - 1) / 2] = f32::NEG_INFINITY;
+            // All but the target.
+            logits[3 * classes + 1..].fill(f32::NEG_INFINITY);
+            let rows = Rows { classes, logits, targets };
+            rows.check(&on, "minus infinity");
+            let (loss, posteriors) = rows.run(&on, 1.0);
+            let dz = loss.grad.dz.to_vec();
+            for (i, logit) in rows.logits.iter().enumerate() {
+                if *logit == f32::NEG_INFINITY {
+                    assert!(posteriors[i] == 0.0 && dz[i] == 0.0, "{}: {classes} classes, {i}", on.name);
+                }
+            }
+        }
+    }
+}
+
+/// The gradient is that of the weighted sum: each sample counts `weight`, the losses are not weighted.
+#[test]
+fn weight_scales_the_gradient_alone() {
+    for on in everywhere() {
+        let rows = Rows { classes: 19, logits: hashed("logits", 5.0, 4 * 19), targets: vec![18, 0, 7, 3] };
+        let (one, _) = rows.run(&on, 1.0);
+        let (quarter, _) = rows.run(&on, 0.25);
+        assert_eq!(one.per_sample.to_vec(), quarter.per_sample.to_vec(), "{}", on.name);
+        let scaled: Vec<f32> = one.grad.dz.to_vec().iter().map(|dz| 0.25 * dz).collect();
+        assert_eq!(quarter.grad.dz.to_vec(), scaled, "{}: a power of two does not round", on.name);
+    }
+}
