@@ -56,9 +56,10 @@ def main():
                 meta = session.get_modelmeta().custom_metadata_map
                 mean = np.array(json.loads(meta["mean_rgb"]), dtype=np.float32)
                 scale = json.loads(meta["pixel_scale"]) / np.array(json.loads(meta["std_rgb"]), dtype=np.float32)
-                out = folder / f"{config}-{form}.posteriors"
                 for i in range(2):
                     side = min(sides[i])
+                    # A file that exists must be of the same evaluation.
+                    out = folder / f"{config}-{form}-{side}.posteriors"
                     run("evaluate", "--weights", f"{config}.safetensors", "--dataset", "set", "--protocol", protocol,
                         "--test-sides", side, "--flip", "false", "--posteriors", out, "--device", "cpu")
                     ours = load_file(out)["posteriors"][i]

@@ -75,3 +75,99 @@ fn layer_is_fully_connected(name: &str) -> bool {
 pub(crate) fn flat(shape: &[usize]) -> Vec<usize> {
     vec![shape.iter().product()]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Values that name their place: 123.0 is at `[1, 2, 3]`.
+    fn digits(shape: &[usize]) -> Vec<f32> {
+        let digit =
+            |place: usize, axis: usize| place / shape[axis + 1..].iter().product::<usize>() % shape[axis];
+        let value = |place| (0..shape.len()).fold(0, |value, axis| 10 * value + digit(place, axis));
+        (0..shape.iter().product()).map(|place| value(place) as f32).collect()
+    }
+
+    #[test]
+    fn filters_are_transposed_from_rsck_to_kcrs() {
+        // R 2, S 3, C 4, K 5.
+        let mut expected = Vec::new();
+        for k in 0..5 {
+            for c in 0..4 {
+                for r in 0..2 {
+                    for s in 0..3 {
+                        expected.push((r * 1000 + s * 100 + c * 10 + k) as f32);
+                    }
+                }
+            }
+        }
+        assert_eq!(from_rsck(&digits(&[2, 3, 4, 5]), &[5, 4, 2, 3]), expected);
+    }
+
+    #[test]
+    fn matrices_are_transposed_and_their_inputs_permuted_from_hwc_to_chw() {
+        // H 2, W 3, C 4, and 5 outputs.
+        let mut expected = Vec::new();
+        for output in 0..5 {
+            for c in 0..4 {
+                for h in 0..2 {
+                    for w in 0..3 {
+                        expected.push((h * 1000 + w * 100 + c * 10 + output) as f32);
+                    }
+                }
+            }
+        }
+        assert_eq!(transposed(&digits(&[2, 3, 4, 5]), &[5, 24], [2, 3, 4]), expected);
+    }
+
+    #[test]
+    fn reversed_channels_swaps_the_first_and_the_last() {
+        let reversed = reversed_channels(&digits(&[2, 3, 1, 2]), &[2, 3, 1, 2]);
+        let expected = [200., 201., 100., 101., 0., 1., 1200., 1201., 1100., 1101., 1000., 1001.];
+        assert_eq!(reversed, expected);
+    }
+
+    #[test]
+    fn batch_normalisation_is_folded_with_torchs_epsilon() {
+        let (mut weight, mut bias) = (vec![1.0, -2.0, 3.0, 0.5], vec![5.0, 0.5]);
+        // 4 - 1e-5 makes a divisor of 2; a variance of 0 makes 1 / sqrt(1e-5) = 316.227766.
+        fold((&mut weight, &mut bias), [&[6.0, 2.0], &[10.0, 20.0], &[1.0, 2.0], &[3.99999, 0.0]]);
+        let expected = [3.0, -6.0, 1_897.366_6, 316.227_77];
+        // (5 - 1) 3 + 10 and (0.5 - 2) 632.455532 + 20.
+        let offsets = [22.0, -928.683_3];
+        for (value, expected) in weight.iter().chain(&bias).zip(expected.iter().chain(&offsets)) {
+            // One rounding to f32; the variance of 3.99999 is rounded as well.
+            assert!((value - expected).abs() <= 2e-7 * expected.abs(), "{weight:?} {bias:?}");
+        }
+    }
+
+    #[test]
+    fn shapes_of_every_library_are_converted_to_kcrs_or_out_in() {
+        let shape = |name: &str, shape: &[usize], library| {
+            let entries = [Entry { name: name.into(), shape: shape.to_vec() }];
+            shape_of(&entries, name, library)
+        };
+        for (name, library, file, ours) in [
+            ("block1_conv1/kernel", Library::Keras, vec![3, 5, 7, 64], vec![64, 7, 3, 5]),
+            ("conv1_1_W", Library::TensorFlow, vec![3, 5, 7, 64], vec![64, 7, 3, 5]),
+            ("fc6_W", Library::TensorFlow, vec![24, 5], vec![5, 24]),
+            ("conv1_1_b", Library::TensorFlow, vec![64], vec![64]),
+            ("features.0.weight", Library::Torchvision, vec![64, 7, 3, 5], vec![64, 7, 3, 5]),
+            ("classifier.0.weight", Library::Torchvision, vec![5, 24], vec![5, 24]),
+            ("pre_logits.fc1.weight", Library::Timm, vec![5, 4, 2, 3], vec![5, 24]),
+            ("pre_logits.fc2.weight", Library::Timm, vec![7, 5, 1, 1], vec![7, 5]),
+            ("classifier.0.weight", Library::Torchvision, vec![5, 4, 2, 3], vec![5, 24]),
+            ("fc6.0", Library::Caffe, vec![1, 1, 5, 24], vec![5, 24]),
+            ("conv1_1.0", Library::Caffe, vec![64, 7, 3, 5], vec![64, 7, 3, 5]),
+            // Filters of 1x1 and filters of one output are no matrices.
+            ("conv3_3.0", Library::Caffe, vec![8, 1, 1, 1], vec![8, 1, 1, 1]),
+            ("conv3_3.0", Library::Caffe, vec![1, 8, 1, 1], vec![1, 8, 1, 1]),
+            ("fc6.1", Library::Caffe, vec![1, 1, 1, 5], vec![1, 5]),
+        ] {
+            assert_eq!(shape(name, &file, library), Some(ours), "{name}");
+        }
+        assert_eq!(shape_of(&[], "conv1_1.weight", Library::Native), None);
+        assert_eq!(flat(&[1, 1, 2, 5]), [10]);
+        assert_eq!(flat(&[5]), [5]);
+    }
+}

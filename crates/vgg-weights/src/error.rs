@@ -52,3 +52,23 @@ pub enum Error {
     #[error(transparent)]
     Network(#[from] vgg_layers::Error),
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_contain_path_and_reason() {
+        let path = PathBuf::from("w.pth");
+        let strings = |texts: [&str; 2]| texts.map(str::to_owned).to_vec();
+        let error = Error::Metadata { path: path.clone(), key: "crop", reason: "is missing".into() };
+        assert_eq!(error.to_string(), "w.pth: metadata crop: is missing");
+        let differences = strings(["fc6 is missing", "fc9 is superfluous"]);
+        let error = Error::Tensors { path: path.clone(), config: "B-5x5", differences };
+        assert_eq!(error.to_string(), "w.pth does not fit config B-5x5: fc6 is missing; fc9 is superfluous");
+        let error = Error::Absent { path: path.clone(), layers: strings(["fc6", "fc7"]) };
+        assert_eq!(error.to_string(), "w.pth has no fc6, fc7");
+        let error = Error::NotFinite { path, tensor: "fc7.bias".into() };
+        assert_eq!(error.to_string(), "w.pth: tensor fc7.bias holds a value that is not finite");
+    }
+}

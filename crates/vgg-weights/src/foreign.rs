@@ -238,3 +238,81 @@ fn metadata(spec: NetworkSpec, pixels: Pixels) -> WeightsMetadata {
         geometry: "paper".into(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use vgg_layers::Config;
+
+    /// Shapes of C's layers with these filters in the last block, fc6, fc7 and fc8.
+    fn shapes(filters: usize, head: &[(&str, [usize; 2])]) -> Vec<(String, Vec<usize>)> {
+        let kernels = [3, 3, 3, 3, 3, 3, 1, 3, 3, 1, 3, 3, 1];
+        let convolution = |i: usize| {
+            let outputs = if i == kernels.len() - 1 { filters } else { 8 };
+            (format!("convolution {i}"), vec![outputs, 8, kernels[i], kernels[i]])
+        };
+        let convolutions = (0..kernels.len()).map(convolution);
+        convolutions.chain(head.iter().map(|(name, shape)| ((*name).to_owned(), shape.to_vec()))).collect()
+    }
+
+    #[test]
+    fn network_spec_is_inferred_from_shapes() {
+        let paper = NetworkSpec::paper(Config::C);
+        let head = [("fc6", [100, 64 * 9]), ("fc7", [50, 100]), ("fc8", [20, 50])];
+        let spec = guess(&shapes(64, &head), Library::Torchvision).unwrap();
+        // 576 inputs of 64 channels are a map of 3x3, 32 pixels each.
+        let expected = NetworkSpec { width: 0.125, classes: 20, head: [100, 50], crop: 96, ..paper.clone() };
+        assert_eq!(spec, expected);
+        // Caffe's pooling rounds up; everything else is the paper's.
+        let spec = guess(&shapes(64, &head), Library::Caffe).unwrap();
+        assert_eq!(spec, NetworkSpec { pool_rounding: PoolRounding::Ceil, ..expected });
+        // What a file does not tell is the paper's: 1000 classes, 4096 each, a crop of 224.
+        assert_eq!(guess(&shapes(512, &[]), Library::Keras), Ok(paper.clone()));
+        let spec = guess(&shapes(512, &[("fc8", [7, 4096])]), Library::Timm).unwrap();
+        assert_eq!(spec, NetworkSpec { classes: 7, ..paper.clone() });
+        let spec = guess(&shapes(512, &[("fc6", [30, 512 * 49])]), Library::Timm).unwrap();
+        assert_eq!(spec, NetworkSpec { head: [30, 4096], ..paper });
+        let refused = guess(&shapes(64, &[])[1..], Library::Torchvision).unwrap_err();
+        let kernels = "[3, 3, 3, 3, 3, 1, 3, 3, 1, 3, 3, 1]";
+        assert_eq!(refused, format!("its 12 convolutions of {kernels} are those of no configuration"));
+    }
+
+    #[test]
+    fn metadata_follows_the_pixel_convention() {
+        let spec = NetworkSpec { classes: 3, ..NetworkSpec::paper(Config::A) };
+        let expected = WeightsMetadata {
+            spec: spec.clone(),
+            classes: ["class0", "class1", "class2"].map(str::to_owned).to_vec(),
+            channel_order: ChannelOrder::Rgb,
+            pixel_scale: 1.0,
+            mean_rgb: [123.68, 116.779, 103.939],
+            std_rgb: [1.0; 3],
+            train_side: vec![256, 512],
+            geometry: "paper".into(),
+        };
+        assert_eq!(metadata(spec.clone(), Pixels::CaffeBgr), expected);
+        let torchvision = metadata(spec, Pixels::Torchvision);
+        assert_eq!(torchvision.std_rgb, [0.229, 0.224, 0.225]);
+        assert_eq!((torchvision.pixel_scale, torchvision.train_side), (1.0 / 255.0, vec![256]));
+    }
+
+    #[test]
+    fn bias_is_optional_before_batch_normalisation() {
+        let layer = |norm: Option<&str>| LayerSource {
+            layer: "conv1_1".into(),
+            weight: "features.0.weight".into(),
+            bias: "features.0.bias".into(),
+            norm: norm.map(str::to_owned),
+        };
+        assert_eq!(layer(None).vectors(), [("features.0.bias".to_owned(), false)]);
+        let expected = [
+            ("features.0.bias", true),
+            ("features.1.weight", false),
+            ("features.1.bias", false),
+            ("features.1.running_mean", false),
+            ("features.1.running_var", false),
+        ];
+        let expected = expected.map(|(name, optional)| (name.to_owned(), optional));
+        assert_eq!(layer(Some("features.1")).vectors(), expected);
+    }
+}

@@ -114,3 +114,6 @@ fn plan(source: &Source, path: &Path, pixels: Option<Pixels>, partial: bool) -> 
     };
     Plan::new(source, path, recognised, (pixels, native, partial))
 }
+
+#[cfg(test)]
+mod tests;

@@ -134,3 +134,153 @@ impl Entries<'_> {
         serde_json::from_str(value).map_err(|e| error(format!("{e} in {value}")))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use vgg_layers::{Config, LrnStyle, PoolRounding};
+
+    /// No two values are equal, and none is the paper's.
+    fn metadata() -> WeightsMetadata {
+        WeightsMetadata {
+            spec: NetworkSpec {
+                config: Config::ALrn,
+                width: 0.125,
+                classes: 2,
+                head: [16, 8],
+                crop: 64,
+                dropout: 0.25,
+                lrn_style: LrnStyle::Caffe,
+                pool_rounding: PoolRounding::Ceil,
+            },
+            classes: vec!["great grey owl".into(), "\"ß\"".into()],
+            channel_order: ChannelOrder::Rgb,
+            pixel_scale: 0.5,
+            mean_rgb: [123.5, 116.25, 103.75],
+            std_rgb: [1.5, 2.5, 4.0],
+            train_side: vec![256, 512],
+            geometry: "paper".into(),
+        }
+    }
+
+    const STRINGS: [(&str, &str); 14] = [
+        ("channel_order", r#""rgb""#),
+        ("classes", r#"["great grey owl","\"ß\""]"#),
+        ("config", r#""A-LRN""#),
+        ("crop", "64"),
+        ("dropout", "0.25"),
+        ("geometry", r#""paper""#),
+        ("head", "[16,8]"),
+        ("lrn_style", r#""caffe""#),
+        ("mean_rgb", "[123.5,116.25,103.75]"),
+        ("pixel_scale", "0.5"),
+        ("pool_rounding", r#""ceil""#),
+        ("std_rgb", "[1.5,2.5,4.0]"),
+        ("train_side", "[256,512]"),
+        ("width", "0.125"),
+    ];
+
+    fn strings() -> BTreeMap<String, String> {
+        STRINGS.map(|(key, value)| (key.to_owned(), value.to_owned())).into()
+    }
+
+    fn read(strings: &BTreeMap<String, String>) -> Result<WeightsMetadata> {
+        WeightsMetadata::from_strings(strings, Path::new("w.safetensors"))
+    }
+
+    /// Key and reason of the refusal.
+    fn refused(key: &str, value: &str) -> (&'static str, String) {
+        let mut strings = strings();
+        strings.insert(key.into(), value.into());
+        match read(&strings) {
+            Err(Error::Metadata { path, key, reason }) if path == Path::new("w.safetensors") => (key, reason),
+            other => panic!("{key} = {value}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn every_field_round_trips_as_a_json_string() {
+        assert_eq!(metadata().to_strings().unwrap(), strings());
+        assert_eq!(read(&strings()).unwrap(), metadata());
+    }
+
+    #[test]
+    fn errors_name_the_missing_or_invalid_key() {
+        for (key, _) in STRINGS {
+            let mut without = strings();
+            without.remove(key);
+            let missing = read(&without).unwrap_err().to_string();
+            assert_eq!(missing, format!("w.safetensors: metadata {key}: is missing"));
+            // No field may be null, and none is an object.
+            for wrong in ["null", "{}", "", "[1,"] {
+                let (named, reason) = refused(key, wrong);
+                assert_eq!(named, key);
+                assert!(reason.ends_with(&format!(" in {wrong}")), "{reason}");
+            }
+        }
+        for (key, wrong) in [
+            ("channel_order", r#""bgr""#),
+            ("config", r#""F""#),
+            ("head", "[16]"),
+            ("head", "[16,8,4]"),
+            ("crop", "-64"),
+            ("lrn_style", r#""Caffe""#),
+            ("mean_rgb", "[1.0,2.0]"),
+            ("pool_rounding", r#""round""#),
+            ("std_rgb", "[1.0,1.0,1.0,1.0]"),
+        ] {
+            assert_eq!(refused(key, wrong).0, key);
+        }
+    }
+
+    #[test]
+    fn invalid_normalisation_values_are_rejected() {
+        for (key, value, reason) in [
+            ("pixel_scale", "0.0", "0 is not above 0"),
+            ("pixel_scale", "-1.0", "-1 is not above 0"),
+            ("std_rgb", "[1.0,0.0,1.0]", "[1.0, 0.0, 1.0] are not all above 0"),
+            ("std_rgb", "[1.0,1.0,-1.0]", "[1.0, 1.0, -1.0] are not all above 0"),
+            ("train_side", "[]", "[] is neither a side nor the two ends of a range"),
+            ("train_side", "[1,2,3]", "[1, 2, 3] is neither a side nor the two ends of a range"),
+            ("train_side", "[256,65537]", "[256, 65537] is neither a side nor the two ends of a range"),
+            ("geometry", r#""torchvision""#, "torchvision is not known; it is paper"),
+        ] {
+            assert_eq!(refused(key, value), (key, reason.to_owned()));
+        }
+        for (key, value) in [
+            ("pixel_scale", "1e-30"),
+            ("std_rgb", "[1e-30,1.0,1.0]"),
+            ("mean_rgb", "[-1.0,0.0,300.0]"),
+            ("train_side", "[65536]"),
+            ("train_side", "[65536,256]"),
+        ] {
+            let mut strings = strings();
+            strings.insert(key.into(), value.into());
+            assert!(read(&strings).is_ok(), "{key} = {value}");
+        }
+    }
+
+    #[test]
+    fn infinities_and_nan_are_rejected() {
+        // No JSON number is one of them, but metadata can be made otherwise.
+        let check = |change: fn(&mut WeightsMetadata)| {
+            let mut metadata = metadata();
+            change(&mut metadata);
+            metadata.check().map_err(|(key, _)| key)
+        };
+        assert_eq!(check(|_| ()), Ok(()));
+        assert_eq!(check(|m| m.pixel_scale = f32::INFINITY), Err("pixel_scale"));
+        assert_eq!(check(|m| m.pixel_scale = f32::NAN), Err("pixel_scale"));
+        assert_eq!(check(|m| m.std_rgb[2] = f32::INFINITY), Err("std_rgb"));
+        assert_eq!(check(|m| m.std_rgb[1] = f32::NAN), Err("std_rgb"));
+        assert_eq!(check(|m| m.mean_rgb[1] = f32::NEG_INFINITY), Err("mean_rgb"));
+    }
+
+    #[test]
+    fn offset_and_scale_subtract_the_mean_first() {
+        // (pixel - mean) * pixel_scale / std = (pixel + offset) * scale.
+        let (offset, scale) = metadata().offset_and_scale();
+        assert_eq!(offset, [-123.5, -116.25, -103.75]);
+        assert_eq!(scale, [0.5 / 1.5, 0.2, 0.125]);
+    }
+}

@@ -201,26 +201,4 @@ pub(crate) fn convolution_names(config: Config) -> Vec<String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_of_all_libraries_are_understood() {
-        for (name, layer) in [
-            ("block1_conv2/kernel:0", Some("conv1_2")),
-            ("block5_conv3/block5_conv3/bias:0", Some("conv5_3")),
-            ("block3_conv1_W_1:0", Some("conv3_1")),
-            ("conv4_2_W", Some("conv4_2")),
-            ("conv1_1.0", Some("conv1_1")),
-            ("fc6_b", Some("fc6")),
-            ("fc2/kernel:0", Some("fc7")),
-            ("predictions/bias:0", Some("fc8")),
-            ("optimizer/iter:0", None),
-        ] {
-            assert_eq!(layer_of(name).map(|(layer, _)| layer).as_deref(), layer, "{name}");
-        }
-        assert_eq!(config_of(&[3; 13]), Some(Config::D));
-        assert_eq!(config_of(&[3, 3, 3, 3, 3, 3, 1, 3, 3, 1, 3, 3, 1]), Some(Config::C));
-        assert_eq!(config_of(&[3; 9]), None);
-    }
-}
+mod tests;

@@ -51,3 +51,52 @@ impl std::str::FromStr for Pixels {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn conventions_have_the_published_means_and_deviations() {
+        // torchvision normalises pixels of 0..1 by these means and deviations: 0.485 * 255 = 123.675.
+        let (mean, factor, std, sides) = Pixels::Torchvision.convention();
+        for (value, expected) in mean.iter().zip([123.675, 116.28, 103.53]) {
+            assert!((value - expected).abs() < 1e-5, "{mean:?}");
+        }
+        assert_eq!(factor, 0.003_921_569);
+        assert_eq!(std, [0.229, 0.224, 0.225]);
+        assert_eq!(sides, [256]);
+        // The authors' mean of ILSVRC's training pixels, which Keras uses as well: B 103.939, G 116.779, R 123.68.
+        let authors = ([123.68, 116.779, 103.939], 1.0, [1.0, 1.0, 1.0], vec![256, 512]);
+        assert_eq!(Pixels::CaffeBgr.convention(), authors);
+        assert_eq!(Pixels::CaffeRgb.convention(), authors);
+    }
+
+    #[test]
+    fn convention_names_and_channel_orders() {
+        for (name, pixels, is_bgr) in [
+            ("torchvision", Pixels::Torchvision, false),
+            ("caffe-bgr", Pixels::CaffeBgr, true),
+            ("caffe-rgb", Pixels::CaffeRgb, false),
+        ] {
+            assert_eq!(name.parse(), Ok(pixels));
+            assert_eq!(pixels.is_bgr(), is_bgr, "{name}");
+        }
+        let unknown = "caffe".parse::<Pixels>();
+        assert_eq!(unknown, Err("it is torchvision, caffe-bgr or caffe-rgb".to_owned()));
+    }
+
+    #[test]
+    fn default_convention_of_each_library() {
+        for (library, pixels) in [
+            (Library::Native, Pixels::Torchvision),
+            (Library::Torchvision, Pixels::Torchvision),
+            (Library::Timm, Pixels::Torchvision),
+            (Library::Caffe, Pixels::CaffeBgr),
+            (Library::Keras, Pixels::CaffeBgr),
+            (Library::TensorFlow, Pixels::CaffeRgb),
+        ] {
+            assert_eq!(Pixels::of(library), pixels, "{library:?}");
+        }
+    }
+}

@@ -125,4 +125,42 @@ mod tests {
             assert_eq!(bytes.len(), varint_len(value), "{value}");
         }
     }
+
+    #[test]
+    fn fields_use_the_protobuf_wire_types() {
+        let values = [1.5, -2.0];
+        let message = Message::new()
+            .number(1, -1)
+            .with(16, Value::Float(1.5))
+            .with(2, Value::Floats(&values))
+            .text(21_000, "");
+        let mut bytes = Vec::new();
+        message.write(&mut bytes).unwrap();
+        // Tags are the number of the field times eight and the type: 0 varint, 2 length-delimited, 5 four bytes.
+        let expected: [&[u8]; 5] = [
+            &[0x08, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01],
+            // 16 * 8 + 5 = 133 takes two bytes.
+            &[0x85, 0x01, 0x00, 0x00, 0xc0, 0x3f],
+            &[0x12, 8, 0x00, 0x00, 0xc0, 0x3f, 0x00, 0x00, 0x00, 0xc0],
+            // 21000 * 8 + 2 = 168002 = 0b1010_0100000_1000010.
+            &[0xc2, 0xa0, 0x0a],
+            &[0],
+        ];
+        assert_eq!(bytes, expected.concat());
+        assert_eq!(message.len(), bytes.len());
+    }
+
+    #[test]
+    fn float_arrays_larger_than_the_buffer_are_written_in_order() {
+        // More than one buffer, and not a whole number of them.
+        let values: Vec<f32> = (0..40_000).map(|i| i as f32).collect();
+        let message = Message::new().with(1, Value::Floats(&values));
+        let mut bytes = Vec::new();
+        message.write(&mut bytes).unwrap();
+        let (header, floats) = bytes.split_at(bytes.len() - 160_000);
+        // 160000 = 0b1001_1100010_0000000.
+        assert_eq!(header, [0x0a, 0x80, 0xe2, 0x09]);
+        let floats: Vec<f32> = floats.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
+        assert_eq!(floats, values);
+    }
 }

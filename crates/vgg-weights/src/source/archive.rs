@@ -73,3 +73,81 @@ impl Archive {
         read(&mut entry).map_err(|e| io(&self.path, e))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use zip::CompressionMethod;
+    use zip::write::SimpleFileOptions;
+
+    use super::*;
+
+    fn archive(path: &Path, entries: &[(&str, &[u8])], method: CompressionMethod) {
+        let mut archive = zip::ZipWriter::new(File::create(path).unwrap());
+        for (name, bytes) in entries {
+            archive.start_file(*name, SimpleFileOptions::default().compression_method(method)).unwrap();
+            archive.write_all(bytes).unwrap();
+        }
+        archive.finish().unwrap();
+    }
+
+    #[test]
+    fn entries_are_read_whole_and_in_part() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.zip");
+        for method in [CompressionMethod::Stored, CompressionMethod::Deflated] {
+            archive(&path, &[("x", b"0123456789"), ("y/z", b"ab")], method);
+            let mut archive = Archive::open(&path).unwrap();
+            assert_eq!(
+                (archive.path.as_path(), archive.names.as_slice()),
+                (path.as_path(), ["x".into(), "y/z".into()].as_slice())
+            );
+            assert_eq!(archive.size("x").unwrap(), 10);
+            assert_eq!(archive.size("y/z").unwrap(), 2);
+            assert_eq!(archive.read("x", 10).unwrap(), b"0123456789");
+            let message = archive.read("x", 9).unwrap_err().to_string();
+            assert!(message.ends_with("x is longer than 9 bytes"), "{message}");
+            assert_eq!(archive.part("x", 3, 4).unwrap(), b"3456");
+            assert_eq!(archive.part("x", 0, 10).unwrap(), b"0123456789");
+            let message = archive.part("x", 3, 8).unwrap_err().to_string();
+            assert!(message.ends_with("it ends too early"), "{message}");
+            for message in [archive.size("q").unwrap_err(), archive.part("q", 0, 1).unwrap_err()] {
+                let message = message.to_string();
+                assert!(message.contains(path.to_str().unwrap()) && message.contains("q: "), "{message}");
+            }
+        }
+    }
+
+    #[test]
+    fn unpacked_size_limit_is_eight_times_the_file_plus_one_mib() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.zip");
+        let opened = |parts: [usize; 2]| {
+            let zeros = parts.map(|len| vec![0; len]);
+            archive(&path, &[("x", &zeros[0]), ("y", &zeros[1])], CompressionMethod::Deflated);
+            let length = std::fs::metadata(&path).unwrap().len() as usize;
+            (Archive::open(&path).map(drop).map_err(|e| e.to_string()), length)
+        };
+        // Deflate makes about one byte of a thousand zeros, so a few thousand more or less change little.
+        let length = opened([1 << 19, 1 << 19]).1;
+        let most = (1 << 20) + 8 * length;
+        assert_eq!(opened([1 << 19, most - (1 << 19)]).0, Ok(()));
+        let sum = most + 400;
+        let (refused, length) = opened([1 << 19, sum - (1 << 19)]);
+        assert!(sum > (1 << 20) + 8 * length, "the archive grew");
+        let reason = format!("its {length} bytes claim to unpack to {sum}; weights hardly compress");
+        assert!(refused.unwrap_err().ends_with(&reason));
+    }
+
+    #[test]
+    fn missing_and_invalid_archives_are_rejected() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.zip");
+        let missing = Archive::open(&path).err().unwrap();
+        assert!(matches!(missing, crate::Error::File(vgg_files::Error::Missing { path: p }) if p == path));
+        std::fs::write(&path, b"PK\x03\x04 and nothing more").unwrap();
+        let corrupt = Archive::open(&path).err().unwrap();
+        assert!(matches!(corrupt, crate::Error::File(vgg_files::Error::Corrupt { .. })));
+    }
+}

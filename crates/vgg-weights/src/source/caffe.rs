@@ -241,3 +241,6 @@ impl Reader<'_> {
         Err(corrupt(self.path, "a number has too many bytes"))
     }
 }
+
+#[cfg(test)]
+mod tests;

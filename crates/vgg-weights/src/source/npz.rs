@@ -111,3 +111,168 @@ fn parse(header: &str) -> std::result::Result<(Number, Vec<usize>), String> {
         .map_err(|_| "its shape is no list of numbers")?;
     if shape.len() > 8 { Err("it has more than eight axes".into()) } else { Ok((number, shape)) }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    const F4: &str = "{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }";
+
+    /// An array as NumPy saves it: magic, version, length of the header, header, values.
+    fn npy(version: u8, header: &str, values: &[u8]) -> Vec<u8> {
+        let length = header.len() as u32;
+        let length = length.to_le_bytes();
+        let length = if version == 1 { &length[..2] } else { &length[..] };
+        [b"\x93NUMPY", &[version, 0][..], length, header.as_bytes(), values].concat()
+    }
+
+    fn open(arrays: &[(&str, &[u8])]) -> Result<Npz> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("w.npz");
+        let mut archive = zip::ZipWriter::new(std::fs::File::create(&path).unwrap());
+        for (name, bytes) in arrays {
+            archive.start_file(*name, zip::write::SimpleFileOptions::default()).unwrap();
+            archive.write_all(bytes).unwrap();
+        }
+        archive.finish().unwrap();
+        Npz::open(Archive::open(&path)?)
+    }
+
+    fn refused(bytes: &[u8]) -> String {
+        open(&[("a.npy", bytes)]).err().unwrap().to_string()
+    }
+
+    #[test]
+    fn arrays_of_every_float_type_are_read() {
+        let singles: Vec<u8> =
+            [1.5f32, -0.25, 3.0, 4.0, 5.0, 6.0].iter().flat_map(|v| v.to_le_bytes()).collect();
+        let doubles: Vec<u8> = [0.1f64, -2.5].iter().flat_map(|v| v.to_le_bytes()).collect();
+        let header = |descr: &str, shape: &str| {
+            format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}")
+        };
+        let mut npz = open(&[
+            ("block1/kernel.npy", &npy(1, F4, &singles)),
+            ("readme.txt", b"not an array"),
+            ("half.npy", &npy(2, &header("<f2", "(3,)"), &[0x00, 0x3e, 0x00, 0xb4, 0xff, 0x7b])),
+            ("double.npy", &npy(3, &header("<f8", "(1, 2)"), &doubles)),
+            ("scalar.npy", &npy(1, &header("<f4", "()"), &singles[..4])),
+            ("step.npy", &npy(1, &header("<i8", "(1,)"), &[1, 0, 0, 0, 0, 0, 0, 0])),
+        ])
+        .unwrap();
+        let entries: Vec<(String, Vec<usize>)> =
+            npz.entries().into_iter().map(|e| (e.name, e.shape)).collect();
+        let expected = [
+            ("block1/kernel", vec![2, 3]),
+            ("half", vec![3]),
+            ("double", vec![1, 2]),
+            ("scalar", vec![]),
+            ("step", vec![1]),
+        ];
+        assert_eq!(entries, expected.map(|(name, shape)| (name.to_owned(), shape)));
+        for (name, values) in [
+            ("block1/kernel", &[1.5, -0.25, 3.0, 4.0, 5.0, 6.0][..]),
+            ("half", &[1.5, -0.25, 65504.0]),
+            ("double", &[0.1, -2.5]),
+            ("scalar", &[1.5]),
+            // Integers are no weights.
+            ("step", &[]),
+        ] {
+            assert_eq!(npz.read(name).unwrap(), values, "{name}");
+        }
+        let message = npz.read("x").unwrap_err().to_string();
+        assert!(message.ends_with("it has no array x"), "{message}");
+    }
+
+    #[test]
+    fn numpy_headers_are_parsed() {
+        for (header, number, shape) in [
+            (F4, Number::F32, vec![2, 3]),
+            ("{'descr': '<f2', 'fortran_order': False, 'shape': (7,), }  \n", Number::F16, vec![7]),
+            ("{'descr':'<f8','fortran_order':False,'shape':()}", Number::F64, vec![]),
+            ("{'shape': (1, 2, 3), 'fortran_order': False, 'descr': '<i8'}", Number::Other(8), vec![1, 2, 3]),
+            ("{'descr': '<u8', 'fortran_order': False, 'shape': (0,), }", Number::Other(8), vec![0]),
+            ("{'descr': '<i4', 'fortran_order': False, 'shape': (1,), }", Number::Other(4), vec![1]),
+            ("{'descr': '<u4', 'fortran_order': False, 'shape': (1,), }", Number::Other(4), vec![1]),
+            ("{'descr': '|u1', 'fortran_order': False, 'shape': (1,), }", Number::Other(1), vec![1]),
+            ("{'descr': '|i1', 'fortran_order': False, 'shape': (1,), }", Number::Other(1), vec![1]),
+            ("{'descr': '|b1', 'fortran_order': False, 'shape': (1,), }", Number::Other(1), vec![1]),
+            (
+                "{'descr': '<f4', 'fortran_order': False, 'shape': (1, 1, 1, 1, 1, 1, 1, 8), }",
+                Number::F32,
+                vec![1, 1, 1, 1, 1, 1, 1, 8],
+            ),
+        ] {
+            assert_eq!(parse(header), Ok((number, shape)), "{header}");
+        }
+    }
+
+    #[test]
+    fn unsupported_headers_are_rejected_with_a_reason() {
+        for (header, reason) in [
+            ("{'descr': '>f4', 'fortran_order': False, 'shape': (2,), }", "values of type >f4 are not read"),
+            ("{'descr': '<c8', 'fortran_order': False, 'shape': (2,), }", "values of type <c8 are not read"),
+            ("{'descr': 4, }", "its header names no type of values"),
+            ("{'fortran_order': False, 'shape': (2,), }", "its header has no 'descr'"),
+            ("{'descr': '<f4', 'shape': (2,), }", "its header has no 'fortran_order'"),
+            ("{'descr': '<f4', 'fortran_order': False, }", "its header has no 'shape'"),
+            (
+                "{'descr': '<f4', 'fortran_order': True, 'shape': (2,), }",
+                "its values are in Fortran's order; save numpy.ascontiguousarray of it",
+            ),
+            ("{'descr': '<f4', 'fortran_order': False, 'shape': 2, }", "its header has no shape"),
+            ("{'descr': '<f4', 'fortran_order': False, 'shape': (2", "its header has no shape"),
+            ("{'descr': '<f4', 'fortran_order': False, 'shape': (-2,), }", "its shape is no list of numbers"),
+            (
+                "{'descr': '<f4', 'fortran_order': False, 'shape': (1, 1, 1, 1, 1, 1, 1, 1, 1), }",
+                "it has more than eight axes",
+            ),
+        ] {
+            assert_eq!(parse(header), Err(reason.to_owned()), "{header}");
+        }
+    }
+
+    #[test]
+    fn arrays_of_the_wrong_length_are_rejected() {
+        let values = [0; 24];
+        let start = 10 + F4.len();
+        assert!(open(&[("a.npy", &npy(1, F4, &values))]).is_ok());
+        for (bytes, reason) in [
+            (
+                npy(1, F4, &values[..23]),
+                format!("it has {} bytes, but its header asks for {}", start + 23, start + 24),
+            ),
+            (
+                npy(1, F4, &[0; 25]),
+                format!("it has {} bytes, but its header asks for {}", start + 25, start + 24),
+            ),
+            (npy(1, F4, &[])[..start - 1].to_vec(), format!("its header should take {} bytes", F4.len())),
+            (b"\x93NUMPY\x01\x00\x00\x00\x00".to_vec(), "it is no array of NumPy's".into()),
+            (b"\x93NUMPX\x01\x00\x00\x00\x00\x00".to_vec(), "it is no array of NumPy's".into()),
+            (
+                npy(1, "{'descr': '<f4', 'fortran_order': False, 'shape': (1048576, 1048576), }", &[]),
+                "its shape [1048576, 1048576] is too large".into(),
+            ),
+        ] {
+            let message = refused(&bytes);
+            assert!(message.ends_with(&format!("a.npy: {reason}")), "{message}");
+        }
+        // Spaces fill a header up; more than 65536 bytes of them are not read.
+        let header = |length: usize| format!("{F4}{}", " ".repeat(length - F4.len()));
+        assert!(open(&[("a.npy", &npy(2, &header(65_536), &values))]).is_ok());
+        assert!(refused(&npy(2, &header(65_537), &values)).ends_with("its header should take 65537 bytes"));
+    }
+
+    #[test]
+    fn an_archive_with_npy_entries_is_npz() {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, is_in) in [("a.npy", true), ("a/b.npy", true), ("a.npz", false), ("data.pkl", false)] {
+            let path = dir.path().join("w.zip");
+            let mut archive = zip::ZipWriter::new(std::fs::File::create(&path).unwrap());
+            archive.start_file(name, zip::write::SimpleFileOptions::default()).unwrap();
+            archive.finish().unwrap();
+            assert_eq!(Npz::is_in(&Archive::open(&path).unwrap()), is_in, "{name}");
+        }
+    }
+}

@@ -80,4 +80,65 @@ mod tests {
         assert_eq!(Number::Bf16.floats(&[0x80, 0x3f, 0x00, 0xc0]), [1.0, -2.0]);
         assert_eq!(Number::F64.floats(&2.5f64.to_le_bytes()), [2.5]);
     }
+
+    #[test]
+    fn every_number_kind_is_little_endian() {
+        // 1.5, -0.25 and 65504 in each format, by their bit patterns.
+        let half = [0x00, 0x3e, 0x00, 0xb4, 0xff, 0x7b];
+        assert_eq!(Number::F16.floats(&half), [1.5, -0.25, 65504.0]);
+        // bf16 has the upper half of an f32: 0x3fc0, 0xbe80 and 0x4780, which is 65536.
+        let bf16 = [0xc0, 0x3f, 0x80, 0xbe, 0x80, 0x47];
+        assert_eq!(Number::Bf16.floats(&bf16), [1.5, -0.25, 65536.0]);
+        let single = [0x00, 0x00, 0xc0, 0x3f, 0x00, 0x00, 0x80, 0xbe, 0x00, 0xe0, 0x7f, 0x47];
+        assert_eq!(Number::F32.floats(&single), [1.5, -0.25, 65504.0]);
+        // 0x3ff8000000000000, and 1 + 2^-24 + 2^-30, which is nearer to 1 + 2^-23 than to 1.
+        let double = [0, 0, 0, 0, 0, 0, 0xf8, 0x3f, 0, 0, 0x40, 0x10, 0, 0, 0xf0, 0x3f];
+        assert_eq!(
+            f64::from_le_bytes(double[8..].try_into().unwrap()),
+            1.0 + 2f64.powi(-24) + 2f64.powi(-30)
+        );
+        assert_eq!(Number::F64.floats(&double), [1.5, 1.0 + f32::EPSILON]);
+        assert_eq!(Number::Other(4).floats(&single), [0.0; 0]);
+    }
+
+    #[test]
+    fn every_f16_bit_pattern_is_converted_exactly() {
+        for bits in 0..=u16::MAX {
+            let sign = if bits >> 15 == 1 { -1.0 } else { 1.0 };
+            let (exponent, fraction) = (i32::from(bits >> 10) % 32, f64::from(bits % 1024) / 1024.0);
+            let value = f64::from(half(bits));
+            match exponent {
+                31 if fraction > 0.0 => assert!(value.is_nan(), "{bits:#x}"),
+                31 => assert_eq!(value, sign * f64::INFINITY, "{bits:#x}"),
+                // Subnormal numbers, zero among them, have the exponent of the smallest normal one.
+                0 => assert_eq!(value, sign * fraction * 2f64.powi(-14), "{bits:#x}"),
+                _ => assert_eq!(value, sign * (1.0 + fraction) * 2f64.powi(exponent - 15), "{bits:#x}"),
+            }
+        }
+        assert!(half(0x8000).is_sign_negative());
+    }
+
+    #[test]
+    fn number_kinds_have_sizes_and_safetensors_names() {
+        for (number, bytes) in [
+            (Number::F16, 2),
+            (Number::Bf16, 2),
+            (Number::F32, 4),
+            (Number::F64, 8),
+            (Number::Other(1), 1),
+            (Number::Other(8), 8),
+        ] {
+            assert_eq!(number.bytes(), bytes, "{number:?}");
+        }
+        for (name, number) in [
+            ("F16", Some(Number::F16)),
+            ("BF16", Some(Number::Bf16)),
+            ("F32", Some(Number::F32)),
+            ("F64", Some(Number::F64)),
+            ("I64", None),
+            ("BOOL", None),
+        ] {
+            assert_eq!(Number::of_safetensors(name), number, "{name}");
+        }
+    }
 }

@@ -374,3 +374,6 @@ impl Machine<'_> {
         Ok(taken)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -223,3 +223,6 @@ fn tensors(pickle: &Pickle) -> std::result::Result<Vec<(String, Tensor)>, String
     }
     Ok(tensors)
 }
+
+#[cfg(test)]
+mod tests;
