@@ -2,28 +2,44 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use vgg_layers::{NamedArray, Network, NetworkSpec};
 use vgg_tensor::{Device, DeviceConfig, DeviceKind, Precision};
-use vgg_testkit::hashed;
+use vgg_testkit::{assert_close, hashed};
 
 /// A committed file of reference values.
 pub fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(name)
 }
 
-/// A folder of real images below the one that `VGG_TEST_IMAGES` names. They are not part of the repository; without the
-/// variable it is said aloud, past the test harness, which would swallow it, that a test is skipped.
+/// A folder of real images below the one that `VGG_TEST_IMAGES` names. They are not part of the repository: without the variable
+/// `None`, and it is said that a test is skipped, unless `VGG_REQUIRE` names `images`.
 pub fn real_images(name: &str) -> Option<PathBuf> {
     let Some(root) = std::env::var_os("VGG_TEST_IMAGES") else {
-        let _ = writeln!(std::io::stderr(), "SKIPPED: VGG_TEST_IMAGES names no folder with {name}");
+        vgg_testkit::skip("images", &format_args!("VGG_TEST_IMAGES names no folder with {name}"));
         return None;
     };
     let folder = Path::new(&root).join(name);
     assert!(folder.is_dir(), "VGG_TEST_IMAGES has no {name}");
     Some(folder)
+}
+
+/// Asserts that two lists of arrays have the same names in the same order, and that each array is within `tolerance` of its
+/// reference.
+#[track_caller]
+pub fn assert_arrays_close(ours: &[NamedArray], expected: &[NamedArray], tolerance: f64, what: &str) {
+    let names = |arrays: &[NamedArray]| arrays.iter().map(|array| array.name.clone()).collect::<Vec<_>>();
+    assert!(!expected.is_empty(), "{what}: nothing to compare with");
+    assert_eq!(names(ours), names(expected), "{what}");
+    for (ours, expected) in ours.iter().zip(expected) {
+        println!(
+            "M {what} {} {:.1e}",
+            ours.name,
+            vgg_testkit::relative_error(&ours.values, &expected.values)
+        );
+        assert_close(&ours.values, &expected.values, tolerance, &format!("{what}, {}", ours.name));
+    }
 }
 
 /// A network with hashed weights.

@@ -83,9 +83,13 @@ fn posteriors_of_all_protocols_are_pytorchs() {
         let ours = run(dir.path(), &evaluation(protocol, pool), ceil, OnBadImage::Stop).unwrap();
         assert_eq!(ours.labels, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
         assert_eq!(ours.paths[1], "val/class1/image.png");
-        for (i, row) in reference[key].as_array().unwrap().iter().enumerate() {
+        // The reference has the first three images, of three sizes.
+        let rows = reference[key].as_array().unwrap();
+        assert_eq!((rows.len(), ours.values.dim()), (3, (10, 10)));
+        for (i, row) in rows.iter().enumerate() {
             let expected: Vec<f32> =
                 row.as_array().unwrap().iter().map(|v| v.as_f64().unwrap() as f32).collect();
+            println!("M {key} {:.1e}", vgg_testkit::relative_error(&ours.values.row(i).to_vec(), &expected));
             // The logits are within 1e-5 of f64; the softmax of sums over six cells multiplies that.
             assert_close(&ours.values.row(i).to_vec(), &expected, 1e-4, &format!("{key}, image {i}"));
         }
@@ -129,6 +133,10 @@ fn shards_make_the_whole() {
     let named: Vec<(&Path, &Posteriors)> = shards.iter().map(|shard| (Path::new("shard"), shard)).collect();
     let merged = merge(&named).unwrap();
     assert_eq!((&merged.paths, &merged.labels, &merged.origin), (&whole.paths, &whole.labels, &whole.origin));
+    println!(
+        "M merged {:.1e}",
+        vgg_testkit::relative_error(merged.values.as_slice().unwrap(), whole.values.as_slice().unwrap())
+    );
     // Images of one size went through together with others.
     assert_close(
         &merged.values.into_raw_vec_and_offset().0,

@@ -72,9 +72,15 @@ fn descriptors_are_pytorchs() {
         ] {
             let ours = run(dir.path(), &config, &device).unwrap();
             assert_eq!(ours.labels, [0, 1, 2]);
-            for (i, row) in reference[key].as_array().unwrap().iter().enumerate() {
+            let rows = reference[key].as_array().unwrap();
+            assert_eq!((rows.len(), ours.values.nrows()), (3, 3));
+            for (i, row) in rows.iter().enumerate() {
                 let expected: Vec<f32> =
                     row.as_array().unwrap().iter().map(|v| v.as_f64().unwrap() as f32).collect();
+                println!(
+                    "M {key} {:.1e}",
+                    vgg_testkit::relative_error(&ours.values.row(i).to_vec(), &expected)
+                );
                 // Sixteen layers in f32 against f64.
                 assert_close(&ours.values.row(i).to_vec(), &expected, 2e-5, &format!("{key}, image {i}"));
             }
@@ -89,7 +95,7 @@ fn a_convolution_before_a_pool_is_its_own_output() {
     let device = Device::cpu(1).unwrap();
     let of = |layer: &str| run(dir.path(), &config(layer, &[64], Aggregate::Mean, false), &device).unwrap();
     let (conv, pool) = (of("conv5_3"), of("pool5"));
-    assert_eq!(conv.values.dim(), pool.values.dim());
+    assert_eq!((conv.values.dim(), pool.values.dim()), ((3, 32), (3, 32)));
     // Of the square image, whose map has even sides, a maximum over four is more than their mean.
     let (conv, pool) = (conv.values.row(2).to_vec(), pool.values.row(2).to_vec());
     assert!(conv.iter().zip(&pool).all(|(c, p)| c <= p) && conv != pool);
@@ -111,6 +117,11 @@ fn a_file_says_what_its_features_are() {
     assert_eq!(file.shape("features"), Some(&[3, 32][..]));
     assert_eq!(file.read_f32("features").unwrap(), found.values.into_raw_vec_and_offset().0);
     assert_eq!(file.read_i64("labels").unwrap(), [0, 1, 2]);
-    let said: FeatureConfig = serde_json::from_str(&file.metadata()["config"]).unwrap();
-    assert_eq!(said, config);
+    let said = |key: &str| -> serde_json::Value { serde_json::from_str(&file.metadata()[key]).unwrap() };
+    assert_eq!(serde_json::from_value::<FeatureConfig>(said("config")).unwrap(), config);
+    let paths = ["val/class0/image.png", "val/class1/image.png", "val/class2/image.png"];
+    assert_eq!(said("paths"), serde_json::json!(paths));
+    assert_eq!(said("classes"), serde_json::json!(["class0", "class1", "class2"]));
+    assert_eq!((said("skipped"), said("weights")), (serde_json::json!([]), "weights".into()));
+    assert!(said("dataset").as_str().is_some_and(|hash| hash.len() >= 32));
 }

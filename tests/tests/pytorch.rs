@@ -7,7 +7,7 @@ use vgg_layers::{Config, DropoutRun, NamedArray, NetworkSpec};
 use vgg_optim::{Sgd, SgdForm, SgdOptions};
 use vgg_tensor::{Device, StepState, Tensor, Write, ops};
 use vgg_testkit::{assert_close, hashed};
-use vgg_tests::{fixture, hashed_network};
+use vgg_tests::{assert_arrays_close, fixture, hashed_network};
 
 fn images(seed: u64, n: usize, side: usize, scale: f32, device: &Device) -> Tensor {
     let values = hashed(&format!("image{seed}"), 1.0, n * side * side * 3)
@@ -26,6 +26,7 @@ fn full_networks_have_torchvisions_logits() {
         let network = hashed_network(NetworkSpec::paper(config), &device);
         let logits = network.infer(&images(1, 2, 224, 1.0, &device)).unwrap().to_vec();
         let rows = reference["logits"][config.name()].as_array().unwrap();
+        assert_eq!(rows.len(), 2, "images");
         let expected: Vec<f32> =
             rows.iter().flat_map(|r| r.as_array().unwrap()).map(|v| v.as_f64().unwrap() as f32).collect();
         // torchvision's own f32 is 3e-6 to 4e-6 away from f64.
@@ -37,6 +38,28 @@ fn full_networks_have_torchvisions_logits() {
         assert_close(&map.to_vec(), &logits, 1e-5, &format!("{config}, dense"));
     }
 }
+
+/// The arrays of a reference whose names begin with this and a dot, in the order of names.
+fn references(file: &mut TensorFile, prefix: &str) -> Vec<NamedArray> {
+    let mut arrays = Vec::new();
+    for whole in file.names() {
+        if let Some(name) = whole.strip_prefix(prefix).and_then(|rest| rest.strip_prefix('.')) {
+            let shape = file.shape(&whole).unwrap().to_vec();
+            arrays.push(NamedArray { name: name.to_owned(), shape, values: file.read_f32(&whole).unwrap() });
+        }
+    }
+    sorted(arrays)
+}
+
+fn sorted(mut arrays: Vec<NamedArray>) -> Vec<NamedArray> {
+    arrays.sort_by(|a, b| a.name.cmp(&b.name));
+    arrays
+}
+
+/// What four steps may lose, in gradients, losses and weights: some roundings of 2^-24 in each of sixteen layers, forward and back, as
+/// no activation is so near a kink that they decide on which side it is (`tests/reference/sgd_steps.py` searches for such inputs).
+/// Measured: 5.6e-6 in gradients, 1.6e-6 in weights.
+const STEPS: f64 = 3e-5;
 
 /// Four steps in one form of SGD; checks losses and weights, and the gradients and logits of the first step.
 fn four_steps(config: Config, file: &str, scale: f32, form: SgdForm) -> Vec<NamedArray> {
@@ -57,6 +80,7 @@ fn four_steps(config: Config, file: &str, scale: f32, form: SgdForm) -> Vec<Name
     let seed: u64 = metadata["seed"].parse().unwrap();
     let name = if form == SgdForm::Caffe { "caffe" } else { "torch" };
     let losses = reference.read_f32(&format!("loss.{name}")).unwrap();
+    assert_eq!((lrs.len(), losses.len()), (4, 4));
     let mut sgd = Sgd::new(SgdOptions {
         form,
         momentum: number("momentum"),
@@ -74,22 +98,17 @@ fn four_steps(config: Config, file: &str, scale: f32, form: SgdForm) -> Vec<Name
         let (logits, trace) = network.forward(x, run).unwrap();
         let loss = ops::softmax_cross_entropy(&logits, &targets, 0.5, &state).unwrap();
         let mean = loss.per_sample.to_vec().iter().sum::<f32>() / 2.0;
-        assert_close(&[mean], &losses[step..=step], 1e-4, &format!("{name} loss {step}"));
+        assert_close(&[mean], &losses[step..=step], STEPS, &format!("{name} loss {step}"));
         network.backward(trace, loss.grad, Write::Overwrite, &state).unwrap();
         if step == 0 {
             assert_close(&logits.to_vec(), &reference.read_f32("logits").unwrap(), 1e-5, "logits");
-            for grad in network.export_gradients() {
-                let expected = reference.read_f32(&format!("grad.{}", grad.name)).unwrap();
-                assert_close(&grad.values, &expected, 1e-4, &format!("gradient of {}", grad.name));
-            }
+            let gradients = sorted(network.export_gradients());
+            assert_arrays_close(&gradients, &references(&mut reference, "grad"), STEPS, "gradient");
         }
         sgd.step(network.parameters_mut(), &state).unwrap();
     }
-    let weights = network.export();
-    for array in &weights {
-        let expected = reference.read_f32(&format!("{name}.{}", array.name)).unwrap();
-        assert_close(&array.values, &expected, 1e-4, &format!("{name} {}", array.name));
-    }
+    let weights = sorted(network.export());
+    assert_arrays_close(&weights, &references(&mut reference, name), STEPS, name);
     weights
 }
 
@@ -100,7 +119,12 @@ fn sgd_steps_of_both_forms_are_pytorchs() {
     {
         let caffe = four_steps(config, file, scale, SgdForm::Caffe);
         let torch = four_steps(config, file, scale, SgdForm::Torch);
-        let apart = caffe.iter().zip(&torch).map(|(a, b)| vgg_testkit::relative_error(&a.values, &b.values));
-        assert!(apart.fold(0.0, f64::max) > 1e-2, "the forms differ by over a hundred tolerances");
+        // Of this tensor the two differ the most, by as much as PyTorch's do, and by over a hundred tolerances.
+        let metadata = TensorFile::open(&fixture(file)).unwrap().metadata().clone();
+        let most = &metadata["forms_difference_tensor"];
+        let expected: f64 = metadata["forms_difference"].parse().unwrap();
+        let of = |arrays: &[NamedArray]| arrays.iter().find(|a| a.name == *most).unwrap().values.clone();
+        let apart = vgg_testkit::relative_error(&of(&caffe), &of(&torch));
+        assert!(expected > 100.0 * STEPS && (apart - expected).abs() < 2.0 * STEPS, "{most}: {apart}");
     }
 }

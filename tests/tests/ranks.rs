@@ -4,13 +4,16 @@
 
 mod training;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Barrier, Mutex};
 
-use training::{RUN, Run, run, small_set};
-use vgg_data::ImageSet;
-use vgg_tensor::ops::AllReduce;
-use vgg_tensor::{Device, Precision, RankGroup, Result, StepState, Tensor};
+use ndarray::s;
+use training::{MICRO_BATCH, PIXEL_SCALE, RUN, Run, run, small_set};
+use vgg_data::{Batch, ImageSet};
+use vgg_layers::{DropoutRun, Init, Network};
+use vgg_optim::{Sgd, SgdOptions};
+use vgg_tensor::ops::{self, AllReduce};
+use vgg_tensor::{Device, Precision, RankGroup, Result, StepState, Tensor, Write};
 use vgg_tests::gpu;
 
 /// A rank that is a thread.
@@ -70,20 +73,23 @@ fn each<R: Send>(of: usize, one: impl Fn(Arc<dyn RankGroup>) -> R + Sync) -> Vec
     })
 }
 
-/// Trains on `of` ranks; whether they were interrupted.
-fn on_ranks(of: usize, folder: &Arc<ImageSet>, dir: &Path, stop: Option<usize>) -> bool {
+/// Trains on `of` ranks, of which only the last is asked to stop; whether they were interrupted.
+fn on_ranks(of: usize, folder: &Arc<ImageSet>, dir: &Path, like: &Run) -> bool {
+    let Run { seed, stop, .. } = *like;
     let outcomes = each(of, |group| {
-        // The last one alone is asked to stop.
         let stop = stop.filter(|_| group.rank() + 1 == of);
-        run(folder, dir, &Run { threads: 1, stop, group: Some(group), ..RUN }).0.unwrap().interrupted
+        run(folder, dir, &Run { threads: 1, seed, stop, group: Some(group), ..RUN }).0.unwrap().interrupted
     });
-    assert!(outcomes.iter().all(|interrupted| *interrupted == outcomes[0]), "{outcomes:?}");
+    assert_eq!(outcomes, vec![outcomes[0]; of], "all ranks end alike");
     outcomes[0]
 }
 
+/// The weights that a run ended with, of tensors in the order of their names.
 fn weights(dir: &Path) -> Vec<f32> {
     let mut file = vgg_files::TensorFile::open(&dir.join("weights.safetensors")).unwrap();
-    file.names().iter().flat_map(|name| file.read_f32(name).unwrap()).collect()
+    let mut names = file.names();
+    names.sort_unstable();
+    names.iter().flat_map(|name| file.read_f32(name).unwrap()).collect()
 }
 
 /// Losses of the epochs.
@@ -94,23 +100,148 @@ fn losses(dir: &Path) -> Vec<f64> {
     text.lines().map(loss).collect()
 }
 
+/// Largest absolute difference; infinite if the lengths differ, or if any value is not finite.
+fn apart(a: &[f64], b: &[f64]) -> f64 {
+    if a.is_empty() || a.len() != b.len() || a.iter().chain(b).any(|value| !value.is_finite()) {
+        return f64::INFINITY;
+    }
+    a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max)
+}
+
+/// Weights and losses of a run, widened.
+fn results(dir: &Path) -> [Vec<f64>; 2] {
+    [weights(dir).into_iter().map(f64::from).collect(), losses(dir)]
+}
+
+/// Weights (of tensors in the order of their names) and losses of the epochs of a run, computed without threads, exchange or checkpoints: for
+/// each step, plain loops over the parts that its ranks have of the batch, whose gradients are added in the order of ranks.
+fn replay(folder: &Arc<ImageSet>, seed: u64, ranks_of: &dyn Fn(u64) -> usize) -> (Vec<f32>, Vec<f64>) {
+    let device = Device::cpu(1).unwrap();
+    let mut network = Network::random(training::spec(), Init::He, seed, &device).unwrap();
+    let mut sgd = Sgd::new(SgdOptions::PAPER).unwrap();
+    let mut loader = training::loader(folder, &Run { seed, ..RUN });
+    let state = StepState::new(&device).unwrap();
+    let mut step = 0;
+    let mut losses = Vec::new();
+    // Three epochs at 0.01, cut to a tenth once half of them are done.
+    for (epoch, lr) in [0.01, 0.01, 0.01_f64 * 0.1].into_iter().enumerate() {
+        let mut loss_sum = 0.0;
+        let each = |batch: &Batch, _| {
+            state.begin(step, lr as f32).unwrap();
+            loss_sum += sum_gradients(&mut network, batch, ranks_of(step), seed, step, &state);
+            sgd.step(network.parameters_mut(), &state).unwrap();
+            step += 1;
+            Ok::<_, vgg_data::Error>(true)
+        };
+        loader.for_each(epoch as u64, 0, each).unwrap();
+        losses.push(loss_sum / folder.len() as f64);
+    }
+    assert_eq!(step, 9, "three epochs of batches of 8, 8 and 4 images");
+    let mut arrays = network.export();
+    arrays.sort_by(|a, b| a.name.cmp(&b.name));
+    (arrays.into_iter().flat_map(|array| array.values).collect(), losses)
+}
+
+/// Leaves in `network` the sum of the gradients of each rank's part of a batch; returns the sum of the losses of its images.
+fn sum_gradients(
+    network: &mut Network,
+    batch: &Batch,
+    ranks: usize,
+    seed: u64,
+    step: u64,
+    state: &StepState,
+) -> f64 {
+    let device = network.device().clone();
+    let n = batch.targets.len();
+    let mut loss_sum = 0.0;
+    let mut sums: Vec<Vec<f32>> =
+        network.parameters().map(|parameter| vec![0.0; parameter.weight.shape().len()]).collect();
+    for rank in 0..ranks {
+        let part = rank * n / ranks..(rank + 1) * n / ranks;
+        for first in part.clone().step_by(MICRO_BATCH) {
+            let images = first..(first + MICRO_BATCH).min(part.end);
+            let pixels = batch.pixels.slice(s![images.clone(), .., .., ..]);
+            let offset = batch.offset.slice(s![images.clone(), ..]);
+            let x = ops::from_pixels(pixels, offset, [PIXEL_SCALE; 3], &device).unwrap();
+            let run = DropoutRun { seed, step, first_sample: first };
+            let (logits, trace) = network.forward(x, run).unwrap();
+            let weight = 1.0 / n as f32;
+            let loss = ops::softmax_cross_entropy(&logits, &batch.targets[images], weight, state).unwrap();
+            loss_sum += loss.per_sample.to_vec().into_iter().map(f64::from).sum::<f64>();
+            let write = if first == part.start { Write::Overwrite } else { Write::Accumulate };
+            network.backward(trace, loss.grad, write, state).unwrap();
+        }
+        if !part.is_empty() {
+            for (sum, parameter) in sums.iter_mut().zip(network.parameters()) {
+                let gradient = parameter.grad().unwrap().to_vec();
+                assert_eq!(sum.len(), gradient.len(), "{}", parameter.name);
+                sum.iter_mut().zip(gradient).for_each(|(sum, value)| *sum += value);
+            }
+        }
+    }
+    for (sum, parameter) in sums.iter().zip(network.parameters_mut()) {
+        let sum = Tensor::from_slice(sum, parameter.weight.shape(), &device).unwrap();
+        parameter.write_grad(&sum, Write::Overwrite).unwrap();
+    }
+    loss_sum
+}
+
+/// Asserts that a run has the bits of a replay. Losses are sums in f64 in another order: 20 terms, a few units of 1e-16 each.
+fn assert_replayed(dir: &Path, folder: &Arc<ImageSet>, ranks_of: &dyn Fn(u64) -> usize, what: &str) {
+    let (expected, expected_losses) = replay(folder, RUN.seed, ranks_of);
+    assert!(expected.iter().all(|value| value.is_finite()) && expected.len() > 10_000);
+    assert!(weights(dir) == expected, "{what}: weights differ from those of plain loops");
+    let difference = apart(&losses(dir), &expected_losses);
+    assert!(difference < 1e-12, "{what}: losses {difference:e} apart");
+}
+
+/// Largest difference of weights, or of an epoch's loss, between several ranks and one process after nine steps, in every one of
+/// several runs.
+///
+/// Gradients summed in another order differ in their last bits: 1e-6 here. But now and then an activation lies so near the
+/// kink of a ReLU, or two values of a pool so near each other, that these bits decide which side they take; then a gradient changes
+/// by what one place of one image contributes. Of 72 runs (24 seeds; 2, 3 and 6 ranks) nine had such a step and ended up to
+/// 2.2e-3 (weights) and 1.9e-3 (losses) apart; all others stayed within 4e-6. This is five times the most that was seen.
+const ANY_RUN: f64 = 1e-2;
+
+/// The same in at least one of several runs: the most of those without such a step, with a margin of 2.5. One run in eight has one, so
+/// that three runs all have one is a chance of 0.2 %.
+const BEST_RUN: f64 = 1e-5;
+
+/// Asserts that the runs of several seeds, each given by its directory and that of one process, agree.
+fn assert_agree(pairs: &[[PathBuf; 2]], what: &str) {
+    let differences = |[ours, single]: &[PathBuf; 2]| {
+        let (ours, single) = (results(ours), results(single));
+        [apart(&ours[0], &single[0]), apart(&ours[1], &single[1])]
+    };
+    let all: Vec<[f64; 2]> = pairs.iter().map(differences).collect();
+    for (i, of) in ["weights", "losses"].into_iter().enumerate() {
+        assert!(all.iter().all(|run| run[i] < ANY_RUN), "{what}: {of} apart by {all:?}");
+        assert!(all.iter().any(|run| run[i] < BEST_RUN), "{what}: {of} apart by {all:?}");
+    }
+}
+
 #[test]
 fn ranks_come_to_what_one_process_comes_to_and_to_the_same_each_time() {
     let dir = tempfile::tempdir().unwrap();
     let folder = small_set(&dir.path().join("set"));
-    let at = |name: &str| dir.path().join(name);
-    run(&folder, &at("one"), &RUN).0.unwrap();
+    let at = |seed: u64, name: &str| dir.path().join(format!("{name}-{seed}"));
+    let seeds = [RUN.seed, 2, 3];
+    for seed in seeds {
+        run(&folder, &at(seed, "one"), &Run { seed, ..RUN }).0.unwrap();
+    }
+    assert_replayed(&at(RUN.seed, "one"), &folder, &|_| 1, "one process");
     // Of batches of 8, 8 and 4 images: three ranks have different numbers, and with six some have none.
     for of in [2, 3, 6] {
-        let (first, second) = (at(&format!("first-{of}")), at(&format!("second-{of}")));
-        assert!(!on_ranks(of, &folder, &first, None) && !on_ranks(of, &folder, &second, None));
-        let (ours, single) = (weights(&first), weights(&at("one")));
-        assert!(ours == weights(&second), "{of} ranks twice");
-        let apart = ours.iter().zip(&single).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-        assert!(apart < 1e-5, "{of} ranks: weights up to {apart:e} apart after nine steps");
-        for (a, b) in losses(&first).iter().zip(losses(&at("one"))) {
-            assert!((a - b).abs() < 1e-5, "{of} ranks: a loss of {a} where one process has {b}");
+        let mut pairs = Vec::new();
+        for seed in seeds {
+            let ours = at(seed, &of.to_string());
+            assert!(!on_ranks(of, &folder, &ours, &Run { seed, ..RUN }));
+            pairs.push([ours, at(seed, "one")]);
         }
+        assert_agree(&pairs, &format!("{of} ranks"));
+        // Bits that are known beforehand are the same each time.
+        assert_replayed(&pairs[0][0], &folder, &|_| of, &format!("{of} ranks"));
     }
 }
 
@@ -118,18 +249,16 @@ fn ranks_come_to_what_one_process_comes_to_and_to_the_same_each_time() {
 fn a_run_goes_on_with_another_number_of_ranks() {
     let dir = tempfile::tempdir().unwrap();
     let folder = small_set(&dir.path().join("set"));
-    let (whole, parts) = (dir.path().join("whole"), dir.path().join("parts"));
-    run(&folder, &whole, &RUN).0.unwrap();
-    assert!(on_ranks(2, &folder, &parts, Some(4)), "the last rank stops all");
-    assert!(on_ranks(3, &folder, &parts, Some(2)));
+    let parts = dir.path().join("parts");
+    assert!(on_ranks(2, &folder, &parts, &Run { stop: Some(4), ..RUN }), "the last rank stops all");
+    assert!(on_ranks(3, &folder, &parts, &Run { stop: Some(2), ..RUN }));
     run(&folder, &parts, &RUN).0.unwrap();
-    let pairs = weights(&whole).into_iter().zip(weights(&parts));
-    let apart = pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-    assert!(apart < 1e-5, "{apart:e}");
-    assert_eq!(losses(&whole).len(), losses(&parts).len());
-    for (a, b) in losses(&whole).into_iter().zip(losses(&parts)) {
-        assert!((a - b).abs() < 1e-5, "{a}, {b}");
-    }
+    let ranks_of = |step| match step {
+        0..4 => 2,
+        4..6 => 3,
+        _ => 1,
+    };
+    assert_replayed(&parts, &folder, &ranks_of, "2, 3 and 1 ranks");
 }
 
 /// How many ranks one GPU can be: NCCL takes one for each, the emulator any number.
@@ -137,11 +266,35 @@ fn ranks_of(gpu: &Device) -> &'static [usize] {
     if gpu.describe().contains("emulated") { &[1, 2, 3] } else { &[1] }
 }
 
-/// Sums of tensors of these lengths over the ranks, as each of them got them, and whether the step was finite there. `spoil` puts
-/// something else into a tensor of the last rank.
-fn sums(of: usize, open: &(dyn Fn() -> Device + Sync), spoil: Option<f32>) -> Vec<(Vec<f32>, bool)> {
-    // Some are larger than a bucket, some are many in one.
-    let lengths = [3, 1_100_000, 64, 1, 500];
+/// Lengths of tensors that are summed: one is larger than a bucket, others share one.
+const LENGTHS: [usize; 5] = [3, 1_100_000, 64, 1, 500];
+/// The same in a single bucket.
+const SHORT: [usize; 5] = [3, 100, 64, 1, 500];
+
+/// Value `i` of tensor `number` on a rank: whole, so that sums of three are exact in f32.
+fn value(rank: usize, number: usize, i: usize) -> f32 {
+    ((i * 7 + number + rank * 31) % 1000) as f32
+}
+
+/// What is wrong on some ranks.
+#[derive(Clone, Copy)]
+enum Spoilt {
+    None,
+    /// On the last rank, a value of the second tensor.
+    Last(f32),
+    /// The same value on all ranks.
+    All(f32),
+    /// On the last rank, a loss that is not finite, of which the tensors have no trace.
+    Loss,
+}
+
+/// Sums of tensors over the ranks, as each of them got them, and whether the step was finite there.
+fn sums(
+    of: usize,
+    open: &(dyn Fn() -> Device + Sync),
+    lengths: [usize; 5],
+    spoilt: Spoilt,
+) -> Vec<(Vec<f32>, bool)> {
     each(of, |group| {
         let device = open();
         let mut all = AllReduce::new(&group, &device).unwrap();
@@ -152,12 +305,17 @@ fn sums(of: usize, open: &(dyn Fn() -> Device + Sync), spoil: Option<f32>) -> Ve
             state.begin(round, 0.1).unwrap();
             let mut tensors: Vec<Tensor> = Vec::new();
             for (number, len) in lengths.into_iter().enumerate() {
-                let mut values: Vec<f32> =
-                    (0..len).map(|i| ((i * 7 + number + group.rank() * 31) % 1000) as f32).collect();
-                if let (Some(bad), 1) = (spoil.filter(|_| group.rank() + 1 == of), number) {
-                    values[77] = bad;
+                let mut values: Vec<f32> = (0..len).map(|i| value(group.rank(), number, i)).collect();
+                match spoilt {
+                    Spoilt::Last(bad) if number == 1 && group.rank() + 1 == of => values[77] = bad,
+                    Spoilt::All(bad) if number == 1 => values[77] = bad,
+                    _ => (),
                 }
                 tensors.push(Tensor::from_slice(&values, [len], &device).unwrap());
+            }
+            if matches!(spoilt, Spoilt::Loss) && group.rank() + 1 == of {
+                let bad = Tensor::from_slice(&[f32::NAN, 0.0], [1, 2], &device).unwrap();
+                ops::softmax_cross_entropy(&bad, &[0], 1.0, &state).unwrap();
             }
             tensors.iter_mut().for_each(|tensor| all.begin(tensor).unwrap());
             all.finish(tensors.iter_mut().map(Ok), &state).unwrap();
@@ -170,16 +328,23 @@ fn sums(of: usize, open: &(dyn Fn() -> Device + Sync), spoil: Option<f32>) -> Ve
 #[test]
 fn sums_are_those_of_all_ranks_on_every_device() {
     let check = |of: usize, open: &(dyn Fn() -> Device + Sync)| {
-        let all = sums(of, open, None);
-        let value = |rank: usize| ((77 * 7 + 1 + rank * 31) % 1000) as f32;
+        let sum = |number, i| (0..of).map(|rank| value(rank, number, i)).sum::<f32>();
+        let expected: Vec<f32> =
+            (0..LENGTHS.len()).flat_map(|number| (0..LENGTHS[number]).map(move |i| sum(number, i))).collect();
+        let all = sums(of, open, LENGTHS, Spoilt::None);
+        assert_eq!(all.len(), of);
         for (values, finite) in &all {
-            assert!(*finite && values == &all[0].0);
-            assert_eq!(values[3 + 77], (0..of).map(value).sum::<f32>());
+            assert!(*finite && *values == expected, "{of} ranks");
         }
-        // Two that are finite may have a sum that is not, and what one rank saw all must know.
-        for bad in [f32::NAN, f32::INFINITY] {
-            assert!(sums(of, open, Some(bad)).iter().all(|(_, finite)| !finite), "{of} ranks, {bad}");
+        let finite =
+            |spoilt| sums(of, open, SHORT, spoilt).into_iter().map(|(_, finite)| finite).collect::<Vec<_>>();
+        // What one rank saw, all must know.
+        assert_eq!(finite(Spoilt::Loss), vec![false; of], "{of} ranks");
+        for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            assert_eq!(finite(Spoilt::Last(bad)), vec![false; of], "{of} ranks, {bad}");
         }
+        // Of several finite values the sum may be infinite.
+        assert_eq!(finite(Spoilt::All(f32::MAX)), vec![of == 1; of], "{of} ranks");
     };
     [1, 2, 3].into_iter().for_each(|of| check(of, &|| Device::cpu(1).unwrap()));
     let Some(device) = gpu(Precision::F32) else { return };
@@ -193,17 +358,22 @@ fn gpus_come_to_what_one_comes_to() {
     let Some(device) = gpu(Precision::F32) else { return };
     let dir = tempfile::tempdir().unwrap();
     let folder = small_set(&dir.path().join("set"));
-    let single = dir.path().join("one");
-    run(&folder, &single, &Run { gpu: Some(device.clone()), ..RUN }).0.unwrap();
+    let at = |seed: u64, name: &str| dir.path().join(format!("{name}-{seed}"));
+    let seeds = [1, 2, 3];
+    for seed in seeds {
+        run(&folder, &at(seed, "one"), &Run { seed, gpu: Some(device.clone()), ..RUN }).0.unwrap();
+    }
     for of in ranks_of(&device) {
-        let ours = dir.path().join(of.to_string());
-        each(*of, |group| {
-            let gpu = gpu(Precision::F32);
-            run(&folder, &ours, &Run { threads: 1, group: Some(group), gpu, ..RUN }).0.unwrap();
-        });
-        let pairs = weights(&ours).into_iter().zip(weights(&single));
-        let apart = pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-        assert!(apart < 1e-5, "{of} GPUs: weights up to {apart:e} apart");
+        let mut pairs = Vec::new();
+        for seed in seeds {
+            let ours = at(seed, &of.to_string());
+            each(*of, |group| {
+                let gpu = gpu(Precision::F32);
+                run(&folder, &ours, &Run { threads: 1, seed, group: Some(group), gpu, ..RUN }).0.unwrap();
+            });
+            pairs.push([ours, at(seed, "one")]);
+        }
+        assert_agree(&pairs, &format!("{of} GPUs"));
     }
 }
 

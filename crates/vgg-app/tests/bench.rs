@@ -22,6 +22,7 @@ fn figures_of_a_training_step() {
     for field in ["images_per_s", "direct_gflops", "limit_gflops", "limit_read_gb_per_s", "median_ms"] {
         assert!(figures[field].as_f64().unwrap() > 0.0, "{field}");
     }
+    // Of logits, relative to the largest: each of eight convolutions may lose 1e-5 by Winograd's transforms. Measured 1.3e-6.
     assert!(figures["difference_from_direct"].as_f64().unwrap() < 1e-4);
     let bytes = |field: &str| figures[field].as_f64().unwrap();
     let ratio = bytes("planned_tensor_bytes") / bytes("peak_tensor_bytes");

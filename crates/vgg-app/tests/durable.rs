@@ -82,15 +82,13 @@ fn attempts() -> u32 {
 fn killed_it_comes_to_the_same_end() {
     let dir = tempfile::tempdir().unwrap();
     plateau(dir.path());
-    let start = Instant::now();
-    ok(dir.path(), &[&TRAIN[..], &["whole", "--threads", "1", "--workers", "1"]].concat());
-    let half = start.elapsed() / 2;
-    let parts = [&TRAIN[..], &["parts", "--threads", "2", "--workers", "3"]].concat();
-    let mut child = vgg(dir.path()).args(&parts).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    std::thread::sleep(half);
+    ok(dir.path(), &[&LONGER[..], &["whole", "--threads", "1", "--workers", "1"]].concat());
+    let mut child = under_way(dir.path(), "parts", &["--threads", "2", "--workers", "3"]);
+    assert!(child.try_wait().unwrap().is_none(), "it is killed before its end");
     child.kill().unwrap();
     child.wait().unwrap();
-    ok(dir.path(), &[&TRAIN[..], &["parts", "--threads", "1", "--workers", "2"]].concat());
+    assert!(!dir.path().join("parts/weights.safetensors").exists());
+    ok(dir.path(), &[&LONGER[..], &["parts", "--threads", "1", "--workers", "2"]].concat());
     let read = |out: &str, file: &str| std::fs::read(dir.path().join(out).join(file)).unwrap();
     for file in ["weights.safetensors", "metrics.jsonl", "metrics.csv"] {
         assert!(read("parts", file) == read("whole", file), "{file} differs");
@@ -113,10 +111,10 @@ fn a_small_disk_is_an_error_and_loses_nothing() {
 const LONGER: [&str; 7] =
     ["train", "a.toml", "--set", "run.max_epochs=60", "--checkpoint-steps", "2", "--out"];
 
-/// Starts such a run and waits for a checkpoint.
-fn under_way(dir: &Path, out: &str) -> Child {
+/// Starts such a run, with further options, and waits for a checkpoint.
+fn under_way(dir: &Path, out: &str, how: &[&str]) -> Child {
     let mut command = vgg(dir);
-    command.args(LONGER).arg(out).stdout(Stdio::null()).stderr(Stdio::piped());
+    command.args(LONGER).arg(out).args(how).stdout(Stdio::null()).stderr(Stdio::piped());
     let child = command.spawn().unwrap();
     let since = Instant::now();
     while !dir.join(out).join("checkpoints/step-00000002").exists() {
@@ -131,7 +129,7 @@ fn a_disk_that_fills_up_is_an_error_and_loses_nothing() {
     let dir = tempfile::tempdir().unwrap();
     plateau(dir.path());
     let Some(_disk) = SmallDisk::mount(&dir.path().join("disk"), 16 << 10) else { return };
-    let child = under_way(dir.path(), "disk/run");
+    let child = under_way(dir.path(), "disk/run", &[]);
     let mut ballast = std::fs::File::create(dir.path().join("disk/ballast")).unwrap();
     while ballast.write_all(&[0; 4096]).is_ok() {}
     let output = child.wait_with_output().unwrap();
@@ -157,7 +155,7 @@ fn a_disk_that_fills_up_is_an_error_and_loses_nothing() {
 fn a_directory_that_vanishes_is_an_error() {
     let dir = tempfile::tempdir().unwrap();
     plateau(dir.path());
-    let child = under_way(dir.path(), "run");
+    let child = under_way(dir.path(), "run", &[]);
     std::fs::rename(dir.path().join("run"), dir.path().join("moved")).unwrap();
     let output = child.wait_with_output().unwrap();
     let message = stderr(&output);
@@ -210,7 +208,12 @@ fn a_loss_far_above_chance_is_said_aloud() {
     let wild = ["train", "a.toml", "--set", "data.pixel_scale=20.0", "--set", "schedule.lr=1e-12"];
     let output = run(dir.path(), &[&wild[..], &["--set", "run.max_epochs=1", "--out", "wild"]].concat());
     assert!(stderr(&output).contains("training diverges"), "{}", stderr(&output));
-    let output = run(dir.path(), &[&TRAIN[..], &["tame"]].concat());
+    // Without dropout and at a low rate. The warning comes above twice the loss of chance, 1.39 for two classes; with each of 16
+    // seeds the lower of training and validation loss stayed below 0.97 in all eight epochs. At the rate and with the dropout of
+    // the file, 4 of 16 seeds have an epoch above 1.39.
+    let tame = ["--set", "network.dropout=0.0", "--set", "schedule.lr=0.001"];
+    let output = run(dir.path(), &[&TRAIN[..], &["tame"], &tame].concat());
+    assert!(output.status.success() && stderr(&output).contains("epoch 8/8"), "{}", stderr(&output));
     assert!(!stderr(&output).contains("training diverges"), "{}", stderr(&output));
 }
 

@@ -4,24 +4,65 @@
 
 mod common;
 
-use std::io::Write as _;
 use std::path::Path;
 
 use common::ranks::{Launcher, start, start_by_variables};
 use common::{experiment_file, ok, run, small_set, stderr, vgg};
 use serde_json::Value;
+use vgg_testkit::assert_close;
 
-/// Whether there is a GPU, by the program's own word.
+/// Whether the program finds a GPU. If not, that is said, and is a failure if `VGG_REQUIRE` names `gpu`.
 fn gpu() -> bool {
-    let dir = tempfile::tempdir().unwrap();
-    let report: Value = serde_json::from_str(&ok(dir.path(), &["doctor", "--json"])).unwrap();
-    if let Some(problem) = report["cuda"]["problem"].as_str() {
-        let required = std::env::var("VGG_REQUIRE").unwrap_or_default();
-        assert!(!required.split(',').any(|what| what == "gpu"), "{problem}");
-        let _ = writeln!(std::io::stderr(), "SKIPPED on a GPU: {problem}");
-        return false;
+    let report: Value = serde_json::from_str(&ok(Path::new("."), &["doctor", "--json"])).unwrap();
+    let problem = report["cuda"]["problem"].as_str();
+    if let Some(problem) = problem {
+        vgg_testkit::skip("gpu", &problem);
     }
-    true
+    problem.is_none()
+}
+
+/// Whether it is the emulated one, which can be several and of any size. If not, that is said.
+fn emulated_gpu() -> bool {
+    let found = gpu();
+    let emulated = found && ok(Path::new("."), &["doctor"]).contains("emulated GPU");
+    if found && !emulated {
+        vgg_testkit::skip("emulated-gpu", &"the GPU is a real one");
+    }
+    emulated
+}
+
+/// Four epochs of one step: the first as it stands, the second captured, two more by the captured graph.
+const STEPS: [&str; 4] = ["--set", "optimizer.batch=12", "--set", "run.max_epochs=4"];
+
+/// How far, relatively, the losses of `STEPS` in f32 may be from those of the CPU.
+///
+/// The first is that of the same weights, so that only the rounding of a forward pass counts. The second comes after one update. From
+/// then on rounding may decide which side of a kink of a ReLU or a pool an activation takes, and trajectories part. On the
+/// emulator, 20 seeds came to at most 1.3e-6, 8.4e-6, 3.0e-4 and 2.5e-4, and longer runs, of six steps, to 2.3e-2.
+const F32: [f64; 4] = [1e-5, 1e-3, 5e-2, 5e-2];
+/// The same of the best of three seeds, in all epochs. Of the 20 seeds 19 stayed within 6.2e-6.
+const F32_BEST: f64 = 1e-4;
+/// The same in bf16, where roundings are 2^16 times those of f32: 20 seeds came to at most 8.1e-3, 0.12, 0.26 and 0.28.
+const BF16: [f64; 4] = [2e-2, 0.25, 0.6, 0.6];
+/// A tf32 has three more bits than a bf16. The emulator computes it in f32.
+const TF32: [f64; 4] = [2e-2 / 8.0, 0.25 / 8.0, 0.6, 0.6];
+
+/// Relative differences of the losses of two runs of `STEPS`.
+fn relative(ours: &[f64], theirs: &[f64]) -> Vec<f64> {
+    assert_eq!((ours.len(), theirs.len()), (4, 4));
+    assert!(theirs.iter().all(|loss| *loss > 0.0));
+    ours.iter().zip(theirs).map(|(a, b)| (a - b).abs() / b).collect()
+}
+
+fn within(apart: &[f64], tolerances: [f64; 4]) -> bool {
+    apart.len() == tolerances.len() && apart.iter().zip(tolerances).all(|(apart, most)| *apart < most)
+}
+
+/// Losses of the epochs of a run.
+fn losses(dir: &Path, out: &str) -> Vec<f64> {
+    let metrics = std::fs::read_to_string(dir.join(out).join("metrics.jsonl")).unwrap();
+    let epochs = metrics.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    epochs.map(|epoch| epoch["train_loss"].as_f64().unwrap()).collect()
 }
 
 #[test]
@@ -30,7 +71,10 @@ fn without_a_gpu_the_library_is_named_and_auto_goes_on() {
     let report: Value = serde_json::from_str(&ok(dir.path(), &["doctor", "--json"])).unwrap();
     let libraries = report["cuda"]["libraries"].as_array().unwrap();
     assert_eq!(libraries.len(), 5);
-    let Some(problem) = report["cuda"]["problem"].as_str() else { return };
+    let Some(problem) = report["cuda"]["problem"].as_str() else {
+        vgg_testkit::skip("no-gpu", &"there is a GPU, so that nothing is missing");
+        return;
+    };
     // The driver comes first, then what else is missing.
     let missing = libraries.iter().find_map(|library| library["problem"].as_str());
     assert!(problem.contains(missing.unwrap_or("GPU")), "{problem}");
@@ -66,54 +110,57 @@ fn a_run_on_the_gpu_is_the_cpus() {
     let dir = tempfile::tempdir().unwrap();
     small_set(dir.path());
     experiment_file(dir.path());
-    let losses = |out: &str, device: &[&str]| -> Vec<f64> {
-        ok(dir.path(), &[&["train", "a.toml", "--out", out], device].concat());
-        let metrics = std::fs::read_to_string(dir.path().join(out).join("metrics.jsonl")).unwrap();
-        let epochs = metrics.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-        epochs.map(|epoch| epoch["train_loss"].as_f64().unwrap()).collect()
+    let train = |out: &str, seed: &str, device: &[&str]| -> Vec<f64> {
+        let seed = format!("run.seed={seed}");
+        ok(dir.path(), &[&["train", "a.toml", "--out", out, "--set", &seed], &STEPS[..], device].concat());
+        losses(dir.path(), out)
     };
-    let cpu = losses("cpu", &["--device", "cpu"]);
-    for (precision, tolerance) in [("f32", 1e-4), ("tf32", 5e-3), ("bf16", 5e-2)] {
-        let gpu = losses(precision, &["--device", "cuda", "--precision", precision]);
-        assert_eq!(gpu.len(), cpu.len());
-        for (a, b) in gpu.iter().zip(&cpu) {
-            assert!((a - b).abs() <= tolerance * b, "{precision}: losses {gpu:?}, on the CPU {cpu:?}");
-        }
+    for (precision, tolerances) in [("tf32", TF32), ("bf16", BF16)] {
+        let gpu = train(precision, "1", &["--device", "cuda", "--precision", precision]);
+        let cpu = train(&format!("cpu-{precision}"), "1", &["--device", "cpu"]);
+        let apart = relative(&gpu, &cpu);
+        assert!(within(&apart, tolerances), "{precision}: {apart:?} of the losses {cpu:?}");
     }
+    let mut best = f64::INFINITY;
+    for seed in ["1", "2", "3"] {
+        let gpu = train(&format!("gpu-{seed}"), seed, &["--device", "cuda", "--precision", "f32"]);
+        let cpu = train(&format!("cpu-{seed}"), seed, &["--device", "cpu"]);
+        let apart = relative(&gpu, &cpu);
+        assert!(within(&apart, F32), "{apart:?} of the losses {cpu:?}");
+        best = best.min(apart.into_iter().fold(0.0, f64::max));
+    }
+    assert!(best < F32_BEST, "{best:e}");
     // Dense evaluation of the same weights.
     let evaluate = |device: &[&str], out: &str| {
         let weights =
-            ["evaluate", "--weights", "cpu/weights.safetensors", "--dataset", "set", "--posteriors", out];
+            ["evaluate", "--weights", "cpu-1/weights.safetensors", "--dataset", "set", "--posteriors", out];
         ok(dir.path(), &[&weights[..], device].concat());
         vgg_eval::Posteriors::load(&dir.path().join(out)).unwrap().values
     };
     let cpu = evaluate(&["--device", "cpu"], "cpu.safetensors");
     let gpu = evaluate(&["--device", "cuda", "--precision", "f32"], "gpu.safetensors");
-    let apart = cpu.iter().zip(&gpu).fold(0.0f32, |m, (a, b)| m.max((a - b).abs()));
-    assert!(apart < 1e-5, "posteriors differ by {apart}");
+    assert_eq!(gpu.dim(), cpu.dim());
+    // Forward passes in f32 that differ in the order of sums; on the emulator by 2e-7.
+    assert_close(gpu.as_slice().unwrap(), cpu.as_slice().unwrap(), 1e-5, "posteriors");
 }
 
 #[test]
 fn ranks_have_a_gpu_each() {
-    if !gpu() || !ok(Path::new("."), &["doctor"]).contains("emulated GPU") {
+    if !emulated_gpu() {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     small_set(dir);
     experiment_file(dir);
-    let train = ["train", "a.toml", "--device", "cuda", "--precision", "f32", "--out"];
-    let losses = |out: &str| -> Vec<f64> {
-        let metrics = std::fs::read_to_string(dir.join(out).join("metrics.jsonl")).unwrap();
-        let epochs = metrics.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-        epochs.map(|epoch| epoch["train_loss"].as_f64().unwrap()).collect()
-    };
+    let train = ["train", "a.toml", "--device", "cuda", "--precision", "f32"];
+    let train = [&train[..], &STEPS, &["--out"]].concat();
     ok(dir, &[&train[..], &["one"]].concat());
     for out in ["first", "second"] {
         let output = start(Launcher::Variables, dir, 3, &[&train[..], &[out]].concat()).end();
         assert!(output.status.success(), "{}", stderr(&output));
-        let apart = losses(out).iter().zip(losses("one")).fold(0.0_f64, |m, (a, b)| m.max((a - b).abs()));
-        assert!(apart < 1e-4, "losses {apart:e} apart");
+        let apart = relative(&losses(dir, out), &losses(dir, "one"));
+        assert!(within(&apart, F32), "{apart:?}");
     }
     let weights = |out: &str| std::fs::read(dir.join(out).join("weights.safetensors")).unwrap();
     assert!(weights("first") == weights("second"), "ranks come to the same bits each time");
@@ -141,7 +188,7 @@ fn ranks_have_a_gpu_each() {
 
 #[test]
 fn what_does_not_fit_a_gpu_is_refused_with_what_would() {
-    if !gpu() || !ok(Path::new("."), &["doctor"]).contains("emulated GPU") {
+    if !emulated_gpu() {
         return;
     }
     let dir = tempfile::tempdir().unwrap();

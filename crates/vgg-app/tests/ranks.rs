@@ -13,6 +13,7 @@ use common::ranks::{Launcher, launchers, start, start_by_variables};
 use common::{experiment_file, fails, init, ok, small_set, stderr, vgg};
 use serde_json::Value;
 use vgg_files::TensorFile;
+use vgg_testkit::relative_error;
 
 /// Each epoch is a step; nothing is random but what is keyed by the step.
 const TRAIN: [&str; 6] =
@@ -36,6 +37,14 @@ fn metrics(dir: &Path, out: &str, what: &str) -> Vec<f64> {
     let text = String::from_utf8(read(dir, &format!("{out}/metrics.jsonl"))).unwrap();
     let value = |line: &str| serde_json::from_str::<Value>(line).unwrap()[what].as_f64().unwrap();
     text.lines().map(value).collect()
+}
+
+/// Largest absolute difference; infinite if the lengths differ, or if any value is not finite.
+fn apart(a: &[f32], b: &[f32]) -> f32 {
+    if a.is_empty() || a.len() != b.len() || a.iter().chain(b).any(|value| !value.is_finite()) {
+        return f32::INFINITY;
+    }
+    a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
 }
 
 /// Waits until a step was saved.
@@ -74,19 +83,37 @@ fn the_first_gradient_is_that_of_one_process() {
         first_gradient(dir, out)
     };
     let one = gradient(Launcher::Variables, 1, "one");
+    assert_eq!(one.len(), 22, "weights and biases of A's eleven layers");
     for launcher in launchers() {
         for ranks in [2, 4] {
             let all = gradient(*launcher, ranks, &format!("{launcher:?}-{ranks}"));
-            let mut most = 0.0_f32;
-            for ((name, ours), (_, theirs)) in all.iter().zip(&one) {
-                let largest = theirs.iter().fold(0.0_f32, |most, value| most.max(value.abs()));
-                let apart = ours.iter().zip(theirs).fold(0.0_f32, |most, (a, b)| most.max((a - b).abs()));
-                assert!(largest > 1e-5, "{name}: {largest:e}");
-                most = most.max(apart / largest);
-                assert!(apart / largest < 1e-6, "{launcher:?}, {ranks} ranks, {name}: {}", apart / largest);
+            assert_eq!(all.len(), one.len());
+            let mut most = 0.0_f64;
+            for ((name, ours), (same, theirs)) in all.iter().zip(&one) {
+                assert_eq!(name, same);
+                assert!(theirs.iter().any(|value| value.abs() > 1e-5), "{name} has no gradient");
+                let error = relative_error(ours, theirs);
+                // The same four micro-batches of three images, added in another order, and a product and a quotient with the
+                // rate: some roundings of 6e-8. Of 16 seeds the most was 3.5e-7.
+                assert!(error < 1e-6, "{launcher:?}, {ranks} ranks, {name}: {error:e}");
+                most = most.max(error);
             }
             assert!(most > 0.0, "sums in another order are not quite the same");
         }
+    }
+}
+
+/// How far the loss of an epoch, which is one step here, may be from that of one process.
+///
+/// The first is that of the same weights: the same bits, added in f64. The second comes after one update by gradients whose last bits
+/// differ: at most 1.9e-6 in 16 seeds on 2 and 4 ranks. From then on an activation may lie so near the kink of a ReLU, or two values
+/// of a pool so near each other, that such bits decide which side they take, and a gradient changes by what one place of one
+/// image contributes: in those runs that came to 7e-5, in those of `tests/tests/ranks.rs`, which are like these, to 2e-3.
+fn loss_tolerance(epoch: usize) -> f64 {
+    match epoch {
+        0 => 1e-12,
+        1 => 1e-5,
+        _ => 1e-2,
     }
 }
 
@@ -96,6 +123,7 @@ fn losses_are_those_of_one_process_and_every_time_the_same() {
     let dir = dir.path();
     let ten = [&TRAIN[..], &["--set", "run.max_epochs=10", "--out"]].concat();
     ok(dir, &[&ten[..], &["one"]].concat());
+    let one = metrics(dir, "one", "train_loss");
     let mut results: Vec<(usize, Vec<u8>)> = Vec::new();
     for launcher in launchers() {
         for ranks in [2, 4] {
@@ -105,10 +133,13 @@ fn losses_are_those_of_one_process_and_every_time_the_same() {
                 let said = stderr(&output);
                 assert!(output.status.success(), "{said}");
                 assert_eq!(said.matches("device: cpu").count(), 1, "one rank speaks: {said}");
-                let pairs =
-                    metrics(dir, &out, "train_loss").into_iter().zip(metrics(dir, "one", "train_loss"));
-                let apart = pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
-                assert!(apart < 1e-5, "{launcher:?}, {ranks} ranks: losses {apart:e} apart");
+                let losses = metrics(dir, &out, "train_loss");
+                assert_eq!((losses.len(), one.len()), (10, 10));
+                for (epoch, (a, b)) in losses.iter().zip(&one).enumerate() {
+                    let near = (a - b).abs() < loss_tolerance(epoch);
+                    assert!(near, "{launcher:?}, {ranks} ranks, epoch {epoch}: loss {a}, of one process {b}");
+                }
+                // Errors are of whole images, so they are equal unless the largest two posteriors of one are nearly so.
                 assert_eq!(metrics(dir, &out, "val_top1_error"), metrics(dir, "one", "val_top1_error"));
                 results.push((ranks, read(dir, &format!("{out}/weights.safetensors"))));
             }
@@ -211,7 +242,10 @@ fn a_loss_that_is_not_finite_on_one_rank_stops_all_with_all_samples() {
     let output = start(Launcher::Variables, dir, 3, &wild).end();
     assert!(!output.status.success() && stderr(&output).contains("was not finite"), "{}", stderr(&output));
     let said: Value = serde_json::from_slice(&read(dir, "run/not-finite.json")).unwrap();
-    assert_eq!(said["samples"].as_array().unwrap().len(), 12);
+    let mut samples: Vec<u64> =
+        said["samples"].as_array().unwrap().iter().map(|sample| sample.as_u64().unwrap()).collect();
+    samples.sort_unstable();
+    assert_eq!(samples, (0..12).collect::<Vec<_>>(), "the batch is the whole set");
 }
 
 #[test]
@@ -231,9 +265,8 @@ fn evaluation_is_shared_out() {
             let all: Value = serde_json::from_slice(&output.stdout).unwrap();
             assert_eq!((&all["ranks"], &all["n"]), (&ranks.into(), &one["n"]));
             assert_eq!(all["top1_error"], one["top1_error"]);
-            let apart =
-                values(&file).iter().zip(values("one")).fold(0.0, |m: f32, (a, b)| m.max((a - b).abs()));
-            assert!(apart < 1e-6, "{apart:e}");
+            // An image is never alone in a batch, as it comes with its mirror image: its bits do not depend on the others.
+            assert_eq!(apart(&values(&file), &values("one")), 0.0);
         }
         let shard = [&evaluate[..], &["shard", "--shard", "1/2"]].concat();
         let output = start(*launcher, dir, 1, &shard).end();
@@ -256,8 +289,7 @@ fn features_are_shared_out() {
         let output = start(*launcher, dir, 3, &[&features[..], &[&file]].concat()).end();
         assert!(output.status.success(), "{}", stderr(&output));
         assert!(String::from_utf8_lossy(&output.stdout).contains("pool5 of 12 images, 128 values each"));
-        let apart = values(&file).iter().zip(values("one")).fold(0.0, |m: f32, (a, b)| m.max((a - b).abs()));
-        assert!(apart < 1e-6, "{apart:e}");
+        assert_eq!(apart(&values(&file), &values("one")), 0.0);
     }
     fails(dir, &[&features[..], &["one", "--flip", "false"]].concat(), 2, &["one", "would be lost"]);
 }
@@ -272,11 +304,22 @@ fn a_table_is_made_together() {
         let out = format!("{launcher:?}");
         let output = start(*launcher, dir, 2, &[&table[..], &[&out]].concat()).end();
         assert!(output.status.success(), "{}", stderr(&output));
-        let rows = |out: &str| -> Value {
-            serde_json::from_slice::<Value>(&read(dir, &format!("{out}/table5.json"))).unwrap()["rows"].take()
+        let rows = |out: &str| -> Vec<Value> {
+            let table: Value = serde_json::from_slice(&read(dir, &format!("{out}/table5.json"))).unwrap();
+            table["rows"].as_array().unwrap().clone()
         };
-        let count = |rows: Value| rows.as_array().unwrap().len();
-        assert_eq!(count(rows(&out)), count(rows("one")));
+        let (ours, single) = (rows(&out), rows("one"));
+        assert_eq!((ours.len(), single.len()), (6, 6), "dense, crops and both of D and E");
+        for (ours, single) in ours.iter().zip(&single) {
+            for field in ["config", "protocol", "train_side", "test_sides", "n", "seed", "epochs"] {
+                assert_eq!(ours[field], single[field], "{field}");
+            }
+            for field in ["top1_error", "top5_error"] {
+                let [ours, single] = [ours, single].map(|row| row[field].as_f64().unwrap());
+                // Rounding decides an image at most: one whose classes have nearly equal posteriors.
+                assert!((ours - single).abs() < 1.5 / 20.0, "{field}: {ours}, of one process {single}");
+            }
+        }
         // Once more: nothing is left to do.
         let output = start(*launcher, dir, 2, &[&table[..], &[&out]].concat()).end();
         assert!(stderr(&output).contains("trained already"), "{}", stderr(&output));

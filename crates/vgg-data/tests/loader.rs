@@ -26,7 +26,7 @@ fn opened(dir: &tempfile::TempDir) -> Arc<ImageSet> {
 
 fn statistics(set: &ImageSet) -> PixelStatistics {
     let mut statistics = PixelStatistics::default();
-    (0..set.len()).for_each(|i| statistics.add(&*set.image(i).unwrap()));
+    (0..set.len()).for_each(|i| statistics.add(&set.image(i).unwrap()));
     statistics
 }
 

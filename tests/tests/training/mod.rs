@@ -14,6 +14,13 @@ use vgg_tensor::{Alone, Device, RankGroup};
 use vgg_train::{Checkpoints, Error, Event, Outcome, Resume, TrainConfig, Training, Validation, train};
 use vgg_weights::{ChannelOrder, WeightsMetadata};
 
+/// Images that go through the network at once.
+pub const MICRO_BATCH: usize = 5;
+/// Mean of every colour, which is subtracted.
+pub const MEAN: f32 = 128.0;
+/// Factor on pixels after that.
+pub const PIXEL_SCALE: f32 = 0.02;
+
 /// What a run of three epochs is to be like.
 pub struct Run {
     pub threads: usize,
@@ -21,6 +28,8 @@ pub struct Run {
     pub stop: Option<usize>,
     pub init: Init,
     pub lr: f64,
+    /// Keys the initial weights, the order and augmentation of images, and dropout.
+    pub seed: u64,
     pub validation_loss: f64,
     pub identity: &'static str,
     /// `None` for a process on its own.
@@ -34,6 +43,7 @@ pub const RUN: Run = Run {
     stop: None,
     init: Init::He,
     lr: 0.01,
+    seed: 1,
     validation_loss: 1.5,
     identity: "test",
     group: None,
@@ -49,27 +59,26 @@ impl Run {
 /// Trains in `dir`; the outcome, and whether a dead start was reported.
 pub fn run(folder: &Arc<ImageSet>, dir: &Path, run: &Run) -> (Result<Outcome, Error>, bool) {
     let device = run.gpu.clone().unwrap_or_else(|| Device::cpu(run.threads).unwrap());
-    let spec =
-        NetworkSpec { width: 0.125, classes: 10, head: [16, 16], crop: 32, ..NetworkSpec::paper(Config::B) };
-    let mut network = Network::random(spec.clone(), run.init, 1, &device).unwrap();
+    let spec = spec();
+    let mut network = Network::random(spec.clone(), run.init, run.seed, &device).unwrap();
     let metadata = WeightsMetadata {
         spec,
         classes: folder.classes().to_vec(),
         channel_order: ChannelOrder::Rgb,
-        pixel_scale: 0.02,
-        mean_rgb: [128.0; 3],
+        pixel_scale: PIXEL_SCALE,
+        mean_rgb: [MEAN; 3],
         std_rgb: [1.0; 3],
         train_side: vec![32, 48],
         geometry: "paper".into(),
     };
-    let mut loader = loader(folder, metadata.mean_rgb, run);
+    let mut loader = loader(folder, run);
     let config = TrainConfig {
-        micro_batch: 5,
+        micro_batch: MICRO_BATCH,
         sgd: SgdOptions::PAPER,
         schedule: Schedule::Steps { lr: run.lr, factor: 0.1, at: vec![0.5] },
         max_epochs: 3,
         validate_every: 1,
-        seed: 1,
+        seed: run.seed,
     };
     let (steps, mut dead) = (Cell::new(0), false);
     let outcome = train(Training {
@@ -96,7 +105,13 @@ pub fn run(folder: &Arc<ImageSet>, dir: &Path, run: &Run) -> (Result<Outcome, Er
     (outcome, dead)
 }
 
-fn loader(folder: &Arc<ImageSet>, mean_rgb: [f32; 3], run: &Run) -> Loader {
+/// The network of a run.
+pub fn spec() -> NetworkSpec {
+    NetworkSpec { width: 0.125, classes: 10, head: [16, 16], crop: 32, ..NetworkSpec::paper(Config::B) }
+}
+
+/// The batches of a run: of the whole set, or the rank's part of each.
+pub fn loader(folder: &Arc<ImageSet>, run: &Run) -> Loader {
     let augment = AugmentConfig {
         train_side: [32, 48],
         crop: 32,
@@ -106,8 +121,15 @@ fn loader(folder: &Arc<ImageSet>, mean_rgb: [f32; 3], run: &Run) -> Loader {
     };
     let (group, on_bad_image) = (run.group(), OnBadImage::Stop);
     let rank = Rank { index: group.rank(), of: group.size() };
-    let config =
-        LoaderConfig { augment, mean_rgb, batch: 8, seed: 1, on_bad_image, workers: run.threads, rank };
+    let config = LoaderConfig {
+        augment,
+        mean_rgb: [MEAN; 3],
+        batch: 8,
+        seed: run.seed,
+        on_bad_image,
+        workers: run.threads,
+        rank,
+    };
     Loader::new(folder.clone(), config).unwrap()
 }
 
