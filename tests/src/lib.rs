@@ -33,11 +33,6 @@ pub fn assert_arrays_close(ours: &[NamedArray], expected: &[NamedArray], toleran
     assert!(!expected.is_empty(), "{what}: nothing to compare with");
     assert_eq!(names(ours), names(expected), "{what}");
     for (ours, expected) in ours.iter().zip(expected) {
-        println!(
-            "M {what} {} {:.1e}",
-            ours.name,
-            vgg_testkit::relative_error(&ours.values, &expected.values)
-        );
         assert_close(&ours.values, &expected.values, tolerance, &format!("{what}, {}", ours.name));
     }
 }

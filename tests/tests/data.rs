@@ -30,7 +30,9 @@ fn source(h: usize, w: usize) -> Image {
 #[test]
 fn resizing_is_pillows_to_the_last_bit() {
     let all = fixture("pillow_resize.json");
-    for case in all["cases"].as_array().unwrap() {
+    let cases = all["cases"].as_array().unwrap();
+    assert_eq!(cases.len(), 2 * 4 * 4, "images, sides and filters");
+    for case in cases {
         let number = |key: &str| case[key].as_u64().unwrap() as usize;
         let (h, w) = (number("h"), number("w"));
         let size = scaled_size(h, w, number("side"));
@@ -65,19 +67,26 @@ fn statistics_are_numpys() {
     let mut second = PixelStatistics::default();
     second.add(&source(90, 160));
     statistics.merge(&second);
-    let numbers =
-        |v: &serde_json::Value| v.as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).collect::<Vec<_>>();
-    for (a, b) in statistics.mean().iter().zip(numbers(&reference["mean"])) {
-        assert!((a - b).abs() < 1e-9);
+    // Sums are whole numbers, so what is left is the rounding of numpy's sums of 17,267 pixels, and of two solvers.
+    let near = |ours: [f64; 3], theirs: &serde_json::Value, largest: f64| {
+        let theirs: Vec<f64> = theirs.as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).collect();
+        assert_eq!(theirs.len(), 3);
+        for (a, b) in ours.iter().zip(&theirs) {
+            assert!((a - b).abs() < 1e-12 * largest, "{ours:?}, numpy's {theirs:?}");
+        }
+    };
+    assert_eq!(statistics.pixels, reference["pixels"]);
+    near(statistics.mean(), &reference["mean"], 255.0);
+    let covariance = statistics.covariance();
+    let (values, vectors) = eigenvectors(covariance);
+    for i in 0..3 {
+        near(covariance[i], &reference["covariance"][i], 255.0 * 255.0);
+        // The sign of an eigenvector is free.
+        let theirs = reference["eigenvectors"][i].as_array().unwrap();
+        let dot: f64 = (0..3).map(|c| vectors[i][c] * theirs[c].as_f64().unwrap()).sum();
+        near(vectors[i].map(|v| v * dot.signum()), &reference["eigenvectors"][i], 100.0);
     }
-    let (values, vectors) = eigenvectors(statistics.covariance());
-    for (a, b) in values.iter().zip(numbers(&reference["eigenvalues"])) {
-        assert!((a / b - 1.0).abs() < 1e-9, "{a} {b}");
-    }
-    for (a, b) in vectors.iter().zip(reference["eigenvectors"].as_array().unwrap()) {
-        let dot: f64 = a.iter().zip(numbers(b)).map(|(a, b)| a * b).sum();
-        assert!((dot.abs() - 1.0).abs() < 1e-9);
-    }
+    near(values, &reference["eigenvalues"], 255.0 * 255.0);
     // The eigenvalues of pixels of 0..1 are these over 255 squared, so a shift in 0..255 has them over 255.
     let shift = ColourShift::new(&statistics, 0.1);
     assert!((shift.eigenvalues[0] - values[0] / 255.0).abs() < 1e-9);
@@ -97,12 +106,20 @@ fn the_synthetic_set_depends_on_its_seed_alone() {
     let folder = ImageSet::open(a.path(), Split::Train).unwrap();
     assert_eq!(folder.classes(), CLASSES);
     assert_eq!(folder.len(), 20);
-    for i in 0..folder.len() {
-        let read = |dir: &Path| std::fs::read(dir.join(&*folder.path(i))).unwrap();
-        assert_eq!(read(a.path()), read(b.path()));
+    let val = ImageSet::open(a.path(), Split::Val).unwrap();
+    assert_eq!(val.len(), 10);
+    let images = |set: &ImageSet| (0..set.len()).map(|i| set.path(i).into_owned()).collect::<Vec<_>>();
+    for file in images(&folder).into_iter().chain(images(&val)).chain(["boxes.csv".to_owned()]) {
+        let read = |dir: &Path| std::fs::read(dir.join(&file)).unwrap();
+        assert!(read(a.path()) == read(b.path()), "{file}");
     }
     let boxes = std::fs::read_to_string(a.path().join("boxes.csv")).unwrap();
     assert_eq!(boxes.lines().count(), 31);
+    // And it does depend on the seed.
+    let c = tempfile::tempdir().unwrap();
+    generate(c.path(), &SyntheticConfig { seed: 4, ..config }, 2, &|_, _| ()).unwrap();
+    let other = std::fs::read_to_string(c.path().join("boxes.csv")).unwrap();
+    assert!(boxes.lines().count() == other.lines().count() && boxes != other);
 }
 
 fn batches(folder: &Arc<ImageSet>, workers: usize, epoch: u64) -> Vec<Batch> {
@@ -145,8 +162,10 @@ fn batches_do_not_depend_on_the_number_of_workers() {
     let one = batches(&folder, 1, 0);
     let cached = Arc::new(ImageSet::open(dir.path(), Split::Train).unwrap().with_cache(1 << 30));
     for other in [batches(&folder, 3, 0), batches(&cached, 2, 0), batches(&cached, 2, 0)] {
+        assert_eq!(one.len(), other.len());
         for (a, b) in one.iter().zip(&other) {
             assert_eq!((&a.ids, &a.pixels, &a.offset), (&b.ids, &b.pixels, &b.offset));
+            assert_eq!((&a.targets, a.skipped.len()), (&b.targets, b.skipped.len()));
         }
     }
     assert_eq!(one.iter().map(Batch::len).collect::<Vec<_>>(), [6, 6, 6, 2]);
@@ -219,7 +238,9 @@ fn jpegs_of_four_colours_have_pillows_pixels() {
         };
         let (ours, pillow) = (read("jpg"), read("png"));
         assert_eq!(ours.dim(), pillow.dim());
-        let far = ours.iter().zip(&pillow).filter(|(a, b)| a.abs_diff(**b) > 2).count();
-        assert!(far * 1000 <= ours.len(), "{name}: {far} of {} values are far from Pillow's", ours.len());
+        assert!(ours.len() > 1000, "{name}");
+        // Another inverse transform rounds otherwise, by a level before colours are converted.
+        let most = ours.iter().zip(&pillow).map(|(a, b)| a.abs_diff(*b)).max();
+        assert!(most <= Some(2), "{name}: {most:?} levels from Pillow's");
     }
 }

@@ -89,9 +89,9 @@ fn posteriors_of_all_protocols_are_pytorchs() {
         for (i, row) in rows.iter().enumerate() {
             let expected: Vec<f32> =
                 row.as_array().unwrap().iter().map(|v| v.as_f64().unwrap() as f32).collect();
-            println!("M {key} {:.1e}", vgg_testkit::relative_error(&ours.values.row(i).to_vec(), &expected));
-            // The logits are within 1e-5 of f64; the softmax of sums over six cells multiplies that.
-            assert_close(&ours.values.row(i).to_vec(), &expected, 1e-4, &format!("{key}, image {i}"));
+            // The logits are within 1e-5 of f64, and their differences, of up to some ten, go through an exponential function. Measured
+            // 8.2e-6.
+            assert_close(&ours.values.row(i).to_vec(), &expected, 4e-5, &format!("{key}, image {i}"));
         }
     }
 }
@@ -133,17 +133,8 @@ fn shards_make_the_whole() {
     let named: Vec<(&Path, &Posteriors)> = shards.iter().map(|shard| (Path::new("shard"), shard)).collect();
     let merged = merge(&named).unwrap();
     assert_eq!((&merged.paths, &merged.labels, &merged.origin), (&whole.paths, &whole.labels, &whole.origin));
-    println!(
-        "M merged {:.1e}",
-        vgg_testkit::relative_error(merged.values.as_slice().unwrap(), whole.values.as_slice().unwrap())
-    );
-    // Images of one size went through together with others.
-    assert_close(
-        &merged.values.into_raw_vec_and_offset().0,
-        whole.values.as_slice().unwrap(),
-        1e-6,
-        "merged",
-    );
+    // Images of one size went through together with others, and none without its mirror image: the same bits.
+    assert_eq!(merged.values, whole.values);
 }
 
 #[test]

@@ -71,7 +71,7 @@ fn steps_take_what_was_planned_and_then_nothing() {
         assert_eq!(calls, 0, "{config:?}: allocations in three steps");
         assert_eq!(device.memory().peak_bytes, taken, "{config:?}: steady steps need no more memory");
         if let (Some(before), Some(after)) = (faults, page_faults()) {
-            println!("FAULTS {}", after - before);
+            // None of the steps' own; the kernel may count one of the reading of this file, or of a thread's stack.
             assert!(after - before <= 3, "{config:?}: {} page faults in three steps", after - before);
         } else {
             vgg_testkit::skip("page-faults", &"the system does not count them");

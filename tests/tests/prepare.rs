@@ -51,13 +51,14 @@ fn every_image_has_its_class_and_its_box() {
             let class = path.split('/').nth(1).unwrap();
             let class = if split == Split::Train { class } else { &set.classes()[set.target(i) as usize] };
             assert_eq!(fake.index(class), set.target(i) as usize, "{path}");
-            assert!(image.dim().0.min(image.dim().1) <= 64);
+            assert_eq!(image.dim().0.min(image.dim().1), 64, "{path}");
         }
     }
     let verified = verify(&out, &mut |_| ()).unwrap();
     assert_eq!((verified.images, verified.problems), (2 * fake.val.len() as u64, vec![]));
     let classes: serde_json::Value =
         serde_json::from_slice(&std::fs::read(out.join("classes.json")).unwrap()).unwrap();
+    assert_eq!((classes.as_array().unwrap().len(), fake.classes.len()), (1000, 1000));
     for (id, wnid, words) in &fake.classes {
         let line = &classes[fake.index(wnid)];
         assert_eq!((&line["ilsvrc2012_id"], &line["words"]), (&(*id).into(), &words.as_str().into()));

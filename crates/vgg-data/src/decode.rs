@@ -79,6 +79,8 @@ pub(crate) fn ppm(bytes: &[u8]) -> Option<ArrayView3<'_, u8>> {
         return None;
     }
     let pixels = lines.next().filter(|&most| most == b"255").and(lines.next())?;
+    // More bytes than the size takes would be rows of another width.
+    let pixels = (pixels.len() == 3 * h * w).then_some(pixels)?;
     ArrayView3::from_shape((h, w, 3), pixels).ok()
 }
 
@@ -134,6 +136,7 @@ mod tests {
         for bad in [
             "P6\n0 0\n255\n",
             "P6\n1 2\n255\nabcde",
+            "P6\n1 2\n255\nabcdefg",
             "P6\n1 2\n65535\nabcdef",
             "P6\n99999999999 1\n255\n",
             "P6\n",

@@ -52,7 +52,9 @@ impl Posteriors {
     /// The most likely class of each image; the first of several.
     pub fn predictions(&self) -> Vec<usize> {
         let best = |row: ndarray::ArrayView1<f32>| {
-            let better = |best: usize, i: usize| if row[i] > row[best] { i } else { best };
+            // What is not a number is no answer, as for the error rates.
+            let better =
+                |best: usize, i: usize| if row[i] > row[best] || row[best].is_nan() { i } else { best };
             (0..row.len()).fold(0, better)
         };
         self.values.rows().into_iter().map(best).collect()

@@ -74,8 +74,9 @@ fn a_prediction_is_the_first_of_equal_classes() {
 
 #[test]
 fn a_prediction_passes_over_nan() {
-    let values = array![[0.2, f32::NAN, 0.5, 0.3], [0.6, 0.1, f32::NAN, f32::NAN]];
-    assert_eq!(posteriors(values, &[0, 0]).predictions(), [2, 0]);
+    let nan = f32::NAN;
+    let values = array![[0.2, nan, 0.5, 0.3], [0.6, 0.1, nan, nan], [nan, 0.1, 0.9, nan]];
+    assert_eq!(posteriors(values, &[0, 0, 0]).predictions(), [2, 0, 2]);
 }
 
 #[test]

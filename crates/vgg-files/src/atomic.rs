@@ -141,6 +141,14 @@ pub fn write_json<T: Serialize + ?Sized>(path: &Path, value: &T) -> Result<()> {
     write_bytes(path, &json)
 }
 
+/// Creates a directory and its missing parents. Their names are on the disk when this returns.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn create_directory(path: &Path) -> Result<()> {
+    disk::create_dir_all(path).map_err(at("create", path))
+}
+
 /// Reads a file.
 ///
 /// # Errors

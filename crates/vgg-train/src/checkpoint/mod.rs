@@ -153,8 +153,7 @@ fn list(dir: &Path) -> Result<Vec<(u64, PathBuf)>> {
 
 /// Makes the folder that all checkpoints of a run will be in.
 pub(crate) fn make_folder(dir: &Path) -> Result<()> {
-    let folder = folder(dir);
-    Ok(std::fs::create_dir_all(&folder).map_err(|e| io("create", &folder, e))?)
+    Ok(vgg_files::create_directory(&folder(dir))?)
 }
 
 /// Writes something of a run if that folder is still there. What was removed under a run, or is on a disk that is gone, is not made

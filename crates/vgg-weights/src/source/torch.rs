@@ -156,7 +156,8 @@ fn extent(tensor: &Tensor) -> Option<usize> {
         .zip(&tensor.stride)
         .try_fold(0usize, |last, (side, stride)| last.checked_add((side - 1).checked_mul(*stride)?))?;
     let fits = tensor.offset.checked_add(last)? < tensor.storage.len && values <= tensor.storage.len;
-    fits.then_some(last + 1)
+    // Where it does not fit, the sum may overflow.
+    fits.then(|| last + 1)
 }
 
 /// The values in row-major order, from memory in the order of the strides.

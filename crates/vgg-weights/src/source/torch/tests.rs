@@ -234,6 +234,7 @@ fn extent_ends_at_the_last_value_of_a_view() {
         (view(6, 0, &[7], &[0]), None),
         // Products and sums beyond 64 bits.
         (view(6, 0, &[2], &[usize::MAX - 1]), None),
+        (view(6, 0, &[2], &[usize::MAX]), None),
         (view(6, 2, &[2], &[usize::MAX - 1]), None),
         (view(6, 0, &[3], &[usize::MAX / 2 + 1]), None),
         (view(6, 0, &[2, 2], &[usize::MAX, usize::MAX]), None),
