@@ -5,7 +5,7 @@
 mod training;
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Barrier, Mutex};
+use std::sync::Arc;
 
 use ndarray::s;
 use training::{MICRO_BATCH, PIXEL_SCALE, RUN, Run, run, small_set};
@@ -13,70 +13,13 @@ use vgg_data::{Batch, ImageSet};
 use vgg_layers::{DropoutRun, Init, Network};
 use vgg_optim::{Sgd, SgdOptions};
 use vgg_tensor::ops::{self, AllReduce};
-use vgg_tensor::{Device, Precision, RankGroup, Result, StepState, Tensor, Write};
+use vgg_tensor::{Device, Precision, StepState, Tensor, Write, on_thread_ranks};
 use vgg_tests::gpu;
-
-/// A rank that is a thread.
-struct Thread {
-    rank: usize,
-    shared: Arc<Shared>,
-}
-
-struct Shared {
-    barrier: Barrier,
-    values: Vec<Mutex<Vec<f64>>>,
-}
-
-impl RankGroup for Thread {
-    fn rank(&self) -> usize {
-        self.rank
-    }
-
-    fn size(&self) -> usize {
-        self.shared.values.len()
-    }
-
-    fn sum(&self, values: &mut [f32]) -> Result<()> {
-        let mine: Vec<f64> = values.iter().map(|v| f64::from(*v)).collect();
-        let all = self.gather(&mine)?;
-        for (i, value) in values.iter_mut().enumerate() {
-            *value = all.iter().skip(i).step_by(mine.len()).fold(0.0, |sum, v| sum + *v as f32);
-        }
-        Ok(())
-    }
-
-    fn gather(&self, values: &[f64]) -> Result<Vec<f64>> {
-        *self.shared.values[self.rank].lock().unwrap() = values.to_vec();
-        self.shared.barrier.wait();
-        let all = self.shared.values.iter().flat_map(|values| values.lock().unwrap().clone()).collect();
-        self.shared.barrier.wait();
-        Ok(all)
-    }
-
-    fn abort(&self, code: i32) -> ! {
-        std::process::exit(code)
-    }
-}
-
-/// What each of `of` ranks comes to.
-fn each<R: Send>(of: usize, one: impl Fn(Arc<dyn RankGroup>) -> R + Sync) -> Vec<R> {
-    let values = (0..of).map(|_| Mutex::default()).collect();
-    let shared = Arc::new(Shared { barrier: Barrier::new(of), values });
-    std::thread::scope(|scope| {
-        let one = &one;
-        let start = |rank| {
-            let group: Arc<dyn RankGroup> = Arc::new(Thread { rank, shared: shared.clone() });
-            scope.spawn(move || one(group))
-        };
-        let ranks: Vec<_> = (0..of).map(start).collect();
-        ranks.into_iter().map(|rank| rank.join().unwrap()).collect()
-    })
-}
 
 /// Trains on `of` ranks, of which only the last is asked to stop; whether they were interrupted.
 fn on_ranks(of: usize, folder: &Arc<ImageSet>, dir: &Path, like: &Run) -> bool {
     let Run { seed, stop, .. } = *like;
-    let outcomes = each(of, |group| {
+    let outcomes = on_thread_ranks(of, |group| {
         let stop = stop.filter(|_| group.rank() + 1 == of);
         run(folder, dir, &Run { threads: 1, seed, stop, group: Some(group), ..RUN }).0.unwrap().interrupted
     });
@@ -295,7 +238,7 @@ fn sums(
     lengths: [usize; 5],
     spoilt: Spoilt,
 ) -> Vec<(Vec<f32>, bool)> {
-    each(of, |group| {
+    on_thread_ranks(of, |group| {
         let device = open();
         let mut all = AllReduce::new(&group, &device).unwrap();
         let state = StepState::new(&device).unwrap();
@@ -367,7 +310,7 @@ fn gpus_come_to_what_one_comes_to() {
         let mut pairs = Vec::new();
         for seed in seeds {
             let ours = at(seed, &of.to_string());
-            each(*of, |group| {
+            on_thread_ranks(*of, |group| {
                 let gpu = gpu(Precision::F32);
                 run(&folder, &ours, &Run { threads: 1, seed, group: Some(group), gpu, ..RUN }).0.unwrap();
             });
@@ -380,7 +323,7 @@ fn gpus_come_to_what_one_comes_to() {
 #[test]
 fn ranks_on_devices_of_different_kinds_are_refused() {
     let Some(_) = gpu(Precision::F32) else { return };
-    let errors = each(2, |group| {
+    let errors = on_thread_ranks(2, |group| {
         let device = if group.rank() == 0 { gpu(Precision::F32).unwrap() } else { Device::cpu(1).unwrap() };
         AllReduce::new(&group, &device).err().unwrap().to_string()
     });

@@ -122,9 +122,13 @@ fn batches_are_those_of_the_folder_on_any_number_of_ranks() {
         let config = config(dir.path(), 0);
         let ranks: Vec<_> =
             (0..of).map(|index| batches(open(&server, &config), Rank { index, of })).collect();
+        assert!(!local.is_empty() && ranks.iter().all(|rank| rank.len() == local.len()));
         for (i, whole) in local.iter().enumerate() {
             let ids: Vec<usize> = ranks.iter().flat_map(|rank| rank[i].ids.clone()).collect();
-            assert_eq!(ids, whole.ids);
+            let targets: Vec<u32> = ranks.iter().flat_map(|rank| rank[i].targets.clone()).collect();
+            assert_eq!((ids, targets), (whole.ids.clone(), whole.targets.clone()));
+            let offsets = ranks.iter().flat_map(|rank| rank[i].offset.iter());
+            assert!(offsets.eq(&whole.offset), "batch {i} on {of} ranks");
             let pixels = ranks.iter().flat_map(|rank| rank[i].pixels.iter());
             assert!(pixels.eq(&whole.pixels), "batch {i} on {of} ranks");
         }

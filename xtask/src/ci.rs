@@ -156,7 +156,12 @@ fn emulated_gpu() -> Result<()> {
     let libraries = crate::emulator::build()?;
     let mut operations = vec!["--package", "vgg-tensor", "--lib"];
     OPERATIONS.iter().for_each(|test| operations.extend(["--test", test]));
-    for what in [&operations[..], &["--package", "vgg-tests", "--package", "vgg-app", "--test", "gpu"]] {
+    let programs = ["--package", "vgg-tests", "--package", "vgg-app"];
+    let whole = [&programs[..], &["--test", "gpu"]].concat();
+    // Of these, the tests whose names say that they use a GPU.
+    let parts = ["--test", "ranks", "--test", "features", "--test", "learns", "--test", "training_runs"];
+    let parts = [&programs[..], &parts, &["--", "gpu", "device"]].concat();
+    for what in &[operations, whole, parts] {
         let mut tests = Command::new("cargo");
         tests.args(["test", "--quiet"]).args(what);
         let status = tests.env("VGG_CUDA_PATH", &libraries).env("VGG_REQUIRE", "gpu").status();

@@ -16,16 +16,18 @@ fn objects_lie_in_their_boxes_at_sizes_over_a_factor_of_four() {
         assert!(left < right && right <= w && top < bottom && bottom <= h, "{:?}", scene.bounding_box);
         assert!((300..=500).contains(&h) && (300..=500).contains(&w), "{h} x {w}");
         sizes.push((right - left).max(bottom - top) as f64 / h.min(w) as f64);
-        // The same scene without its object's class has other pixels within the box, and only there.
+        // The same scene with an object of another class has other pixels within the boxes, and only there.
         let other = Scene::draw(1, number, (class + 1) % CLASSES.len()).render();
         let [l, t, r, b] = other.bounding_box;
         let (left, top, right, bottom) = (left.min(l), top.min(t), right.max(r), bottom.max(b));
+        assert_ne!(scene.image, other.image);
         for ((y, x, c), value) in scene.image.indexed_iter() {
             // The soft edge reaches a few pixels further than the box.
             let inside = y + 3 >= top && y < bottom + 3 && x + 3 >= left && x < right + 3;
             assert!(inside || *value == other.image[[y, x, c]], "scene {number} differs at {x}, {y}");
         }
     }
+    assert!(sizes.iter().all(|size| size.is_finite()));
     let (least, most) = sizes.iter().fold((f64::MAX, 0.0_f64), |(a, b), s| (a.min(*s), b.max(*s)));
     assert!(most / least > 3.0 && most <= 1.0, "from {least} to {most} of the shorter side");
 }

@@ -9,14 +9,13 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
-use common::ranks::on_ranks;
 use common::{CROP, PREPROCESSING, as_f32, batch_of_one, cells, distance, mean, network, options, write_set};
 use serde_json::{Value, json};
 use vgg_data::{Filter, ImageSet, OnBadImage, Region, Split, View};
 use vgg_eval::{Aggregate, Error, EvaluateOptions, FeatureConfig, Features, Result, Shard, features};
 use vgg_files::TensorFile;
 use vgg_layers::{DenseNetwork, Network};
-use vgg_tensor::{Alone, RankGroup};
+use vgg_tensor::{Alone, RankGroup, on_thread_ranks};
 use vgg_testkit::assert_close;
 
 /// Batches are convolved in another order of sums than single images; activations are sums of at most 576 products in f32.
@@ -191,7 +190,7 @@ fn the_first_of_several_ranks_gets_the_descriptors_of_all() {
     let config = config("pool5", &[64, 32], Aggregate::Stack);
     let other_shard = EvaluateOptions { shard: Shard { number: 2, of: 2 }, ..options(1) };
     for size in [2, 3, 5] {
-        let mut ranks = on_ranks(size, |rank| run_on(rank, &folder, &config, other_shard).unwrap());
+        let mut ranks = on_thread_ranks(size, |rank| run_on(&*rank, &folder, &config, other_shard).unwrap());
         assert!(ranks[1..].iter().all(Option::is_none), "{size} ranks");
         assert_features(&ranks.swap_remove(0).unwrap(), &folder, &config, &[0, 1, 2, 3]);
     }
@@ -200,9 +199,9 @@ fn the_first_of_several_ranks_gets_the_descriptors_of_all() {
 #[test]
 fn ranks_with_another_configuration_are_refused() {
     let (_dir, folder) = set();
-    let results = on_ranks(2, |rank| {
+    let results = on_thread_ranks(2, |rank| {
         let sides = if rank.rank() == 1 { [64, 32] } else { [32, 64] };
-        run_on(rank, &folder, &config("pool5", &sides, Aggregate::Mean), options(1))
+        run_on(&*rank, &folder, &config("pool5", &sides, Aggregate::Mean), options(1))
     });
     assert!(matches!(&results[1], Err(Error::Config(what)) if what.contains("rank 1")), "{:?}", results[1]);
 }

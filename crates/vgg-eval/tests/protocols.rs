@@ -176,6 +176,6 @@ fn a_shard_is_parsed_from_number_and_count() {
 
 #[test]
 fn a_rank_has_the_shard_of_its_number() {
-    let shards = common::ranks::on_ranks(3, |rank| Shard::of_rank(rank));
+    let shards = vgg_tensor::on_thread_ranks(3, |rank| Shard::of_rank(&*rank));
     assert_eq!(shards, [1, 2, 3].map(|number| Shard { number, of: 3 }));
 }

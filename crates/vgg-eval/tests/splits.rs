@@ -8,7 +8,6 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
-use common::ranks::{Rank, on_ranks};
 use common::{CROP, PREPROCESSING, TOLERANCE, distance, network, options, write_set};
 use serde_json::{Value, json};
 use vgg_data::{Filter, Image, ImageSet, OnBadImage, Split, write_png};
@@ -16,7 +15,7 @@ use vgg_eval::{
     DensePool, Error, EvaluateOptions, Evaluation, Network, Posteriors, Prepared, Protocol, Result, Shard,
     classify, dump_views, evaluate, evaluate_on_ranks, merge,
 };
-use vgg_tensor::Alone;
+use vgg_tensor::{Alone, RankGroup, on_thread_ranks};
 use vgg_testkit::assert_close;
 
 /// Files and sizes: two images of one size, one of another, three of the first again, and one of a third.
@@ -256,7 +255,7 @@ fn a_split_of_which_nothing_can_be_shown_is_an_error() {
     // So is a shard that has images.
     let shard = run(&folder, &dense(), EvaluateOptions { shard: Shard { number: 2, of: 3 }, ..SKIP });
     assert!(matches!(shard, Err(Error::NoImages { .. })));
-    let ranks = on_ranks(2, |rank| run_on(rank, &folder, "w1", SKIP));
+    let ranks = on_thread_ranks(2, |rank| run_on(&*rank, &folder, "w1", SKIP));
     assert!(matches!(ranks[0], Err(Error::NoImages { .. })) && matches!(ranks[1], Ok(None)), "{ranks:?}");
     let alone = run_on(&Alone, &folder, "w1", SKIP);
     assert!(matches!(alone, Err(Error::NoImages { .. })));
@@ -277,7 +276,7 @@ fn a_network_of_other_classes_or_a_side_below_the_crop_is_refused() {
 
 /// Evaluates on a rank that has this hash of weights.
 fn run_on(
-    group: &dyn vgg_tensor::RankGroup,
+    group: &dyn RankGroup,
     folder: &Arc<ImageSet>,
     weights: &str,
     options: EvaluateOptions,
@@ -296,11 +295,11 @@ fn the_first_of_several_ranks_gets_the_posteriors_of_all() {
     let single = run(&folder, &dense(), SKIP).unwrap();
     // Of nine ranks some have no image. The shard that options name is not heeded.
     for size in [1, 2, 3, 9] {
-        let of_rank = |rank: &Rank| {
-            run_on(rank, &folder, "w1", EvaluateOptions { shard: Shard { number: 2, of: 2 }, ..SKIP })
+        let of_rank = |rank: Arc<dyn RankGroup>| {
+            run_on(&*rank, &folder, "w1", EvaluateOptions { shard: Shard { number: 2, of: 2 }, ..SKIP })
         };
         let mut ranks: Vec<Option<Posteriors>> =
-            on_ranks(size, of_rank).into_iter().map(Result::unwrap).collect();
+            on_thread_ranks(size, of_rank).into_iter().map(Result::unwrap).collect();
         assert!(ranks[1..].iter().all(Option::is_none), "{size} ranks");
         let ours = ranks.swap_remove(0).unwrap();
         assert_classified(&ours, &folder, &dense(), &[0, 2, 3, 4, 6]);
@@ -318,15 +317,15 @@ fn the_first_of_several_ranks_gets_the_posteriors_of_all() {
 fn an_interruption_of_one_rank_ends_all() {
     let (_dir, folder) = set();
     for stopped in 0..3 {
-        let results = on_ranks(3, |rank| {
+        let results = on_thread_ranks(3, |rank| {
             let base = dense();
             let prepared = prepared(&base);
-            let mut progress = |_| match vgg_tensor::RankGroup::rank(rank) == stopped {
+            let mut progress = |_| match rank.rank() == stopped {
                 true => ControlFlow::Break(()),
                 false => ControlFlow::Continue(()),
             };
             let model = (&prepared.model(), "w1");
-            evaluate_on_ranks(rank, model, &folder, &base, PREPROCESSING, options(1), &mut progress)
+            evaluate_on_ranks(&*rank, model, &folder, &base, PREPROCESSING, options(1), &mut progress)
         });
         assert!(results.iter().all(|result| matches!(result, Err(Error::Interrupted))), "{results:?}");
     }
@@ -335,9 +334,9 @@ fn an_interruption_of_one_rank_ends_all() {
 #[test]
 fn ranks_with_another_network_than_the_first_are_refused() {
     let (_dir, folder) = set();
-    let results = on_ranks(3, |rank| {
-        let weights = if vgg_tensor::RankGroup::rank(rank) == 2 { "w2" } else { "w1" };
-        run_on(rank, &folder, weights, options(1))
+    let results = on_thread_ranks(3, |rank| {
+        let weights = if rank.rank() == 2 { "w2" } else { "w1" };
+        run_on(&*rank, &folder, weights, options(1))
     });
     assert!(matches!(&results[2], Err(Error::Config(what)) if what.contains("rank 2")), "{:?}", results[2]);
     // The others find that a rank is gone.
@@ -348,7 +347,7 @@ fn ranks_with_another_network_than_the_first_are_refused() {
 fn a_rank_that_fails_says_why() {
     let (dir, folder) = set();
     damage(dir.path(), &["cow/2.png"]);
-    let results = on_ranks(2, |rank| run_on(rank, &folder, "w1", options(1)));
+    let results = on_thread_ranks(2, |rank| run_on(&*rank, &folder, "w1", options(1)));
     assert!(matches!(&results[1], Err(Error::Data(e)) if e.to_string().contains("cow/2.png")), "{results:?}");
     assert!(results[0].is_err());
 }

@@ -48,18 +48,13 @@ pub(crate) fn shared_out(
 }
 
 #[cfg(test)]
-#[path = "../tests/fixture/threads.rs"]
-mod threads;
-
-#[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
     use ndarray::Array2;
 
-    use super::threads::on_ranks;
     use super::*;
-    use vgg_tensor::Alone;
+    use vgg_tensor::{Alone, on_thread_ranks};
 
     #[test]
     fn a_process_alone_finds_by_itself() {
@@ -70,7 +65,7 @@ mod tests {
 
     #[test]
     fn only_the_first_rank_finds_and_all_have_what_it_found() {
-        let found = on_ranks(3, |group| {
+        let found = on_thread_ranks(3, |group| {
             let rank = group.rank();
             let (mut asked, mut what) = (0, Vec::new());
             for round in 0..2 {
@@ -138,7 +133,7 @@ mod tests {
             posteriors(&[(3, 0.5, 0), (6, 0.125, 5)]),
             posteriors(&[(0, 0.25, 1), (1, 0.5, 0), (2, 0.0625, 6), (5, 0.25, 4), (4, 0.5, 5)]),
         ];
-        let found = on_ranks(2, |group| shared_out(Some(&parts[group.rank()]), &*group).unwrap());
+        let found = on_thread_ranks(2, |group| shared_out(Some(&parts[group.rank()]), &*group).unwrap());
         assert_eq!(found[0], found[1]);
         let found = found[0].unwrap();
         assert_eq!((found.top1_error, found.top5_error), (5.0 / 7.0, 3.0 / 7.0));
@@ -153,8 +148,9 @@ mod tests {
         let part = posteriors(&[(3, 0.5, 0)]);
         for stopped in [0, 1] {
             let own = |rank: usize| (rank != stopped).then_some(&part);
-            let found =
-                on_ranks(2, |group: Arc<dyn RankGroup>| shared_out(own(group.rank()), &*group).unwrap());
+            let found = on_thread_ranks(2, |group: Arc<dyn RankGroup>| {
+                shared_out(own(group.rank()), &*group).unwrap()
+            });
             assert_eq!(found, [None, None]);
         }
     }
@@ -162,7 +158,8 @@ mod tests {
     #[test]
     fn a_rank_without_images_adds_nothing() {
         let parts = [posteriors(&[]), posteriors(&[(3, 0.5, 1), (2, 0.5, 0)])];
-        let found = on_ranks(2, |group| shared_out(Some(&parts[group.rank()]), &*group).unwrap().unwrap());
+        let found =
+            on_thread_ranks(2, |group| shared_out(Some(&parts[group.rank()]), &*group).unwrap().unwrap());
         assert_eq!((found[1].top1_error, found[1].top5_error), (0.5, 0.0));
         let none = shared_out(Some(&parts[0]), &Alone).unwrap().unwrap();
         assert_eq!((none.top1_error, none.top5_error, none.loss), (0.0, 0.0, 0.0));

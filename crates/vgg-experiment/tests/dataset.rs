@@ -8,11 +8,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use fixture::image;
-use fixture::threads::on_ranks;
 use vgg_data::{Image, ImageSet, PixelStatistics, write_png};
 use vgg_experiment::{Dataset, Error, Result};
 use vgg_files::{hash_bytes, read_json, write_json};
-use vgg_tensor::Alone;
+use vgg_tensor::{Alone, on_thread_ranks};
 
 /// Writes PNG images of 12 by 10 pixels to two class folders of each split.
 fn write_images(root: &Path, train: &[Image], val: &[Image]) {
@@ -124,7 +123,7 @@ fn the_first_rank_computes_statistics_for_all() {
     let train = images(1, 5);
     write_images(&root, &train, &images(2, 2));
     let dataset = Dataset::open(&root, 0).unwrap();
-    let found = on_ranks(2, |group| {
+    let found = on_thread_ranks(2, |group| {
         let cache = dir.path().join(format!("rank{}", group.rank()));
         std::fs::create_dir(&cache).unwrap();
         let mut done = 0;

@@ -7,13 +7,13 @@ mod fixture;
 use std::path::{Path, PathBuf};
 
 use fixture::rows::{PosteriorFile, mean, wilson, wrong};
-use fixture::threads::on_ranks;
 use fixture::{alone, in_context, member, small_run, write_set};
 use serde_json::Value;
 use vgg_eval::Protocol;
 use vgg_experiment::{Dataset, Event, Row, RowPlan, TablePlan, make_table};
 use vgg_files::{hash_bytes, read_json, write_json};
 use vgg_layers::Config;
+use vgg_tensor::on_thread_ranks;
 use vgg_train::Schedule;
 
 fn one_run(run: vgg_experiment::RunPlan, paper: &str) -> TablePlan {
@@ -110,7 +110,7 @@ fn ranks_agree_on_a_row_that_follows_from_one_posterior_file() {
     let dataset = small_set(dir.path(), 2);
     let out = dir.path().join("out");
     let plan = one_run(small_run("A", Config::A, [36, 36]), "A/256");
-    let made = on_ranks(2, |group| {
+    let made = on_thread_ranks(2, |group| {
         in_context(&dataset, group, &|| false, |context| {
             let mut evaluated = Vec::new();
             let rows = make_table(&plan, &out, context, &mut |event| {
@@ -146,7 +146,7 @@ fn ranks_share_a_run_that_diverges() {
     run.may_diverge = true;
     let plan = one_run(run, "A/256");
     let out = dir.path().join("out");
-    let made = on_ranks(2, |group| {
+    let made = on_thread_ranks(2, |group| {
         let make = |context: &vgg_experiment::Context| make_table(&plan, &out, context, &mut |_| ());
         in_context(&dataset, group, &|| false, make).unwrap().unwrap()
     });

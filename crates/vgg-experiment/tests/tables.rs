@@ -159,6 +159,7 @@ fn a_run_that_may_diverge_is_said_to_and_not_trained_again() {
     plan.rows.push(of_parent);
     let rows = make(&plan, dir.path()).0.unwrap().unwrap();
     let notes: Vec<&str> = rows.iter().map(|row| row.note.as_deref().unwrap()).collect();
+    assert_eq!(notes.len(), 2);
     assert_eq!(notes[0], "A, which it starts from, diverged");
     assert!(notes[1].contains("not finite") && rows.iter().all(|row| row.top1_error.is_none()), "{notes:?}");
     let runs = dir.path().join("out/runs");

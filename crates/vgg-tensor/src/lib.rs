@@ -39,6 +39,7 @@ mod shape;
 mod step_state;
 mod storage;
 mod tensor;
+mod thread_ranks;
 mod upload;
 
 pub use cpu::Limits;
@@ -53,4 +54,5 @@ pub use replay::Replay;
 pub use shape::Shape;
 pub use step_state::StepState;
 pub use tensor::Tensor;
+pub use thread_ranks::on_thread_ranks;
 pub use upload::Upload;

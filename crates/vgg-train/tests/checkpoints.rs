@@ -7,8 +7,9 @@ mod common;
 use std::path::Path;
 use std::time::Duration;
 
-use common::{Run, Seen, checkpoints, on_ranks, pictures, run, state};
+use common::{Run, Seen, checkpoints, pictures, run, state};
 use serde_json::json;
+use vgg_tensor::on_thread_ranks;
 use vgg_train::{Checkpoints, Error, Resume, TrainConfig, has_checkpoints, remove_checkpoints};
 
 fn epochs(max_epochs: usize, validate_every: usize) -> TrainConfig {
@@ -171,7 +172,7 @@ fn any_rank_stops_all_and_each_goes_on_with_its_share() {
     let set = pictures(dir.path());
     let out = dir.path().join("run");
     let attempt = |ranks, rank_that_stops, stop| {
-        let stopped = on_ranks(ranks, |group| {
+        let stopped = on_thread_ranks(ranks, |group| {
             let stop = (group.rank() == rank_that_stops).then_some(stop);
             run(&set, &out, &Run { stop, group, ..Run::default() }).0.unwrap().interrupted
         });

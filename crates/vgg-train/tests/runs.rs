@@ -7,10 +7,11 @@ mod common;
 use std::path::Path;
 use std::sync::Arc;
 
-use common::{Run, Seen, checkpoints, on_ranks, pictures, run, state};
+use common::{Run, Seen, checkpoints, pictures, run, state};
 use serde_json::{Value, json};
 use vgg_data::{ImageSet, OnBadImage, Split};
 use vgg_layers::Init;
+use vgg_tensor::on_thread_ranks;
 use vgg_testkit::picture_path;
 use vgg_train::{Error, Outcome, Schedule, Then, TrainConfig};
 
@@ -290,7 +291,7 @@ fn ranks_add_up_their_gradients_losses_and_skipped_images() {
     // Five ranks for batches of four: some have no image.
     for ranks in [2, 3, 5] {
         let out = dir.path().join(format!("on {ranks}"));
-        let networks = on_ranks(ranks, |group| {
+        let networks = on_thread_ranks(ranks, |group| {
             let (outcome, network, _) = run(&set, &out, &Run { group, ..skip() });
             let metrics = outcome.unwrap().metrics;
             for (ours, expected) in metrics.iter().zip(&expected) {

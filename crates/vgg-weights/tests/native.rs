@@ -37,7 +37,7 @@ fn a_network_survives_the_file() {
     let dir = tempfile::tempdir().unwrap();
     let (path, network) = saved(dir.path(), Config::C);
     let loaded = load(&path, &Device::cpu(1).unwrap()).unwrap();
-    assert_eq!(loaded.network.export(), network.export());
+    assert!(!network.export().is_empty() && loaded.network.export() == network.export());
     assert_eq!(loaded.metadata, metadata(spec(Config::C)));
     assert_eq!(read_metadata(&path).unwrap(), loaded.metadata);
     let bytes = std::fs::read(&path).unwrap();

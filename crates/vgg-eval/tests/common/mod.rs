@@ -2,8 +2,6 @@
 
 #![allow(clippy::unwrap_used, dead_code, reason = "tests; not every test uses every helper")]
 
-pub mod ranks;
-
 use std::path::Path;
 
 use ndarray::Array2;

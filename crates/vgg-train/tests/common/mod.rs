@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, dead_code, reason = "tests; not every test uses every helper")]
 
 use std::path::Path;
-use std::sync::{Arc, Barrier, Mutex};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -194,61 +194,4 @@ pub fn checkpoints(dir: &Path) -> Vec<u64> {
 pub fn state(dir: &Path, step: u64) -> Value {
     let path = dir.join(format!("checkpoints/step-{step:08}/state.json"));
     serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
-}
-
-/// A rank that is a thread.
-struct ThreadRank {
-    rank: usize,
-    shared: Arc<Shared>,
-}
-
-struct Shared {
-    barrier: Barrier,
-    values: Vec<Mutex<Vec<f64>>>,
-}
-
-impl RankGroup for ThreadRank {
-    fn rank(&self) -> usize {
-        self.rank
-    }
-
-    fn size(&self) -> usize {
-        self.shared.values.len()
-    }
-
-    fn sum(&self, values: &mut [f32]) -> vgg_tensor::Result<()> {
-        let mine: Vec<f64> = values.iter().map(|v| f64::from(*v)).collect();
-        let all = self.gather(&mine)?;
-        for (i, value) in values.iter_mut().enumerate() {
-            *value = all.iter().skip(i).step_by(mine.len()).map(|v| *v as f32).sum();
-        }
-        Ok(())
-    }
-
-    fn gather(&self, values: &[f64]) -> vgg_tensor::Result<Vec<f64>> {
-        *self.shared.values[self.rank].lock().unwrap() = values.to_vec();
-        self.shared.barrier.wait();
-        let all = self.shared.values.iter().flat_map(|values| values.lock().unwrap().clone()).collect();
-        self.shared.barrier.wait();
-        Ok(all)
-    }
-
-    fn abort(&self, code: i32) -> ! {
-        std::process::exit(code)
-    }
-}
-
-/// Runs `one` on each of `ranks` ranks; what each returned.
-pub fn on_ranks<R: Send>(ranks: usize, one: impl Fn(Arc<dyn RankGroup>) -> R + Sync) -> Vec<R> {
-    let values = (0..ranks).map(|_| Mutex::default()).collect();
-    let shared = Arc::new(Shared { barrier: Barrier::new(ranks), values });
-    std::thread::scope(|scope| {
-        let one = &one;
-        let start = |rank| {
-            let group: Arc<dyn RankGroup> = Arc::new(ThreadRank { rank, shared: shared.clone() });
-            scope.spawn(move || one(group))
-        };
-        let threads: Vec<_> = (0..ranks).map(start).collect();
-        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
-    })
 }

@@ -116,7 +116,8 @@ impl Workload {
             }
         };
         let (ours, theirs) = (ours.to_vec(), theirs.to_vec());
-        ensure!(ours.iter().all(|v| v.is_finite()), "a logit is no number");
+        let all_finite = ours.iter().chain(&theirs).all(|v| v.is_finite());
+        ensure!(all_finite && ours.len() == theirs.len(), "a logit is not finite");
         let largest = theirs.iter().fold(0.0f32, |m, v| m.max(v.abs()));
         let difference = ours.iter().zip(&theirs).fold(0.0f32, |m, (a, b)| m.max((a - b).abs()));
         let difference = f64::from(difference / largest);
