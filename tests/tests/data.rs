@@ -1,4 +1,4 @@
-//! Pixels, statistics and augmentation against Pillow and numpy, and what a data set refuses.
+//! Pixels and statistics against Pillow and numpy, loading, and what a data set refuses.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 

@@ -1,4 +1,4 @@
-//! The operations besides convolution against plain loops in f64 and finite differences.
+//! The operations besides convolution against plain loops in f64 and finite differences; dropout, pixels and SGD by their properties.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
