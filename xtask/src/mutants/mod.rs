@@ -219,7 +219,11 @@ fn test(of: &Crate, names: &[String], tree: &Path, packages: &[&str], tests: &[&
     for name in names {
         mutants.args(["--re", &exactly(name)]);
     }
-    mutants.arg("--").args(tests).current_dir(tree);
+    // For the build as well as for the tests, so that no other test is built.
+    for argument in tests {
+        mutants.arg(format!("--cargo-arg={argument}"));
+    }
+    mutants.current_dir(tree);
     mutants.env("CARGO_TARGET_DIR", tree.with_file_name("target")).env_remove("VGG_REQUIRE");
     // Exit codes 2 and 3 say that mutants were missed or timed out.
     let status = mutants.stdout(std::io::stderr()).status().context("cannot run cargo mutants")?;
