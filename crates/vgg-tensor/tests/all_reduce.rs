@@ -1,4 +1,4 @@
-//! Sums over ranks, which are threads here, and what they do to the `finite` flag of a step.
+//! All-reduce over ranks, which are threads here: the sums, and the `finite` flag of a step.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
@@ -17,7 +17,7 @@ use instruction_sets::is_gpu;
 
 const BAD: [f32; 3] = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY];
 
-/// A rank that is a thread. A channel leads from each rank to each: where a rank ends early, the others get an error.
+/// A rank that is a thread. Ranks exchange values over channels, so that the others get an error if one ends early.
 struct ThreadRank {
     rank: usize,
     to: Vec<Mutex<Sender<Vec<f64>>>>,
@@ -74,7 +74,7 @@ impl RankGroup for ThreadRank {
     }
 }
 
-/// What one rank brings to one step.
+/// The input of one rank to one step.
 #[derive(Clone)]
 struct Step {
     grads: Vec<Vec<f32>>,
@@ -82,7 +82,7 @@ struct Step {
 }
 
 impl Step {
-    /// Hashed gradients of several lengths: the last has three blocks of a GPU's threads.
+    /// Hashed gradients of several lengths; the last needs three blocks of threads on a GPU.
     fn new(rank: usize) -> Step {
         let lengths = [5, 1, 16, 33, 700];
         let grad = |i: usize| hashed(&format!("rank {rank}, gradient {i}"), 1.0, lengths[i]);
@@ -91,10 +91,10 @@ impl Step {
     }
 }
 
-/// Sums and flag of a step.
+/// The sums and the flag of a step.
 type Outcome = (Vec<Vec<f32>>, bool);
 
-/// Takes the steps of one rank.
+/// Runs the steps of one rank.
 fn run(group: &Arc<dyn RankGroup>, device: &Device, steps: &[Step]) -> Result<Vec<Outcome>> {
     let mut all = AllReduce::new(group, device)?;
     let state = StepState::new(device)?;
@@ -114,7 +114,7 @@ fn run(group: &Arc<dyn RankGroup>, device: &Device, steps: &[Step]) -> Result<Ve
     Ok(outcomes)
 }
 
-/// Takes the same number of steps on two ranks. Nothing, said aloud, if two ranks cannot share the one GPU that there is.
+/// Runs the steps of two ranks. Returns `None` and reports a skip if NCCL or a GPU for each rank is missing.
 fn run_two(device: &Device, steps: [Vec<Step>; 2]) -> Option<Vec<Vec<Outcome>>> {
     let groups = ranks(2);
     let results: Vec<Result<Vec<Outcome>>> = std::thread::scope(|scope| {
@@ -172,7 +172,7 @@ fn bad_gradient_of_one_rank_clears_the_flag_of_both() {
                 second.push(other);
             }
         }
-        // The flag is set again where the next step is good.
+        // A good step afterwards has the flag set.
         first.push(Step::new(0));
         second.push(Step::new(1));
         let last = first.len() - 1;
@@ -217,7 +217,7 @@ fn bad_loss_of_one_rank_clears_the_flag_of_both() {
     }
 }
 
-/// Gradients travel in buckets of 4 MiB: the second of these begins in the first bucket and ends in the second.
+/// Gradients are sent in buckets of 4 MiB: the second gradient here starts in one bucket and ends in the next.
 #[test]
 fn gradients_longer_than_a_bucket_keep_their_values_and_their_flag() {
     const BUCKET: usize = 1 << 20;

@@ -122,7 +122,7 @@ impl Layer {
         let error = |got: &[f32], samples: usize, expected: &dyn Fn(usize) -> (usize, f64)| {
             assert!(got.iter().all(|v| v.is_finite()));
             let (ours, sums): (Vec<f32>, Vec<f64>) =
-                (0..samples).map(|i| expected(i)).map(|sample| (got[sample.0], sample.1)).unzip();
+                (0..samples).map(expected).map(|sample| (got[sample.0], sample.1)).unzip();
             let apart = ours.iter().zip(&sums).map(|(a, b)| (f64::from(*a) - b).abs()).fold(0.0, f64::max);
             apart / sums.iter().fold(0.0, |m: f64, v| m.max(v.abs()))
         };

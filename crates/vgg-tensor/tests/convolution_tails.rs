@@ -1,7 +1,7 @@
-//! Depths and sides that leave something over beside whole vectors, panels and tiles, for every algorithm of convolutions and
-//! of their gradients: each value of a tail is written, once, from its own operands.
+//! Depths and sides that are no multiple of a vector, panel or tile, for every convolution algorithm and its gradients: each
+//! element of a tail is written once, from its own operands.
 //!
-//! Operands are hashed, so that no two neighbours are alike, and results go to memory that was full of NaN.
+//! Operands are hashed, so that neighbours differ, and results are written to memory that was full of NaN.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
@@ -25,7 +25,7 @@ struct Convolution {
     output: [usize; 4],
     config: Conv2d,
     y: Vec<f64>,
-    /// Gradient by data, twofold where the input is positive.
+    /// The input gradient, times two where the input is positive, else 0.
     dx: Vec<f64>,
     dw: Vec<f64>,
 }
@@ -55,7 +55,7 @@ impl Convolution {
         }
     }
 
-    /// Output, gradient by data, and gradient by filters written and then added once more.
+    /// Returns the output, the input gradient, and twice the filter gradient: written, then accumulated.
     fn run(&self, on: &On) -> (Tensor, Grad, Tensor) {
         let x = on.tensor("x", self.input);
         let dz = on.tensor("dz", self.output);
@@ -74,7 +74,7 @@ impl Convolution {
     fn check(&self, place: &ConvOn) {
         let on = &place.on;
         let what = format!("{}: {:?} by {:?}", on.name, self.input, self.filters);
-        // Poisoning the memory of an emulated GPU takes long, and what is there is of other shapes anyway.
+        // Poisoning is slow on an emulated GPU; its memory holds results of other shapes, which do not match either.
         let (y, grad, dw) = if is_gpu(on) { self.run(on) } else { in_poisoned_memory(on, || self.run(on)) };
         let close = |got: &Tensor, expected: &[f64], name: &str| {
             let bound = place.tolerance * largest(expected);
@@ -88,7 +88,7 @@ impl Convolution {
     }
 }
 
-/// Checks filters of `r` x `r` for every number of channels and of filters.
+/// Checks filters of `r` x `r` for every number of channels and every number of filters.
 fn check_depths([h, w]: [usize; 2], r: usize, pad: usize) {
     let places = everywhere_for_filters_of(r);
     for (i, c) in LENGTHS.into_iter().enumerate() {
@@ -123,8 +123,8 @@ fn depths_of_valid_7x7_convolutions() {
     check_depths([7, 8], 7, 0);
 }
 
-/// Deeper than what a kernel sums at a time: 256 channels of Winograd's products, 320 values of a window; and more than
-/// the 64 channels and 96 filters of a tile of the direct gradient.
+/// More than a kernel sums in one pass: 256 channels in Winograd's products, 320 window values in the direct algorithm, and
+/// tiles of 64 channels by 96 filters in the direct filter gradient.
 #[test]
 fn depths_of_several_stretches() {
     for [c, k] in [[257, 3], [273, 17], [107, 5], [72, 97], [65, 193], [3, 99]] {
@@ -135,7 +135,7 @@ fn depths_of_several_stretches() {
     }
 }
 
-/// Sides that no tile of 2, 4 or 6 outputs, no group of 6 or 12 tiles and no six pixels divide.
+/// Sides that are no multiple of a tile of 2, 4 or 6 outputs, of a group of 6 or 12 tiles, or of six pixels.
 #[test]
 fn sides_of_convolutions() {
     let places = everywhere_for_filters_of(3);
@@ -145,7 +145,7 @@ fn sides_of_convolutions() {
             places.iter().for_each(|place| case.check(place));
         }
     }
-    // Columns and rows of several blocks of the direct algorithm.
+    // Several blocks of the direct algorithm.
     for [h, w] in [[1, 131], [67, 2], [13, 65]] {
         let case = Convolution::new([1, h, w, 9], 5, 3, 1);
         places.iter().filter(|place| !is_gpu(&place.on)).for_each(|place| case.check(place));

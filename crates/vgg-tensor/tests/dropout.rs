@@ -1,4 +1,4 @@
-//! Dropout: which values are dropped, by Philox4x32-10, and what becomes of the others.
+//! Dropout: which values Philox4x32-10 drops, and how the others are scaled.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
@@ -13,7 +13,7 @@ use instruction_sets::{assert_within, in_poisoned_memory, is_gpu};
 
 const RATES: [f32; 5] = [0.1, 0.3, 0.5, 0.9, 0.0];
 
-/// Philox4x32-10 by its definition: Salmon et al. 2011, section 3.3 and figure 2.
+/// Philox4x32-10 as defined by Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3".
 fn philox4x32_10(counter: [u32; 4], key: [u32; 2]) -> [u32; 4] {
     let mut state = counter;
     for round in 0..10u32 {
@@ -35,7 +35,7 @@ fn philox4x32_10(counter: [u32; 4], key: [u32; 2]) -> [u32; 4] {
     state
 }
 
-/// The vectors of `kat_vectors` of the authors' library, Random123.
+/// The known answers in `kat_vectors` of the authors' library, Random123.
 #[test]
 fn philox_of_this_test_has_the_known_answers() {
     let expected = [0x6627_e8d5, 0xe169_c58d, 0xbc57_ac4c, 0x9b00_dbd8];
@@ -47,8 +47,8 @@ fn philox_of_this_test_has_the_known_answers() {
     assert_eq!(philox4x32_10(counter, [0xa409_3822, 0x299f_31d0]), expected);
 }
 
-/// Whether value `at` of a sample of `len` values is dropped. A sample has whole blocks of four words; the counter is the
-/// block's number in 40 bits, the layer in 24 and the step in 64; the key is the seed.
+/// Whether element `at` of a sample of `len` values is dropped. Each sample uses whole blocks of four words; the counter holds
+/// the block number in 40 bits, the layer in 24 and the step in 64; the key is the seed.
 fn is_dropped(key: DropoutKey, rate: f32, sample: usize, len: usize, at: usize) -> bool {
     let block = (key.first_sample + sample) as u64 * len.div_ceil(4) as u64 + at as u64 / 4;
     let counter =
@@ -59,7 +59,7 @@ fn is_dropped(key: DropoutKey, rate: f32, sample: usize, len: usize, at: usize) 
 
 const KEY: DropoutKey = DropoutKey { seed: 7, step: 3, layer: 1, first_sample: 0 };
 
-/// Keys that differ from [`KEY`] in one part each, low and high bits.
+/// Keys that differ from [`KEY`] in one field each, in low or in high bits.
 fn other_keys() -> Vec<DropoutKey> {
     vec![
         DropoutKey { seed: 8, ..KEY },
@@ -100,7 +100,7 @@ fn dropped_values_are_those_that_philox_says() {
                         if dropped { 0.0 } else { f64::from(values[i]) / (1.0 - f64::from(rate)) }
                     };
                     let expected: Vec<f64> = (0..n * len).map(expected).collect();
-                    // Values up to 15: the factor and the product round once each, and the rate minus one too.
+                    // Values up to 15; `1 - rate`, its reciprocal and the product round once each.
                     assert_within(&y, &expected, 15.0 * on.rounding.max(2f64.powi(-22)), &what);
                     let none_else = y.iter().zip(&expected).all(|(y, e)| (*y == 0.0) == (*e == 0.0));
                     assert!(none_else, "{what}: a value is 0 exactly where it is dropped");
@@ -118,7 +118,7 @@ fn samples_of_any_length_have_numbers_of_their_own() {
             let expected: Vec<bool> =
                 (0..5 * len).map(|i| is_dropped(KEY, 0.5, i / len, len, i % len)).collect();
             assert_eq!(got, expected, "{}: samples of {len}", on.name);
-            // A sample draws the same numbers wherever its batch is cut.
+            // A sample's numbers do not depend on how the batch is split.
             let rest = mask(&on, DropoutKey { first_sample: 2, ..KEY }, 0.5, 3, len);
             assert_eq!(rest, expected[2 * len..], "{}: samples of {len} from the third on", on.name);
         }
@@ -141,7 +141,7 @@ fn kept_values_are_scaled() {
         for rate in [0.1f32, 0.3, 0.9] {
             let x = Tensor::from_slice(&[1.0; 1000], [10, 100], &on.device).unwrap();
             let y = dropout::forward(&x, rate, KEY).unwrap().to_vec();
-            // What the nearest float, or bf16, to the quotient is.
+            // The quotient, rounded to the device's precision.
             let expected = 1.0 / (1.0 - rate);
             let bound = f64::from(expected) * on.rounding;
             let close = |y: &f32| *y == 0.0 || (f64::from(*y) - f64::from(expected)).abs() <= bound;
@@ -164,7 +164,7 @@ fn share_that_is_dropped_is_the_rate() {
                 assert!(off.abs() <= 5.0 * deviation, "{}: {what} of rate {rate}: off by {off}", on.name);
             };
             within_five_deviations(dropped.iter().filter(|d| **d).count(), SAMPLES * LEN, "all");
-            // Each of the four words of a block, and each of a vector's lanes, is as random as the others.
+            // The share holds for each of the four words of a block and for each lane of a vector.
             for lane in 0..16 {
                 let lanes = dropped.chunks_exact(LEN).flat_map(|sample| sample.iter().skip(lane).step_by(16));
                 let of = lanes.clone().count();
@@ -191,7 +191,7 @@ fn seeds_steps_layers_and_samples_are_independent() {
     for on in every_device() {
         for rate in [0.5f32, 0.3] {
             let keys: Vec<DropoutKey> = other_keys().into_iter().chain([KEY]).collect();
-            // Samples of one batch, and of all keys.
+            // All samples of all keys.
             let masks: Vec<Vec<bool>> = keys.iter().map(|key| mask(&on, *key, rate, SAMPLES, LEN)).collect();
             let samples: Vec<&[bool]> = masks.iter().flat_map(|mask| mask.chunks_exact(LEN)).collect();
             for (i, a) in samples.iter().enumerate() {
@@ -199,7 +199,7 @@ fn seeds_steps_layers_and_samples_are_independent() {
                     let what = format!("{}: rate {rate}, samples {i} and {j}", on.name);
                     assert_independent(a, b, f64::from(rate), &what);
                 }
-                // Nor do neighbours depend on each other.
+                // Neighbouring elements are independent, too.
                 let what = format!("{}: rate {rate}, neighbours of sample {i}", on.name);
                 assert_independent(&a[1..], &a[..LEN - 1], f64::from(rate), &what);
             }

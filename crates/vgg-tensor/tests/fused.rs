@@ -1,5 +1,5 @@
-//! Operations with something fused to them: pooling behind a convolution, the gate and the scale of the layer below, and
-//! sums per channel.
+//! Fused operations: pooling after a convolution, the ReLU and dropout mask of the layer below in backward passes, and
+//! channel sums.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
@@ -26,7 +26,7 @@ struct Pooled {
     filters: [usize; 4],
     config: Conv2d,
     rounding: Rounding,
-    /// Added to the bias: far below zero, every value of a window is negative.
+    /// Added to the bias; if it is far below zero, all outputs are negative.
     shift: f32,
 }
 
@@ -48,7 +48,7 @@ impl Pooled {
         (pooled.iter().copied().collect(), largest(&all))
     }
 
-    /// Halves, which a bf16 holds also behind the shift.
+    /// Multiples of one half, which bf16 holds exactly even after the shift.
     fn bias(&self) -> Vec<f32> {
         On::values("b", self.filters[0]).iter().map(|b| (2.0 * b).floor() / 2.0 + self.shift).collect()
     }
@@ -89,7 +89,7 @@ fn check_pooled(channels: [usize; 2], r: usize, pad: usize) {
                     let input = [2, h, w, c];
                     let config = Conv2d { pad, relu };
                     let case = Pooled { input, filters: [k, r, r, c], config, rounding, shift };
-                    // An emulated GPU runs both operations one after the other; a few sides will do.
+                    // A GPU runs both operations one after the other, so a few sides suffice.
                     places
                         .iter()
                         .filter(|place| !is_gpu(&place.on) || (h + w) % 4 == 1)
@@ -125,11 +125,11 @@ fn pooled_5x5_convolution_is_convolution_and_pooling() {
     check_pooled([2, 9], 5, 2);
 }
 
-/// Saved outputs at the edge of what passes: only what is above zero does, however small.
+/// Saved outputs at the edge of the mask: the gradient passes where the output is above zero, however small.
 const EDGES: [f32; 8] =
     [0.0, -0.0, f32::MIN_POSITIVE, -f32::MIN_POSITIVE, f32::INFINITY, f32::NEG_INFINITY, 1.0, -1.0];
 
-/// Values of [`EDGES`] in turn, so that each stands in each lane of a vector and in the tail.
+/// Repeats [`EDGES`], shifted from row to row, so that each value occurs in each lane of a vector and in the tail.
 fn edges(channels: usize, rows: usize) -> Vec<f32> {
     (0..rows).flat_map(|row| (0..channels).map(move |c| EDGES[(c + row) % EDGES.len()])).collect()
 }
@@ -145,7 +145,7 @@ fn assert_gated(grad: &Grad, saved: &[f32], ungated: &[f64], scale: f64, toleran
     }
 }
 
-/// Checks both ways to call the gradient by data of a convolution.
+/// Checks `backward_data` and `backward_data_in_place` of a convolution.
 fn check_gate(place: &ConvOn, [c, k]: [usize; 2], r: usize, pad: usize) {
     let on = &place.on;
     let [n, h, w] = [2, 5, 4];
@@ -166,7 +166,7 @@ fn check_gate(place: &ConvOn, [c, k]: [usize; 2], r: usize, pad: usize) {
         let input = || Tensor::from_slice(&saved, [n, h, w, c], &on.device).unwrap();
         let apart = || conv2d::backward_data(&dz, &weight, config, Gate { y: &input(), scale }).unwrap();
         let in_place = || conv2d::backward_data_in_place(&dz, &weight, config, input(), scale).unwrap();
-        // Where another handle holds the input, it must stay as it is.
+        // An input that is shared with another handle must not change.
         let kept = input();
         let shared = conv2d::backward_data_in_place(&dz, &weight, config, kept.clone(), scale).unwrap();
         assert_eq!(kept.to_vec(), input().to_vec(), "{what}: the shared input");
@@ -177,7 +177,7 @@ fn check_gate(place: &ConvOn, [c, k]: [usize; 2], r: usize, pad: usize) {
         };
         for grad in &grads {
             assert_gated(grad, &saved, &ungated, f64::from(scale), place.tolerance, &what);
-            // Other scales round on a GPU, after they are summed.
+            // On a GPU, other scales round after the sums are taken.
             if scale != 2.5 || !is_gpu(on) {
                 assert_channel_sums(grad, &what);
             }
@@ -209,7 +209,7 @@ fn gate_of_5x5_convolutions() {
     }
 }
 
-/// The smallest floats of all, which a bf16 does not hold.
+/// Denormal floats; bf16 does not hold the smallest of them, so CPU only.
 #[test]
 fn gate_passes_behind_the_smallest_float() {
     let smallest = f32::from_bits(1);
@@ -256,8 +256,8 @@ fn gate_of_fully_connected_layers() {
     }
 }
 
-/// A window of one channel, so that the gradient is worked by hand: with `b = 2 + x^2 / 2` and `beta` 1 it is
-/// `g (2 - x^2 / 2) / b^2`, which is `g / 2` where `x` is nothing and `6 g / 25` where it is 1.
+/// With a window of one channel, `b = 2 + x^2 / 2` and `beta = 1` the gradient is `g (2 - x^2 / 2) / b^2`: `g / 2` at `x = 0`
+/// and `6 g / 25` at `x = 1`.
 #[test]
 fn gate_of_local_response_normalisation() {
     let config = Lrn { size: 1, alpha: 0.5, beta: 1.0, k: 2.0, style: LrnStyle::AlexNet };
@@ -281,7 +281,7 @@ fn gate_of_local_response_normalisation() {
     }
 }
 
-/// More rows than a block of threads sums, and more channels than one.
+/// More rows than one block of threads sums, and more channels than one block covers.
 #[test]
 fn channel_sums_over_many_rows() {
     for on in everywhere() {
@@ -311,7 +311,7 @@ fn channel_sums_over_many_rows() {
     }
 }
 
-/// Each pooled gradient goes to one place, so that the sums of the pooled gradient are those of the whole map.
+/// Each pooled gradient goes to one position, so channel sums do not change.
 #[test]
 fn max_pooling_keeps_channel_sums() {
     for on in everywhere() {
@@ -319,7 +319,7 @@ fn max_pooling_keeps_channel_sums() {
             let x = on.tensor("x", [2, 5, 3, 11]);
             let (y, index) = max_pool2d::forward(&x, rounding).unwrap();
             let [n, h, w, c] = *y.shape().dims() else { unreachable!("a map has four axes") };
-            // Of an operation whose sums are checked above.
+            // A gradient with correct channel sums.
             let weight = Weight::new(on.tensor("w", [3, 3, 3, c]));
             let config = Conv2d { pad: 1, relu: true };
             let gate = Gate { y: &y, scale: 1.0 };

@@ -1,4 +1,4 @@
-//! Losses and posteriors of logits whose exponentials no float holds.
+//! Losses and posteriors of logits whose exponentials overflow or underflow.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
@@ -27,7 +27,7 @@ fn loss(x: &[f32], target: usize) -> f64 {
     sum.ln() + (largest - f64::from(x[target]))
 }
 
-/// Rows of one number of classes, with a target each.
+/// Rows of logits, with a target for each.
 struct Rows {
     classes: usize,
     logits: Vec<f32>,
@@ -59,7 +59,7 @@ impl Rows {
             gradients.extend((0..self.classes).map(gradient));
             expected_posteriors.extend(p);
         }
-        // A GPU adds the largest logit in f32 and takes the target's away: each may round in the last place of the larger.
+        // A GPU adds the largest logit in f32, then subtracts the target's; both round relative to the larger term.
         let magnitude = self.logits.iter().filter(|x| x.is_finite()).map(|x| f64::from(x.abs()));
         let magnitude = magnitude.fold(1.0, f64::max).max(losses.iter().copied().fold(0.0, f64::max));
         assert_within(
@@ -68,7 +68,7 @@ impl Rows {
             magnitude * 2f64.powi(-22),
             &format!("{what}: losses"),
         );
-        // Exponentials of f32 are good to two units in the last place, their sums to one for each of some terms.
+        // exp in f32 is accurate to 2 ulp; sums of up to 1001 terms below 1 add a few more.
         let bound = f64::from(WEIGHT) * on.rounding.max(1e-6);
         assert_within(&got.grad.dz.to_vec(), &gradients, bound, &format!("{what}: gradient"));
         assert_channel_sums(&got.grad, &what);
@@ -83,9 +83,9 @@ fn logits_of_ten_thousand() {
             for bound in [1e4, 80.0] {
                 let logits = hashed("logits", bound, 3 * classes);
                 let targets = [0, classes as u32 - 1, classes as u32 / 2].to_vec();
-                Rows { classes, logits, targets }.check(&on, "between minus and plus a bound");
+                Rows { classes, logits, targets }.check(&on, "between plus and minus a bound");
             }
-            // All far from zero: without the largest taken away they overflow, or all vanish.
+            // Without subtracting the maximum, all exponentials overflow or vanish.
             for shift in [1e4, -1e4] {
                 let logits = hashed("logits", 3.0, 3 * classes).iter().map(|x| x + shift).collect();
                 let targets = [0, classes as u32 - 1, classes as u32 / 2].to_vec();
@@ -95,14 +95,15 @@ fn logits_of_ten_thousand() {
     }
 }
 
-/// The largest logit in each place, a hundred above the others, and each class as the target.
+/// The largest logit at each position, more than a hundred above the others.
 #[test]
 fn one_class_far_above_the_others() {
     for on in everywhere() {
-        for classes in [2, 9, 33] {
+        for classes in [2, 9, 33, 300] {
             let mut logits = Vec::new();
             let mut targets = Vec::new();
-            for best in 0..classes {
+            // With many classes, at least one position in each warp of a block of 256 threads.
+            for best in (0..classes).step_by(if classes > 33 { 27 } else { 1 }) {
                 logits.extend((0..classes).map(|class| if class == best { 150.0 } else { 10.0 }));
                 targets.push(((best * 5 + 1) % classes) as u32);
             }
@@ -114,14 +115,14 @@ fn one_class_far_above_the_others() {
 #[test]
 fn losses_and_gradients_worked_by_hand() {
     for on in everywhere() {
-        // exp(-200) is nothing beside 1: losses are differences of logits.
+        // exp(-200) vanishes beside 1, so losses are differences of logits.
         let rows = Rows { classes: 3, logits: [200.0, 0.0, -200.0].repeat(3), targets: vec![0, 1, 2] };
         let (loss, posteriors) = rows.run(&on, 1.0);
         assert_eq!(loss.per_sample.to_vec(), [0.0, 200.0, 400.0], "{}", on.name);
         let expected = [0.0, 0.0, 0.0, 1.0, -1.0, 0.0, 1.0, 0.0, -1.0];
         assert_eq!(loss.grad.dz.to_vec(), expected, "{}", on.name);
         assert_eq!(posteriors, [1.0, 0.0, 0.0].repeat(3), "{}", on.name);
-        // One class is certain.
+        // A single class has posterior 1.
         let rows = Rows { classes: 1, logits: vec![1e4, -1e4, 0.0], targets: vec![0, 0, 0] };
         let (loss, posteriors) = rows.run(&on, 1.0);
         assert_eq!(loss.per_sample.to_vec(), [0.0; 3], "{}", on.name);
@@ -154,7 +155,7 @@ fn equal_logits_share_the_posterior() {
     }
 }
 
-/// A class that is ruled out counts for nothing, wherever it stands.
+/// Such a class has no influence, at any position.
 #[test]
 fn logit_of_minus_infinity_is_a_posterior_of_zero() {
     for on in everywhere() {
@@ -179,7 +180,7 @@ fn logit_of_minus_infinity_is_a_posterior_of_zero() {
     }
 }
 
-/// The gradient is that of the weighted sum: each sample counts `weight`, the losses are not weighted.
+/// The gradient is that of `weight` times the sum of losses; the returned losses are not weighted.
 #[test]
 fn weight_scales_the_gradient_alone() {
     for on in everywhere() {

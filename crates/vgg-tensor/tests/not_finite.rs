@@ -1,4 +1,4 @@
-//! The `finite` flag of a step: one NaN or infinity anywhere clears it, finite values never do.
+//! The `finite` flag of a step: a single NaN or infinity anywhere clears it, finite values never do.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
@@ -15,7 +15,7 @@ use instruction_sets::{everywhere, everywhere_for_filters_of, is_gpu};
 
 const BAD: [f32; 3] = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY];
 
-/// A step state whose flag is asked for after one operation.
+/// A step state whose flag is read after one operation.
 struct Flag(StepState);
 
 impl Flag {
@@ -32,8 +32,9 @@ impl Flag {
     }
 }
 
-/// Some of `0..len`: all of them on a CPU; on an emulated GPU, which is slow, about `most`, spread over all blocks of
-/// threads, at a distance that has no factor in common with the lengths of rows here.
+/// The positions to test: all of `0..len` on a CPU, about `most` of them on an emulated GPU, which is slow.
+///
+/// The step shares no factor with the row lengths used here, so that all columns and all blocks of threads are reached.
 fn positions(on: &On, len: usize, most: usize) -> Vec<usize> {
     let prime_to_lengths = |step: &usize| [2, 3, 5, 7].iter().all(|factor| !step.is_multiple_of(*factor));
     let step = if is_gpu(on) && len > 2 * most { (len / most..).find(prime_to_lengths) } else { Some(1) };
@@ -52,7 +53,7 @@ fn three(len: usize) -> [usize; 3] {
 #[test]
 fn bad_logit_clears_the_flag_unless_it_has_no_part_in_the_loss() {
     for on in everywhere() {
-        // Losses are checked in vectors, logits are summed by blocks of 256 threads.
+        // The CPU checks losses in vectors; a GPU sums logits in blocks of 256 threads.
         for (rows, classes) in [(19, 1), (19, 9), (3, 8), (3, 16), (3, 17), (3, 33), (3, 300)] {
             let rows = if is_gpu(&on) { 3 } else { rows };
             let targets: Vec<u32> = (1..=rows).map(|row| (row * 5 % classes) as u32).collect();
@@ -71,7 +72,7 @@ fn bad_logit_clears_the_flag_unless_it_has_no_part_in_the_loss() {
                 for bad in chosen(&on, i) {
                     let mut logits = good.clone();
                     logits[position] = bad;
-                    // The exponential of a logit of minus infinity is 0: such a class is only never right.
+                    // exp(-inf) is 0, so the loss is finite unless this class is the target.
                     let finite = bad == f32::NEG_INFINITY && !is_target;
                     let what = format!("{}: {bad} at {position} of [{rows}, {classes}]", on.name);
                     assert_eq!(after(&logits), finite, "{what}");
@@ -84,7 +85,7 @@ fn bad_logit_clears_the_flag_unless_it_has_no_part_in_the_loss() {
 #[test]
 fn bad_value_in_a_squared_error_clears_the_flag() {
     for on in everywhere() {
-        // A GPU has a block of threads for each row.
+        // A GPU uses one block of threads per row.
         let rows = if is_gpu(&on) { 3 } else { 19 };
         let shapes: [&[usize]; 4] = [&[rows, 1], &[rows, 9], &[3, 2, 3, 5], &[2, 300]];
         for shape in shapes {
@@ -101,7 +102,7 @@ fn bad_value_in_a_squared_error_clears_the_flag() {
                 flag.after(loss)
             };
             assert!(after(&good, &good), "{}: finite values {shape}", on.name);
-            // The square of each difference is 1.6e37, their sum is below the largest float of 3.4e38.
+            // Each squared difference is 1.6e37; their sum stays below the largest float, 3.4e38.
             let far: Vec<f32> = good.iter().map(|_| -2e18).collect();
             let near: Vec<f32> = (0..len).map(|i| if i % 20 == 0 { 2e18 } else { -2e18 }).collect();
             assert!(after(&near, &far), "{}: large finite values {shape}", on.name);
@@ -118,7 +119,7 @@ fn bad_value_in_a_squared_error_clears_the_flag() {
     }
 }
 
-/// A gradient by filters of a convolution of hashed values.
+/// The filter gradient of a convolution of hashed values.
 struct FilterGradient {
     input: [usize; 4],
     filters: [usize; 4],
@@ -156,8 +157,7 @@ impl FilterGradient {
     }
 }
 
-/// What a gradient of filters is added to is a way to put a bad value into each single element of the result: a bad input
-/// spreads over a whole column of it.
+/// Accumulating onto a bad value puts it into exactly one element of the result; a bad input would spread over many.
 #[test]
 fn bad_element_of_a_filter_gradient_clears_the_flag() {
     let cases = [
@@ -180,7 +180,7 @@ fn bad_element_of_a_filter_gradient_clears_the_flag() {
             assert!(case.finite(on, &flag, &zeros, Write::Overwrite), "{what}: finite");
             assert!(case.finite(on, &flag, &large, Write::Accumulate), "{what}: large and finite");
             let nan = vec![f32::NAN; case.len()];
-            assert!(case.finite(on, &flag, &nan, Write::Overwrite), "{what}: what was there before counts");
+            assert!(case.finite(on, &flag, &nan, Write::Overwrite), "{what}: an overwritten NaN");
             for (i, position) in positions(on, case.len(), 40).into_iter().enumerate() {
                 let mut dw = zeros.clone();
                 dw[position] = BAD[i % 3];
@@ -234,12 +234,12 @@ fn bad_input_or_gradient_of_a_convolution_clears_the_flag() {
     }
 }
 
-/// All bad values on a CPU, on an emulated GPU one of them in turn.
+/// All bad values on a CPU; on an emulated GPU, one of them in turn.
 fn chosen(on: &On, i: usize) -> Vec<f32> {
     if is_gpu(on) { vec![BAD[i % 3]] } else { BAD.to_vec() }
 }
 
-/// A gradient by the matrix of a fully connected layer.
+/// The weight gradient of a fully connected layer.
 struct MatrixGradient {
     n: usize,
     inputs: usize,
@@ -262,7 +262,7 @@ impl MatrixGradient {
     }
 }
 
-/// Rows of the matrix are handled by six, four and one at a time, 48 in a task; columns by sixteen, then one by one.
+/// The CPU kernel takes rows six, four or one at a time, 48 per task, and columns sixteen at a time, then singly.
 #[test]
 fn bad_element_of_a_matrix_gradient_clears_the_flag() {
     for on in everywhere() {
@@ -275,7 +275,7 @@ fn bad_element_of_a_matrix_gradient_clears_the_flag() {
             let nan = vec![f32::NAN; outputs * inputs];
             assert!(case.finite(&on, &flag, &zeros, Write::Overwrite), "{what}: finite");
             assert!(case.finite(&on, &flag, &large, Write::Accumulate), "{what}: large and finite");
-            assert!(case.finite(&on, &flag, &nan, Write::Overwrite), "{what}: what was there before counts");
+            assert!(case.finite(&on, &flag, &nan, Write::Overwrite), "{what}: an overwritten NaN");
             for (i, position) in positions(&on, outputs * inputs, 60).into_iter().enumerate() {
                 let mut dw = zeros.clone();
                 dw[position] = BAD[i % 3];
@@ -316,7 +316,7 @@ fn bad_input_or_gradient_of_a_fully_connected_layer_clears_the_flag() {
 fn gradient_that_overflows_clears_the_flag() {
     for on in everywhere() {
         let flag = Flag::new(&on);
-        // Powers of two, so that every precision holds them. Products of 2^127 are finite, sums of two of them are not.
+        // Powers of two, which are exact in every precision: 2^127 is finite, the sum of two is not.
         let mut case = MatrixGradient::new(1, 19, 7);
         case.x.fill(2f32.powi(63));
         case.dz.fill(2f32.powi(64));
@@ -346,7 +346,7 @@ fn flag_stays_clear_until_the_next_step_begins() {
         assert!(good.1, "{}: a good loss", on.name);
         let bad = read(&loss([2.0, f32::NAN]));
         assert!(bad.0[0].is_nan() && !bad.1, "{}: {bad:?}", on.name);
-        // A later micro-batch of the same step does not make it good again.
+        // A later micro-batch of the same step does not set the flag again.
         let later = read(&loss([2.0, 2.0]));
         assert!(!later.1 && !state.finite().unwrap(), "{}: a good loss after a bad one", on.name);
         state.begin(1, 0.1).unwrap();

@@ -1,4 +1,4 @@
-//! Stochastic gradient descent against the two textbook forms of momentum, worked by hand and in f64.
+//! Stochastic gradient descent against the two textbook forms of momentum, by hand and in f64.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
@@ -45,8 +45,8 @@ impl Training {
     }
 }
 
-/// `v = v / 2 - lr w / 2 - lr g; w = w + v`, with `w = 1` and `g = 2` to begin with and rates of 1/2, 1/2 and 1/4: velocities
-/// are -1.25, -1.5625 and -1.0546875. The velocity of the library has the other sign.
+/// AlexNet's form with momentum and decay 1/2: `v = v / 2 - lr w / 2 - lr g; w = w + v`. From `w = 1`, with `g = 2` and rates
+/// of 1/2, 1/2 and 1/4, velocities are -1.25, -1.5625 and -1.0546875. The library's velocity has the opposite sign.
 #[test]
 fn form_of_alexnet_worked_by_hand() {
     for on in everywhere() {
@@ -59,7 +59,7 @@ fn form_of_alexnet_worked_by_hand() {
     }
 }
 
-/// `v = v / 2 + g + w / 2; w = w - lr v` with the same numbers: the same weights until the rate is cut.
+/// PyTorch's form, `v = v / 2 + g + w / 2; w = w - lr v`: with the same numbers, the same weights until the rate changes.
 #[test]
 fn form_of_pytorch_worked_by_hand() {
     for on in everywhere() {
@@ -72,7 +72,7 @@ fn form_of_pytorch_worked_by_hand() {
     }
 }
 
-/// The factor of a parameter acts as a rate that is as much larger.
+/// `lr_mult` 2 at half the rate gives the same steps.
 #[test]
 fn lr_mult_multiplies_the_rate() {
     for on in everywhere() {
@@ -83,7 +83,7 @@ fn lr_mult_multiplies_the_rate() {
         let mut torch = Training::new(&on, &[1.0; 3], config(SgdForm::Torch, 2.0));
         assert_eq!(torch.step(0.25, &[2.0; 3]), [[-0.25; 3], [2.5; 3]], "{}", on.name);
         assert_eq!(torch.step(0.25, &[2.0; 3]), [[-1.8125; 3], [3.125; 3]], "{}", on.name);
-        // A factor of 0 leaves the weights alone.
+        // With a factor of 0 the weights do not change.
         let mut frozen = Training::new(&on, &[1.0; 3], config(SgdForm::Torch, 0.0));
         assert_eq!(frozen.step(0.5, &[2.0; 3]), [[1.0; 3], [2.5; 3]], "{}", on.name);
     }
@@ -92,7 +92,7 @@ fn lr_mult_multiplies_the_rate() {
 #[test]
 fn five_steps_of_the_papers_hyperparameters() {
     const LEN: usize = 37;
-    // Rates as f32, so that the reference has the same.
+    // f32, so that the f64 reference uses the same values.
     let rates = [1e-2f32, 1e-2, 1e-2, 1e-3, 1e-3];
     let momentum = 0.9f32;
     let decay = 5e-4f32;
@@ -121,7 +121,7 @@ fn five_steps_of_the_papers_hyperparameters() {
                     }
                 }
                 let what = format!("{}: {form:?}, step {step}", on.name);
-                // A few roundings of values up to 1, and of velocities up to 5, in each of five steps.
+                // A few roundings per step of weights up to 1 and velocities up to 5.
                 assert_within(&got[0], &w, 1e-6, &format!("{what}, weights"));
                 let sign = if form == SgdForm::Caffe { -1.0 } else { 1.0 };
                 let velocities: Vec<f64> = v.iter().map(|v| sign * v).collect();

@@ -1,7 +1,7 @@
-//! Lengths that leave something over beside whole vectors and blocks of threads, for every kernel but the convolutions: each
-//! value of a tail is written, once, from its own operands.
+//! Lengths that are no multiple of a vector or of a block of threads, for every kernel except the convolutions: each element
+//! of a tail is written once, from its own operands.
 //!
-//! Operands are hashed, so that no two neighbours are alike, and results go to memory that was full of NaN.
+//! Operands are hashed, so that neighbours differ, and results are written to memory that was full of NaN.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
@@ -24,7 +24,7 @@ use instruction_sets::{
     is_gpu, largest, wide,
 };
 
-/// Short sums in f32.
+/// The rounding of short sums in f32.
 const TOLERANCE: f64 = 2e-6;
 
 #[test]
@@ -89,13 +89,13 @@ fn lengths_of_fully_connected_layers() {
     for on in everywhere() {
         for (i, len) in LENGTHS.into_iter().enumerate() {
             check_linear(&on, 5, len, LENGTHS[(5 * i + 7) % LENGTHS.len()]);
-            // Rows in groups of six, of which 48 share what was read.
+            // Rows are taken in groups of six, 48 to a block.
             check_linear(&on, len, 19, 9);
         }
     }
 }
 
-/// Longer than what a kernel sums at a time: 512 inputs, or 8192 of up to three rows; 64 outputs; 512 columns of a gradient.
+/// Longer than a kernel sums in one pass: 512 inputs, or 8192 for up to three rows; 64 outputs; 512 gradient columns.
 #[test]
 fn fully_connected_layers_of_several_stretches() {
     for on in everywhere() {
@@ -116,7 +116,7 @@ fn fully_connected_layers_of_several_stretches() {
     }
 }
 
-/// The place of the largest of a 2x2 window: the first of equal values, as rows go.
+/// The position of the largest value of a 2x2 window; the first in row-major order among equal ones.
 fn place_of_largest(x: &Array4<f64>, [i, y, q, channel]: [usize; 4]) -> [usize; 2] {
     let [_, h, w, _] = *x.shape() else { unreachable!("images have four axes") };
     let mut best = [2 * y, 2 * q];
@@ -154,7 +154,7 @@ fn check_max_pool(on: &On, shape: [usize; 4], rounding: Rounding) {
         (y, max_pool2d::infer(&x, rounding).unwrap(), dx)
     };
     let (y, inferred, dx) = if is_gpu(on) { run() } else { in_poisoned_memory(on, run) };
-    // Nothing is computed, so nothing is rounded.
+    // Values are only moved, so nothing is rounded.
     let exact = |got: &Tensor, expected: &Array4<f64>, name: &str| {
         assert_within(&got.to_vec(), expected.as_slice().unwrap(), 0.0, &format!("{what}: {name}"));
     };
@@ -172,7 +172,7 @@ fn lengths_of_max_pooling() {
             }
             for h in 1..=5 {
                 for w in 1..=5 {
-                    // Floored, a side of one pixel is an error.
+                    // A side of one pixel is an error with `Floor`.
                     if rounding.pooled(h) * rounding.pooled(w) > 0 {
                         check_max_pool(&on, [2, h, w, 9], rounding);
                     }
@@ -182,7 +182,7 @@ fn lengths_of_max_pooling() {
     }
 }
 
-/// `d sum(g y) / d x` of `y = x (k + a sum x^2)^-beta`, by the chain rule, for one pixel.
+/// The gradient of `sum(dy * y)` with `y = x (k + a sum x^2)^-beta`, by the chain rule, for one pixel.
 fn lrn_gradient(x: &[f64], dy: &[f64], half: usize, [a, beta, k]: [f64; 3]) -> Vec<f64> {
     let c = x.len();
     let base = |j: usize| {
@@ -265,7 +265,7 @@ fn lengths_of_softmax() {
     for on in everywhere() {
         for classes in LENGTHS.into_iter().chain([255, 257]) {
             let what = format!("{}: {classes} classes", on.name);
-            // A score map: softmax goes over the last axis, whatever the others are.
+            // A score map: softmax is over the last axis.
             let run = || {
                 let y = softmax(&on.tensor("x", [1, 2, 1, classes])).unwrap();
                 let grad = softmax_backward(&y, &on.tensor("dy", [1, 2, 1, classes])).unwrap();
@@ -285,7 +285,7 @@ fn lengths_of_softmax() {
                 expected_y.extend(p);
             }
             assert_within(&y.to_vec(), &expected_y, 1e-6 * largest(&expected_y), &what);
-            // The difference of a gradient and its mean is as exact as they are: below 1, times posteriors.
+            // The gradient is a posterior times a difference of values below 1.
             let bound = on.rounding.max(1e-6) * largest(&expected_y);
             assert_within(&grad.dz.to_vec(), &expected_dz, bound, &what);
             assert_channel_sums(&grad, &what);
@@ -312,7 +312,7 @@ fn lengths_of_squared_errors() {
             let bound = TOLERANCE * largest(&expected);
             assert_within(&loss.per_sample.to_vec(), &expected, bound, &format!("{what}: losses"));
             let expected: Vec<f64> = (0..6 * c).map(|i| 0.25 * difference(i)).collect();
-            // Differences are below 2, a quarter of them below one half.
+            // A quarter of a difference below 2.
             let bound = 0.5 * on.rounding.max(1e-6);
             assert_within(&loss.grad.dz.to_vec(), &expected, bound, &format!("{what}: gradient"));
             assert_channel_sums(&loss.grad, &what);
@@ -320,7 +320,7 @@ fn lengths_of_squared_errors() {
     }
 }
 
-/// Pixels of an image that counts from 0, and its offsets and scales, all of few bits, so that no precision rounds.
+/// Pixels, offsets and scales have few bits, so that no precision rounds.
 #[test]
 fn widths_of_images() {
     let scale = [0.5, 1.0, 2.0];
@@ -355,7 +355,7 @@ fn widths_of_images() {
     }
 }
 
-/// On a GPU the update also writes the copy of the weights that products read, which is padded and may be in bf16.
+/// On a GPU the update also writes the padded copy of the weights that matrix products read, which may be in bf16.
 #[test]
 fn lengths_of_updates() {
     let config = SgdConfig { form: SgdForm::Torch, momentum: 0.5, weight_decay: 0.25, lr_mult: 2.0 };

@@ -42,7 +42,7 @@ fn fnv1a(name: &str) -> u32 {
 mod tests {
     use super::*;
 
-    /// What MurmurHash3_x86_32 gives for no bytes is its finaliser of the seed.
+    /// MurmurHash3_x86_32 of no bytes is the finaliser of its seed.
     #[test]
     fn fmix32_has_the_published_values() {
         for (seed, hash) in [
@@ -66,7 +66,7 @@ mod tests {
         }
     }
 
-    /// In units of 2^-23, as `tests/reference/hashed.py` makes them.
+    /// In units of 2^-23, from `tests/reference/hashed.py`.
     #[test]
     fn values_are_those_of_the_python_scripts() {
         let units = |name: &str| -> Vec<f32> { (0..4).map(|i| 8_388_608.0 * unit(name, i)).collect() };
@@ -83,7 +83,7 @@ mod tests {
         assert!(hashed("stream", 0.25, 0).is_empty());
     }
 
-    /// 24 bits between -1 and 1: the mean of uniform values is 0 and their variance 1/3.
+    /// Uniform values in [-1, 1) have mean 0 and variance 1/3.
     #[test]
     fn values_fill_the_range() {
         let values = hashed("range", 1.0, 100_000);

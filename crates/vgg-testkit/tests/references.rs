@@ -1,4 +1,4 @@
-//! The reference loops against values worked by hand, sums written another way, and finite differences.
+//! The reference loops against hand-worked values, independent sums and finite differences.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
@@ -33,8 +33,8 @@ fn flat<'a>(values: impl IntoIterator<Item = &'a f64>) -> Vec<f64> {
     values.into_iter().copied().collect()
 }
 
-/// What finite differences of sums of a few hundred values of order 1 are good to: the sums are exact to 1e-14, the
-/// distance is 2e-5, and what bends adds the square of the distance.
+/// The accuracy of finite differences here: sums of a few hundred values of order 1 are exact to about 1e-14 and are divided
+/// by 2e-5; curvature adds the square of the step, 1e-10.
 const DIFFERENCES: f64 = 1e-8;
 
 /// `x0^3 + 2 x0 x1 - x1^2 + 5`.
@@ -43,13 +43,13 @@ fn finite_difference_of_a_polynomial() {
     let f = |x: &[f64]| x[0].powi(3) + 2.0 * x[0] * x[1] - x[1].powi(2) + 5.0;
     for [a, b] in [[0.5, -0.25], [-1.5, 2.0], [0.0, 0.0]] {
         let expected = [3.0 * a * a + 2.0 * b, 2.0 * a - 2.0 * b];
-        // A one-sided difference would be off by 1e-5, as would one at a place that an earlier value has moved.
+        // A one-sided difference, or a coordinate that is not restored, would be off by 1e-5.
         assert_near(&finite_difference(&[a, b], f), &expected, 1e-9, "polynomial");
     }
     assert!(finite_difference(&[], |_| 1.0).is_empty());
 }
 
-/// Images of 1 to 9 by the filter of 1 to 9, which is not turned: the middle is the sum of squares, 285.
+/// An image of 1 to 9 and a filter of 1 to 9, which is not flipped: the centre is the sum of squares, 285.
 #[test]
 fn convolution_worked_by_hand() {
     let x = images(&(1..=9).map(f64::from).collect::<Vec<_>>(), [1, 3, 3, 1]);
@@ -57,7 +57,7 @@ fn convolution_worked_by_hand() {
     let padded = [94.0, 154.0, 106.0, 186.0, 285.0, 186.0, 106.0, 154.0, 94.0].map(|y| y + 0.5);
     assert_eq!(flat(&conv2d(&x, &x, &bias, 1)), padded);
     assert_eq!(flat(&conv2d(&x, &x, &bias, 0)), [285.5]);
-    // A row of two channels by two filters of one tap.
+    // Three pixels of two channels, and two 1x1 filters.
     let x = images(&[1.0, 10.0, 2.0, 20.0, 3.0, 30.0], [1, 1, 3, 2]);
     let w = images(&[1.0, 2.0, -1.0, 0.5], [2, 1, 1, 2]);
     let y = conv2d(&x, &w, &array![0.0, 100.0], 0);
@@ -92,7 +92,7 @@ impl Convolution {
     }
 }
 
-/// Each output by itself, from the image with zeros laid around it.
+/// Each output as a sum over an explicitly zero-padded image.
 #[test]
 fn convolution_is_a_sum_over_the_padded_image() {
     for case in CONVOLUTIONS {
@@ -156,7 +156,7 @@ fn linear_worked_by_hand() {
     assert_eq!(y, array![[8.0, 33.5], [8.5, 1.5]]);
 }
 
-/// By the input `g W`, by the matrix `g^T x`, by the bias the sum over rows.
+/// `dx = g W`, `dW = g^T x`, and the bias gradient is the sum over rows.
 #[test]
 fn linear_gradients_are_those_of_finite_differences() {
     let [n, inputs, outputs] = [3, 5, 4];
@@ -179,7 +179,7 @@ fn linear_gradients_are_those_of_finite_differences() {
 fn max_pooling_worked_by_hand() {
     let x = images(&[1.0, 5.0, -3.0, 4.0, 2.0, -4.0, -7.0, -9.0, -6.0], [1, 3, 3, 1]);
     assert_eq!(max_pool2d(&x, false), images(&[5.0], [1, 1, 1, 1]));
-    // Windows that are cut off have no zeros beside them.
+    // Windows that are cut off are not padded with zeros.
     assert_eq!(max_pool2d(&x, true), images(&[5.0, -3.0, -7.0, -6.0], [1, 2, 2, 1]));
     let one = images(&[-2.0, -8.0], [1, 1, 1, 2]);
     assert_eq!(max_pool2d(&one, true), one);
@@ -192,7 +192,7 @@ fn max_pooling_worked_by_hand() {
     assert_eq!(max_pool2d(&x, false), images(&expected, [2, 1, 2, 2]));
 }
 
-/// The gradient is 1 at the largest of each window and nothing elsewhere.
+/// The gradient passes to the largest value of each window.
 #[test]
 fn max_pooling_gradient_is_that_of_finite_differences() {
     for (ceil, pooled) in [(false, 1), (true, 2)] {
@@ -216,7 +216,7 @@ fn max_pooling_gradient_is_that_of_finite_differences() {
     }
 }
 
-/// Windows of three channels hold sums of squares of 5, 14 and 13, of one channel 1, 4 and 9, of five all of them.
+/// Sums of squares are 5, 14 and 13 in windows of three channels; 1, 4 and 9 in windows of one; 14 in windows of five.
 #[test]
 fn lrn_worked_by_hand() {
     let x = images(&[1.0, 2.0, 3.0], [1, 1, 1, 3]);
@@ -227,7 +227,7 @@ fn lrn_worked_by_hand() {
     // (2 + 14)^(3/4) is 8.
     let expected = [1.0 / 8.0, 2.0 / 8.0, 3.0 / 8.0];
     assert_near(&flat(&lrn(&x, 5, 1.0, 0.75, 2.0)), &expected, 1e-15, "window of five");
-    // Pixels do not see each other.
+    // Pixels are independent.
     let pixels = images(&[2.0, 0.0, 0.0, -2.0], [2, 1, 2, 1]);
     assert_near(&flat(&lrn(&pixels, 5, 3.5, 0.75, 2.0)), &[0.25, 0.0, 0.0, -0.25], 1e-15, "pixels");
 }
@@ -255,14 +255,14 @@ fn lrn_gradient_is_that_of_finite_differences() {
     }
 }
 
-/// Exponentials of 1, 2 and 5, whose sum is 8.
+/// The exponentials are 1, 2 and 5, with sum 8.
 #[test]
 fn cross_entropy_worked_by_hand() {
     let row = [0.0, 2f64.ln(), 5f64.ln()];
     let x = matrix(&row.repeat(3), 3, 3);
     let expected = [8f64.ln(), 4f64.ln(), 1.6f64.ln()];
     assert_near(&softmax_cross_entropy(&x, &[0, 1, 2]), &expected, 1e-14, "losses");
-    // Neither a shift nor the size of logits matters.
+    // A shift of all logits does not change the loss.
     let losses = softmax_cross_entropy(&(x + 1e4), &[0, 1, 2]);
     assert_near(&losses, &expected, 1e-11, "far from zero");
     let x = array![[1000.0, 0.0], [1000.0, 0.0], [-1000.0, -1000.0]];

@@ -1,4 +1,4 @@
-//! What counts as close, and above all what does not.
+//! `relative_error` and `assert_close`: what counts as close and what does not.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -17,7 +17,7 @@ fn error_is_the_largest_difference_over_the_largest_reference() {
     assert_eq!(relative_error(&[0.75, 2.0], &[1.0, 2.0]), 0.125);
     assert_eq!(relative_error(&[1.0, -2.5], &[1.0, -2.0]), 0.25);
     assert_eq!(relative_error(&[-1.0], &[1.0]), 2.0);
-    // Relative to the second, not to the first, nor to each value.
+    // Relative to the largest value of the second slice.
     assert_eq!(relative_error(&[4.0], &[2.0]), 1.0);
     assert_eq!(relative_error(&[2.0], &[4.0]), 0.5);
     assert_eq!(relative_error(&[0.5, 8.0], &[0.25, 8.0]), 0.03125);
@@ -44,7 +44,7 @@ fn values_that_are_not_numbers_are_infinitely_far() {
         let good = [1.0, 2.0, 3.0];
         assert_eq!(relative_error(&bad, &good), f64::INFINITY);
         assert_eq!(relative_error(&good, &bad), f64::INFINITY);
-        // Even if both agree.
+        // Also where both are NaN.
         assert_eq!(relative_error(&bad, &bad), f64::INFINITY);
         assert!(failure(&bad, &good, 1e9).is_some());
         assert!(failure(&good, &bad, 1e9).is_some());

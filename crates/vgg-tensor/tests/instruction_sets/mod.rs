@@ -1,4 +1,4 @@
-//! Every device that a kernel has code of its own for: the CPU under each instruction set, and the GPUs.
+//! Every device with code paths of its own: the CPU under each instruction set, and the GPUs.
 
 #![allow(dead_code, reason = "not every test that shares this needs all of it")]
 
@@ -6,7 +6,7 @@ use vgg_tensor::{ConvChoice, Device, DeviceConfig, DeviceKind, Error, Grad, Tens
 
 use crate::common::{On, every_device};
 
-/// Lengths with every remainder by 8 and by 16, below and above one and two vectors.
+/// Lengths with every remainder modulo 8 and 16, below and above one and two vectors.
 pub const LENGTHS: [usize; 24] =
     [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 23, 24, 31, 32, 33, 49];
 
@@ -50,20 +50,20 @@ pub fn everywhere() -> Vec<On> {
     all
 }
 
-/// A device that runs an algorithm for a convolution, and how far its results may be from sums in f64.
+/// A device with a convolution algorithm, and the error that it may have relative to sums in f64.
 pub struct ConvOn {
     pub on: On,
     pub tolerance: f64,
 }
 
-/// Every algorithm that filters of `r` x `r` can take, under each instruction set, and the GPU in each precision.
+/// Every algorithm for filters of `r` x `r` under each instruction set, and the GPU in each precision.
 pub fn everywhere_for_filters_of(r: usize) -> Vec<ConvOn> {
-    // Only 3x3 filters have Winograd's algorithms; for the others every choice but `Direct` means the same.
+    // Winograd's algorithms serve 3x3 filters only; for others, all choices except `Direct` are the same.
     let choices = ConvChoice::ALL.into_iter().map(|entry| entry.1);
     let choices = choices.filter(|conv| r == 3 || matches!(conv, ConvChoice::Auto | ConvChoice::Direct));
     let mut all = Vec::new();
     for conv in choices {
-        // What docs/numerics.md promises: the transforms of larger tiles lose digits.
+        // As in docs/numerics.md: transforms of larger tiles lose digits.
         let tolerance = match conv {
             _ if r != 3 => 3e-6,
             ConvChoice::Direct => 3e-6,
@@ -76,20 +76,20 @@ pub fn everywhere_for_filters_of(r: usize) -> Vec<ConvOn> {
     all
 }
 
-/// Whether a device is a GPU. An emulated one is slow, so tests give it less to do.
+/// Whether a device is a GPU. An emulated GPU is slow, so tests run fewer cases on it.
 pub fn is_gpu(on: &On) -> bool {
     on.device.instruction_set() == "cuda"
 }
 
-/// Runs `op` in memory full of NaN, so that a value that it does not write shows.
+/// Runs `op` with free memory full of NaN, so that an output element that it does not write is NaN.
 pub fn in_poisoned_memory<T>(on: &On, op: impl Fn() -> T) -> T {
-    // The first run makes the arena large enough to hold the second.
+    // The first run grows the arena to what the second needs.
     drop(op());
     on.device.poison_free_memory().unwrap();
     op()
 }
 
-/// Asserts that the values are within `bound` of the expected ones, each by itself.
+/// Asserts that each value is within `bound` of the expected one.
 #[track_caller]
 pub fn assert_within(got: &[f32], expected: &[f64], bound: f64, what: &str) {
     assert_eq!(got.len(), expected.len(), "{what}: lengths");
@@ -101,7 +101,7 @@ pub fn assert_within(got: &[f32], expected: &[f64], bound: f64, what: &str) {
 
 /// Asserts that the channel sums of a gradient are the sums of its rows.
 ///
-/// Only where the device sums the very values that it writes: gates must not scale, or by a power of two.
+/// The device must sum the values that it writes: a mask's scale must be a power of two on a GPU, where others round.
 #[track_caller]
 pub fn assert_channel_sums(grad: &Grad, what: &str) {
     let channels = grad.dz.shape().last();
@@ -114,7 +114,7 @@ pub fn assert_channel_sums(grad: &Grad, what: &str) {
             magnitudes[channel] += f64::from(value.abs());
         }
     }
-    // A sum of n values in f32, in any order, is off by no more than n / 2^24 of the sum of magnitudes.
+    // A sum of n values in f32, in any order, has an error of at most n / 2^24 times the sum of magnitudes.
     let largest = magnitudes.into_iter().fold(0.0, f64::max);
     let bound = (dz.len() / channels) as f64 * 2f64.powi(-24) * largest;
     assert_within(&grad.channel_sums.to_vec(), &sums, bound, &format!("{what}: channel sums"));
