@@ -160,7 +160,7 @@ fn emulated_gpu() -> Result<()> {
     let whole = [&programs[..], &["--test", "gpu"]].concat();
     // Of these, the tests whose names say that they use a GPU.
     let parts = ["--test", "ranks", "--test", "features", "--test", "learns", "--test", "training_runs"];
-    let parts = [&programs[..], &parts, &["--", "gpu", "device"]].concat();
+    let parts = [&programs[..], &parts, &["--", "gpu", "device", "descriptors"]].concat();
     for what in &[operations, whole, parts] {
         let mut tests = Command::new("cargo");
         tests.args(["test", "--quiet"]).args(what);
