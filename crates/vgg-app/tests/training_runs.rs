@@ -181,7 +181,10 @@ fn every_setting_changes_the_run_as_in_pytorch() {
         faults.extend(
             differences(&out, expected, KINK).iter().map(|difference| format!("{name}: {difference}")),
         );
-        if !differences(&out, expected, ROUNDING).is_empty() {
+        let apart = differences(&out, expected, ROUNDING);
+        if !apart.is_empty() {
+            // A kink moves weights, and through them the metrics.
+            assert!(!apart.iter().all(|difference| difference.starts_with("epoch")), "{name}: {apart:#?}");
             rounded.push(name);
         }
         if !bad.is_empty() {

@@ -149,7 +149,11 @@ fn a_run_has_the_metrics_and_weights_of_pytorch() {
         let apart = differences(&out, &reference(name), KINK);
         assert!(apart.is_empty(), "{name}: {apart:#?}");
         let apart = differences(&out, &reference(name), ROUNDING);
-        at_a_kink.extend((!apart.is_empty()).then_some((name, apart)));
+        if !apart.is_empty() {
+            // A kink moves weights, and through them the metrics.
+            assert!(!apart.iter().all(|difference| difference.starts_with("epoch")), "{name}: {apart:#?}");
+            at_a_kink.push((name, apart));
+        }
     }
     // Seen: one of these runs on one instruction set.
     assert!(at_a_kink.len() <= 3, "{at_a_kink:#?}");
