@@ -16,7 +16,7 @@ KERNEL void softmax_cross_entropy(const float* x, const unsigned* targets, float
         from_float(weight * p, out[i]);
     }
     if (threadIdx.x == 0) {
-        const float loss = logf(sum) + largest - row[target];
+        const float loss = logf(sum) + (largest - row[target]);
         losses[blockIdx.x] = loss;
         if (!is_finite(loss)) step->not_finite = 1;
     }
