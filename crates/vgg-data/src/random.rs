@@ -179,6 +179,23 @@ mod tests {
     }
 
     #[test]
+    fn uniform_values_lie_between_both_ends() {
+        let mut stream = Stream::new(1, 0, 0, Purpose::Scene);
+        let values: Vec<f64> = (0..10_000).map(|_| stream.uniform(-3.0, 5.0)).collect();
+        assert!(values.iter().all(|v| (-3.0..5.0).contains(v)));
+        let mean = values.iter().sum::<f64>() / 10_000.0;
+        // Five standard errors of a deviation of 8 over the root of 12.
+        assert!((mean - 1.0).abs() < 5.0 * 8.0 / 12f64.sqrt() / 100.0, "{mean}");
+    }
+
+    #[test]
+    fn an_order_of_nothing_is_empty() {
+        let order = |n| Permutation::new(&mut Stream::new(1, 0, 0, Purpose::Order), n);
+        assert!(order(0).is_empty() && !order(1).is_empty());
+        assert_eq!((order(0).len(), order(3).len()), (0, 3));
+    }
+
+    #[test]
     fn every_part_of_the_key_matters() {
         let first = |seed, epoch, sample, purpose| Stream::new(seed, epoch, sample, purpose).unit();
         let a = first(1, 2, 3, Purpose::Augment);

@@ -140,6 +140,20 @@ mod tests {
     }
 
     #[test]
+    fn whole_images_of_at_most_1024_squared_pixels_are_shown() {
+        let view = View { test_side: 1024, region: Region::Whole, flip: false };
+        let square = Image::zeros((8, 8, 3));
+        assert_eq!(view.apply(&square, Filter::Nearest).unwrap().dim(), (1024, 1024, 3));
+        match view.apply(&Image::zeros((1024, 1025, 3)), Filter::Nearest) {
+            Err(Error::TooLarge { side: 1024, h: 1024, w: 1025, .. }) => (),
+            other => panic!("{other:?}"),
+        }
+        // A crop of it is another matter.
+        let crop = View { region: Region::Centre(8), ..view };
+        assert_eq!(crop.apply(&Image::zeros((8, 16, 3)), Filter::Nearest).unwrap().dim(), (8, 8, 3));
+    }
+
+    #[test]
     fn the_grid_reaches_every_corner() {
         let whole = (256, 341);
         let place = |row, column| {
