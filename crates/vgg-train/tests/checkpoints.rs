@@ -62,7 +62,9 @@ fn checkpoints_within_an_epoch_come_after_so_many_steps() {
     };
     // The end of an epoch has a checkpoint of its own, from which the count begins again.
     assert_eq!(made("3 steps", policy(Some(3), None), 10), [3, 4, 7, 8, 10]);
-    assert_eq!(made("no time", policy(None, Some(Duration::ZERO)), 3).last(), Some(&3));
+    // After the first step nothing is being written yet; later ones may find the disk busy.
+    let at_once = made("no time", policy(None, Some(Duration::ZERO)), 3);
+    assert_eq!((at_once.first(), at_once.last()), (Some(&1), Some(&3)));
     assert_eq!(made("an hour", policy(None, Some(Duration::from_secs(3600))), 7), [4, 7]);
     assert_eq!(made("never", policy(None, None), 7), [4, 7]);
     let defaults = Checkpoints::default();

@@ -51,6 +51,8 @@ pub(super) const CRATES: [Crate; 8] = [
             "--test",
             "pytorch",
             "--test",
+            "memory",
+            "--test",
             "eval",
             "--test",
             "features",
@@ -104,6 +106,8 @@ pub(super) const CRATES: [Crate; 8] = [
             "commands",
             "--test",
             "ranks",
+            "--test",
+            "prepare",
         ],
     },
     Crate {

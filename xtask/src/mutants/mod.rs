@@ -145,7 +145,7 @@ impl Score {
 }
 
 fn test_crate(of: &Crate, options: &Options, tree: &Path) -> Result<Score> {
-    let all = list(of, tree)?;
+    let all = list(of.package, of.files, tree)?;
     let chosen = match options.sample {
         Some(size) => sample(&all, size, options.seed),
         None => all.clone(),
@@ -168,11 +168,11 @@ fn test_crate(of: &Crate, options: &Options, tree: &Path) -> Result<Score> {
     Ok(score)
 }
 
-/// Names of all mutants of a crate.
-fn list(of: &Crate, tree: &Path) -> Result<Vec<String>> {
+/// Names of all mutants of these files of a package, or of all its files.
+fn list(package: &str, files: &[&str], tree: &Path) -> Result<Vec<String>> {
     let mut list = Command::new("cargo");
-    list.args(["mutants", "--list", "--json", "--package", of.package]).current_dir(tree);
-    for glob in of.files {
+    list.args(["mutants", "--list", "--json", "--package", package]).current_dir(tree);
+    for glob in files {
         list.args(["--file", glob]);
     }
     let output = list.output().context("cannot run cargo mutants")?;
@@ -218,6 +218,12 @@ fn test(of: &Crate, names: &[String], tree: &Path, packages: &[&str], tests: &[&
     mutants.arg("--output").arg(&out).args(["--test-package", &packages.join(",")]);
     for name in names {
         mutants.args(["--re", &exactly(name)]);
+    }
+    // Deleted fields are tested whatever is asked for, unless they are excluded.
+    for name in list(of.package, &[], tree)?.iter().filter(|name| name.contains(": delete field ")) {
+        if !names.contains(name) {
+            mutants.args(["--exclude-re", &exactly(name)]);
+        }
     }
     // For the build as well as for the tests, so that no other test is built.
     for argument in tests {
