@@ -31,7 +31,7 @@ fn emulated_gpu() -> bool {
     emulated
 }
 
-/// Four epochs of one step: the first as it stands, the second captured, two more by the captured graph.
+/// Four epochs of one step: the first eager, the second captured, two more by the captured graph.
 const STEPS: [&str; 4] = ["--set", "optimizer.batch=12", "--set", "run.max_epochs=4"];
 
 /// How far, relatively, the losses of `STEPS` in f32 may be from those of the CPU.

@@ -1,4 +1,4 @@
-//! Checkpoints: when they are made, which are kept, and how a run goes on from them.
+//! Checkpoints: when they are made, which are kept, and how a run resumes from them.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 

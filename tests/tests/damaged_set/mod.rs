@@ -97,7 +97,7 @@ impl Set {
     }
 }
 
-/// Changes bytes of a file where they are, so that who has it open or mapped sees that.
+/// Changes bytes of a file in place, so that a process that has it open or mapped sees the change.
 pub fn change(path: &Path, start: usize, change: impl Fn(&mut [u8]), length: usize) {
     use std::io::{Read, Seek, SeekFrom, Write};
     let mut file = fs::File::options().read(true).write(true).open(path).unwrap();

@@ -340,6 +340,6 @@ fn every_mismatch_is_listed_in_order() {
         "stray is superfluous",
     ];
     assert_eq!(differences, expected);
-    // Only missing layers are no error to somebody who wants others.
+    // Missing layers are an error only for callers that need them.
     assert!(matches!(read_metadata(&path), Err(Error::Tensors { .. })));
 }
