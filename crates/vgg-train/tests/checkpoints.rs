@@ -214,3 +214,22 @@ fn values_that_are_not_finite_are_never_written() {
     let (_, _, seen) = run(&set, &out, &Run::default());
     assert_eq!(seen[0], Seen::Resumed { epochs: 0, batches: 2 });
 }
+
+#[test]
+fn ranks_stopped_while_they_validate_save_the_shares_of_all() {
+    let dir = tempfile::tempdir().unwrap();
+    let set = pictures(dir.path());
+    let out = dir.path().join("run");
+    let stopped = on_thread_ranks(2, |group| {
+        run(&set, &out, &Run { stop_validation: Some(0), group, ..Run::default() }).0.unwrap().interrupted
+    });
+    assert_eq!(stopped, [true; 2]);
+    let saved = state(&out, 4);
+    let images: Vec<u64> = saved["part"]["shares"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|s| s["sums"]["n"].as_u64().unwrap())
+        .collect();
+    assert_eq!((images, &saved["epochs"]), (vec![7, 7], &json!(0)));
+}
