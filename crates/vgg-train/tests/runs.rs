@@ -76,6 +76,7 @@ fn every_epoch_is_written_down_with_its_steps_and_errors() {
         assert!((share - waited).abs() < 1e-9, "{share} {waited}");
         // Means, and not sums, of losses; quarters of wrong answers after four images.
         assert_eq!((4.0 * steps[0].1).fract(), 0.0);
+        assert!(steps.iter().all(|step| step.1 <= 1.0), "{steps:?}");
         assert!(steps.iter().all(|step| (0.8..20.0).contains(&step.0)), "{steps:?}");
     }
     assert_ne!(rows[0]["train_loss"], rows[1]["train_loss"]);
