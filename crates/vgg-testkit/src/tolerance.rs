@@ -1,15 +1,15 @@
 //! What "close" means: the largest difference over the largest magnitude of a tensor.
 
-/// `max |a - b| / max |b|`; infinite if lengths differ or a value is not a number.
+/// `max |a - b| / max |b|`; infinite if lengths differ, if there are no values, or if one of them is not finite.
 pub fn relative_error(a: &[f32], b: &[f32]) -> f64 {
-    if a.len() != b.len() {
+    if a.len() != b.len() || b.is_empty() {
         return f64::INFINITY;
     }
     let mut difference = 0f64;
     let mut largest = 0f64;
     for (a, b) in a.iter().zip(b) {
         let d = (f64::from(*a) - f64::from(*b)).abs();
-        if d.is_nan() {
+        if !d.is_finite() {
             return f64::INFINITY;
         }
         difference = difference.max(d);
