@@ -1,7 +1,5 @@
 //! What the end-to-end tests share.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
-
 use std::path::{Path, PathBuf};
 
 use vgg_layers::{NamedArray, Network, NetworkSpec};

@@ -1,7 +1,5 @@
 //! Pixels and statistics against Pillow and numpy, loading, and what a data set refuses.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
-
 use std::path::Path;
 use std::sync::Arc;
 

@@ -1,7 +1,5 @@
 //! Checkpoints: whatever fails while one is written, an older one loads, and nothing that was changed passes for whole.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
-
 mod training;
 
 use std::collections::BTreeMap;

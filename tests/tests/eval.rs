@@ -1,7 +1,5 @@
 //! Evaluation of a data set against PyTorch, and what happens on the way.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
-
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;

@@ -1,7 +1,5 @@
 //! Descriptors of images against PyTorch.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
-
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;

@@ -1,7 +1,5 @@
 //! What a GPU makes of a step, beside PyTorch: float as on a CPU, bf16 no worse than autocast.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
-
 use serde_json::Value;
 use vgg_layers::{Config, DropoutRun, NamedArray, NetworkSpec};
 use vgg_tensor::{Device, Precision, StepState, Tensor, Write, ops};

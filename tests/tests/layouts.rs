@@ -1,7 +1,5 @@
 //! Data sets in their own layouts become shards with the right classes, splits and boxes.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
-
 use std::fs;
 use std::ops::ControlFlow;
 use std::path::Path;

@@ -1,7 +1,5 @@
 //! A small network learns: on images that it has not seen it beats chance by far, on a CPU and on a GPU.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
-
 use std::path::Path;
 use std::sync::Arc;
 

@@ -1,7 +1,5 @@
 //! The files in `datasets` say what a user needs.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
-
 #[test]
 fn every_data_set_says_where_it_is_and_what_to_type() {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("datasets");

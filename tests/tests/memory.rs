@@ -2,7 +2,6 @@
 //!
 //! One test in a process of its own, for it counts what the whole process allocates.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 #![allow(unsafe_code, reason = "a global allocator")]
 
 use std::alloc::{GlobalAlloc, Layout, System};

@@ -3,8 +3,6 @@
 //!
 //! Values are NCHW here and NHWC in the library, so a wrong order of fc6's inputs cannot cancel out.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
-
 mod onnx_file;
 
 use std::collections::{BTreeMap, HashSet};

@@ -1,7 +1,5 @@
 //! Preparation: archives like ImageNet's, whole and damaged, become shards, or are refused by name.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
-
 mod preparation;
 
 use std::ops::ControlFlow;

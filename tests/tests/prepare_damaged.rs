@@ -1,7 +1,5 @@
 //! Archives like ImageNet's that are damaged: refused by name, or borne and said.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
-
 mod preparation;
 
 use std::path::Path;

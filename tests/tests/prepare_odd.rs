@@ -1,8 +1,6 @@
 //! Images that are not what their names say, in colours of four, of 16 bits or of absurd sizes, and names that are no text: each is
 //! used or refused by name, and nothing else is lost.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
-
 mod preparation;
 
 use std::collections::BTreeMap;

@@ -1,7 +1,5 @@
 //! Preparation where there is no room, no leave to write, or other input than before.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
-
 mod preparation;
 
 use std::ops::ControlFlow;

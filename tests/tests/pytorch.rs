@@ -1,7 +1,5 @@
 //! Logits, gradients and SGD steps against PyTorch, from weights that both sides make by an integer hash.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
-
 use vgg_files::TensorFile;
 use vgg_layers::{Config, DropoutRun, NamedArray, NetworkSpec};
 use vgg_optim::{Sgd, SgdForm, SgdOptions};

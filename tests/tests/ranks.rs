@@ -1,7 +1,5 @@
 //! Several ranks train what one process trains.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
-
 mod training;
 
 use std::path::{Path, PathBuf};

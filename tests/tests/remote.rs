@@ -3,8 +3,6 @@
 //! `cargo test -p vgg-tests --features remote --test remote`
 
 #![cfg(feature = "remote")]
-#![allow(clippy::unwrap_used, reason = "tests")]
-
 #[path = "http_server/mod.rs"]
 mod http_server;
 #[path = "preparation/mod.rs"]

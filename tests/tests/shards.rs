@@ -1,7 +1,5 @@
 //! A prepared set of 14 million images takes no more memory than a small one.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
-
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;

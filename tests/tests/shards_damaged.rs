@@ -1,7 +1,5 @@
 //! Prepared shards that are damaged before or while they are read: an image is what was written, or an error that names it.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
-
 mod damaged_set;
 
 use std::fs;

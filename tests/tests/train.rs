@@ -1,7 +1,5 @@
 //! The training loop on a small synthetic set.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
-
 mod training;
 
 use std::path::Path;

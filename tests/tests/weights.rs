@@ -1,7 +1,5 @@
 //! Weights of other libraries: the logits that those compute, and what is refused.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
-
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 

@@ -3,8 +3,6 @@
 //! A Caffe model is decoded with message types written from caffe.proto and computed from its two files alone, the weights
 //! and the text of the deployed network, with plain loops in f64 and Caffe's rules.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
-
 mod caffe_file;
 
 use std::collections::{BTreeMap, HashSet};

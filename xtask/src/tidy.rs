@@ -41,12 +41,16 @@ const ARROWS: [(&str, &[&str]); 14] = [
     ("xtask", &[]),
 ];
 
+/// Packages that only tests use.
+const TESTS: [&str; 2] = ["vgg-testkit", "vgg-tests"];
+
 /// Longest source file, in lines.
 const MAX_LINES: usize = 400;
 
 pub(crate) fn run() -> Result<ExitCode> {
     let mut faults = arrows()?;
     faults.extend(code_map()?);
+    faults.extend(unwraps_allowed()?);
     long_files(&crate::root().join("crates"), &mut faults)?;
     long_files(&crate::root().join("xtask"), &mut faults)?;
     long_files(&crate::root().join("tests"), &mut faults)?;
@@ -103,6 +107,21 @@ fn code_map() -> Result<Vec<String>> {
         .symmetric_difference(&there)
         .map(|c| format!("docs/architecture.md and crates/ differ: {c}"))
         .collect())
+}
+
+/// Each library and the program warn of `unwrap`: input must not reach one. In a table of lints it would hold for tests, too.
+fn unwraps_allowed() -> Result<Vec<String>> {
+    let mut faults = Vec::new();
+    for (name, _) in ARROWS.iter().filter(|(name, _)| name.starts_with("vgg-") && !TESTS.contains(name)) {
+        let folder = crate::root().join("crates").join(name).join("src");
+        let roots = [folder.join("lib.rs"), folder.join("main.rs")];
+        for root in roots.iter().filter(|root| root.exists()) {
+            if !std::fs::read_to_string(root)?.contains("#![warn(clippy::unwrap_used)]") {
+                faults.push(format!("{} does not warn of clippy::unwrap_used", root.display()));
+            }
+        }
+    }
+    Ok(faults)
 }
 
 fn long_files(folder: &Path, faults: &mut Vec<String>) -> Result<()> {

@@ -1,5 +1,7 @@
 //! The command line of vgg: data on stdout, progress on stderr, exit codes that scripts can rely on.
 
+#![warn(clippy::unwrap_used)]
+
 mod commands;
 mod console;
 mod exit;

@@ -1,7 +1,5 @@
 //! `vgg bench` as people and programs call it.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
-
 mod common;
 
 use std::io::Write as _;

@@ -1,7 +1,5 @@
 //! The commands as users and scripts call them.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
-
 mod common;
 
 use std::io::{BufRead, BufReader};

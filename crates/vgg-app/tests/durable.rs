@@ -1,7 +1,5 @@
 //! Training that is killed, has no room or is taken up by another, as the user sees it.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
-
 mod common;
 
 use std::io::Write as _;

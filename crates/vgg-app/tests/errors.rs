@@ -1,7 +1,5 @@
 //! What goes wrong gets one clear message and the right exit code, and nothing is overwritten.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
-
 mod common;
 
 use common::{experiment_file, fails, init, ok, run, small_set, stderr};

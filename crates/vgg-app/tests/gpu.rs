@@ -1,7 +1,5 @@
 //! The program on a GPU, if there is one; and what it says if there is none.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
-
 mod common;
 
 use std::path::Path;

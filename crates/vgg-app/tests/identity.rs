@@ -1,7 +1,5 @@
 //! What decides a run: with any of it changed, a run directory is refused by the name of what changed. What does not decide it may change.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
-
 mod common;
 
 use std::path::Path;

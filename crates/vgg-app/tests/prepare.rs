@@ -1,7 +1,5 @@
 //! Preparation by the program: killed at any moment, run twice at once, without space, and what it makes is trained on.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
-
 mod common;
 
 use std::collections::BTreeMap;

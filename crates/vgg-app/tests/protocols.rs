@@ -1,7 +1,5 @@
 //! Evaluation by every protocol, and what is done with posteriors and weights afterwards.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
-
 mod common;
 
 use std::path::Path;

@@ -2,8 +2,6 @@
 //!
 //! `cargo test -p vgg-app --features mpi --test ranks` has them started by `mpirun`, too.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
-
 mod common;
 
 use std::path::Path;

@@ -1,8 +1,6 @@
 //! Whole training runs against PyTorch: each key of a settings file changes one run of `tests/reference/training_runs.py`, and `vgg train`
 //! must have that run's metrics and weights.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
-
 mod common;
 
 use std::collections::BTreeMap;

@@ -6,6 +6,8 @@
 //!
 //! [`synthetic`] makes a data set from nothing.
 
+#![warn(clippy::unwrap_used)]
+
 mod augment;
 mod batch;
 mod colour;

@@ -1,7 +1,5 @@
 //! What is drawn for a training image, over all of its range and with the stated probabilities; and what is done with it.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
-
 use ndarray::s;
 use vgg_data::{
     AugmentConfig, Augmentation, ColourShift, Error, Filter, Image, MAX_SIDE, PixelStatistics, eigenvectors,

@@ -1,7 +1,5 @@
 //! Batches against NumPy and Pillow: which images, in which order, which pixels and which offsets.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
-
 use std::sync::Arc;
 
 use serde_json::Value;

@@ -1,7 +1,5 @@
 //! What the synthetic scenes promise: boxes, sizes, seeds, and a folder that is nobody else's.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
-
 use vgg_data::synthetic::{CLASSES, Scene, SyntheticConfig, generate, is_made};
 use vgg_data::{ImageSet, Split};
 

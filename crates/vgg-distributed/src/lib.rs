@@ -8,6 +8,8 @@
 //! # Ok::<(), vgg_distributed::Error>(())
 //! ```
 
+#![warn(clippy::unwrap_used)]
+
 mod launch;
 #[cfg(feature = "mpi")]
 mod mpi;

@@ -159,7 +159,6 @@ fn two_sided(k: usize, n: usize) -> f64 {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 mod tests {
     use super::*;
     use ndarray::array;

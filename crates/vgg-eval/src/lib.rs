@@ -4,6 +4,8 @@
 //!
 //! A protocol is data: a list of views. One function turns a network, an image and views into a posterior.
 
+#![warn(clippy::unwrap_used)]
+
 mod analysis;
 mod error;
 mod evaluate;

@@ -154,7 +154,6 @@ pub(crate) fn images_together(shown: &[Image], views: &[WeightedView], most: usi
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 mod tests {
     use super::*;
     use vgg_data::{Filter, Region, View};

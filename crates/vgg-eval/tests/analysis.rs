@@ -1,7 +1,5 @@
 //! Classes, confusions, mistakes and comparisons: by hand, and by scikit-learn, scipy and statsmodels.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
-
 mod common;
 
 use common::posteriors;

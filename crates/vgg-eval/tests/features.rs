@@ -1,7 +1,5 @@
 //! Descriptors against the network's activations, averaged by plain loops in f64.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
-
 mod common;
 
 use std::collections::BTreeMap;

@@ -1,7 +1,5 @@
 //! Fusion of networks and merging of shards: values by hand, and what is refused.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
-
 mod common;
 
 use std::path::Path;

@@ -1,7 +1,5 @@
 //! Error rates, their intervals, and the loss: values by hand.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
-
 mod common;
 
 use common::posteriors;

@@ -1,7 +1,5 @@
 //! Posteriors of single images against the network called view by view, averaged by plain loops in f64.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
-
 mod common;
 
 use common::{CROP, PREPROCESSING, TOLERANCE, as_f32, batch_of_one, cells, distance, image, mean, network};

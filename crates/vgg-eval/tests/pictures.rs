@@ -1,7 +1,5 @@
 //! Pictures of confusion matrices and score maps: colours of pixels by hand.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
-
 mod common;
 
 use common::{CROP, PREPROCESSING, batch_of_one, cells, image, network, softmax};

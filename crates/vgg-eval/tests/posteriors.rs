@@ -1,7 +1,5 @@
 //! Posterior files: what is written, and what is refused.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
-
 mod common;
 
 use std::collections::{BTreeMap, BTreeSet};

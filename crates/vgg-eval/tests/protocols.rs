@@ -1,7 +1,5 @@
 //! Protocols as lists of views, and their names.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
-
 mod common;
 
 use vgg_data::{Filter, MAX_SIDE, Region, View};

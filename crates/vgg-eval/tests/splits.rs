@@ -1,7 +1,5 @@
 //! Evaluation of whole splits: order, groups, progress, shards, images that are left out, ranks, and dumped views.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
-
 mod common;
 
 use std::ops::ControlFlow;

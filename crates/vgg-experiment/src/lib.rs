@@ -7,6 +7,8 @@
 //!
 //! Nothing is printed, and no file of settings is read: that is for the application.
 
+#![warn(clippy::unwrap_used)]
+
 mod architecture;
 mod dataset;
 mod error;

@@ -1,7 +1,5 @@
 //! Tables 1 and 2 against the paper's, cell by cell, and against sizes computed by plain loops.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
-
 use serde_json::{Value, json};
 use vgg_experiment::{paper_networks, table1, table2};
 use vgg_layers::{Config, NetworkSpec};

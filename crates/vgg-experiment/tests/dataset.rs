@@ -1,7 +1,5 @@
 //! A data set's statistics, their cache, its hash and its memory.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
-
 mod fixture;
 
 use std::path::Path;

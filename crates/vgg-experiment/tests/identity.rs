@@ -1,7 +1,5 @@
 //! What decides a run, field by field, and directories that hold another run.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
-
 mod one_run;
 
 use std::path::PathBuf;

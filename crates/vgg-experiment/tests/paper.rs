@@ -1,7 +1,5 @@
 //! The paper's Tables 2 to 7, typed once more, in percent as printed.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
-
 use vgg_experiment::paper::{self, PaperRow};
 
 /// A printed row: name, S, Q, top-1 error, top-5 error, top-5 error on the test set; empty or 0 where nothing is printed.

@@ -1,7 +1,5 @@
 //! The runs of a table as a graph: which are needed, and in what order.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
-
 mod fixture;
 
 use fixture::{member, small_run, starts_from};

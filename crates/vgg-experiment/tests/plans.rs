@@ -1,7 +1,5 @@
 //! What plans refuse, at the limits, and the order of their runs.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
-
 mod fixture;
 
 use std::path::Path;

@@ -1,7 +1,5 @@
 //! Plots, read back from their SVG: series, points, intervals and axes.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
-
 mod fixture;
 
 use std::path::Path;

@@ -1,7 +1,5 @@
 //! Reports made from rows: columns and cells of each table, notes, and the same values in JSON, CSV and Markdown.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
-
 mod fixture;
 
 use std::path::Path;

@@ -1,7 +1,5 @@
 //! The files of a report: their names, Markdown, CSV, and the page.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
-
 use serde_json::{Value, json};
 use vgg_experiment::{Plot, Report, html};
 

@@ -1,7 +1,5 @@
 //! What a table says of settings that differ from the paper's.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
-
 mod fixture;
 
 use fixture::paper_run;

@@ -1,7 +1,5 @@
 //! Rows that `make_table` returns, recomputed from the posterior files beside them.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
-
 mod fixture;
 
 use std::cell::Cell;

@@ -1,7 +1,5 @@
 //! How `make_table` treats runs that diverge, several ranks, and rows that the paper does not have.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
-
 mod fixture;
 
 use std::path::{Path, PathBuf};

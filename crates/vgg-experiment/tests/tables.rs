@@ -1,7 +1,5 @@
 //! Plans that contradict themselves, and runs whose directories were tampered with.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
-
 use std::path::Path;
 
 use vgg_data::synthetic::{SyntheticConfig, generate};

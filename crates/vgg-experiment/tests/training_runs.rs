@@ -2,8 +2,6 @@
 //!
 //! `tests/reference/training_runs.py` made the expected runs.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
-
 mod one_run;
 
 use std::path::Path;

@@ -13,6 +13,8 @@
 //! # Ok::<(), vgg_files::Error>(())
 //! ```
 
+#![warn(clippy::unwrap_used)]
+
 mod atomic;
 mod directory;
 mod disk;

@@ -1,8 +1,6 @@
 //! Full disks, stopped machines and power failures at every operation of every writer: what was there before is whole, and what
 //! was reported as written is never lost.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
-
 mod full_disk;
 
 use std::fs;

@@ -1,7 +1,5 @@
 //! Hashes, manifests, locks, free space and errors, by value.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
-
 use std::fs;
 use std::io::Write;
 use std::path::Path;

@@ -1,7 +1,5 @@
 //! Safetensors files made by hand, byte by byte: read by value, and refused when they are damaged.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
-
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Write;

@@ -12,6 +12,8 @@
 //! # Ok::<(), vgg_layers::Error>(())
 //! ```
 
+#![warn(clippy::unwrap_used)]
+
 mod config;
 mod dense;
 mod error;

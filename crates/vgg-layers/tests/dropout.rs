@@ -1,7 +1,5 @@
 //! Whole networks with dropout: gradients against finite differences, and which mask belongs to which step, sample and layer.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
-
 use vgg_layers::{Config, DropoutRun, Init, NamedArray, Network, NetworkSpec};
 use vgg_tensor::ops::{dropout, linear, softmax_cross_entropy};
 use vgg_tensor::{Device, StepState, Tensor, Write};

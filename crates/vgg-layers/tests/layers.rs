@@ -1,7 +1,5 @@
 //! Layers by name: shapes, limits, initial weights, activations, times, parameters in and out.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
-
 mod common;
 
 use std::sync::Arc;

@@ -1,7 +1,5 @@
 //! Networks as wholes: the paper's numbers, starting from one another, dense against classic.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
-
 use vgg_layers::{Config, DropoutRun, Error, Init, Network, NetworkSpec, PoolRounding, TransferMap};
 use vgg_tensor::ops::{softmax_cross_entropy, spatial_mean};
 use vgg_tensor::{Device, Grad, Shape, StepState, Tensor, Write};

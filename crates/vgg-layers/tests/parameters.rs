@@ -1,7 +1,5 @@
 //! Parameters of a network: initial weights, in and out, copies, gradients.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
-
 mod common;
 
 use common::{device, images, network, small};

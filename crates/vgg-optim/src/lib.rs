@@ -1,5 +1,7 @@
 //! Stochastic gradient descent with momentum, and learning-rate schedules.
 
+#![warn(clippy::unwrap_used)]
+
 mod error;
 mod schedule;
 mod sgd;

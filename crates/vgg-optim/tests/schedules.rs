@@ -1,7 +1,5 @@
 //! Learning rates of every epoch, worked out by hand.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
-
 use vgg_optim::{Schedule, ScheduleState, Then};
 
 fn plateau(max_drops: usize, patience_epochs: usize, min_gain: f64, then: Then) -> Schedule {

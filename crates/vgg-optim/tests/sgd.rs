@@ -1,7 +1,5 @@
 //! SGD against the textbook formulas in f64, and what it leaves alone.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
-
 use vgg_optim::{Error, Sgd, SgdForm, SgdOptions};
 use vgg_tensor::{Device, Parameter, ParameterKind, StepState, Tensor, Write, ops};
 

@@ -25,6 +25,8 @@
 //! # Ok::<(), vgg_tensor::Error>(())
 //! ```
 
+#![warn(clippy::unwrap_used)]
+
 mod cpu;
 mod cuda;
 mod device;

@@ -1,7 +1,5 @@
 //! All-reduce over ranks, which are threads here: the sums, and the `finite` flag of a step.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
-
 mod common;
 mod instruction_sets;
 

@@ -1,7 +1,5 @@
 //! Convolution and its gradients against plain loops in f64, over shapes that are awkward for the kernels.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
-
 mod common;
 
 use ndarray::{Array1, Array4, ArrayView4};

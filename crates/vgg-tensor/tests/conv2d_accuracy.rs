@@ -1,8 +1,6 @@
 //! How far each algorithm is from sums in f64, on every VGG layer with inputs as a ReLU leaves them and He's weights:
 //! the largest error over the largest value. Run with `--nocapture` to see the table of `docs/numerics.md`.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
-
 use vgg_tensor::ops::conv2d::{self, Conv2d};
 use vgg_tensor::{ConvChoice, Device, DeviceConfig, DeviceKind, Gate, StepState, Tensor, Weight, Write};
 use vgg_testkit::VGG_CONVOLUTIONS;

@@ -2,8 +2,6 @@
 //!
 //! `PROPTEST_CASES=2000` looks longer.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
-
 use ndarray::{Array1, Array4, ArrayView4};
 use proptest::prelude::*;
 use vgg_tensor::ops::conv2d::{self, Conv2d};

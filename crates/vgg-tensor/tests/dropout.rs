@@ -1,7 +1,5 @@
 //! Dropout: which values Philox4x32-10 drops, and how the others are scaled.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
-
 mod common;
 mod instruction_sets;
 

@@ -1,8 +1,6 @@
 //! Fused operations: pooling after a convolution, the ReLU and dropout mask of the layer below in backward passes, and
 //! channel sums.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
-
 mod common;
 mod instruction_sets;
 

@@ -1,7 +1,5 @@
 //! Losses and posteriors of logits whose exponentials overflow or underflow.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
-
 mod common;
 mod instruction_sets;
 

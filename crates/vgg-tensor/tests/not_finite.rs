@@ -1,7 +1,5 @@
 //! The `finite` flag of a step: a single NaN or infinity anywhere clears it, finite values never do.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
-
 mod common;
 mod instruction_sets;
 

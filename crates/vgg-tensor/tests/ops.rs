@@ -1,7 +1,5 @@
 //! The operations besides convolution against plain loops in f64 and finite differences; dropout, pixels and SGD by their properties.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
-
 mod common;
 
 use ndarray::{Array1, Array2, Array4, ArrayView2, ArrayView4, array};

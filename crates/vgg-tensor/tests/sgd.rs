@@ -1,7 +1,5 @@
 //! Stochastic gradient descent against the two textbook forms of momentum, by hand and in f64.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
-
 mod common;
 mod instruction_sets;
 

@@ -3,8 +3,6 @@
 //!
 //! Operands are hashed, so that neighbours differ, and results are written to memory that was full of NaN.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
-
 mod common;
 mod instruction_sets;
 

@@ -1,7 +1,5 @@
 //! Archives like those of ILSVRC2012, of a few images: a tar of tars, validation images, the development kit, boxes.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
-
 use std::io::Write;
 use std::path::Path;
 

@@ -1,7 +1,5 @@
 //! The reference loops against hand-worked values, independent sums and finite differences.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
-
 use ndarray::{Array1, Array2, Array4, array};
 use vgg_testkit::{
     conv2d, conv2d_gradients, finite_difference, linear, lrn, max_pool2d, softmax_cross_entropy, unit,

@@ -3,6 +3,8 @@
 //! It prints nothing: what happens is told as [`Event`]s. A run in a directory leaves `metrics.jsonl` and `metrics.csv`
 //! (which depend on configuration and data alone), `timing.jsonl`, checkpoints, and `weights.safetensors` at its end.
 
+#![warn(clippy::unwrap_used)]
+
 mod checkpoint;
 mod epoch;
 mod error;

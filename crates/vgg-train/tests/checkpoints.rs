@@ -1,7 +1,5 @@
 //! Checkpoints: when they are made, which are kept, and how a run resumes from them.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
-
 mod common;
 
 use std::path::Path;

@@ -1,7 +1,5 @@
 //! A run as a whole: when it validates, what it keeps, what it says, and where it stops.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
-
 mod common;
 
 use std::path::Path;

@@ -1,7 +1,5 @@
 //! Steps against the operations that they are made of, one by one: the gradient of the whole batch, however it is split.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
-
 mod common;
 
 use common::spec;

@@ -7,6 +7,8 @@
 //! Files of torchvision, timm, Caffe and Keras are read as well, found out from their content, and written: [`load`],
 //! [`convert`].
 
+#![warn(clippy::unwrap_used)]
+
 mod axes;
 mod convert;
 mod error;

@@ -1,7 +1,5 @@
 //! The native format: what is written is read, and what does not fit is refused with everything that is wrong.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
-
 use std::path::Path;
 
 use vgg_layers::{Config, Init, Network, NetworkSpec};

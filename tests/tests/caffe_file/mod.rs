@@ -1,7 +1,5 @@
 //! Caffe's two files of a network, decoded and computed with plain loops in f64 by Caffe's rules.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
-
 use std::collections::BTreeMap;
 
 use ndarray::{Array1, Array2, Array4};

@@ -1,7 +1,5 @@
 //! A prepared set whose files are damaged, and what reading it may give.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
-
 use std::fs;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};

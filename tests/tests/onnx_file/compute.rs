@@ -1,7 +1,5 @@
 //! Operators in plain loops in f64, with the formulas of ONNX's operator reference.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
-
 use std::collections::{BTreeMap, HashMap};
 
 use super::schema::*;

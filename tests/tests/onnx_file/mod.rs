@@ -1,7 +1,5 @@
 //! A file as ONNX defines it, and what it computes.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
-
 pub mod compute;
 pub mod schema;
 

@@ -1,6 +1,6 @@
 //! What the tests of preparation share.
 
-#![allow(clippy::unwrap_used, dead_code, reason = "tests; not every test uses every helper")]
+#![allow(dead_code, reason = "not every test uses every helper")]
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;

@@ -1,6 +1,6 @@
 //! A small run, as the tests of training take it.
 
-#![allow(clippy::unwrap_used, dead_code, reason = "tests; not every test uses every helper")]
+#![allow(dead_code, reason = "not every test uses every helper")]
 
 use std::cell::Cell;
 use std::path::Path;

@@ -1,6 +1,6 @@
 //! The binary as the tests call it.
 
-#![allow(clippy::unwrap_used, dead_code, reason = "tests; not every test uses every helper")]
+#![allow(dead_code, reason = "not every test uses every helper")]
 
 pub mod ranks;
 

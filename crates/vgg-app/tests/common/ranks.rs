@@ -1,6 +1,6 @@
 //! The binary on several ranks, by MPI and without.
 
-#![allow(clippy::unwrap_used, dead_code, reason = "tests; not every test uses every helper")]
+#![allow(dead_code, reason = "not every test uses every helper")]
 
 use std::net::TcpListener;
 use std::path::Path;

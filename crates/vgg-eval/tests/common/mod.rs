@@ -1,6 +1,6 @@
 //! Small networks, images and data sets for the tests, and evaluation by plain loops in f64.
 
-#![allow(clippy::unwrap_used, dead_code, reason = "tests; not every test uses every helper")]
+#![allow(dead_code, reason = "not every test uses every helper")]
 
 use std::path::Path;
 

@@ -1,6 +1,6 @@
 //! One training run on the pictures of `vgg_testkit`, as `tests/reference/training_runs.py` has it.
 
-#![allow(clippy::unwrap_used, dead_code, reason = "tests; not every test uses every helper")]
+#![allow(dead_code, reason = "not every test uses every helper")]
 
 use std::path::Path;
 use std::sync::Arc;

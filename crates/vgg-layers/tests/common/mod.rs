@@ -1,6 +1,6 @@
 //! A small network and images for it.
 
-#![allow(clippy::unwrap_used, dead_code, reason = "tests; not every test uses every helper")]
+#![allow(dead_code, reason = "not every test uses every helper")]
 
 use vgg_layers::{Config, Init, Network, NetworkSpec};
 use vgg_tensor::{Device, Tensor};

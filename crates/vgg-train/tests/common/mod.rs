@@ -1,6 +1,6 @@
 //! A small run on the pictures of `vgg_testkit`, and what it leaves.
 
-#![allow(clippy::unwrap_used, dead_code, reason = "tests; not every test uses every helper")]
+#![allow(dead_code, reason = "not every test uses every helper")]
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};

@@ -2,7 +2,7 @@
 
 use super::LinearShape;
 use crate::cpu::{Cpu, add_bias, add_rows, gate, outer_products, product, product_transposed};
-use crate::{StepState, Write};
+use crate::{Gate, StepState, Write};
 
 pub(super) fn forward(
     cpu: Cpu,
@@ -22,8 +22,7 @@ pub(super) fn backward_data(
     s: LinearShape,
     dz: &[f32],
     weight: &[f32],
-    y: &[f32],
-    scale: f32,
+    below: Gate,
     dx: &mut [f32],
     sums: &mut [f32],
 ) {
@@ -31,12 +30,13 @@ pub(super) fn backward_data(
     // One partial sum per sample, added in the order of the samples.
     let channels = sums.len();
     let mut partial = cpu.scratch(s.n * channels);
+    let y = below.y.cpu();
     let partial_sums = crate::cpu::SharedMut::new(&mut partial);
     cpu.for_each_chunk(dx, s.inputs, |i, dx| {
         // SAFETY: each sample has sums of its own.
         let sums = unsafe { partial_sums.slice(i * channels, channels) };
         sums.fill(0.0);
-        gate(dx, &y[i * s.inputs..][..s.inputs], scale, sums);
+        gate(dx, &y[i * s.inputs..][..s.inputs], below.scale, sums);
     });
     sums.fill(0.0);
     add_rows(&partial, sums);

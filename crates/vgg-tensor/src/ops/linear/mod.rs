@@ -51,16 +51,7 @@ pub fn backward_data(dz: &Tensor, weight: &Weight, gate: Gate) -> Result<Grad> {
             let mut channel_sums = Tensor::zeros([x.last()], dz.device())?;
             let sums = channel_sums.cpu_mut("linear", "channel sums")?;
             let dz = Tensor::build(x, dz.device(), |dx| {
-                cpu::backward_data(
-                    cpu,
-                    s,
-                    dz.cpu(),
-                    weight.value().cpu(),
-                    gate.y.cpu(),
-                    gate.scale,
-                    dx,
-                    sums,
-                );
+                cpu::backward_data(cpu, s, dz.cpu(), weight.value().cpu(), gate, dx, sums);
             });
             Ok(Grad { dz, channel_sums })
         }
