@@ -99,20 +99,21 @@ def check_row(check, where, row, folder):
         run = folder / member["run"]
         values, labels, metadata = posteriors(folder / member["posteriors"])
         files.append((values, labels, metadata))
-        plan = json.loads((run / "run.json").read_text())["plan"]
+        plan = json.loads((run / "run.json").read_text())["settings"]
         result = json.loads((run / "result.json").read_text())
         metrics = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
         side = plan["data"]["train_side"]
+        side = [side] if isinstance(side, int) else side
         check.equal(f"{here}: name", member["name"], plan["name"])
         check.equal(f"{here}: config", member["config"], plan["network"]["config"])
-        check.equal(f"{here}: S", member["train_side"], side if side[0] != side[1] else side[:1])
+        check.equal(f"{here}: S", member["train_side"], side)
         check.equal(f"{here}: Q", member["test_sides"], metadata["protocol"]["test_sides"])
         check.equal(f"{here}: protocol", member["protocol"], metadata["protocol"]["protocol"])
         check.equal(f"{here}: weights", result["weights"], metadata["weights"])
         check.equal(f"{here}: epochs", [m["epoch"] for m in metrics], list(range(1, result["epochs"] + 1)))
         check.equal(f"{here}: images", metadata["paths"], files[0][2]["paths"])
         epochs.append(result["epochs"])
-        seeds.append(plan["train"]["seed"])
+        seeds.append(plan["run"]["seed"])
 
     members = row["members"]
     common = lambda key: members[0][key] if members and all(m[key] == members[0][key] for m in members) else []

@@ -4,51 +4,29 @@ use std::path::Path;
 use std::sync::Arc;
 
 use vgg_data::synthetic::{SyntheticConfig, generate};
-use vgg_data::{Filter, OnBadImage, write_png};
-use vgg_experiment::{Context, DataPlan, Dataset, InitPlan, NetworkPlan, PixelScale, PreparedRun, RunPlan};
-use vgg_layers::{Config, Init, LrnStyle, PoolRounding};
+use vgg_data::write_png;
+use vgg_experiment::{Context, Dataset, PreparedRun, RunPlan};
 use vgg_tensor::{Alone, Device, Precision};
 use vgg_testkit::make_pictures;
 use vgg_tests::gpu;
-use vgg_train::{Checkpoints, EpochMetrics, Resume, Schedule, SgdForm, SgdOptions, TrainConfig};
+use vgg_train::{Checkpoints, EpochMetrics, Resume};
 
 /// Net A at an eighth of its width, on crops of 32 x 32.
 fn plan(batch: usize, max_epochs: usize) -> RunPlan {
-    RunPlan {
-        name: "learns".into(),
-        network: NetworkPlan {
-            config: Config::A,
-            width: 0.125,
-            classes: None,
-            head: [64, 64],
-            crop: 32,
-            dropout: 0.0,
-            lrn_style: LrnStyle::AlexNet,
-            pool_rounding: PoolRounding::Floor,
-        },
-        init: InitPlan { fresh: Init::He, from: None },
-        data: DataPlan {
-            train_side: [34, 34],
-            filter: Filter::Bilinear,
-            flip: false,
-            colour_shift_std: 0.0,
-            pixel_scale: PixelScale::UnitVariance,
-            on_bad_image: OnBadImage::Stop,
-            enlarge: false,
-        },
-        train: TrainConfig {
-            micro_batch: batch,
-            sgd: SgdOptions { form: SgdForm::Torch, ..SgdOptions::PAPER },
-            schedule: Schedule::Steps { lr: 0.005, factor: 0.1, at: vec![0.7] },
-            max_epochs,
-            validate_every: max_epochs,
-            seed: 1,
-        },
-        batch,
-        validate_side: 34,
-        may_diverge: false,
-        train_layers: None,
-    }
+    let settings = r#"
+        network   = { config = "A", width = 0.125, head = [64, 64], dropout = 0.0, lrn_style = "alexnet", pool_rounding = "floor", init = { fresh = "he" } }
+        data      = { train_side = 34, crop = 32, filter = "bilinear", flip = false, colour_shift_std = 0.0, pixel_scale = "unit-variance", on_bad_image = "stop" }
+        optimizer = { form = "torch", batch = 10, micro_batch = 10, momentum = 0.9, weight_decay = 5e-4, decay_biases = false, bias_lr = 1.0 }
+        schedule  = { kind = "steps", lr = 0.005, factor = 0.1, at = [0.7] }
+        validate  = { protocol = "centre", test_side = 34, every_epochs = 12 }
+        run       = { seed = 1, max_epochs = 12 }
+    "#;
+    let mut plan: RunPlan = toml::from_str(settings).unwrap();
+    plan.optimizer.batch = batch;
+    plan.optimizer.micro_batch = batch;
+    plan.validate.every_epochs = max_epochs;
+    plan.run.max_epochs = max_epochs;
+    plan
 }
 
 /// The last epoch of training on `dir/set`.

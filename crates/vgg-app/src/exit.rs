@@ -7,6 +7,11 @@ const MISSING: u8 = 66;
 const IO: u8 = 74;
 const OTHER: u8 = 1;
 
+/// Options that cannot be used, or contradict each other or the data.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct UsageError(pub(crate) String);
+
 /// What happened, from the outermost cause to the innermost; a cause whose words an outer one quotes is left out.
 pub(crate) fn message(error: &anyhow::Error) -> String {
     let mut text = error.to_string();
@@ -27,7 +32,7 @@ pub(crate) fn code(error: &anyhow::Error) -> u8 {
 
 /// Each library's errors may hold those of the libraries below it.
 fn of_cause(cause: Cause) -> Option<u8> {
-    if cause.is::<crate::settings::SettingsError>() {
+    if cause.is::<UsageError>() {
         return Some(USAGE);
     }
     if let Some(e) = cause.downcast_ref::<vgg_experiment::Error>() {
@@ -58,7 +63,7 @@ fn of_experiment(error: &vgg_experiment::Error) -> u8 {
     use vgg_experiment::Error;
     match error {
         Error::Plan(_) => USAGE,
-        Error::Run { source, .. } => of_experiment(source),
+        Error::Settings { source, .. } | Error::Run { source, .. } => of_experiment(source),
         Error::Ranks(e) => of_tensor(e),
         Error::Data(e) => of_data(e),
         Error::Network(e) => of_network(e),
@@ -74,7 +79,11 @@ fn of_train(error: &vgg_train::Error) -> u8 {
     use vgg_train::Error;
     match error {
         Error::Gone { .. } => IO,
-        Error::Config(_) | Error::OtherRun { .. } | Error::OtherRank { .. } | Error::Optim(_) => USAGE,
+        Error::Config(_)
+        | Error::Memory { .. }
+        | Error::OtherRun { .. }
+        | Error::OtherRank { .. }
+        | Error::Optim(_) => USAGE,
         Error::Data(e) => of_data(e),
         Error::Network(e) => of_network(e),
         Error::Weights(e) => of_weights(e),

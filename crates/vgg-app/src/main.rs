@@ -5,7 +5,6 @@
 mod commands;
 mod console;
 mod exit;
-mod settings;
 
 use std::process::ExitCode;
 

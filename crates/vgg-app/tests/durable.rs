@@ -169,7 +169,7 @@ fn a_finished_run_goes_on_from_its_end() {
     let dir = tempfile::tempdir().unwrap();
     plateau(dir.path());
     ok(dir.path(), &[&TRAIN[..], &["run"]].concat());
-    let longer = ["train", "a.toml", "--set", "run.max_epochs=10", "--may-differ", "train.max_epochs"];
+    let longer = ["train", "a.toml", "--set", "run.max_epochs=10", "--may-differ", "run.max_epochs"];
     let longer = [&longer[..], &["--out", "run"]].concat();
     let output = run(dir.path(), &longer);
     assert!(
@@ -183,7 +183,7 @@ fn a_finished_run_goes_on_from_its_end() {
     // Without a checkpoint there is nothing to go on from, and what is there is not made anew.
     std::fs::remove_dir_all(dir.path().join("run/checkpoints")).unwrap();
     let before = read("run");
-    let longest = ["train", "a.toml", "--set", "run.max_epochs=12", "--may-differ", "train.max_epochs"];
+    let longest = ["train", "a.toml", "--set", "run.max_epochs=12", "--may-differ", "run.max_epochs"];
     fails(dir.path(), &[&longest[..], &["--out", "run"]].concat(), 2, &["no checkpoint of it to go on from"]);
     assert!(read("run") == before);
 }
@@ -194,9 +194,9 @@ fn what_a_run_was_begun_with_may_differ_where_that_is_said() {
     plateau(dir.path());
     ok(dir.path(), &[&TRAIN[..], &["run"]].concat());
     let longer = ["train", "a.toml", "--set", "run.max_epochs=9", "--set", "run.seed=2", "--out", "run"];
-    fails(dir.path(), &longer, 2, &["train.max_epochs: 8 before, 9 now", "train.seed: 1 before, 2 now"]);
-    let allowed = [&longer[..], &["--may-differ", "train.max_epochs"]].concat();
-    fails(dir.path(), &allowed, 2, &["train.seed: 1 before, 2 now"]);
+    fails(dir.path(), &longer, 2, &["run.max_epochs: 8 before, 9 now", "run.seed: 1 before, 2 now"]);
+    let allowed = [&longer[..], &["--may-differ", "run.max_epochs"]].concat();
+    fails(dir.path(), &allowed, 2, &["run.seed: 1 before, 2 now"]);
 }
 
 #[test]

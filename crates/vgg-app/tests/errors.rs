@@ -28,7 +28,7 @@ fn settings_that_cannot_be_used_are_refused_with_2() {
         ("optimizer.momentum=1.0", &["momentum 1"]),
         ("schedule.lr=-1", &["lr -1"]),
         ("network.init.map=paper", &["both from and map"]),
-        ("run", &["--set run", "key=value"]),
+        ("run", &["\"run\" is not key=value"]),
         ("data.pixel_scale=unit", &["pixel_scale must be a number, "]),
         ("data.train_side=[1,2,3]", &["train_side must be one side"]),
         ("optimizer.micro_batch=300", &["micro_batch 300"]),

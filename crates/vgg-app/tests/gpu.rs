@@ -208,5 +208,5 @@ fn what_does_not_fit_a_gpu_is_refused_with_what_would() {
     assert!(message.contains("micro_batch = 12 needs 0.") && message.contains("fits"), "{message}");
     assert!(!dir.path().join("run").exists());
     let message = stderr(&run("40"));
-    assert!(message.contains("even with one image"), "{message}");
+    assert!(message.contains("not even one image fits"), "{message}");
 }

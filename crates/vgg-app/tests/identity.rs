@@ -14,34 +14,44 @@ const DECIDES: &[(&[&str], &[&str])] = &[
     (&["network.dropout=0.25"], &["network.dropout: 0.5 before, 0.25 now"]),
     (&["network.lrn_style=caffe"], &["network.lrn_style: \"alexnet\" before, \"caffe\" now"]),
     (&["network.pool_rounding=ceil"], &["network.pool_rounding: \"floor\" before, \"ceil\" now"]),
-    (&["network.init.fresh=glorot-normal"], &["fresh: \"he\" before, \"glorot-normal\" now"]),
+    (&["network.init.fresh=glorot-normal"], &["network.init.fresh: \"he\" before, \"glorot-normal\" now"]),
     (
         &["network.init.from=a.safetensors", "network.init.map=all"],
-        &["from: nothing before", "map: nothing before, \"all-matching\" now"],
+        &["start: nothing before", "network.init.map: nothing before, \"all\" now"],
     ),
-    (&["network.train_layers=[\"fc8\"]"], &["train_layers: nothing before, [\"fc8\"] now"]),
+    (&["network.train_layers=[\"fc8\"]"], &["network.train_layers: nothing before, [\"fc8\"] now"]),
     (&["data.train_side=[36, 47]"], &["data.train_side: [36,48] before, [36,47] now"]),
-    (&["data.crop=64", "data.train_side=64", "validate.test_side=64"], &["network.crop: 32 before, 64 now"]),
+    (
+        &["data.crop=64", "data.train_side=64", "validate.test_side=64"],
+        &["data.crop: 32 before, 64 now", "data.train_side: [36,48] before, 64 now"],
+    ),
     (&["data.filter=bicubic"], &["data.filter: \"bilinear\" before, \"bicubic\" now"]),
     (&["data.flip=false"], &["data.flip: true before, false now"]),
     (&["data.colour_shift_std=0.2"], &["data.colour_shift_std: 0.1 before, 0.2 now"]),
-    (&["data.pixel_scale=0.5"], &["data.pixel_scale", "pixel_scale: "]),
-    (&["data.pixel_scale=torchvision"], &["data.pixel_scale", "pixels: nothing before"]),
+    (&["data.pixel_scale=0.5"], &["data.pixel_scale: \"unit-variance\" before, 0.5 now", "pixels.scale: "]),
+    (
+        &["data.pixel_scale=torchvision"],
+        &[
+            "data.pixel_scale: ",
+            "pixels.mean_rgb: ",
+            "pixels.std_rgb: [1.0,1.0,1.0] before, [0.229,0.224,0.225] now",
+        ],
+    ),
     (&["data.on_bad_image=skip"], &["data.on_bad_image: \"stop\" before, \"skip\" now"]),
-    (&["optimizer.form=torch"], &["train.sgd.form: \"caffe\" before, \"torch\" now"]),
-    (&["optimizer.batch=6"], &["batch: 4 before, 6 now"]),
-    (&["optimizer.micro_batch=2"], &["train.micro_batch: 3 before, 2 now"]),
-    (&["optimizer.momentum=0.5"], &["train.sgd.momentum: "]),
-    (&["optimizer.weight_decay=0.25"], &["train.sgd.weight_decay: "]),
-    (&["optimizer.decay_biases=true"], &["train.sgd.decay_biases: false before, true now"]),
-    (&["optimizer.bias_lr=2.0"], &["train.sgd.bias_lr: 1.0 before, 2.0 now"]),
-    (&["schedule.lr=0.02"], &["train.schedule.lr: 0.01 before, 0.02 now"]),
-    (&["schedule.factor=0.2"], &["train.schedule.factor: 0.1 before, 0.2 now"]),
-    (&["schedule.at=[0.6]"], &["train.schedule.at: [0.5] before, [0.6] now"]),
-    (&["validate.test_side=37"], &["validate_side: 36 before, 37 now"]),
-    (&["validate.every_epochs=2"], &["train.validate_every: 1 before, 2 now"]),
-    (&["run.seed=2"], &["train.seed: 1 before, 2 now"]),
-    (&["run.max_epochs=3"], &["train.max_epochs: 1 before, 3 now"]),
+    (&["optimizer.form=torch"], &["optimizer.form: \"caffe\" before, \"torch\" now"]),
+    (&["optimizer.batch=6"], &["optimizer.batch: 4 before, 6 now"]),
+    (&["optimizer.micro_batch=2"], &["optimizer.micro_batch: 3 before, 2 now"]),
+    (&["optimizer.momentum=0.5"], &["optimizer.momentum: 0.9 before, 0.5 now"]),
+    (&["optimizer.weight_decay=0.25"], &["optimizer.weight_decay: 0.0005 before, 0.25 now"]),
+    (&["optimizer.decay_biases=true"], &["optimizer.decay_biases: false before, true now"]),
+    (&["optimizer.bias_lr=2.0"], &["optimizer.bias_lr: 1.0 before, 2.0 now"]),
+    (&["schedule.lr=0.02"], &["schedule.lr: 0.01 before, 0.02 now"]),
+    (&["schedule.factor=0.2"], &["schedule.factor: 0.1 before, 0.2 now"]),
+    (&["schedule.at=[0.6]"], &["schedule.at: [0.5] before, [0.6] now"]),
+    (&["validate.test_side=37"], &["validate.test_side: 36 before, 37 now"]),
+    (&["validate.every_epochs=2"], &["validate.every_epochs: 1 before, 2 now"]),
+    (&["run.seed=2"], &["run.seed: 1 before, 2 now"]),
+    (&["run.max_epochs=3"], &["run.max_epochs: 1 before, 3 now"]),
 ];
 
 /// The arguments of a run of one epoch in `out`, with these values in the place of the file's.
@@ -95,10 +105,8 @@ fn another_kind_of_schedule_is_another_run() {
     let changed = text.replace(r#"{ kind = "steps", lr = 0.01, factor = 0.1, at = [0.5] }"#, constant);
     assert_ne!(changed, text);
     std::fs::write(&path, changed).unwrap();
-    let names = [
-        "train.schedule.kind: \"steps\" before, \"constant\" now",
-        "train.schedule.factor: 0.1 before, nothing now",
-    ];
+    let names =
+        ["schedule.kind: \"steps\" before, \"constant\" now", "schedule.factor: 0.1 before, nothing now"];
     fails(dir.path(), &train("run", &[]), 2, &names);
 }
 
@@ -115,7 +123,7 @@ fn other_images_other_weights_and_another_instruction_set_are_another_run() {
         dir.path(),
         &[&["init", "--config", "A", "--seed", "9", "--out", "a.safetensors"][..], &size].concat(),
     );
-    fails(dir.path(), &started, 2, &["from: "]);
+    fails(dir.path(), &started, 2, &["start: "]);
 
     let run = train("run", &[]);
     fails(dir.path(), &[&run[..], &["--instruction-set", "portable"]].concat(), 2, &["numerics"]);

@@ -163,7 +163,7 @@ fn a_rank_that_dies_ends_all_and_others_go_on() {
         assert!(!output.status.success() && killed.elapsed() < Duration::from_secs(60));
         assert!(stderr(&output).contains("rank 2"), "it is said which: {}", stderr(&output));
         // Two go on where three were.
-        let resume = ["--out", &out, "--may-differ", "train.max_epochs", "--set", "run.max_epochs=30"];
+        let resume = ["--out", &out, "--may-differ", "run.max_epochs", "--set", "run.max_epochs=30"];
         let output = start(*launcher, dir, 2, &[&TRAIN[..], &resume].concat()).end();
         assert!(output.status.success() && stderr(&output).contains("goes on after"), "{}", stderr(&output));
     }

@@ -10,6 +10,14 @@ pub enum Error {
     /// A plan that contradicts itself or the data set.
     #[error("{0}")]
     Plan(String),
+    /// A file of settings that cannot be used.
+    #[error("{file}: {source}")]
+    Settings {
+        /// The file, or the recipe that comes with the program.
+        file: String,
+        /// Why.
+        source: Box<Error>,
+    },
     /// A run of the experiment failed.
     #[error("run {run}: {source}")]
     Run {
@@ -39,4 +47,16 @@ pub enum Error {
     /// A file.
     #[error(transparent)]
     File(#[from] vgg_files::Error),
+}
+
+impl Error {
+    /// This error of the settings in a file.
+    pub(crate) fn in_file(self, file: &str) -> Error {
+        Error::Settings { file: file.to_owned(), source: Box::new(self) }
+    }
+
+    /// This error of a run.
+    pub(crate) fn of_run(self, run: &str) -> Error {
+        Error::Run { run: run.to_owned(), source: Box::new(self) }
+    }
 }

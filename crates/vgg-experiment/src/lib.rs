@@ -5,7 +5,8 @@
 //! all that determines it, so stopping and starting again goes on, and tables share runs. A [`Report`] is the table for
 //! people and programs, with the paper's numbers beside ours.
 //!
-//! Nothing is printed, and no file of settings is read: that is for the application.
+//! A [`RunPlan`] is the one type of a run's settings: it is read from TOML ([`read_run`]), names the run, and is recorded in its
+//! `run.json`, which can be read again. Nothing is printed.
 
 #![warn(clippy::unwrap_used)]
 
@@ -13,24 +14,32 @@ mod architecture;
 mod dataset;
 mod error;
 mod html;
+mod identity;
 pub mod paper;
-mod plan;
 mod plot;
 mod ranks;
 mod report;
 mod results;
 mod run;
+mod run_plan;
+mod settings;
 mod table;
+mod table_plan;
 
 pub use architecture::{paper_networks, table1, table2};
 pub use dataset::Dataset;
 pub use error::{Error, Result};
 pub use html::html;
-pub use plan::{
-    DataPlan, InitPlan, MemberPlan, NetworkPlan, PixelScale, RowPlan, RunPlan, Source, Start, TablePlan,
-};
 pub use plot::Plot;
 pub use report::Report;
 pub use results::{listed, report, sides};
 pub use run::{Context, FinishedRun, PreparedRun, RunEvent};
+pub use run_plan::{
+    DataPlan, InitPlan, NetworkPlan, OptimizerPlan, PixelScale, RunLength, RunPlan, ValidationPlan,
+};
+pub use settings::{
+    ALL_TABLES, Preset, Profile, Recipe, TrainedTables, embedded_recipe, preset_run, profile_recipe,
+    read_recipe, read_run,
+};
 pub use table::{Event, Member, Row, make_table};
+pub use table_plan::{MemberPlan, RowPlan, TablePlan};

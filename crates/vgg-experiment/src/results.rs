@@ -179,12 +179,12 @@ impl TablePlan {
         };
         compare("width", "1", &|run| run.network.width.to_string());
         compare("fc6 and fc7", "[4096, 4096]", &|run| format!("{:?}", run.network.head));
-        compare("crop", "224", &|run| run.network.crop.to_string());
+        compare("crop", "224", &|run| run.data.crop.to_string());
         compare("S", "256, 384, [256;512]", &|run| sides(&run.train_side()));
         compare("dropout", "0.5", &|run| run.network.dropout.to_string());
         compare("LRN", "AlexNet", &|run| format!("{:?}", run.network.lrn_style));
         compare("pooling rounds", "Floor", &|run| format!("{:?}", run.network.pool_rounding));
-        compare("random weights", "gaussian-0.01", &|run| run.init.fresh.name().to_owned());
+        compare("random weights", "gaussian-0.01", &|run| run.network.init.fresh.name().to_owned());
         compare("pixels", "mean subtracted", &|run| match run.data.pixel_scale {
             PixelScale::Fixed(1.0) => "mean subtracted".to_owned(),
             PixelScale::Fixed(scale) => format!("times {scale}"),
@@ -195,15 +195,15 @@ impl TablePlan {
         compare("interpolation", "Bilinear", &|run| format!("{:?}", run.data.filter));
         compare("mirroring", "true", &|run| run.data.flip.to_string());
         compare("colour shift", "0.1", &|run| run.data.colour_shift_std.to_string());
-        compare("batch", "256", &|run| run.batch.to_string());
-        compare("momentum", "0.9", &|run| run.train.sgd.momentum.to_string());
-        compare("weight decay", "0.0005", &|run| run.train.sgd.weight_decay.to_string());
-        compare("decay of biases", "false", &|run| run.train.sgd.decay_biases.to_string());
-        compare("rate of biases", "1", &|run| run.train.sgd.bias_lr.to_string());
-        compare("form of SGD", "Caffe", &|run| format!("{:?}", run.train.sgd.form));
+        compare("batch", "256", &|run| run.optimizer.batch.to_string());
+        compare("momentum", "0.9", &|run| run.optimizer.momentum.to_string());
+        compare("weight decay", "0.0005", &|run| run.optimizer.weight_decay.to_string());
+        compare("decay of biases", "false", &|run| run.optimizer.decay_biases.to_string());
+        compare("rate of biases", "1", &|run| run.optimizer.bias_lr.to_string());
+        compare("form of SGD", "Caffe", &|run| format!("{:?}", run.optimizer.form));
         compare("first learning rate", "0.01, 0.001", &|run| rate(run).0.to_string());
         compare("rate", "cut when validation stops improving", &|run| rate(run).1.to_owned());
-        compare("epochs at most", "74", &|run| run.train.max_epochs.to_string());
+        compare("epochs at most", "74", &|run| run.run.max_epochs.to_string());
         let profile = &self.profile;
         let what = what.join("; ");
         (!what.is_empty()).then(|| format!("profile {profile}, the paper's values in brackets: {what}"))
@@ -223,7 +223,7 @@ fn distinct(values: impl Iterator<Item = String>) -> String {
 
 /// The first rate, and when it changes.
 fn rate(run: &RunPlan) -> (f64, &'static str) {
-    match run.train.schedule {
+    match run.schedule {
         Schedule::Constant { lr } => (lr, "constant"),
         Schedule::Steps { lr, .. } => (lr, "cut at fixed epochs"),
         Schedule::Plateau { lr, .. } => (lr, "cut when validation stops improving"),

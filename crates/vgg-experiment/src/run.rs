@@ -16,8 +16,9 @@ use vgg_tensor::RankGroup;
 use vgg_train::{Checkpoints, EpochMetrics, Resume, Training, WEIGHTS_FILE, has_checkpoints, refuse_other};
 use vgg_weights::{ChannelOrder, Pixels, WeightsMetadata};
 
+use crate::identity::{FORMAT, PixelNormalization, RunIdentity, deciding};
 use crate::ranks::{from_first, shared_out};
-use crate::{Dataset, Error, PixelScale, Result, RunPlan, Source};
+use crate::{Dataset, Error, NetworkPlan, PixelScale, Result, RunPlan};
 
 /// Written first: what the run is.
 const RUN_FILE: &str = "run.json";
@@ -133,19 +134,27 @@ fn check_prepared(plan: &RunPlan, smallest_side: Option<usize>) -> Result<()> {
     }
 }
 
-/// Mean, factor and divisors of the pixels that a run is shown.
-fn pixels(plan: &RunPlan, start: Option<&PathBuf>, context: &Context) -> Result<([f32; 3], f32, [f32; 3])> {
-    let mean = context.statistics.mean().map(|m| m as f32);
+/// The normalisation of the pixels that a run is shown.
+fn pixels(plan: &RunPlan, start: Option<&PathBuf>, context: &Context) -> Result<PixelNormalization> {
+    let mean_rgb = context.statistics.mean().map(|m| m as f32);
+    let std_rgb = [1.0; 3];
     Ok(match (plan.data.pixel_scale, start) {
-        (PixelScale::Fixed(scale), _) => (mean, scale, [1.0; 3]),
-        (PixelScale::UnitVariance, _) => (mean, context.statistics.unit_variance_scale() as f32, [1.0; 3]),
+        (PixelScale::Fixed(scale), _) => PixelNormalization { mean_rgb, scale, std_rgb },
+        (PixelScale::UnitVariance, _) => {
+            let scale = context.statistics.unit_variance_scale() as f32;
+            PixelNormalization { mean_rgb, scale, std_rgb }
+        }
         (PixelScale::Torchvision, _) => {
-            let (mean, scale, std, _) = Pixels::Torchvision.convention();
-            (mean, scale, std)
+            let (mean_rgb, scale, std_rgb, _) = Pixels::Torchvision.convention();
+            PixelNormalization { mean_rgb, scale, std_rgb }
         }
         (PixelScale::AsStart, Some(path)) => {
             let metadata = vgg_weights::read_metadata(path)?;
-            (metadata.mean_rgb, metadata.pixel_scale, metadata.std_rgb)
+            PixelNormalization {
+                mean_rgb: metadata.mean_rgb,
+                scale: metadata.pixel_scale,
+                std_rgb: metadata.std_rgb,
+            }
         }
         (PixelScale::AsStart, None) => return Err(Error::Plan("there is no network to start from".into())),
     })
@@ -162,46 +171,36 @@ impl<'a> PreparedRun<'a> {
         context: &Context,
     ) -> Result<PreparedRun<'a>> {
         plan.check()?;
-        plan.check_start()?;
         check_prepared(plan, context.dataset.train.smallest_side())?;
         let classes = context.dataset.train.classes();
-        let spec = plan.network.spec(classes.len())?;
-        let start = match plan.init.from.as_ref().map(|from| &from.source) {
-            None => None,
-            Some(Source::File(path)) => Some((path.clone(), hash_file(path)?)),
-            Some(Source::Run(name)) => {
-                let missing = || Error::Plan(format!("run {name} must be trained first"));
-                parent.map(|run| Some((run.weights_file(), run.weights.clone()))).ok_or_else(missing)?
+        let start = match (parent, &plan.network.init.from) {
+            (Some(run), _) => Some((run.weights_file(), run.weights.clone())),
+            (None, Some(path)) => {
+                plan.check_start()?;
+                Some((path.into(), hash_file(path.as_ref())?))
             }
+            (None, None) => None,
         };
-        let (mean_rgb, pixel_scale, std_rgb) = pixels(plan, start.as_ref().map(|(path, _)| path), context)?;
+        let pixels = pixels(plan, start.as_ref().map(|(path, _)| path), context)?;
         let metadata = WeightsMetadata {
-            spec: spec.clone(),
+            spec: plan.spec(classes.len())?,
             classes: classes.to_vec(),
             channel_order: ChannelOrder::Rgb,
-            pixel_scale,
-            mean_rgb,
-            std_rgb,
+            pixel_scale: pixels.scale,
+            mean_rgb: pixels.mean_rgb,
+            std_rgb: pixels.std_rgb,
             train_side: plan.train_side(),
             geometry: "paper".into(),
         };
-        let identity = json!({
-            "format": 3,
-            "network": spec,
-            "fresh": plan.init.fresh,
-            "from": start.as_ref().map(|(_, hash)| hash),
-            "map": plan.init.from.as_ref().map(|from| &from.map),
-            "dataset": context.dataset.hash,
-            "data": plan.data,
-            "pixel_scale": metadata.pixel_scale,
-            "pixels": (plan.data.pixel_scale == PixelScale::AsStart || metadata.std_rgb != [1.0; 3])
-                .then_some((metadata.mean_rgb, metadata.std_rgb)),
-            "train": plan.train,
-            "batch": plan.batch,
-            "validate_side": plan.validate_side,
-            "train_layers": plan.train_layers,
-            "numerics": context.device.numerics(),
-        });
+        let identity = RunIdentity {
+            format: FORMAT,
+            settings: deciding(plan, classes.len()),
+            start: start.as_ref().map(|(_, hash)| hash),
+            dataset: &context.dataset.hash,
+            pixels,
+            numerics: context.device.numerics(),
+        };
+        let identity = identity.to_json()?;
         Ok(PreparedRun { plan, metadata, start: start.map(|(path, _)| path), identity })
     }
 
@@ -263,7 +262,7 @@ impl<'a> PreparedRun<'a> {
             network: &mut network,
             metadata: &self.metadata,
             loader: &mut loader,
-            config: &self.plan.train,
+            config: &self.plan.train_config(),
             identity: self.identity.clone(),
             may_differ: context.may_differ,
             group: context.group.clone(),
@@ -289,14 +288,14 @@ impl<'a> PreparedRun<'a> {
 
     /// The network with its weights at the start.
     fn network(&self, device: &Device) -> Result<(Network, Option<TransferReport>)> {
-        let init = &self.plan.init;
-        let mut network =
-            Network::random(self.metadata.spec.clone(), init.fresh, self.plan.train.seed, device)?;
-        let transfer = match (&self.start, &init.from) {
-            (Some(path), Some(from)) => Some(vgg_weights::import_layers(path, &from.map, &mut network)?),
+        let NetworkPlan { init, train_layers, .. } = &self.plan.network;
+        let seed = self.plan.run.seed;
+        let mut network = Network::random(self.metadata.spec.clone(), init.fresh, seed, device)?;
+        let transfer = match (&self.start, &init.map) {
+            (Some(path), Some(map)) => Some(vgg_weights::import_layers(path, map, &mut network)?),
             _ => None,
         };
-        if let Some(layers) = &self.plan.train_layers {
+        if let Some(layers) = train_layers {
             network.train_only(layers)?;
         }
         Ok((network, transfer))
@@ -314,8 +313,8 @@ impl<'a> PreparedRun<'a> {
         let config = LoaderConfig {
             augment,
             mean_rgb: self.metadata.mean_rgb,
-            batch: self.plan.batch,
-            seed: self.plan.train.seed,
+            batch: self.plan.optimizer.batch,
+            seed: self.plan.run.seed,
             on_bad_image: data.on_bad_image,
             workers: context.workers,
             rank: Rank { index: context.group.rank(), of: context.group.size() },
@@ -327,7 +326,7 @@ impl<'a> PreparedRun<'a> {
     fn validate(&self, network: &Network, context: &Context) -> vgg_eval::Result<Posteriors> {
         let evaluation = Evaluation {
             protocol: Protocol::Centre,
-            test_sides: vec![self.plan.validate_side],
+            test_sides: vec![self.plan.validate.test_side],
             flip: false,
             filter: self.plan.data.filter,
             dense_pool: DensePool::ScoreMean,
@@ -353,6 +352,15 @@ impl<'a> PreparedRun<'a> {
         }
     }
 
+    /// The settings from which `vgg train` makes this run again: with the places of the data set and of the start.
+    fn recorded(&self, context: &Context) -> RunPlan {
+        let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        let mut settings = self.plan.clone();
+        settings.data.dataset = Some(absolute(context.dataset.train.root()));
+        settings.network.init.from = self.start.as_ref().map(|path| absolute(path).display().to_string());
+        settings
+    }
+
     /// Writes down what the run is.
     fn describe(
         &self,
@@ -361,15 +369,12 @@ impl<'a> PreparedRun<'a> {
         transfer: Option<&TransferReport>,
         context: &Context,
     ) -> Result<()> {
-        let root = context.dataset.train.root();
         let what = json!({
-            "plan": self.plan,
+            "settings": self.recorded(context),
             "identity": identity,
             "determined_by": self.identity,
             "parameters": self.metadata.spec.parameter_count()?,
-            "start": self.start,
             "transfer": transfer,
-            "dataset": std::path::absolute(root).unwrap_or_else(|_| root.to_owned()),
             "device": context.device.describe(),
             "version": env!("CARGO_PKG_VERSION"),
             "started_unix_s": std::time::UNIX_EPOCH.elapsed().map_or(0, |t| t.as_secs()),

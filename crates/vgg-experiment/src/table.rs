@@ -133,7 +133,7 @@ pub fn make_table(
             continue;
         }
         let parent = run.parent().and_then(|name| finished.get(name));
-        let failed = |source| Error::Run { run: run.name.clone(), source: Box::new(source) };
+        let failed = |source: Error| source.of_run(&run.name);
         match train(run, parent, out, context, events).map_err(failed)? {
             Outcome::Finished(done) => drop(finished.insert(&run.name, done)),
             Outcome::Diverged(reason) => drop(diverged.insert(&run.name, reason)),
@@ -274,7 +274,7 @@ impl Table<'_> {
             paper_train_side: theirs.map(|p| p.train_side.to_vec()).unwrap_or_default(),
             paper_test_sides: theirs.map(|p| p.test_sides.to_vec()).unwrap_or_default(),
             epochs: epochs.unwrap_or(0),
-            seed: runs.first().map_or(0, |run| run.train.seed),
+            seed: runs.first().map_or(0, |run| run.run.seed),
             n: fused.as_ref().map_or(0, |p| p.labels.len()),
             skipped: fused.as_ref().map_or(0, |p| p.skipped.len()),
             run: members.first().map(|m| m.run.clone()).unwrap_or_default(),

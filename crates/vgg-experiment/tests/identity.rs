@@ -2,74 +2,60 @@
 
 mod one_run;
 
-use std::path::PathBuf;
+use std::path::Path;
 
-use one_run::{in_context, in_context_on, plan, train, workplace};
+use one_run::{changed, in_context, in_context_on, plan, start_from, train, workplace};
 use vgg_data::{Filter, OnBadImage};
-use vgg_experiment::{
-    DataPlan, Error, InitPlan, NetworkPlan, PixelScale, PreparedRun, RunPlan, Source, Start,
-};
+use vgg_experiment::{Error, PixelScale, PreparedRun, RunPlan};
 use vgg_layers::{Config, Device, Init, LrnStyle, PoolRounding, TransferMap};
 use vgg_testkit::picture_path;
-use vgg_train::{Resume, Schedule, SgdForm, SgdOptions, TrainConfig};
+use vgg_train::{Resume, Schedule, SgdForm};
 
 /// Every field of a plan that decides its run, each changed in another way.
-fn other_plans(start: PathBuf) -> Vec<RunPlan> {
-    let base = plan;
-    let network = |network| RunPlan { network, ..base() };
-    let data = |data| RunPlan { data, ..base() };
-    let train = |train| RunPlan { train, ..base() };
-    let sgd = |sgd| RunPlan { train: TrainConfig { sgd, ..base().train }, ..base() };
-    let of = base().network;
-    let all = base().data;
-    let config = base().train;
-    let start = |map| RunPlan {
-        init: InitPlan { fresh: Init::He, from: Some(Start { source: Source::File(start.clone()), map }) },
-        ..base()
-    };
-    let as_start = start(TransferMap::Paper);
+fn other_plans(file: &Path) -> Vec<RunPlan> {
+    let start = |map| changed(|plan| start_from(plan, file, map));
     vec![
-        network(NetworkPlan { config: Config::B, ..of.clone() }),
-        network(NetworkPlan { width: 0.125, ..of.clone() }),
-        network(NetworkPlan { head: [14, 18], ..of.clone() }),
-        network(NetworkPlan { dropout: 0.5, ..of.clone() }),
-        network(NetworkPlan { lrn_style: LrnStyle::Caffe, ..of.clone() }),
-        network(NetworkPlan { pool_rounding: PoolRounding::Ceil, ..of.clone() }),
-        RunPlan {
-            validate_side: 64,
-            data: DataPlan { train_side: [64, 64], ..all.clone() },
-            ..network(NetworkPlan { crop: 64, ..of })
-        },
-        RunPlan { init: InitPlan { fresh: Init::GlorotNormal, from: None }, ..base() },
+        changed(|plan| plan.network.config = Config::B),
+        changed(|plan| plan.network.width = 0.125),
+        changed(|plan| plan.network.head = [14, 18]),
+        changed(|plan| plan.network.dropout = 0.5),
+        changed(|plan| plan.network.lrn_style = LrnStyle::Caffe),
+        changed(|plan| plan.network.pool_rounding = PoolRounding::Ceil),
+        changed(|plan| {
+            plan.data.crop = 64;
+            plan.data.train_side = [64, 64];
+            plan.validate.test_side = 64;
+        }),
+        changed(|plan| plan.network.init.fresh = Init::GlorotNormal),
         start(TransferMap::AllMatching),
         start(TransferMap::Layers(vec!["fc7".into()])),
-        RunPlan { data: DataPlan { pixel_scale: PixelScale::AsStart, ..all.clone() }, ..as_start.clone() },
-        as_start,
-        data(DataPlan { train_side: [36, 49], ..all.clone() }),
-        data(DataPlan { train_side: [37, 48], ..all.clone() }),
-        data(DataPlan { filter: Filter::Nearest, ..all.clone() }),
-        data(DataPlan { flip: false, ..all.clone() }),
-        data(DataPlan { colour_shift_std: 0.25, ..all.clone() }),
-        data(DataPlan { pixel_scale: PixelScale::Fixed(1.0), ..all.clone() }),
-        data(DataPlan { pixel_scale: PixelScale::Torchvision, ..all.clone() }),
-        data(DataPlan { on_bad_image: OnBadImage::Skip, ..all }),
-        train(TrainConfig { micro_batch: 2, ..config.clone() }),
-        train(TrainConfig { max_epochs: 4, ..config.clone() }),
-        train(TrainConfig { validate_every: 2, ..config.clone() }),
-        train(TrainConfig { seed: 6, ..config.clone() }),
-        train(TrainConfig { schedule: Schedule::Constant { lr: 0.02 }, ..config.clone() }),
-        train(TrainConfig {
-            schedule: Schedule::Steps { lr: 0.02, factor: 0.2, at: vec![0.6] },
-            ..config.clone()
+        start(TransferMap::Paper),
+        changed(|plan| {
+            start_from(plan, file, TransferMap::Paper);
+            plan.data.pixel_scale = PixelScale::AsStart;
         }),
-        sgd(SgdOptions { form: SgdForm::Torch, ..config.sgd }),
-        sgd(SgdOptions { momentum: 0.9, ..config.sgd }),
-        sgd(SgdOptions { weight_decay: 0.1, ..config.sgd }),
-        sgd(SgdOptions { decay_biases: true, ..config.sgd }),
-        sgd(SgdOptions { bias_lr: 1.0, ..config.sgd }),
-        RunPlan { batch: 5, ..base() },
-        RunPlan { validate_side: 41, ..base() },
-        RunPlan { train_layers: Some(vec!["fc8".into()]), ..base() },
+        changed(|plan| plan.data.train_side = [36, 49]),
+        changed(|plan| plan.data.train_side = [37, 48]),
+        changed(|plan| plan.data.filter = Filter::Nearest),
+        changed(|plan| plan.data.flip = false),
+        changed(|plan| plan.data.colour_shift_std = 0.25),
+        changed(|plan| plan.data.pixel_scale = PixelScale::Fixed(1.0)),
+        changed(|plan| plan.data.pixel_scale = PixelScale::Torchvision),
+        changed(|plan| plan.data.on_bad_image = OnBadImage::Skip),
+        changed(|plan| plan.optimizer.micro_batch = 2),
+        changed(|plan| plan.run.max_epochs = 4),
+        changed(|plan| plan.validate.every_epochs = 2),
+        changed(|plan| plan.run.seed = 6),
+        changed(|plan| plan.schedule = Schedule::Constant { lr: 0.02 }),
+        changed(|plan| plan.schedule = Schedule::Steps { lr: 0.02, factor: 0.2, at: vec![0.6] }),
+        changed(|plan| plan.optimizer.form = SgdForm::Torch),
+        changed(|plan| plan.optimizer.momentum = 0.9),
+        changed(|plan| plan.optimizer.weight_decay = 0.1),
+        changed(|plan| plan.optimizer.decay_biases = true),
+        changed(|plan| plan.optimizer.bias_lr = 1.0),
+        changed(|plan| plan.optimizer.batch = 5),
+        changed(|plan| plan.validate.test_side = 41),
+        changed(|plan| plan.network.train_layers = Some(vec!["fc8".into()])),
     ]
 }
 
@@ -78,7 +64,7 @@ fn everything_that_decides_a_run_is_in_its_identity() {
     let dir = workplace();
     let out = dir.path().join("run");
     train(dir.path(), &plan(), &out, &mut |_| ()).unwrap();
-    let others = other_plans(dir.path().join("start.safetensors"));
+    let others = other_plans(&dir.path().join("start.safetensors"));
     in_context(dir.path(), &[], |context| {
         let identity = |plan: &RunPlan| PreparedRun::new(plan, None, context).unwrap().identity();
         let mut seen = vec![identity(&plan())];
@@ -95,9 +81,10 @@ fn everything_that_decides_a_run_is_in_its_identity() {
             assert!(matches!(refused, Err(Error::Train(vgg_train::Error::OtherRun { .. }))), "{other:?}");
         }
         // What does not decide a run.
-        let classes = RunPlan { network: NetworkPlan { classes: Some(7), ..plan().network }, ..plan() };
-        let named = RunPlan { name: "other".into(), may_diverge: true, ..plan() };
-        let enlarged = RunPlan { data: DataPlan { enlarge: true, ..plan().data }, ..plan() };
+        let classes = changed(|plan| plan.network.classes = Some(7));
+        let paper = Some("Table 3".to_owned());
+        let named = RunPlan { name: "other".into(), may_diverge: true, paper, ..plan() };
+        let enlarged = changed(|plan| plan.data.enlarge = true);
         for same in [classes, named, enlarged] {
             assert_eq!(identity(&same), seen[0], "{same:?}");
         }
@@ -108,8 +95,7 @@ fn everything_that_decides_a_run_is_in_its_identity() {
 fn images_weights_to_start_from_and_the_instruction_set_decide_a_run_and_threads_do_not() {
     let dir = workplace();
     let file = dir.path().join("start.safetensors");
-    let from = Some(Start { source: Source::File(file.clone()), map: TransferMap::AllMatching });
-    let started = RunPlan { init: InitPlan { fresh: Init::He, from }, ..plan() };
+    let started = changed(|plan| start_from(plan, &file, TransferMap::AllMatching));
     let identity = |device: &Device, plan: &RunPlan| {
         in_context_on(device, dir.path(), &[], |context| {
             PreparedRun::new(plan, None, context).unwrap().identity()
@@ -150,8 +136,8 @@ fn directories_that_hold_something_else_are_refused() {
     // A finished run of other settings that may differ needs a checkpoint to go on from.
     let out = dir.path().join("run");
     train(dir.path(), &plan(), &out, &mut |_| ()).unwrap();
-    let longer = RunPlan { train: TrainConfig { max_epochs: 4, ..plan().train }, ..plan() };
-    let may_differ = ["train.max_epochs".to_owned()];
+    let longer = changed(|plan| plan.run.max_epochs = 4);
+    let may_differ = ["run.max_epochs".to_owned()];
     let go_on = || {
         in_context(dir.path(), &may_differ, |context| {
             let run = PreparedRun::new(&longer, None, context).unwrap();

@@ -99,7 +99,7 @@ fn a_name_stands_for_one_run() {
 #[test]
 fn every_run_is_checked() {
     let mut runs = runs();
-    runs[3].batch = 0;
+    runs[3].optimizer.batch = 0;
     refused(&table(runs, &[&["A"]]), "run D: batch must be at least 1");
 }
 
@@ -142,8 +142,8 @@ fn every_row_has_networks_with_sound_protocols() {
     refused(&with_sides(&[MAX_SIDE + 1]), &message);
     // The crop is that of the member's own network.
     let mut large = with_sides(&[64]);
-    large.runs[2].network.crop = 96;
+    large.runs[2].data.crop = 96;
     large.runs[2].data.train_side = [96, 96];
-    large.runs[2].validate_side = 96;
+    large.runs[2].validate.test_side = 96;
     refused(&large, "test side 64 is smaller than the network's crop, 96");
 }

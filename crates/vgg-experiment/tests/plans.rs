@@ -7,7 +7,8 @@ use std::path::Path;
 use fixture::{small_run, starts_from};
 use serde_json::{json, to_value};
 use vgg_data::MAX_SIDE;
-use vgg_experiment::{Error, PixelScale, RunPlan, Source, Start};
+use vgg_eval::Protocol;
+use vgg_experiment::{Error, PixelScale, RunPlan};
 use vgg_layers::{Config, Device, Init, LrnStyle, Network, NetworkSpec, PoolRounding, TransferMap};
 use vgg_train::Schedule;
 use vgg_weights::{ChannelOrder, WeightsMetadata};
@@ -51,21 +52,21 @@ fn training_scales_are_ascending_between_the_crop_and_the_largest_side() {
 #[test]
 fn the_validation_scale_is_between_the_crop_and_the_largest_side() {
     for side in [32, 16_384] {
-        accepted(|run| run.validate_side = side);
+        accepted(|run| run.validate.test_side = side);
     }
     for side in [0, 31, 16_385] {
         let message = format!("run A/36: validate.test_side {side} is not between the crop, 32, and 16384");
-        refused(|run| run.validate_side = side, &message);
+        refused(|run| run.validate.test_side = side, &message);
     }
 }
 
 #[test]
 fn batches_and_micro_batches_have_limits() {
-    accepted(|run| run.batch = 1);
-    refused(|run| run.batch = 0, "run A/36: batch must be at least 1");
-    accepted(|run| run.train.micro_batch = 256);
+    accepted(|run| run.optimizer.batch = 1);
+    refused(|run| run.optimizer.batch = 0, "run A/36: batch must be at least 1");
+    accepted(|run| run.optimizer.micro_batch = 256);
     let message = "run A/36: micro_batch 257 is more than 256, the most that go together";
-    refused(|run| run.train.micro_batch = 257, message);
+    refused(|run| run.optimizer.micro_batch = 257, message);
 }
 
 #[test]
@@ -74,7 +75,7 @@ fn the_colour_shift_is_a_number_that_is_not_negative() {
         accepted(|run| run.data.colour_shift_std = std);
     }
     for (std, name) in [(-0.25, "-0.25"), (f64::NAN, "NaN"), (f64::INFINITY, "inf")] {
-        let message = format!("run A/36: colour_shift_std {name} must not be negative");
+        let message = format!("run A/36: colour_shift_std {name} must be a finite number of at least 0");
         refused(|run| run.data.colour_shift_std = std, &message);
     }
 }
@@ -94,46 +95,64 @@ fn a_fixed_pixel_scale_is_a_number_above_zero() {
 fn the_pixel_scale_of_the_start_needs_a_start() {
     let message = "run A/36: pixel_scale is \"as-start\", but the run starts from no other network";
     refused(|run| run.data.pixel_scale = PixelScale::AsStart, message);
-    let source = || Source::File("weights.safetensors".into());
     accepted(|run| {
         run.data.pixel_scale = PixelScale::AsStart;
-        run.init.from = Some(Start { source: source(), map: TransferMap::Paper });
+        start_from(run, "weights.safetensors");
     });
-    accepted(|run| run.init.from = Some(Start { source: source(), map: TransferMap::Paper }));
+    accepted(|run| start_from(run, "weights.safetensors"));
     accepted(|run| run.data.pixel_scale = PixelScale::Torchvision);
+}
+
+fn start_from(run: &mut RunPlan, from: &str) {
+    run.network.init.from = Some(from.into());
+    run.network.init.map = Some(TransferMap::Paper);
+}
+
+#[test]
+fn a_start_needs_both_a_network_and_its_layers() {
+    let message =
+        "run A/36: network.init needs both from and map (\"paper\", \"all\" or a list of layers), or neither";
+    refused(|run| run.network.init.from = Some("a.safetensors".into()), message);
+    refused(|run| run.network.init.map = Some(TransferMap::Paper), message);
+}
+
+#[test]
+fn validation_is_by_the_central_crop() {
+    let message = "run A/36: validate.protocol must be centre: validation in training is by the central crop";
+    refused(|run| run.validate.protocol = Protocol::Dense, message);
 }
 
 #[test]
 fn layers_to_train_are_layers_with_weights() {
     let layers = |names: &[&str]| Some(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());
-    accepted(|run| run.train_layers = layers(&["fc8"]));
-    accepted(|run| run.train_layers = layers(&["conv1_1", "fc6"]));
-    let message = "trainable names no layer, so that nothing would be trained";
-    refused(|run| run.train_layers = layers(&[]), message);
+    accepted(|run| run.network.train_layers = layers(&["fc8"]));
+    accepted(|run| run.network.train_layers = layers(&["conv1_1", "fc6"]));
+    let message = "run A/36: train_layers names no layer, so that nothing would be trained";
+    refused(|run| run.network.train_layers = layers(&[]), message);
     for name in ["conv1_2", "pool1", "drop6", "conv1_1.weight"] {
         let message = format!("run A/36: config A has no layer {name} to train");
-        refused(|run| run.train_layers = layers(&["fc8", name]), &message);
+        refused(|run| run.network.train_layers = layers(&["fc8", name]), &message);
     }
 }
 
 #[test]
 fn networks_and_training_are_checked_as_well() {
     let error = |change: fn(&mut RunPlan)| changed(change).check().unwrap_err();
-    assert!(matches!(error(|run| run.network.crop = 33), Error::Network(_)));
+    assert!(matches!(error(|run| run.data.crop = 33), Error::Network(_)));
     assert!(matches!(error(|run| run.network.classes = Some(0)), Error::Network(_)));
-    assert!(matches!(error(|run| run.train.schedule = Schedule::Constant { lr: 0.0 }), Error::Train(_)));
-    assert!(matches!(error(|run| run.train.micro_batch = 0), Error::Train(_)));
+    assert!(matches!(error(|run| run.schedule = Schedule::Constant { lr: 0.0 }), Error::Train(_)));
+    assert!(matches!(error(|run| run.optimizer.micro_batch = 0), Error::Train(_)));
 }
 
 #[test]
 fn a_network_has_the_planned_settings_and_the_classes_of_the_data_set() {
-    let mut plan = run().network;
-    plan.config = Config::C;
-    plan.head = [24, 16];
-    plan.crop = 64;
-    plan.dropout = 0.25;
-    plan.lrn_style = LrnStyle::Caffe;
-    plan.pool_rounding = PoolRounding::Ceil;
+    let mut plan = run();
+    plan.network.config = Config::C;
+    plan.network.head = [24, 16];
+    plan.data.crop = 64;
+    plan.network.dropout = 0.25;
+    plan.network.lrn_style = LrnStyle::Caffe;
+    plan.network.pool_rounding = PoolRounding::Ceil;
     let expected = NetworkSpec {
         config: Config::C,
         width: 0.125,
@@ -145,7 +164,7 @@ fn a_network_has_the_planned_settings_and_the_classes_of_the_data_set() {
         pool_rounding: PoolRounding::Ceil,
     };
     assert_eq!(plan.spec(7).unwrap(), expected);
-    plan.classes = Some(7);
+    plan.network.classes = Some(7);
     assert_eq!(plan.spec(7).unwrap(), expected);
     let message = "network.classes is 7, but the data set has 8 classes";
     assert_eq!(plan.spec(8).unwrap_err().to_string(), message);
@@ -157,13 +176,11 @@ fn a_run_knows_its_scales_and_its_parent() {
     assert_eq!(changed(|run| run.data.train_side = [36, 48]).train_side(), [36, 48]);
     assert_eq!(run().parent(), None);
     assert_eq!(starts_from(run(), "D/384", TransferMap::Paper).parent(), Some("D/384"));
-    let file = Start { source: Source::File("D/384".into()), map: TransferMap::Paper };
-    assert_eq!(changed(|run| run.init.from = Some(file)).parent(), None);
 }
 
 /// Writes random weights of A for seven classes.
 fn write_weights(path: &Path) {
-    let spec = run().network.spec(7).unwrap();
+    let spec = run().spec(7).unwrap();
     let network = Network::random(spec.clone(), Init::He, 1, &Device::cpu(1).unwrap()).unwrap();
     let metadata = WeightsMetadata {
         spec,
@@ -183,36 +200,48 @@ fn a_weights_file_to_start_from_must_fit() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.safetensors");
     write_weights(&path);
-    let check = |source: Source, classes: Option<usize>, map: TransferMap| {
-        let mut run = changed(|run| run.init.from = Some(Start { source, map }));
+    let check = |path: &Path, classes: Option<usize>, map: TransferMap| {
+        let mut run = changed(|run| start_from(run, &path.display().to_string()));
+        run.network.init.map = Some(map);
         run.network.classes = classes;
         run.check_start()
     };
-    let file = || Source::File(path.clone());
     // As many classes as the file has, if nothing else is planned.
-    check(file(), None, TransferMap::Paper).unwrap();
-    check(file(), Some(7), TransferMap::Paper).unwrap();
-    let error = check(file(), Some(8), TransferMap::Paper).unwrap_err();
+    check(&path, None, TransferMap::Paper).unwrap();
+    check(&path, Some(7), TransferMap::Paper).unwrap();
+    let error = check(&path, Some(8), TransferMap::Paper).unwrap_err();
     assert!(error.to_string().contains("layer fc8 cannot be copied"), "{error}");
-    check(file(), Some(8), TransferMap::Layers(vec!["fc6".into()])).unwrap();
-    let missing = Source::File(dir.path().join("b.safetensors"));
-    assert!(matches!(check(missing, None, TransferMap::Paper), Err(Error::Weights(_))));
-    // That another run is there is checked with its table.
-    check(Source::Run("none".into()), None, TransferMap::Paper).unwrap();
+    check(&path, Some(8), TransferMap::Layers(vec!["fc6".into()])).unwrap();
+    let missing = dir.path().join("b.safetensors");
+    assert!(matches!(check(&missing, None, TransferMap::Paper), Err(Error::Weights(_))));
     run().check_start().unwrap();
 }
 
 #[test]
-fn plans_are_written_with_the_names_of_recipes() {
+fn plans_are_written_as_they_are_read() {
     let plain = to_value(run()).unwrap();
-    let data = json!({ "train_side": [36, 36], "filter": "bilinear", "flip": true, "colour_shift_std": 0.0,
+    let data = json!({ "train_side": 36, "crop": 32, "filter": "bilinear", "flip": true, "colour_shift_std": 0.0,
         "pixel_scale": "unit-variance", "on_bad_image": "skip" });
-    assert_eq!(plain["data"], data, "enlarge changes no result, and so is not part of what a run is");
-    assert_eq!(plain["init"], json!({ "fresh": "he", "from": null }));
+    assert_eq!(plain["data"], data);
+    assert_eq!(plain["network"]["init"], json!({ "fresh": "he" }));
     assert_eq!(plain.get("may_diverge"), None);
     assert_eq!(to_value(changed(|run| run.may_diverge = true)).unwrap()["may_diverge"], true);
     let scales = [PixelScale::Fixed(0.5), PixelScale::AsStart, PixelScale::Torchvision];
-    assert_eq!(to_value(scales).unwrap(), json!([{ "fixed": 0.5 }, "as-start", "torchvision"]));
-    let sources = [Source::Run("A".into()), Source::File("a.pth".into())];
-    assert_eq!(to_value(sources).unwrap(), json!([{ "run": "A" }, { "file": "a.pth" }]));
+    assert_eq!(to_value(scales).unwrap(), json!([0.5, "as-start", "torchvision"]));
+    let everything = changed(|run| {
+        start_from(run, "a.pth");
+        run.network.classes = Some(7);
+        run.network.train_layers = Some(vec!["fc8".into()]);
+        run.data.train_side = [36, 48];
+        run.data.dataset = Some("set".into());
+        run.data.enlarge = true;
+        run.paper = Some("Table 3".into());
+        run.schedule = Schedule::Steps { lr: 0.1, factor: 0.5, at: vec![0.25] };
+    });
+    for plan in [run(), everything] {
+        let text = toml::to_string(&plan).unwrap();
+        assert_eq!(toml::from_str::<RunPlan>(&text).unwrap(), plan, "{text}");
+        let json = serde_json::to_string(&plan).unwrap();
+        assert_eq!(serde_json::from_str::<RunPlan>(&json).unwrap(), plan, "{json}");
+    }
 }

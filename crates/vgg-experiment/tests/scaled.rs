@@ -43,9 +43,9 @@ fn says_nothing(change: impl FnOnce(&mut RunPlan)) {
 
 fn plateau(lr: f64) -> Schedule {
     let mut run = paper_run("A/256", Config::A);
-    let Schedule::Plateau { lr: first, .. } = &mut run.train.schedule else { panic!("not the paper's") };
+    let Schedule::Plateau { lr: first, .. } = &mut run.schedule else { panic!("not the paper's") };
     *first = lr;
-    run.train.schedule
+    run.schedule
 }
 
 #[test]
@@ -53,8 +53,8 @@ fn nothing_is_said_of_the_papers_settings() {
     says_nothing(|_| ());
     says_nothing(|run| run.data.train_side = [384, 384]);
     says_nothing(|run| run.data.train_side = [256, 512]);
-    says_nothing(|run| run.train.schedule = plateau(0.001));
-    says_nothing(|run| run.train.seed = 7);
+    says_nothing(|run| run.schedule = plateau(0.001));
+    says_nothing(|run| run.run.seed = 7);
     let runs = [[256, 512], [256, 256], [384, 384]].map(|train_side| {
         let mut run = paper_run("A", Config::A);
         run.data.train_side = train_side;
@@ -63,7 +63,7 @@ fn nothing_is_said_of_the_papers_settings() {
     assert_eq!(table(runs.to_vec()).scaled(), None, "in any order");
     let rates = [0.001, 0.01].map(|lr| {
         let mut run = paper_run("A", Config::A);
-        run.train.schedule = plateau(lr);
+        run.schedule = plateau(lr);
         run
     });
     assert_eq!(table(rates.to_vec()).scaled(), None);
@@ -73,11 +73,11 @@ fn nothing_is_said_of_the_papers_settings() {
 fn each_setting_of_the_network_is_compared() {
     says(|run| run.network.width = 0.25, "width 0.25 (1)");
     says(|run| run.network.head = [4096, 512], "fc6 and fc7 [4096, 512] ([4096, 4096])");
-    says(|run| run.network.crop = 192, "crop 192 (224)");
+    says(|run| run.data.crop = 192, "crop 192 (224)");
     says(|run| run.network.dropout = 0.25, "dropout 0.25 (0.5)");
     says(|run| run.network.lrn_style = LrnStyle::Caffe, "LRN Caffe (AlexNet)");
     says(|run| run.network.pool_rounding = PoolRounding::Ceil, "pooling rounds Ceil (Floor)");
-    says(|run| run.init.fresh = Init::He, "random weights he (gaussian-0.01)");
+    says(|run| run.network.init.fresh = Init::He, "random weights he (gaussian-0.01)");
 }
 
 #[test]
@@ -96,30 +96,30 @@ fn each_setting_of_the_images_is_compared() {
 
 #[test]
 fn each_setting_of_the_optimiser_is_compared() {
-    says(|run| run.batch = 64, "batch 64 (256)");
-    says(|run| run.train.sgd.momentum = 0.5, "momentum 0.5 (0.9)");
-    says(|run| run.train.sgd.weight_decay = 0.0001, "weight decay 0.0001 (0.0005)");
-    says(|run| run.train.sgd.decay_biases = true, "decay of biases true (false)");
-    says(|run| run.train.sgd.bias_lr = 2.0, "rate of biases 2 (1)");
-    says(|run| run.train.sgd.form = SgdForm::Torch, "form of SGD Torch (Caffe)");
-    says(|run| run.train.max_epochs = 16, "epochs at most 16 (74)");
+    says(|run| run.optimizer.batch = 64, "batch 64 (256)");
+    says(|run| run.optimizer.momentum = 0.5, "momentum 0.5 (0.9)");
+    says(|run| run.optimizer.weight_decay = 0.0001, "weight decay 0.0001 (0.0005)");
+    says(|run| run.optimizer.decay_biases = true, "decay of biases true (false)");
+    says(|run| run.optimizer.bias_lr = 2.0, "rate of biases 2 (1)");
+    says(|run| run.optimizer.form = SgdForm::Torch, "form of SGD Torch (Caffe)");
+    says(|run| run.run.max_epochs = 16, "epochs at most 16 (74)");
 }
 
 #[test]
 fn each_schedule_is_compared() {
-    says(|run| run.train.schedule = plateau(0.005), "first learning rate 0.005 (0.01, 0.001)");
+    says(|run| run.schedule = plateau(0.005), "first learning rate 0.005 (0.01, 0.001)");
     let constant = "rate constant (cut when validation stops improving)";
-    says(|run| run.train.schedule = Schedule::Constant { lr: 0.01 }, constant);
+    says(|run| run.schedule = Schedule::Constant { lr: 0.01 }, constant);
     let steps = Schedule::Steps { lr: 0.001, factor: 0.1, at: vec![0.5] };
-    says(|run| run.train.schedule = steps, "rate cut at fixed epochs (cut when validation stops improving)");
+    says(|run| run.schedule = steps, "rate cut at fixed epochs (cut when validation stops improving)");
     let steps = Schedule::Steps { lr: 0.125, factor: 0.1, at: vec![0.5] };
     says(
-        |run| run.train.schedule = steps,
+        |run| run.schedule = steps,
         "first learning rate 0.125 (0.01, 0.001); rate cut at fixed epochs (cut when validation stops improving)",
     );
     let constant = Schedule::Constant { lr: 0.25 };
     says(
-        |run| run.train.schedule = constant,
+        |run| run.schedule = constant,
         "first learning rate 0.25 (0.01, 0.001); rate constant (cut when validation stops improving)",
     );
 }

@@ -22,15 +22,15 @@ use vgg_train::Schedule;
 /// Runs that differ in everything that a row reports, one that diverges and one that starts from that.
 fn plan() -> TablePlan {
     let mut a = small_run("A/36", Config::A, [36, 36]);
-    a.train.max_epochs = 2;
-    a.train.seed = 5;
+    a.run.max_epochs = 2;
+    a.run.seed = 5;
     let mut b = starts_from(small_run("B/jit", Config::B, [34, 48]), "A/36", TransferMap::Paper);
-    b.train.seed = 9;
+    b.run.seed = 9;
     let mut jittered = small_run("A/jit", Config::A, [34, 48]);
-    jittered.train.max_epochs = 3;
-    jittered.train.seed = 7;
+    jittered.run.max_epochs = 3;
+    jittered.run.seed = 7;
     let mut diverging = small_run("X", Config::A, [36, 36]);
-    diverging.train.schedule = Schedule::Constant { lr: 1e30 };
+    diverging.schedule = Schedule::Constant { lr: 1e30 };
     diverging.may_diverge = true;
     let orphan = starts_from(small_run("Y", Config::B, [36, 36]), "X", TransferMap::Paper);
     let row = |paper: &str, label: Option<&str>, members: Vec<MemberPlan>| RowPlan {

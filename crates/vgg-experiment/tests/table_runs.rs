@@ -74,7 +74,7 @@ fn divergence_is_remembered_for_the_same_run_only() {
     let dataset = small_set(dir.path(), 1);
     let out = dir.path().join("out");
     let mut run = small_run("A", Config::A, [36, 36]);
-    run.train.schedule = Schedule::Constant { lr: 1e30 };
+    run.schedule = Schedule::Constant { lr: 1e30 };
     let strict = one_run(run.clone(), "A/256");
     run.may_diverge = true;
     let lenient = one_run(run, "A/256");
@@ -140,7 +140,7 @@ fn ranks_share_a_run_that_diverges() {
     let dir = tempfile::tempdir().unwrap();
     let dataset = small_set(dir.path(), 1);
     let mut run = small_run("A", Config::A, [36, 36]);
-    run.train.schedule = Schedule::Constant { lr: 1e30 };
+    run.schedule = Schedule::Constant { lr: 1e30 };
     run.may_diverge = true;
     let plan = one_run(run, "A/256");
     let out = dir.path().join("out");

@@ -1,55 +1,25 @@
 //! Plans that contradict themselves, and runs whose directories were tampered with.
 
+mod fixture;
+
 use std::path::Path;
 
+use fixture::{small_run, starts_from};
 use vgg_data::synthetic::{SyntheticConfig, generate};
 use vgg_data::{Filter, OnBadImage};
 use vgg_eval::{DensePool, Evaluation, Protocol};
 use vgg_experiment::{
-    Context, DataPlan, Dataset, Error, Event, InitPlan, MemberPlan, NetworkPlan, PixelScale, Row, RowPlan,
-    RunEvent, RunPlan, Source, Start, TablePlan, make_table,
+    Context, Dataset, Error, Event, MemberPlan, Row, RowPlan, RunEvent, RunPlan, TablePlan, make_table,
 };
-use vgg_layers::{Config, Device, Init, LrnStyle, PoolRounding, TransferMap};
-use vgg_train::{Schedule, SgdOptions, TrainConfig};
+use vgg_layers::{Config, Device, TransferMap};
+use vgg_train::Schedule;
 
 fn run(name: &str, config: Config, from: Option<&str>, map: TransferMap) -> RunPlan {
-    RunPlan {
-        name: name.into(),
-        network: NetworkPlan {
-            config,
-            width: 0.125,
-            classes: None,
-            head: [8, 8],
-            crop: 32,
-            dropout: 0.0,
-            lrn_style: LrnStyle::AlexNet,
-            pool_rounding: PoolRounding::Floor,
-        },
-        init: InitPlan {
-            fresh: Init::He,
-            from: from.map(|name| Start { source: Source::Run(name.into()), map }),
-        },
-        data: DataPlan {
-            train_side: [36, 36],
-            filter: Filter::Bilinear,
-            flip: true,
-            colour_shift_std: 0.0,
-            pixel_scale: PixelScale::UnitVariance,
-            on_bad_image: OnBadImage::Stop,
-            enlarge: false,
-        },
-        train: TrainConfig {
-            micro_batch: 8,
-            sgd: SgdOptions::PAPER,
-            schedule: Schedule::Constant { lr: 1e-3 },
-            max_epochs: 1,
-            validate_every: 1,
-            seed: 1,
-        },
-        batch: 8,
-        validate_side: 36,
-        train_layers: None,
-        may_diverge: false,
+    let mut run = small_run(name, config, [36, 36]);
+    run.data.on_bad_image = OnBadImage::Stop;
+    match from {
+        Some(parent) => starts_from(run, parent, map),
+        None => run,
     }
 }
 
@@ -96,7 +66,7 @@ fn plans_that_contradict_themselves_are_refused() {
     let misfit = message(vec![run("A", Config::A, None, all()), narrow]);
     assert!(misfit.contains("layer conv1_1 cannot be copied"), "before anything is trained: {misfit}");
     let mut large = run("A", Config::A, None, all());
-    large.train.micro_batch = 300;
+    large.optimizer.micro_batch = 300;
     assert!(message(vec![large]).contains("micro_batch 300"));
 }
 
@@ -149,7 +119,7 @@ fn a_run_that_may_diverge_is_said_to_and_not_trained_again() {
     let set = SyntheticConfig { seed: 1, train_per_class: 2, val_per_class: 1 };
     generate(&dir.path().join("set"), &set, 1, &|_, _| ()).unwrap();
     let mut parent = run("A", Config::A, None, TransferMap::Paper);
-    parent.train.schedule = Schedule::Constant { lr: 1e30 };
+    parent.schedule = Schedule::Constant { lr: 1e30 };
     parent.may_diverge = true;
     let mut plan = table(vec![run("B", Config::B, Some("A"), TransferMap::Paper), parent]);
     let mut of_parent = plan.rows[0].clone();

@@ -6,15 +6,13 @@ mod one_run;
 
 use std::path::Path;
 
-use one_run::{in_context, plan, start_spec, train, workplace};
+use one_run::{changed, in_context, plan, start_from, start_spec, train, workplace};
 use serde_json::Value;
 use vgg_data::{Filter, OnBadImage};
-use vgg_experiment::{
-    DataPlan, InitPlan, NetworkPlan, PixelScale, PreparedRun, RunEvent, RunPlan, Source, Start,
-};
+use vgg_experiment::{PixelScale, PreparedRun, RunEvent, read_run};
 use vgg_layers::{Config, Init, NetworkSpec, TransferMap};
 use vgg_testkit::{picture_path, projections};
-use vgg_train::{Resume, Schedule, Then, TrainConfig};
+use vgg_train::{Resume, Schedule, Then};
 
 /// Share by which losses and projections of weights may differ from PyTorch's in float64: rounding to float32, amplified by some twelve
 /// steps, comes to 2e-5.
@@ -80,64 +78,46 @@ fn differences(out: &Path, reference: &Value, tolerance: f64) -> Vec<String> {
 fn a_run_has_the_metrics_and_weights_of_pytorch() {
     let dir = workplace();
     let file = dir.path().join("start.safetensors");
-    let start = |map| Some(Start { source: Source::File(file.clone()), map });
-    let base = plan;
-    let data = |data: DataPlan| RunPlan { data, ..base() };
+    let layers = |names: &[&str]| TransferMap::Layers(names.iter().map(|name| (*name).to_owned()).collect());
     let cases = [
-        ("base", base()),
-        (
-            "network.config",
-            RunPlan { network: NetworkPlan { config: Config::C, ..base().network }, ..base() },
-        ),
-        ("he-fan-out", RunPlan { init: InitPlan { fresh: Init::HeFanOut, from: None }, ..base() }),
-        (
-            "map list",
-            RunPlan {
-                init: InitPlan {
-                    fresh: Init::He,
-                    from: start(TransferMap::Layers(vec!["conv4_1".into(), "fc7".into()])),
-                },
-                ..base()
-            },
-        ),
+        ("base", plan()),
+        ("network.config", changed(|plan| plan.network.config = Config::C)),
+        ("he-fan-out", changed(|plan| plan.network.init.fresh = Init::HeFanOut)),
+        ("map list", changed(|plan| start_from(plan, &file, layers(&["conv4_1", "fc7"])))),
         (
             "network.train_layers",
-            RunPlan { train_layers: Some(vec!["conv5_2".into(), "fc8".into()]), ..base() },
+            changed(|plan| plan.network.train_layers = Some(vec!["conv5_2".into(), "fc8".into()])),
         ),
-        ("data.train_side, fixed", data(DataPlan { train_side: [44, 44], ..base().data })),
-        ("lanczos", data(DataPlan { filter: Filter::Lanczos, ..base().data })),
-        ("data.flip", data(DataPlan { flip: false, ..base().data })),
-        ("data.colour_shift_std, 0", data(DataPlan { colour_shift_std: 0.0, ..base().data })),
-        ("data.pixel_scale", data(DataPlan { pixel_scale: PixelScale::Fixed(0.0125), ..base().data })),
-        ("pixel_scale torchvision", data(DataPlan { pixel_scale: PixelScale::Torchvision, ..base().data })),
+        ("data.train_side, fixed", changed(|plan| plan.data.train_side = [44, 44])),
+        ("lanczos", changed(|plan| plan.data.filter = Filter::Lanczos)),
+        ("data.flip", changed(|plan| plan.data.flip = false)),
+        ("data.colour_shift_std, 0", changed(|plan| plan.data.colour_shift_std = 0.0)),
+        ("data.pixel_scale", changed(|plan| plan.data.pixel_scale = PixelScale::Fixed(0.0125))),
+        ("pixel_scale torchvision", changed(|plan| plan.data.pixel_scale = PixelScale::Torchvision)),
         (
             "pixel_scale as-start",
-            RunPlan {
-                init: InitPlan { fresh: Init::He, from: start(TransferMap::Layers(vec!["fc7".into()])) },
-                ..data(DataPlan { pixel_scale: PixelScale::AsStart, ..base().data })
-            },
+            changed(|plan| {
+                start_from(plan, &file, layers(&["fc7"]));
+                plan.data.pixel_scale = PixelScale::AsStart;
+            }),
         ),
-        ("optimizer.batch", RunPlan { batch: 5, ..base() }),
-        ("validate.test_side", RunPlan { validate_side: 37, ..base() }),
-        ("run.seed", RunPlan { train: TrainConfig { seed: 6, ..base().train }, ..base() }),
+        ("optimizer.batch", changed(|plan| plan.optimizer.batch = 5)),
+        ("validate.test_side", changed(|plan| plan.validate.test_side = 37)),
+        ("run.seed", changed(|plan| plan.run.seed = 6)),
         (
             "plateau, every 2",
-            RunPlan {
-                train: TrainConfig {
-                    schedule: Schedule::Plateau {
-                        lr: 0.03,
-                        factor: 0.5,
-                        max_drops: 1,
-                        patience_epochs: 2,
-                        min_gain: 0.0,
-                        then: Then::Stop,
-                    },
-                    max_epochs: 7,
-                    validate_every: 2,
-                    ..base().train
-                },
-                ..base()
-            },
+            changed(|plan| {
+                plan.schedule = Schedule::Plateau {
+                    lr: 0.03,
+                    factor: 0.5,
+                    max_drops: 1,
+                    patience_epochs: 2,
+                    min_gain: 0.0,
+                    then: Then::Stop,
+                };
+                plan.run.max_epochs = 7;
+                plan.validate.every_epochs = 2;
+            }),
         ),
     ];
     let mut at_a_kink = Vec::new();
@@ -163,7 +143,7 @@ fn bad_images_are_left_out_of_training_and_validation() {
     for (split, index) in [("train", 3), ("val", 4), ("val", 9)] {
         std::fs::write(picture_path(&dir.path().join("set"), split, index), b"").unwrap();
     }
-    let skip = RunPlan { data: DataPlan { on_bad_image: OnBadImage::Skip, ..plan().data }, ..plan() };
+    let skip = changed(|plan| plan.data.on_bad_image = OnBadImage::Skip);
     let mut left_out = Vec::new();
     let out = dir.path().join("run");
     train(dir.path(), &skip, &out, &mut |event| {
@@ -185,11 +165,8 @@ fn bad_images_are_left_out_of_training_and_validation() {
 #[test]
 fn a_run_writes_down_what_it_is_and_is_not_trained_again() {
     let dir = workplace();
-    let from = Some(Start {
-        source: Source::File(dir.path().join("start.safetensors")),
-        map: TransferMap::Layers(vec!["fc7".into()]),
-    });
-    let plan = RunPlan { init: InitPlan { fresh: Init::He, from }, ..plan() };
+    let start = dir.path().join("start.safetensors");
+    let plan = changed(|plan| start_from(plan, &start, TransferMap::Layers(vec!["fc7".into()])));
     let out = dir.path().join("run");
     let mut begun = Vec::new();
     let finished = train(dir.path(), &plan, &out, &mut |event| match event {
@@ -205,7 +182,12 @@ fn a_run_writes_down_what_it_is_and_is_not_trained_again() {
     let json =
         |name: &str| -> Value { serde_json::from_slice(&std::fs::read(out.join(name)).unwrap()).unwrap() };
     let (run, result) = (json("run.json"), json("result.json"));
-    assert_eq!(run["plan"], serde_json::to_value(&plan).unwrap());
+    // What is written down can be run again: it has the same identity.
+    let again = read_run(&out.join("run.json"), &[]).unwrap();
+    assert_eq!(again.data.dataset, Some(dir.path().join("set")));
+    in_context(dir.path(), &[], |context| {
+        assert_eq!(PreparedRun::new(&again, None, context).unwrap().identity(), finished.identity);
+    });
     assert_eq!(
         (&run["identity"], &result["identity"]),
         (&result["identity"], &serde_json::to_value(&finished.identity).unwrap())
@@ -214,11 +196,8 @@ fn a_run_writes_down_what_it_is_and_is_not_trained_again() {
     assert_eq!(run["parameters"], spec.parameter_count().unwrap());
     assert_eq!(run["transfer"]["copied"][0], "fc7");
     let text = |key: &str| run[key].as_str().unwrap().to_owned();
-    assert!(text("dataset").ends_with("set") && Path::new(&text("dataset")).is_absolute());
-    assert_eq!(
-        (text("start"), text("version")),
-        (dir.path().join("start.safetensors").display().to_string(), env!("CARGO_PKG_VERSION").to_owned())
-    );
+    assert_eq!(again.network.init.from, Some(start.display().to_string()));
+    assert_eq!(text("version"), env!("CARGO_PKG_VERSION"));
     assert!(text("device").starts_with("cpu"), "{run}");
     assert!(run["started_unix_s"].as_u64().unwrap() > 1_700_000_000);
     assert_eq!((&result["epochs"], &result["last"]["epoch"]), (&3.into(), &3.into()));
@@ -240,21 +219,15 @@ fn a_run_writes_down_what_it_is_and_is_not_trained_again() {
 #[test]
 fn a_run_of_a_table_starts_from_the_run_that_it_names() {
     let dir = workplace();
-    let child = RunPlan {
-        init: InitPlan {
-            fresh: Init::He,
-            from: Some(Start { source: Source::Run("parent".into()), map: TransferMap::AllMatching }),
-        },
-        ..plan()
-    };
+    let child = changed(|plan| start_from(plan, Path::new("parent"), TransferMap::AllMatching));
     let parent = train(dir.path(), &plan(), &dir.path().join("parent"), &mut |_| ()).unwrap();
     in_context(dir.path(), &[], |context| {
+        // Alone, it would start from a file of that name.
         let message = PreparedRun::new(&child, None, context).err().unwrap().to_string();
-        assert_eq!(message, "run parent must be trained first");
+        assert!(message.contains("parent"), "{message}");
         let with = PreparedRun::new(&child, Some(&parent), context).unwrap();
         // The same as from its weights file.
-        let file = Some(Start { source: Source::File(parent.weights_file()), map: TransferMap::AllMatching });
-        let from_file = RunPlan { init: InitPlan { fresh: Init::He, from: file }, ..plan() };
+        let from_file = changed(|plan| start_from(plan, &parent.weights_file(), TransferMap::AllMatching));
         assert_eq!(with.identity(), PreparedRun::new(&from_file, None, context).unwrap().identity());
         let out = dir.path().join("child");
         let mut copied = 0;

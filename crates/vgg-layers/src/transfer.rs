@@ -16,6 +16,7 @@ pub enum TransferMap {
     Paper,
     /// Every layer whose name and shape the two networks share. From A to B to C or D to E, this grows a network
     /// step by step.
+    #[serde(rename = "all", alias = "all-matching")]
     AllMatching,
     /// These layers.
     #[serde(untagged)]

@@ -14,6 +14,22 @@ pub enum Error {
     /// Settings that make no sense.
     #[error("{0}")]
     Config(String),
+    /// A training step needs more memory than the device has free.
+    #[error(
+        "a training step with micro_batch = {micro_batch} needs {:.2} GiB, and the GPU has {:.2} GiB free; {}",
+        gib(*needed_bytes), gib(*free_bytes),
+        if *fitting > 0 { format!("micro_batch = {fitting} fits") } else { "not even one image fits".into() }
+    )]
+    Memory {
+        /// Images that go through the network together.
+        micro_batch: usize,
+        /// Bytes that the step needs.
+        needed_bytes: usize,
+        /// Bytes that the device has free.
+        free_bytes: usize,
+        /// A micro-batch that would fit; 0 if none does.
+        fitting: usize,
+    },
     /// A loss or gradient was not finite. No weight was changed by it.
     #[error(
         "the loss or a gradient was not finite in epoch {epoch}, step {step} ({n} samples{first}); \
@@ -91,4 +107,8 @@ pub enum Error {
     /// Validation failed.
     #[error("validation failed: {0}")]
     Validation(Box<dyn std::error::Error + Send + Sync>),
+}
+
+fn gib(bytes: usize) -> f64 {
+    bytes as f64 / (1u64 << 30) as f64
 }

@@ -7,7 +7,7 @@ use vgg_tensor::RankGroup;
 
 use crate::{Error, Result};
 
-/// Looks whether what determines a run is what determined it before, but for what is `allowed`: paths such as `train.max_epochs`,
+/// Looks whether what determines a run is what determined it before, but for what is `allowed`: paths such as `run.max_epochs`,
 /// or the beginning of some.
 ///
 /// # Errors
@@ -94,11 +94,8 @@ mod tests {
                 _ => Vec::new(),
             }
         };
-        let all = [
-            "gone: true before, nothing now",
-            "train.lr: 0.1 before, 0.2 now",
-            "train.seed: 1 before, 2 now",
-        ];
+        let all =
+            ["gone: true before, nothing now", "train.lr: 0.1 before, 0.2 now", "run.seed: 1 before, 2 now"];
         assert_eq!(refused(&[]), all);
         assert_eq!(refused(&["train.lr", "gone"]), all[2..]);
         assert_eq!(refused(&["train", "gone"]), [""; 0]);

@@ -20,7 +20,7 @@ mod train;
 pub use checkpoint::{Checkpoints, has_checkpoints, remove_checkpoints};
 pub use error::{Error, Result};
 pub use identity::refuse_other;
-pub use memory::step_memory_bytes;
+pub use memory::{check_step_memory, step_memory_bytes};
 pub use metrics::{EpochMetrics, EpochTiming, METRICS_FILE, Validation};
 pub use norms::LayerNorms;
 pub use step::{StepReport, StepSums, Stepper};

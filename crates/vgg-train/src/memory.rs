@@ -4,7 +4,7 @@ use vgg_data::Batch;
 use vgg_layers::{Device, Network, NetworkSpec};
 use vgg_optim::Sgd;
 
-use crate::{Result, Stepper, TrainConfig};
+use crate::{Error, Result, Stepper, TrainConfig};
 
 /// Bytes of tensors and workspaces of training `spec` in micro-batches, of at most `batch` images, on `device`.
 ///
@@ -31,4 +31,33 @@ pub fn step_memory_bytes(
         stepper.step(&batch, step, 0.0)?;
     }
     Ok(device.memory().peak_bytes)
+}
+
+/// Checks that a training step fits into the free memory of `device`, and returns the bytes that it needs. A CPU has no limit of its
+/// own.
+///
+/// # Errors
+/// [`Error::Memory`] with the largest micro-batch that would fit; those of [`step_memory_bytes`].
+pub fn check_step_memory(
+    spec: &NetworkSpec,
+    train_layers: Option<&[String]>,
+    config: &TrainConfig,
+    batch: usize,
+    device: &Device,
+) -> Result<usize> {
+    let needed = |micro_batch: usize| {
+        let config = TrainConfig { micro_batch, ..config.clone() };
+        step_memory_bytes(spec, train_layers, &config, batch, device)
+    };
+    let micro_batch = config.micro_batch;
+    let needed_bytes = needed(micro_batch)?;
+    let Some(free_bytes) = device.free_memory_bytes()? else { return Ok(needed_bytes) };
+    if needed_bytes <= free_bytes {
+        return Ok(needed_bytes);
+    }
+    let mut fitting = micro_batch / 2;
+    while fitting > 0 && needed(fitting)? > free_bytes {
+        fitting /= 2;
+    }
+    Err(Error::Memory { micro_batch, needed_bytes, free_bytes, fitting })
 }

@@ -82,7 +82,7 @@ pub struct Training<'a> {
     pub config: &'a TrainConfig,
     /// What determines the run; a checkpoint with another identity is not continued.
     pub identity: serde_json::Value,
-    /// What may differ all the same: paths within it, such as `train.max_epochs`.
+    /// What may differ all the same: paths within it, such as `run.max_epochs`.
     pub may_differ: &'a [String],
     /// The processes that train together, of which this is one. Each has its part of every batch, as its loader must know, and
     /// the first writes.

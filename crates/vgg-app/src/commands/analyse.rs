@@ -14,7 +14,7 @@ use vgg_eval::{ClassErrors, Posteriors};
 
 use super::posteriors::{errors, errors_in_words};
 use crate::console::{out, print_table};
-use crate::settings::SettingsError;
+use crate::exit::UsageError;
 
 /// Classes whose names fit beside a picture of them.
 const NAMED: usize = 40;
@@ -127,7 +127,7 @@ fn split_of(posteriors: &Posteriors, dataset: &Path) -> Result<ImageSet> {
         }
     }
     let what = format!("{} is not the data set of these posteriors", dataset.display());
-    Err(SettingsError(what).into())
+    Err(UsageError(what).into())
 }
 
 /// Names of the classes for people.
@@ -194,7 +194,7 @@ fn sheet(posteriors: &Posteriors, names: &[String], set: &ImageSet, most: usize)
     let mut tiles = Vec::new();
     for m in posteriors.mistakes().into_iter().take(most) {
         let path = &posteriors.paths[m.image];
-        let gone = || SettingsError(format!("the data set has no image {path}"));
+        let gone = || UsageError(format!("the data set has no image {path}"));
         let image = set.image((0..set.len()).find(|i| set.path(*i) == path.as_str()).ok_or_else(gone)?)?;
         let (h, w, _) = image.dim();
         let short = (TILE * h.min(w) / h.max(w)).max(1);

@@ -9,7 +9,7 @@ use vgg_tensor::Device;
 use vgg_weights::{Pixels, Target, convert, load_with};
 
 use super::options::{name_classes, one_of};
-use crate::settings::SettingsError;
+use crate::exit::UsageError;
 
 /// Configurations that torchvision and timm have: their vgg11, 13, 16 and 19.
 const PUBLISHED: [Config; 4] = [Config::A, Config::B, Config::D, Config::E];
@@ -42,11 +42,11 @@ impl Convert {
         if files.len() > 1 && files[0] == files[1] {
             let what =
                 format!("{} is the name of the text beside the weights; give another", files[0].display());
-            return Err(SettingsError(what).into());
+            return Err(UsageError(what).into());
         }
         if let Some(file) = files.iter().find(|file| file.exists() && !self.force) {
             let what = format!("{} exists; --force writes over it", file.display());
-            return Err(SettingsError(what).into());
+            return Err(UsageError(what).into());
         }
         let mut loaded = load_with(&self.input, &Device::cpu(1)?, self.pixels)?;
         name_classes(&mut loaded);

@@ -18,7 +18,7 @@ use super::pass::{Found, Pass, Subject, expect_room};
 use super::posteriors::{errors, errors_in_words, may_write, protocol};
 use super::ranks::Ranks;
 use crate::console::out;
-use crate::settings::SettingsError;
+use crate::exit::UsageError;
 
 #[derive(Args)]
 pub(crate) struct Evaluate {
@@ -52,7 +52,7 @@ impl Evaluate {
         let whole = self.shard == Shard::default();
         if ranks.group().size() > 1 && !whole {
             let what = "leave --shard out: the ranks share the whole split out among them";
-            return Err(SettingsError(what.into()).into());
+            return Err(UsageError(what.into()).into());
         }
         let device = self.device.open_among(ranks)?;
         let loaded = self.subject.network(&device)?;

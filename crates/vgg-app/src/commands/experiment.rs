@@ -7,17 +7,18 @@ use std::time::Instant;
 
 use anyhow::Result;
 use clap::Args;
-use vgg_experiment::{Event, Report, Row, html, listed, make_table, report, sides, table1, table2};
+use vgg_experiment::{
+    ALL_TABLES, Event, Profile, Recipe, Report, Row, TrainedTables, embedded_recipe, html, listed,
+    make_table, profile_recipe, read_recipe, report, sides, table1, table2,
+};
 
 use super::data::make_synthetic;
-use super::options::DeviceOptions;
+use super::options::{DeviceOptions, choice};
 use super::ranks::Ranks;
 use super::saving::SavingOptions;
-use super::workbench::Workbench;
+use super::train_session::TrainSession;
 use crate::console::{Progress, TrainingView, clock, note, out, print_report};
-use crate::settings::{
-    ALL, Profile, SettingsError, TableFile, TrainedTables, embedded, embedded_table, read_table,
-};
+use crate::exit::UsageError;
 
 #[derive(Args)]
 pub(crate) struct Experiment {
@@ -26,8 +27,9 @@ pub(crate) struct Experiment {
     /// training.
     #[arg(required_unless_present_any = ["file", "print"])]
     table: Option<String>,
-    /// Which recipe.
-    #[arg(long, value_enum, default_value = "mini")]
+    /// Recipe: smoke (seconds; the networks learn nothing), mini (small networks that learn; table3 in about six minutes on two cores) or
+    /// paper (the paper's own).
+    #[arg(long, value_parser = choice(&Profile::ALL), default_value = "mini")]
     profile: Profile,
     /// A recipe of your own, in the place of one that comes with the program; all of its tables, unless one is named.
     #[arg(long)]
@@ -54,7 +56,7 @@ pub(crate) struct Experiment {
 impl Experiment {
     pub(crate) fn run(self) -> Result<ExitCode> {
         if let Some(name) = &self.print {
-            write!(out(), "{}", embedded(name, self.profile)?.1)?;
+            write!(out(), "{}", embedded_recipe(self.profile, name)?.1)?;
             return Ok(ExitCode::SUCCESS);
         }
         let ranks = Ranks::join()?;
@@ -62,16 +64,16 @@ impl Experiment {
     }
 
     fn make(&self, ranks: &Ranks) -> Result<ExitCode> {
-        let name = self.table.as_deref().unwrap_or(ALL);
+        let name = self.table.as_deref().unwrap_or(ALL_TABLES);
         let tables = match &self.file {
-            Some(path) => read_table(path, name, &self.set)?,
-            None => embedded_table(name, self.profile, &self.set)?,
+            Some(path) => read_recipe(path, name, &self.set)?,
+            None => profile_recipe(self.profile, name, &self.set)?,
         };
         match tables {
-            TableFile::Layers(_) | TableFile::Parameters(_) if !ranks.is_first() => Ok(ExitCode::SUCCESS),
-            TableFile::Layers(networks) => self.finish(&table1(&networks)?, &self.out_for("tables")),
-            TableFile::Parameters(networks) => self.finish(&table2(&networks)?, &self.out_for("tables")),
-            TableFile::Trained(tables) => self.trained(ranks, &tables),
+            Recipe::Layers(_) | Recipe::Parameters(_) if !ranks.is_first() => Ok(ExitCode::SUCCESS),
+            Recipe::Layers(networks) => self.finish(&table1(&networks)?, &self.out_for("tables")),
+            Recipe::Parameters(networks) => self.finish(&table2(&networks)?, &self.out_for("tables")),
+            Recipe::Trained(tables) => self.trained(ranks, &tables),
         }
     }
 
@@ -80,9 +82,9 @@ impl Experiment {
         let profile = tables.plans.first().map_or("", |plan| &plan.profile);
         let out = self.out_for(profile);
         let root = || self.dataset_root(ranks, tables, &out);
-        let runs = tables.plans.iter().flat_map(|plan| &plan.runs);
-        let bench = Workbench::open(ranks, &self.device, root, runs, &out)?;
-        let reports = bench.work(&self.saving, |context| {
+        let runs: Vec<_> = tables.plans.iter().flat_map(|plan| plan.runs.clone()).collect();
+        let session = TrainSession::open(ranks, &self.device, root, &runs, &out)?;
+        let reports = session.work(&self.saving, |context| {
             let mut reports = Vec::new();
             for plan in &tables.plans {
                 note(&plan.title);
@@ -97,7 +99,7 @@ impl Experiment {
             Ok(Some(reports))
         })?;
         let Some(reports) = reports else {
-            return bench.interrupted("interrupted; the same command goes on from here");
+            return session.interrupted("interrupted; the same command goes on from here");
         };
         for report in &reports {
             self.finish(report, &out)?;
@@ -126,7 +128,7 @@ impl Experiment {
             (None, None) => {
                 let what = "this profile has no data of its own: give --dataset DIR, a folder with train/<class>/* and \
                             val/<class>/*, such as ILSVRC-2012 with a folder for each WNID";
-                Err(SettingsError(what.into()).into())
+                Err(UsageError(what.into()).into())
             }
         }
     }

@@ -17,7 +17,7 @@ use super::options::{DeviceOptions, side, test_sides};
 use super::pass::{Found, Pass, Subject, expect_room};
 use super::ranks::Ranks;
 use crate::console::out;
-use crate::settings::SettingsError;
+use crate::exit::UsageError;
 
 #[derive(Args)]
 pub(crate) struct Features {
@@ -112,7 +112,7 @@ impl Features {
         let path = self.out.display();
         let what =
             format!("{path} has something else in it, which would be lost; give another file, or remove it");
-        Err(SettingsError(what).into())
+        Err(UsageError(what).into())
     }
 
     fn say(&self, found: &Described, images_per_s: f64) -> Result<()> {

@@ -9,7 +9,7 @@ use vgg_tensor::Device;
 use vgg_weights::{ChannelOrder, WeightsMetadata};
 
 use super::options::pair;
-use crate::settings::SettingsError;
+use crate::exit::UsageError;
 
 #[derive(Args)]
 pub(crate) struct Init {
@@ -43,7 +43,7 @@ impl Init {
     pub(crate) fn run(self) -> Result<()> {
         let Init { config, classes, width, head, crop, init, seed, out } = self;
         if out.exists() {
-            return Err(SettingsError(format!("{} exists already", out.display())).into());
+            return Err(UsageError(format!("{} exists already", out.display())).into());
         }
         let spec = NetworkSpec { classes, width, head, crop, ..NetworkSpec::paper(config) };
         let network = Network::random(spec.clone(), init, seed, &Device::cpu(1)?)?;

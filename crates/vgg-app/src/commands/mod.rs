@@ -19,7 +19,7 @@ mod ranks;
 mod saving;
 mod summary;
 mod train;
-mod workbench;
+mod train_session;
 
 use std::process::ExitCode;
 

@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use anyhow::Result;
 use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use vgg_data::{Filter, ImageSet, imagenet};
 use vgg_eval::{DensePool, Evaluation, Protocol};
 use vgg_experiment::Dataset;
@@ -13,7 +14,7 @@ use vgg_weights::{Library, Loaded, WeightsMetadata};
 
 use super::ranks::Ranks;
 use crate::console::note;
-use crate::settings::SettingsError;
+use crate::exit::UsageError;
 
 /// Where to compute.
 #[derive(Args)]
@@ -115,6 +116,14 @@ fn precision(name: &str) -> Result<Precision, String> {
     one_of(&Precision::ALL, name)
 }
 
+/// A parser of one of these values, whose names help lists.
+pub(super) fn choice<T: Copy + Send + Sync + 'static>(
+    all: &'static [(&'static str, T)],
+) -> impl TypedValueParser<Value = T> {
+    let names = PossibleValuesParser::new(all.iter().map(|(name, _)| *name));
+    names.try_map(move |name| one_of(all, &name))
+}
+
 /// What `name` stands for.
 pub(super) fn one_of<T: Copy>(all: &[(&str, T)], name: &str) -> Result<T, String> {
     let found = all.iter().find(|(known, _)| *known == name);
@@ -183,7 +192,7 @@ impl ViewOptions {
             [("--pool-rounding", self.pool_rounding.is_some()), ("--dense-pool", self.dense_pool.is_some())];
         if let Some((option, _)) = idle.iter().find(|(_, given)| *given && !dense) {
             let what = format!("{option} has no effect with --protocol {}", protocol.name());
-            return Err(SettingsError(what).into());
+            return Err(UsageError(what).into());
         }
         let evaluation = Evaluation {
             protocol,
@@ -201,7 +210,7 @@ impl ViewOptions {
 /// The test sides that were given, or else the side that the network was trained at.
 pub(super) fn test_sides(given: &[usize], metadata: &WeightsMetadata) -> Result<Vec<usize>> {
     if let Some(twice) = (1..given.len()).find(|&i| given[..i].contains(&given[i])) {
-        return Err(SettingsError(format!("--test-sides has {} twice", given[twice])).into());
+        return Err(UsageError(format!("--test-sides has {} twice", given[twice])).into());
     }
     let sides = &metadata.train_side;
     let middle = (sides.iter().sum::<usize>() + sides.len() / 2) / sides.len().max(1);
@@ -255,7 +264,7 @@ pub(super) fn check_classes(metadata: &WeightsMetadata, folder: &ImageSet) -> Re
     let (i, (a, b)) = differs.unwrap_or((0, (&own[0], &theirs[0])));
     let what =
         format!("the network's classes are not those of the data set: class {i} is {a} there and {b} here");
-    Err(SettingsError(what).into())
+    Err(UsageError(what).into())
 }
 
 /// Says which images of a split were not what their names claim.
@@ -303,7 +312,7 @@ pub(super) fn load_weights(
     let metadata = vgg_weights::read_metadata(path)?;
     if let Some(config) = config.filter(|config| *config != metadata.spec.config) {
         let (path, own) = (path.display(), metadata.spec.config);
-        return Err(SettingsError(format!("{path} holds config {own}, not {config}")).into());
+        return Err(UsageError(format!("{path} holds config {own}, not {config}")).into());
     }
     let mut loaded = vgg_weights::load(path, device)?;
     name_classes(&mut loaded);

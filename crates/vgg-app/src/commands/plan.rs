@@ -7,7 +7,7 @@ use clap::Args;
 use vgg_layers::{Config, NetworkSpec};
 
 use crate::console::{out, print_table};
-use crate::settings::SettingsError;
+use crate::exit::UsageError;
 
 /// Seconds of a step of config D on an H100 beside its images, and for each of them: 4,840 images/s in steps of 64 and 5,482
 /// in steps of 256, measured.
@@ -129,15 +129,15 @@ impl Plan {
         if let Some((option, value)) =
             numbers.into_iter().find(|(_, value)| !(*value > 0.0 && value.is_finite()))
         {
-            return Err(SettingsError(format!("{option} {value} is no number of more than 0")).into());
+            return Err(UsageError(format!("{option} {value} is no number of more than 0")).into());
         }
         if !(self.price >= 0.0 && self.price.is_finite()) {
-            return Err(SettingsError(format!("--price {} is no price", self.price)).into());
+            return Err(UsageError(format!("--price {} is no price", self.price)).into());
         }
         let most = self.gpus.iter().copied().max().unwrap_or(0);
         match self.batch {
             Some(batch) if batch < most => {
-                Err(SettingsError(format!("--batch {batch} is less than an image for each of {most} GPUs"))
+                Err(UsageError(format!("--batch {batch} is less than an image for each of {most} GPUs"))
                     .into())
             }
             _ => Ok(()),

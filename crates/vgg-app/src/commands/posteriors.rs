@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use vgg_eval::{Comparison, Evaluation, Origin, Posteriors, fuse, merge};
 
 use crate::console::out;
-use crate::settings::SettingsError;
+use crate::exit::UsageError;
 
 #[derive(Args)]
 pub(crate) struct Fuse {
@@ -115,7 +115,7 @@ pub(super) fn may_write(path: &Path, origin: &Origin) -> Result<()> {
         let path = path.display();
         let what =
             format!("{path} has other posteriors, which would be lost; give another file, or remove it");
-        return Err(SettingsError(what).into());
+        return Err(UsageError(what).into());
     }
     Ok(())
 }

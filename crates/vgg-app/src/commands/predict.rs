@@ -12,7 +12,7 @@ use vgg_eval::{Prepared, Preprocessing, Protocol, classify, score_map};
 use super::options::{DeviceOptions, ViewOptions, load_weights};
 
 use crate::console::out;
-use crate::settings::SettingsError;
+use crate::exit::UsageError;
 
 #[derive(Args)]
 pub(crate) struct Predict {
@@ -47,11 +47,11 @@ impl Predict {
         let prepared = evaluation.prepare(loaded.network)?;
         if self.score_map.is_some() && (self.images.len() != 1 || matches!(prepared, Prepared::Classic(_))) {
             let what = "--score-map takes one image and a protocol with whole images: dense or combined";
-            return Err(SettingsError(what.into()).into());
+            return Err(UsageError(what.into()).into());
         }
         if let Some(path) = self.score_map.as_deref().filter(|p| p.extension().is_none_or(|e| e != "png")) {
             return Err(
-                SettingsError(format!("--score-map writes PNG; {} ends otherwise", path.display())).into()
+                UsageError(format!("--score-map writes PNG; {} ends otherwise", path.display())).into()
             );
         }
         let preprocessing = Preprocessing::from(metadata.offset_and_scale());

@@ -9,7 +9,7 @@ use vgg_tensor::RankGroup;
 
 use crate::console::{Interrupt, be_quiet, note};
 use crate::exit;
-use crate::settings::SettingsError;
+use crate::exit::UsageError;
 
 /// How long the others wait with an error of theirs.
 const FIRST_GOES_FIRST: Duration = Duration::from_secs(5);
@@ -30,7 +30,7 @@ impl Ranks {
             // At once: handlers of libraries that wait for other ranks would wait here, too.
             signal_hook::low_level::exit(1);
         };
-        let joined = vgg_distributed::join(lost).map_err(|e| SettingsError(e.to_string()))?;
+        let joined = vgg_distributed::join(lost).map_err(|e| UsageError(e.to_string()))?;
         let group = joined.group;
         if group.rank() > 0 {
             be_quiet();

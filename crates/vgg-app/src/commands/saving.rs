@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::Args;
 use vgg_train::Checkpoints;
 
-use crate::settings::SettingsError;
+use crate::exit::UsageError;
 
 #[derive(Args)]
 pub(super) struct SavingOptions {
@@ -19,7 +19,7 @@ pub(super) struct SavingOptions {
     /// Checkpoints to keep, besides the one of the smallest validation error.
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..))]
     keep_checkpoints: u16,
-    /// Go on with a run although this differs from what it was begun with, such as train.max_epochs; as in the list that is
+    /// Go on with a run although this differs from what it was begun with, such as run.max_epochs; as in the list that is
     /// printed when it is refused, or the beginning of a path. May be given several times.
     #[arg(long, value_name = "PATH")]
     may_differ: Vec<String>,
@@ -29,7 +29,7 @@ impl SavingOptions {
     pub(super) fn checkpoints(&self) -> Result<Checkpoints> {
         let minutes = self.checkpoint_minutes;
         let every = Duration::try_from_secs_f64(minutes * 60.0);
-        let every = every.map_err(|_| SettingsError(format!("--checkpoint-minutes {minutes} is no time")))?;
+        let every = every.map_err(|_| UsageError(format!("--checkpoint-minutes {minutes} is no time")))?;
         Ok(Checkpoints {
             every_steps: self.checkpoint_steps,
             every: (!every.is_zero()).then_some(every),

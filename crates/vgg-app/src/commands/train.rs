@@ -6,23 +6,24 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
-use vgg_experiment::PreparedRun;
+use vgg_experiment::{PreparedRun, Preset, preset_run, read_run};
 use vgg_train::Resume;
 
-use super::options::DeviceOptions;
+use super::options::{DeviceOptions, choice};
 use super::ranks::Ranks;
 use super::saving::SavingOptions;
-use super::workbench::Workbench;
+use super::train_session::TrainSession;
 use crate::console::{TrainingView, note, out};
-use crate::settings::{Preset, SettingsError, preset_run, read_run};
+use crate::exit::UsageError;
 
 #[derive(Args)]
 pub(crate) struct Train {
-    /// The experiment file.
+    /// Settings in TOML, or the run.json of a run, to train it again.
     #[arg(required_unless_present = "preset")]
     file: Option<PathBuf>,
-    /// A recipe that comes with the program, in the place of a file; --set network.config=D chooses the network.
-    #[arg(long, value_enum, conflicts_with = "file")]
+    /// A recipe that comes with the program, in the place of a file: the paper's, or torchvision's, which needs no start from a
+    /// shallower network; --set network.config=D chooses the network.
+    #[arg(long, value_parser = choice(&Preset::ALL), conflicts_with = "file")]
     preset: Option<Preset>,
     /// Print the preset, to start from, instead of training.
     #[arg(long, requires = "preset")]
@@ -62,32 +63,33 @@ impl Train {
     }
 
     fn train(self, ranks: &Ranks) -> Result<ExitCode> {
-        let settings = match (&self.file, self.preset) {
+        let plan = match (&self.file, self.preset) {
             (Some(file), _) => read_run(file, &self.set)?,
             (None, Some(preset)) => preset_run(preset, &self.set)?,
-            (None, None) => return Err(SettingsError("name a file, or give --preset".into()).into()),
+            (None, None) => return Err(UsageError("name a file, or give --preset".into()).into()),
         };
-        let dir = self.out.unwrap_or_else(|| PathBuf::from("runs").join(&settings.plan.name));
+        let dir = self.out.unwrap_or_else(|| PathBuf::from("runs").join(&plan.name));
         let resume = match self.resume {
             ResumeOption::Auto => Resume::Auto,
             ResumeOption::Never => Resume::Never,
         };
         if resume == Resume::Never && dir.join("run.json").exists() {
             let what = format!("{} holds a run already; give another --out, or remove it", dir.display());
-            return Err(SettingsError(what).into());
+            return Err(UsageError(what).into());
         }
-        let missing = || SettingsError("give --dataset DIR, or data.dataset in the file".into());
-        let root = self.dataset.or(settings.dataset).ok_or_else(missing)?;
-        let plan = &settings.plan;
-        let bench = Workbench::open(ranks, &self.device, || Ok(root), std::iter::once(plan), &dir)?;
-        let finished = bench.work(&self.saving, |context| {
-            let run = PreparedRun::new(plan, None, context)?;
+        let missing = || UsageError("give --dataset DIR, or data.dataset in the file".into());
+        let root = self.dataset.or_else(|| plan.data.dataset.clone()).ok_or_else(missing)?;
+        plan.check_start()?;
+        let session =
+            TrainSession::open(ranks, &self.device, || Ok(root), std::slice::from_ref(&plan), &dir)?;
+        let finished = session.work(&self.saving, |context| {
+            let run = PreparedRun::new(&plan, None, context)?;
             note(&format!("run: {}, identity {}", dir.display(), run.identity().short()));
-            let mut view = TrainingView::new(plan);
+            let mut view = TrainingView::new(&plan);
             Ok(run.train(&dir, resume, context, &mut |event| view.show(&event))?)
         })?;
         let Some(finished) = finished else {
-            return bench.interrupted("interrupted; the same command goes on from the last step");
+            return session.interrupted("interrupted; the same command goes on from the last step");
         };
         if ranks.is_first() {
             writeln!(out(), "{}", finished.weights_file().display())?;

@@ -30,8 +30,8 @@ impl TrainingView {
     pub(crate) fn new(plan: &RunPlan) -> TrainingView {
         TrainingView {
             progress: Progress::new(&plan.name, 1),
-            batch: plan.batch,
-            max_epochs: plan.train.max_epochs,
+            batch: plan.optimizer.batch,
+            max_epochs: plan.run.max_epochs,
             steps: 1,
             epoch: Epoch::begins(),
         }

@@ -34,6 +34,7 @@ const BOXES: &str = "boxes.csv";
 
 /// What to make.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct SyntheticConfig {
     /// Seed of everything.
     pub seed: u64,

@@ -5,58 +5,37 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use vgg_data::{Filter, OnBadImage, write_png};
-use vgg_experiment::{
-    Context, DataPlan, Dataset, Error, FinishedRun, InitPlan, NetworkPlan, PixelScale, PreparedRun, RunEvent,
-    RunPlan,
-};
-use vgg_layers::{Config, Device, Init, LrnStyle, NamedArray, Network, NetworkSpec, PoolRounding};
+use vgg_data::write_png;
+use vgg_experiment::{Context, Dataset, Error, FinishedRun, PreparedRun, RunEvent, RunPlan};
+use vgg_layers::{Config, Device, NamedArray, Network, NetworkSpec, TransferMap};
 use vgg_testkit::{PICTURE_CLASSES, hashed, make_pictures};
-use vgg_train::{Checkpoints, Resume, Schedule, SgdForm, SgdOptions, TrainConfig};
+use vgg_train::{Checkpoints, Resume};
 use vgg_weights::{ChannelOrder, WeightsMetadata};
 
 pub fn plan() -> RunPlan {
-    RunPlan {
-        name: "base".into(),
-        network: NetworkPlan {
-            config: Config::A,
-            width: 1.0 / 64.0,
-            classes: None,
-            head: [18, 14],
-            crop: 32,
-            dropout: 0.4,
-            lrn_style: LrnStyle::AlexNet,
-            pool_rounding: PoolRounding::Floor,
-        },
-        init: InitPlan { fresh: Init::He, from: None },
-        data: DataPlan {
-            train_side: [36, 48],
-            filter: Filter::Bilinear,
-            flip: true,
-            colour_shift_std: 0.5,
-            pixel_scale: PixelScale::UnitVariance,
-            on_bad_image: OnBadImage::Stop,
-            enlarge: false,
-        },
-        train: TrainConfig {
-            micro_batch: 3,
-            sgd: SgdOptions {
-                form: SgdForm::Caffe,
-                momentum: 0.8,
-                weight_decay: 0.05,
-                decay_biases: false,
-                bias_lr: 2.0,
-            },
-            schedule: Schedule::Steps { lr: 0.02, factor: 0.2, at: vec![0.5] },
-            max_epochs: 3,
-            validate_every: 1,
-            seed: 5,
-        },
-        batch: 4,
-        validate_side: 40,
-        may_diverge: false,
-        train_layers: None,
-    }
+    let settings = r#"
+        name      = "base"
+        network   = { config = "A", width = 0.015625, head = [18, 14], dropout = 0.4, lrn_style = "alexnet", pool_rounding = "floor", init = { fresh = "he" } }
+        data      = { train_side = [36, 48], crop = 32, filter = "bilinear", flip = true, colour_shift_std = 0.5, pixel_scale = "unit-variance", on_bad_image = "stop" }
+        optimizer = { form = "caffe", batch = 4, micro_batch = 3, momentum = 0.8, weight_decay = 0.05, decay_biases = false, bias_lr = 2.0 }
+        schedule  = { kind = "steps", lr = 0.02, factor = 0.2, at = [0.5] }
+        validate  = { protocol = "centre", test_side = 40, every_epochs = 1 }
+        run       = { seed = 5, max_epochs = 3 }
+    "#;
+    toml::from_str(settings).unwrap()
+}
+
+/// [`plan`] with a change.
+pub fn changed(change: impl FnOnce(&mut RunPlan)) -> RunPlan {
+    let mut plan = plan();
+    change(&mut plan);
+    plan
+}
+
+/// Lets a run start from a weights file.
+pub fn start_from(plan: &mut RunPlan, file: &Path, map: TransferMap) {
+    plan.network.init.from = Some(file.display().to_string());
+    plan.network.init.map = Some(map);
 }
 
 pub fn start_spec() -> NetworkSpec {

@@ -17,7 +17,7 @@ use self::report::{EngineFigures, Figures, LayerRow};
 use self::workload::Workload;
 use super::options::{DeviceOptions, pair, peak_memory_bytes};
 use crate::console::out;
-use crate::settings::SettingsError;
+use crate::exit::UsageError;
 
 /// Images that a convolution takes at once.
 const MOST_IMAGES: usize = 256;
@@ -81,7 +81,7 @@ pub(crate) struct Bench {
 impl Bench {
     pub(crate) fn run(self) -> Result<()> {
         if !(1..=MOST_IMAGES).contains(&self.batch) {
-            return Err(SettingsError(format!("--batch must be between 1 and {MOST_IMAGES}")).into());
+            return Err(UsageError(format!("--batch must be between 1 and {MOST_IMAGES}")).into());
         }
         let device = self.device.open()?;
         let spec = NetworkSpec {

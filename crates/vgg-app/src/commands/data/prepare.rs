@@ -16,7 +16,7 @@ use vgg_eval::Shard;
 
 use crate::commands::options::workers;
 use crate::console::{Interrupt, Progress, clock, out};
-use crate::settings::SettingsError;
+use crate::exit::UsageError;
 
 #[derive(Args)]
 pub(crate) struct PrepareImagenet {
@@ -163,7 +163,7 @@ impl How {
     fn run(self, source: &dyn Source) -> Result<ExitCode> {
         let threads = if self.threads == 0 { workers() } else { usize::from(self.threads) };
         if (1..32).contains(&self.smallest_side) {
-            return Err(SettingsError("--smallest-side is at least 32, or 0".into()).into());
+            return Err(UsageError("--smallest-side is at least 32, or 0".into()).into());
         }
         let encoding = match self.encoding {
             Kind::Jpeg => Encoding::Jpeg { quality: self.quality },

@@ -11,7 +11,7 @@ use vgg_data::{
 };
 
 use crate::console::out;
-use crate::settings::SettingsError;
+use crate::exit::UsageError;
 
 #[derive(Args)]
 pub(crate) struct ShowBatch {
@@ -50,7 +50,7 @@ impl ShowBatch {
         let [low, high] = match self.train_side.as_slice() {
             [low, high] => [*low, *high],
             [side] => [*side; 2],
-            _ => return Err(SettingsError("--train-side takes one side, or two".into()).into()),
+            _ => return Err(UsageError("--train-side takes one side, or two".into()).into()),
         };
         if let Some(side) = set.smallest_side().filter(|side| *side < high) {
             eprintln!(

@@ -6,16 +6,15 @@ use anyhow::Result;
 use vgg_data::PixelStatistics;
 use vgg_experiment::{Context, Dataset, RunPlan};
 use vgg_tensor::Device;
-use vgg_train::{TrainConfig, step_memory_bytes};
+use vgg_train::check_step_memory;
 
 use super::options::{DeviceOptions, free_memory_bytes, open_dataset, say_misnamed};
 use super::ranks::Ranks;
 use super::saving::SavingOptions;
 use crate::console::{Interrupt, Progress, note};
-use crate::settings::SettingsError;
 
-/// A device, a data set with the statistics of its pixels, and an ear for signals.
-pub(super) struct Workbench<'r> {
+/// A device, a data set with the statistics of its pixels, and the signals that stop training.
+pub(super) struct TrainSession<'r> {
     device: Device,
     dataset: Dataset,
     statistics: PixelStatistics,
@@ -24,22 +23,24 @@ pub(super) struct Workbench<'r> {
     interrupt: Interrupt,
 }
 
-impl<'r> Workbench<'r> {
+impl<'r> TrainSession<'r> {
     /// Opens everything for `plans`; nothing is written to `out` before the plans are known to fit the data set.
-    pub(super) fn open<'a>(
+    pub(super) fn open(
         ranks: &'r Ranks,
         device: &DeviceOptions,
         dataset: impl FnOnce() -> Result<std::path::PathBuf>,
-        plans: impl Iterator<Item = &'a RunPlan>,
+        plans: &[RunPlan],
         out: &Path,
-    ) -> Result<Workbench<'r>> {
+    ) -> Result<TrainSession<'r>> {
         let workers = device.workers_among(ranks);
         let device = device.open_among(ranks)?;
         let dataset = open_dataset(&dataset()?, ranks)?;
         let mut memory_bytes = 0;
         for plan in plans {
-            plan.check_start()?;
-            memory_bytes = planned_memory(plan, &dataset, &device)?.max(memory_bytes);
+            let spec = plan.spec(dataset.train.classes().len())?;
+            let layers = plan.network.train_layers.as_deref();
+            let (config, batch) = (plan.train_config(), plan.optimizer.batch);
+            memory_bytes = check_step_memory(&spec, layers, &config, batch, &device)?.max(memory_bytes);
         }
         note(&format!("memory: a training step needs about {:.2} GiB", gib(memory_bytes)));
         let free_bytes = free_memory_bytes() as usize;
@@ -58,7 +59,7 @@ impl<'r> Workbench<'r> {
         drop(progress);
         // From here on there is something to save; until here, a signal may simply end the program.
         let interrupt = Interrupt::listen()?;
-        Ok(Workbench { device, dataset, statistics, workers, ranks, interrupt })
+        Ok(TrainSession { device, dataset, statistics, workers, ranks, interrupt })
     }
 
     /// Works with what was opened, and says which images were not what their names claim.
@@ -81,41 +82,6 @@ impl<'r> Workbench<'r> {
     pub(super) fn interrupted(&self, message: &str) -> Result<std::process::ExitCode> {
         self.ranks.interrupted(&self.interrupt, message)
     }
-}
-
-/// Bytes that a step of a run needs. On a GPU there is no more than there is, so what does not fit is refused, with what
-/// would.
-fn planned_memory(plan: &RunPlan, dataset: &Dataset, device: &Device) -> Result<usize> {
-    let spec = plan.network.spec(dataset.train.classes().len())?;
-    let needed = |micro_batch: usize| {
-        let train = TrainConfig { micro_batch, ..plan.train.clone() };
-        step_memory_bytes(&spec, plan.train_layers.as_deref(), &train, plan.batch, device)
-    };
-    let micro_batch = plan.train.micro_batch;
-    let bytes = needed(micro_batch)?;
-    let Some(free) = device.free_memory_bytes()? else { return Ok(bytes) };
-    if bytes <= free {
-        return Ok(bytes);
-    }
-    let mut fitting = micro_batch;
-    while fitting > 1 {
-        fitting /= 2;
-        if needed(fitting)? <= free {
-            let message = format!(
-                "a training step with micro_batch = {micro_batch} needs {:.2} GiB, and the GPU has {:.2} free; \
-                 micro_batch = {fitting} fits",
-                gib(bytes),
-                gib(free)
-            );
-            return Err(SettingsError(message).into());
-        }
-    }
-    let message = format!(
-        "a training step needs {:.2} GiB even with one image, and the GPU has {:.2} free",
-        gib(needed(1)?),
-        gib(free)
-    );
-    Err(SettingsError(message).into())
 }
 
 fn gib(bytes: usize) -> f64 {

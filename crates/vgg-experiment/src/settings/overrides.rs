@@ -1,19 +1,18 @@
-//! Values that stand in the place of others: `--set key.path=value`, and a run's own lines over those that all runs
+//! Values that stand in the place of others: `key.path=value`, and a run's own lines over those that all runs
 //! of a table share.
 
-use anyhow::Result;
 use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
-use super::SettingsError;
+use crate::{Error, Result};
 
 /// Parses `text` after the replacements in `over`.
 pub(super) fn parse<T: DeserializeOwned>(text: &str, over: &Table) -> Result<T> {
     // The text itself when nothing is replaced: errors then show the line.
     if over.is_empty() {
-        return toml::from_str(text).map_err(|e| SettingsError(e.to_string()).into());
+        return toml::from_str(text).map_err(|e| Error::Plan(e.to_string()));
     }
-    let mut table: Table = toml::from_str(text).map_err(|e| SettingsError(e.to_string()))?;
+    let mut table: Table = toml::from_str(text).map_err(|e| Error::Plan(e.to_string()))?;
     merge(&mut table, over.clone());
     from_table(table)
 }
@@ -28,7 +27,7 @@ pub(super) fn table(set: &[String]) -> Result<Table> {
 }
 
 pub(super) fn from_table<T: DeserializeOwned>(table: Table) -> Result<T> {
-    table.try_into().map_err(|e: toml::de::Error| SettingsError(e.to_string().trim_end().to_owned()).into())
+    table.try_into().map_err(|e: toml::de::Error| Error::Plan(e.to_string().trim_end().to_owned()))
 }
 
 /// Puts `over` in the place of what `base` says, table by table.
@@ -45,20 +44,20 @@ pub(super) fn merge(base: &mut Table, over: Table) {
 
 /// `a.b=1` as the table `{ a = { b = 1 } }`. What is no TOML value is taken as a string.
 fn one(pair: &str) -> Result<Table> {
-    let bad = || SettingsError(format!("--set {pair}: it must be key=value, such as run.seed=2"));
+    let bad = || Error::Plan(format!("{pair:?} is not key=value, such as run.seed=2"));
     let (key, value) = pair.split_once('=').ok_or_else(bad)?;
     let parsed: Option<Table> = toml::from_str(&format!("v = {value}")).ok();
     let parsed = parsed.filter(|t| t.len() == 1).and_then(|mut t| t.remove("v"));
     let mut value = parsed.unwrap_or_else(|| Value::String(value.trim().to_owned()));
     for part in key.trim().rsplit('.') {
         if part.is_empty() {
-            return Err(bad().into());
+            return Err(bad());
         }
         value = Value::Table(Table::from_iter([(part.to_owned(), value)]));
     }
     match value {
         Value::Table(table) => Ok(table),
-        _ => Err(bad().into()),
+        _ => Err(bad()),
     }
 }
 
