@@ -146,6 +146,35 @@ fn another_identity_is_refused_unless_it_may_differ() {
 }
 
 #[test]
+fn ranks_with_other_settings_than_the_first_are_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let set = pictures(dir.path());
+    let out = dir.path().join("run");
+    let outcomes = on_thread_ranks(2, |group| {
+        let identity = json!({ "seed": 1, "lr": if group.rank() == 0 { 0.1 } else { 0.2 } });
+        run(&set, &out, &Run { identity, group, ..Run::default() }).0
+    });
+    // The first cannot go on without the other.
+    assert!(outcomes[0].is_err());
+    let Err(Error::OtherRank { rank, differences }) = &outcomes[1] else { panic!("{:?}", outcomes[1]) };
+    assert_eq!((*rank, differences.as_slice()), (1, &["lr: 0.1 there, 0.2 here".to_owned()][..]));
+    assert!(!out.join("weights.safetensors").exists());
+}
+
+#[test]
+fn a_checkpoint_folder_that_cannot_be_read_is_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let set = pictures(dir.path());
+    // A file in the place of the folder.
+    let file = dir.path().join("checkpoints");
+    std::fs::write(&file, b"").unwrap();
+    let message = has_checkpoints(dir.path()).unwrap_err().to_string();
+    assert!(message.contains(&file.display().to_string()), "{message}");
+    assert!(run(&set, dir.path(), &Run::default()).0.is_err());
+    assert_eq!(std::fs::read(&file).unwrap(), b"");
+}
+
+#[test]
 fn damaged_checkpoints_are_set_aside_and_removed_ones_are_gone() {
     let dir = tempfile::tempdir().unwrap();
     let set = pictures(dir.path());
