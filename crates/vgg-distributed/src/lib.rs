@@ -14,6 +14,7 @@ mod launch;
 #[cfg(feature = "mpi")]
 mod mpi;
 mod rendezvous;
+mod scale;
 mod tcp;
 mod watch;
 
@@ -23,6 +24,7 @@ use vgg_tensor::{Alone, RankGroup};
 
 pub use launch::{Launch, Launcher};
 use rendezvous::Rendezvous;
+pub use scale::{Bottleneck, Cluster, ScaleWorkload, StepEstimate};
 use tcp::TcpGroup;
 
 /// What keeps ranks from finding each other.
