@@ -7,6 +7,7 @@
 #![warn(clippy::unwrap_used)]
 
 mod analysis;
+mod analysis_files;
 mod error;
 mod evaluate;
 mod features;
@@ -20,6 +21,7 @@ mod rows;
 mod shard;
 
 pub use analysis::{ClassErrors, Comparison, Mistake};
+pub use analysis_files::Analysis;
 pub use error::{Error, Result};
 pub use evaluate::{EvaluateOptions, classify, dump_views, evaluate, evaluate_on_ranks};
 pub use features::{Aggregate, FeatureConfig, Features, features};

@@ -149,6 +149,17 @@ pub fn create_directory(path: &Path) -> Result<()> {
     disk::create_dir_all(path).map_err(at("create", path))
 }
 
+/// Removes a file, if it is there.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn remove_file(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(at("remove", path)(e)),
+        _ => Ok(()),
+    }
+}
+
 /// Reads a file.
 ///
 /// # Errors

@@ -25,8 +25,8 @@ mod space;
 mod tensors;
 
 pub use atomic::{
-    FileWriter, create_directory, read_bytes, read_json, remove_partial_files, write_bytes, write_json,
-    write_with,
+    FileWriter, create_directory, read_bytes, read_json, remove_file, remove_partial_files, write_bytes,
+    write_json, write_with,
 };
 pub use directory::{DirectoryWriter, Manifest, verify};
 #[cfg(feature = "faults")]

@@ -1,0 +1,198 @@
+//! What lies behind an error rate, as files: classes, confusions and mistakes as CSV, confusions and mistakes as pictures.
+
+use std::path::Path;
+
+use ndarray::{Array2, s};
+use vgg_data::{
+    Filter, Image, ImageSet, LINE, Split, captioned_sheet, draw_text, imagenet, resize, scaled_size,
+    write_png,
+};
+use vgg_files::remove_file;
+
+use crate::{ClassErrors, Error, Posteriors, Result, confusion_picture};
+
+/// Classes whose names fit beside a picture of them.
+const NAMED: usize = 40;
+/// Width of a letter, and letters of a name.
+const LETTER: usize = 8;
+const LETTERS: usize = 24;
+/// Side of an image on the sheet of mistakes, and images in a row.
+const TILE: usize = 176;
+const COLUMNS: usize = 6;
+
+/// Files that are written.
+const CLASSES: &str = "classes.csv";
+const CONFUSION: &str = "confusion.csv";
+const PICTURE: &str = "confusion.png";
+const MISTAKES: &str = "mistakes.csv";
+const SHEET: &str = "mistakes.png";
+
+/// The analysis of posteriors.
+pub struct Analysis<'a> {
+    posteriors: &'a Posteriors,
+    /// Names of the classes for people.
+    pub class_names: Vec<String>,
+    /// Errors of each class.
+    pub classes: Vec<ClassErrors>,
+    /// Numbers of images by true class (rows) and most likely class (columns).
+    pub confusion: Array2<u32>,
+}
+
+impl<'a> Analysis<'a> {
+    /// Analyses posteriors.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if there are too many classes for a confusion matrix.
+    pub fn new(posteriors: &'a Posteriors) -> Result<Analysis<'a>> {
+        let known = &posteriors.origin.classes;
+        let name = |i: usize| match known.get(i) {
+            Some(id) => imagenet::words(id).unwrap_or(id).to_owned(),
+            None => format!("class {i}"),
+        };
+        Ok(Analysis {
+            posteriors,
+            class_names: (0..posteriors.values.ncols()).map(name).collect(),
+            classes: posteriors.class_errors(),
+            confusion: posteriors.confusion()?,
+        })
+    }
+
+    /// Writes `classes.csv`, `confusion.csv`, `confusion.png` and `mistakes.csv` to `dir`, and `mistakes.png` if there is a `sheet`
+    /// (see [`Analysis::mistakes_sheet`]); else one that is there, of other posteriors perhaps, is removed. Returns their names.
+    ///
+    /// # Errors
+    /// [`Error::File`] if one cannot be written.
+    pub fn write(&self, dir: &Path, sheet: Option<&Image>) -> Result<Vec<&'static str>> {
+        self.write_csv(&dir.join(CLASSES), |csv| self.classes_csv(csv))?;
+        self.write_csv(&dir.join(CONFUSION), |csv| self.confusion_csv(csv))?;
+        write_png(&dir.join(PICTURE), &self.labelled_confusion())?;
+        self.write_csv(&dir.join(MISTAKES), |csv| self.mistakes_csv(csv))?;
+        let mut written = vec![CLASSES, CONFUSION, PICTURE, MISTAKES];
+        match sheet {
+            Some(sheet) => {
+                write_png(&dir.join(SHEET), sheet)?;
+                written.push(SHEET);
+            }
+            None => remove_file(&dir.join(SHEET))?,
+        }
+        Ok(written)
+    }
+
+    /// The classes with the largest top-1 error, at most so many.
+    pub fn worst_classes(&self, most: usize) -> Vec<usize> {
+        let mut order: Vec<usize> = (0..self.classes.len()).filter(|i| self.classes[*i].top1.n > 0).collect();
+        let error = |class: usize| self.classes[class].top1.rate();
+        order.sort_by(|a, b| error(*b).total_cmp(&error(*a)).then(a.cmp(b)));
+        order.truncate(most);
+        order
+    }
+
+    /// The images of the surest mistakes, at most so many, each with its class and what was said in its place; `None` if there are none.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if the data set at `root` is not that of the posteriors; those of its images.
+    pub fn mistakes_sheet(&self, root: &Path, most: usize) -> Result<Option<Image>> {
+        let set = self.split(root)?;
+        let posteriors = self.posteriors;
+        let mut tiles = Vec::new();
+        for m in posteriors.mistakes().into_iter().take(most) {
+            let path = &posteriors.paths[m.image];
+            let gone = || Error::Config(format!("the data set has no image {path}"));
+            let index = (0..set.len()).find(|i| set.path(*i) == path.as_str()).ok_or_else(gone)?;
+            let image = set.image(index)?;
+            let (h, w, _) = image.dim();
+            let (h, w) = scaled_size(h, w, (TILE * h.min(w) / h.max(w)).max(1));
+            let class = first_name(&self.class_names[posteriors.labels[m.image] as usize]);
+            let said = format!("{:.0} % {}", 100.0 * m.posterior, first_name(&self.class_names[m.predicted]));
+            let tile = resize(&image, h.min(TILE), w.min(TILE), Filter::Bilinear)?;
+            tiles.push((tile, vec![class.to_owned(), said]));
+        }
+        if tiles.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some(captioned_sheet(&tiles, COLUMNS, TILE)?))
+    }
+
+    /// The split that these are the posteriors of.
+    fn split(&self, root: &Path) -> Result<ImageSet> {
+        for split in [Split::Val, Split::Train] {
+            let set = ImageSet::open(root, split)?;
+            if set.hash().as_str() == self.posteriors.origin.dataset {
+                return Ok(set);
+            }
+        }
+        Err(Error::Config(format!("{} is not the data set of these posteriors", root.display())))
+    }
+
+    /// The confusion matrix with the names of true classes beside its rows, and their numbers above its columns; of many classes, as
+    /// it is.
+    fn labelled_confusion(&self) -> Image {
+        let picture = confusion_picture(self.confusion.view());
+        let names = &self.class_names;
+        let (h, w, _) = picture.dim();
+        let cell = h / names.len().max(1);
+        if names.len() > NAMED || cell < LINE {
+            return picture;
+        }
+        let (top, left) = (2 * LINE + 8, LETTER * (LETTERS + 4));
+        let mut whole = Image::from_elem((top + h, left + w, 3), 255);
+        whole.slice_mut(s![top.., left.., ..]).assign(&picture);
+        draw_text(&mut whole, "true class", (LINE + 4, 4));
+        draw_text(&mut whole, "answer", (2, left));
+        for (i, name) in names.iter().enumerate() {
+            let short: String = first_name(name).chars().take(LETTERS).collect();
+            let middle = i * cell + cell / 2;
+            draw_text(&mut whole, &format!("{:2} {short}", i + 1), (top + middle - LINE / 2, 4));
+            let number = (i + 1).to_string();
+            draw_text(&mut whole, &number, (LINE + 4, left + middle - LETTER * number.len() / 2));
+        }
+        whole
+    }
+
+    fn write_csv(&self, path: &Path, rows: impl FnOnce(&mut Csv) -> csv::Result<()>) -> Result<()> {
+        let mut csv = csv::Writer::from_writer(Vec::new());
+        let bytes = rows(&mut csv).and_then(|()| csv.into_inner().map_err(|e| e.into_error().into()));
+        let bytes = bytes.map_err(|e| Error::Config(format!("{}: {e}", path.display())))?;
+        Ok(vgg_files::write_bytes(path, &bytes)?)
+    }
+
+    fn classes_csv(&self, csv: &mut Csv) -> csv::Result<()> {
+        csv.write_record(["class", "name", "n", "top1_error", "top1_low", "top1_high", "top5_error"])?;
+        for (i, (name, ClassErrors { top1, top5 })) in self.class_names.iter().zip(&self.classes).enumerate()
+        {
+            let [low, high] = top1.interval().map(|share| format!("{share:.6}"));
+            let (error, top5_error) = (top1.rate().to_string(), top5.rate().to_string());
+            csv.write_record([&i.to_string(), name, &top1.n.to_string(), &error, &low, &high, &top5_error])?;
+        }
+        Ok(())
+    }
+
+    /// Rows are true classes, columns the most likely ones.
+    fn confusion_csv(&self, csv: &mut Csv) -> csv::Result<()> {
+        csv.write_record([&"true class".to_owned()].into_iter().chain(&self.class_names))?;
+        for (name, row) in self.class_names.iter().zip(self.confusion.rows()) {
+            let counts = row.iter().map(u32::to_string);
+            csv.write_record([name.clone()].into_iter().chain(counts))?;
+        }
+        Ok(())
+    }
+
+    fn mistakes_csv(&self, csv: &mut Csv) -> csv::Result<()> {
+        csv.write_record(["path", "class", "predicted", "posterior", "posterior_of_class"])?;
+        for m in self.posteriors.mistakes() {
+            let label = self.posteriors.labels[m.image] as usize;
+            let own = format!("{:.6}", self.posteriors.values[[m.image, label]]);
+            let (path, posterior) = (&self.posteriors.paths[m.image], format!("{:.6}", m.posterior));
+            let (class, predicted) = (&self.class_names[label], &self.class_names[m.predicted]);
+            csv.write_record([path, class, predicted, &posterior, &own])?;
+        }
+        Ok(())
+    }
+}
+
+type Csv = csv::Writer<Vec<u8>>;
+
+/// The first of several names.
+fn first_name(name: &str) -> &str {
+    name.split(',').next().unwrap_or(name)
+}
