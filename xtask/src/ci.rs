@@ -34,7 +34,7 @@ const STEPS: [(&str, &[&str]); 6] = [
 ];
 
 /// Crates that others may use: each must build alone, without the features that the workspace turns on for another.
-const LIBRARIES: [&str; 11] = [
+const LIBRARIES: [&str; 12] = [
     "vgg-files",
     "vgg-testkit",
     "vgg-tensor",
@@ -46,6 +46,7 @@ const LIBRARIES: [&str; 11] = [
     "vgg-eval",
     "vgg-train",
     "vgg-experiment",
+    "vgg-bench",
 ];
 
 pub(crate) fn run(arguments: &[OsString]) -> Result<ExitCode> {

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 
 /// The arrows between crates, exactly; development edges apart.
-const ARROWS: [(&str, &[&str]); 14] = [
+const ARROWS: [(&str, &[&str]); 15] = [
     ("vgg-tensor", &[]),
     ("vgg-files", &[]),
     ("vgg-testkit", &[]),
@@ -22,9 +22,11 @@ const ARROWS: [(&str, &[&str]); 14] = [
         "vgg-experiment",
         &["vgg-data", "vgg-eval", "vgg-files", "vgg-layers", "vgg-tensor", "vgg-train", "vgg-weights"],
     ),
+    ("vgg-bench", &["vgg-data", "vgg-eval", "vgg-layers", "vgg-optim", "vgg-tensor", "vgg-train"]),
     (
         "vgg-app",
         &[
+            "vgg-bench",
             "vgg-data",
             "vgg-distributed",
             "vgg-eval",

@@ -37,6 +37,7 @@ pub mod ops;
 mod parameter;
 mod readback;
 mod replay;
+pub mod selftest;
 mod shape;
 mod step_state;
 mod storage;

@@ -1,45 +1,31 @@
 //! `vgg bench`: how fast a network runs here, and how near to what the processor can do.
 
-mod protocols;
-mod report;
-mod workload;
-
 use std::io::{BufRead as _, Write as _};
 use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Result;
-use clap::{Args, ValueEnum};
+use clap::Args;
+use serde::Serialize;
+use vgg_bench::{LayerFigures, Mode, ProtocolCost, Workload, layer_figures, protocol_costs};
 use vgg_layers::{Config, NetworkSpec, Stopwatch};
-use vgg_tensor::Device;
+use vgg_tensor::{Device, Limits};
 
-use self::report::{EngineFigures, Figures, LayerRow};
-use self::workload::Workload;
-use super::options::{DeviceOptions, pair, peak_memory_bytes};
-use crate::console::out;
+use super::options::{DeviceOptions, choice, pair, peak_memory_bytes};
+use crate::console::{out, print_table};
 use crate::exit::UsageError;
 
 /// Images that a convolution takes at once.
 const MOST_IMAGES: usize = 256;
-
-/// What is timed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Mode {
-    /// Logits of a batch of crops.
-    Infer,
-    /// A whole training step: forward, backward, update with momentum, dropout on.
-    Train,
-    /// The score map of one image and its mirror image (section 3.2).
-    Dense,
-}
 
 #[derive(Args)]
 pub(crate) struct Bench {
     /// A, A-LRN, B, B-5x5, C, D or E.
     #[arg(long, default_value = "D")]
     config: Config,
-    /// infer, train or dense.
-    #[arg(long, value_enum, default_value_t = Mode::Infer)]
+    /// What is timed: the logits of a batch of crops, a whole training step (forward, backward, update with momentum, dropout on), or
+    /// the score map of one image and its mirror image (section 3.2).
+    #[arg(long, value_parser = choice(&Mode::ALL), default_value = "infer")]
     mode: Mode,
     /// Images at a time; dense takes one and its mirror image.
     #[arg(long, default_value_t = 16)]
@@ -91,13 +77,13 @@ impl Bench {
             ..NetworkSpec::paper(self.config)
         };
         if self.protocols {
-            let costs =
-                protocols::costs(&spec, self.image, (&self.test_sides, self.samples.max(1)), &device)?;
+            let samples = self.samples.max(1);
+            let costs = protocol_costs(&spec, self.image, &self.test_sides, samples, &device)?;
             if self.json {
                 writeln!(out(), "{}", serde_json::to_string_pretty(&costs)?)?;
                 return Ok(());
             }
-            return protocols::print(&costs);
+            return print_costs(&costs);
         }
         let images = if self.mode == Mode::Dense { 2 } else { self.batch };
         let mut workload = Workload::new(self.mode, spec, images, self.image, &device)?;
@@ -114,7 +100,7 @@ impl Bench {
         let median_ms = samples_ms[samples_ms.len() / 2];
         let (peak_tensor_bytes, peak_process_bytes) = (device.memory().peak_bytes, peak_memory_bytes());
         let limits = device.measure_limits()?;
-        let layers = if self.layers { self.layer_rows(&mut workload)? } else { Vec::new() };
+        let layers = if self.layers { self.layer_figures(&mut workload, &limits)? } else { Vec::new() };
         // Dense evaluation shows one image, twice.
         let per_sample = if self.mode == Mode::Dense { 1 } else { images };
         let figures = Figures {
@@ -133,7 +119,7 @@ impl Bench {
             peak_tensor_bytes,
             peak_process_bytes,
             difference_from_direct: workload.difference_from_direct()?,
-            layers: layers.iter().map(|row| row.figures(&limits)).collect(),
+            layers,
             engines: engines(&device),
         };
         if self.json {
@@ -144,7 +130,7 @@ impl Bench {
     }
 
     /// Times of the layers, medians over the samples.
-    fn layer_rows(&self, workload: &mut Workload) -> Result<Vec<LayerRow>> {
+    fn layer_figures(&self, workload: &mut Workload, limits: &Limits) -> Result<Vec<LayerFigures>> {
         let watch = Arc::new(Stopwatch::new(workload.device()));
         workload.watch(Some(watch.clone()));
         let mut samples = Vec::new();
@@ -153,7 +139,7 @@ impl Bench {
             samples.push(watch.take());
         }
         workload.watch(None);
-        Ok(report::rows(&samples, workload))
+        Ok(layer_figures(&samples, workload, limits))
     }
 }
 
@@ -176,5 +162,100 @@ fn samples_on_stdin(workload: &mut Workload) -> Result<()> {
         out().flush()?;
     }
     // The clock is off; whether it was the right work that was timed is told by the exit code.
-    workload.difference_from_direct().map(drop)
+    workload.difference_from_direct()?;
+    Ok(())
+}
+
+/// Costs of protocols as a table.
+fn print_costs(costs: &[ProtocolCost]) -> Result<()> {
+    let head = ["protocol", "Q", "views", "images/s", "times the central crop", "its arithmetic, times"];
+    let rows = costs.iter().map(|c| {
+        vec![
+            c.protocol.to_owned(),
+            vgg_experiment::listed(&c.test_sides),
+            c.views.to_string(),
+            format!("{:.2}", c.images_per_s),
+            format!("{:.1}", c.times_centre),
+            format!("{:.1}", c.arithmetic_times_centre),
+        ]
+    });
+    Ok(print_table(&head.map(str::to_owned), &rows.collect::<Vec<_>>())?)
+}
+
+/// What a benchmark found.
+#[derive(Serialize)]
+struct Figures {
+    version: &'static str,
+    device: String,
+    config: &'static str,
+    mode: String,
+    batch: usize,
+    images_per_s: f64,
+    /// As if every sum were computed directly, which Winograd's convolution does not.
+    direct_gflops: f64,
+    median_ms: f64,
+    samples_ms: Vec<f64>,
+    limit_gflops: f64,
+    limit_read_gb_per_s: f64,
+    /// What a training step was planned to take.
+    planned_tensor_bytes: Option<usize>,
+    peak_tensor_bytes: usize,
+    peak_process_bytes: Option<usize>,
+    /// Of the largest logit.
+    difference_from_direct: f64,
+    layers: Vec<LayerFigures>,
+    /// What a GPU's convolutions were given.
+    engines: Vec<EngineFigures>,
+}
+
+/// The engine of a convolution on a GPU.
+#[derive(Serialize)]
+struct EngineFigures {
+    convolution: String,
+    /// In cuDNN's list, from 0.
+    place: usize,
+    /// When it was timed against the others.
+    microseconds: f64,
+}
+
+impl Figures {
+    fn print(&self) -> Result<()> {
+        let gib = |bytes: usize| format!("{:.2} GiB", bytes as f64 / (1u64 << 30) as f64);
+        let Figures { images_per_s, median_ms, direct_gflops, .. } = self;
+        writeln!(
+            out(),
+            "{images_per_s:.2} images/s, {median_ms:.1} ms a sample, {direct_gflops:.0} GFLOP/s as direct sums"
+        )?;
+        let Figures { limit_gflops, limit_read_gb_per_s, .. } = self;
+        writeln!(
+            out(),
+            "limits: {limit_gflops:.0} GFLOP/s multiply-add, {limit_read_gb_per_s:.1} GB/s reading memory"
+        )?;
+        let planned = self.planned_tensor_bytes.map_or(String::new(), |b| format!(", {} planned", gib(b)));
+        let process =
+            self.peak_process_bytes.map_or(String::new(), |b| format!("; {} of the process", gib(b)));
+        writeln!(out(), "peak memory: {} of tensors{planned}{process}", gib(self.peak_tensor_bytes))?;
+        let difference = self.difference_from_direct;
+        writeln!(out(), "largest difference from direct sums: {difference:.1e} of the largest logit")?;
+        if self.layers.is_empty() {
+            return Ok(());
+        }
+        writeln!(
+            out(),
+            "\n{:10} {:10} {:>9} {:>9} {:>15}",
+            "layer",
+            "pass",
+            "ms",
+            "GFLOP/s",
+            "of direct limit"
+        )?;
+        for row in &self.layers {
+            let (gflops, of_limit) = match row.direct_gflops {
+                0.0 => (String::new(), String::new()),
+                gflops => (format!("{gflops:.0}"), format!("{:.2}", row.of_direct_limit)),
+            };
+            writeln!(out(), "{:10} {:10} {:>9.2} {gflops:>9} {of_limit:>15}", row.layer, row.pass, row.ms)?;
+        }
+        Ok(())
+    }
 }

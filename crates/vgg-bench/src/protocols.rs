@@ -2,37 +2,45 @@
 
 use std::time::Instant;
 
-use anyhow::Result;
 use serde::Serialize;
 use vgg_data::{Filter, Image, apply_views};
 use vgg_eval::{DensePool, Evaluation, Preprocessing, Protocol, classify};
 use vgg_layers::{Init, LayerKind, Network, NetworkSpec};
 use vgg_tensor::Device;
 
-use crate::console::print_table;
+use crate::Result;
 
 /// What a protocol costs.
 #[derive(Serialize)]
-pub(super) struct Cost {
-    protocol: &'static str,
-    test_sides: Vec<usize>,
-    views: usize,
-    /// Median over the samples.
-    ms: f64,
-    images_per_s: f64,
+pub struct ProtocolCost {
+    /// Such as `dense`.
+    pub protocol: &'static str,
+    /// Smallest sides in the test.
+    pub test_sides: Vec<usize>,
+    /// Views of an image.
+    pub views: usize,
+    /// Milliseconds for an image: median over the samples.
+    pub ms: f64,
+    /// One over it.
+    pub images_per_s: f64,
     /// Time beside that of the central crop at the first test side.
-    times_centre: f64,
+    pub times_centre: f64,
     /// Arithmetic beside that of the central crop.
-    arithmetic_times_centre: f64,
+    pub arithmetic_times_centre: f64,
 }
 
 /// The costs of all protocols at the first of these test sides, and at all of them, for an image of `[width, height]`.
-pub(super) fn costs(
+///
+/// # Errors
+/// [`crate::Error`] if an evaluation fails.
+pub fn protocol_costs(
     spec: &NetworkSpec,
-    [width, height]: [usize; 2],
-    (sides, samples): (&[usize], usize),
+    image: [usize; 2],
+    sides: &[usize],
+    samples: usize,
     device: &Device,
-) -> Result<Vec<Cost>> {
+) -> Result<Vec<ProtocolCost>> {
+    let [width, height] = image;
     let image =
         Image::from_shape_fn((height, width, 3), |(y, x, c)| (y * 31 + x * 17 + c * 97 + x * y / 7) as u8);
     let mut cases = Vec::new();
@@ -72,11 +80,11 @@ pub(super) fn costs(
             }
         }
     }
-    let mut costs: Vec<Cost> = Vec::new();
+    let mut costs: Vec<ProtocolCost> = Vec::new();
     for ((evaluation, macs, views), mut times) in cases.iter().zip(times) {
         times.sort_by(f64::total_cmp);
         let ms = times[times.len() / 2];
-        costs.push(Cost {
+        costs.push(ProtocolCost {
             protocol: evaluation.protocol.name(),
             test_sides: evaluation.test_sides.clone(),
             views: *views,
@@ -101,20 +109,4 @@ fn macs(spec: &NetworkSpec, view: &Image) -> Result<f64> {
         _ => row.macs as f64 * area,
     };
     Ok(rows.iter().zip(&kinds).map(of).sum())
-}
-
-/// As a table.
-pub(super) fn print(costs: &[Cost]) -> Result<()> {
-    let head = ["protocol", "Q", "views", "images/s", "times the central crop", "its arithmetic, times"];
-    let rows = costs.iter().map(|c| {
-        vec![
-            c.protocol.to_owned(),
-            vgg_experiment::listed(&c.test_sides),
-            c.views.to_string(),
-            format!("{:.2}", c.images_per_s),
-            format!("{:.1}", c.times_centre),
-            format!("{:.1}", c.arithmetic_times_centre),
-        ]
-    });
-    Ok(print_table(&head.map(str::to_owned), &rows.collect::<Vec<_>>())?)
 }

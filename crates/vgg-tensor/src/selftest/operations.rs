@@ -2,22 +2,19 @@
 
 use std::sync::Arc;
 
-use anyhow::Result;
-use vgg_data::Batch;
-use vgg_tensor::ops::conv2d::{self, Conv2d};
-use vgg_tensor::ops::dropout::{self, DropoutKey};
-use vgg_tensor::ops::linear::{self, Linear};
-use vgg_tensor::ops::lrn::{self, Lrn, LrnStyle};
-use vgg_tensor::ops::max_pool2d::{self, Rounding};
-use vgg_tensor::ops::{self, SgdConfig, SgdForm};
-use vgg_tensor::{Alone, Device, Gate, RankGroup, Replay, StepState, Tensor, Weight, Write};
+use ndarray::{Array2, Array4};
 
-use super::Named;
+use super::{Check, NamedValues};
+use crate::ops::conv2d::{self, Conv2d};
+use crate::ops::dropout::{self, DropoutKey};
+use crate::ops::linear::{self, Linear};
+use crate::ops::lrn::{self, Lrn, LrnStyle};
+use crate::ops::max_pool2d::{self, Rounding};
+use crate::ops::{self, SgdConfig, SgdForm};
+use crate::{Alone, Device, Error, Gate, Grad, RankGroup, Replay, Result, StepState, Tensor, Weight, Write};
 
-/// A check under its name: the same on any device.
-type Check = fn(&Device) -> Result<Vec<Named>>;
-
-pub(super) const ALL: [(&str, Check); 11] = [
+/// Every operation with its gradients, by name.
+pub const OPERATIONS: [(&str, Check<Error>); 11] = [
     ("conv2d", convolutions),
     ("linear", linears),
     ("max_pool2d", pools),
@@ -45,16 +42,16 @@ fn values(seed: u32, len: usize) -> Vec<f32> {
 }
 
 fn tensor<const N: usize>(seed: u32, shape: [usize; N], device: &Device) -> Result<Tensor> {
-    Ok(Tensor::from_slice(&values(seed, shape.iter().product()), shape, device)?)
+    Tensor::from_slice(&values(seed, shape.iter().product()), shape, device)
 }
 
-fn named(name: &str, tensor: &Tensor) -> Result<Named> {
+fn named(name: &str, tensor: &Tensor) -> Result<NamedValues> {
     let mut values = Vec::new();
     tensor.read_into(&mut values)?;
     Ok((name.to_owned(), values))
 }
 
-fn convolutions(device: &Device) -> Result<Vec<Named>> {
+fn convolutions(device: &Device) -> Result<Vec<NamedValues>> {
     let mut results = Vec::new();
     // n, h, w, c, k, filter, padding.
     for [n, h, w, c, k, r, pad] in [
@@ -86,7 +83,7 @@ fn convolutions(device: &Device) -> Result<Vec<Named>> {
     Ok(results)
 }
 
-fn linears(device: &Device) -> Result<Vec<Named>> {
+fn linears(device: &Device) -> Result<Vec<NamedValues>> {
     let mut results = Vec::new();
     for (n, map, outputs) in [(3, [2, 3, 8], 40), (5, [3, 3, 12], 10), (33, [1, 1, 100], 17)] {
         let inputs = map.iter().product();
@@ -110,21 +107,21 @@ fn linears(device: &Device) -> Result<Vec<Named>> {
     Ok(results)
 }
 
-fn pools(device: &Device) -> Result<Vec<Named>> {
+fn pools(device: &Device) -> Result<Vec<NamedValues>> {
     let mut results = Vec::new();
     for rounding in [Rounding::Floor, Rounding::Ceil] {
         let x = tensor(1, [2, 7, 6, 11], device)?;
         let (y, index) = max_pool2d::forward(&x, rounding)?;
         let dy = tensor(2, [2, y.shape().dims()[1], 3, 11], device)?;
         let channel_sums = Tensor::zeros([11], device)?;
-        let grad = max_pool2d::backward(&vgg_tensor::Grad { dz: dy, channel_sums }, &index)?;
+        let grad = max_pool2d::backward(&Grad { dz: dy, channel_sums }, &index)?;
         results.push(named(&format!("{rounding:?}"), &y)?);
         results.push(named(&format!("{rounding:?}, gradient"), &grad.dz)?);
     }
     Ok(results)
 }
 
-fn normalisation(device: &Device) -> Result<Vec<Named>> {
+fn normalisation(device: &Device) -> Result<Vec<NamedValues>> {
     let config = Lrn { alpha: 0.5, ..Lrn::alexnet(LrnStyle::AlexNet) };
     let (x, dy) = (tensor(1, [2, 3, 5, 13], device)?, tensor(2, [2, 3, 5, 13], device)?);
     let (y, base) = lrn::forward(&x, config)?;
@@ -132,21 +129,21 @@ fn normalisation(device: &Device) -> Result<Vec<Named>> {
     Ok(vec![named("forward", &y)?, named("gradient", &grad.dz)?, named("sums", &grad.channel_sums)?])
 }
 
-fn dropouts(device: &Device) -> Result<Vec<Named>> {
+fn dropouts(device: &Device) -> Result<Vec<NamedValues>> {
     let key = DropoutKey { seed: 0x1234_5678_9abc, step: 3, layer: 1, first_sample: 5 };
     let (vectors, maps) = (tensor(1, [7, 999], device)?, tensor(2, [3, 4, 5, 6], device)?);
     let y = dropout::forward(&vectors, 0.5, key)?;
     Ok(vec![named("vectors", &y)?, named("maps", &dropout::forward(&maps, 0.25, key)?)?])
 }
 
-fn softmaxes(device: &Device) -> Result<Vec<Named>> {
+fn softmaxes(device: &Device) -> Result<Vec<NamedValues>> {
     let (x, dy) = (tensor(1, [5, 1000], device)?, tensor(2, [5, 1000], device)?);
     let y = ops::softmax(&x)?;
     let grad = ops::softmax_backward(&y, &dy)?;
     Ok(vec![named("forward", &y)?, named("gradient", &grad.dz)?, named("sums", &grad.channel_sums)?])
 }
 
-fn losses(device: &Device) -> Result<Vec<Named>> {
+fn losses(device: &Device) -> Result<Vec<NamedValues>> {
     let (x, state) = (tensor(1, [9, 1000], device)?, StepState::new(device)?);
     let targets: Vec<u32> = (0..9).map(|i| i * 111).collect();
     let loss = ops::softmax_cross_entropy(&x, &targets, 0.25, &state)?;
@@ -161,25 +158,24 @@ fn losses(device: &Device) -> Result<Vec<Named>> {
     ])
 }
 
-fn means(device: &Device) -> Result<Vec<Named>> {
+fn means(device: &Device) -> Result<Vec<NamedValues>> {
     let y = ops::spatial_mean(&tensor(1, [3, 4, 5, 100], device)?)?;
     let grad = ops::spatial_mean_backward(&tensor(2, [3, 10], device)?, 4, 5)?;
     Ok(vec![named("forward", &y)?, named("gradient", &grad.dz)?])
 }
 
-fn pixels(device: &Device) -> Result<Vec<Named>> {
-    let mut batch = Batch::blank(3, [5, 7]);
+fn pixels(device: &Device) -> Result<Vec<NamedValues>> {
     let mut value = 0u8;
-    batch.pixels.map_inplace(|pixel| {
+    let pixels = Array4::from_shape_simple_fn((3, 5, 7, 3), || {
         value = value.wrapping_mul(5).wrapping_add(17);
-        *pixel = value;
+        value
     });
-    batch.offset.fill(-120.5);
-    let y = ops::from_pixels(batch.pixels.view(), batch.offset.view(), [0.5, 1.0, 2.0], device)?;
+    let offset = Array2::from_elem((3, 3), -120.5);
+    let y = ops::from_pixels(pixels.view(), offset.view(), [0.5, 1.0, 2.0], device)?;
     Ok(vec![named("pixels", &y)?])
 }
 
-fn updates(device: &Device) -> Result<Vec<Named>> {
+fn updates(device: &Device) -> Result<Vec<NamedValues>> {
     let mut results = Vec::new();
     for form in [SgdForm::Caffe, SgdForm::Torch] {
         let mut weight = Weight::new(tensor(1, [24, 16], device)?);
@@ -202,7 +198,7 @@ fn updates(device: &Device) -> Result<Vec<Named>> {
 }
 
 /// By NCCL, over one rank, as part of a step that is captured. Nothing, where there is no NCCL, which one GPU does without.
-fn sums_over_ranks(device: &Device) -> Result<Vec<Named>> {
+fn sums_over_ranks(device: &Device) -> Result<Vec<NamedValues>> {
     if !super::has_nccl() {
         return Ok(Vec::new());
     }
@@ -214,7 +210,7 @@ fn sums_over_ranks(device: &Device) -> Result<Vec<Named>> {
     let mut replay = Replay::new();
     for step in 0..4 {
         state.begin(step, 0.1)?;
-        replay.run(device, &state, || -> vgg_tensor::Result<()> {
+        replay.run(device, &state, || -> Result<()> {
             // Something to wait for.
             linear::backward_weight(&x, &dz, &mut grads[0], Write::Overwrite, &state)?;
             grads.iter_mut().try_for_each(|grad| all.begin(grad))?;

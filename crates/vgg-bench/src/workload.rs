@@ -2,17 +2,33 @@
 
 use std::sync::Arc;
 
-use anyhow::{Result, ensure};
 use vgg_data::Batch;
 use vgg_layers::{DenseNetwork, Init, Network, NetworkSpec, Stopwatch};
 use vgg_optim::{Schedule, Sgd, SgdOptions};
 use vgg_tensor::{ConvChoice, Device, DeviceConfig, DeviceKind, Engines, Precision, Tensor, ops};
 use vgg_train::{Stepper, TrainConfig, step_memory_bytes};
 
-use super::Mode;
+use crate::{Result, expect};
+
+/// What is timed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Logits of a batch of crops.
+    Infer,
+    /// A whole training step: forward, backward, update with momentum, dropout on.
+    Train,
+    /// The score map of one image and its mirror image (section 3.2).
+    Dense,
+}
+
+impl Mode {
+    /// All modes by name.
+    pub const ALL: [(&str, Mode); 3] =
+        [("infer", Mode::Infer), ("train", Mode::Train), ("dense", Mode::Dense)];
+}
 
 /// A network and its input. One sample is one call of [`Workload::sample`].
-pub(super) struct Workload {
+pub struct Workload {
     spec: NetworkSpec,
     images: usize,
     /// Height and width of the input.
@@ -28,7 +44,11 @@ enum Body {
 }
 
 impl Workload {
-    pub(super) fn new(
+    /// A workload on `device`; `image` is `[width, height]` of the image of dense evaluation.
+    ///
+    /// # Errors
+    /// [`crate::Error`] if the network or its input cannot be made.
+    pub fn new(
         mode: Mode,
         spec: NetworkSpec,
         images: usize,
@@ -52,7 +72,10 @@ impl Workload {
     }
 
     /// Does the work once.
-    pub(super) fn sample(&mut self) -> Result<()> {
+    ///
+    /// # Errors
+    /// [`crate::Error`] if an operation fails, or a training step is not finite.
+    pub fn sample(&mut self) -> Result<()> {
         match &mut self.body {
             Body::Infer(network) => drop(network.infer(&self.x)?),
             Body::Dense(network) => drop(network.score_map(&self.x)?),
@@ -64,7 +87,7 @@ impl Workload {
                 *step += 1;
                 if *step > ahead {
                     let report = stepper.finish()?;
-                    ensure!(report.is_none_or(|report| report.finite), "the step was not finite");
+                    expect(report.is_none_or(|report| report.finite), || "the step was not finite".into())?;
                 }
                 return Ok(());
             }
@@ -74,7 +97,10 @@ impl Workload {
     }
 
     /// Bytes of tensors that a training step was planned to take.
-    pub(super) fn planned_bytes(&self) -> Result<Option<usize>> {
+    ///
+    /// # Errors
+    /// Those of planning.
+    pub fn planned_bytes(&self) -> Result<Option<usize>> {
         let Body::Train { stepper, .. } = &self.body else { return Ok(None) };
         let config = TrainConfig {
             micro_batch: self.images,
@@ -88,7 +114,10 @@ impl Workload {
     }
 
     /// Largest difference of the first two images' logits from those of direct sums, over the largest logit.
-    pub(super) fn difference_from_direct(&self) -> Result<f64> {
+    ///
+    /// # Errors
+    /// [`crate::Error::WrongResult`] if it is more than rounding explains.
+    pub fn difference_from_direct(&self) -> Result<f64> {
         let x = self.x.images(0..self.images.min(2))?;
         let device = self.x.device();
         let on_gpu = device.free_memory_bytes()?.is_some();
@@ -117,19 +146,18 @@ impl Workload {
         };
         let (ours, theirs) = (ours.to_vec(), theirs.to_vec());
         let all_finite = ours.iter().chain(&theirs).all(|v| v.is_finite());
-        ensure!(all_finite && ours.len() == theirs.len(), "a logit is not finite");
+        expect(all_finite && ours.len() == theirs.len(), || "a logit is not finite".into())?;
         let largest = theirs.iter().fold(0.0f32, |m, v| m.max(v.abs()));
         let difference = ours.iter().zip(&theirs).fold(0.0f32, |m, (a, b)| m.max((a - b).abs()));
         let difference = f64::from(difference / largest);
-        ensure!(
-            difference < if on_gpu { 0.1 } else { 1e-3 },
-            "the logits differ by {difference:.1e} from those of the direct algorithm"
-        );
+        expect(difference < if on_gpu { 0.1 } else { 1e-3 }, || {
+            format!("the logits differ by {difference:.1e} from those of the direct algorithm")
+        })?;
         Ok(difference)
     }
 
     /// Floating-point operations of a sample, as direct sums would need them.
-    pub(super) fn flops(&self) -> f64 {
+    pub fn flops(&self) -> f64 {
         let layers = self.layers();
         let macs: f64 = layers.iter().map(|(_, macs, _)| macs).sum();
         // Three passes, but no layer needs the first one's gradient by data.
@@ -138,7 +166,7 @@ impl Workload {
     }
 
     /// Name, multiply-adds of a pass, and parameters of every layer that has some.
-    pub(super) fn layers(&self) -> Vec<(String, f64, usize)> {
+    pub fn layers(&self) -> Vec<(String, f64, usize)> {
         let summary = self.spec.summary().map(|summary| summary.layers).unwrap_or_default();
         let crop = (self.spec.crop * self.spec.crop) as f64;
         let [h, w] = self.size;
@@ -153,11 +181,13 @@ impl Workload {
         .collect()
     }
 
-    pub(super) fn device(&self) -> &Device {
+    /// Where the network is.
+    pub fn device(&self) -> &Device {
         self.x.device()
     }
 
-    pub(super) fn watch(&mut self, watch: Option<Arc<Stopwatch>>) {
+    /// Lets a stopwatch time each layer; on a GPU, that needs steps that are not captured.
+    pub fn watch(&mut self, watch: Option<Arc<Stopwatch>>) {
         match &mut self.body {
             Body::Infer(network) => network.set_stopwatch(watch),
             Body::Train { stepper, .. } => {

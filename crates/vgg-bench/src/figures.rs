@@ -1,0 +1,65 @@
+//! What each layer takes beside what would limit it.
+
+use serde::Serialize;
+use vgg_layers::{LayerTime, Pass};
+use vgg_tensor::Limits;
+
+use crate::Workload;
+
+/// One pass of a layer.
+#[derive(Serialize)]
+pub struct LayerFigures {
+    /// Its name.
+    pub layer: String,
+    /// `forward`, `by data` or `by weights`.
+    pub pass: &'static str,
+    /// Milliseconds: median over the samples.
+    pub ms: f64,
+    /// GFLOP/s as if every sum were computed directly.
+    pub direct_gflops: f64,
+    /// The time that direct sums would take at the machine's limits, over the time it took.
+    pub of_direct_limit: f64,
+}
+
+fn pass_name(pass: Pass) -> &'static str {
+    match pass {
+        Pass::Forward => "forward",
+        Pass::BackwardData => "by data",
+        Pass::BackwardWeights => "by weights",
+    }
+}
+
+/// The layers in the order in which they ran, each with the median of its times over the samples. A layer that ran several times in a
+/// sample, for some images each, counts with the sum.
+pub fn layer_figures(samples: &[Vec<LayerTime>], workload: &Workload, limits: &Limits) -> Vec<LayerFigures> {
+    let layers = workload.layers();
+    let mut keys: Vec<(String, Pass)> = Vec::new();
+    for time in samples.iter().flatten() {
+        if !keys.iter().any(|(layer, pass)| *layer == time.layer && *pass == time.pass) {
+            keys.push((time.layer.clone(), time.pass));
+        }
+    }
+    let figures = |(layer, pass): (String, Pass)| {
+        let of_sample = |sample: &Vec<LayerTime>| {
+            let times = sample.iter().filter(|t| t.layer == layer && t.pass == pass);
+            times.map(|t| t.seconds * 1e3).sum::<f64>()
+        };
+        let mut ms: Vec<f64> = samples.iter().map(of_sample).collect();
+        ms.sort_by(f64::total_cmp);
+        let ms = ms[ms.len() / 2];
+        let known = layers.iter().find(|l| l.0 == layer);
+        let (macs, parameters) = known.map_or((0.0, 0), |(_, macs, parameters)| (*macs, *parameters));
+        let flops = 2.0 * macs;
+        // At least the weights have to be read.
+        let read_bytes = 4.0 * parameters as f64;
+        let limit_ms = (flops / limits.gflops).max(read_bytes / limits.read_gb_per_s) / 1e6;
+        LayerFigures {
+            pass: pass_name(pass),
+            ms,
+            direct_gflops: flops / ms / 1e6,
+            of_direct_limit: limit_ms / ms,
+            layer,
+        }
+    };
+    keys.into_iter().map(figures).collect()
+}
