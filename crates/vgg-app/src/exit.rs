@@ -38,6 +38,9 @@ fn of_cause(cause: Cause) -> Option<u8> {
     if let Some(e) = cause.downcast_ref::<vgg_experiment::Error>() {
         return Some(of_experiment(e));
     }
+    if let Some(e) = cause.downcast_ref::<vgg_bench::Error>() {
+        return Some(of_bench(e));
+    }
     if let Some(e) = cause.downcast_ref::<vgg_eval::Error>() {
         return Some(of_eval(e));
     }
@@ -71,6 +74,18 @@ fn of_experiment(error: &vgg_experiment::Error) -> u8 {
         Error::Train(e) => of_train(e),
         Error::Eval(e) => of_eval(e),
         Error::File(e) => of_file(e),
+        _ => OTHER,
+    }
+}
+
+fn of_bench(error: &vgg_bench::Error) -> u8 {
+    use vgg_bench::Error;
+    match error {
+        Error::Tensor(e) => of_tensor(e),
+        Error::Network(e) => of_network(e),
+        Error::Train(e) => of_train(e),
+        Error::Eval(e) => of_eval(e),
+        Error::Data(e) => of_data(e),
         _ => OTHER,
     }
 }
