@@ -34,7 +34,7 @@ const STEPS: [(&str, &[&str]); 6] = [
 ];
 
 /// Crates that others may use: each must build alone, without the features that the workspace turns on for another.
-const LIBRARIES: [&str; 12] = [
+const LIBRARIES: [&str; 13] = [
     "vgg-files",
     "vgg-testkit",
     "vgg-tensor",
@@ -47,6 +47,7 @@ const LIBRARIES: [&str; 12] = [
     "vgg-train",
     "vgg-experiment",
     "vgg-bench",
+    "vgg",
 ];
 
 pub(crate) fn run(arguments: &[OsString]) -> Result<ExitCode> {
@@ -72,10 +73,41 @@ pub(crate) fn run(arguments: &[OsString]) -> Result<ExitCode> {
         crate::cargo(&["check", "--quiet", "--package", library])?;
     }
     eprintln!("== each library alone: {:.0?}", start.elapsed());
+    consumer()?;
     if full {
         killed_runs()?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A project that depends on `vgg` alone is built, and run on weights and images that the program makes.
+fn consumer() -> Result<()> {
+    let start = Instant::now();
+    eprintln!("== consumer");
+    let target = crate::root().join("target");
+    let place = target.join("consumer");
+    let _ = std::fs::remove_dir_all(&place);
+    std::fs::create_dir_all(&place)?;
+    let (weights, set) = ("w.safetensors", "set");
+    let init =
+        ["init", "--config", "A", "--classes", "10", "--width", "0.125", "--head", "32,32", "--crop", "32"];
+    let synthetic = ["data", "synthetic", "--images-per-class", "8"];
+    for arguments in [[&init[..], &["--out", weights]].concat(), [&synthetic[..], &["--out", set]].concat()] {
+        let status = Command::new(target.join("debug/vgg")).args(&arguments).current_dir(&place).status();
+        ensure!(status.context("cannot run vgg")?.success(), "vgg {}", arguments.join(" "));
+    }
+    let class = std::fs::read_dir(place.join(set).join("val"))?.next().context("no class")??.path();
+    let image = std::fs::read_dir(class)?.next().context("no image")??.path();
+    let project = crate::root().join("tests/consumer");
+    // With the versions of the workspace, which are fetched already.
+    std::fs::copy(crate::root().join("Cargo.lock"), project.join("Cargo.lock"))?;
+    let mut run = Command::new("cargo");
+    run.args(["run", "--quiet", "--manifest-path"]).arg(project.join("Cargo.toml"));
+    run.args(["--", weights]).arg(image).args([set, "run"]);
+    let status = run.env("CARGO_TARGET_DIR", &target).current_dir(&place).status();
+    ensure!(status.context("cannot run cargo")?.success(), "the consumer");
+    eprintln!("== consumer: {:.0?}", start.elapsed());
+    Ok(())
 }
 
 /// Training that is killed at random moments, again and again.

@@ -35,6 +35,9 @@ fn of_cause(cause: Cause) -> Option<u8> {
     if cause.is::<UsageError>() {
         return Some(USAGE);
     }
+    if let Some(e) = cause.downcast_ref::<vgg::Error>() {
+        return Some(of_library(e));
+    }
     if let Some(e) = cause.downcast_ref::<vgg_experiment::Error>() {
         return Some(of_experiment(e));
     }
@@ -60,6 +63,21 @@ fn of_cause(cause: Cause) -> Option<u8> {
         return Some(of_network(e));
     }
     cause.is::<std::io::Error>().then_some(IO)
+}
+
+fn of_library(error: &vgg::Error) -> u8 {
+    use vgg::Error;
+    match error {
+        Error::Config(_) => USAGE,
+        Error::Tensor(e) => of_tensor(e),
+        Error::Network(e) => of_network(e),
+        Error::Weights(e) => of_weights(e),
+        Error::Data(e) => of_data(e),
+        Error::Eval(e) => of_eval(e),
+        Error::Experiment(e) => of_experiment(e),
+        Error::File(e) => of_file(e),
+        _ => OTHER,
+    }
 }
 
 fn of_experiment(error: &vgg_experiment::Error) -> u8 {

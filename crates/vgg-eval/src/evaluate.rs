@@ -21,6 +21,26 @@ pub struct EvaluateOptions {
     pub shard: Shard,
 }
 
+/// Checks that a network's classes are those of a data set, by name: as many in another order would be scored wrong. Numbered names,
+/// `class0` and so on, fit any.
+///
+/// # Errors
+/// [`Error::Config`] with the first that differ.
+pub fn check_classes(network: &[String], folder: &ImageSet) -> Result<()> {
+    let dataset = folder.classes();
+    let is_number = |name: &String| name.strip_prefix("class").is_some_and(|n| n.parse::<usize>().is_ok());
+    // A difference in number is told by the evaluation.
+    if network.len() != dataset.len() || network.iter().all(is_number) {
+        return Ok(());
+    }
+    match network.iter().zip(dataset).enumerate().find(|(_, (a, b))| a != b) {
+        None => Ok(()),
+        Some((i, (a, b))) => Err(Error::Config(format!(
+            "the network's classes are not those of the data set: class {i} is {a} there and {b} here"
+        ))),
+    }
+}
+
 /// Posteriors of a split, or of a shard of it, in its order. `progress` hears how many images are done; when it breaks, the
 /// evaluation ends with [`Error::Interrupted`]. `weights_hash` tells the networks of posterior files apart.
 ///

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
-use ndarray::{Array2, Axis};
+use ndarray::{Array1, Array2, Axis};
 use serde::{Deserialize, Serialize};
 use vgg_data::{Filter, Image, ImageSet};
 use vgg_files::{TensorData, TensorValues, write_tensors};
@@ -14,7 +14,7 @@ use vgg_tensor::{RankGroup, ops};
 
 use crate::model::run_length;
 use crate::protocol::WeightedView;
-use crate::rows::{Rows, same_on_all_ranks};
+use crate::rows::{Rows, same_on_all_ranks, show};
 use crate::{DensePool, EvaluateOptions, Evaluation, Model, Preprocessing, Protocol, Result, Shard};
 
 /// What a descriptor is: whole images at several sides, mirrored too or not, the layer's map averaged over places and mirrorings.
@@ -108,6 +108,21 @@ pub fn features(
         classes: folder.classes().to_vec(),
         dataset: folder.hash().as_str().to_owned(),
     }))
+}
+
+/// The descriptor of one image.
+///
+/// # Errors
+/// As [`features`].
+pub fn image_features(
+    network: &DenseNetwork,
+    image: &Image,
+    config: &FeatureConfig,
+    preprocessing: Preprocessing,
+) -> Result<Array1<f32>> {
+    let views = config.views(network.spec().crop)?;
+    let shown = show(image, &views, config.filter)?;
+    Ok(config.of(network, &[shown], &views, preprocessing)?.index_axis_move(Axis(0), 0))
 }
 
 impl FeatureConfig {

@@ -7,7 +7,7 @@ use anyhow::Result;
 use clap::Args;
 use vgg_eval::{Analysis, Posteriors};
 
-use super::posteriors::{errors, errors_in_words};
+use super::posteriors::errors_in_words;
 use crate::console::{out, print_table};
 
 /// Classes that are shown on the terminal.
@@ -38,7 +38,7 @@ impl Analyse {
             None => None,
         };
         let written = analysis.write(&self.out, sheet.as_ref())?;
-        writeln!(out(), "{} images: {}", posteriors.labels.len(), errors_in_words(&errors(&posteriors)))?;
+        writeln!(out(), "{} images: {}", posteriors.labels.len(), errors_in_words(&posteriors.errors()))?;
         print_worst(&analysis)?;
         writeln!(out(), "{} has {}", self.out.display(), written.join(", "))?;
         Ok(())

@@ -7,11 +7,12 @@ use std::time::Instant;
 use anyhow::Result;
 use clap::Args;
 use serde::Serialize;
+use vgg::system::peak_memory_bytes;
 use vgg_bench::{LayerFigures, Mode, ProtocolCost, Workload, layer_figures, protocol_costs};
 use vgg_layers::{Config, NetworkSpec, Stopwatch};
 use vgg_tensor::{Device, Limits};
 
-use super::options::{DeviceOptions, choice, pair, peak_memory_bytes};
+use super::options::{DeviceOptions, choice, pair};
 use crate::console::{out, print_table};
 use crate::exit::UsageError;
 

@@ -8,7 +8,7 @@ use vgg_layers::Config;
 use vgg_tensor::Device;
 use vgg_weights::{Pixels, Target, convert, load_with};
 
-use super::options::{name_classes, one_of};
+use super::options::one_of;
 use crate::exit::UsageError;
 
 /// Configurations that torchvision and timm have: their vgg11, 13, 16 and 19.
@@ -49,7 +49,7 @@ impl Convert {
             return Err(UsageError(what).into());
         }
         let mut loaded = load_with(&self.input, &Device::cpu(1)?, self.pixels)?;
-        name_classes(&mut loaded);
+        vgg::name_classes(&mut loaded);
         loaded.notes.iter().for_each(|note| eprintln!("{note}"));
         let spec = loaded.network.spec();
         if matches!(self.to, Target::Torchvision | Target::Timm) && !PUBLISHED.contains(&spec.config) {

@@ -6,10 +6,9 @@ use std::time::Instant;
 use anyhow::Result;
 use clap::Args;
 use serde_json::json;
+use vgg::system::free_memory_bytes;
 use vgg_layers::{Config, Init, Network, NetworkSpec};
 use vgg_tensor::{CudaLibraryStatus, Device, DeviceConfig, DeviceKind, Tensor, cuda_libraries};
-
-use super::options::free_memory_bytes;
 
 use crate::console::out;
 

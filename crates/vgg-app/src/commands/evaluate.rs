@@ -6,16 +6,15 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Args;
-use serde_json::{Value, json};
 use vgg_data::ImageSet;
 use vgg_eval::{
-    EvaluateOptions, Evaluation, Network as NetworkOrigin, Origin, Posteriors, Preprocessing, Protocol,
-    Shard, dump_views, evaluate, evaluate_on_ranks,
+    EvalReport, EvaluateOptions, Evaluation, Network as NetworkOrigin, Origin, Shard, check_classes,
+    dump_views, evaluate, evaluate_on_ranks,
 };
 
-use super::options::{DeviceOptions, ViewOptions, check_classes};
+use super::options::{DeviceOptions, ViewOptions};
 use super::pass::{Found, Pass, Subject, expect_room};
-use super::posteriors::{errors, errors_in_words, may_write, protocol};
+use super::posteriors::{errors_in_words, may_write, protocol};
 use super::ranks::Ranks;
 use crate::console::out;
 use crate::exit::UsageError;
@@ -55,20 +54,21 @@ impl Evaluate {
             return Err(UsageError(what.into()).into());
         }
         let device = self.device.open_among(ranks)?;
-        let loaded = self.subject.network(&device)?;
-        let metadata = loaded.metadata.clone();
-        let evaluation = self.views.evaluation(Protocol::Dense, &metadata)?;
+        let pretrained = self.subject.network(&device)?;
+        let config = pretrained.metadata.spec.config;
+        let crop = pretrained.metadata.spec.crop;
+        let evaluation = self.views.evaluation(&pretrained)?;
         let folder = self.subject.images()?;
-        check_classes(&metadata, &folder)?;
-        let prepared = evaluation.prepare(loaded.network)?;
-        let weights = self.subject.weights_hash()?;
+        check_classes(&pretrained.metadata.classes, &folder)?;
+        let weights = pretrained.hash()?;
+        let preprocessing = pretrained.preprocessing();
+        let prepared = evaluation.prepare(pretrained.network)?;
         if ranks.is_first() {
             self.may_write(&evaluation, weights.as_str(), &folder)?;
         }
         if let Some(dir) = self.dump_views.as_ref().filter(|_| ranks.is_first()) {
-            dump_views(&folder, &evaluation, (metadata.spec.crop, self.shard), dir)?;
+            dump_views(&folder, &evaluation, (crop, self.shard), dir)?;
         }
-        let preprocessing = Preprocessing::from(metadata.offset_and_scale());
         let (workers, on_bad_image) = (self.device.workers_among(ranks), self.subject.on_bad_image());
         let options = EvaluateOptions { workers, on_bad_image, shard: self.shard };
         let group = &**ranks.group();
@@ -87,18 +87,21 @@ impl Evaluate {
         if let Some(path) = &self.posteriors {
             posteriors.save(path)?;
         }
-        let mut result = document(&evaluation, &posteriors);
-        result["config"] = json!(metadata.spec.config);
-        result["split"] = json!(self.subject.split.name());
-        result["images_per_s"] = json!(posteriors.labels.len() as f64 / seconds);
-        result["weights"] = json!(weights);
-        result["dataset"] = json!(folder.hash());
-        result["device"] = json!(device.describe());
-        result["ranks"] = json!(ranks.group().size());
+        let report = EvalReport {
+            evaluation,
+            errors: posteriors.errors(),
+            config,
+            split: self.subject.split.name().to_owned(),
+            images_per_s: posteriors.labels.len() as f64 / seconds,
+            weights: weights.as_str().to_owned(),
+            dataset: folder.hash().as_str().to_owned(),
+            device: device.describe(),
+            ranks: ranks.group().size(),
+        };
         if self.json {
-            writeln!(out(), "{}", serde_json::to_string_pretty(&result)?)?;
+            writeln!(out(), "{}", serde_json::to_string_pretty(&report)?)?;
         } else {
-            say(&result, &evaluation)?;
+            print(&report)?;
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -114,23 +117,8 @@ impl Evaluate {
     }
 }
 
-/// The protocol and what it came to; errors are fractions.
-fn document(evaluation: &Evaluation, posteriors: &Posteriors) -> Value {
-    let mut document = errors(posteriors);
-    document["protocol"] = json!(evaluation.protocol.name());
-    document["test_sides"] = json!(evaluation.test_sides);
-    document["flip"] = json!(evaluation.flip);
-    document["filter"] = json!(evaluation.filter);
-    document["dense_pool"] = json!(evaluation.dense_pool);
-    document["pool_rounding"] = json!(evaluation.pool_rounding);
-    document
-}
-
-/// The same for people.
-fn say(result: &Value, evaluation: &Evaluation) -> std::io::Result<()> {
-    let text = |key: &str| result[key].as_str().unwrap_or_default().to_owned();
-    let (config, what, n) = (text("config"), protocol(evaluation), &result["n"]);
-    writeln!(out(), "config {config}, {what}: {n} images")?;
-    let images_per_s = result["images_per_s"].as_f64().unwrap_or(f64::NAN);
-    writeln!(out(), "{}, {images_per_s:.1} images/s", errors_in_words(result))
+fn print(report: &EvalReport) -> std::io::Result<()> {
+    let n = report.errors.n;
+    writeln!(out(), "config {}, {}: {n} images", report.config, protocol(&report.evaluation))?;
+    writeln!(out(), "{}, {:.1} images/s", errors_in_words(&report.errors), report.images_per_s)
 }

@@ -8,9 +8,7 @@ use anyhow::Result;
 use clap::Args;
 use serde_json::json;
 use vgg_data::Filter;
-use vgg_eval::{
-    Aggregate, EvaluateOptions, FeatureConfig, Features as Described, Preprocessing, Shard, features,
-};
+use vgg_eval::{Aggregate, EvaluateOptions, FeatureConfig, Features as Described, Shard, features};
 use vgg_files::TensorFile;
 
 use super::options::{DeviceOptions, side, test_sides};
@@ -60,27 +58,26 @@ impl Features {
 
     fn describe(&self, ranks: &Ranks) -> Result<ExitCode> {
         let device = self.device.open_among(ranks)?;
-        let loaded = self.subject.network(&device)?;
-        let metadata = loaded.metadata.clone();
+        let pretrained = self.subject.network(&device)?;
         let config = FeatureConfig {
             layer: self.layer.clone(),
-            test_sides: test_sides(&self.test_sides, &metadata)?,
+            test_sides: test_sides(&self.test_sides, &pretrained)?,
             flip: self.flip,
             filter: self.filter,
             aggregate: self.aggregate,
             l2_normalise: self.l2_normalise,
         };
-        let network = loaded.network.into_fully_convolutional()?;
+        let weights = pretrained.hash()?;
+        let preprocessing = pretrained.preprocessing();
+        let network = pretrained.network.into_fully_convolutional()?;
         config.check(&network)?;
         let folder = self.subject.images()?;
-        let weights = self.subject.weights_hash()?;
         if ranks.is_first() {
             self.may_write(&config, weights.as_str(), folder.hash().as_str())?;
             expect_room(&self.out, 4 * folder.len() * config.columns(&network)?)?;
         }
         let (workers, on_bad_image) = (self.device.workers_among(ranks), self.subject.on_bad_image());
         let options = EvaluateOptions { workers, on_bad_image, shard: Shard::default() };
-        let preprocessing = Preprocessing::from(metadata.offset_and_scale());
         let (group, network) = (&**ranks.group(), (&network, weights.as_str()));
         let pass = Pass::new("features", Shard::of_rank(group).range(folder.len()).len(), ranks)?;
         let found = pass

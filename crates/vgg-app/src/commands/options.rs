@@ -6,11 +6,12 @@ use std::str::FromStr;
 use anyhow::Result;
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use vgg_data::{Filter, ImageSet, imagenet};
+use vgg::Pretrained;
+use vgg::system::free_memory_bytes;
+use vgg_data::{Filter, ImageSet};
 use vgg_eval::{DensePool, Evaluation, Protocol};
 use vgg_experiment::Dataset;
 use vgg_tensor::{ConvChoice, Device, DeviceConfig, DeviceKind, Engines, Precision};
-use vgg_weights::{Library, Loaded, WeightsMetadata};
 
 use super::ranks::Ranks;
 use crate::console::note;
@@ -184,9 +185,9 @@ fn pool_rounding(name: &str) -> Result<vgg_layers::PoolRounding, String> {
 
 impl ViewOptions {
     /// The protocol, with what was left open taken from the weights.
-    pub(super) fn evaluation(&self, default: Protocol, metadata: &WeightsMetadata) -> Result<Evaluation> {
-        let protocol = self.protocol.unwrap_or(default);
-        let test_sides = test_sides(&self.test_sides, metadata)?;
+    pub(super) fn evaluation(&self, network: &Pretrained) -> Result<Evaluation> {
+        let protocol = self.protocol.unwrap_or(Protocol::Dense);
+        let test_sides = test_sides(&self.test_sides, network)?;
         let dense = matches!(protocol, Protocol::Dense | Protocol::Combined);
         let idle =
             [("--pool-rounding", self.pool_rounding.is_some()), ("--dense-pool", self.dense_pool.is_some())];
@@ -202,30 +203,23 @@ impl ViewOptions {
             dense_pool: self.dense_pool.unwrap_or(DensePool::ScoreMean),
             pool_rounding: self.pool_rounding,
         };
-        evaluation.views(metadata.spec.crop)?;
+        evaluation.views(network.metadata.spec.crop)?;
         Ok(evaluation)
     }
 }
 
 /// The test sides that were given, or else the side that the network was trained at.
-pub(super) fn test_sides(given: &[usize], metadata: &WeightsMetadata) -> Result<Vec<usize>> {
+pub(super) fn test_sides(given: &[usize], network: &Pretrained) -> Result<Vec<usize>> {
     if let Some(twice) = (1..given.len()).find(|&i| given[..i].contains(&given[i])) {
         return Err(UsageError(format!("--test-sides has {} twice", given[twice])).into());
     }
-    let sides = &metadata.train_side;
-    let middle = (sides.iter().sum::<usize>() + sides.len() / 2) / sides.len().max(1);
-    Ok(if given.is_empty() { vec![middle] } else { given.to_vec() })
+    Ok(if given.is_empty() { vec![network.default_test_scale()] } else { given.to_vec() })
 }
 
 /// A list of two numbers such as `4096,4096`.
 pub(super) fn pair(text: &str) -> Result<[usize; 2], String> {
     let numbers: Result<Vec<usize>, _> = text.split(',').map(|n| usize::from_str(n.trim())).collect();
     numbers.ok().and_then(|n| n.try_into().ok()).ok_or_else(|| "it is two numbers, such as 4096,4096".into())
-}
-
-/// Threads that decode images.
-pub(super) fn workers() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// Opens a data set, keeping decoded images in a quarter of the memory that is free, shared with other ranks, and says what is in it.
@@ -250,23 +244,6 @@ pub(super) fn open_dataset(root: &Path, ranks: &Ranks) -> Result<Dataset> {
     Ok(dataset)
 }
 
-/// Checks that a network's classes are those of a data set, by name: equal numbers in another order make nonsense.
-/// The numbered classes of `vgg init` fit any.
-pub(super) fn check_classes(metadata: &WeightsMetadata, folder: &ImageSet) -> Result<()> {
-    let (own, theirs) = (&metadata.classes, folder.classes());
-    let numbered =
-        own.iter().all(|name| name.strip_prefix("class").is_some_and(|n| n.parse::<usize>().is_ok()));
-    // A difference in number is told by the evaluation.
-    if numbered || own.len() != theirs.len() || own == theirs {
-        return Ok(());
-    }
-    let differs = own.iter().zip(theirs).enumerate().find(|(_, (a, b))| a != b);
-    let (i, (a, b)) = differs.unwrap_or((0, (&own[0], &theirs[0])));
-    let what =
-        format!("the network's classes are not those of the data set: class {i} is {a} there and {b} here");
-    Err(UsageError(what).into())
-}
-
 /// Says which images of a split were not what their names claim.
 pub(super) fn say_misnamed(folder: &ImageSet) {
     let misnamed = folder.misnamed();
@@ -278,56 +255,17 @@ pub(super) fn say_misnamed(folder: &ImageSet) {
     }
 }
 
-/// Memory that is free, as Linux says, within the limits of a container; two GiB where that is not known.
-pub(super) fn free_memory_bytes() -> u64 {
-    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let line = text.lines().find_map(|l| l.strip_prefix("MemAvailable:"));
-    let kib = line.and_then(|l| l.split_whitespace().next()).and_then(|n| n.parse::<u64>().ok());
-    let free = kib.map_or(2 << 30, |kib| kib << 10);
-    free.min(container_memory_bytes().unwrap_or(u64::MAX))
-}
-
-/// The most memory that this process ever had, if the system says.
-pub(super) fn peak_memory_bytes() -> Option<usize> {
-    let text = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = text.lines().find_map(|l| l.strip_prefix("VmHWM:"))?;
-    line.split_whitespace().next()?.parse::<usize>().ok().map(|kib| kib << 10)
-}
-
-/// What a container may still take, if it is limited (Linux control groups, version 2).
-fn container_memory_bytes() -> Option<u64> {
-    let number = |name: &str| {
-        let text = std::fs::read_to_string(format!("/sys/fs/cgroup/memory.{name}")).ok()?;
-        text.trim().parse::<u64>().ok()
-    };
-    Some(number("max")?.saturating_sub(number("current")?))
-}
-
-/// Loads weights, and checks them against the configuration that was asked for, if any.
-pub(super) fn load_weights(
+/// Opens weights, and checks them against the configuration that was asked for, if any.
+pub(super) fn open_weights(
     path: &Path,
     config: Option<vgg_layers::Config>,
     device: &Device,
-) -> Result<Loaded> {
-    let metadata = vgg_weights::read_metadata(path)?;
-    if let Some(config) = config.filter(|config| *config != metadata.spec.config) {
-        let (path, own) = (path.display(), metadata.spec.config);
-        return Err(UsageError(format!("{path} holds config {own}, not {config}")).into());
+) -> Result<Pretrained> {
+    let own = vgg_weights::read_metadata(path)?.spec.config;
+    if let Some(config) = config.filter(|config| *config != own) {
+        return Err(UsageError(format!("{} holds config {own}, not {config}", path.display())).into());
     }
-    let mut loaded = vgg_weights::load(path, device)?;
-    name_classes(&mut loaded);
-    loaded.notes.iter().for_each(|note| eprintln!("{}: {note}", path.display()));
-    Ok(loaded)
-}
-
-/// A network of another library with a thousand classes was trained on ILSVRC-2012.
-pub(super) fn name_classes(loaded: &mut Loaded) {
-    let unnamed = loaded.metadata.classes.first().is_some_and(|name| name == "class0");
-    if loaded.library != Library::Native
-        && unnamed
-        && loaded.metadata.classes.len() == imagenet::classes().count()
-    {
-        loaded.metadata.classes = imagenet::classes().map(|(id, _)| id.to_owned()).collect();
-        loaded.notes.push("its thousand classes are taken to be those of ILSVRC-2012, in WNID order".into());
-    }
+    let network = Pretrained::open_on(path, device)?;
+    network.notes.iter().for_each(|note| eprintln!("{}: {note}", path.display()));
+    Ok(network)
 }

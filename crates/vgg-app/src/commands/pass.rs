@@ -8,13 +8,12 @@ use std::time::Instant;
 
 use anyhow::Result;
 use clap::Args;
+use vgg::Pretrained;
 use vgg_data::{ImageSet, OnBadImage, Split};
-use vgg_files::Hash;
 use vgg_layers::Config;
 use vgg_tensor::Device;
-use vgg_weights::Loaded;
 
-use super::options::{load_weights, say_misnamed};
+use super::options::{open_weights, say_misnamed};
 use super::ranks::Ranks;
 use crate::console::{Interrupt, Progress};
 
@@ -39,12 +38,8 @@ pub(super) struct Subject {
 }
 
 impl Subject {
-    pub(super) fn network(&self, device: &Device) -> Result<Loaded> {
-        load_weights(&self.weights, self.config, device)
-    }
-
-    pub(super) fn weights_hash(&self) -> Result<Hash> {
-        Ok(vgg_files::hash_file(&self.weights)?)
+    pub(super) fn network(&self, device: &Device) -> Result<Pretrained> {
+        open_weights(&self.weights, self.config, device)
     }
 
     pub(super) fn images(&self) -> Result<Arc<ImageSet>> {

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::Args;
-use serde_json::{Value, json};
-use vgg_eval::{Comparison, Evaluation, Origin, Posteriors, fuse, merge};
+use serde::Serialize;
+use serde_json::json;
+use vgg_eval::{Comparison, ErrorReport, Evaluation, Network, Origin, Posteriors, fuse, merge};
 
 use crate::console::out;
 use crate::exit::UsageError;
@@ -66,19 +67,27 @@ impl Compare {
         let [top1, top5] = [first.compare(&second, 1)?, first.compare(&second, 5)?];
         if self.json {
             let document =
-                json!({ "first": errors(&first), "second": errors(&second), "top1": top1, "top5": top5 });
+                json!({ "first": first.errors(), "second": second.errors(), "top1": top1, "top5": top5 });
             writeln!(out(), "{}", serde_json::to_string_pretty(&document)?)?;
             return Ok(());
         }
         for (path, posteriors) in [(&self.first, &first), (&self.second, &second)] {
             say_networks(posteriors)?;
-            writeln!(out(), "{}: {}", path.display(), errors_in_words(&errors(posteriors)))?;
+            writeln!(out(), "{}: {}", path.display(), errors_in_words(&posteriors.errors()))?;
         }
         for (name, comparison) in [("top-1", top1), ("top-5", top5)] {
             say(name, &comparison)?;
         }
         Ok(())
     }
+}
+
+/// What posteriors of several networks, or shards, come to.
+#[derive(Serialize)]
+struct Together<'a> {
+    #[serde(flatten)]
+    errors: ErrorReport,
+    networks: &'a [Network],
 }
 
 fn put_together(
@@ -95,13 +104,12 @@ fn put_together(
         together.save(to)?;
     }
     if json {
-        let mut document = errors(&together);
-        document["networks"] = json!(together.origin.networks);
+        let document = Together { errors: together.errors(), networks: &together.origin.networks };
         writeln!(out(), "{}", serde_json::to_string_pretty(&document)?)?;
         return Ok(());
     }
     say_networks(&together)?;
-    let words = errors_in_words(&errors(&together));
+    let words = errors_in_words(&together.errors());
     writeln!(out(), "{} images: {words}", together.labels.len())?;
     Ok(())
 }
@@ -154,28 +162,10 @@ pub(super) fn protocol(evaluation: &Evaluation) -> String {
     format!("{}, Q = {sides}{flip}{rounding}", evaluation.protocol.name())
 }
 
-/// Errors as fractions.
-pub(super) fn errors(posteriors: &Posteriors) -> Value {
-    let (top1, top5) = (posteriors.top1_error(), posteriors.top5_error());
-    json!({
-        "n": top1.n,
-        "skipped": posteriors.skipped.len(),
-        "top1_error": top1.rate(),
-        "top5_error": top5.rate(),
-        "top1_ci": top1.interval(),
-        "top5_ci": top5.interval(),
-        "loss": posteriors.loss(),
-    })
-}
-
-/// The same for people.
-pub(super) fn errors_in_words(errors: &Value) -> String {
-    let percent = |value: &Value| format!("{:.2}", 100.0 * value.as_f64().unwrap_or(f64::NAN));
-    format!(
-        "top-1 error {} % (95 % interval {} to {}), top-5 error {} %",
-        percent(&errors["top1_error"]),
-        percent(&errors["top1_ci"][0]),
-        percent(&errors["top1_ci"][1]),
-        percent(&errors["top5_error"]),
-    )
+/// Errors for people, in percent.
+pub(super) fn errors_in_words(errors: &ErrorReport) -> String {
+    let percent = |share: f64| format!("{:.2}", 100.0 * share);
+    let [low, high] = errors.top1_ci.map(percent);
+    let (top1, top5) = (percent(errors.top1_error), percent(errors.top5_error));
+    format!("top-1 error {top1} % (95 % interval {low} to {high}), top-5 error {top5} %")
 }

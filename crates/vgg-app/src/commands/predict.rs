@@ -1,16 +1,15 @@
 //! `vgg predict`: classes of image files.
 
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Args;
-use serde_json::json;
-use vgg_data::{decode, imagenet, misnamed, write_png};
-use vgg_eval::{Prepared, Preprocessing, Protocol, classify, score_map};
+use serde::Serialize;
+use vgg::{Classifier, Prediction};
+use vgg_data::{decode, misnamed, write_png};
 
-use super::options::{DeviceOptions, ViewOptions, load_weights};
-
+use super::options::{DeviceOptions, ViewOptions, open_weights};
 use crate::console::out;
 use crate::exit::UsageError;
 
@@ -41,20 +40,10 @@ pub(crate) struct Predict {
 impl Predict {
     pub(crate) fn run(self) -> Result<()> {
         let device = self.device.open()?;
-        let loaded = load_weights(&self.weights, None, &device)?;
-        let metadata = loaded.metadata.clone();
-        let evaluation = self.views.evaluation(Protocol::Dense, &metadata)?;
-        let prepared = evaluation.prepare(loaded.network)?;
-        if self.score_map.is_some() && (self.images.len() != 1 || matches!(prepared, Prepared::Classic(_))) {
-            let what = "--score-map takes one image and a protocol with whole images: dense or combined";
-            return Err(UsageError(what.into()).into());
-        }
-        if let Some(path) = self.score_map.as_deref().filter(|p| p.extension().is_none_or(|e| e != "png")) {
-            return Err(
-                UsageError(format!("--score-map writes PNG; {} ends otherwise", path.display())).into()
-            );
-        }
-        let preprocessing = Preprocessing::from(metadata.offset_and_scale());
+        let network = open_weights(&self.weights, None, &device)?;
+        let evaluation = self.views.evaluation(&network)?;
+        let classifier = Classifier::new(network, evaluation)?;
+        self.check_score_map(&classifier)?;
         let mut documents = Vec::new();
         for path in &self.images {
             let bytes = vgg_files::read_bytes(path)?;
@@ -62,25 +51,16 @@ impl Predict {
             if let Some(format) = misnamed(&bytes, path) {
                 eprintln!("note: {} is {format}, whatever its name says", path.display());
             }
-            let posterior =
-                classify(&prepared.model(), &image, &evaluation, preprocessing).map_err(|e| match e {
-                    vgg_eval::Error::Data(e) => vgg_eval::Error::Data(e.of_image(path)),
-                    other => other,
-                })?;
-            let mut order: Vec<usize> = (0..posterior.len()).collect();
-            order.sort_by(|a, b| posterior[*b].total_cmp(&posterior[*a]));
+            let of_image = || path.display().to_string();
+            let mut predictions = classifier.classify_image(&image).with_context(of_image)?;
             if let Some(to) = &self.score_map {
-                let picture = score_map(&prepared.model(), &image, &evaluation, preprocessing, order[0])?;
-                write_png(to, &picture)?;
+                write_png(to, &classifier.score_map(&image, predictions[0].class)?)?;
             }
-            order.truncate(usize::from(self.top));
-            let classes = order.into_iter().map(|class| {
-                let id = &metadata.classes[class];
-                json!({ "class": class, "id": id, "name": imagenet::words(id).unwrap_or(id), "posterior": posterior[class] })
-            });
-            documents.push(json!({ "path": path, "predictions": classes.collect::<Vec<_>>() }));
-            if let Some(document) = documents.last().filter(|_| !self.json) {
-                print(document)?;
+            predictions.truncate(usize::from(self.top));
+            if self.json {
+                documents.push(Document { path, predictions });
+            } else {
+                print(path, &predictions)?;
             }
         }
         if self.json {
@@ -88,13 +68,31 @@ impl Predict {
         }
         Ok(())
     }
+
+    fn check_score_map(&self, classifier: &Classifier) -> Result<()> {
+        let Some(path) = &self.score_map else { return Ok(()) };
+        if self.images.len() != 1 || !classifier.has_score_map() {
+            let what = "--score-map takes one image and a protocol with whole images: dense or combined";
+            return Err(UsageError(what.into()).into());
+        }
+        if path.extension().is_none_or(|extension| extension != "png") {
+            let what = format!("--score-map writes PNG; {} ends otherwise", path.display());
+            return Err(UsageError(what).into());
+        }
+        Ok(())
+    }
 }
 
-fn print(document: &serde_json::Value) -> Result<()> {
-    writeln!(out(), "{}", document["path"].as_str().unwrap_or_default())?;
-    for p in document["predictions"].as_array().into_iter().flatten() {
-        let percent = 100.0 * p["posterior"].as_f64().unwrap_or_default();
-        writeln!(out(), "  {percent:6.2} %  {}", p["name"].as_str().unwrap_or_default())?;
+#[derive(Serialize)]
+struct Document<'a> {
+    path: &'a Path,
+    predictions: Vec<Prediction>,
+}
+
+fn print(path: &Path, predictions: &[Prediction]) -> Result<()> {
+    writeln!(out(), "{}", path.display())?;
+    for prediction in predictions {
+        writeln!(out(), "  {:6.2} %  {}", 100.0 * prediction.posterior, prediction.name)?;
     }
     Ok(())
 }

@@ -3,12 +3,13 @@
 use std::path::Path;
 
 use anyhow::Result;
+use vgg::system::free_memory_bytes;
 use vgg_data::PixelStatistics;
 use vgg_experiment::{Context, Dataset, RunPlan};
 use vgg_tensor::Device;
 use vgg_train::check_step_memory;
 
-use super::options::{DeviceOptions, free_memory_bytes, open_dataset, say_misnamed};
+use super::options::{DeviceOptions, open_dataset, say_misnamed};
 use super::ranks::Ranks;
 use super::saving::SavingOptions;
 use crate::console::{Interrupt, Progress, note};

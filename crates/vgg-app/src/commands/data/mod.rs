@@ -12,7 +12,6 @@ use anyhow::Result;
 use clap::{Args, Subcommand};
 use vgg_data::synthetic::{SyntheticConfig, generate, is_made};
 
-use super::options::workers;
 use crate::console::Progress;
 
 #[derive(Subcommand)]
@@ -78,7 +77,7 @@ pub(super) fn make_synthetic(out: &std::path::Path, config: &SyntheticConfig) ->
     let of = 10 * (config.train_per_class + config.val_per_class) as u64;
     eprintln!("makes {of} images in {}", out.display());
     let progress = Mutex::new(Progress::new("images", of));
-    generate(out, config, workers(), &|done, _| {
+    generate(out, config, vgg::system::cores(), &|done, _| {
         if let Ok(mut progress) = progress.lock() {
             progress.at(done as u64, || format!("{done} of {of}"));
         }

@@ -14,7 +14,6 @@ use vgg_data::prepare::{
 use vgg_data::{Encoding, INDEX_FILE, Manifest, Split};
 use vgg_eval::Shard;
 
-use crate::commands::options::workers;
 use crate::console::{Interrupt, Progress, clock, out};
 use crate::exit::UsageError;
 
@@ -161,7 +160,7 @@ impl Merge {
 
 impl How {
     fn run(self, source: &dyn Source) -> Result<ExitCode> {
-        let threads = if self.threads == 0 { workers() } else { usize::from(self.threads) };
+        let threads = if self.threads == 0 { vgg::system::cores() } else { usize::from(self.threads) };
         if (1..32).contains(&self.smallest_side) {
             return Err(UsageError("--smallest-side is at least 32, or 0".into()).into());
         }

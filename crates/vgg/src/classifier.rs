@@ -1,0 +1,106 @@
+//! Classes of images.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use vgg_data::{Image, imagenet};
+use vgg_eval::{Evaluation, Prepared, Preprocessing};
+use vgg_weights::WeightsMetadata;
+
+use crate::{Error, Pretrained, Result};
+
+/// Classifies images by a network, under one of the paper's test protocols.
+pub struct Classifier {
+    model: Prepared,
+    metadata: WeightsMetadata,
+    evaluation: Evaluation,
+    preprocessing: Preprocessing,
+}
+
+/// A class with its posterior.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Prediction {
+    /// Index of the class in the network.
+    pub class: usize,
+    /// Its name in the weights file, such as a WordNet ID.
+    pub id: String,
+    /// Its name for people.
+    pub name: String,
+    /// Its probability, 0 to 1.
+    pub posterior: f32,
+}
+
+impl Classifier {
+    /// A classifier from a weights file, by dense evaluation at the network's training scale, on the best device.
+    ///
+    /// # Errors
+    /// As [`Pretrained::open`].
+    pub fn open(weights: impl AsRef<Path>) -> Result<Classifier> {
+        let network = Pretrained::open(weights)?;
+        let evaluation = network.dense_evaluation();
+        Classifier::new(network, evaluation)
+    }
+
+    /// A classifier under a protocol.
+    ///
+    /// # Errors
+    /// [`Error::Eval`] if the protocol's test scales do not fit the network.
+    pub fn new(network: Pretrained, evaluation: Evaluation) -> Result<Classifier> {
+        evaluation.views(network.metadata.spec.crop)?;
+        let preprocessing = network.preprocessing();
+        let model = evaluation.prepare(network.network)?;
+        Ok(Classifier { model, metadata: network.metadata, evaluation, preprocessing })
+    }
+
+    /// All classes of a JPEG or PNG file, the likeliest first.
+    ///
+    /// # Errors
+    /// [`Error::Data`] if the file is missing or is no image that can be decoded.
+    pub fn classify(&self, image: impl AsRef<Path>) -> Result<Vec<Prediction>> {
+        let path = image.as_ref();
+        let pixels = vgg_data::decode(&vgg_files::read_bytes(path)?, path)?;
+        self.classify_image(&pixels).map_err(|e| match e {
+            Error::Eval(vgg_eval::Error::Data(e)) => Error::Data(e.of_image(path)),
+            other => other,
+        })
+    }
+
+    /// All classes of an image `[H, W, 3]` of RGB values 0..255, the likeliest first.
+    ///
+    /// # Errors
+    /// [`Error::Eval`] if the image is too large for the protocol.
+    pub fn classify_image(&self, image: &Image) -> Result<Vec<Prediction>> {
+        let posterior = vgg_eval::classify(&self.model.model(), image, &self.evaluation, self.preprocessing)?;
+        let mut order: Vec<usize> = (0..posterior.len()).collect();
+        order.sort_by(|a, b| posterior[*b].total_cmp(&posterior[*a]));
+        let prediction = |class: usize| {
+            let id = self.metadata.classes[class].clone();
+            let name = imagenet::words(&id).unwrap_or(&id).to_owned();
+            Prediction { class, id, name, posterior: posterior[class] }
+        };
+        Ok(order.into_iter().map(prediction).collect())
+    }
+
+    /// A picture of where in an image a class is likely: yellow where it is, blue where not.
+    ///
+    /// # Errors
+    /// [`Error::Config`] unless the protocol shows whole images.
+    pub fn score_map(&self, image: &Image, class: usize) -> Result<Image> {
+        if !self.has_score_map() {
+            let what = "a score map needs a protocol that shows whole images: dense or combined";
+            return Err(Error::Config(what.into()));
+        }
+        let model = self.model.model();
+        Ok(vgg_eval::score_map(&model, image, &self.evaluation, self.preprocessing, class)?)
+    }
+
+    /// Whether the protocol shows whole images.
+    pub fn has_score_map(&self) -> bool {
+        matches!(self.model, Prepared::Dense(_))
+    }
+
+    /// What the weights file says of the network.
+    pub fn metadata(&self) -> &WeightsMetadata {
+        &self.metadata
+    }
+}

@@ -1,0 +1,113 @@
+//! Adapting a network to a folder of images.
+
+use std::path::Path;
+
+use vgg_data::{Filter, OnBadImage};
+use vgg_eval::Protocol;
+use vgg_experiment::{
+    DataPlan, FinishedRun, InitPlan, NetworkPlan, OptimizerPlan, PixelScale, RunLength, RunPlan,
+    ValidationPlan,
+};
+use vgg_layers::{Init, TransferMap};
+use vgg_optim::{Schedule, SgdForm};
+use vgg_tensor::{Device, DeviceConfig};
+
+use crate::{Result, train};
+
+/// How to adapt a network: all layers whose shapes fit start from its weights, the others, fc8 as a rule, from random ones.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Finetune {
+    /// Epochs.
+    pub epochs: usize,
+    /// Images in a mini-batch.
+    pub batch: usize,
+    /// Learning rate of the first two thirds of the epochs; a tenth of it follows.
+    pub lr: f64,
+    /// Layers that learn, such as `["fc8"]`; all if not given.
+    pub train_layers: Option<Vec<String>>,
+    /// Seed of random weights, data and dropout.
+    pub seed: u64,
+}
+
+impl Default for Finetune {
+    fn default() -> Finetune {
+        Finetune { epochs: 10, batch: 32, lr: 1e-3, train_layers: None, seed: 1 }
+    }
+}
+
+impl Finetune {
+    /// Adapts the network of a weights file to `dataset`, a folder with `train/<class>/*` and `val/<class>/*`, on the best device.
+    /// The directory `out` gets the weights and the metrics; the same call resumes a run that was stopped.
+    ///
+    /// # Errors
+    /// As [`train`].
+    pub fn run(
+        &self,
+        weights: impl AsRef<Path>,
+        dataset: impl AsRef<Path>,
+        out: impl AsRef<Path>,
+    ) -> Result<FinishedRun> {
+        let device = Device::open(&DeviceConfig::default())?;
+        let plan = self.plan(weights.as_ref())?;
+        train(&plan, Some(dataset.as_ref()), out.as_ref(), &device, &mut |_| ())
+    }
+
+    /// The settings for a network from a weights file.
+    ///
+    /// # Errors
+    /// [`crate::Error::Weights`] if the file does not describe a network.
+    pub fn plan(&self, weights: &Path) -> Result<RunPlan> {
+        let metadata = vgg_weights::read_metadata(weights)?;
+        let spec = metadata.spec;
+        let sides = &metadata.train_side;
+        let [low, high] =
+            [sides.iter().min(), sides.iter().max()].map(|side| side.copied().unwrap_or(spec.crop));
+        Ok(RunPlan {
+            name: "finetune".into(),
+            paper: None,
+            may_diverge: false,
+            network: NetworkPlan {
+                config: spec.config,
+                classes: None,
+                width: spec.width,
+                head: spec.head,
+                dropout: spec.dropout,
+                lrn_style: spec.lrn_style,
+                pool_rounding: spec.pool_rounding,
+                init: InitPlan {
+                    fresh: Init::Gaussian001,
+                    from: Some(weights.display().to_string()),
+                    map: Some(TransferMap::AllMatching),
+                },
+                train_layers: self.train_layers.clone(),
+            },
+            data: DataPlan {
+                dataset: None,
+                train_side: [low.max(spec.crop), high.max(spec.crop)],
+                crop: spec.crop,
+                filter: Filter::Bilinear,
+                flip: true,
+                colour_shift_std: 0.1,
+                pixel_scale: PixelScale::AsStart,
+                on_bad_image: OnBadImage::Skip,
+                enlarge: true,
+            },
+            optimizer: OptimizerPlan {
+                form: SgdForm::Torch,
+                batch: self.batch,
+                micro_batch: self.batch.clamp(1, 16),
+                momentum: 0.9,
+                weight_decay: 5e-4,
+                decay_biases: false,
+                bias_lr: 1.0,
+            },
+            schedule: Schedule::Steps { lr: self.lr, factor: 0.1, at: vec![2.0 / 3.0] },
+            validate: ValidationPlan {
+                protocol: Protocol::Centre,
+                test_side: ((low + high).div_ceil(2)).max(spec.crop),
+                every_epochs: 1,
+            },
+            run: RunLength { seed: self.seed, max_epochs: self.epochs },
+        })
+    }
+}

@@ -1,0 +1,43 @@
+//! One training run in this process.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use vgg_experiment::{Context, Dataset, FinishedRun, PreparedRun, RunEvent, RunPlan};
+use vgg_tensor::{Alone, Device};
+use vgg_train::{Checkpoints, Resume};
+
+use crate::{Error, Result, system};
+
+/// Trains a network in the directory `out`, or resumes a run that is there; a finished one is not trained again.
+///
+/// The directory gets `weights.safetensors`, metrics and checkpoints. `events` hears what happens.
+///
+/// # Errors
+/// [`Error::Config`] if neither `dataset` nor the plan names a data set; [`Error::Experiment`] if the plan does not fit the data set,
+/// the directory holds another run, or training fails.
+pub fn train(
+    plan: &RunPlan,
+    dataset: Option<&Path>,
+    out: &Path,
+    device: &Device,
+    events: &mut dyn FnMut(RunEvent),
+) -> Result<FinishedRun> {
+    let missing = || Error::Config("the settings name no data set (data.dataset)".into());
+    let root = dataset.or(plan.data.dataset.as_deref()).ok_or_else(missing)?;
+    let dataset = Dataset::open(root, system::free_memory_bytes() / 4)?;
+    let workers = system::cores();
+    let statistics = dataset.statistics(out, workers, &Alone, &mut |_| ())?;
+    let context = Context {
+        device,
+        dataset: &dataset,
+        statistics: &statistics,
+        workers,
+        group: Arc::new(Alone),
+        checkpoints: Checkpoints::default(),
+        may_differ: &[],
+        interrupted: &|| false,
+    };
+    let run = PreparedRun::new(plan, None, &context)?;
+    run.train(out, Resume::Auto, &context, events)?.ok_or(Error::Interrupted)
+}
