@@ -127,7 +127,7 @@ fn evaluate_and_predict_agree_and_say_what_they_did() {
         let best = &predicted[0]["predictions"][0];
         let (class, p) = (best["class"].as_u64().unwrap() as usize, best["posterior"].as_f64().unwrap());
         // The same views through the same network; an image and its mirror image are never alone in a batch.
-        assert_eq!(f64::from(posteriors.values[[i, class]]), p);
+        assert_eq!(posteriors.values[[i, class]], p as f32);
         let other = &predicted[0]["predictions"][1];
         assert_eq!(other["class"].as_u64(), Some(1 - class as u64));
         assert!(p >= other["posterior"].as_f64().unwrap(), "the most likely class comes first");

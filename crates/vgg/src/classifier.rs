@@ -58,11 +58,15 @@ impl Classifier {
     /// [`Error::Data`] if the file is missing or is no image that can be decoded.
     pub fn classify(&self, image: impl AsRef<Path>) -> Result<Vec<Prediction>> {
         let path = image.as_ref();
-        let pixels = vgg_data::decode(&vgg_files::read_bytes(path)?, path)?;
-        self.classify_image(&pixels).map_err(|e| match e {
-            Error::Eval(vgg_eval::Error::Data(e)) => Error::Data(e.of_image(path)),
-            other => other,
-        })
+        self.classify_bytes(&vgg_files::read_bytes(path)?, path)
+    }
+
+    /// All classes of the contents of a JPEG or PNG file, the likeliest first; `path` is for error messages.
+    ///
+    /// # Errors
+    /// As [`Classifier::classify`].
+    pub fn classify_bytes(&self, bytes: &[u8], path: &Path) -> Result<Vec<Prediction>> {
+        self.classify_image(&vgg_data::decode(bytes, path)?).map_err(|e| e.of_image(path))
     }
 
     /// All classes of an image `[H, W, 3]` of RGB values 0..255, the likeliest first.

@@ -35,3 +35,13 @@ pub enum Error {
     #[error(transparent)]
     File(#[from] vgg_files::Error),
 }
+
+impl Error {
+    /// This error, with the path of the image that it is about.
+    pub(crate) fn of_image(self, path: &std::path::Path) -> Error {
+        match self {
+            Error::Eval(vgg_eval::Error::Data(e)) => Error::Data(e.of_image(path)),
+            other => other,
+        }
+    }
+}

@@ -7,7 +7,7 @@ use vgg_data::{Filter, Image};
 use vgg_eval::{Aggregate, FeatureConfig, Preprocessing, image_features};
 use vgg_layers::DenseNetwork;
 
-use crate::{Error, Pretrained, Result};
+use crate::{Pretrained, Result};
 
 /// Extracts descriptors for classifiers of other data sets (appendix B).
 pub struct FeatureExtractor {
@@ -21,7 +21,7 @@ impl FeatureExtractor {
     /// network's training scale and its mirror image, averaged over places, scaled to length 1.
     ///
     /// # Errors
-    /// As [`Pretrained::open`]; [`Error::Eval`] if the network has no such layer.
+    /// As [`Pretrained::open`]; [`crate::Error::Eval`] if the network has no such layer.
     pub fn open(weights: impl AsRef<Path>, layer: &str) -> Result<FeatureExtractor> {
         let network = Pretrained::open(weights)?;
         let config = FeatureConfig {
@@ -38,7 +38,7 @@ impl FeatureExtractor {
     /// An extractor by these settings.
     ///
     /// # Errors
-    /// [`Error::Eval`] if the network has no such layer, or a test scale is below its crop.
+    /// [`crate::Error::Eval`] if the network has no such layer, or a test scale is below its crop.
     pub fn new(network: Pretrained, config: FeatureConfig) -> Result<FeatureExtractor> {
         let preprocessing = network.preprocessing();
         let network = network.network.into_fully_convolutional()?;
@@ -49,20 +49,17 @@ impl FeatureExtractor {
     /// The descriptor of a JPEG or PNG file.
     ///
     /// # Errors
-    /// [`Error::Data`] if the file is missing or is no image that can be decoded.
+    /// [`crate::Error::Data`] if the file is missing or is no image that can be decoded.
     pub fn extract(&self, image: impl AsRef<Path>) -> Result<Array1<f32>> {
         let path = image.as_ref();
         let pixels = vgg_data::decode(&vgg_files::read_bytes(path)?, path)?;
-        self.extract_image(&pixels).map_err(|e| match e {
-            Error::Eval(vgg_eval::Error::Data(e)) => Error::Data(e.of_image(path)),
-            other => other,
-        })
+        self.extract_image(&pixels).map_err(|e| e.of_image(path))
     }
 
     /// The descriptor of an image `[H, W, 3]` of RGB values 0..255.
     ///
     /// # Errors
-    /// [`Error::Eval`] if the image is too large.
+    /// [`crate::Error::Eval`] if the image is too large.
     pub fn extract_image(&self, image: &Image) -> Result<Array1<f32>> {
         Ok(image_features(&self.network, image, &self.config, self.preprocessing)?)
     }

@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Args;
 use serde::Serialize;
 use vgg::{Classifier, Prediction};
@@ -47,13 +47,12 @@ impl Predict {
         let mut documents = Vec::new();
         for path in &self.images {
             let bytes = vgg_files::read_bytes(path)?;
-            let image = decode(&bytes, path)?;
             if let Some(format) = misnamed(&bytes, path) {
                 eprintln!("note: {} is {format}, whatever its name says", path.display());
             }
-            let of_image = || path.display().to_string();
-            let mut predictions = classifier.classify_image(&image).with_context(of_image)?;
+            let mut predictions = classifier.classify_bytes(&bytes, path)?;
             if let Some(to) = &self.score_map {
+                let image = decode(&bytes, path)?;
                 write_png(to, &classifier.score_map(&image, predictions[0].class)?)?;
             }
             predictions.truncate(usize::from(self.top));
