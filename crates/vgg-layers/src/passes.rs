@@ -3,7 +3,8 @@
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
-use vgg_tensor::ops::{conv2d, dropout, linear, lrn, max_pool2d};
+use vgg_tensor::ops::lrn::{self, Lrn};
+use vgg_tensor::ops::{conv2d, dropout, linear, max_pool2d};
 use vgg_tensor::{Gate, Grad, Parameter, Shape, StepState, Tensor, Write};
 
 use crate::error::in_layer;
@@ -105,9 +106,9 @@ impl Network {
                     (LayerKind::Conv { kernel }, Some(p)) if followed_by_pool => {
                         next += 1;
                         let (weight, bias) = (&p.weight.weight, &p.bias.weight);
-                        conv2d::forward_pooled(&x, weight, bias, conv_config(kernel), rounding.into())
+                        conv2d::forward_pooled(&x, weight, bias, conv_config(kernel), rounding)
                     }
-                    (LayerKind::MaxPool, _) => max_pool2d::infer(&x, rounding.into()),
+                    (LayerKind::MaxPool, _) => max_pool2d::infer(&x, rounding),
                     _ => self.infer_layer(layer, &x),
                 }
             })
@@ -134,11 +135,11 @@ impl Network {
             let name = in_layer(&layer.spec.name);
             let watch = self.stopwatch.as_deref();
             let pass = || match layer.spec.kind {
-                LayerKind::MaxPool => max_pool2d::forward(&x, self.spec.pool_rounding.into())
-                    .map(|(y, index)| (y, Saved::Pool(index))),
-                LayerKind::Lrn => {
-                    lrn::forward(&x, self.spec.lrn_style.into()).map(|(y, base)| (y, Saved::Lrn { x, base }))
+                LayerKind::MaxPool => {
+                    max_pool2d::forward(&x, self.spec.pool_rounding).map(|(y, index)| (y, Saved::Pool(index)))
                 }
+                LayerKind::Lrn => lrn::forward(&x, Lrn::alexnet(self.spec.lrn_style))
+                    .map(|(y, base)| (y, Saved::Lrn { x, base })),
                 LayerKind::Dropout => {
                     dropouts += 1;
                     let DropoutRun { seed, step, first_sample } = run;
@@ -198,7 +199,7 @@ impl Network {
                     Stopwatch::time(watch, name, Pass::BackwardData, || max_pool2d::backward(&grad, &pooled))
                 }
                 Saved::Lrn { x, base } => Stopwatch::time(watch, name, Pass::BackwardData, || {
-                    lrn::backward(&grad.dz, Gate { y: &x, scale: 1.0 }, &base, style.into())
+                    lrn::backward(&grad.dz, Gate { y: &x, scale: 1.0 }, &base, Lrn::alexnet(style))
                 }),
                 Saved::Input(x) => layer.backward(x, grad, below, write, state, watch),
             }
@@ -231,8 +232,8 @@ impl Network {
             (LayerKind::Linear { relu }, Some(p)) => {
                 linear::forward(x, &p.weight.weight, &p.bias.weight, linear::Linear { relu })
             }
-            (LayerKind::MaxPool, _) => max_pool2d::infer(x, self.spec.pool_rounding.into()),
-            (LayerKind::Lrn, _) => lrn::forward(x, self.spec.lrn_style.into()).map(|(y, _)| y),
+            (LayerKind::MaxPool, _) => max_pool2d::infer(x, self.spec.pool_rounding),
+            (LayerKind::Lrn, _) => lrn::forward(x, Lrn::alexnet(self.spec.lrn_style)).map(|(y, _)| y),
             (LayerKind::Dropout, _) => Ok(x.clone()),
             (LayerKind::Conv { .. } | LayerKind::Linear { .. }, None) => {
                 unreachable!("every such layer is made with parameters")

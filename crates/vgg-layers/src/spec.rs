@@ -1,7 +1,8 @@
 //! What a network is, before it has any memory: its layers with their shapes.
 
 use serde::{Deserialize, Serialize};
-use vgg_tensor::ops::{lrn, max_pool2d};
+pub use vgg_tensor::ops::lrn::LrnStyle;
+pub use vgg_tensor::ops::max_pool2d::PoolRounding;
 
 use crate::config::FILTERS;
 use crate::{Config, Error, Result};
@@ -29,26 +30,6 @@ pub struct NetworkSpec {
     pub lrn_style: LrnStyle,
     /// How pooling rounds odd sides. Without effect on crops; Caffe rounds up.
     pub pool_rounding: PoolRounding,
-}
-
-/// Formula of local response normalisation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LrnStyle {
-    /// Krizhevsky et al.: alpha on the sum.
-    AlexNet,
-    /// Caffe and PyTorch: alpha on the mean.
-    Caffe,
-}
-
-/// How pooling rounds odd sides.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum PoolRounding {
-    /// Down.
-    Floor,
-    /// Up.
-    Ceil,
 }
 
 /// A layer with its shapes for one crop.
@@ -213,22 +194,4 @@ impl Layers {
 fn scaled(filters: usize, width: f64) -> usize {
     let eighths = (filters as f64 * width / 8.0).round() as usize;
     8 * eighths.max(1)
-}
-
-impl From<PoolRounding> for max_pool2d::Rounding {
-    fn from(rounding: PoolRounding) -> Self {
-        match rounding {
-            PoolRounding::Floor => max_pool2d::Rounding::Floor,
-            PoolRounding::Ceil => max_pool2d::Rounding::Ceil,
-        }
-    }
-}
-
-impl From<LrnStyle> for lrn::Lrn {
-    fn from(style: LrnStyle) -> Self {
-        lrn::Lrn::alexnet(match style {
-            LrnStyle::AlexNet => lrn::LrnStyle::AlexNet,
-            LrnStyle::Caffe => lrn::LrnStyle::Caffe,
-        })
-    }
 }

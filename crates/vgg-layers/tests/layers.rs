@@ -148,7 +148,7 @@ fn activations_are_those_of_the_layers_one_by_one() {
     .unwrap()
     .0;
     close("lrn1", &lrn1);
-    let pool1 = max_pool2d::infer(&lrn1, max_pool2d::Rounding::Floor).unwrap();
+    let pool1 = max_pool2d::infer(&lrn1, PoolRounding::Floor).unwrap();
     close("pool1", &pool1);
     close("conv2_1", &conv(&pool1, "conv2_1"));
     // fc7 and fc8 on the map of fc6 are products at each of its cells.

@@ -3,20 +3,11 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+pub use vgg_tensor::ops::SgdForm;
 use vgg_tensor::ops::{self, SgdConfig};
 use vgg_tensor::{Parameter, ParameterKind, StepState, Tensor};
 
 use crate::{Error, Result};
-
-/// Where the learning rate enters; see [`vgg_tensor::ops::SgdForm`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum SgdForm {
-    /// Inside the velocity, as Krizhevsky et al. and Caffe.
-    Caffe,
-    /// Outside, as PyTorch.
-    Torch,
-}
 
 /// Settings of the optimiser.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -118,10 +109,7 @@ impl Sgd {
         let o = self.options;
         let bias = kind == ParameterKind::Bias;
         SgdConfig {
-            form: match o.form {
-                SgdForm::Caffe => ops::SgdForm::Caffe,
-                SgdForm::Torch => ops::SgdForm::Torch,
-            },
+            form: o.form,
             momentum: o.momentum,
             weight_decay: if bias && !o.decay_biases { 0.0 } else { o.weight_decay },
             lr_mult: if bias { o.bias_lr } else { 1.0 },

@@ -4,7 +4,7 @@ mod common;
 
 use ndarray::{Array1, Array4, ArrayView4};
 use vgg_tensor::ops::conv2d::{self, Conv2d};
-use vgg_tensor::ops::max_pool2d::{self, Rounding};
+use vgg_tensor::ops::max_pool2d::{self, PoolRounding};
 use vgg_tensor::{
     ConvChoice, Device, DeviceConfig, DeviceKind, Error, Gate, StepState, Tensor, Weight, Write,
 };
@@ -192,7 +192,7 @@ fn fused_pooling_gives_the_bits_of_two_operations() {
             let weight = Weight::new(Tensor::from_slice(&case.w, case.ws, &device).unwrap());
             let bias = Weight::new(Tensor::from_slice(&case.b, [case.ws[0]], &device).unwrap());
             let whole = conv2d::forward(&x, &weight, &bias, case.config).unwrap();
-            for rounding in [Rounding::Floor, Rounding::Ceil] {
+            for rounding in [PoolRounding::Floor, PoolRounding::Ceil] {
                 let apart = max_pool2d::infer(&whole, rounding).unwrap();
                 let fused = conv2d::forward_pooled(&x, &weight, &bias, case.config, rounding).unwrap();
                 assert_eq!(fused.shape(), apart.shape());

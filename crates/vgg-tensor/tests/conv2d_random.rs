@@ -5,7 +5,7 @@
 use ndarray::{Array1, Array4, ArrayView4};
 use proptest::prelude::*;
 use vgg_tensor::ops::conv2d::{self, Conv2d};
-use vgg_tensor::ops::max_pool2d::{self, Rounding};
+use vgg_tensor::ops::max_pool2d::{self, PoolRounding};
 use vgg_tensor::{ConvChoice, Device, DeviceConfig, DeviceKind, Gate, StepState, Tensor, Weight, Write};
 use vgg_testkit::{assert_close, hashed};
 
@@ -93,8 +93,8 @@ proptest! {
             let in_place = conv2d::backward_data_in_place(&dz, &weight, config, x.clone(), 1.0).unwrap();
             prop_assert!(in_place.dz.to_vec() == grad.dz.to_vec());
             if oh > 1 && ow > 1 {
-                let fused = conv2d::forward_pooled(&x, &weight, &bias, config, Rounding::Floor).unwrap();
-                prop_assert!(fused.to_vec() == max_pool2d::infer(&got, Rounding::Floor).unwrap().to_vec());
+                let fused = conv2d::forward_pooled(&x, &weight, &bias, config, PoolRounding::Floor).unwrap();
+                prop_assert!(fused.to_vec() == max_pool2d::infer(&got, PoolRounding::Floor).unwrap().to_vec());
             }
             // Alone, the input's memory is written over.
             let alone = tensor(&x.to_vec(), xs);

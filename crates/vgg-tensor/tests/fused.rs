@@ -8,7 +8,7 @@ use ndarray::{Array1, Array4, ArrayView4};
 use vgg_tensor::ops::conv2d::{self, Conv2d};
 use vgg_tensor::ops::linear;
 use vgg_tensor::ops::lrn::{self, Lrn, LrnStyle};
-use vgg_tensor::ops::max_pool2d::{self, Rounding};
+use vgg_tensor::ops::max_pool2d::{self, PoolRounding};
 use vgg_tensor::ops::{softmax_cross_entropy, squared_error};
 use vgg_tensor::{ConvChoice, Error, Gate, Grad, StepState, Tensor, Weight};
 
@@ -23,7 +23,7 @@ struct Pooled {
     input: [usize; 4],
     filters: [usize; 4],
     config: Conv2d,
-    rounding: Rounding,
+    rounding: PoolRounding,
     /// Added to the bias; if it is far below zero, all outputs are negative.
     shift: f32,
 }
@@ -42,7 +42,7 @@ impl Pooled {
             y.mapv_inplace(|y| y.max(0.0));
         }
         let all: Vec<f64> = y.iter().copied().collect();
-        let pooled = vgg_testkit::max_pool2d(&y, self.rounding == Rounding::Ceil);
+        let pooled = vgg_testkit::max_pool2d(&y, self.rounding == PoolRounding::Ceil);
         (pooled.iter().copied().collect(), largest(&all))
     }
 
@@ -81,7 +81,7 @@ fn check_pooled(channels: [usize; 2], r: usize, pad: usize) {
     let least = r - 2 * pad;
     for h in least..least + 5 {
         for w in least..least + 5 {
-            for rounding in [Rounding::Floor, Rounding::Ceil] {
+            for rounding in [PoolRounding::Floor, PoolRounding::Ceil] {
                 for (relu, shift) in [(true, 0.0), (false, 0.0), (false, -64.0)] {
                     let [c, k] = channels;
                     let input = [2, h, w, c];
@@ -313,7 +313,7 @@ fn channel_sums_over_many_rows() {
 #[test]
 fn max_pooling_keeps_channel_sums() {
     for on in everywhere() {
-        for rounding in [Rounding::Floor, Rounding::Ceil] {
+        for rounding in [PoolRounding::Floor, PoolRounding::Ceil] {
             let x = on.tensor("x", [2, 5, 3, 11]);
             let (y, index) = max_pool2d::forward(&x, rounding).unwrap();
             let [n, h, w, c] = *y.shape().dims() else { unreachable!("a map has four axes") };

@@ -6,14 +6,14 @@ use ndarray::{Array1, Array2, Array4, ArrayView2, ArrayView4, array};
 use vgg_tensor::ops::dropout::DropoutKey;
 use vgg_tensor::ops::linear::Linear;
 use vgg_tensor::ops::lrn::{Lrn, LrnStyle};
-use vgg_tensor::ops::max_pool2d::Rounding;
+use vgg_tensor::ops::max_pool2d::PoolRounding;
 use vgg_tensor::ops::{self, SgdConfig, SgdForm};
 use vgg_tensor::{Error, Gate, StepState, Tensor, Weight, Write};
 use vgg_testkit::finite_difference;
 
 use common::every_device;
 
-/// Rounding of short sums in f32.
+/// PoolRounding of short sums in f32.
 const TOLERANCE: f64 = 2e-6;
 
 fn wide(t: &Tensor) -> Vec<f64> {
@@ -81,7 +81,7 @@ fn linear_takes_maps_and_sums_over_their_cells() {
 #[test]
 fn max_pool_and_its_gradient() {
     for on in every_device() {
-        for (rounding, ceil) in [(Rounding::Floor, false), (Rounding::Ceil, true)] {
+        for (rounding, ceil) in [(PoolRounding::Floor, false), (PoolRounding::Ceil, true)] {
             // Whole numbers that a bf16 holds, no two of a window alike.
             let values: Vec<f32> = (0..2 * 7 * 6 * 11)
                 .map(|i| ((i * 7919 % 61) * 4 + (i / 66 % 2) * 2 + i / 11 % 2) as f32 - 120.0)
@@ -105,7 +105,7 @@ fn max_pool_and_its_gradient() {
             };
             on.close(&dx, &narrow(&finite_difference(&wide(&x), loss)), 1e-6, "scattered gradient");
         }
-        let e = ops::max_pool2d::infer(&on.tensor("x", [1, 1, 4, 2]), Rounding::Floor).unwrap_err();
+        let e = ops::max_pool2d::infer(&on.tensor("x", [1, 1, 4, 2]), PoolRounding::Floor).unwrap_err();
         assert_eq!(e.to_string(), "max_pool2d: nothing is left of x [1, 1, 4, 2] after 2x2 pooling");
     }
 }
@@ -114,7 +114,7 @@ fn max_pool_and_its_gradient() {
 fn of_equal_values_the_first_gets_the_gradient() {
     for on in every_device() {
         let x = Tensor::from_slice(&[1.0; 4], [1, 2, 2, 1], &on.device).unwrap();
-        let (_, index) = ops::max_pool2d::forward(&x, Rounding::Floor).unwrap();
+        let (_, index) = ops::max_pool2d::forward(&x, PoolRounding::Floor).unwrap();
         let dy = on.grad_of(Tensor::from_slice(&[3.0], [1, 1, 1, 1], &on.device).unwrap());
         assert_eq!(ops::max_pool2d::backward(&dy, &index).unwrap().dz.to_vec(), [3.0, 0.0, 0.0, 0.0]);
     }

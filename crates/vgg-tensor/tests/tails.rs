@@ -9,7 +9,7 @@ mod instruction_sets;
 use ndarray::{Array1, Array2, Array3, Array4, Axis};
 use vgg_tensor::ops::linear::{self, Linear};
 use vgg_tensor::ops::lrn::{self, Lrn, LrnStyle};
-use vgg_tensor::ops::max_pool2d::{self, Rounding};
+use vgg_tensor::ops::max_pool2d::{self, PoolRounding};
 use vgg_tensor::ops::{
     SgdConfig, SgdForm, from_pixels, from_upload, sgd_step, softmax, softmax_backward, spatial_mean,
     spatial_mean_backward, squared_error,
@@ -128,7 +128,7 @@ fn place_of_largest(x: &Array4<f64>, [i, y, q, channel]: [usize; 4]) -> [usize; 
     best
 }
 
-fn check_max_pool(on: &On, shape: [usize; 4], rounding: Rounding) {
+fn check_max_pool(on: &On, shape: [usize; 4], rounding: PoolRounding) {
     let [n, h, w, c] = shape;
     let what = format!("{}: {shape:?} {rounding:?}", on.name);
     // Few different values, so that there are ties.
@@ -164,7 +164,7 @@ fn check_max_pool(on: &On, shape: [usize; 4], rounding: Rounding) {
 #[test]
 fn lengths_of_max_pooling() {
     for on in everywhere() {
-        for rounding in [Rounding::Floor, Rounding::Ceil] {
+        for rounding in [PoolRounding::Floor, PoolRounding::Ceil] {
             for c in LENGTHS {
                 check_max_pool(&on, [2, 3, 4, c], rounding);
             }

@@ -9,7 +9,7 @@ use crate::ops::conv2d::{self, Conv2d};
 use crate::ops::dropout::{self, DropoutKey};
 use crate::ops::linear::{self, Linear};
 use crate::ops::lrn::{self, Lrn, LrnStyle};
-use crate::ops::max_pool2d::{self, Rounding};
+use crate::ops::max_pool2d::{self, PoolRounding};
 use crate::ops::{self, SgdConfig, SgdForm};
 use crate::{Alone, Device, Error, Gate, Grad, RankGroup, Replay, Result, StepState, Tensor, Weight, Write};
 
@@ -109,7 +109,7 @@ fn linears(device: &Device) -> Result<Vec<NamedValues>> {
 
 fn pools(device: &Device) -> Result<Vec<NamedValues>> {
     let mut results = Vec::new();
-    for rounding in [Rounding::Floor, Rounding::Ceil] {
+    for rounding in [PoolRounding::Floor, PoolRounding::Ceil] {
         let x = tensor(1, [2, 7, 6, 11], device)?;
         let (y, index) = max_pool2d::forward(&x, rounding)?;
         let dy = tensor(2, [2, y.shape().dims()[1], 3, 11], device)?;

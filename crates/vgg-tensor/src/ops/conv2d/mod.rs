@@ -7,7 +7,7 @@ mod shape;
 pub(crate) use cpu::SMALL_MAP;
 use shape::ConvShape;
 
-use crate::ops::max_pool2d::{self, Rounding};
+use crate::ops::max_pool2d::{self, PoolRounding};
 use crate::storage::Storage;
 use crate::{Error, Gate, Grad, Result, Shape, StepState, Tensor, Weight, Write};
 
@@ -46,7 +46,7 @@ pub fn forward_pooled(
     weight: &Weight,
     bias: &Weight,
     config: Conv2d,
-    rounding: Rounding,
+    rounding: PoolRounding,
 ) -> Result<Tensor> {
     let s = ConvShape::of(x.shape(), weight.shape(), config.pad)?;
     bias.value().expect_shape("conv2d", "bias", [s.k])?;

@@ -3,11 +3,14 @@
 mod cpu;
 mod cuda;
 
+use serde::{Deserialize, Serialize};
+
 use crate::storage::Storage;
 use crate::{Error, Gate, Grad, Result, Tensor};
 
 /// Whether `alpha` applies to the sum over the window or to its mean.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum LrnStyle {
     /// Krizhevsky et al. 2012: `(k + alpha * sum)^beta`.
     AlexNet,

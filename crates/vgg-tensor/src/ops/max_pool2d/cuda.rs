@@ -1,6 +1,6 @@
 //! Max-pooling on a GPU.
 
-use super::{PoolIndex, Rounding};
+use super::{PoolIndex, PoolRounding};
 use crate::cuda::CudaBuffer;
 use crate::storage::{Shared, Storage};
 use crate::{Error, Grad, Result, Shape, Tensor};
@@ -50,7 +50,12 @@ fn sizes(input: Shape, output: Shape, pitch: usize) -> [u64; 6] {
 }
 
 impl PoolIndex {
-    pub(super) fn on_gpu(index: CudaBuffer, input: Shape, output: Shape, rounding: Rounding) -> PoolIndex {
+    pub(super) fn on_gpu(
+        index: CudaBuffer,
+        input: Shape,
+        output: Shape,
+        rounding: PoolRounding,
+    ) -> PoolIndex {
         PoolIndex { storage: Shared::new(index), input, output, rounding }
     }
 }

@@ -3,24 +3,27 @@
 pub(super) mod cpu;
 mod cuda;
 
+use serde::{Deserialize, Serialize};
+
 use crate::storage::{Shared, Storage};
 use crate::{Error, Grad, Result, Shape, Tensor};
 
 /// How a side that two does not divide is pooled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Rounding {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PoolRounding {
     /// The last row or column is dropped, as PyTorch does by default.
     Floor,
     /// The last row or column makes a window of its own, as Caffe does.
     Ceil,
 }
 
-impl Rounding {
+impl PoolRounding {
     /// Length of a pooled side.
     pub fn pooled(self, side: usize) -> usize {
         match self {
-            Rounding::Floor => side / 2,
-            Rounding::Ceil => side.div_ceil(2),
+            PoolRounding::Floor => side / 2,
+            PoolRounding::Ceil => side.div_ceil(2),
         }
     }
 }
@@ -31,7 +34,7 @@ pub struct PoolIndex {
     storage: Shared,
     input: Shape,
     output: Shape,
-    rounding: Rounding,
+    rounding: PoolRounding,
 }
 
 /// Largest value of each 2x2 window: `[N, H, W, C]` to `[N, H/2, W/2, C]`, and where it was.
@@ -40,7 +43,7 @@ pub struct PoolIndex {
 ///
 /// # Errors
 /// [`Error::Rank`] unless `x` has four axes; [`Error::Unsupported`] if nothing would be left.
-pub fn forward(x: &Tensor, rounding: Rounding) -> Result<(Tensor, PoolIndex)> {
+pub fn forward(x: &Tensor, rounding: PoolRounding) -> Result<(Tensor, PoolIndex)> {
     let (input, output) = shapes(x, rounding)?;
     match x.storage() {
         Storage::Cpu(_) => {
@@ -63,7 +66,7 @@ pub fn forward(x: &Tensor, rounding: Rounding) -> Result<(Tensor, PoolIndex)> {
 ///
 /// # Errors
 /// As [`forward`].
-pub fn infer(x: &Tensor, rounding: Rounding) -> Result<Tensor> {
+pub fn infer(x: &Tensor, rounding: PoolRounding) -> Result<Tensor> {
     let (input, output) = shapes(x, rounding)?;
     match x.storage() {
         Storage::Cpu(_) => Ok(Tensor::build(output, x.device(), |y| {
@@ -106,12 +109,12 @@ pub fn backward(grad: &Grad, index: &PoolIndex) -> Result<Grad> {
 
 impl PoolIndex {
     /// How odd sides were rounded.
-    pub fn rounding(&self) -> Rounding {
+    pub fn rounding(&self) -> PoolRounding {
         self.rounding
     }
 }
 
-fn shapes(x: &Tensor, rounding: Rounding) -> Result<(Shape, Shape)> {
+fn shapes(x: &Tensor, rounding: PoolRounding) -> Result<(Shape, Shape)> {
     let [n, h, w, c] = x.axes("max_pool2d", "x", "[N, H, W, C]")?;
     let output = Shape::from([n, rounding.pooled(h), rounding.pooled(w), c]);
     if output.is_empty() {

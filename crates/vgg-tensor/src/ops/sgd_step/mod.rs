@@ -2,11 +2,14 @@
 
 mod cuda;
 
+use serde::{Deserialize, Serialize};
+
 use crate::storage::Storage;
 use crate::{Result, StepState, Tensor, Weight};
 
 /// Where the learning rate enters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum SgdForm {
     /// `v = momentum v + lr (g + decay w); w = w - v`, as Krizhevsky et al. and Caffe: a cut of the rate does not
     /// touch the velocity that has been gathered.
