@@ -6,7 +6,7 @@ use std::sync::Arc;
 use vgg_data::synthetic::{CLASSES, SyntheticConfig, generate};
 use vgg_data::{
     AugmentConfig, Batch, ColourShift, Error, Filter, Image, ImageSet, Loader, LoaderConfig, OnBadImage,
-    PixelStatistics, Rank, Split, eigenvectors, resize, resize_region, scaled_size,
+    Partition, PixelStatistics, Split, eigenvectors, resize, resize_region, scaled_size,
 };
 use vgg_testkit::fmix32;
 
@@ -139,7 +139,7 @@ fn batches(folder: &Arc<ImageSet>, workers: usize, epoch: u64) -> Vec<Batch> {
         seed: 5,
         on_bad_image: OnBadImage::Skip,
         workers,
-        rank: Rank::ALONE,
+        rank: Partition::WHOLE,
     };
     let mut all = Vec::new();
     let mut loader = Loader::new(folder.clone(), config).unwrap();

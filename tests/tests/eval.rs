@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use vgg_data::{Filter, Image, ImageSet, OnBadImage, Split, write_png};
 use vgg_eval::{
-    DensePool, EvaluateOptions, Evaluation, Posteriors, Preprocessing, Protocol, Shard, evaluate, merge,
+    DensePool, EvaluateOptions, Evaluation, Partition, Posteriors, Preprocessing, Protocol, evaluate, merge,
 };
 use vgg_layers::{Config, NetworkSpec, PoolRounding};
 use vgg_tensor::Device;
@@ -57,7 +57,7 @@ fn run(
     let evaluation = &Evaluation { pool_rounding, ..evaluation.clone() };
     let prepared = evaluation.prepare(hashed_network(spec(), &device)).unwrap();
     let folder = Arc::new(ImageSet::open(root, Split::Val).unwrap());
-    let options = EvaluateOptions { workers: 2, on_bad_image, shard: Shard::default() };
+    let options = EvaluateOptions { workers: 2, on_bad_image, shard: Partition::WHOLE };
     evaluate((&prepared.model(), "weights"), &folder, evaluation, PREPROCESSING, options, &mut |_| {
         ControlFlow::Continue(())
     })
@@ -121,7 +121,7 @@ fn shards_make_the_whole() {
     let folder = Arc::new(ImageSet::open(dir.path(), Split::Val).unwrap());
     let shards: Vec<Posteriors> = (1..=3)
         .map(|number| {
-            let shard = Shard { number, of: 3 };
+            let shard = Partition { index: number - 1, count: 3 };
             let options = EvaluateOptions { workers: 2, on_bad_image: OnBadImage::Stop, shard };
             let model = (&prepared.model(), "weights");
             evaluate(model, &folder, &dense, PREPROCESSING, options, &mut |_| ControlFlow::Continue(()))
@@ -151,7 +151,7 @@ fn a_bad_image_stops_or_is_left_out_and_a_break_ends_it() {
     let device = Device::cpu(1).unwrap();
     let prepared = dense.prepare(hashed_network(spec(), &device)).unwrap();
     let folder = Arc::new(ImageSet::open(dir.path(), Split::Train).unwrap());
-    let options = EvaluateOptions { workers: 1, on_bad_image: OnBadImage::Stop, shard: Shard::default() };
+    let options = EvaluateOptions { workers: 1, on_bad_image: OnBadImage::Stop, shard: Partition::WHOLE };
     let ended = evaluate((&prepared.model(), ""), &folder, &dense, PREPROCESSING, options, &mut |_| {
         ControlFlow::Break(())
     });

@@ -42,7 +42,12 @@ fn all(files: &Files, split: Split) -> Vec<(String, String, Option<usize>)> {
 
 fn made(files: &Files, out: &Path) {
     let encoding = Encoding::Jpeg { quality: 95 };
-    let options = PrepareOptions { smallest_side: Some(512), encoding, shard_bytes: 1 << 20, part: (1, 1) };
+    let options = PrepareOptions {
+        smallest_side: Some(512),
+        encoding,
+        shard_bytes: 1 << 20,
+        part: vgg_data::Partition::WHOLE,
+    };
     prepare(files, &options, out, 1, &mut |_| ControlFlow::Continue(())).unwrap();
 }
 

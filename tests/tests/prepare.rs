@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use preparation::{LENIENT, contents, descriptions, ilsvrc, images, made, options};
 use vgg_data::prepare::{Files, Ilsvrc, IlsvrcOptions, Layout, PrepareOptions, Source, merge, prepare};
 use vgg_data::synthetic::{SyntheticConfig, generate};
-use vgg_data::{Encoding, Error, ImageSet, Split, verify};
+use vgg_data::{Encoding, Error, ImageSet, Partition, Split, verify};
 use vgg_testkit::imagenet::{ARCHIVES, FakeImagenet, edges, gzip};
 
 #[test]
@@ -78,10 +78,11 @@ fn threads_parts_and_interruptions_change_nothing() {
 
     let parts: Vec<PathBuf> = (1..=3).map(|i| at(&format!("part{i}"))).collect();
     for (i, part) in parts.iter().enumerate() {
-        made(&source, &PrepareOptions { part: (i + 1, 3), ..options(40) }, part, 2).unwrap();
+        made(&source, &PrepareOptions { part: Partition { index: i, count: 3 }, ..options(40) }, part, 2)
+            .unwrap();
     }
     let missing = merge(&parts[1..], &at("unmerged"), false).unwrap_err().to_string();
-    assert!(missing.contains("part 1 of 3 is missing"), "{missing}");
+    assert!(missing.contains("part 1/3 is missing"), "{missing}");
     merge(&parts, &at("merged"), false).unwrap();
     assert_eq!(contents(&at("merged")), whole);
     let used = merge(&parts, &at("merged"), false).unwrap_err().to_string();
@@ -118,7 +119,13 @@ fn a_merge_that_failed_may_be_repeated() {
     let source = Ilsvrc::open(&at("archives"), strict).unwrap();
     let parts = [at("one"), at("two")];
     for (number, part) in parts.iter().enumerate() {
-        made(&source, &PrepareOptions { part: (number + 1, 2), ..options(40) }, part, 1).unwrap();
+        made(
+            &source,
+            &PrepareOptions { part: Partition { index: number, count: 2 }, ..options(40) },
+            part,
+            1,
+        )
+        .unwrap();
     }
     let error = merge(&parts, &at("out"), false).unwrap_err().to_string();
     assert!(error.contains("--allow-incomplete"), "{error}");
@@ -142,7 +149,7 @@ fn an_input_that_changed_is_noticed() {
     let mut fake = FakeImagenet::new(&images());
     let (archives, out) = (dir.path().join("archives"), dir.path().join("out"));
     fake.write(&archives);
-    let part = PrepareOptions { part: (1, 2), ..options(40) };
+    let part = PrepareOptions { part: Partition { index: 0, count: 2 }, ..options(40) };
     made(&ilsvrc(&archives), &part, &out, 1).unwrap();
     fake.train[0].1[0].1 = fake.train[1].1[0].1.clone();
     fake.write(&archives);

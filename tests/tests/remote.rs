@@ -17,7 +17,7 @@ use preparation::{made, options};
 use vgg_data::prepare::{Files, Layout};
 use vgg_data::synthetic::{SyntheticConfig, generate};
 use vgg_data::{
-    AugmentConfig, Batch, Error, Filter, ImageSet, Loader, LoaderConfig, OnBadImage, Rank, RemoteConfig,
+    AugmentConfig, Batch, Error, Filter, ImageSet, Loader, LoaderConfig, OnBadImage, Partition, RemoteConfig,
     Split,
 };
 
@@ -114,12 +114,12 @@ fn the_cache_keeps_to_its_bound() {
 #[test]
 fn batches_are_those_of_the_folder_on_any_number_of_ranks() {
     let dir = tempfile::tempdir().unwrap();
-    let local = batches(prepared(dir.path()), Rank::ALONE);
+    let local = batches(prepared(dir.path()), Partition::WHOLE);
     let server = Server::of(&dir.path().join("out"));
     for of in [1, 3] {
         let config = config(dir.path(), 0);
         let ranks: Vec<_> =
-            (0..of).map(|index| batches(open(&server, &config), Rank { index, of })).collect();
+            (0..of).map(|index| batches(open(&server, &config), Partition { index, count: of })).collect();
         assert!(!local.is_empty() && ranks.iter().all(|rank| rank.len() == local.len()));
         for (i, whole) in local.iter().enumerate() {
             let ids: Vec<usize> = ranks.iter().flat_map(|rank| rank[i].ids.clone()).collect();

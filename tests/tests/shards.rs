@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use vgg_data::{
     AugmentConfig, Encoding, Filter, ImageSet, IndexFile, Loader, LoaderConfig, Manifest, OnBadImage,
-    PixelStatistics, Rank, ShardFile, Split, SplitManifest,
+    Partition, PixelStatistics, ShardFile, Split, SplitManifest,
 };
 use vgg_files::hash_bytes;
 
@@ -91,7 +91,7 @@ fn taken(root: &Path, images: u64) -> Option<u64> {
         seed: 1,
         on_bad_image: OnBadImage::Stop,
         workers: 2,
-        rank: Rank::ALONE,
+        rank: Partition::WHOLE,
     };
     let mut loader = Loader::new(set, config).unwrap();
     let (mut ids, mut most) = (Vec::<usize>::new(), 0);

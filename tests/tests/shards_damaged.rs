@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use damaged_set::*;
 use vgg_data::{
-    AugmentConfig, Encoding, Error, Filter, Image, ImageSet, Loader, LoaderConfig, OnBadImage, Rank, Split,
-    verify,
+    AugmentConfig, Encoding, Error, Filter, Image, ImageSet, Loader, LoaderConfig, OnBadImage, Partition,
+    Split, verify,
 };
 
 /// Flips bits of every image of an open set and of no other, and back again.
@@ -274,7 +274,7 @@ fn loader_stops_at_a_damaged_image_or_leaves_it_out() {
             seed: 1,
             on_bad_image,
             workers: 2,
-            rank: Rank::ALONE,
+            rank: Partition::WHOLE,
         };
         let mut loader = Loader::new(Arc::new(set.open().unwrap()), config).unwrap();
         let mut ids = Vec::<usize>::new();

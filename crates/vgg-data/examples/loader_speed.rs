@@ -7,8 +7,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use vgg_data::{
-    AugmentConfig, ColourShift, Filter, ImageSet, Loader, LoaderConfig, OnBadImage, PixelStatistics, Rank,
-    Split,
+    AugmentConfig, ColourShift, Filter, ImageSet, Loader, LoaderConfig, OnBadImage, Partition,
+    PixelStatistics, Split,
 };
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -37,7 +37,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         seed: 1,
         on_bad_image: OnBadImage::Stop,
         workers: 1,
-        rank: Rank::ALONE,
+        rank: Partition::WHOLE,
     };
     let mut loader = Loader::new(set, config)?;
     let (mut images, start, mut used) = (0, Instant::now(), 0.0_f64);

@@ -20,6 +20,7 @@ mod images;
 mod jpeg;
 mod loader;
 mod mirror;
+mod partition;
 mod prefetch;
 #[cfg(feature = "prepare")]
 pub mod prepare;
@@ -42,7 +43,8 @@ pub use decode::{JPEG_DECODER, decode, misnamed, sniff};
 pub use error::{Error, Result};
 pub use geometry::{centre_offset, grid_offset, scaled_size};
 pub use images::{ImageSet, Pixels, Split};
-pub use loader::{EpochPlan, Loader, LoaderConfig, OnBadImage, Rank};
+pub use loader::{EpochPlan, Loader, LoaderConfig, OnBadImage};
+pub use partition::Partition;
 pub use prefetch::Prefetcher;
 pub use random::{Permutation, Purpose, Stream};
 pub use resize::{Filter, resize, resize_region};

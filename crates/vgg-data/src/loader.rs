@@ -7,7 +7,8 @@ use ndarray::{Array2, Array4};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AugmentConfig, BadImage, Batch, Error, ImageSet, Permutation, Prefetcher, Purpose, Result, Stream,
+    AugmentConfig, BadImage, Batch, Error, ImageSet, Partition, Permutation, Prefetcher, Purpose, Result,
+    Stream,
 };
 
 /// What to do about an image that cannot be decoded.
@@ -36,21 +37,7 @@ pub struct LoaderConfig {
     /// Threads that decode. Has no influence on any pixel.
     pub workers: usize,
     /// Which part of each batch is made.
-    pub rank: Rank,
-}
-
-/// Which of several processes that train together this is: each makes its part of every batch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Rank {
-    /// Its number, from 0.
-    pub index: usize,
-    /// How many there are.
-    pub of: usize,
-}
-
-impl Rank {
-    /// The only process.
-    pub const ALONE: Rank = Rank { index: 0, of: 1 };
+    pub rank: Partition,
 }
 
 /// Makes batches of a data set. Order and pixels depend on seed and epoch alone.
@@ -61,7 +48,7 @@ pub struct Loader {
     samples: usize,
     batch: usize,
     seed: u64,
-    rank: Rank,
+    rank: Partition,
 }
 
 /// The order of one epoch, cut into batches.
@@ -70,7 +57,7 @@ pub struct EpochPlan {
     epoch: u64,
     order: Permutation,
     batch: usize,
-    rank: Rank,
+    rank: Partition,
 }
 
 struct Job {
@@ -90,9 +77,11 @@ impl Loader {
         if config.batch == 0 {
             return Err(Error::Config("batch must be at least 1".into()));
         }
-        if config.rank.index >= config.rank.of {
-            let Rank { index, of } = config.rank;
-            return Err(Error::Config(format!("there is no rank {index} of {of}; they are counted from 0")));
+        if !config.rank.is_valid() {
+            let Partition { index, count } = config.rank;
+            return Err(Error::Config(format!(
+                "there is no rank {index} of {count}; they are counted from 0"
+            )));
         }
         let (samples, batch, seed, rank) = (folder.len(), config.batch, config.seed, config.rank);
         let workers = config.workers.max(1);
@@ -158,11 +147,11 @@ impl EpochPlan {
     pub fn new(samples: usize, batch: usize, seed: u64, epoch: u64) -> EpochPlan {
         let mut order = Stream::new(seed, epoch, 0, Purpose::Order);
         let order = Permutation::new(&mut order, samples);
-        EpochPlan { epoch, order, batch, rank: Rank::ALONE }
+        EpochPlan { epoch, order, batch, rank: Partition::WHOLE }
     }
 
     /// The same order and batches, of each of which a rank takes its part. The parts of all ranks are the batch.
-    pub fn for_rank(self, rank: Rank) -> EpochPlan {
+    pub fn for_rank(self, rank: Partition) -> EpochPlan {
         EpochPlan { rank, ..self }
     }
 
@@ -175,9 +164,7 @@ impl EpochPlan {
     pub fn batch(&self, i: usize) -> Vec<usize> {
         let start = i * self.batch;
         let all = (start + self.batch).min(self.order.len()).saturating_sub(start);
-        let Rank { index, of } = self.rank;
-        let part = all * index / of..all * (index + 1) / of;
-        part.map(|place| self.order.at(start + place)).collect()
+        self.rank.range(all).map(|place| self.order.at(start + place)).collect()
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::Value;
 use vgg_data::{
     AugmentConfig, Batch, ColourShift, EpochPlan, Error, Filter, ImageSet, Loader, LoaderConfig, OnBadImage,
-    PixelStatistics, Rank, Split, eigenvectors, write_png,
+    Partition, PixelStatistics, Split, eigenvectors, write_png,
 };
 use vgg_testkit::{PICTURES_PER_CLASS, make_pictures, picture_path};
 
@@ -43,7 +43,7 @@ fn config(statistics: &PixelStatistics) -> LoaderConfig {
         seed: 11,
         on_bad_image: OnBadImage::Stop,
         workers: 2,
-        rank: Rank::ALONE,
+        rank: Partition::WHOLE,
     }
 }
 
@@ -169,8 +169,9 @@ fn ranks_divide_each_batch() {
     let whole: Vec<Vec<usize>> = (0..4).map(|i| plan.batch(i)).collect();
     for of in [1, 2, 3, 5] {
         for (number, whole) in whole.iter().enumerate() {
-            let parts: Vec<Vec<usize>> =
-                (0..of).map(|index| plan.clone().for_rank(Rank { index, of }).batch(number)).collect();
+            let parts: Vec<Vec<usize>> = (0..of)
+                .map(|index| plan.clone().for_rank(Partition { index, count: of }).batch(number))
+                .collect();
             assert_eq!(parts.concat(), *whole, "batch {number} of {of} ranks");
             let sizes: Vec<usize> = parts.iter().map(Vec::len).collect();
             assert!(sizes.iter().max().unwrap() - sizes.iter().min().unwrap() <= 1, "{sizes:?}");
@@ -182,7 +183,7 @@ fn ranks_divide_each_batch() {
     let set = opened(&dir);
     let config = config(&statistics(&set));
     let alone = batches(&set, &config, 0, 0);
-    let second = batches(&set, &LoaderConfig { rank: Rank { index: 1, of: 2 }, ..config }, 0, 0);
+    let second = batches(&set, &LoaderConfig { rank: Partition { index: 1, count: 2 }, ..config }, 0, 0);
     for (whole, part) in alone.iter().zip(&second) {
         let from = whole.len() / 2;
         assert_eq!(part.ids, whole.ids[from..]);
@@ -238,7 +239,7 @@ fn settings_that_make_no_batch_are_refused() {
     let config = config(&statistics(&set));
     let refused = |config: LoaderConfig| Loader::new(set.clone(), config).err().unwrap().to_string();
     assert_eq!(refused(LoaderConfig { batch: 0, ..config.clone() }), "batch must be at least 1");
-    let rank = Rank { index: 2, of: 2 };
+    let rank = Partition { index: 2, count: 2 };
     assert_eq!(
         refused(LoaderConfig { rank, ..config.clone() }),
         "there is no rank 2 of 2; they are counted from 0"

@@ -8,7 +8,7 @@ use vgg_data::{Image, ImageSet, OnBadImage};
 use vgg_tensor::RankGroup;
 
 use crate::rows::{Rows, same_on_all_ranks, show};
-use crate::{Error, Evaluation, Model, Network, Origin, Posteriors, Preprocessing, Result, Shard};
+use crate::{Error, Evaluation, Model, Network, Origin, Partition, Posteriors, Preprocessing, Result};
 
 /// How a split is gone through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,7 +18,12 @@ pub struct EvaluateOptions {
     /// What to do about an image that cannot be decoded: stop, or leave it out and list it.
     pub on_bad_image: OnBadImage,
     /// Which part of the split.
-    pub shard: Shard,
+    pub shard: Partition,
+}
+
+/// The part of a split that a rank evaluates.
+pub fn rank_partition(group: &dyn RankGroup) -> Partition {
+    Partition { index: group.rank(), count: group.size() }
 }
 
 /// Checks that a network's classes are those of a data set, by name: as many in another order would be scored wrong. Numbered names,
@@ -57,7 +62,7 @@ pub fn evaluate(
 ) -> Result<Posteriors> {
     let rows = posterior_rows(model, folder, evaluation, preprocessing, options, progress)?;
     // A shard of a small split may be empty.
-    let may_be_empty = options.shard != Shard::default() && options.shard.range(folder.len()).is_empty();
+    let may_be_empty = !options.shard.is_whole() && options.shard.range(folder.len()).is_empty();
     let rows = if may_be_empty { rows } else { rows.of_some(folder)? };
     posteriors_of(rows, weights_hash, folder, evaluation, options.shard)
 }
@@ -77,10 +82,10 @@ pub fn evaluate_on_ranks(
     progress: &mut dyn FnMut(usize) -> ControlFlow<()>,
 ) -> Result<Option<Posteriors>> {
     same_on_all_ranks(group, &serde_json::json!([weights_hash, folder.hash(), evaluation]))?;
-    let options = EvaluateOptions { shard: Shard::of_rank(group), ..options };
+    let options = EvaluateOptions { shard: rank_partition(group), ..options };
     let own = posterior_rows(model, folder, evaluation, preprocessing, options, progress);
     let rows = Rows::of_all(own, group, folder)?;
-    rows.map(|rows| posteriors_of(rows, weights_hash, folder, evaluation, Shard::default())).transpose()
+    rows.map(|rows| posteriors_of(rows, weights_hash, folder, evaluation, Partition::WHOLE)).transpose()
 }
 
 fn posterior_rows(
@@ -106,7 +111,7 @@ fn posteriors_of(
     weights_hash: &str,
     folder: &ImageSet,
     evaluation: &Evaluation,
-    shard: Shard,
+    shard: Partition,
 ) -> Result<Posteriors> {
     let classes = folder.classes().to_vec();
     let networks = vec![Network { protocol: evaluation.clone(), weights: weights_hash.to_owned() }];
@@ -139,7 +144,7 @@ pub fn classify(
 pub fn dump_views(
     folder: &ImageSet,
     evaluation: &Evaluation,
-    (crop, shard): (usize, Shard),
+    (crop, shard): (usize, Partition),
     dir: &Path,
 ) -> Result<()> {
     let views = evaluation.views(crop)?;

@@ -15,7 +15,7 @@ use vgg_tensor::{RankGroup, ops};
 use crate::model::run_length;
 use crate::protocol::WeightedView;
 use crate::rows::{Rows, same_on_all_ranks, show};
-use crate::{DensePool, EvaluateOptions, Evaluation, Model, Preprocessing, Protocol, Result, Shard};
+use crate::{DensePool, EvaluateOptions, Evaluation, Model, Preprocessing, Protocol, Result, rank_partition};
 
 /// What a descriptor is: whole images at several sides, mirrored too or not, the layer's map averaged over places and mirrorings.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -94,7 +94,7 @@ pub fn features(
 ) -> Result<Option<Features>> {
     let (columns, views) = (config.columns(network)?, config.views(network.spec().crop)?);
     same_on_all_ranks(group, &serde_json::json!([weights_hash, folder.hash(), config]))?;
-    let options = EvaluateOptions { shard: Shard::of_rank(group), ..options };
+    let options = EvaluateOptions { shard: rank_partition(group), ..options };
     let of_group = |images: &[Vec<Image>]| config.of(network, images, &views, preprocessing);
     let own = Rows::of(folder, (&views, config.filter), options, progress, of_group);
     let Some(mut rows) = Rows::of_all(own, group, folder)? else { return Ok(None) };

@@ -6,7 +6,7 @@ use std::path::Path;
 use ndarray::Array2;
 
 use crate::posteriors::Origin;
-use crate::{Error, Posteriors, Result, Shard};
+use crate::{Error, Partition, Posteriors, Result};
 
 /// The mean of the posteriors of several networks, each with a protocol of its own, of the same images: fusion. A file that is a
 /// mean already counts for as many as it is the mean of.
@@ -76,22 +76,21 @@ pub fn merge(named: &[(&Path, &Posteriors)]) -> Result<Posteriors> {
     let Some((_, first)) = named.first() else {
         return Err(Error::Fusion("there is nothing to merge".into()));
     };
-    let of = first.origin.shard.of;
+    let of = first.origin.shard.count;
     let mut shards: Vec<Option<(&Path, &Posteriors)>> = vec![None; of];
     for (path, posteriors) in named {
         let origin = Origin { shard: first.origin.shard, ..posteriors.origin.clone() };
-        if posteriors.origin.shard.of != of || origin != first.origin {
+        if posteriors.origin.shard.count != of || origin != first.origin {
             let what =
                 "are not shards of one evaluation: network, protocol, data set or number of shards differ";
             return Err(Error::Fusion(format!("{} and {} {what}", named[0].0.display(), path.display())));
         }
-        let place = shards.get_mut(posteriors.origin.shard.number.wrapping_sub(1));
-        let number = posteriors.origin.shard.number;
-        match place {
-            None => return Err(Error::Fusion(format!("{} is shard {number} of {of}", path.display()))),
+        let shard = posteriors.origin.shard;
+        match shards.get_mut(shard.index) {
+            None => return Err(Error::Fusion(format!("{} cannot be shard {shard}", path.display()))),
             Some(Some((other, _))) => {
                 let (a, b) = (other.display(), path.display());
-                return Err(Error::Fusion(format!("{a} and {b} are both shard {number} of {of}")));
+                return Err(Error::Fusion(format!("{a} and {b} are both shard {shard}")));
             }
             Some(empty) => *empty = Some((path, posteriors)),
         }
@@ -103,7 +102,7 @@ pub fn merge(named: &[(&Path, &Posteriors)]) -> Result<Posteriors> {
     }
     let parts: Vec<&Posteriors> = shards.into_iter().flatten().map(|(_, p)| p).collect();
     let mut whole = Posteriors {
-        origin: Origin { shard: Shard::default(), ..first.origin.clone() },
+        origin: Origin { shard: Partition::WHOLE, ..first.origin.clone() },
         ..Posteriors::default()
     };
     let mut values = Vec::new();
@@ -147,7 +146,7 @@ mod tests {
     use super::*;
     use ndarray::array;
 
-    fn of(values: Array2<f32>, paths: &[&str], shard: Shard) -> Posteriors {
+    fn of(values: Array2<f32>, paths: &[&str], shard: Partition) -> Posteriors {
         Posteriors {
             values,
             labels: paths.iter().map(|p| u32::from(p.contains('b'))).collect(),
@@ -160,12 +159,12 @@ mod tests {
     #[test]
     fn fusion_is_the_mean_and_one_network_is_itself() {
         let (x, y) = (Path::new("x"), Path::new("y"));
-        let a = of(array![[0.75, 0.25], [0.5, 0.5]], &["a", "b"], Shard::default());
-        let mut b = of(array![[0.25, 0.75], [0.25, 0.75]], &["a", "b"], Shard::default());
+        let a = of(array![[0.75, 0.25], [0.5, 0.5]], &["a", "b"], Partition::WHOLE);
+        let mut b = of(array![[0.25, 0.75], [0.25, 0.75]], &["a", "b"], Partition::WHOLE);
         assert_eq!(fuse(&[(x, &a)]).unwrap().values, a.values);
         assert_eq!(fuse(&[(x, &a), (y, &b)]).unwrap().values, array![[0.5, 0.5], [0.375, 0.625]]);
         // What one could not decode is left out of the mean; what is merely absent is an error.
-        b = of(array![[0.2, 0.8]], &["b"], Shard::default());
+        b = of(array![[0.2, 0.8]], &["b"], Partition::WHOLE);
         assert!(fuse(&[(x, &a), (y, &b)]).is_err());
         b.skipped = vec!["set/a: it is text".into()];
         let fused = fuse(&[(x, &a), (y, &b)]).unwrap();
@@ -176,12 +175,12 @@ mod tests {
 
     #[test]
     fn a_merge_has_every_shard_once() {
-        let shard = |number| Shard { number, of: 2 };
+        let shard = |number: usize| Partition { index: number - 1, count: 2 };
         let first = of(array![[0.8, 0.2]], &["a"], shard(1));
         let second = of(array![[0.4, 0.6], [0.1, 0.9]], &["b", "bb"], shard(2));
         let (x, y) = (Path::new("x"), Path::new("y"));
         let whole = merge(&[(y, &second), (x, &first)]).unwrap();
-        assert_eq!((whole.paths.len(), whole.values[[2, 1]], whole.origin.shard), (3, 0.9, Shard::default()));
+        assert_eq!((whole.paths.len(), whole.values[[2, 1]], whole.origin.shard), (3, 0.9, Partition::WHOLE));
         assert!(merge(&[(x, &first)]).unwrap_err().to_string().contains("of 2 shards, 2 are missing"));
         assert!(merge(&[(x, &first), (y, &first)]).unwrap_err().to_string().contains("are both shard 1"));
     }

@@ -19,12 +19,13 @@ mod posteriors;
 mod protocol;
 mod report;
 mod rows;
-mod shard;
 
 pub use analysis::{ClassErrors, Comparison, Mistake};
 pub use analysis_files::Analysis;
 pub use error::{Error, Result};
-pub use evaluate::{EvaluateOptions, check_classes, classify, dump_views, evaluate, evaluate_on_ranks};
+pub use evaluate::{
+    EvaluateOptions, check_classes, classify, dump_views, evaluate, evaluate_on_ranks, rank_partition,
+};
 pub use features::{Aggregate, FeatureConfig, Features, features, image_features};
 pub use fusion::{fuse, merge};
 pub use metrics::{ErrorRate, top_k_error};
@@ -32,5 +33,6 @@ pub use model::{Model, Prepared};
 pub use picture::{confusion_picture, score_map, score_map_picture};
 pub use posteriors::{Network, Origin, Posteriors};
 pub use protocol::{DensePool, Evaluation, Preprocessing, Protocol, WeightedView};
+// Part of this crate's interface.
 pub use report::{ErrorReport, EvalReport};
-pub use shard::Shard;
+pub use vgg_data::Partition;

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use vgg_files::{TensorData, TensorFile, TensorValues, write_tensors};
 
 use crate::metrics::{ErrorRate, top_k_error};
-use crate::{Error, Evaluation, Result, Shard};
+use crate::{Error, Evaluation, Partition, Result};
 
 /// What a network said of every image of a data set.
 #[derive(Debug, Clone, Default)]
@@ -35,7 +35,7 @@ pub struct Origin {
     /// Hash of the split.
     pub dataset: String,
     /// Which part of the split.
-    pub shard: Shard,
+    pub shard: Partition,
 }
 
 /// A network and its protocol.
@@ -94,9 +94,6 @@ impl Posteriors {
             dataset: entry(&metadata, "dataset").map_err(|e| bad(&e))?,
             shard: entry(&metadata, "shard").map_err(|e| bad(&e))?,
         };
-        if !origin.shard.is_sound() {
-            return Err(bad(&format!("it cannot be shard {} of {}", origin.shard.number, origin.shard.of)));
-        }
         if !(origin.classes.is_empty() || origin.classes.len() == classes) {
             return Err(bad("posteriors and names of classes differ in number"));
         }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use common::{CROP, PREPROCESSING, as_f32, batch_of_one, cells, distance, mean, network, options, write_set};
 use serde_json::{Value, json};
 use vgg_data::{Filter, ImageSet, OnBadImage, Region, Split, View};
-use vgg_eval::{Aggregate, Error, EvaluateOptions, FeatureConfig, Features, Result, Shard, features};
+use vgg_eval::{Aggregate, Error, EvaluateOptions, FeatureConfig, Features, Partition, Result, features};
 use vgg_files::TensorFile;
 use vgg_layers::{DenseNetwork, Network};
 use vgg_tensor::{Alone, RankGroup, on_thread_ranks};
@@ -186,7 +186,7 @@ fn images_that_cannot_be_decoded_are_left_out_and_listed() {
 fn the_first_of_several_ranks_gets_the_descriptors_of_all() {
     let (_dir, folder) = set();
     let config = config("pool5", &[64, 32], Aggregate::Stack);
-    let other_shard = EvaluateOptions { shard: Shard { number: 2, of: 2 }, ..options(1) };
+    let other_shard = EvaluateOptions { shard: Partition { index: 2 - 1, count: 2 }, ..options(1) };
     for size in [2, 3, 5] {
         let mut ranks = on_thread_ranks(size, |rank| run_on(&*rank, &folder, &config, other_shard).unwrap());
         assert!(ranks[1..].iter().all(Option::is_none), "{size} ranks");

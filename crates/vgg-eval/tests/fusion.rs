@@ -7,7 +7,7 @@ use std::path::Path;
 use ndarray::{Array2, array};
 use vgg_data::Filter;
 use vgg_eval::{
-    DensePool, Error, Evaluation, Network, Origin, Posteriors, Protocol, Result, Shard, fuse, merge,
+    DensePool, Error, Evaluation, Network, Origin, Partition, Posteriors, Protocol, Result, fuse, merge,
 };
 
 fn network(weights: &str) -> Network {
@@ -34,7 +34,7 @@ fn member(weights: &str, values: Array2<f32>) -> Posteriors {
             networks: vec![network(weights)],
             classes,
             dataset: "d1".into(),
-            shard: Shard::default(),
+            shard: Partition::WHOLE,
         },
         values,
     }
@@ -193,7 +193,10 @@ fn fusion_of_different_images_or_classes_is_refused_with_the_file() {
     assert_refused(with(|p| p.origin.classes[1] = "dog".into()), &["0.st and 2.st", "classes"]);
     assert_refused(with(|p| p.values = Array2::zeros((3, 3))), &["0.st and 2.st", "classes"]);
     assert_refused(with(|p| p.origin.dataset = "d2".into()), &["0.st and 2.st", "images"]);
-    assert_refused(with(|p| p.origin.shard = Shard { number: 1, of: 2 }), &["0.st and 2.st", "images"]);
+    assert_refused(
+        with(|p| p.origin.shard = Partition { index: 1 - 1, count: 2 }),
+        &["0.st and 2.st", "images"],
+    );
     let fewer = with(|p| {
         skip(p, 2);
         p.skipped.clear();
@@ -208,7 +211,7 @@ fn shard(all: &Posteriors, number: usize, of: usize, rows: std::ops::Range<usize
         labels: all.labels[rows.clone()].to_vec(),
         paths: all.paths[rows].to_vec(),
         skipped: vec![format!("skipped in {number}")],
-        origin: Origin { shard: Shard { number, of }, ..all.origin.clone() },
+        origin: Origin { shard: Partition { index: number - 1, count: of }, ..all.origin.clone() },
     }
 }
 
@@ -238,9 +241,8 @@ fn merging_without_a_shard_or_with_one_twice_is_refused() {
     assert_refused(merged(&[]), &["nothing"]);
     assert_refused(merged(&[&empty]), &["3 shards", "1, 3"]);
     assert_refused(merged(&[&last, &first]), &["3 shards", "2 are missing"]);
-    assert_refused(merged(&[&first, &empty, &last, &empty]), &["1.st", "3.st", "shard 2 of 3"]);
-    assert_refused(merged(&[&shard(&all, 4, 3, 0..2)]), &["0.st", "shard 4 of 3"]);
-    assert_refused(merged(&[&shard(&all, 0, 3, 0..2)]), &["0.st", "shard 0 of 3"]);
+    assert_refused(merged(&[&first, &empty, &last, &empty]), &["1.st", "3.st", "shard 2/3"]);
+    assert_refused(merged(&[&shard(&all, 4, 3, 0..2)]), &["0.st", "shard 4/3"]);
     assert_refused(merged(&[&first, &empty, &shard(&all, 3, 3, 1..5)]), &["two shards"]);
 }
 
@@ -259,7 +261,7 @@ fn merging_shards_of_different_evaluations_is_refused_with_the_files() {
     assert_refused(with(|p| p.origin.networks[0].protocol.protocol = Protocol::Centre), &files);
     assert_refused(with(|p| p.origin.dataset = "d2".into()), &files);
     assert_refused(with(|p| p.origin.classes[0] = "cat".into()), &files);
-    assert_refused(with(|p| p.origin.shard.of = 4), &files);
+    assert_refused(with(|p| p.origin.shard.count = 4), &files);
     let of_two = [shard(&all, 1, 2, 0..2), shard(&all, 2, 3, 2..5)];
     assert_refused(merged(&[&of_two[0], &of_two[1]]), &["0.st", "1.st"]);
 }

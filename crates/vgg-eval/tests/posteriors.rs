@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use ndarray::{Array2, ShapeBuilder as _};
 use serde_json::{Value, json};
 use vgg_data::Filter;
-use vgg_eval::{DensePool, Error, Evaluation, Network, Origin, Posteriors, Protocol, Shard};
+use vgg_eval::{DensePool, Error, Evaluation, Network, Origin, Partition, Posteriors, Protocol};
 use vgg_files::{TensorData, TensorFile, TensorValues, write_tensors};
 use vgg_layers::PoolRounding;
 
@@ -36,7 +36,7 @@ fn sample() -> Posteriors {
             networks: vec![network(Protocol::MultiCrop, "w1")],
             classes: ["a", "b", "c"].map(str::to_owned).to_vec(),
             dataset: "hash".into(),
-            shard: Shard { number: 2, of: 3 },
+            shard: Partition { index: 1, count: 3 },
         },
     }
 }
@@ -107,7 +107,7 @@ fn the_metadata_of_one_network_name_its_protocol_and_weights() {
         ("networks", json!([{ "protocol": protocol, "weights": "w1" }])),
         ("paths", json!(["val/a/1.png", "val/a/2 \"x\".png", "val/b/ü.png", "val/b/9.png"])),
         ("protocol", protocol),
-        ("shard", json!({ "number": 2, "of": 3 })),
+        ("shard", json!("2/3")),
         ("skipped", json!(["cannot decode /d/val/b/0.png: the file is empty"])),
         ("weights", json!("w1")),
     ];
@@ -142,7 +142,7 @@ fn valid() -> Parts {
         ("paths", r#"["x","y"]"#),
         ("classes", r#"["a","b","c"]"#),
         ("dataset", r#""hash""#),
-        ("shard", r#"{"number":1,"of":2}"#),
+        ("shard", r#""1/2""#),
         ("networks", "[]"),
     ];
     Parts {
@@ -200,7 +200,7 @@ fn assert_refused(word: &str, change: impl FnOnce(&mut Parts)) {
 fn a_valid_file_is_loaded() {
     let loaded = load(|_| {}).unwrap();
     assert_eq!(loaded.values, ndarray::array![[0.5, 0.25, 0.25], [0.0, 1.0, 0.0]]);
-    assert_eq!((loaded.labels, loaded.origin.shard), (vec![2, 0], Shard { number: 1, of: 2 }));
+    assert_eq!((loaded.labels, loaded.origin.shard), (vec![2, 0], Partition { index: 0, count: 2 }));
 }
 
 #[test]
@@ -260,11 +260,11 @@ fn posteriors_that_are_no_probabilities_are_refused() {
 #[test]
 fn shards_that_cannot_be_are_refused() {
     for (number, of) in [(0, 1), (3, 2), (1, 0), (0, 0), (1, 65_537)] {
-        let text = format!(r#"{{"number":{number},"of":{of}}}"#);
-        assert_refused(&format!("shard {number} of {of}"), |parts| parts.set("shard", &text));
+        let text = format!("\"{number}/{of}\"");
+        assert_refused(&format!("{number}/{of}"), |parts| parts.set("shard", &text));
     }
-    let last = load(|parts| parts.set("shard", r#"{"number":65536,"of":65536}"#)).unwrap();
-    assert_eq!(last.origin.shard, Shard { number: 65_536, of: 65_536 });
+    let last = load(|parts| parts.set("shard", "\"65536/65536\"")).unwrap();
+    assert_eq!(last.origin.shard, Partition { index: 65_535, count: 65_536 });
 }
 
 #[test]

@@ -3,7 +3,9 @@
 mod common;
 
 use vgg_data::{Filter, MAX_SIDE, Region, View};
-use vgg_eval::{DensePool, Error, Evaluation, Prepared, Preprocessing, Protocol, Shard, WeightedView};
+use vgg_eval::{
+    DensePool, Error, Evaluation, Partition, Prepared, Preprocessing, Protocol, WeightedView, rank_partition,
+};
 
 fn evaluation(protocol: Protocol, test_sides: &[usize], flip: bool) -> Evaluation {
     Evaluation {
@@ -153,27 +155,29 @@ fn preprocessing_is_made_of_offset_and_scale() {
 
 #[test]
 fn a_shard_is_a_range_of_images() {
-    let ranges = |n, of| (1..=of).map(|number| Shard { number, of }.range(n)).collect::<Vec<_>>();
+    let ranges = |n, of| {
+        (1..=of).map(|number| Partition { index: number - 1, count: of }.range(n)).collect::<Vec<_>>()
+    };
     assert_eq!(ranges(10, 3), [0..3, 3..6, 6..10]);
     assert_eq!(ranges(2, 5), [0..0, 0..0, 0..1, 1..1, 1..2]);
-    assert_eq!(Shard::default().range(7), 0..7);
-    assert_eq!(Shard::default(), Shard { number: 1, of: 1 });
+    assert_eq!(Partition::WHOLE.range(7), 0..7);
+    assert_eq!(Partition::WHOLE, Partition { index: 1 - 1, count: 1 });
     // The product of number and images does not fit 64 bits.
-    assert_eq!(Shard { number: 65_536, of: 65_536 }.range(usize::MAX).end, usize::MAX);
+    assert_eq!(Partition { index: 65_536 - 1, count: 65_536 }.range(usize::MAX).end, usize::MAX);
 }
 
 #[test]
 fn a_shard_is_parsed_from_number_and_count() {
     for (text, number, of) in [("1/1", 1, 1), ("3/8", 3, 8), ("8/8", 8, 8), ("65536/65536", 65_536, 65_536)] {
-        assert_eq!(text.parse(), Ok(Shard { number, of }));
+        assert_eq!(text.parse(), Ok(Partition { index: number - 1, count: of }));
     }
     for text in ["0/1", "2/1", "1/0", "1/65537", "1", "1/2/3", "/2", "1/", "-1/2", "a/b", ""] {
-        assert!(text.parse::<Shard>().unwrap_err().contains("2/8"), "{text}");
+        assert!(text.parse::<Partition>().unwrap_err().contains("2/8"), "{text}");
     }
 }
 
 #[test]
 fn a_rank_has_the_shard_of_its_number() {
-    let shards = vgg_tensor::on_thread_ranks(3, |rank| Shard::of_rank(&*rank));
-    assert_eq!(shards, [1, 2, 3].map(|number| Shard { number, of: 3 }));
+    let shards = vgg_tensor::on_thread_ranks(3, |rank| rank_partition(&*rank));
+    assert_eq!(shards, [1, 2, 3].map(|number| Partition { index: number - 1, count: 3 }));
 }

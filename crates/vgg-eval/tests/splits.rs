@@ -10,8 +10,8 @@ use common::{CROP, PREPROCESSING, TOLERANCE, distance, network, options, write_s
 use serde_json::{Value, json};
 use vgg_data::{Filter, Image, ImageSet, OnBadImage, Split, write_png};
 use vgg_eval::{
-    DensePool, Error, EvaluateOptions, Evaluation, Network, Posteriors, Prepared, Protocol, Result, Shard,
-    classify, dump_views, evaluate, evaluate_on_ranks, merge,
+    DensePool, Error, EvaluateOptions, Evaluation, Network, Partition, Posteriors, Prepared, Protocol,
+    Result, classify, dump_views, evaluate, evaluate_on_ranks, merge,
 };
 use vgg_tensor::{Alone, RankGroup, on_thread_ranks};
 use vgg_testkit::assert_close;
@@ -135,7 +135,7 @@ fn the_number_of_workers_has_no_influence() {
 #[test]
 fn posteriors_name_the_network_the_protocol_and_the_data_set() {
     let (_dir, folder) = set();
-    let shard = Shard { number: 2, of: 3 };
+    let shard = Partition { index: 2 - 1, count: 3 };
     let ours = run(&folder, &dense(), EvaluateOptions { shard, ..options(1) }).unwrap();
     assert_eq!(ours.origin.networks, [Network { protocol: dense(), weights: "w1".into() }]);
     assert_eq!(ours.origin.classes, ["ant", "bee", "cow"]);
@@ -178,8 +178,13 @@ fn an_evaluation_ends_as_soon_as_progress_breaks() {
 #[test]
 fn shards_have_their_part_and_together_the_whole() {
     let (_dir, folder) = set();
-    let of = |number| {
-        run(&folder, &dense(), EvaluateOptions { shard: Shard { number, of: 3 }, ..options(1) }).unwrap()
+    let of = |number: usize| {
+        run(
+            &folder,
+            &dense(),
+            EvaluateOptions { shard: Partition { index: number - 1, count: 3 }, ..options(1) },
+        )
+        .unwrap()
     };
     let shards = [of(1), of(2), of(3)];
     for (shard, images) in shards.iter().zip([&[0, 1][..], &[2, 3], &[4, 5, 6]]) {
@@ -188,14 +193,14 @@ fn shards_have_their_part_and_together_the_whole() {
     let named: Vec<(&Path, &Posteriors)> = shards.iter().map(|shard| (Path::new("p"), shard)).collect();
     assert_classified(&merge(&named).unwrap(), &folder, &dense(), &[0, 1, 2, 3, 4, 5, 6]);
     // Progress counts the images of the shard.
-    let last = EvaluateOptions { shard: Shard { number: 3, of: 3 }, ..options(1) };
+    let last = EvaluateOptions { shard: Partition { index: 3 - 1, count: 3 }, ..options(1) };
     assert_eq!(told(&folder, &dense(), last, 0).0, [2, 3]);
 }
 
 #[test]
 fn a_shard_may_be_empty() {
     let (_dir, folder) = set();
-    let shard = Shard { number: 1, of: 8 };
+    let shard = Partition { index: 1 - 1, count: 8 };
     let empty = run(&folder, &dense(), EvaluateOptions { shard, ..options(1) }).unwrap();
     assert_eq!((empty.values.dim(), empty.labels.len(), empty.paths.len()), ((0, 3), 0, 0));
     assert_eq!(empty.origin.shard, shard);
@@ -209,7 +214,7 @@ fn damage(dir: &Path, files: &[&str]) {
 }
 
 const SKIP: EvaluateOptions =
-    EvaluateOptions { workers: 2, on_bad_image: OnBadImage::Skip, shard: Shard { number: 1, of: 1 } };
+    EvaluateOptions { workers: 2, on_bad_image: OnBadImage::Skip, shard: Partition::WHOLE };
 
 #[test]
 fn bad_images_stop_the_evaluation_or_are_left_out_and_listed() {
@@ -239,7 +244,7 @@ fn an_image_that_is_too_large_at_a_side_is_named() {
     let skipped = run(&folder, &base, SKIP).unwrap();
     assert_classified(&skipped, &folder, &base, &[0, 1, 3, 4, 5, 6]);
     assert!(skipped.skipped[0].contains("val/bee/1.png"), "{:?}", skipped.skipped);
-    let dumped = dump_views(&folder, &base, (CROP, Shard::default()), &dir.path().join("views")).unwrap_err();
+    let dumped = dump_views(&folder, &base, (CROP, Partition::WHOLE), &dir.path().join("views")).unwrap_err();
     assert!(dumped.to_string().contains("val/bee/1.png"), "{dumped}");
 }
 
@@ -251,7 +256,8 @@ fn a_split_of_which_nothing_can_be_shown_is_an_error() {
     assert!(matches!(&none, Err(Error::NoImages { path }) if path == dir.path()), "{none:?}");
     assert!(none.unwrap_err().to_string().contains(dir.path().to_str().unwrap()));
     // So is a shard that has images.
-    let shard = run(&folder, &dense(), EvaluateOptions { shard: Shard { number: 2, of: 3 }, ..SKIP });
+    let shard =
+        run(&folder, &dense(), EvaluateOptions { shard: Partition { index: 2 - 1, count: 3 }, ..SKIP });
     assert!(matches!(shard, Err(Error::NoImages { .. })));
     let ranks = on_thread_ranks(2, |rank| run_on(&*rank, &folder, "w1", SKIP));
     assert!(matches!(ranks[0], Err(Error::NoImages { .. })) && matches!(ranks[1], Ok(None)), "{ranks:?}");
@@ -294,7 +300,12 @@ fn the_first_of_several_ranks_gets_the_posteriors_of_all() {
     // Of nine ranks some have no image. The shard that options name is not heeded.
     for size in [1, 2, 3, 9] {
         let of_rank = |rank: Arc<dyn RankGroup>| {
-            run_on(&*rank, &folder, "w1", EvaluateOptions { shard: Shard { number: 2, of: 2 }, ..SKIP })
+            run_on(
+                &*rank,
+                &folder,
+                "w1",
+                EvaluateOptions { shard: Partition { index: 2 - 1, count: 2 }, ..SKIP },
+            )
         };
         let mut ranks: Vec<Option<Posteriors>> =
             on_thread_ranks(size, of_rank).into_iter().map(Result::unwrap).collect();
@@ -355,7 +366,7 @@ fn dumped_views_are_the_pixels_that_the_network_is_shown() {
     let (dir, folder) = set();
     let to = dir.path().join("views");
     let base = evaluation(Protocol::Combined, &[40]);
-    dump_views(&folder, &base, (CROP, Shard { number: 2, of: 3 }), &to).unwrap();
+    dump_views(&folder, &base, (CROP, Partition { index: 2 - 1, count: 3 }), &to).unwrap();
     let list: Vec<Value> = vgg_files::read_json(&to.join("views.json")).unwrap();
     let views = base.views(CROP).unwrap();
     assert_eq!((list.len(), views.len()), (2 * 52, 52));
@@ -377,7 +388,7 @@ fn dumped_views_are_the_pixels_that_the_network_is_shown() {
     let mut names: Vec<_> = std::fs::read_dir(&to).unwrap().map(|e| e.unwrap().file_name()).collect();
     names.sort();
     assert_eq!(names, ["2", "3", "views.json"]);
-    let below_a_file = dump_views(&folder, &base, (CROP, Shard::default()), &to.join("views.json/x"));
+    let below_a_file = dump_views(&folder, &base, (CROP, Partition::WHOLE), &to.join("views.json/x"));
     let refused = below_a_file.unwrap_err().to_string();
     assert!(refused.contains("create") && refused.contains("views.json/x/0"), "{refused}");
 }

@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use vgg_data::{AugmentConfig, ColourShift, Loader, LoaderConfig, PixelStatistics, Rank};
+use vgg_data::{AugmentConfig, ColourShift, Loader, LoaderConfig, Partition, PixelStatistics};
 use vgg_eval::{
-    DensePool, EvaluateOptions, Evaluation, Model, Posteriors, Preprocessing, Protocol, Shard, evaluate,
+    DensePool, EvaluateOptions, Evaluation, Model, Posteriors, Preprocessing, Protocol, evaluate,
+    rank_partition,
 };
 use vgg_files::{Hash, Lock, hash_bytes, hash_file, read_json, write_json};
 use vgg_layers::{Device, Network, TransferReport};
@@ -317,7 +318,7 @@ impl<'a> PreparedRun<'a> {
             seed: self.plan.run.seed,
             on_bad_image: data.on_bad_image,
             workers: context.workers,
-            rank: Rank { index: context.group.rank(), of: context.group.size() },
+            rank: Partition { index: context.group.rank(), count: context.group.size() },
         };
         Ok(Loader::new(context.dataset.train.clone(), config)?)
     }
@@ -335,7 +336,7 @@ impl<'a> PreparedRun<'a> {
         let preprocessing = Preprocessing::from(self.metadata.offset_and_scale());
         let on_bad_image = self.plan.data.on_bad_image;
         // Each rank looks at its part.
-        let shard = Shard::of_rank(&*context.group);
+        let shard = rank_partition(&*context.group);
         let options = EvaluateOptions { workers: context.workers, on_bad_image, shard };
         let model = Model::Classic(network);
         evaluate((&model, ""), &context.dataset.val, &evaluation, preprocessing, options, &mut |_| {

@@ -5,7 +5,10 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use vgg_eval::{EvaluateOptions, Evaluation, Posteriors, Preprocessing, Shard, evaluate_on_ranks, fuse};
+use vgg_eval::{
+    EvaluateOptions, Evaluation, Partition, Posteriors, Preprocessing, evaluate_on_ranks, fuse,
+    rank_partition,
+};
 use vgg_files::{Hash, Lock, hash_bytes, read_json, write_json};
 use vgg_train::{Resume, remove_checkpoints};
 
@@ -358,8 +361,8 @@ fn posteriors(
     let preprocessing = Preprocessing::from(loaded.metadata.offset_and_scale());
     let prepared = member.evaluation.prepare(loaded.network)?;
     let on_bad_image = run.data.on_bad_image;
-    let options = EvaluateOptions { workers: context.workers, on_bad_image, shard: Shard::default() };
-    let of = Shard::of_rank(group).range(val.len()).len();
+    let options = EvaluateOptions { workers: context.workers, on_bad_image, shard: Partition::WHOLE };
+    let of = rank_partition(group).range(val.len()).len();
     let mut progress = |done: usize| {
         events(Event::Evaluates { member, done, of });
         if (context.interrupted)() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use vgg_data::synthetic::{SyntheticConfig, open_or_generate};
-use vgg_data::{AugmentConfig, Filter, Loader, LoaderConfig, OnBadImage, Rank};
+use vgg_data::{AugmentConfig, Filter, Loader, LoaderConfig, OnBadImage, Partition};
 use vgg_layers::{Config, Device, Init, Network, NetworkSpec};
 use vgg_tensor::Alone;
 use vgg_train::{Event, Resume, Schedule, SgdOptions, TrainConfig, Training, Validation, train};
@@ -40,8 +40,15 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         colour_shift: None,
     };
     let (mean_rgb, on_bad_image) = (metadata.mean_rgb, OnBadImage::Stop);
-    let loader =
-        LoaderConfig { augment, mean_rgb, batch: 16, seed: 1, on_bad_image, workers: 2, rank: Rank::ALONE };
+    let loader = LoaderConfig {
+        augment,
+        mean_rgb,
+        batch: 16,
+        seed: 1,
+        on_bad_image,
+        workers: 2,
+        rank: Partition::WHOLE,
+    };
     let schedule = Schedule::Constant { lr: 0.005 };
     let config = TrainConfig {
         micro_batch: 16,

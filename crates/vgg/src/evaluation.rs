@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use vgg_data::{ImageSet, OnBadImage, Split};
-use vgg_eval::{EvalReport, EvaluateOptions, Evaluation, Posteriors, Shard};
+use vgg_eval::{EvalReport, EvaluateOptions, Evaluation, Partition, Posteriors};
 
 use crate::{Pretrained, Result, system};
 
@@ -40,7 +40,7 @@ pub fn evaluate_split(
     let config = network.metadata.spec.config;
     let device = network.network.device().clone();
     let prepared = evaluation.prepare(network.network)?;
-    let options = EvaluateOptions { workers: system::cores(), on_bad_image, shard: Shard::default() };
+    let options = EvaluateOptions { workers: system::cores(), on_bad_image, shard: Partition::WHOLE };
     let model = (&prepared.model(), weights.as_str());
     let start = Instant::now();
     let posteriors = vgg_eval::evaluate(model, split, evaluation, preprocessing, options, &mut |_| {

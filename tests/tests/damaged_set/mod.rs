@@ -47,8 +47,12 @@ impl Set {
             image.save(folder.join(format!("{i:02}.png"))).unwrap();
         }
         // Of the input, which has some 8 KiB an image, so much goes into one shard.
-        let options =
-            PrepareOptions { smallest_side: Some(40), encoding, shard_bytes: 60 << 10, part: (1, 1) };
+        let options = PrepareOptions {
+            smallest_side: Some(40),
+            encoding,
+            shard_bytes: 60 << 10,
+            part: vgg_data::Partition::WHOLE,
+        };
         let root = dir.path().join("set");
         let files = Files::open(&source, Layout::Folders).unwrap();
         prepare(&files, &options, &root, 1, &mut |_| ControlFlow::Continue(())).unwrap();

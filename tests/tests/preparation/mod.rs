@@ -14,7 +14,12 @@ pub const LENIENT: IlsvrcOptions = IlsvrcOptions { allow_incomplete: true, skip_
 
 pub fn options(shard_kib: u64) -> PrepareOptions {
     let encoding = Encoding::Jpeg { quality: 95 };
-    PrepareOptions { smallest_side: Some(64), encoding, shard_bytes: shard_kib << 10, part: (1, 1) }
+    PrepareOptions {
+        smallest_side: Some(64),
+        encoding,
+        shard_bytes: shard_kib << 10,
+        part: vgg_data::Partition::WHOLE,
+    }
 }
 
 /// Contents of some small images.

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use vgg_data::synthetic::{SyntheticConfig, generate};
-use vgg_data::{AugmentConfig, Filter, ImageSet, Loader, LoaderConfig, OnBadImage, Rank, Split};
+use vgg_data::{AugmentConfig, Filter, ImageSet, Loader, LoaderConfig, OnBadImage, Partition, Split};
 use vgg_layers::{Config, Init, Network, NetworkSpec};
 use vgg_optim::{Schedule, SgdOptions};
 use vgg_tensor::{Alone, Device, RankGroup};
@@ -120,7 +120,7 @@ pub fn loader(folder: &Arc<ImageSet>, run: &Run) -> Loader {
         colour_shift: None,
     };
     let (group, on_bad_image) = (run.group(), OnBadImage::Stop);
-    let rank = Rank { index: group.rank(), of: group.size() };
+    let rank = Partition { index: group.rank(), count: group.size() };
     let config = LoaderConfig {
         augment,
         mean_rgb: [MEAN; 3],

@@ -8,8 +8,8 @@ use anyhow::Result;
 use clap::Args;
 use vgg_data::ImageSet;
 use vgg_eval::{
-    EvalReport, EvaluateOptions, Evaluation, Network as NetworkOrigin, Origin, Shard, check_classes,
-    dump_views, evaluate, evaluate_on_ranks,
+    EvalReport, EvaluateOptions, Evaluation, Network as NetworkOrigin, Origin, Partition, check_classes,
+    dump_views, evaluate, evaluate_on_ranks, rank_partition,
 };
 
 use super::options::{DeviceOptions, ViewOptions};
@@ -27,7 +27,7 @@ pub(crate) struct Evaluate {
     views: ViewOptions,
     /// Part i/n of the data set, such as 2/8; `vgg merge` puts the parts together.
     #[arg(long, default_value = "1/1")]
-    shard: Shard,
+    shard: Partition,
     /// Folder to write what the network is shown to: a PNG for every view, and views.json.
     #[arg(long)]
     dump_views: Option<PathBuf>,
@@ -48,7 +48,7 @@ impl Evaluate {
     }
 
     fn evaluate(&self, ranks: &Ranks) -> Result<ExitCode> {
-        let whole = self.shard == Shard::default();
+        let whole = self.shard.is_whole();
         if ranks.group().size() > 1 && !whole {
             let what = "leave --shard out: the ranks share the whole split out among them";
             return Err(UsageError(what.into()).into());
@@ -72,7 +72,7 @@ impl Evaluate {
         let (workers, on_bad_image) = (self.device.workers_among(ranks), self.subject.on_bad_image());
         let options = EvaluateOptions { workers, on_bad_image, shard: self.shard };
         let group = &**ranks.group();
-        let part = if whole { Shard::of_rank(group) } else { self.shard };
+        let part = if whole { rank_partition(group) } else { self.shard };
         let model = (&prepared.model(), weights.as_str());
         let pass = Pass::new("evaluates", part.range(folder.len()).len(), ranks)?;
         let found = pass.go(&folder, |seen| match whole {

@@ -8,7 +8,9 @@ use anyhow::Result;
 use clap::Args;
 use serde_json::json;
 use vgg_data::Filter;
-use vgg_eval::{Aggregate, EvaluateOptions, FeatureConfig, Features as Described, Shard, features};
+use vgg_eval::{
+    Aggregate, EvaluateOptions, FeatureConfig, Features as Described, Partition, features, rank_partition,
+};
 use vgg_files::TensorFile;
 
 use super::options::{DeviceOptions, side, test_sides};
@@ -77,9 +79,9 @@ impl Features {
             expect_room(&self.out, 4 * folder.len() * config.columns(&network)?)?;
         }
         let (workers, on_bad_image) = (self.device.workers_among(ranks), self.subject.on_bad_image());
-        let options = EvaluateOptions { workers, on_bad_image, shard: Shard::default() };
+        let options = EvaluateOptions { workers, on_bad_image, shard: Partition::WHOLE };
         let (group, network) = (&**ranks.group(), (&network, weights.as_str()));
-        let pass = Pass::new("features", Shard::of_rank(group).range(folder.len()).len(), ranks)?;
+        let pass = Pass::new("features", rank_partition(group).range(folder.len()).len(), ranks)?;
         let found = pass
             .go(&folder, |seen| features(group, network, &folder, &config, preprocessing, options, seen))?;
         let (found, seconds) = match found {

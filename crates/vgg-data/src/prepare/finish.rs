@@ -10,7 +10,7 @@ use vgg_files::{Hasher, hash_file, write_json};
 use super::join::join;
 use super::{Begun, Class, Input, PROGRESS, PrepareOptions};
 use crate::error::at;
-use crate::{Error, IndexFile, InputList, Manifest, Result, ShardFile, Split, SplitManifest};
+use crate::{Error, IndexFile, InputList, Manifest, Partition, Result, ShardFile, Split, SplitManifest};
 
 /// A class in `classes.json`: its index, its number in the development kit, and how many images there are.
 #[derive(Serialize)]
@@ -87,7 +87,7 @@ pub(super) fn begun(manifest: &Manifest) -> Begun {
             smallest_side: manifest.smallest_side,
             encoding: manifest.encoding,
             shard_bytes: manifest.shard_bytes,
-            part: (1, 1),
+            part: Partition::WHOLE,
         },
         inputs: Vec::new(),
         classes: manifest.classes.iter().map(class).collect(),

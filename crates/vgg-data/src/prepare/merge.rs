@@ -10,7 +10,7 @@ use super::finish::{finish, remove_progress};
 use super::unit::{count_path, record_path};
 use super::{BEGUN_FILE, Begun, PROGRESS};
 use crate::error::at;
-use crate::{Error, INDEX_FILE, Result};
+use crate::{Error, INDEX_FILE, Partition, Result};
 
 /// Joins directories that hold the parts of one preparation into `out`, an empty folder, which becomes the same as if there
 /// had been one part. Shards are linked where that is possible, and copied otherwise; the parts stay as they are.
@@ -34,12 +34,9 @@ pub fn merge(parts: &[PathBuf], out: &Path, allow_incomplete: bool) -> Result<()
         };
         let part = begun.options.part;
         if let Some(first) = seen.insert(part, dir) {
-            return Err(refuse(
-                dir,
-                format!("it is part {} of {}, as {} is", part.0, part.1, first.display()),
-            ));
+            return Err(refuse(dir, format!("it is part {part}, as {} is", first.display())));
         }
-        begun.options.part = (1, 1);
+        begun.options.part = Partition::WHOLE;
         // Each machine may have its own copy of the input.
         begun.inputs.iter_mut().for_each(|input| input.modified = 0);
         match &mut whole {
@@ -52,9 +49,10 @@ pub fn merge(parts: &[PathBuf], out: &Path, allow_incomplete: bool) -> Result<()
     }
     let Some(mut begun) = whole else { return Err(refuse(out, "there are no parts to merge".into())) };
     begun.may_miss |= allow_incomplete;
-    let of = seen.keys().next_back().map_or(1, |part| part.1);
-    if let Some(missing) = (1..=of).find(|&i| !seen.contains_key(&(i, of))) {
-        return Err(refuse(out, format!("part {missing} of {of} is missing")));
+    let count = seen.keys().next_back().map_or(1, |part| part.count);
+    let mut all = (0..count).map(|index| Partition { index, count });
+    if let Some(missing) = all.find(|part| !seen.contains_key(part)) {
+        return Err(refuse(out, format!("part {missing} is missing")));
     }
     let progress = out.join(PROGRESS);
     write_bytes(&progress.join(MERGES), b"")?;
@@ -67,9 +65,9 @@ pub fn merge(parts: &[PathBuf], out: &Path, allow_incomplete: bool) -> Result<()
     for &split in begun.expected.keys() {
         let units: usize = read_json(&count_path(out, split))?;
         if let Some(unit) = (0..units).find(|&unit| !record_path(out, split, unit).is_file()) {
-            let part = unit % of + 1;
-            let reason = format!("part {part} of {of} is not finished; give its command again");
-            return Err(refuse(seen[&(part, of)], reason));
+            let part = Partition { index: unit % count, count };
+            let reason = format!("part {part} is not finished; give its command again");
+            return Err(refuse(seen[&part], reason));
         }
     }
     finish(&begun, out)

@@ -36,7 +36,7 @@ pub use merge::merge;
 pub use plan::{Plan, plan};
 
 use crate::shards::UNFINISHED as PROGRESS;
-use crate::{Encoding, Error, INDEX_FILE, Manifest, Result, Split};
+use crate::{Encoding, Error, INDEX_FILE, Manifest, Partition, Result, Split};
 
 /// Where images come from.
 pub trait Source {
@@ -74,8 +74,8 @@ pub struct PrepareOptions {
     pub encoding: Encoding,
     /// Bytes of a shard at most, and of the input that goes into one.
     pub shard_bytes: u64,
-    /// Which part of the units is made here, from 1, and how many parts there are.
-    pub part: (usize, usize),
+    /// Which part of the units is made here.
+    pub part: Partition,
 }
 
 /// What happens.
@@ -167,7 +167,7 @@ pub fn prepare(
     for split in source.splits() {
         pipeline::run(source, split, options, out, threads, events)?;
     }
-    if options.part.1 > 1 {
+    if !options.part.is_whole() {
         return Ok(());
     }
     finish::finish(&begun, out)
@@ -240,7 +240,6 @@ impl std::fmt::Display for PrepareOptions {
             Encoding::Jpeg { quality } => format!("JPEG of quality {quality}"),
             Encoding::Raw => "raw pixels".to_owned(),
         };
-        let (part, parts) = self.part;
-        write!(f, "{side}, {encoding}, shards of {} bytes, part {part} of {parts}", self.shard_bytes)
+        write!(f, "{side}, {encoding}, shards of {} bytes, part {}", self.shard_bytes, self.part)
     }
 }

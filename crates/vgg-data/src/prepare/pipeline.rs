@@ -125,8 +125,8 @@ impl<'a> Pipeline<'a, '_> {
     fn open(&mut self) -> Result<Unit<'a>> {
         let number = self.units;
         self.units += 1;
-        let (part, parts) = self.options.part;
-        let work = if number % parts != part - 1 {
+        let part = self.options.part;
+        let work = if number % part.count != part.index {
             Work::Others
         } else if let Some(record) = self.known(number)? {
             self.tell(Event::Kept(self.split, number))?;

@@ -49,7 +49,7 @@ pub fn plan(source: &dyn Source, options: &PrepareOptions, out: &Path, threads: 
             (images * side * side * 4).min(bytes * 20)
         }
     };
-    let parts = options.part.1.max(1) as u64;
+    let parts = options.part.count.max(1) as u64;
     Ok(Plan {
         inputs: inputs.into_iter().map(|input| (source.root().join(input.path), input.bytes)).collect(),
         out: out.to_owned(),

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use ndarray::Array2;
 use vgg_data::{Image, OnBadImage, write_png};
-use vgg_eval::{EvaluateOptions, Posteriors, Preprocessing, Shard};
+use vgg_eval::{EvaluateOptions, Partition, Posteriors, Preprocessing};
 use vgg_layers::{Config, NamedArray, Network, NetworkSpec};
 use vgg_tensor::{Device, Tensor};
 use vgg_testkit::hashed;
@@ -68,7 +68,7 @@ pub fn write_set(root: &Path, files: &[(&str, (usize, usize))]) {
 }
 
 pub fn options(workers: usize) -> EvaluateOptions {
-    EvaluateOptions { workers, on_bad_image: OnBadImage::Stop, shard: Shard::default() }
+    EvaluateOptions { workers, on_bad_image: OnBadImage::Stop, shard: Partition::WHOLE }
 }
 
 /// Posteriors of images `0`, `1` and so on.

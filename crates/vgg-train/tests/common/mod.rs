@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use vgg_data::{AugmentConfig, Filter, ImageSet, Loader, LoaderConfig, OnBadImage, Rank, Split, write_png};
+use vgg_data::{
+    AugmentConfig, Filter, ImageSet, Loader, LoaderConfig, OnBadImage, Partition, Split, write_png,
+};
 use vgg_layers::{Config, Device, Init, Network, NetworkSpec};
 use vgg_tensor::{Alone, RankGroup};
 use vgg_testkit::{PICTURE_CLASSES, make_pictures};
@@ -119,7 +121,7 @@ pub fn loader(set: &Arc<ImageSet>, run: &Run) -> Loader {
         flip: true,
         colour_shift: None,
     };
-    let rank = Rank { index: run.group.rank(), of: run.group.size() };
+    let rank = Partition { index: run.group.rank(), count: run.group.size() };
     let (mean_rgb, on_bad_image) = (metadata().mean_rgb, run.on_bad_image);
     let config = LoaderConfig { augment, mean_rgb, batch: 4, seed: 1, on_bad_image, workers: 1, rank };
     Loader::new(set.clone(), config).unwrap()

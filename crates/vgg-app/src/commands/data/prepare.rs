@@ -11,8 +11,7 @@ use vgg_data::prepare::{
     Event, Files, Ilsvrc, IlsvrcOptions, Layout, Plan, PrepareOptions, Source, merge, plan, prepare,
     unexpected_of_known_odd,
 };
-use vgg_data::{Encoding, INDEX_FILE, Manifest, Split};
-use vgg_eval::Shard;
+use vgg_data::{Encoding, INDEX_FILE, Manifest, Partition, Split};
 
 use crate::console::{Interrupt, Progress, clock, out};
 use crate::exit::UsageError;
@@ -101,7 +100,7 @@ struct How {
     shard_mib: u64,
     /// Make only part i of n of the shards, for several machines; `vgg data merge` joins them.
     #[arg(long, value_name = "i/n", default_value = "1/1")]
-    shard: Shard,
+    shard: Partition,
     /// Threads that decode and encode; 0 takes one per core. The result does not depend on it.
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u16).range(..=1024))]
     threads: u16,
@@ -172,7 +171,7 @@ impl How {
             smallest_side: (self.smallest_side > 0).then_some(self.smallest_side),
             encoding,
             shard_bytes: self.shard_mib << 20,
-            part: (self.shard.number, self.shard.of),
+            part: self.shard,
         };
         if self.dry_run {
             let planned = plan(source, &options, &self.out, threads)?;
@@ -188,9 +187,8 @@ impl How {
             }
             other => other?,
         }
-        if self.shard.of > 1 {
-            let (number, of) = (self.shard.number, self.shard.of);
-            writeln!(out(), "part {number} of {of} is done; vgg data merge joins the parts")?;
+        if !self.shard.is_whole() {
+            writeln!(out(), "part {} is done; vgg data merge joins the parts", self.shard)?;
             return Ok(ExitCode::SUCCESS);
         }
         tell(&self.out)?;
