@@ -162,6 +162,17 @@ fn only_the_whole_path_of_a_skipped_image_leaves_it_out() {
     .map(str::to_owned)
     .to_vec();
     assert_eq!(fused(&[&a, &b]).unwrap().paths, a.paths);
+    // Where the image itself is not there, these reasons do not say that it was skipped: the images differ.
+    for reason in [
+        "cannot decode /data/set/other-val/c0/0.png: the file is empty",
+        "cannot decode /data/set/val/c0/0.png.jpg: the file is empty",
+    ] {
+        let mut c = a.clone();
+        skip(&mut c, 0);
+        assert!(fused(&[&a, &c]).is_ok());
+        c.skipped = vec![reason.to_owned()];
+        assert_refused(fused(&[&a, &c]), &["1.st"]);
+    }
 }
 
 #[test]

@@ -156,6 +156,16 @@ fn values_between_centres_are_interpolated() {
 }
 
 #[test]
+fn what_lies_beyond_the_last_window_has_its_value() {
+    // One window of 32 pixels, and 31 pixels that fit no other.
+    for (h, w) in [(63, 32), (32, 63), (63, 63)] {
+        let picture = score_map_picture(&Image::zeros((h, w, 3)), array![[0.5]].view(), 32);
+        let first = pixel(&picture, 0, 0);
+        assert!((0..h).all(|y| (0..w).all(|x| pixel(&picture, y, x) == first)), "{h} x {w}");
+    }
+}
+
+#[test]
 fn a_window_of_an_even_side_has_its_centre_between_pixels() {
     let image = Image::zeros((32, 64, 3));
     let picture = score_map_picture(&image, array![[0.0, 1.0]].view(), 32);

@@ -229,6 +229,10 @@ fn bad_images_stop_the_evaluation_or_are_left_out_and_listed() {
     assert_eq!(told, [2, 3, 6, 7]);
     assert_eq!(skipped.skipped.len(), 2);
     assert!(skipped.skipped[0].contains("val/ant/2.png") && skipped.skipped[1].contains("val/cow/1.png"));
+    // One that is gone is not a bad image: the data set has changed.
+    std::fs::remove_file(dir.path().join("val").join("cow/1.png")).unwrap();
+    let gone = run(&folder, &dense(), SKIP).unwrap_err();
+    assert!(matches!(&gone, Error::Data(_)) && gone.to_string().contains("val/cow/1.png"), "{gone}");
 }
 
 #[test]
