@@ -61,6 +61,9 @@ const ARROWS: [(&str, &[&str]); 16] = [
 /// Packages that only tests use.
 const TESTS: [&str; 2] = ["vgg-testkit", "vgg-tests"];
 
+/// Lines of the application's sources, at most: it parses, calls a library and prints.
+const MAX_APP_LINES: usize = 3500;
+
 /// Longest source file, in lines.
 const MAX_LINES: usize = 400;
 
@@ -69,6 +72,10 @@ pub(crate) fn run() -> Result<ExitCode> {
     faults.extend(code_map()?);
     faults.extend(unwraps_allowed()?);
     long_files(&crate::root().join("crates"), &mut faults)?;
+    let lines = lines_below(&crate::root().join("crates/vgg-app/src"))?;
+    if lines > MAX_APP_LINES {
+        faults.push(format!("crates/vgg-app/src has {lines} lines, more than {MAX_APP_LINES}"));
+    }
     long_files(&crate::root().join("xtask"), &mut faults)?;
     long_files(&crate::root().join("tests"), &mut faults)?;
     if faults.is_empty() {
@@ -154,4 +161,18 @@ fn long_files(folder: &Path, faults: &mut Vec<String>) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Lines of all Rust files below a folder.
+fn lines_below(folder: &Path) -> Result<usize> {
+    let mut lines = 0;
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            lines += lines_below(&path)?;
+        } else if path.extension().is_some_and(|e| e == "rs") {
+            lines += std::fs::read_to_string(&path)?.lines().count();
+        }
+    }
+    Ok(lines)
 }

@@ -5,11 +5,15 @@
 
 mod figures;
 mod protocols;
+mod report;
+mod speed;
 mod training_checks;
 mod workload;
 
 pub use figures::{LayerFigures, layer_figures};
 pub use protocols::{ProtocolCost, protocol_costs};
+pub use report::{BenchReport, EngineFigures, engine_figures};
+pub use speed::forward_gflops;
 pub use training_checks::{TRAINING_CHECKS, training_tolerance};
 pub use workload::{Mode, Workload};
 

@@ -17,7 +17,7 @@ use crate::decode::ppm;
 use crate::error::at;
 use crate::folder::Folder;
 use crate::shards::{Shards, UNFINISHED};
-use crate::{Image, Manifest, PixelStatistics, Result, decode, misnamed};
+use crate::{Image, Manifest, PixelStatistics, Result, SplitManifest, decode, misnamed};
 
 /// The images of one split and their classes: prepared shards if there is an `index.json`, and class folders otherwise,
 /// `train/<class>/*` and `val/<class>/*`.
@@ -198,6 +198,18 @@ impl ImageSet {
             Source::Folder(_) => None,
             Source::Shards(shards) => shards.smallest_side(),
         }
+    }
+
+    /// Images of each class.
+    pub fn class_counts(&self) -> Vec<u64> {
+        let mut counts = vec![0; self.classes().len()];
+        (0..self.len()).for_each(|i| counts[self.target(i) as usize] += 1);
+        counts
+    }
+
+    /// What the manifest of a prepared data set says of this split.
+    pub fn split_manifest(&self) -> Option<&SplitManifest> {
+        self.manifest()?.splits.get(&self.split())
     }
 
     /// Sums over the pixels of the split, if they were computed when it was prepared.

@@ -10,6 +10,7 @@
 
 mod augment;
 mod batch;
+mod batch_sheet;
 mod colour;
 mod decode;
 mod error;
@@ -38,6 +39,7 @@ pub type Image = ndarray::Array3<u8>;
 
 pub use augment::{AugmentConfig, Augmentation, MAX_SIDE};
 pub use batch::{BadImage, Batch};
+pub use batch_sheet::BatchSheet;
 pub use colour::{ColourShift, eigenvectors};
 pub use decode::{JPEG_DECODER, decode, misnamed, sniff};
 pub use error::{Error, Result};
@@ -51,7 +53,7 @@ pub use resize::{Filter, resize, resize_region};
 #[cfg(feature = "remote")]
 pub use shards::RemoteConfig;
 pub use shards::{
-    Encoding, INDEX_FILE, IndexFile, InputList, LeftOut, Manifest, Odd, ShardFile, SplitManifest,
+    Encoding, INDEX_FILE, IndexFile, InputList, LeftOut, Manifest, Odd, ShardFile, SizeRow, SplitManifest,
 };
 #[cfg(feature = "prepare")]
 pub use shards::{Verified, verify};

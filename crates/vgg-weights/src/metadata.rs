@@ -41,6 +41,21 @@ pub struct WeightsMetadata {
 }
 
 impl WeightsMetadata {
+    /// Of random weights: numbered classes, pixels as they are, and the paper's smallest training side, 256 for a crop of 224.
+    pub fn untrained(spec: NetworkSpec) -> WeightsMetadata {
+        let digits = spec.classes.saturating_sub(1).to_string().len();
+        WeightsMetadata {
+            classes: (0..spec.classes).map(|i| format!("class{i:0digits$}")).collect(),
+            channel_order: ChannelOrder::Rgb,
+            pixel_scale: 1.0,
+            mean_rgb: [0.0; 3],
+            std_rgb: [1.0; 3],
+            train_side: vec![(spec.crop * 256 + 112) / 224],
+            geometry: "paper".into(),
+            spec,
+        }
+    }
+
     /// What is added to pixels, and then multiplied, before the first convolution.
     pub fn offset_and_scale(&self) -> ([f32; 3], [f32; 3]) {
         (self.mean_rgb.map(|m| -m), self.std_rgb.map(|s| self.pixel_scale / s))

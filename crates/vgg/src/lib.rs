@@ -19,6 +19,7 @@
 
 mod classifier;
 mod error;
+mod error_kind;
 mod evaluation;
 mod features;
 mod finetune;
@@ -28,6 +29,7 @@ mod training;
 
 pub use classifier::{Classifier, Prediction};
 pub use error::{Error, Result};
+pub use error_kind::ErrorKind;
 pub use evaluation::{evaluate, evaluate_split};
 pub use features::FeatureExtractor;
 pub use finetune::Finetune;

@@ -6,11 +6,12 @@ use std::time::Instant;
 
 use anyhow::Result;
 use clap::Args;
-use serde::Serialize;
 use vgg::system::peak_memory_bytes;
-use vgg_bench::{LayerFigures, Mode, ProtocolCost, Workload, layer_figures, protocol_costs};
+use vgg_bench::{
+    BenchReport, LayerFigures, Mode, ProtocolCost, Workload, engine_figures, layer_figures, protocol_costs,
+};
 use vgg_layers::{Config, NetworkSpec, Stopwatch};
-use vgg_tensor::{Device, Limits};
+use vgg_tensor::Limits;
 
 use super::options::{DeviceOptions, choice, pair};
 use crate::console::{out, print_table};
@@ -104,7 +105,7 @@ impl Bench {
         let layers = if self.layers { self.layer_figures(&mut workload, &limits)? } else { Vec::new() };
         // Dense evaluation shows one image, twice.
         let per_sample = if self.mode == Mode::Dense { 1 } else { images };
-        let figures = Figures {
+        let report = BenchReport {
             version: env!("CARGO_PKG_VERSION"),
             device: device.describe(),
             config: self.config.name(),
@@ -121,13 +122,13 @@ impl Bench {
             peak_process_bytes,
             difference_from_direct: workload.difference_from_direct()?,
             layers,
-            engines: engines(&device),
+            engines: engine_figures(&device),
         };
         if self.json {
-            writeln!(out(), "{}", serde_json::to_string_pretty(&figures)?)?;
+            writeln!(out(), "{}", serde_json::to_string_pretty(&report)?)?;
             return Ok(());
         }
-        figures.print()
+        print(&report)
     }
 
     /// Times of the layers, medians over the samples.
@@ -142,11 +143,6 @@ impl Bench {
         workload.watch(None);
         Ok(layer_figures(&samples, workload, limits))
     }
-}
-
-fn engines(device: &Device) -> Vec<EngineFigures> {
-    let all = device.chosen_engines().into_iter();
-    all.map(|(convolution, place, microseconds)| EngineFigures { convolution, place, microseconds }).collect()
 }
 
 fn timed_ms(workload: &mut Workload) -> Result<f64> {
@@ -183,80 +179,34 @@ fn print_costs(costs: &[ProtocolCost]) -> Result<()> {
     Ok(print_table(&head.map(str::to_owned), &rows.collect::<Vec<_>>())?)
 }
 
-/// What a benchmark found.
-#[derive(Serialize)]
-struct Figures {
-    version: &'static str,
-    device: String,
-    config: &'static str,
-    mode: String,
-    batch: usize,
-    images_per_s: f64,
-    /// As if every sum were computed directly, which Winograd's convolution does not.
-    direct_gflops: f64,
-    median_ms: f64,
-    samples_ms: Vec<f64>,
-    limit_gflops: f64,
-    limit_read_gb_per_s: f64,
-    /// What a training step was planned to take.
-    planned_tensor_bytes: Option<usize>,
-    peak_tensor_bytes: usize,
-    peak_process_bytes: Option<usize>,
-    /// Of the largest logit.
-    difference_from_direct: f64,
-    layers: Vec<LayerFigures>,
-    /// What a GPU's convolutions were given.
-    engines: Vec<EngineFigures>,
-}
-
-/// The engine of a convolution on a GPU.
-#[derive(Serialize)]
-struct EngineFigures {
-    convolution: String,
-    /// In cuDNN's list, from 0.
-    place: usize,
-    /// When it was timed against the others.
-    microseconds: f64,
-}
-
-impl Figures {
-    fn print(&self) -> Result<()> {
-        let gib = |bytes: usize| format!("{:.2} GiB", bytes as f64 / (1u64 << 30) as f64);
-        let Figures { images_per_s, median_ms, direct_gflops, .. } = self;
-        writeln!(
-            out(),
-            "{images_per_s:.2} images/s, {median_ms:.1} ms a sample, {direct_gflops:.0} GFLOP/s as direct sums"
-        )?;
-        let Figures { limit_gflops, limit_read_gb_per_s, .. } = self;
-        writeln!(
-            out(),
-            "limits: {limit_gflops:.0} GFLOP/s multiply-add, {limit_read_gb_per_s:.1} GB/s reading memory"
-        )?;
-        let planned = self.planned_tensor_bytes.map_or(String::new(), |b| format!(", {} planned", gib(b)));
-        let process =
-            self.peak_process_bytes.map_or(String::new(), |b| format!("; {} of the process", gib(b)));
-        writeln!(out(), "peak memory: {} of tensors{planned}{process}", gib(self.peak_tensor_bytes))?;
-        let difference = self.difference_from_direct;
-        writeln!(out(), "largest difference from direct sums: {difference:.1e} of the largest logit")?;
-        if self.layers.is_empty() {
-            return Ok(());
-        }
-        writeln!(
-            out(),
-            "\n{:10} {:10} {:>9} {:>9} {:>15}",
-            "layer",
-            "pass",
-            "ms",
-            "GFLOP/s",
-            "of direct limit"
-        )?;
-        for row in &self.layers {
-            let (gflops, of_limit) = match row.direct_gflops {
-                0.0 => (String::new(), String::new()),
-                gflops => (format!("{gflops:.0}"), format!("{:.2}", row.of_direct_limit)),
-            };
-            writeln!(out(), "{:10} {:10} {:>9.2} {gflops:>9} {of_limit:>15}", row.layer, row.pass, row.ms)?;
-        }
-        Ok(())
+fn print(figures: &BenchReport) -> Result<()> {
+    let gib = |bytes: usize| format!("{:.2} GiB", bytes as f64 / (1u64 << 30) as f64);
+    let BenchReport { images_per_s, median_ms, direct_gflops, .. } = figures;
+    writeln!(
+        out(),
+        "{images_per_s:.2} images/s, {median_ms:.1} ms a sample, {direct_gflops:.0} GFLOP/s as direct sums"
+    )?;
+    let BenchReport { limit_gflops, limit_read_gb_per_s, .. } = figures;
+    writeln!(
+        out(),
+        "limits: {limit_gflops:.0} GFLOP/s multiply-add, {limit_read_gb_per_s:.1} GB/s reading memory"
+    )?;
+    let planned = figures.planned_tensor_bytes.map_or(String::new(), |b| format!(", {} planned", gib(b)));
+    let process =
+        figures.peak_process_bytes.map_or(String::new(), |b| format!("; {} of the process", gib(b)));
+    writeln!(out(), "peak memory: {} of tensors{planned}{process}", gib(figures.peak_tensor_bytes))?;
+    let difference = figures.difference_from_direct;
+    writeln!(out(), "largest difference from direct sums: {difference:.1e} of the largest logit")?;
+    if figures.layers.is_empty() {
+        return Ok(());
     }
+    writeln!(out(), "\n{:10} {:10} {:>9} {:>9} {:>15}", "layer", "pass", "ms", "GFLOP/s", "of direct limit")?;
+    for row in &figures.layers {
+        let (gflops, of_limit) = match row.direct_gflops {
+            0.0 => (String::new(), String::new()),
+            gflops => (format!("{gflops:.0}"), format!("{:.2}", row.of_direct_limit)),
+        };
+        writeln!(out(), "{:10} {:10} {:>9.2} {gflops:>9} {of_limit:>15}", row.layer, row.pass, row.ms)?;
+    }
+    Ok(())
 }

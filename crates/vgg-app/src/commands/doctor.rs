@@ -1,14 +1,13 @@
 //! `vgg doctor`: what this machine can do, and how fast.
 
 use std::io::Write as _;
-use std::time::Instant;
 
 use anyhow::Result;
 use clap::Args;
 use serde_json::json;
 use vgg::system::free_memory_bytes;
-use vgg_layers::{Config, Init, Network, NetworkSpec};
-use vgg_tensor::{CudaLibraryStatus, Device, DeviceConfig, DeviceKind, Tensor, cuda_libraries};
+use vgg_bench::forward_gflops;
+use vgg_tensor::{CudaLibraryStatus, Device, DeviceConfig, DeviceKind, cuda_libraries};
 
 use crate::console::out;
 
@@ -22,7 +21,7 @@ pub(crate) struct Doctor {
 impl Doctor {
     pub(crate) fn run(self) -> Result<()> {
         let device = Device::cpu(0)?;
-        let gflops = speed(&device)?;
+        let gflops = forward_gflops(&device)?;
         let free_gib = free_memory_bytes() as f64 / (1u64 << 30) as f64;
         // Net D at crop 224: forward and backward take three times the forward pass.
         let images_per_s = gflops / (3.0 * 2.0 * 15.47);
@@ -81,19 +80,4 @@ fn cuda_json() -> serde_json::Value {
         Ok(gpu) => json!({ "libraries": libraries, "device": gpu.describe(), "problem": null }),
         Err(e) => json!({ "libraries": libraries, "device": null, "problem": e.to_string() }),
     }
-}
-
-/// GFLOP/s of the forward pass of D at a quarter of its width.
-fn speed(device: &Device) -> Result<f64> {
-    let spec = NetworkSpec { width: 0.25, crop: 128, head: [512, 512], ..NetworkSpec::paper(Config::D) };
-    let flops = 2.0 * spec.summary()?.macs as f64;
-    let network = Network::random(spec, Init::He, 1, device)?;
-    let x = Tensor::zeros([8, 128, 128, 3], device)?;
-    network.infer(&x)?;
-    let (start, mut runs) = (Instant::now(), 0);
-    while start.elapsed().as_secs_f64() < 1.0 {
-        network.infer(&x)?;
-        runs += 1;
-    }
-    Ok(8.0 * flops * f64::from(runs) / start.elapsed().as_secs_f64() / 1e9)
 }

@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::Args;
 use vgg_layers::{Config, Network, NetworkSpec};
 use vgg_tensor::Device;
-use vgg_weights::{ChannelOrder, WeightsMetadata};
+use vgg_weights::WeightsMetadata;
 
 use super::options::pair;
 use crate::exit::UsageError;
@@ -47,17 +47,7 @@ impl Init {
         }
         let spec = NetworkSpec { classes, width, head, crop, ..NetworkSpec::paper(config) };
         let network = Network::random(spec.clone(), init, seed, &Device::cpu(1)?)?;
-        let digits = (classes - 1).to_string().len();
-        let metadata = WeightsMetadata {
-            spec,
-            classes: (0..classes).map(|i| format!("class{i:0digits$}")).collect(),
-            channel_order: ChannelOrder::Rgb,
-            pixel_scale: 1.0,
-            mean_rgb: [0.0; 3],
-            std_rgb: [1.0; 3],
-            train_side: vec![(crop * 256 + 112) / 224],
-            geometry: "paper".into(),
-        };
+        let metadata = WeightsMetadata::untrained(spec);
         vgg_weights::save(&out, &network, &metadata)?;
         eprintln!(
             "{}: config {config}, {} parameters, {}, seed {seed}",

@@ -9,6 +9,7 @@ mod mapped;
 mod record;
 #[cfg(feature = "remote")]
 mod remote;
+mod size_histogram;
 #[cfg(feature = "prepare")]
 mod verify;
 
@@ -24,6 +25,7 @@ pub use manifest::{
 pub(crate) use record::{BLOCK, Record};
 #[cfg(feature = "remote")]
 pub use remote::RemoteConfig;
+pub use size_histogram::SizeRow;
 #[cfg(feature = "prepare")]
 pub use verify::{Verified, verify};
 

@@ -44,9 +44,9 @@ impl Inspect {
 
 fn print_json(dataset: &Path, splits: &[ImageSet]) -> Result<()> {
     let tell = |set: &ImageSet| {
-        let (statistics, own) = (set.statistics(), own(set));
+        let (statistics, own) = (set.statistics(), set.split_manifest());
         json!({
-            "split": set.split(), "images": set.len(), "of_class": of_class(set), "ignored": set.ignored(),
+            "split": set.split(), "images": set.len(), "of_class": set.class_counts(), "ignored": set.ignored(),
             "hash": set.hash(), "mean_rgb": statistics.map(|s| s.mean()),
             "covariance": statistics.map(|s| s.covariance()),
             "eigenvalues": own.map(|own| own.eigenvalues), "eigenvectors": own.map(|own| own.eigenvectors),
@@ -78,7 +78,7 @@ fn print(splits: &[ImageSet]) -> Result<()> {
         None => writeln!(to, "class folders")?,
     }
     for set in splits {
-        let counts = of_class(set);
+        let counts = set.class_counts();
         let (least, most) = (counts.iter().min().unwrap_or(&0), counts.iter().max().unwrap_or(&0));
         let (name, images, classes) = (set.split().name(), set.len(), counts.len());
         writeln!(to, "{name}: {images} images of {classes} classes, {least} to {most} of a class")?;
@@ -86,12 +86,12 @@ fn print(splits: &[ImageSet]) -> Result<()> {
             let mean = statistics.mean().map(|m| format!("{m:.3}")).join(", ");
             writeln!(to, "  mean RGB of 0..255: {mean}")?;
         }
-        if let Some(own) = own(set) {
+        if let Some(own) = set.split_manifest() {
             let axes = own.eigenvalues.map(|value| format!("{:.2}", value.max(0.0).sqrt())).join(", ");
             writeln!(to, "  deviations along the axes of the colour shift: {axes}")?;
             let bytes: u64 = own.shards.iter().map(|shard| shard.bytes).sum();
             writeln!(to, "  {} shards, {:.1} MiB", own.shards.len(), bytes as f64 / f64::from(1 << 20))?;
-            print_sizes(&mut to, &own.smallest_sides)?;
+            print_sizes(&mut to, own)?;
             print_odd(&mut to, own)?;
         }
         if set.ignored() > 0 {
@@ -102,39 +102,19 @@ fn print(splits: &[ImageSet]) -> Result<()> {
     Ok(())
 }
 
-/// Images of each class.
-fn of_class(set: &ImageSet) -> Vec<u64> {
-    let mut counts = vec![0_u64; set.classes().len()];
-    (0..set.len()).for_each(|i| counts[set.target(i) as usize] += 1);
-    counts
-}
-
-fn own(set: &ImageSet) -> Option<&SplitManifest> {
-    set.manifest()?.splits.get(&set.split())
-}
-
 /// How many images came with which smallest sides.
-fn print_sizes(to: &mut impl Write, smallest_sides: &BTreeMap<u32, u64>) -> Result<()> {
-    /// Lower ends of the rows; all are ends of the manifest's bins.
-    const ROWS: [u32; 12] = [0, 64, 128, 192, 256, 320, 384, 448, 512, 768, 1024, 2048];
+fn print_sizes(to: &mut impl Write, split: &SplitManifest) -> Result<()> {
     const WIDEST: u64 = 40;
-    let count = |row: usize| {
-        let end = ROWS.get(row + 1).copied().unwrap_or(u32::MAX);
-        smallest_sides.range(ROWS[row]..end).map(|(_, count)| count).sum::<u64>()
-    };
-    let counts: Vec<u64> = (0..ROWS.len()).map(count).collect();
-    let most = counts.iter().copied().max().unwrap_or(0).max(1);
-    let filled = |row: &usize| counts[*row] > 0;
-    let (first, last) = ((0..ROWS.len()).find(filled), (0..ROWS.len()).rfind(filled));
+    let rows = split.size_histogram();
+    let most = rows.iter().map(|row| row.images).max().unwrap_or(0).max(1);
     writeln!(to, "  smallest sides that images came with:")?;
-    for row in first.unwrap_or(0)..last.map_or(0, |last| last + 1) {
-        let range = match ROWS.get(row + 1) {
-            Some(end) => format!("{} to {}", ROWS[row], end - 1),
-            None => format!("{} or more", ROWS[row]),
+    for row in rows {
+        let range = match row.end {
+            Some(end) => format!("{} to {}", row.start, end - 1),
+            None => format!("{} or more", row.start),
         };
-        let bar = "#".repeat((counts[row] * WIDEST).div_ceil(most) as usize);
-        let line = format!("    {range:>12} {:>9}  {bar}", counts[row]);
-        writeln!(to, "{}", line.trim_end())?;
+        let bar = "#".repeat((row.images * WIDEST).div_ceil(most) as usize);
+        writeln!(to, "{}", format!("    {range:>12} {:>9}  {bar}", row.images).trim_end())?;
     }
     Ok(())
 }

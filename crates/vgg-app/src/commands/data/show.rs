@@ -5,10 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
-use vgg_data::{
-    AugmentConfig, ColourShift, Filter, Image, ImageSet, PixelStatistics, Split, captioned_sheet, imagenet,
-    write_png,
-};
+use vgg_data::{BatchSheet, ImageSet, Split, write_png};
 
 use crate::console::out;
 use crate::exit::UsageError;
@@ -57,60 +54,16 @@ impl ShowBatch {
                 "note: the images were reduced to {side}; S up to {high} enlarges them, which training refuses"
             );
         }
-        // Evenly over the split, and so over the classes.
-        let shown = self.images.min(set.len());
-        let samples: Vec<usize> = (0..shown).map(|i| i * set.len() / shown).collect();
-        samples.iter().for_each(|&sample| set.will_need(sample));
-        let augment = AugmentConfig {
+        let sheet = BatchSheet {
             train_side: [low, high],
             crop: self.crop,
-            filter: Filter::Bilinear,
-            flip: true,
-            colour_shift: self.colour_shift(&set, &samples)?,
+            colour_shift_std: self.colour_shift_std,
+            seed: self.seed,
+            images: self.images,
+            columns: self.columns,
         };
-        augment.check()?;
-        let mut tiles = Vec::new();
-        for sample in samples {
-            let image = set.pixels(sample)?;
-            let (h, w, _) = image.view().dim();
-            let drawn = augment.draw(self.seed, 0, sample as u64, h, w);
-            let name = &set.classes()[set.target(sample) as usize];
-            let flip = if drawn.flip { ", flipped" } else { "" };
-            let caption = vec![
-                imagenet::words(name).unwrap_or(name).to_owned(),
-                format!("of {h}x{w}, S {}", drawn.train_side),
-                format!("{} at {},{}{flip}", self.crop, drawn.top, drawn.left),
-            ];
-            tiles.push((shifted(augment.apply(image.view(), &drawn)?, drawn.colour_shift), caption));
-        }
-        write_png(&self.out, &captioned_sheet(&tiles, self.columns, self.crop)?)?;
+        write_png(&self.out, &sheet.draw(&set)?)?;
         writeln!(out(), "{}", self.out.display())?;
         Ok(())
     }
-
-    /// By the statistics of the set, if they are known, or of the images that are shown.
-    fn colour_shift(&self, set: &ImageSet, samples: &[usize]) -> Result<Option<ColourShift>> {
-        if self.colour_shift_std == 0.0 {
-            return Ok(None);
-        }
-        let mut statistics = set.statistics();
-        if statistics.is_none() {
-            let mut of_shown = PixelStatistics::default();
-            for &sample in samples {
-                of_shown.add(&*set.image(sample)?);
-            }
-            statistics = Some(of_shown);
-        }
-        Ok(statistics.map(|statistics| ColourShift::new(&statistics, self.colour_shift_std)))
-    }
-}
-
-/// As the network sees it, but for the mean.
-fn shifted(mut image: Image, shift: [f32; 3]) -> Image {
-    for mut pixel in image.rows_mut() {
-        for c in 0..3 {
-            pixel[c] = (f32::from(pixel[c]) + shift[c]).round().clamp(0.0, 255.0) as u8;
-        }
-    }
-    image
 }
