@@ -52,9 +52,9 @@ fn devices() -> &'static [Device] {
     })
 }
 
-/// Error of a value in units of the largest sum of the magnitudes of its terms. Direct sums of up to 3,430 terms (70 channels, 7 x 7) round
-/// off at most 2^-24 times their number, 2e-4, and by chance its root, 4e-6. Winograd's transforms with 6x6 outputs multiply the
-/// rounding of single values by up to 2e2. Seen in 20,000 cases: at most SEEN.
+/// Rounding in units of the largest sum of the magnitudes of a value's terms. A direct sum of 3,430 terms (70 channels, 7 x 7) rounds off
+/// some 2^-24 times the root of their number, 4e-6; the transforms of Winograd's 6x6 outputs multiply the rounding of single values by up
+/// to 2e2. Seen in 10,000 cases on three instruction sets: at most 9.5e-6. A term that is missing or counted twice is 3e-4 of the sum.
 const TOLERANCE: f64 = 3e-5;
 
 /// `max |got - expected| / max terms`; infinite if a value is not a number.
@@ -68,7 +68,6 @@ fn error_of_terms(got: &[f32], expected: &Array4<f64>, terms: &Array4<f64>) -> f
         .fold(0.0, |worst, e| if e.is_nan() { f64::INFINITY } else { e.max(worst) })
 }
 
-static SEEN: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
 proptest! {
     #![proptest_config(ProptestConfig { cases: 150, max_global_rejects: 1 << 20, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -98,7 +97,6 @@ proptest! {
             let what = format!("{s:?} on {}", device.describe());
             let close = |got: &Tensor, expected: &Array4<f64>, terms: &Array4<f64>, pass| {
                 let error = error_of_terms(&got.to_vec(), expected, terms);
-                SEEN.fetch_max((error * 1e12) as u64, std::sync::atomic::Ordering::Relaxed); if error > 6e-6 { eprintln!("{pass} {what} {error:.2e}"); }
                 assert!(error <= TOLERANCE, "{pass} {what}: {error:.1e} of the largest sum of magnitudes");
             };
             let got = conv2d::forward(&x, &weight, &bias, config).unwrap();
