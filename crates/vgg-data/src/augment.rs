@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::geometry::scaled_size;
 use crate::resize::resize_into;
-use crate::{ColourShift, Error, Filter, Image, Purpose, Result, Stream};
+use crate::{ColourShift, Error, Filter, Image, KeyedRng, Purpose, Result};
 
 /// Largest smallest side that images are rescaled to.
 pub const MAX_SIDE: usize = 16_384;
@@ -59,14 +59,14 @@ impl AugmentConfig {
 
     /// Draws what happens to sample `sample`, an `h` x `w` image, in an epoch.
     pub fn draw(&self, seed: u64, epoch: u64, sample: u64, h: usize, w: usize) -> Augmentation {
-        let mut stream = Stream::new(seed, epoch, sample, Purpose::Augment);
-        let train_side = stream.between(self.train_side[0], self.train_side[1]);
+        let mut stream = KeyedRng::new(seed, epoch, sample, Purpose::Augment);
+        let train_side = stream.random_range(self.train_side[0]..=self.train_side[1]);
         let (rows, columns) = scaled_size(h, w, train_side);
         Augmentation {
             train_side,
-            top: stream.between(0, rows - self.crop),
-            left: stream.between(0, columns - self.crop),
-            flip: self.flip && stream.coin(),
+            top: stream.random_range(0..=rows - self.crop),
+            left: stream.random_range(0..=columns - self.crop),
+            flip: self.flip && stream.random_bool(),
             colour_shift: self.colour_shift.map_or([0.0; 3], |shift| shift.draw(&mut stream)),
         }
     }

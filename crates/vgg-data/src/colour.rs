@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{PixelStatistics, Stream};
+use crate::{KeyedRng, PixelStatistics};
 
 /// Principal components of the training pixels, and how far to move along them.
 ///
@@ -29,7 +29,7 @@ impl ColourShift {
     }
 
     /// Draws a shift of R, G and B in 0..255.
-    pub(crate) fn draw(&self, stream: &mut Stream) -> [f32; 3] {
+    pub(crate) fn draw(&self, stream: &mut KeyedRng) -> [f32; 3] {
         let factors = self.eigenvalues.map(|l| l * self.std * stream.normal());
         [0, 1, 2].map(|c| (0..3).map(|i| self.eigenvectors[i][c] * factors[i]).sum::<f64>() as f32)
     }

@@ -48,7 +48,7 @@ pub use images::{ImageSet, Pixels, Split};
 pub use loader::{EpochPlan, Loader, LoaderConfig, OnBadImage};
 pub use partition::Partition;
 pub use prefetch::Prefetcher;
-pub use random::{Permutation, Purpose, Stream};
+pub use random::{KeyedRng, Permutation, Purpose};
 pub use resize::{Filter, resize, resize_region};
 #[cfg(feature = "remote")]
 pub use shards::RemoteConfig;

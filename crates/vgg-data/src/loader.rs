@@ -7,8 +7,8 @@ use ndarray::{Array2, Array4};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AugmentConfig, BadImage, Batch, Error, ImageSet, Partition, Permutation, Prefetcher, Purpose, Result,
-    Stream,
+    AugmentConfig, BadImage, Batch, Error, ImageSet, KeyedRng, Partition, Permutation, Prefetcher, Purpose,
+    Result,
 };
 
 /// What to do about an image that cannot be decoded.
@@ -145,7 +145,7 @@ impl Loader {
 impl EpochPlan {
     /// `samples` in the order of an epoch, in batches of `batch`.
     pub fn new(samples: usize, batch: usize, seed: u64, epoch: u64) -> EpochPlan {
-        let mut order = Stream::new(seed, epoch, 0, Purpose::Order);
+        let mut order = KeyedRng::new(seed, epoch, 0, Purpose::Order);
         let order = Permutation::new(&mut order, samples);
         EpochPlan { epoch, order, batch, rank: Partition::WHOLE }
     }

@@ -1,9 +1,12 @@
 //! Random numbers that depend on what they are for, not on when they are drawn.
 
-use rand_chacha::ChaCha8Rng;
-use rand_core::{Rng, SeedableRng};
+use std::convert::Infallible;
+use std::ops::RangeInclusive;
 
-/// What a stream of random numbers is for. Streams of different purposes are independent.
+use rand_chacha::ChaCha8Rng;
+use rand_core::{Rng as _, SeedableRng, TryRng};
+
+/// What random numbers are for. Those of different purposes are independent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
     /// Order of an epoch.
@@ -14,13 +17,14 @@ pub enum Purpose {
     Scene,
 }
 
-/// A stream keyed by seed, epoch, sample and purpose.
+/// A generator keyed by seed, epoch, sample and purpose. It implements the traits of `rand`; its own methods never change what they
+/// draw, whatever version of `rand` there is.
 #[derive(Debug, Clone)]
-pub struct Stream(ChaCha8Rng);
+pub struct KeyedRng(ChaCha8Rng);
 
-impl Stream {
-    /// The stream of this key, from its beginning.
-    pub fn new(seed: u64, epoch: u64, sample: u64, purpose: Purpose) -> Stream {
+impl KeyedRng {
+    /// The generator of this key, at its beginning.
+    pub fn new(seed: u64, epoch: u64, sample: u64, purpose: Purpose) -> KeyedRng {
         let mut key = [0; 32];
         key[..8].copy_from_slice(&seed.to_le_bytes());
         key[8..16].copy_from_slice(&epoch.to_le_bytes());
@@ -30,17 +34,14 @@ impl Stream {
             Purpose::Augment => 2,
             Purpose::Scene => 3,
         };
-        Stream(ChaCha8Rng::from_seed(key))
+        KeyedRng(ChaCha8Rng::from_seed(key))
     }
 
-    /// Uniform in `0..n`; 0 if `n` is 0.
-    pub fn below(&mut self, n: usize) -> usize {
-        ((u128::from(self.0.next_u64()) * n as u128) >> 64) as usize
-    }
-
-    /// Uniform in `low..=high`.
-    pub fn between(&mut self, low: usize, high: usize) -> usize {
-        low + self.below(high.saturating_sub(low) + 1)
+    /// Uniform in the range; its start if it is empty.
+    pub fn random_range(&mut self, range: RangeInclusive<usize>) -> usize {
+        let (low, high) = (*range.start(), *range.end());
+        let count = high.saturating_sub(low) as u128 + 1;
+        low + ((u128::from(self.0.next_u64()) * count) >> 64) as usize
     }
 
     /// Uniform in [0, 1).
@@ -54,7 +55,7 @@ impl Stream {
     }
 
     /// True with probability one half.
-    pub fn coin(&mut self) -> bool {
+    pub fn random_bool(&mut self) -> bool {
         self.0.next_u32() >> 31 == 1
     }
 
@@ -62,6 +63,23 @@ impl Stream {
     pub fn normal(&mut self) -> f64 {
         let radius = (-2.0 * libm::log(1.0 - self.unit())).sqrt();
         radius * libm::cos(std::f64::consts::TAU * self.unit())
+    }
+}
+
+impl TryRng for KeyedRng {
+    type Error = Infallible;
+
+    fn try_next_u32(&mut self) -> Result<u32, Infallible> {
+        Ok(self.0.next_u32())
+    }
+
+    fn try_next_u64(&mut self) -> Result<u64, Infallible> {
+        Ok(self.0.next_u64())
+    }
+
+    fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), Infallible> {
+        self.0.fill_bytes(bytes);
+        Ok(())
     }
 }
 
@@ -80,15 +98,11 @@ impl Permutation {
     /// Many, as the halves of a small set have few bits.
     const ROUNDS: usize = 12;
 
-    /// The order that `stream` draws of `0..n`.
-    pub fn new(stream: &mut Stream, n: usize) -> Permutation {
+    /// The order that `rng` draws of `0..n`.
+    pub fn new(rng: &mut KeyedRng, n: usize) -> Permutation {
         let n = n as u64;
         let bits = u64::BITS - n.saturating_sub(1).leading_zeros();
-        Permutation {
-            n,
-            half_bits: bits.div_ceil(2).max(1),
-            keys: std::array::from_fn(|_| stream.0.next_u64()),
-        }
+        Permutation { n, half_bits: bits.div_ceil(2).max(1), keys: std::array::from_fn(|_| rng.0.next_u64()) }
     }
 
     /// How many there are.
@@ -132,11 +146,11 @@ mod tests {
 
     #[test]
     fn values_lie_where_they_should() {
-        let mut s = Stream::new(1, 2, 3, Purpose::Augment);
+        let mut s = KeyedRng::new(1, 2, 3, Purpose::Augment);
         let mut seen = [0; 5];
         let mut moments = [0.0; 2];
         for _ in 0..20_000 {
-            seen[s.between(3, 7) - 3] += 1;
+            seen[s.random_range(3..=7) - 3] += 1;
             let z = s.normal();
             moments[0] += z;
             moments[1] += z * z;
@@ -150,7 +164,7 @@ mod tests {
     #[test]
     fn an_order_has_everything_once() {
         for n in (1..70).chain([255, 256, 257, 2000, 65_537]) {
-            let order = Permutation::new(&mut Stream::new(1, 0, 0, Purpose::Order), n);
+            let order = Permutation::new(&mut KeyedRng::new(1, 0, 0, Purpose::Order), n);
             let mut seen = vec![false; n];
             (0..n).for_each(|place| {
                 assert!(!std::mem::replace(&mut seen[order.at(place)], true), "{n}, {place}")
@@ -164,7 +178,7 @@ mod tests {
         let mut counts = [[0_u32; 7]; 7];
         let mut followed = 0;
         for epoch in 0..2000 {
-            let order = Permutation::new(&mut Stream::new(1, epoch, 0, Purpose::Order), 7);
+            let order = Permutation::new(&mut KeyedRng::new(1, epoch, 0, Purpose::Order), 7);
             for (place, of_place) in counts.iter_mut().enumerate() {
                 of_place[order.at(place)] += 1;
             }
@@ -177,7 +191,7 @@ mod tests {
         assert!(chi < 36.0 + 5.0 * 8.5, "{chi}");
         // A seventh of 12,000 pairs, give or take five times the root of 12,000 * 1/7 * 6/7.
         assert!((1522..=1906).contains(&followed), "{followed}");
-        let many = Permutation::new(&mut Stream::new(1, 0, 0, Purpose::Order), 14_000_000);
+        let many = Permutation::new(&mut KeyedRng::new(1, 0, 0, Purpose::Order), 14_000_000);
         let mean = (0..100_000).map(|i| many.at(i) as f64).sum::<f64>() / 100_000.0;
         // Five times the deviation of a mean of 100,000 uniform values, the root of 1 / 12 / 100,000.
         assert!((mean / 14e6 - 0.5).abs() < 0.0046, "{mean}");
@@ -185,7 +199,7 @@ mod tests {
 
     #[test]
     fn uniform_values_lie_between_both_ends() {
-        let mut stream = Stream::new(1, 0, 0, Purpose::Scene);
+        let mut stream = KeyedRng::new(1, 0, 0, Purpose::Scene);
         let values: Vec<f64> = (0..10_000).map(|_| stream.uniform(-3.0, 5.0)).collect();
         assert!(values.iter().all(|v| (-3.0..5.0).contains(v)));
         let mean = values.iter().sum::<f64>() / 10_000.0;
@@ -194,15 +208,26 @@ mod tests {
     }
 
     #[test]
+    fn the_traits_of_rand_draw_from_the_same_stream() {
+        let rng = || KeyedRng::new(1, 2, 3, Purpose::Augment);
+        let (mut ours, mut theirs) = (rng(), rng());
+        let unit = (rand_core::Rng::next_u64(&mut theirs) >> 11) as f64 / 9_007_199_254_740_992.0;
+        assert_eq!(ours.unit(), unit);
+        let mut bytes = [0; 4];
+        rand_core::Rng::fill_bytes(&mut theirs, &mut bytes);
+        assert_eq!(ours.0.next_u32().to_le_bytes(), bytes);
+    }
+
+    #[test]
     fn an_order_of_nothing_is_empty() {
-        let order = |n| Permutation::new(&mut Stream::new(1, 0, 0, Purpose::Order), n);
+        let order = |n| Permutation::new(&mut KeyedRng::new(1, 0, 0, Purpose::Order), n);
         assert!(order(0).is_empty() && !order(1).is_empty());
         assert_eq!((order(0).len(), order(3).len()), (0, 3));
     }
 
     #[test]
     fn every_part_of_the_key_matters() {
-        let first = |seed, epoch, sample, purpose| Stream::new(seed, epoch, sample, purpose).unit();
+        let first = |seed, epoch, sample, purpose| KeyedRng::new(seed, epoch, sample, purpose).unit();
         let a = first(1, 2, 3, Purpose::Augment);
         assert_eq!(a, first(1, 2, 3, Purpose::Augment));
         for b in [

@@ -101,16 +101,16 @@ fn level(sum: i32) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Filter, Purpose, Stream};
+    use crate::{Filter, KeyedRng, Purpose};
 
     #[test]
     fn the_vector_kernel_computes_what_the_loops_do() {
-        let mut stream = Stream::new(1, 0, 0, Purpose::Augment);
+        let mut stream = KeyedRng::new(1, 0, 0, Purpose::Augment);
         for round in 0..300 {
-            let [h, w, rows, columns] = [(); 4].map(|()| stream.between(1, 70));
+            let [h, w, rows, columns] = [(); 4].map(|()| stream.random_range(1..=70));
             let filter = [Filter::Bilinear, Filter::Bicubic, Filter::Lanczos, Filter::Nearest][round % 4];
-            let pixels: Vec<u8> = (0..h * w * 3).map(|_| stream.between(0, 255) as u8).collect();
-            let (top, left) = (stream.between(0, rows - 1), stream.between(0, columns - 1));
+            let pixels: Vec<u8> = (0..h * w * 3).map(|_| stream.random_range(0..=255) as u8).collect();
+            let (top, left) = (stream.random_range(0..=rows - 1), stream.random_range(0..=columns - 1));
             let down = Taps::new(h, rows, top, rows - top, filter);
             let across = Taps::new(w, columns, left, columns - left, filter);
             let [mut ours, mut plain] = [(); 2].map(|()| vec![0; down.len() * across.len() * 3]);

@@ -3,7 +3,7 @@
 use libm::{cosf, exp, log, sinf};
 
 use super::object::{outline, texture};
-use crate::{Image, Purpose, Stream};
+use crate::{Image, KeyedRng, Purpose};
 
 /// Sides of an image in pixels.
 const SIDES: [usize; 2] = [300, 500];
@@ -73,14 +73,15 @@ struct Clutter {
 impl Scene {
     /// Draws scene `number` of a set, with an object of `class`.
     pub fn draw(seed: u64, number: u64, class: usize) -> Scene {
-        let s = &mut Stream::new(seed, 0, number, Purpose::Scene);
-        let (mut height, mut width) = (s.between(SIDES[0], SIDES[1]), s.between(SIDES[0], SIDES[1]));
+        let s = &mut KeyedRng::new(seed, 0, number, Purpose::Scene);
+        let (mut height, mut width) =
+            (s.random_range(SIDES[0]..=SIDES[1]), s.random_range(SIDES[0]..=SIDES[1]));
         let most = (height.min(width) as f64 * ASPECT) as usize;
         (height, width) = (height.min(most), width.min(most));
         let short = height.min(width) as f64;
         let diameter = short * log_uniform(s, DIAMETER);
         let inside =
-            |s: &mut Stream, side: usize| s.uniform(0.5 * diameter, side as f64 - 0.5 * diameter) as f32;
+            |s: &mut KeyedRng, side: usize| s.uniform(0.5 * diameter, side as f64 - 0.5 * diameter) as f32;
         let object = Placed {
             class,
             centre: [inside(s, width), inside(s, height)],
@@ -94,7 +95,7 @@ impl Scene {
             angle: angle(s),
             noise: [noise(s, [18.0, 90.0], [4.0, 24.0]), noise(s, [2.5, 9.0], [2.0, 16.0])],
         };
-        let clutter = (0..s.between(4, 10)).map(|_| Clutter::draw(s, height, width, short)).collect();
+        let clutter = (0..s.random_range(4..=10)).map(|_| Clutter::draw(s, height, width, short)).collect();
         Scene { height, width, object, background, clutter }
     }
 
@@ -111,14 +112,14 @@ impl Scene {
 }
 
 impl Clutter {
-    fn draw(s: &mut Stream, height: usize, width: usize, short: f64) -> Clutter {
+    fn draw(s: &mut KeyedRng, height: usize, width: usize, short: f64) -> Clutter {
         let long = short * log_uniform(s, [0.05, 0.45]);
         let thin = long * log_uniform(s, [0.15, 1.0]);
         Clutter {
             centre: [s.uniform(0.0, width as f64) as f32, s.uniform(0.0, height as f64) as f32],
             half: [(0.5 * long) as f32, (0.5 * thin) as f32],
             angle: angle(s),
-            round: s.coin(),
+            round: s.random_bool(),
             colours: [colour(s), colour(s)],
             noise: noise(s, [2.5, 20.0], [0.0, 60.0]),
         }
@@ -259,25 +260,25 @@ fn mix(colours: [Colour; 2], share: f32, add: f32) -> Colour {
     [0, 1, 2].map(|c| colours[0][c] + share * (colours[1][c] - colours[0][c]) + add)
 }
 
-fn log_uniform(s: &mut Stream, [low, high]: [f64; 2]) -> f64 {
+fn log_uniform(s: &mut KeyedRng, [low, high]: [f64; 2]) -> f64 {
     exp(s.uniform(log(low), log(high)))
 }
 
-fn angle(s: &mut Stream) -> f32 {
+fn angle(s: &mut KeyedRng) -> f32 {
     s.uniform(0.0, std::f64::consts::TAU) as f32
 }
 
-fn colour(s: &mut Stream) -> Colour {
+fn colour(s: &mut KeyedRng) -> Colour {
     [(); 3].map(|()| s.uniform(0.0, 255.0) as f32)
 }
 
 /// A colour of the same family: a background is of one mood.
-fn near(s: &mut Stream, base: Colour) -> Colour {
+fn near(s: &mut KeyedRng, base: Colour) -> Colour {
     base.map(|v| (55.0 + 0.57 * v) + s.uniform(-35.0, 35.0) as f32)
 }
 
 /// Any two colours of which the first is clearly darker, so that a texture can be seen in them.
-fn contrasting(s: &mut Stream) -> [Colour; 2] {
+fn contrasting(s: &mut KeyedRng) -> [Colour; 2] {
     let luma = |c: &Colour| 0.3 * c[0] + 0.59 * c[1] + 0.11 * c[2];
     loop {
         let pair = [colour(s), colour(s)];
@@ -287,9 +288,9 @@ fn contrasting(s: &mut Stream) -> [Colour; 2] {
     }
 }
 
-fn noise(s: &mut Stream, cell: [f64; 2], amplitude: [f64; 2]) -> Noise {
+fn noise(s: &mut KeyedRng, cell: [f64; 2], amplitude: [f64; 2]) -> Noise {
     Noise {
-        seed: s.below(u32::MAX as usize) as u32,
+        seed: s.random_range(0..=u32::MAX as usize - 1) as u32,
         cell: log_uniform(s, cell) as f32,
         amplitude: s.uniform(amplitude[0], amplitude[1]) as f32,
     }

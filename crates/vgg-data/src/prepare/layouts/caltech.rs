@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::{FileEntry, Files, classes};
 use crate::folder::{folders_of, images_of};
-use crate::{Error, Permutation, Purpose, Result, Split, Stream};
+use crate::{Error, KeyedRng, Permutation, Purpose, Result, Split};
 
 /// Where the classes are, if not in the folder itself.
 const INNER: [&str; 2] = ["101_ObjectCategories", "256_ObjectCategories"];
@@ -24,7 +24,7 @@ pub(super) fn open(root: &Path, [train, test]: [usize; 2], seed: u64) -> Result<
             );
             return Err(Error::Layout { path: folder, reason });
         }
-        let mut stream = Stream::new(seed, 0, target as u64, Purpose::Order);
+        let mut stream = KeyedRng::new(seed, 0, target as u64, Purpose::Order);
         let order = Permutation::new(&mut stream, images.len());
         let mut places: Vec<usize> =
             (0..images.len().min(train.saturating_add(test))).map(|place| order.at(place)).collect();

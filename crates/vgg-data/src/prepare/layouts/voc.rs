@@ -7,7 +7,7 @@ use crate::error::at;
 use crate::folder::images_of;
 use crate::prepare::BoundingBox;
 use crate::prepare::boxes::parse;
-use crate::{Permutation, Purpose, Result, Split, Stream};
+use crate::{KeyedRng, Permutation, Purpose, Result, Split};
 
 /// A fifth is for validation where nobody has said which.
 const VAL_SHARE: usize = 5;
@@ -68,6 +68,6 @@ fn validation(root: &Path, prefix: &str, entries: &[FileEntry], seed: u64) -> Re
             return Ok(entries.iter().map(|entry| stems.contains(&entry.stem)).collect());
         }
     }
-    let order = Permutation::new(&mut Stream::new(seed, 0, 0, Purpose::Order), entries.len());
+    let order = Permutation::new(&mut KeyedRng::new(seed, 0, 0, Purpose::Order), entries.len());
     Ok((0..entries.len()).map(|image| order.at(image) < entries.len() / VAL_SHARE).collect())
 }
