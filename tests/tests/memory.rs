@@ -11,7 +11,7 @@ use vgg_data::Batch;
 use vgg_layers::{Config, Init, Network, NetworkSpec};
 use vgg_optim::{Schedule, Sgd, SgdOptions};
 use vgg_tensor::Device;
-use vgg_train::{Stepper, TrainConfig, step_memory_bytes};
+use vgg_train::{StepConfig, TrainConfig, TrainStep, step_memory_bytes};
 
 /// Counts how often the program asks the system's allocator for memory.
 struct Counting;
@@ -43,8 +43,8 @@ fn page_faults() -> Option<u64> {
 
 #[test]
 fn steps_take_what_was_planned_and_then_nothing() {
-    for (config, threads) in [(Config::A, 1), (Config::ALrn, 2), (Config::C, 2), (Config::D, 2)] {
-        let spec = NetworkSpec { width: 0.25, crop: 64, head: [512, 512], ..NetworkSpec::paper(config) };
+    for (name, threads) in [(Config::A, 1), (Config::ALrn, 2), (Config::C, 2), (Config::D, 2)] {
+        let spec = NetworkSpec { width: 0.25, crop: 64, head: [512, 512], ..NetworkSpec::paper(name) };
         let device = Device::cpu(threads).unwrap();
         let (micro_batch, sgd) = (12, SgdOptions::PAPER);
         let schedule = Schedule::Constant { lr: 1e-3 };
@@ -55,23 +55,25 @@ fn steps_take_what_was_planned_and_then_nothing() {
         let mut sgd = Sgd::new(sgd).unwrap();
         let mut batch = Batch::blank(30, [64, 64]);
         batch.targets = (0..30).collect();
-        let mut stepper = Stepper::new(&mut network, &mut sgd, [1.0 / 64.0; 3], micro_batch, 1).unwrap();
-        let mut step = |step: u64| {
-            assert!(stepper.step(&batch, step, 1e-4).unwrap().finite);
+        let config = StepConfig { scale: [1.0 / 64.0; 3], micro_batch, seed: 1 };
+        let mut train_step = TrainStep::new(&device, config).unwrap();
+        train_step.set_lr(1e-4);
+        let mut step = |_| {
+            assert!(train_step.step(&mut network, &mut sgd, &batch).unwrap().finite);
         };
         (0..3).for_each(&mut step);
         let taken = device.memory().peak_bytes;
         let ratio = planned as f64 / taken as f64;
-        assert!((0.9..1.1).contains(&ratio), "{config:?}: planned {planned}, taken {taken} bytes");
+        assert!((0.9..1.1).contains(&ratio), "{name:?}: planned {planned}, taken {taken} bytes");
 
         let (faults, calls) = (page_faults(), CALLS.load(Relaxed));
         (3..6).for_each(&mut step);
         let calls = CALLS.load(Relaxed) - calls;
-        assert_eq!(calls, 0, "{config:?}: allocations in three steps");
-        assert_eq!(device.memory().peak_bytes, taken, "{config:?}: steady steps need no more memory");
+        assert_eq!(calls, 0, "{name:?}: allocations in three steps");
+        assert_eq!(device.memory().peak_bytes, taken, "{name:?}: steady steps need no more memory");
         if let (Some(before), Some(after)) = (faults, page_faults()) {
             // None of the steps' own; the kernel may count one of the reading of this file, or of a thread's stack.
-            assert!(after - before <= 3, "{config:?}: {} page faults in three steps", after - before);
+            assert!(after - before <= 3, "{name:?}: {} page faults in three steps", after - before);
         } else {
             vgg_testkit::skip("page-faults", &"the system does not count them");
         }

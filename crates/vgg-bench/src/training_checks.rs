@@ -5,7 +5,7 @@ use vgg_layers::{Config, DropoutRun, Init, Network, NetworkSpec};
 use vgg_optim::{Sgd, SgdOptions};
 use vgg_tensor::selftest::{Check, NamedValues, Tolerance};
 use vgg_tensor::{Device, Precision, StepState, Tensor, Write, ops};
-use vgg_train::Stepper;
+use vgg_train::{StepConfig, TrainStep};
 
 use crate::{Error, Result, expect};
 
@@ -80,16 +80,18 @@ fn gradients(config: Config, device: &Device) -> Result<Vec<NamedValues>> {
 /// rate and other dropout in each, and leave alone what lies beside them in memory. Returns the weights.
 fn captured(config: Config, device: &Device) -> Result<Vec<NamedValues>> {
     let run = |eager: bool| -> Result<(Vec<f64>, Vec<NamedValues>)> {
-        let network = Network::random(spec(config), Init::He, 1, device)?;
-        let mut stepper = Stepper::new(network, Sgd::new(SgdOptions::PAPER)?, SCALE, 3, 1)?;
-        stepper.set_eager(eager);
+        let mut network = Network::random(spec(config), Init::He, 1, device)?;
+        let mut sgd = Sgd::new(SgdOptions::PAPER)?;
+        let mut train_step = TrainStep::new(device, StepConfig { scale: SCALE, micro_batch: 3, seed: 1 })?;
+        train_step.set_eager(eager);
         let (mut losses, mut beside) = (Vec::new(), Vec::new());
         for step in 0..5 {
             let mut batch = batch(8, 32);
             let shift = 20.0 * step as f32;
             batch.pixels.map_inplace(|pixel| *pixel = pixel.saturating_add(shift as u8));
             batch.targets.rotate_left(step);
-            let report = stepper.step(&batch, step as u64, 0.01 / (1 + step) as f64)?;
+            train_step.set_lr(0.01 / (1 + step) as f64);
+            let report = train_step.step(&mut network, &mut sgd, &batch)?;
             expect(report.finite, || format!("step {step} was not finite"))?;
             losses.push(report.sums.loss);
             let values = vec![step as f32; 20_000];
@@ -100,7 +102,7 @@ fn captured(config: Config, device: &Device) -> Result<Vec<NamedValues>> {
             tensor.read_into(&mut now)?;
             expect(now == values, || "a step has written into another tensor".into())?;
         }
-        let arrays = stepper.network().export().into_iter();
+        let arrays = network.export().into_iter();
         Ok((losses, arrays.map(|array| (array.name, array.values)).collect()))
     };
     let ((captured_losses, captured), (eager_losses, eager)) = (run(false)?, run(true)?);

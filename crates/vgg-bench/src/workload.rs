@@ -6,7 +6,7 @@ use vgg_data::Batch;
 use vgg_layers::{DenseNetwork, Init, Network, NetworkSpec, Stopwatch};
 use vgg_optim::{Schedule, Sgd, SgdOptions};
 use vgg_tensor::{ConvChoice, Device, DeviceConfig, DeviceKind, Engines, Precision, Tensor, ops};
-use vgg_train::{Stepper, TrainConfig, step_memory_bytes};
+use vgg_train::{StepConfig, TrainConfig, TrainStep, step_memory_bytes};
 
 use crate::{Result, expect};
 
@@ -40,7 +40,16 @@ pub struct Workload {
 enum Body {
     Infer(Network),
     Dense(DenseNetwork),
-    Train { stepper: Box<Stepper<Network, Sgd>>, batch: Box<Batch>, step: u64 },
+    Train(Box<Training>),
+}
+
+/// Training steps on one batch.
+struct Training {
+    network: Network,
+    sgd: Sgd,
+    step: TrainStep,
+    batch: Batch,
+    under_way: usize,
 }
 
 impl Workload {
@@ -64,8 +73,11 @@ impl Workload {
             Mode::Dense => Body::Dense(network.into_fully_convolutional()?),
             Mode::Train => {
                 let sgd = Sgd::new(SgdOptions::PAPER)?;
-                let stepper = Box::new(Stepper::new(network, sgd, SCALE, images, 1)?);
-                Body::Train { stepper, batch: Box::new(batch), step: 0 }
+                let config = StepConfig { scale: SCALE, micro_batch: images, seed: 1 };
+                let mut step = TrainStep::new(device, config)?;
+                // A rate so small that random labels do not drive the weights away while the clock runs.
+                step.set_lr(1e-6);
+                Body::Train(Box::new(Training { network, sgd, step, batch, under_way: 0 }))
             }
         };
         Ok(Workload { spec, images, size, x, body })
@@ -79,14 +91,13 @@ impl Workload {
         match &mut self.body {
             Body::Infer(network) => drop(network.infer(&self.x)?),
             Body::Dense(network) => drop(network.score_map(&self.x)?),
-            Body::Train { stepper, batch, step } => {
-                // A rate so small that random labels do not drive the weights away while the clock runs.
+            Body::Train(t) => {
                 // As many steps are under way as in training.
-                let ahead = self.x.device().steps_ahead() as u64;
-                stepper.start(batch, *step, 1e-6)?;
-                *step += 1;
-                if *step > ahead {
-                    let report = stepper.finish()?;
+                t.step.start(&mut t.network, &mut t.sgd, &t.batch)?;
+                t.under_way += 1;
+                if t.under_way > self.x.device().steps_ahead() {
+                    t.under_way -= 1;
+                    let report = t.step.finish()?;
                     expect(report.is_none_or(|report| report.finite), || "the step was not finite".into())?;
                 }
                 return Ok(());
@@ -101,7 +112,7 @@ impl Workload {
     /// # Errors
     /// Those of planning.
     pub fn planned_bytes(&self) -> Result<Option<usize>> {
-        let Body::Train { stepper, .. } = &self.body else { return Ok(None) };
+        let Body::Train(training) = &self.body else { return Ok(None) };
         let config = TrainConfig {
             micro_batch: self.images,
             sgd: SgdOptions::PAPER,
@@ -110,7 +121,7 @@ impl Workload {
             validate_every: 1,
             seed: 1,
         };
-        Ok(Some(step_memory_bytes(&self.spec, None, &config, self.images, stepper.network().device())?))
+        Ok(Some(step_memory_bytes(&self.spec, None, &config, self.images, training.network.device())?))
     }
 
     /// Largest difference of the first two images' logits from those of direct sums, over the largest logit.
@@ -133,13 +144,13 @@ impl Workload {
         };
         let direct = Device::open(&config)?;
         let mut reference = Network::random(self.spec.clone(), Init::He, 1, &direct)?;
-        if let Body::Train { stepper, .. } = &self.body {
-            stepper.network().export().iter().try_for_each(|array| reference.import(array))?;
+        if let Body::Train(training) = &self.body {
+            training.network.export().iter().try_for_each(|array| reference.import(array))?;
         }
         let x_direct = Tensor::from_slice(&x.to_vec(), x.shape(), &direct)?;
         let (ours, theirs) = match &self.body {
             Body::Infer(network) => (network.infer(&x)?, reference.infer(&x_direct)?),
-            Body::Train { stepper, .. } => (stepper.network().infer(&x)?, reference.infer(&x_direct)?),
+            Body::Train(training) => (training.network.infer(&x)?, reference.infer(&x_direct)?),
             Body::Dense(network) => {
                 (network.score_map(&x)?, reference.into_fully_convolutional()?.score_map(&x_direct)?)
             }
@@ -162,7 +173,7 @@ impl Workload {
         let macs: f64 = layers.iter().map(|(_, macs, _)| macs).sum();
         // Three passes, but no layer needs the first one's gradient by data.
         let first = layers.first().map_or(0.0, |(_, macs, _)| *macs);
-        2.0 * if matches!(self.body, Body::Train { .. }) { 3.0 * macs - first } else { macs }
+        2.0 * if matches!(self.body, Body::Train(_)) { 3.0 * macs - first } else { macs }
     }
 
     /// Name, multiply-adds of a pass, and parameters of every layer that has some.
@@ -190,9 +201,9 @@ impl Workload {
     pub fn watch(&mut self, watch: Option<Arc<Stopwatch>>) {
         match &mut self.body {
             Body::Infer(network) => network.set_stopwatch(watch),
-            Body::Train { stepper, .. } => {
-                stepper.set_eager(watch.is_some());
-                stepper.network_mut().set_stopwatch(watch);
+            Body::Train(training) => {
+                training.step.set_eager(watch.is_some());
+                training.network.set_stopwatch(watch);
             }
             Body::Dense(network) => network.set_stopwatch(watch),
         }

@@ -14,7 +14,9 @@ use vgg_eval::{
 use vgg_files::{Hash, Lock, hash_bytes, hash_file, read_json, write_json};
 use vgg_layers::{Device, Network, TransferReport};
 use vgg_tensor::RankGroup;
-use vgg_train::{Checkpoints, EpochMetrics, Resume, Training, WEIGHTS_FILE, has_checkpoints, refuse_other};
+use vgg_train::{
+    Checkpoints, EpochMetrics, Resume, Trainer, Training, WEIGHTS_FILE, has_checkpoints, refuse_other,
+};
 use vgg_weights::{ChannelOrder, Pixels, WeightsMetadata};
 
 use crate::identity::{FORMAT, PixelNormalization, RunIdentity, deciding};
@@ -259,7 +261,7 @@ impl<'a> PreparedRun<'a> {
             left_out = own.map(|posteriors| posteriors.skipped).unwrap_or_default();
             Ok(validation)
         };
-        let outcome = vgg_train::train(Training {
+        let outcome = Trainer::new(Training {
             network: &mut network,
             metadata: &self.metadata,
             loader: &mut loader,
@@ -273,7 +275,8 @@ impl<'a> PreparedRun<'a> {
             validate: &mut validate,
             events: &mut |event| events(RunEvent::Training(event)),
             interrupted: context.interrupted,
-        })?;
+        })?
+        .run()?;
         left_out.iter().for_each(|bad| events(RunEvent::LeftOut(bad)));
         let last = outcome.metrics.last().cloned();
         let Some(last) = last.filter(|_| !outcome.interrupted) else { return Ok(None) };

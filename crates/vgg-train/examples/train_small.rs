@@ -8,7 +8,7 @@ use vgg_data::synthetic::{SyntheticConfig, open_or_generate};
 use vgg_data::{AugmentConfig, Filter, Loader, LoaderConfig, OnBadImage, Partition};
 use vgg_layers::{Config, Device, Init, Network, NetworkSpec};
 use vgg_tensor::Alone;
-use vgg_train::{Event, Resume, Schedule, SgdOptions, TrainConfig, Training, Validation, train};
+use vgg_train::{Event, Resume, Schedule, SgdOptions, TrainConfig, Trainer, Training, Validation};
 use vgg_weights::{ChannelOrder, WeightsMetadata};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -58,7 +58,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         validate_every: 3,
         seed: 1,
     };
-    train(Training {
+    Trainer::new(Training {
         network: &mut network,
         metadata: &metadata,
         loader: &mut Loader::new(folder, loader)?,
@@ -80,7 +80,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             }
         },
         interrupted: &|| false,
-    })?;
+    })?
+    .run()?;
     println!("{}", dir.join("run").display());
     Ok(())
 }

@@ -1,90 +1,211 @@
-//! An epoch: its steps, then validation, and what is written down of both.
+//! The steps of an epoch: as many under way at once as the device wants, and checkpoints between them.
 
-use std::mem::take;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use vgg_data::Batch;
+use vgg_layers::Network;
 use vgg_optim::Sgd;
+use vgg_tensor::RankGroup;
 
-use crate::checkpoint::{EpochPart, RunState, Saver, Snapshot};
-use crate::exchange::Exchange;
-use crate::steps::take_steps;
-use crate::{EpochMetrics, EpochTiming, Error, Event, Result, Training, Validation};
+use crate::checkpoint::{Checkpoints, Saver, Snapshot};
+use crate::gradient_reducer::StepConsensus;
+use crate::norms::layers_of;
+use crate::run_state::RunState;
+use crate::{Error, Event, Result, StepSums, TrainStep};
 
-/// A loss of so many times that of chance is no learning any more.
-const DIVERGED: f64 = 2.0;
+/// A step under way.
+struct Started {
+    step: u64,
+    /// Its place in the epoch, from 1.
+    batch: usize,
+    samples: Vec<usize>,
+    waited: Duration,
+}
 
-/// One epoch, or what is left of it; `false` if it was interrupted. Then, what was done of it has been saved.
-pub(crate) fn take_epoch(
-    t: &mut Training,
-    (sgd, state): (&mut Sgd, &mut RunState),
-    exchange: &mut Option<Exchange>,
-    mut saver: Option<&mut Saver>,
-) -> Result<bool> {
-    let lr = t.config.schedule.lr(&state.schedule, state.epochs, t.config.max_epochs);
-    if !take_steps(t, (sgd, state), exchange, saver.as_deref_mut(), lr)? {
-        return Ok(false);
+/// An epoch under way, or what is left of it.
+pub(crate) struct Epoch<'a, 'b> {
+    pub(crate) network: &'a mut Network,
+    pub(crate) optimizer: &'a mut Sgd,
+    pub(crate) step: &'a mut TrainStep,
+    pub(crate) state: &'a mut RunState,
+    pub(crate) events: &'a mut (dyn FnMut(Event) + 'b),
+    pub(crate) checkpoints: Option<CheckpointSchedule<'a>>,
+    pub(crate) group: Arc<dyn RankGroup>,
+    /// Batches of the whole epoch.
+    pub(crate) batches: usize,
+    started: VecDeque<Started>,
+    /// When this part of it began, and seconds that it had taken before.
+    began: Instant,
+    seconds_before: f64,
+}
+
+/// When checkpoints are due.
+pub(crate) struct CheckpointSchedule<'a> {
+    saver: &'a mut Saver,
+    policy: Checkpoints,
+    last_time: Instant,
+    last_step: u64,
+}
+
+impl<'a> CheckpointSchedule<'a> {
+    /// From a step on.
+    pub(crate) fn new(saver: &'a mut Saver, policy: Checkpoints, step: u64) -> CheckpointSchedule<'a> {
+        CheckpointSchedule { saver, policy, last_time: Instant::now(), last_step: step }
     }
-    let part = state.part.of_all_ranks(&*t.group)?;
-    if part.total().sums.n == 0 {
-        return Err(Error::Config("every image of the epoch was left out".into()));
+
+    /// Whether one is due after the step that comes.
+    fn is_due(&mut self, step: u64) -> Result<bool> {
+        let policy = self.policy;
+        let by_steps = policy.every_steps.is_some_and(|n| step + 1 >= self.last_step + n.max(1));
+        let by_time = policy.every.is_some_and(|every| self.last_time.elapsed() >= every);
+        // A disk that is slower than that gets what it can take.
+        Ok(by_steps || by_time && !self.saver.is_busy()?)
     }
-    let epoch = state.epochs + 1;
-    let due = epoch.is_multiple_of(t.config.validate_every) || epoch == t.config.max_epochs;
-    let validation = if due { (t.validate)(t.network).map_err(Error::Validation)? } else { None };
-    if due && validation.is_none() {
-        // All steps are done: it goes on with the validation.
-        if let Some(saver) = saver {
-            saver.save(Snapshot::take(t.network, sgd, RunState { part, ..state.clone() }))?;
+
+    fn save(&mut self, snapshot: Snapshot, step: u64) -> Result<()> {
+        self.saver.save(snapshot)?;
+        self.last_time = Instant::now();
+        self.last_step = step;
+        Ok(())
+    }
+}
+
+impl<'a, 'b> Epoch<'a, 'b> {
+    /// The epoch that `state` is in.
+    pub(crate) fn new(
+        network: &'a mut Network,
+        optimizer: &'a mut Sgd,
+        step: &'a mut TrainStep,
+        state: &'a mut RunState,
+        events: &'a mut (dyn FnMut(Event) + 'b),
+        group: Arc<dyn RankGroup>,
+        batches: usize,
+    ) -> Epoch<'a, 'b> {
+        let seconds_before = state.timing.part;
+        Epoch {
+            network,
+            optimizer,
+            step,
+            state,
+            events,
+            checkpoints: None,
+            group,
+            batches,
+            started: VecDeque::new(),
+            began: Instant::now(),
+            seconds_before,
         }
-        return Ok(false);
     }
-    finish(t, state, &part, validation, lr);
-    Ok(true)
+
+    /// Takes the step of the next batch; `false`, without taking it, if a rank was asked to stop.
+    pub(crate) fn take(&mut self, batch: &Batch, waited: Duration, interrupted: bool) -> Result<bool> {
+        let save = match &mut self.checkpoints {
+            Some(checkpoints) => checkpoints.is_due(self.state.step)?,
+            None => false,
+        };
+        let agreed = StepConsensus::new(&*self.group, batch.len(), interrupted, save)?;
+        if agreed.interrupted {
+            return Ok(false);
+        }
+        self.start(batch, &agreed, waited)?;
+        self.finish(self.network.device().steps_ahead())?;
+        // The end of the epoch has a checkpoint of its own.
+        if agreed.save && self.state.batches < self.batches {
+            self.save()?;
+        }
+        Ok(true)
+    }
+
+    /// Waits for the steps under way; `false` if the epoch is not whole. Then, what was done of it has been saved.
+    pub(crate) fn end(mut self) -> Result<bool> {
+        self.finish(0)?;
+        self.state.timing.part = self.seconds();
+        let whole = self.state.batches == self.batches;
+        if !whole {
+            self.save()?;
+        }
+        self.step.release();
+        Ok(whole)
+    }
+
+    fn start(&mut self, batch: &Batch, agreed: &StepConsensus, waited: Duration) -> Result<()> {
+        for bad in &batch.skipped {
+            (self.events)(Event::Skipped(bad));
+        }
+        self.state.own.skipped += batch.skipped.len();
+        self.state.batches += 1;
+        self.state.timing.part_waited += waited.as_secs_f64();
+        if agreed.images.iter().all(|images| *images == 0) {
+            return Ok(());
+        }
+        let rank = self.group.rank();
+        self.step.set_number(self.state.step);
+        self.step.start_part(self.network, self.optimizer, batch, &agreed.images, rank)?;
+        self.started.push_back(Started {
+            step: self.state.step,
+            batch: self.state.batches,
+            samples: batch.ids.clone(),
+            waited,
+        });
+        self.state.step += 1;
+        Ok(())
+    }
+
+    /// Waits until at most `ahead` steps are under way.
+    fn finish(&mut self, ahead: usize) -> Result<()> {
+        while self.started.len() > ahead {
+            let (Some(started), Some(report)) = (self.started.pop_front(), self.step.finish()?) else {
+                return Ok(());
+            };
+            let Started { step, batch, samples, waited } = started;
+            if !report.finite {
+                // It was so on all ranks.
+                let samples = of_all_ranks(&samples, &*self.group)?;
+                let epoch = self.state.epochs + 1;
+                return Err(Error::NotFinite { epoch, step, samples, layers: layers_of(self.network) });
+            }
+            let sums = &mut self.state.own.sums;
+            sums.add(report.sums);
+            let (loss, top1_error) = sums.means();
+            let (epoch, steps, images) = (self.state.epochs + 1, self.batches, report.sums.n);
+            (self.events)(Event::Step { epoch, step: batch, steps, loss, top1_error, images, waited });
+        }
+        Ok(())
+    }
+
+    fn save(&mut self) -> Result<()> {
+        self.finish(0)?;
+        self.state.timing.part = self.seconds();
+        // All ranks have a part in what is saved, and the first writes it.
+        let state = self.state.gather(&*self.group)?;
+        let Some(checkpoints) = &mut self.checkpoints else { return Ok(()) };
+        checkpoints.save(Snapshot::take(self.network, self.optimizer, state), self.state.step)
+    }
+
+    /// Seconds that the epoch has taken so far.
+    fn seconds(&self) -> f64 {
+        self.seconds_before + self.began.elapsed().as_secs_f64()
+    }
 }
 
-/// Tells the schedule, and writes the epoch down.
-fn finish(t: &mut Training, state: &mut RunState, part: &EpochPart, validation: Option<Validation>, lr: f64) {
-    let (config, total) = (t.config, part.total());
-    state.part = EpochPart::default();
-    state.epochs += 1;
-    if let Some(v) = validation {
-        let since = (state.epochs - 1) % config.validate_every + 1;
-        config.schedule.after_validation(&mut state.schedule, v.top1_error, since);
-    }
-    let (seconds, waited) = (take(&mut state.timing.part), take(&mut state.timing.part_waited));
-    let timing = EpochTiming {
-        epoch: state.epochs,
-        seconds,
-        images_per_s: total.sums.n as f64 / seconds,
-        waiting: waited / seconds,
-    };
-    let (train_loss, train_top1_error) = total.sums.means();
-    let metrics = EpochMetrics {
-        epoch: state.epochs,
-        step: state.step,
-        lr,
-        train_loss,
-        train_top1_error,
-        val_top1_error: validation.map(|v| v.top1_error),
-        val_top5_error: validation.map(|v| v.top5_error),
-        val_loss: validation.map(|v| v.loss),
-        skipped: total.skipped,
-    };
-    (t.events)(Event::Epoch { metrics: &metrics, timing });
-    warn(t, &metrics);
-    state.metrics.push(metrics);
-    state.timing.epochs.push(timing);
+/// The samples of a batch of which each rank has some.
+fn of_all_ranks(samples: &[usize], group: &dyn RankGroup) -> Result<Vec<usize>> {
+    let own: Vec<u8> = samples.iter().flat_map(|sample| (*sample as u64).to_le_bytes()).collect();
+    let all = group.gather_bytes(&own)?.concat();
+    Ok(all.as_chunks().0.iter().map(|sample| u64::from_le_bytes(*sample) as usize).collect())
 }
 
-/// Says aloud that it does not learn.
-fn warn(t: &mut Training, metrics: &EpochMetrics) {
-    let chance = (t.network.spec().classes as f64).ln();
-    // The training loss is a mean over the epoch, with the wild first steps in it; validation sees its end.
-    let loss = metrics.val_loss.unwrap_or(metrics.train_loss);
-    // A validation loss alone may be as large where a network has learnt its training images by heart.
-    if loss.min(metrics.train_loss) > DIVERGED * chance {
-        (t.events)(Event::Diverges { loss, chance });
+impl StepSums {
+    pub(crate) fn add(&mut self, other: StepSums) {
+        self.loss += other.loss;
+        self.wrong += other.wrong;
+        self.n += other.n;
     }
-    if metrics.epoch == 1 && (loss - chance).abs() < 0.01 * chance {
-        (t.events)(Event::DeadStart { loss, chance });
+
+    pub(crate) fn means(&self) -> (f64, f64) {
+        let n = self.n.max(1) as f64;
+        (self.loss / n, self.wrong as f64 / n)
     }
 }

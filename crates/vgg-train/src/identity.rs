@@ -95,7 +95,7 @@ mod tests {
             }
         };
         let all =
-            ["gone: true before, nothing now", "train.lr: 0.1 before, 0.2 now", "run.seed: 1 before, 2 now"];
+            ["gone: true before, nothing now", "train.lr: 0.1 before, 0.2 now", "train.seed: 1 before, 2 now"];
         assert_eq!(refused(&[]), all);
         assert_eq!(refused(&["train.lr", "gone"]), all[2..]);
         assert_eq!(refused(&["train", "gone"]), [""; 0]);

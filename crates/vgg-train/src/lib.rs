@@ -8,14 +8,15 @@
 mod checkpoint;
 mod epoch;
 mod error;
-mod exchange;
+mod gradient_reducer;
 mod identity;
 mod memory;
 mod metrics;
 mod norms;
-mod step;
-mod steps;
-mod train;
+mod run_state;
+mod train_step;
+mod trainer;
+mod training;
 
 pub use checkpoint::{Checkpoints, has_checkpoints, remove_checkpoints};
 pub use error::{Error, Result};
@@ -23,8 +24,9 @@ pub use identity::refuse_other;
 pub use memory::{check_step_memory, step_memory_bytes};
 pub use metrics::{EpochMetrics, EpochTiming, METRICS_FILE, Validation};
 pub use norms::LayerNorms;
-pub use step::{StepReport, StepSums, Stepper};
-pub use train::{Event, Outcome, Resume, TrainConfig, Training, ValidationResult, train};
+pub use train_step::{StepConfig, StepReport, StepSums, TrainStep};
+pub use trainer::Trainer;
+pub use training::{Event, Outcome, Resume, TrainConfig, Training, ValidationResult};
 
 // Part of this crate's interface.
 pub use vgg_optim::{Schedule, SgdForm, SgdOptions, Then};

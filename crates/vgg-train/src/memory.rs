@@ -4,7 +4,7 @@ use vgg_data::Batch;
 use vgg_layers::{Device, Network, NetworkSpec};
 use vgg_optim::Sgd;
 
-use crate::{Error, Result, Stepper, TrainConfig};
+use crate::{Error, Result, StepConfig, TrainConfig, TrainStep};
 
 /// Bytes of tensors and workspaces of training `spec` in micro-batches, of at most `batch` images, on `device`.
 ///
@@ -26,9 +26,10 @@ pub fn step_memory_bytes(
     }
     let mut sgd = Sgd::new(config.sgd)?;
     let batch = Batch::blank(batch, [spec.crop, spec.crop]);
-    let mut stepper = Stepper::new(&mut network, &mut sgd, [1.0; 3], config.micro_batch, config.seed)?;
-    for step in 0..2 {
-        stepper.step(&batch, step, 0.0)?;
+    let step_config = StepConfig { scale: [1.0; 3], micro_batch: config.micro_batch, seed: config.seed };
+    let mut step = TrainStep::new(&device, step_config)?;
+    for _ in 0..2 {
+        step.step(&mut network, &mut sgd, &batch)?;
     }
     Ok(device.memory().peak_bytes)
 }

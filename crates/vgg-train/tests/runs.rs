@@ -153,12 +153,12 @@ fn a_loss_far_above_chance_or_at_chance_is_reported() {
         outcome.unwrap();
         // After the first epoch comes the warning, if there is one.
         let after = seen.iter().position(|s| *s == Seen::Epoch(1)).unwrap() + 1;
-        let warning = |s: &&Seen| matches!(s, Seen::Diverges { .. } | Seen::DeadStart { .. });
+        let warning = |s: &&Seen| matches!(s, Seen::Diverges { .. } | Seen::NoProgress { .. });
         (seen.get(after).filter(warning).cloned(), seen.iter().filter(warning).count())
     };
     // Within 1 % of chance, after the first epoch alone.
     for loss in [0.9901 * chance, 1.0099 * chance] {
-        let dead = Some(Seen::DeadStart { loss, chance });
+        let dead = Some(Seen::NoProgress { loss, chance });
         assert_eq!(of(&format!("dead {loss}"), &still, Init::Gaussian001, loss), (dead, 1));
     }
     for loss in [0.99 * chance, 1.01 * chance, 0.5 * chance] {

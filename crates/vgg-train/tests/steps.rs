@@ -8,7 +8,7 @@ use vgg_layers::{Device, DropoutRun, Init, Network, NetworkSpec};
 use vgg_optim::{Sgd, SgdOptions};
 use vgg_tensor::{StepState, Write, ops};
 use vgg_testkit::{assert_close, fmix32};
-use vgg_train::{Error, StepReport, Stepper};
+use vgg_train::{Error, Result, StepConfig, StepReport, TrainStep};
 
 const SCALE: [f32; 3] = [0.02, 0.01, 0.04];
 const RATES: [f64; 3] = [0.05, 0.05, 0.01];
@@ -52,6 +52,30 @@ fn by_operations(spec: NetworkSpec, batches: &[Batch], seed: u64) -> (Vec<f64>, 
     (losses, wrong, network.export().into_iter().map(|array| array.values).collect())
 }
 
+/// Steps with their network and optimiser.
+struct Stepper {
+    network: Network,
+    sgd: Sgd,
+    step: TrainStep,
+}
+
+impl Stepper {
+    fn new(network: Network, sgd: Sgd, micro_batch: usize, seed: u64) -> Stepper {
+        let config = StepConfig { scale: SCALE, micro_batch, seed };
+        let mut step = TrainStep::new(network.device(), config).unwrap();
+        step.set_lr(0.05);
+        Stepper { network, sgd, step }
+    }
+
+    fn step(&mut self, batch: &Batch) -> Result<StepReport> {
+        self.step.step(&mut self.network, &mut self.sgd, batch)
+    }
+
+    fn start(&mut self, batch: &Batch) {
+        self.step.start(&mut self.network, &mut self.sgd, batch).unwrap();
+    }
+}
+
 #[test]
 fn steps_are_the_operations_on_the_whole_batch_however_it_is_split() {
     let spec = NetworkSpec { dropout: 0.3, ..spec() };
@@ -61,20 +85,21 @@ fn steps_are_the_operations_on_the_whole_batch_however_it_is_split() {
     assert!(wrong.iter().sum::<usize>() > 0 && wrong.iter().sum::<usize>() < 17, "{wrong:?}");
     for micro_batch in [1, 2, 4, 6, 100] {
         let sgd = Sgd::new(SgdOptions { weight_decay: 0.1, ..SgdOptions::PAPER }).unwrap();
-        let mut stepper = Stepper::new(network(spec.clone()), sgd, SCALE, micro_batch, 9).unwrap();
+        let mut stepper = Stepper::new(network(spec.clone()), sgd, micro_batch, 9);
         for (step, batch) in batches.iter().enumerate() {
-            let StepReport { sums, finite } = stepper.step(batch, step as u64, RATES[step]).unwrap();
+            stepper.step.set_lr(RATES[step]);
+            let StepReport { sums, finite } = stepper.step(batch).unwrap();
             assert!(finite && sums.n == batch.len());
             assert_eq!(sums.wrong, wrong[step], "step {step} in parts of {micro_batch}");
             // Images that go alone are convolved in other tiles; three steps amplify their rounding.
             let apart = (sums.loss - losses[step]).abs() / losses[step];
             assert!(apart < 1e-4, "step {step} in parts of {micro_batch}: {} {}", sums.loss, losses[step]);
         }
-        let ours = stepper.network().export();
+        let ours = stepper.network.export();
         for (array, expected) in ours.iter().zip(&weights) {
             assert_close(&array.values, expected, 1e-3, &format!("{} in parts of {micro_batch}", array.name));
         }
-        assert_eq!(stepper.sgd().velocities().len(), ours.len());
+        assert_eq!(stepper.sgd.velocities().len(), ours.len());
     }
 }
 
@@ -83,12 +108,12 @@ fn an_eager_step_is_the_same() {
     let batches = [batch(0, 4), batch(1, 4)];
     let weights = |eager: bool| {
         let sgd = Sgd::new(SgdOptions::PAPER).unwrap();
-        let mut stepper = Stepper::new(network(spec()), sgd, SCALE, 2, 9).unwrap();
-        stepper.set_eager(eager);
-        for (step, batch) in batches.iter().enumerate() {
-            stepper.step(batch, step as u64, 0.05).unwrap();
+        let mut stepper = Stepper::new(network(spec()), sgd, 2, 9);
+        stepper.step.set_eager(eager);
+        for batch in &batches {
+            stepper.step(batch).unwrap();
         }
-        stepper.network_mut().export()
+        stepper.network.export()
     };
     assert_eq!(weights(true), weights(false));
 }
@@ -96,30 +121,31 @@ fn an_eager_step_is_the_same() {
 #[test]
 fn several_steps_may_be_under_way_and_finish_in_order() {
     let sgd = Sgd::new(SgdOptions::PAPER).unwrap();
-    let mut stepper = Stepper::new(network(spec()), sgd, SCALE, 8, 9).unwrap();
-    assert!(stepper.finish().unwrap().is_none(), "nothing was started");
-    stepper.start(&batch(0, 4), 0, 0.05).unwrap();
-    stepper.start(&batch(1, 3), 1, 0.05).unwrap();
-    let sizes = [stepper.finish().unwrap().unwrap().sums.n, stepper.finish().unwrap().unwrap().sums.n];
+    let mut stepper = Stepper::new(network(spec()), sgd, 8, 9);
+    assert!(stepper.step.finish().unwrap().is_none(), "nothing was started");
+    stepper.start(&batch(0, 4));
+    stepper.start(&batch(1, 3));
+    let sizes =
+        [stepper.step.finish().unwrap().unwrap().sums.n, stepper.step.finish().unwrap().unwrap().sums.n];
     assert_eq!(sizes, [4, 3]);
-    assert!(stepper.finish().unwrap().is_none());
+    assert!(stepper.step.finish().unwrap().is_none());
 }
 
 #[test]
 fn a_bad_value_changes_no_weight_and_a_bad_target_is_refused() {
     let sgd = Sgd::new(SgdOptions::PAPER).unwrap();
-    let mut stepper = Stepper::new(network(spec()), sgd, SCALE, 2, 9).unwrap();
-    let before = stepper.network().export();
+    let mut stepper = Stepper::new(network(spec()), sgd, 2, 9);
+    let before = stepper.network.export();
     let mut bad = batch(0, 4);
     bad.offset[[3, 1]] = f32::NAN;
-    let report = stepper.step(&bad, 0, 0.05).unwrap();
-    assert!(!report.finite && stepper.network().export() == before);
+    let report = stepper.step(&bad).unwrap();
+    assert!(!report.finite && stepper.network.export() == before);
     // A logit that is no number is no right answer: the image with the bad value is wrong.
     assert!(report.sums.wrong >= 1 && report.sums.loss.is_nan());
-    assert!(stepper.step(&batch(0, 4), 1, 0.05).unwrap().finite, "the next step starts clean");
+    assert!(stepper.step(&batch(0, 4)).unwrap().finite, "the next step starts clean");
     let mut bad = batch(0, 4);
     bad.targets[2] = 7;
-    match stepper.step(&bad, 2, 0.05) {
+    match stepper.step(&bad) {
         Err(Error::Tensor(vgg_tensor::Error::Target { target: 7, sample: 2, classes: 7, .. })) => (),
         other => panic!("{other:?}"),
     }
@@ -129,8 +155,8 @@ fn a_bad_value_changes_no_weight_and_a_bad_target_is_refused() {
 fn equal_logits_are_a_wrong_answer() {
     // A network of zeros gives every class the same score.
     let zeros = Network::new(spec(), &Device::cpu(1).unwrap()).unwrap();
-    let mut stepper = Stepper::new(zeros, Sgd::new(SgdOptions::PAPER).unwrap(), SCALE, 4, 1).unwrap();
-    let sums = stepper.step(&batch(0, 4), 0, 1e-9).unwrap().sums;
+    let mut stepper = Stepper::new(zeros, Sgd::new(SgdOptions::PAPER).unwrap(), 4, 1);
+    let sums = stepper.step(&batch(0, 4)).unwrap().sums;
     assert_eq!((sums.wrong, sums.n), (4, 4));
     assert!((sums.loss - 4.0 * 7f64.ln()).abs() < 1e-5);
 }

@@ -11,7 +11,7 @@ use vgg_data::{AugmentConfig, Filter, ImageSet, Loader, LoaderConfig, OnBadImage
 use vgg_layers::{Config, Init, Network, NetworkSpec};
 use vgg_optim::{Schedule, SgdOptions};
 use vgg_tensor::{Alone, Device, RankGroup};
-use vgg_train::{Checkpoints, Error, Event, Outcome, Resume, TrainConfig, Training, Validation, train};
+use vgg_train::{Checkpoints, Error, Event, Outcome, Resume, TrainConfig, Trainer, Training, Validation};
 use vgg_weights::{ChannelOrder, WeightsMetadata};
 
 /// Images that go through the network at once.
@@ -81,7 +81,7 @@ pub fn run(folder: &Arc<ImageSet>, dir: &Path, run: &Run) -> (Result<Outcome, Er
         seed: run.seed,
     };
     let (steps, mut dead) = (Cell::new(0), false);
-    let outcome = train(Training {
+    let outcome = Trainer::new(Training {
         network: &mut network,
         metadata: &metadata,
         loader: &mut loader,
@@ -97,11 +97,12 @@ pub fn run(folder: &Arc<ImageSet>, dir: &Path, run: &Run) -> (Result<Outcome, Er
         },
         events: &mut |event| match event {
             Event::Step { .. } => steps.set(steps.get() + 1),
-            Event::DeadStart { .. } => dead = true,
+            Event::NoProgress { .. } => dead = true,
             _ => (),
         },
         interrupted: &|| run.stop.is_some_and(|stop| steps.get() >= stop),
-    });
+    })
+    .and_then(Trainer::run);
     (outcome, dead)
 }
 

@@ -96,7 +96,7 @@ impl TrainingView {
                 "  warning: the loss, {loss:.3}, is far above that of chance ({chance:.3}): training diverges. What usually helps: \
                  a smaller learning rate, pixel_scale = \"unit-variance\", starting from a trained A (init.from)."
             )),
-            Event::DeadStart { loss, chance } => self.progress.line(&format!(
+            Event::NoProgress { loss, chance } => self.progress.line(&format!(
                 "  note: after an epoch the loss is still that of chance, {loss:.3} (ln of the number of classes: \
                  {chance:.3}). Networks without normalisation may take a few epochs to start. If it stays there, \
                  what usually helps: init.fresh = \"he\", starting from a trained A (init.from), pixel_scale = \

@@ -8,7 +8,7 @@ use vgg_layers::{NamedArray, Network};
 use vgg_optim::Sgd;
 use vgg_tensor::{Shape, Tensor};
 
-use super::{RunState, folder, io, list};
+use super::{SavedState, folder, io, list};
 use crate::{Error, Result, identity};
 
 /// The newest checkpoint that is whole, put into `network` and `sgd`; with it, why newer ones were rejected. What is damaged is
@@ -17,12 +17,13 @@ use crate::{Error, Result, identity};
 /// # Errors
 /// [`Error::OtherRun`] if it is of a run that differs in more than what is allowed.
 pub(crate) fn load_newest(
-    (dir, tidies): (&Path, bool),
+    dir: &Path,
+    tidies: bool,
     now: &serde_json::Value,
     allowed: &[String],
     network: &mut Network,
     sgd: &mut Sgd,
-) -> Result<(Option<RunState>, Vec<String>)> {
+) -> Result<(Option<SavedState>, Vec<String>)> {
     if tidies {
         remove_partial_files(&folder(dir))?;
     }
@@ -64,9 +65,9 @@ fn set_aside(path: &Path) -> Result<()> {
     Ok(std::fs::rename(path, &aside).map_err(|e| io("set aside", path, e))?)
 }
 
-fn read(path: &Path) -> vgg_files::Result<(RunState, Vec<NamedArray>, Vec<NamedArray>)> {
+fn read(path: &Path) -> vgg_files::Result<(SavedState, Vec<NamedArray>, Vec<NamedArray>)> {
     verify(path)?;
-    let mut state: RunState = read_json(&path.join("state.json"))?;
+    let mut state: SavedState = read_json(&path.join("state.json"))?;
     state.timing = read_json(&path.join("timing.json"))?;
     Ok((state, arrays(&path.join("weights.safetensors"))?, arrays(&path.join("velocity.safetensors"))?))
 }

@@ -36,24 +36,6 @@ impl Default for Checkpoints {
     }
 }
 
-/// Where a run stands.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct RunState {
-    /// What determines the run.
-    pub(crate) identity: serde_json::Value,
-    /// Epochs done.
-    pub(crate) epochs: usize,
-    /// Steps done.
-    pub(crate) step: u64,
-    pub(crate) schedule: ScheduleState,
-    pub(crate) metrics: Vec<EpochMetrics>,
-    /// What is done of the epoch after them.
-    pub(crate) part: EpochPart,
-    /// In a file of its own, so that those of the state are the same whenever and wherever a run is made.
-    #[serde(skip)]
-    pub(crate) timing: Timing,
-}
-
 /// How long it took.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Timing {
@@ -65,45 +47,57 @@ pub(crate) struct Timing {
     pub(crate) part_waited: f64,
 }
 
-/// A part of an epoch, from its beginning.
+/// Where a run stands, as a checkpoint holds it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct SavedState {
+    /// What determines the run.
+    pub(crate) identity: serde_json::Value,
+    /// Epochs done.
+    pub(crate) epochs: usize,
+    /// Steps done.
+    pub(crate) step: u64,
+    pub(crate) schedule: ScheduleState,
+    pub(crate) metrics: Vec<EpochMetrics>,
+    /// Progress of the epoch after them.
+    pub(crate) part: EpochProgress,
+    /// In a file of its own, so that those of the state are the same whenever and wherever a run is made.
+    #[serde(skip)]
+    pub(crate) timing: Timing,
+}
+
+/// What was done of an epoch, by all ranks.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub(crate) struct EpochPart {
+pub(crate) struct EpochProgress {
     /// Batches done.
     pub(crate) batches: usize,
-    /// What each rank has done of them; in memory, what this one has.
-    shares: Vec<Share>,
+    /// What each rank has done of them; none between epochs.
+    shares: Vec<RankProgress>,
 }
 
 /// What a rank has done of an epoch.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Share {
+pub(crate) struct RankProgress {
     pub(crate) sums: StepSums,
     /// Images that were left out.
     pub(crate) skipped: usize,
 }
 
-impl EpochPart {
-    /// What this rank has done.
-    pub(crate) fn own(&mut self) -> &mut Share {
-        self.shares.resize(1, Share::default());
-        &mut self.shares[0]
-    }
-
-    /// As it is, with the shares of all ranks.
-    pub(crate) fn of_all_ranks(&self, group: &dyn RankGroup) -> Result<EpochPart> {
-        let Share { sums: StepSums { loss, wrong, n }, skipped } = self.total();
+impl EpochProgress {
+    /// Of batches of which this rank has done `own`. All ranks must call this.
+    pub(crate) fn gather(batches: usize, own: RankProgress, group: &dyn RankGroup) -> Result<EpochProgress> {
+        let RankProgress { sums: StepSums { loss, wrong, n }, skipped } = own;
         let all = group.gather(&[loss, wrong as f64, n as f64, skipped as f64])?;
         let (rows, _) = all.as_chunks();
-        let share = |[loss, wrong, n, skipped]: &[f64; 4]| Share {
+        let share = |[loss, wrong, n, skipped]: &[f64; 4]| RankProgress {
             sums: StepSums { loss: *loss, wrong: *wrong as usize, n: *n as usize },
             skipped: *skipped as usize,
         };
-        Ok(EpochPart { batches: self.batches, shares: rows.iter().map(share).collect() })
+        Ok(EpochProgress { batches, shares: rows.iter().map(share).collect() })
     }
 
     /// What all have done together, added up in the order of ranks.
-    pub(crate) fn total(&self) -> Share {
-        let mut total = Share::default();
+    pub(crate) fn total(&self) -> RankProgress {
+        let mut total = RankProgress::default();
         for share in &self.shares {
             total.sums.add(share.sums);
             total.skipped += share.skipped;
@@ -111,14 +105,13 @@ impl EpochPart {
         total
     }
 
-    /// What a rank goes on with: its own share, or, where there were more ranks or fewer, the first with all of them.
-    pub(crate) fn for_rank(&self, group: &dyn RankGroup) -> EpochPart {
-        let share = match group.rank() {
+    /// What a rank resumes with: its own share, or, where there were more ranks or fewer, the first with all of them.
+    pub(crate) fn of_rank(&self, group: &dyn RankGroup) -> RankProgress {
+        match group.rank() {
             rank if self.shares.len() == group.size() => self.shares[rank],
             0 => self.total(),
-            _ => Share::default(),
-        };
-        EpochPart { batches: self.batches, shares: vec![share] }
+            _ => RankProgress::default(),
+        }
     }
 }
 
@@ -168,8 +161,8 @@ pub(crate) fn in_its_place<T>(dir: &Path, write: impl FnOnce() -> Result<T>) -> 
 }
 
 /// Removes all checkpoints but the newest, and the one after the epoch of the smallest validation error.
-pub(crate) fn prune(dir: &Path, state: &RunState, keep: usize) -> Result<()> {
-    let measured = state.metrics.iter().filter_map(|m| Some((m.val_top1_error?, m.step)));
+pub(crate) fn prune(dir: &Path, metrics: &[EpochMetrics], keep: usize) -> Result<()> {
+    let measured = metrics.iter().filter_map(|m| Some((m.val_top1_error?, m.step)));
     let best = measured.min_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, step)| step);
     for (step, old) in list(dir)?.into_iter().rev().skip(keep.max(1)) {
         if Some(step) != best {

@@ -26,7 +26,7 @@ impl Saver {
             for snapshot in to_do {
                 let written = in_its_place(&dir, || {
                     snapshot.write(&dir, &metadata)?;
-                    prune(&dir, &snapshot.state, keep)
+                    prune(&dir, &snapshot.state.metrics, keep)
                 });
                 if tell.send(written).is_err() {
                     return;

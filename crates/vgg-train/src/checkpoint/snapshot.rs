@@ -8,19 +8,19 @@ use vgg_layers::{NamedArray, Network};
 use vgg_optim::Sgd;
 use vgg_weights::WeightsMetadata;
 
-use super::{RunState, path_of};
+use super::{SavedState, path_of};
 use crate::{Error, Result};
 
 /// A run after a step.
 pub(crate) struct Snapshot {
-    pub(super) state: RunState,
+    pub(super) state: SavedState,
     weights: Vec<NamedArray>,
     velocities: Vec<NamedArray>,
 }
 
 impl Snapshot {
     /// Copies what a checkpoint holds. Only this keeps the next step waiting.
-    pub(crate) fn take(network: &Network, sgd: &Sgd, state: RunState) -> Snapshot {
+    pub(crate) fn take(network: &Network, sgd: &Sgd, state: SavedState) -> Snapshot {
         let velocity = |(name, v): (&String, &vgg_tensor::Tensor)| NamedArray {
             name: name.clone(),
             shape: v.shape().dims().to_vec(),

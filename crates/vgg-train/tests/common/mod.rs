@@ -14,8 +14,8 @@ use vgg_layers::{Config, Device, Init, Network, NetworkSpec};
 use vgg_tensor::{Alone, RankGroup};
 use vgg_testkit::{PICTURE_CLASSES, make_pictures};
 use vgg_train::{
-    Checkpoints, Error, Event, Outcome, Resume, Schedule, SgdOptions, TrainConfig, Training, Validation,
-    train,
+    Checkpoints, Error, Event, Outcome, Resume, Schedule, SgdOptions, TrainConfig, Trainer, Training,
+    Validation,
 };
 use vgg_weights::{ChannelOrder, WeightsMetadata};
 
@@ -51,7 +51,7 @@ pub enum Seen {
     Rejected,
     Skipped(usize),
     Diverges { loss: f64, chance: f64 },
-    DeadStart { loss: f64, chance: f64 },
+    NoProgress { loss: f64, chance: f64 },
     Validated,
 }
 
@@ -133,7 +133,7 @@ pub fn run(set: &Arc<ImageSet>, dir: &Path, run: &Run) -> (Result<Outcome, Error
     let mut network = Network::random(spec(), run.init, 1, &device).unwrap();
     let (seen, steps) = (Mutex::new(Vec::new()), Mutex::new(0));
     let mut validations = 0;
-    let outcome = train(Training {
+    let outcome = Trainer::new(Training {
         network: &mut network,
         metadata: &metadata(),
         loader: &mut loader(set, run),
@@ -161,7 +161,8 @@ pub fn run(set: &Arc<ImageSet>, dir: &Path, run: &Run) -> (Result<Outcome, Error
             seen.lock().unwrap().push(in_words(&event));
         },
         interrupted: &|| run.stop.is_some_and(|stop| *steps.lock().unwrap() >= stop),
-    });
+    })
+    .and_then(Trainer::run);
     (outcome, network, seen.into_inner().unwrap())
 }
 
@@ -178,7 +179,7 @@ fn in_words(event: &Event) -> Seen {
         Event::Rejected(_) => Seen::Rejected,
         Event::Skipped(bad) => Seen::Skipped(bad.id),
         Event::Diverges { loss, chance } => Seen::Diverges { loss: *loss, chance: *chance },
-        Event::DeadStart { loss, chance } => Seen::DeadStart { loss: *loss, chance: *chance },
+        Event::NoProgress { loss, chance } => Seen::NoProgress { loss: *loss, chance: *chance },
     }
 }
 

@@ -1,4 +1,4 @@
-//! Gradients summed over ranks while the backward pass goes on.
+//! All-reduce of gradients over ranks during the backward pass.
 //!
 //! A layer's gradient is final when the last micro-batch has been through it. Then its sum is begun, fc8 first; at the end of the
 //! pass the sums take the gradients' places.
@@ -11,20 +11,20 @@ use vgg_tensor::{Parameter, RankGroup, StepState, Tensor, Write};
 
 use crate::Result;
 
-/// The exchange of gradients with the other ranks.
-pub(crate) struct Exchange(AllReduce);
+/// All-reduces gradients over the ranks of a group.
+pub(crate) struct GradientReducer(AllReduce);
 
-impl Exchange {
-    /// Joins a group of several ranks; one process alone has nobody to exchange anything with.
-    pub(crate) fn join(group: &Arc<dyn RankGroup>, network: &Network) -> Result<Option<Exchange>> {
+impl GradientReducer {
+    /// The reducer of a group of several ranks; `None` for a single process.
+    pub(crate) fn new(group: &Arc<dyn RankGroup>, network: &Network) -> Result<Option<GradientReducer>> {
         if group.size() == 1 {
             return Ok(None);
         }
-        Ok(Some(Exchange(AllReduce::new(group, network.device())?)))
+        Ok(Some(GradientReducer(AllReduce::new(group, network.device())?)))
     }
 
     /// Takes a gradient that is final on this rank.
-    pub(crate) fn ready(&mut self, parameter: &mut Parameter) -> vgg_tensor::Result<()> {
+    pub(crate) fn push(&mut self, parameter: &mut Parameter) -> vgg_tensor::Result<()> {
         if !parameter.trainable {
             return Ok(());
         }
@@ -32,7 +32,7 @@ impl Exchange {
     }
 
     /// Takes part with nothing, where the other ranks have images and this one has none.
-    pub(crate) fn nothing(&mut self, network: &mut Network) -> Result<()> {
+    pub(crate) fn push_zeros(&mut self, network: &mut Network) -> Result<()> {
         for parameter in in_order(network) {
             let grad = parameter.grad_mut()?;
             let zeros = Tensor::zeros(grad.shape(), grad.device())?;
@@ -48,9 +48,9 @@ impl Exchange {
     }
 }
 
-/// What all ranks bring to a step.
+/// What the ranks agree on before a step.
 #[derive(Debug)]
-pub(crate) struct Agreed {
+pub(crate) struct StepConsensus {
     /// Images of every rank.
     pub(crate) images: Vec<usize>,
     /// Whether any rank was asked to stop.
@@ -59,12 +59,17 @@ pub(crate) struct Agreed {
     pub(crate) save: bool,
 }
 
-impl Agreed {
-    pub(crate) fn new(group: &dyn RankGroup, images: usize, interrupted: bool, save: bool) -> Result<Agreed> {
+impl StepConsensus {
+    pub(crate) fn new(
+        group: &dyn RankGroup,
+        images: usize,
+        interrupted: bool,
+        save: bool,
+    ) -> Result<StepConsensus> {
         let mine = [images as f64, f64::from(u8::from(interrupted)), f64::from(u8::from(save))];
         let all = group.gather(&mine)?;
         let of = |what: usize| all.iter().skip(what).step_by(mine.len());
-        Ok(Agreed {
+        Ok(StepConsensus {
             images: of(0).map(|images| *images as usize).collect(),
             interrupted: of(1).any(|&asked| asked > 0.0),
             save: of(2).next().is_some_and(|&wanted| wanted > 0.0),

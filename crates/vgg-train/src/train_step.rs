@@ -1,6 +1,5 @@
 //! One step: forward and backward over the micro-batches of a mini-batch, then the update.
 
-use std::borrow::BorrowMut;
 use std::collections::VecDeque;
 use std::ops::Range;
 
@@ -8,33 +7,43 @@ use serde::{Deserialize, Serialize};
 use vgg_data::Batch;
 use vgg_layers::{DropoutRun, Network};
 use vgg_optim::Sgd;
-use vgg_tensor::{Parameter, Readback, Replay, StepState, Tensor, Upload, Write, ops};
+use vgg_tensor::{Device, Parameter, Readback, Replay, StepState, Tensor, Upload, Write, ops};
 
-use crate::exchange::Exchange;
+use crate::gradient_reducer::GradientReducer;
 use crate::{Error, Result};
 
-/// What steps are taken with.
+/// Takes training steps, one after another, of one network.
 ///
-/// [`Stepper::start`] hands a step to the device, [`Stepper::finish`] asks for what came of it. On a GPU the next step
-/// may be started before: see [`vgg_tensor::Device::steps_ahead`]. Network and optimiser are owned or borrowed.
-pub struct Stepper<N, S> {
-    network: N,
-    sgd: S,
+/// [`TrainStep::start`] hands a step to the device, [`TrainStep::finish`] asks for its result. On a GPU the next step may be started
+/// before: see [`vgg_tensor::Device::steps_ahead`].
+pub struct TrainStep {
+    config: StepConfig,
     state: StepState,
-    scale: [f32; 3],
-    micro_batch: usize,
-    seed: u64,
+    /// Number of the step that comes, and its learning rate.
+    number: u64,
+    lr: f64,
     upload: Option<Upload>,
     replay: Replay,
     eager: bool,
     /// Images of every rank in the step that is repeated.
     split: Vec<usize>,
-    exchange: Option<Exchange>,
+    reducer: Option<GradientReducer>,
     /// Losses and logits of each micro-batch, where every step leaves them.
     results: Vec<(Tensor, Tensor)>,
     /// Steps that were started and not finished, and what others have left to be used again.
     pending: VecDeque<Pending>,
     spare: Vec<Pending>,
+}
+
+/// How steps are taken.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct StepConfig {
+    /// What pixels are multiplied by after their offset was added.
+    pub scale: [f32; 3],
+    /// Images in memory at once, at most.
+    pub micro_batch: usize,
+    /// Seed of dropout.
+    pub seed: u64,
 }
 
 /// A step that was started.
@@ -63,69 +72,64 @@ pub struct StepSums {
     pub n: usize,
 }
 
-impl<N: BorrowMut<Network>, S: BorrowMut<Sgd>> Stepper<N, S> {
-    /// Steps of `network` by `sgd`. Pixels are multiplied by `scale` after their offset was added; at most
-    /// `micro_batch` images are in memory at once; `seed` is dropout's.
+impl TrainStep {
+    /// Steps of networks on `device`, from step 0 on, at a learning rate of 0.
     ///
     /// # Errors
     /// If a GPU fails.
-    pub fn new(network: N, sgd: S, scale: [f32; 3], micro_batch: usize, seed: u64) -> Result<Stepper<N, S>> {
-        let state = StepState::new(network.borrow().device())?;
-        Ok(Stepper {
-            network,
-            sgd,
-            state,
-            scale,
-            micro_batch,
-            seed,
+    pub fn new(device: &Device, config: StepConfig) -> Result<TrainStep> {
+        Ok(TrainStep {
+            config,
+            state: StepState::new(device)?,
+            number: 0,
+            lr: 0.0,
             upload: None,
             replay: Replay::new(),
             eager: false,
             split: Vec::new(),
-            exchange: None,
+            reducer: None,
             results: Vec::new(),
             pending: VecDeque::new(),
             spare: Vec::new(),
         })
     }
 
-    /// The network, whose weights the steps change.
-    pub fn network(&self) -> &Network {
-        self.network.borrow()
+    /// Takes part in a group: steps are then taken of the group's batch, of which each rank has a part.
+    pub(crate) fn reducing(self, reducer: Option<GradientReducer>) -> TrainStep {
+        TrainStep { reducer, ..self }
     }
 
-    /// The optimiser.
-    pub fn sgd(&self) -> &Sgd {
-        self.sgd.borrow()
+    /// Sets the learning rate of the steps that come.
+    pub fn set_lr(&mut self, lr: f64) {
+        self.lr = lr;
     }
 
-    /// The network, to measure it; until the next step.
-    pub fn network_mut(&mut self) -> &mut Network {
-        self.network.borrow_mut()
-    }
-
-    /// Sums gradients over a group from now on: steps are then taken of the group's batch, of which each rank has a part.
-    pub(crate) fn exchange_by(&mut self, exchange: Option<Exchange>) {
-        self.exchange = exchange;
-    }
-
-    /// What [`Stepper::exchange_by`] was given, for the next stepper.
-    pub(crate) fn into_exchange(self) -> Option<Exchange> {
-        self.exchange
+    /// Sets the number of the step that comes, which keys its dropout.
+    pub fn set_number(&mut self, number: u64) {
+        self.number = number;
     }
 
     /// Whether a GPU is given every operation of every step one by one, to debug and to measure layers, instead of a
     /// captured step as one.
     pub fn set_eager(&mut self, eager: bool) {
-        (self.eager, self.replay) = (eager, Replay::new());
+        self.eager = eager;
+        self.replay = Replay::new();
+    }
+
+    /// Gives back the memory that steps use again, before something else needs it. No step may be under way.
+    pub(crate) fn release(&mut self) {
+        self.upload = None;
+        self.replay = Replay::new();
+        self.results.clear();
+        self.spare.clear();
     }
 
     /// Takes a step and waits for it.
     ///
     /// # Errors
-    /// As [`Stepper::start`].
-    pub fn step(&mut self, batch: &Batch, step: u64, lr: f64) -> Result<StepReport> {
-        self.start(batch, step, lr)?;
+    /// As [`TrainStep::start`].
+    pub fn step(&mut self, network: &mut Network, optimizer: &mut Sgd, batch: &Batch) -> Result<StepReport> {
+        self.start(network, optimizer, batch)?;
         let report = self.finish()?;
         report.ok_or_else(|| Error::Config("the step before was not finished".into()))
     }
@@ -135,18 +139,18 @@ impl<N: BorrowMut<Network>, S: BorrowMut<Sgd>> Stepper<N, S> {
     ///
     /// # Errors
     /// Those of the operations, if the batch does not fit the network.
-    pub fn start(&mut self, batch: &Batch, step: u64, lr: f64) -> Result<()> {
-        self.start_part(batch, &[batch.len()], 0, step, lr)
+    pub fn start(&mut self, network: &mut Network, optimizer: &mut Sgd, batch: &Batch) -> Result<()> {
+        self.start_part(network, optimizer, batch, &[batch.len()], 0)
     }
 
-    /// As [`Stepper::start`] of a batch of which each rank has so many images, and this one the images of `batch`.
+    /// As [`TrainStep::start`] of a batch of which each rank has so many images, and this one the images of `batch`.
     pub(crate) fn start_part(
         &mut self,
+        network: &mut Network,
+        optimizer: &mut Sgd,
         batch: &Batch,
         split: &[usize],
         rank: usize,
-        step: u64,
-        lr: f64,
     ) -> Result<()> {
         if self.split != split {
             // Another batch size, or place in it, is other work. Ranks begin anew together: what one of them captures, the others must.
@@ -155,68 +159,87 @@ impl<N: BorrowMut<Network>, S: BorrowMut<Sgd>> Stepper<N, S> {
             self.split.extend_from_slice(split);
         }
         if batch.is_empty() {
-            return self.take_part_with_nothing(step, lr);
+            return self.start_without_images(network, optimizer);
         }
-        let device = self.network().device().clone();
-        let [n, h, w, c] = <[usize; 4]>::from(batch.pixels.dim());
-        let same_size = self.upload.as_ref().is_some_and(|upload| upload.shape().dims() == [n, h, w, c]);
-        if !same_size {
-            // Work on other memory.
-            (self.upload, self.replay) = (None, Replay::new());
-            self.results.clear();
-        }
-        let upload = match self.upload.take() {
-            Some(upload) => upload,
-            None => Upload::new([n, h, w, c], &device)?,
-        };
-        check_targets(&batch.targets, self.network().spec().classes)?;
-        let upload = self.upload.insert(upload);
-        upload.fill(batch.pixels.view(), batch.offset.view(), &batch.targets)?;
-        self.state.begin(step, lr as f32)?;
-
+        check_targets(&batch.targets, network.spec().classes)?;
+        let upload = self.filled(batch, network.device())?;
+        let number = self.begin()?;
         let work = Work {
-            network: self.network.borrow_mut(),
-            sgd: self.sgd.borrow_mut(),
+            network: &mut *network,
+            optimizer,
             state: &self.state,
-            upload,
-            scale: self.scale,
-            micro_batch: self.micro_batch,
-            run: DropoutRun { seed: self.seed, step, first_sample: split[..rank].iter().sum() },
+            upload: &upload,
+            config: self.config,
+            run: DropoutRun {
+                seed: self.config.seed,
+                step: number,
+                first_sample: split[..rank].iter().sum(),
+            },
             of: split.iter().sum(),
-            exchange: self.exchange.as_mut(),
+            reducer: self.reducer.as_mut(),
             results: &mut self.results,
         };
-        match self.eager {
-            true => work.run()?,
-            false => self.replay.run(&device, &self.state, || work.run())?,
+        if self.eager {
+            work.run()?;
+        } else {
+            let device = work.network.device().clone();
+            self.replay.run(&device, &self.state, || work.run())?;
         }
+        self.upload = Some(upload);
+        self.read_back(&batch.targets, network.device())
+    }
 
-        let mut pending = self.pending_of(&batch.targets);
-        let (losses, logits) = (self.results.iter().map(|(l, _)| l), self.results.iter().map(|(_, l)| l));
+    /// Begins a step on the device, and returns its number.
+    fn begin(&mut self) -> Result<u64> {
+        let number = self.number;
+        self.state.begin(number, self.lr as f32)?;
+        self.number += 1;
+        Ok(number)
+    }
+
+    /// The memory that steps read their batch from, with this batch; for one of another size it is other memory, and other work.
+    fn filled(&mut self, batch: &Batch, device: &Device) -> Result<Upload> {
+        let shape = <[usize; 4]>::from(batch.pixels.dim());
+        let mut upload = match self.upload.take() {
+            Some(upload) if upload.shape().dims() == shape => upload,
+            other => {
+                drop(other);
+                self.replay = Replay::new();
+                self.results.clear();
+                Upload::new(shape, device)?
+            }
+        };
+        upload.fill(batch.pixels.view(), batch.offset.view(), &batch.targets)?;
+        Ok(upload)
+    }
+
+    /// Asks for losses and logits of the step that was started.
+    fn read_back(&mut self, targets: &[u32], device: &Device) -> Result<()> {
+        let mut pending = self.pending_of(targets, device);
+        let losses = self.results.iter().map(|(losses, _)| losses);
+        let logits = self.results.iter().map(|(_, logits)| logits);
         pending.readback.start(losses.chain(logits), &self.state)?;
         self.pending.push_back(pending);
         Ok(())
     }
 
     /// A step for which this rank has no images.
-    fn take_part_with_nothing(&mut self, step: u64, lr: f64) -> Result<()> {
-        self.state.begin(step, lr as f32)?;
-        let network = self.network.borrow_mut();
-        if let Some(exchange) = &mut self.exchange {
-            exchange.nothing(network)?;
-            exchange.finish(network, &self.state)?;
+    fn start_without_images(&mut self, network: &mut Network, optimizer: &mut Sgd) -> Result<()> {
+        self.begin()?;
+        if let Some(reducer) = &mut self.reducer {
+            reducer.push_zeros(network)?;
+            reducer.finish(network, &self.state)?;
         }
-        self.sgd.borrow_mut().step(network.parameters_mut(), &self.state)?;
-        let mut pending = self.pending_of(&[]);
+        optimizer.step(network.parameters_mut(), &self.state)?;
+        let mut pending = self.pending_of(&[], network.device());
         pending.readback.start(std::iter::empty(), &self.state)?;
         self.pending.push_back(pending);
         Ok(())
     }
 
     /// What waits for a step of these targets, in memory of an earlier one.
-    fn pending_of(&mut self, targets: &[u32]) -> Pending {
-        let device = self.network().device().clone();
-        let new = || Pending { readback: Readback::new(&device), targets: Vec::new() };
+    fn pending_of(&mut self, targets: &[u32], device: &Device) -> Pending {
+        let new = || Pending { readback: Readback::new(device), targets: Vec::new() };
         let mut pending = self.spare.pop().unwrap_or_else(new);
         pending.targets.clear();
         pending.targets.extend_from_slice(targets);
@@ -242,15 +265,14 @@ impl<N: BorrowMut<Network>, S: BorrowMut<Sgd>> Stepper<N, S> {
 /// What a step does on the device, the same each time.
 struct Work<'a> {
     network: &'a mut Network,
-    sgd: &'a mut Sgd,
+    optimizer: &'a mut Sgd,
     state: &'a StepState,
     upload: &'a Upload,
-    scale: [f32; 3],
-    micro_batch: usize,
+    config: StepConfig,
     run: DropoutRun,
     /// Images of all ranks.
     of: usize,
-    exchange: Option<&'a mut Exchange>,
+    reducer: Option<&'a mut GradientReducer>,
     results: &'a mut Vec<(Tensor, Tensor)>,
 }
 
@@ -259,10 +281,10 @@ impl Work<'_> {
         let n = self.upload.shape().first();
         let weight = 1.0 / self.of as f32;
         self.results.clear();
-        for first in (0..n).step_by(self.micro_batch) {
-            let images: Range<usize> = first..(first + self.micro_batch).min(n);
+        for first in (0..n).step_by(self.config.micro_batch) {
+            let images: Range<usize> = first..(first + self.config.micro_batch).min(n);
             let images_end = images.end;
-            let x = ops::from_upload(self.upload, images.clone(), self.scale)?;
+            let x = ops::from_upload(self.upload, images.clone(), self.config.scale)?;
             let (logits, trace) = self
                 .network
                 .forward(x, DropoutRun { first_sample: self.run.first_sample + first, ..self.run })?;
@@ -270,19 +292,19 @@ impl Work<'_> {
             let loss = ops::softmax_cross_entropy_of_upload(&logits, upload, images, weight, state)?;
             self.results.push((loss.per_sample, logits));
             let write = if first == 0 { Write::Overwrite } else { Write::Accumulate };
-            match &mut self.exchange {
+            match &mut self.reducer {
                 // Now gradients are final, as far as they are this rank's.
-                Some(exchange) if images_end == n => {
-                    let finished = &mut |parameter: &mut Parameter| exchange.ready(parameter);
+                Some(reducer) if images_end == n => {
+                    let finished = &mut |parameter: &mut Parameter| reducer.push(parameter);
                     self.network.backward_with(trace, loss.grad, write, self.state, finished)?;
                 }
                 _ => self.network.backward(trace, loss.grad, write, self.state)?,
             }
         }
-        if let Some(exchange) = &mut self.exchange {
-            exchange.finish(self.network, self.state)?;
+        if let Some(reducer) = &mut self.reducer {
+            reducer.finish(self.network, self.state)?;
         }
-        Ok(self.sgd.step(self.network.parameters_mut(), self.state)?)
+        Ok(self.optimizer.step(self.network.parameters_mut(), self.state)?)
     }
 }
 

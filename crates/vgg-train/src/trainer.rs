@@ -1,0 +1,282 @@
+//! The training loop.
+
+use std::mem::take;
+use std::path::Path;
+use std::time::Duration;
+
+use vgg_data::Batch;
+use vgg_optim::Sgd;
+
+use crate::checkpoint::{
+    EpochProgress, Saver, Snapshot, in_its_place, load_newest, make_folder, prune, remove_checkpoints,
+};
+use crate::epoch::{CheckpointSchedule, Epoch};
+use crate::gradient_reducer::GradientReducer;
+use crate::identity::refuse_other_ranks;
+use crate::run_state::RunState;
+use crate::{
+    EpochMetrics, EpochTiming, Error, Event, NOT_FINITE_FILE, Outcome, Result, Resume, StepConfig, TrainStep,
+    Training, Validation, WEIGHTS_FILE, metrics,
+};
+
+/// Checkpoints that room is looked for before the start, at most.
+const MAX_PROBED_CHECKPOINTS: usize = 10;
+/// A loss of so many times that of chance is no learning any more.
+const DIVERGED: f64 = 2.0;
+
+/// Trains a network. Interrupted, or killed, at any step and resumed, a run comes to the same bits as an uninterrupted one.
+pub struct Trainer<'a> {
+    training: Training<'a>,
+    optimizer: Sgd,
+    step: TrainStep,
+    state: RunState,
+    saver: Option<Saver>,
+}
+
+impl<'a> Trainer<'a> {
+    /// Prepares a run, or takes up the newest checkpoint of one.
+    ///
+    /// # Errors
+    /// [`Error::OtherRun`] if the directory holds another run, [`Error::OtherRank`] if another rank was started for another;
+    /// [`Error::Config`] if a setting makes no sense; those of files.
+    pub fn new(mut training: Training<'a>) -> Result<Trainer<'a>> {
+        let config = training.config;
+        config.check()?;
+        let mut optimizer = Sgd::new(config.sgd)?;
+        let state = start(&mut training, &mut optimizer)?;
+        let saver = match writes(&training) {
+            Some(dir) => {
+                // Of each value 4 bytes, and as many of its velocity, in the checkpoints that are kept, the best, and the one that is
+                // being written; and the weights at the end. Who keeps very many may mean all there will be, which nobody knows yet.
+                let values: usize = training.network.parameters().map(|p| p.weight.shape().len()).sum();
+                let kept = training.checkpoints.keep.min(MAX_PROBED_CHECKPOINTS) as u64;
+                vgg_files::probe(dir, (8 * (kept + 2) + 4) * values as u64)?;
+                make_folder(dir)?;
+                Some(Saver::new(dir, training.metadata, training.checkpoints.keep)?)
+            }
+            None => None,
+        };
+        let (_, scale) = training.metadata.offset_and_scale();
+        let step_config = StepConfig { scale, micro_batch: config.micro_batch, seed: config.seed };
+        let reducer = GradientReducer::new(&training.group, training.network)?;
+        let step = TrainStep::new(training.network.device(), step_config)?.reducing(reducer);
+        Ok(Trainer { training, optimizer, step, state, saver })
+    }
+
+    /// Trains to the end, or until it is asked to stop.
+    ///
+    /// # Errors
+    /// [`Error::NotFinite`] before a bad value reaches a weight; those of data, network and files.
+    pub fn run(mut self) -> Result<Outcome> {
+        while !self.is_finished() {
+            if !self.run_epoch()? {
+                self.wait_for_saver()?;
+                return Ok(Outcome { metrics: self.state.metrics, interrupted: true });
+            }
+        }
+        self.wait_for_saver()?;
+        if let Some(dir) = writes(&self.training) {
+            in_its_place(dir, || {
+                // Once more: the run may have been killed between its last checkpoint and these files.
+                metrics::write(dir, &self.state.metrics, &self.state.timing.epochs)?;
+                vgg_weights::save(&dir.join(WEIGHTS_FILE), self.training.network, self.training.metadata)?;
+                // The last one and the best stay, for whoever wants to go on.
+                prune(dir, &self.state.metrics, 1)
+            })?;
+        }
+        Ok(Outcome { metrics: self.state.metrics, interrupted: false })
+    }
+
+    /// Trains for an epoch, or what is left of it, and validates if that is due; `false` if it was asked to stop, and what was
+    /// done has been saved.
+    ///
+    /// # Errors
+    /// As [`Trainer::run`].
+    pub fn run_epoch(&mut self) -> Result<bool> {
+        let whole = self.train_and_validate();
+        let whole = whole.inspect_err(|error| note_not_finite(writes(&self.training), error))?;
+        if let (Some(dir), Some(saver)) = (writes(&self.training), &mut self.saver) {
+            if whole {
+                let state = self.state.between_epochs();
+                saver.save(Snapshot::take(self.training.network, &self.optimizer, state))?;
+            }
+            in_its_place(dir, || metrics::write(dir, &self.state.metrics, &self.state.timing.epochs))?;
+        }
+        Ok(whole)
+    }
+
+    /// Whether all epochs are done, or the schedule has ended the run.
+    pub fn is_finished(&self) -> bool {
+        self.state.epochs >= self.training.config.max_epochs || self.state.schedule.stop
+    }
+
+    /// What was written down of every epoch.
+    pub fn metrics(&self) -> &[EpochMetrics] {
+        &self.state.metrics
+    }
+
+    fn train_and_validate(&mut self) -> Result<bool> {
+        let config = self.training.config;
+        let lr = config.schedule.lr(&self.state.schedule, self.state.epochs, config.max_epochs);
+        if !self.take_steps(lr)? {
+            return Ok(false);
+        }
+        let group = &*self.training.group;
+        let progress = EpochProgress::gather(self.state.batches, self.state.own, group)?;
+        if progress.total().sums.n == 0 {
+            return Err(Error::Config("every image of the epoch was left out".into()));
+        }
+        let epoch = self.state.epochs + 1;
+        let due = epoch.is_multiple_of(config.validate_every) || epoch == config.max_epochs;
+        let validate = &mut self.training.validate;
+        let validation = if due { validate(self.training.network).map_err(Error::Validation)? } else { None };
+        if due && validation.is_none() {
+            // All steps are done: it goes on with the validation.
+            if let Some(saver) = &mut self.saver {
+                let state = self.state.saved(progress);
+                saver.save(Snapshot::take(self.training.network, &self.optimizer, state))?;
+            }
+            return Ok(false);
+        }
+        self.record(&progress, validation, lr);
+        Ok(true)
+    }
+
+    /// The steps that are left of the epoch; `false` if it was interrupted. Then, what was done of it has been saved.
+    fn take_steps(&mut self, lr: f64) -> Result<bool> {
+        let t = &mut self.training;
+        let number = self.state.epochs as u64;
+        let first = self.state.batches;
+        let batches = t.loader.plan(number).batches();
+        let interrupted = t.interrupted;
+        self.step.set_lr(lr);
+        let step_before = self.state.step;
+        let mut epoch = Epoch::new(
+            t.network,
+            &mut self.optimizer,
+            &mut self.step,
+            &mut self.state,
+            t.events,
+            t.group.clone(),
+            batches,
+        );
+        let policy = t.checkpoints;
+        epoch.checkpoints =
+            self.saver.as_mut().map(|saver| CheckpointSchedule::new(saver, policy, step_before));
+        t.loader.for_each(number, first, |batch: &Batch, waited: Duration| -> Result<bool> {
+            epoch.take(batch, waited, interrupted())
+        })?;
+        epoch.end()
+    }
+
+    /// Tells the schedule, and writes the epoch down.
+    fn record(&mut self, progress: &EpochProgress, validation: Option<Validation>, lr: f64) {
+        let config = self.training.config;
+        let total = progress.total();
+        let state = &mut self.state;
+        state.batches = 0;
+        state.own = Default::default();
+        state.epochs += 1;
+        if let Some(v) = validation {
+            let since = (state.epochs - 1) % config.validate_every + 1;
+            config.schedule.after_validation(&mut state.schedule, v.top1_error, since);
+        }
+        let seconds = take(&mut state.timing.part);
+        let waited = take(&mut state.timing.part_waited);
+        let timing = EpochTiming {
+            epoch: state.epochs,
+            seconds,
+            images_per_s: total.sums.n as f64 / seconds,
+            waiting: waited / seconds,
+        };
+        let (train_loss, train_top1_error) = total.sums.means();
+        let metrics = EpochMetrics {
+            epoch: state.epochs,
+            step: state.step,
+            lr,
+            train_loss,
+            train_top1_error,
+            val_top1_error: validation.map(|v| v.top1_error),
+            val_top5_error: validation.map(|v| v.top5_error),
+            val_loss: validation.map(|v| v.loss),
+            skipped: total.skipped,
+        };
+        (self.training.events)(Event::Epoch { metrics: &metrics, timing });
+        warn(&mut self.training, &metrics);
+        self.state.metrics.push(metrics);
+        self.state.timing.epochs.push(timing);
+    }
+
+    fn wait_for_saver(&mut self) -> Result<()> {
+        self.saver.as_mut().map_or(Ok(()), Saver::wait)
+    }
+}
+
+/// Says aloud that it does not learn.
+fn warn(t: &mut Training, metrics: &EpochMetrics) {
+    let chance = (t.network.spec().classes as f64).ln();
+    // The training loss is a mean over the epoch, with the wild first steps in it; validation sees its end.
+    let loss = metrics.val_loss.unwrap_or(metrics.train_loss);
+    // A validation loss alone may be as large where a network has learnt its training images by heart.
+    if loss.min(metrics.train_loss) > DIVERGED * chance {
+        (t.events)(Event::Diverges { loss, chance });
+    }
+    if metrics.epoch == 1 && (loss - chance).abs() < 0.01 * chance {
+        (t.events)(Event::NoProgress { loss, chance });
+    }
+}
+
+/// Where this rank writes, if it is the one that does.
+fn writes<'a>(t: &Training<'a>) -> Option<&'a Path> {
+    t.dir.filter(|_| t.group.rank() == 0)
+}
+
+/// Where the run stands: what the newest checkpoint left, or the beginning.
+fn start(t: &mut Training, optimizer: &mut Sgd) -> Result<RunState> {
+    refuse_other_ranks(&t.identity, &*t.group)?;
+    if t.group.rank() != 0 {
+        // What is damaged is set aside first, and what is not whole removed.
+        t.group.barrier()?;
+    }
+    let state = find(t, optimizer)?;
+    if t.group.rank() == 0 {
+        t.group.barrier()?;
+    }
+    // All must stand at the same place.
+    let steps = t.group.gather(&[state.step as f64])?;
+    if steps.iter().any(|step| *step != steps[0]) {
+        let steps: Vec<u64> = steps.iter().map(|step| *step as u64).collect();
+        return Err(Error::Config(format!(
+            "the ranks found checkpoints of steps {steps:?}: is the directory shared?"
+        )));
+    }
+    Ok(state)
+}
+
+fn find(t: &mut Training, optimizer: &mut Sgd) -> Result<RunState> {
+    if let (Some(dir), Resume::Never) = (writes(t), t.resume) {
+        remove_checkpoints(dir)?;
+    }
+    if let Some(dir) = writes(t) {
+        // Of an attempt that was killed.
+        vgg_files::remove_partial_files(dir)?;
+    }
+    if let (Some(dir), Resume::Auto) = (t.dir, t.resume) {
+        let tidies = t.group.rank() == 0;
+        let (found, rejected) = load_newest(dir, tidies, &t.identity, t.may_differ, t.network, optimizer)?;
+        rejected.iter().for_each(|why| (t.events)(Event::Rejected(why)));
+        if let Some(saved) = found {
+            (t.events)(Event::Resumed { epochs: saved.epochs, batches: saved.part.batches });
+            return Ok(RunState::resumed(saved, &*t.group));
+        }
+    }
+    Ok(RunState::new(t.identity.clone()))
+}
+
+/// Writes down what is known of a step that was not finite. The error says the most important of it, should that fail.
+fn note_not_finite(dir: Option<&Path>, error: &Error) {
+    if let (Some(dir), Error::NotFinite { epoch, step, samples, layers }) = (dir, error) {
+        let what = serde_json::json!({ "epoch": epoch, "step": step, "samples": samples, "layers": layers });
+        let _ = vgg_files::write_json(&dir.join(NOT_FINITE_FILE), &what);
+    }
+}
