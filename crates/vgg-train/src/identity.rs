@@ -94,8 +94,11 @@ mod tests {
                 _ => Vec::new(),
             }
         };
-        let all =
-            ["gone: true before, nothing now", "train.lr: 0.1 before, 0.2 now", "train.seed: 1 before, 2 now"];
+        let all = [
+            "gone: true before, nothing now",
+            "train.lr: 0.1 before, 0.2 now",
+            "train.seed: 1 before, 2 now",
+        ];
         assert_eq!(refused(&[]), all);
         assert_eq!(refused(&["train.lr", "gone"]), all[2..]);
         assert_eq!(refused(&["train", "gone"]), [""; 0]);
