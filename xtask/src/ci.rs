@@ -74,10 +74,26 @@ pub(crate) fn run(arguments: &[OsString]) -> Result<ExitCode> {
     }
     eprintln!("== each library alone: {:.0?}", start.elapsed());
     consumer()?;
+    dependencies()?;
     if full {
         killed_runs()?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Licences and sources of all dependencies, and known vulnerabilities where the list of them can be fetched.
+fn dependencies() -> Result<()> {
+    if !is_there("cargo-deny", "licences and advisories of dependencies")? {
+        return Ok(());
+    }
+    eprintln!("== dependencies");
+    crate::cargo(&["deny", "--log-level", "error", "check", "licenses", "bans", "sources"])?;
+    let fetched = Command::new("cargo").args(["deny", "--log-level", "off", "fetch", "db"]).status();
+    if fetched.is_ok_and(|status| status.success()) {
+        return crate::cargo(&["deny", "--log-level", "error", "check", "advisories"]);
+    }
+    eprintln!("== advisories: SKIPPED, for the advisory database cannot be fetched");
+    Ok(())
 }
 
 /// A project that depends on `vgg` alone is built, and run on weights and images that the program makes.
