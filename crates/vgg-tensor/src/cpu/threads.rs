@@ -9,11 +9,14 @@ use std::any::Any;
 use std::cell::{Cell, UnsafeCell};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering::Acquire, Ordering::Relaxed, Ordering::SeqCst};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::{JoinHandle, Thread};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
 
-/// How often a thread looks before it sleeps: some 30 microseconds.
-const SPINS: usize = 1500;
+use crossbeam_utils::sync::{Parker, Unparker};
+use crossbeam_utils::{Backoff, CachePadded};
+
+/// How often a thread looks before it sleeps; the pauses between two looks grow, to some 30 microseconds together.
+const LOOKS: usize = 30;
 /// Bits of [`Shared::state`]: how many workers are inside, whether the job may be entered, whether the pool ends;
 /// above them the job's number.
 const INSIDE: usize = 0xffff;
@@ -24,24 +27,28 @@ const NUMBER: usize = 1 << 18;
 thread_local! {
     /// Whether this thread is running a task. Jobs inside of a task run on the spot.
     static IN_TASK: Cell<bool> = const { Cell::new(false) };
+    /// Where this thread waits for the workers that are inside its job.
+    static PARKER: Parker = Parker::new();
 }
 
 /// A pool of threads.
 pub(crate) struct Threads {
     shared: Arc<Shared>,
     workers: Vec<JoinHandle<()>>,
+    /// Wake the workers.
+    unparkers: Vec<Unparker>,
     /// Held by the caller whose job is under way.
     turn: Mutex<()>,
 }
 
+/// What threads change while others look at it is on cache lines of its own.
 struct Shared {
-    state: AtomicUsize,
+    state: CachePadded<AtomicUsize>,
     /// The next task of the job.
-    next: AtomicUsize,
+    next: CachePadded<AtomicUsize>,
     job: UnsafeCell<Option<Job>>,
-    sleepers: AtomicUsize,
-    sleep: Mutex<()>,
-    wake: Condvar,
+    /// Workers that sleep, or are about to.
+    sleepers: CachePadded<AtomicUsize>,
     panic: Mutex<Option<Box<dyn Any + Send>>>,
 }
 
@@ -50,7 +57,7 @@ struct Shared {
 struct Job {
     task: *const (dyn Fn(usize) + Sync),
     n: usize,
-    caller: Thread,
+    caller: Unparker,
 }
 
 // SAFETY: `job` is written by the caller that holds the turn while no worker is inside, and read by workers only
@@ -63,19 +70,20 @@ impl Threads {
     /// Starts `n - 1` workers.
     pub(crate) fn start(n: usize) -> std::io::Result<Threads> {
         let shared = Arc::new(Shared {
-            state: AtomicUsize::new(0),
-            next: AtomicUsize::new(0),
+            state: CachePadded::default(),
+            next: CachePadded::default(),
             job: UnsafeCell::new(None),
-            sleepers: AtomicUsize::new(0),
-            sleep: Mutex::default(),
-            wake: Condvar::default(),
+            sleepers: CachePadded::default(),
             panic: Mutex::default(),
         });
-        let mut threads = Threads { shared, workers: Vec::new(), turn: Mutex::default() };
+        let mut threads =
+            Threads { shared, workers: Vec::new(), unparkers: Vec::new(), turn: Mutex::default() };
         for i in 1..n {
             let shared = threads.shared.clone();
+            let parker = Parker::new();
+            threads.unparkers.push(parker.unparker().clone());
             let worker = std::thread::Builder::new().name(format!("vgg-cpu-{i}"));
-            threads.workers.push(worker.spawn(move || shared.work())?);
+            threads.workers.push(worker.spawn(move || shared.work(&parker))?);
         }
         Ok(threads)
     }
@@ -99,16 +107,16 @@ impl Threads {
         };
         // SAFETY: nobody is inside of the last job, and the next one is not open yet.
         let job = unsafe { &mut *shared.job.get() };
-        let job = job.insert(Job { task, n, caller: std::thread::current() });
+        let caller = PARKER.with(|parker| parker.unparker().clone());
+        let job = job.insert(Job { task, n, caller });
         shared.next.store(0, Relaxed);
         shared.state.fetch_add(NUMBER + OPEN, SeqCst);
         if shared.sleepers.load(SeqCst) > 0 {
-            drop(lock(&shared.sleep));
-            shared.wake.notify_all();
+            self.unparkers.iter().for_each(Unparker::unpark);
         }
         shared.do_tasks(job);
         shared.state.fetch_sub(OPEN, SeqCst);
-        shared.wait_until(|state| state & INSIDE == 0, std::thread::park);
+        shared.wait_until(|state| state & INSIDE == 0, || PARKER.with(Parker::park));
         let panic = lock(&shared.panic).take();
         if let Some(panic) = panic {
             drop(turn);
@@ -120,8 +128,7 @@ impl Threads {
 impl Drop for Threads {
     fn drop(&mut self) {
         self.shared.state.fetch_add(END, SeqCst);
-        drop(lock(&self.shared.sleep));
-        self.shared.wake.notify_all();
+        self.unparkers.iter().for_each(Unparker::unpark);
         for worker in self.workers.drain(..) {
             // A worker catches what its tasks throw, so it ends in peace.
             let _ = worker.join();
@@ -131,11 +138,11 @@ impl Drop for Threads {
 
 impl Shared {
     /// The life of a worker.
-    fn work(&self) {
+    fn work(&self, parker: &Parker) {
         let mut last = 0;
         let fresh = |state: usize, last: usize| state & OPEN != 0 && state / NUMBER != last;
         loop {
-            let state = self.wait_until(|s| s & END != 0 || fresh(s, last), || self.sleep(last));
+            let state = self.wait_until(|s| s & END != 0 || fresh(s, last), || self.sleep(last, parker));
             if state & END != 0 {
                 return;
             }
@@ -158,24 +165,25 @@ impl Shared {
     /// Spins until the state satisfies `done`, and `rest`s now and then if that takes long.
     fn wait_until(&self, done: impl Fn(usize) -> bool, rest: impl Fn()) -> usize {
         loop {
-            for _ in 0..SPINS {
+            let backoff = Backoff::new();
+            for _ in 0..LOOKS {
                 let state = self.state.load(Acquire);
                 if done(state) {
                     return state;
                 }
-                std::hint::spin_loop();
+                backoff.spin();
             }
             rest();
         }
     }
 
     /// Sleeps until there is a job after `last`, or the pool ends.
-    fn sleep(&self, last: usize) {
-        let mut guard = lock(&self.sleep);
+    fn sleep(&self, last: usize, parker: &Parker) {
+        // Whoever opens a job changes the state first and looks for sleepers then, in the other order than here.
         self.sleepers.fetch_add(1, SeqCst);
         let idle = |state: usize| state & END == 0 && (state & OPEN == 0 || state / NUMBER == last);
         while idle(self.state.load(SeqCst)) {
-            guard = self.wake.wait(guard).unwrap_or_else(PoisonError::into_inner);
+            parker.park();
         }
         self.sleepers.fetch_sub(1, SeqCst);
     }

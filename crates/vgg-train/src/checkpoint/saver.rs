@@ -1,9 +1,9 @@
 //! Writing checkpoints beside the training.
 
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
+use crossbeam_channel::{Receiver, Sender, unbounded};
 use vgg_weights::WeightsMetadata;
 
 use super::{Snapshot, in_its_place, prune};
@@ -19,8 +19,8 @@ pub(crate) struct Saver {
 
 impl Saver {
     pub(crate) fn new(dir: &Path, metadata: &WeightsMetadata, keep: usize) -> Result<Saver> {
-        let (jobs, to_do) = channel::<Snapshot>();
-        let (tell, done) = channel();
+        let (jobs, to_do) = unbounded::<Snapshot>();
+        let (tell, done) = unbounded();
         let (dir, metadata): (PathBuf, WeightsMetadata) = (dir.to_owned(), metadata.clone());
         let work = move || {
             for snapshot in to_do {

@@ -1,7 +1,7 @@
 //! Sums in host memory: values are copied into buckets, which a thread takes through the group's transport.
 
+use crossbeam_channel::{Receiver, Sender, unbounded};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
 use super::BUCKET_BYTES;
@@ -21,8 +21,8 @@ pub(super) struct Sums {
 
 impl Sums {
     pub(super) fn new(group: Arc<dyn RankGroup>) -> Result<Sums> {
-        let (to_sum, buckets) = channel::<Vec<f32>>();
-        let (done, sums) = channel();
+        let (to_sum, buckets) = unbounded::<Vec<f32>>();
+        let (done, sums) = unbounded();
         let work = move || {
             for mut bucket in buckets {
                 let summed = group.sum(&mut bucket).map(|()| bucket);
