@@ -136,12 +136,12 @@ def main():
         print(f"{name:32} apart {apart(results[name], results['base']):.1e} loss {rows[-1]['train_loss']:.3f} "
               f"rates {[round(r['lr'], 5) for r in rows]} errors {errors}")
     for name, result in results.items():
-        assert name == "base" or apart(result, results["base"]) > 1e-2, name
+        assert name == "base" or apart(result, results["base"]) > 7e-2, name
         assert all(np.isfinite(row["train_loss"]) for row in result["metrics"]), name
     pairs = [("A-LRN, caffe", "A-LRN, alexnet"), ("optimizer.decay_biases", "optimizer.decay_biases, false")]
     pairs += [(name, "plateau") for name in results if name.startswith("plateau,")]
     for a, b in pairs:
-        assert apart(results[a], results[b]) > 1e-2, (a, b, apart(results[a], results[b]))
+        assert apart(results[a], results[b]) > 7e-2, (a, b, apart(results[a], results[b]))
     write_json(FIXTURES.parent.parent / "crates/vgg-experiment/tests/fixtures/training_runs.json", results)
 
 

@@ -55,7 +55,9 @@ fn a_network_learns_the_synthetic_set_on_a_cpu() {
     generate(&dir.path().join("set"), &set, 2, &|_, _| ()).unwrap();
     let last = trained(dir.path(), &Device::cpu(2).unwrap(), &plan(10, 12));
     let (top1, top5) = (last.val_top1_error.unwrap(), last.val_top5_error.unwrap());
-    // Ten classes: chance is 0.9 and 0.5. Seen: 0.50 and 0.09.
+    // Ten classes: chance is 0.9 and 0.5. Seen: 0.50 and 0.09. With faults put into the code: 0.87 with the labels of other images, 0.89 with
+    // the mean added, 0.90 at a rate of 0, 0.67 with no mean in validation, 0.82 with one image in eight, 0.86 with the convolutions
+    // frozen. A wrong sign of the biases' rate is not noticed here, but by `training_runs.rs`.
     assert!(top1 < 0.65 && top5 < 0.2, "{last:?}");
 }
 

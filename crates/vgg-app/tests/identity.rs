@@ -76,7 +76,7 @@ fn every_setting_that_decides_a_run_is_named_when_it_changes() {
     for (set, names) in DECIDES {
         fails(dir.path(), &train("run", set), 2, names);
     }
-    // Every key of the file is in the list, but for those that the tests below change.
+    // Every key of the file is in the list, but for those that tests below change, and validate.protocol, which can only be centre.
     let text = std::fs::read_to_string(dir.path().join("a.toml")).unwrap();
     let file: toml::Table = toml::from_str(&text).unwrap();
     let mut keys = Vec::new();
@@ -92,6 +92,30 @@ fn every_setting_that_decides_a_run_is_named_when_it_changes() {
     for key in keys.iter().filter(|key| !elsewhere.contains(&key.as_str())) {
         let listed = DECIDES.iter().any(|(set, _)| set[0].split_once('=').unwrap().0 == key);
         assert!(listed, "no other value of {key} is tried");
+    }
+}
+
+#[test]
+fn every_key_of_the_papers_schedule_decides_a_run() {
+    let dir = tempfile::tempdir().unwrap();
+    small_set(dir.path());
+    experiment_file(dir.path());
+    let path = dir.path().join("a.toml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let plateau = r#"{ kind = "plateau", lr = 0.01, factor = 0.1, max_drops = 3, patience_epochs = 4, min_gain = 0.001, then = "stop" }"#;
+    let changed = text.replace(r#"{ kind = "steps", lr = 0.01, factor = 0.1, at = [0.5] }"#, plateau);
+    assert_ne!(changed, text);
+    std::fs::write(&path, changed).unwrap();
+    ok(dir.path(), &train("run", &[]));
+    for (set, difference) in [
+        ("schedule.lr=0.02", "schedule.lr: 0.01 before, 0.02 now"),
+        ("schedule.factor=0.2", "schedule.factor: 0.1 before, 0.2 now"),
+        ("schedule.max_drops=2", "schedule.max_drops: 3 before, 2 now"),
+        ("schedule.patience_epochs=5", "schedule.patience_epochs: 4 before, 5 now"),
+        ("schedule.min_gain=0.002", "schedule.min_gain: 0.001 before, 0.002 now"),
+        ("schedule.then=continue", "schedule.then: \"stop\" before, \"continue\" now"),
+    ] {
+        fails(dir.path(), &train("run", &[set]), 2, &[difference]);
     }
 }
 
@@ -127,6 +151,7 @@ fn other_images_other_weights_and_another_instruction_set_are_another_run() {
 
     let run = train("run", &[]);
     fails(dir.path(), &[&run[..], &["--instruction-set", "portable"]].concat(), 2, &["numerics"]);
+    fails(dir.path(), &[&run[..], &["--conv-algorithm", "direct"]].concat(), 2, &["numerics"]);
 
     let class = dir.path().join("set/val").join(vgg_data::synthetic::CLASSES[0]);
     std::fs::rename(class.join("00000.jpg"), class.join("renamed.jpg")).unwrap();

@@ -31,7 +31,8 @@ const CPU: [&str; 2] = ["--device", "cpu"];
 /// 32 steps, comes to 2e-5.
 const ROUNDING: f64 = 2e-4;
 /// One of the half million units of a run may lie so near the kink of a ReLU or a pool that rounding takes it to the other side. Seen in
-/// 2 runs of 49, by up to 1.7e-2. The script asserts that each key moves its run by at least 7e-2.
+/// 2 runs of 49, by up to 1.7e-2. The script asserts that each key moves its run by at least 7e-2; `validate.test_side` does so in an error
+/// alone, by one image, which only a run without a kink shows.
 const KINK: f64 = 3e-2;
 
 fn make_set(set: &Path) {
@@ -204,7 +205,8 @@ fn settings_that_only_split_the_work_do_not_change_a_run() {
     {
         let out = number.to_string();
         train(dir.path(), &out, base, &[&CPU[..], &["--set", set]].concat());
-        let apart = differences(&dir.path().join(&out), base, ROUNDING);
+        // Another split rounds otherwise, so that a unit may be at a kink here that is at none in one piece.
+        let apart = differences(&dir.path().join(&out), base, KINK);
         assert!(apart.is_empty(), "{set}: {apart:?}");
     }
     // A crop has even sides at every pool, so rounding matters for whole images alone.
@@ -225,7 +227,7 @@ fn ranks_have_the_run_of_one_process() {
             ["train", "run.toml", "--out", &out, "--threads", "1", "--workers", "1", "--device", "cpu"];
         let ended = start(Launcher::Variables, dir.path(), ranks, &arguments).end();
         assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
-        let apart = differences(&dir.path().join(&out), base, ROUNDING);
+        let apart = differences(&dir.path().join(&out), base, KINK);
         assert!(apart.is_empty(), "{ranks} ranks: {apart:?}");
     }
 }

@@ -105,6 +105,7 @@ fn statistics_and_principal_components_are_numpys() {
     let dir = tempfile::tempdir().unwrap();
     let (set, reference) = (opened(&dir), reference());
     let statistics = statistics(&set);
+    // Both sum integers in f64; what is left is the order of a few roundings of 1e-16, times the squares of up to 6e4.
     let close = |ours: f64, theirs: f64| {
         assert!((ours - theirs).abs() < 1e-9 * theirs.abs().max(1.0), "{ours} {theirs}")
     };

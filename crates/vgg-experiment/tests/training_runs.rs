@@ -39,8 +39,10 @@ fn differences(out: &Path, reference: &Value, tolerance: f64) -> Vec<String> {
         for (key, theirs) in expected.as_object().unwrap() {
             let same = match (row[key].as_f64(), theirs.as_f64()) {
                 (Some(a), Some(b)) if key.ends_with("loss") => close(a, b, b),
-                // Of a few images, so that a kink may move it far.
-                (Some(a), Some(b)) if key.ends_with("error") => tolerance == KINK || (a - b).abs() < 1e-12,
+                // Of 14 images, or a few less: a kink may turn the answer for one.
+                (Some(a), Some(b)) if key.ends_with("error") => {
+                    (a - b).abs() < if tolerance == KINK { 1.01 / 11.0 } else { 1e-12 }
+                }
                 (Some(a), Some(b)) => (a - b).abs() <= 1e-12 * b,
                 (ours, theirs) => ours == theirs,
             };

@@ -36,13 +36,9 @@ fn initial_weights_have_the_variance_of_their_layer() {
     }
     let uniform = Network::random(spec, Init::GlorotUniform, 5, &device()).unwrap().export();
     let bound = (6.0f64 / 500.0).sqrt() as f32;
-    let largest = uniform
-        .iter()
-        .find(|a| a.name == "fc7.weight")
-        .unwrap()
-        .values
-        .iter()
-        .fold(0f32, |a, b| a.max(b.abs()));
+    let fc7 = &uniform.iter().find(|a| a.name == "fc7.weight").unwrap().values;
+    assert!(fc7.iter().all(|value| value.is_finite()));
+    let largest = fc7.iter().fold(0f32, |a, b| a.max(b.abs()));
     assert!(largest <= bound && largest > 0.999 * bound);
     assert!(uniform.iter().filter(|a| a.name.ends_with("bias")).all(|a| a.values.iter().all(|v| *v == 0.0)));
 }

@@ -76,6 +76,11 @@ impl Stepper {
     }
 }
 
+/// How far steps may part that are split in another way: images that go alone are convolved in other tiles and round otherwise, which is
+/// 1e-6, unless it takes a unit to the other side of a ReLU's kink; that moved runs by up to 2.2e-3 (see `tests/tests/ranks.rs`). A
+/// micro-batch that is missing, or counted twice, is off by a sixth or more.
+const KINK: f64 = 1e-2;
+
 #[test]
 fn steps_are_the_operations_on_the_whole_batch_however_it_is_split() {
     let spec = NetworkSpec { dropout: 0.3, ..spec() };
@@ -91,13 +96,12 @@ fn steps_are_the_operations_on_the_whole_batch_however_it_is_split() {
             let StepReport { sums, finite } = stepper.step(batch).unwrap();
             assert!(finite && sums.n == batch.len());
             assert_eq!(sums.wrong, wrong[step], "step {step} in parts of {micro_batch}");
-            // Images that go alone are convolved in other tiles; three steps amplify their rounding.
             let apart = (sums.loss - losses[step]).abs() / losses[step];
-            assert!(apart < 1e-4, "step {step} in parts of {micro_batch}: {} {}", sums.loss, losses[step]);
+            assert!(apart < KINK, "step {step} in parts of {micro_batch}: {} {}", sums.loss, losses[step]);
         }
         let ours = stepper.network.export();
         for (array, expected) in ours.iter().zip(&weights) {
-            assert_close(&array.values, expected, 1e-3, &format!("{} in parts of {micro_batch}", array.name));
+            assert_close(&array.values, expected, KINK, &format!("{} in parts of {micro_batch}", array.name));
         }
         assert_eq!(stepper.sgd.velocities().len(), ours.len());
     }
