@@ -3,74 +3,16 @@
 mod common;
 mod instruction_sets;
 
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use vgg_tensor::ops::{AllReduce, softmax_cross_entropy};
-use vgg_tensor::{Alone, Device, Error, RankGroup, Result, StepState, Tensor};
+use vgg_tensor::{Alone, Device, Error, RankGroup, Result, StepState, Tensor, on_thread_ranks};
 use vgg_testkit::hashed;
 
 use common::every_device;
 use instruction_sets::is_gpu;
 
 const BAD: [f32; 3] = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY];
-
-/// A rank that is a thread. Ranks exchange values over channels, so that the others get an error if one ends early.
-struct ThreadRank {
-    rank: usize,
-    to: Vec<Mutex<Sender<Vec<f64>>>>,
-    from: Vec<Mutex<Receiver<Vec<f64>>>>,
-}
-
-/// A group of this many ranks.
-fn ranks(size: usize) -> Vec<Arc<dyn RankGroup>> {
-    let mut ranks: Vec<ThreadRank> =
-        (0..size).map(|rank| ThreadRank { rank, to: Vec::new(), from: Vec::new() }).collect();
-    for from in 0..size {
-        for to in 0..size {
-            let (sender, receiver) = channel();
-            ranks[from].to.push(Mutex::new(sender));
-            ranks[to].from.push(Mutex::new(receiver));
-        }
-    }
-    ranks.into_iter().map(|rank| Arc::new(rank) as Arc<dyn RankGroup>).collect()
-}
-
-impl ThreadRank {
-    fn exchange(&self, values: &[f64]) -> Result<Vec<Vec<f64>>> {
-        let gone = || Error::Group { reason: "a rank is gone".into() };
-        for to in &self.to {
-            to.lock().unwrap().send(values.to_vec()).map_err(|_| gone())?;
-        }
-        self.from.iter().map(|from| from.lock().unwrap().recv().map_err(|_| gone())).collect()
-    }
-}
-
-impl RankGroup for ThreadRank {
-    fn rank(&self) -> usize {
-        self.rank
-    }
-
-    fn size(&self) -> usize {
-        self.to.len()
-    }
-
-    fn sum(&self, values: &mut [f32]) -> Result<()> {
-        let all = self.exchange(&values.iter().map(|value| f64::from(*value)).collect::<Vec<_>>())?;
-        for (i, value) in values.iter_mut().enumerate() {
-            *value = all.iter().map(|rank| rank[i] as f32).sum();
-        }
-        Ok(())
-    }
-
-    fn gather(&self, values: &[f64]) -> Result<Vec<f64>> {
-        Ok(self.exchange(values)?.concat())
-    }
-
-    fn abort(&self, code: i32) -> ! {
-        std::process::exit(code)
-    }
-}
 
 /// The input of one rank to one step.
 #[derive(Clone)]
@@ -114,17 +56,13 @@ fn run(group: &Arc<dyn RankGroup>, device: &Device, steps: &[Step]) -> Result<Ve
 
 /// Runs the steps of two ranks. Returns `None` and reports a skip if NCCL or a GPU for each rank is missing.
 fn run_two(device: &Device, steps: [Vec<Step>; 2]) -> Option<Vec<Vec<Outcome>>> {
-    let groups = ranks(2);
-    let results: Vec<Result<Vec<Outcome>>> = std::thread::scope(|scope| {
-        let start = |i: usize| {
-            let (group, steps) = (&groups[i], &steps[i]);
-            scope.spawn(move || run(group, device, steps))
-        };
-        let threads: Vec<_> = (0..2).map(start).collect();
-        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
-    });
+    of_all(on_thread_ranks(2, |group| run(&group, device, &steps[group.rank()])))
+}
+
+/// The results of all ranks, or `None` with a skip as above.
+fn of_all<T>(results: Vec<Result<T>>) -> Option<Vec<T>> {
     match results.into_iter().collect() {
-        Ok(outcomes) => Some(outcomes),
+        Ok(all) => Some(all),
         Err(e @ Error::NoCuda { .. }) => {
             vgg_testkit::skip("nccl", &e);
             None
@@ -135,6 +73,29 @@ fn run_two(device: &Device, steps: [Vec<Step>; 2]) -> Option<Vec<Vec<Outcome>>> 
             None
         }
         Err(e) => panic!("{e}"),
+    }
+}
+
+/// On a GPU the sum is taken in place, after the tensor is gone.
+#[test]
+fn a_tensor_that_is_dropped_before_its_sum_keeps_its_memory() {
+    for on in every_device() {
+        let results = on_thread_ranks(2, |group| -> Result<Vec<f32>> {
+            let mut all = AllReduce::new(&group, &on.device)?;
+            let state = StepState::new(&on.device)?;
+            state.begin(0, 0.1)?;
+            let mut dropped = Tensor::from_slice(&[1.0; 300], [300], &on.device)?;
+            all.begin(&mut dropped)?;
+            drop(dropped);
+            // It would get the same memory.
+            let other = Tensor::from_slice(&[5.0; 300], [300], &on.device)?;
+            all.finish(std::iter::empty(), &state)?;
+            group.barrier()?;
+            Ok(other.to_vec())
+        });
+        for values in of_all(results).unwrap_or_default() {
+            assert_eq!(values, [5.0; 300], "{}", on.name);
+        }
     }
 }
 

@@ -12,17 +12,20 @@ pub(super) struct Sums {
     /// Where the tensors of the bucket that is being filled lie, and their lengths.
     filling: Vec<(u64, usize)>,
     filling_bytes: usize,
+    /// Handles of all tensors that were begun: what NCCL writes to must not be given back before it has. After `ranks`, which end first.
+    begun: Vec<Tensor>,
 }
 
 impl Sums {
     pub(super) fn new(group: &dyn RankGroup, cuda: &Cuda) -> Result<Sums> {
         let ranks = Communicator::join(group, cuda)?;
-        Ok(Sums { cuda: cuda.clone(), ranks, filling: Vec::new(), filling_bytes: 0 })
+        Ok(Sums { cuda: cuda.clone(), ranks, filling: Vec::new(), filling_bytes: 0, begun: Vec::new() })
     }
 
     pub(super) fn begin(&mut self, tensor: &mut Tensor) -> Result<()> {
         let len = tensor.shape().len();
         self.filling.push((tensor.cuda_memory_mut(OP, "a tensor")?, len));
+        self.begun.push(tensor.clone());
         self.filling_bytes += size_of::<f32>() * len;
         if self.filling_bytes >= BUCKET_BYTES { self.send() } else { Ok(()) }
     }
@@ -43,6 +46,8 @@ impl Sums {
         let step = state.pointer(OP)?;
         self.ranks.any(step + StepState::NOT_FINITE_AT as u64)?;
         self.ranks.wait()?;
+        // The device's stream comes after the sums now, and so does whoever gets the memory next.
+        self.begun.clear();
         for tensor in tensors {
             let tensor = tensor?;
             let (n, at) = (tensor.shape().len(), tensor.cuda_memory_mut(OP, "a tensor")?);
