@@ -1,5 +1,7 @@
 //! Holds the shape of the workspace: which crate may use which, the code map, and lengths of files.
 
+mod imports;
+
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::ExitCode;
@@ -71,6 +73,7 @@ pub(crate) fn run() -> Result<ExitCode> {
     let mut faults = arrows()?;
     faults.extend(code_map()?);
     faults.extend(unwraps_allowed()?);
+    faults.extend(imports::mutual()?);
     long_files(&crate::root().join("crates"), &mut faults)?;
     let lines = lines_below(&crate::root().join("crates/vgg-app/src"))?;
     if lines > MAX_APP_LINES {

@@ -11,6 +11,7 @@
 #![warn(clippy::unwrap_used)]
 
 mod launch;
+mod messages;
 #[cfg(feature = "mpi")]
 mod mpi;
 mod rendezvous;

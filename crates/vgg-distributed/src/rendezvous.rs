@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use socket2::{SockRef, TcpKeepalive};
 
-use crate::tcp::{receive, send, send_failure};
+use crate::messages::{receive, send, send_failure};
 use crate::{Error, Launch};
 
 /// How long ranks wait for each other.

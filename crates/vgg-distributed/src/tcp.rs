@@ -3,13 +3,13 @@
 //! The first rank takes what the others send, in their order, and answers all. That is right for what GPUs need besides NCCL, and
 //! for a few CPUs; MPI carries sums of many ranks better.
 
-use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::sync::{Mutex, PoisonError};
 
 use vgg_tensor::{Error, RankGroup, Result};
 
 use crate::Launch;
+use crate::messages::{receive, send, send_failure};
 use crate::rendezvous::Rendezvous;
 use crate::watch::Watch;
 
@@ -28,10 +28,6 @@ struct Links {
     /// What is sent and received in turns, kept from call to call.
     bytes: Vec<u8>,
 }
-
-/// Set in the length of a message that says why there is no other.
-const FAILURE: u64 = 1 << 63;
-const LONGEST_REASON: usize = 1 << 16;
 
 impl TcpGroup {
     pub(crate) fn join(
@@ -148,49 +144,6 @@ fn encode<V: Copy, const N: usize>(values: &[V], to_bytes: fn(V) -> [u8; N], byt
 
 fn decoded<V, const N: usize>(bytes: &[u8], from_bytes: fn([u8; N]) -> V) -> impl Iterator<Item = V> {
     bytes.as_chunks().0.iter().map(move |bytes| from_bytes(*bytes))
-}
-
-pub(super) fn send(link: &mut TcpStream, rank: usize, bytes: &[u8]) -> std::result::Result<(), String> {
-    let length = (bytes.len() as u64).to_le_bytes();
-    link.write_all(&length).and_then(|()| link.write_all(bytes)).map_err(gone(rank))
-}
-
-/// Tells a rank why nothing else will come. It may be gone itself.
-pub(super) fn send_failure(link: &mut TcpStream, reason: &str) {
-    let length = (reason.len() as u64 | FAILURE).to_le_bytes();
-    let _ = link.write_all(&length).and_then(|()| link.write_all(reason.as_bytes()));
-}
-
-/// Gets a message of so many bytes.
-pub(super) fn receive(
-    link: &mut TcpStream,
-    rank: usize,
-    expected: usize,
-    bytes: &mut Vec<u8>,
-) -> std::result::Result<(), String> {
-    let mut length = [0; 8];
-    link.read_exact(&mut length).map_err(gone(rank))?;
-    let length = u64::from_le_bytes(length);
-    let failed = length & FAILURE != 0;
-    let length = (length & !FAILURE) as usize;
-    if if failed { length > LONGEST_REASON } else { length != expected } {
-        return Err(format!(
-            "rank {rank} sent {length} bytes where {expected} were expected: all must run the same program with the same settings"
-        ));
-    }
-    bytes.resize(length, 0);
-    link.read_exact(bytes).map_err(gone(rank))?;
-    if failed { Err(String::from_utf8_lossy(bytes).into_owned()) } else { Ok(()) }
-}
-
-fn gone(rank: usize) -> impl Fn(std::io::Error) -> String {
-    move |e| match e.kind() {
-        ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => {
-            format!("rank {rank} is gone")
-        }
-        ErrorKind::WouldBlock | ErrorKind::TimedOut => format!("rank {rank} does not answer"),
-        _ => format!("rank {rank}: {e}"),
-    }
 }
 
 #[cfg(test)]

@@ -7,10 +7,10 @@ use std::path::Path;
 use serde::Serialize;
 use vgg_files::{Hasher, hash_file, write_json};
 
-use super::join::join;
+use super::join::{check_shard, join};
 use super::{Begun, Class, Input, PROGRESS, PrepareOptions};
 use crate::error::at;
-use crate::{Error, IndexFile, InputList, Manifest, Partition, Result, ShardFile, Split, SplitManifest};
+use crate::{Error, IndexFile, InputList, Manifest, Partition, Result, Split, SplitManifest};
 
 /// A class in `classes.json`: its index, its number in the development kit, and how many images there are.
 #[derive(Serialize)]
@@ -100,16 +100,6 @@ pub(super) fn begun(manifest: &Manifest) -> Begun {
 /// [`Error::Missing`] or [`Error::Layout`] if a shard is not there, or has another length than it should.
 pub(super) fn check_shards(manifest: &Manifest, out: &Path) -> Result<()> {
     manifest.splits.values().flat_map(|split| &split.shards).try_for_each(|shard| check_shard(shard, out))
-}
-
-pub(super) fn check_shard(shard: &ShardFile, out: &Path) -> Result<()> {
-    let path = out.join(&shard.file);
-    let bytes = fs::metadata(&path).map_err(at("read", &path))?.len();
-    if bytes == shard.bytes {
-        return Ok(());
-    }
-    let reason = format!("{} has {bytes} bytes where {} were written", shard.file, shard.bytes);
-    Err(Error::Layout { path: out.to_owned(), reason })
 }
 
 /// Removes what is needed only until `index.json` is there.

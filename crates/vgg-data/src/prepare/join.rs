@@ -1,12 +1,12 @@
 //! What is known of the units of a split becomes its indices and its part of the manifest.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use vgg_files::read_json;
 
-use super::finish::check_shard;
 use super::hashed::Hashed;
 use super::unit::{Placed, UnitRecord, count_path, record_path};
 use crate::error::at;
@@ -37,6 +37,18 @@ pub(super) fn join(out: &Path, split: Split, classes: usize) -> Result<SplitMani
         return refuse(format!("no image of the split {} can be used{first}", split.name()));
     }
     Ok(whole.manifest(index, names))
+}
+
+/// # Errors
+/// [`Error::Missing`] or [`Error::Layout`] if a shard is not there, or has another length than it should.
+pub(super) fn check_shard(shard: &ShardFile, out: &Path) -> Result<()> {
+    let path = out.join(&shard.file);
+    let bytes = fs::metadata(&path).map_err(at("read", &path))?.len();
+    if bytes == shard.bytes {
+        return Ok(());
+    }
+    let reason = format!("{} has {bytes} bytes where {} were written", shard.file, shard.bytes);
+    Err(Error::Layout { path: out.to_owned(), reason })
 }
 
 /// All units so far.

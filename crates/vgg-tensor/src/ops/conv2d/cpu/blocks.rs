@@ -3,9 +3,13 @@
 use std::ops::Range;
 
 use super::ConvShape;
+use crate::cpu::LANES;
 
 /// Pixels in a block, at most.
 pub(super) const MAX_PIXELS: usize = 768;
+
+/// Filters in a panel: two vectors.
+pub(super) const PANEL: usize = 2 * LANES;
 
 /// Output pixels cut into blocks, by shape alone: whole small images together, or part of a large one.
 #[derive(Clone, Copy)]

@@ -4,14 +4,12 @@
 //! `S * C` values and no im2col matrix is needed: a block's input is copied once with its padding, and the kernel
 //! reads windows straight from there. Filters are packed into panels `[K / 16][R * S * C][16]`.
 
-use super::blocks::{Block, Blocks, MAX_PIXELS, Padded};
+use super::blocks::{Block, Blocks, MAX_PIXELS, PANEL, Padded};
 use super::{BackwardData, BackwardFilter, ConvAlgorithm, ConvShape, Forward, direct_filter};
 use crate::cpu::{Cpu, LANES, SharedMut, Vector, VectorKernel, add_bias, gate};
 use crate::parameter::Form;
 use crate::storage::Storage;
 
-/// Filters in a panel: two vectors.
-pub(super) const PANEL: usize = 2 * LANES;
 /// Pixels in a tile: with two vectors each they fill the registers.
 const TILE: usize = 6;
 /// Longest stretch of a window that a panel covers while it stays in the first-level cache.

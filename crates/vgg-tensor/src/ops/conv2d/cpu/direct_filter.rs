@@ -7,8 +7,7 @@
 
 use std::ops::Range;
 
-use super::blocks::{Blocks, MAX_PIXELS, Padded};
-use super::direct::PANEL;
+use super::blocks::{Blocks, MAX_PIXELS, PANEL, Padded};
 use super::{BackwardFilter, ConvShape};
 use crate::Write;
 use crate::cpu::{Cpu, LANES, SharedMut, Vector, VectorKernel};
