@@ -5,7 +5,6 @@ use std::sync::Arc;
 use vgg_tensor::{Device, Parameter, ParameterKind, Shape, Tensor};
 
 use crate::layout::{Layout, NamedArray};
-use crate::passes::SpareTrace;
 use crate::{Error, Init, LayerKind, LayerSpec, NetworkSpec, Result, Stopwatch};
 
 /// A network for crops of one size, ready to train.
@@ -14,7 +13,6 @@ pub struct Network {
     pub(crate) device: Device,
     pub(crate) layers: Vec<Layer>,
     pub(crate) stopwatch: Option<Arc<Stopwatch>>,
-    pub(crate) spare_trace: SpareTrace,
 }
 
 /// A layer and its parameters, if it has any.
@@ -37,13 +35,7 @@ impl Network {
     pub fn new(spec: NetworkSpec, device: &Device) -> Result<Network> {
         let layers =
             spec.layers()?.into_iter().map(|layer| Layer::new(layer, device)).collect::<Result<_>>()?;
-        Ok(Network {
-            spec,
-            device: device.clone(),
-            layers,
-            stopwatch: None,
-            spare_trace: SpareTrace::default(),
-        })
+        Ok(Network { spec, device: device.clone(), layers, stopwatch: None })
     }
 
     /// A network with random weights and zero biases.

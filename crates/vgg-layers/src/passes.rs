@@ -1,7 +1,6 @@
 //! Forward and backward passes, layer by layer.
 
 use std::ops::Range;
-use std::sync::{Mutex, PoisonError};
 
 use vgg_tensor::ops::lrn::{self, Lrn};
 use vgg_tensor::ops::{conv2d, dropout, linear, max_pool2d};
@@ -26,21 +25,6 @@ pub struct DropoutRun {
 #[derive(Default)]
 pub struct Trace {
     saved: Vec<Saved>,
-}
-
-/// The list of the last trace, for the next forward pass to fill, so that it need not be allocated again.
-#[derive(Default)]
-pub(crate) struct SpareTrace(Mutex<Trace>);
-
-impl SpareTrace {
-    fn take(&self) -> Trace {
-        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    fn put(&self, mut trace: Trace) {
-        trace.saved.clear();
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = trace;
-    }
 }
 
 enum Saved {
@@ -127,7 +111,7 @@ impl Network {
     /// As [`Network::infer`].
     pub fn forward(&self, x: Tensor, run: DropoutRun) -> Result<(Tensor, Trace)> {
         self.check_input(&x)?;
-        let mut saved = self.spare_trace.take().saved;
+        let mut saved = Vec::with_capacity(self.layers.len());
         saved.reserve(self.layers.len());
         let mut x = x;
         let mut dropouts = 0;
@@ -208,7 +192,6 @@ impl Network {
                 finished(bias).and_then(|()| finished(weight)).map_err(in_layer(&layer.spec.name))?;
             }
         }
-        self.spare_trace.put(trace);
         Ok(())
     }
 
