@@ -45,7 +45,7 @@ pub fn captioned_sheet(tiles: &[(Image, Vec<String>)], columns: usize, tile: usi
         let left = (tile - w) / 2;
         whole.slice_mut(s![tile - h..tile, left..left + w, ..]).assign(&image.slice(s![..h, ..w, ..]));
         for (number, line) in caption.iter().enumerate() {
-            draw_text(&mut whole, line, (tile + number * LINE, 1));
+            draw_text(&mut whole, line, tile + number * LINE, 1);
         }
         whole
     });
@@ -56,7 +56,7 @@ pub fn captioned_sheet(tiles: &[(Image, Vec<String>)], columns: usize, tile: usi
 pub const LINE: usize = 16;
 
 /// Black text with its upper left corner at a row and a column, as far as there is room.
-pub fn draw_text(image: &mut Image, text: &str, (top, left): (usize, usize)) {
+pub fn draw_text(image: &mut Image, text: &str, top: usize, left: usize) {
     let (h, w, _) = image.dim();
     let mut left = left;
     for c in text.chars() {

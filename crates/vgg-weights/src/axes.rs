@@ -10,7 +10,8 @@ const EPSILON: f64 = 1e-5;
 pub(crate) const NORM: [&str; 4] = ["weight", "bias", "running_mean", "running_var"];
 
 /// `y = gamma (w x + b - mean) / sqrt(variance + epsilon) + beta` as one convolution.
-pub(crate) fn fold((weight, bias): (&mut [f32], &mut [f32]), [gamma, beta, mean, variance]: [&[f32]; 4]) {
+pub(crate) fn fold(weight: &mut [f32], bias: &mut [f32], norm: [&[f32]; 4]) {
+    let [gamma, beta, mean, variance] = norm;
     let per_filter = weight.len() / bias.len().max(1);
     for (k, filter) in weight.chunks_exact_mut(per_filter.max(1)).enumerate() {
         let factor = f64::from(gamma[k]) / (f64::from(variance[k]) + EPSILON).sqrt();
@@ -131,7 +132,7 @@ mod tests {
     fn batch_normalisation_is_folded_with_torchs_epsilon() {
         let (mut weight, mut bias) = (vec![1.0, -2.0, 3.0, 0.5], vec![5.0, 0.5]);
         // 4 - 1e-5 makes a divisor of 2; a variance of 0 makes 1 / sqrt(1e-5) = 316.227766.
-        fold((&mut weight, &mut bias), [&[6.0, 2.0], &[10.0, 20.0], &[1.0, 2.0], &[3.99999, 0.0]]);
+        fold(&mut weight, &mut bias, [&[6.0, 2.0], &[10.0, 20.0], &[1.0, 2.0], &[3.99999, 0.0]]);
         let expected = [3.0, -6.0, 1_897.366_6, 316.227_77];
         // (5 - 1) 3 + 10 and (0.5 - 2) 632.455532 + 20.
         let offsets = [22.0, -928.683_3];

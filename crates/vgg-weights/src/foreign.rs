@@ -30,7 +30,9 @@ impl Plan {
         source: &Source,
         path: &Path,
         recognised: Recognised,
-        (told, native, partial): (Option<Pixels>, Option<WeightsMetadata>, bool),
+        told: Option<Pixels>,
+        native: Option<WeightsMetadata>,
+        partial: bool,
     ) -> Result<Plan> {
         let entries = source.entries();
         let Recognised { library, layers } = recognised;
@@ -185,7 +187,7 @@ impl Plan {
         let mut bias = if self.entry(&of.bias).is_some() { get(&of.bias)? } else { vec![0.0; shape[0]] };
         if let Some(norm) = &of.norm {
             let [gamma, beta, mean, variance] = NORM.map(|part| get(&format!("{norm}.{part}")));
-            fold((&mut weight, &mut bias), [&gamma?, &beta?, &mean?, &variance?]);
+            fold(&mut weight, &mut bias, [&gamma?, &beta?, &mean?, &variance?]);
         }
         Ok((weight, bias))
     }

@@ -112,7 +112,7 @@ fn plan(source: &Source, path: &Path, pixels: Option<Pixels>, partial: bool) -> 
             "its tensors are not named as those of a VGG network in any known library",
         ));
     };
-    Plan::new(source, path, recognised, (pixels, native, partial))
+    Plan::new(source, path, recognised, pixels, native, partial)
 }
 
 #[cfg(test)]

@@ -74,7 +74,7 @@ pub fn convert(
         }
         Target::Onnx | Target::OnnxDense => {
             let dense = target == Target::OnnxDense;
-            vgg_files::write_with(path, |out| onnx::write(out, (&layers, dense), &arrays, metadata))?;
+            vgg_files::write_with(path, |out| onnx::write(out, &layers, dense, &arrays, metadata))?;
         }
     }
     Ok(files)

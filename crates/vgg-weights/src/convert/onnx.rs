@@ -19,7 +19,8 @@ const ATTRIBUTE_INTS: i64 = 7;
 
 pub(super) fn write(
     out: &mut dyn Write,
-    (layers, dense): (&[LayerSpec], bool),
+    layers: &[LayerSpec],
+    dense: bool,
     arrays: &[NamedArray],
     metadata: &WeightsMetadata,
 ) -> Result<()> {

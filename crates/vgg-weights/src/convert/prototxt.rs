@@ -50,17 +50,17 @@ pub(super) fn text(layers: &[LayerSpec], metadata: &WeightsMetadata) -> String {
             }
         };
         let top = if in_place { below.clone() } else { name.clone() };
-        push(&mut text, name, kind, (&below, &top), &parameters);
+        push(&mut text, name, kind, &below, &top, &parameters);
         if relu {
-            push(&mut text, &name.replace("conv", "relu").replace("fc", "relu"), "ReLU", (&top, &top), "");
+            push(&mut text, &name.replace("conv", "relu").replace("fc", "relu"), "ReLU", &top, &top, "");
         }
         below = top;
     }
-    push(&mut text, "prob", "Softmax", (&below, "prob"), "");
+    push(&mut text, "prob", "Softmax", &below, "prob", "");
     text
 }
 
-fn push(text: &mut String, name: &str, kind: &str, (bottom, top): (&str, &str), parameters: &str) {
+fn push(text: &mut String, name: &str, kind: &str, bottom: &str, top: &str, parameters: &str) {
     let own = if parameters.is_empty() { String::new() } else { format!("  {parameters}\n") };
     // Writing to a string does not fail.
     let _ = write!(

@@ -51,8 +51,8 @@ impl CaffeModel {
             let (field, value) = reader.field(length)?;
             match (field, value) {
                 // Name 4 and blobs 6 of V1LayerParameter; name 1 and blobs 7 of LayerParameter.
-                (2, Wire::Bytes(end)) => reader.layer(end, (4, 6), &mut blobs)?,
-                (100, Wire::Bytes(end)) => reader.layer(end, (1, 7), &mut blobs)?,
+                (2, Wire::Bytes(end)) => reader.layer(end, 4, 6, &mut blobs)?,
+                (100, Wire::Bytes(end)) => reader.layer(end, 1, 7, &mut blobs)?,
                 (field, Wire::Bytes(end)) if field == u64::from(METADATA_FIELD) => {
                     let text = reader.text(end, MAX_METADATA_BYTES)?;
                     metadata =
@@ -101,12 +101,7 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     /// The layers of a message that ends at `end`.
-    fn layer(
-        &mut self,
-        end: u64,
-        (name_field, blobs_field): (u64, u64),
-        blobs: &mut Vec<Blob>,
-    ) -> Result<()> {
+    fn layer(&mut self, end: u64, name_field: u64, blobs_field: u64, blobs: &mut Vec<Blob>) -> Result<()> {
         let (mut name, mut own) = (String::new(), Vec::new());
         while self.at < end {
             match self.field(end)? {

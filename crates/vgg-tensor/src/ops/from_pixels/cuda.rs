@@ -18,12 +18,13 @@ pub(super) fn from_pixels(
     cuda.upload(bytes, pixels.pointer())?;
     let values: Vec<f32> = offset.iter().copied().collect();
     cuda.upload(&values, offsets.pointer())?;
-    convert([pixels.pointer(), offsets.pointer()], scale, shape, device)
+    convert(pixels.pointer(), offsets.pointer(), scale, shape, device)
 }
 
 /// Converts what is there.
 pub(super) fn convert(
-    [pixels, offsets]: [u64; 2],
+    pixels: u64,
+    offsets: u64,
     scale: [f32; 3],
     shape: Shape,
     device: &Device,
