@@ -55,12 +55,10 @@ fn run(
     let device = Device::cpu(2).unwrap();
     let pool_rounding = ceil.then_some(PoolRounding::Ceil);
     let evaluation = &Evaluation { pool_rounding, ..evaluation.clone() };
-    let prepared = evaluation.prepare(hashed_network(spec(), &device)).unwrap();
+    let model = evaluation.prepare(hashed_network(spec(), &device), PREPROCESSING, "weights").unwrap();
     let folder = Arc::new(ImageSet::open(root, Split::Val).unwrap());
     let options = EvaluateOptions { workers: 2, on_bad_image, shard: Partition::WHOLE };
-    evaluate((&prepared.model(), "weights"), &folder, evaluation, PREPROCESSING, options, &mut |_| {
-        ControlFlow::Continue(())
-    })
+    evaluate(&model, &folder, evaluation, options, &mut |_| ControlFlow::Continue(()))
 }
 
 #[test]
@@ -117,15 +115,13 @@ fn shards_make_the_whole() {
     let dense = evaluation(Protocol::Dense, DensePool::ScoreMean);
     let whole = run(dir.path(), &dense, false, OnBadImage::Stop).unwrap();
     let device = Device::cpu(2).unwrap();
-    let prepared = dense.prepare(hashed_network(spec(), &device)).unwrap();
+    let model = dense.prepare(hashed_network(spec(), &device), PREPROCESSING, "weights").unwrap();
     let folder = Arc::new(ImageSet::open(dir.path(), Split::Val).unwrap());
     let shards: Vec<Posteriors> = (1..=3)
         .map(|number| {
             let shard = Partition { index: number - 1, count: 3 };
             let options = EvaluateOptions { workers: 2, on_bad_image: OnBadImage::Stop, shard };
-            let model = (&prepared.model(), "weights");
-            evaluate(model, &folder, &dense, PREPROCESSING, options, &mut |_| ControlFlow::Continue(()))
-                .unwrap()
+            evaluate(&model, &folder, &dense, options, &mut |_| ControlFlow::Continue(())).unwrap()
         })
         .collect();
     let named: Vec<(&Path, &Posteriors)> = shards.iter().map(|shard| (Path::new("shard"), shard)).collect();
@@ -149,11 +145,9 @@ fn a_bad_image_stops_or_is_left_out_and_a_break_ends_it() {
     assert_eq!(skipped.top1_error().n, 9);
 
     let device = Device::cpu(1).unwrap();
-    let prepared = dense.prepare(hashed_network(spec(), &device)).unwrap();
+    let model = dense.prepare(hashed_network(spec(), &device), PREPROCESSING, "weights").unwrap();
     let folder = Arc::new(ImageSet::open(dir.path(), Split::Train).unwrap());
     let options = EvaluateOptions { workers: 1, on_bad_image: OnBadImage::Stop, shard: Partition::WHOLE };
-    let ended = evaluate((&prepared.model(), ""), &folder, &dense, PREPROCESSING, options, &mut |_| {
-        ControlFlow::Break(())
-    });
+    let ended = evaluate(&model, &folder, &dense, options, &mut |_| ControlFlow::Break(()));
     assert!(matches!(ended, Err(vgg_eval::Error::Interrupted)));
 }

@@ -5,7 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use vgg_data::{Filter, Image, ImageSet, OnBadImage, Split, write_png};
-use vgg_eval::{Aggregate, EvaluateOptions, FeatureConfig, Features, Partition, Preprocessing, features};
+use vgg_eval::{
+    Aggregate, EvalModel, EvaluateOptions, FeatureConfig, Features, Partition, Preprocessing, features,
+};
 use vgg_files::TensorFile;
 use vgg_layers::{Config, NetworkSpec};
 use vgg_tensor::{Alone, Device, Precision};
@@ -47,9 +49,8 @@ fn run(root: &Path, config: &FeatureConfig, device: &Device) -> vgg_eval::Result
     let folder = Arc::new(ImageSet::open(root, Split::Val).unwrap());
     let options = EvaluateOptions { workers: 2, on_bad_image: OnBadImage::Stop, shard: Partition::WHOLE };
     let preprocessing = Preprocessing { offset: [-120.0, -110.0, -100.0], scale: [0.02; 3] };
-    let found = features(&Alone, (&network, "weights"), &folder, config, preprocessing, options, &mut |_| {
-        ControlFlow::Continue(())
-    });
+    let model = EvalModel::dense(network, preprocessing, "weights");
+    let found = features(&Alone, &model, &folder, config, options, &mut |_| ControlFlow::Continue(()));
     found.map(Option::unwrap)
 }
 

@@ -65,15 +65,19 @@ pub fn protocol_costs(
     let preprocessing = Preprocessing { offset: [-120.0; 3], scale: [0.01; 3] };
     let network = || Network::random(spec.clone(), Init::He, 1, device);
     // Networks of both forms, prepared once.
-    let classic = cases[0].0.prepare(network()?)?;
-    let dense = Evaluation { protocol: Protocol::Dense, ..cases[0].0.clone() }.prepare(network()?)?;
+    let classic = cases[0].0.prepare(network()?, preprocessing, "")?;
+    let dense = Evaluation { protocol: Protocol::Dense, ..cases[0].0.clone() }.prepare(
+        network()?,
+        preprocessing,
+        "",
+    )?;
     let mut times: Vec<Vec<f64>> = vec![Vec::new(); cases.len()];
     for sample in 0..=samples {
         for ((evaluation, ..), times) in cases.iter().zip(&mut times) {
             let takes_crops = matches!(evaluation.protocol, Protocol::Centre | Protocol::MultiCrop);
             let prepared = if takes_crops { &classic } else { &dense };
             let start = Instant::now();
-            classify(&prepared.model(), &image, evaluation, preprocessing)?;
+            classify(prepared, &image, evaluation)?;
             // The first prepares filters and memory.
             if sample > 0 {
                 times.push(start.elapsed().as_secs_f64() * 1e3);

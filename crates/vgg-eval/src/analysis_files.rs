@@ -137,14 +137,14 @@ impl<'a> Analysis<'a> {
         let (top, left) = (2 * LINE + 8, LETTER * (LETTERS + 4));
         let mut whole = Image::from_elem((top + h, left + w, 3), 255);
         whole.slice_mut(s![top.., left.., ..]).assign(&picture);
-        draw_text(&mut whole, "true class", (LINE + 4, 4));
-        draw_text(&mut whole, "answer", (2, left));
+        draw_text(&mut whole, "true class", LINE + 4, 4);
+        draw_text(&mut whole, "answer", 2, left);
         for (i, name) in names.iter().enumerate() {
             let short: String = first_name(name).chars().take(LETTERS).collect();
             let middle = i * cell + cell / 2;
-            draw_text(&mut whole, &format!("{:2} {short}", i + 1), (top + middle - LINE / 2, 4));
+            draw_text(&mut whole, &format!("{:2} {short}", i + 1), top + middle - LINE / 2, 4);
             let number = (i + 1).to_string();
-            draw_text(&mut whole, &number, (LINE + 4, left + middle - LETTER * number.len() / 2));
+            draw_text(&mut whole, &number, LINE + 4, left + middle - LETTER * number.len() / 2);
         }
         whole
     }

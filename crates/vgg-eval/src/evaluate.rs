@@ -8,7 +8,7 @@ use vgg_data::{Image, ImageSet, OnBadImage};
 use vgg_tensor::RankGroup;
 
 use crate::rows::{Rows, same_on_all_ranks, show};
-use crate::{Error, Evaluation, Model, Network, Origin, Partition, Posteriors, Preprocessing, Result};
+use crate::{Error, EvalModel, Evaluation, Network, Origin, Partition, Posteriors, Result};
 
 /// How a split is gone through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,24 +47,23 @@ pub fn check_classes(network: &[String], folder: &ImageSet) -> Result<()> {
 }
 
 /// Posteriors of a split, or of a shard of it, in its order. `progress` hears how many images are done; when it breaks, the
-/// evaluation ends with [`Error::Interrupted`]. `weights_hash` tells the networks of posterior files apart.
+/// evaluation ends with [`Error::Interrupted`].
 ///
 /// # Errors
 /// [`Error::Classes`] if network and data set do not fit, [`Error::Config`] if network and protocol do not;
 /// [`Error::Data`] with the path of an image that cannot be read or is too large; [`Error::NoImages`].
 pub fn evaluate(
-    (model, weights_hash): (&Model, &str),
+    model: &EvalModel,
     folder: &Arc<ImageSet>,
     evaluation: &Evaluation,
-    preprocessing: Preprocessing,
     options: EvaluateOptions,
     progress: &mut dyn FnMut(usize) -> ControlFlow<()>,
 ) -> Result<Posteriors> {
-    let rows = posterior_rows(model, folder, evaluation, preprocessing, options, progress)?;
+    let rows = posterior_rows(model, folder, evaluation, options, progress)?;
     // A shard of a small split may be empty.
     let may_be_empty = !options.shard.is_whole() && options.shard.range(folder.len()).is_empty();
     let rows = if may_be_empty { rows } else { rows.of_some(folder)? };
-    posteriors_of(rows, weights_hash, folder, evaluation, options.shard)
+    posteriors_of(rows, &model.weights_hash, folder, evaluation, options.shard)
 }
 
 /// Posteriors of a whole split, of which each rank of a group evaluates a part: as [`evaluate`], whatever shard `options` name. All
@@ -74,25 +73,24 @@ pub fn evaluate(
 /// As [`evaluate`]; [`Error::Tensor`] if the ranks lose each other.
 pub fn evaluate_on_ranks(
     group: &dyn RankGroup,
-    (model, weights_hash): (&Model, &str),
+    model: &EvalModel,
     folder: &Arc<ImageSet>,
     evaluation: &Evaluation,
-    preprocessing: Preprocessing,
     options: EvaluateOptions,
     progress: &mut dyn FnMut(usize) -> ControlFlow<()>,
 ) -> Result<Option<Posteriors>> {
-    same_on_all_ranks(group, &serde_json::json!([weights_hash, folder.hash(), evaluation]))?;
+    same_on_all_ranks(group, &serde_json::json!([model.weights_hash, folder.hash(), evaluation]))?;
     let options = EvaluateOptions { shard: rank_partition(group), ..options };
-    let own = posterior_rows(model, folder, evaluation, preprocessing, options, progress);
+    let own = posterior_rows(model, folder, evaluation, options, progress);
     let rows = Rows::of_all(own, group, folder)?;
-    rows.map(|rows| posteriors_of(rows, weights_hash, folder, evaluation, Partition::WHOLE)).transpose()
+    rows.map(|rows| posteriors_of(rows, &model.weights_hash, folder, evaluation, Partition::WHOLE))
+        .transpose()
 }
 
 fn posterior_rows(
-    model: &Model,
+    model: &EvalModel,
     folder: &Arc<ImageSet>,
     evaluation: &Evaluation,
-    preprocessing: Preprocessing,
     options: EvaluateOptions,
     progress: &mut dyn FnMut(usize) -> ControlFlow<()>,
 ) -> Result<Rows> {
@@ -101,9 +99,8 @@ fn posterior_rows(
         return Err(Error::Classes { network: spec.classes, dataset: folder.classes().len() });
     }
     let views = evaluation.views(spec.crop)?;
-    let of_group =
-        |group: &[Vec<Image>]| model.posteriors(group, &views, evaluation.dense_pool, preprocessing);
-    Rows::of(folder, (&views, evaluation.filter), options, progress, of_group)
+    let of_group = |group: &[Vec<Image>]| model.posteriors(group, &views, evaluation.dense_pool);
+    Rows::of(folder, &views, evaluation.filter, options, progress, of_group)
 }
 
 fn posteriors_of(
@@ -124,15 +121,10 @@ fn posteriors_of(
 ///
 /// # Errors
 /// As [`evaluate`].
-pub fn classify(
-    model: &Model,
-    image: &Image,
-    evaluation: &Evaluation,
-    preprocessing: Preprocessing,
-) -> Result<Vec<f32>> {
+pub fn classify(model: &EvalModel, image: &Image, evaluation: &Evaluation) -> Result<Vec<f32>> {
     let views = evaluation.views(model.spec().crop)?;
     let shown = show(image, &views, evaluation.filter)?;
-    let posterior = model.posteriors(&[shown], &views, evaluation.dense_pool, preprocessing)?;
+    let posterior = model.posteriors(&[shown], &views, evaluation.dense_pool)?;
     Ok(posterior.into_raw_vec_and_offset().0)
 }
 
@@ -144,7 +136,8 @@ pub fn classify(
 pub fn dump_views(
     folder: &ImageSet,
     evaluation: &Evaluation,
-    (crop, shard): (usize, Partition),
+    crop: usize,
+    shard: Partition,
     dir: &Path,
 ) -> Result<()> {
     let views = evaluation.views(crop)?;

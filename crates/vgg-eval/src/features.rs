@@ -15,7 +15,7 @@ use vgg_tensor::{RankGroup, ops};
 use crate::model::run_length;
 use crate::protocol::WeightedView;
 use crate::rows::{Rows, same_on_all_ranks, show};
-use crate::{DensePool, EvaluateOptions, Evaluation, Model, Preprocessing, Protocol, Result, rank_partition};
+use crate::{DensePool, EvalModel, EvaluateOptions, Evaluation, Protocol, Result, rank_partition};
 
 /// What a descriptor is: whole images at several sides, mirrored too or not, the layer's map averaged over places and mirrorings.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,22 +81,22 @@ pub struct Features {
 /// heeded.
 ///
 /// # Errors
-/// [`crate::Error::Config`] if sides are below the network's crop; [`crate::Error::Network`] if there is no such layer; else as
+/// [`crate::Error::Config`] if the model is not dense or sides are below its crop; [`crate::Error::Network`] if there is no such layer; else as
 /// [`crate::evaluate_on_ranks`].
 pub fn features(
     group: &dyn RankGroup,
-    (network, weights_hash): (&DenseNetwork, &str),
+    model: &EvalModel,
     folder: &Arc<ImageSet>,
     config: &FeatureConfig,
-    preprocessing: Preprocessing,
     options: EvaluateOptions,
     progress: &mut dyn FnMut(usize) -> ControlFlow<()>,
 ) -> Result<Option<Features>> {
-    let (columns, views) = (config.columns(network)?, config.views(network.spec().crop)?);
-    same_on_all_ranks(group, &serde_json::json!([weights_hash, folder.hash(), config]))?;
+    let columns = config.columns(model.dense_network()?)?;
+    let views = config.views(model.spec().crop)?;
+    same_on_all_ranks(group, &serde_json::json!([model.weights_hash, folder.hash(), config]))?;
     let options = EvaluateOptions { shard: rank_partition(group), ..options };
-    let of_group = |images: &[Vec<Image>]| config.of(network, images, &views, preprocessing);
-    let own = Rows::of(folder, (&views, config.filter), options, progress, of_group);
+    let of_group = |images: &[Vec<Image>]| config.of(model, images, &views);
+    let own = Rows::of(folder, &views, config.filter, options, progress, of_group);
     let Some(mut rows) = Rows::of_all(own, group, folder)? else { return Ok(None) };
     Ok(Some(Features {
         values: rows.take_values(columns)?,
@@ -104,7 +104,7 @@ pub fn features(
         paths: rows.paths,
         skipped: rows.skipped,
         config: config.clone(),
-        weights: weights_hash.to_owned(),
+        weights: model.weights_hash.clone(),
         classes: folder.classes().to_vec(),
         dataset: folder.hash().as_str().to_owned(),
     }))
@@ -114,15 +114,10 @@ pub fn features(
 ///
 /// # Errors
 /// As [`features`].
-pub fn image_features(
-    network: &DenseNetwork,
-    image: &Image,
-    config: &FeatureConfig,
-    preprocessing: Preprocessing,
-) -> Result<Array1<f32>> {
-    let views = config.views(network.spec().crop)?;
+pub fn image_features(model: &EvalModel, image: &Image, config: &FeatureConfig) -> Result<Array1<f32>> {
+    let views = config.views(model.spec().crop)?;
     let shown = show(image, &views, config.filter)?;
-    Ok(config.of(network, &[shown], &views, preprocessing)?.index_axis_move(Axis(0), 0))
+    Ok(config.of(model, &[shown], &views)?.index_axis_move(Axis(0), 0))
 }
 
 impl FeatureConfig {
@@ -156,20 +151,15 @@ impl FeatureConfig {
         Ok(sides * network.channels(&self.layer)?)
     }
 
-    fn of(
-        &self,
-        network: &DenseNetwork,
-        images: &[Vec<Image>],
-        views: &[WeightedView],
-        preprocessing: Preprocessing,
-    ) -> Result<Array2<f32>> {
+    fn of(&self, model: &EvalModel, images: &[Vec<Image>], views: &[WeightedView]) -> Result<Array2<f32>> {
+        let network = model.dense_network()?;
         let channels = network.channels(&self.layer)?;
         let stacked = self.aggregate == Aggregate::Stack;
         let mut sum = Array2::<f64>::zeros((images.len(), self.columns(network)?));
         let mut first = 0;
         while first < views.len() && !images.is_empty() {
             let same = run_length(&images[0], views, first);
-            let x = Model::Dense(network).upload(images, first..first + same, preprocessing)?;
+            let x = model.upload(images, first..first + same)?;
             let means = ops::spatial_mean(&network.activations(&x, &self.layer)?)?.to_vec();
             for (i, row) in means.chunks_exact(channels).enumerate() {
                 let side = self.side_of(&views[first + i % same]);

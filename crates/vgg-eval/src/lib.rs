@@ -29,7 +29,7 @@ pub use evaluate::{
 pub use features::{Aggregate, FeatureConfig, Features, features, image_features};
 pub use fusion::{fuse, merge};
 pub use metrics::{ErrorRate, top_k_error};
-pub use model::{Model, Prepared};
+pub use model::EvalModel;
 pub use picture::{confusion_picture, score_map, score_map_picture};
 pub use posteriors::{Network, Origin, Posteriors};
 pub use protocol::{DensePool, Evaluation, Preprocessing, Protocol, WeightedView};

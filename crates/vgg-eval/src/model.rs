@@ -1,4 +1,4 @@
-//! A network in the form that a protocol needs, and what it says of views.
+//! A network in the form that a test protocol needs, and its posteriors of views.
 
 use ndarray::{Array2, Array4, Axis};
 use vgg_data::Image;
@@ -6,79 +6,112 @@ use vgg_layers::{DenseNetwork, Network, NetworkSpec};
 use vgg_tensor::{Device, Tensor, ops};
 
 use crate::protocol::WeightedView;
-use crate::{DensePool, Evaluation, Preprocessing, Protocol, Result};
+use crate::{DensePool, Error, Evaluation, Preprocessing, Protocol, Result};
 
 /// Pixels of the views of one size that go through the network together, at most: 50 crops of 224 x 224.
 const GROUP_PIXELS: usize = 4 << 20;
 /// Views that go through together, at most: what an operation takes.
 const GROUP_VIEWS: usize = 256;
 
-/// A network in the form that a protocol needs.
-pub enum Model<'a> {
-    /// For crops.
-    Classic(&'a Network),
-    /// For whole images, and for crops as well.
-    Dense(&'a DenseNetwork),
+/// A network in the form that a test protocol needs, with the preprocessing that it was trained with.
+pub struct EvalModel<'a> {
+    form: Form<'a>,
+    /// What is done to pixels before the first convolution.
+    pub preprocessing: Preprocessing,
+    /// Hash of the weights file, which [`crate::Posteriors`] and [`crate::Features`] record; empty if nothing is recorded.
+    pub weights_hash: String,
 }
 
-/// A network that was turned into the form that a protocol needs.
-pub enum Prepared {
-    /// For crops.
-    Classic(Box<Network>),
+enum Form<'a> {
+    Crops(Box<Network>),
+    /// As `Crops`, for validation during training.
+    Borrowed(&'a Network),
     /// For whole images, and for crops as well.
     Dense(Box<DenseNetwork>),
 }
 
 impl Evaluation {
-    /// The form of a network that this protocol needs.
+    /// Turns a network into the form that this protocol needs: fully convolutional for [`Protocol::Dense`] and [`Protocol::Combined`].
     ///
     /// # Errors
     /// [`crate::Error::Network`] if the network cannot be turned into it.
-    pub fn prepare(&self, network: Network) -> Result<Prepared> {
-        Ok(match self.protocol {
-            Protocol::Centre | Protocol::MultiCrop => Prepared::Classic(Box::new(network)),
+    pub fn prepare(
+        &self,
+        network: Network,
+        preprocessing: Preprocessing,
+        weights_hash: &str,
+    ) -> Result<EvalModel<'static>> {
+        match self.protocol {
+            Protocol::Centre | Protocol::MultiCrop => {
+                let form = Form::Crops(Box::new(network));
+                Ok(EvalModel { form, preprocessing, weights_hash: weights_hash.to_owned() })
+            }
             Protocol::Dense | Protocol::Combined => {
                 let mut dense = network.into_fully_convolutional()?;
                 if let Some(rounding) = self.pool_rounding {
                     dense.set_pool_rounding(rounding);
                 }
-                Prepared::Dense(Box::new(dense))
+                Ok(EvalModel::dense(dense, preprocessing, weights_hash))
             }
-        })
-    }
-}
-
-impl Prepared {
-    /// To be used by [`crate::evaluate`] and [`crate::classify`].
-    pub fn model(&self) -> Model<'_> {
-        match self {
-            Prepared::Classic(n) => Model::Classic(n),
-            Prepared::Dense(n) => Model::Dense(n),
         }
     }
 }
 
-impl Model<'_> {
+impl<'a> EvalModel<'a> {
+    /// A fully convolutional network, for whole images and for features.
+    pub fn dense(
+        network: DenseNetwork,
+        preprocessing: Preprocessing,
+        weights_hash: &str,
+    ) -> EvalModel<'static> {
+        let form = Form::Dense(Box::new(network));
+        EvalModel { form, preprocessing, weights_hash: weights_hash.to_owned() }
+    }
+
+    /// A network during training, for crops.
+    pub fn borrowed(network: &'a Network, preprocessing: Preprocessing) -> EvalModel<'a> {
+        EvalModel { form: Form::Borrowed(network), preprocessing, weights_hash: String::new() }
+    }
+
     /// The network's specification.
     pub fn spec(&self) -> &NetworkSpec {
-        match self {
-            Model::Classic(n) => n.spec(),
-            Model::Dense(n) => n.spec(),
+        match &self.form {
+            Form::Crops(n) => n.spec(),
+            Form::Borrowed(n) => n.spec(),
+            Form::Dense(n) => n.spec(),
+        }
+    }
+
+    /// Whether the network takes whole images.
+    pub fn is_dense(&self) -> bool {
+        matches!(self.form, Form::Dense(_))
+    }
+
+    /// The fully convolutional network.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if the model takes only crops.
+    pub fn dense_network(&self) -> Result<&DenseNetwork> {
+        match &self.form {
+            Form::Dense(network) => Ok(network),
+            _ => Err(Error::Config("this needs a fully convolutional network".into())),
         }
     }
 
     fn device(&self) -> &Device {
-        match self {
-            Model::Classic(n) => n.device(),
-            Model::Dense(n) => n.device(),
+        match &self.form {
+            Form::Crops(n) => n.device(),
+            Form::Borrowed(n) => n.device(),
+            Form::Dense(n) => n.device(),
         }
     }
 
     /// Posteriors `[N, K]` of a batch of views of one size.
     fn posterior(&self, x: &Tensor, pool: DensePool) -> Result<Tensor> {
-        let network = match self {
-            Model::Classic(n) => return Ok(ops::softmax(&n.infer(x)?)?),
-            Model::Dense(n) => n,
+        let network = match &self.form {
+            Form::Crops(n) => return Ok(ops::softmax(&n.infer(x)?)?),
+            Form::Borrowed(n) => return Ok(ops::softmax(&n.infer(x)?)?),
+            Form::Dense(n) => n,
         };
         let map = network.score_map(x)?;
         Ok(match pool {
@@ -99,14 +132,13 @@ impl Model<'_> {
         group: &[Vec<Image>],
         views: &[WeightedView],
         pool: DensePool,
-        preprocessing: Preprocessing,
     ) -> Result<Array2<f32>> {
         let classes = self.spec().classes;
         let mut sum = Array2::<f64>::zeros((group.len(), classes));
         let mut first = 0;
         while first < views.len() && !group.is_empty() {
             let same = run_length(&group[0], views, first);
-            let x = self.upload(group, first..first + same, preprocessing)?;
+            let x = self.upload(group, first..first + same)?;
             let y = self.posterior(&x, pool)?.to_vec();
             for (i, row) in y.chunks_exact(classes).enumerate() {
                 let weight = views[first + i % same].weight;
@@ -119,12 +151,8 @@ impl Model<'_> {
     }
 
     /// Some views of every image as one batch, which are of one size, image by image.
-    pub(crate) fn upload(
-        &self,
-        group: &[Vec<Image>],
-        views: std::ops::Range<usize>,
-        p: Preprocessing,
-    ) -> Result<Tensor> {
+    pub(crate) fn upload(&self, group: &[Vec<Image>], views: std::ops::Range<usize>) -> Result<Tensor> {
+        let p = self.preprocessing;
         let (h, w, _) = group[0][views.start].dim();
         let n = group.len() * views.len();
         let mut pixels = Array4::zeros((n, h, w, 3));
@@ -273,8 +301,8 @@ mod tests {
         let group: Vec<Vec<Image>> = (images.iter())
             .map(|image| views.iter().map(|v| v.view.apply(image, Filter::Bilinear).unwrap()).collect())
             .collect();
-        let model = Model::Classic(&network);
-        let ours = model.posteriors(&group, &views, DensePool::ScoreMean, PREPROCESSING).unwrap();
+        let model = EvalModel::borrowed(&network, PREPROCESSING);
+        let ours = model.posteriors(&group, &views, DensePool::ScoreMean).unwrap();
         assert_eq!(ours.dim(), (3, 4));
         for (row, shown) in ours.rows().into_iter().zip(&group) {
             let mut expected = vec![0.0_f64; 4];
@@ -286,7 +314,7 @@ mod tests {
             // Scores reach 10, and a batch is convolved in another order of sums than one image.
             assert_close(&row.to_vec(), &expected, 1e-4, "weighted mean");
         }
-        let none = model.posteriors(&[], &views, DensePool::ScoreMean, PREPROCESSING).unwrap();
+        let none = model.posteriors(&[], &views, DensePool::ScoreMean).unwrap();
         assert_eq!(none.dim(), (0, 4));
     }
 }

@@ -4,7 +4,7 @@ use ndarray::{ArrayView2, Axis, s};
 use vgg_data::{Image, Region, View};
 use vgg_tensor::ops;
 
-use crate::{Evaluation, Model, Preprocessing, Result};
+use crate::{EvalModel, Evaluation, Result};
 
 /// Side of a picture of a confusion matrix, about.
 const SIDE: usize = 720;
@@ -39,16 +39,9 @@ pub fn confusion_picture(counts: ArrayView2<u32>) -> Image {
 ///
 /// # Errors
 /// As [`crate::classify`]; [`crate::Error::Config`] if the model takes crops alone.
-pub fn score_map(
-    model: &Model,
-    image: &Image,
-    evaluation: &Evaluation,
-    preprocessing: Preprocessing,
-    class: usize,
-) -> Result<Image> {
-    let Model::Dense(network) = model else {
-        return Err(crate::Error::Config("a score map needs the dense network".into()));
-    };
+pub fn score_map(model: &EvalModel, image: &Image, evaluation: &Evaluation, class: usize) -> Result<Image> {
+    let network = model.dense_network()?;
+    let preprocessing = model.preprocessing;
     let crop = model.spec().crop;
     evaluation.views(crop)?;
     let view = View { test_side: evaluation.test_sides[0], region: Region::Whole, flip: false };

@@ -35,7 +35,8 @@ impl Rows {
     /// Rows of the images of a shard, of which `of_group` is given several at a time, each as its views.
     pub(crate) fn of(
         folder: &Arc<ImageSet>,
-        (views, filter): (&[WeightedView], Filter),
+        views: &[WeightedView],
+        filter: Filter,
         options: EvaluateOptions,
         progress: &mut dyn FnMut(usize) -> ControlFlow<()>,
         mut of_group: impl FnMut(&[Vec<Image>]) -> Result<Array2<f32>>,

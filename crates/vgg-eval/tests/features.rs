@@ -10,7 +10,9 @@ use std::sync::Arc;
 use common::{CROP, PREPROCESSING, as_f32, batch_of_one, cells, distance, mean, network, options, write_set};
 use serde_json::{Value, json};
 use vgg_data::{Filter, ImageSet, OnBadImage, Region, Split, View};
-use vgg_eval::{Aggregate, Error, EvaluateOptions, FeatureConfig, Features, Partition, Result, features};
+use vgg_eval::{
+    Aggregate, Error, EvalModel, EvaluateOptions, FeatureConfig, Features, Partition, Result, features,
+};
 use vgg_files::TensorFile;
 use vgg_layers::{DenseNetwork, Network};
 use vgg_tensor::{Alone, RankGroup, on_thread_ranks};
@@ -37,6 +39,10 @@ fn dense(network: Network) -> DenseNetwork {
     network.into_fully_convolutional().unwrap()
 }
 
+fn model(network: Network, weights_hash: &str) -> EvalModel<'static> {
+    EvalModel::dense(dense(network), PREPROCESSING, weights_hash)
+}
+
 fn set() -> (tempfile::TempDir, Arc<ImageSet>) {
     let dir = tempfile::tempdir().unwrap();
     write_set(dir.path(), &FILES);
@@ -50,8 +56,8 @@ fn run_on(
     config: &FeatureConfig,
     options: EvaluateOptions,
 ) -> Result<Option<Features>> {
-    let (network, mut nobody) = (dense(network(3)), |_| ControlFlow::Continue(()));
-    features(group, (&network, "w1"), folder, config, PREPROCESSING, options, &mut nobody)
+    let mut nobody = |_| ControlFlow::Continue(());
+    features(group, &model(network(3), "w1"), folder, config, options, &mut nobody)
 }
 
 fn run(folder: &Arc<ImageSet>, config: &FeatureConfig) -> Features {
@@ -151,10 +157,10 @@ fn normalised_descriptors_have_length_one() {
 #[test]
 fn a_descriptor_of_zeros_stays_zero() {
     let (_dir, folder) = set();
-    let zero = dense(Network::new(network(3).spec().clone(), &common::cpu()).unwrap());
+    let zero = model(Network::new(network(3).spec().clone(), &common::cpu()).unwrap(), "w");
     let config = FeatureConfig { l2_normalise: true, ..config("pool5", &[40], Aggregate::Mean) };
     let mut nobody = |_| ControlFlow::Continue(());
-    let ours = features(&Alone, (&zero, "w"), &folder, &config, PREPROCESSING, options(1), &mut nobody);
+    let ours = features(&Alone, &zero, &folder, &config, options(1), &mut nobody);
     assert!(ours.unwrap().unwrap().values.iter().all(|value| *value == 0.0));
 }
 
@@ -207,13 +213,13 @@ fn ranks_with_another_configuration_are_refused() {
 #[test]
 fn progress_counts_images_and_ends_the_pass() {
     let (_dir, folder) = set();
-    let (network, mut told) = (dense(network(3)), Vec::new());
+    let mut told = Vec::new();
     let mut progress = |done| {
         told.push(done);
         if told.len() == 2 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     };
     let config = config("fc7", &[40], Aggregate::Mean);
-    let ended = features(&Alone, (&network, "w"), &folder, &config, PREPROCESSING, options(1), &mut progress);
+    let ended = features(&Alone, &model(network(3), "w"), &folder, &config, options(1), &mut progress);
     assert!(matches!(ended, Err(Error::Interrupted)));
     assert_eq!(told, [1, 3]);
 }

@@ -23,8 +23,8 @@ fn evaluation(protocol: Protocol, test_sides: &[usize], dense_pool: DensePool) -
 }
 
 fn classified(evaluation: &Evaluation, image: &Image, preprocessing: Preprocessing) -> Vec<f32> {
-    let prepared = evaluation.prepare(network(CLASSES)).unwrap();
-    classify(&prepared.model(), image, evaluation, preprocessing).unwrap()
+    let model = evaluation.prepare(network(CLASSES), preprocessing, "").unwrap();
+    classify(&model, image, evaluation).unwrap()
 }
 
 fn dense_network(rounding: PoolRounding) -> DenseNetwork {
@@ -202,7 +202,7 @@ fn the_filter_of_the_protocol_is_used() {
 #[test]
 fn classifying_at_a_side_below_the_crop_is_refused() {
     let base = evaluation(Protocol::Centre, &[31], DensePool::ScoreMean);
-    let prepared = base.prepare(network(CLASSES)).unwrap();
-    let refused = classify(&prepared.model(), &image("small", 40, 40), &base, PREPROCESSING);
+    let model = base.prepare(network(CLASSES), PREPROCESSING, "").unwrap();
+    let refused = classify(&model, &image("small", 40, 40), &base);
     assert!(matches!(refused, Err(vgg_eval::Error::Config(_))));
 }

@@ -201,7 +201,7 @@ fn evaluation(protocol: Protocol, test_sides: &[usize]) -> Evaluation {
 fn a_score_map_is_the_posterior_of_a_class_at_the_first_side() {
     let image = image("map", 40, 60);
     let base = evaluation(Protocol::Dense, &[96, 64]);
-    let prepared = base.prepare(network(4)).unwrap();
+    let model = base.prepare(network(4), PREPROCESSING, "").unwrap();
     let shown =
         View { test_side: 96, region: Region::Whole, flip: false }.apply(&image, Filter::Bicubic).unwrap();
     let dense = network(4).into_fully_convolutional().unwrap();
@@ -212,7 +212,7 @@ fn a_score_map_is_the_posterior_of_a_class_at_the_first_side() {
     for class in 0..4 {
         let map: Vec<f32> = scores.iter().map(|cell| softmax(cell)[class] as f32).collect();
         let map = Array2::from_shape_vec((3, 4), map).unwrap();
-        let picture = score_map(&prepared.model(), &image, &base, PREPROCESSING, class).unwrap();
+        let picture = score_map(&model, &image, &base, class).unwrap();
         let expected = score_map_picture(&shown, map.view(), CROP);
         assert_eq!(picture.dim(), expected.dim());
         // A posterior is off by 1e-6: a colour that lies between two may be rounded to the other.
@@ -229,8 +229,8 @@ fn a_score_map_is_the_posterior_of_a_class_at_the_first_side() {
 fn a_score_map_needs_the_dense_network_and_a_side() {
     let image = image("map", 40, 60);
     let of = |base: Evaluation| {
-        let prepared = base.prepare(network(4)).unwrap();
-        score_map(&prepared.model(), &image, &base, PREPROCESSING, 0)
+        let model = base.prepare(network(4), PREPROCESSING, "").unwrap();
+        score_map(&model, &image, &base, 0)
     };
     assert!(matches!(of(evaluation(Protocol::Centre, &[96])), Err(Error::Config(_))));
     assert!(matches!(of(evaluation(Protocol::Dense, &[])), Err(Error::Config(_))));

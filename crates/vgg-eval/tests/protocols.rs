@@ -4,7 +4,7 @@ mod common;
 
 use vgg_data::{Filter, MAX_SIDE, Region, View};
 use vgg_eval::{
-    DensePool, Error, Evaluation, Partition, Prepared, Preprocessing, Protocol, WeightedView, rank_partition,
+    DensePool, Error, Evaluation, Partition, Preprocessing, Protocol, WeightedView, rank_partition,
 };
 
 fn evaluation(protocol: Protocol, test_sides: &[usize], flip: bool) -> Evaluation {
@@ -141,9 +141,11 @@ fn a_protocol_gets_the_form_of_the_network_that_it_needs() {
         (Protocol::Dense, true),
         (Protocol::Combined, true),
     ] {
-        let prepared = evaluation(protocol, &[32], false).prepare(common::network(3)).unwrap();
-        assert_eq!(matches!(prepared, Prepared::Dense(_)), dense, "{protocol:?}");
-        assert_eq!(prepared.model().spec().classes, 3);
+        let base = evaluation(protocol, &[32], false);
+        let model = base.prepare(common::network(3), common::PREPROCESSING, "").unwrap();
+        assert_eq!(model.is_dense(), dense, "{protocol:?}");
+        assert_eq!(model.dense_network().is_ok(), dense);
+        assert_eq!(model.spec().classes, 3);
     }
 }
 

@@ -10,7 +10,7 @@ use common::{CROP, PREPROCESSING, TOLERANCE, distance, network, options, write_s
 use serde_json::{Value, json};
 use vgg_data::{Filter, Image, ImageSet, OnBadImage, Split, write_png};
 use vgg_eval::{
-    DensePool, Error, EvaluateOptions, Evaluation, Network, Partition, Posteriors, Prepared, Protocol,
+    DensePool, Error, EvalModel, EvaluateOptions, Evaluation, Network, Partition, Posteriors, Protocol,
     Result, classify, dump_views, evaluate, evaluate_on_ranks, merge,
 };
 use vgg_tensor::{Alone, RankGroup, on_thread_ranks};
@@ -43,8 +43,8 @@ fn dense() -> Evaluation {
     evaluation(Protocol::Dense, &[64, 40])
 }
 
-fn prepared(evaluation: &Evaluation) -> Prepared {
-    evaluation.prepare(network(3)).unwrap()
+fn model(evaluation: &Evaluation, weights_hash: &str) -> EvalModel<'static> {
+    evaluation.prepare(network(3), PREPROCESSING, weights_hash).unwrap()
 }
 
 fn open(root: &Path) -> Arc<ImageSet> {
@@ -60,8 +60,7 @@ fn set() -> (tempfile::TempDir, Arc<ImageSet>) {
 
 fn run(folder: &Arc<ImageSet>, evaluation: &Evaluation, options: EvaluateOptions) -> Result<Posteriors> {
     let mut nobody = |_| ControlFlow::Continue(());
-    let prepared = prepared(evaluation);
-    evaluate((&prepared.model(), "w1"), folder, evaluation, PREPROCESSING, options, &mut nobody)
+    evaluate(&model(evaluation, "w1"), folder, evaluation, options, &mut nobody)
 }
 
 /// What progress is told, and what the evaluation comes to, if it is stopped in call `stop` of progress.
@@ -76,16 +75,14 @@ fn told(
         told.push(done);
         if told.len() == stop { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     };
-    let prepared = prepared(evaluation);
-    let result =
-        evaluate((&prepared.model(), "w1"), folder, evaluation, PREPROCESSING, options, &mut progress);
+    let result = evaluate(&model(evaluation, "w1"), folder, evaluation, options, &mut progress);
     (told, result)
 }
 
 /// Asserts that the posteriors are those of these images of the split, each classified by itself.
 #[track_caller]
 fn assert_classified(ours: &Posteriors, folder: &ImageSet, evaluation: &Evaluation, images: &[usize]) {
-    let prepared = prepared(evaluation);
+    let model = model(evaluation, "w1");
     let paths: Vec<String> = images.iter().map(|i| folder.path(*i).into_owned()).collect();
     assert_eq!(ours.paths, paths);
     let labels: Vec<u32> = images.iter().map(|i| folder.target(*i)).collect();
@@ -93,7 +90,7 @@ fn assert_classified(ours: &Posteriors, folder: &ImageSet, evaluation: &Evaluati
     assert_eq!(ours.values.dim(), (images.len(), folder.classes().len()));
     for (row, i) in ours.values.rows().into_iter().zip(images) {
         let image = folder.image(*i).unwrap();
-        let alone = classify(&prepared.model(), &image, evaluation, PREPROCESSING).unwrap();
+        let alone = classify(&model, &image, evaluation).unwrap();
         assert_close(&row.to_vec(), &alone, TOLERANCE, &format!("image {i}"));
     }
 }
@@ -248,7 +245,7 @@ fn an_image_that_is_too_large_at_a_side_is_named() {
     let skipped = run(&folder, &base, SKIP).unwrap();
     assert_classified(&skipped, &folder, &base, &[0, 1, 3, 4, 5, 6]);
     assert!(skipped.skipped[0].contains("val/bee/1.png"), "{:?}", skipped.skipped);
-    let dumped = dump_views(&folder, &base, (CROP, Partition::WHOLE), &dir.path().join("views")).unwrap_err();
+    let dumped = dump_views(&folder, &base, CROP, Partition::WHOLE, &dir.path().join("views")).unwrap_err();
     assert!(dumped.to_string().contains("val/bee/1.png"), "{dumped}");
 }
 
@@ -273,9 +270,9 @@ fn a_split_of_which_nothing_can_be_shown_is_an_error() {
 fn a_network_of_other_classes_or_a_side_below_the_crop_is_refused() {
     let (_dir, folder) = set();
     let base = dense();
-    let other = base.prepare(network(4)).unwrap();
+    let other = base.prepare(network(4), PREPROCESSING, "w").unwrap();
     let mut nobody = |_| ControlFlow::Continue(());
-    let refused = evaluate((&other.model(), "w"), &folder, &base, PREPROCESSING, options(1), &mut nobody);
+    let refused = evaluate(&other, &folder, &base, options(1), &mut nobody);
     let refused = refused.unwrap_err();
     assert!(matches!(refused, Error::Classes { network: 4, dataset: 3 }), "{refused:?}");
     assert!(refused.to_string().contains("network has 4") && refused.to_string().contains("set has 3"));
@@ -290,10 +287,8 @@ fn run_on(
     options: EvaluateOptions,
 ) -> Result<Option<Posteriors>> {
     let base = dense();
-    let prepared = prepared(&base);
     let mut nobody = |_| ControlFlow::Continue(());
-    let model = (&prepared.model(), weights);
-    evaluate_on_ranks(group, model, folder, &base, PREPROCESSING, options, &mut nobody)
+    evaluate_on_ranks(group, &model(&base, weights), folder, &base, options, &mut nobody)
 }
 
 #[test]
@@ -332,13 +327,11 @@ fn an_interruption_of_one_rank_ends_all() {
     for stopped in 0..3 {
         let results = on_thread_ranks(3, |rank| {
             let base = dense();
-            let prepared = prepared(&base);
             let mut progress = |_| match rank.rank() == stopped {
                 true => ControlFlow::Break(()),
                 false => ControlFlow::Continue(()),
             };
-            let model = (&prepared.model(), "w1");
-            evaluate_on_ranks(&*rank, model, &folder, &base, PREPROCESSING, options(1), &mut progress)
+            evaluate_on_ranks(&*rank, &model(&base, "w1"), &folder, &base, options(1), &mut progress)
         });
         assert!(results.iter().all(|result| matches!(result, Err(Error::Interrupted))), "{results:?}");
     }
@@ -370,7 +363,7 @@ fn dumped_views_are_the_pixels_that_the_network_is_shown() {
     let (dir, folder) = set();
     let to = dir.path().join("views");
     let base = evaluation(Protocol::Combined, &[40]);
-    dump_views(&folder, &base, (CROP, Partition { index: 2 - 1, count: 3 }), &to).unwrap();
+    dump_views(&folder, &base, CROP, Partition { index: 2 - 1, count: 3 }, &to).unwrap();
     let list: Vec<Value> = vgg_files::read_json(&to.join("views.json")).unwrap();
     let views = base.views(CROP).unwrap();
     assert_eq!((list.len(), views.len()), (2 * 52, 52));
@@ -392,7 +385,7 @@ fn dumped_views_are_the_pixels_that_the_network_is_shown() {
     let mut names: Vec<_> = std::fs::read_dir(&to).unwrap().map(|e| e.unwrap().file_name()).collect();
     names.sort();
     assert_eq!(names, ["2", "3", "views.json"]);
-    let below_a_file = dump_views(&folder, &base, (CROP, Partition::WHOLE), &to.join("views.json/x"));
+    let below_a_file = dump_views(&folder, &base, CROP, Partition::WHOLE, &to.join("views.json/x"));
     let refused = below_a_file.unwrap_err().to_string();
     assert!(refused.contains("create") && refused.contains("views.json/x/0"), "{refused}");
 }

@@ -1,7 +1,7 @@
 //! Tables 1 and 2: what the networks are. They need no training.
 
 use serde_json::{Value, json};
-use vgg_layers::{Config, NetworkSpec, Summary};
+use vgg_layers::{NetworkSpec, Summary};
 
 use crate::{Report, Result, paper};
 
@@ -116,11 +116,6 @@ pub fn table2(networks: &[NetworkSpec]) -> Result<Report> {
         plots: Vec::new(),
         about: Value::Null,
     })
-}
-
-/// The networks of the paper's tables, as in the paper.
-pub fn paper_networks() -> Vec<NetworkSpec> {
-    Config::all().filter(|config| *config != Config::B5x5).map(NetworkSpec::paper).collect()
 }
 
 fn line(head: &str, summaries: &[Summary], of: impl Fn(&Summary) -> String, last: String) -> Vec<String> {

@@ -26,7 +26,7 @@ mod settings;
 mod table;
 mod table_plan;
 
-pub use architecture::{paper_networks, table1, table2};
+pub use architecture::{table1, table2};
 pub use dataset::Dataset;
 pub use error::{Error, Result};
 pub use html::html;

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use vgg_data::{AugmentConfig, ColourShift, Loader, LoaderConfig, Partition, PixelStatistics};
 use vgg_eval::{
-    DensePool, EvaluateOptions, Evaluation, Model, Posteriors, Preprocessing, Protocol, evaluate,
+    DensePool, EvalModel, EvaluateOptions, Evaluation, Posteriors, Preprocessing, Protocol, evaluate,
     rank_partition,
 };
 use vgg_files::{Hash, Lock, hash_bytes, hash_file, read_json, write_json};
@@ -341,8 +341,8 @@ impl<'a> PreparedRun<'a> {
         // Each rank looks at its part.
         let shard = rank_partition(&*context.group);
         let options = EvaluateOptions { workers: context.workers, on_bad_image, shard };
-        let model = Model::Classic(network);
-        evaluate((&model, ""), &context.dataset.val, &evaluation, preprocessing, options, &mut |_| {
+        let model = EvalModel::borrowed(network, preprocessing);
+        evaluate(&model, &context.dataset.val, &evaluation, options, &mut |_| {
             if (context.interrupted)() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         })
     }

@@ -359,7 +359,7 @@ fn posteriors(
     let val = &context.dataset.val;
     let loaded = vgg_weights::load(&done.weights_file(), context.device)?;
     let preprocessing = Preprocessing::from(loaded.metadata.offset_and_scale());
-    let prepared = member.evaluation.prepare(loaded.network)?;
+    let model = member.evaluation.prepare(loaded.network, preprocessing, done.weights.as_str())?;
     let on_bad_image = run.data.on_bad_image;
     let options = EvaluateOptions { workers: context.workers, on_bad_image, shard: Partition::WHOLE };
     let of = rank_partition(group).range(val.len()).len();
@@ -367,9 +367,8 @@ fn posteriors(
         events(Event::Evaluates { member, done, of });
         if (context.interrupted)() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     };
-    let model = (&prepared.model(), done.weights.as_str());
     let protocol = &member.evaluation;
-    let evaluated = evaluate_on_ranks(group, model, val, protocol, preprocessing, options, &mut progress)?;
+    let evaluated = evaluate_on_ranks(group, &model, val, protocol, options, &mut progress)?;
     if let Some(evaluated) = &evaluated {
         evaluated.save(path)?;
     }

@@ -190,9 +190,9 @@ fn check_posteriors(rows: &[Row], plan: &TablePlan, dataset: &Dataset, out: &Pat
                 offset: metadata.mean_rgb.map(|mean| -mean),
                 scale: [metadata.pixel_scale; 3],
             };
-            let prepared = planned.evaluation.prepare(loaded.network).unwrap();
+            let prepared = planned.evaluation.prepare(loaded.network, preprocessing, "").unwrap();
             let image = dataset.val.image(4).unwrap();
-            let expected = classify(&prepared.model(), &image, &planned.evaluation, preprocessing).unwrap();
+            let expected = classify(&prepared, &image, &planned.evaluation).unwrap();
             let file = PosteriorFile::read(&out.join(&member.posteriors));
             assert_eq!(file.paths[4], dataset.val.path(4));
             // Other numbers of images at once may round differently.

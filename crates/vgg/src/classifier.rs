@@ -4,17 +4,16 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use vgg_data::{Image, imagenet};
-use vgg_eval::{Evaluation, Prepared, Preprocessing};
+use vgg_eval::{EvalModel, Evaluation};
 use vgg_weights::WeightsMetadata;
 
 use crate::{Error, Pretrained, Result};
 
 /// Classifies images by a network, under one of the paper's test protocols.
 pub struct Classifier {
-    model: Prepared,
+    model: EvalModel<'static>,
     metadata: WeightsMetadata,
     evaluation: Evaluation,
-    preprocessing: Preprocessing,
 }
 
 /// A class with its posterior.
@@ -48,8 +47,8 @@ impl Classifier {
     pub fn new(network: Pretrained, evaluation: Evaluation) -> Result<Classifier> {
         evaluation.views(network.metadata.spec.crop)?;
         let preprocessing = network.preprocessing();
-        let model = evaluation.prepare(network.network)?;
-        Ok(Classifier { model, metadata: network.metadata, evaluation, preprocessing })
+        let model = evaluation.prepare(network.network, preprocessing, "")?;
+        Ok(Classifier { model, metadata: network.metadata, evaluation })
     }
 
     /// All classes of a JPEG or PNG file, the likeliest first.
@@ -74,7 +73,7 @@ impl Classifier {
     /// # Errors
     /// [`Error::Eval`] if the image is too large for the protocol.
     pub fn classify_image(&self, image: &Image) -> Result<Vec<Prediction>> {
-        let posterior = vgg_eval::classify(&self.model.model(), image, &self.evaluation, self.preprocessing)?;
+        let posterior = vgg_eval::classify(&self.model, image, &self.evaluation)?;
         let mut order: Vec<usize> = (0..posterior.len()).collect();
         order.sort_by(|a, b| posterior[*b].total_cmp(&posterior[*a]));
         let prediction = |class: usize| {
@@ -94,13 +93,12 @@ impl Classifier {
             let what = "a score map needs a protocol that shows whole images: dense or combined";
             return Err(Error::Config(what.into()));
         }
-        let model = self.model.model();
-        Ok(vgg_eval::score_map(&model, image, &self.evaluation, self.preprocessing, class)?)
+        Ok(vgg_eval::score_map(&self.model, image, &self.evaluation, class)?)
     }
 
     /// Whether the protocol shows whole images.
     pub fn has_score_map(&self) -> bool {
-        matches!(self.model, Prepared::Dense(_))
+        self.model.is_dense()
     }
 
     /// What the weights file says of the network.

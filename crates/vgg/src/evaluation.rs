@@ -39,13 +39,11 @@ pub fn evaluate_split(
     let preprocessing = network.preprocessing();
     let config = network.metadata.spec.config;
     let device = network.network.device().clone();
-    let prepared = evaluation.prepare(network.network)?;
+    let model = evaluation.prepare(network.network, preprocessing, weights.as_str())?;
     let options = EvaluateOptions { workers: system::cores(), on_bad_image, shard: Partition::WHOLE };
-    let model = (&prepared.model(), weights.as_str());
     let start = Instant::now();
-    let posteriors = vgg_eval::evaluate(model, split, evaluation, preprocessing, options, &mut |_| {
-        ControlFlow::Continue(())
-    })?;
+    let posteriors =
+        vgg_eval::evaluate(&model, split, evaluation, options, &mut |_| ControlFlow::Continue(()))?;
     let report = EvalReport {
         evaluation: evaluation.clone(),
         errors: posteriors.errors(),

@@ -4,16 +4,14 @@ use std::path::Path;
 
 use ndarray::Array1;
 use vgg_data::{Filter, Image};
-use vgg_eval::{Aggregate, FeatureConfig, Preprocessing, image_features};
-use vgg_layers::DenseNetwork;
+use vgg_eval::{Aggregate, EvalModel, FeatureConfig, image_features};
 
 use crate::{Pretrained, Result};
 
 /// Extracts descriptors for classifiers of other data sets (appendix B).
 pub struct FeatureExtractor {
-    network: DenseNetwork,
+    model: EvalModel<'static>,
     config: FeatureConfig,
-    preprocessing: Preprocessing,
 }
 
 impl FeatureExtractor {
@@ -43,7 +41,7 @@ impl FeatureExtractor {
         let preprocessing = network.preprocessing();
         let network = network.network.into_fully_convolutional()?;
         config.check(&network)?;
-        Ok(FeatureExtractor { network, config, preprocessing })
+        Ok(FeatureExtractor { model: EvalModel::dense(network, preprocessing, ""), config })
     }
 
     /// The descriptor of a JPEG or PNG file.
@@ -61,6 +59,6 @@ impl FeatureExtractor {
     /// # Errors
     /// [`crate::Error::Eval`] if the image is too large.
     pub fn extract_image(&self, image: &Image) -> Result<Array1<f32>> {
-        Ok(image_features(&self.network, image, &self.config, self.preprocessing)?)
+        Ok(image_features(&self.model, image, &self.config)?)
     }
 }

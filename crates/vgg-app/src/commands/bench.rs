@@ -57,7 +57,7 @@ pub(crate) struct Bench {
     #[arg(long)]
     layers: bool,
     /// Take one sample for every line on standard input, and print its milliseconds; for programs that alternate.
-    #[arg(long, conflicts_with_all = ["layers", "json"])]
+    #[arg(long, hide = true, conflicts_with_all = ["layers", "json"])]
     samples_on_stdin: bool,
     /// Print JSON.
     #[arg(long)]

@@ -62,22 +62,21 @@ impl Evaluate {
         check_classes(&pretrained.metadata.classes, &folder)?;
         let weights = pretrained.hash()?;
         let preprocessing = pretrained.preprocessing();
-        let prepared = evaluation.prepare(pretrained.network)?;
+        let model = evaluation.prepare(pretrained.network, preprocessing, weights.as_str())?;
         if ranks.is_first() {
             self.may_write(&evaluation, weights.as_str(), &folder)?;
         }
         if let Some(dir) = self.dump_views.as_ref().filter(|_| ranks.is_first()) {
-            dump_views(&folder, &evaluation, (crop, self.shard), dir)?;
+            dump_views(&folder, &evaluation, crop, self.shard, dir)?;
         }
         let (workers, on_bad_image) = (self.device.workers_among(ranks), self.subject.on_bad_image());
         let options = EvaluateOptions { workers, on_bad_image, shard: self.shard };
         let group = &**ranks.group();
         let part = if whole { rank_partition(group) } else { self.shard };
-        let model = (&prepared.model(), weights.as_str());
         let pass = Pass::new("evaluates", part.range(folder.len()).len(), ranks)?;
         let found = pass.go(&folder, |seen| match whole {
-            true => evaluate_on_ranks(group, model, &folder, &evaluation, preprocessing, options, seen),
-            false => evaluate(model, &folder, &evaluation, preprocessing, options, seen).map(Some),
+            true => evaluate_on_ranks(group, &model, &folder, &evaluation, options, seen),
+            false => evaluate(&model, &folder, &evaluation, options, seen).map(Some),
         })?;
         let (posteriors, seconds) = match found {
             Found::Nothing(code) => return Ok(code),

@@ -9,7 +9,8 @@ use clap::Args;
 use serde_json::json;
 use vgg_data::Filter;
 use vgg_eval::{
-    Aggregate, EvaluateOptions, FeatureConfig, Features as Described, Partition, features, rank_partition,
+    Aggregate, EvalModel, EvaluateOptions, FeatureConfig, Features as Described, Partition, features,
+    rank_partition,
 };
 use vgg_files::TensorFile;
 
@@ -80,10 +81,10 @@ impl Features {
         }
         let (workers, on_bad_image) = (self.device.workers_among(ranks), self.subject.on_bad_image());
         let options = EvaluateOptions { workers, on_bad_image, shard: Partition::WHOLE };
-        let (group, network) = (&**ranks.group(), (&network, weights.as_str()));
+        let group = &**ranks.group();
+        let model = EvalModel::dense(network, preprocessing, weights.as_str());
         let pass = Pass::new("features", rank_partition(group).range(folder.len()).len(), ranks)?;
-        let found = pass
-            .go(&folder, |seen| features(group, network, &folder, &config, preprocessing, options, seen))?;
+        let found = pass.go(&folder, |seen| features(group, &model, &folder, &config, options, seen))?;
         let (found, seconds) = match found {
             Found::Nothing(code) => return Ok(code),
             Found::All { what, seconds } => (what, seconds),

@@ -18,7 +18,7 @@ pub(crate) struct GpuSelftest {
     #[arg(long, default_value_t = 0)]
     gpu: usize,
     /// Where to write what cuDNN says of the GPU, as JSON.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, hide = true, value_name = "FILE")]
     cudnn_properties: Option<PathBuf>,
     /// Print JSON.
     #[arg(long)]
