@@ -24,6 +24,7 @@ mod run;
 mod run_plan;
 mod settings;
 mod table;
+mod table_name;
 mod table_plan;
 
 pub use architecture::{table1, table2};
@@ -42,4 +43,5 @@ pub use settings::{
     read_recipe, read_run,
 };
 pub use table::{Event, Member, Row, make_table};
+pub use table_name::TableName;
 pub use table_plan::{MemberPlan, RowPlan, TablePlan};

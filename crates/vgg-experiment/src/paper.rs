@@ -1,6 +1,6 @@
 //! The paper's results, as fractions.
 
-use crate::{Error, Result};
+use crate::{Error, Result, TableName};
 
 /// A row of one of the paper's Tables 3 to 7; errors on the validation set of ILSVRC-2012.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -104,14 +104,14 @@ pub const SHALLOW_TOP1_DIFFERENCE: f64 = 0.07;
 pub const TABLE_2: [(&str, u32); 6] =
     [("A", 133), ("A-LRN", 133), ("B", 133), ("C", 134), ("D", 138), ("E", 144)];
 
-/// The paper's rows of a table, such as `table3`; none if the paper prints no numbers for it.
-pub fn rows(table: &str) -> &'static [PaperRow] {
+/// The paper's rows of a table; none if the paper prints no numbers for it.
+pub fn rows(table: &TableName) -> &'static [PaperRow] {
     match table {
-        "table3" => &TABLE_3,
-        "table4" => &TABLE_4,
-        "table5" => &TABLE_5,
-        "table6" => &TABLE_6,
-        "table7" => &TABLE_7,
+        TableName::Table3 => &TABLE_3,
+        TableName::Table4 => &TABLE_4,
+        TableName::Table5 => &TABLE_5,
+        TableName::Table6 => &TABLE_6,
+        TableName::Table7 => &TABLE_7,
         _ => &[],
     }
 }
@@ -120,7 +120,7 @@ pub fn rows(table: &str) -> &'static [PaperRow] {
 ///
 /// # Errors
 /// [`Error::Plan`] if the table has numbers, but no such row.
-pub fn row_of(table: &str, name: &str) -> Result<Option<&'static PaperRow>> {
+pub fn row_of(table: &TableName, name: &str) -> Result<Option<&'static PaperRow>> {
     let rows = rows(table);
     let found = rows.iter().find(|row| row.name == name);
     if found.is_none() && !rows.is_empty() {

@@ -6,7 +6,7 @@ use plotters::prelude::*;
 use vgg_layers::Config;
 use vgg_train::EpochMetrics;
 
-use crate::{Result, Row, sides};
+use crate::{Result, Row, TableName, sides};
 
 /// Size of a plot.
 const SIZE: (u32, u32) = (860, 420);
@@ -59,12 +59,12 @@ enum Axis {
 ///
 /// # Errors
 /// [`crate::Error::File`] if the metrics of a run cannot be read.
-pub(crate) fn plots(table: &str, rows: &[Row], out: &Path) -> Result<Vec<Plot>> {
+pub(crate) fn plots(table: &TableName, rows: &[Row], out: &Path) -> Result<Vec<Plot>> {
     let mut plots = Vec::new();
     let mut add = |title: &str, axis: Axis, lines: Vec<Line>| {
         plots.extend(draw(&axis, &lines).map(|svg| Plot { title: title.to_owned(), svg }));
     };
-    if matches!(table, "table3" | "table4") {
+    if matches!(table, TableName::Table3 | TableName::Table4) {
         add("Error by depth", Axis::Of("weight layers"), by_depth(rows));
         let (names, lines) = by_scale(rows);
         add("Error by training scale", Axis::Steps("S", names), lines);

@@ -6,7 +6,7 @@ use serde_json::json;
 use vgg_train::Schedule;
 
 use crate::plot::plots;
-use crate::{Context, PixelScale, Report, Result, Row, RunPlan, TablePlan, paper};
+use crate::{Context, PixelScale, Report, Result, Row, RunPlan, TableName, TablePlan, paper};
 
 /// Fields of a row, in the order of the CSV file.
 const FIELDS: [&str; 20] = [
@@ -63,19 +63,21 @@ const EPOCHS: Column = ("epochs", |row| row.epochs.to_string());
 const NOTE: Column = ("note", |row| row.note.clone().unwrap_or_default());
 
 /// The columns of a table.
-fn columns(table: &str) -> Vec<Column> {
+fn columns(table: &TableName) -> Vec<Column> {
     match table {
-        "table3" | "table4" => {
+        TableName::Table3 | TableName::Table4 => {
             vec![CONFIG, S, Q, TOP1, INTERVAL, TOP5, PAPER_SIDES, PAPER_TOP1, PAPER_TOP5, DIFFERENCE, EPOCHS]
         }
-        "table6" | "table7" => {
+        TableName::Table6 | TableName::Table7 => {
             let mut columns = vec![
                 CONFIG, PROTOCOL, TOP1, INTERVAL, TOP5, TEST, PAPER_TOP1, PAPER_TOP5, PAPER_TEST, DIFFERENCE,
             ];
-            columns.extend((table == "table7").then_some(NOTE));
+            columns.extend((*table == TableName::Table7).then_some(NOTE));
             columns
         }
-        "table5" => vec![CONFIG, S, Q, PROTOCOL, TOP1, INTERVAL, TOP5, PAPER_TOP1, PAPER_TOP5, DIFFERENCE],
+        TableName::Table5 => {
+            vec![CONFIG, S, Q, PROTOCOL, TOP1, INTERVAL, TOP5, PAPER_TOP1, PAPER_TOP5, DIFFERENCE]
+        }
         _ => vec![CONFIG, S, Q, PROTOCOL, TOP1, INTERVAL, TOP5, EPOCHS, NOTE],
     }
 }
@@ -106,7 +108,7 @@ pub fn report(plan: &TablePlan, rows: &[Row], out: &Path, context: &Context) -> 
     notes.extend(shallow(&plan.name, rows));
     let columns = columns(&plan.name);
     Ok(Report {
-        name: plan.name.clone(),
+        name: plan.name.to_string(),
         title: plan.title.clone(),
         profile: Some(plan.profile.clone()),
         notes,
@@ -138,11 +140,11 @@ fn runs(row: &Row) -> Vec<String> {
 }
 
 /// What the comparison of B with its shallow variant comes to.
-fn shallow(table: &str, rows: &[Row]) -> Option<String> {
+fn shallow(table: &TableName, rows: &[Row]) -> Option<String> {
     let error = |config: &str| rows.iter().find(|row| row.config == config)?.top1_error;
     let difference = 100.0 * (error("B-5x5")? - error("B")?);
     let theirs = 100.0 * paper::SHALLOW_TOP1_DIFFERENCE;
-    (table == "shallow").then(|| {
+    (*table == TableName::Shallow).then(|| {
         format!("top-1 error of B-5x5 less that of B: {difference:+.1} points; the paper says {theirs:+.0}, and prints neither error")
     })
 }

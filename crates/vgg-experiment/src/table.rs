@@ -14,8 +14,8 @@ use vgg_train::{Resume, remove_checkpoints};
 
 use crate::ranks::from_first;
 use crate::{
-    Context, Error, FinishedRun, MemberPlan, PreparedRun, Result, RowPlan, RunEvent, RunPlan, TablePlan,
-    paper,
+    Context, Error, FinishedRun, MemberPlan, PreparedRun, Result, RowPlan, RunEvent, RunPlan, TableName,
+    TablePlan, paper,
 };
 
 /// What happens on the way to a table.
@@ -153,7 +153,7 @@ pub fn make_table(
         events(Event::Row(&row));
         rows.push(row);
     }
-    if plan.name == "table7" {
+    if plan.name == TableName::Table7 {
         rows.extend(paper::TABLE_7_OTHERS.iter().map(quoted));
     }
     Ok(Some(rows))

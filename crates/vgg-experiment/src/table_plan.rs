@@ -3,13 +3,13 @@
 use serde::Serialize;
 use vgg_eval::Evaluation;
 
-use crate::{Error, Result, RunPlan};
+use crate::{Error, Result, RunPlan, TableName};
 
 /// A table of the paper whose rows need training.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct TablePlan {
-    /// Stem of its files, such as `table3`.
-    pub name: String,
+    /// Stem of its files, too.
+    pub name: TableName,
     /// What it is, for people.
     pub title: String,
     /// Which recipe, such as `mini`.

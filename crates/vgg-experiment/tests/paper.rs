@@ -1,5 +1,6 @@
 //! The paper's Tables 2 to 7, typed once more, in percent as printed.
 
+use vgg_experiment::TableName;
 use vgg_experiment::paper::{self, PaperRow};
 
 /// A printed row: name, S, Q, top-1 error, top-5 error, top-5 error on the test set; empty or 0 where nothing is printed.
@@ -26,7 +27,7 @@ fn check(rows: &[PaperRow], printed: &[Printed]) {
 #[test]
 fn table_3_is_the_papers() {
     check(
-        paper::rows("table3"),
+        paper::rows(&TableName::Table3),
         &[
             ("A/256", &[256], &[256], 29.6, 10.4, 0.0),
             ("A-LRN/256", &[256], &[256], 29.7, 10.5, 0.0),
@@ -47,7 +48,7 @@ fn table_3_is_the_papers() {
 #[test]
 fn table_4_is_the_papers() {
     check(
-        paper::rows("table4"),
+        paper::rows(&TableName::Table4),
         &[
             ("B/256", &[256], &[224, 256, 288], 28.2, 9.6, 0.0),
             ("C/256", &[256], &[224, 256, 288], 27.7, 9.2, 0.0),
@@ -66,7 +67,7 @@ fn table_4_is_the_papers() {
 #[test]
 fn table_5_is_the_papers() {
     check(
-        paper::rows("table5"),
+        paper::rows(&TableName::Table5),
         &[
             ("D/dense", &[256, 512], &[256, 384, 512], 24.8, 7.5, 0.0),
             ("D/multi-crop", &[256, 512], &[256, 384, 512], 24.6, 7.5, 0.0),
@@ -81,7 +82,7 @@ fn table_5_is_the_papers() {
 #[test]
 fn tables_6_and_7_are_the_papers() {
     check(
-        paper::rows("table6"),
+        paper::rows(&TableName::Table6),
         &[
             ("submission", &[], &[], 24.7, 7.5, 7.3),
             ("D+E/dense", &[256, 512], &[256, 384, 512], 24.0, 7.1, 7.0),
@@ -90,7 +91,7 @@ fn tables_6_and_7_are_the_papers() {
         ],
     );
     check(
-        paper::rows("table7"),
+        paper::rows(&TableName::Table7),
         &[
             ("2 networks", &[256, 512], &[256, 384, 512], 23.7, 6.8, 6.8),
             ("1 network", &[256, 512], &[256, 384, 512], 24.4, 7.1, 7.0),
@@ -131,20 +132,20 @@ fn parameters_and_the_shallow_network_are_the_papers() {
 
 #[test]
 fn rows_are_found_by_name_and_unknown_ones_refused() {
-    let found = |table: &str, name: &str| paper::row_of(table, name).unwrap().unwrap();
+    let found = |table: &str, name: &str| paper::row_of(&table.into(), name).unwrap().unwrap();
     assert_eq!(found("table3", "C/384").top5_error, Some(0.093));
     assert_eq!(found("table4", "C/384").top5_error, Some(0.092));
     assert_eq!(found("table6", "submission"), found("table7", "submission"));
     for table in ["table3", "table4", "table5", "table6", "table7"] {
-        for row in paper::rows(table) {
+        for row in paper::rows(&table.into()) {
             assert_eq!(found(table, row.name), row);
         }
-        let error = paper::row_of(table, "F/256").unwrap_err().to_string();
-        let rows: Vec<&str> = paper::rows(table).iter().map(|row| row.name).collect();
+        let error = paper::row_of(&table.into(), "F/256").unwrap_err().to_string();
+        let rows: Vec<&str> = paper::rows(&table.into()).iter().map(|row| row.name).collect();
         assert_eq!(error, format!("the paper's {table} has no row F/256; its rows are {}", rows.join(", ")));
     }
     for table in ["init", "shallow", "table8", "table2", ""] {
-        assert!(paper::rows(table).is_empty());
-        assert_eq!(paper::row_of(table, "A/256").unwrap(), None);
+        assert!(paper::rows(&table.into()).is_empty());
+        assert_eq!(paper::row_of(&table.into(), "A/256").unwrap(), None);
     }
 }

@@ -10,7 +10,7 @@ use vgg_eval::{DensePool, Evaluation, Protocol};
 use vgg_layers::{Config, NetworkSpec};
 
 use super::overrides::{from_table, merge, parse as parse_with, table};
-use crate::{Error, MemberPlan, Result, RowPlan, RunPlan, TablePlan};
+use crate::{Error, MemberPlan, Result, RowPlan, RunPlan, TableName, TablePlan};
 
 /// A recipe that comes with the program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -188,7 +188,7 @@ impl TrainedFile {
             let entry = self.tables.get(name).ok_or_else(what)?;
             let rows = entry.rows.iter().map(|row| row.resolve(entry, &self.evaluate));
             let plan = TablePlan {
-                name: name.clone(),
+                name: TableName::from(name.as_str()),
                 title: entry.title.clone(),
                 profile: self.profile.clone(),
                 changes: set.to_vec(),
