@@ -8,7 +8,7 @@ mod plan;
 use std::collections::HashMap;
 use std::ffi::c_void;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use cudarc::cudnn::{result, sys};
@@ -34,13 +34,12 @@ pub(crate) struct ConvolutionOperands {
 
 /// cuDNN on one stream, with the plans that were made so far.
 pub(crate) struct Cudnn {
-    handle: sys::cudnnHandle_t,
+    /// Locked for every call that takes it: cuDNN lets one thread at a time use a handle. Where both are locked, `choices` is first.
+    handle: Mutex<sys::cudnnHandle_t>,
     precision: Precision,
     engines: Engines,
     plans: Mutex<HashMap<ConvolutionKey, Arc<Known>>>,
     choices: Mutex<Choices>,
-    /// cuDNN's handle serves one thread at a time.
-    executing: Mutex<()>,
     choosing: AtomicBool,
 }
 
@@ -57,7 +56,7 @@ unsafe impl Sync for Known {}
 
 // SAFETY: the handle is used under the context of whoever calls.
 unsafe impl Send for Cudnn {}
-// SAFETY: executions lock the handle, and what else uses it only reads.
+// SAFETY: the handle is behind a lock, and everything else is `Sync` itself.
 unsafe impl Sync for Cudnn {}
 
 /// Engines that are timed for a convolution: cuDNN puts the promising ones first.
@@ -89,12 +88,11 @@ impl Cudnn {
         let name = format!("{} {device} {} {engines:?}", result::get_version(), precision.name());
         let choices = Mutex::new(Choices::open(config.cache.as_deref(), &name));
         let cudnn = Cudnn {
-            handle,
+            handle: Mutex::new(handle),
             precision,
             engines,
             plans: Mutex::default(),
             choices,
-            executing: Mutex::default(),
             choosing: AtomicBool::new(false),
         };
         // SAFETY: handle and stream exist, and the stream lives as long as the GPU that holds both.
@@ -151,10 +149,11 @@ impl Cudnn {
         operands: ConvolutionOperands,
         timing: bool,
     ) -> Result<Known> {
-        let target = Target::Handle(self.handle);
+        let mut choices = self.choices.lock().unwrap_or_else(PoisonError::into_inner);
+        let handle = self.lock_handle();
+        let target = Target::Handle(*handle);
         let graph = key.graph(cuda.element(), target.handle())?;
         let engines = plan::candidates(&graph, (self.precision, self.engines), &target)?;
-        let mut choices = self.choices.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(choice) = choices.get(&key)
             && let Some(Ok(plan)) =
                 engines.get(choice.place).map(|engine| Plan::new(engine, choice.place, &target))
@@ -179,6 +178,8 @@ impl Cudnn {
         if !timing {
             return Ok(Known { plan: plans.swap_remove(0), chosen: false, uses: AtomicUsize::new(0) });
         }
+        // Executions lock it themselves.
+        drop(handle);
         let most = first.workspace_bytes.max(MOST_WORKSPACE_BYTES);
         plans.retain(|plan| plan.workspace_bytes <= most);
         let (i, seconds) = self.fastest(cuda, &plans, operands).map_err(|why| {
@@ -240,11 +241,16 @@ impl Cudnn {
         Ok(run(times)?.as_secs_f64() / times as f64)
     }
 
+    fn lock_handle(&self) -> MutexGuard<'_, sys::cudnnHandle_t> {
+        self.handle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The properties of the device as cuDNN's JSON.
     pub(crate) fn device_properties(&self) -> Result<String> {
         let name = Name::CUDNN_ATTR_DEVICEPROP_JSON_REPRESENTATION;
+        let handle = self.lock_handle();
         let properties = Descriptor::new(Kind::CUDNN_BACKEND_DEVICEPROP_DESCRIPTOR)?
-            .set(Name::CUDNN_ATTR_DEVICEPROP_HANDLE, Type::CUDNN_TYPE_HANDLE, &[self.handle])?
+            .set(Name::CUDNN_ATTR_DEVICEPROP_HANDLE, Type::CUDNN_TYPE_HANDLE, &[*handle])?
             .finish()?;
         let mut text = vec![0u8; properties.count(name, Type::CUDNN_TYPE_CHAR)?];
         let count = properties.get(name, Type::CUDNN_TYPE_CHAR, &mut text)?;
@@ -267,9 +273,9 @@ impl Cudnn {
                 &[workspace as *mut c_void],
             )?
             .finish()?;
-        let _alone = self.executing.lock().unwrap_or_else(PoisonError::into_inner);
+        let handle = self.lock_handle();
         // SAFETY: the pointers are of device memory of the sizes in the graph, which its users keep to.
-        let status = unsafe { sys::cudnnBackendExecute(self.handle, plan.descriptor.raw(), pack.raw()) };
+        let status = unsafe { sys::cudnnBackendExecute(*handle, plan.descriptor.raw(), pack.raw()) };
         check("cudnnBackendExecute", status)
     }
 }
@@ -277,6 +283,6 @@ impl Cudnn {
 impl Drop for Cudnn {
     fn drop(&mut self) {
         // SAFETY: nothing uses the handle after this; what fails here is lost with the process.
-        let _ = unsafe { result::destroy_handle(self.handle) };
+        let _ = unsafe { result::destroy_handle(*self.lock_handle()) };
     }
 }
