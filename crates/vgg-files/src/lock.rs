@@ -9,7 +9,7 @@ use crate::error::{Error, Result, at};
 /// An exclusive lock on a directory, held until dropped. The system releases it if the process dies.
 #[derive(Debug)]
 pub struct Lock {
-    _file: File,
+    file: File,
 }
 
 impl Lock {
@@ -27,16 +27,32 @@ impl Lock {
             .open(&path)
             .map_err(at("write", &path))?;
         match file.try_lock() {
-            Ok(()) => Ok(Lock { _file: file }),
+            Ok(()) => Ok(Lock { file }),
             Err(TryLockError::WouldBlock) => Err(Error::Locked { path: directory.to_owned() }),
             Err(TryLockError::Error(source)) => Err(at("lock", &path)(source)),
         }
     }
 }
 
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing the file does not release the lock while a child process that is being started still has a copy of it.
+        let _ = self.file.unlock();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_copy_of_the_file_in_a_child_process_does_not_hold_the_lock() {
+        let dir = tempfile::tempdir().unwrap();
+        let lock = Lock::acquire(dir.path()).unwrap();
+        let _copy = lock.file.try_clone().unwrap();
+        drop(lock);
+        Lock::acquire(dir.path()).unwrap();
+    }
 
     #[test]
     fn the_second_is_refused_until_the_first_is_gone() {
