@@ -1,8 +1,8 @@
 //! Weights, what kernels derive from them, and parameters, which have a gradient besides.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::storage::{Shared, Storage};
+use crate::storage::Storage;
 use crate::{Result, Shape, Tensor, Write};
 
 /// A weight tensor and the forms that kernels derive from it, such as packed filter panels.
@@ -21,7 +21,7 @@ pub struct Weight {
 struct Derived {
     form: Form,
     version: u64,
-    storage: Shared,
+    storage: Arc<Storage>,
 }
 
 /// Which derived form: one per algorithm and pass.
@@ -115,11 +115,11 @@ impl Weight {
     }
 
     /// The derived form of this version, made by `make` into a buffer of `len` values if it is not there yet.
-    pub(crate) fn derived(&self, form: Form, len: usize, make: impl FnOnce(&mut [f32])) -> Shared {
+    pub(crate) fn derived(&self, form: Form, len: usize, make: impl FnOnce(&mut [f32])) -> Arc<Storage> {
         let made = self.derived_storage(form, || {
             let mut buffer = self.value.device().cpu_context().memory.take_f32(len);
             make(buffer.as_f32_mut(len));
-            Ok(Shared::new(buffer))
+            Ok(Arc::new(Storage::from(buffer)))
         });
         match made {
             Ok(storage) => storage,
@@ -131,8 +131,8 @@ impl Weight {
     pub(crate) fn derived_storage(
         &self,
         form: Form,
-        make: impl FnOnce() -> Result<Shared>,
-    ) -> Result<Shared> {
+        make: impl FnOnce() -> Result<Arc<Storage>>,
+    ) -> Result<Arc<Storage>> {
         let mut all = self.derived.lock().unwrap_or_else(PoisonError::into_inner);
         let place = all.iter().position(|d| d.form == form);
         if let Some(i) = place

@@ -1,9 +1,11 @@
 //! A tensor: a shape and a range of shared storage on a device.
 
+use std::sync::Arc;
+
 use ndarray::{ArrayD, ArrayView, Dimension, IxDyn};
 
 use crate::cuda::{Cuda, Format};
-use crate::storage::{Shared, Storage};
+use crate::storage::Storage;
 use crate::{Device, Error, Result, Shape};
 
 /// An `f32` tensor, row-major and contiguous. Cloning shares the storage.
@@ -12,7 +14,7 @@ pub struct Tensor {
     shape: Shape,
     /// First element, for a view of some of the images.
     offset: usize,
-    storage: Shared,
+    storage: Arc<Storage>,
     device: Device,
 }
 
@@ -247,7 +249,7 @@ impl Tensor {
 
     /// A tensor over a buffer that holds its elements.
     pub(crate) fn from_buffer(shape: Shape, buffer: impl Into<Storage>, device: &Device) -> Tensor {
-        Tensor { shape, offset: 0, storage: Shared::new(buffer), device: device.clone() }
+        Tensor { shape, offset: 0, storage: Arc::new(buffer.into()), device: device.clone() }
     }
 
     pub(crate) fn storage(&self) -> &Storage {
@@ -265,7 +267,7 @@ impl Tensor {
     /// The elements in host memory, to write.
     pub(crate) fn cpu_mut(&mut self, op: &'static str, operand: &'static str) -> Result<&mut [f32]> {
         let (offset, len) = (self.offset, self.shape.len());
-        match self.storage.get_mut() {
+        match Arc::get_mut(&mut self.storage) {
             Some(Storage::Cpu(buffer)) => Ok(&mut buffer.as_f32_mut(offset + len)[offset..]),
             Some(Storage::Cuda(_)) => Err(Error::Device { op, operand }),
             None => Err(Error::Shared { op, operand }),
@@ -287,7 +289,7 @@ impl Tensor {
     /// Where plain elements lie on a GPU, to write.
     pub(crate) fn cuda_memory_mut(&mut self, op: &'static str, operand: &'static str) -> Result<u64> {
         let (pointer, _) = self.cuda_memory(op, operand)?;
-        match self.storage.get_mut() {
+        match Arc::get_mut(&mut self.storage) {
             Some(_) => Ok(pointer),
             None => Err(Error::Shared { op, operand }),
         }

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use cudarc::driver::{CudaContext, result, sys};
 
 use super::cuda_error;
-use crate::storage::{Counters, Gap, Gaps};
+use crate::storage::{Gap, Gaps};
 use crate::{Error, Result};
 
 /// Alignment of every buffer, in bytes.
@@ -71,10 +71,6 @@ impl CudaBuffer {
     pub(crate) fn format(&self) -> Format {
         self.format
     }
-
-    pub(crate) fn counters(&self) -> &Counters {
-        &self.arena.counters
-    }
 }
 
 impl Drop for CudaBuffer {
@@ -91,7 +87,6 @@ pub(crate) struct CudaArena {
     /// Whether there is memory behind the addresses: not on a device that plans.
     backed: bool,
     state: Mutex<State>,
-    counters: Counters,
 }
 
 struct State {
@@ -133,14 +128,7 @@ impl CudaArena {
         }
         let gaps = Gaps::new(if backed { reserved } else { usize::MAX / 2 });
         let state = State { gaps, in_use_bytes: 0, pieces: Vec::new(), backed_bytes: 0, recorded: None };
-        Ok(Arc::new(CudaArena {
-            context: context.clone(),
-            base,
-            reserved,
-            backed,
-            state: Mutex::new(state),
-            counters: Counters::default(),
-        }))
+        Ok(Arc::new(CudaArena { context: context.clone(), base, reserved, backed, state: Mutex::new(state) }))
     }
 
     /// A buffer of at least `bytes` bytes with whatever contents.

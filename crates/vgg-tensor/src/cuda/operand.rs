@@ -1,8 +1,10 @@
 //! Tensors as operands of GPU kernels: in the format that an operation wants, converted if they have another.
 
+use std::sync::Arc;
+
 use super::{Cuda, CudaBuffer, Element, Format};
 use crate::parameter::{Form, Weight};
-use crate::storage::{Shared, Storage};
+use crate::storage::Storage;
 use crate::{Device, Error, Grad, Result, Shape, Tensor};
 
 /// Memory of an operand: rows of the last axis, `pitch` elements apart.
@@ -11,7 +13,7 @@ pub(crate) struct Operand {
     pub(crate) pitch: usize,
     /// What was converted lives as long as this.
     _own: Option<CudaBuffer>,
-    _shared: Option<Shared>,
+    _shared: Option<Arc<Storage>>,
 }
 
 impl Operand {
@@ -110,7 +112,7 @@ impl Cuda {
         let shared = weight.derived_storage(Form::Cuda, || {
             let buffer = self.take(layout.padded, layout.format)?;
             self.pad(pointer, (rows(shape), shape.last()), buffer.pointer(), (rows(layout.padded), pitch))?;
-            Ok(Shared::new(buffer))
+            Ok(Arc::new(Storage::from(buffer)))
         })?;
         let Storage::Cuda(buffer) = &*shared else { return Err(Error::Device { op, operand: name }) };
         Ok(Operand { pointer: buffer.pointer(), pitch, _own: None, _shared: Some(shared) })

@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use memmap2::{MmapMut, MmapOptions};
 
+use super::CpuBuffer;
 use super::gaps::Gaps;
-use super::{Counters, CpuBuffer};
 
 /// Alignment of every buffer, in bytes: a cache line, and the widest vector.
 const ALIGN: usize = 64;
@@ -24,7 +24,6 @@ const PAGE: usize = 64 << 10;
 #[derive(Default)]
 pub(crate) struct Arena {
     maps: Mutex<Maps>,
-    pub(super) counters: Counters,
 }
 
 #[derive(Default)]

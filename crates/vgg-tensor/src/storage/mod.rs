@@ -4,7 +4,7 @@ mod arena;
 mod gaps;
 
 use std::ptr::NonNull;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 pub(crate) use arena::Arena;
 pub(crate) use gaps::{Gap, Gaps};
@@ -67,16 +67,6 @@ impl Drop for CpuBuffer {
     }
 }
 
-impl Storage {
-    /// Where counters of this storage's device are kept.
-    fn counters(&self) -> &Counters {
-        match self {
-            Storage::Cpu(buffer) => &buffer.arena.counters,
-            Storage::Cuda(buffer) => buffer.counters(),
-        }
-    }
-}
-
 impl From<CpuBuffer> for Storage {
     fn from(buffer: CpuBuffer) -> Storage {
         Storage::Cpu(buffer)
@@ -89,71 +79,7 @@ impl From<CudaBuffer> for Storage {
     }
 }
 
-/// A counted reference to storage. The last one gives the memory back to the arena, and the counter with it, so that a
-/// steady step asks the system for nothing at all.
-#[derive(Clone)]
-pub(crate) struct Shared(Option<Counter>);
-
-/// Counts references. It is empty while the arena keeps it.
-type Counter = Arc<Option<Storage>>;
-
-/// Counters of storage that is gone, for the next.
-#[derive(Clone, Default)]
-pub(crate) struct Counters(Arc<Mutex<Vec<Counter>>>);
-
-impl Counters {
-    fn take(&self) -> Counter {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default()
-    }
-
-    fn keep(&self, counter: Counter) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(counter);
-    }
-}
-
-impl Shared {
-    /// The first reference to a buffer.
-    pub(crate) fn new(buffer: impl Into<Storage>) -> Shared {
-        let storage = buffer.into();
-        let mut counter = storage.counters().take();
-        match Arc::get_mut(&mut counter) {
-            Some(place) => *place = Some(storage),
-            None => unreachable!("an arena's counters count nothing"),
-        }
-        Shared(Some(counter))
-    }
-
-    /// The storage, to write, if this is the only reference.
-    pub(crate) fn get_mut(&mut self) -> Option<&mut Storage> {
-        self.0.as_mut().and_then(Arc::get_mut).and_then(Option::as_mut)
-    }
-}
-
-impl std::ops::Deref for Shared {
-    type Target = Storage;
-
-    fn deref(&self) -> &Storage {
-        match self.0.as_deref() {
-            Some(Some(storage)) => storage,
-            _ => unreachable!("only dropping takes the storage out"),
-        }
-    }
-}
-
-impl Drop for Shared {
-    fn drop(&mut self) {
-        let Some(mut counter) = self.0.take() else { return };
-        // Of two threads that drop the last two references at once, both may be refused here. Then the storage goes
-        // as any value does, and the counter with it.
-        if let Some(storage) = Arc::get_mut(&mut counter).and_then(Option::take) {
-            let counters = storage.counters().clone();
-            drop(storage);
-            counters.keep(counter);
-        }
-    }
-}
-
-impl std::fmt::Debug for Shared {
+impl std::fmt::Debug for Storage {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("..")
     }

@@ -1,8 +1,10 @@
 //! Max-pooling on a GPU.
 
+use std::sync::Arc;
+
 use super::{PoolIndex, PoolRounding};
 use crate::cuda::CudaBuffer;
-use crate::storage::{Shared, Storage};
+use crate::storage::Storage;
 use crate::{Error, Grad, Result, Shape, Tensor};
 
 const OP: &str = "max_pool2d";
@@ -56,6 +58,6 @@ impl PoolIndex {
         output: Shape,
         rounding: PoolRounding,
     ) -> PoolIndex {
-        PoolIndex { storage: Shared::new(index), input, output, rounding }
+        PoolIndex { storage: Arc::new(Storage::from(index)), input, output, rounding }
     }
 }

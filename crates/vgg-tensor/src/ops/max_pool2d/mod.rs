@@ -3,9 +3,11 @@
 pub(super) mod cpu;
 mod cuda;
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
-use crate::storage::{Shared, Storage};
+use crate::storage::Storage;
 use crate::{Error, Grad, Result, Shape, Tensor};
 
 /// How a side that two does not divide is pooled.
@@ -31,7 +33,7 @@ impl PoolRounding {
 /// Which element of its window every pooled value came from: one byte each, row-major in the window.
 #[derive(Debug, Clone)]
 pub struct PoolIndex {
-    storage: Shared,
+    storage: Arc<Storage>,
     input: Shape,
     output: Shape,
     rounding: PoolRounding,
@@ -52,7 +54,7 @@ pub fn forward(x: &Tensor, rounding: PoolRounding) -> Result<(Tensor, PoolIndex)
             let y = Tensor::build(output, x.device(), |y| {
                 cpu::forward(cpu, input, output, x.cpu(), y, Some(index.as_u8_mut(output.len())));
             });
-            let storage = Shared::new(index);
+            let storage = Arc::new(Storage::from(index));
             Ok((y, PoolIndex { storage, input, output, rounding }))
         }
         Storage::Cuda(_) => match cuda::forward(x, output, true)? {
