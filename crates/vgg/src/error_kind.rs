@@ -34,6 +34,9 @@ fn of_cause(cause: Cause) -> Option<ErrorKind> {
     if let Some(e) = cause.downcast_ref::<vgg_experiment::Error>() {
         return Some(of_experiment(e));
     }
+    if let Some(e) = cause.downcast_ref::<vgg_train::Error>() {
+        return Some(of_train(e));
+    }
     if let Some(e) = cause.downcast_ref::<vgg_eval::Error>() {
         return Some(of_eval(e));
     }
@@ -51,6 +54,9 @@ fn of_cause(cause: Cause) -> Option<ErrorKind> {
     }
     if let Some(e) = cause.downcast_ref::<vgg_layers::Error>() {
         return Some(of_network(e));
+    }
+    if let Some(e) = cause.downcast_ref::<vgg_optim::Error>() {
+        return Some(of_optim(e));
     }
     cause.is::<std::io::Error>().then_some(Io)
 }
@@ -90,11 +96,8 @@ fn of_train(error: &vgg_train::Error) -> ErrorKind {
     use vgg_train::Error;
     match error {
         Error::Gone { .. } => Io,
-        Error::Config(_)
-        | Error::Memory { .. }
-        | Error::OtherRun { .. }
-        | Error::OtherRank { .. }
-        | Error::Optim(_) => Usage,
+        Error::Config(_) | Error::Memory { .. } | Error::OtherRun { .. } | Error::OtherRank { .. } => Usage,
+        Error::Optim(e) => of_optim(e),
         Error::Data(e) => of_data(e),
         Error::Network(e) => of_network(e),
         Error::Weights(e) => of_weights(e),
@@ -102,6 +105,13 @@ fn of_train(error: &vgg_train::Error) -> ErrorKind {
         Error::Tensor(e) => of_tensor(e),
         Error::Validation(e) => e.downcast_ref::<vgg_eval::Error>().map_or(Other, of_eval),
         _ => Other,
+    }
+}
+
+fn of_optim(error: &vgg_optim::Error) -> ErrorKind {
+    match error {
+        vgg_optim::Error::Tensor(e) => of_tensor(e),
+        _ => Usage,
     }
 }
 
@@ -169,5 +179,23 @@ fn of_tensor(error: &vgg_tensor::Error) -> ErrorKind {
         | vgg_tensor::Error::OutOfMemory { .. } => Other,
         // No such device, or shapes that do not fit.
         _ => Usage,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_of_every_library_have_a_kind_by_themselves_and_within_others() {
+        let memory =
+            || vgg_train::Error::Memory { micro_batch: 8, needed_bytes: 2, free_bytes: 1, fitting: 4 };
+        assert_eq!(ErrorKind::of(&memory()), Some(Usage));
+        assert_eq!(ErrorKind::of(&vgg_experiment::Error::Train(memory())), Some(Usage));
+        assert_eq!(ErrorKind::of(&crate::Error::Experiment(memory().into())), Some(Usage));
+        assert_eq!(ErrorKind::of(&vgg_optim::Error::Config("lr".into())), Some(Usage));
+        assert_eq!(ErrorKind::of(&vgg_eval::Error::Fusion("none".into())), Some(Usage));
+        assert_eq!(ErrorKind::of(&std::io::Error::other("disk")), Some(Io));
+        assert_eq!(ErrorKind::of(&std::fmt::Error), None);
     }
 }
