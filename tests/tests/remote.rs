@@ -48,7 +48,7 @@ fn assert_same(remote: &ImageSet, local: &ImageSet) {
     }
 }
 
-fn batches(set: ImageSet, rank: Rank) -> Vec<Batch> {
+fn batches(set: ImageSet, rank: Partition) -> Vec<Batch> {
     let augment = AugmentConfig {
         train_side: [40, 56],
         crop: 32,
