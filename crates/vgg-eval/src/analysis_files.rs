@@ -131,7 +131,7 @@ impl<'a> Analysis<'a> {
         let names = &self.class_names;
         let (h, w, _) = picture.dim();
         let cell = h / names.len().max(1);
-        if names.len() > NAMED || cell < LINE {
+        if names.len() > NAMED {
             return picture;
         }
         let (top, left) = (2 * LINE + 8, LETTER * (LETTERS + 4));

@@ -1,10 +1,11 @@
-//! The files of an analysis: every value of the CSV files, and which files there are.
+//! The files of an analysis: every value of the CSV files, every pixel of the pictures, and which files there are.
 
 mod common;
 
-use common::posteriors;
-use ndarray::array;
-use vgg_eval::Analysis;
+use common::{image, posteriors, write_set};
+use ndarray::{Array2, array, s};
+use vgg_data::{Filter, Image, ImageSet, Split, captioned_sheet, decode, draw_text, resize};
+use vgg_eval::{Analysis, Error, Posteriors, confusion_picture};
 
 #[test]
 fn csv_files_have_the_classes_confusions_and_mistakes() {
@@ -41,4 +42,107 @@ fn csv_files_have_the_classes_confusions_and_mistakes() {
                     c/4.jpg,c,\"kit fox, Vulpes macrotis\",0.875000,0.000000\n\
                     \"a/3, copy.jpg\",\"kit fox, Vulpes macrotis\",\"says \"\"no\"\", twice\",0.625000,0.250000\n";
     assert_eq!(text("mistakes.csv"), mistakes);
+}
+
+/// Posteriors of one image a class, each of which is taken for the next class.
+fn next_class_each(classes: usize) -> Posteriors {
+    let values = Array2::from_shape_fn((classes, classes), |(i, class)| {
+        if class == (i + 1) % classes { 0.75 } else { 0.25 / (classes - 1) as f32 }
+    });
+    let mut of = posteriors(values, &(0..classes as u32).collect::<Vec<_>>());
+    of.origin.classes = (0..classes).map(|i| format!("class number {i} of a long name, synonym")).collect();
+    of
+}
+
+/// The picture of the confusion matrix that is written, and that matrix without words.
+fn confusion_png(of: &Posteriors) -> (Image, Image) {
+    let dir = tempfile::tempdir().unwrap();
+    Analysis::new(of).unwrap().write(dir.path(), None).unwrap();
+    let path = dir.path().join("confusion.png");
+    let written = decode(&std::fs::read(&path).unwrap(), &path).unwrap();
+    (written, confusion_picture(of.confusion().unwrap().view()))
+}
+
+#[test]
+fn the_confusion_matrix_of_up_to_40_classes_has_names_and_numbers() {
+    // Sides of the cells: 720 / 20 and 720 / 40.
+    for (classes, cell) in [(20, 36), (40, 18)] {
+        let (written, matrix) = confusion_png(&next_class_each(classes));
+        assert_eq!(matrix.dim(), (720, 720, 3));
+        // Above it two lines of 16 pixels and a margin of 8; on its left 28 letters of 8 pixels.
+        let mut expected = Image::from_elem((760, 944, 3), 255);
+        expected.slice_mut(s![40.., 224.., ..]).assign(&matrix);
+        draw_text(&mut expected, "true class", 20, 4);
+        draw_text(&mut expected, "answer", 2, 224);
+        for i in 0..classes {
+            // 24 letters of the first name.
+            let name = format!("class number {i} of a long name");
+            let line = format!("{:>2} {}", i + 1, &name[..24]);
+            draw_text(&mut expected, &line, 40 + i * cell + cell / 2 - 8, 4);
+            let half_width = if i < 9 { 4 } else { 8 };
+            draw_text(&mut expected, &format!("{}", i + 1), 20, 224 + i * cell + cell / 2 - half_width);
+        }
+        assert!(written == expected, "{classes} classes");
+    }
+}
+
+#[test]
+fn the_confusion_matrix_of_41_classes_has_no_words() {
+    let (written, matrix) = confusion_png(&next_class_each(41));
+    assert!(written == matrix);
+}
+
+/// A data set, and posteriors of it with these answers.
+fn of_set(root: &std::path::Path) -> Posteriors {
+    let files =
+        [("ant/1.png", (40, 56)), ("bee/1.png", (56, 40)), ("cow/1.png", (2, 800)), ("cow/2.png", (40, 40))];
+    write_set(root, &files);
+    let values = array![[0.25, 0.625, 0.125], [0.0, 0.125, 0.875], [0.5, 0.25, 0.25], [0.0, 0.0, 1.0]];
+    let mut of = posteriors(values, &[0, 1, 2, 2]);
+    of.paths = files.iter().map(|(name, _)| format!("val/{name}")).collect();
+    of.origin.classes = vec!["ant, emmet".into(), "bee".into(), "cow, Bos taurus".into()];
+    of.origin.dataset = ImageSet::open(root, Split::Val).unwrap().hash().as_str().to_owned();
+    of
+}
+
+#[test]
+fn the_sheet_has_the_surest_mistakes_with_class_and_answer() {
+    let dir = tempfile::tempdir().unwrap();
+    let of = of_set(dir.path());
+    let analysis = Analysis::new(&of).unwrap();
+    let tile =
+        |name: &str, (h, w): (usize, usize), (shown_h, shown_w): (usize, usize), caption: [&str; 2]| {
+            let shown = resize(&image(name, h, w), shown_h, shown_w, Filter::Bilinear).unwrap();
+            (shown, caption.map(str::to_owned).to_vec())
+        };
+    // The longer side is at most 176 pixels: 176 * 40 / 56 = 125 on the shorter one, and 125 * 56 / 40 = 175.
+    let tiles = [
+        tile("bee/1.png", (56, 40), (175, 125), ["bee", "88 % cow"]),
+        tile("ant/1.png", (40, 56), (125, 175), ["ant", "62 % bee"]),
+        tile("cow/1.png", (2, 800), (1, 176), ["cow", "50 % ant"]),
+    ];
+    for most in [3, 2] {
+        let sheet = analysis.mistakes_sheet(dir.path(), most).unwrap().unwrap();
+        assert!(sheet == captioned_sheet(&tiles[..most], 6, 176).unwrap(), "{most} mistakes");
+    }
+    let sheet = analysis.mistakes_sheet(dir.path(), 9).unwrap().unwrap();
+    let written = analysis.write(dir.path(), Some(&sheet)).unwrap();
+    assert_eq!(written, ["classes.csv", "confusion.csv", "confusion.png", "mistakes.csv", "mistakes.png"]);
+    let path = dir.path().join("mistakes.png");
+    assert!(decode(&std::fs::read(&path).unwrap(), &path).unwrap() == sheet);
+}
+
+#[test]
+fn a_sheet_needs_the_data_set_and_mistakes() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut of = of_set(dir.path());
+    of.labels = vec![1, 2, 0, 2];
+    assert!(Analysis::new(&of).unwrap().mistakes_sheet(dir.path(), 9).unwrap().is_none());
+    of.labels = vec![0, 1, 2, 2];
+    of.paths[1] = "val/bee/9.png".into();
+    let gone = Analysis::new(&of).unwrap().mistakes_sheet(dir.path(), 9);
+    assert!(matches!(gone, Err(Error::Config(what)) if what.contains("val/bee/9.png")));
+    of.origin.dataset = "another".into();
+    let other = Analysis::new(&of).unwrap().mistakes_sheet(dir.path(), 9);
+    assert!(matches!(other, Err(Error::Config(what)) if what.contains("is not the data set")));
 }
