@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use vgg_data::{Filter, Image, ImageSet, OnBadImage, Split, write_png};
 use vgg_eval::{
     DensePool, Error, EvalModel, EvaluateOptions, Evaluation, Network, Partition, Posteriors, Protocol,
-    Result, classify, dump_views, evaluate, evaluate_on_ranks, merge,
+    Result, check_classes, classify, dump_views, evaluate, evaluate_on_ranks, merge,
 };
 use vgg_tensor::{Alone, RankGroup, on_thread_ranks};
 use vgg_testkit::assert_close;
@@ -277,6 +277,27 @@ fn a_network_of_other_classes_or_a_side_below_the_crop_is_refused() {
     assert!(matches!(refused, Error::Classes { network: 4, dataset: 3 }), "{refused:?}");
     assert!(refused.to_string().contains("network has 4") && refused.to_string().contains("set has 3"));
     assert!(matches!(run(&folder, &evaluation(Protocol::Dense, &[31]), options(1)), Err(Error::Config(_))));
+}
+
+#[test]
+fn classes_of_the_same_number_must_have_the_same_names_in_the_same_order() {
+    let (_dir, folder) = set();
+    let check = |names: &[&str]| {
+        check_classes(&names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>(), &folder)
+    };
+    assert_eq!(folder.classes(), ["ant", "bee", "cow"]);
+    assert!(check(&["ant", "bee", "cow"]).is_ok());
+    let error = check(&["ant", "cow", "bee"]).unwrap_err();
+    assert!(
+        matches!(&error, Error::Config(what) if what.contains("class 1 is cow there and bee here")),
+        "{error}"
+    );
+    // Numbers fit any names; one name among them does not.
+    assert!(check(&["class0", "class1", "class2"]).is_ok());
+    assert!(check(&["class0", "bee", "class2"]).is_err());
+    assert!(check(&["classy", "class1", "class2"]).is_err());
+    // Another number of classes is refused by the evaluation, with both numbers.
+    assert!(check(&["cow", "ant"]).is_ok() && check(&["cow", "ant", "bee", "dog"]).is_ok());
 }
 
 /// Evaluates on a rank that has this hash of weights.
