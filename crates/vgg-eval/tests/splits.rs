@@ -1,4 +1,4 @@
-//! Evaluation of whole splits: order, groups, progress, shards, images that are left out, ranks, and dumped views.
+//! Evaluation of whole splits: order, groups, progress, shards, images that are left out, and ranks.
 
 mod common;
 
@@ -7,7 +7,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 use common::{CROP, PREPROCESSING, TOLERANCE, distance, network, options, write_set};
-use serde_json::{Value, json};
 use vgg_data::{Filter, Image, ImageSet, OnBadImage, Split, write_png};
 use vgg_eval::{
     DensePool, Error, EvalModel, EvaluateOptions, Evaluation, Network, Partition, Posteriors, Protocol,
@@ -377,36 +376,4 @@ fn a_rank_that_fails_says_why() {
     let results = on_thread_ranks(2, |rank| run_on(&*rank, &folder, "w1", options(1)));
     assert!(matches!(&results[1], Err(Error::Data(e)) if e.to_string().contains("cow/2.png")), "{results:?}");
     assert!(results[0].is_err());
-}
-
-#[test]
-fn dumped_views_are_the_pixels_that_the_network_is_shown() {
-    let (dir, folder) = set();
-    let to = dir.path().join("views");
-    let base = evaluation(Protocol::Combined, &[40]);
-    dump_views(&folder, &base, CROP, Partition { index: 2 - 1, count: 3 }, &to).unwrap();
-    let list: Vec<Value> = vgg_files::read_json(&to.join("views.json")).unwrap();
-    let views = base.views(CROP).unwrap();
-    assert_eq!((list.len(), views.len()), (2 * 52, 52));
-    for (entry, (index, number)) in list.iter().zip((2..4).flat_map(|i| (0..52).map(move |v| (i, v)))) {
-        let view = views[number];
-        let file = format!("{index}/{number}.png");
-        let expected =
-            json!({ "file": file, "image": folder.path(index), "view": view.view, "weight": view.weight });
-        assert_eq!(entry, &expected);
-        let path = to.join(file);
-        let pixels = vgg_data::decode(&std::fs::read(&path).unwrap(), &path).unwrap();
-        let shown = view.view.apply(&folder.image(index).unwrap(), Filter::Bilinear).unwrap();
-        assert!(pixels == shown, "{}", path.display());
-    }
-    assert_eq!(list[0]["view"], json!({ "test_side": 40, "region": "whole", "flip": false }));
-    let grid = json!({ "grid": { "crop": 32, "row": 0, "column": 0 } });
-    assert_eq!((&list[3]["view"]["region"], &list[3]["weight"]), (&grid, &json!(0.01)));
-    // Nothing of other shards.
-    let mut names: Vec<_> = std::fs::read_dir(&to).unwrap().map(|e| e.unwrap().file_name()).collect();
-    names.sort();
-    assert_eq!(names, ["2", "3", "views.json"]);
-    let below_a_file = dump_views(&folder, &base, CROP, Partition::WHOLE, &to.join("views.json/x"));
-    let refused = below_a_file.unwrap_err().to_string();
-    assert!(refused.contains("create") && refused.contains("views.json/x/0"), "{refused}");
 }

@@ -1,0 +1,60 @@
+//! Dumped views: the pixels that a network is shown, one file a view, with a list of them.
+
+mod common;
+
+use common::{CROP, write_set};
+use serde_json::{Value, json};
+use vgg_data::{Filter, ImageSet, Split};
+use vgg_eval::{DensePool, Evaluation, Partition, Protocol, dump_views};
+
+#[test]
+fn dumped_views_are_the_pixels_that_the_network_is_shown() {
+    let dir = tempfile::tempdir().unwrap();
+    write_set(
+        dir.path(),
+        &[
+            ("ant/1.png", (40, 56)),
+            ("ant/2.png", (56, 40)),
+            ("bee/1.png", (48, 48)),
+            ("bee/2.png", (40, 56)),
+            ("cow/1.png", (40, 56)),
+            ("cow/2.png", (40, 56)),
+            ("cow/3.png", (56, 40)),
+        ],
+    );
+    let folder = ImageSet::open(dir.path(), Split::Val).unwrap();
+    let to = dir.path().join("views");
+    let base = Evaluation {
+        protocol: Protocol::Combined,
+        test_sides: vec![40],
+        flip: true,
+        filter: Filter::Bilinear,
+        dense_pool: DensePool::ScoreMean,
+        pool_rounding: None,
+    };
+    dump_views(&folder, &base, CROP, Partition { index: 1, count: 3 }, &to).unwrap();
+    let list: Vec<Value> = vgg_files::read_json(&to.join("views.json")).unwrap();
+    let views = base.views(CROP).unwrap();
+    assert_eq!((list.len(), views.len()), (2 * 52, 52));
+    for (entry, (index, number)) in list.iter().zip((2..4).flat_map(|i| (0..52).map(move |v| (i, v)))) {
+        let view = views[number];
+        let file = format!("{index}/{number}.png");
+        let expected =
+            json!({ "file": file, "image": folder.path(index), "view": view.view, "weight": view.weight });
+        assert_eq!(entry, &expected);
+        let path = to.join(file);
+        let pixels = vgg_data::decode(&std::fs::read(&path).unwrap(), &path).unwrap();
+        let shown = view.view.apply(&folder.image(index).unwrap(), Filter::Bilinear).unwrap();
+        assert!(pixels == shown, "{}", path.display());
+    }
+    assert_eq!(list[0]["view"], json!({ "test_side": 40, "region": "whole", "flip": false }));
+    let grid = json!({ "grid": { "crop": 32, "row": 0, "column": 0 } });
+    assert_eq!((&list[3]["view"]["region"], &list[3]["weight"]), (&grid, &json!(0.01)));
+    // Nothing of other shards.
+    let mut names: Vec<_> = std::fs::read_dir(&to).unwrap().map(|e| e.unwrap().file_name()).collect();
+    names.sort();
+    assert_eq!(names, ["2", "3", "views.json"]);
+    let below_a_file = dump_views(&folder, &base, CROP, Partition::WHOLE, &to.join("views.json/x"));
+    let refused = below_a_file.unwrap_err().to_string();
+    assert!(refused.contains("create") && refused.contains("views.json/x/0"), "{refused}");
+}
