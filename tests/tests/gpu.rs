@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 use vgg_layers::{Config, DropoutRun, NamedArray, NetworkSpec};
-use vgg_tensor::{Device, Precision, StepState, Tensor, Write, ops};
+use vgg_tensor::{Device, GradMode, Precision, StepState, Tensor, ops};
 use vgg_testkit::hashed;
 use vgg_tests::{assert_arrays_close, fixture, gpu, hashed_network};
 
@@ -26,7 +26,7 @@ fn step(config: Config, device: &Device) -> (f64, Vec<NamedArray>) {
     let (logits, trace) = network.forward(x, DropoutRun { seed: 0, step: 0, first_sample: 0 }).unwrap();
     let loss = ops::softmax_cross_entropy(&logits, &targets, 1.0 / BATCH as f32, &state).unwrap();
     let mean = loss.per_sample.to_vec().iter().map(|l| f64::from(*l)).sum::<f64>() / BATCH as f64;
-    network.backward(trace, loss.grad, Write::Overwrite, &state).unwrap();
+    network.backward(trace, loss.grad, GradMode::Overwrite, &state).unwrap();
     (mean, network.export_gradients())
 }
 

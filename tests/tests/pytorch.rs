@@ -3,7 +3,7 @@
 use vgg_files::TensorFile;
 use vgg_layers::{Config, DropoutRun, NamedArray, NetworkSpec};
 use vgg_optim::{Sgd, SgdForm, SgdOptions};
-use vgg_tensor::{Device, StepState, Tensor, Write, ops};
+use vgg_tensor::{Device, GradMode, StepState, Tensor, ops};
 use vgg_testkit::{assert_close, hashed};
 use vgg_tests::{assert_arrays_close, fixture, hashed_network};
 
@@ -97,7 +97,7 @@ fn four_steps(config: Config, file: &str, scale: f32, form: SgdForm) -> Vec<Name
         let loss = ops::softmax_cross_entropy(&logits, &targets, 0.5, &state).unwrap();
         let mean = loss.per_sample.to_vec().iter().sum::<f32>() / 2.0;
         assert_close(&[mean], &losses[step..=step], STEPS, &format!("{name} loss {step}"));
-        network.backward(trace, loss.grad, Write::Overwrite, &state).unwrap();
+        network.backward(trace, loss.grad, GradMode::Overwrite, &state).unwrap();
         if step == 0 {
             assert_close(&logits.to_vec(), &reference.read_f32("logits").unwrap(), 1e-5, "logits");
             let gradients = sorted(network.export_gradients());

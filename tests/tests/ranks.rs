@@ -10,8 +10,8 @@ use training::{MICRO_BATCH, PIXEL_SCALE, RUN, Run, run, small_set};
 use vgg_data::{Batch, ImageSet};
 use vgg_layers::{DropoutRun, Init, Network};
 use vgg_optim::{Sgd, SgdOptions};
-use vgg_tensor::ops::{self, AllReduce};
-use vgg_tensor::{Device, Precision, StepState, Tensor, Write, on_thread_ranks};
+use vgg_tensor::ops;
+use vgg_tensor::{AllReduce, Device, GradMode, Precision, StepState, Tensor, on_thread_ranks};
 use vgg_tests::gpu;
 
 /// Trains on `of` ranks, of which only the last is asked to stop; whether they were interrupted.
@@ -109,7 +109,7 @@ fn sum_gradients(
             let weight = 1.0 / n as f32;
             let loss = ops::softmax_cross_entropy(&logits, &batch.targets[images], weight, state).unwrap();
             loss_sum += loss.per_sample.to_vec().into_iter().map(f64::from).sum::<f64>();
-            let write = if first == part.start { Write::Overwrite } else { Write::Accumulate };
+            let write = if first == part.start { GradMode::Overwrite } else { GradMode::Accumulate };
             network.backward(trace, loss.grad, write, state).unwrap();
         }
         if !part.is_empty() {
@@ -122,7 +122,7 @@ fn sum_gradients(
     }
     for (sum, parameter) in sums.iter().zip(network.parameters_mut()) {
         let sum = Tensor::from_slice(sum, parameter.weight.shape(), &device).unwrap();
-        parameter.write_grad(&sum, Write::Overwrite).unwrap();
+        parameter.write_grad(&sum, GradMode::Overwrite).unwrap();
     }
     loss_sum
 }

@@ -4,7 +4,7 @@ use vgg_data::Batch;
 use vgg_layers::{Config, DropoutRun, Init, Network, NetworkSpec};
 use vgg_optim::{Sgd, SgdOptions};
 use vgg_tensor::selftest::{Check, NamedValues, Tolerance};
-use vgg_tensor::{Device, Precision, StepState, Tensor, Write, ops};
+use vgg_tensor::{Device, GradMode, Precision, StepState, Tensor, ops};
 use vgg_train::{StepConfig, TrainStep};
 
 use crate::{Error, Result, expect};
@@ -54,7 +54,7 @@ fn gradients(config: Config, device: &Device) -> Result<Vec<NamedValues>> {
     let (state, mut sgd) = (StepState::new(device)?, Sgd::new(SgdOptions::PAPER)?);
     state.begin(0, 0.01)?;
     let mut results = Vec::new();
-    for (first, write) in [(0, Write::Overwrite), (4, Write::Accumulate)] {
+    for (first, write) in [(0, GradMode::Overwrite), (4, GradMode::Accumulate)] {
         let part = part(&batch(8, 32), first);
         let x = ops::from_pixels(part.pixels.view(), part.offset.view(), SCALE, device)?;
         let run = DropoutRun { seed: 1, step: 0, first_sample: first };

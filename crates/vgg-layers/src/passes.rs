@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use vgg_tensor::ops::lrn::{self, Lrn};
 use vgg_tensor::ops::{conv2d, dropout, linear, max_pool2d};
-use vgg_tensor::{Gate, Grad, Parameter, Shape, StepState, Tensor, Write};
+use vgg_tensor::{Gate, Grad, GradMode, Parameter, Shape, StepState, Tensor};
 
 use crate::error::in_layer;
 use crate::network::{Layer, Params};
@@ -146,7 +146,13 @@ impl Network {
     ///
     /// # Errors
     /// [`Error::Layer`] if an operation fails.
-    pub fn backward(&mut self, trace: Trace, dlogits: Grad, write: Write, state: &StepState) -> Result<()> {
+    pub fn backward(
+        &mut self,
+        trace: Trace,
+        dlogits: Grad,
+        write: GradMode,
+        state: &StepState,
+    ) -> Result<()> {
         self.backward_with(trace, dlogits, write, state, &mut |_| Ok(()))
     }
 
@@ -159,7 +165,7 @@ impl Network {
         &mut self,
         trace: Trace,
         dlogits: Grad,
-        write: Write,
+        write: GradMode,
         state: &StepState,
         finished: &mut dyn FnMut(&mut Parameter) -> vgg_tensor::Result<()>,
     ) -> Result<()> {
@@ -249,7 +255,7 @@ impl Layer {
         x: Tensor,
         grad: Grad,
         below: Option<f32>,
-        write: Write,
+        write: GradMode,
         state: &StepState,
         watch: Option<&Stopwatch>,
     ) -> vgg_tensor::Result<Grad> {

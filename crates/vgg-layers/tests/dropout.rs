@@ -2,7 +2,7 @@
 
 use vgg_layers::{Config, DropoutRun, Init, NamedArray, Network, NetworkSpec};
 use vgg_tensor::ops::{dropout, linear, softmax_cross_entropy};
-use vgg_tensor::{Device, StepState, Tensor, Write};
+use vgg_tensor::{Device, GradMode, StepState, Tensor};
 use vgg_testkit::{assert_close, hashed};
 
 const RUN: DropoutRun = DropoutRun { seed: 7, step: 3, first_sample: 0 };
@@ -40,7 +40,7 @@ fn gradients(network: &mut Network, run: DropoutRun) -> Vec<NamedArray> {
     let state = StepState::new(network.device()).unwrap();
     let (logits, trace) = network.forward(images(6), run).unwrap();
     let loss = softmax_cross_entropy(&logits, &TARGETS, 1.0 / 6.0, &state).unwrap();
-    network.backward(trace, loss.grad, Write::Overwrite, &state).unwrap();
+    network.backward(trace, loss.grad, GradMode::Overwrite, &state).unwrap();
     network.export_gradients()
 }
 

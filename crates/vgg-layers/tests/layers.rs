@@ -9,7 +9,7 @@ use vgg_layers::{
     Config, DropoutRun, Error, Init, LayerKind, Network, NetworkSpec, Pass, PoolRounding, Stopwatch,
 };
 use vgg_tensor::ops::{conv2d, linear, max_pool2d, softmax_cross_entropy};
-use vgg_tensor::{StepState, Tensor, Write};
+use vgg_tensor::{GradMode, StepState, Tensor};
 use vgg_testkit::assert_close;
 
 #[test]
@@ -218,7 +218,7 @@ fn a_stopwatch_times_each_layer_and_pass_once() {
         forward.iter().all(|time| time.pass == Pass::Forward && time.seconds > 0.0 && time.seconds < 60.0)
     );
     assert_eq!(forward.iter().map(|time| &time.layer).collect::<Vec<_>>(), names.iter().collect::<Vec<_>>());
-    network.backward(trace, loss.grad, Write::Overwrite, &state).unwrap();
+    network.backward(trace, loss.grad, GradMode::Overwrite, &state).unwrap();
     let backward = stopwatch.take();
     let of = |pass| {
         backward.iter().filter(|time| time.pass == pass).map(|time| time.layer.as_str()).collect::<Vec<_>>()

@@ -2,7 +2,7 @@
 
 use vgg_layers::{Config, DropoutRun, Error, Init, Network, NetworkSpec, PoolRounding, TransferMap};
 use vgg_tensor::ops::{softmax_cross_entropy, spatial_mean};
-use vgg_tensor::{Device, Grad, Shape, StepState, Tensor, Write};
+use vgg_tensor::{Device, Grad, GradMode, Shape, StepState, Tensor};
 use vgg_testkit::{assert_close, hashed};
 
 fn device() -> Device {
@@ -138,7 +138,7 @@ fn frozen_layers_get_no_gradient() {
     let (logits, trace) = network.forward(images(2, 64, 64), run).unwrap();
     let state = StepState::new(&device()).unwrap();
     let loss = softmax_cross_entropy(&logits, &[1, 2], 0.5, &state).unwrap();
-    network.backward(trace, loss.grad, Write::Overwrite, &state).unwrap();
+    network.backward(trace, loss.grad, GradMode::Overwrite, &state).unwrap();
     let with: Vec<&str> =
         network.parameters().filter(|p| p.grad().is_some()).map(|p| p.name.as_str()).collect();
     assert_eq!(with, ["fc7.weight", "fc7.bias", "fc8.weight", "fc8.bias"]);
@@ -157,7 +157,7 @@ fn micro_batches_add_up_to_the_whole_gradient() {
             let run = DropoutRun { seed: 9, step: 2, first_sample: first };
             let (logits, trace) = network.forward(x.images(first..first + n).unwrap(), run).unwrap();
             let loss = softmax_cross_entropy(&logits, &targets[first..first + n], 0.2, &state).unwrap();
-            let write = if i == 0 { Write::Overwrite } else { Write::Accumulate };
+            let write = if i == 0 { GradMode::Overwrite } else { GradMode::Accumulate };
             network.backward(trace, loss.grad, write, &state).unwrap();
             first += n;
         }
@@ -183,7 +183,7 @@ fn training_bits_do_not_depend_on_threads() {
         let (logits, trace) = network.forward(x, run).unwrap();
         let state = StepState::new(&device).unwrap();
         let loss = softmax_cross_entropy(&logits, &[0, 1, 2, 3, 4, 0], 1.0, &state).unwrap();
-        network.backward(trace, loss.grad, Write::Overwrite, &state).unwrap();
+        network.backward(trace, loss.grad, GradMode::Overwrite, &state).unwrap();
         network.export_gradients()
     };
     let one = gradients(1);
@@ -205,6 +205,6 @@ fn an_error_in_a_deeper_layer_names_it() {
     let zeros = |dims: &[usize]| Tensor::zeros(Shape::from_slice(dims).unwrap(), &device()).unwrap();
     let wrong = Grad { dz: zeros(&[3, 5]), channel_sums: zeros(&[5]) };
     let error =
-        network.backward(trace, wrong, Write::Overwrite, &StepState::new(&device()).unwrap()).unwrap_err();
+        network.backward(trace, wrong, GradMode::Overwrite, &StepState::new(&device()).unwrap()).unwrap_err();
     assert!(error.to_string().starts_with("layer fc8: "), "{error}");
 }

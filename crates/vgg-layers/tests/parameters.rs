@@ -5,7 +5,7 @@ mod common;
 use common::{device, images, network, small};
 use vgg_layers::{Config, DropoutRun, Error, Init, NamedArray, Network, NetworkSpec, TransferMap};
 use vgg_tensor::ops::softmax_cross_entropy;
-use vgg_tensor::{StepState, Tensor, Write};
+use vgg_tensor::{GradMode, StepState, Tensor};
 use vgg_testkit::{assert_close, hashed};
 
 #[test]
@@ -161,9 +161,9 @@ fn backward_adds_where_it_is_told_and_says_when_each_layer_is_done() {
         network.backward_with(trace, loss.grad, write, &state, finished).unwrap();
         network.export_gradients()
     };
-    let once = backward(&mut network, Write::Overwrite);
-    assert_eq!(backward(&mut network, Write::Overwrite), once);
-    let twice = backward(&mut network, Write::Accumulate);
+    let once = backward(&mut network, GradMode::Overwrite);
+    assert_eq!(backward(&mut network, GradMode::Overwrite), once);
+    let twice = backward(&mut network, GradMode::Accumulate);
     for (once, twice) in once.iter().zip(&twice) {
         let doubled: Vec<f32> = once.values.iter().map(|v| 2.0 * v).collect();
         assert_close(&twice.values, &doubled, 1e-6, &once.name);
@@ -177,11 +177,11 @@ fn backward_adds_where_it_is_told_and_says_when_each_layer_is_done() {
         .forward(images(2, 64, 64), run)
         .unwrap();
     let loss = softmax_cross_entropy(&logits, &[1, 2], 0.5, &state).unwrap();
-    assert!(matches!(network.backward(other, loss.grad, Write::Overwrite, &state), Err(Error::Spec(_))));
+    assert!(matches!(network.backward(other, loss.grad, GradMode::Overwrite, &state), Err(Error::Spec(_))));
     let (logits, trace) = network.forward(images(2, 64, 64), run).unwrap();
     network.parameters_mut().for_each(|p| p.trainable = false);
     let loss = softmax_cross_entropy(&logits, &[0, 0], 9.0, &state).unwrap();
-    network.backward(trace, loss.grad, Write::Overwrite, &state).unwrap();
+    network.backward(trace, loss.grad, GradMode::Overwrite, &state).unwrap();
     assert_eq!(network.export_gradients(), twice);
 }
 

@@ -1,7 +1,7 @@
 //! SGD against the textbook formulas in f64, and what it leaves alone.
 
 use vgg_optim::{Error, Sgd, SgdForm, SgdOptions};
-use vgg_tensor::{Device, Parameter, ParameterKind, StepState, Tensor, Write, ops};
+use vgg_tensor::{Device, GradMode, Parameter, ParameterKind, StepState, Tensor, ops};
 
 const RATES: [f32; 3] = [0.5, 0.5, 0.125];
 
@@ -34,7 +34,7 @@ fn stepped(options: SgdOptions) -> (Vec<Parameter>, Sgd) {
         state.begin(step as u64, rate).unwrap();
         for p in &mut parameters {
             let gradient = tensor(&gradient(step, p.weight.shape().len()));
-            p.write_grad(&gradient, Write::Overwrite).unwrap();
+            p.write_grad(&gradient, GradMode::Overwrite).unwrap();
         }
         sgd.step(parameters.iter_mut(), &state).unwrap();
     }
@@ -102,11 +102,11 @@ fn the_papers_options_are_the_papers() {
 #[test]
 fn frozen_parameters_those_without_gradient_and_bad_steps_are_left_alone() {
     let mut frozen = parameter("a.weight", ParameterKind::Weight, &[1.0]);
-    frozen.write_grad(&tensor(&[1.0]), Write::Overwrite).unwrap();
+    frozen.write_grad(&tensor(&[1.0]), GradMode::Overwrite).unwrap();
     frozen.trainable = false;
     let idle = parameter("b.weight", ParameterKind::Weight, &[1.0]);
     let mut moved = parameter("c.weight", ParameterKind::Weight, &[1.0]);
-    moved.write_grad(&tensor(&[1.0]), Write::Overwrite).unwrap();
+    moved.write_grad(&tensor(&[1.0]), GradMode::Overwrite).unwrap();
     let mut parameters = [frozen, idle, moved];
     let mut sgd = Sgd::new(SgdOptions { weight_decay: 0.0, ..SgdOptions::PAPER }).unwrap();
     let state = StepState::new(&device()).unwrap();
@@ -138,7 +138,7 @@ fn restored_velocities_go_on_and_those_that_do_not_fit_are_refused() {
     let before = parameters[0].weight.value().to_vec();
     let state = StepState::new(&device()).unwrap();
     state.begin(3, 0.25).unwrap();
-    parameters[0].write_grad(&tensor(&[1.0, 2.0, 3.0]), Write::Overwrite).unwrap();
+    parameters[0].write_grad(&tensor(&[1.0, 2.0, 3.0]), GradMode::Overwrite).unwrap();
     resumed.step(parameters.iter_mut(), &state).unwrap();
     for (i, value) in parameters[0].weight.value().to_vec().into_iter().enumerate() {
         let expected = before[i] - (0.9 * velocity[i] + 0.25 * (i as f32 + 1.0));

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use vgg_tensor::ops::conv2d::{self, Conv2d};
 use vgg_tensor::{
-    ConvChoice, Device, DeviceConfig, DeviceKind, Gate, Result, StepState, Tensor, Weight, Write,
+    ConvChoice, Device, DeviceConfig, DeviceKind, Gate, GradMode, Result, StepState, Tensor, Weight,
 };
 use vgg_testkit::VGG_CONVOLUTIONS;
 
@@ -35,7 +35,7 @@ fn main() -> Result<()> {
         let forward = median_ms(|| conv2d::forward(&x, &weight, &bias, config).map(drop))?;
         let data = median_ms(|| conv2d::backward_data(&dz, &weight, config, gate).map(drop))?;
         let filter =
-            median_ms(|| conv2d::backward_filter(&x, &dz, config, &mut dw, Write::Overwrite, &state))?;
+            median_ms(|| conv2d::backward_filter(&x, &dz, config, &mut dw, GradMode::Overwrite, &state))?;
         let show = |ms: f64| format!("{ms:.2} ms {:.0} GFLOP/s", flops / ms / 1e6);
         let shape = format!("{side} {c}->{k}");
         println!("{name:8} {shape:>14} {:>24} {:>24} {:>24}", show(forward), show(data), show(filter));

@@ -27,35 +27,31 @@
 
 #![warn(clippy::unwrap_used)]
 
+// Layers, the lowest first. A module imports lower layers alone; `cargo xtask tidy` checks it.
+mod config;
+mod error;
+mod grad_mode;
+mod shape;
+
+mod alloc;
+
 mod cpu;
 mod cuda;
-mod device;
-mod error;
-mod grad;
-mod group;
-pub mod ops;
-mod parameter;
-mod readback;
-mod replay;
-pub mod selftest;
-mod shape;
-mod step_state;
-mod storage;
-mod tensor;
-mod thread_ranks;
-mod upload;
 
-pub use cpu::Limits;
+mod tensor;
+
+pub mod ops;
+
+mod comm;
+mod step;
+
+pub mod selftest;
+
+pub use comm::{AllReduce, Alone, RankGroup, on_thread_ranks};
+pub use config::{ConvChoice, DeviceConfig, DeviceKind, Engines, Limits, Memory, Precision};
 pub use cuda::{CudaLibrary, CudaLibraryStatus, cuda_libraries};
-pub use device::{ConvChoice, Device, DeviceConfig, DeviceKind, Engines, Memory, Precision};
 pub use error::{Error, Result};
-pub use grad::{Gate, Grad, Write};
-pub use group::{Alone, RankGroup};
-pub use parameter::{Parameter, ParameterKind, Weight};
-pub use readback::Readback;
-pub use replay::Replay;
+pub use grad_mode::GradMode;
 pub use shape::Shape;
-pub use step_state::StepState;
-pub use tensor::Tensor;
-pub use thread_ranks::on_thread_ranks;
-pub use upload::Upload;
+pub use step::{Readback, Replay};
+pub use tensor::{Device, Gate, Grad, Parameter, ParameterKind, StepState, Tensor, Upload, Weight};

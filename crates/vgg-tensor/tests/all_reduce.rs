@@ -5,8 +5,8 @@ mod instruction_sets;
 
 use std::sync::Arc;
 
-use vgg_tensor::ops::{AllReduce, softmax_cross_entropy};
-use vgg_tensor::{Alone, Device, Error, RankGroup, Result, StepState, Tensor, on_thread_ranks};
+use vgg_tensor::ops::softmax_cross_entropy;
+use vgg_tensor::{AllReduce, Alone, Device, Error, RankGroup, Result, StepState, Tensor, on_thread_ranks};
 use vgg_testkit::hashed;
 
 use common::every_device;

@@ -6,7 +6,7 @@ use ndarray::{Array1, Array4, ArrayView4};
 use vgg_tensor::ops::conv2d::{self, Conv2d};
 use vgg_tensor::ops::max_pool2d::{self, PoolRounding};
 use vgg_tensor::{
-    ConvChoice, Device, DeviceConfig, DeviceKind, Error, Gate, StepState, Tensor, Weight, Write,
+    ConvChoice, Device, DeviceConfig, DeviceKind, Error, Gate, GradMode, StepState, Tensor, Weight,
 };
 use vgg_testkit::assert_close;
 
@@ -76,7 +76,7 @@ impl Case {
         let grad = conv2d::backward_data(&dz, &weight, self.config, gate).unwrap();
         let mut dw = Tensor::zeros(self.ws, device).unwrap();
         let state = StepState::new(device).unwrap();
-        conv2d::backward_filter(&x, &dz, self.config, &mut dw, Write::Overwrite, &state).unwrap();
+        conv2d::backward_filter(&x, &dz, self.config, &mut dw, GradMode::Overwrite, &state).unwrap();
         assert!(state.finite().unwrap());
         [y.to_vec(), grad.dz.to_vec(), grad.channel_sums.to_vec(), dw.to_vec()]
     }
@@ -211,8 +211,8 @@ fn accumulating_adds_to_what_is_there() {
     let mut dw = Tensor::zeros(case.ws, &device).unwrap();
     let state = StepState::new(&device).unwrap();
     let mut run = |write| conv2d::backward_filter(&x, &dz, case.config, &mut dw, write, &state).unwrap();
-    run(Write::Overwrite);
-    run(Write::Accumulate);
+    run(GradMode::Overwrite);
+    run(GradMode::Accumulate);
     let twice: Vec<f32> = case.run(&device)[3].iter().map(|v| 2.0 * v).collect();
     assert_close(&dw.to_vec(), &twice, 1e-6, "twice the gradient");
 }
@@ -239,7 +239,7 @@ fn a_bad_gradient_clears_the_flag() {
     let dz = Tensor::from_slice(&case.dz, case.ys, &device).unwrap();
     let mut dw = Tensor::zeros(case.ws, &device).unwrap();
     let state = StepState::new(&device).unwrap();
-    conv2d::backward_filter(&x, &dz, case.config, &mut dw, Write::Overwrite, &state).unwrap();
+    conv2d::backward_filter(&x, &dz, case.config, &mut dw, GradMode::Overwrite, &state).unwrap();
     assert!(!state.finite().unwrap());
 }
 

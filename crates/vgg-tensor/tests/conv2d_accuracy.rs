@@ -2,7 +2,7 @@
 //! the largest error over the largest value. Run with `--nocapture` to see the table of `docs/numerics.md`.
 
 use vgg_tensor::ops::conv2d::{self, Conv2d};
-use vgg_tensor::{ConvChoice, Device, DeviceConfig, DeviceKind, Gate, StepState, Tensor, Weight, Write};
+use vgg_tensor::{ConvChoice, Device, DeviceConfig, DeviceKind, Gate, GradMode, StepState, Tensor, Weight};
 use vgg_testkit::VGG_CONVOLUTIONS;
 
 /// What a forward pass may lose. Seen: at most 1.1e-5 (docs/numerics.md), of Winograd's 6x6 outputs; this is twice that.
@@ -115,8 +115,15 @@ impl Layer {
         let y = conv2d::forward(&x, &weight, &bias, config).unwrap();
         let dx = conv2d::backward_data(&dz, &weight, config, Gate { y: &x, scale: 1.0 }).unwrap().dz;
         let mut dw = Tensor::zeros([self.k, 3, 3, self.c], device).unwrap();
-        conv2d::backward_filter(&x, &dz, config, &mut dw, Write::Overwrite, &StepState::new(device).unwrap())
-            .unwrap();
+        conv2d::backward_filter(
+            &x,
+            &dz,
+            config,
+            &mut dw,
+            GradMode::Overwrite,
+            &StepState::new(device).unwrap(),
+        )
+        .unwrap();
         let error = |got: &[f32], samples: usize, expected: &dyn Fn(usize) -> (usize, f64)| {
             assert!(got.iter().all(|v| v.is_finite()));
             let (ours, sums): (Vec<f32>, Vec<f64>) =

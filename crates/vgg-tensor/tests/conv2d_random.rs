@@ -6,7 +6,7 @@ use ndarray::{Array1, Array4, ArrayView4};
 use proptest::prelude::*;
 use vgg_tensor::ops::conv2d::{self, Conv2d};
 use vgg_tensor::ops::max_pool2d::{self, PoolRounding};
-use vgg_tensor::{ConvChoice, Device, DeviceConfig, DeviceKind, Gate, StepState, Tensor, Weight, Write};
+use vgg_tensor::{ConvChoice, Device, DeviceConfig, DeviceKind, Gate, GradMode, StepState, Tensor, Weight};
 use vgg_testkit::hashed;
 
 /// Multiply-adds of a case: more would only take longer.
@@ -102,7 +102,7 @@ proptest! {
             let got = conv2d::forward(&x, &weight, &bias, config).unwrap();
             close(&got, &y, &y_terms, "forward");
             let mut dw = Tensor::zeros(ws, device).unwrap();
-            conv2d::backward_filter(&x, &dz, config, &mut dw, Write::Overwrite, &StepState::new(device).unwrap()).unwrap();
+            conv2d::backward_filter(&x, &dz, config, &mut dw, GradMode::Overwrite, &StepState::new(device).unwrap()).unwrap();
             close(&dw, &gradients.dw, &terms.dw, "by filter");
             let grad = conv2d::backward_data(&dz, &weight, config, Gate { y: &x, scale: 1.0 }).unwrap();
             close(&grad.dz, &dx, &terms.dx, "by data");

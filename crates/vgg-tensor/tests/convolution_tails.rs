@@ -8,7 +8,7 @@ mod instruction_sets;
 
 use ndarray::{Array1, ArrayView4};
 use vgg_tensor::ops::conv2d::{self, Conv2d};
-use vgg_tensor::{Gate, Grad, StepState, Tensor, Weight, Write};
+use vgg_tensor::{Gate, Grad, GradMode, StepState, Tensor, Weight};
 
 use common::On;
 use instruction_sets::{
@@ -63,8 +63,8 @@ impl Convolution {
         let grad = conv2d::backward_data(&dz, &weight, self.config, Gate { y: &x, scale: 2.0 }).unwrap();
         let mut dw = Tensor::zeros(self.filters, &on.device).unwrap();
         let state = StepState::new(&on.device).unwrap();
-        conv2d::backward_filter(&x, &dz, self.config, &mut dw, Write::Overwrite, &state).unwrap();
-        conv2d::backward_filter(&x, &dz, self.config, &mut dw, Write::Accumulate, &state).unwrap();
+        conv2d::backward_filter(&x, &dz, self.config, &mut dw, GradMode::Overwrite, &state).unwrap();
+        conv2d::backward_filter(&x, &dz, self.config, &mut dw, GradMode::Accumulate, &state).unwrap();
         assert!(state.finite().unwrap());
         (y, grad, dw)
     }

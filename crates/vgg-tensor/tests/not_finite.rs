@@ -5,7 +5,7 @@ mod instruction_sets;
 
 use vgg_tensor::ops::conv2d::{self, Conv2d};
 use vgg_tensor::ops::{linear, softmax_cross_entropy, squared_error};
-use vgg_tensor::{Readback, StepState, Tensor, Write};
+use vgg_tensor::{GradMode, Readback, StepState, Tensor};
 use vgg_testkit::hashed;
 
 use common::On;
@@ -146,7 +146,7 @@ impl FilterGradient {
     }
 
     /// The flag after the gradient was written into `dw`, or added to it.
-    fn finite(&self, on: &On, flag: &Flag, dw: &[f32], write: Write) -> bool {
+    fn finite(&self, on: &On, flag: &Flag, dw: &[f32], write: GradMode) -> bool {
         let x = Tensor::from_slice(&self.x, self.input, &on.device).unwrap();
         let dz = Tensor::from_slice(&self.dz, self.output, &on.device).unwrap();
         let mut dw = Tensor::from_slice(dw, self.filters, &on.device).unwrap();
@@ -175,14 +175,14 @@ fn bad_element_of_a_filter_gradient_clears_the_flag() {
             let what = format!("{}: filters {:?}, pad {}", on.name, case.filters, case.pad);
             let zeros = vec![0.0; case.len()];
             let large = vec![3e38; case.len()];
-            assert!(case.finite(on, &flag, &zeros, Write::Overwrite), "{what}: finite");
-            assert!(case.finite(on, &flag, &large, Write::Accumulate), "{what}: large and finite");
+            assert!(case.finite(on, &flag, &zeros, GradMode::Overwrite), "{what}: finite");
+            assert!(case.finite(on, &flag, &large, GradMode::Accumulate), "{what}: large and finite");
             let nan = vec![f32::NAN; case.len()];
-            assert!(case.finite(on, &flag, &nan, Write::Overwrite), "{what}: an overwritten NaN");
+            assert!(case.finite(on, &flag, &nan, GradMode::Overwrite), "{what}: an overwritten NaN");
             for (i, position) in positions(on, case.len(), 40).into_iter().enumerate() {
                 let mut dw = zeros.clone();
                 dw[position] = BAD[i % 3];
-                let finite = case.finite(on, &flag, &dw, Write::Accumulate);
+                let finite = case.finite(on, &flag, &dw, GradMode::Accumulate);
                 assert!(!finite, "{what}: {} in element {position}", dw[position]);
             }
         }
@@ -206,7 +206,7 @@ fn bad_input_or_gradient_of_a_convolution_clears_the_flag() {
             let flag = Flag::new(on);
             let dw = vec![0.0; case.len()];
             let what = format!("{}: filters {:?}, pad {}", on.name, case.filters, case.pad);
-            assert!(case.finite(on, &flag, &dw, Write::Overwrite), "{what}: finite");
+            assert!(case.finite(on, &flag, &dw, GradMode::Overwrite), "{what}: finite");
             let places = |shape: [usize; 4]| -> Vec<usize> {
                 let [n, h, w, channels] = shape;
                 let lane = move |pixel: usize| (0..channels).map(move |c| pixel * channels + c);
@@ -218,14 +218,14 @@ fn bad_input_or_gradient_of_a_convolution_clears_the_flag() {
             for (i, at) in places(case.input).into_iter().enumerate() {
                 for bad in chosen(on, i) {
                     let good = std::mem::replace(&mut case.x[at], bad);
-                    assert!(!case.finite(on, &flag, &dw, Write::Overwrite), "{what}: {bad} at {at} of x");
+                    assert!(!case.finite(on, &flag, &dw, GradMode::Overwrite), "{what}: {bad} at {at} of x");
                     case.x[at] = good;
                 }
             }
             for (i, at) in places(case.output).into_iter().enumerate() {
                 for bad in chosen(on, i) {
                     let good = std::mem::replace(&mut case.dz[at], bad);
-                    assert!(!case.finite(on, &flag, &dw, Write::Overwrite), "{what}: {bad} at {at} of dz");
+                    assert!(!case.finite(on, &flag, &dw, GradMode::Overwrite), "{what}: {bad} at {at} of dz");
                     case.dz[at] = good;
                 }
             }
@@ -253,7 +253,7 @@ impl MatrixGradient {
         MatrixGradient { n, inputs, outputs, x, dz: hashed("dz", 1.0, n * outputs) }
     }
 
-    fn finite(&self, on: &On, flag: &Flag, dw: &[f32], write: Write) -> bool {
+    fn finite(&self, on: &On, flag: &Flag, dw: &[f32], write: GradMode) -> bool {
         let x = Tensor::from_slice(&self.x, [self.n, self.inputs], &on.device).unwrap();
         let dz = Tensor::from_slice(&self.dz, [self.n, self.outputs], &on.device).unwrap();
         let mut dw = Tensor::from_slice(dw, [self.outputs, self.inputs], &on.device).unwrap();
@@ -272,13 +272,13 @@ fn bad_element_of_a_matrix_gradient_clears_the_flag() {
             let zeros = vec![0.0; outputs * inputs];
             let large = vec![3e38; outputs * inputs];
             let nan = vec![f32::NAN; outputs * inputs];
-            assert!(case.finite(&on, &flag, &zeros, Write::Overwrite), "{what}: finite");
-            assert!(case.finite(&on, &flag, &large, Write::Accumulate), "{what}: large and finite");
-            assert!(case.finite(&on, &flag, &nan, Write::Overwrite), "{what}: an overwritten NaN");
+            assert!(case.finite(&on, &flag, &zeros, GradMode::Overwrite), "{what}: finite");
+            assert!(case.finite(&on, &flag, &large, GradMode::Accumulate), "{what}: large and finite");
+            assert!(case.finite(&on, &flag, &nan, GradMode::Overwrite), "{what}: an overwritten NaN");
             for (i, position) in positions(&on, outputs * inputs, 60).into_iter().enumerate() {
                 let mut dw = zeros.clone();
                 dw[position] = BAD[i % 3];
-                let finite = case.finite(&on, &flag, &dw, Write::Accumulate);
+                let finite = case.finite(&on, &flag, &dw, GradMode::Accumulate);
                 assert!(!finite, "{what}: {} in element {position}", dw[position]);
             }
         }
@@ -296,14 +296,17 @@ fn bad_input_or_gradient_of_a_fully_connected_layer_clears_the_flag() {
             for (i, at) in positions(&on, n * inputs, 30).into_iter().enumerate() {
                 for bad in chosen(&on, i) {
                     let good = std::mem::replace(&mut case.x[at], bad);
-                    assert!(!case.finite(&on, &flag, &dw, Write::Overwrite), "{what}: {bad} at {at} of x");
+                    assert!(!case.finite(&on, &flag, &dw, GradMode::Overwrite), "{what}: {bad} at {at} of x");
                     case.x[at] = good;
                 }
             }
             for (i, at) in positions(&on, n * outputs, 30).into_iter().enumerate() {
                 for bad in chosen(&on, i) {
                     let good = std::mem::replace(&mut case.dz[at], bad);
-                    assert!(!case.finite(&on, &flag, &dw, Write::Overwrite), "{what}: {bad} at {at} of dz");
+                    assert!(
+                        !case.finite(&on, &flag, &dw, GradMode::Overwrite),
+                        "{what}: {bad} at {at} of dz"
+                    );
                     case.dz[at] = good;
                 }
             }
@@ -320,9 +323,9 @@ fn gradient_that_overflows_clears_the_flag() {
         case.x.fill(2f32.powi(63));
         case.dz.fill(2f32.powi(64));
         let zeros = vec![0.0; 19 * 7];
-        assert!(case.finite(&on, &flag, &zeros, Write::Overwrite), "{}: one large product", on.name);
+        assert!(case.finite(&on, &flag, &zeros, GradMode::Overwrite), "{}: one large product", on.name);
         let products = vec![2f32.powi(127); 19 * 7];
-        assert!(!case.finite(&on, &flag, &products, Write::Accumulate), "{}: two large products", on.name);
+        assert!(!case.finite(&on, &flag, &products, GradMode::Accumulate), "{}: two large products", on.name);
     }
 }
 

@@ -8,7 +8,7 @@ use vgg_tensor::ops::linear::Linear;
 use vgg_tensor::ops::lrn::{Lrn, LrnStyle};
 use vgg_tensor::ops::max_pool2d::PoolRounding;
 use vgg_tensor::ops::{self, SgdConfig, SgdForm};
-use vgg_tensor::{Error, Gate, StepState, Tensor, Weight, Write};
+use vgg_tensor::{Error, Gate, GradMode, StepState, Tensor, Weight};
 use vgg_testkit::finite_difference;
 
 use common::every_device;
@@ -57,8 +57,8 @@ fn linear_agrees_with_plain_loops() {
 
             let mut dw = Tensor::zeros([outputs, inputs], &on.device).unwrap();
             let state = StepState::new(&on.device).unwrap();
-            ops::linear::backward_weight(&x, &dz, &mut dw, Write::Overwrite, &state).unwrap();
-            ops::linear::backward_weight(&x, &dz, &mut dw, Write::Accumulate, &state).unwrap();
+            ops::linear::backward_weight(&x, &dz, &mut dw, GradMode::Overwrite, &state).unwrap();
+            ops::linear::backward_weight(&x, &dz, &mut dw, GradMode::Accumulate, &state).unwrap();
             let twice: Vec<f64> = dzd.t().dot(&xd).iter().map(|v| 2.0 * v).collect();
             on.close(&dw.to_vec(), &narrow(&twice), TOLERANCE, "by weight");
         }

@@ -14,7 +14,7 @@ use vgg_tensor::ops::{
     SgdConfig, SgdForm, from_pixels, from_upload, sgd_step, softmax, softmax_backward, spatial_mean,
     spatial_mean_backward, squared_error,
 };
-use vgg_tensor::{ConvChoice, Gate, StepState, Tensor, Upload, Weight, Write};
+use vgg_tensor::{ConvChoice, Gate, GradMode, StepState, Tensor, Upload, Weight};
 
 use common::{On, every_device};
 use instruction_sets::{
@@ -62,8 +62,8 @@ fn check_linear(on: &On, n: usize, inputs: usize, outputs: usize) {
         let grad = linear::backward_data(&dz, &weight, Gate { y: &x, scale: 0.5 }).unwrap();
         let mut dw = Tensor::zeros([outputs, inputs], &on.device).unwrap();
         let state = StepState::new(&on.device).unwrap();
-        linear::backward_weight(&x, &dz, &mut dw, Write::Overwrite, &state).unwrap();
-        linear::backward_weight(&x, &dz, &mut dw, Write::Accumulate, &state).unwrap();
+        linear::backward_weight(&x, &dz, &mut dw, GradMode::Overwrite, &state).unwrap();
+        linear::backward_weight(&x, &dz, &mut dw, GradMode::Accumulate, &state).unwrap();
         (scores, y, grad, dw)
     };
     let (scores, y, grad, dw) = if is_gpu(on) { run() } else { in_poisoned_memory(on, run) };

@@ -6,8 +6,8 @@
 use std::sync::Arc;
 
 use vgg_layers::Network;
-use vgg_tensor::ops::AllReduce;
-use vgg_tensor::{Parameter, RankGroup, StepState, Tensor, Write};
+use vgg_tensor::AllReduce;
+use vgg_tensor::{GradMode, Parameter, RankGroup, StepState, Tensor};
 
 use crate::Result;
 
@@ -36,7 +36,7 @@ impl GradientReducer {
         for parameter in in_order(network) {
             let grad = parameter.grad_mut()?;
             let zeros = Tensor::zeros(grad.shape(), grad.device())?;
-            grad.write_from(&zeros, Write::Overwrite)?;
+            grad.write_from(&zeros, GradMode::Overwrite)?;
             self.0.begin(grad)?;
         }
         Ok(())

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use vgg_data::Batch;
 use vgg_layers::{DropoutRun, Network};
 use vgg_optim::Sgd;
-use vgg_tensor::{Device, Parameter, Readback, Replay, StepState, Tensor, Upload, Write, ops};
+use vgg_tensor::{Device, GradMode, Parameter, Readback, Replay, StepState, Tensor, Upload, ops};
 
 use crate::gradient_reducer::GradientReducer;
 use crate::{Error, Result};
@@ -291,7 +291,7 @@ impl Work<'_> {
             let (upload, state) = (self.upload, self.state);
             let loss = ops::softmax_cross_entropy_of_upload(&logits, upload, images, weight, state)?;
             self.results.push((loss.per_sample, logits));
-            let write = if first == 0 { Write::Overwrite } else { Write::Accumulate };
+            let write = if first == 0 { GradMode::Overwrite } else { GradMode::Accumulate };
             match &mut self.reducer {
                 // Now gradients are final, as far as they are this rank's.
                 Some(reducer) if images_end == n => {

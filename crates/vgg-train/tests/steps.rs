@@ -6,7 +6,7 @@ use common::spec;
 use vgg_data::Batch;
 use vgg_layers::{Device, DropoutRun, Init, Network, NetworkSpec};
 use vgg_optim::{Sgd, SgdOptions};
-use vgg_tensor::{StepState, Write, ops};
+use vgg_tensor::{GradMode, StepState, ops};
 use vgg_testkit::{assert_close, fmix32};
 use vgg_train::{Error, Result, StepConfig, StepReport, TrainStep};
 
@@ -46,7 +46,7 @@ fn by_operations(spec: NetworkSpec, batches: &[Batch], seed: u64) -> (Vec<f64>, 
         let first_answer = |row: &[f32]| (0..7).max_by(|a, b| row[*a].total_cmp(&row[*b])).unwrap() as u32;
         let answers: Vec<u32> = logits.to_vec().chunks(7).map(first_answer).collect();
         wrong.push(answers.iter().zip(&batch.targets).filter(|(a, t)| a != t).count());
-        network.backward(trace, loss.grad, Write::Overwrite, &state).unwrap();
+        network.backward(trace, loss.grad, GradMode::Overwrite, &state).unwrap();
         sgd.step(network.parameters_mut(), &state).unwrap();
     }
     (losses, wrong, network.export().into_iter().map(|array| array.values).collect())

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use super::simd::{Vector, VectorKernel};
 use super::{Cpu, SharedMut};
+use crate::Limits;
 
 /// Repetitions, of which the best counts: other work on the machine only slows.
 const REPETITIONS: usize = 7;
@@ -14,15 +15,6 @@ const STEPS: usize = 1 << 20;
 const ACCUMULATORS: usize = 12;
 /// Values that are read: far more than a cache holds.
 const READ: usize = 64 << 20;
-
-/// Limits of a device with all of its threads.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Limits {
-    /// f32 multiplications and additions, in 10^9 a second.
-    pub gflops: f64,
-    /// Reading memory, in 10^9 bytes a second.
-    pub read_gb_per_s: f64,
-}
 
 pub(crate) fn measure(cpu: Cpu) -> Limits {
     let threads = cpu.threads.count();

@@ -1,6 +1,7 @@
 //! What every CPU kernel uses: threads, scratch memory, vectors, matrix products.
 
 mod epilogue;
+mod finite_flag;
 mod isa;
 mod limits;
 mod matrix;
@@ -9,8 +10,8 @@ mod simd;
 mod threads;
 
 pub(crate) use epilogue::{add_bias, add_rows, gate};
+pub(crate) use finite_flag::FiniteFlag;
 pub(crate) use isa::Isa;
-pub use limits::Limits;
 pub(crate) use limits::measure;
 pub(crate) use matrix::{outer_products, product, product_transposed};
 pub(crate) use parallel::{Cpu, SharedMut};
@@ -18,6 +19,9 @@ pub(crate) use parallel::{Cpu, SharedMut};
 pub(crate) use simd::Portable;
 pub(crate) use simd::{LANES, Vector, VectorKernel, prefetch};
 pub(crate) use threads::Threads;
+
+/// Pixels up to which a map is small. Larger maps may go through a network a few images at a time.
+pub(crate) const SMALL_MAP: usize = 28 * 28;
 
 /// Rows of a tensor that one task of an element-wise kernel handles: about 64 KiB, whatever the row's length.
 pub(crate) fn rows_per_task(row_len: usize) -> usize {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{Isa, Threads};
 use crate::ConvChoice;
-use crate::storage::{Arena, CpuBuffer};
+use crate::alloc::{Arena, CpuBuffer};
 
 /// The parts of a CPU device that kernels use.
 #[derive(Clone, Copy)]

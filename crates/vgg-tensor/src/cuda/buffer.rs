@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use cudarc::driver::{CudaContext, result, sys};
 
 use super::cuda_error;
-use crate::storage::{Gap, Gaps};
+use crate::alloc::{Gap, Gaps};
 use crate::{Error, Result};
 
 /// Alignment of every buffer, in bytes.

@@ -123,7 +123,7 @@ pub(super) fn check() -> Result<(), String> {
 }
 
 /// NCCL, which cudarc would not find by the name that it has in a wheel.
-pub(super) fn open_nccl() -> Result<Opened, String> {
+pub(crate) fn open_nccl() -> Result<Opened, String> {
     let mut all = cuda_libraries().iter();
     let status = all.find(|status| status.library == CudaLibrary::Nccl).ok_or("NCCL is not looked for")?;
     let (_, path) = status.found.as_ref().map_err(Clone::clone)?;

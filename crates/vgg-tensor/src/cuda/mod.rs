@@ -7,8 +7,6 @@ mod graph;
 mod kernels;
 mod libraries;
 mod limits;
-mod nccl;
-mod operand;
 mod transfer;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,18 +18,17 @@ pub(crate) use buffer::{CudaArena, CudaBuffer, Element, Format};
 pub(crate) use cudnn::{ConvolutionKey, ConvolutionOperands, ConvolutionPass, Cudnn};
 pub(crate) use graph::Graph;
 use kernels::Kernels;
+pub(crate) use libraries::open_nccl;
 pub use libraries::{CudaLibrary, CudaLibraryStatus, cuda_libraries};
 pub(crate) use limits::measure;
-pub(crate) use nccl::Communicator;
-pub(crate) use operand::{Operand, rows};
 pub(crate) use transfer::{Fetched, Staged};
 
 use crate::{DeviceConfig, Engines, Error, Precision, Result, Shape};
 
 /// Channels of images and filters are padded to multiples of this.
-const CHANNELS: usize = 8;
+pub(crate) const CHANNELS: usize = 8;
 /// Threads of a block in every kernel.
-const THREADS: usize = 256;
+pub(crate) const THREADS: usize = 256;
 
 /// An open GPU, or one that plans: then nothing runs, and memory is counted only.
 #[derive(Clone)]
@@ -289,6 +286,16 @@ impl Cuda {
         unsafe { result::stream::synchronize(self.stream()) }.map_err(cuda_error("cuStreamSynchronize"))
     }
 
+    /// The context that it shares with NCCL.
+    pub(crate) fn context(&self) -> &Arc<CudaContext> {
+        &self.gpu.context
+    }
+
+    /// The stream that all work is on.
+    pub(crate) fn main_stream(&self) -> &CudaStream {
+        &self.gpu.stream
+    }
+
     pub(crate) fn stream(&self) -> sys::CUstream {
         self.gpu.stream.cu_stream()
     }
@@ -296,6 +303,11 @@ impl Cuda {
     pub(crate) fn bind(&self) -> Result<()> {
         self.gpu.context.bind_to_thread().map_err(cuda_error("cuCtxSetCurrent"))
     }
+}
+
+/// Rows of the last axis of a shape.
+pub(crate) fn rows(shape: Shape) -> usize {
+    shape.len() / shape.last().max(1)
 }
 
 /// The argument of a kernel that is a float.

@@ -1,6 +1,5 @@
 //! The operations, one module each: the contract in `mod.rs`, kernels beside it.
 
-mod all_reduce;
 pub mod conv2d;
 pub mod dropout;
 mod from_pixels;
@@ -13,7 +12,6 @@ mod softmax_cross_entropy;
 mod spatial_mean;
 mod squared_error;
 
-pub use all_reduce::AllReduce;
 pub use from_pixels::{from_pixels, from_upload};
 pub use sgd_step::{SgdConfig, SgdForm, sgd_step};
 pub use softmax::{softmax, softmax_backward};

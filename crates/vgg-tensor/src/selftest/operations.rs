@@ -11,7 +11,10 @@ use crate::ops::linear::{self, Linear};
 use crate::ops::lrn::{self, Lrn, LrnStyle};
 use crate::ops::max_pool2d::{self, PoolRounding};
 use crate::ops::{self, SgdConfig, SgdForm};
-use crate::{Alone, Device, Error, Gate, Grad, RankGroup, Replay, Result, StepState, Tensor, Weight, Write};
+use crate::{
+    AllReduce, Alone, Device, Error, Gate, Grad, GradMode, RankGroup, Replay, Result, StepState, Tensor,
+    Weight,
+};
 
 /// Every operation with its gradients, by name.
 pub const OPERATIONS: [(&str, Check<Error>); 11] = [
@@ -76,8 +79,8 @@ fn convolutions(device: &Device) -> Result<Vec<NamedValues>> {
         results.push(named(&format!("{shape}, by data"), &grad.dz)?);
         results.push(named(&format!("{shape}, sums"), &grad.channel_sums)?);
         let mut dw = Tensor::zeros([k, r, r, c], device)?;
-        conv2d::backward_filter(&x, &dz, config, &mut dw, Write::Overwrite, &state)?;
-        conv2d::backward_filter(&x, &dz, config, &mut dw, Write::Accumulate, &state)?;
+        conv2d::backward_filter(&x, &dz, config, &mut dw, GradMode::Overwrite, &state)?;
+        conv2d::backward_filter(&x, &dz, config, &mut dw, GradMode::Accumulate, &state)?;
         results.push(named(&format!("{shape}, by filter, twice"), &dw)?);
     }
     Ok(results)
@@ -100,8 +103,8 @@ fn linears(device: &Device) -> Result<Vec<NamedValues>> {
         results.push(named(&format!("{inputs} to {outputs}, by data"), &grad.dz)?);
         results.push(named(&format!("{inputs} to {outputs}, sums"), &grad.channel_sums)?);
         let mut dw = Tensor::zeros([outputs, inputs], device)?;
-        linear::backward_weight(&x, &dz, &mut dw, Write::Overwrite, &state)?;
-        linear::backward_weight(&x, &dz, &mut dw, Write::Accumulate, &state)?;
+        linear::backward_weight(&x, &dz, &mut dw, GradMode::Overwrite, &state)?;
+        linear::backward_weight(&x, &dz, &mut dw, GradMode::Accumulate, &state)?;
         results.push(named(&format!("{inputs} to {outputs}, by weight, twice"), &dw)?);
     }
     Ok(results)
@@ -203,7 +206,7 @@ fn sums_over_ranks(device: &Device) -> Result<Vec<NamedValues>> {
         return Ok(Vec::new());
     }
     let group: Arc<dyn RankGroup> = Arc::new(Alone);
-    let mut all = ops::AllReduce::new(&group, device)?;
+    let mut all = AllReduce::new(&group, device)?;
     let state = StepState::new(device)?;
     let (dz, x) = (tensor(5, [300, 8], device)?, tensor(6, [300, 40], device)?);
     let mut grads = [Tensor::zeros([8, 40], device)?, Tensor::zeros([8], device)?];
@@ -212,7 +215,7 @@ fn sums_over_ranks(device: &Device) -> Result<Vec<NamedValues>> {
         state.begin(step, 0.1)?;
         replay.run(device, &state, || -> Result<()> {
             // Something to wait for.
-            linear::backward_weight(&x, &dz, &mut grads[0], Write::Overwrite, &state)?;
+            linear::backward_weight(&x, &dz, &mut grads[0], GradMode::Overwrite, &state)?;
             grads.iter_mut().try_for_each(|grad| all.begin(grad))?;
             all.finish(grads.iter_mut().map(Ok), &state)
         })?;

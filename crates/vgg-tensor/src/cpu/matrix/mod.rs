@@ -10,8 +10,8 @@ mod sums;
 use self::dots::{Dots, ROW_BLOCK};
 use self::outer::{OUTER_ROWS, Outer};
 use self::sums::Sums;
-use super::{Cpu, SharedMut};
-use crate::{StepState, Write};
+use super::{Cpu, FiniteFlag, SharedMut};
+use crate::GradMode;
 
 /// Rows that a kernel handles at once.
 const ROWS: usize = 6;
@@ -42,21 +42,21 @@ pub(crate) fn product(cpu: Cpu, x: &[f32], w: &[f32], depth: usize, y: &mut [f32
 }
 
 /// `y [rows, columns] = x^T w` or adds it, with `x [depth, rows]` and `w [depth, columns]`; a value that is not finite
-/// clears the flag of `state`.
+/// clears the flag.
 pub(crate) fn outer_products(
     cpu: Cpu,
     x: &[f32],
     w: &[f32],
     depth: usize,
     y: &mut [f32],
-    write: Write,
-    state: &StepState,
+    write: GradMode,
+    finite: &FiniteFlag,
 ) {
     let (rows, columns) = (x.len() / depth, w.len() / depth);
     assert_eq!(y.len(), rows * columns);
     cpu.for_each_chunk(y, OUTER_ROWS * columns, |task, y| {
-        let (first, add) = (task * OUTER_ROWS, write == Write::Accumulate);
-        cpu.isa.run(Outer { x, w, depth, rows, columns, first, y, add, state });
+        let (first, add) = (task * OUTER_ROWS, write == GradMode::Accumulate);
+        cpu.isa.run(Outer { x, w, depth, rows, columns, first, y, add, finite });
     });
 }
 

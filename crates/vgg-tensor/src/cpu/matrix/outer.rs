@@ -1,8 +1,8 @@
 //! Sums of outer products: the gradient by a weight matrix.
 
+use super::super::FiniteFlag;
 use super::super::simd::{Vector, VectorKernel};
 use super::ROWS;
-use crate::StepState;
 
 /// Rows of a task of [`super::outer_products`], which share what is in cache of `w`.
 pub(super) const OUTER_ROWS: usize = 8 * ROWS;
@@ -19,7 +19,7 @@ pub(super) struct Outer<'a> {
     pub(super) first: usize,
     pub(super) y: &'a mut [f32],
     pub(super) add: bool,
-    pub(super) state: &'a StepState,
+    pub(super) finite: &'a FiniteFlag,
 }
 
 impl VectorKernel for Outer<'_> {
@@ -51,9 +51,9 @@ impl VectorKernel for Outer<'_> {
                 let y = &mut self.y[i * self.columns + column];
                 *y = if self.add { *y + sum } else { sum };
             }
-            self.state.check(&self.y[i * self.columns + whole..(i + 1) * self.columns]);
+            self.finite.check(&self.y[i * self.columns + whole..(i + 1) * self.columns]);
         }
-        self.state.check(&[bad[0].sum(), bad[1].sum()]);
+        self.finite.check(&[bad[0].sum(), bad[1].sum()]);
     }
 }
 

@@ -3,7 +3,7 @@
 use super::{Conv2d, ConvShape};
 use crate::cuda::{ConvolutionKey, ConvolutionOperands, ConvolutionPass, Cuda, Element};
 use crate::ops::linear;
-use crate::{Grad, Result, StepState, Tensor, Weight, Write};
+use crate::{Grad, GradMode, Result, StepState, Tensor, Weight};
 
 const OP: &str = "conv2d";
 
@@ -63,7 +63,7 @@ pub(super) fn backward_filter(
     x: &Tensor,
     dz: &Tensor,
     dw: &mut Tensor,
-    write: Write,
+    write: GradMode,
     state: &StepState,
 ) -> Result<()> {
     let cuda = x.device().cuda_context();
@@ -74,7 +74,7 @@ pub(super) fn backward_filter(
         ConvolutionOperands { x: input.pointer, w: padded.pointer(), y: gradient.pointer, bias: 0 };
     cuda.cudnn().run(cuda, key(cuda, &s, ConvolutionPass::BackwardFilter), operands)?;
     let (shape, to) = (dw.shape(), dw.cuda_memory_mut(OP, "dw")?);
-    let add = write == Write::Accumulate;
+    let add = write == GradMode::Accumulate;
     cuda.unpad(padded.pointer(), layout.format, shape, to, add, state.pointer(OP)?)
 }
 

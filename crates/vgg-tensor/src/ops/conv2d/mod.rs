@@ -4,12 +4,11 @@ mod cpu;
 mod cuda;
 mod shape;
 
-pub(crate) use cpu::SMALL_MAP;
 use shape::ConvShape;
 
 use crate::ops::max_pool2d::{self, PoolRounding};
-use crate::storage::Storage;
-use crate::{Error, Gate, Grad, Result, Shape, StepState, Tensor, Weight, Write};
+use crate::tensor::Storage;
+use crate::{Error, Gate, Grad, GradMode, Result, Shape, StepState, Tensor, Weight};
 
 const OP: &str = "conv2d";
 
@@ -165,7 +164,7 @@ pub fn backward_filter(
     dz: &Tensor,
     config: Conv2d,
     dw: &mut Tensor,
-    write: Write,
+    write: GradMode,
     state: &StepState,
 ) -> Result<()> {
     let s = ConvShape::of(x.shape(), dw.shape(), config.pad)?;

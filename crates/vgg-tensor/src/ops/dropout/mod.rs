@@ -4,7 +4,7 @@ mod cpu;
 mod cuda;
 mod philox;
 
-use crate::storage::Storage;
+use crate::tensor::Storage;
 use crate::{Error, Result, Tensor};
 
 /// What the random numbers of one dropout depend on.

@@ -2,7 +2,7 @@
 
 use super::LinearShape;
 use crate::cpu::{Cpu, add_bias, add_rows, gate, outer_products, product, product_transposed};
-use crate::{Gate, StepState, Write};
+use crate::{Gate, GradMode, StepState};
 
 pub(super) fn forward(
     cpu: Cpu,
@@ -48,8 +48,8 @@ pub(super) fn backward_weight(
     x: &[f32],
     dz: &[f32],
     dw: &mut [f32],
-    write: Write,
+    write: GradMode,
     state: &StepState,
 ) {
-    outer_products(cpu, dz, x, s.n, dw, write, state);
+    outer_products(cpu, dz, x, s.n, dw, write, state.flag());
 }

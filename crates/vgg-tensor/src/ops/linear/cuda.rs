@@ -1,8 +1,9 @@
 //! Fully connected layers on a GPU: cuBLASLt on padded rows.
 
 use super::{Linear, LinearShape};
-use crate::cuda::{Cuda, Element, Epilogue, Matrix, Operand, Product, rows};
-use crate::{Grad, Result, Shape, StepState, Tensor, Weight, Write};
+use crate::cuda::{Cuda, Element, Epilogue, Matrix, Product, rows};
+use crate::tensor::Operand;
+use crate::{Grad, GradMode, Result, Shape, StepState, Tensor, Weight};
 
 const OP: &str = "linear";
 
@@ -106,7 +107,7 @@ pub(super) fn backward_weight(
     x: &Tensor,
     dz: &Tensor,
     dw: &mut Tensor,
-    write: Write,
+    write: GradMode,
     state: &StepState,
 ) -> Result<()> {
     let cuda = x.device().cuda_context();
@@ -117,7 +118,7 @@ pub(super) fn backward_weight(
         a: Matrix { transposed: true, ..part(&gradient, s.outputs) },
         b: part(&input, s.inputs),
         out: matrix_at(to, Element::F32, [s.outputs, s.inputs]),
-        epilogue: if write == Write::Accumulate { Epilogue::Add } else { Epilogue::Write },
+        epilogue: if write == GradMode::Accumulate { Epilogue::Add } else { Epilogue::Write },
         bias: 0,
     })?;
     let len = s.outputs * s.inputs;

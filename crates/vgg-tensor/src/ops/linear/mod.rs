@@ -3,8 +3,8 @@
 mod cpu;
 mod cuda;
 
-use crate::storage::Storage;
-use crate::{Error, Gate, Grad, Result, Shape, StepState, Tensor, Weight, Write};
+use crate::tensor::Storage;
+use crate::{Error, Gate, Grad, GradMode, Result, Shape, StepState, Tensor, Weight};
 
 /// What a fully connected layer does besides its matrix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,7 +70,7 @@ pub fn backward_weight(
     x: &Tensor,
     dz: &Tensor,
     dw: &mut Tensor,
-    write: Write,
+    write: GradMode,
     state: &StepState,
 ) -> Result<()> {
     let s = LinearShape::of(x.shape(), dw.shape())?;

@@ -5,7 +5,7 @@ mod cuda;
 
 use serde::{Deserialize, Serialize};
 
-use crate::storage::Storage;
+use crate::tensor::Storage;
 use crate::{Error, Gate, Grad, Result, Tensor};
 
 /// Whether `alpha` applies to the sum over the window or to its mean.

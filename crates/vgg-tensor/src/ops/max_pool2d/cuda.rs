@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{PoolIndex, PoolRounding};
 use crate::cuda::CudaBuffer;
-use crate::storage::Storage;
+use crate::tensor::Storage;
 use crate::{Error, Grad, Result, Shape, Tensor};
 
 const OP: &str = "max_pool2d";

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::storage::Storage;
+use crate::tensor::Storage;
 use crate::{Error, Grad, Result, Shape, Tensor};
 
 /// How a side that two does not divide is pooled.

@@ -4,7 +4,7 @@ mod cuda;
 
 use serde::{Deserialize, Serialize};
 
-use crate::storage::Storage;
+use crate::tensor::Storage;
 use crate::{Result, StepState, Tensor, Weight};
 
 /// Where the learning rate enters.

@@ -5,7 +5,7 @@ mod cuda;
 
 pub(super) use cpu::row as cpu_row;
 
-use crate::storage::Storage;
+use crate::tensor::Storage;
 use crate::{Grad, Result, Tensor};
 
 /// Posterior of every row of logits: `exp(x - max) / sum`.

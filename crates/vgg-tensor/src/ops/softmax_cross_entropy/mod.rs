@@ -5,7 +5,7 @@ mod cuda;
 
 use std::ops::Range;
 
-use crate::storage::Storage;
+use crate::tensor::Storage;
 use crate::{Error, Grad, Result, Shape, StepState, Tensor, Upload};
 
 /// Losses of the samples and the gradient of their weighted sum.
@@ -51,7 +51,7 @@ pub fn softmax_cross_entropy(
             let dz = Tensor::build(logits.shape(), device, |dz| {
                 cpu::forward(logits.cpu(), targets, weight, losses, dz, sums);
             });
-            state.check(losses);
+            state.flag().check(losses);
             Ok(Loss { per_sample, grad: Grad { dz, channel_sums } })
         }
         Storage::Cuda(_) => cuda::forward(logits, targets, weight, state),

@@ -3,7 +3,7 @@
 mod cpu;
 mod cuda;
 
-use crate::storage::Storage;
+use crate::tensor::Storage;
 use crate::{Error, Grad, Result, Shape, Tensor};
 
 /// Class scores of each image from its dense score map: the mean over map cells.

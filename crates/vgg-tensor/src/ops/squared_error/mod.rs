@@ -3,7 +3,7 @@
 mod cuda;
 
 use crate::ops::Loss;
-use crate::storage::Storage;
+use crate::tensor::Storage;
 use crate::{Grad, Result, StepState, Tensor};
 
 /// `0.5 * sum over the row of (x - target)^2` of every sample, and the gradient of `weight` times their sum.
@@ -34,7 +34,7 @@ pub fn squared_error(x: &Tensor, target: &Tensor, weight: f32, state: &StepState
                 let sum: f64 = x.iter().zip(t).map(|(x, t)| (f64::from(*x) - f64::from(*t)).powi(2)).sum();
                 *loss = (0.5 * sum) as f32;
             }
-            state.check(losses.cpu());
+            state.flag().check(losses.cpu());
             Ok(Loss { per_sample: losses, grad: Grad { dz, channel_sums } })
         }
         Storage::Cuda(_) => cuda::forward(x, target, weight, state),

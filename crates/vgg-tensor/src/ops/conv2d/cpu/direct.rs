@@ -7,8 +7,8 @@
 use super::blocks::{Block, Blocks, MAX_PIXELS, PANEL, Padded};
 use super::{BackwardData, BackwardFilter, ConvAlgorithm, ConvShape, Forward, direct_filter};
 use crate::cpu::{Cpu, LANES, SharedMut, Vector, VectorKernel, add_bias, gate};
-use crate::parameter::Form;
-use crate::storage::Storage;
+use crate::tensor::Form;
+use crate::tensor::Storage;
 
 /// Pixels in a tile: with two vectors each they fill the registers.
 const TILE: usize = 6;

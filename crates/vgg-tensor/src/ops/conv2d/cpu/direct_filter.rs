@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use super::blocks::{Blocks, MAX_PIXELS, PANEL, Padded};
 use super::{BackwardFilter, ConvShape};
-use crate::Write;
+use crate::GradMode;
 use crate::cpu::{Cpu, LANES, SharedMut, Vector, VectorKernel};
 
 /// Filters in a register tile.
@@ -33,7 +33,7 @@ pub(super) fn backward_filter(cpu: Cpu, job: &BackwardFilter, dw: &mut [f32]) {
     let depth = job.shape.depth();
     cpu.for_each_chunk(dw, depth, |k, dw| {
         cut.combine(k, &partial, dw, job.write);
-        job.state.check(dw);
+        job.state.flag().check(dw);
     });
 }
 
@@ -138,10 +138,10 @@ impl Cut {
     }
 
     /// Adds the groups' parts of filter `k` in order and writes them in the order of the weights.
-    fn combine(&self, k: usize, partial: &[f32], dw: &mut [f32], write: Write) {
+    fn combine(&self, k: usize, partial: &[f32], dw: &mut [f32], write: GradMode) {
         let s = &self.shape;
         let (filter_tile, row) = (k / FILTERS, k % FILTERS);
-        if write == Write::Overwrite {
+        if write == GradMode::Overwrite {
             dw.fill(0.0);
         }
         for channel_tile in 0..self.channel_tiles {

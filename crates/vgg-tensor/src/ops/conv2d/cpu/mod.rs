@@ -7,11 +7,10 @@ mod gather;
 mod plan;
 mod winograd;
 
-pub(crate) use self::plan::SMALL_MAP;
 use self::plan::choose;
 use super::shape::ConvShape;
 use crate::cpu::Cpu;
-use crate::{Shape, StepState, Weight, Write};
+use crate::{GradMode, Shape, StepState, Weight};
 
 /// Forward pass: operands of `y = relu(x * weight + bias)`.
 pub(super) struct Forward<'a> {
@@ -39,7 +38,7 @@ pub(super) struct BackwardFilter<'a> {
     pub(super) shape: ConvShape,
     pub(super) x: &'a [f32],
     pub(super) dz: &'a [f32],
-    pub(super) write: Write,
+    pub(super) write: GradMode,
     pub(super) state: &'a StepState,
 }
 

@@ -4,12 +4,10 @@
 use super::winograd::{POINTWISE, WINOGRAD2, WINOGRAD4, WINOGRAD6};
 use super::{ConvAlgorithm, ConvShape, direct, gather};
 use crate::ConvChoice;
+use crate::cpu::SMALL_MAP;
 
 /// What reading one transformed filter value from memory costs.
 const FROM_MEMORY: f64 = 2.5;
-
-/// Pixels up to which a map is small. Larger maps may go through a network a few images at a time.
-pub(crate) const SMALL_MAP: usize = 28 * 28;
 
 /// What an algorithm costs, in the time that a core takes for one multiply-add of vectors.
 struct Cost {

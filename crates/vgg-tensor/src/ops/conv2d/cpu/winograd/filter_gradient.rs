@@ -10,7 +10,7 @@ use super::super::BackwardFilter;
 use super::map_tiles::{Map, MapTiles, OfGradient, OfInput};
 use super::tiles::{Placement, Tiles};
 use super::transform::{Columns, MAX_SIDE, Transform};
-use crate::Write;
+use crate::GradMode;
 use crate::cpu::{Cpu, SharedMut, Vector, VectorKernel};
 
 /// Tiles that are summed at a time. The sums of these stretches are added in order: it decides bits.
@@ -66,7 +66,7 @@ pub(super) fn backward_filter<T: Transform>(cpu: Cpu, job: &BackwardFilter, dw: 
         let sums = &sums[k * row_len..];
         let pitch = rows * row_len;
         cpu.isa.run_wide(Filter { sums, pitch, c: s.c, write: job.write, dw, transform: PhantomData::<T> });
-        job.state.check(dw);
+        job.state.flag().check(dw);
     });
 }
 
@@ -222,7 +222,7 @@ struct Filter<'a, T> {
     sums: &'a [f32],
     pitch: usize,
     c: usize,
-    write: Write,
+    write: GradMode,
     dw: &'a mut [f32],
     transform: PhantomData<T>,
 }
@@ -250,8 +250,11 @@ impl<T: Transform> VectorKernel for Filter<'_, T> {
                     let to = &mut self.dw[(i * T::R + j) * self.c + c..][..n];
                     // SAFETY: `to` holds `n` values.
                     unsafe {
-                        let before =
-                            if self.write == Write::Accumulate { V::load_part(to.as_ptr(), n) } else { zero };
+                        let before = if self.write == GradMode::Accumulate {
+                            V::load_part(to.as_ptr(), n)
+                        } else {
+                            zero
+                        };
                         value.add(before).store_part(to.as_mut_ptr(), n);
                     }
                 }

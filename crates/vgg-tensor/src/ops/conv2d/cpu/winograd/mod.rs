@@ -20,8 +20,8 @@ use self::tiles::{BLOCK, Groups, Tiles};
 use self::transform::{F1, F2, F4, F6, Transform};
 use super::{BackwardData, BackwardFilter, ConvAlgorithm, ConvShape, Forward};
 use crate::cpu::{Cpu, SharedMut};
-use crate::parameter::Form;
-use crate::storage::Storage;
+use crate::tensor::Form;
+use crate::tensor::Storage;
 
 /// A 1x1 convolution as a matrix product.
 pub(super) static POINTWISE: &dyn ConvAlgorithm = &Winograd::<F1>(PhantomData);

@@ -1,12 +1,28 @@
 //! A tensor: a shape and a range of shared storage on a device.
 
+mod cuda_operand;
+mod device;
+mod grad;
+mod parameter;
+mod step_state;
+mod storage;
+mod upload;
+
 use std::sync::Arc;
 
 use ndarray::{ArrayD, ArrayView, Dimension, IxDyn};
 
+pub(crate) use cuda_operand::Operand;
+pub use device::Device;
+pub use grad::{Gate, Grad};
+pub(crate) use parameter::Form;
+pub use parameter::{Parameter, ParameterKind, Weight};
+pub use step_state::StepState;
+pub(crate) use storage::Storage;
+pub use upload::Upload;
+
 use crate::cuda::{Cuda, Format};
-use crate::storage::Storage;
-use crate::{Device, Error, Result, Shape};
+use crate::{Error, Result, Shape};
 
 /// An `f32` tensor, row-major and contiguous. Cloning shares the storage.
 #[derive(Clone)]
@@ -199,21 +215,21 @@ impl Tensor {
     ///
     /// # Errors
     /// [`Error::Shape`] if the shapes differ, [`Error::Shared`] if another handle holds this storage.
-    pub fn write_from(&mut self, source: &Tensor, write: crate::Write) -> Result<()> {
+    pub fn write_from(&mut self, source: &Tensor, write: crate::GradMode) -> Result<()> {
         let op = "write_from";
         source.expect_shape(op, "source", self.shape)?;
         self.expect_same_device(op, &[("source", source)])?;
         if let Some(cuda) = source.device.cuda() {
             let x = cuda.plain_of(op, "source", source)?;
             let y = self.cuda_memory_mut(op, "the destination")?;
-            let (len, add) = (self.shape.len(), write == crate::Write::Accumulate);
+            let (len, add) = (self.shape.len(), write == crate::GradMode::Accumulate);
             return cuda.launch("copy_or_add", len, &[x.pointer, y, len as u64, u64::from(add), 0]);
         }
         let x = source.cpu();
         let y = self.cpu_mut("write_from", "the destination")?;
         match write {
-            crate::Write::Overwrite => y.copy_from_slice(x),
-            crate::Write::Accumulate => y.iter_mut().zip(x).for_each(|(y, x)| *y += x),
+            crate::GradMode::Overwrite => y.copy_from_slice(x),
+            crate::GradMode::Accumulate => y.iter_mut().zip(x).for_each(|(y, x)| *y += x),
         }
         Ok(())
     }

@@ -6,9 +6,9 @@ use std::sync::{Arc, OnceLock};
 use cudarc::driver::{CudaEvent, CudaStream};
 use cudarc::nccl::sys::{ncclComm_t, ncclDataType_t, ncclRedOp_t, ncclResult_t, ncclUniqueId};
 
-use super::libraries::open_nccl;
-use super::{Cuda, cuda_error};
-use crate::{Error, RankGroup, Result};
+use super::group::RankGroup;
+use crate::cuda::{Cuda, cuda_error, open_nccl};
+use crate::{Error, Result};
 
 /// The GPUs of a group, of which this is one. All must call the same in the same order.
 pub(crate) struct Communicator {
@@ -36,7 +36,7 @@ impl Communicator {
         let all = group.gather_bytes(&id.internal.map(|byte| byte as u8))?;
         id.internal.iter_mut().zip(&all[0]).for_each(|(byte, first)| *byte = *first as c_char);
         cuda.bind()?;
-        let context = &cuda.gpu.context;
+        let context = cuda.context();
         let event = || context.new_event(None).map_err(cuda_error("cuEventCreate"));
         let (computed, summed) = (event()?, event()?);
         let stream = context.new_stream().map_err(cuda_error("cuStreamCreate"))?;
@@ -75,12 +75,12 @@ impl Communicator {
     /// Has the device's stream wait for all sums.
     pub(crate) fn wait(&self) -> Result<()> {
         self.summed.record(&self.stream).map_err(cuda_error("cuEventRecord"))?;
-        self.cuda.gpu.stream.wait(&self.summed).map_err(cuda_error("cuStreamWaitEvent"))
+        self.cuda.main_stream().wait(&self.summed).map_err(cuda_error("cuStreamWaitEvent"))
     }
 
     fn after_computing(&self) -> Result<()> {
         self.cuda.bind()?;
-        self.computed.record(&self.cuda.gpu.stream).map_err(cuda_error("cuEventRecord"))?;
+        self.computed.record(self.cuda.main_stream()).map_err(cuda_error("cuEventRecord"))?;
         self.stream.wait(&self.computed).map_err(cuda_error("cuStreamWaitEvent"))
     }
 

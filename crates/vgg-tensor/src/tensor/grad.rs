@@ -26,12 +26,3 @@ pub struct Gate<'a> {
     /// `1 / (1 - rate)` behind dropout, else 1.
     pub scale: f32,
 }
-
-/// What to do with a parameter gradient that is already there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Write {
-    /// Replace it.
-    Overwrite,
-    /// Add to it, as the second and later micro-batches of a step do.
-    Accumulate,
-}

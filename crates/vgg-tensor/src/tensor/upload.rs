@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use ndarray::{ArrayView2, ArrayView4};
 
+use crate::alloc::CpuBuffer;
 use crate::cuda::Staged;
-use crate::storage::CpuBuffer;
 use crate::{Device, Error, Result, Shape};
 
 const OP: &str = "upload";

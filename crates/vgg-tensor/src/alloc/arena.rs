@@ -1,4 +1,4 @@
-//! Memory of tensors: one arena of a device, from which buffers are cut and to which they return.
+//! Memory of tensors on a CPU: one arena of a device, from which buffers are cut and to which they return.
 //!
 //! The arena is address space; a page takes memory when it is first written. Buffers are cut from the smallest gap that
 //! is large enough, so they are packed from the bottom, and a step that asks for the same sizes in the same order gets
@@ -9,7 +9,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use memmap2::{MmapMut, MmapOptions};
 
-use super::CpuBuffer;
 use super::gaps::Gaps;
 
 /// Alignment of every buffer, in bytes: a cache line, and the widest vector.
@@ -24,6 +23,54 @@ const PAGE: usize = 64 << 10;
 #[derive(Default)]
 pub(crate) struct Arena {
     maps: Mutex<Maps>,
+}
+
+/// Aligned host memory that goes back to its arena when dropped.
+pub(crate) struct CpuBuffer {
+    start: NonNull<u8>,
+    bytes: usize,
+    arena: Arc<Arena>,
+}
+
+// SAFETY: the buffer owns its memory exclusively; access follows the usual borrow rules through `&self`/`&mut self`.
+unsafe impl Send for CpuBuffer {}
+// SAFETY: as above; shared access only reads.
+unsafe impl Sync for CpuBuffer {}
+
+impl CpuBuffer {
+    /// The first `len` elements as `f32`.
+    pub(crate) fn as_f32(&self, len: usize) -> &[f32] {
+        assert!(len * 4 <= self.bytes);
+        // SAFETY: the memory is aligned, initialised (zero when first mapped) and at least `len * 4` bytes.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr().cast(), len) }
+    }
+
+    /// The first `len` elements as `f32`, to write.
+    pub(crate) fn as_f32_mut(&mut self, len: usize) -> &mut [f32] {
+        assert!(len * 4 <= self.bytes);
+        // SAFETY: as in `as_f32`, and `&mut self` makes the access exclusive.
+        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr().cast(), len) }
+    }
+
+    /// The first `len` bytes.
+    pub(crate) fn as_u8(&self, len: usize) -> &[u8] {
+        assert!(len <= self.bytes);
+        // SAFETY: as in `as_f32`.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), len) }
+    }
+
+    /// The first `len` bytes, to write.
+    pub(crate) fn as_u8_mut(&mut self, len: usize) -> &mut [u8] {
+        assert!(len <= self.bytes);
+        // SAFETY: as in `as_f32_mut`.
+        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), len) }
+    }
+}
+
+impl Drop for CpuBuffer {
+    fn drop(&mut self) {
+        self.arena.put(self.start, self.bytes);
+    }
 }
 
 #[derive(Default)]

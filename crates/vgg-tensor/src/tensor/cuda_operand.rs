@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
-use super::{Cuda, CudaBuffer, Element, Format};
-use crate::parameter::{Form, Weight};
-use crate::storage::Storage;
-use crate::{Device, Error, Grad, Result, Shape, Tensor};
+use super::grad::Grad;
+use super::parameter::{Form, Weight};
+use super::storage::Storage;
+use super::{Device, Tensor};
+use crate::cuda::{CHANNELS, Cuda, CudaBuffer, Element, Format, THREADS, bits, rows};
+use crate::{Error, Result, Shape};
 
 /// Memory of an operand: rows of the last axis, `pitch` elements apart.
 pub(crate) struct Operand {
@@ -24,11 +26,6 @@ impl Operand {
     fn owned(buffer: CudaBuffer, pitch: usize) -> Operand {
         Operand { pointer: buffer.pointer(), pitch, _own: Some(buffer), _shared: None }
     }
-}
-
-/// Rows of the last axis of a shape.
-pub(crate) fn rows(shape: Shape) -> usize {
-    shape.len() / shape.last().max(1)
 }
 
 impl Cuda {
@@ -122,8 +119,7 @@ impl Cuda {
     pub(crate) fn weight_layout(&self, shape: Shape) -> WeightLayout {
         let format = self.activation(shape.last());
         // Filters, or rows of a matrix, are padded too; of a bias there is one row.
-        let first =
-            if shape.rank() == 1 { shape.first() } else { shape.first().next_multiple_of(super::CHANNELS) };
+        let first = if shape.rank() == 1 { shape.first() } else { shape.first().next_multiple_of(CHANNELS) };
         let padded = shape.with_first(first);
         let is_plain = format.padding == 0 && first == shape.first();
         WeightLayout { padded, format, is_plain }
@@ -194,7 +190,7 @@ impl Cuda {
     ) -> Result<CudaBuffer> {
         let vectors = pitch / 8;
         // Enough blocks to fill a GPU, and not so many that their sums weigh; by shape alone, for it decides bits.
-        let groups = vectors.div_ceil(super::THREADS);
+        let groups = vectors.div_ceil(THREADS);
         let per_block = rows.div_ceil((1024 / groups).max(1)).max(32);
         let blocks = rows.div_ceil(per_block);
         let partial = self.take_bytes(blocks * pitch * 4)?;
@@ -203,7 +199,7 @@ impl Cuda {
         self.launch_blocks(
             "gate_and_sum",
             grid,
-            &[dz, y, super::bits(scale), rows as u64, pitch as u64, per_block as u64, partial.pointer()],
+            &[dz, y, bits(scale), rows as u64, pitch as u64, per_block as u64, partial.pointer()],
         )?;
         let sums = self.take_plain(Shape::from([c]))?;
         self.launch_blocks(

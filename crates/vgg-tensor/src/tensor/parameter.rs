@@ -2,8 +2,8 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::storage::Storage;
-use crate::{Result, Shape, Tensor, Write};
+use crate::tensor::Storage;
+use crate::{GradMode, Result, Shape, Tensor};
 
 /// A weight tensor and the forms that kernels derive from it, such as packed filter panels.
 ///
@@ -210,7 +210,7 @@ impl Parameter {
     ///
     /// # Errors
     /// [`crate::Error::Shape`] if the shapes differ.
-    pub fn write_grad(&mut self, source: &Tensor, write: Write) -> Result<()> {
+    pub fn write_grad(&mut self, source: &Tensor, write: GradMode) -> Result<()> {
         self.grad_mut()?.write_from(source, write)
     }
 

@@ -1,7 +1,8 @@
 //! Sums among GPUs: in place, on a stream of their own, while the device's stream goes on.
 
 use super::BUCKET_BYTES;
-use crate::cuda::{Communicator, Cuda};
+use crate::comm::nccl::Communicator;
+use crate::cuda::Cuda;
 use crate::{RankGroup, Result, StepState, Tensor};
 
 const OP: &str = "all_reduce";

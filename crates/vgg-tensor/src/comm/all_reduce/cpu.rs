@@ -81,12 +81,12 @@ impl Sums {
                 let from = sums.take(to.len());
                 let (now, later) = to.split_at_mut(from.len());
                 now.copy_from_slice(from);
-                state.check(now);
+                state.flag().check(now);
                 to = later;
             }
         }
         self.refill(&mut sums)?;
-        state.check(sums.take(1));
+        state.flag().check(sums.take(1));
         sums.bucket.clear();
         self.spare.push(sums.bucket);
         Ok(())

@@ -1,0 +1,7 @@
+//! Memory: the arena of a CPU device, and the list of free ranges that a GPU's arena shares.
+
+mod arena;
+mod gaps;
+
+pub(crate) use arena::{Arena, CpuBuffer};
+pub(crate) use gaps::{Gap, Gaps};

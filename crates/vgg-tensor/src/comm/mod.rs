@@ -1,0 +1,10 @@
+//! Processes that compute together: what a group of ranks must do, and sums of tensors over its ranks.
+
+mod all_reduce;
+mod group;
+mod nccl;
+mod thread_ranks;
+
+pub use all_reduce::AllReduce;
+pub use group::{Alone, RankGroup};
+pub use thread_ranks::on_thread_ranks;

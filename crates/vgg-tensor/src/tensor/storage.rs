@@ -1,0 +1,30 @@
+//! Storage of tensors: where their elements lie.
+
+use crate::alloc::CpuBuffer;
+use crate::cuda::CudaBuffer;
+
+/// Where the elements of a tensor lie. Every operation matches on it once.
+pub(crate) enum Storage {
+    /// In host memory.
+    Cpu(CpuBuffer),
+    /// In the memory of a GPU.
+    Cuda(CudaBuffer),
+}
+
+impl From<CpuBuffer> for Storage {
+    fn from(buffer: CpuBuffer) -> Storage {
+        Storage::Cpu(buffer)
+    }
+}
+
+impl From<CudaBuffer> for Storage {
+    fn from(buffer: CudaBuffer) -> Storage {
+        Storage::Cuda(buffer)
+    }
+}
+
+impl std::fmt::Debug for Storage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("..")
+    }
+}
