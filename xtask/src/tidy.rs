@@ -1,4 +1,4 @@
-//! Holds the shape of the workspace: which crate may use which, the code map, and lengths of files.
+//! Holds the shape of the workspace: which crate and which module may use which, the code map, and lengths of files.
 
 mod imports;
 
@@ -74,6 +74,7 @@ pub(crate) fn run() -> Result<ExitCode> {
     faults.extend(code_map()?);
     faults.extend(unwraps_allowed()?);
     faults.extend(imports::mutual()?);
+    faults.extend(imports::upward()?);
     long_files(&crate::root().join("crates"), &mut faults)?;
     let lines = lines_below(&crate::root().join("crates/vgg-app/src"))?;
     if lines > MAX_APP_LINES {

@@ -8,6 +8,19 @@ use anyhow::{Context, Result};
 /// A module by its path within a crate, such as `["ops", "linear"]`.
 type Module = Vec<String>;
 
+/// Top modules of vgg-tensor, from the lowest layer to the highest. A file imports its own module and lower layers, nothing else.
+const TENSOR_LAYERS: [&[&str]; 9] = [
+    &["grad_mode", "shape"],
+    &["error"],
+    &["config"],
+    &["alloc"],
+    &["cpu", "cuda"],
+    &["tensor"],
+    &["ops"],
+    &["comm", "step"],
+    &["selftest"],
+];
+
 /// Pairs of files that import each other by their modules' names, tests apart. What a folder's own `mod.rs` shares with its files does not
 /// count.
 pub(super) fn mutual() -> Result<Vec<String>> {
@@ -33,6 +46,47 @@ pub(super) fn mutual() -> Result<Vec<String>> {
         }
     }
     Ok(faults)
+}
+
+/// Imports of vgg-tensor that do not go to a lower layer, also those of names that `lib.rs` re-exports.
+pub(super) fn upward() -> Result<Vec<String>> {
+    let src = crate::root().join("crates/vgg-tensor/src");
+    let mut files = BTreeMap::new();
+    modules(&src, &src, &mut files)?;
+    let root = std::fs::read_to_string(src.join("lib.rs"))?;
+    let reexported: BTreeMap<String, String> = uses(&root)
+        .iter()
+        .filter_map(|path| {
+            let (module, name) = (path.split("::").next()?, path.rsplit("::").next()?);
+            Some((name.to_owned(), module.to_owned()))
+        })
+        .collect();
+    let layer = |module: &str| TENSOR_LAYERS.iter().position(|modules| modules.contains(&module));
+    let mut faults = Vec::new();
+    for (module, path) in files.iter().filter(|(module, _)| !module.is_empty()) {
+        let own = module[0].as_str();
+        for name in names_of_crate(&std::fs::read_to_string(path)?, module) {
+            let target = reexported.get(&name).unwrap_or(&name);
+            if target != own && !matches!((layer(target), layer(own)), (Some(to), Some(from)) if to < from) {
+                faults.push(format!("{} imports {target}, which is no layer below {own}", path.display()));
+            }
+        }
+    }
+    Ok(faults)
+}
+
+/// What stands behind `crate::` anywhere in a file, comments apart, and what `super` names at the crate's root.
+fn names_of_crate(text: &str, module: &Module) -> BTreeSet<String> {
+    let lines = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+    let code: String = lines.flat_map(|line| [line, "\n"]).collect();
+    let head =
+        |path: &str| -> String { path.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect() };
+    let inline = code.split("crate::").skip(1).map(head);
+    let of_root = "super::".repeat(module.len());
+    let used = uses(&code).into_iter();
+    let used = used
+        .filter_map(|path| path.strip_prefix("crate::").or_else(|| path.strip_prefix(&of_root)).map(head));
+    inline.chain(used).filter(|name| !name.is_empty()).collect()
 }
 
 /// All modules below a folder, with their files.
