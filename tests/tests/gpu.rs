@@ -47,12 +47,12 @@ fn bf16_is_no_further_from_exact_than_pytorchs_autocast() {
     for config in [Config::A, Config::D] {
         let theirs = &reference[config.name()];
         // The CPU's f32 is a thousand times nearer to exact than any bf16.
-        let (loss, exact) = step(config, &Device::cpu(2).unwrap());
+        let (loss, exact) = step(config.clone(), &Device::cpu(2).unwrap());
         let expected = theirs["loss"].as_f64().unwrap();
         assert!((loss - expected).abs() < 1e-5 * expected, "{config}: loss {loss}, PyTorch's {expected}");
         // That there is none was said above.
         let Some(gpu) = &gpu else { continue };
-        let (loss, gradients) = step(config, gpu);
+        let (loss, gradients) = step(config.clone(), gpu);
         // A bf16 is rounded by up to 2^-9 = 2e-3; 5e-4 on an H100.
         assert!((loss - expected).abs() < 5e-3 * expected, "{config}: loss {loss}, exact {expected}");
         assert_eq!(
@@ -76,8 +76,8 @@ fn bf16_is_no_further_from_exact_than_pytorchs_autocast() {
 fn float_is_the_cpus() {
     let Some(gpu) = gpu(Precision::F32) else { return };
     for config in [Config::A, Config::ALrn, Config::D] {
-        let (loss, exact) = step(config, &Device::cpu(2).unwrap());
-        let (ours, gradients) = step(config, &gpu);
+        let (loss, exact) = step(config.clone(), &Device::cpu(2).unwrap());
+        let (ours, gradients) = step(config.clone(), &gpu);
         // A loss is the mean of 16 rounded ones: 1e-6, with a margin of ten.
         assert!((loss - ours).abs() < 1e-5 * loss, "{config}: loss {ours}, on the CPU {loss}");
         // Rounding of up to sixteen layers in f32, forward and back: each layer 3e-6 (crates/vgg-tensor/tests), 32 of them.

@@ -49,7 +49,8 @@ fn page_faults() -> Option<u64> {
 #[test]
 fn steps_take_what_was_planned_and_then_nothing() {
     for (name, threads) in [(Config::A, 1), (Config::ALrn, 2), (Config::C, 2), (Config::D, 2)] {
-        let spec = NetworkSpec { width: 0.25, crop: 64, head: [512, 512], ..NetworkSpec::paper(name) };
+        let spec =
+            NetworkSpec { width: 0.25, crop: 64, head: [512, 512], ..NetworkSpec::paper(name.clone()) };
         let device = Device::cpu(threads).unwrap();
         let (micro_batch, sgd) = (12, SgdOptions::PAPER);
         let schedule = Schedule::Constant { lr: 1e-3 };

@@ -1,11 +1,11 @@
 //! Logits, gradients and SGD steps against PyTorch, from weights that both sides make by an integer hash.
 
 use vgg_files::TensorFile;
-use vgg_layers::{Config, DropoutRun, NamedArray, NetworkSpec};
+use vgg_layers::{Config, Conv, DropoutRun, NamedArray, NetworkSpec, Stages};
 use vgg_optim::{Sgd, SgdForm, SgdOptions};
-use vgg_tensor::{Device, GradMode, StepState, Tensor, ops};
+use vgg_tensor::{Device, GradMode, Precision, StepState, Tensor, ops};
 use vgg_testkit::{assert_close, hashed};
-use vgg_tests::{assert_arrays_close, fixture, hashed_network};
+use vgg_tests::{assert_arrays_close, fixture, gpu, hashed_network};
 
 fn images(seed: u64, n: usize, side: usize, scale: f32, device: &Device) -> Tensor {
     let values = hashed(&format!("image{seed}"), 1.0, n * side * side * 3)
@@ -21,7 +21,7 @@ fn full_networks_have_torchvisions_logits() {
     let reference: serde_json::Value = serde_json::from_slice(&json).unwrap();
     let device = Device::cpu(2).unwrap();
     for config in [Config::A, Config::B, Config::D, Config::E] {
-        let network = hashed_network(NetworkSpec::paper(config), &device);
+        let network = hashed_network(NetworkSpec::paper(config.clone()), &device);
         let logits = network.infer(&images(1, 2, 224, 1.0, &device)).unwrap().to_vec();
         let rows = reference["logits"][config.name()].as_array().unwrap();
         assert_eq!(rows.len(), 2, "images");
@@ -34,6 +34,35 @@ fn full_networks_have_torchvisions_logits() {
         let map = dense.score_map(&images(1, 2, 224, 1.0, &device)).unwrap();
         assert_eq!(map.shape().dims(), [2, 1, 1, 1000]);
         assert_close(&map.to_vec(), &logits, 1e-5, &format!("{config}, dense"));
+    }
+}
+
+#[test]
+fn networks_of_own_stages_have_pytorchs_logits_and_gradients() {
+    let mut reference = TensorFile::open(&fixture("custom_network.safetensors")).unwrap();
+    let seed: u64 = reference.metadata()["seed"].parse().unwrap();
+    let stage = |convs: &[[usize; 2]]| {
+        convs.iter().map(|[filters, kernel]| Conv { filters: *filters, kernel: *kernel }).collect()
+    };
+    let stages = vec![stage(&[[12, 5]]), stage(&[[7, 1], [20, 3]]), stage(&[[33, 3]])];
+    let config = Config::Custom(Stages::new(stages).unwrap());
+    let spec =
+        NetworkSpec { classes: 6, head: [14, 9], crop: 24, dropout: 0.0, ..NetworkSpec::paper(config) };
+    for device in [Some(Device::cpu(2).unwrap()), gpu(Precision::F32)].into_iter().flatten() {
+        let mut network = hashed_network(spec.clone(), &device);
+        let state = StepState::new(&device).unwrap();
+        let run = DropoutRun { seed: 0, step: 0, first_sample: 0 };
+        let x = images(seed, 2, 24, 1.0, &device);
+        let inferred = network.infer(&x).unwrap();
+        let (logits, trace) = network.forward(x, run).unwrap();
+        let loss = ops::softmax_cross_entropy(&logits, &[1, 4], 0.5, &state).unwrap();
+        network.backward(trace, loss.grad, GradMode::Overwrite, &state).unwrap();
+        let expected = reference.read_f32("logits").unwrap();
+        for (what, logits) in [("logits", &logits), ("logits in inference", &inferred)] {
+            assert_close(&logits.to_vec(), &expected, 1e-5, what);
+        }
+        let gradients = sorted(network.export_gradients());
+        assert_arrays_close(&gradients, &references(&mut reference, "grad"), STEPS, "gradient");
     }
 }
 
@@ -115,7 +144,7 @@ fn sgd_steps_of_both_forms_are_pytorchs() {
     for (config, file, scale) in
         [(Config::C, "sgd_c.safetensors", 1.0), (Config::ALrn, "sgd_a_lrn.safetensors", 30.0)]
     {
-        let caffe = four_steps(config, file, scale, SgdForm::Caffe);
+        let caffe = four_steps(config.clone(), file, scale, SgdForm::Caffe);
         let torch = four_steps(config, file, scale, SgdForm::Torch);
         // Of this tensor the two differ the most, by as much as PyTorch's do, and by over a hundred tolerances.
         let metadata = TensorFile::open(&fixture(file)).unwrap().metadata().clone();

@@ -48,7 +48,7 @@ fn every_library_has_its_own_logits() {
         let loaded = load(&file(name), &device).unwrap_or_else(|e| panic!("{name}: {e}"));
         let spec = loaded.network.spec();
         assert_eq!(
-            (loaded.library, spec.config, spec.classes, spec.head),
+            (loaded.library, spec.config.clone(), spec.classes, spec.head),
             (library, Config::A, 10, [16, 16]),
             "{name}"
         );

@@ -69,7 +69,7 @@ const TOLERANCE: f64 = 2e-5;
 /// Compares the logits of a crop, and pool5 of an image of odd sides, whose rounding shows: 75 and 97 become 2 and 3, or 3
 /// and 4.
 fn check(config: Config, lrn_style: LrnStyle, pool_rounding: PoolRounding) {
-    let network = network(&spec(config, lrn_style, pool_rounding));
+    let network = network(&spec(config.clone(), lrn_style, pool_rounding));
     let deployed = Deployed::of(&network, &metadata(network.spec()));
     let device = network.device().clone();
     let shape = [1, 64, 64, 3];

@@ -177,3 +177,62 @@ fn random_weights_are_deterministic() {
     let read = |name: &str| std::fs::read(dir.path().join(name)).unwrap();
     assert!(read("a") == read("b") && read("a") != read("c"));
 }
+
+#[test]
+fn a_network_of_own_stages_is_trained_evaluated_and_fine_tuned() {
+    let dir = tempfile::tempdir().unwrap();
+    small_set(dir.path());
+    experiment_file(dir.path());
+    let stages = "network.stages=[[12], [{ filters = 8, kernel = 1 }, 24]]";
+    let train = ["train", "a.toml", "--set", stages, "--set", "network.width=1.0"];
+    ok(dir.path(), &[&train[..], &["--out", "run"]].concat());
+    let summary = ok(dir.path(), &["summary", "--weights", "run/weights.safetensors", "--json"]);
+    let summary = json(&summary);
+    let names: Vec<_> = summary["layers"].as_array().unwrap().iter().map(|layer| &layer["name"]).collect();
+    let convolutions = ["conv1_1", "pool1", "conv2_1", "conv2_2", "pool2"];
+    assert_eq!(
+        (&names[..5], summary["config"].as_str()),
+        (&convolutions.map(Value::from).each_ref()[..], Some("custom"))
+    );
+    let evaluate = ["evaluate", "--weights", "run/weights.safetensors", "--dataset", "set", "--protocol"];
+    for protocol in ["centre", "dense", "multi-crop"] {
+        let text = ok(dir.path(), &[&evaluate[..], &[protocol, "--test-sides", "36"]].concat());
+        assert!(
+            text.contains(&format!("config custom, {protocol}, Q = 36")) && text.contains(": 4 images"),
+            "{text}"
+        );
+    }
+    // What run.json records is given back, and the run is recognised; another start from its weights.
+    let again = run(dir.path(), &["train", "run/run.json", "--out", "run"]);
+    assert!(stderr(&again).contains("trained already"), "{}", stderr(&again));
+    let from = "network.init={ fresh = \"he\", from = \"run/weights.safetensors\", map = [\"conv1_1\", \"conv2_2\"] }";
+    ok(
+        dir.path(),
+        &[&train[..], &["--set", from, "--set", "network.trainable=[\"fc8\"]", "--out", "tuned"]].concat(),
+    );
+    ok(dir.path(), &["convert", "run/weights.safetensors", "net.onnx", "--to", "onnx"]);
+    // In the names of other libraries too.
+    let image = std::fs::read_dir(dir.path().join("set/val")).unwrap().next().unwrap().unwrap().path();
+    let image = std::fs::read_dir(image).unwrap().next().unwrap().unwrap().path();
+    let predict = |weights: &str| {
+        let answer =
+            json(&ok(dir.path(), &["predict", "--weights", weights, image.to_str().unwrap(), "--json"]));
+        answer[0]["predictions"][0]["posterior"].as_f64().unwrap()
+    };
+    let expected = predict("run/weights.safetensors");
+    for (to, file) in
+        [("torchvision", "tv.safetensors"), ("timm", "timm.safetensors"), ("caffe", "c.caffemodel")]
+    {
+        ok(dir.path(), &["convert", "run/weights.safetensors", file, "--to", to]);
+        let summary = ok(dir.path(), &["summary", "--weights", file, "--json"]);
+        let found = json(&summary);
+        assert_eq!(
+            found["parameters"],
+            json(&ok(dir.path(), &["summary", "--weights", "run/weights.safetensors", "--json"]))["parameters"],
+            "{to}"
+        );
+        if to != "caffe" {
+            assert_eq!(predict(file), expected, "{to}");
+        }
+    }
+}

@@ -104,7 +104,8 @@ pub fn protocol_costs(
 /// Multiply-accumulate operations of a view: convolutions grow with its area, the head with the cells of the map.
 fn macs(spec: &NetworkSpec, view: &Image) -> Result<f64> {
     let (h, w, _) = view.dim();
-    let cells = |side: usize| (side / 32).saturating_sub(spec.crop / 32) + 1;
+    let stride = spec.stride();
+    let cells = |side: usize| (side / stride).saturating_sub(spec.crop / stride) + 1;
     let area = (h * w) as f64 / (spec.crop * spec.crop) as f64;
     let rows = spec.summary()?.layers;
     let kinds = spec.layers()?;

@@ -80,7 +80,7 @@ fn gradients(config: Config, device: &Device) -> Result<Vec<NamedValues>> {
 /// rate and other dropout in each, and leave alone what lies beside them in memory. Returns the weights.
 fn captured(config: Config, device: &Device) -> Result<Vec<NamedValues>> {
     let run = |eager: bool| -> Result<(Vec<f64>, Vec<NamedValues>)> {
-        let mut network = Network::random(spec(config), Init::He, 1, device)?;
+        let mut network = Network::random(spec(config.clone()), Init::He, 1, device)?;
         let mut sgd = Sgd::new(SgdOptions::PAPER)?;
         let mut train_step = TrainStep::new(device, StepConfig { scale: SCALE, micro_batch: 3, seed: 1 })?;
         train_step.set_eager(eager);

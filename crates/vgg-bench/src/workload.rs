@@ -181,8 +181,9 @@ impl Workload {
         let summary = self.spec.summary().map(|summary| summary.layers).unwrap_or_default();
         let crop = (self.spec.crop * self.spec.crop) as f64;
         let [h, w] = self.size;
-        let cells = (h / 32).saturating_sub(self.spec.crop / 32 - 1)
-            * (w / 32).saturating_sub(self.spec.crop / 32 - 1);
+        let stride = self.spec.stride();
+        let cells = (h / stride).saturating_sub(self.spec.crop / stride - 1)
+            * (w / stride).saturating_sub(self.spec.crop / stride - 1);
         let rows = summary.into_iter().filter(|row| row.macs > 0);
         rows.map(|row| {
             // A convolution grows with the image, a fully connected layer with the cells of the score map.

@@ -69,7 +69,7 @@ pub fn table2(networks: &[NetworkSpec]) -> Result<Report> {
     let (mut cells, mut rows) = (Vec::new(), Vec::new());
     for network in networks {
         let s = network.summary()?;
-        let full = *network == NetworkSpec::paper(network.config);
+        let full = *network == NetworkSpec::paper(network.config.clone());
         let theirs = paper::TABLE_2.iter().find(|(name, _)| full && *name == s.config).map(|(_, m)| *m);
         let millions = (s.parameters as f64 / 1e6).round() as u64;
         let dash = || "-".to_owned();

@@ -45,7 +45,8 @@ pub struct RunPlan {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NetworkPlan {
-    /// Column of Table 1.
+    /// Column of Table 1, such as `"D"`; or, by the name `stages`, a network of your own, such as `[[64], [128], [256, 256]]`.
+    #[serde(alias = "stages")]
     pub config: Config,
     /// Number of classes; that of the data set if not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -183,7 +184,7 @@ impl RunPlan {
             )));
         }
         Ok(NetworkSpec {
-            config: network.config,
+            config: network.config.clone(),
             width: network.width,
             classes,
             head: network.head,

@@ -1,21 +1,24 @@
-//! The paper's Table 1 as one constant table.
+//! The paper's Table 1 as one constant table, and networks beside it.
 
-use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 
-use crate::{Error, Result};
+use serde::de::{self, SeqAccess, Visitor, value::SeqAccessDeserializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// A column of Table 1.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+use crate::{Conv, Error, Result, Stages};
+
+/// A column of Table 1, or stages of your own.
+///
+/// In TOML and JSON it is the name of a column, such as `"D"`, or a list of [`Stages`], such as `[[64], [128], [256, 256]]`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Config {
     /// 11 weight layers.
     A,
     /// A with local response normalisation after conv1_1.
-    #[serde(rename = "A-LRN")]
     ALrn,
     /// 13 weight layers.
     B,
     /// B with a 5x5 convolution in the place of each pair of 3x3 (section 4.1).
-    #[serde(rename = "B-5x5")]
     B5x5,
     /// 16 weight layers, three of them 1x1.
     C,
@@ -23,24 +26,24 @@ pub enum Config {
     D,
     /// 19 weight layers.
     E,
+    /// A network that the paper does not have.
+    Custom(Stages),
 }
 
 /// What a column of the table says.
-pub(crate) struct Row {
-    pub(crate) config: Config,
-    pub(crate) name: &'static str,
-    /// Kernel sizes of the convolutions, block by block.
-    pub(crate) blocks: [&'static [usize]; 5],
-    /// Whether conv1_1 is followed by local response normalisation.
-    pub(crate) lrn: bool,
+struct Row {
+    config: Config,
+    name: &'static str,
+    /// Sides of the filters, stage by stage.
+    kernels: [&'static [usize]; 5],
 }
 
-/// Filters of the convolutions, block by block, at full width.
-pub(crate) const FILTERS: [usize; 5] = [64, 128, 256, 512, 512];
+/// Filters of the convolutions, stage by stage.
+const FILTERS: [usize; 5] = [64, 128, 256, 512, 512];
 
-const TABLE: [Row; 7] = [
+static TABLE: [Row; 7] = [
     row(Config::A, "A", [&[3], &[3], &[3, 3], &[3, 3], &[3, 3]]),
-    Row { lrn: true, ..row(Config::ALrn, "A-LRN", [&[3], &[3], &[3, 3], &[3, 3], &[3, 3]]) },
+    row(Config::ALrn, "A-LRN", [&[3], &[3], &[3, 3], &[3, 3], &[3, 3]]),
     row(Config::B, "B", [&[3, 3], &[3, 3], &[3, 3], &[3, 3], &[3, 3]]),
     row(Config::B5x5, "B-5x5", [&[5], &[5], &[5], &[5], &[5]]),
     row(Config::C, "C", [&[3, 3], &[3, 3], &[3, 3, 1], &[3, 3, 1], &[3, 3, 1]]),
@@ -48,19 +51,22 @@ const TABLE: [Row; 7] = [
     row(Config::E, "E", [&[3, 3], &[3, 3], &[3, 3, 3, 3], &[3, 3, 3, 3], &[3, 3, 3, 3]]),
 ];
 
-const fn row(config: Config, name: &'static str, blocks: [&'static [usize]; 5]) -> Row {
-    Row { config, name, blocks, lrn: false }
+/// Names of the columns.
+const NAMES: [&str; 7] = ["A", "A-LRN", "B", "B-5x5", "C", "D", "E"];
+
+const fn row(config: Config, name: &'static str, kernels: [&'static [usize]; 5]) -> Row {
+    Row { config, name, kernels }
 }
 
 impl Config {
     /// All columns, in the paper's order.
     pub fn all() -> impl Iterator<Item = Config> {
-        TABLE.iter().map(|row| row.config)
+        TABLE.iter().map(|row| row.config.clone())
     }
 
-    /// The paper's name.
-    pub fn name(self) -> &'static str {
-        self.row().name
+    /// The paper's name, or `custom`.
+    pub fn name(&self) -> &'static str {
+        self.row().map_or("custom", |row| row.name)
     }
 
     /// The column of this name; upper and lower case are the same.
@@ -69,22 +75,36 @@ impl Config {
     /// [`Error::UnknownConfig`] if there is none.
     pub fn from_name(name: &str) -> Result<Config> {
         let found = TABLE.iter().find(|row| row.name.eq_ignore_ascii_case(name));
-        found.map(|row| row.config).ok_or_else(|| Error::UnknownConfig {
-            name: name.to_owned(),
-            known: TABLE.map(|row| row.name).join(", "),
-        })
+        found
+            .map(|row| row.config.clone())
+            .ok_or_else(|| Error::UnknownConfig { name: name.to_owned(), known: NAMES.join(", ") })
+    }
+
+    /// The convolutions, at full width.
+    pub fn stages(&self) -> Cow<'_, Stages> {
+        match (self, self.row()) {
+            (Config::Custom(stages), _) => Cow::Borrowed(stages),
+            (_, Some(row)) => Cow::Owned(row.stages()),
+            (_, None) => unreachable!("every column has a row"),
+        }
     }
 
     /// Weight layers: convolutions and the three fully connected ones.
-    pub fn weight_layers(self) -> usize {
-        self.row().blocks.iter().map(|b| b.len()).sum::<usize>() + 3
+    pub fn weight_layers(&self) -> usize {
+        self.stages().iter().map(<[Conv]>::len).sum::<usize>() + 3
     }
 
-    pub(crate) fn row(self) -> &'static Row {
-        match TABLE.iter().find(|row| row.config == self) {
-            Some(row) => row,
-            None => unreachable!("every configuration has a row"),
-        }
+    fn row(&self) -> Option<&'static Row> {
+        TABLE.iter().find(|row| row.config == *self)
+    }
+}
+
+impl Row {
+    fn stages(&self) -> Stages {
+        let stage = |(kernels, filters): (&&[usize], usize)| {
+            kernels.iter().map(|kernel| Conv { filters, kernel: *kernel }).collect()
+        };
+        Stages::of_table(self.kernels.iter().zip(FILTERS).map(stage).collect())
     }
 }
 
@@ -98,5 +118,38 @@ impl std::str::FromStr for Config {
     type Err = Error;
     fn from_str(name: &str) -> Result<Config> {
         Config::from_name(name)
+    }
+}
+
+impl Serialize for Config {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        match self {
+            Config::Custom(stages) => stages.serialize(serializer),
+            column => serializer.serialize_str(column.name()),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Config {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Config, D::Error> {
+        deserializer.deserialize_any(NameOrStages)
+    }
+}
+
+struct NameOrStages;
+
+impl<'de> Visitor<'de> for NameOrStages {
+    type Value = Config;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        f.write_str("a column of Table 1, such as \"D\", or stages, such as [[64], [128], [256, 256]]")
+    }
+
+    fn visit_str<E: de::Error>(self, name: &str) -> std::result::Result<Config, E> {
+        Config::from_name(name).map_err(|_| E::unknown_variant(name, &NAMES))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, stages: A) -> std::result::Result<Config, A::Error> {
+        Stages::deserialize(SeqAccessDeserializer::new(stages)).map(Config::Custom)
     }
 }

@@ -1,5 +1,5 @@
-//! The ConvNets of Simonyan & Zisserman 2015 (Table 1): A, A-LRN, B, C, D, E, and the 5x5 variant of B from
-//! section 4.1.
+//! The ConvNets of Simonyan & Zisserman 2015 (Table 1): A, A-LRN, B, C, D, E, the 5x5 variant of B from section 4.1, and
+//! networks of your own [`Stages`].
 //!
 //! A [`NetworkSpec`] says which network, how wide, for how many classes and which crop; its layers, shapes and
 //! parameter counts are known before any memory is taken. A [`Network`] has parameters on a device and runs
@@ -22,6 +22,7 @@ mod layout;
 mod network;
 mod passes;
 mod spec;
+mod stages;
 mod stopwatch;
 mod summary;
 mod transfer;
@@ -34,6 +35,7 @@ pub use layout::NamedArray;
 pub use network::Network;
 pub use passes::{DropoutRun, Trace};
 pub use spec::{LayerKind, LayerSpec, LrnStyle, NetworkSpec, PoolRounding};
+pub use stages::{Conv, Stages};
 pub use stopwatch::{LayerTime, Pass, Stopwatch};
 pub use summary::{Summary, SummaryRow};
 pub use transfer::{TransferMap, TransferReport};

@@ -4,25 +4,28 @@ use serde::{Deserialize, Serialize};
 pub use vgg_tensor::ops::lrn::LrnStyle;
 pub use vgg_tensor::ops::max_pool2d::PoolRounding;
 
-use crate::config::FILTERS;
-use crate::{Config, Error, Result};
+use crate::{Config, Conv, Error, Result, Stages};
 
 /// Outputs of a fully connected layer at most: numbers of parameters then fit 64 bits many times over.
 const MAX_OUTPUTS: usize = 1 << 20;
 
-/// A network: a column of Table 1 and how it is scaled.
+/// Side of the crop at most.
+const MAX_CROP: usize = 1024;
+
+/// A network: a column of Table 1 or stages of your own, and how it is scaled.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NetworkSpec {
-    /// Column of Table 1.
+    /// Column of Table 1, or stages of your own.
+    #[serde(alias = "stages")]
     pub config: Config,
-    /// Factor on the numbers of filters, which are rounded to multiples of 8; the paper: 1.
+    /// Factor on the numbers of filters, which are then rounded to multiples of 8; the paper: 1.
     pub width: f64,
     /// Number of classes.
     pub classes: usize,
     /// Outputs of fc6 and fc7; the paper: 4096 each.
     pub head: [usize; 2],
-    /// Side of the training crop in pixels, a multiple of 32; the paper: 224.
+    /// Side of the training crop in pixels, a multiple of [`NetworkSpec::stride`], 32 in the paper; the paper: 224.
     pub crop: usize,
     /// Rate of dropout after fc6 and fc7; the paper: 0.5.
     pub dropout: f32,
@@ -86,21 +89,21 @@ impl NetworkSpec {
     /// # Errors
     /// [`Error::Spec`] if a size makes no network.
     pub fn layers(&self) -> Result<Vec<LayerSpec>> {
-        self.check()?;
-        let row = self.config.row();
         let mut layers = Layers { list: Vec::new(), at: [self.crop, self.crop, 3] };
-        for (block, kernels) in row.blocks.iter().enumerate() {
-            let filters = scaled(FILTERS[block], self.width);
-            for (i, kernel) in kernels.iter().enumerate() {
+        for (stage, convs) in (1..).zip(self.stages()?.iter()) {
+            for (i, Conv { filters, kernel }) in (1..).zip(convs) {
                 let [h, w, _] = layers.at;
-                let name = format!("conv{}_{}", block + 1, i + 1);
-                layers.push(name, LayerKind::Conv { kernel: *kernel }, [h, w, filters]);
-                if row.lrn && block == 0 {
+                layers.push(
+                    format!("conv{stage}_{i}"),
+                    LayerKind::Conv { kernel: *kernel },
+                    [h, w, *filters],
+                );
+                if self.config == Config::ALrn && stage == 1 {
                     layers.push("lrn1".into(), LayerKind::Lrn, layers.at);
                 }
             }
             let [h, w, c] = layers.at;
-            layers.push(format!("pool{}", block + 1), LayerKind::MaxPool, [h / 2, w / 2, c]);
+            layers.push(format!("pool{stage}"), LayerKind::MaxPool, [h / 2, w / 2, c]);
         }
         let [fc6, fc7] = self.head;
         layers.push("fc6".into(), LayerKind::Linear { relu: true }, [1, 1, fc6]);
@@ -109,6 +112,16 @@ impl NetworkSpec {
         layers.push("drop7".into(), LayerKind::Dropout, layers.at);
         layers.push("fc8".into(), LayerKind::Linear { relu: false }, [1, 1, self.classes]);
         Ok(layers.list)
+    }
+
+    /// The convolutions as wide as they are here.
+    ///
+    /// # Errors
+    /// As [`NetworkSpec::layers`].
+    pub fn stages(&self) -> Result<Stages> {
+        self.check()?;
+        let scaled = |conv: &Conv| Conv { filters: scaled(conv.filters, self.width), ..*conv };
+        Stages::new(self.config.stages().iter().map(|convs| convs.iter().map(scaled).collect()).collect())
     }
 
     /// Names and shapes of the parameters as files have them, each weight before its bias.
@@ -132,10 +145,19 @@ impl NetworkSpec {
         Ok(self.layers()?.iter().map(LayerSpec::parameter_count).sum())
     }
 
+    /// Pixels from one cell of the last pooling to the next: 2 for each stage, multiplied; 32 in the paper.
+    pub fn stride(&self) -> usize {
+        1 << self.config.stages().count()
+    }
+
     fn check(&self) -> Result<()> {
         let bad = |what: String| Err(Error::Spec(what));
-        if self.crop == 0 || !self.crop.is_multiple_of(32) || self.crop > 1024 {
-            return bad(format!("crop {} is not a multiple of 32 between 32 and 1024", self.crop));
+        let stride = self.stride();
+        if self.crop == 0 || !self.crop.is_multiple_of(stride) || self.crop > MAX_CROP {
+            return bad(format!(
+                "crop {} is not a multiple of {stride} between {stride} and {MAX_CROP}",
+                self.crop
+            ));
         }
         if !(self.width > 0.0 && self.width <= 4.0) {
             return bad(format!("width {} is not above 0 and at most 4", self.width));
@@ -190,8 +212,11 @@ impl Layers {
     }
 }
 
-/// Filters at a width: the nearest multiple of 8, at least 8.
+/// Filters at a width: as they are at width 1, else the nearest multiple of 8, at least 8.
 fn scaled(filters: usize, width: f64) -> usize {
+    if width == 1.0 {
+        return filters;
+    }
     let eighths = (filters as f64 * width / 8.0).round() as usize;
     8 * eighths.max(1)
 }

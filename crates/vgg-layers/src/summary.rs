@@ -7,7 +7,7 @@ use crate::{LayerKind, NetworkSpec, Result};
 /// A network layer by layer, with totals.
 #[derive(Debug, Clone, Serialize)]
 pub struct Summary {
-    /// Column of Table 1.
+    /// Column of Table 1, or `custom`.
     pub config: &'static str,
     /// Layers with weights.
     pub weight_layers: usize,
@@ -21,8 +21,8 @@ pub struct Summary {
     pub macs: u64,
     /// Values that the convolutions put out for one crop.
     pub conv_activations: usize,
-    /// Side of the square of input pixels that one cell of pool5 sees.
-    pub receptive_field_pool5: usize,
+    /// Side of the square of input pixels that one cell of the last pooling sees.
+    pub receptive_field_last_pool: usize,
     /// The same for fc6: that of the whole network.
     pub receptive_field_fc6: usize,
 }
@@ -59,7 +59,7 @@ impl NetworkSpec {
             conv_parameters: 0,
             macs: 0,
             conv_activations: 0,
-            receptive_field_pool5: 0,
+            receptive_field_last_pool: 0,
             receptive_field_fc6: 0,
         };
         for layer in self.layers()? {
@@ -76,7 +76,7 @@ impl NetworkSpec {
                 LayerKind::MaxPool => {
                     field += stride;
                     stride *= 2;
-                    summary.receptive_field_pool5 = field;
+                    summary.receptive_field_last_pool = field;
                     "max-pool 2x2".into()
                 }
                 LayerKind::Lrn => "local response normalisation".into(),

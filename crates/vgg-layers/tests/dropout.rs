@@ -55,7 +55,7 @@ fn moved(network: &mut Network, start: &[NamedArray], direction: &[Vec<f32>], di
 #[test]
 fn gradients_of_whole_networks_with_dropout_are_those_of_finite_differences() {
     for (config, rate) in [(Config::A, 0.3), (Config::ALrn, 0.7), (Config::C, 0.1), (Config::B5x5, 0.85)] {
-        let mut network = network(config, rate);
+        let mut network = network(config.clone(), rate);
         let gradients = gradients(&mut network, RUN);
         let start = network.export();
         assert!(gradients.iter().map(|g| &g.name).eq(start.iter().map(|w| &w.name)));

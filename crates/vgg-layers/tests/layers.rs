@@ -27,7 +27,7 @@ fn configurations_have_the_papers_names_and_kernels() {
     for (config, (name, blocks)) in Config::all().zip(expected) {
         assert_eq!(
             (config.name(), config.to_string(), name.to_lowercase().parse().unwrap()),
-            (name, name.to_owned(), config)
+            (name, name.to_owned(), config.clone())
         );
         let mut layers = Vec::new();
         for (block, convolutions) in blocks.iter().enumerate() {
@@ -126,7 +126,7 @@ fn sizes_that_make_no_network_are_refused_at_their_limits() {
 #[test]
 fn activations_are_those_of_the_layers_one_by_one() {
     let config = Config::ALrn;
-    let classic = network(config);
+    let classic = network(config.clone());
     let dense = network(config).into_fully_convolutional().unwrap();
     let parameter = |name: &str| classic.parameters().find(|p| p.name == name).unwrap();
     let conv = |x: &Tensor, name: &str| {

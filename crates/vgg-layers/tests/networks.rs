@@ -34,12 +34,12 @@ fn table_2_and_the_fact_sheet() {
         (Config::E, 143_667_240, 20_024_384, 268, 460, 19632),
     ];
     for (config, parameters, conv, pool5, fc6, mega_macs) in expected {
-        let s = NetworkSpec::paper(config).summary().unwrap();
+        let s = NetworkSpec::paper(config.clone()).summary().unwrap();
         assert_eq!((s.parameters, s.conv_parameters), (parameters, conv), "{config}");
-        assert_eq!((s.receptive_field_pool5, s.receptive_field_fc6), (pool5, fc6), "{config}");
+        assert_eq!((s.receptive_field_last_pool, s.receptive_field_fc6), (pool5, fc6), "{config}");
         assert_eq!((s.macs + 500_000) / 1_000_000, mega_macs, "{config}");
     }
-    let layers: Vec<usize> = Config::all().map(Config::weight_layers).collect();
+    let layers: Vec<usize> = Config::all().map(|config| config.weight_layers()).collect();
     assert_eq!(layers, [11, 11, 13, 8, 16, 16, 19]);
 }
 
@@ -63,7 +63,7 @@ fn width_rounds_to_multiples_of_eight() {
 fn the_paper_map_copies_four_convolutions_and_the_head() {
     let a = network(Config::A, 1);
     for config in [Config::B, Config::C, Config::D, Config::E] {
-        let mut deeper = network(config, 2);
+        let mut deeper = network(config.clone(), 2);
         let fresh = deeper.export();
         let report = deeper.copy_from(&a, &TransferMap::Paper).unwrap();
         assert_eq!(report.copied, ["conv1_1", "conv2_1", "conv3_1", "conv3_2", "fc6", "fc7", "fc8"]);
@@ -105,7 +105,7 @@ fn what_cannot_be_copied_is_named() {
 #[test]
 fn dense_on_a_crop_is_the_classic_network() {
     for config in Config::all() {
-        let network = network(config, 3);
+        let network = network(config.clone(), 3);
         let x = images(2, 64, 64);
         let logits = network.infer(&x).unwrap().to_vec();
         let dense = network.into_fully_convolutional().unwrap();

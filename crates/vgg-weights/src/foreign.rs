@@ -3,10 +3,10 @@
 
 use std::path::Path;
 
-use vgg_layers::{LayerSpec, NamedArray, NetworkSpec, PoolRounding};
+use vgg_layers::{Config, Conv, LayerSpec, NamedArray, NetworkSpec, PoolRounding, Stages};
 
 use crate::axes::{NORM, flat, fold, from_rsck, reversed_channels, shape_of, transposed};
-use crate::naming::{LayerSource, Library, Recognised, config_of};
+use crate::naming::{LayerSource, Library, Recognised};
 use crate::source::{Entry, Source, corrupt};
 use crate::{ChannelOrder, Error, Pixels, Result, WeightsMetadata};
 
@@ -111,7 +111,7 @@ impl Plan {
             return;
         }
         let WeightsMetadata { spec, mean_rgb, pixel_scale, std_rgb, .. } = &self.metadata;
-        let (library, config, classes) = (self.library.name(), spec.config, spec.classes);
+        let (library, config, classes) = (self.library.name(), &spec.config, spec.classes);
         let mut notes =
             vec![format!("{format} file with {library}'s names: config {config}, {classes} classes")];
         let whose = if told { "as you say".to_owned() } else { format!("by {library}'s custom") };
@@ -201,30 +201,50 @@ impl LayerSource {
     }
 }
 
-/// The network that has these weights.
+/// The network that has these weights: a column of Table 1, or stages of its own.
 fn guess(shapes: &[(String, Vec<usize>)], library: Library) -> std::result::Result<NetworkSpec, String> {
-    let convolutions: Vec<&Vec<usize>> =
-        shapes.iter().filter(|(_, s)| s.len() == 4).map(|(_, s)| s).collect();
-    let kernels: Vec<usize> = convolutions.iter().map(|shape| shape[2]).collect();
-    let config = config_of(&kernels).ok_or_else(|| {
-        format!("its {} convolutions of {kernels:?} are those of no configuration", kernels.len())
-    })?;
-    let last = convolutions[convolutions.len() - 1][0];
+    let stages = stages(shapes)?;
+    let last = stages.iter().flat_map(|convs| convs.last()).last().map_or(1, |conv| conv.filters);
+    let width = last as f64 / 512.0;
+    let is_column = |config: &Config| {
+        let column = NetworkSpec { width, ..NetworkSpec::paper(config.clone()) };
+        column.stages().is_ok_and(|column| column == stages)
+    };
+    let (config, width) = match Config::all().find(is_column) {
+        Some(config) => (config, width),
+        None => (Config::Custom(stages), 1.0),
+    };
     let of = |name: &str| shapes.iter().find(|(layer, _)| layer == name).map(|(_, shape)| shape.as_slice());
     let paper = NetworkSpec::paper(config);
     let crop = match of("fc6") {
-        Some([_, inputs]) => 32 * ((*inputs / last.max(1)) as f64).sqrt().round() as usize,
+        Some([_, inputs]) => paper.stride() * ((*inputs / last) as f64).sqrt().round() as usize,
         _ => paper.crop,
     };
     let outputs = |name: &str, or: usize| of(name).map_or(or, |shape| shape[0]);
     Ok(NetworkSpec {
-        width: last as f64 / 512.0,
+        width,
         classes: outputs("fc8", paper.classes),
         head: [outputs("fc6", paper.head[0]), outputs("fc7", paper.head[1])],
         crop,
         pool_rounding: if library == Library::Caffe { PoolRounding::Ceil } else { PoolRounding::Floor },
         ..paper
     })
+}
+
+/// The convolutions, which must be named one after the other.
+fn stages(shapes: &[(String, Vec<usize>)]) -> std::result::Result<Stages, String> {
+    let mut stages: Vec<Vec<Conv>> = Vec::new();
+    for (name, shape) in shapes {
+        let [filters, _, kernel, _] = *shape.as_slice() else { continue };
+        let (stage, place) = (stages.len(), stages.last().map_or(0, Vec::len));
+        if *name == format!("conv{}_1", stage + 1) {
+            stages.push(Vec::new());
+        } else if *name != format!("conv{stage}_{}", place + 1) {
+            return Err(format!("{name} is there, and the convolution before it is not"));
+        }
+        stages.last_mut().into_iter().for_each(|convs| convs.push(Conv { filters, kernel }));
+    }
+    Stages::new(stages).map_err(|e| e.to_string())
 }
 
 fn metadata(spec: NetworkSpec, pixels: Pixels) -> WeightsMetadata {
@@ -246,37 +266,83 @@ mod tests {
     use super::*;
     use vgg_layers::Config;
 
-    /// Shapes of C's layers with these filters in the last block, fc6, fc7 and fc8.
-    fn shapes(filters: usize, head: &[(&str, [usize; 2])]) -> Vec<(String, Vec<usize>)> {
-        let kernels = [3, 3, 3, 3, 3, 3, 1, 3, 3, 1, 3, 3, 1];
-        let convolution = |i: usize| {
-            let outputs = if i == kernels.len() - 1 { filters } else { 8 };
-            (format!("convolution {i}"), vec![outputs, 8, kernels[i], kernels[i]])
+    type Shapes = Vec<(String, Vec<usize>)>;
+
+    /// Names and shapes of C's convolutions, each eighth filter or all of them, and fc6, fc7 and fc8.
+    fn shapes(share: usize, head: &[(&str, [usize; 2])]) -> Shapes {
+        let convolutions = [
+            ("conv1_1", 64, 3),
+            ("conv1_2", 64, 3),
+            ("conv2_1", 128, 3),
+            ("conv2_2", 128, 3),
+            ("conv3_1", 256, 3),
+            ("conv3_2", 256, 3),
+            ("conv3_3", 256, 1),
+            ("conv4_1", 512, 3),
+            ("conv4_2", 512, 3),
+            ("conv4_3", 512, 1),
+            ("conv5_1", 512, 3),
+            ("conv5_2", 512, 3),
+            ("conv5_3", 512, 1),
+        ];
+        let shape = |(name, filters, kernel): (&str, usize, usize)| {
+            (name.to_owned(), vec![filters / share, 8, kernel, kernel])
         };
-        let convolutions = (0..kernels.len()).map(convolution);
-        convolutions.chain(head.iter().map(|(name, shape)| ((*name).to_owned(), shape.to_vec()))).collect()
+        let head = head.iter().map(|(name, shape)| ((*name).to_owned(), shape.to_vec()));
+        convolutions.into_iter().map(shape).chain(head).collect()
     }
 
     #[test]
     fn network_spec_is_inferred_from_shapes() {
         let paper = NetworkSpec::paper(Config::C);
         let head = [("fc6", [100, 64 * 9]), ("fc7", [50, 100]), ("fc8", [20, 50])];
-        let spec = guess(&shapes(64, &head), Library::Torchvision).unwrap();
+        let spec = guess(&shapes(8, &head), Library::Torchvision).unwrap();
         // 576 inputs of 64 channels are a map of 3x3, 32 pixels each.
         let expected = NetworkSpec { width: 0.125, classes: 20, head: [100, 50], crop: 96, ..paper.clone() };
         assert_eq!(spec, expected);
         // Caffe's pooling rounds up; everything else is the paper's.
-        let spec = guess(&shapes(64, &head), Library::Caffe).unwrap();
+        let spec = guess(&shapes(8, &head), Library::Caffe).unwrap();
         assert_eq!(spec, NetworkSpec { pool_rounding: PoolRounding::Ceil, ..expected });
         // What a file does not tell is the paper's: 1000 classes, 4096 each, a crop of 224.
-        assert_eq!(guess(&shapes(512, &[]), Library::Keras), Ok(paper.clone()));
-        let spec = guess(&shapes(512, &[("fc8", [7, 4096])]), Library::Timm).unwrap();
+        assert_eq!(guess(&shapes(1, &[]), Library::Keras), Ok(paper.clone()));
+        let spec = guess(&shapes(1, &[("fc8", [7, 4096])]), Library::Timm).unwrap();
         assert_eq!(spec, NetworkSpec { classes: 7, ..paper.clone() });
-        let spec = guess(&shapes(512, &[("fc6", [30, 512 * 49])]), Library::Timm).unwrap();
+        let spec = guess(&shapes(1, &[("fc6", [30, 512 * 49])]), Library::Timm).unwrap();
         assert_eq!(spec, NetworkSpec { head: [30, 4096], ..paper });
-        let refused = guess(&shapes(64, &[])[1..], Library::Torchvision).unwrap_err();
-        let kernels = "[3, 3, 3, 3, 3, 1, 3, 3, 1, 3, 3, 1]";
-        assert_eq!(refused, format!("its 12 convolutions of {kernels} are those of no configuration"));
+    }
+
+    #[test]
+    fn other_convolutions_make_a_network_of_own_stages() {
+        let guessed = |change: &dyn Fn(&mut Shapes)| {
+            let mut shapes = shapes(1, &[("fc6", [10, 24 * 9])]);
+            change(&mut shapes);
+            guess(&shapes, Library::Torchvision)
+        };
+        // Stages of 64 and 128 filters, and one of 5x5 filters; fc6 sees a map of 3x3 of 8 pixels each.
+        let spec = guessed(&|shapes| {
+            shapes.drain(5..13);
+            shapes[4].1 = vec![24, 8, 5, 5];
+        });
+        let stages = vec![
+            vec![Conv::new(64), Conv::new(64)],
+            vec![Conv::new(128), Conv::new(128)],
+            vec![Conv { filters: 24, kernel: 5 }],
+        ];
+        let spec = spec.unwrap();
+        assert_eq!(spec.config, Config::Custom(Stages::new(stages).unwrap()));
+        assert_eq!((spec.width, spec.crop, spec.head), (1.0, 24, [10, 4096]));
+        // C's kernels with another number of filters in one place.
+        let spec = guessed(&|shapes| shapes[3].1[0] = 120).unwrap();
+        assert_eq!(
+            (spec.config.name(), spec.config.stages().iter().nth(1).unwrap()[1].filters),
+            ("custom", 120)
+        );
+        for (place, words) in [(0, "conv1_2 is there"), (5, "conv3_3 is there"), (7, "conv4_2 is there")] {
+            let refused = guessed(&|shapes| drop(shapes.remove(place))).unwrap_err();
+            assert!(refused.starts_with(words) && refused.ends_with("before it is not"), "{refused}");
+        }
+        let refused = guessed(&|shapes| shapes[1].1 = vec![64, 64, 2, 2]).unwrap_err();
+        assert!(refused.contains("conv1_2 has kernel 2"), "{refused}");
     }
 
     #[test]

@@ -220,6 +220,15 @@ mod tests {
     }
 
     #[test]
+    fn a_network_of_own_stages_round_trips() {
+        let mut metadata = metadata();
+        let json = r#"[[12,{"filters":16,"kernel":1}],[24]]"#;
+        metadata.spec.config = serde_json::from_str(json).unwrap();
+        let strings = metadata.to_strings().unwrap();
+        assert_eq!((strings["config"].as_str(), read(&strings).unwrap()), (json, metadata));
+    }
+
+    #[test]
     fn errors_name_the_missing_or_invalid_key() {
         for (key, _) in STRINGS {
             let mut without = strings();

@@ -2,8 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use vgg_layers::{Config, NetworkSpec};
-
 use crate::source::Entry;
 
 /// Whose file it is.
@@ -77,28 +75,22 @@ pub(crate) fn recognise(entries: &[Entry]) -> Option<Recognised> {
 /// torchvision's and timm's: `features.N`, then `classifier.N`, or `pre_logits.fc1`, `pre_logits.fc2` and `head.fc`.
 fn sequential(entries: &[Entry]) -> Option<Recognised> {
     let names: BTreeSet<&str> = entries.iter().map(|e| e.name.as_str()).collect();
+    // By number, whether batch normalisation follows.
     let mut convolutions = BTreeMap::new();
     for entry in entries.iter().filter(|entry| entry.shape.len() == 4) {
         let number = entry.name.strip_prefix("features.").and_then(|n| n.strip_suffix(".weight"));
         if let Some(number) = number.and_then(|n| n.parse::<u32>().ok()) {
-            convolutions.insert(number, entry.shape.clone());
+            let is_norm = names.contains(format!("features.{}.running_mean", number + 1).as_str());
+            convolutions.insert(number, is_norm);
         }
     }
-    let shapes: Vec<&Vec<usize>> = convolutions.values().collect();
-    let config = config_of(&shapes.iter().map(|shape| shape[2]).collect::<Vec<_>>())?;
-    let mut layers: Vec<LayerSource> = convolutions
-        .keys()
-        .zip(convolution_names(config))
-        .map(|(number, layer)| {
-            let norm = format!("features.{}", number + 1);
-            let is_norm = names.contains(format!("{norm}.running_mean").as_str());
-            let of = format!("features.{number}");
-            LayerSource {
-                layer,
-                weight: format!("{of}.weight"),
-                bias: format!("{of}.bias"),
-                norm: is_norm.then_some(norm),
-            }
+    let layers = convolutions.iter().zip(names_in_sequence(&convolutions)?);
+    let mut layers: Vec<LayerSource> = layers
+        .map(|((number, is_norm), layer)| LayerSource {
+            layer,
+            weight: format!("features.{number}.weight"),
+            bias: format!("features.{number}.bias"),
+            norm: is_norm.then(|| format!("features.{}", number + 1)),
         })
         .collect();
     let timm = names.iter().any(|name| name.starts_with("pre_logits."));
@@ -115,6 +107,23 @@ fn sequential(entries: &[Entry]) -> Option<Recognised> {
     }));
     let library = if timm { Library::Timm } else { Library::Torchvision };
     Some(Recognised { library, layers })
+}
+
+/// The paper's names of convolutions by their numbers in a sequence, in which batch normalisation, if there is one, and a ReLU follow
+/// each, and a max-pooling the last of a stage.
+fn names_in_sequence(convolutions: &BTreeMap<u32, bool>) -> Option<Vec<String>> {
+    let (mut stage, mut place, mut next) = (1, 0, 0);
+    let mut names = Vec::new();
+    for (number, is_norm) in convolutions {
+        match number.checked_sub(next)? {
+            0 => place += 1,
+            1 if place > 0 => (stage, place) = (stage + 1, 1),
+            _ => return None,
+        }
+        names.push(format!("conv{stage}_{place}"));
+        next = number + 2 + u32::from(*is_norm);
+    }
+    (!names.is_empty()).then_some(names)
 }
 
 /// Those that name layers, as the paper's authors do (`conv1_1`) or as Keras does (`block1_conv1`).
@@ -182,22 +191,6 @@ fn layer_of(name: &str) -> Option<(String, bool)> {
         "predictions" => Some(("fc8".into(), true)),
         _ => None,
     })
-}
-
-/// The configuration with convolutions of these sizes, one after the other. A-LRN has the weights of A.
-pub(crate) fn config_of(kernels: &[usize]) -> Option<Config> {
-    let fits = |config: &Config| {
-        let layers = NetworkSpec::paper(*config).layers().unwrap_or_default();
-        let own = layers.iter().filter_map(|layer| layer.weight_shape()).filter(|shape| shape.len() == 4);
-        own.map(|shape| shape[2]).eq(kernels.iter().copied())
-    };
-    Config::all().find(fits)
-}
-
-/// Names of a configuration's convolutions.
-pub(crate) fn convolution_names(config: Config) -> Vec<String> {
-    let layers = NetworkSpec::paper(config).layers().unwrap_or_default();
-    layers.into_iter().filter(|layer| layer.name.starts_with("conv")).map(|layer| layer.name).collect()
 }
 
 #[cfg(test)]

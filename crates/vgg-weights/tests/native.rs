@@ -24,7 +24,7 @@ fn metadata(spec: NetworkSpec) -> WeightsMetadata {
 }
 
 fn saved(dir: &Path, config: Config) -> (std::path::PathBuf, Network) {
-    let network = Network::random(spec(config), Init::He, 1, &Device::cpu(1).unwrap()).unwrap();
+    let network = Network::random(spec(config.clone()), Init::He, 1, &Device::cpu(1).unwrap()).unwrap();
     let path = dir.join("w.safetensors");
     save(&path, &network, &metadata(spec(config))).unwrap();
     (path, network)

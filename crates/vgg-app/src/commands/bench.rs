@@ -76,7 +76,7 @@ impl Bench {
             width: self.width,
             head: self.head,
             crop: self.crop,
-            ..NetworkSpec::paper(self.config)
+            ..NetworkSpec::paper(self.config.clone())
         };
         if self.protocols {
             let samples = self.samples.max(1);

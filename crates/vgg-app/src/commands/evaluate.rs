@@ -55,7 +55,7 @@ impl Evaluate {
         }
         let device = self.device.open_among(ranks)?;
         let pretrained = self.subject.network(&device)?;
-        let config = pretrained.metadata.spec.config;
+        let config = pretrained.metadata.spec.config.clone();
         let crop = pretrained.metadata.spec.crop;
         let evaluation = self.views.evaluation(&pretrained)?;
         let folder = self.subject.images()?;

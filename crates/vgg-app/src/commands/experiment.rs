@@ -172,7 +172,7 @@ impl View {
                 self.training = None;
                 let side = sides(&plan.train_side());
                 let from = plan.parent().map_or(String::new(), |parent| format!(", from {parent}"));
-                let (name, config) = (&plan.name, plan.network.config);
+                let (name, config) = (&plan.name, &plan.network.config);
                 note(&format!("run {number} of {of}: {name} (config {config}, S = {side}{from})"));
                 self.training = Some(TrainingView::new(plan));
             }

@@ -11,6 +11,7 @@ use vgg::system::free_memory_bytes;
 use vgg_data::{Filter, ImageSet};
 use vgg_eval::{DensePool, Evaluation, Protocol};
 use vgg_experiment::Dataset;
+use vgg_layers::{Config, NetworkSpec, Stages};
 use vgg_tensor::{ConvChoice, Device, DeviceConfig, DeviceKind, Engines, Precision};
 
 use super::ranks::Ranks;
@@ -222,6 +223,44 @@ pub(super) fn pair(text: &str) -> Result<[usize; 2], String> {
     numbers.ok().and_then(|n| n.try_into().ok()).ok_or_else(|| "it is two numbers, such as 4096,4096".into())
 }
 
+/// A network that is described on the command line.
+#[derive(Args)]
+pub(super) struct NetworkArgs {
+    /// A, A-LRN, B, B-5x5, C, D or E.
+    #[arg(long)]
+    config: Option<Config>,
+    /// In the place of --config: filters of the convolutions of a network of your own, stage by stage, such as
+    /// [[64],[128],[256,256]]; {"filters":256,"kernel":1} is a convolution with another kernel than 3: 1 or 5.
+    #[arg(long, value_parser = stages, conflicts_with = "config")]
+    stages: Option<Stages>,
+    /// Factor on the numbers of filters.
+    #[arg(long, default_value_t = 1.0)]
+    width: f64,
+    /// Number of classes.
+    #[arg(long, default_value_t = 1000)]
+    classes: usize,
+    /// Outputs of fc6 and fc7.
+    #[arg(long, default_value = "4096,4096", value_parser = pair)]
+    head: [usize; 2],
+    /// Side of the crop in pixels, a multiple of 32; for --stages of 2 to the power of their number.
+    #[arg(long, default_value_t = 224)]
+    crop: usize,
+}
+
+impl NetworkArgs {
+    /// The network.
+    pub(super) fn spec(self) -> Result<NetworkSpec> {
+        let NetworkArgs { config, stages, width, classes, head, crop } = self;
+        let config = config.or(stages.map(Config::Custom));
+        let config = config.ok_or_else(|| UsageError("say which network: --config or --stages".into()))?;
+        Ok(NetworkSpec { width, classes, head, crop, ..NetworkSpec::paper(config) })
+    }
+}
+
+fn stages(text: &str) -> Result<Stages, String> {
+    serde_json::from_str(text).map_err(|e| e.to_string())
+}
+
 /// Opens a data set, keeping decoded images in a quarter of the memory that is free, shared with other ranks, and says what is in it.
 pub(super) fn open_dataset(root: &Path, ranks: &Ranks) -> Result<Dataset> {
     let dataset = Dataset::open(root, free_memory_bytes() / 4 / ranks.local().1 as u64)?;
@@ -256,13 +295,9 @@ pub(super) fn say_misnamed(folder: &ImageSet) {
 }
 
 /// Opens weights, and checks them against the configuration that was asked for, if any.
-pub(super) fn open_weights(
-    path: &Path,
-    config: Option<vgg_layers::Config>,
-    device: &Device,
-) -> Result<Pretrained> {
+pub(super) fn open_weights(path: &Path, config: Option<&Config>, device: &Device) -> Result<Pretrained> {
     let own = vgg_weights::read_metadata(path)?.spec.config;
-    if let Some(config) = config.filter(|config| *config != own) {
+    if let Some(config) = config.filter(|config| **config != own) {
         return Err(UsageError(format!("{} holds config {own}, not {config}", path.display())).into());
     }
     let network = Pretrained::open_on(path, device)?;

@@ -39,7 +39,7 @@ pub(super) struct Subject {
 
 impl Subject {
     pub(super) fn network(&self, device: &Device) -> Result<Pretrained> {
-        open_weights(&self.weights, self.config, device)
+        open_weights(&self.weights, self.config.as_ref(), device)
     }
 
     pub(super) fn images(&self) -> Result<Arc<ImageSet>> {

@@ -54,7 +54,7 @@ pub(crate) struct Plan {
 impl Plan {
     pub(crate) fn run(self) -> Result<()> {
         self.check()?;
-        let summary = NetworkSpec::paper(self.config).summary()?;
+        let summary = NetworkSpec::paper(self.config.clone()).summary()?;
         let workload = ScaleWorkload {
             parameters: summary.parameters,
             macs_per_image: summary.macs as f64,

@@ -5,9 +5,7 @@ use clap::Args;
 use std::io::Write as _;
 use std::path::PathBuf;
 
-use vgg_layers::{Config, NetworkSpec};
-
-use super::options::pair;
+use super::options::NetworkArgs;
 
 use crate::console::out;
 
@@ -16,24 +14,11 @@ const MIB: f64 = 1_048_576.0;
 
 #[derive(Args)]
 pub(crate) struct Summary {
-    /// A, A-LRN, B, B-5x5, C, D or E.
-    #[arg(long, required_unless_present = "weights")]
-    config: Option<Config>,
+    #[command(flatten)]
+    network: NetworkArgs,
     /// A weights file, of any library, whose network is shown.
-    #[arg(long, conflicts_with_all = ["config", "width", "classes", "head", "crop"])]
+    #[arg(long, conflicts_with_all = ["config", "stages", "width", "classes", "head", "crop"])]
     weights: Option<PathBuf>,
-    /// Factor on the numbers of filters.
-    #[arg(long, default_value_t = 1.0)]
-    width: f64,
-    /// Number of classes.
-    #[arg(long, default_value_t = 1000)]
-    classes: usize,
-    /// Outputs of fc6 and fc7.
-    #[arg(long, default_value = "4096,4096", value_parser = pair)]
-    head: [usize; 2],
-    /// Side of the crop in pixels, a multiple of 32.
-    #[arg(long, default_value_t = 224)]
-    crop: usize,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -41,16 +26,14 @@ pub(crate) struct Summary {
 
 impl Summary {
     pub(crate) fn run(self) -> Result<()> {
-        let Summary { config, weights, width, classes, head, crop, json } = self;
+        let Summary { network, weights, json } = self;
         let spec = match weights {
             Some(path) => {
                 let (metadata, notes) = vgg_weights::describe(&path)?;
                 notes.iter().for_each(|note| eprintln!("{note}"));
                 metadata.spec
             }
-            None => {
-                NetworkSpec { width, classes, head, crop, ..NetworkSpec::paper(config.unwrap_or(Config::D)) }
-            }
+            None => network.spec()?,
         };
         let summary = spec.summary()?;
         if json {
@@ -83,7 +66,7 @@ impl Summary {
         writeln!(
             out(),
             "config {}: {} weight layers, {} parameters ({:.0} MiB in f32); a crop takes {:.3} GMAC, which are {:.2} GFLOP, \
-             and {:.1} MiB for what the convolutions put out; receptive field {} px at pool5, {} px at fc6",
+             and {:.1} MiB for what the convolutions put out; receptive field {} px at pool{}, {} px at fc6",
             summary.config,
             summary.weight_layers,
             summary.parameters,
@@ -91,7 +74,8 @@ impl Summary {
             summary.macs as f64 / 1e9,
             summary.macs as f64 * 2e-9,
             summary.conv_activations as f64 * 4.0 / MIB,
-            summary.receptive_field_pool5,
+            summary.receptive_field_last_pool,
+            spec.config.stages().count(),
             summary.receptive_field_fc6
         )?;
         Ok(())

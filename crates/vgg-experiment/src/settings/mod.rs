@@ -104,4 +104,27 @@ mod tests {
             assert_eq!((plan.network.config.name(), plan.optimizer.batch), ("E", 256));
         }
     }
+
+    #[test]
+    fn stages_take_the_place_of_a_column() {
+        let set =
+            ["network.stages=[[12], [{ filters = 16, kernel = 1 }, 24]]", "network.trainable=[\"fc8\"]"];
+        for (_, preset) in Preset::ALL {
+            let plan = preset_run(preset, &set.map(str::to_owned)).unwrap();
+            let layers = plan.spec(10).unwrap().layers().unwrap();
+            let convolutions = layers.iter().filter(|layer| layer.name.starts_with("conv"));
+            let found: Vec<_> =
+                convolutions.map(|layer| (layer.weight_shape().unwrap()[..3]).to_vec()).collect();
+            assert_eq!(found, [vec![12, 3, 3], vec![16, 12, 1], vec![24, 16, 3]]);
+            assert_eq!(plan.network.train_layers, Some(vec!["fc8".to_owned()]));
+            // As run.json records it, and back to a column.
+            let text = toml::to_string(&plan).unwrap();
+            assert_eq!(run("x", &text, &[]).unwrap(), plan);
+            let back = run("x", &text, &["network.config=D".to_owned()]).unwrap();
+            assert_eq!(back.network.config.name(), "D");
+            let both = text.replace("[network]", "[network]\nstages = [[8]]");
+            let error = run("x", &both, &[]).unwrap_err().to_string();
+            assert!(error.contains("duplicate field `config`"), "{error}");
+        }
+    }
 }

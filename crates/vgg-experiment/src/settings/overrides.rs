@@ -30,9 +30,17 @@ pub(super) fn from_table<T: DeserializeOwned>(table: Table) -> Result<T> {
     table.try_into().map_err(|e: toml::de::Error| Error::Plan(e.to_string().trim_end().to_owned()))
 }
 
+/// Pairs of keys that mean the same: what one says replaces what the other said.
+const SAME: [(&str, &str); 3] = [("config", "stages"), ("train_layers", "trainable"), ("map", "layers")];
+
 /// Puts `over` in the place of what `base` says, table by table.
 pub(super) fn merge(base: &mut Table, over: Table) {
     for (key, value) in over {
+        for (one, other) in SAME {
+            if key == one || key == other {
+                base.remove(if key == one { other } else { one });
+            }
+        }
         match (base.get_mut(&key), value) {
             (Some(Value::Table(base)), Value::Table(over)) => merge(base, over),
             (_, value) => {
