@@ -108,24 +108,28 @@ fn ranks_agree_on_a_row_that_follows_from_one_posterior_file() {
     let dataset = small_set(dir.path(), 2);
     let out = dir.path().join("out");
     let plan = one_run(small_run("A", Config::A, [36, 36]), "A/256");
-    let made = on_thread_ranks(2, |group| {
-        in_context(&dataset, group, &|| false, |context| {
-            let mut evaluated = Vec::new();
-            let rows = make_table(&plan, &out, context, &mut |event| {
-                if let Event::Evaluates { done, of, .. } = event {
-                    evaluated.push((done, of));
-                }
-            });
-            (rows.unwrap().unwrap(), evaluated)
+    let make = || {
+        on_thread_ranks(2, |group| {
+            in_context(&dataset, group, &|| false, |context| {
+                let mut evaluated = Vec::new();
+                let rows = make_table(&plan, &out, context, &mut |event| {
+                    if let Event::Evaluates { done, of, .. } = event {
+                        evaluated.push((done, of));
+                    }
+                });
+                (rows.unwrap().unwrap(), evaluated)
+            })
         })
-    });
+    };
+    let made = make();
     let (rows, _) = &made[0];
     assert_eq!(made[1].0, *rows);
     for (_, evaluated) in &made {
         assert_eq!(evaluated.last(), Some(&(10, 10)), "each of two ranks has half of 20 images");
     }
     let [row] = rows.as_slice() else { panic!("{rows:?}") };
-    let file = PosteriorFile::read(&out.join(&row.members[0].posteriors));
+    let path = out.join(&row.members[0].posteriors);
+    let file = PosteriorFile::read(&path);
     let labels = file.labels.clone();
     let scores = mean(&[file]);
     let wrong = wrong(&scores, &labels, 1);
@@ -133,6 +137,9 @@ fn ranks_agree_on_a_row_that_follows_from_one_posterior_file() {
     let [low, high] = row.top1_ci.unwrap();
     // As z is rounded to seven digits.
     assert!((low - wilson(wrong, 20)[0]).abs() < 1e-7 && (high - wilson(wrong, 20)[1]).abs() < 1e-7);
+    // Each rank finds the weights of the run that was trained before.
+    std::fs::remove_file(path).unwrap();
+    assert_eq!(make(), made);
 }
 
 #[test]
