@@ -7,9 +7,9 @@ Writes fixtures/features.json. Needs numpy, Pillow and torch 1.13 or newer.
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
 
 from hashed import FIXTURES, conv_layers, tensor, unit, write_json
+from resize import agreement, resized
 
 CROP, HEAD = 64, 16
 WIDTHS = [8, 8, 16, 32, 32]
@@ -49,7 +49,7 @@ def scaled(image, side):
     short, long = min(h, w), max(h, w)
     other = (2 * long * side + short) // (2 * short)
     size = (side, other) if h > w else (other, side)  # width, height
-    return np.asarray(Image.fromarray(image).resize(size, Image.BILINEAR))
+    return resized(image, size[::-1], "bilinear")
 
 
 def descriptor(image, side, layer):
@@ -72,6 +72,7 @@ def main():
     at = [[descriptor(image, side, "fc7") for side in (80, 104)] for image in images]
     result["fc7-mean"] = [unit_length(np.mean(both, axis=0)) for both in at]
     result["fc7-stack"] = [unit_length(np.concatenate(both)) for both in at]
+    agreement()
     write_json(FIXTURES / "features.json", result)
 
 

@@ -1,4 +1,4 @@
-"""Batches of two epochs as the loader must make them, and statistics of the training pixels, in NumPy and Pillow.
+"""Batches of two epochs as the loader must make them, and statistics of the training pixels, in NumPy.
 
 Makes crates/vgg-data/tests/fixtures/loader.json: of each batch the samples, the labels, CRC-32 of the pixels and the offsets.
 Run: /usr/bin/python3 loader_batches.py   (a second)
@@ -10,6 +10,7 @@ import numpy as np
 
 from hashed import FIXTURES, write_json
 from keyed import permutation
+from resize import agreement
 from small_run import augmented, components, statistics, train_images
 
 SETTINGS = dict(seed=11, train_scale=[33, 48], crop=32, flip=True, interpolation="bilinear", colour_std=0.1)
@@ -17,6 +18,7 @@ CASES = {
     "all": SETTINGS,
     "no flip, no colour": dict(SETTINGS, flip=False, colour_std=0.0),
     "fixed scale, lanczos": dict(SETTINGS, train_scale=[40, 40], interpolation="lanczos"),
+    "nearest": dict(SETTINGS, interpolation="nearest"),
     # Larger than the words of one seed.
     "large seed": dict(SETTINGS, seed=2**40 + 3),
 }
@@ -53,6 +55,7 @@ def main():
     assert len({crop.tobytes() for crop in flipped}) == 14
     folder = FIXTURES.parent.parent / "crates/vgg-data/tests/fixtures"
     folder.mkdir(exist_ok=True)
+    agreement()
     write_json(folder / "loader.json", result)
 
 

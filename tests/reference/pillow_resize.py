@@ -1,7 +1,7 @@
 """Pillow's resize of two synthetic images to several smallest sides, by each filter.
 
-Makes fixtures/pillow_resize.json: for each case the output's size, CRC-32 of all of its RGB values, and the first row
-to look at when they differ. Nothing may: vgg-data computes as Pillow does.
+Makes fixtures/pillow_resize.json: for each case the output's size and CRC-32 of all of its RGB values, which the reference in
+vgg-testkit must have. vgg-data may differ from that by one level in one of a hundred values.
 Run: /usr/bin/python3 pillow_resize.py   (a second)
 """
 
@@ -40,7 +40,7 @@ def main():
                 assert out.shape == (out_h, out_w, 3)
                 cases.append({
                     "h": h, "w": w, "side": side, "out_h": out_h, "out_w": out_w, "filter": name,
-                    "crc32": zlib.crc32(out.tobytes()), "first_row": out[0].ravel().tolist(),
+                    "crc32": zlib.crc32(out.tobytes()),
                 })
     write_json(FIXTURES / "pillow_resize.json", {"cases": cases})
 

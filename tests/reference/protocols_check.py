@@ -7,8 +7,8 @@ Run: python3 protocols_check.py path/to/vgg WEIGHTS FOLDER_OF_IMAGES [SIDES] [IM
 
 It takes the first images of the folder as PNG, evaluates them densely, by crops and by both over all SIDES (256,288 if not
 said), and compares
-- the rescaled pixels with Pillow's, and every crop with that of this script: they are the same, and so what follows holds from the
-  file on, with Pillow's rescaling, as well as on the pixels that vgg dumped;
+- the rescaled pixels, and every crop, with those of this script: they are the same, and so what follows holds from the file on;
+- the rescaled pixels with Pillow's, and the posteriors with those on Pillow's pixels;
 - the posteriors with those of this script;
 and shows that each way in which a protocol is easily got wrong is told apart from rounding.
 """
@@ -26,6 +26,7 @@ from PIL import Image
 from safetensors import safe_open
 
 from hashed import conv_layers
+from resize import agreement, resized
 
 torch.set_grad_enabled(False)
 
@@ -77,6 +78,10 @@ def scaled_size(h, w, side):
     short, long = min(h, w), max(h, w)
     other = (2 * long * side + short) // (2 * short)
     return (side, other) if h <= w else (other, side)
+
+
+def rescaled(image, side):
+    return resized(np.asarray(image), scaled_size(image.height, image.width, side), "bilinear")
 
 
 def pillow(image, side):
@@ -174,8 +179,11 @@ def main():
         for entry in json.loads((views / "views.json").read_text()):
             if not entry["view"]["flip"]:
                 dumped[entry["image"], entry["view"]["test_side"]] = np.asarray(Image.open(views / entry["file"]))
-        pixels = [np.abs(dumped[paths[row], side].astype(int) - pillow(images[i], side)).max() for row, i in rows for side in sides]
-        good &= report("rescaled pixels, levels from Pillow's", pixels, 0)
+        pixels = [np.abs(dumped[paths[row], side].astype(int) - rescaled(images[i], side)).max() for row, i in rows for side in sides]
+        good &= report("rescaled pixels, levels from this script's", pixels, 0)
+        agreement()
+        by_pillow = [dense(net, [pillow(images[i], side) for side in sides]) for _, i in rows]
+        good &= report("dense, on Pillow's pixels", np.abs(ours["dense"][[row for row, _ in rows]] - np.stack(by_pillow)), 1e-2)
 
         good &= report("crops, levels from this script's", crop_differences(folder / "crops", net.crop, dumped), 0)
 
@@ -188,7 +196,7 @@ def main():
         own = [row for row, _ in rows]
         for protocol, expected in theirs.items():
             apart, expected = np.abs(ours[protocol][own] - np.stack(expected)), np.stack(expected)
-            good &= report(f"{protocol}, on vgg's pixels, which are Pillow's", apart, 1e-4)
+            good &= report(f"{protocol}, on vgg's pixels", apart, 1e-4)
             same = np.sum(ours[protocol][own].argmax(1) == expected.argmax(1))
             print(f"       median {np.median(apart.max(1)):.2e}; the same first answer for {same} of {len(own)} images")
             good &= bool(same == len(own))

@@ -1,4 +1,4 @@
-"""A whole training run in NumPy, Pillow and PyTorch (float64), written from the documentation and not from the Rust code.
+"""A whole training run in NumPy and PyTorch (float64), written from the documentation and not from the Rust code.
 
 Not run by itself: `training_runs.py` and `loader_batches.py` use it. It covers the order of images, scale jitter, crop, flip, the
 PCA colour shift, initial weights, dropout, SGD, schedules, frozen layers, and validation on the centre crop.
@@ -9,14 +9,13 @@ import math
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
 
 from hashed import conv_layers, fmix32, tensor
 from keyed import AUGMENT, DataStream, WeightStream, dropout_mask, permutation
+from resize import resized
 
 CLASSES, TRAIN_PER_CLASS, VAL_PER_CLASS = 7, 2, 2
 SIZES = [(40, 52), (61, 40), (48, 48), (75, 44), (44, 90)]
-FILTERS = {"bilinear": Image.BILINEAR, "bicubic": Image.BICUBIC, "lanczos": Image.LANCZOS, "nearest": Image.NEAREST}
 TORCHVISION = dict(mean=[0.485 * 255, 0.456 * 255, 0.406 * 255], scale=1 / 255, std=[0.229, 0.224, 0.225])
 
 
@@ -53,11 +52,6 @@ def scaled_size(h, w, side):
     return (side, long(w, h)) if h <= w else (long(h, w), side)
 
 
-def resize(image, side, interpolation):
-    h, w = scaled_size(*image.shape[:2], side)
-    return np.asarray(Image.fromarray(image).resize((w, h), FILTERS[interpolation]))
-
-
 def statistics(images):
     """Mean and covariance (over N) of all pixels, float64."""
     pixels = np.concatenate([image.reshape(-1, 3) for image in images]).astype(np.float64)
@@ -79,7 +73,7 @@ def augmented(image, sample, epoch, s, covariance):
     h, w = scaled_size(*image.shape[:2], side)
     top, left = stream.between(0, h - s["crop"]), stream.between(0, w - s["crop"])
     flip = s["flip"] and stream.coin()
-    crop = resize(image, side, s["interpolation"])[top : top + s["crop"], left : left + s["crop"]]
+    crop = resized(image, (h, w), s["interpolation"], (top, left), (s["crop"], s["crop"]))
     shift = np.zeros(3)
     if s["colour_std"] > 0:
         # Krizhevsky et al. 2012 have eigenvalues of pixels in 0..1: those in 0..255 are 255 times as large.
@@ -180,9 +174,9 @@ def wrong(scores, labels, k):
 def validate(w, s, images, mean, factor):
     crops, labels = [], []
     for image, label in images:
-        whole = resize(image, s["test_scale"], s["interpolation"])
-        top, left = ((side - s["crop"]) // 2 for side in whole.shape[:2])
-        crops.append(whole[top : top + s["crop"], left : left + s["crop"]])
+        whole = scaled_size(*image.shape[:2], s["test_scale"])
+        offset = tuple((side - s["crop"]) // 2 for side in whole)
+        crops.append(resized(image, whole, s["interpolation"], offset, (s["crop"], s["crop"])))
         labels.append(label)
     with torch.no_grad():
         posteriors = F.softmax(forward(w, input_of(crops, [-mean] * len(crops), factor), s), 1).numpy()

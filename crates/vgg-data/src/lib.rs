@@ -26,7 +26,6 @@ mod prefetch;
 #[cfg(feature = "prepare")]
 pub mod prepare;
 mod random;
-mod resample;
 mod resize;
 mod shards;
 mod sheet;

@@ -1,10 +1,17 @@
-//! Resizing with an antialiasing filter, of the whole image or of the part that a crop needs: Pillow's values, all of them.
+//! Resizing with an antialiasing filter, of the whole image or of the part that a crop needs.
+//!
+//! fast_image_resize does it, first along rows, then along columns, as Pillow does. Its weights have 16 bits and Pillow's 22: less than
+//! 1 % of the values of photographs are one level apart, and a few in a million are two. Where the ratio makes many exact ties, such as 3 to 2,
+//! it can be 4 % of an image.
 
+use std::ops::Range;
+
+use fast_image_resize::images::{Image as Pixels, ImageRef};
+use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
 use ndarray::ArrayView3;
 use serde::{Deserialize, Serialize};
 
 use crate::mirror::{mirror, mirror_row};
-use crate::resample::{Taps, resample};
 use crate::{Error, Image, Result};
 
 /// Interpolation. All but `Nearest` widen with the reduction, as Pillow's filters of the same names do.
@@ -19,6 +26,18 @@ pub enum Filter {
     Lanczos,
     /// The nearest pixel: aliases, for comparison only.
     Nearest,
+}
+
+impl Filter {
+    /// The library's filter, and where it ends in pixels of the coarser grid.
+    fn convolution(self) -> Option<(FilterType, f64)> {
+        match self {
+            Filter::Bilinear => Some((FilterType::Bilinear, 1.0)),
+            Filter::Bicubic => Some((FilterType::CatmullRom, 2.0)),
+            Filter::Lanczos => Some((FilterType::Lanczos3, 3.0)),
+            Filter::Nearest => None,
+        }
+    }
 }
 
 impl std::str::FromStr for Filter {
@@ -42,8 +61,8 @@ pub fn resize(image: &Image, h: usize, w: usize, filter: Filter) -> Result<Image
     resize_region(image.view(), (h, w), (0, 0), (h, w), filter)
 }
 
-/// The part `size` at `offset` (rows, columns) of `image` resized to `whole`, without making the rest of it. It is the same
-/// as if it were cut out later.
+/// The part `size` at `offset` (rows, columns) of `image` resized to `whole`, without making the rest of it. It is what would be cut
+/// out later, but for one level in a few values: the largest weight decides how weights are rounded.
 ///
 /// # Errors
 /// [`Error::Config`] if a size is zero or the part lies outside.
@@ -84,13 +103,82 @@ pub(crate) fn resize_into(
         return Ok(());
     }
     let image = image.as_standard_layout();
-    let down = Taps::new(h, whole.0, offset.0, size.0, filter);
-    let across = Taps::new(w, whole.1, offset.1, size.1, filter);
-    resample(image.as_slice().unwrap_or(&[]), w, &down, &across, out);
+    let pixels = image.as_slice().unwrap_or(&[]);
+    let down = Stretch::new(h, whole.0, offset.0, size.0);
+    let across = Stretch::new(w, whole.1, offset.1, size.1);
+    both_passes(pixels, w, &down, &across, filter, out)
+        .map_err(|e| Error::Config(format!("cannot resize a {h}x{w} image to {whole:?}: {e}")))?;
     if flip {
         mirror(out, size.1);
     }
     Ok(())
+}
+
+/// What becomes of one direction of an image: `pixels` pixels of a stretch of `side`.
+struct Stretch {
+    side: usize,
+    start: f64,
+    len: f64,
+    pixels: usize,
+}
+
+impl Stretch {
+    /// Of the pixels `offset..offset + size` of `side` pixels resized to `whole`.
+    fn new(side: usize, whole: usize, offset: usize, size: usize) -> Stretch {
+        let at = |pixel: usize| (pixel * side) as f64 / whole as f64;
+        let start = at(offset);
+        let mut len = at(offset + size) - start;
+        // One that ends outside, be it by the last bit, is refused.
+        while start + len > side as f64 {
+            len = len.next_down();
+        }
+        Stretch { side, start, len, pixels: size }
+    }
+
+    /// The pixels that any is made of by a filter that ends at `support` pixels of the coarser grid, and one more at each end.
+    fn reach(&self, support: f64) -> Range<usize> {
+        let radius = support * (self.len / self.pixels as f64).max(1.0) + 1.0;
+        let first = (self.start - radius).floor().max(0.0) as usize;
+        first..((self.start + self.len + radius).ceil() as usize).min(self.side)
+    }
+}
+
+type Failure = Box<dyn std::error::Error>;
+
+/// Pixels `[down.side, w, 3]` as `[down.pixels, across.pixels, 3]`, which are `out`. The result of the first pass is rounded to levels.
+fn both_passes(
+    pixels: &[u8],
+    w: usize,
+    down: &Stretch,
+    across: &Stretch,
+    filter: Filter,
+    out: &mut [u8],
+) -> std::result::Result<(), Failure> {
+    let u32s = |sides: [usize; 2]| -> std::result::Result<[u32; 2], Failure> {
+        Ok([u32::try_from(sides[0])?, u32::try_from(sides[1])?])
+    };
+    let resize = |from: &[u8], from_size, to: &mut [u8], to_size, options: &ResizeOptions| {
+        let ([from_h, from_w], [to_h, to_w]) = (u32s(from_size)?, u32s(to_size)?);
+        let from = ImageRef::new(from_w, from_h, from, PixelType::U8x3)?;
+        let mut to = Pixels::from_slice_u8(to_w, to_h, to, PixelType::U8x3)?;
+        Ok::<_, Failure>(Resizer::new().resize(&from, &mut to, options)?)
+    };
+    let options = ResizeOptions::new().use_alpha(false);
+    let Some((kind, support)) = filter.convolution() else {
+        let options = options.resize_alg(ResizeAlg::Nearest);
+        let options = options.crop(across.start, down.start, across.len, down.len);
+        return resize(pixels, [down.side, w], out, [down.pixels, across.pixels], &options);
+    };
+    let options = options.resize_alg(ResizeAlg::Convolution(kind));
+    // Only the rows that the second pass reads.
+    let rows = down.reach(support);
+    let narrow_size = [rows.len(), across.pixels];
+    let mut narrow = vec![0; rows.len() * across.pixels * 3];
+    let of_rows = options.crop(across.start, 0.0, across.len, rows.len() as f64);
+    let pixels = &pixels[rows.start * w * 3..rows.end * w * 3];
+    resize(pixels, [rows.len(), w], &mut narrow, narrow_size, &of_rows)?;
+    let of_columns = options.crop(0.0, down.start - rows.start as f64, across.pixels as f64, down.len);
+    resize(&narrow, narrow_size, out, [down.pixels, across.pixels], &of_columns)
 }
 
 /// The part `size` at `offset` (rows, columns), which must lie inside.

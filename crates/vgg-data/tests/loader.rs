@@ -64,14 +64,16 @@ fn crc32_of_each(batch: &Batch) -> Vec<u32> {
 }
 
 #[test]
-fn batches_are_those_of_numpy_and_pillow() {
+fn batches_are_those_of_numpy() {
     let dir = tempfile::tempdir().unwrap();
     let (set, reference) = (opened(&dir), reference());
     let base = config(&statistics(&set));
     let plain = AugmentConfig { flip: false, colour_shift: None, ..base.augment.clone() };
     let fixed = AugmentConfig { train_side: [40, 40], filter: Filter::Lanczos, ..base.augment.clone() };
+    let nearest = AugmentConfig { filter: Filter::Nearest, ..base.augment.clone() };
     let cases = [
         ("all", base.clone()),
+        ("nearest", LoaderConfig { augment: nearest, ..base.clone() }),
         ("no flip, no colour", LoaderConfig { augment: plain, ..base.clone() }),
         ("fixed scale, lanczos", LoaderConfig { augment: fixed, ..base.clone() }),
         ("large seed", LoaderConfig { seed: (1 << 40) + 3, ..base }),

@@ -4,6 +4,7 @@ mod common;
 
 use common::{CROP, PREPROCESSING, TOLERANCE, as_f32, batch_of_one, cells, distance, image, mean, network};
 use common::{posterior_of_crop, softmax};
+use ndarray::{Axis, s};
 use vgg_data::{Filter, Image, Region, View};
 use vgg_eval::{DensePool, Evaluation, Preprocessing, Protocol, classify};
 use vgg_layers::{DenseNetwork, PoolRounding};
@@ -65,12 +66,19 @@ fn grid_reference(image: &Image, sides: &[usize]) -> Vec<f64> {
     let network = network(CLASSES);
     let mut posteriors = Vec::new();
     for side in sides {
+        let whole = shown(image, *side, Region::Whole, false);
+        let (h, w, _) = whole.dim();
         for place in 0..25 {
-            for flip in [false, true] {
-                let region = Region::Grid { crop: CROP, row: place / 5, column: place % 5 };
-                let crop = shown(image, *side, region, flip);
-                posteriors.push(posterior_of_crop(&network, &crop, PREPROCESSING));
-            }
+            // Five places from edge to edge, halves rounded up.
+            let [top, left] = [(place / 5, h), (place % 5, w)].map(|(k, side)| (k * (side - CROP) + 2) / 4);
+            let mut crop = whole.slice(s![top..top + CROP, left..left + CROP, ..]).to_owned();
+            posteriors.push(posterior_of_crop(&network, &crop, PREPROCESSING));
+            crop.invert_axis(Axis(1));
+            posteriors.push(posterior_of_crop(
+                &network,
+                &crop.as_standard_layout().to_owned(),
+                PREPROCESSING,
+            ));
         }
     }
     mean(&posteriors)

@@ -31,7 +31,7 @@ pub(crate) struct PixelNormalization {
 }
 
 /// Version of [`RunIdentity`].
-pub(crate) const FORMAT: u32 = 4;
+pub(crate) const FORMAT: u32 = 5;
 
 impl RunIdentity<'_> {
     /// By way of a text, in which a float of 32 bits has no more digits than it needs.

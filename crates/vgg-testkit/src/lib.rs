@@ -13,6 +13,7 @@
 mod hash;
 pub mod imagenet;
 mod pictures;
+mod pillow;
 mod reference;
 mod skip;
 mod small_disk;
@@ -20,6 +21,7 @@ mod tolerance;
 
 pub use hash::{fmix32, hashed, projections, unit};
 pub use pictures::{PICTURE_CLASSES, PICTURES_PER_CLASS, make_pictures, picture, picture_path};
+pub use pillow::pillow_resize;
 pub use reference::{
     ConvGradients, conv2d, conv2d_gradients, finite_difference, linear, lrn, max_pool2d,
     softmax_cross_entropy,

@@ -26,8 +26,6 @@ pub(super) const CRATES: [Crate; 8] = [
             "crates/vgg-data/src/mirror.rs",
             "crates/vgg-data/src/prefetch.rs",
             "crates/vgg-data/src/random.rs",
-            "crates/vgg-data/src/resample.rs",
-            "crates/vgg-data/src/resample/*.rs",
             "crates/vgg-data/src/resize.rs",
             "crates/vgg-data/src/statistics.rs",
             "crates/vgg-data/src/view.rs",
