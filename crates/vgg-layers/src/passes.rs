@@ -110,6 +110,19 @@ impl Network {
     /// # Errors
     /// As [`Network::infer`].
     pub fn forward(&self, x: Tensor, run: DropoutRun) -> Result<(Tensor, Trace)> {
+        self.forward_with(x, run, None)
+    }
+
+    /// As [`Network::forward`], with the number of the step that `state` has when the work is done in place of `run.step`: so that a step
+    /// that a GPU captures once drops other values each time.
+    ///
+    /// # Errors
+    /// As [`Network::infer`].
+    pub fn forward_in_step(&self, x: Tensor, run: DropoutRun, state: &StepState) -> Result<(Tensor, Trace)> {
+        self.forward_with(x, run, Some(state))
+    }
+
+    fn forward_with(&self, x: Tensor, run: DropoutRun, state: Option<&StepState>) -> Result<(Tensor, Trace)> {
         self.check_input(&x)?;
         let mut saved = Vec::with_capacity(self.layers.len());
         saved.reserve(self.layers.len());
@@ -128,7 +141,11 @@ impl Network {
                     dropouts += 1;
                     let DropoutRun { seed, step, first_sample } = run;
                     let key = dropout::DropoutKey { seed, step, layer: dropouts - 1, first_sample };
-                    dropout::forward(&x, self.spec.dropout, key).map(|y| (y, Saved::Nothing))
+                    let y = match state {
+                        Some(state) => dropout::forward_in_step(&x, self.spec.dropout, key, state),
+                        None => dropout::forward(&x, self.spec.dropout, key),
+                    };
+                    y.map(|y| (y, Saved::Nothing))
                 }
                 _ => self.infer_layer(layer, &x).map(|y| (y, Saved::Input(x))),
             };

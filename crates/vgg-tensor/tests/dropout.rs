@@ -4,7 +4,7 @@ mod common;
 mod instruction_sets;
 
 use vgg_tensor::ops::dropout::{self, DropoutKey};
-use vgg_tensor::{Error, Tensor};
+use vgg_tensor::{Error, Replay, StepState, Tensor};
 
 use common::{On, every_device};
 use instruction_sets::{assert_within, in_poisoned_memory, is_gpu};
@@ -212,6 +212,30 @@ fn rates_outside_of_zero_to_one_are_errors() {
         for rate in [-0.1, 1.0, 1.5, f32::NAN] {
             let error = dropout::forward(&x, rate, KEY).unwrap_err();
             assert!(matches!(error, Error::Unsupported { op: "dropout", .. }), "{}: {error}", on.name);
+        }
+    }
+}
+
+/// A GPU captures the work of the second time, and launches it from then on.
+#[test]
+fn a_captured_step_drops_other_values_each_time() {
+    const LEN: usize = 40;
+    for on in every_device() {
+        let state = StepState::new(&on.device).unwrap();
+        let x = Tensor::from_slice(&[1.0; 3 * LEN], [3, LEN], &on.device).unwrap();
+        let mut y = None;
+        let mut replay = Replay::new();
+        for step in 0..5 {
+            state.begin(step, 0.1).unwrap();
+            let work = || -> Result<(), Error> {
+                y = Some(dropout::forward_in_step(&x, 0.5, KEY, &state)?);
+                Ok(())
+            };
+            replay.run(&on.device, work).unwrap();
+            let found: Vec<bool> = y.as_ref().unwrap().to_vec().into_iter().map(|y| y == 0.0).collect();
+            let key = DropoutKey { step, ..KEY };
+            let expected = (0..3 * LEN).map(|i| is_dropped(key, 0.5, i / LEN, LEN, i % LEN));
+            assert!(found.into_iter().eq(expected), "{}, step {step}", on.name);
         }
     }
 }

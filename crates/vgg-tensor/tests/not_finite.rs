@@ -3,9 +3,10 @@
 mod common;
 mod instruction_sets;
 
+use ndarray::{Array2, Array4};
 use vgg_tensor::ops::conv2d::{self, Conv2d};
-use vgg_tensor::ops::{linear, softmax_cross_entropy, squared_error};
-use vgg_tensor::{GradMode, Readback, StepState, Tensor};
+use vgg_tensor::ops::{linear, softmax_cross_entropy, softmax_cross_entropy_of_upload, squared_error};
+use vgg_tensor::{GradMode, Readback, StepState, Tensor, Upload};
 use vgg_testkit::hashed;
 
 use common::On;
@@ -354,5 +355,27 @@ fn flag_stays_clear_until_the_next_step_begins() {
         state.begin(1, 0.1).unwrap();
         let next = read(&loss([2.0, 2.0]));
         assert!(next.1 && state.finite().unwrap(), "{}: the next step", on.name);
+    }
+}
+
+/// The targets of an upload are on the device before anybody has seen the number of classes.
+#[test]
+fn a_target_that_is_no_class_never_counts() {
+    for on in everywhere() {
+        let mut upload = Upload::new([2, 4, 4, 3], &on.device).unwrap();
+        let logits = Tensor::from_slice(&[0.5; 10], [2, 5], &on.device).unwrap();
+        let flag = Flag::new(&on);
+        let (pixels, offset) = (Array4::zeros([2, 4, 4, 3]), Array2::zeros([2, 3]));
+        for (targets, good) in [([0, 4], true), ([0, 5], false), ([u32::MAX, 1], false)] {
+            upload.fill(pixels.view(), offset.view(), &targets).unwrap();
+            let mut refused = false;
+            let finite = flag.after(|state| {
+                let loss = softmax_cross_entropy_of_upload(&logits, &upload, 0..2, 0.5, state);
+                refused = loss.is_err();
+            });
+            // A CPU looks at them first; a GPU makes a loss that is not a number.
+            let counts = finite && !refused;
+            assert_eq!(counts, good, "{}: {targets:?}", on.name);
+        }
     }
 }

@@ -183,7 +183,7 @@ impl TrainStep {
             work.run()?;
         } else {
             let device = work.network.device().clone();
-            self.replay.run(&device, &self.state, || work.run())?;
+            self.replay.run(&device, || work.run())?;
         }
         self.upload = Some(upload);
         self.read_back(&batch.targets, network.device())
@@ -285,10 +285,9 @@ impl Work<'_> {
             let images: Range<usize> = first..(first + self.config.micro_batch).min(n);
             let images_end = images.end;
             let x = ops::from_upload(self.upload, images.clone(), self.config.scale)?;
-            let (logits, trace) = self
-                .network
-                .forward(x, DropoutRun { first_sample: self.run.first_sample + first, ..self.run })?;
             let (upload, state) = (self.upload, self.state);
+            let run = DropoutRun { first_sample: self.run.first_sample + first, ..self.run };
+            let (logits, trace) = self.network.forward_in_step(x, run, state)?;
             let loss = ops::softmax_cross_entropy_of_upload(&logits, upload, images, weight, state)?;
             self.results.push((loss.per_sample, logits));
             let write = if first == 0 { GradMode::Overwrite } else { GradMode::Accumulate };

@@ -84,7 +84,9 @@ impl Blas {
         Ok(Blas { handle, compute, algorithms: Mutex::default() })
     }
 
-    pub(super) fn run(&self, cuda: &Cuda, product: &Product) -> Result<()> {
+    /// # Safety
+    /// Matrices and bias must be memory of the sizes and elements that the product says.
+    pub(super) unsafe fn run(&self, cuda: &Cuda, product: &Product) -> Result<()> {
         let Product { a, b, out, epilogue, bias } = product;
         let workspace = cuda.take_bytes(WORKSPACE_BYTES)?;
         if cuda.is_planning() {
@@ -99,7 +101,7 @@ impl Blas {
             ([a, b, out].map(|m| (m.rows, m.columns, m.pitch, m.transposed, m.element.bytes())), *epilogue);
         let algorithm = self.algorithm(key, &operation, layouts)?;
         let (alpha, beta) = (1.0f32, if *epilogue == Epilogue::Add { 1.0f32 } else { 0.0 });
-        // SAFETY: descriptors and memory live until the call returns; the stream keeps the order of what uses them.
+        // SAFETY: by the caller's promise; descriptors live until the call returns, and the stream keeps the order of what uses memory.
         unsafe {
             result::matmul(
                 self.handle,
@@ -199,18 +201,23 @@ impl Operation {
         use sys::cublasLtMatmulDescAttributes_t as Attribute;
         let made = result::create_matmul_desc(compute, sys::cudaDataType_t::CUDA_R_32F);
         let operation = Operation(made.map_err(error("cublasLtMatmulDescCreate"))?);
-        operation.set(Attribute::CUBLASLT_MATMUL_DESC_TRANSA, i32::from(first.transposed))?;
-        operation.set(Attribute::CUBLASLT_MATMUL_DESC_TRANSB, i32::from(second.transposed))?;
-        if epilogue == Epilogue::BiasRelu {
-            let kind = sys::cublasLtEpilogue_t::CUBLASLT_EPILOGUE_RELU_BIAS;
-            operation.set(Attribute::CUBLASLT_MATMUL_DESC_EPILOGUE, kind)?;
-            operation.set(Attribute::CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias)?;
+        // SAFETY: whether an operand is transposed is an integer of 32 bits, an epilogue one of the enumeration, and a bias a pointer.
+        unsafe {
+            operation.set(Attribute::CUBLASLT_MATMUL_DESC_TRANSA, i32::from(first.transposed))?;
+            operation.set(Attribute::CUBLASLT_MATMUL_DESC_TRANSB, i32::from(second.transposed))?;
+            if epilogue == Epilogue::BiasRelu {
+                let kind = sys::cublasLtEpilogue_t::CUBLASLT_EPILOGUE_RELU_BIAS;
+                operation.set(Attribute::CUBLASLT_MATMUL_DESC_EPILOGUE, kind)?;
+                operation.set(Attribute::CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias)?;
+            }
         }
         Ok(operation)
     }
 
-    fn set<V>(&self, attribute: sys::cublasLtMatmulDescAttributes_t, value: V) -> Result<()> {
-        // SAFETY: each attribute is set with a value of the type that it has.
+    /// # Safety
+    /// The value must be of the type that the attribute has.
+    unsafe fn set<V>(&self, attribute: sys::cublasLtMatmulDescAttributes_t, value: V) -> Result<()> {
+        // SAFETY: by the caller's promise; cuBLASLt copies the value.
         unsafe {
             result::set_matmul_desc_attribute(
                 self.0,

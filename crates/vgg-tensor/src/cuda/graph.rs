@@ -1,7 +1,5 @@
 //! A captured row of operations, to be launched again as a whole.
 
-use std::sync::PoisonError;
-
 use cudarc::driver::{CudaGraph, sys};
 
 use super::buffer::Reservation;
@@ -16,18 +14,15 @@ pub(crate) struct Graph {
 }
 
 impl Cuda {
-    /// Captures what `work` would do, without doing it. Dropout takes the step's number from `state` meanwhile.
+    /// Captures what `work` would do, without doing it.
     pub(crate) fn capture<E: From<crate::Error>>(
         &self,
-        state: u64,
         work: impl FnOnce() -> std::result::Result<(), E>,
     ) -> std::result::Result<Graph, E> {
         let mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_RELAXED;
         self.gpu.stream.begin_capture(mode).map_err(cuda_error("cuStreamBeginCapture"))?;
         self.memory.begin_recording();
-        *self.gpu.captured_step.lock().unwrap_or_else(PoisonError::into_inner) = state;
         let done = work();
-        *self.gpu.captured_step.lock().unwrap_or_else(PoisonError::into_inner) = 0;
         let memory = self.memory.end_recording();
         // The capture ends in any case, else the stream could not be used any more.
         let flags = sys::CUgraphInstantiate_flags::CUDA_GRAPH_INSTANTIATE_FLAG_AUTO_FREE_ON_LAUNCH;
@@ -42,9 +37,10 @@ impl Cuda {
         }
     }
 
-    /// Where the step's number lies, while a step is captured; else 0.
-    pub(crate) fn captured_step(&self) -> u64 {
-        *self.gpu.captured_step.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Whether the stream takes down work instead of doing it.
+    pub(crate) fn is_capturing(&self) -> Result<bool> {
+        let status = self.gpu.stream.capture_status().map_err(cuda_error("cuStreamIsCapturing"))?;
+        Ok(status != sys::CUstreamCaptureStatus::CU_STREAM_CAPTURE_STATUS_NONE)
     }
 }
 

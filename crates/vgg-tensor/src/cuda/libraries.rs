@@ -7,7 +7,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use libloading::os::unix::{Library as Opened, RTLD_LOCAL, RTLD_NOW};
+#[cfg(not(unix))]
+use libloading::Library as Opened;
+#[cfg(unix)]
+use libloading::os::unix::Library as Opened;
 
 /// A library that GPUs need.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -230,14 +233,25 @@ fn open(path: &Path) -> Result<Opened, libloading::Error> {
         let builtins =
             files(folder).into_iter().filter(|file| file.to_string_lossy().contains("libnvrtc-builtins.so"));
         for file in builtins {
-            // SAFETY: NVIDIA's libraries may be opened at any time.
-            if let Ok(opened) = unsafe { Opened::open(Some(&file), RTLD_NOW | RTLD_LOCAL) } {
+            if let Ok(opened) = open_one(&file) {
                 std::mem::forget(opened);
             }
         }
     }
-    // SAFETY: as above.
+    open_one(path)
+}
+
+#[cfg(unix)]
+fn open_one(path: &Path) -> Result<Opened, libloading::Error> {
+    use libloading::os::unix::{RTLD_LOCAL, RTLD_NOW};
+    // SAFETY: NVIDIA's libraries may be opened at any time.
     unsafe { Opened::open(Some(path), RTLD_NOW | RTLD_LOCAL) }
+}
+
+#[cfg(not(unix))]
+fn open_one(path: &Path) -> Result<Opened, libloading::Error> {
+    // SAFETY: NVIDIA's libraries may be opened at any time.
+    unsafe { Opened::new(path) }
 }
 
 /// Major and minor version.

@@ -25,7 +25,8 @@ pub(crate) fn measure(cuda: &Cuda) -> Result<Limits> {
         side *= 2;
     };
     let (from, to) = (cuda.take_bytes(COPY_BYTES)?, cuda.take_bytes(COPY_BYTES)?);
-    let seconds = best_seconds(cuda, || cuda.copy(from.pointer(), to.pointer(), COPY_BYTES))?;
+    // SAFETY: both buffers have that many bytes.
+    let seconds = best_seconds(cuda, || unsafe { cuda.copy(from.pointer(), to.pointer(), COPY_BYTES) })?;
     Ok(Limits { gflops, read_gb_per_s: 2.0 * COPY_BYTES as f64 / seconds / 1e9 })
 }
 
@@ -44,7 +45,8 @@ fn product_seconds(cuda: &Cuda, side: usize) -> Result<f64> {
         epilogue: Epilogue::Write,
         bias: 0,
     };
-    best_seconds(cuda, || cuda.product(&product))
+    // SAFETY: the matrices were taken for these sizes.
+    best_seconds(cuda, || unsafe { cuda.product(&product) })
 }
 
 fn best_seconds(cuda: &Cuda, mut work: impl FnMut() -> Result<()>) -> Result<f64> {

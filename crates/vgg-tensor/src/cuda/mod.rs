@@ -48,8 +48,6 @@ struct Gpu {
     precision: Precision,
     name: String,
     capability: (i32, i32),
-    /// Where a step that is being captured has its number, else 0.
-    captured_step: Mutex<u64>,
 }
 
 /// The context of a GPU, which stays for as long as the program runs: libraries keep state for it.
@@ -115,7 +113,6 @@ impl Cuda {
             name,
             precision,
             capability,
-            captured_step: Mutex::new(0),
             context,
             stream,
         };
@@ -192,13 +189,26 @@ impl Cuda {
     }
 
     /// Runs a kernel with at least `threads` threads. Arguments are as [`Cuda::launch_blocks`].
-    pub(crate) fn launch(&self, kernel: &'static str, threads: usize, arguments: &[u64]) -> Result<()> {
-        self.launch_blocks(kernel, (threads.div_ceil(THREADS), 1), arguments)
+    ///
+    /// # Safety
+    /// As [`Cuda::launch_blocks`].
+    pub(crate) unsafe fn launch(
+        &self,
+        kernel: &'static str,
+        threads: usize,
+        arguments: &[u64],
+    ) -> Result<()> {
+        // SAFETY: by the caller's promise.
+        unsafe { self.launch_blocks(kernel, (threads.div_ceil(THREADS), 1), arguments) }
     }
 
     /// Runs a kernel on a grid of blocks. Arguments are the bits of pointers and of integers of 32 or 64 bits; those of a
     /// float are [`bits`].
-    pub(crate) fn launch_blocks(
+    ///
+    /// # Safety
+    /// The arguments must be those of the kernel's signature, and pointers be of memory of this device, or 0 where the kernel allows it, as
+    /// large as the kernel's comment says for these sizes. Buffers may be given back at once: who takes them next comes later on the stream.
+    pub(crate) unsafe fn launch_blocks(
         &self,
         kernel: &'static str,
         (x, y): (usize, usize),
@@ -214,8 +224,7 @@ impl Cuda {
             *pointer = std::ptr::from_ref(argument).cast_mut().cast();
         }
         let grid = (x as u32, y as u32, 1);
-        // SAFETY: each operation passes what its kernel's signature asks for, with the memory that the kernel's
-        // comment names; little-endian integers of 32 bits are the front of those of 64.
+        // SAFETY: by the caller's promise; little-endian integers of 32 bits are the front of those of 64.
         unsafe {
             result::launch_kernel(
                 function,
@@ -230,27 +239,36 @@ impl Cuda {
     }
 
     /// A matrix product.
-    pub(crate) fn product(&self, product: &Product) -> Result<()> {
-        self.gpu.blas.run(self, product)
+    ///
+    /// # Safety
+    /// Its matrices and its bias must be memory of this device of the sizes and elements that it says.
+    pub(crate) unsafe fn product(&self, product: &Product) -> Result<()> {
+        // SAFETY: by the caller's promise.
+        unsafe { self.gpu.blas.run(self, product) }
     }
 
-    /// Copies bytes to the device, after what is on the stream.
-    pub(crate) fn upload<V: Copy>(&self, values: &[V], to: sys::CUdeviceptr) -> Result<()> {
+    /// Copies values to the front of a buffer, after what is on the stream.
+    pub(crate) fn upload<V: Copy>(&self, values: &[V], to: &CudaBuffer) -> Result<()> {
+        assert!(size_of_val(values) <= to.bytes(), "a buffer is too small for what is uploaded");
         if self.planning || values.is_empty() {
             return Ok(());
         }
         self.bind()?;
-        // SAFETY: callers pass memory for that many values; the driver has read pageable memory when the call returns.
-        unsafe { result::memcpy_htod_async(to, values, self.stream()) }.map_err(cuda_error("cuMemcpyHtoD"))
+        // SAFETY: the buffer has room, as was checked; the driver has read pageable memory when the call returns.
+        unsafe { result::memcpy_htod_async(to.pointer(), values, self.stream()) }
+            .map_err(cuda_error("cuMemcpyHtoD"))
     }
 
     /// Copies values from the device and waits for them.
-    pub(crate) fn download<V: Copy>(&self, from: sys::CUdeviceptr, values: &mut [V]) -> Result<()> {
+    ///
+    /// # Safety
+    /// There must be memory of that many values, and any bits must be a value.
+    pub(crate) unsafe fn download<V: Copy>(&self, from: sys::CUdeviceptr, values: &mut [V]) -> Result<()> {
         if self.planning || values.is_empty() {
             return Ok(());
         }
         self.bind()?;
-        // SAFETY: callers pass memory of that many values, which lives until the stream has come this far.
+        // SAFETY: by the caller's promise; the memory lives until the stream has come this far.
         unsafe {
             result::memcpy_dtoh_async(values, from, self.stream()).map_err(cuda_error("cuMemcpyDtoH"))?;
             result::stream::synchronize(self.stream()).map_err(cuda_error("cuStreamSynchronize"))
@@ -258,12 +276,20 @@ impl Cuda {
     }
 
     /// Copies bytes on the device.
-    pub(crate) fn copy(&self, from: sys::CUdeviceptr, to: sys::CUdeviceptr, bytes: usize) -> Result<()> {
+    ///
+    /// # Safety
+    /// Both must be memory of that many bytes.
+    pub(crate) unsafe fn copy(
+        &self,
+        from: sys::CUdeviceptr,
+        to: sys::CUdeviceptr,
+        bytes: usize,
+    ) -> Result<()> {
         if self.planning || bytes == 0 {
             return Ok(());
         }
         self.bind()?;
-        // SAFETY: callers pass memory of that many bytes.
+        // SAFETY: by the caller's promise.
         unsafe { result::memcpy_dtod_async(to, from, bytes, self.stream()) }
             .map_err(cuda_error("cuMemcpyDtoD"))
     }

@@ -104,7 +104,8 @@ impl Staged {
         self.uploaded.record(&self.copies).map_err(cuda_error("cuEventRecord"))?;
         let stream = &self.cuda.gpu.stream;
         stream.wait(&self.uploaded).map_err(cuda_error("cuStreamWaitEvent"))?;
-        self.cuda.copy(waiting, self.place.pointer(), self.host.bytes)?;
+        // SAFETY: both places were taken for that many bytes.
+        unsafe { self.cuda.copy(waiting, self.place.pointer(), self.host.bytes) }?;
         self.taken.record(stream).map_err(cuda_error("cuEventRecord"))
     }
 }

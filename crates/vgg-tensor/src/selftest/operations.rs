@@ -213,7 +213,7 @@ fn sums_over_ranks(device: &Device) -> Result<Vec<NamedValues>> {
     let mut replay = Replay::new();
     for step in 0..4 {
         state.begin(step, 0.1)?;
-        replay.run(device, &state, || -> Result<()> {
+        replay.run(device, || -> Result<()> {
             // Something to wait for.
             linear::backward_weight(&x, &dz, &mut grads[0], GradMode::Overwrite, &state)?;
             grads.iter_mut().try_for_each(|grad| all.begin(grad))?;

@@ -1,13 +1,13 @@
 //! Work that repeats.
 
 use crate::cuda::Graph;
-use crate::{Device, Error, StepState};
+use crate::{Device, Error};
 
 /// A row of operations that is done again and again on the same memory, such as a training step.
 ///
 /// On a CPU it is done each time. On a GPU the first time does it, the second time captures it, and from then on the
 /// whole row is launched as one, which saves the host its work. What differs from time to time must lie in memory that
-/// outlives it: an [`crate::Upload`], a [`StepState`].
+/// outlives it: an [`crate::Upload`], a [`crate::StepState`].
 #[derive(Default)]
 pub struct Replay {
     seen: bool,
@@ -28,7 +28,6 @@ impl Replay {
     pub fn run<E: From<Error>>(
         &mut self,
         device: &Device,
-        state: &StepState,
         work: impl FnOnce() -> Result<(), E>,
     ) -> Result<(), E> {
         let Some(cuda) = device.cuda().filter(|cuda| !cuda.is_planning()) else { return work() };
@@ -41,7 +40,7 @@ impl Replay {
         }
         let graph = match self.graph.take() {
             Some(graph) => graph,
-            None => cuda.capture(state.pointer("replay")?, work)?,
+            None => cuda.capture(work)?,
         };
         graph.launch()?;
         self.graph = Some(graph);

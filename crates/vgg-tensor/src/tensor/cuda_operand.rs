@@ -50,7 +50,8 @@ impl Cuda {
             });
         }
         let buffer = self.take(shape, wanted)?;
-        self.pad(pointer, (rows(shape), shape.last()), buffer.pointer(), (rows(shape), pitch))?;
+        // SAFETY: the tensor is plain, and the buffer was taken for its padded form.
+        unsafe { self.pad(pointer, (rows(shape), shape.last()), buffer.pointer(), (rows(shape), pitch)) }?;
         Ok(Operand::owned(buffer, pitch))
     }
 
@@ -62,7 +63,8 @@ impl Cuda {
             return Ok(Operand::borrowed(pointer, shape.last()));
         }
         let buffer = self.take_plain(shape)?;
-        self.unpad(pointer, format, shape, buffer.pointer(), false, 0)?;
+        // SAFETY: the tensor has this format, and the buffer was taken for its plain form.
+        unsafe { self.unpad(pointer, format, shape, buffer.pointer(), false, 0) }?;
         Ok(Operand::owned(buffer, shape.last()))
     }
 
@@ -79,19 +81,22 @@ impl Cuda {
         let pitch = format.pitch(per_image);
         let buffer = self.take(Shape::from([shape.first(), per_image]), format)?;
         let n = shape.first();
-        self.launch(
-            "flatten",
-            n * pitch,
-            &[
-                x.pointer,
-                buffer.pointer(),
-                n as u64,
-                per_image as u64,
-                shape.last() as u64,
-                x.pitch as u64,
-                pitch as u64,
-            ],
-        )?;
+        // SAFETY: the tensor is an activation, and the buffer was taken for rows of whole images.
+        unsafe {
+            self.launch(
+                "flatten",
+                n * pitch,
+                &[
+                    x.pointer,
+                    buffer.pointer(),
+                    n as u64,
+                    per_image as u64,
+                    shape.last() as u64,
+                    x.pitch as u64,
+                    pitch as u64,
+                ],
+            )
+        }?;
         Ok(Operand::owned(buffer, pitch))
     }
 
@@ -108,7 +113,10 @@ impl Cuda {
         }
         let shared = weight.derived_storage(Form::Cuda, || {
             let buffer = self.take(layout.padded, layout.format)?;
-            self.pad(pointer, (rows(shape), shape.last()), buffer.pointer(), (rows(layout.padded), pitch))?;
+            // SAFETY: the value is plain, and the buffer was taken for the padded layout.
+            unsafe {
+                self.pad(pointer, (rows(shape), shape.last()), buffer.pointer(), (rows(layout.padded), pitch))
+            }?;
             Ok(Arc::new(Storage::from(buffer)))
         })?;
         let Storage::Cuda(buffer) = &*shared else { return Err(Error::Device { op, operand: name }) };
@@ -126,7 +134,10 @@ impl Cuda {
     }
 
     /// Copies plain `(rows, c)` into padded `(rows, pitch)` of this device's element; what is beyond is zero.
-    pub(crate) fn pad(
+    ///
+    /// # Safety
+    /// Both must be memory of the device of those sizes.
+    pub(crate) unsafe fn pad(
         &self,
         from: u64,
         (rows, c): (usize, usize),
@@ -134,12 +145,16 @@ impl Cuda {
         (padded_rows, pitch): (usize, usize),
     ) -> Result<()> {
         let arguments = [from, to, rows as u64, padded_rows as u64, c as u64, pitch as u64];
-        self.launch("to_padded", padded_rows * pitch / 8, &arguments)
+        // SAFETY: by the caller's promise.
+        unsafe { self.launch("to_padded", padded_rows * pitch / 8, &arguments) }
     }
 
     /// Copies a tensor in some format into plain floats, or adds it; `step` is where a value that is not finite is told,
     /// or 0.
-    pub(crate) fn unpad(
+    ///
+    /// # Safety
+    /// `from` must be memory of `shape` in `format`, `to` of as many plain floats, and `step` a state's on this device, or 0.
+    pub(crate) unsafe fn unpad(
         &self,
         from: u64,
         format: Format,
@@ -150,19 +165,22 @@ impl Cuda {
     ) -> Result<()> {
         let (rows, c) = (rows(shape), shape.last());
         if format == Format::PLAIN {
-            return self.launch(
-                "copy_or_add",
-                shape.len(),
-                &[from, to, shape.len() as u64, u64::from(add), step],
-            );
+            // SAFETY: by the caller's promise.
+            return unsafe {
+                self.launch("copy_or_add", shape.len(), &[from, to, shape.len() as u64, u64::from(add), step])
+            };
         }
         let arguments = [from, to, rows as u64, c as u64, format.pitch(c) as u64, u64::from(add), step];
-        self.launch("to_plain", rows * c, &arguments)
+        // SAFETY: by the caller's promise.
+        unsafe { self.launch("to_plain", rows * c, &arguments) }
     }
 
     /// A gradient, an activation of `shape` that was just computed: applies the gate in place, if there is one, which is
     /// the saved output in the same layout and the scale, and adds the sum per channel.
-    pub(crate) fn gradient(
+    ///
+    /// # Safety
+    /// `dz` must have been taken for an activation of `shape`, and the gate be memory of the same layout.
+    pub(crate) unsafe fn gradient(
         &self,
         shape: Shape,
         dz: CudaBuffer,
@@ -171,7 +189,8 @@ impl Cuda {
     ) -> Result<Grad> {
         let c = shape.last();
         let pitch = dz.format().pitch(c);
-        let sums = self.gate_and_sum(dz.pointer(), gate, rows(shape), (c, pitch))?;
+        // SAFETY: by the caller's promise.
+        let sums = unsafe { self.gate_and_sum(dz.pointer(), gate, rows(shape), (c, pitch)) }?;
         Ok(Grad {
             dz: Tensor::from_buffer(shape, dz, device),
             channel_sums: Tensor::from_buffer(Shape::from([c]), sums, device),
@@ -181,7 +200,10 @@ impl Cuda {
     /// Applies the gate to a gradient in place, if there is one, and returns its sum per channel.
     ///
     /// `dz [rows, pitch]` is an activation; `gate` is the saved output in the same layout, and the scale.
-    fn gate_and_sum(
+    ///
+    /// # Safety
+    /// Both must be memory of `rows` rows of `pitch` elements.
+    unsafe fn gate_and_sum(
         &self,
         dz: u64,
         gate: Option<(u64, f32)>,
@@ -196,17 +218,23 @@ impl Cuda {
         let partial = self.take_bytes(blocks * pitch * 4)?;
         let (y, scale) = gate.unwrap_or((0, 1.0));
         let grid = (blocks, groups);
-        self.launch_blocks(
-            "gate_and_sum",
-            grid,
-            &[dz, y, bits(scale), rows as u64, pitch as u64, per_block as u64, partial.pointer()],
-        )?;
+        // SAFETY: by the caller's promise; `partial` has a row of floats for each block.
+        unsafe {
+            self.launch_blocks(
+                "gate_and_sum",
+                grid,
+                &[dz, y, bits(scale), rows as u64, pitch as u64, per_block as u64, partial.pointer()],
+            )
+        }?;
         let sums = self.take_plain(Shape::from([c]))?;
-        self.launch_blocks(
-            "add_partial_sums",
-            (c.div_ceil(32), 1),
-            &[partial.pointer(), sums.pointer(), blocks as u64, c as u64, pitch as u64],
-        )?;
+        // SAFETY: `partial` has `blocks` rows of `pitch` floats, and `sums` has `c`.
+        unsafe {
+            self.launch_blocks(
+                "add_partial_sums",
+                (c.div_ceil(32), 1),
+                &[partial.pointer(), sums.pointer(), blocks as u64, c as u64, pitch as u64],
+            )
+        }?;
         Ok(sums)
     }
 }

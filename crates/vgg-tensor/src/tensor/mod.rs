@@ -60,7 +60,7 @@ impl Tensor {
         }
         if let Some(cuda) = device.cuda() {
             let buffer = cuda.take_plain(shape)?;
-            cuda.upload(data, buffer.pointer())?;
+            cuda.upload(data, &buffer)?;
             return Ok(Tensor::from_buffer(shape, buffer, device));
         }
         Ok(Tensor::build_by_copy(shape, device, |y| y.copy_from_slice(data)))
@@ -115,7 +115,8 @@ impl Tensor {
         };
         let plain = cuda.plain_of("read", "the tensor", self)?;
         values.resize(self.shape.len(), 0.0);
-        cuda.download(plain.pointer, values)
+        // SAFETY: the plain tensor has a float for each value.
+        unsafe { cuda.download(plain.pointer, values) }
     }
 
     /// A host copy.
@@ -168,7 +169,9 @@ impl Tensor {
             return Ok(None);
         }
         let plain = cuda.take_plain(self.shape)?;
-        cuda.unpad(self.cuda_memory("reshape", "x")?.0, format, self.shape, plain.pointer(), false, 0)?;
+        let from = self.cuda_memory("reshape", "x")?.0;
+        // SAFETY: the tensor has this format, and `plain` was taken for its values.
+        unsafe { cuda.unpad(from, format, self.shape, plain.pointer(), false, 0) }?;
         Ok(Some(Tensor::from_buffer(self.shape, plain, &self.device)))
     }
 
@@ -223,7 +226,10 @@ impl Tensor {
             let x = cuda.plain_of(op, "source", source)?;
             let y = self.cuda_memory_mut(op, "the destination")?;
             let (len, add) = (self.shape.len(), write == crate::GradMode::Accumulate);
-            return cuda.launch("copy_or_add", len, &[x.pointer, y, len as u64, u64::from(add), 0]);
+            // SAFETY: both are plain and of one shape.
+            return unsafe {
+                cuda.launch("copy_or_add", len, &[x.pointer, y, len as u64, u64::from(add), 0])
+            };
         }
         let x = source.cpu();
         let y = self.cpu_mut("write_from", "the destination")?;
@@ -257,7 +263,9 @@ impl Tensor {
         let mut to = buffer.pointer();
         for part in parts {
             let bytes = 4 * part.shape.len();
-            cuda.copy(cuda.plain_of("concat", "a part", part)?.pointer, to, bytes)?;
+            let part = cuda.plain_of("concat", "a part", part)?;
+            // SAFETY: the part is plain, and the buffer has room for all of them.
+            unsafe { cuda.copy(part.pointer, to, bytes) }?;
             to += bytes as u64;
         }
         Ok(Tensor::from_buffer(shape, buffer, device))

@@ -56,7 +56,10 @@ impl StepState {
         self.0.step.store(step, Relaxed);
         self.0.finite.reset();
         match &self.0.on_device {
-            Some((cuda, buffer)) => cuda.launch("begin_step", 1, &[buffer.pointer(), bits(lr), step]),
+            Some((cuda, buffer)) => {
+                // SAFETY: the buffer was taken for what this kernel writes.
+                unsafe { cuda.launch("begin_step", 1, &[buffer.pointer(), bits(lr), step]) }
+            }
             None => Ok(()),
         }
     }
@@ -78,7 +81,8 @@ impl StepState {
     pub fn finite(&self) -> Result<bool> {
         if let Some((cuda, buffer)) = &self.0.on_device {
             let mut state = [OnDevice::default()];
-            cuda.download(buffer.pointer(), &mut state)?;
+            // SAFETY: the buffer was taken for it, and any bits are integers and a float.
+            unsafe { cuda.download(buffer.pointer(), &mut state) }?;
             return Ok(state[0].not_finite == 0);
         }
         Ok(self.0.finite.is_set())

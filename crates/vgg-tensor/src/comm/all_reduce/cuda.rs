@@ -53,7 +53,8 @@ impl Sums {
             let tensor = tensor?;
             let (n, at) = (tensor.shape().len(), tensor.cuda_memory_mut(OP, "a tensor")?);
             // Two numbers may be finite while their sum is not.
-            self.cuda.launch("check_finite", n, &[at, n as u64, step])?;
+            // SAFETY: the tensor has that many floats, and the state is of this device.
+            unsafe { self.cuda.launch("check_finite", n, &[at, n as u64, step]) }?;
         }
         Ok(())
     }

@@ -6,9 +6,10 @@ use cudarc::cudnn::sys;
 
 use crate::{Error, Result};
 
+use cudarc::cudnn::sys::cudnnBackendAttributeType_t as Type;
+
 pub(super) use cudarc::cudnn::sys::{
-    cudnnBackendAttributeName_t as Name, cudnnBackendAttributeType_t as Type,
-    cudnnBackendDescriptorType_t as Kind,
+    cudnnBackendAttributeName_t as Name, cudnnBackendDescriptorType_t as Kind,
 };
 
 /// A descriptor, destroyed when dropped.
@@ -27,30 +28,33 @@ impl Descriptor {
         Ok(Descriptor(descriptor))
     }
 
-    /// Sets an attribute; `kind` must be what `V` is.
-    pub(super) fn set<V>(self, name: Name, kind: Type, values: &[V]) -> Result<Descriptor> {
-        let values_at: *const c_void = values.as_ptr().cast();
-        // SAFETY: the values are of the attribute's type by the callers, who stand in this module's folder.
-        let status =
-            unsafe { sys::cudnnBackendSetAttribute(self.0, name, kind, values.len() as i64, values_at) };
+    /// Sets an attribute.
+    pub(super) fn set<V: Value>(self, name: Name, values: &[V]) -> Result<Descriptor> {
+        let (len, values) = (values.len() as i64, values.as_ptr().cast::<c_void>());
+        // SAFETY: values are laid out as their type says; cuDNN copies them, and refuses a type that is not the attribute's.
+        let status = unsafe { sys::cudnnBackendSetAttribute(self.0, name, V::TYPE, len, values) };
         check("cudnnBackendSetAttribute", status)?;
         Ok(self)
     }
 
     /// Sets integers.
     pub(super) fn integers(self, name: Name, values: &[i64]) -> Result<Descriptor> {
-        self.set(name, Type::CUDNN_TYPE_INT64, values)
+        self.set(name, values)
+    }
+
+    /// Sets a handle, which must outlive what is made of the descriptor.
+    pub(super) fn handle(self, name: Name, handle: &sys::cudnnHandle_t) -> Result<Descriptor> {
+        self.set(name, &[Handle(*handle)])
     }
 
     /// Sets another descriptor.
     pub(super) fn part(self, name: Name, part: &Descriptor) -> Result<Descriptor> {
-        self.set(name, Type::CUDNN_TYPE_BACKEND_DESCRIPTOR, &[part.0])
+        self.set(name, &[Raw(part.0)])
     }
 
     /// Sets several descriptors.
     pub(super) fn parts(self, name: Name, parts: &[Descriptor]) -> Result<Descriptor> {
-        let raw: Vec<sys::cudnnBackendDescriptor_t> = parts.iter().map(|part| part.0).collect();
-        self.set(name, Type::CUDNN_TYPE_BACKEND_DESCRIPTOR, &raw)
+        self.set(name, &parts.iter().map(|part| Raw(part.0)).collect::<Vec<Raw>>())
     }
 
     /// Closes the descriptor: cuDNN checks it.
@@ -60,30 +64,36 @@ impl Descriptor {
         Ok(self)
     }
 
-    /// How many values an attribute has.
-    pub(super) fn count(&self, name: Name, kind: Type) -> Result<usize> {
-        let mut count = 0;
-        // SAFETY: no values are asked for.
-        let status =
-            unsafe { sys::cudnnBackendGetAttribute(self.0, name, kind, 0, &mut count, std::ptr::null_mut()) };
-        check("cudnnBackendGetAttribute", status)?;
-        Ok(count as usize)
+    /// How many integers an attribute has.
+    pub(super) fn count<V: Bits>(&self, name: Name) -> Result<usize> {
+        self.read::<V>(name, &mut [])
     }
 
-    /// Values of an attribute, as many as there are and `values` has room for.
-    pub(super) fn get<V: Copy>(&self, name: Name, kind: Type, values: &mut [V]) -> Result<usize> {
-        let mut count = 0;
-        let (room, values) = (values.len() as i64, values.as_mut_ptr().cast());
-        // SAFETY: `values` has room for `room` values of the attribute's type, by the callers.
-        let status = unsafe { sys::cudnnBackendGetAttribute(self.0, name, kind, room, &mut count, values) };
-        check("cudnnBackendGetAttribute", status)?;
-        Ok(count as usize)
+    /// Integers of an attribute, as many as there are and `values` has room for; how many there are.
+    pub(super) fn get<V: Bits>(&self, name: Name, values: &mut [V]) -> Result<usize> {
+        self.read(name, values)
+    }
+
+    /// How many descriptors an attribute has.
+    pub(super) fn count_parts(&self, name: Name) -> Result<usize> {
+        self.read::<Raw>(name, &mut [])
     }
 
     /// Fills descriptors from an attribute; how many were.
     pub(super) fn get_parts(&self, name: Name, parts: &[Descriptor]) -> Result<usize> {
-        let mut raw: Vec<sys::cudnnBackendDescriptor_t> = parts.iter().map(|part| part.0).collect();
-        self.get(name, Type::CUDNN_TYPE_BACKEND_DESCRIPTOR, &mut raw)
+        // cuDNN writes to what the descriptors stand for, not to their places.
+        self.read(name, &mut parts.iter().map(|part| Raw(part.0)).collect::<Vec<Raw>>())
+    }
+
+    fn read<V: Value>(&self, name: Name, values: &mut [V]) -> Result<usize> {
+        let mut count = 0;
+        let room = values.len() as i64;
+        let values = if values.is_empty() { std::ptr::null_mut() } else { values.as_mut_ptr().cast() };
+        // SAFETY: there is room for that many values of the type; callers read none but integers, of which all bits are values.
+        let status =
+            unsafe { sys::cudnnBackendGetAttribute(self.0, name, V::TYPE, room, &mut count, values) };
+        check("cudnnBackendGetAttribute", status)?;
+        Ok(count as usize)
     }
 
     pub(super) fn raw(&self) -> sys::cudnnBackendDescriptor_t {
@@ -97,6 +107,63 @@ impl Drop for Descriptor {
         let _ = unsafe { sys::cudnnBackendDestroyDescriptor(self.0) };
     }
 }
+
+/// A type of the values of attributes.
+///
+/// # Safety
+/// `TYPE` must be what cuDNN calls values that are laid out so.
+pub(super) unsafe trait Value: Copy {
+    const TYPE: Type;
+}
+
+/// Integers: cuDNN may write any bits.
+pub(super) trait Bits: Value {}
+
+/// A descriptor that exists.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+struct Raw(sys::cudnnBackendDescriptor_t);
+
+/// A handle.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+struct Handle(sys::cudnnHandle_t);
+
+/// A number of the enumeration of numerical notes, of which a newer cuDNN may have more.
+#[derive(Clone, Copy, Default)]
+#[repr(transparent)]
+pub(super) struct NoteNumber(pub(super) i32);
+
+/// Declares types of values.
+macro_rules! values {
+    ($($kind:ty: $name:ident),* $(,)?) => {
+        $(
+            // SAFETY: this is how cuDNN's documentation describes the type.
+            unsafe impl Value for $kind {
+                const TYPE: Type = Type::$name;
+            }
+        )*
+    };
+}
+
+values! {
+    i64: CUDNN_TYPE_INT64,
+    f32: CUDNN_TYPE_FLOAT,
+    bool: CUDNN_TYPE_BOOLEAN,
+    u8: CUDNN_TYPE_CHAR,
+    *mut c_void: CUDNN_TYPE_VOID_PTR,
+    Raw: CUDNN_TYPE_BACKEND_DESCRIPTOR,
+    Handle: CUDNN_TYPE_HANDLE,
+    NoteNumber: CUDNN_TYPE_NUMERICAL_NOTE,
+    sys::cudnnDataType_t: CUDNN_TYPE_DATA_TYPE,
+    sys::cudnnConvolutionMode_t: CUDNN_TYPE_CONVOLUTION_MODE,
+    sys::cudnnPointwiseMode_t: CUDNN_TYPE_POINTWISE_MODE,
+    sys::cudnnBackendHeurMode_t: CUDNN_TYPE_HEUR_MODE,
+}
+
+impl Bits for i64 {}
+impl Bits for u8 {}
+impl Bits for NoteNumber {}
 
 /// An error with what cuDNN says of it.
 pub(super) fn check(call: &'static str, status: sys::cudnnStatus_t) -> Result<()> {

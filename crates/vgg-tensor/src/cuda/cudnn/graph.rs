@@ -3,7 +3,7 @@
 use cudarc::cudnn::sys;
 use cudarc::cudnn::sys::{cudnnDataType_t as DataType, cudnnPointwiseMode_t as Pointwise};
 
-use super::descriptor::{Descriptor, Kind, Name, Type};
+use super::descriptor::{Descriptor, Kind, Name};
 use crate::Result;
 use crate::cuda::Element;
 
@@ -61,16 +61,8 @@ impl ConvolutionKey {
                     .part(Name::CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_X, &x)?
                     .part(Name::CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_W, &filters)?
                     .part(Name::CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_Y, &products)?
-                    .set(
-                        Name::CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_ALPHA,
-                        Type::CUDNN_TYPE_FLOAT,
-                        &[1f32],
-                    )?
-                    .set(
-                        Name::CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_BETA,
-                        Type::CUDNN_TYPE_FLOAT,
-                        &[0f32],
-                    )?
+                    .set(Name::CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_ALPHA, &[1f32])?
+                    .set(Name::CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_BETA, &[0f32])?
                     .finish()?;
                 let biased = if relu { &sums } else { &y };
                 let add = pointwise(Pointwise::CUDNN_POINTWISE_ADD, &products, Some(&bias), biased)?;
@@ -88,16 +80,8 @@ impl ConvolutionKey {
                         .part(Name::CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_W, &filters)?
                         .part(Name::CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_DY, &dy)?
                         .part(Name::CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_DX, &x)?
-                        .set(
-                            Name::CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_ALPHA,
-                            Type::CUDNN_TYPE_FLOAT,
-                            &[1f32],
-                        )?
-                        .set(
-                            Name::CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_BETA,
-                            Type::CUDNN_TYPE_FLOAT,
-                            &[0f32],
-                        )?
+                        .set(Name::CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_ALPHA, &[1f32])?
+                        .set(Name::CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_BETA, &[0f32])?
                         .finish()?;
                 vec![only]
             }
@@ -109,23 +93,15 @@ impl ConvolutionKey {
                         .part(Name::CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_X, &x)?
                         .part(Name::CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_DY, &dy)?
                         .part(Name::CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_DW, &filters)?
-                        .set(
-                            Name::CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_ALPHA,
-                            Type::CUDNN_TYPE_FLOAT,
-                            &[1f32],
-                        )?
-                        .set(
-                            Name::CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_BETA,
-                            Type::CUDNN_TYPE_FLOAT,
-                            &[0f32],
-                        )?
+                        .set(Name::CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_ALPHA, &[1f32])?
+                        .set(Name::CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_BETA, &[0f32])?
                         .finish()?;
                 vec![only]
             }
         };
         let mut graph = Descriptor::new(Kind::CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR)?;
         if let Some(handle) = handle {
-            graph = graph.set(Name::CUDNN_ATTR_OPERATIONGRAPH_HANDLE, Type::CUDNN_TYPE_HANDLE, &[handle])?;
+            graph = graph.handle(Name::CUDNN_ATTR_OPERATIONGRAPH_HANDLE, &handle)?;
         }
         graph.parts(Name::CUDNN_ATTR_OPERATIONGRAPH_OPS, &operations)?.finish()
     }
@@ -146,13 +122,13 @@ impl Tensor {
             Some(Element::F32) | None => DataType::CUDNN_DATA_FLOAT,
         };
         Descriptor::new(Kind::CUDNN_BACKEND_TENSOR_DESCRIPTOR)?
-            .set(Name::CUDNN_ATTR_TENSOR_DATA_TYPE, Type::CUDNN_TYPE_DATA_TYPE, &[data_type])?
+            .set(Name::CUDNN_ATTR_TENSOR_DATA_TYPE, &[data_type])?
             .integers(Name::CUDNN_ATTR_TENSOR_DIMENSIONS, &self.size)?
             // Channels last.
             .integers(Name::CUDNN_ATTR_TENSOR_STRIDES, &[c * h * w, 1, c * w, c])?
             .integers(Name::CUDNN_ATTR_TENSOR_UNIQUE_ID, &[self.number])?
             .integers(Name::CUDNN_ATTR_TENSOR_BYTE_ALIGNMENT, &[16])?
-            .set(Name::CUDNN_ATTR_TENSOR_IS_VIRTUAL, Type::CUDNN_TYPE_BOOLEAN, &[self.element.is_none()])?
+            .set(Name::CUDNN_ATTR_TENSOR_IS_VIRTUAL, &[self.element.is_none()])?
             .finish()
     }
 }
@@ -162,8 +138,8 @@ fn convolution(pad: i64) -> Result<Descriptor> {
     let mode = sys::cudnnConvolutionMode_t::CUDNN_CROSS_CORRELATION;
     let float = DataType::CUDNN_DATA_FLOAT;
     Descriptor::new(Kind::CUDNN_BACKEND_CONVOLUTION_DESCRIPTOR)?
-        .set(Name::CUDNN_ATTR_CONVOLUTION_COMP_TYPE, Type::CUDNN_TYPE_DATA_TYPE, &[float])?
-        .set(Name::CUDNN_ATTR_CONVOLUTION_CONV_MODE, Type::CUDNN_TYPE_CONVOLUTION_MODE, &[mode])?
+        .set(Name::CUDNN_ATTR_CONVOLUTION_COMP_TYPE, &[float])?
+        .set(Name::CUDNN_ATTR_CONVOLUTION_CONV_MODE, &[mode])?
         .integers(Name::CUDNN_ATTR_CONVOLUTION_SPATIAL_DIMS, &[2])?
         .integers(Name::CUDNN_ATTR_CONVOLUTION_PRE_PADDINGS, &[pad, pad])?
         .integers(Name::CUDNN_ATTR_CONVOLUTION_POST_PADDINGS, &[pad, pad])?
@@ -176,8 +152,8 @@ fn convolution(pad: i64) -> Result<Descriptor> {
 fn pointwise(mode: Pointwise, x: &Descriptor, b: Option<&Descriptor>, y: &Descriptor) -> Result<Descriptor> {
     let float = DataType::CUDNN_DATA_FLOAT;
     let what = Descriptor::new(Kind::CUDNN_BACKEND_POINTWISE_DESCRIPTOR)?
-        .set(Name::CUDNN_ATTR_POINTWISE_MODE, Type::CUDNN_TYPE_POINTWISE_MODE, &[mode])?
-        .set(Name::CUDNN_ATTR_POINTWISE_MATH_PREC, Type::CUDNN_TYPE_DATA_TYPE, &[float])?
+        .set(Name::CUDNN_ATTR_POINTWISE_MODE, &[mode])?
+        .set(Name::CUDNN_ATTR_POINTWISE_MATH_PREC, &[float])?
         .finish()?;
     let mut operation = Descriptor::new(Kind::CUDNN_BACKEND_OPERATION_POINTWISE_DESCRIPTOR)?
         .part(Name::CUDNN_ATTR_OPERATION_POINTWISE_PW_DESCRIPTOR, &what)?

@@ -16,7 +16,7 @@ use cudarc::driver::CudaStream;
 use cudarc::driver::sys::CUdeviceptr;
 
 use self::choices::{Choice, Choices};
-use self::descriptor::{Descriptor, Kind, Name, Type, check};
+use self::descriptor::{Descriptor, Kind, Name, check};
 use self::graph::{BIAS, W, X, Y};
 pub(crate) use self::graph::{ConvolutionKey, ConvolutionPass};
 use self::plan::{Plan, Target};
@@ -110,16 +110,25 @@ impl Cudnn {
 
     /// Runs a convolution. In a step that will be captured, and for a shape that comes again and again, all candidates run
     /// once, one after the other, and the fastest is kept.
-    pub(crate) fn run(&self, cuda: &Cuda, key: ConvolutionKey, operands: ConvolutionOperands) -> Result<()> {
+    ///
+    /// # Safety
+    /// The operands must be memory of this device of the sizes in the key, in its element.
+    pub(crate) unsafe fn run(
+        &self,
+        cuda: &Cuda,
+        key: ConvolutionKey,
+        operands: ConvolutionOperands,
+    ) -> Result<()> {
         let known = self.plans.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
         let uses = known.as_ref().map_or(0, |known| known.uses.fetch_add(1, Relaxed));
         let worth = self.choosing.load(Relaxed) || uses >= WORTH_TIMING;
-        let timing = worth && !cuda.is_planning() && cuda.captured_step() == 0;
+        let timing = worth && !cuda.is_planning() && !cuda.is_capturing()?;
         let known = match known {
             Some(known) if known.chosen || !timing => known,
             _ => {
                 cuda.bind()?;
-                let known = Arc::new(self.find(cuda, key, operands, timing)?);
+                // SAFETY: by the caller's promise.
+                let known = Arc::new(unsafe { self.find(cuda, key, operands, timing) }?);
                 let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
                 if plans.len() >= MOST_PLANS {
                     plans.clear();
@@ -133,7 +142,8 @@ impl Cudnn {
             return Ok(());
         }
         cuda.bind()?;
-        self.execute(&known.plan, operands, workspace.pointer())
+        // SAFETY: by the caller's promise; the workspace is as large as the plan asks.
+        unsafe { self.execute(&known.plan, operands, workspace.pointer()) }
     }
 
     /// The engines that were chosen, with the microseconds that each took when it was timed.
@@ -142,7 +152,9 @@ impl Cudnn {
         choices.into_iter().map(|(name, choice)| (name, choice.place, choice.microseconds)).collect()
     }
 
-    fn find(
+    /// # Safety
+    /// As [`Cudnn::run`].
+    unsafe fn find(
         &self,
         cuda: &Cuda,
         key: ConvolutionKey,
@@ -182,7 +194,8 @@ impl Cudnn {
         drop(handle);
         let most = first.workspace_bytes.max(MOST_WORKSPACE_BYTES);
         plans.retain(|plan| plan.workspace_bytes <= most);
-        let (i, seconds) = self.fastest(cuda, &plans, operands).map_err(|why| {
+        // SAFETY: by the caller's promise.
+        let (i, seconds) = unsafe { self.fastest(cuda, &plans, operands) }.map_err(|why| {
             let reason = format!("{key:?}: no engine runs: {why}");
             Error::Cuda { call: "cudnnBackendExecute", reason }
         })?;
@@ -193,7 +206,10 @@ impl Cudnn {
 
     /// Which plan is the fastest, and its seconds: all of them in turn, then those that came near the best again, in
     /// alternation, for clocks move meanwhile. Fails with what the first that failed said, if none runs.
-    fn fastest(
+    ///
+    /// # Safety
+    /// As [`Cudnn::run`], and the plans must be for these operands.
+    unsafe fn fastest(
         &self,
         cuda: &Cuda,
         plans: &[Plan],
@@ -204,7 +220,8 @@ impl Cudnn {
         for (i, plan) in plans.iter().enumerate() {
             let least = timed.iter().map(|(_, seconds)| *seconds).fold(f64::INFINITY, f64::min);
             // An engine that cannot run what it promised is passed over.
-            match self.time(cuda, plan, operands, least) {
+            // SAFETY: by the caller's promise.
+            match unsafe { self.time(cuda, plan, operands, least) } {
                 Ok(seconds) => timed.push((i, seconds)),
                 Err(e) => why = why.or(Some(e.to_string())),
             }
@@ -214,7 +231,8 @@ impl Cudnn {
         timed.retain(|(_, seconds)| *seconds <= NEAR * least);
         for _ in 0..ROUNDS {
             for (i, seconds) in &mut timed {
-                if let Ok(again) = self.time(cuda, &plans[*i], operands, least) {
+                // SAFETY: as above.
+                if let Ok(again) = unsafe { self.time(cuda, &plans[*i], operands, least) } {
                     *seconds = seconds.min(again);
                 }
             }
@@ -224,12 +242,22 @@ impl Cudnn {
 
     /// Seconds of an execution. Each overwrites the result of the one before. A plan that is much slower than `least`
     /// runs once.
-    fn time(&self, cuda: &Cuda, plan: &Plan, operands: ConvolutionOperands, least: f64) -> Result<f64> {
+    ///
+    /// # Safety
+    /// As [`Cudnn::fastest`].
+    unsafe fn time(
+        &self,
+        cuda: &Cuda,
+        plan: &Plan,
+        operands: ConvolutionOperands,
+        least: f64,
+    ) -> Result<f64> {
         let workspace = cuda.take_bytes(plan.workspace_bytes)?;
         let run = |times: usize| -> Result<Duration> {
             cuda.synchronize()?;
             let start = Instant::now();
-            (0..times).try_for_each(|_| self.execute(plan, operands, workspace.pointer()))?;
+            // SAFETY: by the caller's promise; the workspace is as large as the plan asks.
+            (0..times).try_for_each(|_| unsafe { self.execute(plan, operands, workspace.pointer()) })?;
             cuda.synchronize()?;
             Ok(start.elapsed())
         };
@@ -250,31 +278,34 @@ impl Cudnn {
         let name = Name::CUDNN_ATTR_DEVICEPROP_JSON_REPRESENTATION;
         let handle = self.lock_handle();
         let properties = Descriptor::new(Kind::CUDNN_BACKEND_DEVICEPROP_DESCRIPTOR)?
-            .set(Name::CUDNN_ATTR_DEVICEPROP_HANDLE, Type::CUDNN_TYPE_HANDLE, &[*handle])?
+            .handle(Name::CUDNN_ATTR_DEVICEPROP_HANDLE, &handle)?
             .finish()?;
-        let mut text = vec![0u8; properties.count(name, Type::CUDNN_TYPE_CHAR)?];
-        let count = properties.get(name, Type::CUDNN_TYPE_CHAR, &mut text)?;
+        let mut text = vec![0u8; properties.count::<u8>(name)?];
+        let count = properties.get(name, &mut text)?;
         text.truncate(count);
         text.retain(|byte| *byte != 0);
         Ok(String::from_utf8_lossy(&text).into_owned())
     }
 
-    fn execute(&self, plan: &Plan, operands: ConvolutionOperands, workspace: CUdeviceptr) -> Result<()> {
+    /// # Safety
+    /// Operands and workspace must be memory of the sizes in the graph of the plan.
+    unsafe fn execute(
+        &self,
+        plan: &Plan,
+        operands: ConvolutionOperands,
+        workspace: CUdeviceptr,
+    ) -> Result<()> {
         let all = [(X, operands.x), (W, operands.w), (Y, operands.y), (BIAS, operands.bias)];
         let used: Vec<(i64, CUdeviceptr)> = all.into_iter().filter(|(_, pointer)| *pointer != 0).collect();
         let numbers: Vec<i64> = used.iter().map(|(number, _)| *number).collect();
         let pointers: Vec<*mut c_void> = used.iter().map(|(_, pointer)| *pointer as *mut c_void).collect();
         let pack = Descriptor::new(Kind::CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR)?
-            .set(Name::CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS, Type::CUDNN_TYPE_VOID_PTR, &pointers)?
+            .set(Name::CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS, &pointers)?
             .integers(Name::CUDNN_ATTR_VARIANT_PACK_UNIQUE_IDS, &numbers)?
-            .set(
-                Name::CUDNN_ATTR_VARIANT_PACK_WORKSPACE,
-                Type::CUDNN_TYPE_VOID_PTR,
-                &[workspace as *mut c_void],
-            )?
+            .set(Name::CUDNN_ATTR_VARIANT_PACK_WORKSPACE, &[workspace as *mut c_void])?
             .finish()?;
         let handle = self.lock_handle();
-        // SAFETY: the pointers are of device memory of the sizes in the graph, which its users keep to.
+        // SAFETY: by the caller's promise; plan and pack are finished descriptors.
         let status = unsafe { sys::cudnnBackendExecute(*handle, plan.descriptor.raw(), pack.raw()) };
         check("cudnnBackendExecute", status)
     }

@@ -3,7 +3,7 @@
 use cudarc::cudnn::sys;
 use cudarc::cudnn::sys::{cudnnBackendHeurMode_t as Mode, cudnnBackendNumericalNote_t as Note};
 
-use super::descriptor::{Descriptor, Kind, Name, Type};
+use super::descriptor::{Descriptor, Kind, Name, NoteNumber};
 use crate::{Engines, Precision, Result};
 
 /// What plans are made for.
@@ -25,9 +25,7 @@ impl Target {
 
     fn plan(&self, descriptor: Descriptor) -> Result<Descriptor> {
         match self {
-            Target::Handle(handle) => {
-                descriptor.set(Name::CUDNN_ATTR_EXECUTION_PLAN_HANDLE, Type::CUDNN_TYPE_HANDLE, &[*handle])
-            }
+            Target::Handle(handle) => descriptor.handle(Name::CUDNN_ATTR_EXECUTION_PLAN_HANDLE, handle),
             Target::Properties(device) => descriptor.part(Name::CUDNN_ATTR_EXECUTION_PLAN_DEVICEPROP, device),
         }
     }
@@ -55,7 +53,7 @@ impl Plan {
             .part(Name::CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, engine)?
             .finish()?;
         let mut bytes = [0i64];
-        descriptor.get(Name::CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE, Type::CUDNN_TYPE_INT64, &mut bytes)?;
+        descriptor.get(Name::CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE, &mut bytes)?;
         Ok(Plan { descriptor, workspace_bytes: bytes[0].max(0) as usize, place })
     }
 }
@@ -88,10 +86,10 @@ fn listed(graph: &Descriptor, mode: Mode, target: &Target) -> Result<Vec<Descrip
     let heuristic = target
         .heuristic(Descriptor::new(Kind::CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR)?)?
         .part(Name::CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH, graph)?
-        .set(Name::CUDNN_ATTR_ENGINEHEUR_MODE, Type::CUDNN_TYPE_HEUR_MODE, &[mode])?
+        .set(Name::CUDNN_ATTR_ENGINEHEUR_MODE, &[mode])?
         .finish()?;
     let name = Name::CUDNN_ATTR_ENGINEHEUR_RESULTS;
-    let count = heuristic.count(name, Type::CUDNN_TYPE_BACKEND_DESCRIPTOR)?;
+    let count = heuristic.count_parts(name)?;
     let configs = (0..count).map(|_| Descriptor::new(Kind::CUDNN_BACKEND_ENGINECFG_DESCRIPTOR));
     let mut configs = configs.collect::<Result<Vec<Descriptor>>>()?;
     let count = heuristic.get_parts(name, &configs)?;
@@ -102,11 +100,9 @@ fn listed(graph: &Descriptor, mode: Mode, target: &Target) -> Result<Vec<Descrip
 fn fits(config: &Descriptor, precision: Precision, allowed: Engines) -> Result<bool> {
     let engine = [Descriptor::new(Kind::CUDNN_BACKEND_ENGINE_DESCRIPTOR)?];
     config.get_parts(Name::CUDNN_ATTR_ENGINECFG_ENGINE, &engine)?;
-    // As integers: a newer cuDNN may have notes that this enumeration does not.
-    let mut notes = [0i32; 16];
-    let count =
-        engine[0].get(Name::CUDNN_ATTR_ENGINE_NUMERICAL_NOTE, Type::CUDNN_TYPE_NUMERICAL_NOTE, &mut notes)?;
-    let has = |note: Note| notes[..count.min(notes.len())].contains(&(note as i32));
+    let mut notes = [NoteNumber::default(); 16];
+    let count = engine[0].get(Name::CUDNN_ATTR_ENGINE_NUMERICAL_NOTE, &mut notes)?;
+    let has = |note: Note| notes[..count.min(notes.len())].iter().any(|known| known.0 == note as i32);
     // On float data, tensor cores mean tf32.
     let rounds = precision == Precision::F32
         && (has(Note::CUDNN_NUMERICAL_NOTE_TENSOR_CORE)
@@ -156,7 +152,7 @@ mod tests {
         let json = include_str!("../../../tests/fixtures/h100.json");
         let device = Descriptor::new(Kind::CUDNN_BACKEND_DEVICEPROP_DESCRIPTOR)
             .unwrap()
-            .set(Name::CUDNN_ATTR_DEVICEPROP_JSON_REPRESENTATION, Type::CUDNN_TYPE_CHAR, json.as_bytes())
+            .set(Name::CUDNN_ATTR_DEVICEPROP_JSON_REPRESENTATION, json.as_bytes())
             .unwrap();
         let target = Target::Properties(device.finish().unwrap());
         for [side, c, k, r, pad] in SHAPES {

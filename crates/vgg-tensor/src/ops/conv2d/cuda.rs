@@ -28,13 +28,15 @@ pub(super) fn forward(
         let blocks = (s.n * s.h.div_ceil(8) * s.w.div_ceil(32)).min(1024);
         let pointers = [input.pointer, filters.pointer, bias.pointer, y.pointer()];
         let arguments = [&pointers[..], &[s.n as u64, s.h as u64, s.w as u64]].concat();
-        cuda.launch_blocks("convolve_image", (blocks, 1), &arguments)?;
+        // SAFETY: input, filters, bias and `y` are padded activations and weights of the sizes that this kernel is for.
+        unsafe { cuda.launch_blocks("convolve_image", (blocks, 1), &arguments) }?;
         return Ok(Tensor::from_buffer(s.output(), y, device));
     }
     let pass = ConvolutionPass::Forward { relu: config.relu };
     let operands =
         ConvolutionOperands { x: input.pointer, w: filters.pointer, y: y.pointer(), bias: bias.pointer };
-    cuda.cudnn().run(cuda, key(cuda, &s, pass), operands)?;
+    // SAFETY: the operands are activations and padded weights of the sizes in the key.
+    unsafe { cuda.cudnn().run(cuda, key(cuda, &s, pass), operands) }?;
     Ok(Tensor::from_buffer(s.output(), y, device))
 }
 
@@ -53,8 +55,10 @@ pub(super) fn backward_data(
     let filters = cuda.weight_of(OP, "weight", weight)?;
     let saved = cuda.activation_of(OP, "the saved input", y)?;
     let operands = ConvolutionOperands { x: dx.pointer(), w: filters.pointer, y: gradient.pointer, bias: 0 };
-    cuda.cudnn().run(cuda, key(cuda, &s, ConvolutionPass::BackwardData), operands)?;
-    cuda.gradient(s.input(), dx, Some((saved.pointer, scale)), device)
+    // SAFETY: as above, with `dx` in the place of the input.
+    unsafe { cuda.cudnn().run(cuda, key(cuda, &s, ConvolutionPass::BackwardData), operands) }?;
+    // SAFETY: `dx` and the saved input are activations of this shape.
+    unsafe { cuda.gradient(s.input(), dx, Some((saved.pointer, scale)), device) }
 }
 
 /// The gradient by the filters: in the precision of activations first, then written or added in float.
@@ -72,10 +76,12 @@ pub(super) fn backward_filter(
     let padded = cuda.take(layout.padded, layout.format)?;
     let operands =
         ConvolutionOperands { x: input.pointer, w: padded.pointer(), y: gradient.pointer, bias: 0 };
-    cuda.cudnn().run(cuda, key(cuda, &s, ConvolutionPass::BackwardFilter), operands)?;
+    // SAFETY: as above; the gradient of the filters is laid out as padded weights are.
+    unsafe { cuda.cudnn().run(cuda, key(cuda, &s, ConvolutionPass::BackwardFilter), operands) }?;
     let (shape, to) = (dw.shape(), dw.cuda_memory_mut(OP, "dw")?);
     let add = write == GradMode::Accumulate;
-    cuda.unpad(padded.pointer(), layout.format, shape, to, add, state.pointer(OP)?)
+    // SAFETY: the padded gradient has the layout of `dw`, which is plain.
+    unsafe { cuda.unpad(padded.pointer(), layout.format, shape, to, add, state.pointer(OP)?) }
 }
 
 /// Whether this is the first layer of a network of full width, for which there is a kernel of our own.

@@ -5,7 +5,7 @@ mod cuda;
 mod philox;
 
 use crate::tensor::Storage;
-use crate::{Error, Result, Tensor};
+use crate::{Error, Result, StepState, Tensor};
 
 /// What the random numbers of one dropout depend on.
 ///
@@ -30,14 +30,31 @@ pub struct DropoutKey {
 /// # Errors
 /// [`Error::Unsupported`] unless `0 <= rate < 1`.
 pub fn forward(x: &Tensor, rate: f32, key: DropoutKey) -> Result<Tensor> {
+    dropped(x, rate, key, None)
+}
+
+/// As [`forward`], with the step's number that `state` has when the work is done in place of `key.step`: a step that is captured once and
+/// launched again and again ([`crate::Replay`]) draws anew each time.
+///
+/// # Errors
+/// As [`forward`], and [`Error::Device`] if `state` is another device's.
+pub fn forward_in_step(x: &Tensor, rate: f32, key: DropoutKey, state: &StepState) -> Result<Tensor> {
+    dropped(x, rate, key, Some(state))
+}
+
+fn dropped(x: &Tensor, rate: f32, key: DropoutKey, state: Option<&StepState>) -> Result<Tensor> {
     if !(0.0..1.0).contains(&rate) {
         let reason = format!("rate {rate} is not in [0, 1)");
         return Err(Error::Unsupported { op: "dropout", reason });
     }
     match x.storage() {
-        Storage::Cpu(_) => Ok(Tensor::build(x.shape(), x.device(), |y| {
-            cpu::forward(x.device().cpu_context(), x.shape().per_image(), x.cpu(), rate, key, y);
-        })),
-        Storage::Cuda(_) => cuda::forward(x, rate, key),
+        Storage::Cpu(_) => {
+            state.map_or(Ok(()), |state| state.expect_cpu("dropout"))?;
+            let key = DropoutKey { step: state.map_or(key.step, StepState::step), ..key };
+            Ok(Tensor::build(x.shape(), x.device(), |y| {
+                cpu::forward(x.device().cpu_context(), x.shape().per_image(), x.cpu(), rate, key, y);
+            }))
+        }
+        Storage::Cuda(_) => cuda::forward(x, rate, key, state),
     }
 }

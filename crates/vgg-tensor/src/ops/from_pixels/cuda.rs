@@ -15,14 +15,18 @@ pub(super) fn from_pixels(
 ) -> Result<Tensor> {
     let cuda = device.cuda_context();
     let (pixels, offsets) = (cuda.take_bytes(bytes.len())?, cuda.take_bytes(4 * offset.len())?);
-    cuda.upload(bytes, pixels.pointer())?;
+    cuda.upload(bytes, &pixels)?;
     let values: Vec<f32> = offset.iter().copied().collect();
-    cuda.upload(&values, offsets.pointer())?;
-    convert(pixels.pointer(), offsets.pointer(), scale, shape, device)
+    cuda.upload(&values, &offsets)?;
+    // SAFETY: `bytes` and `offset` are of this shape, and were copied there.
+    unsafe { convert(pixels.pointer(), offsets.pointer(), scale, shape, device) }
 }
 
 /// Converts what is there.
-pub(super) fn convert(
+///
+/// # Safety
+/// `pixels` must be a byte for each value of `shape [N, H, W, 3]`, and `offsets` three floats for each image, on the device.
+pub(super) unsafe fn convert(
     pixels: u64,
     offsets: u64,
     scale: [f32; 3],
@@ -34,6 +38,7 @@ pub(super) fn convert(
     let [s0, s1, s2] = scale.map(bits);
     let (count, per_image) = (rows(shape), shape.per_image() / 3);
     let arguments = [pixels, offsets, s0, s1, s2, count as u64, per_image as u64, y.pointer()];
-    cuda.launch("from_pixels", count, &arguments)?;
+    // SAFETY: the caller has pixels and offsets of this shape on the device, and `y` is an activation of it.
+    unsafe { cuda.launch("from_pixels", count, &arguments) }?;
     Ok(Tensor::from_buffer(shape, y, device))
 }

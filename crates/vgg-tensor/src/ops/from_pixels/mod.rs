@@ -48,7 +48,8 @@ pub fn from_pixels(
 pub fn from_upload(upload: &Upload, images: Range<usize>, scale: [f32; 3]) -> Result<Tensor> {
     let (shape, device) = (upload.part(&images)?, upload.device());
     if let Some([pixels, offsets, _]) = upload.on_gpu(images.start) {
-        return cuda::convert(pixels, offsets, scale, shape, device);
+        // SAFETY: the upload has these images.
+        return unsafe { cuda::convert(pixels, offsets, scale, shape, device) };
     }
     match upload.on_cpu(images) {
         Some((bytes, offset, _)) => {

@@ -26,13 +26,16 @@ pub(super) fn forward(
     let y = cuda.take(shape, format)?;
     let (matrix, bias) = (cuda.weight_of(OP, "weight", weight)?, cuda.weight_of(OP, "bias", bias)?);
     let outputs = format.pitch(s.outputs);
-    cuda.product(&Product {
-        a: activation(cuda, &input, s.n),
-        b: Matrix { transposed: true, ..activation(cuda, &matrix, outputs) },
-        out: matrix_at(y.pointer(), format.element, [s.n, outputs]),
-        epilogue: Epilogue::BiasRelu,
-        bias: bias.pointer,
-    })?;
+    // SAFETY: matrices are activations and weights padded alike, `y` and the bias as wide as the padded weight has rows.
+    unsafe {
+        cuda.product(&Product {
+            a: activation(cuda, &input, s.n),
+            b: Matrix { transposed: true, ..activation(cuda, &matrix, outputs) },
+            out: matrix_at(y.pointer(), format.element, [s.n, outputs]),
+            epilogue: Epilogue::BiasRelu,
+            bias: bias.pointer,
+        })
+    }?;
     Ok(Tensor::from_buffer(shape, y, device))
 }
 
@@ -50,15 +53,19 @@ fn scores(s: LinearShape, input: &Operand, weight: &Weight, bias: &Weight, shape
     let y = cuda.take_plain(shape)?;
     let matrix = cuda.weight_of(OP, "weight", weight)?;
     let (bias, _) = bias.value().cuda_memory(OP, "bias")?;
-    cuda.product(&Product {
-        a: activation(cuda, input, s.n),
-        b: Matrix { transposed: true, ..activation(cuda, &matrix, s.outputs) },
-        out: matrix_at(y.pointer(), Element::F32, [s.n, s.outputs]),
-        epilogue: Epilogue::Write,
-        bias: 0,
-    })?;
+    // SAFETY: input and weight are padded alike, and `y` has `n * outputs` floats.
+    unsafe {
+        cuda.product(&Product {
+            a: activation(cuda, input, s.n),
+            b: Matrix { transposed: true, ..activation(cuda, &matrix, s.outputs) },
+            out: matrix_at(y.pointer(), Element::F32, [s.n, s.outputs]),
+            epilogue: Epilogue::Write,
+            bias: 0,
+        })
+    }?;
     let arguments = [y.pointer(), bias, s.n as u64, s.outputs as u64, 0];
-    cuda.launch("add_bias", s.n * s.outputs, &arguments)?;
+    // SAFETY: `y` has `n` rows of as many floats as the bias has.
+    unsafe { cuda.launch("add_bias", s.n * s.outputs, &arguments) }?;
     Ok(Tensor::from_buffer(shape, y, device))
 }
 
@@ -85,20 +92,25 @@ pub(super) fn backward_data(
         false => Some(cuda.take(Shape::from([s.n, s.inputs]), cuda.activation(s.inputs))?),
     };
     let to = apart.as_ref().map_or(dx.pointer(), |buffer| buffer.pointer());
-    cuda.product(&Product {
-        a: activation(cuda, &gradient, s.n),
-        b: activation(cuda, &matrix, gradient.pitch),
-        out: matrix_at(to, cuda.element(), [s.n, row_pitch]),
-        epilogue: Epilogue::Write,
-        bias: 0,
-    })?;
+    // SAFETY: the gradient is as wide as the padded weight has rows, and what is written has `n` rows of `row_pitch`.
+    unsafe {
+        cuda.product(&Product {
+            a: activation(cuda, &gradient, s.n),
+            b: activation(cuda, &matrix, gradient.pitch),
+            out: matrix_at(to, cuda.element(), [s.n, row_pitch]),
+            epilogue: Epilogue::Write,
+            bias: 0,
+        })
+    }?;
     if let Some(from) = &apart {
         let (n, pixels) = (s.n as u64, (s.inputs / c) as u64);
         let (c, pitch) = (c as u64, saved.pitch as u64);
         let arguments = [from.pointer(), dx.pointer(), n, s.inputs as u64, c, pitch, row_pitch as u64];
-        cuda.launch("unflatten", (n * pixels * pitch) as usize, &arguments)?;
+        // SAFETY: `from` has `n` rows of `row_pitch`, and `dx` is an activation of the images' shape.
+        unsafe { cuda.launch("unflatten", (n * pixels * pitch) as usize, &arguments) }?;
     }
-    cuda.gradient(shape, dx, Some((saved.pointer, scale)), device)
+    // SAFETY: `dx` and the saved input are activations of this shape.
+    unsafe { cuda.gradient(shape, dx, Some((saved.pointer, scale)), device) }
 }
 
 /// The gradient by the matrix, in float.
@@ -114,15 +126,19 @@ pub(super) fn backward_weight(
     let (input, gradient) = (cuda.matrix_of(OP, "x", x)?, cuda.activation_of(OP, "dz", dz)?);
     let to = dw.cuda_memory_mut(OP, "dw")?;
     let part = |operand: &Operand, columns| Matrix { columns, ..activation(cuda, operand, s.n) };
-    cuda.product(&Product {
-        a: Matrix { transposed: true, ..part(&gradient, s.outputs) },
-        b: part(&input, s.inputs),
-        out: matrix_at(to, Element::F32, [s.outputs, s.inputs]),
-        epilogue: if write == GradMode::Accumulate { Epilogue::Add } else { Epilogue::Write },
-        bias: 0,
-    })?;
+    // SAFETY: both are activations of `n` rows, and the gradient of the weight has `outputs * inputs` floats.
+    unsafe {
+        cuda.product(&Product {
+            a: Matrix { transposed: true, ..part(&gradient, s.outputs) },
+            b: part(&input, s.inputs),
+            out: matrix_at(to, Element::F32, [s.outputs, s.inputs]),
+            epilogue: if write == GradMode::Accumulate { Epilogue::Add } else { Epilogue::Write },
+            bias: 0,
+        })
+    }?;
     let len = s.outputs * s.inputs;
-    cuda.launch("check_finite", len, &[to, len as u64, state.pointer(OP)?])
+    // SAFETY: the gradient has that many floats, and the state is of this device.
+    unsafe { cuda.launch("check_finite", len, &[to, len as u64, state.pointer(OP)?]) }
 }
 
 /// A whole operand as a matrix of `rows`, padding and all.

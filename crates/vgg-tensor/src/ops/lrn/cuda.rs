@@ -28,7 +28,8 @@ pub(super) fn forward(x: &Tensor, config: Lrn) -> Result<(Tensor, Tensor)> {
         bits(config.beta),
         bits(config.k),
     ];
-    cuda.launch("lrn_forward", rows * pitch, &arguments)?;
+    // SAFETY: input, `y` and bases have rows of `pitch` elements, the bases in float.
+    unsafe { cuda.launch("lrn_forward", rows * pitch, &arguments) }?;
     Ok((Tensor::from_buffer(shape, y, device), Tensor::from_buffer(shape, base, device)))
 }
 
@@ -56,6 +57,8 @@ pub(super) fn backward(dy: &Tensor, gate: Gate, base: &Tensor, config: Lrn) -> R
         bits(config.weight()),
         bits(config.beta),
     ];
-    cuda.launch("lrn_backward", rows * pitch, &arguments)?;
-    cuda.gradient(shape, dx, Some((x.pointer, gate.scale)), device)
+    // SAFETY: gradient, input and `dx` are activations of one shape; the pitch and the element of the bases were checked.
+    unsafe { cuda.launch("lrn_backward", rows * pitch, &arguments) }?;
+    // SAFETY: `dx` and the input are activations of this shape.
+    unsafe { cuda.gradient(shape, dx, Some((x.pointer, gate.scale)), device) }
 }

@@ -34,5 +34,6 @@ pub(super) fn step(
         c as u64,
         pitch as u64,
     ];
-    cuda.launch(OP, n, &arguments)
+    // SAFETY: weight, velocity and gradient have one shape, the copy is padded to `pitch`, and the state is of this device.
+    unsafe { cuda.launch(OP, n, &arguments) }
 }

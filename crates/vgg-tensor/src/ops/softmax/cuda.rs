@@ -10,7 +10,14 @@ pub(super) fn forward(logits: &Tensor) -> Result<Tensor> {
     let cuda = device.cuda_context();
     let shape = logits.shape();
     let (x, y) = (cuda.plain_of(OP, "logits", logits)?, cuda.take_plain(shape)?);
-    cuda.launch_blocks("softmax_forward", (rows(shape), 1), &[x.pointer, y.pointer(), shape.last() as u64])?;
+    // SAFETY: both are plain and of one shape, a block for each row.
+    unsafe {
+        cuda.launch_blocks(
+            "softmax_forward",
+            (rows(shape), 1),
+            &[x.pointer, y.pointer(), shape.last() as u64],
+        )
+    }?;
     Ok(Tensor::from_buffer(shape, y, device))
 }
 
@@ -22,6 +29,8 @@ pub(super) fn backward(y: &Tensor, dy: &Tensor) -> Result<Grad> {
     let format = cuda.activation(classes);
     let (dz, pitch) = (cuda.take(shape, format)?, format.pitch(classes));
     let arguments = [posterior.pointer, gradient.pointer, dz.pointer(), classes as u64, pitch as u64];
-    cuda.launch_blocks("softmax_backward", (rows(shape), 1), &arguments)?;
-    cuda.gradient(shape, dz, None, device)
+    // SAFETY: posterior and gradient are plain and of one shape, and `dz` is an activation of it.
+    unsafe { cuda.launch_blocks("softmax_backward", (rows(shape), 1), &arguments) }?;
+    // SAFETY: `dz` was taken for an activation of this shape.
+    unsafe { cuda.gradient(shape, dz, None, device) }
 }

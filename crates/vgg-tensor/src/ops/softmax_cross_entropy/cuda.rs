@@ -10,12 +10,21 @@ const OP: &str = "softmax_cross_entropy";
 pub(super) fn forward(logits: &Tensor, targets: &[u32], weight: f32, state: &StepState) -> Result<Loss> {
     let cuda = logits.device().cuda_context();
     let on_device = cuda.take_bytes(4 * targets.len())?;
-    cuda.upload(targets, on_device.pointer())?;
-    forward_of(logits, on_device.pointer(), weight, state)
+    cuda.upload(targets, &on_device)?;
+    // SAFETY: there is a target for each row, as the dispatch has checked.
+    unsafe { forward_of(logits, on_device.pointer(), weight, state) }
 }
 
-/// With targets that are there, of one per row.
-pub(super) fn forward_of(logits: &Tensor, targets: u64, weight: f32, state: &StepState) -> Result<Loss> {
+/// With targets that are on the device.
+///
+/// # Safety
+/// `targets` must be an integer of 32 bits for each row of `logits`, on the device.
+pub(super) unsafe fn forward_of(
+    logits: &Tensor,
+    targets: u64,
+    weight: f32,
+    state: &StepState,
+) -> Result<Loss> {
     let device = logits.device();
     let cuda = device.cuda_context();
     let (shape, classes, n) = (logits.shape(), logits.shape().last(), logits.shape().first());
@@ -33,9 +42,11 @@ pub(super) fn forward_of(logits: &Tensor, targets: u64, weight: f32, state: &Ste
         pitch as u64,
         state.pointer(OP)?,
     ];
-    cuda.launch_blocks(OP, (n, 1), &arguments)?;
+    // SAFETY: logits are plain, `dz` is an activation of their shape, there is a loss and a target for each of the `n` rows.
+    unsafe { cuda.launch_blocks(OP, (n, 1), &arguments) }?;
     Ok(Loss {
         per_sample: Tensor::from_buffer(Shape::from([n]), losses, device),
-        grad: cuda.gradient(shape, dz, None, device)?,
+        // SAFETY: `dz` was taken for an activation of this shape.
+        grad: unsafe { cuda.gradient(shape, dz, None, device) }?,
     })
 }

@@ -58,8 +58,8 @@ pub fn softmax_cross_entropy(
     }
 }
 
-/// As [`softmax_cross_entropy`] with the targets of some images of an upload. On a GPU they are taken to be below the
-/// number of classes: whoever fills the upload has checked them.
+/// As [`softmax_cross_entropy`] with the targets of some images of an upload. On a GPU, a target that is no class makes
+/// its loss NaN and clears the flag of `state`.
 ///
 /// # Errors
 /// As [`softmax_cross_entropy`].
@@ -78,7 +78,8 @@ pub fn softmax_cross_entropy_of_upload(
     }
     if let Some([_, _, targets]) = upload.on_gpu(images.start) {
         return match logits.storage() {
-            Storage::Cuda(_) => cuda::forward_of(logits, targets, weight, state),
+            // SAFETY: the upload has these images, one for each row.
+            Storage::Cuda(_) => unsafe { cuda::forward_of(logits, targets, weight, state) },
             Storage::Cpu(_) => Err(Error::Device { op, operand: "upload" }),
         };
     }

@@ -1,4 +1,5 @@
-// Loss and gradient of a row of logits, a block per row: `ln sum - x[target]`, and `weight * (softmax - one-hot)`.
+// Loss and gradient of a row of logits, a block per row: `ln sum - x[target]`, and `weight * (softmax - one-hot)`. A target that is no class
+// makes a loss that is not a number.
 KERNEL void softmax_cross_entropy(const float* x, const unsigned* targets, float weight, float* losses, T* dz, int classes,
                                   int pitch, Step* step) {
     __shared__ float shared[THREADS / 32];
@@ -16,7 +17,8 @@ KERNEL void softmax_cross_entropy(const float* x, const unsigned* targets, float
         from_float(weight * p, out[i]);
     }
     if (threadIdx.x == 0) {
-        const float loss = logf(sum) + (largest - row[target]);
+        const float at_target = target >= 0 && target < classes ? row[target] : nanf("");
+        const float loss = logf(sum) + (largest - at_target);
         losses[blockIdx.x] = loss;
         if (!is_finite(loss)) step->not_finite = 1;
     }

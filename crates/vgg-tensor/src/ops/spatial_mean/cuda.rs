@@ -12,11 +12,14 @@ pub(super) fn forward(score_map: &Tensor) -> Result<Tensor> {
     let map = cuda.plain_of(OP, "score_map", score_map)?;
     let y = cuda.take_plain(Shape::from([n, k]))?;
     let cells = score_map.shape().per_image() / k;
-    cuda.launch(
-        "spatial_mean_forward",
-        n * k,
-        &[map.pointer, y.pointer(), n as u64, cells as u64, k as u64],
-    )?;
+    // SAFETY: the map has `n * cells * k` floats, and `y` has `n * k`.
+    unsafe {
+        cuda.launch(
+            "spatial_mean_forward",
+            n * k,
+            &[map.pointer, y.pointer(), n as u64, cells as u64, k as u64],
+        )
+    }?;
     Ok(Tensor::from_buffer(Shape::from([n, k]), y, device))
 }
 
@@ -29,6 +32,8 @@ pub(super) fn backward(dy: &Tensor, shape: Shape) -> Result<Grad> {
     let (dz, pitch) = (cuda.take(shape, format)?, format.pitch(k));
     let cells = shape.per_image() / k;
     let arguments = [gradient.pointer, dz.pointer(), n as u64, cells as u64, k as u64, pitch as u64];
-    cuda.launch("spatial_mean_backward", rows(shape) * pitch, &arguments)?;
-    cuda.gradient(shape, dz, None, device)
+    // SAFETY: the gradient has `n * k` floats, and `dz` is an activation with rows of `pitch`.
+    unsafe { cuda.launch("spatial_mean_backward", rows(shape) * pitch, &arguments) }?;
+    // SAFETY: `dz` was taken for an activation of this shape.
+    unsafe { cuda.gradient(shape, dz, None, device) }
 }
