@@ -12,12 +12,12 @@ use vgg_eval::{
     rank_partition,
 };
 use vgg_files::{Hash, Lock, hash_bytes, hash_file, read_json, write_json};
-use vgg_layers::{Device, Network, TransferReport};
+use vgg_layers::{Device, Network};
 use vgg_tensor::RankGroup;
 use vgg_train::{
     Checkpoints, EpochMetrics, Resume, Trainer, Training, WEIGHTS_FILE, has_checkpoints, refuse_other,
 };
-use vgg_weights::{ChannelOrder, Pixels, WeightsMetadata};
+use vgg_weights::{ChannelOrder, Pixels, TransferReport, WeightsMetadata};
 
 use crate::identity::{FORMAT, PixelNormalization, RunIdentity, deciding};
 use crate::ranks::{from_first, shared_out};

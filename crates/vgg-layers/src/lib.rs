@@ -38,6 +38,6 @@ pub use spec::{LayerKind, LayerSpec, LrnStyle, NetworkSpec, PoolRounding};
 pub use stages::{Conv, Stages};
 pub use stopwatch::{LayerTime, Pass, Stopwatch};
 pub use summary::{Summary, SummaryRow};
-pub use transfer::{TransferMap, TransferReport};
+pub use transfer::TransferMap;
 // Part of this crate's interface.
 pub use vgg_tensor::Device;

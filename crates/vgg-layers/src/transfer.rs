@@ -1,9 +1,8 @@
-//! Starting a network from another one, by the names of layers.
+//! Which layers a network takes over from another one, by their names.
 
 use serde::{Deserialize, Serialize};
-use vgg_tensor::Tensor;
 
-use crate::{Error, LayerSpec, Network, NetworkSpec, Result};
+use crate::{Error, LayerSpec, NetworkSpec, Result};
 
 /// Which layers are taken over.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,15 +20,6 @@ pub enum TransferMap {
     /// These layers.
     #[serde(untagged)]
     Layers(Vec<String>),
-}
-
-/// Which layers were copied, and which keep what they had.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TransferReport {
-    /// Copied from the source.
-    pub copied: Vec<String>,
-    /// Not copied: to be drawn at random, or drawn already.
-    pub drawn: Vec<String>,
 }
 
 const PAPER: [&str; 7] = ["conv1_1", "conv2_1", "conv3_1", "conv3_2", "fc6", "fc7", "fc8"];
@@ -76,28 +66,5 @@ impl TransferMap {
             }
         }
         Ok(wanted)
-    }
-}
-
-impl Network {
-    /// Copies layers from `source`.
-    ///
-    /// # Errors
-    /// As [`TransferMap::check`]. Nothing is copied then.
-    pub fn copy_from(&mut self, source: &Network, map: &TransferMap) -> Result<TransferReport> {
-        let wanted = map.layers(&source.spec, &self.spec)?;
-        for parameter in source.parameters() {
-            let owner = parameter.name.rsplit_once('.').map(|(layer, _)| layer);
-            if !wanted.iter().any(|name| Some(name.as_str()) == owner) {
-                continue;
-            }
-            let value = parameter.weight.value();
-            let copy = Tensor::from_slice(&value.to_vec(), value.shape(), &self.device)?;
-            if let Some(here) = self.parameters_mut().find(|p| p.name == parameter.name) {
-                here.weight.set(copy)?;
-            }
-        }
-        let (copied, drawn) = self.layer_names().map(str::to_owned).partition(|name| wanted.contains(name));
-        Ok(TransferReport { copied, drawn })
     }
 }

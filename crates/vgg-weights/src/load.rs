@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use vgg_layers::{Network, TransferMap, TransferReport};
+use serde::{Deserialize, Serialize};
+use vgg_layers::{Network, TransferMap};
 use vgg_tensor::Device;
 
 use crate::foreign::Plan;
@@ -20,6 +21,15 @@ pub struct Loaded {
     pub library: Library,
     /// What was found out about a file of another library, and what was changed: for people.
     pub notes: Vec<String>,
+}
+
+/// Which layers were copied, and which keep what they had.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TransferReport {
+    /// Copied from the source.
+    pub copied: Vec<String>,
+    /// Not copied: to be drawn at random, or drawn already.
+    pub drawn: Vec<String>,
 }
 
 /// Reads what a file says about its network, without the weights. Layers may be missing.

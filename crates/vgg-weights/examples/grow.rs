@@ -1,0 +1,20 @@
+//! Starts net D from a file of net A by the paper's map, and by every layer that matches: `cargo run -p vgg-weights --example grow`.
+
+use vgg_layers::{Config, Init, Network, NetworkSpec, TransferMap};
+use vgg_tensor::Device;
+use vgg_weights::{WeightsMetadata, import_layers, save};
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let device = Device::cpu(0)?;
+    let spec =
+        |config| NetworkSpec { width: 0.25, head: [256, 256], classes: 10, ..NetworkSpec::paper(config) };
+    let a = Network::random(spec(Config::A), Init::He, 1, &device)?;
+    let file = std::env::temp_dir().join("grow-a.safetensors");
+    save(&file, &a, &WeightsMetadata::untrained(spec(Config::A)))?;
+    for map in [TransferMap::Paper, TransferMap::AllMatching] {
+        let mut d = Network::random(spec(Config::D), Init::He, 2, &device)?;
+        let report = import_layers(&file, &map, &mut d)?;
+        println!("{map:?}: copied {}; drawn {}", report.copied.join(" "), report.drawn.join(" "));
+    }
+    Ok(())
+}
