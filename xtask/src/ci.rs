@@ -72,6 +72,8 @@ pub(crate) fn run(arguments: &[OsString]) -> Result<ExitCode> {
     for library in LIBRARIES {
         crate::cargo(&["check", "--quiet", "--package", library])?;
     }
+    let without_cuda = ["--quiet", "--package", "vgg", "--package", "vgg-tensor", "--no-default-features"];
+    crate::cargo(&[&["clippy"], &without_cuda[..], &["--all-targets", "--", "--deny", "warnings"]].concat())?;
     eprintln!("== each library alone: {:.0?}", start.elapsed());
     consumer()?;
     dependencies()?;

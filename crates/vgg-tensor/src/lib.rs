@@ -45,10 +45,12 @@ pub mod ops;
 mod comm;
 mod step;
 
+#[cfg(feature = "cuda")]
 pub mod selftest;
 
 pub use comm::{AllReduce, Alone, RankGroup, on_thread_ranks};
 pub use config::{ConvChoice, DeviceConfig, DeviceKind, Engines, Limits, Memory, Precision};
+#[cfg(feature = "cuda")]
 pub use cuda::{CudaLibrary, CudaLibraryStatus, cuda_libraries};
 pub use error::{Error, Result};
 pub use grad_mode::GradMode;

@@ -38,6 +38,7 @@ impl Gaps {
         Some(start)
     }
 
+    #[cfg(any(feature = "cuda", test))]
     /// Cuts all that is free between `start` and `start + len`.
     pub(crate) fn take_within(&mut self, start: usize, len: usize) -> Vec<Gap> {
         let (mut taken, mut left) = (Vec::new(), Vec::with_capacity(self.gaps.len() + 2));

@@ -4,4 +4,5 @@ mod arena;
 mod gaps;
 
 pub(crate) use arena::{Arena, CpuBuffer};
+#[cfg(feature = "cuda")]
 pub(crate) use gaps::{Gap, Gaps};

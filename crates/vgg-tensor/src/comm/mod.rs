@@ -2,6 +2,7 @@
 
 mod all_reduce;
 mod group;
+#[cfg(feature = "cuda")]
 mod nccl;
 mod thread_ranks;
 

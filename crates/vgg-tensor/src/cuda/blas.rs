@@ -8,7 +8,7 @@ use cudarc::cublaslt::result::{self, CublasError};
 use cudarc::cublaslt::sys;
 use cudarc::driver::sys::CUdeviceptr;
 
-use super::{Cuda, Element};
+use super::{Cuda, Element, Epilogue, Matrix, Product};
 use crate::{Error, Precision, Result};
 
 /// Scratch memory that an algorithm may ask for: what Hopper's kernels want.
@@ -22,40 +22,6 @@ const ALIGNMENTS: [sys::cublasLtMatmulPreferenceAttributes_t; 4] = [
     sys::cublasLtMatmulPreferenceAttributes_t::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES,
     sys::cublasLtMatmulPreferenceAttributes_t::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES,
 ];
-
-/// A matrix `[rows, columns]` in device memory, row-major.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Matrix {
-    pub(crate) pointer: CUdeviceptr,
-    pub(crate) element: Element,
-    pub(crate) rows: usize,
-    pub(crate) columns: usize,
-    /// Elements from one row to the next.
-    pub(crate) pitch: usize,
-    /// Whether it is taken as its transpose.
-    pub(crate) transposed: bool,
-}
-
-/// What is done with a product before it is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Epilogue {
-    /// It replaces what was there.
-    Write,
-    /// It is added to what was there.
-    Add,
-    /// A bias is added to each row, and negative values become zero.
-    BiasRelu,
-}
-
-/// `out = a b`.
-pub(crate) struct Product {
-    pub(crate) a: Matrix,
-    pub(crate) b: Matrix,
-    pub(crate) out: Matrix,
-    pub(crate) epilogue: Epilogue,
-    /// The bias, of the type of `out`; 0 without.
-    pub(crate) bias: CUdeviceptr,
-}
 
 pub(super) struct Blas {
     handle: sys::cublasLtHandle_t,

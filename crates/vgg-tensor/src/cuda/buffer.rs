@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cudarc::driver::{CudaContext, result, sys};
 
-use super::cuda_error;
+use super::{Format, cuda_error};
 use crate::alloc::{Gap, Gaps};
 use crate::{Error, Result};
 
@@ -16,40 +16,6 @@ use crate::{Error, Result};
 const ALIGN: usize = 256;
 /// Memory is taken from the driver in steps of this many bytes.
 const STEP: usize = 64 << 20;
-
-/// How the elements of a tensor are stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Format {
-    pub(crate) element: Element,
-    /// Zeros behind each row of the last axis.
-    pub(crate) padding: usize,
-}
-
-impl Format {
-    /// Floats without padding.
-    pub(crate) const PLAIN: Format = Format { element: Element::F32, padding: 0 };
-
-    /// Elements from one row of a last axis of `c` to the next.
-    pub(crate) fn pitch(self, c: usize) -> usize {
-        c + self.padding
-    }
-}
-
-/// The type of an element.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Element {
-    F32,
-    Bf16,
-}
-
-impl Element {
-    pub(crate) fn bytes(self) -> usize {
-        match self {
-            Element::F32 => 4,
-            Element::Bf16 => 2,
-        }
-    }
-}
 
 /// Device memory that goes back to its arena when dropped.
 pub(crate) struct CudaBuffer {

@@ -20,13 +20,13 @@ impl Cuda {
         work: impl FnOnce() -> std::result::Result<(), E>,
     ) -> std::result::Result<Graph, E> {
         let mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_RELAXED;
-        self.gpu.stream.begin_capture(mode).map_err(cuda_error("cuStreamBeginCapture"))?;
+        self.main_stream().begin_capture(mode).map_err(cuda_error("cuStreamBeginCapture"))?;
         self.memory.begin_recording();
         let done = work();
         let memory = self.memory.end_recording();
         // The capture ends in any case, else the stream could not be used any more.
         let flags = sys::CUgraphInstantiate_flags::CUDA_GRAPH_INSTANTIATE_FLAG_AUTO_FREE_ON_LAUNCH;
-        let graph = self.gpu.stream.end_capture(flags).map_err(cuda_error("cuStreamEndCapture"));
+        let graph = self.main_stream().end_capture(flags).map_err(cuda_error("cuStreamEndCapture"));
         done?;
         match graph? {
             Some(graph) => Ok(Graph { graph, _memory: memory }),
@@ -39,7 +39,7 @@ impl Cuda {
 
     /// Whether the stream takes down work instead of doing it.
     pub(crate) fn is_capturing(&self) -> Result<bool> {
-        let status = self.gpu.stream.capture_status().map_err(cuda_error("cuStreamIsCapturing"))?;
+        let status = self.main_stream().capture_status().map_err(cuda_error("cuStreamIsCapturing"))?;
         Ok(status != sys::CUstreamCaptureStatus::CU_STREAM_CAPTURE_STATUS_NONE)
     }
 }

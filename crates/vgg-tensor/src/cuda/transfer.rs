@@ -66,12 +66,12 @@ pub(crate) struct Staged {
 
 impl Staged {
     pub(crate) fn new(cuda: &Cuda, bytes: usize) -> Result<Staged> {
-        let context = &cuda.gpu.context;
+        let context = cuda.context();
         let event = || context.new_event(None).map_err(cuda_error("cuEventCreate"));
         let (uploaded, taken) = (event()?, event()?);
         let (waiting, place) = (cuda.take_bytes(bytes)?, cuda.take_bytes(bytes)?);
         // The memory may have been another's until now, whose work is still under way on the device's stream.
-        taken.record(&cuda.gpu.stream).map_err(cuda_error("cuEventRecord"))?;
+        taken.record(cuda.main_stream()).map_err(cuda_error("cuEventRecord"))?;
         Ok(Staged {
             copies: context.new_stream().map_err(cuda_error("cuStreamCreate"))?,
             host: Pinned::new(context, bytes)?,
@@ -102,7 +102,7 @@ impl Staged {
         unsafe { result::memcpy_htod_async(waiting, self.host.bytes(), self.copies.cu_stream()) }
             .map_err(cuda_error("cuMemcpyHtoD"))?;
         self.uploaded.record(&self.copies).map_err(cuda_error("cuEventRecord"))?;
-        let stream = &self.cuda.gpu.stream;
+        let stream = self.cuda.main_stream();
         stream.wait(&self.uploaded).map_err(cuda_error("cuStreamWaitEvent"))?;
         // SAFETY: both places were taken for that many bytes.
         unsafe { self.cuda.copy(waiting, self.place.pointer(), self.host.bytes) }?;
@@ -133,7 +133,7 @@ pub(crate) struct Fetched {
 
 impl Fetched {
     pub(crate) fn new(cuda: &Cuda, bytes: usize) -> Result<Fetched> {
-        let context = &cuda.gpu.context;
+        let context = cuda.context();
         let arrived = context.new_event(None).map_err(cuda_error("cuEventCreate"))?;
         Ok(Fetched { cuda: cuda.clone(), host: Pinned::new(context, bytes)?, arrived })
     }
@@ -157,7 +157,7 @@ impl Fetched {
                 .map_err(cuda_error("cuMemcpyDtoH"))?;
             rest = behind;
         }
-        self.arrived.record(&self.cuda.gpu.stream).map_err(cuda_error("cuEventRecord"))
+        self.arrived.record(self.cuda.main_stream()).map_err(cuda_error("cuEventRecord"))
     }
 
     /// Waits, and shows what came.

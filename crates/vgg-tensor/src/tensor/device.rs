@@ -199,7 +199,7 @@ impl Device {
     pub fn memory(&self) -> Memory {
         let (in_use_bytes, peak_bytes) = match &self.0.backend {
             Backend::Cpu(cpu) => cpu.memory.usage_bytes(),
-            Backend::Cuda(cuda) => cuda.memory.usage_bytes(),
+            Backend::Cuda(cuda) => cuda.memory_usage_bytes(),
         };
         Memory { in_use_bytes, peak_bytes }
     }
@@ -219,7 +219,7 @@ impl Device {
     pub fn poison_free_memory(&self) -> Result<()> {
         match &self.0.backend {
             Backend::Cpu(cpu) => cpu.memory.poison(),
-            Backend::Cuda(cuda) => cuda.memory.poison(cuda.stream())?,
+            Backend::Cuda(cuda) => cuda.poison_free_memory()?,
         }
         Ok(())
     }

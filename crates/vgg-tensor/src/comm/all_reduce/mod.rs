@@ -4,6 +4,7 @@
 //! gradients of the last layers travel while those of the first are computed.
 
 mod cpu;
+#[cfg(feature = "cuda")]
 mod cuda;
 
 use std::sync::Arc;
@@ -21,6 +22,7 @@ pub struct AllReduce(Transport);
 
 enum Transport {
     Host(cpu::Sums),
+    #[cfg(feature = "cuda")]
     Nccl(Box<cuda::Sums>),
 }
 
@@ -40,8 +42,9 @@ impl AllReduce {
             return Err(Error::Group { reason });
         }
         Ok(AllReduce(match device.cuda() {
+            #[cfg(feature = "cuda")]
             Some(cuda) => Transport::Nccl(Box::new(cuda::Sums::new(&**group, cuda)?)),
-            None => Transport::Host(cpu::Sums::new(group.clone())?),
+            _ => Transport::Host(cpu::Sums::new(group.clone())?),
         }))
     }
 
@@ -55,6 +58,7 @@ impl AllReduce {
                 sums.begin(tensor.cpu());
                 Ok(())
             }
+            #[cfg(feature = "cuda")]
             Transport::Nccl(sums) => sums.begin(tensor),
         }
     }
@@ -71,6 +75,7 @@ impl AllReduce {
     ) -> Result<()> {
         match &mut self.0 {
             Transport::Host(sums) => sums.finish(tensors, state),
+            #[cfg(feature = "cuda")]
             Transport::Nccl(sums) => sums.finish(tensors, state),
         }
     }

@@ -76,8 +76,8 @@ fn parse(line: &str) -> Option<(String, Choice)> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::ConvolutionPass;
     use super::*;
+    use crate::cuda::ConvolutionPass;
 
     #[test]
     fn choices_outlive_the_process_and_bad_lines_are_left_out() {

@@ -5,34 +5,7 @@ use cudarc::cudnn::sys::{cudnnDataType_t as DataType, cudnnPointwiseMode_t as Po
 
 use super::descriptor::{Descriptor, Kind, Name};
 use crate::Result;
-use crate::cuda::Element;
-
-/// Which convolution is computed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum ConvolutionPass {
-    /// `y = x * w + bias`, then ReLU if asked for.
-    Forward {
-        /// Whether negative results become zero.
-        relu: bool,
-    },
-    /// `dx` from `dy` and `w`.
-    BackwardData,
-    /// `dw` from `x` and `dy`.
-    BackwardFilter,
-}
-
-/// Sizes in the device's memory: channels are padded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct ConvolutionKey {
-    pub(crate) pass: ConvolutionPass,
-    pub(crate) n: usize,
-    pub(crate) h: usize,
-    pub(crate) w: usize,
-    pub(crate) c: usize,
-    pub(crate) k: usize,
-    pub(crate) r: usize,
-    pub(crate) pad: usize,
-}
+use crate::cuda::{ConvolutionKey, ConvolutionPass, Element};
 
 /// Numbers of the tensors that have memory.
 pub(super) const X: i64 = 1;

@@ -18,19 +18,9 @@ use cudarc::driver::sys::CUdeviceptr;
 use self::choices::{Choice, Choices};
 use self::descriptor::{Descriptor, Kind, Name, check};
 use self::graph::{BIAS, W, X, Y};
-pub(crate) use self::graph::{ConvolutionKey, ConvolutionPass};
 use self::plan::{Plan, Target};
-use super::Cuda;
+use super::{ConvolutionKey, ConvolutionOperands, Cuda};
 use crate::{DeviceConfig, Engines, Error, Precision, Result};
-
-/// Pointers of a convolution's operands; what a pass does not have is 0.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct ConvolutionOperands {
-    pub(crate) x: CUdeviceptr,
-    pub(crate) w: CUdeviceptr,
-    pub(crate) y: CUdeviceptr,
-    pub(crate) bias: CUdeviceptr,
-}
 
 /// cuDNN on one stream, with the plans that were made so far.
 pub(crate) struct Cudnn {

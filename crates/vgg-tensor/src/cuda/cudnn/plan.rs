@@ -114,9 +114,8 @@ fn fits(config: &Descriptor, precision: Precision, allowed: Engines) -> Result<b
 
 #[cfg(test)]
 mod tests {
-    use super::super::graph::{ConvolutionKey, ConvolutionPass};
     use super::*;
-    use crate::cuda::{CudaLibrary, Element, cuda_libraries};
+    use crate::cuda::{ConvolutionKey, ConvolutionPass, CudaLibrary, Element, cuda_libraries};
 
     /// Side, channels in, filters, filter's side and padding of every convolution of A to E, its input padded to eight
     /// channels, and of fc6 and fc7 as convolutions.
