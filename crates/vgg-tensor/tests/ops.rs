@@ -176,25 +176,11 @@ fn softmax_survives_large_logits() {
     for on in every_device() {
         let x = Tensor::from_array(array![[1000.0, 1000.0], [-1000.0, 0.0]].view(), &on.device).unwrap();
         assert_eq!(ops::softmax(&x).unwrap().to_vec(), [0.5, 0.5, 0.0, 1.0]);
-        let x = on.tensor("x", [3, 6]);
-        let (y, dy) = (ops::softmax(&x).unwrap(), on.tensor("dy", [3, 6]));
-        let loss = |x: &[f64]| -> f64 {
-            let dy = wide(&dy);
-            x.chunks(6)
-                .zip(dy.chunks(6))
-                .map(|(x, dy)| {
-                    let sum: f64 = x.iter().map(|x| x.exp()).sum();
-                    x.iter().zip(dy).map(|(x, d)| x.exp() / sum * d).sum::<f64>()
-                })
-                .sum()
-        };
-        let dz = ops::softmax_backward(&y, &dy).unwrap().dz.to_vec();
-        on.close(&dz, &narrow(&finite_difference(&wide(&x), loss)), 1e-6, "gradient");
     }
 }
 
 #[test]
-fn spatial_mean_and_its_gradient() {
+fn spatial_mean_is_ndarrays() {
     for on in every_device() {
         let map = on.tensor("x", [3, 2, 5, 4]);
         let view = ArrayView4::from_shape((3, 2, 5, 4), map.to_vec().leak()).unwrap().mapv(f64::from);
@@ -205,10 +191,6 @@ fn spatial_mean_and_its_gradient() {
             1e-7,
             "mean",
         );
-        let dy = on.tensor("dy", [3, 4]);
-        let grad = ops::spatial_mean_backward(&dy, 2, 5).unwrap();
-        let expected: Vec<f32> = dy.to_vec().chunks(4).flat_map(|d| d.repeat(10)).map(|d| d / 10.0).collect();
-        on.close(&grad.dz.to_vec(), &expected, 1e-7, "spread gradient");
     }
 }
 

@@ -15,9 +15,6 @@ use super::gaps::Gaps;
 const ALIGN: usize = 64;
 /// Address space of an arena, if the system gives that much.
 const ADDRESS_SPACE: usize = if cfg!(all(unix, target_pointer_width = "64")) { 1 << 36 } else { 64 << 20 };
-/// At least the length of a page; maps start at one.
-#[cfg(unix)]
-const PAGE: usize = 64 << 10;
 
 /// The memory of a device.
 #[derive(Default)]
@@ -102,28 +99,6 @@ impl Arena {
     /// A buffer for `len` values of `f32`.
     pub(crate) fn take_f32(self: &Arc<Self>, len: usize) -> CpuBuffer {
         self.take(len * 4)
-    }
-
-    /// Gives the memory of every gap back to the system, where the system can take parts.
-    pub(crate) fn trim(&self) {
-        #[cfg(unix)]
-        for map in &self.lock().maps {
-            for gap in map.gaps.iter() {
-                // Whole pages only: on the first and last there may be other buffers.
-                let (start, end) = (gap.start.next_multiple_of(PAGE), (gap.start + gap.len) / PAGE * PAGE);
-                if start < end {
-                    // SAFETY: the pages hold no part of a buffer; they read as zero afterwards. Where the system
-                    // refuses, the memory is kept, which is no error.
-                    let _ = unsafe {
-                        map.memory.unchecked_advise_range(
-                            memmap2::UncheckedAdvice::DontNeed,
-                            start,
-                            end - start,
-                        )
-                    };
-                }
-            }
-        }
     }
 
     /// Fills what no buffer has, as far as it was ever used, with bytes of ones, which are NaN.
@@ -243,19 +218,5 @@ mod tests {
         drop(first);
         assert_eq!(arena.take_f32(900).start, address);
         assert_eq!(arena.usage_bytes(), (0, 4032));
-    }
-
-    #[test]
-    fn trimming_spares_neighbours() {
-        let arena = Arc::new(Arena::default());
-        let mut buffers: Vec<CpuBuffer> = (0..40).map(|_| arena.take_f32(5000)).collect();
-        for (i, buffer) in buffers.iter_mut().enumerate() {
-            buffer.as_f32_mut(5000).fill(i as f32);
-        }
-        let kept: Vec<CpuBuffer> = buffers.into_iter().step_by(7).collect();
-        arena.trim();
-        for (i, buffer) in kept.iter().enumerate() {
-            assert!(buffer.as_f32(5000).iter().all(|v| *v == (7 * i) as f32));
-        }
     }
 }

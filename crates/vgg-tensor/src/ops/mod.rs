@@ -14,7 +14,7 @@ mod squared_error;
 
 pub use from_pixels::{from_pixels, from_upload};
 pub use sgd_step::{SgdConfig, SgdForm, sgd_step};
-pub use softmax::{softmax, softmax_backward};
+pub use softmax::softmax;
 pub use softmax_cross_entropy::{Loss, softmax_cross_entropy, softmax_cross_entropy_of_upload};
-pub use spatial_mean::{spatial_mean, spatial_mean_backward};
+pub use spatial_mean::spatial_mean;
 pub use squared_error::squared_error;

@@ -140,10 +140,7 @@ fn dropouts(device: &Device) -> Result<Vec<NamedValues>> {
 }
 
 fn softmaxes(device: &Device) -> Result<Vec<NamedValues>> {
-    let (x, dy) = (tensor(1, [5, 1000], device)?, tensor(2, [5, 1000], device)?);
-    let y = ops::softmax(&x)?;
-    let grad = ops::softmax_backward(&y, &dy)?;
-    Ok(vec![named("forward", &y)?, named("gradient", &grad.dz)?, named("sums", &grad.channel_sums)?])
+    Ok(vec![named("forward", &ops::softmax(&tensor(1, [5, 1000], device)?)?)?])
 }
 
 fn losses(device: &Device) -> Result<Vec<NamedValues>> {
@@ -163,8 +160,7 @@ fn losses(device: &Device) -> Result<Vec<NamedValues>> {
 
 fn means(device: &Device) -> Result<Vec<NamedValues>> {
     let y = ops::spatial_mean(&tensor(1, [3, 4, 5, 100], device)?)?;
-    let grad = ops::spatial_mean_backward(&tensor(2, [3, 10], device)?, 4, 5)?;
-    Ok(vec![named("forward", &y)?, named("gradient", &grad.dz)?])
+    Ok(vec![named("forward", &y)?])
 }
 
 fn pixels(device: &Device) -> Result<Vec<NamedValues>> {

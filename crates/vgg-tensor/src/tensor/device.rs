@@ -204,13 +204,6 @@ impl Device {
         Memory { in_use_bytes, peak_bytes }
     }
 
-    /// Gives memory that no tensor uses back to the system; a GPU's stays with its device.
-    pub fn trim(&self) {
-        if let Backend::Cpu(cpu) = &self.0.backend {
-            cpu.memory.trim();
-        }
-    }
-
     /// Fills all memory that no tensor uses with NaN, so that an operation that forgets to write something shows it.
     /// For tests.
     ///

@@ -130,20 +130,7 @@ impl Tensor {
         }
     }
 
-    /// The same elements under another shape; nothing is copied.
-    ///
-    /// # Errors
-    /// [`Error::Length`] if the number of elements differs.
-    pub fn reshape(&self, shape: impl Into<Shape>) -> Result<Tensor> {
-        let shape = shape.into();
-        if shape.len() != self.shape.len() {
-            return Err(Error::Length { len: self.shape.len(), shape });
-        }
-        let plain = self.without_padding(shape)?;
-        Ok(Tensor { shape, ..plain.unwrap_or_else(|| self.clone()) })
-    }
-
-    /// As [`Tensor::reshape`], without a second handle, so that the result may be written in place.
+    /// The same elements under another shape; nothing is copied but what another shape's padding would be in the way of.
     ///
     /// # Errors
     /// [`Error::Length`] if the number of elements differs.

@@ -55,11 +55,6 @@ impl Weight {
         self.value.shape()
     }
 
-    /// Counts the changes of the value.
-    pub fn version(&self) -> u64 {
-        self.version
-    }
-
     /// Replaces the value.
     ///
     /// # Errors

@@ -180,12 +180,3 @@ pub fn backward_filter(
         Storage::Cuda(_) => cuda::backward_filter(s, x, dz, dw, write, state),
     }
 }
-
-/// Multiply-accumulate operations of one image, for reports.
-///
-/// # Errors
-/// As [`forward`].
-pub fn macs_per_image(x: Shape, weight: Shape, config: Conv2d) -> Result<u64> {
-    let s = ConvShape::of(x, weight, config.pad)?;
-    Ok((s.oh * s.ow * s.k) as u64 * (s.r * s.s * s.c) as u64)
-}

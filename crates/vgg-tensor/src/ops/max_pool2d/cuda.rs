@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{PoolIndex, PoolRounding};
+use super::PoolIndex;
 use crate::cuda::CudaBuffer;
 use crate::tensor::Storage;
 use crate::{Error, Grad, Result, Shape, Tensor};
@@ -54,12 +54,7 @@ fn sizes(input: Shape, output: Shape, pitch: usize) -> [u64; 6] {
 }
 
 impl PoolIndex {
-    pub(super) fn on_gpu(
-        index: CudaBuffer,
-        input: Shape,
-        output: Shape,
-        rounding: PoolRounding,
-    ) -> PoolIndex {
-        PoolIndex { storage: Arc::new(Storage::from(index)), input, output, rounding }
+    pub(super) fn on_gpu(index: CudaBuffer, input: Shape, output: Shape) -> PoolIndex {
+        PoolIndex { storage: Arc::new(Storage::from(index)), input, output }
     }
 }

@@ -36,7 +36,6 @@ pub struct PoolIndex {
     storage: Arc<Storage>,
     input: Shape,
     output: Shape,
-    rounding: PoolRounding,
 }
 
 /// Largest value of each 2x2 window: `[N, H, W, C]` to `[N, H/2, W/2, C]`, and where it was.
@@ -55,10 +54,10 @@ pub fn forward(x: &Tensor, rounding: PoolRounding) -> Result<(Tensor, PoolIndex)
                 cpu::forward(cpu, input, output, x.cpu(), y, Some(index.as_u8_mut(output.len())));
             });
             let storage = Arc::new(Storage::from(index));
-            Ok((y, PoolIndex { storage, input, output, rounding }))
+            Ok((y, PoolIndex { storage, input, output }))
         }
         Storage::Cuda(_) => match cuda::forward(x, output, true)? {
-            (y, Some(index)) => Ok((y, PoolIndex::on_gpu(index, input, output, rounding))),
+            (y, Some(index)) => Ok((y, PoolIndex::on_gpu(index, input, output))),
             (_, None) => unreachable!("the index was asked for"),
         },
     }
@@ -106,13 +105,6 @@ pub fn backward(grad: &Grad, index: &PoolIndex) -> Result<Grad> {
             Ok(Grad { dz, channel_sums: grad.channel_sums.clone() })
         }
         Storage::Cuda(_) => cuda::backward(grad, index),
-    }
-}
-
-impl PoolIndex {
-    /// How odd sides were rounded.
-    pub fn rounding(&self) -> PoolRounding {
-        self.rounding
     }
 }
 

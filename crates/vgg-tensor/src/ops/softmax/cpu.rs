@@ -1,6 +1,6 @@
 //! Softmax on the CPU. Sums over classes are taken in f64.
 
-use crate::cpu::{Cpu, add_rows, rows_per_task};
+use crate::cpu::{Cpu, rows_per_task};
 
 pub(super) fn forward(cpu: Cpu, classes: usize, x: &[f32], y: &mut [f32]) {
     let chunk = rows_per_task(classes) * classes;
@@ -20,17 +20,4 @@ pub(in crate::ops) fn row(x: &[f32], y: &mut [f32]) -> f64 {
         *y = ((f64::from(*x) - largest).exp() / sum) as f32;
     }
     largest + sum.ln()
-}
-
-pub(super) fn backward(y: &[f32], dy: &[f32], dz: &mut [f32], sums: &mut [f32]) {
-    let classes = sums.len();
-    for ((y, dy), dz) in
-        y.chunks_exact(classes).zip(dy.chunks_exact(classes)).zip(dz.chunks_exact_mut(classes))
-    {
-        let dot: f64 = y.iter().zip(dy).map(|(y, dy)| f64::from(*y) * f64::from(*dy)).sum();
-        for ((y, dy), dz) in y.iter().zip(dy).zip(dz) {
-            *dz = (f64::from(*y) * (f64::from(*dy) - dot)) as f32;
-        }
-    }
-    add_rows(dz, sums);
 }

@@ -1,6 +1,6 @@
 //! The mean over map cells on the CPU, summed in f64.
 
-use crate::cpu::{Cpu, add_rows};
+use crate::cpu::Cpu;
 
 /// `map [N, cells, classes]` to `y [N, classes]`.
 pub(super) fn forward(cpu: Cpu, classes: usize, map: &[f32], y: &mut [f32]) {
@@ -13,15 +13,4 @@ pub(super) fn forward(cpu: Cpu, classes: usize, map: &[f32], y: &mut [f32]) {
             *y = (sum / cells as f64) as f32;
         }
     });
-}
-
-/// `dy [N, classes]` to `dz [N, cells, classes]`.
-pub(super) fn backward(cells: usize, dy: &[f32], dz: &mut [f32], sums: &mut [f32]) {
-    let classes = sums.len();
-    for (dy, dz) in dy.chunks_exact(classes).zip(dz.chunks_exact_mut(cells * classes)) {
-        for cell in dz.chunks_exact_mut(classes) {
-            cell.iter_mut().zip(dy).for_each(|(dz, dy)| *dz = dy / cells as f32);
-        }
-        add_rows(dz, sums);
-    }
 }

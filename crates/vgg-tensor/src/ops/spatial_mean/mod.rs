@@ -1,10 +1,10 @@
-//! Class scores of an image from its dense score map, and the gradient.
+//! Class scores of an image from its dense score map.
 
 mod cpu;
 mod cuda;
 
 use crate::tensor::Storage;
-use crate::{Error, Grad, Result, Shape, Tensor};
+use crate::{Error, Result, Shape, Tensor};
 
 /// Class scores of each image from its dense score map: the mean over map cells.
 ///
@@ -24,25 +24,5 @@ pub fn spatial_mean(score_map: &Tensor) -> Result<Tensor> {
             cpu::forward(score_map.device().cpu_context(), k, score_map.cpu(), y);
         })),
         Storage::Cuda(_) => cuda::forward(score_map),
-    }
-}
-
-/// Gradient by the map: the gradient `dy [N, K]` of an image, over `h * w`, at each of its cells. Scores have no
-/// activation, so no gate.
-///
-/// # Errors
-/// [`Error::Rank`] unless `dy` has two axes.
-pub fn spatial_mean_backward(dy: &Tensor, h: usize, w: usize) -> Result<Grad> {
-    let [n, k] = dy.axes("spatial_mean backward", "dy", "[N, K]")?;
-    match dy.storage() {
-        Storage::Cpu(_) => {
-            let mut channel_sums = Tensor::zeros([k], dy.device())?;
-            let sums = channel_sums.cpu_mut("spatial_mean", "channel sums")?;
-            let dz = Tensor::build(Shape::from([n, h, w, k]), dy.device(), |dz| {
-                cpu::backward(h * w, dy.cpu(), dz, sums);
-            });
-            Ok(Grad { dz, channel_sums })
-        }
-        Storage::Cuda(_) => cuda::backward(dy, Shape::from([n, h, w, k])),
     }
 }

@@ -7,12 +7,3 @@ KERNEL void spatial_mean_forward(const float* map, float* y, i64 n, i64 cells, i
     for (i64 at = 0; at < cells; ++at) sum += cell[at * classes];
     y[i] = (float)(sum / (double)cells);
 }
-
-// The gradient of an image, over the number of cells, at each of its cells, to padded T.
-KERNEL void spatial_mean_backward(const float* dy, T* dz, i64 n, i64 cells, int classes, int pitch) {
-    const i64 i = thread();
-    if (i >= n * cells * pitch) return;
-    const int k = i % pitch;
-    const i64 image = i / pitch / cells;
-    from_float(k < classes ? dy[image * classes + k] / (float)cells : 0.0f, dz[i]);
-}
