@@ -29,7 +29,7 @@ pub enum Filter {
 }
 
 impl Filter {
-    /// The library's filter, and where it ends in pixels of the coarser grid.
+    /// The library's filter and its support in pixels of the coarser grid; `None` for the nearest pixel.
     fn convolution(self) -> Option<(FilterType, f64)> {
         match self {
             Filter::Bilinear => Some((FilterType::Bilinear, 1.0)),
@@ -61,8 +61,8 @@ pub fn resize(image: &Image, h: usize, w: usize, filter: Filter) -> Result<Image
     resize_region(image.view(), (h, w), (0, 0), (h, w), filter)
 }
 
-/// The part `size` at `offset` (rows, columns) of `image` resized to `whole`, without making the rest of it. It is what would be cut
-/// out later, but for one level in a few values: the largest weight decides how weights are rounded.
+/// The region `size` at `offset` (rows, columns) of `image` resized to `whole`, without computing the rest. A few values may differ by one
+/// level from cropping the resized image, since the precision of the weights depends on the largest weight in the region.
 ///
 /// # Errors
 /// [`Error::Config`] if a size is zero or the part lies outside.
@@ -114,7 +114,7 @@ pub(crate) fn resize_into(
     Ok(())
 }
 
-/// What becomes of one direction of an image: `pixels` pixels of a stretch of `side`.
+/// One axis of a resize: `pixels` pixels made of `len` source pixels from `start` on, of `side` in all.
 struct Stretch {
     side: usize,
     start: f64,
@@ -128,14 +128,14 @@ impl Stretch {
         let at = |pixel: usize| (pixel * side) as f64 / whole as f64;
         let start = at(offset);
         let mut len = at(offset + size) - start;
-        // One that ends outside, be it by the last bit, is refused.
+        // The library rejects a region that ends outside, even by the last bit.
         while start + len > side as f64 {
             len = len.next_down();
         }
         Stretch { side, start, len, pixels: size }
     }
 
-    /// The pixels that any is made of by a filter that ends at `support` pixels of the coarser grid, and one more at each end.
+    /// Source pixels that a filter with this support (in pixels of the coarser grid) can read, and one more at each end.
     fn reach(&self, support: f64) -> Range<usize> {
         let radius = support * (self.len / self.pixels as f64).max(1.0) + 1.0;
         let first = (self.start - radius).floor().max(0.0) as usize;

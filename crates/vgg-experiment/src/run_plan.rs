@@ -45,7 +45,7 @@ pub struct RunPlan {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NetworkPlan {
-    /// Column of Table 1, such as `"D"`; or, by the name `stages`, a network of your own, such as `[[64], [128], [256, 256]]`.
+    /// Column of Table 1, such as `"D"`; or, under the key `stages`, a custom network, such as `[[64], [128], [256, 256]]`.
     #[serde(alias = "stages")]
     pub config: Config,
     /// Number of classes; that of the data set if not given.

@@ -1,4 +1,4 @@
-//! The paper's Table 1 as one constant table, and networks beside it.
+//! The paper's Table 1 as one constant table, and custom networks.
 
 use std::borrow::Cow;
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::{Conv, Error, Result, Stages};
 
-/// A column of Table 1, or stages of your own.
+/// A column of Table 1, or a custom network.
 ///
 /// In TOML and JSON it is the name of a column, such as `"D"`, or a list of [`Stages`], such as `[[64], [128], [256, 256]]`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -26,7 +26,7 @@ pub enum Config {
     D,
     /// 19 weight layers.
     E,
-    /// A network that the paper does not have.
+    /// A custom network with these stages.
     Custom(Stages),
 }
 

@@ -1,5 +1,5 @@
 //! The ConvNets of Simonyan & Zisserman 2015 (Table 1): A, A-LRN, B, C, D, E, the 5x5 variant of B from section 4.1, and
-//! networks of your own [`Stages`].
+//! custom networks defined by [`Stages`].
 //!
 //! A [`NetworkSpec`] says which network, how wide, for how many classes and which crop; its layers, shapes and
 //! parameter counts are known before any memory is taken. A [`Network`] has parameters on a device and runs

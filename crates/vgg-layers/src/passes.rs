@@ -113,8 +113,8 @@ impl Network {
         self.forward_with(x, run, None)
     }
 
-    /// As [`Network::forward`], with the number of the step that `state` has when the work is done in place of `run.step`: so that a step
-    /// that a GPU captures once drops other values each time.
+    /// Like [`Network::forward`], but dropout reads the step number from `state` at execution time instead of `run.step`, so that a
+    /// captured step draws new values at each launch.
     ///
     /// # Errors
     /// As [`Network::infer`].

@@ -12,11 +12,11 @@ const MAX_OUTPUTS: usize = 1 << 20;
 /// Side of the crop at most.
 const MAX_CROP: usize = 1024;
 
-/// A network: a column of Table 1 or stages of your own, and how it is scaled.
+/// A network: a column of Table 1 or a custom one, and how it is scaled.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NetworkSpec {
-    /// Column of Table 1, or stages of your own.
+    /// Column of Table 1, or custom stages.
     #[serde(alias = "stages")]
     pub config: Config,
     /// Factor on the numbers of filters, which are then rounded to multiples of 8; the paper: 1.
@@ -114,7 +114,7 @@ impl NetworkSpec {
         Ok(layers.list)
     }
 
-    /// The convolutions as wide as they are here.
+    /// The convolutions with `width` applied to their numbers of filters.
     ///
     /// # Errors
     /// As [`NetworkSpec::layers`].
@@ -145,7 +145,7 @@ impl NetworkSpec {
         Ok(self.layers()?.iter().map(LayerSpec::parameter_count).sum())
     }
 
-    /// Pixels from one cell of the last pooling to the next: 2 for each stage, multiplied; 32 in the paper.
+    /// Total stride in pixels of the last pooling layer: 2 to the power of the number of stages; 32 in the paper.
     pub fn stride(&self) -> usize {
         1 << self.config.stages().count()
     }
@@ -212,7 +212,7 @@ impl Layers {
     }
 }
 
-/// Filters at a width: as they are at width 1, else the nearest multiple of 8, at least 8.
+/// Number of filters at a width: unchanged at width 1, otherwise the nearest multiple of 8, at least 8.
 fn scaled(filters: usize, width: f64) -> usize {
     if width == 1.0 {
         return filters;

@@ -1,12 +1,13 @@
-//! Stages of convolutions, which make a network: a column of Table 1 or one of your own.
+//! The convolutional stages of a network: a column of Table 1 or a custom one.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::{Error, Result};
 
-/// Stages, the one next to the image first. A stage is a row of convolutions with a ReLU each, and a max-pooling 2x2 behind them.
+/// The convolutional stages of a network, in order from the input. A stage is a sequence of convolutions, each followed by ReLU, and ends
+/// with 2x2 max pooling.
 ///
-/// In TOML and JSON a convolution is its number of filters, or a table that also has the side of the filters where that is not 3:
+/// In TOML and JSON a convolution is its number of filters, or a table with a kernel size other than 3:
 /// `[[64], [128], [256, { filters = 256, kernel = 1 }]]`.
 ///
 /// ```
@@ -19,27 +20,26 @@ use crate::{Error, Result};
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 pub struct Stages(Vec<Vec<Conv>>);
 
-/// A convolution at stride 1 that keeps the size of the map.
+/// A convolution with stride 1 and padding that keeps the spatial size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Conv {
     /// Number of filters.
     pub filters: usize,
-    /// Side of the filters: 1, 3 or 5.
+    /// Kernel size: 1, 3 or 5.
     pub kernel: usize,
 }
 
-/// Filters of a convolution at most.
+/// Maximum number of filters of a convolution.
 const MAX_FILTERS: usize = 1 << 16;
 
-/// Stages at most: so often can a crop of 1024 be halved.
+/// Maximum number of stages: a crop of 1024 pixels can be halved ten times.
 const MAX_STAGES: usize = 10;
 
 impl Stages {
-    /// Checks stages and makes them a network's.
+    /// Validates stages.
     ///
     /// # Errors
-    /// [`Error::Spec`] if there are none or more than 10, if one is empty, if a kernel is not 1, 3 or 5, or if a number of filters is 0
-    /// or above 65,536.
+    /// [`Error::Spec`] unless there are 1 to 10 stages, none of them empty, with kernel sizes 1, 3 or 5 and 1 to 65,536 filters.
     pub fn new(stages: Vec<Vec<Conv>>) -> Result<Stages> {
         let bad = |what: String| Err(Error::Spec(what));
         if !(1..=MAX_STAGES).contains(&stages.len()) {
@@ -73,20 +73,20 @@ impl Stages {
         self.0.len()
     }
 
-    /// Stages that are known to be right.
+    /// Stages that are valid by construction.
     pub(crate) fn of_table(stages: Vec<Vec<Conv>>) -> Stages {
         Stages(stages)
     }
 }
 
 impl Conv {
-    /// A convolution with filters of side 3.
+    /// A 3x3 convolution.
     pub const fn new(filters: usize) -> Conv {
         Conv { filters, kernel: 3 }
     }
 }
 
-/// How a file has a convolution.
+/// A convolution in TOML or JSON.
 #[derive(Serialize, Deserialize)]
 #[serde(
     untagged,

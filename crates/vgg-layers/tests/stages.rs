@@ -1,4 +1,4 @@
-//! Networks of your own stages: how files write them, what is refused, and that the paper's columns are stages too.
+//! Custom networks: layers, serialisation, errors, and the columns of Table 1 written as stages.
 
 use vgg_layers::{Config, Conv, LayerKind, NetworkSpec, Stages};
 

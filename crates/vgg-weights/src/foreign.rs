@@ -201,7 +201,7 @@ impl LayerSource {
     }
 }
 
-/// The network that has these weights: a column of Table 1, or stages of its own.
+/// The network with these weights: a column of Table 1 if one fits, otherwise a custom one.
 fn guess(shapes: &[(String, Vec<usize>)], library: Library) -> std::result::Result<NetworkSpec, String> {
     let stages = stages(shapes)?;
     let last = stages.iter().flat_map(|convs| convs.last()).last().map_or(1, |conv| conv.filters);
@@ -231,7 +231,7 @@ fn guess(shapes: &[(String, Vec<usize>)], library: Library) -> std::result::Resu
     })
 }
 
-/// The convolutions, which must be named one after the other.
+/// The stages of convolutions, whose names must be numbered without gaps.
 fn stages(shapes: &[(String, Vec<usize>)]) -> std::result::Result<Stages, String> {
     let mut stages: Vec<Vec<Conv>> = Vec::new();
     for (name, shape) in shapes {
@@ -240,7 +240,7 @@ fn stages(shapes: &[(String, Vec<usize>)]) -> std::result::Result<Stages, String
         if *name == format!("conv{}_1", stage + 1) {
             stages.push(Vec::new());
         } else if *name != format!("conv{stage}_{}", place + 1) {
-            return Err(format!("{name} is there, and the convolution before it is not"));
+            return Err(format!("it has {name}, but not the convolution before it"));
         }
         stages.last_mut().into_iter().for_each(|convs| convs.push(Conv { filters, kernel }));
     }
@@ -337,9 +337,12 @@ mod tests {
             (spec.config.name(), spec.config.stages().iter().nth(1).unwrap()[1].filters),
             ("custom", 120)
         );
-        for (place, words) in [(0, "conv1_2 is there"), (5, "conv3_3 is there"), (7, "conv4_2 is there")] {
+        for (place, words) in [(0, "it has conv1_2,"), (5, "it has conv3_3,"), (7, "it has conv4_2,")] {
             let refused = guessed(&|shapes| drop(shapes.remove(place))).unwrap_err();
-            assert!(refused.starts_with(words) && refused.ends_with("before it is not"), "{refused}");
+            assert!(
+                refused.starts_with(words) && refused.ends_with("not the convolution before it"),
+                "{refused}"
+            );
         }
         let refused = guessed(&|shapes| shapes[1].1 = vec![64, 64, 2, 2]).unwrap_err();
         assert!(refused.contains("conv1_2 has kernel 2"), "{refused}");

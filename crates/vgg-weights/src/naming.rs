@@ -109,8 +109,8 @@ fn sequential(entries: &[Entry]) -> Option<Recognised> {
     Some(Recognised { library, layers })
 }
 
-/// The paper's names of convolutions by their numbers in a sequence, in which batch normalisation, if there is one, and a ReLU follow
-/// each, and a max-pooling the last of a stage.
+/// Names of convolutions, such as `conv2_1`, from their indices in a `Sequential`. Each is followed by batch normalisation, if there is
+/// any, and ReLU; the last of a stage also by max pooling.
 fn names_in_sequence(convolutions: &BTreeMap<u32, bool>) -> Option<Vec<String>> {
     let (mut stage, mut place, mut next) = (1, 0, 0);
     let mut names = Vec::new();

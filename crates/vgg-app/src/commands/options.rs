@@ -229,8 +229,8 @@ pub(super) struct NetworkArgs {
     /// A, A-LRN, B, B-5x5, C, D or E.
     #[arg(long)]
     config: Option<Config>,
-    /// In the place of --config: filters of the convolutions of a network of your own, stage by stage, such as
-    /// [[64],[128],[256,256]]; {"filters":256,"kernel":1} is a convolution with another kernel than 3: 1 or 5.
+    /// A custom network instead of --config: numbers of filters, stage by stage, as JSON, such as [[64],[128],[256,256]].
+    /// Kernels are 3x3; {"filters":256,"kernel":1} sets the kernel size to 1 or 5.
     #[arg(long, value_parser = stages, conflicts_with = "config")]
     stages: Option<Stages>,
     /// Factor on the numbers of filters.
@@ -242,7 +242,7 @@ pub(super) struct NetworkArgs {
     /// Outputs of fc6 and fc7.
     #[arg(long, default_value = "4096,4096", value_parser = pair)]
     head: [usize; 2],
-    /// Side of the crop in pixels, a multiple of 32; for --stages of 2 to the power of their number.
+    /// Side of the crop in pixels, a multiple of 32; with --stages, of 2 to the power of the number of stages.
     #[arg(long, default_value_t = 224)]
     crop: usize,
 }
@@ -252,7 +252,7 @@ impl NetworkArgs {
     pub(super) fn spec(self) -> Result<NetworkSpec> {
         let NetworkArgs { config, stages, width, classes, head, crop } = self;
         let config = config.or(stages.map(Config::Custom));
-        let config = config.ok_or_else(|| UsageError("say which network: --config or --stages".into()))?;
+        let config = config.ok_or_else(|| UsageError("either --config or --stages is required".into()))?;
         Ok(NetworkSpec { width, classes, head, crop, ..NetworkSpec::paper(config) })
     }
 }

@@ -30,7 +30,7 @@ pub(super) fn from_table<T: DeserializeOwned>(table: Table) -> Result<T> {
     table.try_into().map_err(|e: toml::de::Error| Error::Plan(e.to_string().trim_end().to_owned()))
 }
 
-/// Pairs of keys that mean the same: what one says replaces what the other said.
+/// Keys with two names: setting one replaces the value of the other.
 const SAME: [(&str, &str); 3] = [("config", "stages"), ("train_layers", "trainable"), ("map", "layers")];
 
 /// Puts `over` in the place of what `base` says, table by table.

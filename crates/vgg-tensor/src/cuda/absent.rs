@@ -1,4 +1,4 @@
-//! A build without the feature `cuda`: types without values, so that the code of operations on a GPU compiles and is never reached.
+//! Uninhabited stand-ins for the CUDA types in builds without the feature `cuda`: GPU code compiles and is unreachable.
 
 use std::convert::Infallible;
 

@@ -1,6 +1,6 @@
 //! What every operation uses on a GPU: memory, kernels, matrix products, convolutions, all on one stream.
 //!
-//! Without the feature `cuda` there are only [`operands`], and types without values in the place of the rest.
+//! Without the feature `cuda` there are only [`operands`] and uninhabited stand-ins for the other types (`absent.rs`).
 
 mod operands;
 

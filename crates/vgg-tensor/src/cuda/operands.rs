@@ -1,9 +1,6 @@
-//! What operations say to a GPU: formats of tensors, matrices and convolutions, by places in its memory. Nothing of CUDA itself.
+//! Operands of GPU work: tensor formats, matrices and convolutions, by device address. No CUDA types.
 
-#![cfg_attr(
-    not(feature = "cuda"),
-    allow(dead_code, reason = "what is said to a GPU that is never there is not read")
-)]
+#![cfg_attr(not(feature = "cuda"), allow(dead_code, reason = "without CUDA nothing reads the operands"))]
 
 use crate::Shape;
 

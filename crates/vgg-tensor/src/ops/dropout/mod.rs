@@ -33,8 +33,8 @@ pub fn forward(x: &Tensor, rate: f32, key: DropoutKey) -> Result<Tensor> {
     dropped(x, rate, key, None)
 }
 
-/// As [`forward`], with the step's number that `state` has when the work is done in place of `key.step`: a step that is captured once and
-/// launched again and again ([`crate::Replay`]) draws anew each time.
+/// Like [`forward`], but reads the step number from `state` at execution time instead of `key.step`, so that a captured step
+/// ([`crate::Replay`]) draws new values at each launch.
 ///
 /// # Errors
 /// As [`forward`], and [`Error::Device`] if `state` is another device's.
