@@ -20,7 +20,7 @@ pub struct DeviceConfig {
     /// Where a GPU's compiled kernels and choices of engines are kept from run to run; nowhere without a folder. What is
     /// missing or damaged there is made anew.
     pub cache: Option<PathBuf>,
-    /// Instruction set of a CPU device by the name that [`Device::instruction_set`] gives, for comparisons; without a
+    /// Instruction set of a CPU device by the name that [`crate::Device::instruction_set`] gives, for comparisons; without a
     /// name, the processor's best.
     pub instruction_set: Option<String>,
 }
