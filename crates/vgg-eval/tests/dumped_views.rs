@@ -2,10 +2,10 @@
 
 mod common;
 
-use common::{CROP, write_set};
+use common::{CROP, evaluation, write_set};
 use serde_json::{Value, json};
 use vgg_data::{Filter, ImageSet, Split};
-use vgg_eval::{DensePool, Evaluation, Partition, Protocol, dump_views};
+use vgg_eval::{Partition, Protocol, dump_views};
 
 #[test]
 fn dumped_views_are_the_pixels_that_the_network_is_shown() {
@@ -24,14 +24,7 @@ fn dumped_views_are_the_pixels_that_the_network_is_shown() {
     );
     let folder = ImageSet::open(dir.path(), Split::Val).unwrap();
     let to = dir.path().join("views");
-    let base = Evaluation {
-        protocol: Protocol::Combined,
-        test_sides: vec![40],
-        flip: true,
-        filter: Filter::Bilinear,
-        dense_pool: DensePool::ScoreMean,
-        pool_rounding: None,
-    };
+    let base = evaluation(Protocol::Combined, &[40]);
     dump_views(&folder, &base, CROP, Partition { index: 1, count: 3 }, &to).unwrap();
     let list: Vec<Value> = vgg_files::read_json(&to.join("views.json")).unwrap();
     let views = base.views(CROP).unwrap();

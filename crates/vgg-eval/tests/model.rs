@@ -13,14 +13,7 @@ use vgg_testkit::assert_close;
 const CLASSES: usize = 5;
 
 fn evaluation(protocol: Protocol, test_sides: &[usize], dense_pool: DensePool) -> Evaluation {
-    Evaluation {
-        protocol,
-        test_sides: test_sides.to_vec(),
-        flip: true,
-        filter: Filter::Bilinear,
-        dense_pool,
-        pool_rounding: None,
-    }
+    Evaluation { dense_pool, ..common::evaluation(protocol, test_sides) }
 }
 
 fn classified(evaluation: &Evaluation, image: &Image, preprocessing: Preprocessing) -> Vec<f32> {

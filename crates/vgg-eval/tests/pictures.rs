@@ -5,7 +5,7 @@ mod common;
 use common::{CROP, PREPROCESSING, batch_of_one, cells, image, network, softmax};
 use ndarray::{Array2, array};
 use vgg_data::{Filter, Image, Region, View};
-use vgg_eval::{DensePool, Error, Evaluation, Protocol, confusion_picture, score_map, score_map_picture};
+use vgg_eval::{Error, Evaluation, Protocol, confusion_picture, score_map, score_map_picture};
 
 fn pixel(picture: &Image, y: usize, x: usize) -> [u8; 3] {
     [picture[[y, x, 0]], picture[[y, x, 1]], picture[[y, x, 2]]]
@@ -187,14 +187,7 @@ fn a_window_of_an_even_side_has_its_centre_between_pixels() {
 }
 
 fn evaluation(protocol: Protocol, test_sides: &[usize]) -> Evaluation {
-    Evaluation {
-        protocol,
-        test_sides: test_sides.to_vec(),
-        flip: true,
-        filter: Filter::Bicubic,
-        dense_pool: DensePool::ScoreMean,
-        pool_rounding: None,
-    }
+    Evaluation { filter: Filter::Bicubic, ..common::evaluation(protocol, test_sides) }
 }
 
 #[test]

@@ -2,20 +2,13 @@
 
 mod common;
 
-use vgg_data::{Filter, MAX_SIDE, Region, View};
+use vgg_data::{MAX_SIDE, Region, View};
 use vgg_eval::{
     DensePool, Error, Evaluation, Partition, Preprocessing, Protocol, WeightedView, rank_partition,
 };
 
 fn evaluation(protocol: Protocol, test_sides: &[usize], flip: bool) -> Evaluation {
-    Evaluation {
-        protocol,
-        test_sides: test_sides.to_vec(),
-        flip,
-        filter: Filter::Bilinear,
-        dense_pool: DensePool::ScoreMean,
-        pool_rounding: None,
-    }
+    Evaluation { flip, ..common::evaluation(protocol, test_sides) }
 }
 
 fn view(test_side: usize, region: Region, flip: bool, weight: f64) -> WeightedView {

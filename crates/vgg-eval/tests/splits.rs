@@ -6,11 +6,11 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
-use common::{CROP, PREPROCESSING, TOLERANCE, distance, network, options, write_set};
-use vgg_data::{Filter, Image, ImageSet, OnBadImage, Split, write_png};
+use common::{CROP, PREPROCESSING, TOLERANCE, distance, evaluation, network, options, write_set};
+use vgg_data::{Image, ImageSet, OnBadImage, Split, write_png};
 use vgg_eval::{
-    DensePool, Error, EvalModel, EvaluateOptions, Evaluation, Network, Partition, Posteriors, Protocol,
-    Result, check_classes, classify, dump_views, evaluate, evaluate_on_ranks, merge,
+    Error, EvalModel, EvaluateOptions, Evaluation, Network, Partition, Posteriors, Protocol, Result,
+    check_classes, classify, dump_views, evaluate, evaluate_on_ranks, merge,
 };
 use vgg_tensor::{Alone, RankGroup, on_thread_ranks};
 use vgg_testkit::assert_close;
@@ -26,17 +26,6 @@ const FILES: [(&str, (usize, usize)); 7] = [
     ("cow/3.png", (48, 48)),
 ];
 const LABELS: [u32; 7] = [0, 0, 1, 1, 2, 2, 2];
-
-fn evaluation(protocol: Protocol, test_sides: &[usize]) -> Evaluation {
-    Evaluation {
-        protocol,
-        test_sides: test_sides.to_vec(),
-        flip: true,
-        filter: Filter::Bilinear,
-        dense_pool: DensePool::ScoreMean,
-        pool_rounding: None,
-    }
-}
 
 fn dense() -> Evaluation {
     evaluation(Protocol::Dense, &[64, 40])

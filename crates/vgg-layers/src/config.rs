@@ -52,7 +52,15 @@ static TABLE: [Row; 7] = [
 ];
 
 /// Names of the columns.
-const NAMES: [&str; 7] = ["A", "A-LRN", "B", "B-5x5", "C", "D", "E"];
+static NAMES: [&str; TABLE.len()] = {
+    let mut names = [""; TABLE.len()];
+    let mut i = 0;
+    while i < names.len() {
+        names[i] = TABLE[i].name;
+        i += 1;
+    }
+    names
+};
 
 const fn row(config: Config, name: &'static str, kernels: [&'static [usize]; 5]) -> Row {
     Row { config, name, kernels }

@@ -32,7 +32,7 @@ pub enum ConvChoice {
     /// By a cost model, for each shape.
     #[default]
     Auto,
-    /// Sums of products as they stand.
+    /// Direct convolution.
     Direct,
     /// Winograd's, with 2x2 outputs a tile.
     Winograd2,

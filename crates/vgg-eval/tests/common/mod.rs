@@ -5,8 +5,8 @@
 use std::path::Path;
 
 use ndarray::Array2;
-use vgg_data::{Image, OnBadImage, write_png};
-use vgg_eval::{EvaluateOptions, Partition, Posteriors, Preprocessing};
+use vgg_data::{Filter, Image, OnBadImage, write_png};
+use vgg_eval::{DensePool, EvaluateOptions, Evaluation, Partition, Posteriors, Preprocessing, Protocol};
 use vgg_layers::{Config, NamedArray, Network, NetworkSpec};
 use vgg_tensor::{Device, Tensor};
 use vgg_testkit::hashed;
@@ -21,6 +21,18 @@ pub const PREPROCESSING: Preprocessing =
 /// Of posteriors. Scores reach 10, and a batch is convolved in another order of sums than one image, which changes scores by up to 1e-5
 /// of the largest. Different images differ by ten times this or more.
 pub const TOLERANCE: f64 = 1e-4;
+
+/// An evaluation with flips, bilinear resizing and the mean of scores over the map.
+pub fn evaluation(protocol: Protocol, test_sides: &[usize]) -> Evaluation {
+    Evaluation {
+        protocol,
+        test_sides: test_sides.to_vec(),
+        flip: true,
+        filter: Filter::Bilinear,
+        dense_pool: DensePool::ScoreMean,
+        pool_rounding: None,
+    }
+}
 
 pub fn cpu() -> Device {
     Device::cpu(1).unwrap()

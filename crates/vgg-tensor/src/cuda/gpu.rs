@@ -197,8 +197,9 @@ impl Cuda {
     /// float are [`bits`].
     ///
     /// # Safety
-    /// The arguments must be those of the kernel's signature, and pointers be of memory of this device, or 0 where the kernel allows it, as
-    /// large as the kernel's comment says for these sizes. Buffers may be given back at once: who takes them next comes later on the stream.
+    /// The arguments must match the kernel's signature. Each pointer must be to memory of this device of the size that the kernel's comment
+    /// gives, or 0 where the kernel allows it. A buffer may be dropped when this returns: the stream runs later uses of its memory after the
+    /// kernel.
     pub(crate) unsafe fn launch_blocks(
         &self,
         kernel: &'static str,
