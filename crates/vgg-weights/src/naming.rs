@@ -149,14 +149,21 @@ fn by_layer(entries: &[Entry]) -> Option<Recognised> {
         (false, false, false) => Library::Native,
         (true, false, _) => return None,
     };
-    // In the order of the names, which is the network's: conv before fc, then by block and place.
     let layers = found.into_iter().map(|(layer, [weight, bias])| LayerSource {
         weight: weight.map(|e| e.name.clone()).unwrap_or_default(),
         bias: bias.map_or_else(|| format!("{layer}.bias"), |e| e.name.clone()),
         layer,
         norm: None,
     });
-    Some(Recognised { library, layers: layers.collect() })
+    let mut layers: Vec<LayerSource> = layers.collect();
+    layers.sort_by_key(|source| position(&source.layer));
+    Some(Recognised { library, layers })
+}
+
+/// Sorts names of layers in the network's order: convolutions by stage and place, then fc6, fc7 and fc8.
+fn position(layer: &str) -> (bool, Vec<u32>) {
+    let numbers = layer.split(|c: char| !c.is_ascii_digit()).filter_map(|number| number.parse().ok());
+    (layer.starts_with("fc"), numbers.collect())
 }
 
 /// Whether a tensor is a bias, by its name or, if that says nothing, its shape.

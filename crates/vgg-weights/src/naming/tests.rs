@@ -139,6 +139,14 @@ fn named_layers_are_sorted_and_duplicates_ignored() {
 }
 
 #[test]
+fn layers_are_in_the_networks_order_beyond_nine() {
+    let names = ["conv1_1", "conv1_2", "conv1_9", "conv1_10", "conv2_1", "conv9_1", "conv10_1", "fc6", "fc7"];
+    let of = |name: &&str| entry(&format!("{name}.weight"), &[8, 3, 3, 3]);
+    let recognised = recognise(&names.iter().rev().map(of).collect::<Vec<_>>()).unwrap();
+    assert_eq!(recognised.layers.iter().map(|source| source.layer.as_str()).collect::<Vec<_>>(), names);
+}
+
+#[test]
 fn bias_is_detected_by_name_then_by_shape() {
     for (name, shape, bias) in [
         ("conv1_1.bias", &[3, 3][..], true),
