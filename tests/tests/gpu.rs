@@ -1,10 +1,13 @@
 //! What a GPU makes of a step, beside PyTorch: float as on a CPU, bf16 no worse than autocast.
 
 use serde_json::Value;
+use vgg_data::Batch;
 use vgg_layers::{Config, DropoutRun, NamedArray, NetworkSpec};
+use vgg_optim::{Sgd, SgdForm, SgdOptions};
 use vgg_tensor::{Device, GradMode, Precision, StepState, Tensor, ops};
 use vgg_testkit::hashed;
 use vgg_tests::{assert_arrays_close, fixture, gpu, hashed_network};
+use vgg_train::{StepConfig, TrainStep};
 
 const BATCH: usize = 16;
 
@@ -83,4 +86,46 @@ fn float_is_the_cpus() {
         // Rounding of up to sixteen layers in f32, forward and back: each layer 3e-6 (crates/vgg-tensor/tests), 32 of them.
         assert_arrays_close(&gradients, &exact, 1e-4, config.name());
     }
+}
+
+/// A captured step belongs to one network and one optimiser: with others, the work is theirs.
+#[test]
+fn steps_of_several_networks_and_optimisers_do_not_mix() {
+    let Some(gpu) = gpu(Precision::F32) else { return };
+    let (ours, exact) = (alternating_steps(&gpu), alternating_steps(&Device::cpu(2).unwrap()));
+    for ((name, ours), (_, exact)) in ours.iter().zip(&exact) {
+        assert_arrays_close(ours, exact, 1e-4, name);
+    }
+}
+
+/// The weights of networks a and b after three steps of a, three of b, and three of a with another optimiser.
+fn alternating_steps(device: &Device) -> [(&'static str, Vec<NamedArray>); 2] {
+    let spec = |classes: usize| NetworkSpec {
+        width: 1.0 / 64.0,
+        classes,
+        head: [16, 16],
+        crop: 32,
+        ..NetworkSpec::paper(Config::A)
+    };
+    let (mut a, mut b) = (hashed_network(spec(7), device), hashed_network(spec(9), device));
+    let sgd = |options| Sgd::new(options).unwrap();
+    let (mut of_a, mut of_b) = (sgd(SgdOptions::PAPER), sgd(SgdOptions::PAPER));
+    let mut other = sgd(SgdOptions { form: SgdForm::Torch, weight_decay: 0.01, ..SgdOptions::PAPER });
+    let config = StepConfig { scale: [0.02; 3], micro_batch: 4, seed: 1 };
+    let mut step = TrainStep::new(device, config).unwrap();
+    step.set_lr(0.05);
+    let mut batch = Batch::blank(4, [32, 32]);
+    for i in 0..9usize {
+        let pixels = hashed(&format!("pixels {i}"), 1.0, batch.pixels.len());
+        batch.pixels.iter_mut().zip(pixels).for_each(|(pixel, v)| *pixel = (128.0 + 127.0 * v) as u8);
+        batch.offset.fill(-120.0);
+        batch.targets = (0..4).map(|n| ((i + 2 * n) % 7) as u32).collect();
+        let (network, sgd) = match i {
+            0..3 => (&mut a, &mut of_a),
+            3..6 => (&mut b, &mut of_b),
+            _ => (&mut a, &mut other),
+        };
+        assert!(step.step(network, sgd, &batch).unwrap().finite);
+    }
+    [("a", a.export()), ("b", b.export())]
 }

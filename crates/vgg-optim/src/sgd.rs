@@ -58,6 +58,11 @@ impl Sgd {
         Ok(Sgd { options, velocities: BTreeMap::new() })
     }
 
+    /// The settings.
+    pub fn options(&self) -> &SgdOptions {
+        &self.options
+    }
+
     /// Updates every trainable parameter that has a gradient; nothing if the step is not finite.
     ///
     /// # Errors

@@ -6,7 +6,7 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 use vgg_data::Batch;
 use vgg_layers::{DropoutRun, Network};
-use vgg_optim::Sgd;
+use vgg_optim::{Sgd, SgdOptions};
 use vgg_tensor::{Device, GradMode, Parameter, Readback, Replay, StepState, Tensor, Upload, ops};
 
 use crate::gradient_reducer::GradientReducer;
@@ -24,9 +24,8 @@ pub struct TrainStep {
     lr: f64,
     upload: Option<Upload>,
     replay: Replay,
+    repeated: Repeated,
     eager: bool,
-    /// Images of every rank in the step that is repeated.
-    split: Vec<usize>,
     reducer: Option<GradientReducer>,
     /// Losses and logits of each micro-batch, where every step leaves them.
     results: Vec<(Tensor, Tensor)>,
@@ -44,6 +43,40 @@ pub struct StepConfig {
     pub micro_batch: usize,
     /// Seed of dropout.
     pub seed: u64,
+}
+
+/// What a captured step depends on besides its batch: with anything else it is captured anew.
+#[derive(Default)]
+struct Repeated {
+    /// Images of every rank.
+    split: Vec<usize>,
+    options: Option<SgdOptions>,
+    /// Addresses of weights, gradients and velocities, and whether each weight is trained. No other tensor gets one of these
+    /// addresses while the graph of the captured step exists.
+    tensors: Vec<usize>,
+}
+
+impl Repeated {
+    /// Whether it is a step of this network and optimiser.
+    fn is_of(&self, network: &Network, optimizer: &Sgd) -> bool {
+        self.options.as_ref() == Some(optimizer.options())
+            && Repeated::tensors(network, optimizer).eq(self.tensors.iter().copied())
+    }
+
+    /// Remembers network and optimiser, once a step has made gradients and velocities.
+    fn set(&mut self, network: &Network, optimizer: &Sgd) {
+        self.options = Some(*optimizer.options());
+        self.tensors.clear();
+        self.tensors.extend(Repeated::tensors(network, optimizer));
+    }
+
+    fn tensors(network: &Network, optimizer: &Sgd) -> impl Iterator<Item = usize> {
+        let of_parameter = |p: &Parameter| {
+            [p.weight.value().data_ptr(), p.grad().map_or(0, Tensor::data_ptr), usize::from(p.trainable)]
+        };
+        let velocities = optimizer.velocities().values().map(Tensor::data_ptr);
+        network.parameters().flat_map(of_parameter).chain(velocities)
+    }
 }
 
 /// A step that was started.
@@ -85,8 +118,8 @@ impl TrainStep {
             lr: 0.0,
             upload: None,
             replay: Replay::new(),
+            repeated: Repeated::default(),
             eager: false,
-            split: Vec::new(),
             reducer: None,
             results: Vec::new(),
             pending: VecDeque::new(),
@@ -152,21 +185,24 @@ impl TrainStep {
         split: &[usize],
         rank: usize,
     ) -> Result<()> {
-        if self.split != split {
-            // Another batch size, or place in it, is other work. Ranks begin anew together: what one of them captures, the others must.
+        if self.repeated.split != split {
+            // Ranks capture together: with another batch size, or place in it, all of them do so anew.
             self.replay = Replay::new();
-            self.split.clear();
-            self.split.extend_from_slice(split);
+            self.repeated.split.clear();
+            self.repeated.split.extend_from_slice(split);
         }
         if batch.is_empty() {
             return self.start_without_images(network, optimizer);
         }
         check_targets(&batch.targets, network.spec().classes)?;
         let upload = self.filled(batch, network.device())?;
+        if !self.repeated.is_of(network, optimizer) {
+            self.replay = Replay::new();
+        }
         let number = self.begin()?;
         let work = Work {
             network: &mut *network,
-            optimizer,
+            optimizer: &mut *optimizer,
             state: &self.state,
             upload: &upload,
             config: self.config,
@@ -186,6 +222,7 @@ impl TrainStep {
             self.replay.run(&device, || work.run())?;
         }
         self.upload = Some(upload);
+        self.repeated.set(network, optimizer);
         self.read_back(&batch.targets, network.device())
     }
 

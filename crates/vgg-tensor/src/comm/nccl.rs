@@ -21,7 +21,7 @@ pub(crate) struct Communicator {
     summed: CudaEvent,
 }
 
-// SAFETY: NCCL lets any thread call it, one at a time, and whoever owns this takes turns.
+// SAFETY: NCCL may be called from any thread, by one at a time, and this is not `Sync`.
 unsafe impl Send for Communicator {}
 
 impl Communicator {
@@ -49,7 +49,10 @@ impl Communicator {
     }
 
     /// Replaces values at these places, of these lengths, by their sums over all ranks, after what is on the device's stream.
-    pub(crate) fn sum(&self, places: &[(u64, usize)]) -> Result<()> {
+    ///
+    /// # Safety
+    /// Each must be memory of this device of that many floats, which nobody else uses before [`Communicator::wait`].
+    pub(crate) unsafe fn sum(&self, places: &[(u64, usize)]) -> Result<()> {
         if places.is_empty() {
             return Ok(());
         }
@@ -58,7 +61,8 @@ impl Communicator {
         // SAFETY: it takes nothing.
         self.nccl.check("ncclGroupStart", unsafe { (self.nccl.group_start)() })?;
         let added = places.iter().try_for_each(|&(at, len)| {
-            self.all_reduce(at, len, ncclDataType_t::ncclFloat32, ncclRedOp_t::ncclSum)
+            // SAFETY: by the caller's promise.
+            unsafe { self.all_reduce(at, len, ncclDataType_t::ncclFloat32, ncclRedOp_t::ncclSum) }
         });
         // What was begun is ended in any case.
         // SAFETY: as above.
@@ -67,9 +71,13 @@ impl Communicator {
     }
 
     /// Replaces a flag of 32 bits by the largest of all ranks.
-    pub(crate) fn any(&self, flag: u64) -> Result<()> {
+    ///
+    /// # Safety
+    /// It must be memory of this device that nobody else uses before [`Communicator::wait`].
+    pub(crate) unsafe fn any(&self, flag: u64) -> Result<()> {
         self.after_computing()?;
-        self.all_reduce(flag, 1, ncclDataType_t::ncclUint32, ncclRedOp_t::ncclMax)
+        // SAFETY: by the caller's promise.
+        unsafe { self.all_reduce(flag, 1, ncclDataType_t::ncclUint32, ncclRedOp_t::ncclMax) }
     }
 
     /// Has the device's stream wait for all sums.
@@ -84,9 +92,11 @@ impl Communicator {
         self.stream.wait(&self.computed).map_err(cuda_error("cuStreamWaitEvent"))
     }
 
-    fn all_reduce(&self, at: u64, len: usize, kind: ncclDataType_t, op: ncclRedOp_t) -> Result<()> {
+    /// # Safety
+    /// There must be memory of this device of `len` values, which nobody else uses before [`Communicator::wait`].
+    unsafe fn all_reduce(&self, at: u64, len: usize, kind: ncclDataType_t, op: ncclRedOp_t) -> Result<()> {
         let stream: *mut c_void = self.stream.cu_stream().cast();
-        // SAFETY: callers pass memory of that many values, which stays until the device's stream has waited.
+        // SAFETY: by the caller's promise.
         let begun = unsafe {
             (self.nccl.all_reduce)(at as *const c_void, at as *mut c_void, len, kind, op, self.ranks, stream)
         };

@@ -18,11 +18,11 @@ pub(crate) struct Staged(Infallible);
 /// A download.
 pub(crate) struct Fetched(Infallible);
 
+/// Timing of convolutions.
+pub(crate) struct Autotuning(Infallible);
+
 /// Captured work.
 pub(crate) struct Graph(Infallible);
-
-/// Convolutions.
-pub(crate) struct Cudnn(Infallible);
 
 fn absent<T>() -> Result<T> {
     Err(Error::NoCuda { reason: "this program was built without the feature cuda".into() })
@@ -69,10 +69,6 @@ impl Cuda {
         match self.0 {}
     }
 
-    pub(crate) fn cudnn(&self) -> &Cudnn {
-        match self.0 {}
-    }
-
     pub(crate) fn element(&self) -> Element {
         match self.0 {}
     }
@@ -93,7 +89,23 @@ impl Cuda {
         match self.0 {}
     }
 
-    pub(crate) fn set_choosing(&self, _: bool) {
+    pub(crate) fn shares_memory_with(&self, _: &Cuda) -> bool {
+        match self.0 {}
+    }
+
+    pub(crate) fn autotuning(&self) -> Autotuning {
+        match self.0 {}
+    }
+
+    pub(crate) unsafe fn convolution(&self, _: ConvolutionKey, _: ConvolutionOperands) -> Result<()> {
+        match self.0 {}
+    }
+
+    pub(crate) fn describe_choices(&self) -> Vec<(String, usize, f64)> {
+        match self.0 {}
+    }
+
+    pub(crate) fn device_properties(&self) -> Result<String> {
         match self.0 {}
     }
 
@@ -101,7 +113,7 @@ impl Cuda {
         match self.0 {}
     }
 
-    pub(crate) unsafe fn launch_blocks(&self, _: &'static str, _: (usize, usize), _: &[u64]) -> Result<()> {
+    pub(crate) unsafe fn launch_blocks(&self, _: &'static str, _: [usize; 2], _: &[u64]) -> Result<()> {
         match self.0 {}
     }
 
@@ -147,21 +159,11 @@ impl CudaBuffer {
     }
 }
 
-impl Cudnn {
-    pub(crate) unsafe fn run(&self, _: &Cuda, _: ConvolutionKey, _: ConvolutionOperands) -> Result<()> {
-        match self.0 {}
-    }
-
-    pub(crate) fn describe_choices(&self) -> Vec<(String, usize, f64)> {
-        match self.0 {}
-    }
-
-    pub(crate) fn device_properties(&self) -> Result<String> {
-        match self.0 {}
-    }
-}
-
 impl Graph {
+    pub(crate) fn cuda(&self) -> &Cuda {
+        match self.0 {}
+    }
+
     pub(crate) fn launch(&self) -> Result<()> {
         match self.0 {}
     }
@@ -190,7 +192,7 @@ impl Fetched {
         match self.0 {}
     }
 
-    pub(crate) fn start(&mut self, _: impl Iterator<Item = (u64, usize)>) -> Result<()> {
+    pub(crate) unsafe fn start(&mut self, _: impl Iterator<Item = (u64, usize)>) -> Result<()> {
         match self.0 {}
     }
 

@@ -8,7 +8,8 @@ use cudarc::cublaslt::result::{self, CublasError};
 use cudarc::cublaslt::sys;
 use cudarc::driver::sys::CUdeviceptr;
 
-use super::{Cuda, Element, Epilogue, Matrix, Product};
+use super::stream::Stream;
+use super::{Element, Epilogue, Matrix, Product};
 use crate::{Error, Precision, Result};
 
 /// Scratch memory that an algorithm may ask for: what Hopper's kernels want.
@@ -52,13 +53,13 @@ impl Blas {
 
     /// # Safety
     /// Matrices and bias must be memory of the sizes and elements that the product says.
-    pub(super) unsafe fn run(&self, cuda: &Cuda, product: &Product) -> Result<()> {
+    pub(super) unsafe fn run(&self, stream: &Stream, product: &Product) -> Result<()> {
         let Product { a, b, out, epilogue, bias } = product;
-        let workspace = cuda.take_bytes(WORKSPACE_BYTES)?;
-        if cuda.is_planning() {
+        let workspace = stream.take_bytes(WORKSPACE_BYTES)?;
+        if stream.is_planning() {
             return Ok(());
         }
-        cuda.bind()?;
+        stream.bind()?;
         // Row-major is column-major of the transpose, so b comes first: out^T = b^T a^T.
         let operation = Operation::new(self.compute, b, a, *epilogue, *bias)?;
         let [layout_b, layout_a, layout_out] = [Layout::new(b)?, Layout::new(a)?, Layout::new(out)?];
@@ -85,7 +86,7 @@ impl Blas {
                 std::ptr::from_ref(&algorithm),
                 workspace.pointer() as *mut c_void,
                 WORKSPACE_BYTES,
-                cuda.stream().cast(),
+                stream.raw().cast(),
             )
         }
         .map_err(error("cublasLtMatmul"))

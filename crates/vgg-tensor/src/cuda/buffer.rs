@@ -1,14 +1,16 @@
 //! Memory of a GPU: one arena of address space per device, backed by memory as far as it was ever used.
 //!
 //! Work on a device goes through one stream, in order, so a buffer may be given back while a kernel still reads it: who
-//! takes it next writes it later. A captured step relies on the places of its buffers, so memory is never given back to
-//! the driver while the device is open.
+//! takes it next writes it later. A captured graph uses memory by address, so as long as it exists no other buffer gets
+//! memory that was in use when it was captured, and memory is never given back to the driver while the device is open.
 
+use std::any::Any;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cudarc::driver::{CudaContext, result, sys};
 
-use super::{Format, cuda_error};
+use super::Format;
+use super::error::cuda_error;
 use crate::alloc::{Gap, Gaps};
 use crate::{Error, Result};
 
@@ -22,6 +24,8 @@ pub(crate) struct CudaBuffer {
     pointer: sys::CUdeviceptr,
     bytes: usize,
     format: Format,
+    /// Captures before it was taken.
+    captures_before: u64,
     arena: Arc<CudaArena>,
 }
 
@@ -41,7 +45,7 @@ impl CudaBuffer {
 
 impl Drop for CudaBuffer {
     fn drop(&mut self) {
-        self.arena.put(self.pointer, self.bytes);
+        self.arena.put(self);
     }
 }
 
@@ -61,20 +65,43 @@ struct State {
     /// Pieces of memory in order, without gaps from `base` on.
     pieces: Vec<(sys::CUmemGenericAllocationHandle, usize)>,
     backed_bytes: usize,
-    /// What was taken since recording began, if it did.
-    recorded: Option<Vec<Gap>>,
+    /// The capture in progress, if there is one.
+    recording: Option<Recording>,
+    /// Captures so far, and the numbers of those whose graph still exists, ascending.
+    captures: u64,
+    graphs: Vec<u64>,
+    /// Memory given back that an existing graph uses, with the captures before it was taken.
+    withheld: Vec<(u64, Gap)>,
 }
 
-/// Memory that a captured step goes through, kept from others.
+/// What a capture has used so far.
+#[derive(Default)]
+struct Recording {
+    /// Memory taken or given back.
+    gaps: Vec<Gap>,
+    owners: Vec<Owner>,
+}
+
+/// What is not memory of the arena and must exist as long as a graph.
+pub(crate) type Owner = Arc<dyn Any + Send + Sync>;
+
+/// Keeps from others all memory that a captured graph may use: what was in use during the capture.
 pub(crate) struct Reservation {
     arena: Arc<CudaArena>,
+    /// Number of the capture.
+    number: u64,
     kept: Vec<Gap>,
+    _owners: Vec<Owner>,
 }
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        let mut state = self.arena.lock();
-        for Gap { start, len } in self.kept.drain(..) {
+        let mut guard = self.arena.lock();
+        let state = &mut *guard;
+        state.graphs.retain(|number| *number != self.number);
+        let newest = state.graphs.last().copied().unwrap_or(0);
+        let released = state.withheld.extract_if(.., |(captures_before, _)| *captures_before >= newest);
+        for Gap { start, len } in released.map(|(_, gap)| gap).chain(self.kept.drain(..)) {
             state.gaps.put(start, len);
         }
     }
@@ -93,7 +120,16 @@ impl CudaArena {
                 .map_err(cuda_error("cuMemAddressReserve"))?;
         }
         let gaps = Gaps::new(if backed { reserved } else { usize::MAX / 2 });
-        let state = State { gaps, in_use_bytes: 0, pieces: Vec::new(), backed_bytes: 0, recorded: None };
+        let state = State {
+            gaps,
+            in_use_bytes: 0,
+            pieces: Vec::new(),
+            backed_bytes: 0,
+            recording: None,
+            captures: 0,
+            graphs: Vec::new(),
+            withheld: Vec::new(),
+        };
         Ok(Arc::new(CudaArena { context: context.clone(), base, reserved, backed, state: Mutex::new(state) }))
     }
 
@@ -102,7 +138,7 @@ impl CudaArena {
         if cfg!(vgg_exact_buffers) && self.backed {
             // SAFETY: the memory is freed in `put`.
             let pointer = unsafe { result::malloc_sync(bytes.max(1)) }.map_err(cuda_error("cuMemAlloc"))?;
-            return Ok(CudaBuffer { pointer, bytes, format, arena: self.clone() });
+            return Ok(CudaBuffer { pointer, bytes, format, captures_before: 0, arena: self.clone() });
         }
         let bytes = bytes.max(1).next_multiple_of(ALIGN);
         let mut state = self.lock();
@@ -115,26 +151,37 @@ impl CudaArena {
             return Err(e);
         }
         state.in_use_bytes += bytes;
-        if let Some(recorded) = &mut state.recorded {
-            recorded.push(Gap { start: at, len: bytes });
+        if let Some(recording) = &mut state.recording {
+            recording.gaps.push(Gap { start: at, len: bytes });
         }
+        let captures_before = state.captures;
         let pointer = self.base + at as sys::CUdeviceptr;
-        Ok(CudaBuffer { pointer, bytes, format, arena: self.clone() })
+        Ok(CudaBuffer { pointer, bytes, format, captures_before, arena: self.clone() })
     }
 
-    /// Remembers from now on what is taken.
+    /// Begins a capture.
     pub(crate) fn begin_recording(&self) {
-        self.lock().recorded = Some(Vec::new());
+        self.lock().recording = Some(Recording::default());
     }
 
-    /// Keeps what was taken since and has been given back.
+    /// Keeps `owner` as long as the graph of the capture in progress exists, if there is one.
+    pub(crate) fn keep_for_graph(&self, owner: impl FnOnce() -> Owner) {
+        if let Some(recording) = &mut self.lock().recording {
+            recording.owners.push(owner());
+        }
+    }
+
+    /// Ends the capture and keeps what it used and gave back.
     pub(crate) fn end_recording(self: &Arc<Self>) -> Reservation {
-        let mut state = self.lock();
-        let recorded = state.recorded.take().unwrap_or_default();
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        let Recording { gaps, owners } = state.recording.take().unwrap_or_default();
         let kept =
-            recorded.into_iter().flat_map(|Gap { start, len }| state.gaps.take_within(start, len)).collect();
-        drop(state);
-        Reservation { arena: self.clone(), kept }
+            gaps.into_iter().flat_map(|Gap { start, len }| state.gaps.take_within(start, len)).collect();
+        state.captures += 1;
+        let number = state.captures;
+        state.graphs.push(number);
+        Reservation { arena: self.clone(), number, kept, _owners: owners }
     }
 
     /// Fills what no buffer has with bytes of ones, which are NaN in every precision.
@@ -202,16 +249,24 @@ impl CudaArena {
         Error::OutOfMemory { wanted_bytes, free_bytes, total_bytes }
     }
 
-    fn put(&self, pointer: sys::CUdeviceptr, bytes: usize) {
+    fn put(&self, buffer: &CudaBuffer) {
         if cfg!(vgg_exact_buffers) && self.backed {
             // Freeing can fail only where the device is lost, which the next operation says.
             // SAFETY: it was allocated in `take`.
-            let _ = unsafe { result::free_sync(pointer) };
+            let _ = unsafe { result::free_sync(buffer.pointer) };
             return;
         }
         let mut state = self.lock();
-        state.in_use_bytes -= bytes;
-        state.gaps.put((pointer - self.base) as usize, bytes);
+        state.in_use_bytes -= buffer.bytes;
+        let gap = Gap { start: (buffer.pointer - self.base) as usize, len: buffer.bytes };
+        if state.graphs.last().is_some_and(|newest| *newest > buffer.captures_before) {
+            state.withheld.push((buffer.captures_before, gap));
+            return;
+        }
+        state.gaps.put(gap.start, gap.len);
+        if let Some(recording) = &mut state.recording {
+            recording.gaps.push(gap);
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -1,16 +1,18 @@
-//! A captured row of operations, to be launched again as a whole.
+//! Captured operations, to be launched again as a whole.
 
 use cudarc::driver::{CudaGraph, sys};
 
 use super::buffer::Reservation;
-use super::{Cuda, cuda_error};
+use super::error::cuda_error;
+use super::gpu::Cuda;
 use crate::Result;
 
-/// Work that repeats, with the memory that it goes through.
+/// Captured operations. Launching them is sound whatever was dropped since: their memory is kept from others.
 pub(crate) struct Graph {
     graph: CudaGraph,
-    /// What the operations used and gave back is kept from others.
     _memory: Reservation,
+    /// The owner of the kernels in it.
+    cuda: Cuda,
 }
 
 impl Cuda {
@@ -29,22 +31,21 @@ impl Cuda {
         let graph = self.main_stream().end_capture(flags).map_err(cuda_error("cuStreamEndCapture"));
         done?;
         match graph? {
-            Some(graph) => Ok(Graph { graph, _memory: memory }),
+            Some(graph) => Ok(Graph { graph, _memory: memory, cuda: self.clone() }),
             None => {
                 Err(crate::Error::Cuda { call: "cuStreamEndCapture", reason: "nothing was captured".into() }
                     .into())
             }
         }
     }
-
-    /// Whether the stream takes down work instead of doing it.
-    pub(crate) fn is_capturing(&self) -> Result<bool> {
-        let status = self.main_stream().capture_status().map_err(cuda_error("cuStreamIsCapturing"))?;
-        Ok(status != sys::CUstreamCaptureStatus::CU_STREAM_CAPTURE_STATUS_NONE)
-    }
 }
 
 impl Graph {
+    /// The GPU that it was captured on.
+    pub(crate) fn cuda(&self) -> &Cuda {
+        &self.cuda
+    }
+
     /// Does the work once more.
     pub(crate) fn launch(&self) -> Result<()> {
         self.graph.launch().map_err(cuda_error("cuGraphLaunch"))

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use cudarc::driver::{CudaContext, result as driver, sys as driver_sys};
 use cudarc::nvrtc::{result as nvrtc, sys as nvrtc_sys};
 
-use super::cuda_error;
+use super::error::cuda_error;
 use crate::{Error, Precision, Result};
 
 /// The sources, one beside each operation.
@@ -50,18 +50,17 @@ unsafe impl Send for Kernels {}
 unsafe impl Sync for Kernels {}
 
 impl Kernels {
-    /// Compiles and loads every kernel; from the folder `cache`, if the same compiler has compiled the same source.
+    /// Compiles and loads every kernel for an architecture such as `sm_90`; from the folder `cache`, if the same compiler has compiled the same source.
     pub(super) fn compile(
         context: &Arc<CudaContext>,
-        (major, minor): (i32, i32),
+        architecture: &str,
         precision: Precision,
         cache: Option<&Path>,
     ) -> Result<Kernels> {
-        let architecture = format!("sm_{major}{minor}");
         context.bind_to_thread().map_err(cuda_error("cuCtxSetCurrent"))?;
-        let module = match load(&cached(&architecture, precision, cache)?) {
+        let module = match load(&cached(architecture, precision, cache)?) {
             // What was kept may be damaged.
-            Err(_) if cache.is_some() => load(&compile(&architecture, precision)?)?,
+            Err(_) if cache.is_some() => load(&compile(architecture, precision)?)?,
             loaded => loaded?,
         };
         let mut kernels = Kernels { context: context.clone(), module, functions: HashMap::new() };

@@ -13,6 +13,8 @@ mod buffer;
 #[cfg(feature = "cuda")]
 mod cudnn;
 #[cfg(feature = "cuda")]
+mod error;
+#[cfg(feature = "cuda")]
 mod gpu;
 #[cfg(feature = "cuda")]
 mod graph;
@@ -22,6 +24,8 @@ mod kernels;
 mod libraries;
 #[cfg(feature = "cuda")]
 mod limits;
+#[cfg(feature = "cuda")]
+mod stream;
 #[cfg(feature = "cuda")]
 mod transfer;
 
@@ -35,7 +39,8 @@ pub(crate) use operands::{
 #[cfg(feature = "cuda")]
 pub(crate) use self::{
     buffer::CudaBuffer,
-    gpu::{Cuda, cuda_error},
+    error::cuda_error,
+    gpu::Cuda,
     graph::Graph,
     libraries::open_nccl,
     limits::measure,

@@ -2,7 +2,7 @@
 
 #![cfg_attr(not(feature = "cuda"), allow(dead_code, reason = "without CUDA nothing reads the operands"))]
 
-use crate::Shape;
+use crate::{Precision, Shape};
 
 /// Channels of images and filters are padded to multiples of this.
 pub(crate) const CHANNELS: usize = 8;
@@ -35,6 +35,14 @@ pub(crate) enum Element {
 }
 
 impl Element {
+    /// The element of activations.
+    pub(crate) fn of(precision: Precision) -> Element {
+        match precision {
+            Precision::Bf16 => Element::Bf16,
+            Precision::Tf32 | Precision::F32 => Element::F32,
+        }
+    }
+
     pub(crate) fn bytes(self) -> usize {
         match self {
             Element::F32 => 4,

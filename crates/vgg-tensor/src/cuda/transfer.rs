@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use cudarc::driver::{CudaContext, CudaEvent, CudaStream, result, sys};
 
-use super::{Cuda, CudaBuffer, cuda_error};
+use super::buffer::CudaBuffer;
+use super::error::cuda_error;
+use super::stream::Stream;
 use crate::Result;
 
 /// Host memory that a device can copy from and to by itself.
@@ -53,7 +55,7 @@ impl Drop for Pinned {
 
 /// Bytes on their way to the same place on a device, again and again. While one lot is worked on, the next one goes up.
 pub(crate) struct Staged {
-    cuda: Cuda,
+    stream: Stream,
     copies: Arc<CudaStream>,
     host: Pinned,
     /// Where a lot waits until the work on the one before is done.
@@ -65,13 +67,13 @@ pub(crate) struct Staged {
 }
 
 impl Staged {
-    pub(crate) fn new(cuda: &Cuda, bytes: usize) -> Result<Staged> {
-        let context = cuda.context();
+    pub(crate) fn new(stream: &Stream, bytes: usize) -> Result<Staged> {
+        let context = stream.context();
         let event = || context.new_event(None).map_err(cuda_error("cuEventCreate"));
         let (uploaded, taken) = (event()?, event()?);
-        let (waiting, place) = (cuda.take_bytes(bytes)?, cuda.take_bytes(bytes)?);
+        let (waiting, place) = (stream.take_bytes(bytes)?, stream.take_bytes(bytes)?);
         // The memory may have been another's until now, whose work is still under way on the device's stream.
-        taken.record(cuda.main_stream()).map_err(cuda_error("cuEventRecord"))?;
+        taken.record(stream.main_stream()).map_err(cuda_error("cuEventRecord"))?;
         Ok(Staged {
             copies: context.new_stream().map_err(cuda_error("cuStreamCreate"))?,
             host: Pinned::new(context, bytes)?,
@@ -79,7 +81,7 @@ impl Staged {
             place,
             uploaded,
             taken,
-            cuda: cuda.clone(),
+            stream: stream.clone(),
         })
     }
 
@@ -90,9 +92,10 @@ impl Staged {
 
     /// Lets `write` fill the host's side and sends it up. Work that is under way goes on meanwhile.
     pub(crate) fn fill(&mut self, write: impl FnOnce(&mut [u8])) -> Result<()> {
-        if self.cuda.is_planning() {
+        if self.stream.is_planning() {
             return Ok(());
         }
+        self.stream.refuse_capture("cuMemcpyHtoD")?;
         // The last lot has left the host, and its waiting place.
         self.uploaded.synchronize().map_err(cuda_error("cuEventSynchronize"))?;
         write(self.host.bytes_mut());
@@ -102,10 +105,10 @@ impl Staged {
         unsafe { result::memcpy_htod_async(waiting, self.host.bytes(), self.copies.cu_stream()) }
             .map_err(cuda_error("cuMemcpyHtoD"))?;
         self.uploaded.record(&self.copies).map_err(cuda_error("cuEventRecord"))?;
-        let stream = self.cuda.main_stream();
+        let stream = self.stream.main_stream();
         stream.wait(&self.uploaded).map_err(cuda_error("cuStreamWaitEvent"))?;
         // SAFETY: both places were taken for that many bytes.
-        unsafe { self.cuda.copy(waiting, self.place.pointer(), self.host.bytes) }?;
+        unsafe { self.stream.copy(waiting, self.place.pointer(), self.host.bytes) }?;
         self.taken.record(stream).map_err(cuda_error("cuEventRecord"))
     }
 }
@@ -126,16 +129,16 @@ impl Drop for Fetched {
 
 /// Bytes on their way from a device, of which the host is told later.
 pub(crate) struct Fetched {
-    cuda: Cuda,
+    stream: Stream,
     host: Pinned,
     arrived: CudaEvent,
 }
 
 impl Fetched {
-    pub(crate) fn new(cuda: &Cuda, bytes: usize) -> Result<Fetched> {
-        let context = cuda.context();
+    pub(crate) fn new(stream: &Stream, bytes: usize) -> Result<Fetched> {
+        let context = stream.context();
         let arrived = context.new_event(None).map_err(cuda_error("cuEventCreate"))?;
-        Ok(Fetched { cuda: cuda.clone(), host: Pinned::new(context, bytes)?, arrived })
+        Ok(Fetched { stream: stream.clone(), host: Pinned::new(context, bytes)?, arrived })
     }
 
     /// How many bytes it has room for.
@@ -144,25 +147,32 @@ impl Fetched {
     }
 
     /// Starts to fetch pieces `(from, bytes)`, which lie behind each other on the host.
-    pub(crate) fn start(&mut self, pieces: impl Iterator<Item = (sys::CUdeviceptr, usize)>) -> Result<()> {
-        if self.cuda.is_planning() {
+    ///
+    /// # Safety
+    /// Each must be memory of this device of that many bytes, at most as many as there is room for together.
+    pub(crate) unsafe fn start(
+        &mut self,
+        pieces: impl Iterator<Item = (sys::CUdeviceptr, usize)>,
+    ) -> Result<()> {
+        if self.stream.is_planning() {
             return Ok(());
         }
-        self.cuda.bind()?;
+        self.stream.refuse_capture("cuMemcpyDtoH")?;
+        self.stream.bind()?;
         let mut rest = self.host.bytes_mut();
         for (from, bytes) in pieces {
             let (to, behind) = rest.split_at_mut(bytes);
-            // SAFETY: the device's side has that many bytes; the host's is not touched before `arrived`.
-            unsafe { result::memcpy_dtoh_async(to, from, self.cuda.stream()) }
+            // SAFETY: by the caller's promise; the host's side is not touched before `arrived`.
+            unsafe { result::memcpy_dtoh_async(to, from, self.stream.raw()) }
                 .map_err(cuda_error("cuMemcpyDtoH"))?;
             rest = behind;
         }
-        self.arrived.record(self.cuda.main_stream()).map_err(cuda_error("cuEventRecord"))
+        self.arrived.record(self.stream.main_stream()).map_err(cuda_error("cuEventRecord"))
     }
 
     /// Waits, and shows what came.
     pub(crate) fn wait(&self) -> Result<&[u8]> {
-        if !self.cuda.is_planning() {
+        if !self.stream.is_planning() {
             self.arrived.synchronize().map_err(cuda_error("cuEventSynchronize"))?;
         }
         Ok(self.host.bytes())

@@ -42,8 +42,10 @@ impl Readback {
         let plain =
             tensors.map(|tensor| Ok((cuda.plain_of("readback", "a tensor", tensor)?, tensor.shape().len())));
         let plain = plain.collect::<Result<Vec<_>>>()?;
-        let head = (state.pointer("readback")?, StepState::BYTES);
-        fetched.start(std::iter::once(head).chain(plain.iter().map(|(x, len)| (x.pointer, 4 * len))))
+        let head = (state.pointer("readback", cuda)?, StepState::BYTES);
+        let pieces = std::iter::once(head).chain(plain.iter().map(|(x, len)| (x.pointer, 4 * len)));
+        // SAFETY: a state has that many bytes, and a plain tensor a float for each value.
+        unsafe { fetched.start(pieces) }
     }
 
     /// Waits for what was started: the values behind each other, and whether the step was finite.

@@ -5,9 +5,11 @@ use crate::{Device, Error};
 
 /// A row of operations that is done again and again on the same memory, such as a training step.
 ///
-/// On a CPU it is done each time. On a GPU the first time does it, the second time captures it, and from then on the
-/// whole row is launched as one, which saves the host its work. What differs from time to time must lie in memory that
-/// outlives it: an [`crate::Upload`], a [`crate::StepState`].
+/// On a CPU it is done each time. On a GPU the first run does it, the second run captures it as a graph, and from then on
+/// the graph is launched, which saves the host its work. A graph repeats the work on the tensors it was captured with:
+/// whoever exchanges one of them starts anew with [`Replay::new`]. What differs from run to run is in an
+/// [`crate::Upload`] or a [`crate::StepState`]. As long as a graph exists, memory of the device that was in use when it
+/// was captured is not used for other tensors. No other thread may use the device during a run.
 #[derive(Default)]
 pub struct Replay {
     seen: bool,
@@ -32,13 +34,12 @@ impl Replay {
     ) -> Result<(), E> {
         let Some(cuda) = device.cuda().filter(|cuda| !cuda.is_planning()) else { return work() };
         if self.graph.is_none() && !self.seen {
-            cuda.set_choosing(true);
-            let done = work();
-            cuda.set_choosing(false);
-            self.seen = done.is_ok();
-            return done;
+            let _autotuning = cuda.autotuning();
+            work()?;
+            self.seen = true;
+            return Ok(());
         }
-        let graph = match self.graph.take() {
+        let graph = match self.graph.take().filter(|graph| graph.cuda().shares_memory_with(cuda)) {
             Some(graph) => graph,
             None => cuda.capture(work)?,
         };

@@ -29,6 +29,14 @@ impl Operand {
 }
 
 impl Cuda {
+    /// Checks that a tensor is in the memory of this device.
+    fn expect_own(&self, op: &'static str, name: &'static str, tensor: &Tensor) -> Result<()> {
+        match tensor.device().cuda() {
+            Some(cuda) if cuda.shares_memory_with(self) => Ok(()),
+            _ => Err(Error::Device { op, operand: name }),
+        }
+    }
+
     /// A tensor as an activation of this device: padded, in its precision.
     pub(crate) fn activation_of(
         &self,
@@ -36,6 +44,7 @@ impl Cuda {
         name: &'static str,
         tensor: &Tensor,
     ) -> Result<Operand> {
+        self.expect_own(op, name, tensor)?;
         let (pointer, format) = tensor.cuda_memory(op, name)?;
         let shape = tensor.shape();
         let wanted = self.activation(shape.last());
@@ -51,12 +60,18 @@ impl Cuda {
         }
         let buffer = self.take(shape, wanted)?;
         // SAFETY: the tensor is plain, and the buffer was taken for its padded form.
-        unsafe { self.pad(pointer, (rows(shape), shape.last()), buffer.pointer(), (rows(shape), pitch)) }?;
+        unsafe {
+            self.pad(
+                Rows::of(pointer, shape),
+                Rows { pointer: buffer.pointer(), count: rows(shape), len: pitch },
+            )
+        }?;
         Ok(Operand::owned(buffer, pitch))
     }
 
     /// A tensor as plain floats.
     pub(crate) fn plain_of(&self, op: &'static str, name: &'static str, tensor: &Tensor) -> Result<Operand> {
+        self.expect_own(op, name, tensor)?;
         let (pointer, format) = tensor.cuda_memory(op, name)?;
         let shape = tensor.shape();
         if format == Format::PLAIN {
@@ -104,7 +119,8 @@ impl Cuda {
     /// The copy is kept with the weight; where nothing is to be changed, it is the weight itself.
     pub(crate) fn weight_of(&self, op: &'static str, name: &'static str, weight: &Weight) -> Result<Operand> {
         let value = weight.value();
-        let (pointer, _) = value.cuda_memory(op, name)?;
+        self.expect_own(op, name, value)?;
+        let pointer = value.plain_cuda_memory(op, name)?;
         let shape = weight.shape();
         let layout = self.weight_layout(shape);
         let pitch = layout.format.pitch(shape.last());
@@ -113,10 +129,9 @@ impl Cuda {
         }
         let shared = weight.derived_storage(Form::Cuda, || {
             let buffer = self.take(layout.padded, layout.format)?;
+            let padded = Rows { pointer: buffer.pointer(), count: rows(layout.padded), len: pitch };
             // SAFETY: the value is plain, and the buffer was taken for the padded layout.
-            unsafe {
-                self.pad(pointer, (rows(shape), shape.last()), buffer.pointer(), (rows(layout.padded), pitch))
-            }?;
+            unsafe { self.pad(Rows::of(pointer, shape), padded) }?;
             Ok(Arc::new(Storage::from(buffer)))
         })?;
         let Storage::Cuda(buffer) = &*shared else { return Err(Error::Device { op, operand: name }) };
@@ -133,20 +148,15 @@ impl Cuda {
         WeightLayout { padded, format, is_plain }
     }
 
-    /// Copies plain `(rows, c)` into padded `(rows, pitch)` of this device's element; what is beyond is zero.
+    /// Copies plain floats into at least as many and as long rows of this device's element; what is beyond becomes zero.
     ///
     /// # Safety
-    /// Both must be memory of the device of those sizes.
-    pub(crate) unsafe fn pad(
-        &self,
-        from: u64,
-        (rows, c): (usize, usize),
-        to: u64,
-        (padded_rows, pitch): (usize, usize),
-    ) -> Result<()> {
-        let arguments = [from, to, rows as u64, padded_rows as u64, c as u64, pitch as u64];
+    /// Both must be memory of this device of those sizes.
+    unsafe fn pad(&self, from: Rows, to: Rows) -> Result<()> {
+        let sizes = [from.count, to.count, from.len, to.len].map(|size| size as u64);
+        let arguments = [&[from.pointer, to.pointer][..], &sizes].concat();
         // SAFETY: by the caller's promise.
-        unsafe { self.launch("to_padded", padded_rows * pitch / 8, &arguments) }
+        unsafe { self.launch("to_padded", to.count * to.len / 8, &arguments) }
     }
 
     /// Copies a tensor in some format into plain floats, or adds it; `step` is where a value that is not finite is told,
@@ -190,7 +200,7 @@ impl Cuda {
         let c = shape.last();
         let pitch = dz.format().pitch(c);
         // SAFETY: by the caller's promise.
-        let sums = unsafe { self.gate_and_sum(dz.pointer(), gate, rows(shape), (c, pitch)) }?;
+        let sums = unsafe { self.gate_and_sum(dz.pointer(), gate, rows(shape), c, pitch) }?;
         Ok(Grad {
             dz: Tensor::from_buffer(shape, dz, device),
             channel_sums: Tensor::from_buffer(Shape::from([c]), sums, device),
@@ -208,7 +218,8 @@ impl Cuda {
         dz: u64,
         gate: Option<(u64, f32)>,
         rows: usize,
-        (c, pitch): (usize, usize),
+        c: usize,
+        pitch: usize,
     ) -> Result<CudaBuffer> {
         let vectors = pitch / 8;
         // Enough blocks to fill a GPU, and not so many that their sums weigh; by shape alone, for it decides bits.
@@ -217,7 +228,7 @@ impl Cuda {
         let blocks = rows.div_ceil(per_block);
         let partial = self.take_bytes(blocks * pitch * 4)?;
         let (y, scale) = gate.unwrap_or((0, 1.0));
-        let grid = (blocks, groups);
+        let grid = [blocks, groups];
         // SAFETY: by the caller's promise; `partial` has a row of floats for each block.
         unsafe {
             self.launch_blocks(
@@ -231,11 +242,26 @@ impl Cuda {
         unsafe {
             self.launch_blocks(
                 "add_partial_sums",
-                (c.div_ceil(32), 1),
+                [c.div_ceil(32), 1],
                 &[partial.pointer(), sums.pointer(), blocks as u64, c as u64, pitch as u64],
             )
         }?;
         Ok(sums)
+    }
+}
+
+/// Rows in the memory of a GPU.
+struct Rows {
+    pointer: u64,
+    count: usize,
+    /// Elements of a row.
+    len: usize,
+}
+
+impl Rows {
+    /// Those of a plain tensor.
+    fn of(pointer: u64, shape: Shape) -> Rows {
+        Rows { pointer, count: rows(shape), len: shape.last() }
     }
 }
 

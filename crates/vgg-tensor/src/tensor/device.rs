@@ -192,7 +192,7 @@ impl Device {
     /// # Errors
     /// If the driver fails.
     pub fn free_memory_bytes(&self) -> Result<Option<usize>> {
-        self.cuda().map(Cuda::free_bytes).transpose()
+        self.cuda().map(|cuda| cuda.free_bytes()).transpose()
     }
 
     /// Memory of tensors and of what kernels need besides.
@@ -220,7 +220,7 @@ impl Device {
     /// The engines that a GPU's convolutions were given: shape and pass, place in cuDNN's list, and the microseconds that
     /// it took when it was timed against the others. Nothing for a CPU.
     pub fn chosen_engines(&self) -> Vec<(String, usize, f64)> {
-        self.cuda().map(|cuda| cuda.cudnn().describe_choices()).unwrap_or_default()
+        self.cuda().map(|cuda| cuda.describe_choices()).unwrap_or_default()
     }
 
     /// What cuDNN says of a GPU, as JSON, from which it can plan without the GPU; nothing for a CPU.
@@ -228,7 +228,7 @@ impl Device {
     /// # Errors
     /// If cuDNN fails.
     pub fn cudnn_properties(&self) -> Result<Option<String>> {
-        self.cuda().map(|cuda| cuda.cudnn().device_properties()).transpose()
+        self.cuda().map(|cuda| cuda.device_properties()).transpose()
     }
 
     /// The GPU, if it is one.

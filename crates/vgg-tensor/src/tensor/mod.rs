@@ -91,6 +91,14 @@ impl Tensor {
         &self.device
     }
 
+    /// Address of the first element in the memory of its device, to tell tensors apart while they exist.
+    pub fn data_ptr(&self) -> usize {
+        match &*self.storage {
+            Storage::Cpu(_) => self.cpu().as_ptr() as usize,
+            Storage::Cuda(buffer) => buffer.pointer() as usize + self.offset_bytes(buffer.format()),
+        }
+    }
+
     /// A host copy, row-major.
     ///
     /// # Panics
@@ -289,20 +297,36 @@ impl Tensor {
     pub(crate) fn cuda_memory(&self, op: &'static str, operand: &'static str) -> Result<(u64, Format)> {
         let Storage::Cuda(buffer) = &*self.storage else { return Err(Error::Device { op, operand }) };
         let format = buffer.format();
+        Ok((buffer.pointer() + self.offset_bytes(format) as u64, format))
+    }
+
+    /// Bytes before the first element in a buffer of this format.
+    fn offset_bytes(&self, format: Format) -> usize {
         let elements = match self.shape.rank() {
             // The axis itself may be cut; a vector has no padding inside.
             1 => self.offset,
             _ => self.offset / self.shape.last().max(1) * format.pitch(self.shape.last()),
         };
-        Ok((buffer.pointer() + (elements * format.element.bytes()) as u64, format))
+        elements * format.element.bytes()
     }
 
     /// Where plain elements lie on a GPU, to write.
     pub(crate) fn cuda_memory_mut(&mut self, op: &'static str, operand: &'static str) -> Result<u64> {
-        let (pointer, _) = self.cuda_memory(op, operand)?;
+        let pointer = self.plain_cuda_memory(op, operand)?;
         match Arc::get_mut(&mut self.storage) {
             Some(_) => Ok(pointer),
             None => Err(Error::Shared { op, operand }),
+        }
+    }
+
+    /// Where plain elements lie on a GPU.
+    pub(crate) fn plain_cuda_memory(&self, op: &'static str, operand: &'static str) -> Result<u64> {
+        match self.cuda_memory(op, operand)? {
+            (pointer, Format::PLAIN) => Ok(pointer),
+            (_, format) => Err(Error::Unsupported {
+                op,
+                reason: format!("{operand} must be plain f32 values, and is an activation ({format:?})"),
+            }),
         }
     }
 

@@ -99,9 +99,9 @@ impl StepState {
         bytes[Self::NOT_FINITE_AT..][..4].iter().all(|byte| *byte == 0)
     }
 
-    /// Where kernels find it.
-    pub(crate) fn pointer(&self, op: &'static str) -> Result<u64> {
-        let on_device = self.0.on_device.as_ref();
+    /// Where kernels of `cuda` find it.
+    pub(crate) fn pointer(&self, op: &'static str, cuda: &Cuda) -> Result<u64> {
+        let on_device = self.0.on_device.as_ref().filter(|(of, _)| of.shares_memory_with(cuda));
         on_device.map(|(_, buffer)| buffer.pointer()).ok_or(Error::Device { op, operand: "state" })
     }
 

@@ -1,41 +1,59 @@
-//! Sums among GPUs: in place, on a stream of their own, while the device's stream goes on.
+//! Sums over GPUs: in place, on a stream of their own, while the device's stream goes on.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::BUCKET_BYTES;
 use crate::comm::nccl::Communicator;
 use crate::cuda::Cuda;
-use crate::{RankGroup, Result, StepState, Tensor};
+use crate::{Error, RankGroup, Result, StepState, Tensor};
 
 const OP: &str = "all_reduce";
 
 pub(super) struct Sums {
     cuda: Cuda,
-    ranks: Communicator,
+    /// Shared with the graphs that sums were captured in.
+    in_flight: Arc<Mutex<InFlight>>,
     /// Where the tensors of the bucket that is being filled lie, and their lengths.
     filling: Vec<(u64, usize)>,
     filling_bytes: usize,
-    /// Handles of all tensors that were begun: what NCCL writes to must not be given back before it has. After `ranks`, which end first.
+}
+
+/// Fields are dropped in this order: NCCL stops before the memory that it writes to is given back.
+struct InFlight {
+    ranks: Communicator,
+    /// Handles of the tensors whose sums were begun and not waited for.
     begun: Vec<Tensor>,
 }
 
 impl Sums {
     pub(super) fn new(group: &dyn RankGroup, cuda: &Cuda) -> Result<Sums> {
-        let ranks = Communicator::join(group, cuda)?;
-        Ok(Sums { cuda: cuda.clone(), ranks, filling: Vec::new(), filling_bytes: 0, begun: Vec::new() })
+        let in_flight = InFlight { ranks: Communicator::join(group, cuda)?, begun: Vec::new() };
+        let in_flight = Arc::new(Mutex::new(in_flight));
+        Ok(Sums { cuda: cuda.clone(), in_flight, filling: Vec::new(), filling_bytes: 0 })
     }
 
     pub(super) fn begin(&mut self, tensor: &mut Tensor) -> Result<()> {
         let len = tensor.shape().len();
+        if tensor.device().cuda().is_none_or(|cuda| !cuda.shares_memory_with(&self.cuda)) {
+            return Err(Error::Device { op: OP, operand: "a tensor" });
+        }
         self.filling.push((tensor.cuda_memory_mut(OP, "a tensor")?, len));
-        self.begun.push(tensor.clone());
+        self.in_flight().begun.push(tensor.clone());
         self.filling_bytes += size_of::<f32>() * len;
         if self.filling_bytes >= BUCKET_BYTES { self.send() } else { Ok(()) }
     }
 
     fn send(&mut self) -> Result<()> {
-        self.ranks.sum(&self.filling)?;
+        self.cuda.keep_for_graph(|| self.in_flight.clone());
+        // SAFETY: `begun` holds the tensors of the bucket, and writing to them needs their only handle, until `finish` has waited.
+        unsafe { self.in_flight().ranks.sum(&self.filling) }?;
         self.filling.clear();
         self.filling_bytes = 0;
         Ok(())
+    }
+
+    fn in_flight(&self) -> MutexGuard<'_, InFlight> {
+        self.in_flight.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn finish<'a>(
@@ -44,11 +62,12 @@ impl Sums {
         state: &StepState,
     ) -> Result<()> {
         self.send()?;
-        let step = state.pointer(OP)?;
-        self.ranks.any(step + StepState::NOT_FINITE_AT as u64)?;
-        self.ranks.wait()?;
+        let step = state.pointer(OP, &self.cuda)?;
+        // SAFETY: the flag is a part of the state, which outlives the wait.
+        unsafe { self.in_flight().ranks.any(step + StepState::NOT_FINITE_AT as u64) }?;
+        self.in_flight().ranks.wait()?;
         // The device's stream comes after the sums now, and so does whoever gets the memory next.
-        self.begun.clear();
+        self.in_flight().begun.clear();
         for tensor in tensors {
             let tensor = tensor?;
             let (n, at) = (tensor.shape().len(), tensor.cuda_memory_mut(OP, "a tensor")?);

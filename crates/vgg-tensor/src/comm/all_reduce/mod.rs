@@ -37,8 +37,10 @@ impl AllReduce {
         if let Some(other) = kinds.iter().position(|other| (*other != 0.0) != kind) {
             let name = |gpu: bool| if gpu { "a GPU" } else { "a CPU" };
             let (mine, theirs) = (name(kind), name(!kind));
-            let reason =
-                format!("rank {} computes on {mine}, rank {other} on {theirs}; say --device", group.rank());
+            let reason = format!(
+                "rank {} uses {mine}, rank {other} uses {theirs}; all must use the same",
+                group.rank()
+            );
             return Err(Error::Group { reason });
         }
         Ok(AllReduce(match device.cuda() {
@@ -51,11 +53,12 @@ impl AllReduce {
     /// Takes a plain tensor whose values are final on this rank; until the end they are nobody else's.
     ///
     /// # Errors
-    /// [`Error::Shared`] if another handle holds the tensor, [`Error::Cuda`] if a GPU fails.
+    /// [`Error::Device`] if it is on another device, [`Error::Shared`] if another handle holds it, [`Error::Cuda`] if a GPU
+    /// fails.
     pub fn begin(&mut self, tensor: &mut Tensor) -> Result<()> {
         match &mut self.0 {
             Transport::Host(sums) => {
-                sums.begin(tensor.cpu());
+                sums.begin(tensor.cpu_mut("all_reduce", "a tensor")?);
                 Ok(())
             }
             #[cfg(feature = "cuda")]

@@ -7,7 +7,7 @@ mod plan;
 
 use std::collections::HashMap;
 use std::ffi::c_void;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -19,7 +19,8 @@ use self::choices::{Choice, Choices};
 use self::descriptor::{Descriptor, Kind, Name, check};
 use self::graph::{BIAS, W, X, Y};
 use self::plan::{Plan, Target};
-use super::{ConvolutionKey, ConvolutionOperands, Cuda};
+use super::stream::Stream;
+use super::{ConvolutionKey, ConvolutionOperands, Element};
 use crate::{DeviceConfig, Engines, Error, Precision, Result};
 
 /// cuDNN on one stream, with the plans that were made so far.
@@ -30,7 +31,17 @@ pub(crate) struct Cudnn {
     engines: Engines,
     plans: Mutex<HashMap<ConvolutionKey, Arc<Known>>>,
     choices: Mutex<Choices>,
-    choosing: AtomicBool,
+    /// Guards of [`Cudnn::autotuning`] that exist.
+    autotuning: AtomicUsize,
+}
+
+/// While it exists, every convolution without a chosen engine is timed.
+pub(crate) struct Autotuning<'a>(&'a AtomicUsize);
+
+impl Drop for Autotuning<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
 }
 
 /// What is known of a convolution.
@@ -83,7 +94,7 @@ impl Cudnn {
             engines,
             plans: Mutex::default(),
             choices,
-            choosing: AtomicBool::new(false),
+            autotuning: AtomicUsize::new(0),
         };
         // SAFETY: handle and stream exist, and the stream lives as long as the GPU that holds both.
         unsafe { result::set_stream(handle, stream.cu_stream().cast()) }.map_err(failed("cudnnSetStream"))?;
@@ -94,8 +105,9 @@ impl Cudnn {
         self.engines
     }
 
-    pub(super) fn set_choosing(&self, choosing: bool) {
-        self.choosing.store(choosing, Relaxed);
+    pub(super) fn autotuning(&self) -> Autotuning<'_> {
+        self.autotuning.fetch_add(1, Relaxed);
+        Autotuning(&self.autotuning)
     }
 
     /// Runs a convolution. In a step that will be captured, and for a shape that comes again and again, all candidates run
@@ -103,22 +115,22 @@ impl Cudnn {
     ///
     /// # Safety
     /// The operands must be memory of this device of the sizes in the key, in its element.
-    pub(crate) unsafe fn run(
+    pub(super) unsafe fn run(
         &self,
-        cuda: &Cuda,
+        stream: &Stream,
         key: ConvolutionKey,
         operands: ConvolutionOperands,
     ) -> Result<()> {
         let known = self.plans.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
         let uses = known.as_ref().map_or(0, |known| known.uses.fetch_add(1, Relaxed));
-        let worth = self.choosing.load(Relaxed) || uses >= WORTH_TIMING;
-        let timing = worth && !cuda.is_planning() && !cuda.is_capturing()?;
+        let worth = self.autotuning.load(Relaxed) > 0 || uses >= WORTH_TIMING;
+        let timing = worth && !stream.is_planning() && !stream.is_capturing()?;
         let known = match known {
             Some(known) if known.chosen || !timing => known,
             _ => {
-                cuda.bind()?;
+                stream.bind()?;
                 // SAFETY: by the caller's promise.
-                let known = Arc::new(unsafe { self.find(cuda, key, operands, timing) }?);
+                let known = Arc::new(unsafe { self.find(stream, key, operands, timing) }?);
                 let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
                 if plans.len() >= MOST_PLANS {
                     plans.clear();
@@ -127,17 +139,17 @@ impl Cudnn {
                 known
             }
         };
-        let workspace = cuda.take_bytes(known.plan.workspace_bytes)?;
-        if cuda.is_planning() {
+        let workspace = stream.take_bytes(known.plan.workspace_bytes)?;
+        if stream.is_planning() {
             return Ok(());
         }
-        cuda.bind()?;
+        stream.bind()?;
         // SAFETY: by the caller's promise; the workspace is as large as the plan asks.
         unsafe { self.execute(&known.plan, operands, workspace.pointer()) }
     }
 
     /// The engines that were chosen, with the microseconds that each took when it was timed.
-    pub(crate) fn describe_choices(&self) -> Vec<(String, usize, f64)> {
+    pub(super) fn describe_choices(&self) -> Vec<(String, usize, f64)> {
         let choices = self.choices.lock().unwrap_or_else(PoisonError::into_inner).describe();
         choices.into_iter().map(|(name, choice)| (name, choice.place, choice.microseconds)).collect()
     }
@@ -146,7 +158,7 @@ impl Cudnn {
     /// As [`Cudnn::run`].
     unsafe fn find(
         &self,
-        cuda: &Cuda,
+        stream: &Stream,
         key: ConvolutionKey,
         operands: ConvolutionOperands,
         timing: bool,
@@ -154,8 +166,8 @@ impl Cudnn {
         let mut choices = self.choices.lock().unwrap_or_else(PoisonError::into_inner);
         let handle = self.lock_handle();
         let target = Target::Handle(*handle);
-        let graph = key.graph(cuda.element(), target.handle())?;
-        let engines = plan::candidates(&graph, (self.precision, self.engines), &target)?;
+        let graph = key.graph(Element::of(self.precision), target.handle())?;
+        let engines = plan::candidates(&graph, self.precision, self.engines, &target)?;
         if let Some(choice) = choices.get(&key)
             && let Some(Ok(plan)) =
                 engines.get(choice.place).map(|engine| Plan::new(engine, choice.place, &target))
@@ -185,7 +197,7 @@ impl Cudnn {
         let most = first.workspace_bytes.max(MOST_WORKSPACE_BYTES);
         plans.retain(|plan| plan.workspace_bytes <= most);
         // SAFETY: by the caller's promise.
-        let (i, seconds) = unsafe { self.fastest(cuda, &plans, operands) }.map_err(|why| {
+        let (i, seconds) = unsafe { self.fastest(stream, &plans, operands) }.map_err(|why| {
             let reason = format!("{key:?}: no engine runs: {why}");
             Error::Cuda { call: "cudnnBackendExecute", reason }
         })?;
@@ -201,7 +213,7 @@ impl Cudnn {
     /// As [`Cudnn::run`], and the plans must be for these operands.
     unsafe fn fastest(
         &self,
-        cuda: &Cuda,
+        stream: &Stream,
         plans: &[Plan],
         operands: ConvolutionOperands,
     ) -> std::result::Result<(usize, f64), String> {
@@ -211,7 +223,7 @@ impl Cudnn {
             let least = timed.iter().map(|(_, seconds)| *seconds).fold(f64::INFINITY, f64::min);
             // An engine that cannot run what it promised is passed over.
             // SAFETY: by the caller's promise.
-            match unsafe { self.time(cuda, plan, operands, least) } {
+            match unsafe { self.time(stream, plan, operands, least) } {
                 Ok(seconds) => timed.push((i, seconds)),
                 Err(e) => why = why.or(Some(e.to_string())),
             }
@@ -222,7 +234,7 @@ impl Cudnn {
         for _ in 0..ROUNDS {
             for (i, seconds) in &mut timed {
                 // SAFETY: as above.
-                if let Ok(again) = unsafe { self.time(cuda, &plans[*i], operands, least) } {
+                if let Ok(again) = unsafe { self.time(stream, &plans[*i], operands, least) } {
                     *seconds = seconds.min(again);
                 }
             }
@@ -237,18 +249,18 @@ impl Cudnn {
     /// As [`Cudnn::fastest`].
     unsafe fn time(
         &self,
-        cuda: &Cuda,
+        stream: &Stream,
         plan: &Plan,
         operands: ConvolutionOperands,
         least: f64,
     ) -> Result<f64> {
-        let workspace = cuda.take_bytes(plan.workspace_bytes)?;
+        let workspace = stream.take_bytes(plan.workspace_bytes)?;
         let run = |times: usize| -> Result<Duration> {
-            cuda.synchronize()?;
+            stream.synchronize()?;
             let start = Instant::now();
             // SAFETY: by the caller's promise; the workspace is as large as the plan asks.
             (0..times).try_for_each(|_| unsafe { self.execute(plan, operands, workspace.pointer()) })?;
-            cuda.synchronize()?;
+            stream.synchronize()?;
             Ok(start.elapsed())
         };
         let first = run(1)?.max(Duration::from_micros(1));
@@ -264,7 +276,7 @@ impl Cudnn {
     }
 
     /// The properties of the device as cuDNN's JSON.
-    pub(crate) fn device_properties(&self) -> Result<String> {
+    pub(super) fn device_properties(&self) -> Result<String> {
         let name = Name::CUDNN_ATTR_DEVICEPROP_JSON_REPRESENTATION;
         let handle = self.lock_handle();
         let properties = Descriptor::new(Kind::CUDNN_BACKEND_DEVICEPROP_DESCRIPTOR)?

@@ -61,7 +61,8 @@ impl Plan {
 /// Engines for a graph, the most promising first: those that are allowed, and keep to the precision.
 pub(super) fn candidates(
     graph: &Descriptor,
-    (precision, allowed): (Precision, Engines),
+    precision: Precision,
+    allowed: Engines,
     target: &Target,
 ) -> Result<Vec<Descriptor>> {
     let (mut fitting, mut last) = (Vec::new(), None);
@@ -186,7 +187,7 @@ mod tests {
     fn assert_planned(key: ConvolutionKey, precision: Precision, target: &Target) {
         let element = if precision == Precision::Bf16 { Element::Bf16 } else { Element::F32 };
         let graph = key.graph(element, target.handle()).unwrap();
-        let engines = candidates(&graph, (precision, Engines::Deterministic), target)
+        let engines = candidates(&graph, precision, Engines::Deterministic, target)
             .unwrap_or_else(|e| panic!("{key:?}, {}: {e}", precision.name()));
         let count = engines.len();
         let plan = engines.iter().find_map(|engine| Plan::new(engine, 0, target).ok());

@@ -29,14 +29,14 @@ pub(super) fn forward(
         let pointers = [input.pointer, filters.pointer, bias.pointer, y.pointer()];
         let arguments = [&pointers[..], &[s.n as u64, s.h as u64, s.w as u64]].concat();
         // SAFETY: input, filters, bias and `y` are padded activations and weights of the sizes that this kernel is for.
-        unsafe { cuda.launch_blocks("convolve_image", (blocks, 1), &arguments) }?;
+        unsafe { cuda.launch_blocks("convolve_image", [blocks, 1], &arguments) }?;
         return Ok(Tensor::from_buffer(s.output(), y, device));
     }
     let pass = ConvolutionPass::Forward { relu: config.relu };
     let operands =
         ConvolutionOperands { x: input.pointer, w: filters.pointer, y: y.pointer(), bias: bias.pointer };
     // SAFETY: the operands are activations and padded weights of the sizes in the key.
-    unsafe { cuda.cudnn().run(cuda, key(cuda, &s, pass), operands) }?;
+    unsafe { cuda.convolution(key(cuda, &s, pass), operands) }?;
     Ok(Tensor::from_buffer(s.output(), y, device))
 }
 
@@ -56,7 +56,7 @@ pub(super) fn backward_data(
     let saved = cuda.activation_of(OP, "the saved input", y)?;
     let operands = ConvolutionOperands { x: dx.pointer(), w: filters.pointer, y: gradient.pointer, bias: 0 };
     // SAFETY: as above, with `dx` in the place of the input.
-    unsafe { cuda.cudnn().run(cuda, key(cuda, &s, ConvolutionPass::BackwardData), operands) }?;
+    unsafe { cuda.convolution(key(cuda, &s, ConvolutionPass::BackwardData), operands) }?;
     // SAFETY: `dx` and the saved input are activations of this shape.
     unsafe { cuda.gradient(s.input(), dx, Some((saved.pointer, scale)), device) }
 }
@@ -77,11 +77,11 @@ pub(super) fn backward_filter(
     let operands =
         ConvolutionOperands { x: input.pointer, w: padded.pointer(), y: gradient.pointer, bias: 0 };
     // SAFETY: as above; the gradient of the filters is laid out as padded weights are.
-    unsafe { cuda.cudnn().run(cuda, key(cuda, &s, ConvolutionPass::BackwardFilter), operands) }?;
+    unsafe { cuda.convolution(key(cuda, &s, ConvolutionPass::BackwardFilter), operands) }?;
     let (shape, to) = (dw.shape(), dw.cuda_memory_mut(OP, "dw")?);
     let add = write == GradMode::Accumulate;
     // SAFETY: the padded gradient has the layout of `dw`, which is plain.
-    unsafe { cuda.unpad(padded.pointer(), layout.format, shape, to, add, state.pointer(OP)?) }
+    unsafe { cuda.unpad(padded.pointer(), layout.format, shape, to, add, state.pointer(OP, cuda)?) }
 }
 
 /// Whether this is the first layer of a network of full width, for which there is a kernel of our own.

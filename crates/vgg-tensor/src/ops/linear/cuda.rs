@@ -138,7 +138,7 @@ pub(super) fn backward_weight(
     }?;
     let len = s.outputs * s.inputs;
     // SAFETY: the gradient has that many floats, and the state is of this device.
-    unsafe { cuda.launch("check_finite", len, &[to, len as u64, state.pointer(OP)?]) }
+    unsafe { cuda.launch("check_finite", len, &[to, len as u64, state.pointer(OP, cuda)?]) }
 }
 
 /// A whole operand as a matrix of `rows`, padding and all.

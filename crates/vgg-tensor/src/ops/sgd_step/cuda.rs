@@ -25,7 +25,7 @@ pub(super) fn step(
         v,
         gradient.pointer,
         copy.unwrap_or(0),
-        state.pointer(OP)?,
+        state.pointer(OP, cuda)?,
         n as u64,
         bits(config.momentum),
         bits(config.weight_decay),

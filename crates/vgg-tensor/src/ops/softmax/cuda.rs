@@ -14,7 +14,7 @@ pub(super) fn forward(logits: &Tensor) -> Result<Tensor> {
     unsafe {
         cuda.launch_blocks(
             "softmax_forward",
-            (rows(shape), 1),
+            [rows(shape), 1],
             &[x.pointer, y.pointer(), shape.last() as u64],
         )
     }?;

@@ -40,10 +40,10 @@ pub(super) unsafe fn forward_of(
         dz.pointer(),
         classes as u64,
         pitch as u64,
-        state.pointer(OP)?,
+        state.pointer(OP, cuda)?,
     ];
     // SAFETY: logits are plain, `dz` is an activation of their shape, there is a loss and a target for each of the `n` rows.
-    unsafe { cuda.launch_blocks(OP, (n, 1), &arguments) }?;
+    unsafe { cuda.launch_blocks(OP, [n, 1], &arguments) }?;
     Ok(Loss {
         per_sample: Tensor::from_buffer(Shape::from([n]), losses, device),
         // SAFETY: `dz` was taken for an activation of this shape.

@@ -76,12 +76,12 @@ pub fn softmax_cross_entropy_of_upload(
     if images.len() != n {
         return Err(Error::Length { len: images.len(), shape: Shape::from([n]) });
     }
+    if !logits.device().shares_memory_with(upload.device()) {
+        return Err(Error::Device { op, operand: "upload" });
+    }
     if let Some([_, _, targets]) = upload.on_gpu(images.start) {
-        return match logits.storage() {
-            // SAFETY: the upload has these images, one for each row.
-            Storage::Cuda(_) => unsafe { cuda::forward_of(logits, targets, weight, state) },
-            Storage::Cpu(_) => Err(Error::Device { op, operand: "upload" }),
-        };
+        // SAFETY: the upload is on this GPU and has these images, one for each row.
+        return unsafe { cuda::forward_of(logits, targets, weight, state) };
     }
     match upload.on_cpu(images) {
         Some((_, _, targets)) => softmax_cross_entropy(logits, targets, weight, state),

@@ -1,0 +1,133 @@
+//! Operands that an operation must refuse, and memory that a captured graph keeps.
+
+mod common;
+
+use std::sync::Arc;
+
+use ndarray::{Array2, Array4};
+use vgg_tensor::ops::{conv2d, dropout, linear, softmax_cross_entropy, softmax_cross_entropy_of_upload};
+use vgg_tensor::{
+    AllReduce, Alone, Device, DeviceConfig, DeviceKind, Error, GradMode, Precision, RankGroup, Replay,
+    StepState, Tensor, Upload, Weight,
+};
+
+use common::{On, every_device};
+
+/// The GPUs among the devices.
+fn gpus() -> Vec<On> {
+    every_device().into_iter().filter(|on| on.name != "cpu").collect()
+}
+
+fn assert_device(result: Result<(), Error>, operand: &str, name: &str) {
+    match result {
+        Err(Error::Device { operand: found, .. }) => assert_eq!(found, operand, "{name}"),
+        other => panic!("{name}: {other:?}"),
+    }
+}
+
+fn assert_unsupported(result: Result<(), Error>, name: &str) {
+    assert!(matches!(result, Err(Error::Unsupported { .. })), "{name}: {result:?}");
+}
+
+fn upload(device: &Device) -> Upload {
+    let mut upload = Upload::new([2, 1, 1, 3], device).unwrap();
+    let (pixels, offset) = (Array4::zeros([2, 1, 1, 3]), Array2::zeros([2, 3]));
+    upload.fill(pixels.view(), offset.view(), &[0, 1]).unwrap();
+    upload
+}
+
+#[test]
+fn state_and_upload_of_another_device_are_refused() {
+    for on in every_device() {
+        let same_kind = match on.device.cudnn_properties().unwrap() {
+            Some(_) => DeviceKind::Cuda(0),
+            None => continue,
+        };
+        let config = DeviceConfig { kind: same_kind, precision: Precision::F32, ..DeviceConfig::default() };
+        let others = [Device::cpu(1).unwrap(), Device::open(&config).unwrap(), on.device.planning().unwrap()];
+        let logits = on.tensor("logits", [2, 3]);
+        let own = StepState::new(&on.device).unwrap();
+        for (other, kind) in others.iter().zip(["a CPU", "another GPU", "a planning device"]) {
+            let what = format!("{}, {kind}", on.name);
+            let state = StepState::new(other).unwrap();
+            let loss = softmax_cross_entropy(&logits, &[0, 1], 1.0, &state);
+            assert_device(loss.map(drop), "state", &what);
+            let loss = softmax_cross_entropy_of_upload(&logits, &upload(other), 0..2, 1.0, &own);
+            assert_device(loss.map(drop), "upload", &what);
+        }
+    }
+}
+
+#[test]
+fn an_activation_is_no_weight_and_no_gradient() {
+    for on in gpus() {
+        // Three channels are padded to eight.
+        let x = on.tensor("x", [2, 4, 4, 3]);
+        let key = dropout::DropoutKey { seed: 1, step: 0, layer: 0, first_sample: 0 };
+        let activation = || dropout::forward(&on.tensor("a", [3, 3]), 0.0, key).unwrap();
+        let bias = Weight::new(on.tensor("b", [3]));
+        let config = linear::Linear { relu: false };
+        let rows = on.tensor("rows", [2, 3]);
+        let y = linear::forward(&rows, &Weight::new(activation()), &bias, config);
+        assert_unsupported(y.map(drop), &on.name);
+        let state = StepState::new(&on.device).unwrap();
+        let written = linear::backward_weight(&rows, &rows, &mut activation(), GradMode::Overwrite, &state);
+        assert_unsupported(written, &on.name);
+        let filters = dropout::forward(&on.tensor("w", [8, 3, 3, 3]), 0.0, key).unwrap();
+        let bias = Weight::new(on.tensor("b", [8]));
+        let config = conv2d::Conv2d { pad: 1, relu: true };
+        assert_unsupported(conv2d::forward(&x, &Weight::new(filters), &bias, config).map(drop), &on.name);
+    }
+}
+
+#[test]
+fn a_tensor_of_another_device_is_not_summed() {
+    let group: Arc<dyn RankGroup> = Arc::new(Alone);
+    let mut all = AllReduce::new(&group, &Device::cpu(1).unwrap()).unwrap();
+    for on in gpus() {
+        assert_device(all.begin(&mut on.tensor("x", [5])), "a tensor", &on.name);
+    }
+}
+
+/// Tensors that a graph writes are dropped, and others are made: they must not change when it is launched.
+#[test]
+fn a_graph_keeps_its_memory_until_it_is_dropped() {
+    for on in gpus() {
+        const SHAPE: [usize; 2] = [64, 64];
+        let ones = || Tensor::from_slice(&[1.0; 64 * 64], SHAPE, &on.device).unwrap();
+        let zeros = || Tensor::zeros(SHAPE, &on.device).unwrap();
+        let (source, mut written) = (ones(), Some(zeros()));
+        let mut replay = Replay::new();
+        let run = |replay: &mut Replay, written: &mut Option<Tensor>| {
+            replay.run(&on.device, || match written {
+                Some(written) => written.write_from(&source, GradMode::Overwrite),
+                None => panic!("the graph was not launched"),
+            })
+        };
+        for _ in 0..3 {
+            run(&mut replay, &mut written).unwrap();
+        }
+        drop(written.take());
+        let others = [zeros(), zeros()];
+        run(&mut replay, &mut written).unwrap();
+        for other in &others {
+            assert!(other.to_vec().iter().all(|v| *v == 0.0), "{}: a graph wrote to another tensor", on.name);
+        }
+        let before = on.device.memory().peak_bytes;
+        drop(replay);
+        let _third = zeros();
+        assert_eq!(on.device.memory().peak_bytes, before, "{}: the memory is free again", on.name);
+    }
+}
+
+#[test]
+fn captured_work_cannot_read_host_memory() {
+    for on in gpus() {
+        let mut replay = Replay::new();
+        let mut run = || replay.run(&on.device, || Tensor::from_slice(&[1.0; 4], [4], &on.device).map(drop));
+        run().unwrap();
+        let error = run().unwrap_err();
+        assert!(matches!(error, Error::Cuda { call: "cuMemcpyHtoD", .. }), "{}: {error}", on.name);
+        assert!(on.tensor("x", [4]).to_vec().len() == 4, "{}: the stream can be used again", on.name);
+    }
+}
