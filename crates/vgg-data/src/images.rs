@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use ndarray::ArrayView3;
-use serde::{Deserialize, Serialize};
 use vgg_files::Hash;
 
 #[cfg(feature = "remote")]
@@ -17,7 +16,7 @@ use crate::decode::ppm;
 use crate::error::at;
 use crate::folder::Folder;
 use crate::shards::{Shards, UNFINISHED};
-use crate::{Image, Manifest, PixelStatistics, Result, SplitManifest, decode, misnamed};
+use crate::{Image, Manifest, PixelStatistics, Result, Split, SplitManifest, decode, misnamed};
 
 /// The images of one split and their classes: prepared shards if there is an `index.json`, and class folders otherwise,
 /// `train/<class>/*` and `val/<class>/*`.
@@ -35,37 +34,6 @@ pub struct ImageSet {
 enum Source {
     Folder(Folder),
     Shards(Box<Shards>),
-}
-
-/// Which part of a data set.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Split {
-    /// Images to learn from.
-    Train,
-    /// Images to validate on.
-    Val,
-}
-
-impl Split {
-    /// Name of its folder.
-    pub fn name(self) -> &'static str {
-        match self {
-            Split::Train => "train",
-            Split::Val => "val",
-        }
-    }
-}
-
-impl std::str::FromStr for Split {
-    type Err = String;
-    fn from_str(name: &str) -> std::result::Result<Split, String> {
-        match name {
-            "train" => Ok(Split::Train),
-            "val" => Ok(Split::Val),
-            _ => Err(format!("there is no split {name}; it is train or val")),
-        }
-    }
 }
 
 impl ImageSet {

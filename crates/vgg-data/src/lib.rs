@@ -29,6 +29,7 @@ mod random;
 mod resize;
 mod shards;
 mod sheet;
+mod split;
 mod statistics;
 pub mod synthetic;
 mod view;
@@ -43,7 +44,7 @@ pub use colour::{ColourShift, eigenvectors};
 pub use decode::{JPEG_DECODER, decode, misnamed, sniff};
 pub use error::{Error, Result};
 pub use geometry::{centre_offset, grid_offset, scaled_size};
-pub use images::{ImageSet, Pixels, Split};
+pub use images::{ImageSet, Pixels};
 pub use loader::{EpochPlan, Loader, LoaderConfig, OnBadImage};
 pub use partition::Partition;
 pub use prefetch::Prefetcher;
@@ -57,5 +58,6 @@ pub use shards::{
 #[cfg(feature = "prepare")]
 pub use shards::{Verified, verify};
 pub use sheet::{LINE, captioned_sheet, contact_sheet, draw_text, write_png};
+pub use split::Split;
 pub use statistics::PixelStatistics;
 pub use view::{GRID, Region, View, apply_views};

@@ -4,22 +4,11 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
-use vgg_data::{Image, ImageSet, OnBadImage};
+use vgg_data::{Image, ImageSet};
 use vgg_tensor::RankGroup;
 
-use crate::rows::{Rows, same_on_all_ranks, show};
+use crate::rows::{EvaluateOptions, Rows, same_on_all_ranks, show};
 use crate::{Error, EvalModel, Evaluation, Network, Origin, Partition, Posteriors, Result};
-
-/// How a split is gone through.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct EvaluateOptions {
-    /// Threads that decode and resize. Without influence on any result.
-    pub workers: usize,
-    /// What to do about an image that cannot be decoded: stop, or leave it out and list it.
-    pub on_bad_image: OnBadImage,
-    /// Which part of the split.
-    pub shard: Partition,
-}
 
 /// The part of a split that a rank evaluates.
 pub fn rank_partition(group: &dyn RankGroup) -> Partition {

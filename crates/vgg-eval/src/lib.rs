@@ -23,9 +23,7 @@ mod rows;
 pub use analysis::{ClassErrors, Comparison, Mistake};
 pub use analysis_files::Analysis;
 pub use error::{Error, Result};
-pub use evaluate::{
-    EvaluateOptions, check_classes, classify, dump_views, evaluate, evaluate_on_ranks, rank_partition,
-};
+pub use evaluate::{check_classes, classify, dump_views, evaluate, evaluate_on_ranks, rank_partition};
 pub use features::{Aggregate, FeatureConfig, Features, features, image_features};
 pub use fusion::{fuse, merge};
 pub use metrics::{ErrorRate, top_k_error};
@@ -35,4 +33,5 @@ pub use posteriors::{Network, Origin, Posteriors};
 pub use protocol::{DensePool, Evaluation, Preprocessing, Protocol, WeightedView};
 // Part of this crate's interface.
 pub use report::{ErrorReport, EvalReport};
+pub use rows::EvaluateOptions;
 pub use vgg_data::Partition;

@@ -10,12 +10,23 @@ use vgg_tensor::RankGroup;
 
 use crate::model::images_together;
 use crate::protocol::WeightedView;
-use crate::{Error, EvaluateOptions, Result};
+use crate::{Error, Partition, Result};
 
 /// Images that go through the network together, at most, if their views have one size.
 const GROUP: usize = 32;
 /// Views that are ready before the network takes them, about.
 const VIEWS_AHEAD: usize = 12 * GROUP;
+
+/// How a split is gone through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EvaluateOptions {
+    /// Threads that decode and resize. Without influence on any result.
+    pub workers: usize,
+    /// What to do about an image that cannot be decoded: stop, or leave it out and list it.
+    pub on_bad_image: OnBadImage,
+    /// Which part of the split.
+    pub shard: Partition,
+}
 
 /// What was found of images.
 #[derive(Default, Serialize, Deserialize)]

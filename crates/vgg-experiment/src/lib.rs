@@ -13,7 +13,6 @@
 mod architecture;
 mod dataset;
 mod error;
-mod html;
 mod identity;
 pub mod paper;
 mod plot;
@@ -22,6 +21,7 @@ mod report;
 mod results;
 mod run;
 mod run_plan;
+mod scales;
 mod settings;
 mod table;
 mod table_name;
@@ -30,14 +30,14 @@ mod table_plan;
 pub use architecture::{table1, table2};
 pub use dataset::Dataset;
 pub use error::{Error, Result};
-pub use html::html;
 pub use plot::Plot;
-pub use report::Report;
-pub use results::{listed, report, sides};
+pub use report::{Report, html};
+pub use results::report;
 pub use run::{Context, FinishedRun, PreparedRun, RunEvent};
 pub use run_plan::{
     DataPlan, InitPlan, NetworkPlan, OptimizerPlan, PixelScale, RunLength, RunPlan, ValidationPlan,
 };
+pub use scales::{listed, sides};
 pub use settings::{
     ALL_TABLES, Preset, Profile, Recipe, TrainedTables, embedded_recipe, preset_run, profile_recipe,
     read_recipe, read_run,

@@ -6,7 +6,7 @@ use serde_json::json;
 use vgg_train::Schedule;
 
 use crate::plot::plots;
-use crate::{Context, PixelScale, Report, Result, Row, RunPlan, TableName, TablePlan, paper};
+use crate::{Context, PixelScale, Report, Result, Row, RunPlan, TableName, TablePlan, listed, paper, sides};
 
 /// Fields of a row, in the order of the CSV file.
 const FIELDS: [&str; 20] = [
@@ -153,19 +153,6 @@ fn percent(share: Option<f64>) -> String {
     share.map_or(String::new(), |share| format!("{:.1}", 100.0 * share))
 }
 
-/// A fixed side, or scale jitter as the paper writes it.
-pub fn sides(train: &[usize]) -> String {
-    match train {
-        [low, high] => format!("[{low};{high}]"),
-        _ => listed(train),
-    }
-}
-
-/// Test sides, separated by commas.
-pub fn listed(sides: &[usize]) -> String {
-    sides.iter().map(usize::to_string).collect::<Vec<_>>().join(",")
-}
-
 impl TablePlan {
     /// What differs from the paper's recipe, each with the paper's value in brackets; several values if the runs
     /// differ. `None` if it is the paper's.
@@ -239,6 +226,5 @@ mod tests {
     #[test]
     fn values_of_several_runs_are_listed_once() {
         assert_eq!(distinct(["16", "16", "10", "16"].map(str::to_owned).into_iter()), "16, 10");
-        assert_eq!(sides(&[256, 512]), "[256;512]");
     }
 }

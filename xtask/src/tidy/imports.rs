@@ -21,31 +21,94 @@ const TENSOR_LAYERS: [&[&str]; 9] = [
     &["selftest"],
 ];
 
-/// Pairs of files that import each other by their modules' names, tests apart. What a folder's own `mod.rs` shares with its files does not
-/// count.
+/// Pairs of files that import each other, tests apart: directly, through a re-export, or by a path inside the code. What a folder's own
+/// `mod.rs` shares with its files does not count.
 pub(super) fn mutual() -> Result<Vec<String>> {
     let mut faults = Vec::new();
     for entry in std::fs::read_dir(crate::root().join("crates"))? {
-        let src = entry?.path().join("src");
-        let mut files = BTreeMap::new();
-        modules(&src, &src, &mut files)?;
+        let sources = Sources::read(&entry?.path().join("src"))?;
         let mut imports: BTreeMap<&Module, BTreeSet<&Module>> = BTreeMap::new();
-        for (module, path) in &files {
-            let text = std::fs::read_to_string(path)?;
-            let code = text.split("#[cfg(test)]").next().unwrap_or_default();
-            let targets = uses(code).into_iter().filter_map(|used| target(module, &used, &files));
+        for (module, code) in &sources.code {
+            let paths = uses(code).into_iter().chain(inline_paths(code));
+            let targets = paths.filter_map(|path| sources.target(module, &path, 0));
             imports.insert(module, targets.filter(|target| *target != module).collect());
         }
         for (module, targets) in &imports {
             for target in targets.iter().filter(|target| *target > module && !target.starts_with(module)) {
                 if imports[target].contains(module) {
-                    let (a, b) = (files[*module].display(), files[*target].display());
+                    let (a, b) = (sources.files[*module].display(), sources.files[*target].display());
                     faults.push(format!("{a} and {b} import each other"));
                 }
             }
         }
     }
     Ok(faults)
+}
+
+/// The source files of a crate.
+struct Sources {
+    files: BTreeMap<Module, PathBuf>,
+    /// Their text without comments and tests.
+    code: BTreeMap<Module, String>,
+}
+
+impl Sources {
+    fn read(src: &Path) -> Result<Sources> {
+        let mut files = BTreeMap::new();
+        modules(src, src, &mut files)?;
+        let mut code = BTreeMap::new();
+        for (module, path) in &files {
+            let text = std::fs::read_to_string(path)?;
+            let text = text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
+            code.insert(module.clone(), without_comments(text));
+        }
+        Ok(Sources { files, code })
+    }
+
+    /// The module that defines what `path` names in `module`; none if that is another crate. Re-exports are followed.
+    fn target(&self, module: &Module, path: &str, depth: usize) -> Option<&Module> {
+        let mut parts: Vec<&str> = path.split("::").collect();
+        let first = *parts.first()?;
+        let mut full: Module = match first {
+            "crate" => Vec::new(),
+            "self" | "super" => module.clone(),
+            _ if self.files.contains_key(&child(module, first)) => module.clone(),
+            _ => return None,
+        };
+        if matches!(first, "crate" | "self") {
+            parts.remove(0);
+        }
+        while parts.first() == Some(&"super") {
+            full.pop();
+            parts.remove(0);
+        }
+        while let Some(part) = parts.first().filter(|part| self.files.contains_key(&child(&full, part))) {
+            full.push((*part).to_owned());
+            parts.remove(0);
+        }
+        let (found, code) = self.code.get_key_value(&full)?;
+        let Some(name) = parts.first().filter(|_| depth < 8) else { return Some(found) };
+        let imported = uses(code).into_iter().find(|used| used.rsplit("::").next() == Some(*name));
+        let defined = imported.and_then(|used| self.target(found, &used, depth + 1));
+        Some(defined.unwrap_or(found))
+    }
+}
+
+fn child(module: &Module, name: &str) -> Module {
+    module.iter().cloned().chain([name.to_owned()]).collect()
+}
+
+fn without_comments(text: &str) -> String {
+    let lines = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+    lines.flat_map(|line| [line, "\n"]).collect()
+}
+
+/// Paths of the crate's own that stand in the code, such as `super::Split::Train`.
+fn inline_paths(code: &str) -> Vec<String> {
+    let is_path = |c: char| c.is_alphanumeric() || c == '_' || c == ':';
+    let words = code.split(|c: char| !is_path(c));
+    let own = words.filter(|word| ["crate::", "super::", "self::"].iter().any(|own| word.starts_with(own)));
+    own.map(|word| word.trim_end_matches(':').to_owned()).collect()
 }
 
 /// Imports of vgg-tensor that do not go to a lower layer, also those of names that `lib.rs` re-exports.
@@ -77,8 +140,7 @@ pub(super) fn upward() -> Result<Vec<String>> {
 
 /// What stands behind `crate::` anywhere in a file, comments apart, and what `super` names at the crate's root.
 fn names_of_crate(text: &str, module: &Module) -> BTreeSet<String> {
-    let lines = text.lines().filter(|line| !line.trim_start().starts_with("//"));
-    let code: String = lines.flat_map(|line| [line, "\n"]).collect();
+    let code = without_comments(text);
     let head =
         |path: &str| -> String { path.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect() };
     let inline = code.split("crate::").skip(1).map(head);
@@ -146,23 +208,4 @@ fn expand(prefix: &str, path: &str, paths: &mut Vec<String>) {
     if !body[start..].trim().is_empty() {
         expand(&prefix, body[start..].trim(), paths);
     }
-}
-
-/// The module whose file a path used in `module` names; none if that is another crate.
-fn target<'a>(module: &Module, used: &str, files: &'a BTreeMap<Module, PathBuf>) -> Option<&'a Module> {
-    let mut parts: Vec<&str> = used.split("::").collect();
-    let mut full: Module = match *parts.first()? {
-        "crate" => Vec::new(),
-        "self" | "super" => module.clone(),
-        _ => return None,
-    };
-    if matches!(parts[0], "crate" | "self") {
-        parts.remove(0);
-    }
-    while parts.first() == Some(&"super") {
-        full.pop();
-        parts.remove(0);
-    }
-    full.extend(parts.into_iter().map(str::to_owned));
-    (1..=full.len()).rev().find_map(|len| files.get_key_value(&full[..len])).map(|(found, _)| found)
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::Report;
+use super::Report;
 
 const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;max-width:76rem;margin:2rem auto;padding:0 1rem;color:#222}\
 h1{font-size:1.4rem}h2{font-size:1.2rem;margin-top:2.5rem}h3{font-size:1rem}\

@@ -1,11 +1,15 @@
 //! A finished table in the forms in which people and programs read it.
 
+mod html;
+
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use vgg_files::{write_bytes, write_json};
 
-use crate::{Error, Plot, Result, html};
+pub use html::html;
+
+use crate::{Error, Plot, Result};
 
 /// A table with a title, notes, cells for people, and rows for programs.
 #[derive(Debug, Clone, PartialEq)]
