@@ -68,13 +68,6 @@ pub struct Preprocessing {
     pub scale: [f32; 3],
 }
 
-/// From offset and scale.
-impl From<([f32; 3], [f32; 3])> for Preprocessing {
-    fn from((offset, scale): ([f32; 3], [f32; 3])) -> Preprocessing {
-        Preprocessing { offset, scale }
-    }
-}
-
 impl Evaluation {
     /// The views of an image, those of one size next to each other.
     ///

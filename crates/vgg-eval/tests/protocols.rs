@@ -3,9 +3,7 @@
 mod common;
 
 use vgg_data::{MAX_SIDE, Region, View};
-use vgg_eval::{
-    DensePool, Error, Evaluation, Partition, Preprocessing, Protocol, WeightedView, rank_partition,
-};
+use vgg_eval::{DensePool, Error, Evaluation, Partition, Protocol, WeightedView, rank_partition};
 
 fn evaluation(protocol: Protocol, test_sides: &[usize], flip: bool) -> Evaluation {
     Evaluation { flip, ..common::evaluation(protocol, test_sides) }
@@ -140,12 +138,6 @@ fn a_protocol_gets_the_form_of_the_network_that_it_needs() {
         assert_eq!(model.dense_network().is_ok(), dense);
         assert_eq!(model.spec().classes, 3);
     }
-}
-
-#[test]
-fn preprocessing_is_made_of_offset_and_scale() {
-    let made = Preprocessing::from(([-1.0, -2.0, -3.0], [4.0, 5.0, 6.0]));
-    assert_eq!(made, Preprocessing { offset: [-1.0, -2.0, -3.0], scale: [4.0, 5.0, 6.0] });
 }
 
 #[test]

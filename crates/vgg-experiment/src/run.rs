@@ -336,7 +336,8 @@ impl<'a> PreparedRun<'a> {
             dense_pool: DensePool::ScoreMean,
             pool_rounding: None,
         };
-        let preprocessing = Preprocessing::from(self.metadata.offset_and_scale());
+        let (offset, scale) = self.metadata.offset_and_scale();
+        let preprocessing = Preprocessing { offset, scale };
         let on_bad_image = self.plan.data.on_bad_image;
         // Each rank looks at its part.
         let shard = rank_partition(&*context.group);

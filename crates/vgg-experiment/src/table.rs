@@ -358,7 +358,8 @@ fn posteriors(
     }
     let val = &context.dataset.val;
     let loaded = vgg_weights::load(&done.weights_file(), context.device)?;
-    let preprocessing = Preprocessing::from(loaded.metadata.offset_and_scale());
+    let (offset, scale) = loaded.metadata.offset_and_scale();
+    let preprocessing = Preprocessing { offset, scale };
     let model = member.evaluation.prepare(loaded.network, preprocessing, done.weights.as_str())?;
     let on_bad_image = run.data.on_bad_image;
     let options = EvaluateOptions { workers: context.workers, on_bad_image, shard: Partition::WHOLE };

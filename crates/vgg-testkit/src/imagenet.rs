@@ -108,13 +108,13 @@ impl FakeImagenet {
         let parent = (CLASSES as u32 + 1, "n00000001".to_owned(), "entity".to_owned());
         for (id, wnid, words) in self.classes.iter().chain([&parent]) {
             let children = f64::from(u8::from(*id > CLASSES as u32));
-            values.extend(matrix(6, &[], (1, 1), &element(9, &f64::from(*id).to_le_bytes())));
+            values.extend(matrix(6, &[], [1, 1], &element(9, &f64::from(*id).to_le_bytes())));
             for text in [wnid, words] {
                 let characters: Vec<u8> = text.encode_utf16().flat_map(u16::to_le_bytes).collect();
-                values.extend(matrix(4, &[], (1, text.len()), &element(4, &characters)));
+                values.extend(matrix(4, &[], [1, text.len()], &element(4, &characters)));
             }
-            values.extend(matrix(6, &[], (1, 1), &element(9, &children.to_le_bytes())));
-            values.extend(matrix(6, &[], (1, 1), &element(4, &1300_u16.to_le_bytes())));
+            values.extend(matrix(6, &[], [1, 1], &element(9, &children.to_le_bytes())));
+            values.extend(matrix(6, &[], [1, 1], &element(4, &1300_u16.to_le_bytes())));
         }
         const FIELD: usize = 20;
         let mut fields = vec![0; 5 * FIELD];
@@ -124,7 +124,7 @@ impl FakeImagenet {
             fields[i * FIELD..][..name.len()].copy_from_slice(name.as_bytes());
         }
         let contents = [element(5, &(FIELD as i32).to_le_bytes()), element(1, &fields), values].concat();
-        let array = matrix(2, b"synsets", (self.classes.len() + 1, 1), &contents);
+        let array = matrix(2, b"synsets", [self.classes.len() + 1, 1], &contents);
         let mut file = vec![b' '; 128];
         file[..10].copy_from_slice(b"MATLAB 5.0");
         file[124..].copy_from_slice(&[0, 1, b'I', b'M']);
@@ -194,8 +194,8 @@ fn element(kind: u32, data: &[u8]) -> Vec<u8> {
     bytes
 }
 
-fn matrix(class: u32, name: &[u8], (rows, columns): (usize, usize), contents: &[u8]) -> Vec<u8> {
+fn matrix(class: u32, name: &[u8], size: [usize; 2], contents: &[u8]) -> Vec<u8> {
     let flags = [class.to_le_bytes(), [0; 4]].concat();
-    let dimensions = [(rows as i32).to_le_bytes(), (columns as i32).to_le_bytes()].concat();
+    let dimensions = size.map(|side| (side as i32).to_le_bytes()).concat();
     element(14, &[element(6, &flags), element(5, &dimensions), element(1, name), contents.to_vec()].concat())
 }

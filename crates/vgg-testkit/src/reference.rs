@@ -7,7 +7,7 @@ pub fn conv2d(x: &Array4<f64>, w: &Array4<f64>, bias: &Array1<f64>, pad: usize) 
     let ((n, h, wd, _), (k, r, s, _)) = (x.dim(), w.dim());
     let (oh, ow) = (h + 2 * pad - r + 1, wd + 2 * pad - s + 1);
     let mut y = Array4::from_shape_fn((n, oh, ow, k), |(.., f)| bias[f]);
-    for_each_tap(x, w, pad, (oh, ow), |[i, y0, x0, f], at, filter, _| y[[i, y0, x0, f]] += x[at] * w[filter]);
+    for_each_tap(x, w, pad, [oh, ow], |[i, y0, x0, f], at, filter, _| y[[i, y0, x0, f]] += x[at] * w[filter]);
     y
 }
 
@@ -26,7 +26,7 @@ pub struct ConvGradients {
 pub fn conv2d_gradients(x: &Array4<f64>, w: &Array4<f64>, dy: &Array4<f64>, pad: usize) -> ConvGradients {
     let (_, oh, ow, k) = dy.dim();
     let (mut dx, mut dw) = (Array4::zeros(x.dim()), Array4::zeros(w.dim()));
-    for_each_tap(x, w, pad, (oh, ow), |out, at, filter, _| {
+    for_each_tap(x, w, pad, [oh, ow], |out, at, filter, _| {
         dx[at] += dy[out] * w[filter];
         dw[filter] += dy[out] * x[at];
     });
@@ -39,10 +39,11 @@ fn for_each_tap(
     x: &Array4<f64>,
     w: &Array4<f64>,
     pad: usize,
-    (oh, ow): (usize, usize),
+    output: [usize; 2],
     mut f: impl FnMut([usize; 4], [usize; 4], [usize; 4], usize),
 ) {
     let ((n, h, wd, c), (k, r, s, _)) = (x.dim(), w.dim());
+    let [oh, ow] = output;
     for i in 0..n {
         for y in 0..oh {
             for q in 0..ow {

@@ -53,7 +53,8 @@ impl Pretrained {
 
     /// How pixels are normalised before the first convolution.
     pub fn preprocessing(&self) -> Preprocessing {
-        Preprocessing::from(self.metadata.offset_and_scale())
+        let (offset, scale) = self.metadata.offset_and_scale();
+        Preprocessing { offset, scale }
     }
 
     /// The smallest image side at which the network is tested unless told otherwise: that of training, or the middle of its scale

@@ -65,7 +65,7 @@ pub(super) fn parse(xml: &[u8]) -> std::result::Result<Vec<BoundingBox>, String>
 
 /// Leaves out boxes that are the wrong way round or outside of an `h` x `w` image, and brings those that reach beyond it
 /// back to its edge. Says whether there were any.
-pub(super) fn mend(boxes: &mut Vec<BoundingBox>, (h, w): (usize, usize)) -> Option<&'static str> {
+pub(super) fn mend(boxes: &mut Vec<BoundingBox>, h: usize, w: usize) -> Option<&'static str> {
     let (h, w) = (h as f64, w as f64);
     let before = boxes.clone();
     for b in boxes.iter_mut() {
@@ -90,12 +90,12 @@ mod tests {
     fn boxes_outside_and_inverted_do_not_stay() {
         let b = |xmin, ymin, xmax, ymax| BoundingBox { name: "x".into(), xmin, ymin, xmax, ymax };
         let mut boxes = vec![b(1.0, 2.0, 30.0, 40.0)];
-        assert_eq!(mend(&mut boxes, (50, 50)), None);
+        assert_eq!(mend(&mut boxes, 50, 50), None);
         assert!(
-            mend(&mut boxes, (30, 50)).is_some_and(|what| what.contains("cut off")) && boxes[0].ymax == 30.0
+            mend(&mut boxes, 30, 50).is_some_and(|what| what.contains("cut off")) && boxes[0].ymax == 30.0
         );
         let mut boxes = vec![b(30.0, 2.0, 1.0, 40.0), b(60.0, 60.0, 70.0, 70.0), b(1.0, 1.0, 2.0, 2.0)];
-        assert!(mend(&mut boxes, (50, 50)).is_some_and(|what| what.contains("left out")));
+        assert!(mend(&mut boxes, 50, 50).is_some_and(|what| what.contains("left out")));
         assert_eq!(boxes, [b(1.0, 1.0, 2.0, 2.0)]);
     }
 

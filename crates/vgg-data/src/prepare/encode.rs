@@ -49,7 +49,7 @@ pub(super) fn store(entry: &mut Entry, options: &PrepareOptions) -> Result<Store
         Some(Exif::Turned) => odd.push("EXIF says that it is turned, which is ignored"),
         _ => {}
     }
-    if let Some(what) = entry.boxes.as_mut().and_then(|boxes| mend(boxes, (h, w))) {
+    if let Some(what) = entry.boxes.as_mut().and_then(|boxes| mend(boxes, h, w)) {
         odd.push(what);
     }
     let reduced = options.smallest_side.filter(|&side| h.min(w) > side);
@@ -106,6 +106,6 @@ fn jpeg(image: &Image, quality: u8) -> std::result::Result<Vec<u8>, String> {
 }
 
 /// Adds one to the bin of a smallest side: bins are 32 pixels wide and known by their lower end.
-pub(super) fn count_side(bins: &mut BTreeMap<u32, u64>, (h, w): (usize, usize)) {
-    *bins.entry((h.min(w) / 32 * 32) as u32).or_default() += 1;
+pub(super) fn count_side(bins: &mut BTreeMap<u32, u64>, side: usize) {
+    *bins.entry((side / 32 * 32) as u32).or_default() += 1;
 }

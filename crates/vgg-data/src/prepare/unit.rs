@@ -151,7 +151,7 @@ impl<'a> UnitWriter<'a> {
             target: entry.target,
         });
         self.record.statistics.merge(&stored.statistics);
-        count_side(&mut self.record.smallest_sides, stored.came);
+        count_side(&mut self.record.smallest_sides, stored.came.0.min(stored.came.1));
         for what in &stored.odd {
             self.record.odd.push(Odd { path: entry.source.clone(), what: (*what).to_owned() });
         }

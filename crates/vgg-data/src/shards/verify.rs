@@ -54,7 +54,7 @@ pub fn verify(root: &Path, progress: &mut dyn FnMut(u64)) -> Result<Verified> {
             // Records are in the order of shards.
             let first = records.partition_point(|r| (r.shard as usize) < number);
             let end = records.partition_point(|r| r.shard as usize <= number);
-            match members(root, shard, (&records[first..end], &names), &mut of_class) {
+            match members(root, shard, &records[first..end], &names, &mut of_class) {
                 Ok(images) => verified.images += images,
                 Err(problem) => verified.problems.push(format!("{}: {problem}", shard.file)),
             }
@@ -86,7 +86,8 @@ fn contents(root: &Path, file: &IndexFile) -> std::result::Result<Vec<u8>, Strin
 fn members(
     root: &Path,
     shard: &ShardFile,
-    (records, names): (&[Record], &[u8]),
+    records: &[Record],
+    names: &[u8],
     of_class: &mut [u64],
 ) -> std::result::Result<u64, String> {
     let path = root.join(&shard.file);

@@ -285,8 +285,8 @@ fn version(opened: &Opened, library: CudaLibrary, function: &[u8]) -> Result<(u3
     })
 }
 
-fn text((major, minor): (u32, u32)) -> String {
-    format!("{major}.{minor}")
+fn text(version: (u32, u32)) -> String {
+    format!("{}.{}", version.0, version.1)
 }
 
 /// Where to look, in this order.

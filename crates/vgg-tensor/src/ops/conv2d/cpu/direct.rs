@@ -151,8 +151,8 @@ impl VectorKernel for BlockKernel<'_> {
                         if here == TILE && width == PANEL {
                             tile::<V>(input, window, filters.as_ptr(), out, !stretch.first());
                         } else {
-                            let size = (here, width);
-                            partial_tile::<V>(input, window, filters.as_ptr(), out, size, !stretch.first());
+                            let accumulate = !stretch.first();
+                            partial_tile::<V>(input, window, filters.as_ptr(), out, here, width, accumulate);
                         }
                     }
                 }
@@ -265,7 +265,8 @@ unsafe fn partial_tile<V: Vector>(
     window: Window,
     filters: *const f32,
     y: [*mut f32; TILE],
-    (pixels, width): (usize, usize),
+    pixels: usize,
+    width: usize,
     accumulate: bool,
 ) {
     let mut whole = [[0.0f32; PANEL]; TILE];

@@ -41,7 +41,15 @@ pub(super) fn backward_filter<T: Transform>(cpu: Cpu, job: &BackwardFilter, dw: 
     let mut sums = cpu.scratch(elements * rows * row_len);
     for first in (0..tiles.count()).step_by(stretch) {
         let count = stretch.min(tiles.count() - first);
-        transform_both::<T>(cpu, job, &tiles, first, count, (x_side, &mut x), (dz_side, &mut dz));
+        transform_both::<T>(
+            cpu,
+            job,
+            &tiles,
+            first,
+            count,
+            Transformed { layout: x_side, values: &mut x },
+            Transformed { layout: dz_side, values: &mut dz },
+        );
         let parts = rows / at_once;
         let per_task = parts.div_ceil(8);
         let tasks = parts.div_ceil(per_task);
@@ -96,6 +104,12 @@ impl Placement for Stretch {
     }
 }
 
+/// Where the transformed tiles of one side go.
+struct Transformed<'a> {
+    layout: Stretch,
+    values: &'a mut [f32],
+}
+
 /// Transforms the tiles `first .. first + count` of input and gradient.
 fn transform_both<T: Transform>(
     cpu: Cpu,
@@ -103,13 +117,13 @@ fn transform_both<T: Transform>(
     tiles: &Tiles,
     first: usize,
     count: usize,
-    (x_side, x): (Stretch, &mut [f32]),
-    (dz_side, dz): (Stretch, &mut [f32]),
+    x: Transformed,
+    dz: Transformed,
 ) {
     let s = &job.shape;
-    let input = Map { values: job.x, size: (s.h, s.w), channels: s.c, pad: s.pad };
-    let gradient = Map { values: job.dz, size: (s.oh, s.ow), channels: s.k, pad: 0 };
-    let (x, dz) = (SharedMut::new(x), SharedMut::new(dz));
+    let input = Map { values: job.x, size: [s.h, s.w], channels: s.c, pad: s.pad };
+    let gradient = Map { values: job.dz, size: [s.oh, s.ow], channels: s.k, pad: 0 };
+    let (x_values, dz_values) = (SharedMut::new(x.values), SharedMut::new(dz.values));
     cpu.for_each(count.div_ceil(RANGE), |task| {
         let range = first + task * RANGE..first + ((task + 1) * RANGE).min(count);
         cpu.isa.run_wide(MapTiles {
@@ -117,8 +131,8 @@ fn transform_both<T: Transform>(
             map: input,
             range: range.clone(),
             first,
-            out: &x,
-            layout: x_side,
+            out: &x_values,
+            layout: x.layout,
             transform: PhantomData::<OfInput<T>>,
         });
         cpu.isa.run_wide(MapTiles {
@@ -126,8 +140,8 @@ fn transform_both<T: Transform>(
             map: gradient,
             range,
             first,
-            out: &dz,
-            layout: dz_side,
+            out: &dz_values,
+            layout: dz.layout,
             transform: PhantomData::<OfGradient<T>>,
         });
     });
@@ -161,12 +175,13 @@ impl VectorKernel for Sum<'_> {
                 unsafe {
                     let out = self.sums.pointer(at, (at_once - 1) * self.row_len + vectors * V::LANES);
                     let dz = dz.as_ptr().add(row % FILTERS);
-                    let strides = (self.stretch * V::LANES, self.row_len);
+                    let (x, x_stride) = (x.as_ptr(), self.stretch * V::LANES);
+                    let Sum { count, row_len, add, .. } = self;
                     match (at_once, vectors) {
-                        (12, 1) => sum_tiles::<V, 12, 1>(dz, x.as_ptr(), strides, self.count, out, self.add),
-                        (12, _) => sum_tiles::<V, 12, 2>(dz, x.as_ptr(), strides, self.count, out, self.add),
-                        (_, 1) => sum_tiles::<V, 6, 1>(dz, x.as_ptr(), strides, self.count, out, self.add),
-                        _ => sum_tiles::<V, 6, 2>(dz, x.as_ptr(), strides, self.count, out, self.add),
+                        (12, 1) => sum_tiles::<V, 12, 1>(dz, x, x_stride, row_len, count, out, add),
+                        (12, _) => sum_tiles::<V, 12, 2>(dz, x, x_stride, row_len, count, out, add),
+                        (_, 1) => sum_tiles::<V, 6, 1>(dz, x, x_stride, row_len, count, out, add),
+                        _ => sum_tiles::<V, 6, 2>(dz, x, x_stride, row_len, count, out, add),
                     }
                 }
             }
@@ -183,7 +198,8 @@ impl VectorKernel for Sum<'_> {
 unsafe fn sum_tiles<V: Vector, const ROWS: usize, const N: usize>(
     dz: *const f32,
     x: *const f32,
-    (x_stride, row_len): (usize, usize),
+    x_stride: usize,
+    row_len: usize,
     count: usize,
     out: *mut f32,
     add: bool,

@@ -47,7 +47,7 @@ impl<T: Transform> TileTransform for OfGradient<T> {
 #[derive(Clone, Copy)]
 pub(super) struct Map<'a> {
     pub(super) values: &'a [f32],
-    pub(super) size: (usize, usize),
+    pub(super) size: [usize; 2],
     pub(super) channels: usize,
     pub(super) pad: usize,
 }

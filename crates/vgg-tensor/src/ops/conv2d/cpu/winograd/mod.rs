@@ -174,7 +174,7 @@ impl<T: Transform, F: Finish> Block<'_, T, F> {
         let ranges = count.div_ceil(RANGE);
         let transformed = SharedMut::new(v);
         let s = &self.tiles.shape;
-        let map = Map { values: self.x, size: (s.h, s.w), channels: s.c, pad: s.pad };
+        let map = Map { values: self.x, size: [s.h, s.w], channels: s.c, pad: s.pad };
         cpu.for_each(ranges, |i| {
             cpu.isa.run_wide(MapTiles {
                 tiles: self.tiles,

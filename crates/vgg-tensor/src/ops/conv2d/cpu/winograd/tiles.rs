@@ -110,12 +110,13 @@ impl Window {
     #[inline(always)]
     pub(super) fn new(
         x: &[f32],
-        (h, w): (usize, usize),
+        size: [usize; 2],
         channels: usize,
         place: Place,
         pad: usize,
         side: usize,
     ) -> Window {
+        let [h, w] = size;
         assert!(x.len() >= (place.image + 1) * h * w * channels);
         let origin = ((place.image * h + place.y) * w + place.x) * channels;
         // May lie before the image; only pixels inside are read.
