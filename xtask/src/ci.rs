@@ -72,15 +72,27 @@ pub(crate) fn run(arguments: &[OsString]) -> Result<ExitCode> {
     for library in LIBRARIES {
         crate::cargo(&["check", "--quiet", "--package", library])?;
     }
-    let without_cuda = ["--quiet", "--package", "vgg", "--package", "vgg-tensor", "--no-default-features"];
-    crate::cargo(&[&["clippy"], &without_cuda[..], &["--all-targets", "--", "--deny", "warnings"]].concat())?;
     eprintln!("== each library alone: {:.0?}", start.elapsed());
+    without_cuda()?;
     consumer()?;
     dependencies()?;
     if full {
         killed_runs()?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The libraries without their default feature `cuda`.
+fn without_cuda() -> Result<()> {
+    let start = Instant::now();
+    eprintln!("== without CUDA");
+    let mut clippy = vec!["clippy", "--quiet", "--no-default-features"];
+    LIBRARIES.iter().for_each(|library| clippy.extend(["--package", library]));
+    crate::cargo(&[&clippy[..], &["--", "--deny", "warnings"]].concat())?;
+    let tests = ["--no-default-features", "--package", "vgg-tensor", "--test", "without_cuda"];
+    crate::cargo(&[&["test", "--quiet"], &tests[..]].concat())?;
+    eprintln!("== without CUDA: {:.0?}", start.elapsed());
+    Ok(())
 }
 
 /// Licences and sources of all dependencies, and known vulnerabilities where the list of them can be fetched.
@@ -184,7 +196,7 @@ fn is_there(program: &str, what: &str) -> Result<bool> {
 }
 
 /// Tests of vgg-tensor that run on every device.
-const OPERATIONS: [&str; 10] = [
+const OPERATIONS: [&str; 11] = [
     "ops",
     "conv2d",
     "not_finite",
@@ -195,6 +207,7 @@ const OPERATIONS: [&str; 10] = [
     "fused",
     "sgd",
     "dropout",
+    "soundness",
 ];
 
 /// What must not be skipped on the emulated GPU.
@@ -208,16 +221,16 @@ fn emulated_gpu() -> Result<()> {
     let start = Instant::now();
     eprintln!("== emulated GPU");
     let libraries = crate::emulator::build()?;
-    let mut operations = vec!["--package", "vgg-tensor", "--lib"];
-    OPERATIONS.iter().for_each(|test| operations.extend(["--test", test]));
-    let programs = ["--package", "vgg-tests", "--package", "vgg-app"];
-    let whole = [&programs[..], &["--test", "gpu"]].concat();
+    let mut whole = vec!["--test", "gpu"];
+    OPERATIONS.iter().for_each(|test| whole.extend(["--test", test]));
+    let library = vec!["--lib", "--", "cuda::", "selftest::"];
     // Of these, the tests whose names say that they use a GPU.
     let parts = ["--test", "ranks", "--test", "features", "--test", "learns", "--test", "training_runs"];
-    let parts = [&programs[..], &parts, &["--", "gpu", "device", "descriptors"]].concat();
-    for what in &[operations, whole, parts] {
+    let parts = [&parts[..], &["--", "gpu", "device", "descriptors"]].concat();
+    for what in &[whole, library, parts] {
         let mut tests = Command::new("cargo");
-        tests.args(["test", "--quiet"]).args(what);
+        // Of the whole workspace: with its features, all is built already.
+        tests.args(["test", "--quiet", "--workspace"]).args(what);
         let status = tests.env("VGG_CUDA_PATH", &libraries).env("VGG_REQUIRE", EMULATED).status();
         ensure!(
             status.context("cannot run cargo")?.success(),

@@ -337,12 +337,11 @@ impl<'a> PreparedRun<'a> {
             pool_rounding: None,
         };
         let (offset, scale) = self.metadata.offset_and_scale();
-        let preprocessing = Preprocessing { offset, scale };
         let on_bad_image = self.plan.data.on_bad_image;
         // Each rank looks at its part.
         let shard = rank_partition(&*context.group);
         let options = EvaluateOptions { workers: context.workers, on_bad_image, shard };
-        let model = EvalModel::borrowed(network, preprocessing);
+        let model = EvalModel::borrowed(network, Preprocessing { offset, scale });
         evaluate(&model, &context.dataset.val, &evaluation, options, &mut |_| {
             if (context.interrupted)() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         })

@@ -1,0 +1,22 @@
+//! A build without the feature `cuda`: a GPU that is asked for by name is refused, and the choice is the CPU.
+#![cfg(not(feature = "cuda"))]
+
+use vgg_tensor::{Device, DeviceConfig, DeviceKind, Error};
+
+#[test]
+fn a_gpu_is_refused_with_the_reason() {
+    let config = DeviceConfig { kind: DeviceKind::Cuda(0), ..DeviceConfig::default() };
+    match Device::open(&config) {
+        Err(Error::NoCuda { reason }) => assert!(reason.contains("without the feature cuda"), "{reason}"),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(Device::gpus(), 0);
+}
+
+#[test]
+fn auto_is_the_cpu_and_says_why() {
+    let device = Device::open(&DeviceConfig { kind: DeviceKind::Auto, ..DeviceConfig::default() }).unwrap();
+    assert_ne!(device.instruction_set(), "cuda");
+    assert!(device.why_not_cuda().is_some_and(|why| why.contains("without the feature cuda")));
+    assert_eq!(device.memory().in_use_bytes, 0);
+}
