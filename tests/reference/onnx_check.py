@@ -61,7 +61,7 @@ def main():
                     # A file that exists must be of the same evaluation.
                     out = folder / f"{config}-{form}-{side}.posteriors"
                     run("evaluate", "--weights", f"{config}.safetensors", "--dataset", "set", "--protocol", protocol,
-                        "--test-sides", side, "--flip", "false", "--posteriors", out, "--device", "cpu")
+                        "--test-scales", side, "--flip", "false", "--posteriors", out, "--device", "cpu")
                     ours = load_file(out)["posteriors"][i]
                     image = np.asarray(Image.open(folder / "set/val" / f"class{i}" / "image.png"))
                     if form == "onnx":

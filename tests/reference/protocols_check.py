@@ -118,7 +118,7 @@ class Program:
     def evaluate(self, dataset, protocol, sides, *more):
         out = self.folder / f"{dataset}-{protocol}.safetensors"
         args = ["evaluate", "--weights", self.weights, "--dataset", self.folder / dataset, "--protocol", protocol,
-                "--test-sides", ",".join(map(str, sides)), "--posteriors", out, "--device", "cpu", *more]
+                "--test-scales", ",".join(map(str, sides)), "--posteriors", out, "--device", "cpu", *more]
         subprocess.run([self.vgg, *map(str, args)], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         with safe_open(out, "np") as file:
             return file.get_tensor("posteriors"), json.loads(file.metadata()["paths"])
@@ -140,7 +140,7 @@ def crop_differences(folder, crop, wholes):
     apart = []
     for entry in json.loads((folder / "views.json").read_text()):
         view = entry["view"]
-        place, whole = view["region"]["grid"], wholes[entry["image"], view["test_side"]]
+        place, whole = view["region"]["grid"], wholes[entry["image"], view["test_scale"]]
         expected = grid(whole, crop)[place["row"] * 5 + place["column"]]
         expected = mirrored(expected) if view["flip"] else expected
         apart.append(np.abs(np.asarray(Image.open(folder / entry["file"])).astype(int) - expected).max())
@@ -178,7 +178,7 @@ def main():
         dumped = {}
         for entry in json.loads((views / "views.json").read_text()):
             if not entry["view"]["flip"]:
-                dumped[entry["image"], entry["view"]["test_side"]] = np.asarray(Image.open(views / entry["file"]))
+                dumped[entry["image"], entry["view"]["test_scale"]] = np.asarray(Image.open(views / entry["file"]))
         pixels = [np.abs(dumped[paths[row], side].astype(int) - rescaled(images[i], side)).max() for row, i in rows for side in sides]
         good &= report("rescaled pixels, levels from this script's", pixels, 0)
         agreement()

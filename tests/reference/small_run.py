@@ -154,7 +154,7 @@ def forward(w, x, s, masks=None):
 
 def pixels_of(s, mean, covariance):
     """Mean, and factor for each channel."""
-    if s["pixel_scale"] in ("torchvision", "as-start"):
+    if s["pixel_scale"] in ("torchvision", "inherit"):
         p = TORCHVISION if s["pixel_scale"] == "torchvision" else s["start_pixels"]
         return f32(p["mean"]), f32(p["scale"]) / f32(p["std"])
     scale = 1 / math.sqrt(np.trace(covariance) / 3) if s["pixel_scale"] == "unit-variance" else s["pixel_scale"]
@@ -189,28 +189,28 @@ class Schedule:
     def __init__(self, s):
         self.s, self.drops, self.best, self.waited, self.stop = s, 0, None, 0, False
 
-    def rate(self, epoch, epochs):
+    def rate(self, epoch):
         s = self.s
         if s["kind"] == "constant":
             return s["lr"]
         if s["kind"] == "steps":
-            return s["lr"] * s["factor"] ** sum(epoch / epochs >= at for at in s["at"])
+            return s["lr"] * s["gamma"] ** sum(epoch >= milestone for milestone in s["milestones"])
         return s["lr"] * s["factor"] ** self.drops
 
     def validated(self, error, epochs):
         s = self.s
         if s["kind"] != "plateau":
             return
-        if self.best is None or error < self.best - s["min_gain"]:
+        if self.best is None or error < self.best - s["threshold"]:
             self.best, self.waited = error, 0
             return
         self.waited += epochs
         if self.waited >= s["patience"]:
             self.waited = 0
-            if self.drops < s["max_drops"]:
+            if self.drops < s["max_reductions"]:
                 self.drops += 1
             else:
-                self.stop = s["then"] == "stop"
+                self.stop = s["on_exhausted"] == "stop"
 
 
 def train(s, log=None):
@@ -225,7 +225,7 @@ def train(s, log=None):
     velocity = {name: torch.zeros_like(w[name]) for name in trainable}
     schedule, step, rows = Schedule(s), 0, []
     for epoch in range(s["max_epochs"]):
-        rate = f32(schedule.rate(epoch, s["max_epochs"]))
+        rate = f32(schedule.rate(epoch))
         order = permutation(s["seed"], epoch, len(images))
         losses, mistakes, seen, skipped = 0.0, 0, 0, 0
         for first in range(0, len(order), s["batch"]):
@@ -254,17 +254,17 @@ def train(s, log=None):
             with torch.no_grad():
                 for name in trainable:
                     bias = name.endswith(".bias")
-                    lr = rate * f32(s["bias_lr"]) if bias else rate
+                    lr = rate * f32(s["bias_lr_mult"]) if bias else rate
                     decay = 0.0 if bias and not s["decay_biases"] else f32(s["weight_decay"])
                     g = w[name].grad + decay * w[name]
-                    if s["form"] == "caffe":
+                    if s["momentum_variant"] == "caffe":
                         velocity[name] = f32(s["momentum"]) * velocity[name] + lr * g
                         w[name] -= velocity[name]
                     else:
                         velocity[name] = f32(s["momentum"]) * velocity[name] + g
                         w[name] -= lr * velocity[name]
             step += 1
-        row = dict(epoch=epoch + 1, step=step, lr=schedule.rate(epoch, s["max_epochs"]), train_loss=losses / seen,
+        row = dict(epoch=epoch + 1, step=step, lr=schedule.rate(epoch), train_loss=losses / seen,
                    train_top1_error=mistakes / seen, val_top1_error=None, val_top5_error=None, val_loss=None, skipped=skipped)
         if (epoch + 1) % s["every_epochs"] == 0 or epoch + 1 == s["max_epochs"]:
             kept = [pair for i, pair in enumerate(val) if i not in s["bad_val"]]

@@ -102,12 +102,12 @@ def check_row(check, where, row, folder):
         plan = json.loads((run / "run.json").read_text())["settings"]
         result = json.loads((run / "result.json").read_text())
         metrics = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-        side = plan["data"]["train_side"]
+        side = plan["data"]["train_scale"]
         side = [side] if isinstance(side, int) else side
         check.equal(f"{here}: name", member["name"], plan["name"])
         check.equal(f"{here}: config", member["config"], plan["network"]["config"])
-        check.equal(f"{here}: S", member["train_side"], side)
-        check.equal(f"{here}: Q", member["test_sides"], metadata["protocol"]["test_sides"])
+        check.equal(f"{here}: S", member["train_scale"], side)
+        check.equal(f"{here}: Q", member["test_scales"], metadata["protocol"]["test_scales"])
         check.equal(f"{here}: protocol", member["protocol"], metadata["protocol"]["protocol"])
         check.equal(f"{here}: weights", result["weights"], metadata["weights"])
         check.equal(f"{here}: epochs", [m["epoch"] for m in metrics], list(range(1, result["epochs"] + 1)))
@@ -119,8 +119,8 @@ def check_row(check, where, row, folder):
     common = lambda key: members[0][key] if members and all(m[key] == members[0][key] for m in members) else []
     configs = " + ".join(distinct(m["config"] for m in members))
     labelled = bool(members) and row["config"] != configs
-    check.equal(f"{where}: S", row["train_side"], common("train_side"))
-    check.equal(f"{where}: Q", row["test_sides"], common("test_sides"))
+    check.equal(f"{where}: S", row["train_scale"], common("train_scale"))
+    check.equal(f"{where}: Q", row["test_scales"], common("test_scales"))
     check.equal(f"{where}: protocol", row["protocol"], " and ".join(distinct(m["protocol"] for m in members)))
     check.equal(f"{where}: run", row["run"], members[0]["run"] if members else "")
     check.equal(f"{where}: epochs", row["epochs"], max(epochs, default=0))
@@ -156,8 +156,8 @@ def check_paper(check, table, rows):
     check.equal(f"{table}: rows", len(rows), len(paper))
     for i, (row, theirs) in enumerate(zip(rows, paper)):
         where = f"{table} row {i + 1}"
-        check.equal(f"{where}: paper's S", row["paper_train_side"], theirs[0])
-        check.equal(f"{where}: paper's Q", row["paper_test_sides"], theirs[1])
+        check.equal(f"{where}: paper's S", row["paper_train_scale"], theirs[0])
+        check.equal(f"{where}: paper's Q", row["paper_test_scales"], theirs[1])
         errors = list(theirs[2:]) + [None] * (5 - len(theirs))
         for key, percent in zip(["top1", "top5", "test_top5"], errors, strict=True):
             expected = None if percent is None else percent / 100
@@ -204,14 +204,14 @@ def difference(row):
 
 
 def paper_scales(row):
-    test = row["paper_test_sides"]
-    return f"{scales(row['paper_train_side'])}, {','.join(map(str, test))}" if test else ""
+    test = row["paper_test_scales"]
+    return f"{scales(row['paper_train_scale'])}, {','.join(map(str, test))}" if test else ""
 
 
 COLUMNS = {
     "config": lambda row: row["config"],
-    "S": lambda row: scales(row["train_side"]),
-    "Q": lambda row: ",".join(map(str, row["test_sides"])),
+    "S": lambda row: scales(row["train_scale"]),
+    "Q": lambda row: ",".join(map(str, row["test_scales"])),
     "protocol": lambda row: row["protocol"],
     "top-1 error, %": lambda row: percent(row["top1_error"]),
     "95 % interval": interval,

@@ -17,11 +17,11 @@ from small_run import pixels_of, statistics, train, train_images
 BASE = dict(
     config="A", width=1 / 64, head=[18, 14], dropout=0.4, lrn_style="alexnet", scheme="he", copied=[], train_layers=None,
     train_scale=[36, 48], crop=32, interpolation="bilinear", flip=True, colour_std=0.5, pixel_scale="unit-variance",
-    form="caffe", batch=4, momentum=0.8, weight_decay=0.05, decay_biases=False, bias_lr=2.0,
-    kind="steps", lr=0.02, factor=0.2, at=[0.5], test_scale=40, every_epochs=1, seed=5, max_epochs=3, bad_train=[], bad_val=[],
+    momentum_variant="caffe", batch=4, momentum=0.8, weight_decay=0.05, decay_biases=False, bias_lr_mult=2.0,
+    kind="steps", lr=0.02, gamma=0.2, milestones=[2], test_scale=40, every_epochs=1, seed=5, max_epochs=3, bad_train=[], bad_val=[],
 )
 START = dict(mean=[120.0, 110.0, 100.0], scale=0.5, std=[40.0, 30.0, 20.0])
-PLATEAU = dict(kind="plateau", lr=0.03, factor=0.5, max_drops=1, patience=1, min_gain=0.0, then="stop", max_epochs=8)
+PLATEAU = dict(kind="plateau", lr=0.03, factor=0.5, max_reductions=1, patience=1, threshold=0.0, on_exhausted="stop", max_epochs=8)
 HEAD, FOUR = ["fc6", "fc7", "fc8"], ["conv1_1", "conv2_1", "conv3_1", "conv3_2"]
 ALL_A = FOUR + ["conv4_1", "conv4_2", "conv5_1", "conv5_2"] + HEAD
 
@@ -37,55 +37,55 @@ RUNS = {
         dict(config="A-LRN", pixel_scale=1.0, lr=2e-4, lrn_style="caffe"),
         ["network.config=A-LRN", "data.pixel_scale=1.0", "schedule.lr=2e-4", "network.lrn_style=caffe"],
     ),
-    "he-fan-out": (dict(scheme="he-fan-out"), ["network.init.fresh=he-fan-out"]),
-    "glorot-uniform": (dict(scheme="glorot-uniform"), ["network.init.fresh=glorot-uniform"]),
-    "glorot-normal": (dict(scheme="glorot-normal"), ["network.init.fresh=glorot-normal"]),
-    "gaussian-0.01": (dict(scheme="gaussian-0.01"), ["network.init.fresh=gaussian-0.01"]),
-    "paper-variance": (dict(scheme="paper-variance"), ["network.init.fresh=paper-variance"]),
-    "map paper": (
+    "he-fan-out": (dict(scheme="he-fan-out"), ["network.init.scheme=he-fan-out"]),
+    "glorot-uniform": (dict(scheme="glorot-uniform"), ["network.init.scheme=glorot-uniform"]),
+    "glorot-normal": (dict(scheme="glorot-normal"), ["network.init.scheme=glorot-normal"]),
+    "gaussian-0.01": (dict(scheme="gaussian-0.01"), ["network.init.scheme=gaussian-0.01"]),
+    "paper-variance": (dict(scheme="paper-variance"), ["network.init.scheme=paper-variance"]),
+    "layers paper": (
         dict(config="B", copied=FOUR + HEAD, seed=6),
-        ["network.config=B", "network.init.from=start.safetensors", "network.init.map=paper", "run.seed=6"],
+        ["network.config=B", "network.init.from=start.safetensors", "network.init.layers=paper", "run.seed=6"],
     ),
-    "map all": (dict(config="B", copied=ALL_A), ["network.config=B", "network.init.from=start.safetensors", "network.init.map=all"]),
-    "map list": (dict(copied=["conv4_1", "fc7"]), ["network.init.from=start.safetensors", 'network.init.map=["conv4_1", "fc7"]']),
+    "layers all": (dict(config="B", copied=ALL_A), ["network.config=B", "network.init.from=start.safetensors", "network.init.layers=all"]),
+    "layers list": (dict(copied=["conv4_1", "fc7"]), ["network.init.from=start.safetensors", 'network.init.layers=["conv4_1", "fc7"]']),
     "network.train_layers": (dict(train_layers=["conv5_2", "fc8"]), ['network.train_layers=["conv5_2", "fc8"]']),
-    "data.train_side, fixed": (dict(train_scale=[44, 44]), ["data.train_side=44"]),
-    "data.train_side, range": (dict(train_scale=[36, 49]), ["data.train_side=[36, 49]"]),
-    "data.crop": (dict(crop=64, train_scale=[64, 66], test_scale=65), ["data.crop=64", "data.train_side=[64, 66]", "validate.test_side=65"]),
-    "bicubic": (dict(interpolation="bicubic"), ["data.filter=bicubic"]),
-    "lanczos": (dict(interpolation="lanczos"), ["data.filter=lanczos"]),
-    "nearest": (dict(interpolation="nearest"), ["data.filter=nearest"]),
+    "data.train_scale, fixed": (dict(train_scale=[44, 44]), ["data.train_scale=44"]),
+    "data.train_scale, range": (dict(train_scale=[36, 49]), ["data.train_scale=[36, 49]"]),
+    "data.crop": (dict(crop=64, train_scale=[64, 66], test_scale=65), ["data.crop=64", "data.train_scale=[64, 66]", "validate.test_scale=65"]),
+    "bicubic": (dict(interpolation="bicubic"), ["data.interpolation=bicubic"]),
+    "lanczos": (dict(interpolation="lanczos"), ["data.interpolation=lanczos"]),
+    "nearest": (dict(interpolation="nearest"), ["data.interpolation=nearest"]),
     "data.flip": (dict(flip=False), ["data.flip=false"]),
-    "data.colour_shift_std, 0": (dict(colour_std=0.0), ["data.colour_shift_std=0.0"]),
-    "data.colour_shift_std": (dict(colour_std=0.25), ["data.colour_shift_std=0.25"]),
+    "data.pca_jitter_std, 0": (dict(colour_std=0.0), ["data.pca_jitter_std=0.0"]),
+    "data.pca_jitter_std": (dict(colour_std=0.25), ["data.pca_jitter_std=0.25"]),
     "data.pixel_scale": (dict(pixel_scale=0.0125), ["data.pixel_scale=0.0125"]),
     "pixel_scale torchvision": (dict(pixel_scale="torchvision"), ["data.pixel_scale=torchvision"]),
-    "pixel_scale as-start": (
-        dict(pixel_scale="as-start", start_pixels=START, copied=["fc7"]),
-        ["data.pixel_scale=as-start", "network.init.from=start.safetensors", 'network.init.map=["fc7"]'],
+    "pixel_scale inherit": (
+        dict(pixel_scale="inherit", start_pixels=START, copied=["fc7"]),
+        ["data.pixel_scale=inherit", "network.init.from=start.safetensors", 'network.init.layers=["fc7"]'],
     ),
     "data.on_bad_image": (dict(bad_train=[3], bad_val=[4, 9]), ["data.on_bad_image=skip"]),
-    "optimizer.form": (dict(form="torch"), ["optimizer.form=torch"]),
+    "optimizer.momentum_variant": (dict(momentum_variant="torch"), ["optimizer.momentum_variant=torch"]),
     "optimizer.batch": (dict(batch=5), ["optimizer.batch=5"]),
     "optimizer.momentum": (dict(momentum=0.5), ["optimizer.momentum=0.5"]),
     "optimizer.weight_decay": (dict(weight_decay=0.2), ["optimizer.weight_decay=0.2"]),
     "optimizer.decay_biases": (dict(decay_biases=True, weight_decay=0.5), ["optimizer.decay_biases=true", "optimizer.weight_decay=0.5"]),
     "optimizer.decay_biases, false": (dict(weight_decay=0.5), ["optimizer.weight_decay=0.5"]),
-    "optimizer.bias_lr": (dict(bias_lr=0.5), ["optimizer.bias_lr=0.5"]),
+    "optimizer.bias_lr_mult": (dict(bias_lr_mult=0.5), ["optimizer.bias_lr_mult=0.5"]),
     "constant": (dict(kind="constant"), []),
     "schedule.lr": (dict(lr=0.01), ["schedule.lr=0.01"]),
-    "schedule.factor": (dict(factor=0.5), ["schedule.factor=0.5"]),
-    "schedule.at": (dict(at=[0.3, 0.6]), ["schedule.at=[0.3, 0.6]"]),
+    "schedule.gamma": (dict(gamma=0.5), ["schedule.gamma=0.5"]),
+    "schedule.milestones": (dict(milestones=[1, 2]), ["schedule.milestones=[1, 2]"]),
     "plateau": (PLATEAU, []),
     "plateau, patience": (dict(PLATEAU, patience=2), []),
-    "plateau, min_gain": (dict(PLATEAU, min_gain=0.2), []),
-    "plateau, max_drops": (dict(PLATEAU, max_drops=3), []),
-    "plateau, continue": (dict(PLATEAU, then="continue"), []),
+    "plateau, threshold": (dict(PLATEAU, threshold=0.2), []),
+    "plateau, max_reductions": (dict(PLATEAU, max_reductions=3), []),
+    "plateau, continue": (dict(PLATEAU, on_exhausted="continue"), []),
     "plateau, every 2": (dict(PLATEAU, every_epochs=2, max_epochs=7, patience=2), []),
-    "validate.test_side": (dict(test_scale=37), ["validate.test_side=37"]),
+    "validate.test_scale": (dict(test_scale=37), ["validate.test_scale=37"]),
     "validate.every_epochs": (dict(every_epochs=2), ["validate.every_epochs=2"]),
     "run.seed": (dict(seed=6), ["run.seed=6"]),
-    "run.max_epochs": (dict(max_epochs=2), ["run.max_epochs=2"]),
+    "run.max_epochs": (dict(max_epochs=2, milestones=[1]), ["run.max_epochs=2", "schedule.milestones=[1]"]),
 }
 
 
@@ -94,9 +94,9 @@ def schedule(s):
     if s["kind"] == "constant":
         return f'{{ kind = "constant", lr = {s["lr"]} }}'
     if s["kind"] == "steps":
-        return f'{{ kind = "steps", lr = {BASE["lr"]}, factor = {BASE["factor"]}, at = {BASE["at"]} }}'
-    limits = f'max_drops = {s["max_drops"]}, patience_epochs = {s["patience"]}, min_gain = {s["min_gain"]}'
-    return f'{{ kind = "plateau", lr = {s["lr"]}, factor = {s["factor"]}, {limits}, then = "{s["then"]}" }}'
+        return f'{{ kind = "steps", lr = {BASE["lr"]}, gamma = {BASE["gamma"]}, milestones = {BASE["milestones"]} }}'
+    limits = f'max_reductions = {s["max_reductions"]}, patience = {s["patience"]}, threshold = {s["threshold"]}'
+    return f'{{ kind = "plateau", lr = {s["lr"]}, factor = {s["factor"]}, {limits}, on_exhausted = "{s["on_exhausted"]}" }}'
 
 
 def pixels(s):

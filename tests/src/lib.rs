@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use vgg_layers::{NamedArray, Network, NetworkSpec};
+use vgg_layers::{NamedTensor, Network, NetworkSpec};
 use vgg_tensor::{Device, DeviceConfig, DeviceKind, Precision};
 use vgg_testkit::{assert_close, hashed};
 
@@ -26,8 +26,8 @@ pub fn real_images(name: &str) -> Option<PathBuf> {
 /// Asserts that two lists of arrays have the same names in the same order, and that each array is within `tolerance` of its
 /// reference.
 #[track_caller]
-pub fn assert_arrays_close(ours: &[NamedArray], expected: &[NamedArray], tolerance: f64, what: &str) {
-    let names = |arrays: &[NamedArray]| arrays.iter().map(|array| array.name.clone()).collect::<Vec<_>>();
+pub fn assert_arrays_close(ours: &[NamedTensor], expected: &[NamedTensor], tolerance: f64, what: &str) {
+    let names = |arrays: &[NamedTensor]| arrays.iter().map(|array| array.name.clone()).collect::<Vec<_>>();
     assert!(!expected.is_empty(), "{what}: nothing to compare with");
     assert_eq!(names(ours), names(expected), "{what}");
     for (ours, expected) in ours.iter().zip(expected) {
@@ -42,7 +42,7 @@ pub fn hashed_network(spec: NetworkSpec, device: &Device) -> Network {
         let fan_in: usize = shape[1..].iter().product();
         let bound = if shape.len() == 1 { 0.1 } else { (6.0 / fan_in as f64).sqrt() as f32 };
         let values = hashed(&name, bound, shape.iter().product());
-        network.import(&NamedArray { name, shape, values }).unwrap();
+        network.load_tensor(&NamedTensor { name, shape, values }).unwrap();
     }
     network
 }

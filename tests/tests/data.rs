@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use vgg_data::synthetic::{CLASSES, SyntheticConfig, generate};
 use vgg_data::{
-    AugmentConfig, Batch, ColourShift, Error, Filter, Image, ImageSet, Loader, LoaderConfig, OnBadImage,
-    Partition, PixelStatistics, Split, decode, eigenvectors, resize, resize_region, scaled_size,
+    AugmentConfig, Batch, Error, Image, ImageSet, Interpolation, Loader, LoaderConfig, OnBadImage, Partition,
+    PcaJitter, PixelStatistics, Split, decode, eigenvectors, resize, resize_region, scaled_size,
 };
 use vgg_testkit::{fmix32, pillow_resize};
 
@@ -26,8 +26,11 @@ fn source(h: usize, w: usize) -> Image {
 }
 
 /// All but that of the nearest pixel, of which the loader's reference has more.
-const FILTERS: [(&str, Filter); 3] =
-    [("bilinear", Filter::Bilinear), ("bicubic", Filter::Bicubic), ("lanczos", Filter::Lanczos)];
+const FILTERS: [(&str, Interpolation); 3] = [
+    ("bilinear", Interpolation::Bilinear),
+    ("bicubic", Interpolation::Bicubic),
+    ("lanczos", Interpolation::Lanczos),
+];
 
 /// How many values differ by at least one, two and three levels.
 fn apart(ours: &[u8], expected: &[u8]) -> [usize; 3] {
@@ -40,9 +43,9 @@ fn apart(ours: &[u8], expected: &[u8]) -> [usize; 3] {
 /// where both passes round otherwise, in one of a thousand. By the nearest pixel, a row or a column may be its neighbour, where its centre
 /// is on an edge.
 #[track_caller]
-fn assert_near(ours: &[u8], expected: &[u8], filter: Filter, what: &str) {
+fn assert_near(ours: &[u8], expected: &[u8], interpolation: Interpolation, what: &str) {
     let [one, two, three] = apart(ours, expected);
-    if filter == Filter::Nearest {
+    if interpolation == Interpolation::Nearest {
         assert!(16 * one <= ours.len(), "{what}: {one} of {} values differ", ours.len());
     } else {
         let fits = 50 * one <= ours.len() && 1000 * two <= ours.len() && three == 0;
@@ -140,7 +143,7 @@ fn statistics_are_numpys() {
     }
     near(values, &reference["eigenvalues"], 255.0 * 255.0);
     // The eigenvalues of pixels of 0..1 are these over 255 squared, so a shift in 0..255 has them over 255.
-    let shift = ColourShift::new(&statistics, 0.1);
+    let shift = PcaJitter::new(&statistics, 0.1);
     assert!((shift.eigenvalues[0] - values[0] / 255.0).abs() < 1e-9);
 }
 
@@ -176,15 +179,11 @@ fn the_synthetic_set_depends_on_its_seed_alone() {
 
 fn batches(folder: &Arc<ImageSet>, workers: usize, epoch: u64) -> Vec<Batch> {
     let augment = AugmentConfig {
-        train_side: [64, 96],
+        train_scale: [64, 96],
         crop: 64,
-        filter: Filter::Bilinear,
+        interpolation: Interpolation::Bilinear,
         flip: true,
-        colour_shift: Some(ColourShift {
-            std: 0.1,
-            eigenvectors: [[1.0, 0.0, 0.0]; 3],
-            eigenvalues: [9.0; 3],
-        }),
+        pca_jitter: Some(PcaJitter { std: 0.1, eigenvectors: [[1.0, 0.0, 0.0]; 3], eigenvalues: [9.0; 3] }),
     };
     let config = LoaderConfig {
         augment,

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
-use vgg_data::{Filter, Image, ImageSet, OnBadImage, Split, write_png};
+use vgg_data::{Image, ImageSet, Interpolation, OnBadImage, Split, write_png};
 use vgg_eval::{
     DensePool, EvaluateOptions, Evaluation, Partition, Posteriors, Preprocessing, Protocol, evaluate, merge,
 };
@@ -38,9 +38,9 @@ fn make_set(root: &Path) {
 fn evaluation(protocol: Protocol, dense_pool: DensePool) -> Evaluation {
     Evaluation {
         protocol,
-        test_sides: vec![104],
+        test_scales: vec![104],
         flip: true,
-        filter: Filter::Bilinear,
+        interpolation: Interpolation::Bilinear,
         dense_pool,
         pool_rounding: None,
     }

@@ -4,22 +4,29 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
-use vgg_data::{Filter, Image, ImageSet, OnBadImage, Split, write_png};
+use vgg_data::{Image, ImageSet, Interpolation, OnBadImage, Split, write_png};
 use vgg_eval::{
     Aggregate, EvalModel, EvaluateOptions, FeatureConfig, Features, Partition, Preprocessing, features,
 };
 use vgg_files::TensorFile;
 use vgg_layers::{Config, NetworkSpec};
-use vgg_tensor::{Alone, Device, Precision};
+use vgg_tensor::{Device, Precision, SingleProcess};
 use vgg_testkit::{assert_close, hashed};
 use vgg_tests::{fixture, gpu, hashed_network};
 
 const SIZES: [(usize, usize); 3] = [(104, 136), (120, 104), (104, 104)];
 
-fn config(layer: &str, test_sides: &[usize], aggregate: Aggregate, l2_normalise: bool) -> FeatureConfig {
-    let test_sides = test_sides.to_vec();
+fn config(layer: &str, test_scales: &[usize], aggregate: Aggregate, l2_normalise: bool) -> FeatureConfig {
+    let test_scales = test_scales.to_vec();
     let layer = layer.to_owned();
-    FeatureConfig { layer, test_sides, flip: true, filter: Filter::Bilinear, aggregate, l2_normalise }
+    FeatureConfig {
+        layer,
+        test_scales,
+        flip: true,
+        interpolation: Interpolation::Bilinear,
+        aggregate,
+        l2_normalise,
+    }
 }
 
 /// Images of hashed pixels; the script of the reference makes the same.
@@ -50,7 +57,8 @@ fn run(root: &Path, config: &FeatureConfig, device: &Device) -> vgg_eval::Result
     let options = EvaluateOptions { workers: 2, on_bad_image: OnBadImage::Stop, shard: Partition::WHOLE };
     let preprocessing = Preprocessing { offset: [-120.0, -110.0, -100.0], scale: [0.02; 3] };
     let model = EvalModel::dense(network, preprocessing, "weights");
-    let found = features(&Alone, &model, &folder, config, options, &mut |_| ControlFlow::Continue(()));
+    let found =
+        features(&SingleProcess, &model, &folder, config, options, &mut |_| ControlFlow::Continue(()));
     found.map(Option::unwrap)
 }
 

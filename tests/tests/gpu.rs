@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 use vgg_data::Batch;
-use vgg_layers::{Config, DropoutRun, NamedArray, NetworkSpec};
-use vgg_optim::{Sgd, SgdForm, SgdOptions};
+use vgg_layers::{Config, DropoutSeed, NamedTensor, NetworkSpec};
+use vgg_optim::{MomentumVariant, Sgd, SgdOptions};
 use vgg_tensor::{Device, GradMode, Precision, StepState, Tensor, ops};
 use vgg_testkit::hashed;
 use vgg_tests::{assert_arrays_close, fixture, gpu, hashed_network};
@@ -12,7 +12,7 @@ use vgg_train::{StepConfig, TrainStep};
 const BATCH: usize = 16;
 
 /// Loss and gradients of the networks of `bf16_gradients.py`.
-fn step(config: Config, device: &Device) -> (f64, Vec<NamedArray>) {
+fn step(config: Config, device: &Device) -> (f64, Vec<NamedTensor>) {
     let spec = NetworkSpec {
         width: 0.125,
         classes: 10,
@@ -26,11 +26,11 @@ fn step(config: Config, device: &Device) -> (f64, Vec<NamedArray>) {
     let x = Tensor::from_slice(&pixels, [BATCH, 32, 32, 3], device).unwrap();
     let targets: Vec<u32> = (0..BATCH as u32).map(|n| (5 * n + 1) % 10).collect();
     let state = StepState::new(device).unwrap();
-    let (logits, trace) = network.forward(x, DropoutRun { seed: 0, step: 0, first_sample: 0 }).unwrap();
+    let (logits, trace) = network.forward(x, DropoutSeed { seed: 0, step: 0, first_sample: 0 }).unwrap();
     let loss = ops::softmax_cross_entropy(&logits, &targets, 1.0 / BATCH as f32, &state).unwrap();
     let mean = loss.per_sample.to_vec().iter().map(|l| f64::from(*l)).sum::<f64>() / BATCH as f64;
     network.backward(trace, loss.grad, GradMode::Overwrite, &state).unwrap();
-    (mean, network.export_gradients())
+    (mean, network.gradients())
 }
 
 /// Norm of the difference over the norm of `b`, and the cosine between both.
@@ -99,7 +99,7 @@ fn steps_of_several_networks_and_optimisers_do_not_mix() {
 }
 
 /// The weights of networks a and b after three steps of a, three of b, and three of a with another optimiser.
-fn alternating_steps(device: &Device) -> [(&'static str, Vec<NamedArray>); 2] {
+fn alternating_steps(device: &Device) -> [(&'static str, Vec<NamedTensor>); 2] {
     let spec = |classes: usize| NetworkSpec {
         width: 1.0 / 64.0,
         classes,
@@ -110,7 +110,8 @@ fn alternating_steps(device: &Device) -> [(&'static str, Vec<NamedArray>); 2] {
     let (mut a, mut b) = (hashed_network(spec(7), device), hashed_network(spec(9), device));
     let sgd = |options| Sgd::new(options).unwrap();
     let (mut of_a, mut of_b) = (sgd(SgdOptions::PAPER), sgd(SgdOptions::PAPER));
-    let mut other = sgd(SgdOptions { form: SgdForm::Torch, weight_decay: 0.01, ..SgdOptions::PAPER });
+    let mut other =
+        sgd(SgdOptions { momentum_variant: MomentumVariant::Torch, weight_decay: 0.01, ..SgdOptions::PAPER });
     let config = StepConfig { scale: [0.02; 3], micro_batch: 4, seed: 1 };
     let mut step = TrainStep::new(device, config).unwrap();
     step.set_lr(0.05);
@@ -127,5 +128,5 @@ fn alternating_steps(device: &Device) -> [(&'static str, Vec<NamedArray>); 2] {
         };
         assert!(step.step(network, sgd, &batch).unwrap().finite);
     }
-    [("a", a.export()), ("b", b.export())]
+    [("a", a.state_dict()), ("b", b.state_dict())]
 }

@@ -5,20 +5,20 @@ use std::sync::Arc;
 
 use vgg_data::synthetic::{SyntheticConfig, generate};
 use vgg_data::write_png;
-use vgg_experiment::{Context, Dataset, PreparedRun, RunPlan};
-use vgg_tensor::{Alone, Device, Precision};
+use vgg_experiment::{Dataset, PreparedRun, RunContext, RunPlan};
+use vgg_tensor::{Device, Precision, SingleProcess};
 use vgg_testkit::make_pictures;
 use vgg_tests::gpu;
-use vgg_train::{Checkpoints, EpochMetrics, Resume};
+use vgg_train::{Checkpoints, EpochMetrics, Resume, Schedule};
 
 /// Net A at an eighth of its width, on crops of 32 x 32.
 fn plan(batch: usize, max_epochs: usize) -> RunPlan {
     let settings = r#"
-        network   = { config = "A", width = 0.125, head = [64, 64], dropout = 0.0, lrn_style = "alexnet", pool_rounding = "floor", init = { fresh = "he" } }
-        data      = { train_side = 34, crop = 32, filter = "bilinear", flip = false, colour_shift_std = 0.0, pixel_scale = "unit-variance", on_bad_image = "stop" }
-        optimizer = { form = "torch", batch = 10, micro_batch = 10, momentum = 0.9, weight_decay = 5e-4, decay_biases = false, bias_lr = 1.0 }
-        schedule  = { kind = "steps", lr = 0.005, factor = 0.1, at = [0.7] }
-        validate  = { protocol = "centre", test_side = 34, every_epochs = 12 }
+        network   = { config = "A", width = 0.125, head = [64, 64], dropout = 0.0, lrn_style = "alexnet", pool_rounding = "floor", init = { scheme = "he" } }
+        data      = { train_scale = 34, crop = 32, interpolation = "bilinear", flip = false, pca_jitter_std = 0.0, pixel_scale = "unit-variance", on_bad_image = "stop" }
+        optimizer = { momentum_variant = "torch", batch = 10, micro_batch = 10, momentum = 0.9, weight_decay = 5e-4, decay_biases = false, bias_lr_mult = 1.0 }
+        schedule  = { kind = "steps", lr = 0.005, gamma = 0.1, milestones = [9] }
+        validate  = { protocol = "centre", test_scale = 34, every_epochs = 12 }
         run       = { seed = 1, max_epochs = 12 }
     "#;
     let mut plan: RunPlan = toml::from_str(settings).unwrap();
@@ -26,21 +26,23 @@ fn plan(batch: usize, max_epochs: usize) -> RunPlan {
     plan.optimizer.micro_batch = batch;
     plan.validate.every_epochs = max_epochs;
     plan.run.max_epochs = max_epochs;
+    let milestones = vec![(7 * max_epochs).div_ceil(10)];
+    plan.schedule = Schedule::Steps { lr: 0.005, gamma: 0.1, milestones };
     plan
 }
 
 /// The last epoch of training on `dir/set`.
 fn trained(dir: &Path, device: &Device, plan: &RunPlan) -> EpochMetrics {
     let dataset = Dataset::open(&dir.join("set"), 1 << 30).unwrap();
-    let statistics = dataset.statistics(dir, 2, &Alone, &mut |_| ()).unwrap();
-    let context = Context {
+    let statistics = dataset.statistics(dir, 2, &SingleProcess, &mut |_| ()).unwrap();
+    let context = RunContext {
         device,
         dataset: &dataset,
         statistics: &statistics,
         workers: 1,
-        group: Arc::new(Alone),
+        group: Arc::new(SingleProcess),
         checkpoints: Checkpoints::default(),
-        may_differ: &[],
+        allow_changes: &[],
         interrupted: &|| false,
     };
     let run = PreparedRun::new(plan, None, &context).unwrap();

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use onnx_file::*;
 use vgg_files::TensorFile;
-use vgg_layers::{Config, LrnStyle, NamedArray, Network, NetworkSpec, PoolRounding};
+use vgg_layers::{Config, LrnStyle, NamedTensor, Network, NetworkSpec, PoolRounding};
 use vgg_tensor::{Device, Tensor};
 use vgg_testkit::{assert_close, hashed};
 use vgg_tests::hashed_network;
@@ -36,7 +36,7 @@ fn metadata(spec: &NetworkSpec) -> WeightsMetadata {
         pixel_scale: 0.25,
         mean_rgb: [123.5, 116.25, 103.75],
         std_rgb: [1.0, 1.5, 2.0],
-        train_side: vec![64, 128],
+        train_scale: vec![64, 128],
         geometry: "paper".into(),
     }
 }
@@ -45,9 +45,9 @@ fn metadata(spec: &NetworkSpec) -> WeightsMetadata {
 /// normalisation with another constant, then changes the logits in their first digits.
 fn network(spec: &NetworkSpec, device: &Device) -> Network {
     let mut network = hashed_network(spec.clone(), device);
-    for mut array in network.export().into_iter().filter(|array| array.name.ends_with(".bias")) {
+    for mut array in network.state_dict().into_iter().filter(|array| array.name.ends_with(".bias")) {
         array.values.iter_mut().for_each(|value| *value *= 100.0);
-        network.import(&array).unwrap();
+        network.load_tensor(&array).unwrap();
     }
     network
 }
@@ -228,7 +228,7 @@ fn initializers_have_the_shapes_and_values_of_the_network() {
     let network = network(&spec(Config::C, LrnStyle::AlexNet, PoolRounding::Floor), &Device::cpu(1).unwrap());
     for target in [Target::Onnx, Target::OnnxDense] {
         let graph = written(&network, target).graph.unwrap();
-        let arrays: Vec<NamedArray> = network.export();
+        let arrays: Vec<NamedTensor> = network.state_dict();
         assert_eq!(graph.initializer.len(), arrays.len());
         for (tensor, array) in graph.initializer.iter().zip(&arrays) {
             assert_eq!(tensor.name(), array.name);

@@ -181,7 +181,7 @@ fn a_prepared_folder_has_the_folders_images() {
                 let mut image = (*set.image(i).unwrap()).clone();
                 if let Some(side) = smallest_side {
                     let (h, w) = vgg_data::scaled_size(image.dim().0, image.dim().1, side);
-                    image = vgg_data::resize(&image, h, w, vgg_data::Filter::Bilinear).unwrap();
+                    image = vgg_data::resize(&image, h, w, vgg_data::Interpolation::Bilinear).unwrap();
                 }
                 assert_eq!(
                     (&image, set.target(i)),

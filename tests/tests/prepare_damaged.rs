@@ -103,13 +103,15 @@ fn what_can_be_borne_is() {
     let manifest: Manifest = vgg_files::read_json(&out.join("index.json")).unwrap();
     let val = &manifest.splits[&Split::Val];
     assert_eq!(val.images, 3);
-    let reasons: Vec<&str> = val.left_out.iter().map(|image| image.reason.as_str()).collect();
+    let reasons: Vec<&str> = val.skipped.iter().map(|image| image.reason.as_str()).collect();
     assert_eq!(reasons.len(), 3);
     assert!(reasons[0].contains("empty") && reasons[2].contains("web page"), "{reasons:?}");
-    for (out, member) in val.left_out.iter().zip(&fake.val) {
+    for (out, member) in val.skipped.iter().zip(&fake.val) {
         assert!(out.path.ends_with(&member.0), "{}: {}", out.path, out.reason);
     }
-    assert!(val.odd.iter().any(|odd| odd.what.contains("inverted") && odd.path.ends_with(&fake.val[3].0)));
+    assert!(
+        val.anomalies.iter().any(|odd| odd.what.contains("inverted") && odd.path.ends_with(&fake.val[3].0))
+    );
     assert_eq!(val.missing.len(), 1000);
     let described = descriptions(&out);
     let of = |i: usize| &described[&format!("{}/{}", ARCHIVES[1], fake.val[i].0)]["boxes"];

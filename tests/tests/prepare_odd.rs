@@ -12,7 +12,7 @@ use std::path::Path;
 use image::{DynamicImage, ImageFormat};
 use preparation::{descriptions, ilsvrc, images, made, options};
 use vgg_data::prepare::{Files, Layout};
-use vgg_data::{Filter, ImageSet, Manifest, Split};
+use vgg_data::{ImageSet, Interpolation, Manifest, Split};
 use vgg_testkit::imagenet::{ARCHIVES, FakeImagenet};
 
 fn png(image: &DynamicImage) -> Vec<u8> {
@@ -61,9 +61,8 @@ fn odd_images_are_used_or_refused_by_name() {
     let manifest = Manifest::read(&out).unwrap();
     let split = &manifest.splits[&Split::Train];
     let by_name = |path: &str| path.rsplit('/').next().unwrap().to_owned();
-    let unusual: BTreeMap<_, _> = split.odd.iter().map(|odd| (by_name(&odd.path), &odd.what)).collect();
-    let refused: BTreeMap<_, _> =
-        split.left_out.iter().map(|out| (by_name(&out.path), &out.reason)).collect();
+    let unusual: BTreeMap<_, _> = split.anomalies.iter().map(|odd| (by_name(&odd.path), &odd.what)).collect();
+    let refused: BTreeMap<_, _> = split.skipped.iter().map(|out| (by_name(&out.path), &out.reason)).collect();
     let set = ImageSet::open(&out, Split::Train).unwrap();
     let described = descriptions(&out);
     for (name, bytes, expected) in &odd {
@@ -85,7 +84,7 @@ fn odd_images_are_used_or_refused_by_name() {
                 let large = whole.dim().0 > 64;
                 let side = whole.dim().0.min(whole.dim().1).min(64);
                 let (h, w) = vgg_data::scaled_size(whole.dim().0, whole.dim().1, side);
-                let whole = vgg_data::resize(&whole, h, w, Filter::Bilinear).unwrap();
+                let whole = vgg_data::resize(&whole, h, w, Interpolation::Bilinear).unwrap();
                 assert_eq!(ours.dim(), whole.dim(), "{name}");
                 let mean = ours.iter().zip(&whole).map(|(a, b)| f64::from(a.abs_diff(*b))).sum::<f64>()
                     / ours.len() as f64;

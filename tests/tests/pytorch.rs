@@ -1,8 +1,8 @@
 //! Logits, gradients and SGD steps against PyTorch, from weights that both sides make by an integer hash.
 
 use vgg_files::TensorFile;
-use vgg_layers::{Config, Conv, DropoutRun, NamedArray, NetworkSpec, Stages};
-use vgg_optim::{Sgd, SgdForm, SgdOptions};
+use vgg_layers::{Config, Conv, DropoutSeed, NamedTensor, NetworkSpec, Stages};
+use vgg_optim::{MomentumVariant, Sgd, SgdOptions};
 use vgg_tensor::{Device, GradMode, Precision, StepState, Tensor, ops};
 use vgg_testkit::{assert_close, hashed};
 use vgg_tests::{assert_arrays_close, fixture, gpu, hashed_network};
@@ -51,7 +51,7 @@ fn networks_of_own_stages_have_pytorchs_logits_and_gradients() {
     for device in [Some(Device::cpu(2).unwrap()), gpu(Precision::F32)].into_iter().flatten() {
         let mut network = hashed_network(spec.clone(), &device);
         let state = StepState::new(&device).unwrap();
-        let run = DropoutRun { seed: 0, step: 0, first_sample: 0 };
+        let run = DropoutSeed { seed: 0, step: 0, first_sample: 0 };
         let x = images(seed, 2, 24, 1.0, &device);
         let inferred = network.infer(&x).unwrap();
         let (logits, trace) = network.forward(x, run).unwrap();
@@ -61,24 +61,24 @@ fn networks_of_own_stages_have_pytorchs_logits_and_gradients() {
         for (what, logits) in [("logits", &logits), ("logits in inference", &inferred)] {
             assert_close(&logits.to_vec(), &expected, 1e-5, what);
         }
-        let gradients = sorted(network.export_gradients());
+        let gradients = sorted(network.gradients());
         assert_arrays_close(&gradients, &references(&mut reference, "grad"), STEPS, "gradient");
     }
 }
 
 /// The arrays of a reference whose names begin with this and a dot, in the order of names.
-fn references(file: &mut TensorFile, prefix: &str) -> Vec<NamedArray> {
+fn references(file: &mut TensorFile, prefix: &str) -> Vec<NamedTensor> {
     let mut arrays = Vec::new();
     for whole in file.names() {
         if let Some(name) = whole.strip_prefix(prefix).and_then(|rest| rest.strip_prefix('.')) {
             let shape = file.shape(&whole).unwrap().to_vec();
-            arrays.push(NamedArray { name: name.to_owned(), shape, values: file.read_f32(&whole).unwrap() });
+            arrays.push(NamedTensor { name: name.to_owned(), shape, values: file.read_f32(&whole).unwrap() });
         }
     }
     sorted(arrays)
 }
 
-fn sorted(mut arrays: Vec<NamedArray>) -> Vec<NamedArray> {
+fn sorted(mut arrays: Vec<NamedTensor>) -> Vec<NamedTensor> {
     arrays.sort_by(|a, b| a.name.cmp(&b.name));
     arrays
 }
@@ -89,7 +89,7 @@ fn sorted(mut arrays: Vec<NamedArray>) -> Vec<NamedArray> {
 const STEPS: f64 = 3e-5;
 
 /// Four steps in one form of SGD; checks losses and weights, and the gradients and logits of the first step.
-fn four_steps(config: Config, file: &str, scale: f32, form: SgdForm) -> Vec<NamedArray> {
+fn four_steps(config: Config, file: &str, scale: f32, momentum_variant: MomentumVariant) -> Vec<NamedTensor> {
     let device = Device::cpu(2).unwrap();
     let spec = NetworkSpec {
         width: 1.0 / 16.0,
@@ -105,15 +105,15 @@ fn four_steps(config: Config, file: &str, scale: f32, form: SgdForm) -> Vec<Name
     let number = |key: &str| metadata[key].parse::<f32>().unwrap();
     let lrs: Vec<f32> = metadata["lr"].split(',').map(|lr| lr.parse().unwrap()).collect();
     let seed: u64 = metadata["seed"].parse().unwrap();
-    let name = if form == SgdForm::Caffe { "caffe" } else { "torch" };
+    let name = if momentum_variant == MomentumVariant::Caffe { "caffe" } else { "torch" };
     let losses = reference.read_f32(&format!("loss.{name}")).unwrap();
     assert_eq!((lrs.len(), losses.len()), (4, 4));
     let mut sgd = Sgd::new(SgdOptions {
-        form,
+        momentum_variant,
         momentum: number("momentum"),
         weight_decay: number("weight_decay"),
         decay_biases: false,
-        bias_lr: 1.0,
+        bias_lr_mult: 1.0,
     })
     .unwrap();
     let state = StepState::new(&device).unwrap();
@@ -121,7 +121,7 @@ fn four_steps(config: Config, file: &str, scale: f32, form: SgdForm) -> Vec<Name
         state.begin(step as u64, lrs[step]).unwrap();
         let x = images(seed + step as u64, 2, 32, scale, &device);
         let targets = [0, 1].map(|n| ((3 * step + 5 * n + 1) % 10) as u32);
-        let run = DropoutRun { seed: 0, step: step as u64, first_sample: 0 };
+        let run = DropoutSeed { seed: 0, step: step as u64, first_sample: 0 };
         let (logits, trace) = network.forward(x, run).unwrap();
         let loss = ops::softmax_cross_entropy(&logits, &targets, 0.5, &state).unwrap();
         let mean = loss.per_sample.to_vec().iter().sum::<f32>() / 2.0;
@@ -129,12 +129,12 @@ fn four_steps(config: Config, file: &str, scale: f32, form: SgdForm) -> Vec<Name
         network.backward(trace, loss.grad, GradMode::Overwrite, &state).unwrap();
         if step == 0 {
             assert_close(&logits.to_vec(), &reference.read_f32("logits").unwrap(), 1e-5, "logits");
-            let gradients = sorted(network.export_gradients());
+            let gradients = sorted(network.gradients());
             assert_arrays_close(&gradients, &references(&mut reference, "grad"), STEPS, "gradient");
         }
         sgd.step(network.parameters_mut(), &state).unwrap();
     }
-    let weights = sorted(network.export());
+    let weights = sorted(network.state_dict());
     assert_arrays_close(&weights, &references(&mut reference, name), STEPS, name);
     weights
 }
@@ -144,13 +144,13 @@ fn sgd_steps_of_both_forms_are_pytorchs() {
     for (config, file, scale) in
         [(Config::C, "sgd_c.safetensors", 1.0), (Config::ALrn, "sgd_a_lrn.safetensors", 30.0)]
     {
-        let caffe = four_steps(config.clone(), file, scale, SgdForm::Caffe);
-        let torch = four_steps(config, file, scale, SgdForm::Torch);
+        let caffe = four_steps(config.clone(), file, scale, MomentumVariant::Caffe);
+        let torch = four_steps(config, file, scale, MomentumVariant::Torch);
         // Of this tensor the two differ the most, by as much as PyTorch's do, and by over a hundred tolerances.
         let metadata = TensorFile::open(&fixture(file)).unwrap().metadata().clone();
         let most = &metadata["forms_difference_tensor"];
         let expected: f64 = metadata["forms_difference"].parse().unwrap();
-        let of = |arrays: &[NamedArray]| arrays.iter().find(|a| a.name == *most).unwrap().values.clone();
+        let of = |arrays: &[NamedTensor]| arrays.iter().find(|a| a.name == *most).unwrap().values.clone();
         let apart = vgg_testkit::relative_error(&of(&caffe), &of(&torch));
         assert!(expected > 100.0 * STEPS && (apart - expected).abs() < 2.0 * STEPS, "{most}: {apart}");
     }

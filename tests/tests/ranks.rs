@@ -8,7 +8,7 @@ use std::sync::Arc;
 use ndarray::s;
 use training::{MICRO_BATCH, PIXEL_SCALE, RUN, Run, run, small_set};
 use vgg_data::{Batch, ImageSet};
-use vgg_layers::{DropoutRun, Init, Network};
+use vgg_layers::{DropoutSeed, Init, Network};
 use vgg_optim::{Sgd, SgdOptions};
 use vgg_tensor::ops;
 use vgg_tensor::{AllReduce, Device, GradMode, Precision, StepState, Tensor, on_thread_ranks};
@@ -78,7 +78,7 @@ fn replay(folder: &Arc<ImageSet>, seed: u64, ranks_of: &dyn Fn(u64) -> usize) ->
         losses.push(loss_sum / folder.len() as f64);
     }
     assert_eq!(step, 9, "three epochs of batches of 8, 8 and 4 images");
-    let mut arrays = network.export();
+    let mut arrays = network.state_dict();
     arrays.sort_by(|a, b| a.name.cmp(&b.name));
     (arrays.into_iter().flat_map(|array| array.values).collect(), losses)
 }
@@ -103,8 +103,8 @@ fn sum_gradients(
             let images = first..(first + MICRO_BATCH).min(part.end);
             let pixels = batch.pixels.slice(s![images.clone(), .., .., ..]);
             let offset = batch.offset.slice(s![images.clone(), ..]);
-            let x = ops::from_pixels(pixels, offset, [PIXEL_SCALE; 3], &device).unwrap();
-            let run = DropoutRun { seed, step, first_sample: first };
+            let x = ops::normalize(pixels, offset, [PIXEL_SCALE; 3], &device).unwrap();
+            let run = DropoutSeed { seed, step, first_sample: first };
             let (logits, trace) = network.forward(x, run).unwrap();
             let weight = 1.0 / n as f32;
             let loss = ops::softmax_cross_entropy(&logits, &batch.targets[images], weight, state).unwrap();

@@ -17,8 +17,8 @@ use preparation::{made, options};
 use vgg_data::prepare::{Files, Layout};
 use vgg_data::synthetic::{SyntheticConfig, generate};
 use vgg_data::{
-    AugmentConfig, Batch, Error, Filter, ImageSet, Loader, LoaderConfig, OnBadImage, Partition, RemoteConfig,
-    Split,
+    AugmentConfig, Batch, Error, ImageSet, Interpolation, Loader, LoaderConfig, OnBadImage, Partition,
+    RemoteConfig, Split,
 };
 
 /// A prepared set of 30 training and 10 validation images, in several shards.
@@ -50,11 +50,11 @@ fn assert_same(remote: &ImageSet, local: &ImageSet) {
 
 fn batches(set: ImageSet, rank: Partition) -> Vec<Batch> {
     let augment = AugmentConfig {
-        train_side: [40, 56],
+        train_scale: [40, 56],
         crop: 32,
-        filter: Filter::Bilinear,
+        interpolation: Interpolation::Bilinear,
         flip: true,
-        colour_shift: None,
+        pca_jitter: None,
     };
     let on_bad_image = OnBadImage::Stop;
     let config =

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use vgg_data::{
-    AugmentConfig, Encoding, Filter, ImageSet, IndexFile, Loader, LoaderConfig, Manifest, OnBadImage,
+    AugmentConfig, Encoding, ImageSet, IndexFile, Interpolation, Loader, LoaderConfig, Manifest, OnBadImage,
     Partition, PixelStatistics, ShardFile, Split, SplitManifest,
 };
 use vgg_files::hash_bytes;
@@ -55,8 +55,8 @@ fn make(root: &Path, images: u64) {
         eigenvalues: [0.0; 3],
         eigenvectors: [[0.0; 3]; 3],
         smallest_sides: BTreeMap::new(),
-        odd: Vec::new(),
-        left_out: Vec::new(),
+        anomalies: Vec::new(),
+        skipped: Vec::new(),
         missing: Vec::new(),
     };
     let mut manifest = Manifest::new("a test".into(), Encoding::Raw, None, vec!["a".into(), "b".into()]);
@@ -78,11 +78,11 @@ fn taken(root: &Path, images: u64) -> Option<u64> {
     let set = Arc::new(ImageSet::open(root, Split::Train).unwrap());
     assert_eq!(set.len() as u64, images);
     let augment = AugmentConfig {
-        train_side: [32, 40],
+        train_scale: [32, 40],
         crop: 32,
-        filter: Filter::Bilinear,
+        interpolation: Interpolation::Bilinear,
         flip: true,
-        colour_shift: None,
+        pca_jitter: None,
     };
     let config = LoaderConfig {
         augment,

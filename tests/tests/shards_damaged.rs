@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use damaged_set::*;
 use vgg_data::{
-    AugmentConfig, Encoding, Error, Filter, Image, ImageSet, Loader, LoaderConfig, OnBadImage, Partition,
-    Split, verify,
+    AugmentConfig, Encoding, Error, Image, ImageSet, Interpolation, Loader, LoaderConfig, OnBadImage,
+    Partition, Split, verify,
 };
 
 /// Flips bits of every image of an open set and of no other, and back again.
@@ -261,11 +261,11 @@ fn loader_stops_at_a_damaged_image_or_leaves_it_out() {
     flip(&set.path(stored.shard), stored.start + stored.bytes / 2, 6);
     let load = |on_bad_image: OnBadImage| {
         let augment = AugmentConfig {
-            train_side: [40, 40],
+            train_scale: [40, 40],
             crop: 40,
-            filter: Filter::Bilinear,
+            interpolation: Interpolation::Bilinear,
             flip: true,
-            colour_shift: None,
+            pca_jitter: None,
         };
         let config = LoaderConfig {
             augment,

@@ -3,11 +3,11 @@
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use vgg_layers::{Config, Network, NetworkSpec, PoolRounding, TransferMap};
+use vgg_layers::{Config, LayerSelection, Network, NetworkSpec, PoolRounding};
 use vgg_tensor::{Device, Tensor};
 use vgg_testkit::{assert_close, hashed};
 use vgg_tests::fixture;
-use vgg_weights::{Error, Library, Loaded, Target, convert, import_layers, load, load_with, read_metadata};
+use vgg_weights::{Error, Library, Loaded, Target, convert, load, load_layers, load_with, read_metadata};
 
 const CROP: usize = 64;
 
@@ -92,7 +92,7 @@ fn what_is_written_for_a_library_is_read_back() {
         read_back += 1;
         let back = load(&path, &device).unwrap_or_else(|e| panic!("{name}: {e}"));
         assert_eq!(back.metadata, original.metadata, "{name}");
-        assert_eq!(back.network.export(), original.network.export(), "{name}");
+        assert_eq!(back.network.state_dict(), original.network.state_dict(), "{name}");
     }
     assert_eq!(read_back, 4, "native, torchvision, timm, caffe");
     let prototxt = std::fs::read_to_string(dir.path().join("caffe.prototxt")).unwrap();
@@ -104,7 +104,7 @@ fn a_head_may_be_missing_where_it_is_allowed() {
     let (device, dir) = (Device::cpu(1).unwrap(), tempfile::tempdir().unwrap());
     let path = dir.path().join("features.safetensors");
     let network = load(&file("timm.safetensors"), &device).unwrap().network;
-    let arrays: Vec<_> = network.export().into_iter().filter(|a| a.name.starts_with("conv")).collect();
+    let arrays: Vec<_> = network.state_dict().into_iter().filter(|a| a.name.starts_with("conv")).collect();
     let mut tensors: Vec<_> = arrays
         .iter()
         .map(|a| vgg_files::TensorData {
@@ -128,10 +128,10 @@ fn a_head_may_be_missing_where_it_is_allowed() {
     }
     vgg_files::write_with(&path, |out| vgg_files::write_tensors(out, &tensors, &Default::default())).unwrap();
     let mut other = Network::new(NetworkSpec { classes: 7, ..network.spec().clone() }, &device).unwrap();
-    let report = import_layers(&path, &TransferMap::Layers(vec!["conv1_1".into()]), &mut other).unwrap();
+    let report = load_layers(&path, &LayerSelection::Layers(vec!["conv1_1".into()]), &mut other).unwrap();
     assert_eq!(report.copied, ["conv1_1"]);
-    assert_eq!(other.export()[0], network.export()[0]);
-    let head = import_layers(&path, &TransferMap::Layers(vec!["fc7".into()]), &mut other);
+    assert_eq!(other.state_dict()[0], network.state_dict()[0]);
+    let head = load_layers(&path, &LayerSelection::Layers(vec!["fc7".into()]), &mut other);
     assert!(matches!(head, Err(Error::Absent { layers, .. }) if layers == ["fc7"]));
 }
 

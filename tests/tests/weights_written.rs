@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, HashSet};
 use caffe_file::*;
 use ndarray::Array4;
 use vgg_files::TensorFile;
-use vgg_layers::{Config, LrnStyle, NamedArray, Network, NetworkSpec, PoolRounding};
+use vgg_layers::{Config, LrnStyle, NamedTensor, Network, NetworkSpec, PoolRounding};
 use vgg_tensor::{Device, Tensor};
 use vgg_testkit::{assert_close, hashed};
 use vgg_tests::hashed_network;
@@ -37,7 +37,7 @@ fn metadata(spec: &NetworkSpec) -> WeightsMetadata {
         pixel_scale: 0.25,
         mean_rgb: [123.5, 116.25, 103.75],
         std_rgb: [1.0, 1.5, 2.0],
-        train_side: vec![64, 128],
+        train_scale: vec![64, 128],
         geometry: "paper".into(),
     }
 }
@@ -45,9 +45,9 @@ fn metadata(spec: &NetworkSpec) -> WeightsMetadata {
 /// Pixels up to 128 make activations of about 100, for which normalisation matters, and biases are as large.
 fn network(spec: &NetworkSpec) -> Network {
     let mut network = hashed_network(spec.clone(), &Device::cpu(1).unwrap());
-    for mut array in network.export().into_iter().filter(|array| array.name.ends_with(".bias")) {
+    for mut array in network.state_dict().into_iter().filter(|array| array.name.ends_with(".bias")) {
         array.values.iter_mut().for_each(|value| *value *= 100.0);
-        network.import(&array).unwrap();
+        network.load_tensor(&array).unwrap();
     }
     network
 }
@@ -159,13 +159,13 @@ fn caffemodel_has_every_layer_and_bgr_filters() {
     let network = network(&spec);
     let weights = Deployed::of(&network, &metadata(network.spec())).weights;
     assert_eq!(weights.name(), "VGG");
-    let arrays = network.export();
+    let arrays = network.state_dict();
     assert_eq!(2 * weights.layer.len(), arrays.len());
     for (layer, parameters) in weights.layer.iter().zip(arrays.chunks_exact(2)) {
         let kind = if layer.name().starts_with("conv") { "Convolution" } else { "InnerProduct" };
         assert_eq!(layer.r#type(), kind);
         assert_eq!(layer.blobs.len(), 2);
-        for (blob, NamedArray { name, shape, values }) in layer.blobs.iter().zip(parameters) {
+        for (blob, NamedTensor { name, shape, values }) in layer.blobs.iter().zip(parameters) {
             assert_eq!(blob.dims(), *shape, "{name}");
             assert!(name.strip_prefix(layer.name()).is_some_and(|rest| [".weight", ".bias"].contains(&rest)));
             // Value i of conv1_1's weight is at place i % 9 of channel i / 9 % 3 of filter i / 27.
@@ -197,7 +197,7 @@ fn torchvision_and_timm_files_have_their_names_and_shapes() {
     let path = dir.path().join("w.safetensors");
     for (config, numbers) in FEATURES {
         let network = network(&spec(config, LrnStyle::AlexNet, PoolRounding::Floor));
-        let arrays = network.export();
+        let arrays = network.state_dict();
         for (target, head) in [
             (Target::Torchvision, ["classifier.0", "classifier.3", "classifier.6"]),
             (Target::Timm, ["pre_logits.fc1", "pre_logits.fc2", "head.fc"]),

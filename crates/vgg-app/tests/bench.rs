@@ -30,9 +30,9 @@ fn figures_of_a_training_step() {
         let of_layer = layers.iter().filter(|row| row["layer"] == layer);
         of_layer.map(|row| row["pass"].as_str().unwrap()).collect()
     };
-    assert_eq!(passes("conv1_1"), ["forward", "by weights"], "no gradient by pixels");
-    assert_eq!(passes("conv2_1"), ["forward", "by weights", "by data"]);
-    assert_eq!(passes("fc8"), ["forward", "by weights", "by data"]);
+    assert_eq!(passes("conv1_1"), ["forward", "grad-weight"], "no gradient by pixels");
+    assert_eq!(passes("conv2_1"), ["forward", "grad-weight", "grad-input"]);
+    assert_eq!(passes("fc8"), ["forward", "grad-weight", "grad-input"]);
 }
 
 #[test]

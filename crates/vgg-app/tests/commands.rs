@@ -25,7 +25,7 @@ fn table_3_is_made_whole_and_a_second_time_from_what_is_there() {
         for field in ["top1_error", "top5_error", "paper_top1_error", "paper_top5_error"] {
             assert!((0.0..=1.0).contains(&row[field].as_f64().unwrap()), "{field} of {row}");
         }
-        for field in ["train_side", "test_sides", "top1_ci", "paper_train_side", "paper_test_sides"] {
+        for field in ["train_scale", "test_scales", "top1_ci", "paper_train_scale", "paper_test_scales"] {
             assert!(row[field].is_array(), "{field} of {row}");
         }
         assert_eq!((row["protocol"].as_str(), row["epochs"].as_u64()), (Some("dense"), Some(1)));
@@ -113,7 +113,7 @@ fn evaluate_and_predict_agree_and_say_what_they_did() {
         ["evaluate", "--weights", weights, "--dataset", "set", "--posteriors", "p.safetensors", "--json"];
     let result = json(&ok(dir.path(), &evaluate));
     // The middle of the jitter, and flips, since nothing else was asked for.
-    assert_eq!(result["test_sides"], json("[42]"));
+    assert_eq!(result["test_scales"], json("[42]"));
     assert_eq!((result["protocol"].as_str(), result["flip"].as_bool()), (Some("dense"), Some(true)));
     assert_eq!((result["n"].as_u64(), result["top5_error"].as_f64()), (Some(4), Some(0.0)));
     assert!(result["images_per_s"].as_f64().unwrap() > 0.0);
@@ -134,7 +134,7 @@ fn evaluate_and_predict_agree_and_say_what_they_did() {
         assert!(["barred-cross", "bricked-square"].contains(&best["name"].as_str().unwrap()));
     }
     let centre =
-        ["evaluate", "--weights", weights, "--dataset", "set", "--protocol", "centre", "--test-sides", "36"];
+        ["evaluate", "--weights", weights, "--dataset", "set", "--protocol", "centre", "--test-scales", "36"];
     assert!(ok(dir.path(), &centre).contains("config A, centre, Q = 36: 4 images"));
     assert!(set.join("boxes.csv").is_file());
 }
@@ -196,7 +196,7 @@ fn a_network_of_own_stages_is_trained_evaluated_and_fine_tuned() {
     );
     let evaluate = ["evaluate", "--weights", "run/weights.safetensors", "--dataset", "set", "--protocol"];
     for protocol in ["centre", "dense", "multi-crop"] {
-        let text = ok(dir.path(), &[&evaluate[..], &[protocol, "--test-sides", "36"]].concat());
+        let text = ok(dir.path(), &[&evaluate[..], &[protocol, "--test-scales", "36"]].concat());
         assert!(
             text.contains(&format!("config custom, {protocol}, Q = 36")) && text.contains(": 4 images"),
             "{text}"
@@ -205,7 +205,7 @@ fn a_network_of_own_stages_is_trained_evaluated_and_fine_tuned() {
     // What run.json records is given back, and the run is recognised; another start from its weights.
     let again = run(dir.path(), &["train", "run/run.json", "--out", "run"]);
     assert!(stderr(&again).contains("trained already"), "{}", stderr(&again));
-    let from = "network.init={ fresh = \"he\", from = \"run/weights.safetensors\", map = [\"conv1_1\", \"conv2_2\"] }";
+    let from = "network.init={ scheme = \"he\", from = \"run/weights.safetensors\", layers = [\"conv1_1\", \"conv2_2\"] }";
     ok(
         dir.path(),
         &[&train[..], &["--set", from, "--set", "network.trainable=[\"fc8\"]", "--out", "tuned"]].concat(),

@@ -15,8 +15,8 @@ fn plateau(dir: &Path) {
     small_set(dir);
     let path = experiment_file(dir);
     let text = std::fs::read_to_string(&path).unwrap();
-    let steps = r#"{ kind = "steps", lr = 0.01, factor = 0.1, at = [0.5] }"#;
-    let plateau = r#"{ kind = "plateau", lr = 0.01, factor = 0.1, max_drops = 3, patience_epochs = 1, min_gain = 0.001, then = "continue" }"#;
+    let steps = r#"{ kind = "steps", lr = 0.01, gamma = 0.1, milestones = [1] }"#;
+    let plateau = r#"{ kind = "plateau", lr = 0.01, factor = 0.1, max_reductions = 3, patience = 1, threshold = 0.001, on_exhausted = "continue" }"#;
     assert!(text.contains(steps));
     std::fs::write(path, text.replace(steps, plateau)).unwrap();
 }
@@ -169,7 +169,7 @@ fn a_finished_run_goes_on_from_its_end() {
     let dir = tempfile::tempdir().unwrap();
     plateau(dir.path());
     ok(dir.path(), &[&TRAIN[..], &["run"]].concat());
-    let longer = ["train", "a.toml", "--set", "run.max_epochs=10", "--may-differ", "run.max_epochs"];
+    let longer = ["train", "a.toml", "--set", "run.max_epochs=10", "--allow-config-change", "run.max_epochs"];
     let longer = [&longer[..], &["--out", "run"]].concat();
     let output = run(dir.path(), &longer);
     assert!(
@@ -183,7 +183,8 @@ fn a_finished_run_goes_on_from_its_end() {
     // Without a checkpoint there is nothing to go on from, and what is there is not made anew.
     std::fs::remove_dir_all(dir.path().join("run/checkpoints")).unwrap();
     let before = read("run");
-    let longest = ["train", "a.toml", "--set", "run.max_epochs=12", "--may-differ", "run.max_epochs"];
+    let longest =
+        ["train", "a.toml", "--set", "run.max_epochs=12", "--allow-config-change", "run.max_epochs"];
     fails(dir.path(), &[&longest[..], &["--out", "run"]].concat(), 2, &["no checkpoint of it to go on from"]);
     assert!(read("run") == before);
 }
@@ -195,7 +196,7 @@ fn what_a_run_was_begun_with_may_differ_where_that_is_said() {
     ok(dir.path(), &[&TRAIN[..], &["run"]].concat());
     let longer = ["train", "a.toml", "--set", "run.max_epochs=9", "--set", "run.seed=2", "--out", "run"];
     fails(dir.path(), &longer, 2, &["run.max_epochs: 8 before, 9 now", "run.seed: 1 before, 2 now"]);
-    let allowed = [&longer[..], &["--may-differ", "run.max_epochs"]].concat();
+    let allowed = [&longer[..], &["--allow-config-change", "run.max_epochs"]].concat();
     fails(dir.path(), &allowed, 2, &["run.seed: 1 before, 2 now"]);
 }
 
@@ -227,8 +228,16 @@ fn asked_to_stop_while_it_validates_it_saves_and_goes_on_with_that() {
             std::fs::hard_link(&first, class.join(format!("copy-{i}.png"))).unwrap();
         }
     }
-    let slow =
-        ["train", "a.toml", "--set", "run.max_epochs=2", "--set", "validate.test_side=400", "--threads", "1"];
+    let slow = [
+        "train",
+        "a.toml",
+        "--set",
+        "run.max_epochs=2",
+        "--set",
+        "validate.test_scale=400",
+        "--threads",
+        "1",
+    ];
     let slow = [&slow[..], &["--workers", "1", "--out"]].concat();
     let since = Instant::now();
     ok(dir, &[&slow[..], &["whole"]].concat());

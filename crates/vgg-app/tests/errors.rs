@@ -22,15 +22,15 @@ fn settings_that_cannot_be_used_are_refused_with_2() {
         ("nonsense=1", &["unknown field `nonsense`"]),
         ("network.config=F", &["unknown variant `F`", "A-LRN"]),
         ("data.crop=33", &["crop 33 is not a multiple of 32"]),
-        ("data.train_side=16", &["train_side [16, 16]", "at least the crop, 32"]),
+        ("data.train_scale=16", &["train_scale [16, 16]", "at least the crop, 32"]),
         ("network.classes=3", &["network.classes is 3", "2 classes"]),
         ("network.train_layers=[\"conv9_9\"]", &["no layer conv9_9"]),
         ("optimizer.momentum=1.0", &["momentum 1"]),
         ("schedule.lr=-1", &["lr -1"]),
-        ("network.init.map=paper", &["both from and map"]),
+        ("network.init.layers=paper", &["both from and layers"]),
         ("run", &["\"run\" is not key=value"]),
         ("data.pixel_scale=unit", &["pixel_scale must be a number, "]),
-        ("data.train_side=[1,2,3]", &["train_side must be one side"]),
+        ("data.train_scale=[1,2,3]", &["train_scale must be one side"]),
         ("optimizer.micro_batch=300", &["micro_batch 300"]),
         ("network.head=[10000000000,1]", &["head [10000000000, 1]", "between 1 and"]),
     ] {
@@ -93,9 +93,9 @@ fn data_that_cannot_be_used_are_refused_with_65_and_66() {
     // A panorama is too large for a whole view, and says so by name.
     let wide = vgg_data::Image::from_elem((4, 400, 3), 90);
     vgg_data::write_png(&set.join("val/barred-cross/wide.png"), &wide).unwrap();
-    let evaluate = ["evaluate", "--weights", "w", "--dataset", "set", "--test-sides", "512"];
+    let evaluate = ["evaluate", "--weights", "w", "--dataset", "set", "--test-scales", "512"];
     fails(dir, &evaluate, 65, &["barred-cross/wide.png", "512 x 51200 pixels"]);
-    let predict = ["predict", "--weights", "w", "set/val/barred-cross/wide.png", "--test-sides", "512"];
+    let predict = ["predict", "--weights", "w", "set/val/barred-cross/wide.png", "--test-scales", "512"];
     fails(dir, &predict, 65, &["barred-cross/wide.png: at smallest side 512"]);
     std::fs::remove_file(set.join("val/barred-cross/wide.png")).unwrap();
 
@@ -114,7 +114,7 @@ fn a_png_named_jpg_is_taken_by_its_content_and_said_so() {
     let image = vgg_data::Image::from_elem((40, 50, 3), 90);
     vgg_data::write_png(&set.join("val/barred-cross/odd.jpg"), &image).unwrap();
     init(dir, "0.125", "w");
-    let arguments = ["evaluate", "--weights", "w", "--dataset", "set", "--test-sides", "40", "--json"];
+    let arguments = ["evaluate", "--weights", "w", "--dataset", "set", "--test-scales", "40", "--json"];
     let output = run(dir, &arguments);
     assert!(output.status.success(), "{}", stderr(&output));
     assert!(stderr(&output).contains("val/barred-cross/odd.jpg is PNG"), "{}", stderr(&output));
@@ -146,7 +146,7 @@ fn weights_that_cannot_be_used_are_refused() {
     let words =
         ["conv1_1.weight has shape [8, 3, 3, 3] instead of [16, 3, 3, 3]", "conv5_2.weight has shape"];
     fails(dir, &evaluate("claims.safetensors"), 65, &words);
-    let small = ["evaluate", "--dataset", "set", "--weights", "a.safetensors", "--test-sides", "20"];
+    let small = ["evaluate", "--dataset", "set", "--weights", "a.safetensors", "--test-scales", "20"];
     fails(dir, &small, 2, &["test side 20 is smaller than the network's crop, 32"]);
     // A network of another width cannot be started from: the layer and both shapes are named.
     let from = [
@@ -157,11 +157,11 @@ fn weights_that_cannot_be_used_are_refused() {
         "--set",
         "network.init.from=wide.safetensors",
         "--set",
-        "network.init.map=paper",
+        "network.init.layers=paper",
     ];
     fails(dir, &from, 2, &["layer conv1_1 cannot be copied", "[16, 3, 3, 3]", "[8, 3, 3, 3]"]);
     // A map that comes to nothing is no start, and somebody's weights are not a run's to replace.
-    let nothing = [&from[..from.len() - 1], &["network.init.map=[]"]].concat();
+    let nothing = [&from[..from.len() - 1], &["network.init.layers=[]"]].concat();
     fails(dir, &nothing, 2, &["no layer of the source, config A, can be copied to config A"]);
     std::fs::create_dir(dir.join("own")).unwrap();
     std::fs::copy(dir.join("a.safetensors"), dir.join("own/weights.safetensors")).unwrap();

@@ -196,7 +196,7 @@ fn what_does_not_fit_a_gpu_is_refused_with_what_would() {
         let mut command = vgg(dir.path());
         command.args(["train", "a.toml", "--device", "cuda", "--out", "run"]);
         let large =
-            ["network.width=0.5", "data.crop=224", "data.train_side=[224,256]", "validate.test_side=224"];
+            ["network.width=0.5", "data.crop=224", "data.train_scale=[224,256]", "validate.test_scale=224"];
         for setting in large.into_iter().chain(["optimizer.batch=12", "optimizer.micro_batch=12"]) {
             command.args(["--set", setting]);
         }

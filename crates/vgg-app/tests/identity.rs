@@ -14,20 +14,20 @@ const DECIDES: &[(&[&str], &[&str])] = &[
     (&["network.dropout=0.25"], &["network.dropout: 0.5 before, 0.25 now"]),
     (&["network.lrn_style=caffe"], &["network.lrn_style: \"alexnet\" before, \"caffe\" now"]),
     (&["network.pool_rounding=ceil"], &["network.pool_rounding: \"floor\" before, \"ceil\" now"]),
-    (&["network.init.fresh=glorot-normal"], &["network.init.fresh: \"he\" before, \"glorot-normal\" now"]),
+    (&["network.init.scheme=glorot-normal"], &["network.init.scheme: \"he\" before, \"glorot-normal\" now"]),
     (
-        &["network.init.from=a.safetensors", "network.init.map=all"],
-        &["start: nothing before", "network.init.map: nothing before, \"all\" now"],
+        &["network.init.from=a.safetensors", "network.init.layers=all"],
+        &["start: nothing before", "network.init.layers: nothing before, \"all\" now"],
     ),
     (&["network.train_layers=[\"fc8\"]"], &["network.train_layers: nothing before, [\"fc8\"] now"]),
-    (&["data.train_side=[36, 47]"], &["data.train_side: [36,48] before, [36,47] now"]),
+    (&["data.train_scale=[36, 47]"], &["data.train_scale: [36,48] before, [36,47] now"]),
     (
-        &["data.crop=64", "data.train_side=64", "validate.test_side=64"],
-        &["data.crop: 32 before, 64 now", "data.train_side: [36,48] before, 64 now"],
+        &["data.crop=64", "data.train_scale=64", "validate.test_scale=64"],
+        &["data.crop: 32 before, 64 now", "data.train_scale: [36,48] before, 64 now"],
     ),
-    (&["data.filter=bicubic"], &["data.filter: \"bilinear\" before, \"bicubic\" now"]),
+    (&["data.interpolation=bicubic"], &["data.interpolation: \"bilinear\" before, \"bicubic\" now"]),
     (&["data.flip=false"], &["data.flip: true before, false now"]),
-    (&["data.colour_shift_std=0.2"], &["data.colour_shift_std: 0.1 before, 0.2 now"]),
+    (&["data.pca_jitter_std=0.2"], &["data.pca_jitter_std: 0.1 before, 0.2 now"]),
     (&["data.pixel_scale=0.5"], &["data.pixel_scale: \"unit-variance\" before, 0.5 now", "pixels.scale: "]),
     (
         &["data.pixel_scale=torchvision"],
@@ -38,17 +38,17 @@ const DECIDES: &[(&[&str], &[&str])] = &[
         ],
     ),
     (&["data.on_bad_image=skip"], &["data.on_bad_image: \"stop\" before, \"skip\" now"]),
-    (&["optimizer.form=torch"], &["optimizer.form: \"caffe\" before, \"torch\" now"]),
+    (&["optimizer.momentum_variant=torch"], &["optimizer.momentum_variant: \"caffe\" before, \"torch\" now"]),
     (&["optimizer.batch=6"], &["optimizer.batch: 4 before, 6 now"]),
     (&["optimizer.micro_batch=2"], &["optimizer.micro_batch: 3 before, 2 now"]),
     (&["optimizer.momentum=0.5"], &["optimizer.momentum: 0.9 before, 0.5 now"]),
     (&["optimizer.weight_decay=0.25"], &["optimizer.weight_decay: 0.0005 before, 0.25 now"]),
     (&["optimizer.decay_biases=true"], &["optimizer.decay_biases: false before, true now"]),
-    (&["optimizer.bias_lr=2.0"], &["optimizer.bias_lr: 1.0 before, 2.0 now"]),
+    (&["optimizer.bias_lr_mult=2.0"], &["optimizer.bias_lr_mult: 1.0 before, 2.0 now"]),
     (&["schedule.lr=0.02"], &["schedule.lr: 0.01 before, 0.02 now"]),
-    (&["schedule.factor=0.2"], &["schedule.factor: 0.1 before, 0.2 now"]),
-    (&["schedule.at=[0.6]"], &["schedule.at: [0.5] before, [0.6] now"]),
-    (&["validate.test_side=37"], &["validate.test_side: 36 before, 37 now"]),
+    (&["schedule.gamma=0.2"], &["schedule.gamma: 0.1 before, 0.2 now"]),
+    (&["schedule.milestones=[2]"], &["schedule.milestones: [1] before, [2] now"]),
+    (&["validate.test_scale=37"], &["validate.test_scale: 36 before, 37 now"]),
     (&["validate.every_epochs=2"], &["validate.every_epochs: 1 before, 2 now"]),
     (&["run.seed=2"], &["run.seed: 1 before, 2 now"]),
     (&["run.max_epochs=3"], &["run.max_epochs: 1 before, 3 now"]),
@@ -102,18 +102,18 @@ fn every_key_of_the_papers_schedule_decides_a_run() {
     experiment_file(dir.path());
     let path = dir.path().join("a.toml");
     let text = std::fs::read_to_string(&path).unwrap();
-    let plateau = r#"{ kind = "plateau", lr = 0.01, factor = 0.1, max_drops = 3, patience_epochs = 4, min_gain = 0.001, then = "stop" }"#;
-    let changed = text.replace(r#"{ kind = "steps", lr = 0.01, factor = 0.1, at = [0.5] }"#, plateau);
+    let plateau = r#"{ kind = "plateau", lr = 0.01, factor = 0.1, max_reductions = 3, patience = 4, threshold = 0.001, on_exhausted = "stop" }"#;
+    let changed = text.replace(r#"{ kind = "steps", lr = 0.01, gamma = 0.1, milestones = [1] }"#, plateau);
     assert_ne!(changed, text);
     std::fs::write(&path, changed).unwrap();
     ok(dir.path(), &train("run", &[]));
     for (set, difference) in [
         ("schedule.lr=0.02", "schedule.lr: 0.01 before, 0.02 now"),
         ("schedule.factor=0.2", "schedule.factor: 0.1 before, 0.2 now"),
-        ("schedule.max_drops=2", "schedule.max_drops: 3 before, 2 now"),
-        ("schedule.patience_epochs=5", "schedule.patience_epochs: 4 before, 5 now"),
-        ("schedule.min_gain=0.002", "schedule.min_gain: 0.001 before, 0.002 now"),
-        ("schedule.then=continue", "schedule.then: \"stop\" before, \"continue\" now"),
+        ("schedule.max_reductions=2", "schedule.max_reductions: 3 before, 2 now"),
+        ("schedule.patience=5", "schedule.patience: 4 before, 5 now"),
+        ("schedule.threshold=0.002", "schedule.threshold: 0.001 before, 0.002 now"),
+        ("schedule.on_exhausted=continue", "schedule.on_exhausted: \"stop\" before, \"continue\" now"),
     ] {
         fails(dir.path(), &train("run", &[set]), 2, &[difference]);
     }
@@ -126,11 +126,11 @@ fn another_kind_of_schedule_is_another_run() {
     let path = dir.path().join("a.toml");
     let text = std::fs::read_to_string(&path).unwrap();
     let constant = r#"{ kind = "constant", lr = 0.01 }"#;
-    let changed = text.replace(r#"{ kind = "steps", lr = 0.01, factor = 0.1, at = [0.5] }"#, constant);
+    let changed = text.replace(r#"{ kind = "steps", lr = 0.01, gamma = 0.1, milestones = [1] }"#, constant);
     assert_ne!(changed, text);
     std::fs::write(&path, changed).unwrap();
     let names =
-        ["schedule.kind: \"steps\" before, \"constant\" now", "schedule.factor: 0.1 before, nothing now"];
+        ["schedule.kind: \"steps\" before, \"constant\" now", "schedule.gamma: 0.1 before, nothing now"];
     fails(dir.path(), &train("run", &[]), 2, &names);
 }
 
@@ -138,7 +138,7 @@ fn another_kind_of_schedule_is_another_run() {
 fn other_images_other_weights_and_another_instruction_set_are_another_run() {
     let dir = tempfile::tempdir().unwrap();
     begun(dir.path());
-    let started = train("started", &["network.init.from=a.safetensors", "network.init.map=all"]);
+    let started = train("started", &["network.init.from=a.safetensors", "network.init.layers=all"]);
     ok(dir.path(), &started);
     // Weights of another seed under the same name.
     std::fs::remove_file(dir.path().join("a.safetensors")).unwrap();

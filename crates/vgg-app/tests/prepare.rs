@@ -122,7 +122,7 @@ fn training_on_shards_is_training_on_the_folder() {
                 set,
                 "--protocol",
                 "dense",
-                "--test-sides",
+                "--test-scales",
                 "48",
                 "--json",
             ],

@@ -40,7 +40,7 @@ fn combined_is_the_fusion_of_dense_and_crops_and_shards_make_the_whole() {
         let document = evaluate(
             dir,
             "w.safetensors",
-            &["--protocol", protocol, "--test-sides", "36,40", "--posteriors", &file],
+            &["--protocol", protocol, "--test-scales", "36,40", "--posteriors", &file],
         );
         assert_eq!(
             (document["protocol"].as_str().unwrap(), &document["flip"]),
@@ -63,7 +63,7 @@ fn combined_is_the_fusion_of_dense_and_crops_and_shards_make_the_whole() {
         evaluate(
             dir,
             "w.safetensors",
-            &["--protocol", "dense", "--test-sides", "36,40", "--shard", shard, "--posteriors", &file],
+            &["--protocol", "dense", "--test-scales", "36,40", "--shard", shard, "--posteriors", &file],
         );
     }
     ok(dir, &["merge", "2.s", "1.s", "--out", "merged.p"]);
@@ -117,7 +117,7 @@ fn views_are_written_as_the_network_sees_them_and_a_score_map_is_drawn() {
     evaluate(
         dir,
         "w.safetensors",
-        &["--protocol", "multi-crop", "--test-sides", "40", "--dump-views", "views"],
+        &["--protocol", "multi-crop", "--test-scales", "40", "--dump-views", "views"],
     );
     let list: Value = serde_json::from_slice(&std::fs::read(dir.join("views/views.json")).unwrap()).unwrap();
     let list = list.as_array().unwrap();
@@ -131,7 +131,7 @@ fn views_are_written_as_the_network_sees_them_and_a_score_map_is_drawn() {
 
     let image = list[0]["image"].as_str().unwrap();
     let image = format!("set/{image}");
-    let predict = ["predict", "--weights", "w.safetensors", "--device", "cpu", "--test-sides", "96", &image];
+    let predict = ["predict", "--weights", "w.safetensors", "--device", "cpu", "--test-scales", "96", &image];
     ok(dir, &[&predict[..], &["--score-map", "map.png"]].concat());
     assert!(dir.join("map.png").is_file());
     let crops = run(dir, &[&predict[..], &["--score-map", "x.png", "--protocol", "centre"]].concat());

@@ -163,7 +163,7 @@ fn a_rank_that_dies_ends_all_and_others_go_on() {
         assert!(!output.status.success() && killed.elapsed() < Duration::from_secs(60));
         assert!(stderr(&output).contains("rank 2"), "it is said which: {}", stderr(&output));
         // Two go on where three were.
-        let resume = ["--out", &out, "--may-differ", "run.max_epochs", "--set", "run.max_epochs=30"];
+        let resume = ["--out", &out, "--allow-config-change", "run.max_epochs", "--set", "run.max_epochs=30"];
         let output = start(*launcher, dir, 2, &[&TRAIN[..], &resume].concat()).end();
         assert!(output.status.success() && stderr(&output).contains("goes on after"), "{}", stderr(&output));
     }
@@ -252,7 +252,7 @@ fn evaluation_is_shared_out() {
     let dir = dir.path();
     init(dir, "0.125", "w");
     let evaluate = ["evaluate", "--weights", "w", "--dataset", "set", "--split", "train", "--json"];
-    let evaluate = [&evaluate[..], &["--test-sides", "36,40", "--posteriors"]].concat();
+    let evaluate = [&evaluate[..], &["--test-scales", "36,40", "--posteriors"]].concat();
     let one: Value = serde_json::from_str(&ok(dir, &[&evaluate[..], &["one"]].concat())).unwrap();
     let values = |file: &str| TensorFile::open(&dir.join(file)).unwrap().read_f32("posteriors").unwrap();
     for launcher in launchers() {
@@ -279,7 +279,7 @@ fn features_are_shared_out() {
     let dir = dir.path();
     init(dir, "0.125", "w");
     let features = ["features", "--weights", "w", "--dataset", "set", "--split", "train", "--layer", "pool5"];
-    let features = [&features[..], &["--test-sides", "36,40", "--aggregate", "stack", "--out"]].concat();
+    let features = [&features[..], &["--test-scales", "36,40", "--aggregate", "stack", "--out"]].concat();
     ok(dir, &[&features[..], &["one"]].concat());
     let values = |file: &str| TensorFile::open(&dir.join(file)).unwrap().read_f32("features").unwrap();
     for launcher in launchers() {
@@ -309,7 +309,7 @@ fn a_table_is_made_together() {
         let (ours, single) = (rows(&out), rows("one"));
         assert_eq!((ours.len(), single.len()), (6, 6), "dense, crops and both of D and E");
         for (ours, single) in ours.iter().zip(&single) {
-            for field in ["config", "protocol", "train_side", "test_sides", "n", "seed", "epochs"] {
+            for field in ["config", "protocol", "train_scale", "test_scales", "n", "seed", "epochs"] {
                 assert_eq!(ours[field], single[field], "{field}");
             }
             for field in ["top1_error", "top5_error"] {

@@ -11,17 +11,17 @@ use common::ranks::{Launcher, start};
 use serde_json::Value;
 use vgg_data::write_png;
 use vgg_files::TensorFile;
-use vgg_layers::{Config, Device, Init, NamedArray, Network, NetworkSpec, PoolRounding};
+use vgg_layers::{Config, Device, Init, NamedTensor, Network, NetworkSpec, PoolRounding};
 use vgg_tensor::{DeviceConfig, DeviceKind, Precision};
 use vgg_testkit::{PICTURE_CLASSES, hashed, make_pictures, picture_path, projections};
 use vgg_weights::{ChannelOrder, WeightsMetadata, read_metadata};
 
 const SETTINGS: &str = r#"
-network   = { config = "A", width = 0.015625, head = [18, 14], dropout = 0.4, lrn_style = "alexnet", pool_rounding = "floor", init = { fresh = "he" } }
-data      = { dataset = "set", train_side = [36, 48], crop = 32, filter = "bilinear", flip = true, colour_shift_std = 0.5, pixel_scale = "unit-variance", on_bad_image = "stop" }
-optimizer = { form = "caffe", batch = 4, micro_batch = 3, momentum = 0.8, weight_decay = 0.05, decay_biases = false, bias_lr = 2.0 }
+network   = { config = "A", width = 0.015625, head = [18, 14], dropout = 0.4, lrn_style = "alexnet", pool_rounding = "floor", init = { scheme = "he" } }
+data      = { dataset = "set", train_scale = [36, 48], crop = 32, interpolation = "bilinear", flip = true, pca_jitter_std = 0.5, pixel_scale = "unit-variance", on_bad_image = "stop" }
+optimizer = { momentum_variant = "caffe", batch = 4, micro_batch = 3, momentum = 0.8, weight_decay = 0.05, decay_biases = false, bias_lr_mult = 2.0 }
 schedule  = SCHEDULE
-validate  = { protocol = "centre", test_side = 40, every_epochs = 1 }
+validate  = { protocol = "centre", test_scale = 40, every_epochs = 1 }
 run       = { seed = 5, max_epochs = 3 }
 "#;
 
@@ -31,7 +31,7 @@ const CPU: [&str; 2] = ["--device", "cpu"];
 /// 32 steps, comes to 2e-5.
 const ROUNDING: f64 = 2e-4;
 /// One of the half million units of a run may lie so near the kink of a ReLU or a pool that rounding takes it to the other side. Seen in
-/// 2 runs of 49, by up to 1.7e-2. The script asserts that each key moves its run by at least 7e-2; `validate.test_side` does so in an error
+/// 2 runs of 49, by up to 1.7e-2. The script asserts that each key moves its run by at least 7e-2; `validate.test_scale` does so in an error
 /// alone, by one image, which only a run without a kink shows.
 const KINK: f64 = 3e-2;
 
@@ -56,7 +56,7 @@ fn write_start(path: &Path) {
         let fan_in: usize = shape[1..].iter().product();
         let bound = if name.ends_with("weight") { (6.0 / fan_in as f64).sqrt() as f32 } else { 0.1 };
         let values = hashed(&name, bound, shape.iter().product());
-        network.import(&NamedArray { name, shape, values }).unwrap();
+        network.load_tensor(&NamedTensor { name, shape, values }).unwrap();
     }
     let metadata = WeightsMetadata {
         spec: spec(),
@@ -65,7 +65,7 @@ fn write_start(path: &Path) {
         pixel_scale: 0.5,
         mean_rgb: [120.0, 110.0, 100.0],
         std_rgb: [40.0, 30.0, 20.0],
-        train_side: vec![36, 48],
+        train_scale: vec![36, 48],
         geometry: "paper".into(),
     };
     vgg_weights::save(path, &network, &metadata).unwrap();
@@ -237,7 +237,7 @@ fn frozen_layers_keep_their_initial_weights_to_the_bit() {
     let dir = workplace();
     train(dir.path(), "run", &reference()["network.train_layers"], &CPU);
     let trained = parameters(&dir.path().join("run/weights.safetensors"));
-    let initial = Network::random(spec(), Init::He, 5, &Device::cpu(1).unwrap()).unwrap().export();
+    let initial = Network::random(spec(), Init::He, 5, &Device::cpu(1).unwrap()).unwrap().state_dict();
     for array in initial {
         let layer = array.name.split_once('.').unwrap().0;
         let same =
@@ -262,8 +262,8 @@ fn a_gpu_in_f32_has_the_runs_of_pytorch() {
         "A-LRN, caffe",
         "network.dropout",
         "network.train_layers",
-        "map paper",
-        "optimizer.form",
+        "layers paper",
+        "optimizer.momentum_variant",
         "optimizer.batch",
         "optimizer.decay_biases",
     ];

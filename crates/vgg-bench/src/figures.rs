@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 use vgg_layers::{LayerTime, Pass};
-use vgg_tensor::Limits;
+use vgg_tensor::PeakThroughput;
 
 use crate::Workload;
 
@@ -24,14 +24,18 @@ pub struct LayerFigures {
 fn pass_name(pass: Pass) -> &'static str {
     match pass {
         Pass::Forward => "forward",
-        Pass::BackwardData => "by data",
-        Pass::BackwardWeights => "by weights",
+        Pass::GradInput => "grad-input",
+        Pass::GradWeight => "grad-weight",
     }
 }
 
 /// The layers in the order in which they ran, each with the median of its times over the samples. A layer that ran several times in a
 /// sample, for some images each, counts with the sum.
-pub fn layer_figures(samples: &[Vec<LayerTime>], workload: &Workload, limits: &Limits) -> Vec<LayerFigures> {
+pub fn layer_figures(
+    samples: &[Vec<LayerTime>],
+    workload: &Workload,
+    limits: &PeakThroughput,
+) -> Vec<LayerFigures> {
     let layers = workload.layers();
     let mut keys: Vec<(String, Pass)> = Vec::new();
     for time in samples.iter().flatten() {

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use serde::Serialize;
-use vgg_data::{Filter, Image, apply_views};
+use vgg_data::{Image, Interpolation, apply_views};
 use vgg_eval::{DensePool, Evaluation, Preprocessing, Protocol, classify};
 use vgg_layers::{Init, LayerKind, Network, NetworkSpec};
 use vgg_tensor::Device;
@@ -16,7 +16,7 @@ pub struct ProtocolCost {
     /// Such as `dense`.
     pub protocol: &'static str,
     /// Smallest sides in the test.
-    pub test_sides: Vec<usize>,
+    pub test_scales: Vec<usize>,
     /// Views of an image.
     pub views: usize,
     /// Milliseconds for an image: median over the samples.
@@ -45,19 +45,19 @@ pub fn protocol_costs(
         Image::from_shape_fn((height, width, 3), |(y, x, c)| (y * 31 + x * 17 + c * 97 + x * y / 7) as u8);
     let mut cases = Vec::new();
     for (protocol, sides) in Protocol::ALL.into_iter().flat_map(|p| [(p, &sides[..1]), (p, sides)]) {
-        let (test_sides, flip) = (sides.to_vec(), protocol.flips());
+        let (test_scales, flip) = (sides.to_vec(), protocol.flips());
         let evaluation = Evaluation {
             protocol,
-            test_sides,
+            test_scales,
             flip,
-            filter: Filter::Bilinear,
+            interpolation: Interpolation::Bilinear,
             dense_pool: DensePool::ScoreMean,
             pool_rounding: None,
         };
         if !cases.iter().any(|(known, ..): &(Evaluation, f64, usize)| *known == evaluation) {
             let views = evaluation.views(spec.crop)?;
             let list: Vec<_> = views.iter().map(|weighted| weighted.view).collect();
-            let shown = apply_views(&image, &list, Filter::Bilinear)?;
+            let shown = apply_views(&image, &list, Interpolation::Bilinear)?;
             let macs = shown.iter().map(|view| macs(spec, view)).sum::<Result<f64>>()?;
             cases.push((evaluation, macs, views.len()));
         }
@@ -90,7 +90,7 @@ pub fn protocol_costs(
         let ms = times[times.len() / 2];
         costs.push(ProtocolCost {
             protocol: evaluation.protocol.name(),
-            test_sides: evaluation.test_sides.clone(),
+            test_scales: evaluation.test_scales.clone(),
             views: *views,
             ms,
             images_per_s: 1e3 / ms,

@@ -57,6 +57,6 @@ pub struct EngineFigures {
 
 /// The engines that a GPU's convolutions were given; none on a CPU.
 pub fn engine_figures(device: &Device) -> Vec<EngineFigures> {
-    let all = device.chosen_engines().into_iter();
+    let all = device.cudnn_autotune_results().into_iter();
     all.map(|(convolution, place, microseconds)| EngineFigures { convolution, place, microseconds }).collect()
 }

@@ -1,7 +1,7 @@
 //! Whole training steps and dense evaluation of narrow networks, for the self-test of a GPU.
 
 use vgg_data::Batch;
-use vgg_layers::{Config, DropoutRun, Init, Network, NetworkSpec};
+use vgg_layers::{Config, DropoutSeed, Init, Network, NetworkSpec};
 use vgg_optim::{Sgd, SgdOptions};
 use vgg_tensor::selftest::{Check, NamedValues, Tolerance};
 use vgg_tensor::{Device, GradMode, Precision, StepState, Tensor, ops};
@@ -56,8 +56,8 @@ fn gradients(config: Config, device: &Device) -> Result<Vec<NamedValues>> {
     let mut results = Vec::new();
     for (first, write) in [(0, GradMode::Overwrite), (4, GradMode::Accumulate)] {
         let part = part(&batch(8, 32), first);
-        let x = ops::from_pixels(part.pixels.view(), part.offset.view(), SCALE, device)?;
-        let run = DropoutRun { seed: 1, step: 0, first_sample: first };
+        let x = ops::normalize(part.pixels.view(), part.offset.view(), SCALE, device)?;
+        let run = DropoutSeed { seed: 1, step: 0, first_sample: first };
         let (logits, trace) = network.forward(x, run)?;
         let loss = ops::softmax_cross_entropy(&logits, &part.targets, 1.0 / 8.0, &state)?;
         let mut values = Vec::new();
@@ -67,12 +67,12 @@ fn gradients(config: Config, device: &Device) -> Result<Vec<NamedValues>> {
         results.push((format!("losses of images {first} on"), values));
         network.backward(trace, loss.grad, write, &state)?;
     }
-    let of = |part: &str, arrays: Vec<vgg_layers::NamedArray>| {
+    let of = |part: &str, arrays: Vec<vgg_layers::NamedTensor>| {
         arrays.into_iter().map(|array| (format!("{part}{}", array.name), array.values)).collect::<Vec<_>>()
     };
-    results.extend(of("gradient of ", network.export_gradients()));
+    results.extend(of("gradient of ", network.gradients()));
     sgd.step(network.parameters_mut(), &state)?;
-    results.extend(of("", network.export()));
+    results.extend(of("", network.state_dict()));
     Ok(results)
 }
 
@@ -102,7 +102,7 @@ fn captured(config: Config, device: &Device) -> Result<Vec<NamedValues>> {
             tensor.read_into(&mut now)?;
             expect(now == values, || "a step has written into another tensor".into())?;
         }
-        let arrays = network.export().into_iter();
+        let arrays = network.state_dict().into_iter();
         Ok((losses, arrays.map(|array| (array.name, array.values)).collect()))
     };
     let ((captured_losses, captured), (eager_losses, eager)) = (run(false)?, run(true)?);
@@ -129,11 +129,11 @@ fn part(all: &Batch, first: usize) -> Batch {
 fn dense(device: &Device) -> Result<Vec<NamedValues>> {
     let network = Network::random(spec(Config::D), Init::He, 1, device)?;
     let images = batch(2, 64);
-    let x = ops::from_pixels(images.pixels.view(), images.offset.view(), SCALE, device)?;
+    let x = ops::normalize(images.pixels.view(), images.offset.view(), SCALE, device)?;
     let mut values = Vec::new();
     let map = network.into_fully_convolutional()?.score_map(&x)?;
     map.read_into(&mut values)?;
     let mut mean = Vec::new();
-    ops::spatial_mean(&map)?.read_into(&mut mean)?;
+    ops::global_avg_pool2d(&map)?.read_into(&mut mean)?;
     Ok(vec![("score map".into(), values), ("scores".into(), mean)])
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use vgg_data::Batch;
 use vgg_layers::{DenseNetwork, Init, Network, NetworkSpec, Stopwatch};
 use vgg_optim::{Schedule, Sgd, SgdOptions};
-use vgg_tensor::{ConvChoice, Device, DeviceConfig, DeviceKind, Engines, Precision, Tensor, ops};
+use vgg_tensor::{ConvAlgorithm, Device, DeviceConfig, DeviceKind, Engines, Precision, Tensor, ops};
 use vgg_train::{StepConfig, TrainConfig, TrainStep, step_memory_bytes};
 
 use crate::{Result, expect};
@@ -67,7 +67,7 @@ impl Workload {
         let network = Network::random(spec.clone(), Init::He, 1, device)?;
         let size = if mode == Mode::Dense { [image[1], image[0]] } else { [spec.crop, spec.crop] };
         let batch = random_batch(images, size, spec.classes);
-        let x = ops::from_pixels(batch.pixels.view(), batch.offset.view(), SCALE, device)?;
+        let x = ops::normalize(batch.pixels.view(), batch.offset.view(), SCALE, device)?;
         let body = match mode {
             Mode::Infer => Body::Infer(network),
             Mode::Dense => Body::Dense(network.into_fully_convolutional()?),
@@ -95,7 +95,7 @@ impl Workload {
                 // As many steps are under way as in training.
                 t.step.start(&mut t.network, &mut t.sgd, &t.batch)?;
                 t.under_way += 1;
-                if t.under_way > self.x.device().steps_ahead() {
+                if t.under_way > self.x.device().pipeline_depth() {
                     t.under_way -= 1;
                     let report = t.step.finish()?;
                     expect(report.is_none_or(|report| report.finite), || "the step was not finite".into())?;
@@ -136,7 +136,7 @@ impl Workload {
             auto_gpu: 0,
             kind: DeviceKind::Cpu,
             threads: if on_gpu { 0 } else { device.threads() },
-            conv: ConvChoice::Direct,
+            conv: ConvAlgorithm::Direct,
             precision: Precision::F32,
             engines: Engines::default(),
             cache: None,
@@ -145,7 +145,7 @@ impl Workload {
         let direct = Device::open(&config)?;
         let mut reference = Network::random(self.spec.clone(), Init::He, 1, &direct)?;
         if let Body::Train(training) = &self.body {
-            training.network.export().iter().try_for_each(|array| reference.import(array))?;
+            training.network.state_dict().iter().try_for_each(|array| reference.load_tensor(array))?;
         }
         let x_direct = Tensor::from_slice(&x.to_vec(), x.shape(), &direct)?;
         let (ours, theirs) = match &self.body {

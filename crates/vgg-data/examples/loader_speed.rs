@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use vgg_data::{
-    AugmentConfig, ColourShift, Filter, ImageSet, Loader, LoaderConfig, OnBadImage, Partition,
+    AugmentConfig, ImageSet, Interpolation, Loader, LoaderConfig, OnBadImage, Partition, PcaJitter,
     PixelStatistics, Split,
 };
 
@@ -26,11 +26,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let config = LoaderConfig {
         augment: AugmentConfig {
-            train_side: [sides.0.parse()?, sides.1.parse()?],
+            train_scale: [sides.0.parse()?, sides.1.parse()?],
             crop: 224,
-            filter: Filter::Bilinear,
+            interpolation: Interpolation::Bilinear,
             flip: true,
-            colour_shift: Some(ColourShift::new(&statistics, 0.1)),
+            pca_jitter: Some(PcaJitter::new(&statistics, 0.1)),
         },
         mean_rgb: [123.68, 116.779, 103.939],
         batch: 10,

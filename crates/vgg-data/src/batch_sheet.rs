@@ -1,18 +1,19 @@
 //! Training images as a network is shown them, on a sheet for people.
 
 use crate::{
-    AugmentConfig, ColourShift, Filter, Image, ImageSet, PixelStatistics, Result, captioned_sheet, imagenet,
+    AugmentConfig, Image, ImageSet, Interpolation, PcaJitter, PixelStatistics, Result, captioned_sheet,
+    imagenet,
 };
 
 /// A sheet of augmented images, evenly over a split and so over its classes.
 #[derive(Debug, Clone, Copy)]
 pub struct BatchSheet {
     /// Smallest side after rescaling: the two ends of scale jitter.
-    pub train_side: [usize; 2],
+    pub train_scale: [usize; 2],
     /// Side of the crop.
     pub crop: usize,
     /// Standard deviation of the colour shift's factors; 0 for none.
-    pub colour_shift_std: f64,
+    pub pca_jitter_std: f64,
     /// Seed of crops, flips and colours.
     pub seed: u64,
     /// Images at most.
@@ -29,13 +30,13 @@ impl BatchSheet {
     pub fn draw(&self, set: &ImageSet) -> Result<Image> {
         let shown = self.images.min(set.len());
         let samples: Vec<usize> = (0..shown).map(|i| i * set.len() / shown).collect();
-        samples.iter().for_each(|&sample| set.will_need(sample));
+        samples.iter().for_each(|&sample| set.prefetch(sample));
         let augment = AugmentConfig {
-            train_side: self.train_side,
+            train_scale: self.train_scale,
             crop: self.crop,
-            filter: Filter::Bilinear,
+            interpolation: Interpolation::Bilinear,
             flip: true,
-            colour_shift: self.colour_shift(set, &samples)?,
+            pca_jitter: self.pca_jitter(set, &samples)?,
         };
         augment.check()?;
         let mut tiles = Vec::new();
@@ -47,17 +48,17 @@ impl BatchSheet {
             let flip = if drawn.flip { ", flipped" } else { "" };
             let caption = vec![
                 imagenet::words(name).unwrap_or(name).to_owned(),
-                format!("of {h}x{w}, S {}", drawn.train_side),
+                format!("of {h}x{w}, S {}", drawn.train_scale),
                 format!("{} at {},{}{flip}", self.crop, drawn.top, drawn.left),
             ];
-            tiles.push((shifted(augment.apply(image.view(), &drawn)?, drawn.colour_shift), caption));
+            tiles.push((shifted(augment.apply(image.view(), &drawn)?, drawn.pca_jitter), caption));
         }
         captioned_sheet(&tiles, self.columns, self.crop)
     }
 
     /// By the statistics of the set, if they are known, or of the images that are shown.
-    fn colour_shift(&self, set: &ImageSet, samples: &[usize]) -> Result<Option<ColourShift>> {
-        if self.colour_shift_std == 0.0 {
+    fn pca_jitter(&self, set: &ImageSet, samples: &[usize]) -> Result<Option<PcaJitter>> {
+        if self.pca_jitter_std == 0.0 {
             return Ok(None);
         }
         let statistics = match set.statistics() {
@@ -70,7 +71,7 @@ impl BatchSheet {
                 of_shown
             }
         };
-        Ok(Some(ColourShift::new(&statistics, self.colour_shift_std)))
+        Ok(Some(PcaJitter::new(&statistics, self.pca_jitter_std)))
     }
 }
 

@@ -204,11 +204,11 @@ impl ImageSet {
 
     /// Says that an image will be asked for soon, by any thread: one that has to be fetched from far away is on its way from
     /// now on.
-    pub fn will_need(&self, index: usize) {
+    pub fn prefetch(&self, index: usize) {
         if let Source::Shards(shards) = &self.source
             && !self.cache.read().unwrap_or_else(PoisonError::into_inner).contains_key(&index)
         {
-            shards.will_need(index);
+            shards.prefetch(index);
         }
     }
 

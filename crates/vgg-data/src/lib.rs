@@ -11,7 +11,6 @@
 mod augment;
 mod batch;
 mod batch_sheet;
-mod colour;
 mod decode;
 mod error;
 mod folder;
@@ -22,6 +21,7 @@ mod jpeg;
 mod loader;
 mod mirror;
 mod partition;
+mod pca_jitter;
 mod prefetch;
 #[cfg(feature = "prepare")]
 pub mod prepare;
@@ -40,20 +40,20 @@ pub type Image = ndarray::Array3<u8>;
 pub use augment::{AugmentConfig, Augmentation, MAX_SIDE};
 pub use batch::{BadImage, Batch};
 pub use batch_sheet::BatchSheet;
-pub use colour::{ColourShift, eigenvectors};
 pub use decode::{JPEG_DECODER, decode, misnamed, sniff};
 pub use error::{Error, Result};
 pub use geometry::{centre_offset, grid_offset, scaled_size};
 pub use images::{ImageSet, Pixels};
-pub use loader::{EpochPlan, Loader, LoaderConfig, OnBadImage};
+pub use loader::{EpochOrder, Loader, LoaderConfig, OnBadImage};
 pub use partition::Partition;
+pub use pca_jitter::{PcaJitter, eigenvectors};
 pub use prefetch::Prefetcher;
 pub use random::{KeyedRng, Permutation, Purpose};
-pub use resize::{Filter, resize, resize_region};
+pub use resize::{Interpolation, resize, resize_region};
 #[cfg(feature = "remote")]
 pub use shards::RemoteConfig;
 pub use shards::{
-    Encoding, INDEX_FILE, IndexFile, InputList, LeftOut, Manifest, Odd, ShardFile, SizeRow, SplitManifest,
+    Anomaly, Encoding, INDEX_FILE, IndexFile, InputList, Manifest, ShardFile, SizeRow, Skipped, SplitManifest,
 };
 #[cfg(feature = "prepare")]
 pub use shards::{Verified, verify};

@@ -53,7 +53,7 @@ pub struct Loader {
 
 /// The order of one epoch, cut into batches.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EpochPlan {
+pub struct EpochOrder {
     epoch: u64,
     order: Permutation,
     batch: usize,
@@ -91,8 +91,8 @@ impl Loader {
     }
 
     /// The order of an epoch.
-    pub fn plan(&self, epoch: u64) -> EpochPlan {
-        EpochPlan::new(self.samples, self.batch, self.seed, epoch).for_rank(self.rank)
+    pub fn plan(&self, epoch: u64) -> EpochOrder {
+        EpochOrder::new(self.samples, self.batch, self.seed, epoch).for_rank(self.rank)
     }
 
     /// Calls `consume` with every batch of an epoch from number `first` on, in order, until it returns `false`.
@@ -116,7 +116,7 @@ impl Loader {
 
     fn run<E: From<Error>>(
         &mut self,
-        plan: &EpochPlan,
+        plan: &EpochOrder,
         first: usize,
         consume: &mut impl FnMut(&Batch, Duration) -> std::result::Result<bool, E>,
     ) -> std::result::Result<(), E> {
@@ -127,7 +127,7 @@ impl Loader {
             {
                 let pixels = self.spare.pop().unwrap_or_default();
                 let ids = plan.batch(i);
-                ids.iter().for_each(|&id| self.folder.will_need(id));
+                ids.iter().for_each(|&id| self.folder.prefetch(id));
                 self.batches.submit(Job { epoch: plan.epoch, ids, pixels })?;
             }
             let Some(batch) = self.batches.take()? else { return Ok(()) };
@@ -142,17 +142,17 @@ impl Loader {
     }
 }
 
-impl EpochPlan {
+impl EpochOrder {
     /// `samples` in the order of an epoch, in batches of `batch`.
-    pub fn new(samples: usize, batch: usize, seed: u64, epoch: u64) -> EpochPlan {
+    pub fn new(samples: usize, batch: usize, seed: u64, epoch: u64) -> EpochOrder {
         let mut order = KeyedRng::new(seed, epoch, 0, Purpose::Order);
         let order = Permutation::new(&mut order, samples);
-        EpochPlan { epoch, order, batch, rank: Partition::WHOLE }
+        EpochOrder { epoch, order, batch, rank: Partition::WHOLE }
     }
 
     /// The same order and batches, of each of which a rank takes its part. The parts of all ranks are the batch.
-    pub fn for_rank(self, rank: Partition) -> EpochPlan {
-        EpochPlan { rank, ..self }
+    pub fn for_rank(self, rank: Partition) -> EpochOrder {
+        EpochOrder { rank, ..self }
     }
 
     /// Number of batches.
@@ -187,7 +187,7 @@ fn make_batch(folder: &ImageSet, config: &LoaderConfig, job: Job) -> Result<Batc
         let (h, w, _) = image.view().dim();
         let drawn = config.augment.draw(config.seed, job.epoch, id as u64, h, w);
         config.augment.apply_into(image.view(), &drawn, &mut pixels[ids.len() * each..][..each])?;
-        offsets.extend((0..3).map(|c| drawn.colour_shift[c] - config.mean_rgb[c]));
+        offsets.extend((0..3).map(|c| drawn.pca_jitter[c] - config.mean_rgb[c]));
         targets.push(folder.target(id));
         ids.push(id);
     }

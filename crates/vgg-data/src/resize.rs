@@ -1,4 +1,4 @@
-//! Resizing with an antialiasing filter, of the whole image or of the part that a crop needs.
+//! Resizing with an antialiasing interpolation, of the whole image or of the part that a crop needs.
 //!
 //! fast_image_resize does it, first along rows, then along columns, as Pillow does. Its weights have 16 bits and Pillow's 22: less than
 //! 1 % of the values of photographs are one level apart, and a few in a million are two. Where the ratio makes many exact ties, such as 3 to 2,
@@ -17,7 +17,7 @@ use crate::{Error, Image, Result};
 /// Interpolation. All but `Nearest` widen with the reduction, as Pillow's filters of the same names do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Filter {
+pub enum Interpolation {
     /// Triangle.
     Bilinear,
     /// Cubic with a = -0.5.
@@ -28,27 +28,29 @@ pub enum Filter {
     Nearest,
 }
 
-impl Filter {
-    /// The library's filter and its support in pixels of the coarser grid; `None` for the nearest pixel.
+impl Interpolation {
+    /// The library's interpolation and its support in pixels of the coarser grid; `None` for the nearest pixel.
     fn convolution(self) -> Option<(FilterType, f64)> {
         match self {
-            Filter::Bilinear => Some((FilterType::Bilinear, 1.0)),
-            Filter::Bicubic => Some((FilterType::CatmullRom, 2.0)),
-            Filter::Lanczos => Some((FilterType::Lanczos3, 3.0)),
-            Filter::Nearest => None,
+            Interpolation::Bilinear => Some((FilterType::Bilinear, 1.0)),
+            Interpolation::Bicubic => Some((FilterType::CatmullRom, 2.0)),
+            Interpolation::Lanczos => Some((FilterType::Lanczos3, 3.0)),
+            Interpolation::Nearest => None,
         }
     }
 }
 
-impl std::str::FromStr for Filter {
+impl std::str::FromStr for Interpolation {
     type Err = String;
-    fn from_str(name: &str) -> std::result::Result<Filter, String> {
+    fn from_str(name: &str) -> std::result::Result<Interpolation, String> {
         match name {
-            "bilinear" => Ok(Filter::Bilinear),
-            "bicubic" => Ok(Filter::Bicubic),
-            "lanczos" => Ok(Filter::Lanczos),
-            "nearest" => Ok(Filter::Nearest),
-            _ => Err(format!("there is no filter {name}; it is one of bilinear, bicubic, lanczos, nearest")),
+            "bilinear" => Ok(Interpolation::Bilinear),
+            "bicubic" => Ok(Interpolation::Bicubic),
+            "lanczos" => Ok(Interpolation::Lanczos),
+            "nearest" => Ok(Interpolation::Nearest),
+            _ => Err(format!(
+                "there is no interpolation {name}; it is one of bilinear, bicubic, lanczos, nearest"
+            )),
         }
     }
 }
@@ -57,8 +59,8 @@ impl std::str::FromStr for Filter {
 ///
 /// # Errors
 /// [`Error::Config`] if a size is zero.
-pub fn resize(image: &Image, h: usize, w: usize, filter: Filter) -> Result<Image> {
-    resize_region(image.view(), (h, w), (0, 0), (h, w), filter)
+pub fn resize(image: &Image, h: usize, w: usize, interpolation: Interpolation) -> Result<Image> {
+    resize_region(image.view(), (h, w), (0, 0), (h, w), interpolation)
 }
 
 /// The region `size` at `offset` (rows, columns) of `image` resized to `whole`, without computing the rest. A few values may differ by one
@@ -71,10 +73,10 @@ pub fn resize_region(
     whole: (usize, usize),
     offset: (usize, usize),
     size: (usize, usize),
-    filter: Filter,
+    interpolation: Interpolation,
 ) -> Result<Image> {
     let mut out = Image::zeros((size.0, size.1, 3));
-    resize_into(image, whole, offset, size, filter, false, out.as_slice_mut().unwrap_or_default())?;
+    resize_into(image, whole, offset, size, interpolation, false, out.as_slice_mut().unwrap_or_default())?;
     Ok(out)
 }
 
@@ -87,7 +89,7 @@ pub(crate) fn resize_into(
     whole: (usize, usize),
     offset: (usize, usize),
     size: (usize, usize),
-    filter: Filter,
+    interpolation: Interpolation,
     flip: bool,
     out: &mut [u8],
 ) -> Result<()> {
@@ -98,7 +100,7 @@ pub(crate) fn resize_into(
             "cannot take {size:?} at {offset:?} of a {h}x{w} image resized to {whole:?}"
         )));
     }
-    if (h, w) == whole && filter != Filter::Nearest {
+    if (h, w) == whole && interpolation != Interpolation::Nearest {
         cut_into(image, offset, size, flip, out);
         return Ok(());
     }
@@ -106,7 +108,7 @@ pub(crate) fn resize_into(
     let pixels = image.as_slice().unwrap_or(&[]);
     let down = Stretch::new(h, whole.0, offset.0, size.0);
     let across = Stretch::new(w, whole.1, offset.1, size.1);
-    both_passes(pixels, w, &down, &across, filter, out)
+    both_passes(pixels, w, &down, &across, interpolation, out)
         .map_err(|e| Error::Config(format!("cannot resize a {h}x{w} image to {whole:?}: {e}")))?;
     if flip {
         mirror(out, size.1);
@@ -135,7 +137,7 @@ impl Stretch {
         Stretch { side, start, len, pixels: size }
     }
 
-    /// Source pixels that a filter with this support (in pixels of the coarser grid) can read, and one more at each end.
+    /// Source pixels that a interpolation with this support (in pixels of the coarser grid) can read, and one more at each end.
     fn reach(&self, support: f64) -> Range<usize> {
         let radius = support * (self.len / self.pixels as f64).max(1.0) + 1.0;
         let first = (self.start - radius).floor().max(0.0) as usize;
@@ -151,7 +153,7 @@ fn both_passes(
     w: usize,
     down: &Stretch,
     across: &Stretch,
-    filter: Filter,
+    interpolation: Interpolation,
     out: &mut [u8],
 ) -> std::result::Result<(), Failure> {
     let u32s = |sides: [usize; 2]| -> std::result::Result<[u32; 2], Failure> {
@@ -164,7 +166,7 @@ fn both_passes(
         Ok::<_, Failure>(Resizer::new().resize(&from, &mut to, options)?)
     };
     let options = ResizeOptions::new().use_alpha(false);
-    let Some((kind, support)) = filter.convolution() else {
+    let Some((kind, support)) = interpolation.convolution() else {
         let options = options.resize_alg(ResizeAlg::Nearest);
         let options = options.crop(across.start, down.start, across.len, down.len);
         return resize(pixels, [down.side, w], out, [down.pixels, across.pixels], &options);

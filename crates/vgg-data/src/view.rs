@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::geometry::{centre_offset, grid_offset, scaled_size};
 use crate::mirror::mirror;
 use crate::resize::cut;
-use crate::{Error, Filter, Image, Result, resize_region};
+use crate::{Error, Image, Interpolation, Result, resize_region};
 
 /// Pixels of a view: what a network takes, and what a worker has memory for.
 const MAX_PIXELS: usize = 1024 * 1024;
@@ -14,7 +14,7 @@ const MAX_PIXELS: usize = 1024 * 1024;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct View {
     /// Smallest side after rescaling.
-    pub test_side: usize,
+    pub test_scale: usize,
     /// Which part.
     pub region: Region,
     /// Whether left and right are exchanged.
@@ -48,11 +48,11 @@ impl View {
     ///
     /// # Errors
     /// [`Error::Config`] if the region is larger than the rescaled image, [`Error::TooLarge`] if the whole image is.
-    pub fn apply(&self, image: &Image, filter: Filter) -> Result<Image> {
+    pub fn apply(&self, image: &Image, interpolation: Interpolation) -> Result<Image> {
         let (h, w, _) = image.dim();
-        let whole = scaled_size(h, w, self.test_side);
+        let whole = scaled_size(h, w, self.test_scale);
         let (offset, size) = self.place(whole)?;
-        let mut pixels = resize_region(image.view(), whole, offset, size, filter)?;
+        let mut pixels = resize_region(image.view(), whole, offset, size, interpolation)?;
         if self.flip {
             let (_, width, _) = pixels.dim();
             mirror(pixels.as_slice_mut().unwrap_or_default(), width);
@@ -65,7 +65,7 @@ impl View {
         let (crop, offset): (usize, [usize; 2]) = match self.region {
             Region::Whole if whole.0.saturating_mul(whole.1) > MAX_PIXELS => {
                 let path = std::path::PathBuf::new();
-                return Err(Error::TooLarge { path, side: self.test_side, h: whole.0, w: whole.1 });
+                return Err(Error::TooLarge { path, side: self.test_scale, h: whole.0, w: whole.1 });
             }
             Region::Whole => return Ok(((0, 0), whole)),
             Region::Centre(crop) => (crop, [whole.0, whole.1].map(|side| centre_offset(side, crop))),
@@ -73,8 +73,8 @@ impl View {
                 (crop, [grid_offset(whole.0, crop, row), grid_offset(whole.1, crop, column)])
             }
         };
-        if crop > self.test_side {
-            let what = format!("test_side {} is smaller than the crop, {crop}", self.test_side);
+        if crop > self.test_scale {
+            let what = format!("test_scale {} is smaller than the crop, {crop}", self.test_scale);
             return Err(Error::Config(what));
         }
         Ok((offset.into(), (crop, crop)))
@@ -85,21 +85,21 @@ impl View {
 ///
 /// # Errors
 /// As [`View::apply`].
-pub fn apply_views(image: &Image, views: &[View], filter: Filter) -> Result<Vec<Image>> {
+pub fn apply_views(image: &Image, views: &[View], interpolation: Interpolation) -> Result<Vec<Image>> {
     let (h, w, _) = image.dim();
     let mut shown = Vec::with_capacity(views.len());
-    for of_side in views.chunk_by(|a, b| a.test_side == b.test_side) {
-        let whole = scaled_size(h, w, of_side[0].test_side);
+    for of_side in views.chunk_by(|a, b| a.test_scale == b.test_scale) {
+        let whole = scaled_size(h, w, of_side[0].test_scale);
         let places = of_side.iter().map(|view| view.place(whole)).collect::<Result<Vec<_>>>()?;
         let (offset, size) = around(&places);
         if size.0.saturating_mul(size.1) > MAX_PIXELS {
             // The parts of a panorama may be far apart.
             for view in of_side {
-                shown.push(view.apply(image, filter)?);
+                shown.push(view.apply(image, interpolation)?);
             }
             continue;
         }
-        let rescaled = resize_region(image.view(), whole, offset, size, filter)?;
+        let rescaled = resize_region(image.view(), whole, offset, size, interpolation)?;
         for (view, ((top, left), (h, w))) in of_side.iter().zip(places) {
             shown.push(cut(rescaled.view(), (top - offset.0, left - offset.1), (h, w), view.flip));
         }
@@ -125,32 +125,32 @@ mod tests {
     fn views_that_share_a_rescaling_are_those_that_do_not() {
         let image = Image::from_shape_fn((57, 83, 3), |(y, x, c)| (y * 7 + x * 13 + c * 50) as u8);
         let mut views = Vec::new();
-        for test_side in [32, 40] {
+        for test_scale in [32, 40] {
             let regions =
                 (0..GRID * GRID).map(|i| Region::Grid { crop: 32, row: i / GRID, column: i % GRID });
             for region in regions.chain([Region::Whole, Region::Centre(32)]) {
-                views.extend([false, true].map(|flip| View { test_side, region, flip }));
+                views.extend([false, true].map(|flip| View { test_scale, region, flip }));
             }
         }
-        for filter in [Filter::Bilinear, Filter::Bicubic, Filter::Nearest] {
-            for (view, shared) in views.iter().zip(apply_views(&image, &views, filter).unwrap()) {
-                assert_eq!(view.apply(&image, filter).unwrap(), shared, "{view:?}, {filter:?}");
+        for interpolation in [Interpolation::Bilinear, Interpolation::Bicubic, Interpolation::Nearest] {
+            for (view, shared) in views.iter().zip(apply_views(&image, &views, interpolation).unwrap()) {
+                assert_eq!(view.apply(&image, interpolation).unwrap(), shared, "{view:?}, {interpolation:?}");
             }
         }
     }
 
     #[test]
     fn whole_images_of_at_most_1024_squared_pixels_are_shown() {
-        let view = View { test_side: 1024, region: Region::Whole, flip: false };
+        let view = View { test_scale: 1024, region: Region::Whole, flip: false };
         let square = Image::zeros((8, 8, 3));
-        assert_eq!(view.apply(&square, Filter::Nearest).unwrap().dim(), (1024, 1024, 3));
-        match view.apply(&Image::zeros((1024, 1025, 3)), Filter::Nearest) {
+        assert_eq!(view.apply(&square, Interpolation::Nearest).unwrap().dim(), (1024, 1024, 3));
+        match view.apply(&Image::zeros((1024, 1025, 3)), Interpolation::Nearest) {
             Err(Error::TooLarge { side: 1024, h: 1024, w: 1025, .. }) => (),
             other => panic!("{other:?}"),
         }
         // A crop of it is another matter.
         let crop = View { region: Region::Centre(8), ..view };
-        assert_eq!(crop.apply(&Image::zeros((8, 16, 3)), Filter::Nearest).unwrap().dim(), (8, 8, 3));
+        assert_eq!(crop.apply(&Image::zeros((8, 16, 3)), Interpolation::Nearest).unwrap().dim(), (8, 8, 3));
     }
 
     #[test]
@@ -158,7 +158,7 @@ mod tests {
         let whole = (256, 341);
         let place = |row, column| {
             let region = Region::Grid { crop: 224, row, column };
-            View { test_side: 256, region, flip: false }.place(whole).unwrap().0
+            View { test_scale: 256, region, flip: false }.place(whole).unwrap().0
         };
         assert_eq!([place(0, 0), place(2, 2), place(4, 4)], [(0, 0), (16, 59), (32, 117)]);
         assert_eq!([place(1, 1), place(3, 3)], [(8, 29), (24, 88)]);

@@ -2,14 +2,20 @@
 
 use ndarray::s;
 use vgg_data::{
-    AugmentConfig, Augmentation, ColourShift, Error, Filter, Image, MAX_SIDE, PixelStatistics, eigenvectors,
-    resize, resize_region, scaled_size,
+    AugmentConfig, Augmentation, Error, Image, Interpolation, MAX_SIDE, PcaJitter, PixelStatistics,
+    eigenvectors, resize, resize_region, scaled_size,
 };
 
 const N: u64 = 20_000;
 
 fn config() -> AugmentConfig {
-    AugmentConfig { train_side: [8, 12], crop: 8, filter: Filter::Bilinear, flip: true, colour_shift: None }
+    AugmentConfig {
+        train_scale: [8, 12],
+        crop: 8,
+        interpolation: Interpolation::Bilinear,
+        flip: true,
+        pca_jitter: None,
+    }
 }
 
 /// What happens to `N` samples of 10 x 15 pixels.
@@ -31,19 +37,19 @@ fn assert_share(count: usize, of: usize, p: f64, what: &str) {
 fn every_scale_between_both_ends_is_as_likely() {
     let all = drawn(&config());
     for side in 8..=12 {
-        let count = all.iter().filter(|a| a.train_side == side).count();
+        let count = all.iter().filter(|a| a.train_scale == side).count();
         assert_share(count, all.len(), 0.2, &format!("scale {side}"));
     }
-    assert!(all.iter().all(|a| (8..=12).contains(&a.train_side)));
-    let fixed = AugmentConfig { train_side: [9, 9], ..config() };
-    assert!(drawn(&fixed).iter().all(|a| a.train_side == 9));
+    assert!(all.iter().all(|a| (8..=12).contains(&a.train_scale)));
+    let fixed = AugmentConfig { train_scale: [9, 9], ..config() };
+    assert!(drawn(&fixed).iter().all(|a| a.train_scale == 9));
 }
 
 #[test]
 fn every_place_of_the_crop_is_as_likely() {
     let all = drawn(&config());
     for side in 8..=12 {
-        let of_side: Vec<&Augmentation> = all.iter().filter(|a| a.train_side == side).collect();
+        let of_side: Vec<&Augmentation> = all.iter().filter(|a| a.train_scale == side).collect();
         // 10 x 15 pixels at scale `side`: one and a half times as wide, halves rounded up.
         let columns = (3 * side).div_ceil(2);
         for top in 0..=side - 8 {
@@ -59,7 +65,7 @@ fn every_place_of_the_crop_is_as_likely() {
         assert!(of_side.iter().all(|a| a.top <= side - 8 && a.left <= columns - 8));
     }
     // Rows and columns are not exchanged, and do not depend on each other.
-    let wide = AugmentConfig { train_side: [10, 10], ..config() };
+    let wide = AugmentConfig { train_scale: [10, 10], ..config() };
     let all = drawn(&wide);
     let corner = all.iter().filter(|a| a.top == 2 && a.left == 7).count();
     assert_share(corner, all.len(), 1.0 / 24.0, "the last corner");
@@ -69,8 +75,8 @@ fn every_place_of_the_crop_is_as_likely() {
 fn half_of_the_images_are_flipped_and_none_if_not_asked_for() {
     let all = drawn(&config());
     assert_share(all.iter().filter(|a| a.flip).count(), all.len(), 0.5, "flips");
-    let large = all.iter().filter(|a| a.train_side > 10).count();
-    let both = all.iter().filter(|a| a.train_side > 10 && a.flip).count();
+    let large = all.iter().filter(|a| a.train_scale > 10).count();
+    let both = all.iter().filter(|a| a.train_scale > 10 && a.flip).count();
     assert_share(both, large, 0.5, "flips of large scales");
     let unflipped = AugmentConfig { flip: false, ..config() };
     assert!(drawn(&unflipped).iter().all(|a| !a.flip));
@@ -80,12 +86,12 @@ fn half_of_the_images_are_flipped_and_none_if_not_asked_for() {
 fn the_colour_shift_is_normal_along_each_principal_component() {
     // Orthonormal rows, none of them symmetric in the channels.
     let p = [[2.0, 1.0, 2.0], [1.0, 2.0, -2.0], [2.0, -2.0, -1.0]].map(|row| row.map(|v: f64| v / 3.0));
-    let shift = ColourShift { std: 0.5, eigenvectors: p, eigenvalues: [40.0, 20.0, 5.0] };
-    let config = AugmentConfig { colour_shift: Some(shift), ..config() };
+    let shift = PcaJitter { std: 0.5, eigenvectors: p, eigenvalues: [40.0, 20.0, 5.0] };
+    let config = AugmentConfig { pca_jitter: Some(shift), ..config() };
     let all = drawn(&config);
     let along: Vec<[f64; 3]> = all
         .iter()
-        .map(|a| p.map(|row| row.iter().zip(a.colour_shift).map(|(p, s)| p * f64::from(s)).sum()))
+        .map(|a| p.map(|row| row.iter().zip(a.pca_jitter).map(|(p, s)| p * f64::from(s)).sum()))
         .collect();
     let n = N as f64;
     for (i, deviation) in [20.0, 10.0, 2.5].into_iter().enumerate() {
@@ -103,16 +109,16 @@ fn the_colour_shift_is_normal_along_each_principal_component() {
         assert!(product.abs() < 5.0 * expected / n.sqrt(), "components {i} and {other}: {product}");
     }
     // The shift is drawn after the rest, so that it changes nothing else.
-    for (with, without) in all.iter().zip(drawn(&AugmentConfig { colour_shift: None, ..config })) {
-        assert_eq!(Augmentation { colour_shift: [0.0; 3], ..*with }, without);
+    for (with, without) in all.iter().zip(drawn(&AugmentConfig { pca_jitter: None, ..config })) {
+        assert_eq!(Augmentation { pca_jitter: [0.0; 3], ..*with }, without);
     }
 }
 
 #[test]
 fn every_seed_epoch_and_sample_has_draws_of_its_own() {
-    let shift = ColourShift { std: 0.1, eigenvectors: [[1.0, 0.0, 0.0]; 3], eigenvalues: [50.0; 3] };
-    let config = AugmentConfig { colour_shift: Some(shift), ..config() };
-    let draw = |seed, epoch, sample| config.draw(seed, epoch, sample, 10, 15).colour_shift[0];
+    let shift = PcaJitter { std: 0.1, eigenvectors: [[1.0, 0.0, 0.0]; 3], eigenvalues: [50.0; 3] };
+    let config = AugmentConfig { pca_jitter: Some(shift), ..config() };
+    let draw = |seed, epoch, sample| config.draw(seed, epoch, sample, 10, 15).pca_jitter[0];
     let mut all: Vec<f32> = Vec::new();
     for seed in 0..4 {
         for epoch in 0..20 {
@@ -135,8 +141,8 @@ fn numbered(h: usize, w: usize) -> Image {
 fn a_crop_has_the_pixels_of_its_place_and_flips_left_and_right() {
     // At its own size an image is not resampled.
     let image = numbered(10, 15);
-    let config = AugmentConfig { train_side: [10, 10], ..config() };
-    let at = |top, left, flip| Augmentation { train_side: 10, top, left, flip, colour_shift: [9.0; 3] };
+    let config = AugmentConfig { train_scale: [10, 10], ..config() };
+    let at = |top, left, flip| Augmentation { train_scale: 10, top, left, flip, pca_jitter: [9.0; 3] };
     let crop = config.apply(image.view(), &at(2, 7, false)).unwrap();
     assert_eq!(crop, image.slice(s![2..10, 7..15, ..]));
     let flipped = config.apply(image.view(), &at(1, 3, true)).unwrap();
@@ -146,9 +152,9 @@ fn a_crop_has_the_pixels_of_its_place_and_flips_left_and_right() {
     let strided = doubled.slice(s![..;2, ..;2, ..]);
     assert_eq!(config.apply(strided, &at(1, 3, true)).unwrap(), flipped);
     // With resampling: the crop of the whole.
-    let larger = AugmentConfig { train_side: [12, 12], ..config };
-    let whole = resize(&image, 12, 18, Filter::Bilinear).unwrap();
-    let a = Augmentation { train_side: 12, ..at(4, 9, true) };
+    let larger = AugmentConfig { train_scale: [12, 12], ..config };
+    let whole = resize(&image, 12, 18, Interpolation::Bilinear).unwrap();
+    let a = Augmentation { train_scale: 12, ..at(4, 9, true) };
     assert_eq!(larger.apply(image.view(), &a).unwrap(), whole.slice(s![4..12, 9..17;-1, ..]));
     assert!(matches!(config.apply(image.view(), &at(3, 0, false)), Err(Error::Config(_))), "below the image");
     assert!(
@@ -159,13 +165,13 @@ fn a_crop_has_the_pixels_of_its_place_and_flips_left_and_right() {
 
 #[test]
 fn scales_and_crops_that_do_not_fit_are_refused() {
-    let of = |train_side, crop| AugmentConfig { train_side, crop, ..config() }.check();
-    for (train_side, crop) in [([8, 8], 8), ([8, MAX_SIDE], 8), ([1, 1], 1), ([MAX_SIDE, MAX_SIDE], 8)] {
-        of(train_side, crop).unwrap();
+    let of = |train_scale, crop| AugmentConfig { train_scale, crop, ..config() }.check();
+    for (train_scale, crop) in [([8, 8], 8), ([8, MAX_SIDE], 8), ([1, 1], 1), ([MAX_SIDE, MAX_SIDE], 8)] {
+        of(train_scale, crop).unwrap();
     }
-    for (train_side, crop) in [([9, 8], 8), ([7, 9], 8), ([8, 9], 0), ([8, MAX_SIDE + 1], 8)] {
-        let message = of(train_side, crop).unwrap_err().to_string();
-        let [low, high] = train_side;
+    for (train_scale, crop) in [([9, 8], 8), ([7, 9], 8), ([8, 9], 0), ([8, MAX_SIDE + 1], 8)] {
+        let message = of(train_scale, crop).unwrap_err().to_string();
+        let [low, high] = train_scale;
         assert!(
             message.contains(&format!("[{low}, {high}]")) && message.contains(&crop.to_string()),
             "{message}"
@@ -176,24 +182,24 @@ fn scales_and_crops_that_do_not_fit_are_refused() {
 #[test]
 fn a_region_outside_of_the_image_is_refused_and_the_last_inside_is_not() {
     let image = numbered(10, 15);
-    let region = |offset, size| resize_region(image.view(), (20, 30), offset, size, Filter::Bicubic);
-    let whole = resize(&image, 20, 30, Filter::Bicubic).unwrap();
+    let region = |offset, size| resize_region(image.view(), (20, 30), offset, size, Interpolation::Bicubic);
+    let whole = resize(&image, 20, 30, Interpolation::Bicubic).unwrap();
     assert_eq!(region((12, 21), (8, 9)).unwrap(), whole.slice(s![12..20, 21..30, ..]));
     assert_eq!(region((0, 0), (20, 30)).unwrap(), whole);
     for (offset, size) in [((13, 21), (8, 9)), ((12, 22), (8, 9)), ((0, 0), (0, 5)), ((0, 0), (5, 0))] {
         assert!(matches!(region(offset, size), Err(Error::Config(_))), "{size:?} at {offset:?}");
     }
     let empty = Image::zeros((0, 5, 3));
-    assert!(resize(&empty, 4, 4, Filter::Bilinear).is_err());
+    assert!(resize(&empty, 4, 4, Interpolation::Bilinear).is_err());
     for (name, filter) in [
-        ("bilinear", Filter::Bilinear),
-        ("bicubic", Filter::Bicubic),
-        ("lanczos", Filter::Lanczos),
-        ("nearest", Filter::Nearest),
+        ("bilinear", Interpolation::Bilinear),
+        ("bicubic", Interpolation::Bicubic),
+        ("lanczos", Interpolation::Lanczos),
+        ("nearest", Interpolation::Nearest),
     ] {
         assert_eq!(name.parse(), Ok(filter));
     }
-    assert!("Bilinear".parse::<Filter>().is_err());
+    assert!("Bilinear".parse::<Interpolation>().is_err());
 }
 
 #[test]

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use serde_json::Value;
 use vgg_data::{
-    AugmentConfig, Batch, ColourShift, EpochPlan, Error, Filter, ImageSet, Loader, LoaderConfig, OnBadImage,
-    Partition, PixelStatistics, Split, eigenvectors, write_png,
+    AugmentConfig, Batch, EpochOrder, Error, ImageSet, Interpolation, Loader, LoaderConfig, OnBadImage,
+    Partition, PcaJitter, PixelStatistics, Split, eigenvectors, write_png,
 };
 use vgg_testkit::{PICTURES_PER_CLASS, make_pictures, picture_path};
 
@@ -32,11 +32,11 @@ fn statistics(set: &ImageSet) -> PixelStatistics {
 fn config(statistics: &PixelStatistics) -> LoaderConfig {
     LoaderConfig {
         augment: AugmentConfig {
-            train_side: [33, 48],
+            train_scale: [33, 48],
             crop: 32,
-            filter: Filter::Bilinear,
+            interpolation: Interpolation::Bilinear,
             flip: true,
-            colour_shift: Some(ColourShift::new(statistics, 0.1)),
+            pca_jitter: Some(PcaJitter::new(statistics, 0.1)),
         },
         mean_rgb: [120.5, 110.25, 100.0],
         batch: 4,
@@ -68,9 +68,13 @@ fn batches_are_those_of_numpy() {
     let dir = tempfile::tempdir().unwrap();
     let (set, reference) = (opened(&dir), reference());
     let base = config(&statistics(&set));
-    let plain = AugmentConfig { flip: false, colour_shift: None, ..base.augment.clone() };
-    let fixed = AugmentConfig { train_side: [40, 40], filter: Filter::Lanczos, ..base.augment.clone() };
-    let nearest = AugmentConfig { filter: Filter::Nearest, ..base.augment.clone() };
+    let plain = AugmentConfig { flip: false, pca_jitter: None, ..base.augment.clone() };
+    let fixed = AugmentConfig {
+        train_scale: [40, 40],
+        interpolation: Interpolation::Lanczos,
+        ..base.augment.clone()
+    };
+    let nearest = AugmentConfig { interpolation: Interpolation::Nearest, ..base.augment.clone() };
     let cases = [
         ("all", base.clone()),
         ("nearest", LoaderConfig { augment: nearest, ..base.clone() }),
@@ -126,7 +130,7 @@ fn statistics_and_principal_components_are_numpys() {
     values.into_iter().zip(numbers::<[f64; 3]>(&reference["eigenvalues"])).for_each(|(a, b)| close(a, b));
     let expected: [[f64; 3]; 3] = numbers(&reference["eigenvectors"]);
     vectors.iter().flatten().zip(expected.iter().flatten()).for_each(|(a, b)| assert!((a - b).abs() < 1e-9));
-    let shift = ColourShift::new(&statistics, 0.25);
+    let shift = PcaJitter::new(&statistics, 0.25);
     assert_eq!((shift.std, shift.eigenvectors), (0.25, vectors));
     shift.eigenvalues.into_iter().zip(values).for_each(|(a, b)| close(a, b / 255.0));
 }
@@ -167,7 +171,7 @@ fn an_epoch_begins_at_any_batch_and_ends_when_the_consumer_says_so() {
 
 #[test]
 fn ranks_divide_each_batch() {
-    let plan = EpochPlan::new(14, 4, 11, 0);
+    let plan = EpochOrder::new(14, 4, 11, 0);
     assert_eq!(plan.batches(), 4);
     let whole: Vec<Vec<usize>> = (0..4).map(|i| plan.batch(i)).collect();
     for of in [1, 2, 3, 5] {

@@ -13,7 +13,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         for _ in 0..11 {
             group.barrier()?;
             let start = Instant::now();
-            group.sum(&mut values)?;
+            group.all_reduce(&mut values)?;
             seconds.push(start.elapsed().as_secs_f64());
             values.fill(1.0);
         }

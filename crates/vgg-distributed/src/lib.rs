@@ -21,7 +21,7 @@ mod watch;
 
 use std::sync::Arc;
 
-use vgg_tensor::{Alone, RankGroup};
+use vgg_tensor::{ProcessGroup, SingleProcess};
 
 pub use launch::{Launch, Launcher};
 use rendezvous::Rendezvous;
@@ -66,8 +66,8 @@ pub enum Error {
 
 /// The group that a process was started in, and what its launcher said.
 pub struct Joined {
-    /// [`Alone`] if it was started by itself.
-    pub group: Arc<dyn RankGroup>,
+    /// [`SingleProcess`] if it was started by itself.
+    pub group: Arc<dyn ProcessGroup>,
     /// None if it was.
     pub launch: Option<Launch>,
 }
@@ -85,7 +85,7 @@ pub struct Joined {
 pub fn join(lost: impl Fn(&str) + Send + 'static) -> Result<Joined, Error> {
     let get = |name: &str| std::env::var(name).ok();
     let launch = Launch::from(&get)?.filter(|launch| launch.size > 1);
-    let Some(several) = launch else { return Ok(Joined { group: Arc::new(Alone), launch: None }) };
+    let Some(several) = launch else { return Ok(Joined { group: Arc::new(SingleProcess), launch: None }) };
     #[cfg(feature = "mpi")]
     if several.launcher != Launcher::Torchrun {
         return Ok(Joined { group: Arc::new(mpi::MpiGroup::join(several)?), launch });

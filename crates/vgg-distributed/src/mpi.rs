@@ -6,7 +6,7 @@ use mpi::Threading;
 use mpi::environment::Universe;
 use mpi::topology::SimpleCommunicator;
 use mpi::traits::{Communicator, CommunicatorCollectives};
-use vgg_tensor::{RankGroup, Result};
+use vgg_tensor::{ProcessGroup, Result};
 
 use crate::{Error, Launch};
 
@@ -52,7 +52,7 @@ impl MpiGroup {
     }
 }
 
-impl RankGroup for MpiGroup {
+impl ProcessGroup for MpiGroup {
     fn rank(&self) -> usize {
         self.rank
     }
@@ -61,7 +61,7 @@ impl RankGroup for MpiGroup {
         self.size
     }
 
-    fn sum(&self, values: &mut [f32]) -> Result<()> {
+    fn all_reduce(&self, values: &mut [f32]) -> Result<()> {
         // Each rank adds a part of all, in the order of ranks, and hands the sums round: as much traffic as the best
         // all-reduce, and the same bits whatever the library would choose to do.
         let part = values.len().div_ceil(self.size);
@@ -81,7 +81,7 @@ impl RankGroup for MpiGroup {
         Ok(())
     }
 
-    fn gather(&self, values: &[f64]) -> Result<Vec<f64>> {
+    fn all_gather(&self, values: &[f64]) -> Result<Vec<f64>> {
         let mut gathered = vec![0.0; values.len() * self.size];
         self.with(|world| match values {
             [] => world.all.barrier(),

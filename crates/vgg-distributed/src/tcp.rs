@@ -6,7 +6,7 @@
 use std::net::TcpStream;
 use std::sync::{Mutex, PoisonError};
 
-use vgg_tensor::{Error, RankGroup, Result};
+use vgg_tensor::{Error, ProcessGroup, Result};
 
 use crate::Launch;
 use crate::messages::{receive, send, send_failure};
@@ -84,7 +84,7 @@ impl Links {
     }
 }
 
-impl RankGroup for TcpGroup {
+impl ProcessGroup for TcpGroup {
     fn rank(&self) -> usize {
         self.rank
     }
@@ -93,7 +93,7 @@ impl RankGroup for TcpGroup {
         self.size
     }
 
-    fn sum(&self, values: &mut [f32]) -> Result<()> {
+    fn all_reduce(&self, values: &mut [f32]) -> Result<()> {
         let size = size_of_val(values);
         self.with(|links| {
             if self.rank == 0 {
@@ -113,7 +113,7 @@ impl RankGroup for TcpGroup {
         })
     }
 
-    fn gather(&self, values: &[f64]) -> Result<Vec<f64>> {
+    fn all_gather(&self, values: &[f64]) -> Result<Vec<f64>> {
         let mut all = values.to_vec();
         self.with(|links| {
             if self.rank == 0 {
@@ -184,13 +184,13 @@ mod tests {
             let rank = group.rank() as f32;
             let mut values = vec![rank + 1.0; 100_000];
             values[7] = 10.0 * rank;
-            group.sum(&mut values).unwrap();
+            group.all_reduce(&mut values).unwrap();
             let bytes = vec![group.rank() as u8; 5 + 3 * group.rank()];
             (
                 values[0],
                 values[7],
-                group.gather(&[1.5, f64::from(rank)]).unwrap(),
-                group.gather_bytes(&bytes).unwrap(),
+                group.all_gather(&[1.5, f64::from(rank)]).unwrap(),
+                group.all_gather_bytes(&bytes).unwrap(),
             )
         });
         for ((all, one, list, bytes), lost) in found {
@@ -209,7 +209,7 @@ mod tests {
                 streams[0].shutdown(std::net::Shutdown::Both).unwrap();
                 String::new()
             }
-            _ => group.sum(&mut [1.0; 5]).unwrap_err().to_string(),
+            _ => group.all_reduce(&mut [1.0; 5]).unwrap_err().to_string(),
         });
         assert!(found[0].0.contains("rank 2 is gone") && found[1].0.contains("rank 2 is gone"), "{found:?}");
     }

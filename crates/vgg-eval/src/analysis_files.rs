@@ -4,7 +4,7 @@ use std::path::Path;
 
 use ndarray::{Array2, s};
 use vgg_data::{
-    Filter, Image, ImageSet, LINE, Split, captioned_sheet, draw_text, imagenet, resize, scaled_size,
+    Image, ImageSet, Interpolation, LINE, Split, captioned_sheet, draw_text, imagenet, resize, scaled_size,
     write_png,
 };
 use vgg_files::remove_file;
@@ -104,7 +104,7 @@ impl<'a> Analysis<'a> {
             let (h, w) = scaled_size(h, w, (TILE * h.min(w) / h.max(w)).max(1));
             let class = first_name(&self.class_names[posteriors.labels[m.image] as usize]);
             let said = format!("{:.0} % {}", 100.0 * m.posterior, first_name(&self.class_names[m.predicted]));
-            let tile = resize(&image, h.min(TILE), w.min(TILE), Filter::Bilinear)?;
+            let tile = resize(&image, h.min(TILE), w.min(TILE), Interpolation::Bilinear)?;
             tiles.push((tile, vec![class.to_owned(), said]));
         }
         if tiles.is_empty() {

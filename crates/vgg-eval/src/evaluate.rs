@@ -5,13 +5,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use vgg_data::{Image, ImageSet};
-use vgg_tensor::RankGroup;
+use vgg_tensor::ProcessGroup;
 
-use crate::rows::{EvaluateOptions, Rows, same_on_all_ranks, show};
+use crate::rows::{EvalRecords, EvaluateOptions, same_on_all_ranks, show};
 use crate::{Error, EvalModel, Evaluation, Network, Origin, Partition, Posteriors, Result};
 
 /// The part of a split that a rank evaluates.
-pub fn rank_partition(group: &dyn RankGroup) -> Partition {
+pub fn rank_partition(group: &dyn ProcessGroup) -> Partition {
     Partition { index: group.rank(), count: group.size() }
 }
 
@@ -61,7 +61,7 @@ pub fn evaluate(
 /// # Errors
 /// As [`evaluate`]; [`Error::Tensor`] if the ranks lose each other.
 pub fn evaluate_on_ranks(
-    group: &dyn RankGroup,
+    group: &dyn ProcessGroup,
     model: &EvalModel,
     folder: &Arc<ImageSet>,
     evaluation: &Evaluation,
@@ -71,7 +71,7 @@ pub fn evaluate_on_ranks(
     same_on_all_ranks(group, &serde_json::json!([model.weights_hash, folder.hash(), evaluation]))?;
     let options = EvaluateOptions { shard: rank_partition(group), ..options };
     let own = posterior_rows(model, folder, evaluation, options, progress);
-    let rows = Rows::of_all(own, group, folder)?;
+    let rows = EvalRecords::of_all(own, group, folder)?;
     rows.map(|rows| posteriors_of(rows, &model.weights_hash, folder, evaluation, Partition::WHOLE))
         .transpose()
 }
@@ -82,18 +82,18 @@ fn posterior_rows(
     evaluation: &Evaluation,
     options: EvaluateOptions,
     progress: &mut dyn FnMut(usize) -> ControlFlow<()>,
-) -> Result<Rows> {
+) -> Result<EvalRecords> {
     let spec = model.spec();
     if spec.classes != folder.classes().len() {
         return Err(Error::Classes { network: spec.classes, dataset: folder.classes().len() });
     }
     let views = evaluation.views(spec.crop)?;
     let of_group = |group: &[Vec<Image>]| model.posteriors(group, &views, evaluation.dense_pool);
-    Rows::of(folder, &views, evaluation.filter, options, progress, of_group)
+    EvalRecords::of(folder, &views, evaluation.interpolation, options, progress, of_group)
 }
 
 fn posteriors_of(
-    mut rows: Rows,
+    mut rows: EvalRecords,
     weights_hash: &str,
     folder: &ImageSet,
     evaluation: &Evaluation,
@@ -112,7 +112,7 @@ fn posteriors_of(
 /// As [`evaluate`].
 pub fn classify(model: &EvalModel, image: &Image, evaluation: &Evaluation) -> Result<Vec<f32>> {
     let views = evaluation.views(model.spec().crop)?;
-    let shown = show(image, &views, evaluation.filter)?;
+    let shown = show(image, &views, evaluation.interpolation)?;
     let posterior = model.posteriors(&[shown], &views, evaluation.dense_pool)?;
     Ok(posterior.into_raw_vec_and_offset().0)
 }
@@ -133,7 +133,7 @@ pub fn dump_views(
     let mut list = Vec::new();
     for index in shard.range(folder.len()) {
         let path = folder.path(index);
-        let shown = show(&*folder.image(index)?, &views, evaluation.filter)
+        let shown = show(&*folder.image(index)?, &views, evaluation.interpolation)
             .map_err(|e| e.of_image(&folder.root().join(&*path)))?;
         let of_image = dir.join(index.to_string());
         std::fs::create_dir_all(&of_image).map_err(|e| vgg_data::Error::Io {

@@ -7,14 +7,14 @@ use std::sync::Arc;
 
 use ndarray::{Array1, Array2, Axis};
 use serde::{Deserialize, Serialize};
-use vgg_data::{Filter, Image, ImageSet};
+use vgg_data::{Image, ImageSet, Interpolation};
 use vgg_files::{TensorData, TensorValues, write_tensors};
 use vgg_layers::DenseNetwork;
-use vgg_tensor::{RankGroup, ops};
+use vgg_tensor::{ProcessGroup, ops};
 
 use crate::model::run_length;
 use crate::protocol::WeightedView;
-use crate::rows::{Rows, same_on_all_ranks, show};
+use crate::rows::{EvalRecords, same_on_all_ranks, show};
 use crate::{DensePool, EvalModel, EvaluateOptions, Evaluation, Protocol, Result, rank_partition};
 
 /// What a descriptor is: whole images at several sides, mirrored too or not, the layer's map averaged over places and mirrorings.
@@ -24,11 +24,11 @@ pub struct FeatureConfig {
     /// Such as `fc7` or `pool5`; what it gives after its ReLU.
     pub layer: String,
     /// Smallest sides.
-    pub test_sides: Vec<usize>,
+    pub test_scales: Vec<usize>,
     /// Whether the mirrored image is shown too.
     pub flip: bool,
     /// Interpolation.
-    pub filter: Filter,
+    pub interpolation: Interpolation,
     /// What becomes of several sides.
     pub aggregate: Aggregate,
     /// Whether descriptors are scaled to length 1.
@@ -84,7 +84,7 @@ pub struct Features {
 /// [`crate::Error::Config`] if the model is not dense or sides are below its crop; [`crate::Error::Network`] if there is no such layer; else as
 /// [`crate::evaluate_on_ranks`].
 pub fn features(
-    group: &dyn RankGroup,
+    group: &dyn ProcessGroup,
     model: &EvalModel,
     folder: &Arc<ImageSet>,
     config: &FeatureConfig,
@@ -96,8 +96,8 @@ pub fn features(
     same_on_all_ranks(group, &serde_json::json!([model.weights_hash, folder.hash(), config]))?;
     let options = EvaluateOptions { shard: rank_partition(group), ..options };
     let of_group = |images: &[Vec<Image>]| config.of(model, images, &views);
-    let own = Rows::of(folder, &views, config.filter, options, progress, of_group);
-    let Some(mut rows) = Rows::of_all(own, group, folder)? else { return Ok(None) };
+    let own = EvalRecords::of(folder, &views, config.interpolation, options, progress, of_group);
+    let Some(mut rows) = EvalRecords::of_all(own, group, folder)? else { return Ok(None) };
     Ok(Some(Features {
         values: rows.take_values(columns)?,
         labels: rows.labels,
@@ -116,7 +116,7 @@ pub fn features(
 /// As [`features`].
 pub fn image_features(model: &EvalModel, image: &Image, config: &FeatureConfig) -> Result<Array1<f32>> {
     let views = config.views(model.spec().crop)?;
-    let shown = show(image, &views, config.filter)?;
+    let shown = show(image, &views, config.interpolation)?;
     Ok(config.of(model, &[shown], &views)?.index_axis_move(Axis(0), 0))
 }
 
@@ -124,9 +124,9 @@ impl FeatureConfig {
     fn views(&self, crop: usize) -> Result<Vec<WeightedView>> {
         let whole = Evaluation {
             protocol: Protocol::Dense,
-            test_sides: self.test_sides.clone(),
+            test_scales: self.test_scales.clone(),
             flip: self.flip,
-            filter: self.filter,
+            interpolation: self.interpolation,
             dense_pool: DensePool::ScoreMean,
             pool_rounding: None,
         };
@@ -147,7 +147,7 @@ impl FeatureConfig {
     /// # Errors
     /// [`crate::Error::Network`] if the network has no such layer.
     pub fn columns(&self, network: &DenseNetwork) -> Result<usize> {
-        let sides = if self.aggregate == Aggregate::Stack { self.test_sides.len() } else { 1 };
+        let sides = if self.aggregate == Aggregate::Stack { self.test_scales.len() } else { 1 };
         Ok(sides * network.channels(&self.layer)?)
     }
 
@@ -160,7 +160,7 @@ impl FeatureConfig {
         while first < views.len() && !images.is_empty() {
             let same = run_length(&images[0], views, first);
             let x = model.upload(images, first..first + same)?;
-            let means = ops::spatial_mean(&network.activations(&x, &self.layer)?)?.to_vec();
+            let means = ops::global_avg_pool2d(&network.activations(&x, &self.layer)?)?.to_vec();
             for (i, row) in means.chunks_exact(channels).enumerate() {
                 let side = self.side_of(&views[first + i % same]);
                 let at = if stacked { side * channels } else { 0 };
@@ -169,7 +169,7 @@ impl FeatureConfig {
             }
             first += same;
         }
-        let views_each = if stacked { views.len() / self.test_sides.len() } else { views.len() };
+        let views_each = if stacked { views.len() / self.test_scales.len() } else { views.len() };
         sum.mapv_inplace(|s| s / views_each as f64);
         if self.l2_normalise {
             for mut row in sum.axis_iter_mut(Axis(0)) {
@@ -184,7 +184,7 @@ impl FeatureConfig {
     }
 
     fn side_of(&self, view: &WeightedView) -> usize {
-        self.test_sides.iter().position(|side| *side == view.view.test_side).unwrap_or(0)
+        self.test_scales.iter().position(|side| *side == view.view.test_scale).unwrap_or(0)
     }
 }
 

@@ -115,11 +115,11 @@ impl<'a> EvalModel<'a> {
         };
         let map = network.score_map(x)?;
         Ok(match pool {
-            DensePool::ScoreMean => ops::softmax(&ops::spatial_mean(&map)?)?,
-            DensePool::ProbMean => ops::spatial_mean(&ops::softmax(&map)?)?,
+            DensePool::ScoreMean => ops::softmax(&ops::global_avg_pool2d(&map)?)?,
+            DensePool::ProbMean => ops::global_avg_pool2d(&ops::softmax(&map)?)?,
             DensePool::ScoreSum => {
                 let cells = (map.shape().dims()[1] * map.shape().dims()[2]) as f32;
-                let sums = ops::spatial_mean(&map)?.to_array().mapv(|mean| mean * cells);
+                let sums = ops::global_avg_pool2d(&map)?.to_array().mapv(|mean| mean * cells);
                 ops::softmax(&Tensor::from_array(sums.view(), self.device())?)?
             }
         })
@@ -159,15 +159,15 @@ impl<'a> EvalModel<'a> {
         let shown = group.iter().flat_map(|image| &image[views.clone()]);
         pixels.axis_iter_mut(Axis(0)).zip(shown).for_each(|(mut to, view)| to.assign(view));
         let offset = Array2::from_shape_fn((n, 3), |(_, c)| p.offset[c]);
-        Ok(ops::from_pixels(pixels.view(), offset.view(), p.scale, self.device())?)
+        Ok(ops::normalize(pixels.view(), offset.view(), p.scale, self.device())?)
     }
 }
 
 /// How many views from `first` on have its size and test side, and go through the network together.
 pub(crate) fn run_length(shown: &[Image], views: &[WeightedView], first: usize) -> usize {
-    let (size, side) = (shown[first].dim(), views[first].view.test_side);
+    let (size, side) = (shown[first].dim(), views[first].view.test_scale);
     let same = shown[first..].iter().zip(&views[first..]);
-    same.take_while(|(image, view)| image.dim() == size && view.view.test_side == side).count()
+    same.take_while(|(image, view)| image.dim() == size && view.view.test_scale == side).count()
 }
 
 /// How many images with such views go through together, `most` at most.
@@ -184,23 +184,23 @@ pub(crate) fn images_together(shown: &[Image], views: &[WeightedView], most: usi
 #[cfg(test)]
 mod tests {
     use super::*;
-    use vgg_data::{Filter, Region, View};
-    use vgg_layers::{Config, NamedArray};
+    use vgg_data::{Interpolation, Region, View};
+    use vgg_layers::{Config, NamedTensor};
     use vgg_testkit::{assert_close, hashed};
 
     const PREPROCESSING: Preprocessing =
         Preprocessing { offset: [-150.0, -120.0, -70.0], scale: [0.01, 0.02, 0.04] };
 
     /// Views of `count` images of this size at a test side.
-    fn run(count: usize, size: (usize, usize), test_side: usize) -> (Vec<Image>, Vec<WeightedView>) {
-        let view = View { test_side, region: Region::Whole, flip: false };
+    fn run(count: usize, size: (usize, usize), test_scale: usize) -> (Vec<Image>, Vec<WeightedView>) {
+        let view = View { test_scale, region: Region::Whole, flip: false };
         (vec![Image::zeros((size.0, size.1, 3)); count], vec![WeightedView { view, weight: 1.0 }; count])
     }
 
     fn runs(parts: &[(usize, (usize, usize), usize)]) -> (Vec<Image>, Vec<WeightedView>) {
         let (mut shown, mut views) = (Vec::new(), Vec::new());
-        for (count, size, test_side) in parts {
-            let (more_shown, more_views) = run(*count, *size, *test_side);
+        for (count, size, test_scale) in parts {
+            let (more_shown, more_views) = run(*count, *size, *test_scale);
             shown.extend(more_shown);
             views.extend(more_views);
         }
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_ends_where_the_size_or_the_test_side_changes() {
+    fn a_run_ends_where_the_size_or_the_test_scale_changes() {
         let (shown, views) =
             runs(&[(2, (8, 12), 8), (3, (8, 8), 8), (1, (12, 8), 8), (4, (12, 8), 12), (1, (8, 12), 8)]);
         let lengths: Vec<usize> = (0..views.len()).map(|first| run_length(&shown, &views, first)).collect();
@@ -254,7 +254,7 @@ mod tests {
                     filter.iter_mut().for_each(|value| *value -= mean);
                 }
             }
-            network.import(&NamedArray { name, shape, values }).unwrap();
+            network.load_tensor(&NamedTensor { name, shape, values }).unwrap();
         }
         network
     }
@@ -292,14 +292,16 @@ mod tests {
             (64, grid(0, 0), false, 0.15),
             (64, Region::Centre(32), true, 0.4),
         ]
-        .map(|(test_side, region, flip, weight)| WeightedView {
-            view: View { test_side, region, flip },
+        .map(|(test_scale, region, flip, weight)| WeightedView {
+            view: View { test_scale, region, flip },
             weight,
         })
         .to_vec();
         let images = [image(0, 40, 56), image(1, 56, 40), image(2, 48, 48)];
         let group: Vec<Vec<Image>> = (images.iter())
-            .map(|image| views.iter().map(|v| v.view.apply(image, Filter::Bilinear).unwrap()).collect())
+            .map(|image| {
+                views.iter().map(|v| v.view.apply(image, Interpolation::Bilinear).unwrap()).collect()
+            })
             .collect();
         let model = EvalModel::borrowed(&network, PREPROCESSING);
         let ours = model.posteriors(&group, &views, DensePool::ScoreMean).unwrap();

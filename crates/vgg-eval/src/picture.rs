@@ -44,11 +44,11 @@ pub fn score_map(model: &EvalModel, image: &Image, evaluation: &Evaluation, clas
     let preprocessing = model.preprocessing;
     let crop = model.spec().crop;
     evaluation.views(crop)?;
-    let view = View { test_side: evaluation.test_sides[0], region: Region::Whole, flip: false };
-    let shown = view.apply(image, evaluation.filter)?;
+    let view = View { test_scale: evaluation.test_scales[0], region: Region::Whole, flip: false };
+    let shown = view.apply(image, evaluation.interpolation)?;
     let pixels = shown.view().insert_axis(Axis(0));
     let offset = ndarray::aview1(&preprocessing.offset).insert_axis(Axis(0));
-    let x = ops::from_pixels(pixels, offset, preprocessing.scale, network.device())?;
+    let x = ops::normalize(pixels, offset, preprocessing.scale, network.device())?;
     let map = ops::softmax(&network.score_map(&x)?)?.to_array();
     let of_class = map.index_axis(Axis(map.ndim() - 1), class).to_owned();
     let cells = of_class.into_dimensionality::<ndarray::Ix3>();

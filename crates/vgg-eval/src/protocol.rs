@@ -1,7 +1,7 @@
 //! What a network is shown of an image, and how the answers are put together.
 
 use serde::{Deserialize, Serialize};
-use vgg_data::{Filter, GRID, MAX_SIDE, Region, View};
+use vgg_data::{GRID, Interpolation, MAX_SIDE, Region, View};
 use vgg_layers::PoolRounding;
 
 use crate::{Error, Result};
@@ -47,11 +47,11 @@ pub struct Evaluation {
     /// Which parts.
     pub protocol: Protocol,
     /// Smallest sides; posteriors are averaged over them.
-    pub test_sides: Vec<usize>,
+    pub test_scales: Vec<usize>,
     /// Whether the mirrored image is shown too.
     pub flip: bool,
     /// Interpolation.
-    pub filter: Filter,
+    pub interpolation: Interpolation,
     /// How a dense map becomes a vector.
     pub dense_pool: DensePool,
     /// How the dense network's pooling rounds odd sides, if not as the network says.
@@ -74,15 +74,15 @@ impl Evaluation {
     /// # Errors
     /// [`Error::Config`] if there are none or a side is below the crop.
     pub fn views(&self, crop: usize) -> Result<Vec<WeightedView>> {
-        if self.test_sides.is_empty() {
-            return Err(Error::Config("test_sides is empty; give at least one".into()));
+        if self.test_scales.is_empty() {
+            return Err(Error::Config("test_scales is empty; give at least one".into()));
         }
-        if let Some(side) = self.test_sides.iter().find(|side| **side < crop) {
+        if let Some(side) = self.test_scales.iter().find(|side| **side < crop) {
             return Err(Error::Config(format!(
                 "test side {side} is smaller than the network's crop, {crop}"
             )));
         }
-        if let Some(side) = self.test_sides.iter().find(|side| **side > MAX_SIDE) {
+        if let Some(side) = self.test_scales.iter().find(|side| **side > MAX_SIDE) {
             return Err(Error::Config(format!("test side {side} is larger than {MAX_SIDE}")));
         }
         let grid = || {
@@ -105,9 +105,9 @@ impl Evaluation {
     fn of_regions(&self, regions: &[Region], part: f64) -> Vec<WeightedView> {
         let flips: &[bool] = if self.flip { &[false, true] } else { &[false] };
         let mut views = Vec::new();
-        for test_side in self.test_sides.iter().copied() {
+        for test_scale in self.test_scales.iter().copied() {
             for region in regions.iter().copied() {
-                views.extend(flips.iter().map(|flip| View { test_side, region, flip: *flip }));
+                views.extend(flips.iter().map(|flip| View { test_scale, region, flip: *flip }));
             }
         }
         let weight = part / views.len() as f64;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use ndarray::Array2;
 use serde::{Deserialize, Serialize};
-use vgg_data::{Filter, Image, ImageSet, OnBadImage, Prefetcher, View, apply_views};
-use vgg_tensor::RankGroup;
+use vgg_data::{Image, ImageSet, Interpolation, OnBadImage, Prefetcher, View, apply_views};
+use vgg_tensor::ProcessGroup;
 
 use crate::model::images_together;
 use crate::protocol::WeightedView;
@@ -30,7 +30,7 @@ pub struct EvaluateOptions {
 
 /// What was found of images.
 #[derive(Default, Serialize, Deserialize)]
-pub(crate) struct Rows {
+pub(crate) struct EvalRecords {
     /// One row after another.
     #[serde(skip)]
     values: Vec<f32>,
@@ -42,30 +42,30 @@ pub(crate) struct Rows {
     pub(crate) skipped: Vec<String>,
 }
 
-impl Rows {
+impl EvalRecords {
     /// Rows of the images of a shard, of which `of_group` is given several at a time, each as its views.
     pub(crate) fn of(
         folder: &Arc<ImageSet>,
         views: &[WeightedView],
-        filter: Filter,
+        interpolation: Interpolation,
         options: EvaluateOptions,
         progress: &mut dyn FnMut(usize) -> ControlFlow<()>,
         mut of_group: impl FnMut(&[Vec<Image>]) -> Result<Array2<f32>>,
-    ) -> Result<Rows> {
+    ) -> Result<EvalRecords> {
         let all = options.shard.range(folder.len());
         let (decoder, n, shown_views) = (folder.clone(), all.len(), views.to_vec());
         let work = move |i: usize| {
             let path = decoder.root().join(&*decoder.path(i));
-            show(&*decoder.image(i)?, &shown_views, filter).map_err(|e| e.of_image(&path))
+            show(&*decoder.image(i)?, &shown_views, interpolation).map_err(|e| e.of_image(&path))
         };
         let ahead = (VIEWS_AHEAD / views.len()).clamp(options.workers + 1, 2 * GROUP.max(options.workers));
         let mut images = Prefetcher::new(options.workers, ahead, work);
-        let mut rows = Rows::default();
+        let mut rows = EvalRecords::default();
         let mut group: Vec<Vec<Image>> = Vec::new();
         let (mut submitted, mut taken) = (0, 0);
         loop {
             while images.has_room() && submitted < n {
-                folder.will_need(all.start + submitted);
+                folder.prefetch(all.start + submitted);
                 images.submit(all.start + submitted)?;
                 submitted += 1;
             }
@@ -100,29 +100,29 @@ impl Rows {
     /// # Errors
     /// What is wrong with `own`; [`Error::NoImages`] on the first, if there are none.
     pub(crate) fn of_all(
-        own: Result<Rows>,
-        group: &dyn RankGroup,
+        own: Result<EvalRecords>,
+        group: &dyn ProcessGroup,
         folder: &ImageSet,
-    ) -> Result<Option<Rows>> {
+    ) -> Result<Option<EvalRecords>> {
         if group.size() == 1 {
             return own?.of_some(folder).map(Some);
         }
         let interrupted = matches!(own, Err(Error::Interrupted));
-        let own = if interrupted { Rows::default() } else { own? };
-        let asked = group.gather(&[f64::from(u8::from(interrupted))])?;
+        let own = if interrupted { EvalRecords::default() } else { own? };
+        let asked = group.all_gather(&[f64::from(u8::from(interrupted))])?;
         if asked.iter().any(|asked| *asked > 0.0) {
             return Err(Error::Interrupted);
         }
-        let parts = group.collect_bytes(&serde_json::to_vec(&own).map_err(nonsense)?)?;
+        let parts = group.gather_bytes_to_root(&serde_json::to_vec(&own).map_err(nonsense)?)?;
         let values: Vec<u8> = own.values.iter().flat_map(|value| value.to_le_bytes()).collect();
         drop(own);
-        let values = group.collect_bytes(&values)?;
+        let values = group.gather_bytes_to_root(&values)?;
         if group.rank() > 0 {
             return Ok(None);
         }
-        let mut all = Rows::default();
+        let mut all = EvalRecords::default();
         for (part, values) in parts.into_iter().zip(values) {
-            let part: Rows = serde_json::from_slice(&part).map_err(nonsense)?;
+            let part: EvalRecords = serde_json::from_slice(&part).map_err(nonsense)?;
             all.labels.extend(part.labels);
             all.paths.extend(part.paths);
             all.skipped.extend(part.skipped);
@@ -135,7 +135,7 @@ impl Rows {
     ///
     /// # Errors
     /// [`Error::NoImages`].
-    pub(crate) fn of_some(self, folder: &ImageSet) -> Result<Rows> {
+    pub(crate) fn of_some(self, folder: &ImageSet) -> Result<EvalRecords> {
         if self.labels.is_empty() {
             return Err(Error::NoImages { path: folder.root().to_owned() });
         }
@@ -151,9 +151,9 @@ impl Rows {
 
 /// # Errors
 /// [`Error::Config`] on ranks that were told to look at something else than the first.
-pub(crate) fn same_on_all_ranks(group: &dyn RankGroup, what: &serde_json::Value) -> Result<()> {
+pub(crate) fn same_on_all_ranks(group: &dyn ProcessGroup, what: &serde_json::Value) -> Result<()> {
     let own = what.to_string();
-    if group.size() == 1 || group.gather_bytes(own.as_bytes())?[0] == own.as_bytes() {
+    if group.size() == 1 || group.all_gather_bytes(own.as_bytes())?[0] == own.as_bytes() {
         return Ok(());
     }
     let rank = group.rank();
@@ -179,9 +179,13 @@ fn closes(group: &[Vec<Image>], views: &[WeightedView], next: Option<&[Image]>) 
 }
 
 /// The views of an image.
-pub(crate) fn show(image: &Image, views: &[WeightedView], filter: Filter) -> vgg_data::Result<Vec<Image>> {
+pub(crate) fn show(
+    image: &Image,
+    views: &[WeightedView],
+    interpolation: Interpolation,
+) -> vgg_data::Result<Vec<Image>> {
     let views: Vec<View> = views.iter().map(|weighted| weighted.view).collect();
-    apply_views(image, &views, filter)
+    apply_views(image, &views, interpolation)
 }
 
 fn same_sizes(a: &[Image], b: &[Image]) -> bool {

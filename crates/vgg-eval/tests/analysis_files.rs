@@ -4,7 +4,7 @@ mod common;
 
 use common::{image, posteriors, write_set};
 use ndarray::{Array2, array, s};
-use vgg_data::{Filter, Image, ImageSet, Split, captioned_sheet, decode, draw_text, resize};
+use vgg_data::{Image, ImageSet, Interpolation, Split, captioned_sheet, decode, draw_text, resize};
 use vgg_eval::{Analysis, Error, Posteriors, confusion_picture};
 
 #[test]
@@ -112,7 +112,7 @@ fn the_sheet_has_the_surest_mistakes_with_class_and_answer() {
     let analysis = Analysis::new(&of).unwrap();
     let tile =
         |name: &str, (h, w): (usize, usize), (shown_h, shown_w): (usize, usize), caption: [&str; 2]| {
-            let shown = resize(&image(name, h, w), shown_h, shown_w, Filter::Bilinear).unwrap();
+            let shown = resize(&image(name, h, w), shown_h, shown_w, Interpolation::Bilinear).unwrap();
             (shown, caption.map(str::to_owned).to_vec())
         };
     // The longer side is at most 176 pixels: 176 * 40 / 56 = 125 on the shorter one, and 125 * 56 / 40 = 175.

@@ -4,7 +4,7 @@ mod common;
 
 use common::{CROP, evaluation, write_set};
 use serde_json::{Value, json};
-use vgg_data::{Filter, ImageSet, Split};
+use vgg_data::{ImageSet, Interpolation, Split};
 use vgg_eval::{Partition, Protocol, dump_views};
 
 #[test]
@@ -37,10 +37,10 @@ fn dumped_views_are_the_pixels_that_the_network_is_shown() {
         assert_eq!(entry, &expected);
         let path = to.join(file);
         let pixels = vgg_data::decode(&std::fs::read(&path).unwrap(), &path).unwrap();
-        let shown = view.view.apply(&folder.image(index).unwrap(), Filter::Bilinear).unwrap();
+        let shown = view.view.apply(&folder.image(index).unwrap(), Interpolation::Bilinear).unwrap();
         assert!(pixels == shown, "{}", path.display());
     }
-    assert_eq!(list[0]["view"], json!({ "test_side": 40, "region": "whole", "flip": false }));
+    assert_eq!(list[0]["view"], json!({ "test_scale": 40, "region": "whole", "flip": false }));
     let grid = json!({ "grid": { "crop": 32, "row": 0, "column": 0 } });
     assert_eq!((&list[3]["view"]["region"], &list[3]["weight"]), (&grid, &json!(0.01)));
     // Nothing of other shards.

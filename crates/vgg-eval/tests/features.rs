@@ -9,13 +9,13 @@ use std::sync::Arc;
 
 use common::{CROP, PREPROCESSING, as_f32, batch_of_one, cells, distance, mean, network, options, write_set};
 use serde_json::{Value, json};
-use vgg_data::{Filter, ImageSet, OnBadImage, Region, Split, View};
+use vgg_data::{ImageSet, Interpolation, OnBadImage, Region, Split, View};
 use vgg_eval::{
     Aggregate, Error, EvalModel, EvaluateOptions, FeatureConfig, Features, Partition, Result, features,
 };
 use vgg_files::TensorFile;
 use vgg_layers::{DenseNetwork, Network};
-use vgg_tensor::{Alone, RankGroup, on_thread_ranks};
+use vgg_tensor::{ProcessGroup, SingleProcess, on_thread_ranks};
 use vgg_testkit::assert_close;
 
 /// Batches are convolved in another order of sums than single images; activations are sums of at most 576 products in f32.
@@ -24,12 +24,12 @@ const TOLERANCE: f64 = 1e-4;
 const FILES: [(&str, (usize, usize)); 4] =
     [("ant/1.png", (40, 56)), ("bee/1.png", (56, 40)), ("bee/2.png", (56, 40)), ("cow/1.png", (40, 40))];
 
-fn config(layer: &str, test_sides: &[usize], aggregate: Aggregate) -> FeatureConfig {
+fn config(layer: &str, test_scales: &[usize], aggregate: Aggregate) -> FeatureConfig {
     FeatureConfig {
         layer: layer.to_owned(),
-        test_sides: test_sides.to_vec(),
+        test_scales: test_scales.to_vec(),
         flip: true,
-        filter: Filter::Bilinear,
+        interpolation: Interpolation::Bilinear,
         aggregate,
         l2_normalise: false,
     }
@@ -51,7 +51,7 @@ fn set() -> (tempfile::TempDir, Arc<ImageSet>) {
 }
 
 fn run_on(
-    group: &dyn RankGroup,
+    group: &dyn ProcessGroup,
     folder: &Arc<ImageSet>,
     config: &FeatureConfig,
     options: EvaluateOptions,
@@ -61,16 +61,21 @@ fn run_on(
 }
 
 fn run(folder: &Arc<ImageSet>, config: &FeatureConfig) -> Features {
-    run_on(&Alone, folder, config, options(2)).unwrap().unwrap()
+    run_on(&SingleProcess, folder, config, options(2)).unwrap().unwrap()
 }
 
 /// Mean activations of a layer over all places, for each flip at one side.
-fn means_of_side(folder: &ImageSet, index: usize, config: &FeatureConfig, test_side: usize) -> Vec<Vec<f64>> {
+fn means_of_side(
+    folder: &ImageSet,
+    index: usize,
+    config: &FeatureConfig,
+    test_scale: usize,
+) -> Vec<Vec<f64>> {
     let (network, image) = (dense(network(3)), folder.image(index).unwrap());
     let flips: &[bool] = if config.flip { &[false, true] } else { &[false] };
     let mean_of = |flip: &bool| {
-        let view = View { test_side, region: Region::Whole, flip: *flip };
-        let pixels = view.apply(&image, config.filter).unwrap();
+        let view = View { test_scale, region: Region::Whole, flip: *flip };
+        let pixels = view.apply(&image, config.interpolation).unwrap();
         mean(&cells(&network.activations(&batch_of_one(&pixels, PREPROCESSING), &config.layer).unwrap()))
     };
     flips.iter().map(mean_of).collect()
@@ -83,7 +88,7 @@ fn length(values: &[f64]) -> f64 {
 /// The descriptor of an image, without scaling.
 fn reference(folder: &ImageSet, index: usize, config: &FeatureConfig) -> Vec<f64> {
     let sides: Vec<Vec<f64>> =
-        (config.test_sides.iter()).map(|side| mean(&means_of_side(folder, index, config, *side))).collect();
+        (config.test_scales.iter()).map(|side| mean(&means_of_side(folder, index, config, *side))).collect();
     match config.aggregate {
         Aggregate::Mean => mean(&sides),
         Aggregate::Stack => sides.concat(),
@@ -160,7 +165,7 @@ fn a_descriptor_of_zeros_stays_zero() {
     let zero = model(Network::new(network(3).spec().clone(), &common::cpu()).unwrap(), "w");
     let config = FeatureConfig { l2_normalise: true, ..config("pool5", &[40], Aggregate::Mean) };
     let mut nobody = |_| ControlFlow::Continue(());
-    let ours = features(&Alone, &zero, &folder, &config, options(1), &mut nobody);
+    let ours = features(&SingleProcess, &zero, &folder, &config, options(1), &mut nobody);
     assert!(ours.unwrap().unwrap().values.iter().all(|value| *value == 0.0));
 }
 
@@ -181,10 +186,10 @@ fn images_that_cannot_be_decoded_are_left_out_and_listed() {
     std::fs::write(dir.path().join("val/bee/1.png"), b"").unwrap();
     let config = config("fc6", &[40], Aggregate::Mean);
     let skip = EvaluateOptions { on_bad_image: OnBadImage::Skip, ..options(2) };
-    let ours = run_on(&Alone, &folder, &config, skip).unwrap().unwrap();
+    let ours = run_on(&SingleProcess, &folder, &config, skip).unwrap().unwrap();
     assert_features(&ours, &folder, &config, &[0, 2, 3]);
     assert!(ours.skipped.len() == 1 && ours.skipped[0].contains("val/bee/1.png"), "{:?}", ours.skipped);
-    let stopped = run_on(&Alone, &folder, &config, options(2));
+    let stopped = run_on(&SingleProcess, &folder, &config, options(2));
     assert!(matches!(stopped, Err(Error::Data(_))));
 }
 
@@ -219,7 +224,8 @@ fn progress_counts_images_and_ends_the_pass() {
         if told.len() == 2 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     };
     let config = config("fc7", &[40], Aggregate::Mean);
-    let ended = features(&Alone, &model(network(3), "w"), &folder, &config, options(1), &mut progress);
+    let ended =
+        features(&SingleProcess, &model(network(3), "w"), &folder, &config, options(1), &mut progress);
     assert!(matches!(ended, Err(Error::Interrupted)));
     assert_eq!(told, [1, 3]);
 }
@@ -253,7 +259,7 @@ fn ways_to_aggregate_are_parsed_and_stored() {
     let error = "max".parse::<Aggregate>().unwrap_err();
     assert!(["max", "mean", "stack"].iter().all(|word| error.contains(word)), "{error}");
     let unknown = json!({
-        "layer": "fc7", "test_sides": [64], "flip": true, "filter": "bilinear", "aggregate": "mean",
+        "layer": "fc7", "test_scales": [64], "flip": true, "interpolation": "bilinear", "aggregate": "mean",
         "l2_normalise": true, "other": 1,
     });
     assert!(serde_json::from_value::<FeatureConfig>(unknown).is_err());
@@ -289,7 +295,7 @@ fn a_file_has_the_documented_tensors_and_metadata() {
         .map(|(key, text)| (key, serde_json::from_str(&text).unwrap()))
         .collect();
     let config = json!({
-        "layer": "fc7", "test_sides": [256, 384], "flip": false, "filter": "bilinear", "aggregate": "stack",
+        "layer": "fc7", "test_scales": [256, 384], "flip": false, "interpolation": "bilinear", "aggregate": "stack",
         "l2_normalise": false,
     });
     let expected = [

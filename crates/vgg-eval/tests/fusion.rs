@@ -5,7 +5,7 @@ mod common;
 use std::path::Path;
 
 use ndarray::{Array2, array};
-use vgg_data::Filter;
+use vgg_data::Interpolation;
 use vgg_eval::{
     DensePool, Error, Evaluation, Network, Origin, Partition, Posteriors, Protocol, Result, fuse, merge,
 };
@@ -13,9 +13,9 @@ use vgg_eval::{
 fn network(weights: &str) -> Network {
     let protocol = Evaluation {
         protocol: Protocol::Dense,
-        test_sides: vec![256],
+        test_scales: vec![256],
         flip: true,
-        filter: Filter::Bilinear,
+        interpolation: Interpolation::Bilinear,
         dense_pool: DensePool::ScoreMean,
         pool_rounding: None,
     };
@@ -268,7 +268,7 @@ fn merging_shards_of_different_evaluations_is_refused_with_the_files() {
     assert!(with(|_| {}).is_ok());
     let files = ["0.st", "2.st"];
     assert_refused(with(|p| p.origin.networks[0].weights = "b".into()), &files);
-    assert_refused(with(|p| p.origin.networks[0].protocol.test_sides = vec![288]), &files);
+    assert_refused(with(|p| p.origin.networks[0].protocol.test_scales = vec![288]), &files);
     assert_refused(with(|p| p.origin.networks[0].protocol.protocol = Protocol::Centre), &files);
     assert_refused(with(|p| p.origin.dataset = "d2".into()), &files);
     assert_refused(with(|p| p.origin.classes[0] = "cat".into()), &files);

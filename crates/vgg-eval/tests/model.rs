@@ -5,15 +5,15 @@ mod common;
 use common::{CROP, PREPROCESSING, TOLERANCE, as_f32, batch_of_one, cells, distance, image, mean, network};
 use common::{posterior_of_crop, softmax};
 use ndarray::{Axis, s};
-use vgg_data::{Filter, Image, Region, View};
+use vgg_data::{Image, Interpolation, Region, View};
 use vgg_eval::{DensePool, Evaluation, Preprocessing, Protocol, classify};
 use vgg_layers::{DenseNetwork, PoolRounding};
 use vgg_testkit::assert_close;
 
 const CLASSES: usize = 5;
 
-fn evaluation(protocol: Protocol, test_sides: &[usize], dense_pool: DensePool) -> Evaluation {
-    Evaluation { dense_pool, ..common::evaluation(protocol, test_sides) }
+fn evaluation(protocol: Protocol, test_scales: &[usize], dense_pool: DensePool) -> Evaluation {
+    Evaluation { dense_pool, ..common::evaluation(protocol, test_scales) }
 }
 
 fn classified(evaluation: &Evaluation, image: &Image, preprocessing: Preprocessing) -> Vec<f32> {
@@ -27,8 +27,8 @@ fn dense_network(rounding: PoolRounding) -> DenseNetwork {
     dense
 }
 
-fn shown(image: &Image, test_side: usize, region: Region, flip: bool) -> Image {
-    View { test_side, region, flip }.apply(image, Filter::Bilinear).unwrap()
+fn shown(image: &Image, test_scale: usize, region: Region, flip: bool) -> Image {
+    View { test_scale, region, flip }.apply(image, Interpolation::Bilinear).unwrap()
 }
 
 /// Posterior of a whole view: the map of scores, and how it becomes a vector.
@@ -187,16 +187,16 @@ fn posteriors_add_up_to_one() {
 }
 
 #[test]
-fn the_filter_of_the_protocol_is_used() {
+fn the_interpolation_of_the_protocol_is_used() {
     let image = image("filter", 44, 60);
     let network = network(CLASSES);
-    for filter in [Filter::Nearest, Filter::Bilinear, Filter::Lanczos] {
+    for interpolation in [Interpolation::Nearest, Interpolation::Bilinear, Interpolation::Lanczos] {
         let base = evaluation(Protocol::Centre, &[96], DensePool::ScoreMean);
-        let ours = classified(&Evaluation { filter, flip: false, ..base }, &image, PREPROCESSING);
-        let view = View { test_side: 96, region: Region::Centre(CROP), flip: false };
-        let crop = view.apply(&image, filter).unwrap();
+        let ours = classified(&Evaluation { interpolation, flip: false, ..base }, &image, PREPROCESSING);
+        let view = View { test_scale: 96, region: Region::Centre(CROP), flip: false };
+        let crop = view.apply(&image, interpolation).unwrap();
         let expected = as_f32(&posterior_of_crop(&network, &crop, PREPROCESSING));
-        assert_close(&ours, &expected, TOLERANCE, &format!("{filter:?}"));
+        assert_close(&ours, &expected, TOLERANCE, &format!("{interpolation:?}"));
     }
 }
 

@@ -4,7 +4,7 @@ mod common;
 
 use common::{CROP, PREPROCESSING, batch_of_one, cells, image, network, softmax};
 use ndarray::{Array2, array};
-use vgg_data::{Filter, Image, Region, View};
+use vgg_data::{Image, Interpolation, Region, View};
 use vgg_eval::{Error, Evaluation, Protocol, confusion_picture, score_map, score_map_picture};
 
 fn pixel(picture: &Image, y: usize, x: usize) -> [u8; 3] {
@@ -186,8 +186,8 @@ fn a_window_of_an_even_side_has_its_centre_between_pixels() {
     );
 }
 
-fn evaluation(protocol: Protocol, test_sides: &[usize]) -> Evaluation {
-    Evaluation { filter: Filter::Bicubic, ..common::evaluation(protocol, test_sides) }
+fn evaluation(protocol: Protocol, test_scales: &[usize]) -> Evaluation {
+    Evaluation { interpolation: Interpolation::Bicubic, ..common::evaluation(protocol, test_scales) }
 }
 
 #[test]
@@ -195,8 +195,9 @@ fn a_score_map_is_the_posterior_of_a_class_at_the_first_side() {
     let image = image("map", 40, 60);
     let base = evaluation(Protocol::Dense, &[96, 64]);
     let model = base.prepare(network(4), PREPROCESSING, "").unwrap();
-    let shown =
-        View { test_side: 96, region: Region::Whole, flip: false }.apply(&image, Filter::Bicubic).unwrap();
+    let shown = View { test_scale: 96, region: Region::Whole, flip: false }
+        .apply(&image, Interpolation::Bicubic)
+        .unwrap();
     let dense = network(4).into_fully_convolutional().unwrap();
     let scores = cells(&dense.score_map(&batch_of_one(&shown, PREPROCESSING)).unwrap());
     // 96 x 144 pixels: 3 x 4 cells.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use ndarray::{Array2, ShapeBuilder as _};
 use serde_json::{Value, json};
-use vgg_data::Filter;
+use vgg_data::Interpolation;
 use vgg_eval::{DensePool, Error, Evaluation, Network, Origin, Partition, Posteriors, Protocol};
 use vgg_files::{TensorData, TensorFile, TensorValues, write_tensors};
 use vgg_layers::PoolRounding;
@@ -15,9 +15,9 @@ use vgg_layers::PoolRounding;
 fn network(protocol: Protocol, weights: &str) -> Network {
     let protocol = Evaluation {
         protocol,
-        test_sides: vec![256, 384],
+        test_scales: vec![256, 384],
         flip: protocol.flips(),
-        filter: Filter::Bicubic,
+        interpolation: Interpolation::Bicubic,
         dense_pool: DensePool::ProbMean,
         pool_rounding: (protocol == Protocol::Dense).then_some(PoolRounding::Ceil),
     };
@@ -96,9 +96,9 @@ fn a_file_has_the_documented_tensors() {
 fn the_metadata_of_one_network_name_its_protocol_and_weights() {
     let protocol = json!({
         "protocol": "multi-crop",
-        "test_sides": [256, 384],
+        "test_scales": [256, 384],
         "flip": true,
-        "filter": "bicubic",
+        "interpolation": "bicubic",
         "dense_pool": "prob-mean",
     });
     let expected = [

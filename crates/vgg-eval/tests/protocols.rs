@@ -5,18 +5,18 @@ mod common;
 use vgg_data::{MAX_SIDE, Region, View};
 use vgg_eval::{DensePool, Error, Evaluation, Partition, Protocol, WeightedView, rank_partition};
 
-fn evaluation(protocol: Protocol, test_sides: &[usize], flip: bool) -> Evaluation {
-    Evaluation { flip, ..common::evaluation(protocol, test_sides) }
+fn evaluation(protocol: Protocol, test_scales: &[usize], flip: bool) -> Evaluation {
+    Evaluation { flip, ..common::evaluation(protocol, test_scales) }
 }
 
-fn view(test_side: usize, region: Region, flip: bool, weight: f64) -> WeightedView {
-    WeightedView { view: View { test_side, region, flip }, weight }
+fn view(test_scale: usize, region: Region, flip: bool, weight: f64) -> WeightedView {
+    WeightedView { view: View { test_scale, region, flip }, weight }
 }
 
 /// Asserts that these are the views of crop 224; weights to a rounding.
 #[track_caller]
-fn assert_views(protocol: Protocol, test_sides: &[usize], flip: bool, expected: &[WeightedView]) {
-    let views = evaluation(protocol, test_sides, flip).views(224).unwrap();
+fn assert_views(protocol: Protocol, test_scales: &[usize], flip: bool, expected: &[WeightedView]) {
+    let views = evaluation(protocol, test_scales, flip).views(224).unwrap();
     let without_weights = |views: &[WeightedView]| views.iter().map(|v| v.view).collect::<Vec<View>>();
     assert_eq!(without_weights(&views), without_weights(expected));
     for (ours, expected) in views.iter().zip(expected) {
@@ -26,12 +26,12 @@ fn assert_views(protocol: Protocol, test_sides: &[usize], flip: bool, expected: 
 }
 
 /// Crops of the grid at one side, row by row, each mirrored after it is not.
-fn grid(test_side: usize, flips: &[bool], weight: f64) -> Vec<WeightedView> {
+fn grid(test_scale: usize, flips: &[bool], weight: f64) -> Vec<WeightedView> {
     let mut views = Vec::new();
     for row in 0..5 {
         for column in 0..5 {
             for flip in flips {
-                views.push(view(test_side, Region::Grid { crop: 224, row, column }, *flip, weight));
+                views.push(view(test_scale, Region::Grid { crop: 224, row, column }, *flip, weight));
             }
         }
     }

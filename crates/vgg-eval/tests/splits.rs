@@ -12,7 +12,7 @@ use vgg_eval::{
     Error, EvalModel, EvaluateOptions, Evaluation, Network, Partition, Posteriors, Protocol, Result,
     check_classes, classify, dump_views, evaluate, evaluate_on_ranks, merge,
 };
-use vgg_tensor::{Alone, RankGroup, on_thread_ranks};
+use vgg_tensor::{ProcessGroup, SingleProcess, on_thread_ranks};
 use vgg_testkit::assert_close;
 
 /// Files and sizes: two images of one size, one of another, three of the first again, and one of a third.
@@ -250,7 +250,7 @@ fn a_split_of_which_nothing_can_be_shown_is_an_error() {
     assert!(matches!(shard, Err(Error::NoImages { .. })));
     let ranks = on_thread_ranks(2, |rank| run_on(&*rank, &folder, "w1", SKIP));
     assert!(matches!(ranks[0], Err(Error::NoImages { .. })) && matches!(ranks[1], Ok(None)), "{ranks:?}");
-    let alone = run_on(&Alone, &folder, "w1", SKIP);
+    let alone = run_on(&SingleProcess, &folder, "w1", SKIP);
     assert!(matches!(alone, Err(Error::NoImages { .. })));
 }
 
@@ -290,7 +290,7 @@ fn classes_of_the_same_number_must_have_the_same_names_in_the_same_order() {
 
 /// Evaluates on a rank that has this hash of weights.
 fn run_on(
-    group: &dyn RankGroup,
+    group: &dyn ProcessGroup,
     folder: &Arc<ImageSet>,
     weights: &str,
     options: EvaluateOptions,
@@ -307,7 +307,7 @@ fn the_first_of_several_ranks_gets_the_posteriors_of_all() {
     let single = run(&folder, &dense(), SKIP).unwrap();
     // Of nine ranks some have no image. The shard that options name is not heeded.
     for size in [1, 2, 3, 9] {
-        let of_rank = |rank: Arc<dyn RankGroup>| {
+        let of_rank = |rank: Arc<dyn ProcessGroup>| {
             run_on(
                 &*rank,
                 &folder,
@@ -326,7 +326,7 @@ fn the_first_of_several_ranks_gets_the_posteriors_of_all() {
             "{size} ranks"
         );
     }
-    let alone = run_on(&Alone, &folder, "w1", SKIP).unwrap().unwrap();
+    let alone = run_on(&SingleProcess, &folder, "w1", SKIP).unwrap().unwrap();
     assert_eq!((alone.values, alone.origin), (single.values, single.origin));
 }
 

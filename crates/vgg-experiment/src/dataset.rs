@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use vgg_data::{ImageSet, PixelStatistics, Prefetcher, Split};
 use vgg_files::{Hash, hash_bytes, read_json, write_json};
-use vgg_tensor::RankGroup;
+use vgg_tensor::ProcessGroup;
 
 use crate::ranks::from_first;
 use crate::{Error, Result};
@@ -54,7 +54,7 @@ impl Dataset {
         &self,
         cache: &Path,
         workers: usize,
-        group: &dyn RankGroup,
+        group: &dyn ProcessGroup,
         progress: &mut dyn FnMut(usize),
     ) -> Result<PixelStatistics> {
         match self.train.statistics() {

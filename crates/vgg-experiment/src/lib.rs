@@ -33,11 +33,11 @@ pub use error::{Error, Result};
 pub use plot::Plot;
 pub use report::{Report, html};
 pub use results::report;
-pub use run::{Context, FinishedRun, PreparedRun, RunEvent};
+pub use run::{FinishedRun, PreparedRun, RunContext, RunEvent};
 pub use run_plan::{
     DataPlan, InitPlan, NetworkPlan, OptimizerPlan, PixelScale, RunLength, RunPlan, ValidationPlan,
 };
-pub use scales::{listed, sides};
+pub use scales::{test_scales_text, train_scale_text};
 pub use settings::{
     ALL_TABLES, Preset, Profile, Recipe, TrainedTables, embedded_recipe, preset_run, profile_recipe,
     read_recipe, read_run,

@@ -8,9 +8,9 @@ pub struct PaperRow {
     /// Such as `C/256` or `C/jitter`; what it is in words in Table 7.
     pub name: &'static str,
     /// Smallest side in training: one value, or the two ends of scale jitter; none if there are several networks.
-    pub train_side: &'static [usize],
+    pub train_scale: &'static [usize],
     /// Smallest sides in the test.
-    pub test_sides: &'static [usize],
+    pub test_scales: &'static [usize],
     /// Share of wrong first answers.
     pub top1_error: Option<f64>,
     /// Share of images whose class is not among the first five answers.
@@ -132,13 +132,13 @@ pub fn row_of(table: &TableName, name: &str) -> Result<Option<&'static PaperRow>
 
 const fn row(
     name: &'static str,
-    train_side: &'static [usize],
-    test_sides: &'static [usize],
+    train_scale: &'static [usize],
+    test_scales: &'static [usize],
     top1_error: f64,
     top5_error: f64,
 ) -> PaperRow {
     let (top1_error, top5_error) = (Some(top1_error), Some(top5_error));
-    PaperRow { name, train_side, test_sides, top1_error, top5_error, test_top5_error: None }
+    PaperRow { name, train_scale, test_scales, top1_error, top5_error, test_top5_error: None }
 }
 
 const fn tested(row: PaperRow, test_top5_error: f64) -> PaperRow {
@@ -151,5 +151,5 @@ const fn other(
     top5_error: Option<f64>,
     test_top5_error: Option<f64>,
 ) -> PaperRow {
-    PaperRow { name, train_side: &[], test_sides: &[], top1_error, top5_error, test_top5_error }
+    PaperRow { name, train_scale: &[], test_scales: &[], top1_error, top5_error, test_top5_error }
 }

@@ -6,7 +6,7 @@ use plotters::prelude::*;
 use vgg_layers::Config;
 use vgg_train::EpochMetrics;
 
-use crate::{Result, Row, TableName, sides};
+use crate::{Result, Row, TableName, train_scale_text};
 
 /// Size of a plot.
 const SIZE: (u32, u32) = (860, 420);
@@ -81,7 +81,11 @@ fn by_depth(rows: &[Row]) -> Vec<Line> {
     for row in rows.iter().filter(|row| row.config != "A-LRN") {
         let Ok(config) = Config::from_name(&row.config) else { continue };
         // C and D are equally deep; C has 1x1 convolutions where D has 3x3.
-        let of = format!("S = {}{}", sides(&row.train_side), if row.config == "C" { ", C" } else { "" });
+        let of = format!(
+            "S = {}{}",
+            train_scale_text(&row.train_scale),
+            if row.config == "C" { ", C" } else { "" }
+        );
         push(&mut lines, of, config.weight_layers() as f64, row);
     }
     lines
@@ -90,7 +94,7 @@ fn by_depth(rows: &[Row]) -> Vec<Line> {
 fn by_scale(rows: &[Row]) -> (Vec<String>, Vec<Line>) {
     let (mut names, mut lines) = (Vec::<String>::new(), Vec::new());
     for row in rows {
-        let scale = sides(&row.train_side);
+        let scale = train_scale_text(&row.train_scale);
         if !names.contains(&scale) {
             names.push(scale.clone());
         }

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use vgg_eval::Posteriors;
-use vgg_tensor::RankGroup;
+use vgg_tensor::ProcessGroup;
 use vgg_train::Validation;
 
 use crate::{Error, Result};
@@ -13,7 +13,7 @@ use crate::{Error, Result};
 /// # Errors
 /// Those of `find`, on the first rank alone, which must then end all; [`Error::Ranks`] on the others.
 pub(crate) fn from_first<T: Serialize + DeserializeOwned>(
-    group: &dyn RankGroup,
+    group: &dyn ProcessGroup,
     find: impl FnOnce() -> Result<T>,
 ) -> Result<T> {
     if group.size() == 1 {
@@ -25,19 +25,19 @@ pub(crate) fn from_first<T: Serialize + DeserializeOwned>(
     };
     let found = if group.rank() == 0 { Some(find()?) } else { None };
     let bytes = found.map_or(Ok(Vec::new()), |found| serde_json::to_vec(&found)).map_err(nonsense)?;
-    serde_json::from_slice(&group.gather_bytes(&bytes)?[0]).map_err(nonsense)
+    serde_json::from_slice(&group.all_gather_bytes(&bytes)?[0]).map_err(nonsense)
 }
 
 /// What a validation comes to whose images were shared out; nothing, if a rank was asked to stop meanwhile.
 pub(crate) fn shared_out(
     own: Option<&Posteriors>,
-    group: &dyn RankGroup,
+    group: &dyn ProcessGroup,
 ) -> vgg_tensor::Result<Option<Validation>> {
     let mine = own.map_or([f64::NAN; 4], |posteriors| {
         let (top1, top5) = (posteriors.top1_error(), posteriors.top5_error());
         [top1.wrong as f64, top5.wrong as f64, posteriors.loss() * top1.n as f64, top1.n as f64]
     });
-    let all = group.gather(&mine)?;
+    let all = group.all_gather(&mine)?;
     let sum = |what: usize| all.iter().skip(what).step_by(mine.len()).sum::<f64>();
     let n = sum(3);
     if n.is_nan() {
@@ -54,12 +54,12 @@ mod tests {
     use ndarray::Array2;
 
     use super::*;
-    use vgg_tensor::{Alone, on_thread_ranks};
+    use vgg_tensor::{SingleProcess, on_thread_ranks};
 
     #[test]
     fn a_process_alone_finds_by_itself() {
-        assert_eq!(from_first(&Alone, || Ok(7)).unwrap(), 7);
-        let failed = from_first(&Alone, || Err::<u32, _>(Error::Plan("no".into())));
+        assert_eq!(from_first(&SingleProcess, || Ok(7)).unwrap(), 7);
+        let failed = from_first(&SingleProcess, || Err::<u32, _>(Error::Plan("no".into())));
         assert_eq!(failed.unwrap_err().to_string(), "no");
     }
 
@@ -83,20 +83,20 @@ mod tests {
     /// The second of two ranks, to which the first says something that is no JSON.
     struct Babel;
 
-    impl RankGroup for Babel {
+    impl ProcessGroup for Babel {
         fn rank(&self) -> usize {
             1
         }
         fn size(&self) -> usize {
             2
         }
-        fn sum(&self, _values: &mut [f32]) -> vgg_tensor::Result<()> {
+        fn all_reduce(&self, _values: &mut [f32]) -> vgg_tensor::Result<()> {
             Ok(())
         }
-        fn gather(&self, values: &[f64]) -> vgg_tensor::Result<Vec<f64>> {
+        fn all_gather(&self, values: &[f64]) -> vgg_tensor::Result<Vec<f64>> {
             Ok(values.to_vec())
         }
-        fn gather_bytes(&self, bytes: &[u8]) -> vgg_tensor::Result<Vec<Vec<u8>>> {
+        fn all_gather_bytes(&self, bytes: &[u8]) -> vgg_tensor::Result<Vec<Vec<u8>>> {
             assert!(bytes.is_empty(), "only the first rank has something to say");
             Ok(vec![b"{".to_vec(), b"1".to_vec()])
         }
@@ -148,7 +148,7 @@ mod tests {
         let part = posteriors(&[(3, 0.5, 0)]);
         for stopped in [0, 1] {
             let own = |rank: usize| (rank != stopped).then_some(&part);
-            let found = on_thread_ranks(2, |group: Arc<dyn RankGroup>| {
+            let found = on_thread_ranks(2, |group: Arc<dyn ProcessGroup>| {
                 shared_out(own(group.rank()), &*group).unwrap()
             });
             assert_eq!(found, [None, None]);
@@ -161,7 +161,7 @@ mod tests {
         let found =
             on_thread_ranks(2, |group| shared_out(Some(&parts[group.rank()]), &*group).unwrap().unwrap());
         assert_eq!((found[1].top1_error, found[1].top5_error), (0.5, 0.0));
-        let none = shared_out(Some(&parts[0]), &Alone).unwrap().unwrap();
+        let none = shared_out(Some(&parts[0]), &SingleProcess).unwrap().unwrap();
         assert_eq!((none.top1_error, none.top5_error, none.loss), (0.0, 0.0, 0.0));
     }
 }

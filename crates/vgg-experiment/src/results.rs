@@ -6,13 +6,16 @@ use serde_json::json;
 use vgg_train::Schedule;
 
 use crate::plot::plots;
-use crate::{Context, PixelScale, Report, Result, Row, RunPlan, TableName, TablePlan, listed, paper, sides};
+use crate::{
+    PixelScale, Report, Result, Row, RunContext, RunPlan, TableName, TablePlan, paper, test_scales_text,
+    train_scale_text,
+};
 
 /// Fields of a row, in the order of the CSV file.
 const FIELDS: [&str; 20] = [
     "config",
-    "train_side",
-    "test_sides",
+    "train_scale",
+    "test_scales",
     "protocol",
     "top1_error",
     "top5_error",
@@ -21,8 +24,8 @@ const FIELDS: [&str; 20] = [
     "paper_top1_error",
     "paper_top5_error",
     "paper_test_top5_error",
-    "paper_train_side",
-    "paper_test_sides",
+    "paper_train_scale",
+    "paper_test_scales",
     "epochs",
     "seed",
     "n",
@@ -36,8 +39,8 @@ const FIELDS: [&str; 20] = [
 type Column = (&'static str, fn(&Row) -> String);
 
 const CONFIG: Column = ("config", |row| row.config.clone());
-const S: Column = ("S", |row| sides(&row.train_side));
-const Q: Column = ("Q", |row| listed(&row.test_sides));
+const S: Column = ("S", |row| train_scale_text(&row.train_scale));
+const Q: Column = ("Q", |row| test_scales_text(&row.test_scales));
 const PROTOCOL: Column = ("protocol", |row| row.protocol.clone());
 const TOP1: Column = ("top-1 error, %", |row| percent(row.top1_error));
 const INTERVAL: Column = ("95 % interval", |row| match row.top1_ci {
@@ -45,9 +48,9 @@ const INTERVAL: Column = ("95 % interval", |row| match row.top1_ci {
     None => String::new(),
 });
 const TOP5: Column = ("top-5 error, %", |row| percent(row.top5_error));
-const PAPER_SIDES: Column = ("paper: S, Q", |row| match row.paper_test_sides.as_slice() {
+const PAPER_SIDES: Column = ("paper: S, Q", |row| match row.paper_test_scales.as_slice() {
     [] => String::new(),
-    test => format!("{}, {}", sides(&row.paper_train_side), listed(test)),
+    test => format!("{}, {}", train_scale_text(&row.paper_train_scale), test_scales_text(test)),
 });
 const PAPER_TOP1: Column = ("paper: top-1, %", |row| percent(row.paper_top1_error));
 const PAPER_TOP5: Column = ("paper: top-5, %", |row| percent(row.paper_top5_error));
@@ -86,7 +89,7 @@ fn columns(table: &TableName) -> Vec<Column> {
 ///
 /// # Errors
 /// [`crate::Error::File`] if the metrics of a run in `out` cannot be read.
-pub fn report(plan: &TablePlan, rows: &[Row], out: &Path, context: &Context) -> Result<Report> {
+pub fn report(plan: &TablePlan, rows: &[Row], out: &Path, context: &RunContext) -> Result<Report> {
     let dataset = context.dataset;
     let classes = dataset.train.classes().len();
     let mut notes = vec![
@@ -169,27 +172,27 @@ impl TablePlan {
         compare("width", "1", &|run| run.network.width.to_string());
         compare("fc6 and fc7", "[4096, 4096]", &|run| format!("{:?}", run.network.head));
         compare("crop", "224", &|run| run.data.crop.to_string());
-        compare("S", "256, 384, [256;512]", &|run| sides(&run.train_side()));
+        compare("S", "256, 384, [256;512]", &|run| train_scale_text(&run.train_scale()));
         compare("dropout", "0.5", &|run| run.network.dropout.to_string());
         compare("LRN", "AlexNet", &|run| format!("{:?}", run.network.lrn_style));
         compare("pooling rounds", "Floor", &|run| format!("{:?}", run.network.pool_rounding));
-        compare("random weights", "gaussian-0.01", &|run| run.network.init.fresh.name().to_owned());
+        compare("random weights", "gaussian-0.01", &|run| run.network.init.scheme.name().to_owned());
         compare("pixels", "mean subtracted", &|run| match run.data.pixel_scale {
             PixelScale::Fixed(1.0) => "mean subtracted".to_owned(),
             PixelScale::Fixed(scale) => format!("times {scale}"),
             PixelScale::UnitVariance => "of unit variance".to_owned(),
-            PixelScale::AsStart => "as where the run starts from".to_owned(),
+            PixelScale::Inherit => "as where the run starts from".to_owned(),
             PixelScale::Torchvision => "as in torchvision".to_owned(),
         });
-        compare("interpolation", "Bilinear", &|run| format!("{:?}", run.data.filter));
+        compare("interpolation", "Bilinear", &|run| format!("{:?}", run.data.interpolation));
         compare("mirroring", "true", &|run| run.data.flip.to_string());
-        compare("colour shift", "0.1", &|run| run.data.colour_shift_std.to_string());
+        compare("colour shift", "0.1", &|run| run.data.pca_jitter_std.to_string());
         compare("batch", "256", &|run| run.optimizer.batch.to_string());
         compare("momentum", "0.9", &|run| run.optimizer.momentum.to_string());
         compare("weight decay", "0.0005", &|run| run.optimizer.weight_decay.to_string());
         compare("decay of biases", "false", &|run| run.optimizer.decay_biases.to_string());
-        compare("rate of biases", "1", &|run| run.optimizer.bias_lr.to_string());
-        compare("form of SGD", "Caffe", &|run| format!("{:?}", run.optimizer.form));
+        compare("rate of biases", "1", &|run| run.optimizer.bias_lr_mult.to_string());
+        compare("form of SGD", "Caffe", &|run| format!("{:?}", run.optimizer.momentum_variant));
         compare("first learning rate", "0.01, 0.001", &|run| rate(run).0.to_string());
         compare("rate", "cut when validation stops improving", &|run| rate(run).1.to_owned());
         compare("epochs at most", "74", &|run| run.run.max_epochs.to_string());

@@ -6,14 +6,14 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use vgg_data::{AugmentConfig, ColourShift, Loader, LoaderConfig, Partition, PixelStatistics};
+use vgg_data::{AugmentConfig, Loader, LoaderConfig, Partition, PcaJitter, PixelStatistics};
 use vgg_eval::{
     DensePool, EvalModel, EvaluateOptions, Evaluation, Posteriors, Preprocessing, Protocol, evaluate,
     rank_partition,
 };
 use vgg_files::{Hash, Lock, hash_bytes, hash_file, read_json, write_json};
 use vgg_layers::{Device, Network};
-use vgg_tensor::RankGroup;
+use vgg_tensor::ProcessGroup;
 use vgg_train::{
     Checkpoints, EpochMetrics, Resume, Trainer, Training, WEIGHTS_FILE, has_checkpoints, refuse_other,
 };
@@ -29,7 +29,7 @@ const RUN_FILE: &str = "run.json";
 const RESULT_FILE: &str = "result.json";
 
 /// What runs have in common.
-pub struct Context<'a> {
+pub struct RunContext<'a> {
     /// Where networks are.
     pub device: &'a Device,
     /// What they learn and are tested on.
@@ -39,11 +39,11 @@ pub struct Context<'a> {
     /// Threads that decode images. Without influence on any result.
     pub workers: usize,
     /// The processes that train together. The first of them writes.
-    pub group: Arc<dyn RankGroup>,
+    pub group: Arc<dyn ProcessGroup>,
     /// When runs are saved besides the end of every epoch.
     pub checkpoints: Checkpoints,
     /// What may differ from what a run was when it was begun: paths within what determines it.
-    pub may_differ: &'a [String],
+    pub allow_changes: &'a [String],
     /// Asked before every step; when true, a run is saved and stops.
     pub interrupted: &'a dyn Fn() -> bool,
 }
@@ -63,7 +63,7 @@ pub enum RunEvent<'a> {
     /// From training.
     Training(vgg_train::Event<'a>),
     /// Validation leaves an image out: path and reason. Told once.
-    LeftOut(&'a str),
+    Skipped(&'a str),
 }
 
 /// A finished run.
@@ -127,10 +127,10 @@ impl FinishedRun {
 /// # Errors
 /// [`Error::Plan`] if images that were reduced when they were prepared would be enlarged again.
 fn check_prepared(plan: &RunPlan, smallest_side: Option<usize>) -> Result<()> {
-    let largest = plan.data.train_side[1];
+    let largest = plan.data.train_scale[1];
     match smallest_side {
         Some(side) if side < largest && !plan.data.enlarge => Err(Error::Plan(format!(
-            "the prepared images were reduced to a smallest side of {side}, and train_side goes up to {largest}: prepare them \
+            "the prepared images were reduced to a smallest side of {side}, and train_scale goes up to {largest}: prepare them \
              with --smallest-side {largest}, or let them be enlarged with data.enlarge = true"
         ))),
         _ => Ok(()),
@@ -138,7 +138,7 @@ fn check_prepared(plan: &RunPlan, smallest_side: Option<usize>) -> Result<()> {
 }
 
 /// The normalisation of the pixels that a run is shown.
-fn pixels(plan: &RunPlan, start: Option<&PathBuf>, context: &Context) -> Result<PixelNormalization> {
+fn pixels(plan: &RunPlan, start: Option<&PathBuf>, context: &RunContext) -> Result<PixelNormalization> {
     let mean_rgb = context.statistics.mean().map(|m| m as f32);
     let std_rgb = [1.0; 3];
     Ok(match (plan.data.pixel_scale, start) {
@@ -151,7 +151,7 @@ fn pixels(plan: &RunPlan, start: Option<&PathBuf>, context: &Context) -> Result<
             let (mean_rgb, scale, std_rgb, _) = Pixels::Torchvision.convention();
             PixelNormalization { mean_rgb, scale, std_rgb }
         }
-        (PixelScale::AsStart, Some(path)) => {
+        (PixelScale::Inherit, Some(path)) => {
             let metadata = vgg_weights::read_metadata(path)?;
             PixelNormalization {
                 mean_rgb: metadata.mean_rgb,
@@ -159,7 +159,7 @@ fn pixels(plan: &RunPlan, start: Option<&PathBuf>, context: &Context) -> Result<
                 std_rgb: metadata.std_rgb,
             }
         }
-        (PixelScale::AsStart, None) => return Err(Error::Plan("there is no network to start from".into())),
+        (PixelScale::Inherit, None) => return Err(Error::Plan("there is no network to start from".into())),
     })
 }
 
@@ -171,7 +171,7 @@ impl<'a> PreparedRun<'a> {
     pub fn new(
         plan: &'a RunPlan,
         parent: Option<&FinishedRun>,
-        context: &Context,
+        context: &RunContext,
     ) -> Result<PreparedRun<'a>> {
         plan.check()?;
         check_prepared(plan, context.dataset.train.smallest_side())?;
@@ -192,7 +192,7 @@ impl<'a> PreparedRun<'a> {
             pixel_scale: pixels.scale,
             mean_rgb: pixels.mean_rgb,
             std_rgb: pixels.std_rgb,
-            train_side: plan.train_side(),
+            train_scale: plan.train_scale(),
             geometry: "paper".into(),
         };
         let identity = RunIdentity {
@@ -224,7 +224,7 @@ impl<'a> PreparedRun<'a> {
         &self,
         dir: &Path,
         resume: Resume,
-        context: &Context,
+        context: &RunContext,
         events: &mut dyn FnMut(RunEvent),
     ) -> Result<Option<FinishedRun>> {
         let first = context.group.rank() == 0;
@@ -267,7 +267,7 @@ impl<'a> PreparedRun<'a> {
             loader: &mut loader,
             config: &self.plan.train_config(),
             identity: self.identity.clone(),
-            may_differ: context.may_differ,
+            allow_changes: context.allow_changes,
             group: context.group.clone(),
             dir: Some(dir),
             checkpoints: context.checkpoints,
@@ -277,7 +277,7 @@ impl<'a> PreparedRun<'a> {
             interrupted: context.interrupted,
         })?
         .run()?;
-        left_out.iter().for_each(|bad| events(RunEvent::LeftOut(bad)));
+        left_out.iter().for_each(|bad| events(RunEvent::Skipped(bad)));
         let last = outcome.metrics.last().cloned();
         let Some(last) = last.filter(|_| !outcome.interrupted) else { return Ok(None) };
         let epochs = outcome.metrics.len();
@@ -294,9 +294,9 @@ impl<'a> PreparedRun<'a> {
     fn network(&self, device: &Device) -> Result<(Network, Option<TransferReport>)> {
         let NetworkPlan { init, train_layers, .. } = &self.plan.network;
         let seed = self.plan.run.seed;
-        let mut network = Network::random(self.metadata.spec.clone(), init.fresh, seed, device)?;
-        let transfer = match (&self.start, &init.map) {
-            (Some(path), Some(map)) => Some(vgg_weights::import_layers(path, map, &mut network)?),
+        let mut network = Network::random(self.metadata.spec.clone(), init.scheme, seed, device)?;
+        let transfer = match (&self.start, &init.layers) {
+            (Some(path), Some(map)) => Some(vgg_weights::load_layers(path, map, &mut network)?),
             _ => None,
         };
         if let Some(layers) = train_layers {
@@ -305,14 +305,14 @@ impl<'a> PreparedRun<'a> {
         Ok((network, transfer))
     }
 
-    fn loader(&self, context: &Context) -> Result<Loader> {
-        let (data, std) = (&self.plan.data, self.plan.data.colour_shift_std);
+    fn loader(&self, context: &RunContext) -> Result<Loader> {
+        let (data, std) = (&self.plan.data, self.plan.data.pca_jitter_std);
         let augment = AugmentConfig {
-            train_side: data.train_side,
+            train_scale: data.train_scale,
             crop: self.metadata.spec.crop,
-            filter: data.filter,
+            interpolation: data.interpolation,
             flip: data.flip,
-            colour_shift: (std > 0.0).then(|| ColourShift::new(context.statistics, std)),
+            pca_jitter: (std > 0.0).then(|| PcaJitter::new(context.statistics, std)),
         };
         let config = LoaderConfig {
             augment,
@@ -327,12 +327,12 @@ impl<'a> PreparedRun<'a> {
     }
 
     /// Centre crop, one view.
-    fn validate(&self, network: &Network, context: &Context) -> vgg_eval::Result<Posteriors> {
+    fn validate(&self, network: &Network, context: &RunContext) -> vgg_eval::Result<Posteriors> {
         let evaluation = Evaluation {
             protocol: Protocol::Centre,
-            test_sides: vec![self.plan.validate.test_side],
+            test_scales: vec![self.plan.validate.test_scale],
             flip: false,
-            filter: self.plan.data.filter,
+            interpolation: self.plan.data.interpolation,
             dense_pool: DensePool::ScoreMean,
             pool_rounding: None,
         };
@@ -348,16 +348,16 @@ impl<'a> PreparedRun<'a> {
     }
 
     /// A run of other settings is not written over, nor gone on with, but for what may differ.
-    fn refuse_other(&self, dir: &Path, context: &Context) -> Result<()> {
+    fn refuse_other(&self, dir: &Path, context: &RunContext) -> Result<()> {
         match read_json::<Value>(&dir.join(RUN_FILE)) {
-            Ok(run) => Ok(refuse_other(dir, &run["determined_by"], &self.identity, context.may_differ)?),
+            Ok(run) => Ok(refuse_other(dir, &run["determined_by"], &self.identity, context.allow_changes)?),
             Err(e) if e.is_missing() => refuse_foreign(dir),
             Err(e) => Err(e.into()),
         }
     }
 
     /// The settings from which `vgg train` makes this run again: with the places of the data set and of the start.
-    fn recorded(&self, context: &Context) -> RunPlan {
+    fn recorded(&self, context: &RunContext) -> RunPlan {
         let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
         let mut settings = self.plan.clone();
         settings.data.dataset = Some(absolute(context.dataset.train.root()));
@@ -371,7 +371,7 @@ impl<'a> PreparedRun<'a> {
         dir: &Path,
         identity: &Hash,
         transfer: Option<&TransferReport>,
-        context: &Context,
+        context: &RunContext,
     ) -> Result<()> {
         let what = json!({
             "settings": self.recorded(context),

@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
-use vgg_data::{Filter, MAX_SIDE, OnBadImage};
+use vgg_data::{Interpolation, MAX_SIDE, OnBadImage};
 use vgg_eval::Protocol;
-use vgg_layers::{Config, Init, LrnStyle, NetworkSpec, PoolRounding, TransferMap};
-use vgg_train::{Schedule, SgdForm, SgdOptions, TrainConfig};
+use vgg_layers::{Config, Init, LayerSelection, LrnStyle, NetworkSpec, PoolRounding};
+use vgg_train::{MomentumVariant, Schedule, SgdOptions, TrainConfig};
 
 use crate::{Error, Result};
 
@@ -75,13 +75,13 @@ pub struct NetworkPlan {
 #[serde(deny_unknown_fields)]
 pub struct InitPlan {
     /// Distribution of what is drawn at random.
-    pub fresh: Init,
+    pub scheme: Init,
     /// A weights file to start from; in a table, the name of another run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<String>,
     /// Which of its layers are taken over.
-    #[serde(default, alias = "layers", skip_serializing_if = "Option::is_none")]
-    pub map: Option<TransferMap>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layers: Option<LayerSelection>,
 }
 
 /// What a run sees of its training images.
@@ -93,15 +93,15 @@ pub struct DataPlan {
     pub dataset: Option<PathBuf>,
     /// Smallest side after rescaling: the two ends of scale jitter, equal if it is fixed. A file may give one number.
     #[serde(with = "scale_range")]
-    pub train_side: [usize; 2],
+    pub train_scale: [usize; 2],
     /// Side of the training crop in pixels; the paper: 224.
     pub crop: usize,
     /// Interpolation.
-    pub filter: Filter,
+    pub interpolation: Interpolation,
     /// Whether half of the images are mirrored.
     pub flip: bool,
     /// Standard deviation of the colour shift's factors; the paper: 0.1; 0 for none.
-    pub colour_shift_std: f64,
+    pub pca_jitter_std: f64,
     /// Factor on pixels.
     pub pixel_scale: PixelScale,
     /// What to do about an image that cannot be decoded.
@@ -115,13 +115,13 @@ pub struct DataPlan {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(
     rename_all = "kebab-case",
-    expecting = "pixel_scale must be a number, \"unit-variance\", \"as-start\" or \"torchvision\""
+    expecting = "pixel_scale must be a number, \"unit-variance\", \"inherit\" or \"torchvision\""
 )]
 pub enum PixelScale {
     /// One over the standard deviation of the training pixels.
     UnitVariance,
     /// Mean, factor and divisors of the network that the run starts from.
-    AsStart,
+    Inherit,
     /// torchvision's custom: its mean, 1/255, and its divisors.
     Torchvision,
     /// This; the paper: 1.
@@ -134,7 +134,7 @@ pub enum PixelScale {
 #[serde(deny_unknown_fields)]
 pub struct OptimizerPlan {
     /// Where the learning rate enters.
-    pub form: SgdForm,
+    pub momentum_variant: MomentumVariant,
     /// Images in a mini-batch; the paper: 256.
     pub batch: usize,
     /// Images that go through the network together.
@@ -146,7 +146,7 @@ pub struct OptimizerPlan {
     /// Whether biases decay too.
     pub decay_biases: bool,
     /// Factor on the learning rate of biases.
-    pub bias_lr: f32,
+    pub bias_lr_mult: f32,
 }
 
 /// Validation after an epoch.
@@ -156,7 +156,7 @@ pub struct ValidationPlan {
     /// Always [`Protocol::Centre`]: one view of each image.
     pub protocol: Protocol,
     /// Smallest side of the images whose central crop is validated.
-    pub test_side: usize,
+    pub test_scale: usize,
     /// Epochs between validations; the last is always validated.
     pub every_epochs: usize,
 }
@@ -201,11 +201,11 @@ impl RunPlan {
         TrainConfig {
             micro_batch: o.micro_batch,
             sgd: SgdOptions {
-                form: o.form,
+                momentum_variant: o.momentum_variant,
                 momentum: o.momentum,
                 weight_decay: o.weight_decay,
                 decay_biases: o.decay_biases,
-                bias_lr: o.bias_lr,
+                bias_lr_mult: o.bias_lr_mult,
             },
             schedule: self.schedule.clone(),
             max_epochs: self.run.max_epochs,
@@ -215,8 +215,8 @@ impl RunPlan {
     }
 
     /// Smallest side in training: one value, or the two ends of scale jitter.
-    pub fn train_side(&self) -> Vec<usize> {
-        let [low, high] = self.data.train_side;
+    pub fn train_scale(&self) -> Vec<usize> {
+        let [low, high] = self.data.train_scale;
         if low == high { vec![low] } else { vec![low, high] }
     }
 
@@ -239,7 +239,7 @@ impl RunPlan {
     /// # Errors
     /// [`Error::Weights`] if it cannot be read, [`Error::Network`] if a layer to copy is missing or differs.
     pub fn check_start(&self) -> Result<()> {
-        let (Some(path), Some(map)) = (&self.network.init.from, &self.network.init.map) else {
+        let (Some(path), Some(map)) = (&self.network.init.from, &self.network.init.layers) else {
             return Ok(());
         };
         let from = vgg_weights::read_metadata(path.as_ref())?.spec;
@@ -264,16 +264,16 @@ impl RunPlan {
     }
 
     fn check_sides(&self, crop: usize) -> Result<()> {
-        let [low, high] = self.data.train_side;
+        let [low, high] = self.data.train_scale;
         if low > high || low < crop || high > MAX_SIDE {
             return Err(self.bad(format!(
-                "train_side [{low}, {high}] must be ascending, at least the crop, {crop}, and at most {MAX_SIDE}"
+                "train_scale [{low}, {high}] must be ascending, at least the crop, {crop}, and at most {MAX_SIDE}"
             )));
         }
-        let side = self.validate.test_side;
+        let side = self.validate.test_scale;
         if !(crop..=MAX_SIDE).contains(&side) {
             return Err(self
-                .bad(format!("validate.test_side {side} is not between the crop, {crop}, and {MAX_SIDE}")));
+                .bad(format!("validate.test_scale {side} is not between the crop, {crop}, and {MAX_SIDE}")));
         }
         if self.validate.protocol != Protocol::Centre {
             let what = "validate.protocol must be centre: validation in training is by the central crop";
@@ -293,25 +293,26 @@ impl RunPlan {
     }
 
     fn pixel_fault(&self) -> Option<String> {
-        let std = self.data.colour_shift_std;
+        let std = self.data.pca_jitter_std;
         if !(std >= 0.0 && std.is_finite()) {
-            return Some(format!("colour_shift_std {std} must be a finite number of at least 0"));
+            return Some(format!("pca_jitter_std {std} must be a finite number of at least 0"));
         }
         match self.data.pixel_scale {
             PixelScale::Fixed(scale) if !(scale > 0.0 && scale.is_finite()) => {
                 Some(format!("pixel_scale {scale} must be above 0"))
             }
-            PixelScale::AsStart if self.network.init.from.is_none() => {
-                Some("pixel_scale is \"as-start\", but the run starts from no other network".into())
+            PixelScale::Inherit if self.network.init.from.is_none() => {
+                Some("pixel_scale is \"inherit\", but the run starts from no other network".into())
             }
             _ => None,
         }
     }
 
     fn init_fault(&self) -> Option<String> {
-        let InitPlan { from, map, .. } = &self.network.init;
-        (from.is_some() != map.is_some()).then(|| {
-            "network.init needs both from and map (\"paper\", \"all\" or a list of layers), or neither".into()
+        let InitPlan { from, layers, .. } = &self.network.init;
+        (from.is_some() != layers.is_some()).then(|| {
+            "network.init needs both from and layers (\"paper\", \"all\" or a list of layers), or neither"
+                .into()
         })
     }
 }
@@ -329,7 +330,7 @@ mod scale_range {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
     #[derive(Deserialize, Serialize)]
-    #[serde(untagged, expecting = "train_side must be one side, such as 256, or two, such as [256, 512]")]
+    #[serde(untagged, expecting = "train_scale must be one side, such as 256, or two, such as [256, 512]")]
     enum Sides {
         Fixed(usize),
         Ends([usize; 2]),

@@ -1,15 +1,15 @@
 //! Training and test scales as text.
 
 /// A fixed side, or scale jitter as the paper writes it.
-pub fn sides(train: &[usize]) -> String {
+pub fn train_scale_text(train: &[usize]) -> String {
     match train {
         [low, high] => format!("[{low};{high}]"),
-        _ => listed(train),
+        _ => test_scales_text(train),
     }
 }
 
 /// Test sides, separated by commas.
-pub fn listed(sides: &[usize]) -> String {
+pub fn test_scales_text(sides: &[usize]) -> String {
     sides.iter().map(usize::to_string).collect::<Vec<_>>().join(",")
 }
 
@@ -18,8 +18,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sides_are_written_as_in_the_paper() {
-        assert_eq!(sides(&[256, 512]), "[256;512]");
-        assert_eq!(sides(&[384]), "384");
+    fn scales_are_written_as_in_the_paper() {
+        assert_eq!(train_scale_text(&[256, 512]), "[256;512]");
+        assert_eq!(train_scale_text(&[384]), "384");
     }
 }

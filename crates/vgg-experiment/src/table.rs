@@ -14,7 +14,7 @@ use vgg_train::{Resume, remove_checkpoints};
 
 use crate::ranks::from_first;
 use crate::{
-    Context, Error, FinishedRun, MemberPlan, PreparedRun, Result, RowPlan, RunEvent, RunPlan, TableName,
+    Error, FinishedRun, MemberPlan, PreparedRun, Result, RowPlan, RunContext, RunEvent, RunPlan, TableName,
     TablePlan, paper,
 };
 
@@ -51,9 +51,9 @@ pub struct Row {
     /// Column of Table 1, or what the row is called.
     pub config: String,
     /// Smallest side in training: one value, or the two ends of scale jitter; none if the networks differ in it.
-    pub train_side: Vec<usize>,
+    pub train_scale: Vec<usize>,
     /// Smallest sides in the test; none if the networks differ in them.
-    pub test_sides: Vec<usize>,
+    pub test_scales: Vec<usize>,
     /// Such as `dense`.
     pub protocol: String,
     /// Share of wrong first answers; `None` if training diverged, or the row is only quoted.
@@ -71,9 +71,9 @@ pub struct Row {
     /// The paper's on the test set, which only the server of the challenge can tell.
     pub paper_test_top5_error: Option<f64>,
     /// The paper's.
-    pub paper_train_side: Vec<usize>,
+    pub paper_train_scale: Vec<usize>,
     /// The paper's.
-    pub paper_test_sides: Vec<usize>,
+    pub paper_test_scales: Vec<usize>,
     /// Epochs trained, of the network that was trained longest.
     pub epochs: usize,
     /// Seed of the run.
@@ -98,9 +98,9 @@ pub struct Member {
     /// Column of Table 1.
     pub config: String,
     /// Smallest side in training.
-    pub train_side: Vec<usize>,
+    pub train_scale: Vec<usize>,
     /// Smallest sides in the test.
-    pub test_sides: Vec<usize>,
+    pub test_scales: Vec<usize>,
     /// Such as `dense`.
     pub protocol: String,
     /// Directory of the run, below that of the table.
@@ -117,7 +117,7 @@ pub struct Member {
 pub fn make_table(
     plan: &TablePlan,
     out: &Path,
-    context: &Context,
+    context: &RunContext,
     events: &mut dyn FnMut(Event),
 ) -> Result<Option<Vec<Row>>> {
     let ordered = plan.ordered()?;
@@ -179,7 +179,7 @@ fn train(
     run: &RunPlan,
     parent: Option<&FinishedRun>,
     out: &Path,
-    context: &Context,
+    context: &RunContext,
     events: &mut dyn FnMut(Event),
 ) -> Result<Outcome> {
     let prepared = PreparedRun::new(run, parent, context)?;
@@ -224,7 +224,7 @@ struct Table<'a> {
     finished: &'a BTreeMap<&'a str, FinishedRun>,
     /// Runs whose loss did not stay finite, and what was said of it.
     diverged: &'a BTreeMap<&'a str, String>,
-    context: &'a Context<'a>,
+    context: &'a RunContext<'a>,
 }
 
 impl Table<'_> {
@@ -264,8 +264,8 @@ impl Table<'_> {
         let epochs = row.members.iter().filter_map(|m| Some(self.finished.get(m.run.as_str())?.epochs)).max();
         Ok(Row {
             config: row.label.clone().unwrap_or_else(|| joined(members, " + ", |m| m.config.clone())),
-            train_side: common(members, |m| &m.train_side),
-            test_sides: common(members, |m| &m.test_sides),
+            train_scale: common(members, |m| &m.train_scale),
+            test_scales: common(members, |m| &m.test_scales),
             protocol: joined(members, " and ", |m| m.protocol.clone()),
             top1_error: top1.map(|e| e.rate()),
             top5_error: top5.map(|e| e.rate()),
@@ -274,8 +274,8 @@ impl Table<'_> {
             paper_top1_error: theirs.and_then(|p| p.top1_error),
             paper_top5_error: theirs.and_then(|p| p.top5_error),
             paper_test_top5_error: theirs.and_then(|p| p.test_top5_error),
-            paper_train_side: theirs.map(|p| p.train_side.to_vec()).unwrap_or_default(),
-            paper_test_sides: theirs.map(|p| p.test_sides.to_vec()).unwrap_or_default(),
+            paper_train_scale: theirs.map(|p| p.train_scale.to_vec()).unwrap_or_default(),
+            paper_test_scales: theirs.map(|p| p.test_scales.to_vec()).unwrap_or_default(),
             epochs: epochs.unwrap_or(0),
             seed: runs.first().map_or(0, |run| run.run.seed),
             n: fused.as_ref().map_or(0, |p| p.labels.len()),
@@ -291,8 +291,8 @@ impl Table<'_> {
         Member {
             name: run.name.clone(),
             config: run.network.config.name().to_owned(),
-            train_side: run.train_side(),
-            test_sides: member.evaluation.test_sides.clone(),
+            train_scale: run.train_scale(),
+            test_scales: member.evaluation.test_scales.clone(),
             protocol: member.evaluation.protocol.name().to_owned(),
             run: done.map(|(done, _)| below(&done.dir)).unwrap_or_default(),
             posteriors: done.map(|(_, path)| below(path)).unwrap_or_default(),
@@ -304,8 +304,8 @@ impl Table<'_> {
 fn quoted(theirs: &paper::PaperRow) -> Row {
     Row {
         config: theirs.name.to_owned(),
-        train_side: Vec::new(),
-        test_sides: Vec::new(),
+        train_scale: Vec::new(),
+        test_scales: Vec::new(),
         protocol: String::new(),
         top1_error: None,
         top5_error: None,
@@ -314,8 +314,8 @@ fn quoted(theirs: &paper::PaperRow) -> Row {
         paper_top1_error: theirs.top1_error,
         paper_top5_error: theirs.top5_error,
         paper_test_top5_error: theirs.test_top5_error,
-        paper_train_side: Vec::new(),
-        paper_test_sides: Vec::new(),
+        paper_train_scale: Vec::new(),
+        paper_test_scales: Vec::new(),
         epochs: 0,
         seed: 0,
         n: 0,
@@ -349,7 +349,7 @@ fn posteriors(
     run: &RunPlan,
     done: &FinishedRun,
     path: &Path,
-    context: &Context,
+    context: &RunContext,
     events: &mut dyn FnMut(Event),
 ) -> Result<Option<Posteriors>> {
     let group = &*context.group;

@@ -104,7 +104,7 @@ impl TablePlan {
                 let child = chain[chain.len() - 1];
                 let parent = self.run(parent)?;
                 let classes = child.network.classes.or(parent.network.classes).unwrap_or(1000);
-                if let Some(map) = &child.network.init.map {
+                if let Some(map) = &child.network.init.layers {
                     map.check(&parent.spec(classes)?, &child.spec(classes)?)?;
                 }
                 if chain.iter().any(|link| link.name == parent.name) {

@@ -9,7 +9,7 @@ use fixture::image;
 use vgg_data::{Image, ImageSet, PixelStatistics, write_png};
 use vgg_experiment::{Dataset, Error, Result};
 use vgg_files::{hash_bytes, read_json, write_json};
-use vgg_tensor::{Alone, on_thread_ranks};
+use vgg_tensor::{SingleProcess, on_thread_ranks};
 
 /// Writes PNG images of 12 by 10 pixels to two class folders of each split.
 fn write_images(root: &Path, train: &[Image], val: &[Image]) {
@@ -49,7 +49,7 @@ fn sums(images: &[Image]) -> PixelStatistics {
 }
 
 fn statistics(dataset: &Dataset, cache: &Path) -> Result<PixelStatistics> {
-    dataset.statistics(cache, 2, &Alone, &mut |_| ())
+    dataset.statistics(cache, 2, &SingleProcess, &mut |_| ())
 }
 
 #[test]
@@ -66,7 +66,8 @@ fn statistics_are_sums_over_the_training_images_that_can_be_decoded() {
         let cache = dir.path().join(workers.to_string());
         std::fs::create_dir(&cache).unwrap();
         let mut done = Vec::new();
-        let found = dataset.statistics(&cache, workers, &Alone, &mut |images| done.push(images)).unwrap();
+        let found =
+            dataset.statistics(&cache, workers, &SingleProcess, &mut |images| done.push(images)).unwrap();
         assert_eq!(found, sums(&train));
         assert_eq!(done, (1..=27).collect::<Vec<_>>(), "images that are left out are done, too");
     }
@@ -89,7 +90,7 @@ fn statistics_are_kept_under_the_hash_of_the_data_set() {
     let other = PixelStatistics { pixels: 1, ..sums(&a) };
     write_json(&path(&first), &other).unwrap();
     let never = &mut |_| panic!("nothing is computed again");
-    assert_eq!(first.statistics(dir.path(), 1, &Alone, never).unwrap(), other);
+    assert_eq!(first.statistics(dir.path(), 1, &SingleProcess, never).unwrap(), other);
     std::fs::write(path(&first), "{").unwrap();
     let error = statistics(&first, dir.path()).unwrap_err();
     assert!(matches!(&error, Error::File(_)), "{error:?}");

@@ -5,11 +5,11 @@ mod one_run;
 use std::path::Path;
 
 use one_run::{changed, in_context, in_context_on, plan, start_from, train, workplace};
-use vgg_data::{Filter, OnBadImage};
+use vgg_data::{Interpolation, OnBadImage};
 use vgg_experiment::{Error, PixelScale, PreparedRun, RunPlan};
-use vgg_layers::{Config, Device, Init, LrnStyle, PoolRounding, TransferMap};
+use vgg_layers::{Config, Device, Init, LayerSelection, LrnStyle, PoolRounding};
 use vgg_testkit::picture_path;
-use vgg_train::{Resume, Schedule, SgdForm};
+use vgg_train::{MomentumVariant, Resume, Schedule};
 
 /// Every field of a plan that decides its run, each changed in another way.
 fn other_plans(file: &Path) -> Vec<RunPlan> {
@@ -23,22 +23,22 @@ fn other_plans(file: &Path) -> Vec<RunPlan> {
         changed(|plan| plan.network.pool_rounding = PoolRounding::Ceil),
         changed(|plan| {
             plan.data.crop = 64;
-            plan.data.train_side = [64, 64];
-            plan.validate.test_side = 64;
+            plan.data.train_scale = [64, 64];
+            plan.validate.test_scale = 64;
         }),
-        changed(|plan| plan.network.init.fresh = Init::GlorotNormal),
-        start(TransferMap::AllMatching),
-        start(TransferMap::Layers(vec!["fc7".into()])),
-        start(TransferMap::Paper),
+        changed(|plan| plan.network.init.scheme = Init::GlorotNormal),
+        start(LayerSelection::AllMatching),
+        start(LayerSelection::Layers(vec!["fc7".into()])),
+        start(LayerSelection::Paper),
         changed(|plan| {
-            start_from(plan, file, TransferMap::Paper);
-            plan.data.pixel_scale = PixelScale::AsStart;
+            start_from(plan, file, LayerSelection::Paper);
+            plan.data.pixel_scale = PixelScale::Inherit;
         }),
-        changed(|plan| plan.data.train_side = [36, 49]),
-        changed(|plan| plan.data.train_side = [37, 48]),
-        changed(|plan| plan.data.filter = Filter::Nearest),
+        changed(|plan| plan.data.train_scale = [36, 49]),
+        changed(|plan| plan.data.train_scale = [37, 48]),
+        changed(|plan| plan.data.interpolation = Interpolation::Nearest),
         changed(|plan| plan.data.flip = false),
-        changed(|plan| plan.data.colour_shift_std = 0.25),
+        changed(|plan| plan.data.pca_jitter_std = 0.25),
         changed(|plan| plan.data.pixel_scale = PixelScale::Fixed(1.0)),
         changed(|plan| plan.data.pixel_scale = PixelScale::Torchvision),
         changed(|plan| plan.data.on_bad_image = OnBadImage::Skip),
@@ -47,14 +47,14 @@ fn other_plans(file: &Path) -> Vec<RunPlan> {
         changed(|plan| plan.validate.every_epochs = 2),
         changed(|plan| plan.run.seed = 6),
         changed(|plan| plan.schedule = Schedule::Constant { lr: 0.02 }),
-        changed(|plan| plan.schedule = Schedule::Steps { lr: 0.02, factor: 0.2, at: vec![0.6] }),
-        changed(|plan| plan.optimizer.form = SgdForm::Torch),
+        changed(|plan| plan.schedule = Schedule::Steps { lr: 0.02, gamma: 0.2, milestones: vec![1] }),
+        changed(|plan| plan.optimizer.momentum_variant = MomentumVariant::Torch),
         changed(|plan| plan.optimizer.momentum = 0.9),
         changed(|plan| plan.optimizer.weight_decay = 0.1),
         changed(|plan| plan.optimizer.decay_biases = true),
-        changed(|plan| plan.optimizer.bias_lr = 1.0),
+        changed(|plan| plan.optimizer.bias_lr_mult = 1.0),
         changed(|plan| plan.optimizer.batch = 5),
-        changed(|plan| plan.validate.test_side = 41),
+        changed(|plan| plan.validate.test_scale = 41),
         changed(|plan| plan.network.train_layers = Some(vec!["fc8".into()])),
     ]
 }
@@ -95,7 +95,7 @@ fn everything_that_decides_a_run_is_in_its_identity() {
 fn images_weights_to_start_from_and_the_instruction_set_decide_a_run_and_threads_do_not() {
     let dir = workplace();
     let file = dir.path().join("start.safetensors");
-    let started = changed(|plan| start_from(plan, &file, TransferMap::AllMatching));
+    let started = changed(|plan| start_from(plan, &file, LayerSelection::AllMatching));
     let identity = |device: &Device, plan: &RunPlan| {
         in_context_on(device, dir.path(), &[], |context| {
             PreparedRun::new(plan, None, context).unwrap().identity()
@@ -137,9 +137,9 @@ fn directories_that_hold_something_else_are_refused() {
     let out = dir.path().join("run");
     train(dir.path(), &plan(), &out, &mut |_| ()).unwrap();
     let longer = changed(|plan| plan.run.max_epochs = 4);
-    let may_differ = ["run.max_epochs".to_owned()];
+    let allow_changes = ["run.max_epochs".to_owned()];
     let go_on = || {
-        in_context(dir.path(), &may_differ, |context| {
+        in_context(dir.path(), &allow_changes, |context| {
             let run = PreparedRun::new(&longer, None, context).unwrap();
             run.train(&out, Resume::Auto, context, &mut |_| ()).map(Option::unwrap)
         })

@@ -12,7 +12,7 @@ fn check(rows: &[PaperRow], printed: &[Printed]) {
     let theirs: Vec<&str> = printed.iter().map(|row| row.0).collect();
     assert_eq!(names, theirs);
     for (row, (name, train, test, top1, top5, on_test)) in rows.iter().zip(printed) {
-        assert_eq!((row.train_side, row.test_sides), (*train, *test), "scales of {name}");
+        assert_eq!((row.train_scale, row.test_scales), (*train, *test), "scales of {name}");
         let ours = [row.top1_error, row.top5_error, row.test_top5_error];
         // Ten times the percentage is a whole number.
         let tenths = ours.map(|share| share.map_or(0, |share| (1000.0 * share).round() as i64));

@@ -6,12 +6,12 @@ use fixture::{member, small_run, starts_from};
 use vgg_data::MAX_SIDE;
 use vgg_eval::Protocol;
 use vgg_experiment::{Error, MemberPlan, RowPlan, RunPlan, TablePlan};
-use vgg_layers::{Config, TransferMap};
+use vgg_layers::{Config, LayerSelection};
 
 fn run(name: &str, config: Config, parent: Option<&str>) -> RunPlan {
     let run = small_run(name, config, [36, 36]);
     match parent {
-        Some(parent) => starts_from(run, parent, TransferMap::Paper),
+        Some(parent) => starts_from(run, parent, LayerSelection::Paper),
         None => run,
     }
 }
@@ -136,14 +136,14 @@ fn every_row_has_networks_with_sound_protocols() {
         plan
     };
     with_sides(&[32, MAX_SIDE]).ordered().unwrap();
-    refused(&with_sides(&[]), "test_sides is empty; give at least one");
+    refused(&with_sides(&[]), "test_scales is empty; give at least one");
     refused(&with_sides(&[40, 31]), "test side 31 is smaller than the network's crop, 32");
     let message = format!("test side {} is larger than {MAX_SIDE}", MAX_SIDE + 1);
     refused(&with_sides(&[MAX_SIDE + 1]), &message);
     // The crop is that of the member's own network.
     let mut large = with_sides(&[64]);
     large.runs[2].data.crop = 96;
-    large.runs[2].data.train_side = [96, 96];
-    large.runs[2].validate.test_side = 96;
+    large.runs[2].data.train_scale = [96, 96];
+    large.runs[2].validate.test_scale = 96;
     refused(&large, "test side 64 is smaller than the network's crop, 96");
 }

@@ -9,7 +9,7 @@ use serde_json::{json, to_value};
 use vgg_data::MAX_SIDE;
 use vgg_eval::Protocol;
 use vgg_experiment::{Error, PixelScale, RunPlan};
-use vgg_layers::{Config, Device, Init, LrnStyle, Network, NetworkSpec, PoolRounding, TransferMap};
+use vgg_layers::{Config, Device, Init, LayerSelection, LrnStyle, Network, NetworkSpec, PoolRounding};
 use vgg_train::Schedule;
 use vgg_weights::{ChannelOrder, WeightsMetadata};
 
@@ -39,24 +39,24 @@ fn refused(change: impl FnOnce(&mut RunPlan), message: &str) {
 fn training_scales_are_ascending_between_the_crop_and_the_largest_side() {
     assert_eq!(MAX_SIDE, 16_384);
     for (low, high) in [(32, 32), (32, 16_384), (16_384, 16_384), (40, 41)] {
-        accepted(|run| run.data.train_side = [low, high]);
+        accepted(|run| run.data.train_scale = [low, high]);
     }
     for (low, high) in [(31, 40), (41, 40), (32, 16_385), (16_385, 16_385)] {
         let message = format!(
-            "run A/36: train_side [{low}, {high}] must be ascending, at least the crop, 32, and at most 16384"
+            "run A/36: train_scale [{low}, {high}] must be ascending, at least the crop, 32, and at most 16384"
         );
-        refused(|run| run.data.train_side = [low, high], &message);
+        refused(|run| run.data.train_scale = [low, high], &message);
     }
 }
 
 #[test]
 fn the_validation_scale_is_between_the_crop_and_the_largest_side() {
     for side in [32, 16_384] {
-        accepted(|run| run.validate.test_side = side);
+        accepted(|run| run.validate.test_scale = side);
     }
     for side in [0, 31, 16_385] {
-        let message = format!("run A/36: validate.test_side {side} is not between the crop, 32, and 16384");
-        refused(|run| run.validate.test_side = side, &message);
+        let message = format!("run A/36: validate.test_scale {side} is not between the crop, 32, and 16384");
+        refused(|run| run.validate.test_scale = side, &message);
     }
 }
 
@@ -72,11 +72,11 @@ fn batches_and_micro_batches_have_limits() {
 #[test]
 fn the_colour_shift_is_a_number_that_is_not_negative() {
     for std in [0.0, 1e-300, 1e300] {
-        accepted(|run| run.data.colour_shift_std = std);
+        accepted(|run| run.data.pca_jitter_std = std);
     }
     for (std, name) in [(-0.25, "-0.25"), (f64::NAN, "NaN"), (f64::INFINITY, "inf")] {
-        let message = format!("run A/36: colour_shift_std {name} must be a finite number of at least 0");
-        refused(|run| run.data.colour_shift_std = std, &message);
+        let message = format!("run A/36: pca_jitter_std {name} must be a finite number of at least 0");
+        refused(|run| run.data.pca_jitter_std = std, &message);
     }
 }
 
@@ -93,10 +93,10 @@ fn a_fixed_pixel_scale_is_a_number_above_zero() {
 
 #[test]
 fn the_pixel_scale_of_the_start_needs_a_start() {
-    let message = "run A/36: pixel_scale is \"as-start\", but the run starts from no other network";
-    refused(|run| run.data.pixel_scale = PixelScale::AsStart, message);
+    let message = "run A/36: pixel_scale is \"inherit\", but the run starts from no other network";
+    refused(|run| run.data.pixel_scale = PixelScale::Inherit, message);
     accepted(|run| {
-        run.data.pixel_scale = PixelScale::AsStart;
+        run.data.pixel_scale = PixelScale::Inherit;
         start_from(run, "weights.safetensors");
     });
     accepted(|run| start_from(run, "weights.safetensors"));
@@ -105,15 +105,14 @@ fn the_pixel_scale_of_the_start_needs_a_start() {
 
 fn start_from(run: &mut RunPlan, from: &str) {
     run.network.init.from = Some(from.into());
-    run.network.init.map = Some(TransferMap::Paper);
+    run.network.init.layers = Some(LayerSelection::Paper);
 }
 
 #[test]
 fn a_start_needs_both_a_network_and_its_layers() {
-    let message =
-        "run A/36: network.init needs both from and map (\"paper\", \"all\" or a list of layers), or neither";
+    let message = "run A/36: network.init needs both from and layers (\"paper\", \"all\" or a list of layers), or neither";
     refused(|run| run.network.init.from = Some("a.safetensors".into()), message);
-    refused(|run| run.network.init.map = Some(TransferMap::Paper), message);
+    refused(|run| run.network.init.layers = Some(LayerSelection::Paper), message);
 }
 
 #[test]
@@ -172,10 +171,10 @@ fn a_network_has_the_planned_settings_and_the_classes_of_the_data_set() {
 
 #[test]
 fn a_run_knows_its_scales_and_its_parent() {
-    assert_eq!(run().train_side(), [36]);
-    assert_eq!(changed(|run| run.data.train_side = [36, 48]).train_side(), [36, 48]);
+    assert_eq!(run().train_scale(), [36]);
+    assert_eq!(changed(|run| run.data.train_scale = [36, 48]).train_scale(), [36, 48]);
     assert_eq!(run().parent(), None);
-    assert_eq!(starts_from(run(), "D/384", TransferMap::Paper).parent(), Some("D/384"));
+    assert_eq!(starts_from(run(), "D/384", LayerSelection::Paper).parent(), Some("D/384"));
 }
 
 /// Writes random weights of A for seven classes.
@@ -189,7 +188,7 @@ fn write_weights(path: &Path) {
         pixel_scale: 1.0,
         mean_rgb: [0.0; 3],
         std_rgb: [1.0; 3],
-        train_side: vec![36],
+        train_scale: vec![36],
         geometry: "paper".into(),
     };
     vgg_weights::save(path, &network, &metadata).unwrap();
@@ -200,43 +199,43 @@ fn a_weights_file_to_start_from_must_fit() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.safetensors");
     write_weights(&path);
-    let check = |path: &Path, classes: Option<usize>, map: TransferMap| {
+    let check = |path: &Path, classes: Option<usize>, layers: LayerSelection| {
         let mut run = changed(|run| start_from(run, &path.display().to_string()));
-        run.network.init.map = Some(map);
+        run.network.init.layers = Some(layers);
         run.network.classes = classes;
         run.check_start()
     };
     // As many classes as the file has, if nothing else is planned.
-    check(&path, None, TransferMap::Paper).unwrap();
-    check(&path, Some(7), TransferMap::Paper).unwrap();
-    let error = check(&path, Some(8), TransferMap::Paper).unwrap_err();
+    check(&path, None, LayerSelection::Paper).unwrap();
+    check(&path, Some(7), LayerSelection::Paper).unwrap();
+    let error = check(&path, Some(8), LayerSelection::Paper).unwrap_err();
     assert!(error.to_string().contains("layer fc8 cannot be copied"), "{error}");
-    check(&path, Some(8), TransferMap::Layers(vec!["fc6".into()])).unwrap();
+    check(&path, Some(8), LayerSelection::Layers(vec!["fc6".into()])).unwrap();
     let missing = dir.path().join("b.safetensors");
-    assert!(matches!(check(&missing, None, TransferMap::Paper), Err(Error::Weights(_))));
+    assert!(matches!(check(&missing, None, LayerSelection::Paper), Err(Error::Weights(_))));
     run().check_start().unwrap();
 }
 
 #[test]
 fn plans_are_written_as_they_are_read() {
     let plain = to_value(run()).unwrap();
-    let data = json!({ "train_side": 36, "crop": 32, "filter": "bilinear", "flip": true, "colour_shift_std": 0.0,
+    let data = json!({ "train_scale": 36, "crop": 32, "interpolation": "bilinear", "flip": true, "pca_jitter_std": 0.0,
         "pixel_scale": "unit-variance", "on_bad_image": "skip" });
     assert_eq!(plain["data"], data);
-    assert_eq!(plain["network"]["init"], json!({ "fresh": "he" }));
+    assert_eq!(plain["network"]["init"], json!({ "scheme": "he" }));
     assert_eq!(plain.get("may_diverge"), None);
     assert_eq!(to_value(changed(|run| run.may_diverge = true)).unwrap()["may_diverge"], true);
-    let scales = [PixelScale::Fixed(0.5), PixelScale::AsStart, PixelScale::Torchvision];
-    assert_eq!(to_value(scales).unwrap(), json!([0.5, "as-start", "torchvision"]));
+    let scales = [PixelScale::Fixed(0.5), PixelScale::Inherit, PixelScale::Torchvision];
+    assert_eq!(to_value(scales).unwrap(), json!([0.5, "inherit", "torchvision"]));
     let everything = changed(|run| {
         start_from(run, "a.pth");
         run.network.classes = Some(7);
         run.network.train_layers = Some(vec!["fc8".into()]);
-        run.data.train_side = [36, 48];
+        run.data.train_scale = [36, 48];
         run.data.dataset = Some("set".into());
         run.data.enlarge = true;
         run.paper = Some("Table 3".into());
-        run.schedule = Schedule::Steps { lr: 0.1, factor: 0.5, at: vec![0.25] };
+        run.schedule = Schedule::Steps { lr: 0.1, gamma: 0.5, milestones: vec![4] };
     });
     for plan in [run(), everything] {
         let text = toml::to_string(&plan).unwrap();

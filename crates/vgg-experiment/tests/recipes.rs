@@ -35,10 +35,10 @@ fn the_paper_profile_is_the_papers() {
         for (row, theirs) in plan.rows.iter().zip(paper::rows(&plan.name)) {
             let [member] = row.members.as_slice() else { panic!() };
             let run = plan.run(&member.run).unwrap();
-            let sides = (run.train_side(), member.evaluation.test_sides.clone());
-            assert_eq!(sides, (theirs.train_side.to_vec(), theirs.test_sides.to_vec()));
+            let sides = (run.train_scale(), member.evaluation.test_scales.clone());
+            assert_eq!(sides, (theirs.train_scale.to_vec(), theirs.test_scales.to_vec()));
             assert_eq!(run.spec(1000).unwrap(), NetworkSpec::paper(run.network.config.clone()));
-            assert_eq!((run.optimizer.batch, run.run.max_epochs, run.data.colour_shift_std), (256, 74, 0.1));
+            assert_eq!((run.optimizer.batch, run.run.max_epochs, run.data.pca_jitter_std), (256, 74, 0.1));
             let from = match row.paper.split_once('/').unwrap() {
                 ("A" | "A-LRN", _) => None,
                 (_, "256") => Some("A/256".to_owned()),

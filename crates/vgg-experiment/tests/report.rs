@@ -7,7 +7,7 @@ use std::path::Path;
 use fixture::rows::{member, row};
 use fixture::{alone, paper_run, write_set};
 use serde_json::{Value, json};
-use vgg_experiment::{Dataset, Report, Row, TablePlan, listed, report, sides};
+use vgg_experiment::{Dataset, Report, Row, TablePlan, report, test_scales_text, train_scale_text};
 use vgg_layers::{Config, Device};
 
 fn plan(table: &str, changes: &[&str]) -> TablePlan {
@@ -49,8 +49,8 @@ fn rows() -> Vec<Row> {
     fused.run = "runs/D-1".into();
     let mut below = row("C", &[384], &[384], 0.1953);
     below.top1_ci = Some([0.1832, 0.2074]);
-    below.paper_train_side = vec![384];
-    below.paper_test_sides = vec![352, 416];
+    below.paper_train_scale = vec![384];
+    below.paper_test_scales = vec![352, 416];
     below.paper_top1_error = Some(0.2779);
     below.paper_top5_error = None;
     below.paper_test_top5_error = None;
@@ -62,7 +62,7 @@ fn rows() -> Vec<Row> {
     diverged.top5_error = None;
     diverged.top1_ci = None;
     diverged.top5_ci = None;
-    diverged.paper_test_sides = Vec::new();
+    diverged.paper_test_scales = Vec::new();
     diverged.note = Some("the loss is not finite".into());
     diverged.epochs = 0;
     let mut quoted = diverged.clone();
@@ -185,8 +185,8 @@ fn the_shallow_network_is_compared_with_b() {
 /// The names of a row's values in files, as documented.
 const FIELDS: [&str; 20] = [
     "config",
-    "train_side",
-    "test_sides",
+    "train_scale",
+    "test_scales",
     "protocol",
     "top1_error",
     "top5_error",
@@ -195,8 +195,8 @@ const FIELDS: [&str; 20] = [
     "paper_top1_error",
     "paper_top5_error",
     "paper_test_top5_error",
-    "paper_train_side",
-    "paper_test_sides",
+    "paper_train_scale",
+    "paper_test_scales",
     "epochs",
     "seed",
     "n",
@@ -217,15 +217,15 @@ fn json_holds_the_values_of_rows() {
     assert_eq!(document["about"], report.about);
     assert_eq!(document.as_object().unwrap().len(), 6);
     let members = |name: &str, run: &str| {
-        json!({ "name": name, "config": "D", "train_side": [384], "test_sides": [352, 416],
+        json!({ "name": name, "config": "D", "train_scale": [384], "test_scales": [352, 416],
             "protocol": "multi-crop", "run": run, "posteriors": format!("{run}/posteriors-1.safetensors") })
     };
     let first = json!({
-        "config": "D + E", "train_side": [256, 512], "test_sides": [224, 256, 288],
+        "config": "D + E", "train_scale": [256, 512], "test_scales": [224, 256, 288],
         "protocol": "dense and multi-crop", "top1_error": 0.2564, "top5_error": 0.0641,
         "top1_ci": [0.2439, 0.2861], "top5_ci": [0.0512, 0.0777], "paper_top1_error": 0.2482,
-        "paper_top5_error": 0.104, "paper_test_top5_error": 0.073, "paper_train_side": [256, 512],
-        "paper_test_sides": [224, 256, 288], "epochs": 11, "seed": 6, "n": 480, "skipped": 2,
+        "paper_top5_error": 0.104, "paper_test_top5_error": 0.073, "paper_train_scale": [256, 512],
+        "paper_test_scales": [224, 256, 288], "epochs": 11, "seed": 6, "n": 480, "skipped": 2,
         "run": "runs/D-1", "members": [members("D", "runs/D-1"), members("E", "runs/E-2"), members("D", "runs/D-1")],
         "note": null,
     });
@@ -256,8 +256,8 @@ fn csv_holds_the_values_of_rows() {
         let float = |value: Option<f64>| value.map_or(String::new(), |value| value.to_string());
         let ends = |ends: Option<[f64; 2]>| ends.map_or(String::new(), |[low, high]| format!("{low};{high}"));
         assert_eq!(cell(i, "config"), row.config);
-        assert_eq!(cell(i, "train_side"), list(&row.train_side));
-        assert_eq!(cell(i, "test_sides"), list(&row.test_sides));
+        assert_eq!(cell(i, "train_scale"), list(&row.train_scale));
+        assert_eq!(cell(i, "test_scales"), list(&row.test_scales));
         assert_eq!(cell(i, "protocol"), row.protocol);
         assert_eq!(cell(i, "top1_error"), float(row.top1_error));
         assert_eq!(cell(i, "top5_error"), float(row.top5_error));
@@ -266,8 +266,8 @@ fn csv_holds_the_values_of_rows() {
         assert_eq!(cell(i, "paper_top1_error"), float(row.paper_top1_error));
         assert_eq!(cell(i, "paper_top5_error"), float(row.paper_top5_error));
         assert_eq!(cell(i, "paper_test_top5_error"), float(row.paper_test_top5_error));
-        assert_eq!(cell(i, "paper_train_side"), list(&row.paper_train_side));
-        assert_eq!(cell(i, "paper_test_sides"), list(&row.paper_test_sides));
+        assert_eq!(cell(i, "paper_train_scale"), list(&row.paper_train_scale));
+        assert_eq!(cell(i, "paper_test_scales"), list(&row.paper_test_scales));
         let numbers = [row.epochs, row.seed as usize, row.n, row.skipped].map(|number| number.to_string());
         assert_eq!(["epochs", "seed", "n", "skipped"].map(|field| cell(i, field).to_owned()), numbers);
         assert_eq!(
@@ -277,16 +277,20 @@ fn csv_holds_the_values_of_rows() {
         let members: Vec<String> = row.members.iter().map(|member| json!(member).to_string()).collect();
         assert_eq!(cell(i, "members"), members.join(";"));
     }
-    assert_eq!((cell(0, "top1_ci"), cell(0, "paper_test_sides")), ("0.2439;0.2861", "224;256;288"));
+    assert_eq!((cell(0, "top1_ci"), cell(0, "paper_test_scales")), ("0.2439;0.2861", "224;256;288"));
 }
 
 #[test]
 fn scales_are_written_as_in_the_paper() {
-    assert_eq!(sides(&[256, 512]), "[256;512]");
-    assert_eq!((sides(&[384]).as_str(), sides(&[]).as_str()), ("384", ""));
-    assert_eq!(sides(&[224, 256, 288]), "224,256,288");
+    assert_eq!(train_scale_text(&[256, 512]), "[256;512]");
+    assert_eq!((train_scale_text(&[384]).as_str(), train_scale_text(&[]).as_str()), ("384", ""));
+    assert_eq!(train_scale_text(&[224, 256, 288]), "224,256,288");
     assert_eq!(
-        (listed(&[256, 512]).as_str(), listed(&[224]).as_str(), listed(&[]).as_str()),
+        (
+            test_scales_text(&[256, 512]).as_str(),
+            test_scales_text(&[224]).as_str(),
+            test_scales_text(&[]).as_str()
+        ),
         ("256,512", "224", "")
     );
 }

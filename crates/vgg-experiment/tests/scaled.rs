@@ -3,10 +3,10 @@
 mod fixture;
 
 use fixture::paper_run;
-use vgg_data::Filter;
+use vgg_data::Interpolation;
 use vgg_experiment::{PixelScale, RunPlan, TablePlan};
 use vgg_layers::{Config, Init, LrnStyle, PoolRounding};
-use vgg_train::{Schedule, SgdForm};
+use vgg_train::{MomentumVariant, Schedule};
 
 fn table(runs: Vec<RunPlan>) -> TablePlan {
     TablePlan {
@@ -51,13 +51,13 @@ fn plateau(lr: f64) -> Schedule {
 #[test]
 fn nothing_is_said_of_the_papers_settings() {
     says_nothing(|_| ());
-    says_nothing(|run| run.data.train_side = [384, 384]);
-    says_nothing(|run| run.data.train_side = [256, 512]);
+    says_nothing(|run| run.data.train_scale = [384, 384]);
+    says_nothing(|run| run.data.train_scale = [256, 512]);
     says_nothing(|run| run.schedule = plateau(0.001));
     says_nothing(|run| run.run.seed = 7);
-    let runs = [[256, 512], [256, 256], [384, 384]].map(|train_side| {
+    let runs = [[256, 512], [256, 256], [384, 384]].map(|train_scale| {
         let mut run = paper_run("A", Config::A);
-        run.data.train_side = train_side;
+        run.data.train_scale = train_scale;
         run
     });
     assert_eq!(table(runs.to_vec()).scaled(), None, "in any order");
@@ -77,20 +77,20 @@ fn each_setting_of_the_network_is_compared() {
     says(|run| run.network.dropout = 0.25, "dropout 0.25 (0.5)");
     says(|run| run.network.lrn_style = LrnStyle::Caffe, "LRN Caffe (AlexNet)");
     says(|run| run.network.pool_rounding = PoolRounding::Ceil, "pooling rounds Ceil (Floor)");
-    says(|run| run.network.init.fresh = Init::He, "random weights he (gaussian-0.01)");
+    says(|run| run.network.init.scheme = Init::He, "random weights he (gaussian-0.01)");
 }
 
 #[test]
 fn each_setting_of_the_images_is_compared() {
-    says(|run| run.data.train_side = [288, 288], "S 288 (256, 384, [256;512])");
-    says(|run| run.data.train_side = [256, 384], "S [256;384] (256, 384, [256;512])");
-    says(|run| run.data.filter = Filter::Bicubic, "interpolation Bicubic (Bilinear)");
+    says(|run| run.data.train_scale = [288, 288], "S 288 (256, 384, [256;512])");
+    says(|run| run.data.train_scale = [256, 384], "S [256;384] (256, 384, [256;512])");
+    says(|run| run.data.interpolation = Interpolation::Bicubic, "interpolation Bicubic (Bilinear)");
     says(|run| run.data.flip = false, "mirroring false (true)");
-    says(|run| run.data.colour_shift_std = 0.0, "colour shift 0 (0.1)");
+    says(|run| run.data.pca_jitter_std = 0.0, "colour shift 0 (0.1)");
     says(|run| run.data.pixel_scale = PixelScale::Fixed(0.5), "pixels times 0.5 (mean subtracted)");
     says(|run| run.data.pixel_scale = PixelScale::UnitVariance, "pixels of unit variance (mean subtracted)");
-    let as_start = "pixels as where the run starts from (mean subtracted)";
-    says(|run| run.data.pixel_scale = PixelScale::AsStart, as_start);
+    let inherit = "pixels as where the run starts from (mean subtracted)";
+    says(|run| run.data.pixel_scale = PixelScale::Inherit, inherit);
     says(|run| run.data.pixel_scale = PixelScale::Torchvision, "pixels as in torchvision (mean subtracted)");
 }
 
@@ -100,8 +100,8 @@ fn each_setting_of_the_optimiser_is_compared() {
     says(|run| run.optimizer.momentum = 0.5, "momentum 0.5 (0.9)");
     says(|run| run.optimizer.weight_decay = 0.0001, "weight decay 0.0001 (0.0005)");
     says(|run| run.optimizer.decay_biases = true, "decay of biases true (false)");
-    says(|run| run.optimizer.bias_lr = 2.0, "rate of biases 2 (1)");
-    says(|run| run.optimizer.form = SgdForm::Torch, "form of SGD Torch (Caffe)");
+    says(|run| run.optimizer.bias_lr_mult = 2.0, "rate of biases 2 (1)");
+    says(|run| run.optimizer.momentum_variant = MomentumVariant::Torch, "form of SGD Torch (Caffe)");
     says(|run| run.run.max_epochs = 16, "epochs at most 16 (74)");
 }
 
@@ -110,9 +110,9 @@ fn each_schedule_is_compared() {
     says(|run| run.schedule = plateau(0.005), "first learning rate 0.005 (0.01, 0.001)");
     let constant = "rate constant (cut when validation stops improving)";
     says(|run| run.schedule = Schedule::Constant { lr: 0.01 }, constant);
-    let steps = Schedule::Steps { lr: 0.001, factor: 0.1, at: vec![0.5] };
+    let steps = Schedule::Steps { lr: 0.001, gamma: 0.1, milestones: vec![8] };
     says(|run| run.schedule = steps, "rate cut at fixed epochs (cut when validation stops improving)");
-    let steps = Schedule::Steps { lr: 0.125, factor: 0.1, at: vec![0.5] };
+    let steps = Schedule::Steps { lr: 0.125, gamma: 0.1, milestones: vec![8] };
     says(
         |run| run.schedule = steps,
         "first learning rate 0.125 (0.01, 0.001); rate cut at fixed epochs (cut when validation stops improving)",
@@ -129,7 +129,7 @@ fn values_of_several_runs_are_said_once_in_order() {
     let runs = [(0.5, 73), (1.0, 73), (0.5, 256)].map(|(width, side)| {
         let mut run = paper_run("A", Config::A);
         run.network.width = width;
-        run.data.train_side = [side, side];
+        run.data.train_scale = [side, side];
         run
     });
     let expected = "width 0.5, 1 (1); S 73, 256 (256, 384, [256;512])";

@@ -11,11 +11,11 @@ use fixture::rows::{PosteriorFile, mean, wilson, wrong};
 use fixture::{alone, in_context, member, small_run, starts_from, write_set};
 use vgg_eval::{Posteriors, Preprocessing, Protocol, classify};
 use vgg_experiment::{
-    Context, Dataset, Event, Member, MemberPlan, Row, RowPlan, RunEvent, TablePlan, make_table,
+    Dataset, Event, Member, MemberPlan, Row, RowPlan, RunContext, RunEvent, TablePlan, make_table,
 };
 use vgg_files::hash_file;
-use vgg_layers::{Config, Device, TransferMap};
-use vgg_tensor::Alone;
+use vgg_layers::{Config, Device, LayerSelection};
+use vgg_tensor::SingleProcess;
 use vgg_testkit::{assert_close, fmix32};
 use vgg_train::Schedule;
 
@@ -24,7 +24,7 @@ fn plan() -> TablePlan {
     let mut a = small_run("A/36", Config::A, [36, 36]);
     a.run.max_epochs = 2;
     a.run.seed = 5;
-    let mut b = starts_from(small_run("B/jit", Config::B, [34, 48]), "A/36", TransferMap::Paper);
+    let mut b = starts_from(small_run("B/jit", Config::B, [34, 48]), "A/36", LayerSelection::Paper);
     b.run.seed = 9;
     let mut jittered = small_run("A/jit", Config::A, [34, 48]);
     jittered.run.max_epochs = 3;
@@ -32,7 +32,7 @@ fn plan() -> TablePlan {
     let mut diverging = small_run("X", Config::A, [36, 36]);
     diverging.schedule = Schedule::Constant { lr: 1e30 };
     diverging.may_diverge = true;
-    let orphan = starts_from(small_run("Y", Config::B, [36, 36]), "X", TransferMap::Paper);
+    let orphan = starts_from(small_run("Y", Config::B, [36, 36]), "X", LayerSelection::Paper);
     let row = |paper: &str, label: Option<&str>, members: Vec<MemberPlan>| RowPlan {
         label: label.map(str::to_owned),
         members,
@@ -85,7 +85,7 @@ const FIXED: [Fixed; 7] = [
 
 const DIVERGED: [(usize, &str); 2] = [(3, "not finite"), (4, "X, which it starts from, diverged")];
 
-fn make(plan: &TablePlan, out: &Path, context: &Context) -> Vec<Row> {
+fn make(plan: &TablePlan, out: &Path, context: &RunContext) -> Vec<Row> {
     make_table(plan, out, context, &mut |_| ()).unwrap().unwrap()
 }
 
@@ -101,19 +101,19 @@ fn check_rows(rows: &[Row], plan: &TablePlan, out: &Path) {
     assert_eq!(rows.len(), FIXED.len() + 13, "our rows, and those that the paper quotes");
     for (i, (row, fixed)) in rows.iter().zip(FIXED).enumerate() {
         let diverged = DIVERGED.iter().find(|(at, _)| *at == i).map(|(_, note)| *note);
-        let (config, train_side, test_sides, protocol, epochs, seed, paper) = fixed;
+        let (config, train_scale, test_scales, protocol, epochs, seed, paper) = fixed;
         assert_eq!(row.config, config, "row {i}");
         assert_eq!(
-            (row.train_side.as_slice(), row.test_sides.as_slice()),
-            (train_side, test_sides),
+            (row.train_scale.as_slice(), row.test_scales.as_slice()),
+            (train_scale, test_scales),
             "row {i}"
         );
         assert_eq!((row.protocol.as_str(), row.epochs, row.seed), (protocol, epochs, seed), "row {i}");
         assert_eq!(row.paper_top1_error, Some(paper.0), "row {i}");
         assert_eq!(row.paper_top5_error, Some(paper.1), "row {i}");
         assert_eq!(row.paper_test_top5_error, Some(paper.2), "row {i}");
-        assert_eq!(row.paper_train_side, paper.3, "row {i}");
-        assert_eq!(row.paper_test_sides, paper.4, "row {i}");
+        assert_eq!(row.paper_train_scale, paper.3, "row {i}");
+        assert_eq!(row.paper_test_scales, paper.4, "row {i}");
         assert_eq!(row.run, row.members[0].run, "row {i}");
         check_members(row, &plan.rows[i], plan, out);
         match diverged {
@@ -132,11 +132,11 @@ fn check_members(row: &Row, planned: &RowPlan, plan: &TablePlan, out: &Path) {
     assert_eq!(row.members.len(), planned.members.len());
     for (member, planned) in row.members.iter().zip(&planned.members) {
         let run = plan.run(&planned.run).unwrap();
-        let [low, high] = run.data.train_side;
+        let [low, high] = run.data.train_scale;
         assert_eq!(member.name, planned.run);
         assert_eq!(member.config, run.network.config.name());
-        assert_eq!(member.train_side, if low == high { vec![low] } else { vec![low, high] });
-        assert_eq!(member.test_sides, planned.evaluation.test_sides);
+        assert_eq!(member.train_scale, if low == high { vec![low] } else { vec![low, high] });
+        assert_eq!(member.test_scales, planned.evaluation.test_scales);
         assert_eq!(member.protocol, planned.evaluation.protocol.name());
         if ["X", "Y"].contains(&member.name.as_str()) {
             assert_eq!((member.run.as_str(), member.posteriors.as_str()), ("", ""), "it diverged");
@@ -322,7 +322,7 @@ fn an_interrupted_table_has_no_rows_and_can_be_finished() {
     plan.runs.truncate(2);
     plan.rows.truncate(2);
     let stop = Cell::new(true);
-    let rows = in_context(&dataset, Arc::new(Alone), &|| stop.get(), |context| {
+    let rows = in_context(&dataset, Arc::new(SingleProcess), &|| stop.get(), |context| {
         let in_training = make_table(&plan, &out, context, &mut |_| ()).unwrap();
         assert!(in_training.is_none());
         stop.set(false);

@@ -152,7 +152,7 @@ fn ranks_share_a_run_that_diverges() {
     let plan = one_run(run, "A/256");
     let out = dir.path().join("out");
     let made = on_thread_ranks(2, |group| {
-        let make = |context: &vgg_experiment::Context| make_table(&plan, &out, context, &mut |_| ());
+        let make = |context: &vgg_experiment::RunContext| make_table(&plan, &out, context, &mut |_| ());
         in_context(&dataset, group, &|| false, make).unwrap().unwrap()
     });
     assert_eq!(made[0], made[1]);

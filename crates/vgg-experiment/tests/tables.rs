@@ -6,19 +6,19 @@ use std::path::Path;
 
 use fixture::{small_run, starts_from};
 use vgg_data::synthetic::{SyntheticConfig, generate};
-use vgg_data::{Filter, OnBadImage};
+use vgg_data::{Interpolation, OnBadImage};
 use vgg_eval::{DensePool, Evaluation, Protocol};
 use vgg_experiment::{
-    Context, Dataset, Error, Event, MemberPlan, Row, RowPlan, RunEvent, RunPlan, TablePlan, make_table,
+    Dataset, Error, Event, MemberPlan, Row, RowPlan, RunContext, RunEvent, RunPlan, TablePlan, make_table,
 };
-use vgg_layers::{Config, Device, TransferMap};
+use vgg_layers::{Config, Device, LayerSelection};
 use vgg_train::Schedule;
 
-fn run(name: &str, config: Config, from: Option<&str>, map: TransferMap) -> RunPlan {
+fn run(name: &str, config: Config, from: Option<&str>, layers: LayerSelection) -> RunPlan {
     let mut run = small_run(name, config, [36, 36]);
     run.data.on_bad_image = OnBadImage::Stop;
     match from {
-        Some(parent) => starts_from(run, parent, map),
+        Some(parent) => starts_from(run, parent, layers),
         None => run,
     }
 }
@@ -26,9 +26,9 @@ fn run(name: &str, config: Config, from: Option<&str>, map: TransferMap) -> RunP
 fn table(runs: Vec<RunPlan>) -> TablePlan {
     let evaluation = Evaluation {
         protocol: Protocol::Dense,
-        test_sides: vec![36],
+        test_scales: vec![36],
         flip: true,
-        filter: Filter::Bilinear,
+        interpolation: Interpolation::Bilinear,
         dense_pool: DensePool::ScoreMean,
         pool_rounding: None,
     };
@@ -40,9 +40,9 @@ fn table(runs: Vec<RunPlan>) -> TablePlan {
 
 #[test]
 fn runs_come_after_what_they_start_from() {
-    let paper = TransferMap::Paper;
+    let paper = LayerSelection::Paper;
     let runs = vec![
-        run("E", Config::E, Some("D"), TransferMap::AllMatching),
+        run("E", Config::E, Some("D"), LayerSelection::AllMatching),
         run("D", Config::D, Some("A"), paper.clone()),
         run("L", Config::ALrn, None, paper.clone()),
         run("A", Config::A, None, paper),
@@ -54,14 +54,14 @@ fn runs_come_after_what_they_start_from() {
 
 #[test]
 fn plans_that_contradict_themselves_are_refused() {
-    let all = || TransferMap::AllMatching;
+    let all = || LayerSelection::AllMatching;
     let message = |runs: Vec<RunPlan>| table(runs).ordered().unwrap_err().to_string();
     let circle = vec![run("A", Config::A, Some("B"), all()), run("B", Config::B, Some("A"), all())];
     assert!(message(circle).contains("starts from itself"));
     let twice = vec![run("A", Config::A, None, all()), run("A", Config::B, None, all())];
     assert_eq!(message(twice), "two runs are named A");
     assert!(message(vec![run("B", Config::B, Some("A"), all())]).contains("there is no run A; there are B"));
-    let mut narrow = run("B", Config::B, Some("A"), TransferMap::Paper);
+    let mut narrow = run("B", Config::B, Some("A"), LayerSelection::Paper);
     narrow.network.width = 0.25;
     let misfit = message(vec![run("A", Config::A, None, all()), narrow]);
     assert!(misfit.contains("layer conv1_1 cannot be copied"), "before anything is trained: {misfit}");
@@ -73,16 +73,16 @@ fn plans_that_contradict_themselves_are_refused() {
 /// Makes the table of one run; rows, and how many runs were there already.
 fn make(plan: &TablePlan, dir: &Path) -> (Result<Option<Vec<Row>>, Error>, usize) {
     let dataset = Dataset::open(&dir.join("set"), 1 << 28).unwrap();
-    let statistics = dataset.statistics(dir, 1, &vgg_tensor::Alone, &mut |_| ()).unwrap();
+    let statistics = dataset.statistics(dir, 1, &vgg_tensor::SingleProcess, &mut |_| ()).unwrap();
     let device = Device::cpu(1).unwrap();
-    let context = Context {
+    let context = RunContext {
         device: &device,
         dataset: &dataset,
         statistics: &statistics,
         workers: 1,
-        group: std::sync::Arc::new(vgg_tensor::Alone),
+        group: std::sync::Arc::new(vgg_tensor::SingleProcess),
         checkpoints: Default::default(),
-        may_differ: &[],
+        allow_changes: &[],
         interrupted: &|| false,
     };
     let mut cached = 0;
@@ -99,7 +99,7 @@ fn a_finished_run_is_used_again_unless_its_weights_were_changed() {
     let dir = tempfile::tempdir().unwrap();
     let set = SyntheticConfig { seed: 1, train_per_class: 1, val_per_class: 1 };
     generate(&dir.path().join("set"), &set, 1, &|_, _| ()).unwrap();
-    let plan = table(vec![run("A", Config::A, None, TransferMap::Paper)]);
+    let plan = table(vec![run("A", Config::A, None, LayerSelection::Paper)]);
     let (first, cached) = make(&plan, dir.path());
     let first = first.unwrap().unwrap();
     assert_eq!((first.len(), first[0].n, first[0].skipped, cached), (1, 10, 0, 0));
@@ -118,10 +118,10 @@ fn a_run_that_may_diverge_is_said_to_and_not_trained_again() {
     let dir = tempfile::tempdir().unwrap();
     let set = SyntheticConfig { seed: 1, train_per_class: 2, val_per_class: 1 };
     generate(&dir.path().join("set"), &set, 1, &|_, _| ()).unwrap();
-    let mut parent = run("A", Config::A, None, TransferMap::Paper);
+    let mut parent = run("A", Config::A, None, LayerSelection::Paper);
     parent.schedule = Schedule::Constant { lr: 1e30 };
     parent.may_diverge = true;
-    let mut plan = table(vec![run("B", Config::B, Some("A"), TransferMap::Paper), parent]);
+    let mut plan = table(vec![run("B", Config::B, Some("A"), LayerSelection::Paper), parent]);
     let mut of_parent = plan.rows[0].clone();
     of_parent.members[0].run = "A".into();
     plan.rows.push(of_parent);

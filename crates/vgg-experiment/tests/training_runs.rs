@@ -8,11 +8,11 @@ use std::path::Path;
 
 use one_run::{changed, in_context, plan, start_from, start_spec, train, workplace};
 use serde_json::Value;
-use vgg_data::{Filter, OnBadImage};
+use vgg_data::{Interpolation, OnBadImage};
 use vgg_experiment::{PixelScale, PreparedRun, RunEvent, read_run};
-use vgg_layers::{Config, Init, NetworkSpec, TransferMap};
+use vgg_layers::{Config, Init, LayerSelection, NetworkSpec};
 use vgg_testkit::{picture_path, projections};
-use vgg_train::{Resume, Schedule, Then};
+use vgg_train::{OnExhausted, Resume, Schedule};
 
 /// Share by which losses and projections of weights may differ from PyTorch's in float64: rounding to float32, amplified by some twelve
 /// steps, comes to 2e-5.
@@ -80,31 +80,32 @@ fn differences(out: &Path, reference: &Value, tolerance: f64) -> Vec<String> {
 fn a_run_has_the_metrics_and_weights_of_pytorch() {
     let dir = workplace();
     let file = dir.path().join("start.safetensors");
-    let layers = |names: &[&str]| TransferMap::Layers(names.iter().map(|name| (*name).to_owned()).collect());
+    let layers =
+        |names: &[&str]| LayerSelection::Layers(names.iter().map(|name| (*name).to_owned()).collect());
     let cases = [
         ("base", plan()),
         ("network.config", changed(|plan| plan.network.config = Config::C)),
-        ("he-fan-out", changed(|plan| plan.network.init.fresh = Init::HeFanOut)),
-        ("map list", changed(|plan| start_from(plan, &file, layers(&["conv4_1", "fc7"])))),
+        ("he-fan-out", changed(|plan| plan.network.init.scheme = Init::HeFanOut)),
+        ("layers list", changed(|plan| start_from(plan, &file, layers(&["conv4_1", "fc7"])))),
         (
             "network.train_layers",
             changed(|plan| plan.network.train_layers = Some(vec!["conv5_2".into(), "fc8".into()])),
         ),
-        ("data.train_side, fixed", changed(|plan| plan.data.train_side = [44, 44])),
-        ("lanczos", changed(|plan| plan.data.filter = Filter::Lanczos)),
+        ("data.train_scale, fixed", changed(|plan| plan.data.train_scale = [44, 44])),
+        ("lanczos", changed(|plan| plan.data.interpolation = Interpolation::Lanczos)),
         ("data.flip", changed(|plan| plan.data.flip = false)),
-        ("data.colour_shift_std, 0", changed(|plan| plan.data.colour_shift_std = 0.0)),
+        ("data.pca_jitter_std, 0", changed(|plan| plan.data.pca_jitter_std = 0.0)),
         ("data.pixel_scale", changed(|plan| plan.data.pixel_scale = PixelScale::Fixed(0.0125))),
         ("pixel_scale torchvision", changed(|plan| plan.data.pixel_scale = PixelScale::Torchvision)),
         (
-            "pixel_scale as-start",
+            "pixel_scale inherit",
             changed(|plan| {
                 start_from(plan, &file, layers(&["fc7"]));
-                plan.data.pixel_scale = PixelScale::AsStart;
+                plan.data.pixel_scale = PixelScale::Inherit;
             }),
         ),
         ("optimizer.batch", changed(|plan| plan.optimizer.batch = 5)),
-        ("validate.test_side", changed(|plan| plan.validate.test_side = 37)),
+        ("validate.test_scale", changed(|plan| plan.validate.test_scale = 37)),
         ("run.seed", changed(|plan| plan.run.seed = 6)),
         (
             "plateau, every 2",
@@ -112,10 +113,10 @@ fn a_run_has_the_metrics_and_weights_of_pytorch() {
                 plan.schedule = Schedule::Plateau {
                     lr: 0.03,
                     factor: 0.5,
-                    max_drops: 1,
-                    patience_epochs: 2,
-                    min_gain: 0.0,
-                    then: Then::Stop,
+                    max_reductions: 1,
+                    patience: 2,
+                    threshold: 0.0,
+                    on_exhausted: OnExhausted::Stop,
                 };
                 plan.run.max_epochs = 7;
                 plan.validate.every_epochs = 2;
@@ -149,7 +150,7 @@ fn bad_images_are_left_out_of_training_and_validation() {
     let mut left_out = Vec::new();
     let out = dir.path().join("run");
     train(dir.path(), &skip, &out, &mut |event| {
-        if let RunEvent::LeftOut(bad) = event {
+        if let RunEvent::Skipped(bad) = event {
             left_out.push(bad.to_owned());
         }
     })
@@ -168,7 +169,7 @@ fn bad_images_are_left_out_of_training_and_validation() {
 fn a_run_writes_down_what_it_is_and_is_not_trained_again() {
     let dir = workplace();
     let start = dir.path().join("start.safetensors");
-    let plan = changed(|plan| start_from(plan, &start, TransferMap::Layers(vec!["fc7".into()])));
+    let plan = changed(|plan| start_from(plan, &start, LayerSelection::Layers(vec!["fc7".into()])));
     let out = dir.path().join("run");
     let mut begun = Vec::new();
     let finished = train(dir.path(), &plan, &out, &mut |event| match event {
@@ -205,7 +206,7 @@ fn a_run_writes_down_what_it_is_and_is_not_trained_again() {
     assert_eq!((&result["epochs"], &result["last"]["epoch"]), (&3.into(), &3.into()));
     let metadata = vgg_weights::read_metadata(&finished.weights_file()).unwrap();
     assert_eq!(
-        (metadata.spec, metadata.train_side, metadata.geometry),
+        (metadata.spec, metadata.train_scale, metadata.geometry),
         (NetworkSpec { dropout: 0.4, ..spec }, vec![36, 48], "paper".into())
     );
     assert_eq!(metadata.classes[6], "class6");
@@ -221,15 +222,15 @@ fn a_run_writes_down_what_it_is_and_is_not_trained_again() {
 #[test]
 fn a_run_of_a_table_starts_from_the_run_that_it_names() {
     let dir = workplace();
-    let child = changed(|plan| start_from(plan, Path::new("parent"), TransferMap::AllMatching));
+    let child = changed(|plan| start_from(plan, Path::new("parent"), LayerSelection::AllMatching));
     let parent = train(dir.path(), &plan(), &dir.path().join("parent"), &mut |_| ()).unwrap();
     in_context(dir.path(), &[], |context| {
-        // Alone, it would start from a file of that name.
+        // SingleProcess, it would start from a file of that name.
         let message = PreparedRun::new(&child, None, context).err().unwrap().to_string();
         assert!(message.contains("parent"), "{message}");
         let with = PreparedRun::new(&child, Some(&parent), context).unwrap();
         // The same as from its weights file.
-        let from_file = changed(|plan| start_from(plan, &parent.weights_file(), TransferMap::AllMatching));
+        let from_file = changed(|plan| start_from(plan, &parent.weights_file(), LayerSelection::AllMatching));
         assert_eq!(with.identity(), PreparedRun::new(&from_file, None, context).unwrap().identity());
         let out = dir.path().join("child");
         let mut copied = 0;

@@ -6,7 +6,7 @@
 
 /// Values with the name and shape that files use.
 #[derive(Debug, Clone, PartialEq)]
-pub struct NamedArray {
+pub struct NamedTensor {
     /// Such as `conv1_1.weight`.
     pub name: String,
     /// `[K, C, R, S]`, `[out, in]` or `[K]`.

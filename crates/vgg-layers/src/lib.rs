@@ -31,13 +31,13 @@ pub use config::Config;
 pub use dense::DenseNetwork;
 pub use error::{Error, Result};
 pub use init::Init;
-pub use layout::NamedArray;
+pub use layout::NamedTensor;
 pub use network::Network;
-pub use passes::{DropoutRun, Trace};
+pub use passes::{DropoutSeed, ForwardCache};
 pub use spec::{LayerKind, LayerSpec, LrnStyle, NetworkSpec, PoolRounding};
 pub use stages::{Conv, Stages};
 pub use stopwatch::{LayerTime, Pass, Stopwatch};
 pub use summary::{Summary, SummaryRow};
-pub use transfer::TransferMap;
+pub use transfer::LayerSelection;
 // Part of this crate's interface.
 pub use vgg_tensor::Device;

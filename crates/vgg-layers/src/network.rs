@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use vgg_tensor::{Device, Parameter, ParameterKind, Shape, Tensor};
 
-use crate::layout::{Layout, NamedArray};
+use crate::layout::{Layout, NamedTensor};
 use crate::{Error, Init, LayerKind, LayerSpec, NetworkSpec, Result, Stopwatch};
 
 /// A network for crops of one size, ready to train.
@@ -45,7 +45,7 @@ impl Network {
     pub fn random(spec: NetworkSpec, init: Init, seed: u64, device: &Device) -> Result<Network> {
         let mut network = Network::new(spec, device)?;
         let names: Vec<String> = network.layer_names().map(str::to_owned).collect();
-        network.draw(&names, init, seed)?;
+        network.reinitialize(&names, init, seed)?;
         Ok(network)
     }
 
@@ -53,7 +53,7 @@ impl Network {
     ///
     /// # Errors
     /// [`Error::UnknownLayer`] if one has no parameters here.
-    pub fn draw(&mut self, layers: &[String], init: Init, seed: u64) -> Result<()> {
+    pub fn reinitialize(&mut self, layers: &[String], init: Init, seed: u64) -> Result<()> {
         for name in layers {
             let device = self.device.clone();
             let layer = self.layer_mut(name)?;
@@ -116,20 +116,20 @@ impl Network {
     }
 
     /// A copy of every parameter in the layout of files, in order.
-    pub fn export(&self) -> Vec<NamedArray> {
-        self.layers.iter().flat_map(Layer::export).collect()
+    pub fn state_dict(&self) -> Vec<NamedTensor> {
+        self.layers.iter().flat_map(Layer::state_dict).collect()
     }
 
     /// A copy of every gradient in the layout of files; those that were never computed are left out.
-    pub fn export_gradients(&self) -> Vec<NamedArray> {
-        self.layers.iter().flat_map(Layer::export_gradients).collect()
+    pub fn gradients(&self) -> Vec<NamedTensor> {
+        self.layers.iter().flat_map(Layer::gradients).collect()
     }
 
     /// Sets a parameter from values in the layout of files.
     ///
     /// # Errors
     /// [`Error::UnknownParameter`] or [`Error::ParameterShape`] if the array does not fit.
-    pub fn import(&mut self, array: &NamedArray) -> Result<()> {
+    pub fn load_tensor(&mut self, array: &NamedTensor) -> Result<()> {
         let unknown = || Error::UnknownParameter { name: array.name.clone() };
         let (layer, part) = array.name.rsplit_once('.').ok_or_else(unknown)?;
         let device = self.device.clone();
@@ -191,25 +191,25 @@ impl Layer {
         (format!("{}.weight", self.spec.name), format!("{}.bias", self.spec.name))
     }
 
-    fn export(&self) -> Vec<NamedArray> {
+    fn state_dict(&self) -> Vec<NamedTensor> {
         let Some(params) = &self.params else { return Vec::new() };
         self.arrays(Some(params.weight.weight.value()), Some(params.bias.weight.value()))
     }
 
-    fn export_gradients(&self) -> Vec<NamedArray> {
+    fn gradients(&self) -> Vec<NamedTensor> {
         let Some(params) = &self.params else { return Vec::new() };
         self.arrays(params.weight.grad(), params.bias.grad())
     }
 
-    fn arrays(&self, weight: Option<&Tensor>, bias: Option<&Tensor>) -> Vec<NamedArray> {
+    fn arrays(&self, weight: Option<&Tensor>, bias: Option<&Tensor>) -> Vec<NamedTensor> {
         let (weight_name, bias_name) = self.names();
-        let weight = weight.map(|w| NamedArray {
+        let weight = weight.map(|w| NamedTensor {
             name: weight_name,
             shape: self.spec.weight_shape().unwrap_or_default(),
             values: self.weight_layout().to_file(&w.to_vec()),
         });
         let bias =
-            bias.map(|b| NamedArray { name: bias_name, shape: vec![b.shape().len()], values: b.to_vec() });
+            bias.map(|b| NamedTensor { name: bias_name, shape: vec![b.shape().len()], values: b.to_vec() });
         weight.into_iter().chain(bias).collect()
     }
 }

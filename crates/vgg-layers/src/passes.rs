@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use vgg_tensor::ops::lrn::{self, Lrn};
 use vgg_tensor::ops::{conv2d, dropout, linear, max_pool2d};
-use vgg_tensor::{Gate, Grad, GradMode, Parameter, Shape, StepState, Tensor};
+use vgg_tensor::{Grad, GradMode, Parameter, ReluDropoutMask, Shape, StepState, Tensor};
 
 use crate::error::in_layer;
 use crate::network::{Layer, Params};
@@ -12,7 +12,7 @@ use crate::{Error, LayerKind, Network, Pass, PoolRounding, Result, Stopwatch};
 
 /// What the random numbers of dropout depend on in one forward pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct DropoutRun {
+pub struct DropoutSeed {
     /// Seed of the run.
     pub seed: u64,
     /// Step of the run.
@@ -23,7 +23,7 @@ pub struct DropoutRun {
 
 /// What a forward pass keeps for the backward pass: the input of every layer that needs it.
 #[derive(Default)]
-pub struct Trace {
+pub struct ForwardCache {
     saved: Vec<Saved>,
 }
 
@@ -56,12 +56,12 @@ impl Network {
         // The first convolution keeps the size; what it returns is the largest of all.
         let widest = self.layers.first().map_or(1, |layer| layer.spec.output[2]);
         let first_output: Vec<usize> = x.shape().dims()[..3].iter().copied().chain([widest]).collect();
-        let at_once = Shape::from_slice(&first_output).map_or(n, |shape| self.device.images_at_once(shape));
+        let at_once = Shape::from_slice(&first_output).map_or(n, |shape| self.device.cache_batch(shape));
         let mut parts = Vec::with_capacity(n.div_ceil(at_once));
         let mut next = 0;
         for start in (0..n).step_by(at_once) {
             let images = x.images(start..(start + at_once).min(n))?;
-            let large = |y: &Tensor| self.device.images_at_once(y.shape().with_first(n)) < n;
+            let large = |y: &Tensor| self.device.cache_batch(y.shape().with_first(n)) < n;
             let (y, reached) = self.infer_while(0..layers, images, rounding, large)?;
             next = reached;
             parts.push(y);
@@ -109,7 +109,7 @@ impl Network {
     ///
     /// # Errors
     /// As [`Network::infer`].
-    pub fn forward(&self, x: Tensor, run: DropoutRun) -> Result<(Tensor, Trace)> {
+    pub fn forward(&self, x: Tensor, run: DropoutSeed) -> Result<(Tensor, ForwardCache)> {
         self.forward_with(x, run, None)
     }
 
@@ -118,11 +118,21 @@ impl Network {
     ///
     /// # Errors
     /// As [`Network::infer`].
-    pub fn forward_in_step(&self, x: Tensor, run: DropoutRun, state: &StepState) -> Result<(Tensor, Trace)> {
+    pub fn forward_in_step(
+        &self,
+        x: Tensor,
+        run: DropoutSeed,
+        state: &StepState,
+    ) -> Result<(Tensor, ForwardCache)> {
         self.forward_with(x, run, Some(state))
     }
 
-    fn forward_with(&self, x: Tensor, run: DropoutRun, state: Option<&StepState>) -> Result<(Tensor, Trace)> {
+    fn forward_with(
+        &self,
+        x: Tensor,
+        run: DropoutSeed,
+        state: Option<&StepState>,
+    ) -> Result<(Tensor, ForwardCache)> {
         self.check_input(&x)?;
         let mut saved = Vec::with_capacity(self.layers.len());
         saved.reserve(self.layers.len());
@@ -139,7 +149,7 @@ impl Network {
                     .map(|(y, base)| (y, Saved::Lrn { x, base })),
                 LayerKind::Dropout => {
                     dropouts += 1;
-                    let DropoutRun { seed, step, first_sample } = run;
+                    let DropoutSeed { seed, step, first_sample } = run;
                     let key = dropout::DropoutKey { seed, step, layer: dropouts - 1, first_sample };
                     let y = match state {
                         Some(state) => dropout::forward_in_step(&x, self.spec.dropout, key, state),
@@ -153,7 +163,7 @@ impl Network {
             saved.push(kept);
             x = y;
         }
-        Ok((x, Trace { saved }))
+        Ok((x, ForwardCache { saved }))
     }
 
     /// Computes the gradients of all trainable parameters from that of the logits, last layer first.
@@ -165,7 +175,7 @@ impl Network {
     /// [`Error::Layer`] if an operation fails.
     pub fn backward(
         &mut self,
-        trace: Trace,
+        trace: ForwardCache,
         dlogits: Grad,
         write: GradMode,
         state: &StepState,
@@ -180,7 +190,7 @@ impl Network {
     /// As [`Network::backward`], and those of `finished`.
     pub fn backward_with(
         &mut self,
-        trace: Trace,
+        trace: ForwardCache,
         dlogits: Grad,
         write: GradMode,
         state: &StepState,
@@ -203,10 +213,15 @@ impl Network {
             grad = match saved {
                 Saved::Nothing => Ok(grad),
                 Saved::Pool(pooled) => {
-                    Stopwatch::time(watch, name, Pass::BackwardData, || max_pool2d::backward(&grad, &pooled))
+                    Stopwatch::time(watch, name, Pass::GradInput, || max_pool2d::backward(&grad, &pooled))
                 }
-                Saved::Lrn { x, base } => Stopwatch::time(watch, name, Pass::BackwardData, || {
-                    lrn::backward(&grad.dz, Gate { y: &x, scale: 1.0 }, &base, Lrn::alexnet(style))
+                Saved::Lrn { x, base } => Stopwatch::time(watch, name, Pass::GradInput, || {
+                    lrn::backward(
+                        &grad.grad,
+                        ReluDropoutMask { y: &x, scale: 1.0 },
+                        &base,
+                        Lrn::alexnet(style),
+                    )
                 }),
                 Saved::Input(x) => layer.backward(x, grad, below, write, state, watch),
             }
@@ -278,7 +293,7 @@ impl Layer {
     ) -> vgg_tensor::Result<Grad> {
         let Some(Params { weight, bias }) = &mut self.params else { return Ok(grad) };
         if bias.trainable {
-            bias.write_grad(&grad.channel_sums, write)?;
+            bias.write_grad(&grad.bias_grad, write)?;
         }
         let (name, conv) = (
             &self.spec.name,
@@ -288,17 +303,15 @@ impl Layer {
             },
         );
         if weight.trainable {
-            Stopwatch::time(watch, name, Pass::BackwardWeights, || match conv {
-                Some(config) => {
-                    conv2d::backward_filter(&x, &grad.dz, config, weight.grad_mut()?, write, state)
-                }
-                None => linear::backward_weight(&x, &grad.dz, weight.grad_mut()?, write, state),
+            Stopwatch::time(watch, name, Pass::GradWeight, || match conv {
+                Some(config) => conv2d::grad_weight(&x, &grad.grad, config, weight.grad_mut()?, write, state),
+                None => linear::grad_weight(&x, &grad.grad, weight.grad_mut()?, write, state),
             })?;
         }
         let Some(scale) = below else { return Ok(grad) };
-        Stopwatch::time(watch, name, Pass::BackwardData, || match conv {
-            Some(config) => conv2d::backward_data_in_place(&grad.dz, &weight.weight, config, x, scale),
-            None => linear::backward_data(&grad.dz, &weight.weight, Gate { y: &x, scale }),
+        Stopwatch::time(watch, name, Pass::GradInput, || match conv {
+            Some(config) => conv2d::grad_input_in_place(&grad.grad, &weight.weight, config, x, scale),
+            None => linear::grad_input(&grad.grad, &weight.weight, ReluDropoutMask { y: &x, scale }),
         })
     }
 }

@@ -11,9 +11,9 @@ pub enum Pass {
     /// From input to output.
     Forward,
     /// From the output's gradient to the input's.
-    BackwardData,
+    GradInput,
     /// From the output's gradient to the weights'.
-    BackwardWeights,
+    GradWeight,
 }
 
 /// One measurement.

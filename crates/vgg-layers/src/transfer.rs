@@ -7,7 +7,7 @@ use crate::{Error, LayerSpec, NetworkSpec, Result};
 /// Which layers are taken over.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum TransferMap {
+pub enum LayerSelection {
     /// What section 3.1 takes from A: its first four convolutions and all fully connected layers.
     ///
     /// By name, conv1_1, conv2_1, conv3_1 and conv3_2: by position the second convolution of A would not fit any
@@ -15,7 +15,7 @@ pub enum TransferMap {
     Paper,
     /// Every layer whose name and shape the two networks share. From A to B to C or D to E, this grows a network
     /// step by step.
-    #[serde(rename = "all", alias = "all-matching")]
+    #[serde(rename = "all")]
     AllMatching,
     /// These layers.
     #[serde(untagged)]
@@ -24,7 +24,7 @@ pub enum TransferMap {
 
 const PAPER: [&str; 7] = ["conv1_1", "conv2_1", "conv3_1", "conv3_2", "fc6", "fc7", "fc8"];
 
-impl TransferMap {
+impl LayerSelection {
     /// Checks that every layer of the map is in both networks, with the same shape.
     ///
     /// # Errors
@@ -36,16 +36,16 @@ impl TransferMap {
     /// The layers to copy.
     ///
     /// # Errors
-    /// As [`TransferMap::check`].
+    /// As [`LayerSelection::check`].
     pub fn layers(&self, from: &NetworkSpec, to: &NetworkSpec) -> Result<Vec<String>> {
         let (source, target) = (from.layers()?, to.layers()?);
         let shape = |layers: &[LayerSpec], name: &str| {
             layers.iter().find(|layer| layer.name == name).and_then(LayerSpec::weight_shape)
         };
         let wanted: Vec<String> = match self {
-            TransferMap::Paper => PAPER.map(str::to_owned).to_vec(),
-            TransferMap::Layers(names) => names.clone(),
-            TransferMap::AllMatching => {
+            LayerSelection::Paper => PAPER.map(str::to_owned).to_vec(),
+            LayerSelection::Layers(names) => names.clone(),
+            LayerSelection::AllMatching => {
                 let names =
                     target.iter().filter(|layer| layer.weight_shape().is_some()).map(|layer| &layer.name);
                 names.filter(|name| shape(&source, name) == shape(&target, name)).cloned().collect()

@@ -1,11 +1,11 @@
 //! Whole networks with dropout: gradients against finite differences, and which mask belongs to which step, sample and layer.
 
-use vgg_layers::{Config, DropoutRun, Init, NamedArray, Network, NetworkSpec};
+use vgg_layers::{Config, DropoutSeed, Init, NamedTensor, Network, NetworkSpec};
 use vgg_tensor::ops::{dropout, linear, softmax_cross_entropy};
 use vgg_tensor::{Device, GradMode, StepState, Tensor};
 use vgg_testkit::{assert_close, hashed};
 
-const RUN: DropoutRun = DropoutRun { seed: 7, step: 3, first_sample: 0 };
+const RUN: DropoutSeed = DropoutSeed { seed: 7, step: 3, first_sample: 0 };
 const TARGETS: [u32; 6] = [0, 3, 1, 4, 2, 3];
 
 fn spec(config: Config, dropout: f32) -> NetworkSpec {
@@ -29,26 +29,26 @@ fn images(n: usize) -> Tensor {
 }
 
 /// The mean loss of six images, in f64.
-fn loss(network: &Network, run: DropoutRun) -> f64 {
+fn loss(network: &Network, run: DropoutSeed) -> f64 {
     let state = StepState::new(network.device()).unwrap();
     let (logits, _) = network.forward(images(6), run).unwrap();
     let loss = softmax_cross_entropy(&logits, &TARGETS, 1.0 / 6.0, &state).unwrap();
     loss.per_sample.to_vec().into_iter().map(f64::from).sum::<f64>() / 6.0
 }
 
-fn gradients(network: &mut Network, run: DropoutRun) -> Vec<NamedArray> {
+fn gradients(network: &mut Network, run: DropoutSeed) -> Vec<NamedTensor> {
     let state = StepState::new(network.device()).unwrap();
     let (logits, trace) = network.forward(images(6), run).unwrap();
     let loss = softmax_cross_entropy(&logits, &TARGETS, 1.0 / 6.0, &state).unwrap();
     network.backward(trace, loss.grad, GradMode::Overwrite, &state).unwrap();
-    network.export_gradients()
+    network.gradients()
 }
 
 /// Moves every parameter from `start` by `distance` times its direction.
-fn moved(network: &mut Network, start: &[NamedArray], direction: &[Vec<f32>], distance: f32) {
+fn moved(network: &mut Network, start: &[NamedTensor], direction: &[Vec<f32>], distance: f32) {
     for (array, direction) in start.iter().zip(direction) {
         let values = array.values.iter().zip(direction).map(|(v, d)| v + distance * d).collect();
-        network.import(&NamedArray { values, ..array.clone() }).unwrap();
+        network.load_tensor(&NamedTensor { values, ..array.clone() }).unwrap();
     }
 }
 
@@ -57,14 +57,14 @@ fn gradients_of_whole_networks_with_dropout_are_those_of_finite_differences() {
     for (config, rate) in [(Config::A, 0.3), (Config::ALrn, 0.7), (Config::C, 0.1), (Config::B5x5, 0.85)] {
         let mut network = network(config.clone(), rate);
         let gradients = gradients(&mut network, RUN);
-        let start = network.export();
+        let start = network.state_dict();
         assert!(gradients.iter().map(|g| &g.name).eq(start.iter().map(|w| &w.name)));
         // One parameter at a time, so that a layer of small gradients counts as much as one of large.
         for (number, gradient) in gradients.iter().enumerate() {
             let norm = gradient.values.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
             assert!(norm > 1e-4, "{config}, {}: a gradient of {norm} proves nothing", gradient.name);
             // Along the gradient the slope is its norm.
-            let along = |g: &NamedArray| g.values.iter().map(|v| (f64::from(*v) / norm) as f32).collect();
+            let along = |g: &NamedTensor| g.values.iter().map(|v| (f64::from(*v) / norm) as f32).collect();
             let direction: Vec<Vec<f32>> = gradients
                 .iter()
                 .enumerate()
@@ -85,7 +85,7 @@ fn gradients_of_whole_networks_with_dropout_are_those_of_finite_differences() {
     }
 }
 
-fn logits(rate: f32, run: DropoutRun) -> Vec<f32> {
+fn logits(rate: f32, run: DropoutSeed) -> Vec<f32> {
     network(Config::A, rate).forward(images(6), run).unwrap().0.to_vec()
 }
 
@@ -120,11 +120,11 @@ fn every_step_seed_and_place_in_the_batch_has_a_mask_of_its_own() {
     let base = logits(0.5, RUN);
     assert_eq!(base, logits(0.5, RUN));
     let other = [
-        DropoutRun { step: 4, ..RUN },
-        DropoutRun { seed: 8, ..RUN },
-        DropoutRun { first_sample: 6, ..RUN },
-        DropoutRun { step: 3 + (1 << 32), ..RUN },
-        DropoutRun { seed: 7 + (1 << 32), ..RUN },
+        DropoutSeed { step: 4, ..RUN },
+        DropoutSeed { seed: 8, ..RUN },
+        DropoutSeed { first_sample: 6, ..RUN },
+        DropoutSeed { step: 3 + (1 << 32), ..RUN },
+        DropoutSeed { seed: 7 + (1 << 32), ..RUN },
     ];
     for run in other {
         let differ = base.chunks(5).zip(logits(0.5, run).chunks(5)).filter(|(a, b)| a != b).count();
@@ -139,7 +139,7 @@ fn every_step_seed_and_place_in_the_batch_has_a_mask_of_its_own() {
     let rows: Vec<&[f32]> = logits.chunks(5).collect();
     assert!((0..6).all(|i| (0..i).all(|j| rows[i] != rows[j])), "{rows:?}");
     let part = same.images(4..6).unwrap();
-    let part = network.forward(part, DropoutRun { first_sample: 4, ..RUN }).unwrap().0.to_vec();
+    let part = network.forward(part, DropoutSeed { first_sample: 4, ..RUN }).unwrap().0.to_vec();
     assert_close(&part, &logits[4 * 5..], 1e-5, "the last two of six");
 }
 

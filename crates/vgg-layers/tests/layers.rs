@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use common::{device, images, network, small};
 use vgg_layers::{
-    Config, DropoutRun, Error, Init, LayerKind, Network, NetworkSpec, Pass, PoolRounding, Stopwatch,
+    Config, DropoutSeed, Error, Init, LayerKind, Network, NetworkSpec, Pass, PoolRounding, Stopwatch,
 };
 use vgg_tensor::ops::{conv2d, linear, max_pool2d, softmax_cross_entropy};
 use vgg_tensor::{GradMode, StepState, Tensor};
@@ -207,7 +207,7 @@ fn a_stopwatch_times_each_layer_and_pass_once() {
     let mut network = network(Config::ALrn);
     let stopwatch = Arc::new(Stopwatch::new(&device()));
     network.set_stopwatch(Some(stopwatch.clone()));
-    let run = DropoutRun { seed: 0, step: 0, first_sample: 0 };
+    let run = DropoutSeed { seed: 0, step: 0, first_sample: 0 };
     let (logits, trace) = network.forward(images(2, 64, 64), run).unwrap();
     let state = StepState::new(&device()).unwrap();
     let loss = softmax_cross_entropy(&logits, &[1, 2], 0.5, &state).unwrap();
@@ -227,13 +227,13 @@ fn a_stopwatch_times_each_layer_and_pass_once() {
         "fc8", "fc7", "fc6", "conv5_2", "conv5_1", "conv4_2", "conv4_1", "conv3_2", "conv3_1", "conv2_1",
         "conv1_1",
     ];
-    assert_eq!(of(Pass::BackwardWeights), with_weights);
+    assert_eq!(of(Pass::GradWeight), with_weights);
     // Nothing asks for the gradient of the images; dropout costs nothing.
     let through = [
         "fc8", "fc7", "fc6", "pool5", "conv5_2", "conv5_1", "pool4", "conv4_2", "conv4_1", "pool3",
         "conv3_2", "conv3_1", "pool2", "conv2_1", "pool1", "lrn1",
     ];
-    assert_eq!(of(Pass::BackwardData), through);
+    assert_eq!(of(Pass::GradInput), through);
     network.set_stopwatch(None);
     network.infer(&images(1, 64, 64)).unwrap();
     assert_eq!(stopwatch.take(), []);

@@ -1,7 +1,7 @@
 //! Networks as wholes: the paper's numbers, starting from one another, dense against classic.
 
-use vgg_layers::{Config, DropoutRun, Error, Init, Network, NetworkSpec, PoolRounding, TransferMap};
-use vgg_tensor::ops::{softmax_cross_entropy, spatial_mean};
+use vgg_layers::{Config, DropoutSeed, Error, Init, LayerSelection, Network, NetworkSpec, PoolRounding};
+use vgg_tensor::ops::{global_avg_pool2d, softmax_cross_entropy};
 use vgg_tensor::{Device, Grad, GradMode, Shape, StepState, Tensor};
 use vgg_testkit::{assert_close, hashed};
 
@@ -59,14 +59,14 @@ fn width_rounds_to_multiples_of_eight() {
     }
 }
 
-fn layers(map: &TransferMap, from: Config, to: Config) -> Result<Vec<String>, Error> {
+fn layers(map: &LayerSelection, from: Config, to: Config) -> Result<Vec<String>, Error> {
     map.layers(&small(from), &small(to))
 }
 
 #[test]
 fn the_paper_map_is_four_convolutions_and_the_head() {
     for config in [Config::B, Config::C, Config::D, Config::E] {
-        let copied = layers(&TransferMap::Paper, Config::A, config).unwrap();
+        let copied = layers(&LayerSelection::Paper, Config::A, config).unwrap();
         assert_eq!(copied, ["conv1_1", "conv2_1", "conv3_1", "conv3_2", "fc6", "fc7", "fc8"]);
     }
 }
@@ -74,7 +74,7 @@ fn the_paper_map_is_four_convolutions_and_the_head() {
 #[test]
 fn a_network_grows_by_the_names_of_its_layers() {
     let new = |from, to: Config| {
-        let copied = layers(&TransferMap::AllMatching, from, to.clone()).unwrap();
+        let copied = layers(&LayerSelection::AllMatching, from, to.clone()).unwrap();
         let all = network(to, 2);
         let new = all.layer_names().filter(|name| !copied.iter().any(|copied| copied == name));
         new.map(str::to_owned).collect::<Vec<_>>()
@@ -87,12 +87,12 @@ fn a_network_grows_by_the_names_of_its_layers() {
 
 #[test]
 fn what_cannot_be_copied_is_named() {
-    let error = layers(&TransferMap::Paper, Config::A, Config::B5x5).unwrap_err();
+    let error = layers(&LayerSelection::Paper, Config::A, Config::B5x5).unwrap_err();
     assert_eq!(
         error.to_string(),
         "layer conv1_1 cannot be copied: its weights are [8, 3, 3, 3] in the source and [8, 3, 5, 5] here"
     );
-    let map = TransferMap::Layers(vec!["conv3_2".into()]);
+    let map = LayerSelection::Layers(vec!["conv3_2".into()]);
     let error = layers(&map, Config::A, Config::B5x5).unwrap_err();
     assert_eq!(error.to_string(), "config B-5x5 has no layer conv3_2");
 }
@@ -107,7 +107,7 @@ fn dense_on_a_crop_is_the_classic_network() {
         let map = dense.score_map(&x).unwrap();
         assert_eq!(map.shape().dims(), [2, 1, 1, 5]);
         // Two orders of the same f32 sums.
-        assert_close(&spatial_mean(&map).unwrap().to_vec(), &logits, 1e-5, config.name());
+        assert_close(&global_avg_pool2d(&map).unwrap().to_vec(), &logits, 1e-5, config.name());
     }
 }
 
@@ -129,7 +129,7 @@ fn the_size_of_a_dense_map_follows_the_image_and_the_rounding() {
 fn frozen_layers_get_no_gradient() {
     let mut network = network(Config::B, 4);
     network.train_only(&["fc7".into(), "fc8".into()]).unwrap();
-    let run = DropoutRun { seed: 0, step: 0, first_sample: 0 };
+    let run = DropoutSeed { seed: 0, step: 0, first_sample: 0 };
     let (logits, trace) = network.forward(images(2, 64, 64), run).unwrap();
     let state = StepState::new(&device()).unwrap();
     let loss = softmax_cross_entropy(&logits, &[1, 2], 0.5, &state).unwrap();
@@ -149,14 +149,14 @@ fn micro_batches_add_up_to_the_whole_gradient() {
         let x = images(5, 64, 64);
         let mut first = 0;
         for (i, n) in split.iter().enumerate() {
-            let run = DropoutRun { seed: 9, step: 2, first_sample: first };
+            let run = DropoutSeed { seed: 9, step: 2, first_sample: first };
             let (logits, trace) = network.forward(x.images(first..first + n).unwrap(), run).unwrap();
             let loss = softmax_cross_entropy(&logits, &targets[first..first + n], 0.2, &state).unwrap();
             let write = if i == 0 { GradMode::Overwrite } else { GradMode::Accumulate };
             network.backward(trace, loss.grad, write, &state).unwrap();
             first += n;
         }
-        network.export_gradients()
+        network.gradients()
     };
     let whole = gradients(&[5]);
     let parts = gradients(&[2, 2, 1]);
@@ -174,12 +174,12 @@ fn training_bits_do_not_depend_on_threads() {
         let device = Device::cpu(threads).unwrap();
         let mut network = Network::random(small(Config::C), Init::He, 6, &device).unwrap();
         let x = Tensor::from_slice(&hashed("image", 1.0, 6 * 64 * 64 * 3), [6, 64, 64, 3], &device).unwrap();
-        let run = DropoutRun { seed: 1, step: 1, first_sample: 0 };
+        let run = DropoutSeed { seed: 1, step: 1, first_sample: 0 };
         let (logits, trace) = network.forward(x, run).unwrap();
         let state = StepState::new(&device).unwrap();
         let loss = softmax_cross_entropy(&logits, &[0, 1, 2, 3, 4, 0], 1.0, &state).unwrap();
         network.backward(trace, loss.grad, GradMode::Overwrite, &state).unwrap();
-        network.export_gradients()
+        network.gradients()
     };
     let one = gradients(1);
     assert!(one.len() == 32 && one == gradients(2) && one == gradients(4));
@@ -194,11 +194,11 @@ fn a_wrong_input_is_refused_with_both_shapes() {
 #[test]
 fn an_error_in_a_deeper_layer_names_it() {
     let mut network = network(Config::B, 1);
-    let run = DropoutRun { seed: 0, step: 0, first_sample: 0 };
+    let run = DropoutSeed { seed: 0, step: 0, first_sample: 0 };
     let (_, trace) = network.forward(images(1, 64, 64), run).unwrap();
     // The gradient of three images for the trace of one.
     let zeros = |dims: &[usize]| Tensor::zeros(Shape::from_slice(dims).unwrap(), &device()).unwrap();
-    let wrong = Grad { dz: zeros(&[3, 5]), channel_sums: zeros(&[5]) };
+    let wrong = Grad { grad: zeros(&[3, 5]), bias_grad: zeros(&[5]) };
     let error =
         network.backward(trace, wrong, GradMode::Overwrite, &StepState::new(&device()).unwrap()).unwrap_err();
     assert!(error.to_string().starts_with("layer fc8: "), "{error}");

@@ -3,7 +3,7 @@
 mod common;
 
 use common::{device, images, network, small};
-use vgg_layers::{Config, DropoutRun, Error, Init, NamedArray, Network, NetworkSpec, TransferMap};
+use vgg_layers::{Config, DropoutSeed, Error, Init, LayerSelection, NamedTensor, Network, NetworkSpec};
 use vgg_tensor::ops::softmax_cross_entropy;
 use vgg_tensor::{GradMode, StepState, Tensor};
 use vgg_testkit::{assert_close, hashed};
@@ -16,7 +16,7 @@ fn initial_weights_have_the_variance_of_their_layer() {
     let variance = |init: Init, name: &str| {
         let network = Network::random(spec.clone(), init, 5, &device()).unwrap();
         let array =
-            network.export().into_iter().find(|array| array.name == format!("{name}.weight")).unwrap();
+            network.state_dict().into_iter().find(|array| array.name == format!("{name}.weight")).unwrap();
         array.values.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>() / array.values.len() as f64
     };
     // A 1x1 layer of 64 to 64, a 3x3 of 64 to 128, and a fully connected one of 300 to 200.
@@ -34,7 +34,7 @@ fn initial_weights_have_the_variance_of_their_layer() {
             assert!((ratio - 1.0).abs() < 5.0 * (2.0f64 / 4096.0).sqrt(), "{}, {name}: {ratio}", init.name());
         }
     }
-    let uniform = Network::random(spec, Init::GlorotUniform, 5, &device()).unwrap().export();
+    let uniform = Network::random(spec, Init::GlorotUniform, 5, &device()).unwrap().state_dict();
     let bound = (6.0f64 / 500.0).sqrt() as f32;
     let fc7 = &uniform.iter().find(|a| a.name == "fc7.weight").unwrap().values;
     assert!(fc7.iter().all(|value| value.is_finite()));
@@ -47,7 +47,7 @@ fn initial_weights_have_the_variance_of_their_layer() {
 fn layers_of_one_name_draw_the_same_in_every_network_and_others_do_not() {
     let of = |config, seed, name: &str| {
         let network = Network::random(small(config), Init::He, seed, &device()).unwrap();
-        network.export().into_iter().find(|array| array.name == name).unwrap().values
+        network.state_dict().into_iter().find(|array| array.name == name).unwrap().values
     };
     assert_eq!(of(Config::A, 1, "conv4_2.weight"), of(Config::E, 1, "conv4_2.weight"));
     assert_ne!(of(Config::A, 1, "conv4_2.weight"), of(Config::A, 2, "conv4_2.weight"));
@@ -57,60 +57,61 @@ fn layers_of_one_name_draw_the_same_in_every_network_and_others_do_not() {
     let odd = |classes| {
         Network::random(NetworkSpec { classes, head: [3, 5], ..small(Config::A) }, Init::He, 1, &device())
             .unwrap()
-            .export()
+            .state_dict()
     };
     let (five, six) = (odd(5), odd(6));
-    let last = |arrays: &[NamedArray]| arrays.iter().find(|a| a.name == "fc8.weight").unwrap().values.clone();
+    let last =
+        |arrays: &[NamedTensor]| arrays.iter().find(|a| a.name == "fc8.weight").unwrap().values.clone();
     assert_eq!((last(&five).len(), &last(&six)[..25]), (25, last(&five).as_slice()));
 }
 
 #[test]
 fn drawing_layers_anew_leaves_the_others_and_clears_biases() {
     let mut network = network(Config::A);
-    let bias = NamedArray { name: "fc7.bias".into(), shape: vec![16], values: vec![0.5; 16] };
-    network.import(&bias).unwrap();
-    let before = network.export();
-    network.draw(&["fc7".into(), "conv1_1".into()], Init::GlorotNormal, 9).unwrap();
-    for (old, new) in before.iter().zip(network.export()) {
+    let bias = NamedTensor { name: "fc7.bias".into(), shape: vec![16], values: vec![0.5; 16] };
+    network.load_tensor(&bias).unwrap();
+    let before = network.state_dict();
+    network.reinitialize(&["fc7".into(), "conv1_1".into()], Init::GlorotNormal, 9).unwrap();
+    for (old, new) in before.iter().zip(network.state_dict()) {
         let drawn = ["fc7.weight", "fc7.bias", "conv1_1.weight"].contains(&old.name.as_str());
         assert_eq!(*old != new, drawn, "{}", old.name);
     }
-    assert!(network.export().iter().filter(|a| a.name == "fc7.bias").all(|a| a.values == [0.0; 16]));
-    assert!(matches!(network.draw(&["pool1".into()], Init::He, 1), Err(Error::UnknownLayer { .. })));
+    assert!(network.state_dict().iter().filter(|a| a.name == "fc7.bias").all(|a| a.values == [0.0; 16]));
+    assert!(matches!(network.reinitialize(&["pool1".into()], Init::He, 1), Err(Error::UnknownLayer { .. })));
 }
 
 #[test]
 fn parameters_go_in_as_they_come_out_and_what_does_not_fit_is_refused() {
     let (mut network, other) = (network(Config::C), network(Config::D));
-    let arrays: Vec<NamedArray> = network
-        .export()
+    let arrays: Vec<NamedTensor> = network
+        .state_dict()
         .into_iter()
-        .map(|a| NamedArray { values: hashed(&a.name, 1.0, a.values.len()), ..a })
+        .map(|a| NamedTensor { values: hashed(&a.name, 1.0, a.values.len()), ..a })
         .collect();
-    arrays.iter().for_each(|array| network.import(array).unwrap());
-    assert_eq!(network.export(), arrays);
+    arrays.iter().for_each(|array| network.load_tensor(array).unwrap());
+    assert_eq!(network.state_dict(), arrays);
     // In memory channels come last: the first filter's first pixel, all channels.
     let weight = network.parameters().find(|p| p.name == "conv3_1.weight").unwrap();
     let file = &arrays.iter().find(|a| a.name == "conv3_1.weight").unwrap().values;
     let channels = weight.weight.shape().last();
     let memory = weight.weight.value().to_vec();
     assert!((0..channels).all(|c| memory[c] == file[c * 9]));
-    let array = |name: &str, shape: &[usize]| NamedArray {
+    let array = |name: &str, shape: &[usize]| NamedTensor {
         name: name.into(),
         shape: shape.to_vec(),
         values: vec![0.0; shape.iter().product()],
     };
     for unknown in ["conv9_1.weight", "conv1_1", "conv1_1.scale", "pool1.weight", "fc8"] {
-        let error = network.import(&array(unknown, &[1])).unwrap_err();
+        let error = network.load_tensor(&array(unknown, &[1])).unwrap_err();
         assert!(matches!(error, Error::UnknownParameter { ref name } if name == unknown), "{error}");
     }
     for (name, shape) in
         [("conv1_1.weight", [8, 3, 3, 5].as_slice()), ("fc8.bias", &[6]), ("fc8.weight", &[80])]
     {
-        let error = network.import(&array(name, shape)).unwrap_err();
+        let error = network.load_tensor(&array(name, shape)).unwrap_err();
         assert!(matches!(error, Error::ParameterShape { ref got, .. } if got == shape), "{error}");
     }
-    assert_eq!(network.export(), arrays, "nothing was changed");
+    assert_eq!(network.state_dict(), arrays, "nothing was changed");
     assert_eq!(network.layer_names().count(), 16);
     assert!(network.layer_names().eq(other.layer_names()));
 }
@@ -118,25 +119,25 @@ fn parameters_go_in_as_they_come_out_and_what_does_not_fit_is_refused() {
 #[test]
 fn a_map_of_layers_is_checked() {
     let (source, target) = (small(Config::A), small(Config::B));
-    let map = TransferMap::Layers(vec!["fc8".into(), "conv2_1".into()]);
+    let map = LayerSelection::Layers(vec!["fc8".into(), "conv2_1".into()]);
     assert_eq!(map.layers(&source, &target).unwrap(), ["fc8", "conv2_1"]);
-    let none = TransferMap::Layers(Vec::new());
+    let none = LayerSelection::Layers(Vec::new());
     assert!(matches!(none.check(&source, &target), Err(Error::NothingToCopy { from: "A", to: "B" })));
-    let missing = TransferMap::Layers(vec!["conv1_2".into()]);
+    let missing = LayerSelection::Layers(vec!["conv1_2".into()]);
     let message = missing.check(&source, &target).unwrap_err().to_string();
     assert_eq!(message, "config A has no layer conv1_2");
     let message = missing.check(&target, &source).unwrap_err().to_string();
     assert_eq!(message, "config A has no layer conv1_2");
     let wider = NetworkSpec { classes: 6, ..small(Config::B) };
-    assert!(TransferMap::Paper.check(&source, &wider).is_err());
-    assert!(!TransferMap::AllMatching.layers(&source, &wider).unwrap().contains(&"fc8".to_owned()));
+    assert!(LayerSelection::Paper.check(&source, &wider).is_err());
+    assert!(!LayerSelection::AllMatching.layers(&source, &wider).unwrap().contains(&"fc8".to_owned()));
 }
 
 #[test]
 fn backward_adds_where_it_is_told_and_says_when_each_layer_is_done() {
     let mut network = network(Config::A);
     let state = StepState::new(&device()).unwrap();
-    let run = DropoutRun { seed: 0, step: 0, first_sample: 0 };
+    let run = DropoutSeed { seed: 0, step: 0, first_sample: 0 };
     let mut done = Vec::new();
     let mut backward = |network: &mut Network, write| {
         let (logits, trace) = network.forward(images(2, 64, 64), run).unwrap();
@@ -146,7 +147,7 @@ fn backward_adds_where_it_is_told_and_says_when_each_layer_is_done() {
             Ok(())
         };
         network.backward_with(trace, loss.grad, write, &state, finished).unwrap();
-        network.export_gradients()
+        network.gradients()
     };
     let once = backward(&mut network, GradMode::Overwrite);
     assert_eq!(backward(&mut network, GradMode::Overwrite), once);
@@ -169,13 +170,13 @@ fn backward_adds_where_it_is_told_and_says_when_each_layer_is_done() {
     network.parameters_mut().for_each(|p| p.trainable = false);
     let loss = softmax_cross_entropy(&logits, &[0, 0], 9.0, &state).unwrap();
     network.backward(trace, loss.grad, GradMode::Overwrite, &state).unwrap();
-    assert_eq!(network.export_gradients(), twice);
+    assert_eq!(network.gradients(), twice);
 }
 
 #[test]
 fn inputs_of_another_shape_are_refused() {
     let network = network(Config::A);
-    let run = DropoutRun { seed: 0, step: 0, first_sample: 0 };
+    let run = DropoutSeed { seed: 0, step: 0, first_sample: 0 };
     let four = Tensor::from_slice(&hashed("image", 1.0, 64 * 64 * 4), [1, 64, 64, 4], &device()).unwrap();
     for x in [images(1, 64, 32), images(1, 32, 64), images(1, 96, 96), four] {
         assert!(matches!(network.infer(&x), Err(Error::Input { .. })));

@@ -7,5 +7,5 @@ mod schedule;
 mod sgd;
 
 pub use error::{Error, Result};
-pub use schedule::{Schedule, ScheduleState, Then};
-pub use sgd::{Sgd, SgdForm, SgdOptions};
+pub use schedule::{OnExhausted, Schedule, ScheduleState};
+pub use sgd::{MomentumVariant, Sgd, SgdOptions};

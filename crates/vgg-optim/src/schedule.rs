@@ -13,51 +13,51 @@ pub enum Schedule {
         /// The rate.
         lr: f64,
     },
-    /// The rate is multiplied by `factor` at the given fractions of the run.
+    /// PyTorch's `MultiStepLR`: the rate is multiplied by `gamma` at each milestone.
     Steps {
         /// The first rate.
         lr: f64,
-        /// What a cut multiplies it by.
-        factor: f64,
-        /// Fractions of all epochs, ascending, in (0, 1).
-        at: Vec<f64>,
+        /// Factor of a reduction, in (0, 1).
+        gamma: f64,
+        /// Epochs, counted from 0, from which on the reduced rate holds; ascending.
+        milestones: Vec<usize>,
     },
-    /// The paper's: the rate is cut when validation stops improving.
+    /// PyTorch's `ReduceLROnPlateau`, the paper's schedule: the rate is reduced when the validation error stops improving.
     Plateau {
         /// The first rate; the paper: 1e-2.
         lr: f64,
-        /// What a cut multiplies it by; the paper: 0.1.
+        /// Factor of a reduction, in (0, 1); the paper: 0.1.
         factor: f64,
-        /// Cuts at most; the paper: 3.
-        max_drops: usize,
-        /// Epochs without improvement before a cut.
-        patience_epochs: usize,
-        /// A gain in validation error below this is none.
-        min_gain: f64,
-        /// What follows the plateau after the last cut.
-        then: Then,
+        /// Reductions at most; the paper: 3.
+        max_reductions: usize,
+        /// Epochs without improvement after which the rate is reduced. PyTorch waits for one more.
+        patience: usize,
+        /// Least decrease of the validation error that counts as an improvement (absolute).
+        threshold: f64,
+        /// What happens at the plateau after the last reduction.
+        on_exhausted: OnExhausted,
     },
 }
 
-/// What follows the plateau after the last cut.
+/// What happens at a plateau when no reduction is left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Then {
+pub enum OnExhausted {
     /// The run ends.
     Stop,
-    /// The run goes on at the last rate.
+    /// The run continues at the last rate.
     Continue,
 }
 
-/// Where a schedule stands. Part of every checkpoint.
+/// Progress of a schedule; part of every checkpoint.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct ScheduleState {
-    /// Cuts so far.
-    pub drops: usize,
+    /// Reductions so far.
+    pub reductions: usize,
     /// Least validation error so far.
     pub best: Option<f64>,
-    /// Epochs since it, or since the last cut.
-    pub waited: usize,
+    /// Epochs since the last improvement or reduction.
+    pub bad_epochs: usize,
     /// Whether the run should end.
     pub stop: bool,
 }
@@ -66,56 +66,59 @@ impl Schedule {
     /// Checks the settings.
     ///
     /// # Errors
-    /// [`Error::Config`] if a rate or factor makes no sense.
+    /// [`Error::Config`] if a value is out of range.
     pub fn check(&self) -> Result<()> {
         let (lr, factor) = match self {
             Schedule::Constant { lr } => (*lr, 0.5),
-            Schedule::Steps { lr, factor, .. } | Schedule::Plateau { lr, factor, .. } => (*lr, *factor),
+            Schedule::Steps { lr, gamma, .. } => (*lr, *gamma),
+            Schedule::Plateau { lr, factor, .. } => (*lr, *factor),
         };
         if !(lr > 0.0 && lr.is_finite() && factor > 0.0 && factor < 1.0) {
-            return Err(Error::Config(format!("lr {lr} must be above 0 and factor {factor} in (0, 1)")));
+            let name = if matches!(self, Schedule::Steps { .. }) { "gamma" } else { "factor" };
+            return Err(Error::Config(format!("lr {lr} must be above 0 and {name} {factor} in (0, 1)")));
         }
-        if let Schedule::Steps { at, .. } = self
-            && !(at.is_sorted() && at.iter().all(|f| *f > 0.0 && *f < 1.0))
+        if let Schedule::Steps { milestones, .. } = self
+            && !(milestones.is_sorted() && milestones.first().is_none_or(|first| *first > 0))
         {
-            return Err(Error::Config(format!("steps at {at:?} must be ascending fractions in (0, 1)")));
+            return Err(Error::Config(format!("milestones {milestones:?} must be ascending epochs above 0")));
         }
-        if let Schedule::Plateau { min_gain, .. } = self
-            && !min_gain.is_finite()
+        if let Schedule::Plateau { threshold, .. } = self
+            && !threshold.is_finite()
         {
-            return Err(Error::Config(format!("min_gain {min_gain} must be a number")));
+            return Err(Error::Config(format!("threshold {threshold} must be finite")));
         }
         Ok(())
     }
 
-    /// The rate of an epoch, counted from 0, of a run of `epochs`.
-    pub fn lr(&self, state: &ScheduleState, epoch: usize, epochs: usize) -> f64 {
+    /// The learning rate of an epoch, counted from 0.
+    pub fn lr(&self, state: &ScheduleState, epoch: usize) -> f64 {
         match self {
             Schedule::Constant { lr } => *lr,
-            Schedule::Steps { lr, factor, at } => {
-                let done = epoch as f64 / epochs.max(1) as f64;
-                lr * factor.powi(at.iter().filter(|f| done >= **f).count() as i32)
+            Schedule::Steps { lr, gamma, milestones } => {
+                lr * gamma.powi(milestones.iter().filter(|milestone| epoch >= **milestone).count() as i32)
             }
-            Schedule::Plateau { lr, factor, .. } => lr * factor.powi(state.drops as i32),
+            Schedule::Plateau { lr, factor, .. } => lr * factor.powi(state.reductions as i32),
         }
     }
 
-    /// Takes note of a validation error; `epochs` have passed since the one before.
+    /// Updates `state` with a validation error, `epochs` after the previous one.
     pub fn after_validation(&self, state: &mut ScheduleState, error: f64, epochs: usize) {
-        let Schedule::Plateau { max_drops, patience_epochs, min_gain, then, .. } = self else { return };
-        if state.best.is_none_or(|best| error < best - min_gain) {
+        let Schedule::Plateau { max_reductions, patience, threshold, on_exhausted, .. } = self else {
+            return;
+        };
+        if state.best.is_none_or(|best| error < best - threshold) {
             state.best = Some(error);
-            state.waited = 0;
+            state.bad_epochs = 0;
             return;
         }
-        state.waited += epochs;
-        if state.waited < *patience_epochs {
+        state.bad_epochs += epochs;
+        if state.bad_epochs < *patience {
             return;
         }
-        state.waited = 0;
-        if state.drops < *max_drops {
-            state.drops += 1;
-        } else if *then == Then::Stop {
+        state.bad_epochs = 0;
+        if state.reductions < *max_reductions {
+            state.reductions += 1;
+        } else if *on_exhausted == OnExhausted::Stop {
             state.stop = true;
         }
     }
@@ -126,34 +129,34 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_plateau_cuts_three_times_and_stops() {
+    fn a_plateau_reduces_the_rate_three_times_and_stops() {
         let schedule = Schedule::Plateau {
             lr: 0.01,
             factor: 0.1,
-            max_drops: 3,
-            patience_epochs: 2,
-            min_gain: 0.01,
-            then: Then::Stop,
+            max_reductions: 3,
+            patience: 2,
+            threshold: 0.01,
+            on_exhausted: OnExhausted::Stop,
         };
         let mut state = ScheduleState::default();
         let mut rates = Vec::new();
         for (epoch, error) in [0.9, 0.8, 0.795, 0.799, 0.7, 0.7, 0.7, 0.7, 0.7, 0.7].into_iter().enumerate() {
             schedule.after_validation(&mut state, error, 1);
-            rates.push((schedule.lr(&state, epoch, 74) * 1e6).round() as i64);
+            rates.push((schedule.lr(&state, epoch) * 1e6).round() as i64);
         }
         assert_eq!(rates, [10000, 10000, 10000, 1000, 1000, 1000, 100, 100, 10, 10]);
         assert!(!state.stop);
         schedule.after_validation(&mut state, 0.7, 1);
-        assert!(state.stop && state.drops == 3);
+        assert!(state.stop && state.reductions == 3);
     }
 
     #[test]
-    fn steps_are_fractions_of_the_run() {
-        let schedule = Schedule::Steps { lr: 1.0, factor: 0.1, at: vec![0.5, 0.75] };
-        let rates: Vec<f64> = (0..8).map(|e| schedule.lr(&ScheduleState::default(), e, 8)).collect();
+    fn steps_reduce_the_rate_at_their_milestones() {
+        let schedule = Schedule::Steps { lr: 1.0, gamma: 0.1, milestones: vec![4, 6] };
+        let rates: Vec<f64> = (0..8).map(|e| schedule.lr(&ScheduleState::default(), e)).collect();
         assert_eq!(rates.iter().filter(|r| **r == 1.0).count(), 4);
         assert_eq!(rates.iter().filter(|r| (**r - 0.1).abs() < 1e-12).count(), 2);
-        let bad = Schedule::Steps { lr: 1.0, factor: 0.1, at: vec![0.75, 0.5] };
+        let bad = Schedule::Steps { lr: 1.0, gamma: 0.1, milestones: vec![6, 4] };
         assert!(bad.check().is_err());
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-pub use vgg_tensor::ops::SgdForm;
+pub use vgg_tensor::ops::MomentumVariant;
 use vgg_tensor::ops::{self, SgdConfig};
 use vgg_tensor::{Parameter, ParameterKind, StepState, Tensor};
 
@@ -13,7 +13,7 @@ use crate::{Error, Result};
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct SgdOptions {
     /// Where the learning rate enters.
-    pub form: SgdForm,
+    pub momentum_variant: MomentumVariant,
     /// What is kept of the velocity; the paper: 0.9.
     pub momentum: f32,
     /// L2 penalty; the paper: 5e-4.
@@ -21,17 +21,17 @@ pub struct SgdOptions {
     /// Whether biases decay too. The paper does not say; Caffe's habit is not.
     pub decay_biases: bool,
     /// Factor on the learning rate of biases.
-    pub bias_lr: f32,
+    pub bias_lr_mult: f32,
 }
 
 impl SgdOptions {
     /// The paper's, in Caffe's form; where the paper is silent, Caffe's habit.
     pub const PAPER: SgdOptions = SgdOptions {
-        form: SgdForm::Caffe,
+        momentum_variant: MomentumVariant::Caffe,
         momentum: 0.9,
         weight_decay: 5e-4,
         decay_biases: false,
-        bias_lr: 1.0,
+        bias_lr_mult: 1.0,
     };
 }
 
@@ -48,11 +48,11 @@ impl Sgd {
     /// # Errors
     /// [`Error::Config`] if a setting makes no sense.
     pub fn new(options: SgdOptions) -> Result<Sgd> {
-        let SgdOptions { momentum, weight_decay, bias_lr, .. } = options;
+        let SgdOptions { momentum, weight_decay, bias_lr_mult, .. } = options;
         let sound = |v: f32| v >= 0.0 && v.is_finite();
-        if !(0.0..1.0).contains(&momentum) || !sound(weight_decay) || !sound(bias_lr) {
+        if !(0.0..1.0).contains(&momentum) || !sound(weight_decay) || !sound(bias_lr_mult) {
             return Err(Error::Config(format!(
-                "momentum {momentum} must be in [0, 1), weight_decay {weight_decay} and bias_lr {bias_lr} not negative"
+                "momentum {momentum} must be in [0, 1), weight_decay {weight_decay} and bias_lr_mult {bias_lr_mult} not negative"
             )));
         }
         Ok(Sgd { options, velocities: BTreeMap::new() })
@@ -114,10 +114,10 @@ impl Sgd {
         let o = self.options;
         let bias = kind == ParameterKind::Bias;
         SgdConfig {
-            form: o.form,
+            momentum_variant: o.momentum_variant,
             momentum: o.momentum,
             weight_decay: if bias && !o.decay_biases { 0.0 } else { o.weight_decay },
-            lr_mult: if bias { o.bias_lr } else { 1.0 },
+            lr_mult: if bias { o.bias_lr_mult } else { 1.0 },
         }
     }
 }

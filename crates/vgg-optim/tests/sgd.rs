@@ -1,6 +1,6 @@
 //! SGD against the textbook formulas in f64, and what it leaves alone.
 
-use vgg_optim::{Error, Sgd, SgdForm, SgdOptions};
+use vgg_optim::{Error, MomentumVariant, Sgd, SgdOptions};
 use vgg_tensor::{Device, GradMode, Parameter, ParameterKind, StepState, Tensor, ops};
 
 const RATES: [f32; 3] = [0.5, 0.5, 0.125];
@@ -50,12 +50,12 @@ fn by_hand(start: &[f64], options: &SgdOptions, decay: f64, rate_factor: f64) ->
         for (step, rate) in RATES.into_iter().enumerate() {
             let rate = f64::from(rate) * rate_factor;
             let gradient = f64::from(gradient(step, start.len())[i]) + decay * *value;
-            match options.form {
-                SgdForm::Caffe => {
+            match options.momentum_variant {
+                MomentumVariant::Caffe => {
                     velocity = momentum * velocity - rate * gradient;
                     *value += velocity;
                 }
-                SgdForm::Torch => {
+                MomentumVariant::Torch => {
                     velocity = momentum * velocity + gradient;
                     *value -= rate * velocity;
                 }
@@ -76,9 +76,15 @@ fn assert_values(parameter: &Parameter, expected: &[f64], what: &str) {
 
 #[test]
 fn three_steps_are_those_of_the_formulas() {
-    for form in [SgdForm::Caffe, SgdForm::Torch] {
+    for momentum_variant in [MomentumVariant::Caffe, MomentumVariant::Torch] {
         for decay_biases in [false, true] {
-            let options = SgdOptions { form, momentum: 0.75, weight_decay: 0.25, decay_biases, bias_lr: 2.0 };
+            let options = SgdOptions {
+                momentum_variant,
+                momentum: 0.75,
+                weight_decay: 0.25,
+                decay_biases,
+                bias_lr_mult: 2.0,
+            };
             let (parameters, sgd) = stepped(options);
             let what = format!("{options:?}");
             assert_values(&parameters[0], &by_hand(&[1.0, -2.0, 3.0], &options, 0.25, 1.0), &what);
@@ -92,10 +98,11 @@ fn three_steps_are_those_of_the_formulas() {
 
 #[test]
 fn the_papers_options_are_the_papers() {
-    let SgdOptions { form, momentum, weight_decay, decay_biases, bias_lr } = SgdOptions::PAPER;
+    let SgdOptions { momentum_variant, momentum, weight_decay, decay_biases, bias_lr_mult } =
+        SgdOptions::PAPER;
     assert_eq!(
-        (form, momentum, weight_decay, decay_biases, bias_lr),
-        (SgdForm::Caffe, 0.9, 5e-4, false, 1.0)
+        (momentum_variant, momentum, weight_decay, decay_biases, bias_lr_mult),
+        (MomentumVariant::Caffe, 0.9, 5e-4, false, 1.0)
     );
 }
 
@@ -162,11 +169,11 @@ fn restored_velocities_go_on_and_those_that_do_not_fit_are_refused() {
 
 #[test]
 fn options_that_make_no_sense_are_refused_at_their_limits() {
-    let new = |momentum, weight_decay, bias_lr| {
-        Sgd::new(SgdOptions { momentum, weight_decay, bias_lr, ..SgdOptions::PAPER }).is_ok()
+    let new = |momentum, weight_decay, bias_lr_mult| {
+        Sgd::new(SgdOptions { momentum, weight_decay, bias_lr_mult, ..SgdOptions::PAPER }).is_ok()
     };
     assert!(new(0.0, 0.0, 0.0) && new(0.999, 10.0, 10.0));
-    for (momentum, weight_decay, bias_lr) in [
+    for (momentum, weight_decay, bias_lr_mult) in [
         (1.0, 0.0, 1.0),
         (-0.1, 0.0, 1.0),
         (f32::NAN, 0.0, 1.0),
@@ -176,6 +183,6 @@ fn options_that_make_no_sense_are_refused_at_their_limits() {
         (0.9, 0.0, -1e-9),
         (0.9, 0.0, f32::INFINITY),
     ] {
-        assert!(!new(momentum, weight_decay, bias_lr), "{momentum}, {weight_decay}, {bias_lr}");
+        assert!(!new(momentum, weight_decay, bias_lr_mult), "{momentum}, {weight_decay}, {bias_lr_mult}");
     }
 }

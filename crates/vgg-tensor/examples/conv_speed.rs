@@ -6,7 +6,8 @@ use std::time::Instant;
 
 use vgg_tensor::ops::conv2d::{self, Conv2d};
 use vgg_tensor::{
-    ConvChoice, Device, DeviceConfig, DeviceKind, Gate, GradMode, Result, StepState, Tensor, Weight,
+    ConvAlgorithm, Device, DeviceConfig, DeviceKind, GradMode, ReluDropoutMask, Result, StepState, Tensor,
+    Weight,
 };
 use vgg_testkit::VGG_CONVOLUTIONS;
 
@@ -15,11 +16,12 @@ fn main() -> Result<()> {
         |i: usize, default: usize| std::env::args().nth(i).and_then(|a| a.parse().ok()).unwrap_or(default);
     let (batch, threads, divisor, side) = (argument(1, 16), argument(2, 2), argument(3, 1), argument(4, 224));
     let name = std::env::args().nth(5).unwrap_or_else(|| "auto".into());
-    let conv = ConvChoice::ALL.into_iter().find(|(n, _)| *n == name).map_or(ConvChoice::Auto, |(_, c)| c);
+    let conv =
+        ConvAlgorithm::ALL.into_iter().find(|(n, _)| *n == name).map_or(ConvAlgorithm::Auto, |(_, c)| c);
     let device =
         Device::open(&DeviceConfig { kind: DeviceKind::Cpu, threads, conv, ..DeviceConfig::default() })?;
     println!("batch {batch}, side {side}, {}", device.describe());
-    println!("{:8} {:>14} {:>24} {:>24} {:>24}", "layer", "shape", "forward", "by data", "by filter");
+    println!("{:8} {:>14} {:>24} {:>24} {:>24}", "layer", "shape", "forward", "grad-input", "by filter");
     for (name, full_side, c, k) in VGG_CONVOLUTIONS {
         let (c, k) = (if c == 3 { 3 } else { c / divisor }, k / divisor);
         let side = side * full_side / 224;
@@ -30,12 +32,12 @@ fn main() -> Result<()> {
         let bias = Weight::new(Tensor::zeros([k], &device)?);
         let mut dw = Tensor::zeros([k, 3, 3, c], &device)?;
         let (config, state) = (Conv2d { pad: 1, relu: true }, StepState::new(&device)?);
-        let gate = Gate { y: &x, scale: 1.0 };
+        let gate = ReluDropoutMask { y: &x, scale: 1.0 };
         let flops = 2.0 * (batch * side * side * k * 9 * c) as f64;
         let forward = median_ms(|| conv2d::forward(&x, &weight, &bias, config).map(drop))?;
-        let data = median_ms(|| conv2d::backward_data(&dz, &weight, config, gate).map(drop))?;
+        let data = median_ms(|| conv2d::grad_input(&dz, &weight, config, gate).map(drop))?;
         let filter =
-            median_ms(|| conv2d::backward_filter(&x, &dz, config, &mut dw, GradMode::Overwrite, &state))?;
+            median_ms(|| conv2d::grad_weight(&x, &dz, config, &mut dw, GradMode::Overwrite, &state))?;
         let show = |ms: f64| format!("{ms:.2} ms {:.0} GFLOP/s", flops / ms / 1e6);
         let shape = format!("{side} {c}->{k}");
         println!("{name:8} {shape:>14} {:>24} {:>24} {:>24}", show(forward), show(data), show(filter));

@@ -12,7 +12,7 @@ pub struct DeviceConfig {
     /// Threads of a CPU device; 0 takes one per available core.
     pub threads: usize,
     /// Which algorithm 3x3 convolutions use.
-    pub conv: ConvChoice,
+    pub conv: ConvAlgorithm,
     /// What a GPU computes in.
     pub precision: Precision,
     /// Which of cuDNN's engines a GPU may use.
@@ -28,7 +28,7 @@ pub struct DeviceConfig {
 /// Which algorithm computes convolutions: `Direct` all of them, the others those of 3x3 filters over at least eight
 /// channels. What is left is a matrix product for 1x1 and valid filters, and direct else.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum ConvChoice {
+pub enum ConvAlgorithm {
     /// By a cost model, for each shape.
     #[default]
     Auto,
@@ -42,14 +42,14 @@ pub enum ConvChoice {
     Winograd6,
 }
 
-impl ConvChoice {
+impl ConvAlgorithm {
     /// Every choice with its name.
-    pub const ALL: [(&'static str, ConvChoice); 5] = [
-        ("auto", ConvChoice::Auto),
-        ("direct", ConvChoice::Direct),
-        ("winograd2", ConvChoice::Winograd2),
-        ("winograd4", ConvChoice::Winograd4),
-        ("winograd6", ConvChoice::Winograd6),
+    pub const ALL: [(&'static str, ConvAlgorithm); 5] = [
+        ("auto", ConvAlgorithm::Auto),
+        ("direct", ConvAlgorithm::Direct),
+        ("winograd2", ConvAlgorithm::Winograd2),
+        ("winograd4", ConvAlgorithm::Winograd4),
+        ("winograd6", ConvAlgorithm::Winograd6),
     ];
 
     /// Its name.
@@ -114,9 +114,9 @@ pub struct Memory {
     pub peak_bytes: usize,
 }
 
-/// Limits of a device with all of its threads.
+/// PeakThroughput of a device with all of its threads.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Limits {
+pub struct PeakThroughput {
     /// f32 multiplications and additions, in 10^9 a second.
     pub gflops: f64,
     /// Reading memory, in 10^9 bytes a second.

@@ -6,7 +6,7 @@
 //! errors, and then dispatches once on where the data lie.
 //!
 //! Gradients follow one contract: an operation that returns a gradient returns it *before* the activation of
-//! the layer below ([`Gate`]), together with its sum over every axis but the last, which is the gradient of that
+//! the layer below ([`ReluDropoutMask`]), together with its sum over every axis but the last, which is the gradient of that
 //! layer's bias ([`Grad`]).
 //!
 //! The same inputs give the same bits for any number of threads: work is cut into blocks by shape alone and no
@@ -48,12 +48,14 @@ mod step;
 #[cfg(feature = "cuda")]
 pub mod selftest;
 
-pub use comm::{AllReduce, Alone, RankGroup, on_thread_ranks};
-pub use config::{ConvChoice, DeviceConfig, DeviceKind, Engines, Limits, Memory, Precision};
+pub use comm::{AllReduce, ProcessGroup, SingleProcess, on_thread_ranks};
+pub use config::{ConvAlgorithm, DeviceConfig, DeviceKind, Engines, Memory, PeakThroughput, Precision};
 #[cfg(feature = "cuda")]
 pub use cuda::{CudaLibrary, CudaLibraryStatus, cuda_libraries};
 pub use error::{Error, Result};
 pub use grad_mode::GradMode;
 pub use shape::Shape;
-pub use step::{Readback, Replay};
-pub use tensor::{Device, Gate, Grad, Parameter, ParameterKind, StepState, Tensor, Upload, Weight};
+pub use step::{AsyncReadback, StepGraph};
+pub use tensor::{
+    Device, Grad, Parameter, ParameterKind, ReluDropoutMask, StagedBatch, StepState, Tensor, Weight,
+};

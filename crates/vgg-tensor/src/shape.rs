@@ -53,7 +53,7 @@ impl Shape {
     }
 
     /// Elements in one step of the first axis: `H * W * C` of `[N, H, W, C]`.
-    pub fn per_image(&self) -> usize {
+    pub fn numel_per_sample(&self) -> usize {
         self.dims[1..self.rank].iter().product()
     }
 

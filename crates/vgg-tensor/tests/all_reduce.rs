@@ -6,7 +6,9 @@ mod instruction_sets;
 use std::sync::Arc;
 
 use vgg_tensor::ops::softmax_cross_entropy;
-use vgg_tensor::{AllReduce, Alone, Device, Error, RankGroup, Result, StepState, Tensor, on_thread_ranks};
+use vgg_tensor::{
+    AllReduce, Device, Error, ProcessGroup, Result, SingleProcess, StepState, Tensor, on_thread_ranks,
+};
 use vgg_testkit::hashed;
 
 use common::every_device;
@@ -35,7 +37,7 @@ impl Step {
 type Outcome = (Vec<Vec<f32>>, bool);
 
 /// Runs the steps of one rank.
-fn run(group: &Arc<dyn RankGroup>, device: &Device, steps: &[Step]) -> Result<Vec<Outcome>> {
+fn run(group: &Arc<dyn ProcessGroup>, device: &Device, steps: &[Step]) -> Result<Vec<Outcome>> {
     let mut all = AllReduce::new(group, device)?;
     let state = StepState::new(device)?;
     let mut outcomes = Vec::new();
@@ -181,7 +183,7 @@ fn bad_loss_of_one_rank_clears_the_flag_of_both() {
 fn gradients_longer_than_a_bucket_keep_their_values_and_their_flag() {
     const BUCKET: usize = 1 << 20;
     for on in every_device() {
-        let group: Arc<dyn RankGroup> = Arc::new(Alone);
+        let group: Arc<dyn ProcessGroup> = Arc::new(SingleProcess);
         let good = vec![hashed("first", 1.0, BUCKET - 3), hashed("second", 1.0, 11), hashed("third", 1.0, 5)];
         let places = [(0, 0), (0, BUCKET / 2), (0, BUCKET - 4), (1, 0), (1, 2), (1, 3), (1, 10), (2, 4)];
         let mut steps = vec![Step { grads: good.clone(), loss_is_bad: false }];

@@ -6,7 +6,8 @@ use ndarray::{Array1, Array4, ArrayView4};
 use vgg_tensor::ops::conv2d::{self, Conv2d};
 use vgg_tensor::ops::max_pool2d::{self, PoolRounding};
 use vgg_tensor::{
-    ConvChoice, Device, DeviceConfig, DeviceKind, Error, Gate, GradMode, StepState, Tensor, Weight,
+    ConvAlgorithm, Device, DeviceConfig, DeviceKind, Error, GradMode, ReluDropoutMask, StepState, Tensor,
+    Weight,
 };
 use vgg_testkit::assert_close;
 
@@ -72,13 +73,13 @@ impl Case {
         let weight = Weight::new(tensor(&self.w, self.ws));
         let bias = Weight::new(Tensor::from_slice(&self.b, [self.ws[0]], device).unwrap());
         let y = conv2d::forward(&x, &weight, &bias, self.config).unwrap();
-        let gate = Gate { y: &x, scale: 2.0 };
-        let grad = conv2d::backward_data(&dz, &weight, self.config, gate).unwrap();
+        let gate = ReluDropoutMask { y: &x, scale: 2.0 };
+        let grad = conv2d::grad_input(&dz, &weight, self.config, gate).unwrap();
         let mut dw = Tensor::zeros(self.ws, device).unwrap();
         let state = StepState::new(device).unwrap();
-        conv2d::backward_filter(&x, &dz, self.config, &mut dw, GradMode::Overwrite, &state).unwrap();
+        conv2d::grad_weight(&x, &dz, self.config, &mut dw, GradMode::Overwrite, &state).unwrap();
         assert!(state.finite().unwrap());
-        [y.to_vec(), grad.dz.to_vec(), grad.channel_sums.to_vec(), dw.to_vec()]
+        [y.to_vec(), grad.grad.to_vec(), grad.bias_grad.to_vec(), dw.to_vec()]
     }
 }
 
@@ -95,7 +96,7 @@ fn narrow<'a>(v: impl IntoIterator<Item = &'a f64>) -> Vec<f32> {
 fn devices() -> Vec<(String, f64, Device)> {
     let mut devices = Vec::new();
     for instruction_set in [None, Some("portable".to_owned()), Some("portable-16".to_owned())] {
-        for (name, conv) in ConvChoice::ALL {
+        for (name, conv) in ConvAlgorithm::ALL {
             let config = DeviceConfig {
                 kind: DeviceKind::Cpu,
                 threads: 2,
@@ -114,10 +115,10 @@ fn devices() -> Vec<(String, f64, Device)> {
 
 /// The tolerance of an algorithm's forward pass and gradients. Transforms lose digits: their entries grow with the
 /// tile, up to 32 and 1/90 for 6x6 outputs, and the values here have no ReLU's statistics but both signs.
-fn tolerance(conv: ConvChoice) -> f64 {
+fn tolerance(conv: ConvAlgorithm) -> f64 {
     match conv {
-        ConvChoice::Direct => TOLERANCE,
-        ConvChoice::Winograd2 => 1e-5,
+        ConvAlgorithm::Direct => TOLERANCE,
+        ConvAlgorithm::Winograd2 => 1e-5,
         _ => 5e-5,
     }
 }
@@ -163,7 +164,7 @@ fn bits_do_not_depend_on_threads() {
             [2, 28, 28, 160, 256, 3, 1],
         ])
     };
-    for (name, conv) in ConvChoice::ALL {
+    for (name, conv) in ConvAlgorithm::ALL {
         let device = |threads| {
             Device::open(&DeviceConfig { kind: DeviceKind::Cpu, threads, conv, ..DeviceConfig::default() })
                 .unwrap()
@@ -210,7 +211,7 @@ fn accumulating_adds_to_what_is_there() {
     let dz = Tensor::from_slice(&case.dz, case.ys, &device).unwrap();
     let mut dw = Tensor::zeros(case.ws, &device).unwrap();
     let state = StepState::new(&device).unwrap();
-    let mut run = |write| conv2d::backward_filter(&x, &dz, case.config, &mut dw, write, &state).unwrap();
+    let mut run = |write| conv2d::grad_weight(&x, &dz, case.config, &mut dw, write, &state).unwrap();
     run(GradMode::Overwrite);
     run(GradMode::Accumulate);
     let twice: Vec<f32> = case.run(&device)[3].iter().map(|v| 2.0 * v).collect();
@@ -239,7 +240,7 @@ fn a_bad_gradient_clears_the_flag() {
     let dz = Tensor::from_slice(&case.dz, case.ys, &device).unwrap();
     let mut dw = Tensor::zeros(case.ws, &device).unwrap();
     let state = StepState::new(&device).unwrap();
-    conv2d::backward_filter(&x, &dz, case.config, &mut dw, GradMode::Overwrite, &state).unwrap();
+    conv2d::grad_weight(&x, &dz, case.config, &mut dw, GradMode::Overwrite, &state).unwrap();
     assert!(!state.finite().unwrap());
 }
 

@@ -2,7 +2,9 @@
 //! the largest error over the largest value. Run with `--nocapture` to see the table of `docs/numerics.md`.
 
 use vgg_tensor::ops::conv2d::{self, Conv2d};
-use vgg_tensor::{ConvChoice, Device, DeviceConfig, DeviceKind, Gate, GradMode, StepState, Tensor, Weight};
+use vgg_tensor::{
+    ConvAlgorithm, Device, DeviceConfig, DeviceKind, GradMode, ReluDropoutMask, StepState, Tensor, Weight,
+};
 use vgg_testkit::VGG_CONVOLUTIONS;
 
 /// What a forward pass may lose. Seen: at most 1.1e-5 (docs/numerics.md), of Winograd's 6x6 outputs; this is twice that.
@@ -113,17 +115,11 @@ impl Layer {
         let bias = Weight::new(Tensor::zeros([self.k], device).unwrap());
         let config = Conv2d { pad: 1, relu: false };
         let y = conv2d::forward(&x, &weight, &bias, config).unwrap();
-        let dx = conv2d::backward_data(&dz, &weight, config, Gate { y: &x, scale: 1.0 }).unwrap().dz;
+        let dx =
+            conv2d::grad_input(&dz, &weight, config, ReluDropoutMask { y: &x, scale: 1.0 }).unwrap().grad;
         let mut dw = Tensor::zeros([self.k, 3, 3, self.c], device).unwrap();
-        conv2d::backward_filter(
-            &x,
-            &dz,
-            config,
-            &mut dw,
-            GradMode::Overwrite,
-            &StepState::new(device).unwrap(),
-        )
-        .unwrap();
+        conv2d::grad_weight(&x, &dz, config, &mut dw, GradMode::Overwrite, &StepState::new(device).unwrap())
+            .unwrap();
         let error = |got: &[f32], samples: usize, expected: &dyn Fn(usize) -> (usize, f64)| {
             assert!(got.iter().all(|v| v.is_finite()));
             let (ours, sums): (Vec<f32>, Vec<f64>) =
@@ -144,7 +140,7 @@ fn every_algorithm_is_close_on_every_layer() {
     println!("| layer | algorithm | forward | by data | by filter |\n|---|---|---|---|---|");
     for (name, side, c, k) in VGG_CONVOLUTIONS {
         let layer = Layer::new(side, c, k);
-        for (algorithm, conv) in ConvChoice::ALL {
+        for (algorithm, conv) in ConvAlgorithm::ALL {
             let device =
                 Device::open(&DeviceConfig { kind: DeviceKind::Cpu, conv, ..DeviceConfig::default() })
                     .unwrap();

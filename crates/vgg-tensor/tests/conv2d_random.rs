@@ -6,7 +6,9 @@ use ndarray::{Array1, Array4, ArrayView4};
 use proptest::prelude::*;
 use vgg_tensor::ops::conv2d::{self, Conv2d};
 use vgg_tensor::ops::max_pool2d::{self, PoolRounding};
-use vgg_tensor::{ConvChoice, Device, DeviceConfig, DeviceKind, Gate, GradMode, StepState, Tensor, Weight};
+use vgg_tensor::{
+    ConvAlgorithm, Device, DeviceConfig, DeviceKind, GradMode, ReluDropoutMask, StepState, Tensor, Weight,
+};
 use vgg_testkit::hashed;
 
 /// Multiply-adds of a case: more would only take longer.
@@ -47,7 +49,7 @@ fn devices() -> &'static [Device] {
             };
             Device::open(&config).unwrap()
         };
-        let all = sets.iter().flat_map(|set| ConvChoice::ALL.map(|(_, conv)| open(conv, set.clone())));
+        let all = sets.iter().flat_map(|set| ConvAlgorithm::ALL.map(|(_, conv)| open(conv, set.clone())));
         all.collect()
     })
 }
@@ -102,20 +104,20 @@ proptest! {
             let got = conv2d::forward(&x, &weight, &bias, config).unwrap();
             close(&got, &y, &y_terms, "forward");
             let mut dw = Tensor::zeros(ws, device).unwrap();
-            conv2d::backward_filter(&x, &dz, config, &mut dw, GradMode::Overwrite, &StepState::new(device).unwrap()).unwrap();
+            conv2d::grad_weight(&x, &dz, config, &mut dw, GradMode::Overwrite, &StepState::new(device).unwrap()).unwrap();
             close(&dw, &gradients.dw, &terms.dw, "by filter");
-            let grad = conv2d::backward_data(&dz, &weight, config, Gate { y: &x, scale: 1.0 }).unwrap();
-            close(&grad.dz, &dx, &terms.dx, "by data");
-            let in_place = conv2d::backward_data_in_place(&dz, &weight, config, x.clone(), 1.0).unwrap();
-            prop_assert!(in_place.dz.to_vec() == grad.dz.to_vec());
+            let grad = conv2d::grad_input(&dz, &weight, config, ReluDropoutMask { y: &x, scale: 1.0 }).unwrap();
+            close(&grad.grad, &dx, &terms.dx, "grad-input");
+            let in_place = conv2d::grad_input_in_place(&dz, &weight, config, x.clone(), 1.0).unwrap();
+            prop_assert!(in_place.grad.to_vec() == grad.grad.to_vec());
             if oh > 1 && ow > 1 {
                 let fused = conv2d::forward_pooled(&x, &weight, &bias, config, PoolRounding::Floor).unwrap();
                 prop_assert!(fused.to_vec() == max_pool2d::infer(&got, PoolRounding::Floor).unwrap().to_vec());
             }
-            // Alone, the input's memory is written over.
+            // SingleProcess, the input's memory is written over.
             let alone = tensor(&x.to_vec(), xs);
-            let in_place = conv2d::backward_data_in_place(&dz, &weight, config, alone, 1.0).unwrap();
-            prop_assert!(in_place.dz.to_vec() == grad.dz.to_vec());
+            let in_place = conv2d::grad_input_in_place(&dz, &weight, config, alone, 1.0).unwrap();
+            prop_assert!(in_place.grad.to_vec() == grad.grad.to_vec());
         }
     }
 }

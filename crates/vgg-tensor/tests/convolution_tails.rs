@@ -8,12 +8,12 @@ mod instruction_sets;
 
 use ndarray::{Array1, ArrayView4};
 use vgg_tensor::ops::conv2d::{self, Conv2d};
-use vgg_tensor::{Gate, Grad, GradMode, StepState, Tensor, Weight};
+use vgg_tensor::{Grad, GradMode, ReluDropoutMask, StepState, Tensor, Weight};
 
 use common::On;
 use instruction_sets::{
-    ConvOn, LENGTHS, assert_channel_sums, assert_within, everywhere_for_filters_of, in_poisoned_memory,
-    is_gpu, largest,
+    ConvOn, LENGTHS, assert_bias_grad, assert_within, everywhere_for_filters_of, in_poisoned_memory, is_gpu,
+    largest,
 };
 
 /// A convolution of hashed values with its references.
@@ -60,11 +60,12 @@ impl Convolution {
         let weight = Weight::new(on.tensor("w", self.filters));
         let bias = Weight::new(on.tensor("b", [self.filters[0]]));
         let y = conv2d::forward(&x, &weight, &bias, self.config).unwrap();
-        let grad = conv2d::backward_data(&dz, &weight, self.config, Gate { y: &x, scale: 2.0 }).unwrap();
+        let grad =
+            conv2d::grad_input(&dz, &weight, self.config, ReluDropoutMask { y: &x, scale: 2.0 }).unwrap();
         let mut dw = Tensor::zeros(self.filters, &on.device).unwrap();
         let state = StepState::new(&on.device).unwrap();
-        conv2d::backward_filter(&x, &dz, self.config, &mut dw, GradMode::Overwrite, &state).unwrap();
-        conv2d::backward_filter(&x, &dz, self.config, &mut dw, GradMode::Accumulate, &state).unwrap();
+        conv2d::grad_weight(&x, &dz, self.config, &mut dw, GradMode::Overwrite, &state).unwrap();
+        conv2d::grad_weight(&x, &dz, self.config, &mut dw, GradMode::Accumulate, &state).unwrap();
         assert!(state.finite().unwrap());
         (y, grad, dw)
     }
@@ -79,8 +80,8 @@ impl Convolution {
             assert_within(&got.to_vec(), expected, bound, &format!("{what}: {name}"));
         };
         close(&y, &self.y, "forward");
-        close(&grad.dz, &self.dx, "gradient by data");
-        assert_channel_sums(&grad, &what);
+        close(&grad.grad, &self.dx, "gradient by data");
+        assert_bias_grad(&grad, &what);
         let twice: Vec<f64> = self.dw.iter().map(|dw| 2.0 * dw).collect();
         close(&dw, &twice, "gradient by filters");
     }

@@ -4,7 +4,7 @@ mod common;
 mod instruction_sets;
 
 use vgg_tensor::ops::dropout::{self, DropoutKey};
-use vgg_tensor::{Error, Replay, StepState, Tensor};
+use vgg_tensor::{Error, StepGraph, StepState, Tensor};
 
 use common::{On, every_device};
 use instruction_sets::{assert_within, in_poisoned_memory, is_gpu};
@@ -224,7 +224,7 @@ fn a_captured_step_drops_other_values_each_time() {
         let state = StepState::new(&on.device).unwrap();
         let x = Tensor::from_slice(&[1.0; 3 * LEN], [3, LEN], &on.device).unwrap();
         let mut y = None;
-        let mut replay = Replay::new();
+        let mut replay = StepGraph::new();
         for step in 0..5 {
             state.begin(step, 0.1).unwrap();
             let work = || -> Result<(), Error> {

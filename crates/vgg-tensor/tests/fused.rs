@@ -9,12 +9,12 @@ use vgg_tensor::ops::conv2d::{self, Conv2d};
 use vgg_tensor::ops::linear;
 use vgg_tensor::ops::lrn::{self, Lrn, LrnStyle};
 use vgg_tensor::ops::max_pool2d::{self, PoolRounding};
-use vgg_tensor::ops::{softmax_cross_entropy, squared_error};
-use vgg_tensor::{ConvChoice, Error, Gate, Grad, StepState, Tensor, Weight};
+use vgg_tensor::ops::{euclidean_loss, softmax_cross_entropy};
+use vgg_tensor::{ConvAlgorithm, Error, Grad, ReluDropoutMask, StepState, Tensor, Weight};
 
 use common::On;
 use instruction_sets::{
-    ConvOn, assert_channel_sums, assert_within, every_cpu, everywhere, everywhere_for_filters_of,
+    ConvOn, assert_bias_grad, assert_within, every_cpu, everywhere, everywhere_for_filters_of,
     in_poisoned_memory, is_gpu, largest,
 };
 
@@ -136,14 +136,14 @@ fn edges(channels: usize, rows: usize) -> Vec<f32> {
 fn assert_gated(grad: &Grad, saved: &[f32], ungated: &[f64], scale: f64, tolerance: f64, what: &str) {
     let gate = |i: usize| if saved[i] > 0.0 { scale * ungated[i] } else { 0.0 };
     let expected: Vec<f64> = (0..saved.len()).map(gate).collect();
-    let got = grad.dz.to_vec();
+    let got = grad.grad.to_vec();
     assert_within(&got, &expected, tolerance * scale * largest(ungated), what);
     for (i, saved) in saved.iter().enumerate() {
         assert!(*saved > 0.0 || got[i] == 0.0, "{what}: {} passes a gate of {saved}", got[i]);
     }
 }
 
-/// Checks `backward_data` and `backward_data_in_place` of a convolution.
+/// Checks `grad_input` and `grad_input_in_place` of a convolution.
 fn check_gate(place: &ConvOn, [c, k]: [usize; 2], r: usize, pad: usize) {
     let on = &place.on;
     let [n, h, w] = [2, 5, 4];
@@ -162,11 +162,12 @@ fn check_gate(place: &ConvOn, [c, k]: [usize; 2], r: usize, pad: usize) {
         let dz = on.tensor("dz", output);
         let config = Conv2d { pad, relu: true };
         let input = || Tensor::from_slice(&saved, [n, h, w, c], &on.device).unwrap();
-        let apart = || conv2d::backward_data(&dz, &weight, config, Gate { y: &input(), scale }).unwrap();
-        let in_place = || conv2d::backward_data_in_place(&dz, &weight, config, input(), scale).unwrap();
+        let apart =
+            || conv2d::grad_input(&dz, &weight, config, ReluDropoutMask { y: &input(), scale }).unwrap();
+        let in_place = || conv2d::grad_input_in_place(&dz, &weight, config, input(), scale).unwrap();
         // An input that is shared with another handle must not change.
         let kept = input();
-        let shared = conv2d::backward_data_in_place(&dz, &weight, config, kept.clone(), scale).unwrap();
+        let shared = conv2d::grad_input_in_place(&dz, &weight, config, kept.clone(), scale).unwrap();
         assert_eq!(kept.to_vec(), input().to_vec(), "{what}: the shared input");
         let grads = if is_gpu(on) {
             [apart(), in_place(), shared]
@@ -177,7 +178,7 @@ fn check_gate(place: &ConvOn, [c, k]: [usize; 2], r: usize, pad: usize) {
             assert_gated(grad, &saved, &ungated, f64::from(scale), place.tolerance, &what);
             // On a GPU, other scales round after the sums are taken.
             if scale != 2.5 || !is_gpu(on) {
-                assert_channel_sums(grad, &what);
+                assert_bias_grad(grad, &what);
             }
         }
     }
@@ -211,13 +212,13 @@ fn gate_of_5x5_convolutions() {
 #[test]
 fn gate_passes_behind_the_smallest_float() {
     let smallest = f32::from_bits(1);
-    for on in every_cpu(ConvChoice::Auto).into_iter().chain(every_cpu(ConvChoice::Direct)) {
+    for on in every_cpu(ConvAlgorithm::Auto).into_iter().chain(every_cpu(ConvAlgorithm::Direct)) {
         let dz = Tensor::from_slice(&[1.0; 4 * 9], [1, 2, 2, 9], &on.device).unwrap();
         let weight = Weight::new(Tensor::from_slice(&[1.0; 9 * 9], [9, 1, 1, 9], &on.device).unwrap());
         let saved: Vec<f32> = (0..4 * 9).map(|i| if i % 2 == 0 { smallest } else { -smallest }).collect();
         let y = Tensor::from_slice(&saved, [1, 2, 2, 9], &on.device).unwrap();
         let config = Conv2d { pad: 0, relu: true };
-        let dx = conv2d::backward_data_in_place(&dz, &weight, config, y, 1.0).unwrap().dz.to_vec();
+        let dx = conv2d::grad_input_in_place(&dz, &weight, config, y, 1.0).unwrap().grad.to_vec();
         let expected: Vec<f32> = (0..4 * 9).map(|i| if i % 2 == 0 { 9.0 } else { 0.0 }).collect();
         assert_eq!(dx, expected, "{}", on.name);
     }
@@ -243,11 +244,11 @@ fn gate_of_fully_connected_layers() {
             let y = Tensor::from_slice(&saved, [rows, h, w, c], &on.device).unwrap();
             for scale in [1.0, 4.0, 2.5] {
                 let what = format!("{}: [{rows}, {h}, {w}, {c}], scale {scale}", on.name);
-                let gate = Gate { y: &y, scale };
-                let grad = linear::backward_data(&on.tensor("dz", [rows, outputs]), &weight, gate).unwrap();
+                let gate = ReluDropoutMask { y: &y, scale };
+                let grad = linear::grad_input(&on.tensor("dz", [rows, outputs]), &weight, gate).unwrap();
                 assert_gated(&grad, &saved, &ungated, f64::from(scale), on.rounding.max(2e-6), &what);
                 if scale != 2.5 || !is_gpu(&on) {
-                    assert_channel_sums(&grad, &what);
+                    assert_bias_grad(&grad, &what);
                 }
             }
         }
@@ -269,11 +270,11 @@ fn gate_of_local_response_normalisation() {
         let (_, base) = lrn::forward(&x, config).unwrap();
         for scale in [1.0, 4.0, 2.5] {
             let what = format!("{}: scale {scale}", on.name);
-            let gate = Gate { y: &x, scale };
+            let gate = ReluDropoutMask { y: &x, scale };
             let grad = lrn::backward(&on.tensor("dy", [2, 3, 1, 19]), gate, &base, config).unwrap();
             assert_gated(&grad, &saved, &ungated, f64::from(scale), on.rounding.max(1e-6), &what);
             if scale != 2.5 || !is_gpu(&on) {
-                assert_channel_sums(&grad, &what);
+                assert_bias_grad(&grad, &what);
             }
         }
     }
@@ -281,7 +282,7 @@ fn gate_of_local_response_normalisation() {
 
 /// More rows than one block of threads sums, and more channels than one block covers.
 #[test]
-fn channel_sums_over_many_rows() {
+fn bias_gradients_over_many_rows() {
     for on in everywhere() {
         for [n, c] in [[1, 1], [3, 9], [300, 9], [131, 35], [40, 257]] {
             let what = format!("{}: {n} rows of {c}", on.name);
@@ -291,27 +292,28 @@ fn channel_sums_over_many_rows() {
             let few = x.images(0..n_of_each).unwrap();
             let targets: Vec<u32> = (0..n_of_each).map(|row| (row * 7 % c) as u32).collect();
             let loss = softmax_cross_entropy(&few, &targets, 0.5, &state).unwrap();
-            assert_channel_sums(&loss.grad, &format!("{what}: cross-entropy"));
+            assert_bias_grad(&loss.grad, &format!("{what}: cross-entropy"));
             let few_targets = on.tensor("t", [n, c]).images(0..n_of_each).unwrap();
-            let loss = squared_error(&few, &few_targets, 0.5, &state).unwrap();
-            assert_channel_sums(&loss.grad, &format!("{what}: squared error"));
+            let loss = euclidean_loss(&few, &few_targets, 0.5, &state).unwrap();
+            assert_bias_grad(&loss.grad, &format!("{what}: squared error"));
             let weight = Weight::new(on.tensor("w", [3, c]));
             let grad =
-                linear::backward_data(&on.tensor("dz", [n, 3]), &weight, Gate { y: &x, scale: 1.0 }).unwrap();
-            assert_channel_sums(&grad, &format!("{what}: fully connected"));
+                linear::grad_input(&on.tensor("dz", [n, 3]), &weight, ReluDropoutMask { y: &x, scale: 1.0 })
+                    .unwrap();
+            assert_bias_grad(&grad, &format!("{what}: fully connected"));
             let weight = Weight::new(on.tensor("w", [3, 3, 3, c]));
             let x = on.tensor("x", [1, n, 1, c]);
-            let gate = Gate { y: &x, scale: 1.0 };
+            let gate = ReluDropoutMask { y: &x, scale: 1.0 };
             let config = Conv2d { pad: 1, relu: true };
-            let grad = conv2d::backward_data(&on.tensor("dz", [1, n, 1, 3]), &weight, config, gate).unwrap();
-            assert_channel_sums(&grad, &format!("{what}: convolution"));
+            let grad = conv2d::grad_input(&on.tensor("dz", [1, n, 1, 3]), &weight, config, gate).unwrap();
+            assert_bias_grad(&grad, &format!("{what}: convolution"));
         }
     }
 }
 
 /// Each pooled gradient goes to one position, so channel sums do not change.
 #[test]
-fn max_pooling_keeps_channel_sums() {
+fn max_pooling_keeps_the_bias_gradient() {
     for on in everywhere() {
         for rounding in [PoolRounding::Floor, PoolRounding::Ceil] {
             let x = on.tensor("x", [2, 5, 3, 11]);
@@ -320,11 +322,11 @@ fn max_pooling_keeps_channel_sums() {
             // A gradient with correct channel sums.
             let weight = Weight::new(on.tensor("w", [3, 3, 3, c]));
             let config = Conv2d { pad: 1, relu: true };
-            let gate = Gate { y: &y, scale: 1.0 };
+            let gate = ReluDropoutMask { y: &y, scale: 1.0 };
             let dz = on.tensor("dz", [n, h, w, 3]);
-            let pooled = conv2d::backward_data(&dz, &weight, config, gate).unwrap();
+            let pooled = conv2d::grad_input(&dz, &weight, config, gate).unwrap();
             let grad = max_pool2d::backward(&pooled, &index).unwrap();
-            assert_channel_sums(&grad, &format!("{}: {rounding:?}", on.name));
+            assert_bias_grad(&grad, &format!("{}: {rounding:?}", on.name));
         }
     }
 }

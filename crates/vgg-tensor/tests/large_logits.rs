@@ -8,7 +8,7 @@ use vgg_tensor::{StepState, Tensor};
 use vgg_testkit::hashed;
 
 use common::On;
-use instruction_sets::{assert_channel_sums, assert_within, everywhere};
+use instruction_sets::{assert_bias_grad, assert_within, everywhere};
 
 /// Posteriors of a row in f64.
 fn posterior(x: &[f32]) -> Vec<f64> {
@@ -68,8 +68,8 @@ impl Rows {
         );
         // exp in f32 is accurate to 2 ulp; sums of up to 1001 terms below 1 add a few more.
         let bound = f64::from(WEIGHT) * on.rounding.max(1e-6);
-        assert_within(&got.grad.dz.to_vec(), &gradients, bound, &format!("{what}: gradient"));
-        assert_channel_sums(&got.grad, &what);
+        assert_within(&got.grad.grad.to_vec(), &gradients, bound, &format!("{what}: gradient"));
+        assert_bias_grad(&got.grad, &what);
         assert_within(&posteriors, &expected_posteriors, 1e-6, &format!("{what}: posteriors"));
     }
 }
@@ -130,13 +130,13 @@ fn losses_and_gradients_worked_by_hand() {
         let (loss, posteriors) = rows.run(&on, 1.0);
         assert_eq!(loss.per_sample.to_vec(), [0.0, 200.0, 400.0], "{}", on.name);
         let expected = [0.0, 0.0, 0.0, 1.0, -1.0, 0.0, 1.0, 0.0, -1.0];
-        assert_eq!(loss.grad.dz.to_vec(), expected, "{}", on.name);
+        assert_eq!(loss.grad.grad.to_vec(), expected, "{}", on.name);
         assert_eq!(posteriors, [1.0, 0.0, 0.0].repeat(3), "{}", on.name);
         // A single class has posterior 1.
         let rows = Rows { classes: 1, logits: vec![1e4, -1e4, 0.0], targets: vec![0, 0, 0] };
         let (loss, posteriors) = rows.run(&on, 1.0);
         assert_eq!(loss.per_sample.to_vec(), [0.0; 3], "{}", on.name);
-        assert_eq!(loss.grad.dz.to_vec(), [0.0; 3], "{}", on.name);
+        assert_eq!(loss.grad.grad.to_vec(), [0.0; 3], "{}", on.name);
         assert_eq!(posteriors, [1.0; 3], "{}", on.name);
     }
 }
@@ -161,7 +161,7 @@ fn equal_logits_share_the_posterior() {
         let losses = [2f64.ln(), 1000.0 + 2f64.ln()];
         assert_within(&loss.per_sample.to_vec(), &losses, 1e-4, &on.name);
         assert_eq!(posteriors, [0.5, 0.0, 0.5, 0.5, 0.0, 0.5], "{}", on.name);
-        assert_eq!(loss.grad.dz.to_vec(), [0.5, 0.0, -0.5, 0.5, -1.0, 0.5], "{}", on.name);
+        assert_eq!(loss.grad.grad.to_vec(), [0.5, 0.0, -0.5, 0.5, -1.0, 0.5], "{}", on.name);
     }
 }
 
@@ -180,7 +180,7 @@ fn logit_of_minus_infinity_is_a_posterior_of_zero() {
             let rows = Rows { classes, logits, targets };
             rows.check(&on, "minus infinity");
             let (loss, posteriors) = rows.run(&on, 1.0);
-            let dz = loss.grad.dz.to_vec();
+            let dz = loss.grad.grad.to_vec();
             for (i, logit) in rows.logits.iter().enumerate() {
                 if *logit == f32::NEG_INFINITY {
                     assert!(posteriors[i] == 0.0 && dz[i] == 0.0, "{}: {classes} classes, {i}", on.name);
@@ -198,7 +198,7 @@ fn weight_scales_the_gradient_alone() {
         let (one, _) = rows.run(&on, 1.0);
         let (quarter, _) = rows.run(&on, 0.25);
         assert_eq!(one.per_sample.to_vec(), quarter.per_sample.to_vec(), "{}", on.name);
-        let scaled: Vec<f32> = one.grad.dz.to_vec().iter().map(|dz| 0.25 * dz).collect();
-        assert_eq!(quarter.grad.dz.to_vec(), scaled, "{}: a power of two does not round", on.name);
+        let scaled: Vec<f32> = one.grad.grad.to_vec().iter().map(|dz| 0.25 * dz).collect();
+        assert_eq!(quarter.grad.grad.to_vec(), scaled, "{}: a power of two does not round", on.name);
     }
 }

@@ -5,8 +5,8 @@ mod instruction_sets;
 
 use ndarray::{Array2, Array4};
 use vgg_tensor::ops::conv2d::{self, Conv2d};
-use vgg_tensor::ops::{linear, softmax_cross_entropy, softmax_cross_entropy_of_upload, squared_error};
-use vgg_tensor::{GradMode, Readback, StepState, Tensor, Upload};
+use vgg_tensor::ops::{euclidean_loss, linear, softmax_cross_entropy, softmax_cross_entropy_staged};
+use vgg_tensor::{AsyncReadback, GradMode, StagedBatch, StepState, Tensor};
 use vgg_testkit::hashed;
 
 use common::On;
@@ -96,7 +96,7 @@ fn bad_value_in_a_squared_error_clears_the_flag() {
                 let x = Tensor::from_slice(x, shape, &on.device).unwrap();
                 let target = Tensor::from_slice(target, shape, &on.device).unwrap();
                 let loss = |state: &StepState| {
-                    squared_error(&x, &target, 0.1, state).unwrap();
+                    euclidean_loss(&x, &target, 0.1, state).unwrap();
                 };
                 flag.after(loss)
             };
@@ -152,7 +152,7 @@ impl FilterGradient {
         let dz = Tensor::from_slice(&self.dz, self.output, &on.device).unwrap();
         let mut dw = Tensor::from_slice(dw, self.filters, &on.device).unwrap();
         let config = Conv2d { pad: self.pad, relu: true };
-        flag.after(|state| conv2d::backward_filter(&x, &dz, config, &mut dw, write, state).unwrap())
+        flag.after(|state| conv2d::grad_weight(&x, &dz, config, &mut dw, write, state).unwrap())
     }
 }
 
@@ -258,7 +258,7 @@ impl MatrixGradient {
         let x = Tensor::from_slice(&self.x, [self.n, self.inputs], &on.device).unwrap();
         let dz = Tensor::from_slice(&self.dz, [self.n, self.outputs], &on.device).unwrap();
         let mut dw = Tensor::from_slice(dw, [self.outputs, self.inputs], &on.device).unwrap();
-        flag.after(|state| linear::backward_weight(&x, &dz, &mut dw, write, state).unwrap())
+        flag.after(|state| linear::grad_weight(&x, &dz, &mut dw, write, state).unwrap())
     }
 }
 
@@ -338,7 +338,7 @@ fn flag_stays_clear_until_the_next_step_begins() {
             let logits = Tensor::from_slice(&logits, [1, 2], &on.device).unwrap();
             softmax_cross_entropy(&logits, &[0], 1.0, &state).unwrap().per_sample
         };
-        let mut readback = Readback::new(&on.device);
+        let mut readback = AsyncReadback::new(&on.device);
         let mut read = |losses: &Tensor| {
             readback.start(std::iter::once(losses), &state).unwrap();
             let result = readback.wait().unwrap();
@@ -362,7 +362,7 @@ fn flag_stays_clear_until_the_next_step_begins() {
 #[test]
 fn a_target_that_is_no_class_never_counts() {
     for on in everywhere() {
-        let mut upload = Upload::new([2, 4, 4, 3], &on.device).unwrap();
+        let mut upload = StagedBatch::new([2, 4, 4, 3], &on.device).unwrap();
         let logits = Tensor::from_slice(&[0.5; 10], [2, 5], &on.device).unwrap();
         let flag = Flag::new(&on);
         let (pixels, offset) = (Array4::zeros([2, 4, 4, 3]), Array2::zeros([2, 3]));
@@ -370,7 +370,7 @@ fn a_target_that_is_no_class_never_counts() {
             upload.fill(pixels.view(), offset.view(), &targets).unwrap();
             let mut refused = false;
             let finite = flag.after(|state| {
-                let loss = softmax_cross_entropy_of_upload(&logits, &upload, 0..2, 0.5, state);
+                let loss = softmax_cross_entropy_staged(&logits, &upload, 0..2, 0.5, state);
                 refused = loss.is_err();
             });
             // A CPU looks at them first; a GPU makes a loss that is not a number.

@@ -7,8 +7,8 @@ use vgg_tensor::ops::dropout::DropoutKey;
 use vgg_tensor::ops::linear::Linear;
 use vgg_tensor::ops::lrn::{Lrn, LrnStyle};
 use vgg_tensor::ops::max_pool2d::PoolRounding;
-use vgg_tensor::ops::{self, SgdConfig, SgdForm};
-use vgg_tensor::{Error, Gate, GradMode, StepState, Tensor, Weight};
+use vgg_tensor::ops::{self, MomentumVariant, SgdConfig};
+use vgg_tensor::{Error, GradMode, ReluDropoutMask, StepState, Tensor, Weight};
 use vgg_testkit::finite_difference;
 
 use common::every_device;
@@ -47,18 +47,18 @@ fn linear_agrees_with_plain_loops() {
             let relu: Vec<f64> = y.iter().map(|y| y.max(0.0)).collect();
             on.close(&got.to_vec(), &narrow(&relu), TOLERANCE, "forward");
 
-            let grad = ops::linear::backward_data(&dz, &weight, Gate { y: &x, scale: 2.0 }).unwrap();
+            let grad = ops::linear::grad_input(&dz, &weight, ReluDropoutMask { y: &x, scale: 2.0 }).unwrap();
             let dx = dzd.dot(&wd);
             let gated: Vec<f64> =
                 dx.iter().zip(&xd).map(|(d, x)| if *x > 0.0 { 2.0 * d } else { 0.0 }).collect();
-            on.close(&grad.dz.to_vec(), &narrow(&gated), TOLERANCE, "by data");
+            on.close(&grad.grad.to_vec(), &narrow(&gated), TOLERANCE, "grad-input");
             let sums = ArrayView2::from_shape((n, inputs), &gated).unwrap().sum_axis(ndarray::Axis(0));
-            on.close(&grad.channel_sums.to_vec(), &narrow(&sums.to_vec()), 1e-5, "channel sums");
+            on.close(&grad.bias_grad.to_vec(), &narrow(&sums.to_vec()), 1e-5, "bias gradient");
 
             let mut dw = Tensor::zeros([outputs, inputs], &on.device).unwrap();
             let state = StepState::new(&on.device).unwrap();
-            ops::linear::backward_weight(&x, &dz, &mut dw, GradMode::Overwrite, &state).unwrap();
-            ops::linear::backward_weight(&x, &dz, &mut dw, GradMode::Accumulate, &state).unwrap();
+            ops::linear::grad_weight(&x, &dz, &mut dw, GradMode::Overwrite, &state).unwrap();
+            ops::linear::grad_weight(&x, &dz, &mut dw, GradMode::Accumulate, &state).unwrap();
             let twice: Vec<f64> = dzd.t().dot(&xd).iter().map(|v| 2.0 * v).collect();
             on.close(&dw.to_vec(), &narrow(&twice), TOLERANCE, "by weight");
         }
@@ -70,11 +70,11 @@ fn linear_takes_maps_and_sums_over_their_cells() {
     for on in every_device() {
         let (x, w) = (on.tensor("x", [2, 3, 3, 8]), Weight::new(on.tensor("w", [5, 72])));
         let dz = on.tensor("dz", [2, 5]);
-        let grad = ops::linear::backward_data(&dz, &w, Gate { y: &x, scale: 1.0 }).unwrap();
-        assert_eq!(grad.dz.shape().dims(), [2, 3, 3, 8]);
+        let grad = ops::linear::grad_input(&dz, &w, ReluDropoutMask { y: &x, scale: 1.0 }).unwrap();
+        assert_eq!(grad.grad.shape().dims(), [2, 3, 3, 8]);
         let mut sums = [0f32; 8];
-        grad.dz.to_vec().chunks(8).for_each(|p| sums.iter_mut().zip(p).for_each(|(s, v)| *s += v));
-        on.close(&grad.channel_sums.to_vec(), &sums, TOLERANCE, "channel sums");
+        grad.grad.to_vec().chunks(8).for_each(|p| sums.iter_mut().zip(p).for_each(|(s, v)| *s += v));
+        on.close(&grad.bias_grad.to_vec(), &sums, TOLERANCE, "bias gradient");
     }
 }
 
@@ -95,13 +95,13 @@ fn max_pool_and_its_gradient() {
             assert_eq!(y.shape().dims()[1], if ceil { 4 } else { 3 });
 
             let dy = on.grad_of(on.tensor("dy", [2, y.shape().dims()[1], 3, 11]));
-            let dx = ops::max_pool2d::backward(&dy, &index).unwrap().dz.to_vec();
+            let dx = ops::max_pool2d::backward(&dy, &index).unwrap().grad.to_vec();
             let loss = |x: &[f64]| {
                 let y = vgg_testkit::max_pool2d(
                     &Array4::from_shape_vec((2, 7, 6, 11), x.to_vec()).unwrap(),
                     ceil,
                 );
-                y.iter().zip(wide(&dy.dz)).map(|(y, d)| y * d).sum()
+                y.iter().zip(wide(&dy.grad)).map(|(y, d)| y * d).sum()
             };
             on.close(&dx, &narrow(&finite_difference(&wide(&x), loss)), 1e-6, "scattered gradient");
         }
@@ -116,7 +116,7 @@ fn of_equal_values_the_first_gets_the_gradient() {
         let x = Tensor::from_slice(&[1.0; 4], [1, 2, 2, 1], &on.device).unwrap();
         let (_, index) = ops::max_pool2d::forward(&x, PoolRounding::Floor).unwrap();
         let dy = on.grad_of(Tensor::from_slice(&[3.0], [1, 1, 1, 1], &on.device).unwrap());
-        assert_eq!(ops::max_pool2d::backward(&dy, &index).unwrap().dz.to_vec(), [3.0, 0.0, 0.0, 0.0]);
+        assert_eq!(ops::max_pool2d::backward(&dy, &index).unwrap().grad.to_vec(), [3.0, 0.0, 0.0, 0.0]);
     }
 }
 
@@ -139,11 +139,11 @@ fn lrn_and_its_gradient() {
             let (y, base) = ops::lrn::forward(&x, config).unwrap();
             on.close(&y.to_vec(), &narrow(reference(&wide(&x)).as_slice().unwrap()), TOLERANCE, "forward");
             let dy = on.tensor("dy", [2, 3, 2, 9]);
-            let grad = ops::lrn::backward(&dy, Gate { y: &x, scale: 1.0 }, &base, config).unwrap();
+            let grad = ops::lrn::backward(&dy, ReluDropoutMask { y: &x, scale: 1.0 }, &base, config).unwrap();
             let loss = |x: &[f64]| reference(x).iter().zip(wide(&dy)).map(|(y, d)| y * d).sum();
             let mut dx = finite_difference(&wide(&x), loss);
             dx.iter_mut().zip(wide(&x)).for_each(|(d, x)| *d = if x > 0.0 { *d } else { 0.0 });
-            on.close(&grad.dz.to_vec(), &narrow(&dx), 1e-6, "gradient");
+            on.close(&grad.grad.to_vec(), &narrow(&dx), 1e-6, "gradient");
         }
     }
 }
@@ -160,7 +160,7 @@ fn softmax_cross_entropy_and_its_gradient() {
         };
         on.close(&loss.per_sample.to_vec(), &narrow(&of(&wide(&x))), TOLERANCE, "losses");
         let dz = finite_difference(&wide(&x), |x| 0.25 * of(x).iter().sum::<f64>());
-        on.close(&loss.grad.dz.to_vec(), &narrow(&dz), 1e-6, "gradient");
+        on.close(&loss.grad.grad.to_vec(), &narrow(&dz), 1e-6, "gradient");
         assert!(state.finite().unwrap());
 
         let e = ops::softmax_cross_entropy(&x, &[0, 7, 3, 3, 1], 1.0, &state).unwrap_err();
@@ -186,7 +186,7 @@ fn spatial_mean_is_ndarrays() {
         let view = ArrayView4::from_shape((3, 2, 5, 4), map.to_vec().leak()).unwrap().mapv(f64::from);
         let mean = view.mean_axis(ndarray::Axis(1)).unwrap().mean_axis(ndarray::Axis(1)).unwrap();
         on.close(
-            &ops::spatial_mean(&map).unwrap().to_vec(),
+            &ops::global_avg_pool2d(&map).unwrap().to_vec(),
             &narrow(&mean.into_raw_vec_and_offset().0),
             1e-7,
             "mean",
@@ -198,12 +198,12 @@ fn spatial_mean_is_ndarrays() {
 fn squared_error_and_its_gradient() {
     for on in every_device() {
         let (x, t) = (on.tensor("x", [2, 4]), on.tensor("t", [2, 4]));
-        let loss = ops::squared_error(&x, &t, 0.5, &StepState::new(&on.device).unwrap()).unwrap();
+        let loss = ops::euclidean_loss(&x, &t, 0.5, &StepState::new(&on.device).unwrap()).unwrap();
         let d: Vec<f64> = wide(&x).iter().zip(wide(&t)).map(|(x, t)| x - t).collect();
         let losses: Vec<f64> = d.chunks(4).map(|d| 0.5 * d.iter().map(|d| d * d).sum::<f64>()).collect();
         on.close(&loss.per_sample.to_vec(), &narrow(&losses), TOLERANCE, "losses");
         on.close(
-            &loss.grad.dz.to_vec(),
+            &loss.grad.grad.to_vec(),
             &narrow(&d.iter().map(|d| 0.5 * d).collect::<Vec<_>>()),
             TOLERANCE,
             "dz",
@@ -239,7 +239,7 @@ fn from_pixels_shifts_then_scales() {
     for on in every_device() {
         let pixels = Array4::from_shape_fn((2, 1, 2, 3), |(n, _, x, c)| (100 * n + 10 * x + c) as u8);
         let offset = array![[1.0, 2.0, 3.0], [-1.0, -2.0, -3.0]];
-        let y = ops::from_pixels(pixels.view(), offset.view(), [1.0, 0.5, 2.0], &on.device).unwrap();
+        let y = ops::normalize(pixels.view(), offset.view(), [1.0, 0.5, 2.0], &on.device).unwrap();
         let expected = [1.0, 1.5, 10.0, 11.0, 6.5, 30.0, 99.0, 49.5, 198.0, 109.0, 54.5, 218.0];
         assert_eq!(y.to_vec(), expected);
     }
@@ -251,7 +251,7 @@ fn sgd_forms_differ_after_a_rate_cut_only() {
         let run = |form, lrs: &[f32]| {
             let mut w = Weight::new(on.tensor("w", [100]));
             let (g, mut v) = (on.tensor("g", [100]), Tensor::zeros([100], &on.device).unwrap());
-            let config = SgdConfig { form, momentum: 0.9, weight_decay: 0.1, lr_mult: 1.0 };
+            let config = SgdConfig { momentum_variant: form, momentum: 0.9, weight_decay: 0.1, lr_mult: 1.0 };
             let state = StepState::new(&on.device).unwrap();
             for (step, lr) in lrs.iter().enumerate() {
                 state.begin(step as u64, *lr).unwrap();
@@ -259,7 +259,7 @@ fn sgd_forms_differ_after_a_rate_cut_only() {
             }
             w.value().to_vec()
         };
-        let forms = [SgdForm::Caffe, SgdForm::Torch];
+        let forms = [MomentumVariant::Caffe, MomentumVariant::Torch];
         let [caffe, torch] = forms.map(|f| run(f, &[0.1; 4]));
         on.close(&caffe, &torch, 1e-6, "a constant rate");
         let [caffe, torch] = forms.map(|f| run(f, &[0.1, 0.1, 0.01, 0.01]));
@@ -277,7 +277,12 @@ fn sgd_does_nothing_after_a_bad_loss() {
         state.begin(0, 1.0).unwrap();
         let bad = Tensor::from_slice(&[f32::INFINITY, 1.0], [1, 2], &on.device).unwrap();
         ops::softmax_cross_entropy(&bad, &[0], 1.0, &state).unwrap();
-        let config = SgdConfig { form: SgdForm::Torch, momentum: 0.9, weight_decay: 0.0, lr_mult: 1.0 };
+        let config = SgdConfig {
+            momentum_variant: MomentumVariant::Torch,
+            momentum: 0.9,
+            weight_decay: 0.0,
+            lr_mult: 1.0,
+        };
         ops::sgd_step(&mut w, &g, &mut v, &state, &config).unwrap();
         assert_eq!(w.value().to_vec(), on.tensor("w", [10]).to_vec());
     }

@@ -3,7 +3,7 @@
 mod common;
 mod instruction_sets;
 
-use vgg_tensor::ops::{SgdConfig, SgdForm, sgd_step, softmax_cross_entropy};
+use vgg_tensor::ops::{MomentumVariant, SgdConfig, sgd_step, softmax_cross_entropy};
 use vgg_tensor::{StepState, Tensor, Weight};
 
 use common::{On, every_device};
@@ -48,7 +48,12 @@ impl Training {
 #[test]
 fn form_of_alexnet_worked_by_hand() {
     for on in everywhere() {
-        let config = SgdConfig { form: SgdForm::Caffe, momentum: 0.5, weight_decay: 0.5, lr_mult: 1.0 };
+        let config = SgdConfig {
+            momentum_variant: MomentumVariant::Caffe,
+            momentum: 0.5,
+            weight_decay: 0.5,
+            lr_mult: 1.0,
+        };
         let mut training = Training::new(&on, &[1.0; 9], config);
         assert_eq!(training.step(0.5, &[2.0; 9]), [[-0.25; 9], [1.25; 9]], "{}", on.name);
         assert_eq!(training.step(0.5, &[2.0; 9]), [[-1.8125; 9], [1.5625; 9]], "{}", on.name);
@@ -61,7 +66,12 @@ fn form_of_alexnet_worked_by_hand() {
 #[test]
 fn form_of_pytorch_worked_by_hand() {
     for on in everywhere() {
-        let config = SgdConfig { form: SgdForm::Torch, momentum: 0.5, weight_decay: 0.5, lr_mult: 1.0 };
+        let config = SgdConfig {
+            momentum_variant: MomentumVariant::Torch,
+            momentum: 0.5,
+            weight_decay: 0.5,
+            lr_mult: 1.0,
+        };
         let mut training = Training::new(&on, &[1.0; 9], config);
         assert_eq!(training.step(0.5, &[2.0; 9]), [[-0.25; 9], [2.5; 9]], "{}", on.name);
         assert_eq!(training.step(0.5, &[2.0; 9]), [[-1.8125; 9], [3.125; 9]], "{}", on.name);
@@ -74,15 +84,16 @@ fn form_of_pytorch_worked_by_hand() {
 #[test]
 fn lr_mult_multiplies_the_rate() {
     for on in everywhere() {
-        let config = |form, lr_mult| SgdConfig { form, momentum: 0.5, weight_decay: 0.5, lr_mult };
-        let mut caffe = Training::new(&on, &[1.0; 3], config(SgdForm::Caffe, 2.0));
+        let config =
+            |form, lr_mult| SgdConfig { momentum_variant: form, momentum: 0.5, weight_decay: 0.5, lr_mult };
+        let mut caffe = Training::new(&on, &[1.0; 3], config(MomentumVariant::Caffe, 2.0));
         assert_eq!(caffe.step(0.25, &[2.0; 3]), [[-0.25; 3], [1.25; 3]], "{}", on.name);
         assert_eq!(caffe.step(0.25, &[2.0; 3]), [[-1.8125; 3], [1.5625; 3]], "{}", on.name);
-        let mut torch = Training::new(&on, &[1.0; 3], config(SgdForm::Torch, 2.0));
+        let mut torch = Training::new(&on, &[1.0; 3], config(MomentumVariant::Torch, 2.0));
         assert_eq!(torch.step(0.25, &[2.0; 3]), [[-0.25; 3], [2.5; 3]], "{}", on.name);
         assert_eq!(torch.step(0.25, &[2.0; 3]), [[-1.8125; 3], [3.125; 3]], "{}", on.name);
         // With a factor of 0 the weights do not change.
-        let mut frozen = Training::new(&on, &[1.0; 3], config(SgdForm::Torch, 0.0));
+        let mut frozen = Training::new(&on, &[1.0; 3], config(MomentumVariant::Torch, 0.0));
         assert_eq!(frozen.step(0.5, &[2.0; 3]), [[1.0; 3], [2.5; 3]], "{}", on.name);
     }
 }
@@ -95,8 +106,8 @@ fn five_steps_of_the_papers_hyperparameters() {
     let momentum = 0.9f32;
     let decay = 5e-4f32;
     for on in everywhere() {
-        for form in [SgdForm::Caffe, SgdForm::Torch] {
-            let config = SgdConfig { form, momentum, weight_decay: decay, lr_mult: 2.0 };
+        for form in [MomentumVariant::Caffe, MomentumVariant::Torch] {
+            let config = SgdConfig { momentum_variant: form, momentum, weight_decay: decay, lr_mult: 2.0 };
             let start = On::values("w", LEN);
             let mut training = Training::new(&on, &start, config);
             let mut w: Vec<f64> = start.iter().map(|w| f64::from(*w)).collect();
@@ -108,11 +119,11 @@ fn five_steps_of_the_papers_hyperparameters() {
                 for i in 0..LEN {
                     let g = f64::from(grad[i]);
                     match form {
-                        SgdForm::Caffe => {
+                        MomentumVariant::Caffe => {
                             v[i] = f64::from(momentum) * v[i] - f64::from(decay) * rate * w[i] - rate * g;
                             w[i] += v[i];
                         }
-                        SgdForm::Torch => {
+                        MomentumVariant::Torch => {
                             v[i] = f64::from(momentum) * v[i] + (g + f64::from(decay) * w[i]);
                             w[i] -= rate * v[i];
                         }
@@ -121,7 +132,7 @@ fn five_steps_of_the_papers_hyperparameters() {
                 let what = format!("{}: {form:?}, step {step}", on.name);
                 // A few roundings per step of weights up to 1 and velocities up to 5.
                 assert_within(&got[0], &w, 1e-6, &format!("{what}, weights"));
-                let sign = if form == SgdForm::Caffe { -1.0 } else { 1.0 };
+                let sign = if form == MomentumVariant::Caffe { -1.0 } else { 1.0 };
                 let velocities: Vec<f64> = v.iter().map(|v| sign * v).collect();
                 assert_within(&got[1], &velocities, 2e-6, &format!("{what}, velocities"));
             }
@@ -132,8 +143,8 @@ fn five_steps_of_the_papers_hyperparameters() {
 #[test]
 fn step_that_is_not_finite_changes_neither_weight_nor_velocity() {
     for on in every_device() {
-        for form in [SgdForm::Caffe, SgdForm::Torch] {
-            let config = SgdConfig { form, momentum: 0.5, weight_decay: 0.5, lr_mult: 1.0 };
+        for form in [MomentumVariant::Caffe, MomentumVariant::Torch] {
+            let config = SgdConfig { momentum_variant: form, momentum: 0.5, weight_decay: 0.5, lr_mult: 1.0 };
             let mut training = Training::new(&on, &[1.0; 19], config);
             let before = training.step(0.5, &[2.0; 19]);
             training.state.begin(1, 0.5).unwrap();

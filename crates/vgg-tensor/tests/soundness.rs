@@ -5,10 +5,10 @@ mod common;
 use std::sync::Arc;
 
 use ndarray::{Array2, Array4};
-use vgg_tensor::ops::{conv2d, dropout, linear, softmax_cross_entropy, softmax_cross_entropy_of_upload};
+use vgg_tensor::ops::{conv2d, dropout, linear, softmax_cross_entropy, softmax_cross_entropy_staged};
 use vgg_tensor::{
-    AllReduce, Alone, Device, DeviceConfig, DeviceKind, Error, GradMode, Precision, RankGroup, Replay,
-    StepState, Tensor, Upload, Weight,
+    AllReduce, Device, DeviceConfig, DeviceKind, Error, GradMode, Precision, ProcessGroup, SingleProcess,
+    StagedBatch, StepGraph, StepState, Tensor, Weight,
 };
 
 use common::{On, every_device};
@@ -29,8 +29,8 @@ fn assert_unsupported(result: Result<(), Error>, name: &str) {
     assert!(matches!(result, Err(Error::Unsupported { .. })), "{name}: {result:?}");
 }
 
-fn upload(device: &Device) -> Upload {
-    let mut upload = Upload::new([2, 1, 1, 3], device).unwrap();
+fn upload(device: &Device) -> StagedBatch {
+    let mut upload = StagedBatch::new([2, 1, 1, 3], device).unwrap();
     let (pixels, offset) = (Array4::zeros([2, 1, 1, 3]), Array2::zeros([2, 3]));
     upload.fill(pixels.view(), offset.view(), &[0, 1]).unwrap();
     upload
@@ -44,7 +44,7 @@ fn state_and_upload_of_another_device_are_refused() {
             None => continue,
         };
         let config = DeviceConfig { kind: same_kind, precision: Precision::F32, ..DeviceConfig::default() };
-        let others = [Device::cpu(1).unwrap(), Device::open(&config).unwrap(), on.device.planning().unwrap()];
+        let others = [Device::cpu(1).unwrap(), Device::open(&config).unwrap(), on.device.dry_run().unwrap()];
         let logits = on.tensor("logits", [2, 3]);
         let own = StepState::new(&on.device).unwrap();
         for (other, kind) in others.iter().zip(["a CPU", "another GPU", "a planning device"]) {
@@ -52,7 +52,7 @@ fn state_and_upload_of_another_device_are_refused() {
             let state = StepState::new(other).unwrap();
             let loss = softmax_cross_entropy(&logits, &[0, 1], 1.0, &state);
             assert_device(loss.map(drop), "state", &what);
-            let loss = softmax_cross_entropy_of_upload(&logits, &upload(other), 0..2, 1.0, &own);
+            let loss = softmax_cross_entropy_staged(&logits, &upload(other), 0..2, 1.0, &own);
             assert_device(loss.map(drop), "upload", &what);
         }
     }
@@ -71,7 +71,7 @@ fn an_activation_is_no_weight_and_no_gradient() {
         let y = linear::forward(&rows, &Weight::new(activation()), &bias, config);
         assert_unsupported(y.map(drop), &on.name);
         let state = StepState::new(&on.device).unwrap();
-        let written = linear::backward_weight(&rows, &rows, &mut activation(), GradMode::Overwrite, &state);
+        let written = linear::grad_weight(&rows, &rows, &mut activation(), GradMode::Overwrite, &state);
         assert_unsupported(written, &on.name);
         let filters = dropout::forward(&on.tensor("w", [8, 3, 3, 3]), 0.0, key).unwrap();
         let bias = Weight::new(on.tensor("b", [8]));
@@ -82,7 +82,7 @@ fn an_activation_is_no_weight_and_no_gradient() {
 
 #[test]
 fn a_tensor_of_another_device_is_not_summed() {
-    let group: Arc<dyn RankGroup> = Arc::new(Alone);
+    let group: Arc<dyn ProcessGroup> = Arc::new(SingleProcess);
     let mut all = AllReduce::new(&group, &Device::cpu(1).unwrap()).unwrap();
     for on in gpus() {
         assert_device(all.begin(&mut on.tensor("x", [5])), "a tensor", &on.name);
@@ -97,8 +97,8 @@ fn a_graph_keeps_its_memory_until_it_is_dropped() {
         let ones = || Tensor::from_slice(&[1.0; 64 * 64], SHAPE, &on.device).unwrap();
         let zeros = || Tensor::zeros(SHAPE, &on.device).unwrap();
         let (source, mut written) = (ones(), Some(zeros()));
-        let mut replay = Replay::new();
-        let run = |replay: &mut Replay, written: &mut Option<Tensor>| {
+        let mut replay = StepGraph::new();
+        let run = |replay: &mut StepGraph, written: &mut Option<Tensor>| {
             replay.run(&on.device, || match written {
                 Some(written) => written.write_from(&source, GradMode::Overwrite),
                 None => panic!("the graph was not launched"),
@@ -123,7 +123,7 @@ fn a_graph_keeps_its_memory_until_it_is_dropped() {
 #[test]
 fn captured_work_cannot_read_host_memory() {
     for on in gpus() {
-        let mut replay = Replay::new();
+        let mut replay = StepGraph::new();
         let mut run = || replay.run(&on.device, || Tensor::from_slice(&[1.0; 4], [4], &on.device).map(drop));
         run().unwrap();
         let error = run().unwrap_err();

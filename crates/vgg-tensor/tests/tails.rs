@@ -11,13 +11,14 @@ use vgg_tensor::ops::linear::{self, Linear};
 use vgg_tensor::ops::lrn::{self, Lrn, LrnStyle};
 use vgg_tensor::ops::max_pool2d::{self, PoolRounding};
 use vgg_tensor::ops::{
-    SgdConfig, SgdForm, from_pixels, from_upload, sgd_step, softmax, spatial_mean, squared_error,
+    MomentumVariant, SgdConfig, euclidean_loss, global_avg_pool2d, normalize, normalize_staged, sgd_step,
+    softmax,
 };
-use vgg_tensor::{ConvChoice, Gate, GradMode, StepState, Tensor, Upload, Weight};
+use vgg_tensor::{ConvAlgorithm, GradMode, ReluDropoutMask, StagedBatch, StepState, Tensor, Weight};
 
 use common::{On, every_device};
 use instruction_sets::{
-    LENGTHS, assert_channel_sums, assert_within, every_cpu, everywhere, in_poisoned_memory, instruction_sets,
+    LENGTHS, assert_bias_grad, assert_within, every_cpu, everywhere, in_poisoned_memory, instruction_sets,
     is_gpu, largest, wide,
 };
 
@@ -35,7 +36,7 @@ fn every_instruction_set_of_the_processor_is_tested() {
         let has_avx512 = has_avx2 && std::is_x86_feature_detected!("avx512f");
         assert_eq!(sets.contains(&"avx512f".to_owned()), has_avx512, "{sets:?}");
     }
-    for on in every_cpu(ConvChoice::Auto) {
+    for on in every_cpu(ConvAlgorithm::Auto) {
         assert!(on.name.starts_with(on.device.instruction_set()), "{}", on.name);
     }
 }
@@ -58,11 +59,11 @@ fn check_linear(on: &On, n: usize, inputs: usize, outputs: usize) {
         let dz = on.tensor("dz", [n, outputs]);
         let scores = linear::forward(&x, &weight, &bias, Linear { relu: false }).unwrap();
         let y = linear::forward(&x, &weight, &bias, Linear { relu: true }).unwrap();
-        let grad = linear::backward_data(&dz, &weight, Gate { y: &x, scale: 0.5 }).unwrap();
+        let grad = linear::grad_input(&dz, &weight, ReluDropoutMask { y: &x, scale: 0.5 }).unwrap();
         let mut dw = Tensor::zeros([outputs, inputs], &on.device).unwrap();
         let state = StepState::new(&on.device).unwrap();
-        linear::backward_weight(&x, &dz, &mut dw, GradMode::Overwrite, &state).unwrap();
-        linear::backward_weight(&x, &dz, &mut dw, GradMode::Accumulate, &state).unwrap();
+        linear::grad_weight(&x, &dz, &mut dw, GradMode::Overwrite, &state).unwrap();
+        linear::grad_weight(&x, &dz, &mut dw, GradMode::Accumulate, &state).unwrap();
         (scores, y, grad, dw)
     };
     let (scores, y, grad, dw) = if is_gpu(on) { run() } else { in_poisoned_memory(on, run) };
@@ -76,8 +77,8 @@ fn check_linear(on: &On, n: usize, inputs: usize, outputs: usize) {
     close(&scores, expected, "forward");
     let mut dx = dz.dot(&weight);
     dx.zip_mut_with(&x, |dx, x| *dx = if *x > 0.0 { 0.5 * *dx } else { 0.0 });
-    close(&grad.dz, dx, "gradient by data");
-    assert_channel_sums(&grad, &what);
+    close(&grad.grad, dx, "gradient by data");
+    assert_bias_grad(&grad, &what);
     close(&dw, 2.0 * dz.t().dot(&x), "gradient by the matrix");
 }
 
@@ -147,7 +148,7 @@ fn check_max_pool(on: &On, shape: [usize; 4], rounding: PoolRounding) {
         let x = Tensor::from_slice(&values, shape, &on.device).unwrap();
         let dy = on.grad_of(Tensor::from_slice(&dy, [n, ph, pw, c], &on.device).unwrap());
         let (y, index) = max_pool2d::forward(&x, rounding).unwrap();
-        let dx = max_pool2d::backward(&dy, &index).unwrap().dz;
+        let dx = max_pool2d::backward(&dy, &index).unwrap().grad;
         (y, max_pool2d::infer(&x, rounding).unwrap(), dx)
     };
     let (y, inferred, dx) = if is_gpu(on) { run() } else { in_poisoned_memory(on, run) };
@@ -205,7 +206,8 @@ fn lengths_of_local_response_normalisation() {
                     let x = on.tensor("x", [3, 1, 2, c]);
                     let dy = on.tensor("dy", [3, 1, 2, c]);
                     let (y, base) = lrn::forward(&x, config).unwrap();
-                    let grad = lrn::backward(&dy, Gate { y: &x, scale: 2.0 }, &base, config).unwrap();
+                    let grad =
+                        lrn::backward(&dy, ReluDropoutMask { y: &x, scale: 2.0 }, &base, config).unwrap();
                     (y, grad)
                 };
                 let (y, grad) = if is_gpu(&on) { run() } else { in_poisoned_memory(&on, run) };
@@ -221,8 +223,8 @@ fn lengths_of_local_response_normalisation() {
                 let gradient = pixels.flat_map(|(x, dy)| lrn_gradient(x, dy, size / 2, parameters));
                 let gated = gradient.zip(&x).map(|(dx, x)| if *x > 0.0 { 2.0 * dx } else { 0.0 });
                 let expected: Vec<f64> = gated.collect();
-                assert_within(&grad.dz.to_vec(), &expected, bound * largest(&expected), &what);
-                assert_channel_sums(&grad, &what);
+                assert_within(&grad.grad.to_vec(), &expected, bound * largest(&expected), &what);
+                assert_bias_grad(&grad, &what);
             }
         }
     }
@@ -235,7 +237,7 @@ fn lengths_of_the_spatial_mean() {
             let [h, w] = [i % 4 + 1, i % 3 + 1];
             let what = format!("{}: {h}x{w} cells of {classes} classes", on.name);
             let shape = [3, h * w, classes];
-            let run = || spatial_mean(&on.tensor("map", [3, h, w, classes])).unwrap();
+            let run = || global_avg_pool2d(&on.tensor("map", [3, h, w, classes])).unwrap();
             let mean = if is_gpu(&on) { run() } else { in_poisoned_memory(&on, run) };
             let map = On::values("map", 3 * h * w * classes).into_iter().map(f64::from).collect();
             let map = Array3::from_shape_vec(shape, map).unwrap();
@@ -273,7 +275,7 @@ fn lengths_of_squared_errors() {
                 let x = on.tensor("x", [2, 3, 1, c]);
                 let target = on.tensor("t", [2, 3, 1, c]);
                 let state = StepState::new(&on.device).unwrap();
-                squared_error(&x, &target, 0.25, &state).unwrap()
+                euclidean_loss(&x, &target, 0.25, &state).unwrap()
             };
             let loss = if is_gpu(&on) { run() } else { in_poisoned_memory(&on, run) };
             let [x, target] = ["x", "t"].map(|name| On::values(name, 6 * c));
@@ -285,8 +287,8 @@ fn lengths_of_squared_errors() {
             let expected: Vec<f64> = (0..6 * c).map(|i| 0.25 * difference(i)).collect();
             // A quarter of a difference below 2.
             let bound = 0.5 * on.rounding.max(1e-6);
-            assert_within(&loss.grad.dz.to_vec(), &expected, bound, &format!("{what}: gradient"));
-            assert_channel_sums(&loss.grad, &what);
+            assert_within(&loss.grad.grad.to_vec(), &expected, bound, &format!("{what}: gradient"));
+            assert_bias_grad(&loss.grad, &what);
         }
     }
 }
@@ -312,13 +314,13 @@ fn widths_of_images() {
             let pixels = pixels.unwrap();
             let offsets = Array2::from_shape_fn((3, 3), |at| offset(at.0, at.1));
             let what = format!("{}: {w} columns", on.name);
-            let run = || from_pixels(pixels.view(), offsets.view(), scale, &on.device).unwrap();
+            let run = || normalize(pixels.view(), offsets.view(), scale, &on.device).unwrap();
             let y = if is_gpu(&on) { run() } else { in_poisoned_memory(&on, run) };
             assert_within(&y.to_vec(), &expected(0..3), 0.0, &what);
-            let mut upload = Upload::new(shape, &on.device).unwrap();
+            let mut upload = StagedBatch::new(shape, &on.device).unwrap();
             upload.fill(pixels.view(), offsets.view(), &[0, 1, 2]).unwrap();
             for images in [0..3, 1..3, 2..3] {
-                let y = from_upload(&upload, images.clone(), scale).unwrap();
+                let y = normalize_staged(&upload, images.clone(), scale).unwrap();
                 let what = format!("{what}, images {images:?}");
                 assert_within(&y.to_vec(), &expected(images), 0.0, &what);
             }
@@ -329,7 +331,12 @@ fn widths_of_images() {
 /// On a GPU the update also writes the padded copy of the weights that matrix products read, which may be in bf16.
 #[test]
 fn lengths_of_updates() {
-    let config = SgdConfig { form: SgdForm::Torch, momentum: 0.5, weight_decay: 0.25, lr_mult: 2.0 };
+    let config = SgdConfig {
+        momentum_variant: MomentumVariant::Torch,
+        momentum: 0.5,
+        weight_decay: 0.25,
+        lr_mult: 2.0,
+    };
     for on in every_device() {
         for [outputs, inputs] in LENGTHS.map(|len| [5, len]).into_iter().chain([[3, 65_537], [2, 8], [8, 16]])
         {

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use vgg_data::synthetic::{SyntheticConfig, open_or_generate};
-use vgg_data::{AugmentConfig, Filter, Loader, LoaderConfig, OnBadImage, Partition};
+use vgg_data::{AugmentConfig, Interpolation, Loader, LoaderConfig, OnBadImage, Partition};
 use vgg_layers::{Config, Device, Init, Network, NetworkSpec};
-use vgg_tensor::Alone;
+use vgg_tensor::SingleProcess;
 use vgg_train::{Event, Resume, Schedule, SgdOptions, TrainConfig, Trainer, Training, Validation};
 use vgg_weights::{ChannelOrder, WeightsMetadata};
 
@@ -29,15 +29,15 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         pixel_scale: 1.0 / 58.0,
         mean_rgb: [128.0; 3],
         std_rgb: [1.0; 3],
-        train_side: vec![73],
+        train_scale: vec![73],
         geometry: "paper".into(),
     };
     let augment = AugmentConfig {
-        train_side: [73, 73],
+        train_scale: [73, 73],
         crop: 64,
-        filter: Filter::Bilinear,
+        interpolation: Interpolation::Bilinear,
         flip: true,
-        colour_shift: None,
+        pca_jitter: None,
     };
     let (mean_rgb, on_bad_image) = (metadata.mean_rgb, OnBadImage::Stop);
     let loader = LoaderConfig {
@@ -64,9 +64,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         loader: &mut Loader::new(folder, loader)?,
         config: &config,
         identity: "the example".into(),
-        group: Arc::new(Alone),
+        group: Arc::new(SingleProcess),
         dir: Some(&dir.join("run")),
-        may_differ: &[],
+        allow_changes: &[],
         checkpoints: Default::default(),
         resume: Resume::Auto,
         // A real run measures the network here, for instance with vgg-eval.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use vgg_data::Batch;
 use vgg_layers::Network;
 use vgg_optim::Sgd;
-use vgg_tensor::RankGroup;
+use vgg_tensor::ProcessGroup;
 
 use crate::checkpoint::{Checkpoints, Saver, Snapshot};
 use crate::gradient_reducer::StepConsensus;
@@ -32,7 +32,7 @@ pub(crate) struct Epoch<'a, 'b> {
     pub(crate) state: &'a mut RunState,
     pub(crate) events: &'a mut (dyn FnMut(Event) + 'b),
     pub(crate) checkpoints: Option<CheckpointSchedule<'a>>,
-    pub(crate) group: Arc<dyn RankGroup>,
+    pub(crate) group: Arc<dyn ProcessGroup>,
     /// Batches of the whole epoch.
     pub(crate) batches: usize,
     started: VecDeque<Started>,
@@ -80,7 +80,7 @@ impl<'a, 'b> Epoch<'a, 'b> {
         step: &'a mut TrainStep,
         state: &'a mut RunState,
         events: &'a mut (dyn FnMut(Event) + 'b),
-        group: Arc<dyn RankGroup>,
+        group: Arc<dyn ProcessGroup>,
         batches: usize,
     ) -> Epoch<'a, 'b> {
         let seconds_before = state.timing.part;
@@ -110,7 +110,7 @@ impl<'a, 'b> Epoch<'a, 'b> {
             return Ok(false);
         }
         self.start(batch, &agreed, waited)?;
-        self.finish(self.network.device().steps_ahead())?;
+        self.finish(self.network.device().pipeline_depth())?;
         // The end of the epoch has a checkpoint of its own.
         if agreed.save && self.state.batches < self.batches {
             self.save()?;
@@ -118,7 +118,7 @@ impl<'a, 'b> Epoch<'a, 'b> {
         Ok(true)
     }
 
-    /// Waits for the steps under way; `false` if the epoch is not whole. Then, what was done of it has been saved.
+    /// Waits for the steps under way; `false` if the epoch is not whole. OnExhausted, what was done of it has been saved.
     pub(crate) fn end(mut self) -> Result<bool> {
         self.finish(0)?;
         self.state.timing.part = self.seconds();
@@ -179,7 +179,7 @@ impl<'a, 'b> Epoch<'a, 'b> {
         self.finish(0)?;
         self.state.timing.part = self.seconds();
         // All ranks have a part in what is saved, and the first writes it.
-        let state = self.state.gather(&*self.group)?;
+        let state = self.state.all_gather(&*self.group)?;
         let Some(checkpoints) = &mut self.checkpoints else { return Ok(()) };
         checkpoints.save(Snapshot::take(self.network, self.optimizer, state), self.state.step)
     }
@@ -191,9 +191,9 @@ impl<'a, 'b> Epoch<'a, 'b> {
 }
 
 /// The samples of a batch of which each rank has some.
-fn of_all_ranks(samples: &[usize], group: &dyn RankGroup) -> Result<Vec<usize>> {
+fn of_all_ranks(samples: &[usize], group: &dyn ProcessGroup) -> Result<Vec<usize>> {
     let own: Vec<u8> = samples.iter().flat_map(|sample| (*sample as u64).to_le_bytes()).collect();
-    let all = group.gather_bytes(&own)?.concat();
+    let all = group.all_gather_bytes(&own)?.concat();
     Ok(all.as_chunks().0.iter().map(|sample| u64::from_le_bytes(*sample) as usize).collect())
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use vgg_layers::Network;
 use vgg_tensor::AllReduce;
-use vgg_tensor::{GradMode, Parameter, RankGroup, StepState, Tensor};
+use vgg_tensor::{GradMode, Parameter, ProcessGroup, StepState, Tensor};
 
 use crate::Result;
 
@@ -16,7 +16,7 @@ pub(crate) struct GradientReducer(AllReduce);
 
 impl GradientReducer {
     /// The reducer of a group of several ranks; `None` for a single process.
-    pub(crate) fn new(group: &Arc<dyn RankGroup>, network: &Network) -> Result<Option<GradientReducer>> {
+    pub(crate) fn new(group: &Arc<dyn ProcessGroup>, network: &Network) -> Result<Option<GradientReducer>> {
         if group.size() == 1 {
             return Ok(None);
         }
@@ -61,13 +61,13 @@ pub(crate) struct StepConsensus {
 
 impl StepConsensus {
     pub(crate) fn new(
-        group: &dyn RankGroup,
+        group: &dyn ProcessGroup,
         images: usize,
         interrupted: bool,
         save: bool,
     ) -> Result<StepConsensus> {
         let mine = [images as f64, f64::from(u8::from(interrupted)), f64::from(u8::from(save))];
-        let all = group.gather(&mine)?;
+        let all = group.all_gather(&mine)?;
         let of = |what: usize| all.iter().skip(what).step_by(mine.len());
         Ok(StepConsensus {
             images: of(0).map(|images| *images as usize).collect(),

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use serde_json::Value;
-use vgg_tensor::RankGroup;
+use vgg_tensor::ProcessGroup;
 
 use crate::{Error, Result};
 
@@ -30,11 +30,11 @@ pub fn refuse_other(dir: &Path, before: &Value, now: &Value, allowed: &[String])
 ///
 /// # Errors
 /// [`Error::OtherRank`] on those that were not, with all that differs from the first.
-pub(crate) fn refuse_other_ranks(identity: &Value, group: &dyn RankGroup) -> Result<()> {
+pub(crate) fn refuse_other_ranks(identity: &Value, group: &dyn ProcessGroup) -> Result<()> {
     if group.size() == 1 {
         return Ok(());
     }
-    let first = &group.gather_bytes(identity.to_string().as_bytes())?[0];
+    let first = &group.all_gather_bytes(identity.to_string().as_bytes())?[0];
     let first: Value = serde_json::from_slice(first)
         .map_err(|e| Error::Config(format!("the first rank is another program: {e}")))?;
     let differences = differences(&first, identity, ["there", "here"]);

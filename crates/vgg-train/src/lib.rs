@@ -29,7 +29,7 @@ pub use trainer::Trainer;
 pub use training::{Event, Outcome, Resume, TrainConfig, Training, ValidationResult};
 
 // Part of this crate's interface.
-pub use vgg_optim::{Schedule, SgdForm, SgdOptions, Then};
+pub use vgg_optim::{MomentumVariant, OnExhausted, Schedule, SgdOptions};
 
 /// What was known of a run whose loss or gradient was not finite, in its directory.
 pub const NOT_FINITE_FILE: &str = "not-finite.json";

@@ -19,7 +19,7 @@ pub fn step_memory_bytes(
     batch: usize,
     device: &Device,
 ) -> Result<usize> {
-    let device = device.planning()?;
+    let device = device.dry_run()?;
     let mut network = Network::new(spec.clone(), &device)?;
     if let Some(layers) = train_layers {
         network.train_only(layers)?;

@@ -1,7 +1,7 @@
 //! What there is to say of the layers of a network in which something went wrong.
 
 use serde::Serialize;
-use vgg_layers::{NamedArray, Network};
+use vgg_layers::{NamedTensor, Network};
 
 /// A parameter and its gradient when a step was not finite.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -25,9 +25,9 @@ impl LayerNorms {
 }
 
 pub(crate) fn layers_of(network: &Network) -> Vec<LayerNorms> {
-    let gradients = network.export_gradients();
+    let gradients = network.gradients();
     let of = |name: &str| gradients.iter().find(|gradient| gradient.name == name);
-    let tell = |NamedArray { name, values, .. }: NamedArray| {
+    let tell = |NamedTensor { name, values, .. }: NamedTensor| {
         let gradient = of(&name);
         LayerNorms {
             weight: norm(&values),
@@ -36,7 +36,7 @@ pub(crate) fn layers_of(network: &Network) -> Vec<LayerNorms> {
             name,
         }
     };
-    network.export().into_iter().map(tell).collect()
+    network.state_dict().into_iter().map(tell).collect()
 }
 
 fn norm(values: &[f32]) -> f64 {

@@ -1,7 +1,7 @@
 //! Where a run stands, on one rank.
 
 use vgg_optim::ScheduleState;
-use vgg_tensor::RankGroup;
+use vgg_tensor::ProcessGroup;
 
 use crate::checkpoint::{EpochProgress, RankProgress, SavedState, Timing};
 use crate::{EpochMetrics, Result};
@@ -40,7 +40,7 @@ impl RunState {
     }
 
     /// Where a checkpoint left this rank.
-    pub(crate) fn resumed(saved: SavedState, group: &dyn RankGroup) -> RunState {
+    pub(crate) fn resumed(saved: SavedState, group: &dyn ProcessGroup) -> RunState {
         RunState {
             batches: saved.part.batches,
             own: saved.part.of_rank(group),
@@ -54,8 +54,8 @@ impl RunState {
     }
 
     /// As a checkpoint within an epoch holds it, with what all ranks have done of the epoch. All ranks must call this.
-    pub(crate) fn gather(&self, group: &dyn RankGroup) -> Result<SavedState> {
-        Ok(self.saved(EpochProgress::gather(self.batches, self.own, group)?))
+    pub(crate) fn all_gather(&self, group: &dyn ProcessGroup) -> Result<SavedState> {
+        Ok(self.saved(EpochProgress::all_gather(self.batches, self.own, group)?))
     }
 
     /// As a checkpoint between epochs holds it.

@@ -5,9 +5,11 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 use vgg_data::Batch;
-use vgg_layers::{DropoutRun, Network};
+use vgg_layers::{DropoutSeed, Network};
 use vgg_optim::{Sgd, SgdOptions};
-use vgg_tensor::{Device, GradMode, Parameter, Readback, Replay, StepState, Tensor, Upload, ops};
+use vgg_tensor::{
+    AsyncReadback, Device, GradMode, Parameter, StagedBatch, StepGraph, StepState, Tensor, ops,
+};
 
 use crate::gradient_reducer::GradientReducer;
 use crate::{Error, Result};
@@ -15,15 +17,15 @@ use crate::{Error, Result};
 /// Takes training steps, one after another, of one network.
 ///
 /// [`TrainStep::start`] hands a step to the device, [`TrainStep::finish`] asks for its result. On a GPU the next step may be started
-/// before: see [`vgg_tensor::Device::steps_ahead`].
+/// before: see [`vgg_tensor::Device::pipeline_depth`].
 pub struct TrainStep {
     config: StepConfig,
     state: StepState,
     /// Number of the step that comes, and its learning rate.
     number: u64,
     lr: f64,
-    upload: Option<Upload>,
-    replay: Replay,
+    upload: Option<StagedBatch>,
+    replay: StepGraph,
     repeated: Repeated,
     eager: bool,
     reducer: Option<GradientReducer>,
@@ -81,7 +83,7 @@ impl Repeated {
 
 /// A step that was started.
 struct Pending {
-    readback: Readback,
+    readback: AsyncReadback,
     targets: Vec<u32>,
 }
 
@@ -117,7 +119,7 @@ impl TrainStep {
             number: 0,
             lr: 0.0,
             upload: None,
-            replay: Replay::new(),
+            replay: StepGraph::new(),
             repeated: Repeated::default(),
             eager: false,
             reducer: None,
@@ -146,13 +148,13 @@ impl TrainStep {
     /// captured step as one.
     pub fn set_eager(&mut self, eager: bool) {
         self.eager = eager;
-        self.replay = Replay::new();
+        self.replay = StepGraph::new();
     }
 
     /// Gives back the memory that steps use again, before something else needs it. No step may be under way.
     pub(crate) fn release(&mut self) {
         self.upload = None;
-        self.replay = Replay::new();
+        self.replay = StepGraph::new();
         self.results.clear();
         self.spare.clear();
     }
@@ -187,7 +189,7 @@ impl TrainStep {
     ) -> Result<()> {
         if self.repeated.split != split {
             // Ranks capture together: with another batch size, or place in it, all of them do so anew.
-            self.replay = Replay::new();
+            self.replay = StepGraph::new();
             self.repeated.split.clear();
             self.repeated.split.extend_from_slice(split);
         }
@@ -197,7 +199,7 @@ impl TrainStep {
         check_targets(&batch.targets, network.spec().classes)?;
         let upload = self.filled(batch, network.device())?;
         if !self.repeated.is_of(network, optimizer) {
-            self.replay = Replay::new();
+            self.replay = StepGraph::new();
         }
         let number = self.begin()?;
         let work = Work {
@@ -206,7 +208,7 @@ impl TrainStep {
             state: &self.state,
             upload: &upload,
             config: self.config,
-            run: DropoutRun {
+            run: DropoutSeed {
                 seed: self.config.seed,
                 step: number,
                 first_sample: split[..rank].iter().sum(),
@@ -235,15 +237,15 @@ impl TrainStep {
     }
 
     /// The memory that steps read their batch from, with this batch; for one of another size it is other memory, and other work.
-    fn filled(&mut self, batch: &Batch, device: &Device) -> Result<Upload> {
+    fn filled(&mut self, batch: &Batch, device: &Device) -> Result<StagedBatch> {
         let shape = <[usize; 4]>::from(batch.pixels.dim());
         let mut upload = match self.upload.take() {
             Some(upload) if upload.shape().dims() == shape => upload,
             other => {
                 drop(other);
-                self.replay = Replay::new();
+                self.replay = StepGraph::new();
                 self.results.clear();
-                Upload::new(shape, device)?
+                StagedBatch::new(shape, device)?
             }
         };
         upload.fill(batch.pixels.view(), batch.offset.view(), &batch.targets)?;
@@ -276,7 +278,7 @@ impl TrainStep {
 
     /// What waits for a step of these targets, in memory of an earlier one.
     fn pending_of(&mut self, targets: &[u32], device: &Device) -> Pending {
-        let new = || Pending { readback: Readback::new(device), targets: Vec::new() };
+        let new = || Pending { readback: AsyncReadback::new(device), targets: Vec::new() };
         let mut pending = self.spare.pop().unwrap_or_else(new);
         pending.targets.clear();
         pending.targets.extend_from_slice(targets);
@@ -304,9 +306,9 @@ struct Work<'a> {
     network: &'a mut Network,
     optimizer: &'a mut Sgd,
     state: &'a StepState,
-    upload: &'a Upload,
+    upload: &'a StagedBatch,
     config: StepConfig,
-    run: DropoutRun,
+    run: DropoutSeed,
     /// Images of all ranks.
     of: usize,
     reducer: Option<&'a mut GradientReducer>,
@@ -321,11 +323,11 @@ impl Work<'_> {
         for first in (0..n).step_by(self.config.micro_batch) {
             let images: Range<usize> = first..(first + self.config.micro_batch).min(n);
             let images_end = images.end;
-            let x = ops::from_upload(self.upload, images.clone(), self.config.scale)?;
+            let x = ops::normalize_staged(self.upload, images.clone(), self.config.scale)?;
             let (upload, state) = (self.upload, self.state);
-            let run = DropoutRun { first_sample: self.run.first_sample + first, ..self.run };
+            let run = DropoutSeed { first_sample: self.run.first_sample + first, ..self.run };
             let (logits, trace) = self.network.forward_in_step(x, run, state)?;
-            let loss = ops::softmax_cross_entropy_of_upload(&logits, upload, images, weight, state)?;
+            let loss = ops::softmax_cross_entropy_staged(&logits, upload, images, weight, state)?;
             self.results.push((loss.per_sample, logits));
             let write = if first == 0 { GradMode::Overwrite } else { GradMode::Accumulate };
             match &mut self.reducer {

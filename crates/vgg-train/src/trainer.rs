@@ -117,12 +117,12 @@ impl<'a> Trainer<'a> {
 
     fn train_and_validate(&mut self) -> Result<bool> {
         let config = self.training.config;
-        let lr = config.schedule.lr(&self.state.schedule, self.state.epochs, config.max_epochs);
+        let lr = config.schedule.lr(&self.state.schedule, self.state.epochs);
         if !self.take_steps(lr)? {
             return Ok(false);
         }
         let group = &*self.training.group;
-        let progress = EpochProgress::gather(self.state.batches, self.state.own, group)?;
+        let progress = EpochProgress::all_gather(self.state.batches, self.state.own, group)?;
         if progress.total().sums.n == 0 {
             return Err(Error::Config("every image of the epoch was left out".into()));
         }
@@ -142,7 +142,7 @@ impl<'a> Trainer<'a> {
         Ok(true)
     }
 
-    /// The steps that are left of the epoch; `false` if it was interrupted. Then, what was done of it has been saved.
+    /// The steps that are left of the epoch; `false` if it was interrupted. OnExhausted, what was done of it has been saved.
     fn take_steps(&mut self, lr: f64) -> Result<bool> {
         let t = &mut self.training;
         let number = self.state.epochs as u64;
@@ -243,7 +243,7 @@ fn start(t: &mut Training, optimizer: &mut Sgd) -> Result<RunState> {
         t.group.barrier()?;
     }
     // All must stand at the same place.
-    let steps = t.group.gather(&[state.step as f64])?;
+    let steps = t.group.all_gather(&[state.step as f64])?;
     if steps.iter().any(|step| *step != steps[0]) {
         let steps: Vec<u64> = steps.iter().map(|step| *step as u64).collect();
         return Err(Error::Config(format!(
@@ -263,7 +263,7 @@ fn find(t: &mut Training, optimizer: &mut Sgd) -> Result<RunState> {
     }
     if let (Some(dir), Resume::Auto) = (t.dir, t.resume) {
         let tidies = t.group.rank() == 0;
-        let (found, rejected) = load_newest(dir, tidies, &t.identity, t.may_differ, t.network, optimizer)?;
+        let (found, rejected) = load_newest(dir, tidies, &t.identity, t.allow_changes, t.network, optimizer)?;
         rejected.iter().for_each(|why| (t.events)(Event::Rejected(why)));
         if let Some(saved) = found {
             (t.events)(Event::Resumed { epochs: saved.epochs, batches: saved.part.batches });

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use vgg_data::{BadImage, Loader};
 use vgg_layers::Network;
 use vgg_optim::{Schedule, Sgd, SgdOptions};
-use vgg_tensor::RankGroup;
+use vgg_tensor::ProcessGroup;
 use vgg_weights::WeightsMetadata;
 
 use crate::{Checkpoints, EpochMetrics, EpochTiming, Error, Result, Validation};
@@ -71,10 +71,10 @@ pub struct Training<'a> {
     /// What determines the run; a checkpoint with another identity is not continued.
     pub identity: serde_json::Value,
     /// What may differ all the same: paths within it, such as `run.max_epochs`.
-    pub may_differ: &'a [String],
+    pub allow_changes: &'a [String],
     /// The processes that train together, of which this is one. Each has its part of every batch, as its loader must know, and
     /// the first writes.
-    pub group: Arc<dyn RankGroup>,
+    pub group: Arc<dyn ProcessGroup>,
     /// Where to keep checkpoints and metrics, if at all. All ranks read there.
     pub dir: Option<&'a Path>,
     /// When checkpoints are made.

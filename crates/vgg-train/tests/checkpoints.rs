@@ -140,7 +140,7 @@ fn another_identity_is_refused_unless_it_may_differ() {
         panic!()
     };
     assert_eq!((path, differences), (out.clone(), vec!["seed: 1 before, 2 now".to_owned()]));
-    let allowed = Run { identity: other.clone(), may_differ: vec!["seed".into()], ..Run::default() };
+    let allowed = Run { identity: other.clone(), allow_changes: vec!["seed".into()], ..Run::default() };
     run(&set, &out, &allowed).0.unwrap();
     assert_eq!(state(&out, 12)["identity"], other, "what it is now is written down");
 }

@@ -11,7 +11,7 @@ use vgg_data::{ImageSet, OnBadImage, Split};
 use vgg_layers::Init;
 use vgg_tensor::on_thread_ranks;
 use vgg_testkit::picture_path;
-use vgg_train::{Error, Outcome, Schedule, Then, TrainConfig};
+use vgg_train::{Error, OnExhausted, Outcome, Schedule, TrainConfig};
 
 fn epochs(max_epochs: usize, validate_every: usize) -> TrainConfig {
     TrainConfig { max_epochs, validate_every, ..Run::default().config }
@@ -32,8 +32,10 @@ fn every_epoch_is_written_down_with_its_steps_and_errors() {
     let dir = tempfile::tempdir().unwrap();
     let set = pictures(dir.path());
     let out = dir.path().join("run");
-    let config =
-        TrainConfig { schedule: Schedule::Steps { lr: 0.01, factor: 0.5, at: vec![0.5] }, ..epochs(3, 1) };
+    let config = TrainConfig {
+        schedule: Schedule::Steps { lr: 0.01, gamma: 0.5, milestones: vec![2] },
+        ..epochs(3, 1)
+    };
     let errors = vec![0.9, 0.4, 0.6];
     let attempt = Run { config, errors, ..Run::default() };
     let (outcome, network, seen) = run(&set, &out, &attempt);
@@ -87,7 +89,7 @@ fn every_epoch_is_written_down_with_its_steps_and_errors() {
     let of_epoch = |e| [step(e, 1), step(e, 2), step(e, 3), step(e, 4), Seen::Validated, Seen::Epoch(e)];
     assert_eq!(seen, [1, 2, 3].map(of_epoch).concat());
     let mut saved = vgg_files::TensorFile::open(&out.join("weights.safetensors")).unwrap();
-    for array in network.export() {
+    for array in network.state_dict() {
         assert_eq!(saved.read_f32(&array.name).unwrap(), array.values, "{}", array.name);
     }
 }
@@ -112,30 +114,30 @@ fn the_schedule_hears_how_many_epochs_a_validation_is_for() {
     // Patience of 4 epochs, validated every 3 and at the end: the second one without a gain is the fourth epoch after the best.
     let dir = tempfile::tempdir().unwrap();
     let set = pictures(dir.path());
-    let plateau = |patience_epochs| Schedule::Plateau {
+    let plateau = |patience| Schedule::Plateau {
         lr: 0.01,
         factor: 0.5,
-        max_drops: 5,
-        patience_epochs,
-        min_gain: 0.0,
-        then: Then::Continue,
+        max_reductions: 5,
+        patience,
+        threshold: 0.0,
+        on_exhausted: OnExhausted::Continue,
     };
-    for (patience, drops) in [(4, 1), (5, 0)] {
+    for (patience, reductions) in [(4, 1), (5, 0)] {
         let config = TrainConfig { schedule: plateau(patience), ..epochs(7, 3) };
         let out = dir.path().join(patience.to_string());
         run(&set, &out, &Run { config, ..Run::default() }).0.unwrap();
         let schedule = &state(&out, 28)["schedule"];
-        assert_eq!(schedule["drops"], drops, "patience {patience}: {schedule}");
+        assert_eq!(schedule["reductions"], reductions, "patience {patience}: {schedule}");
         assert_eq!(schedule["best"], 0.5);
     }
     // The schedule's rate is that of the epochs, and its end that of the run.
     let stop = Schedule::Plateau {
         lr: 0.01,
         factor: 0.5,
-        max_drops: 1,
-        patience_epochs: 1,
-        min_gain: 0.0,
-        then: Then::Stop,
+        max_reductions: 1,
+        patience: 1,
+        threshold: 0.0,
+        on_exhausted: OnExhausted::Stop,
     };
     let config = TrainConfig { schedule: stop, ..epochs(20, 1) };
     let out = dir.path().join("stop");
@@ -191,14 +193,14 @@ fn a_loss_that_is_not_finite_ends_the_run_with_the_samples_of_its_step() {
     let Err(Error::NotFinite { epoch: 1, step, samples, layers }) = outcome else { panic!("{message}") };
     let steps = seen.iter().filter(|s| matches!(s, Seen::Step { .. })).count();
     assert_eq!(step as usize, steps, "the step after those that were finite");
-    let plan = vgg_data::EpochPlan::new(14, 4, 1, 0);
+    let plan = vgg_data::EpochOrder::new(14, 4, 1, 0);
     assert_eq!(samples, plan.batch(steps));
     assert_eq!(layers.len(), 22);
     let norm = |values: &[f32]| {
         values.iter().filter(|v| v.is_finite()).map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt()
     };
     let mut first = "";
-    for ((array, gradient), layer) in network.export().iter().zip(&network.export_gradients()).zip(&layers) {
+    for ((array, gradient), layer) in network.state_dict().iter().zip(&network.gradients()).zip(&layers) {
         assert_eq!((&layer.name, layer.weight), (&array.name, norm(&array.values)), "no weight was changed");
         assert_eq!(layer.gradient, Some(norm(&gradient.values)));
         assert_eq!(layer.not_finite, gradient.values.iter().filter(|v| !v.is_finite()).count());
@@ -307,12 +309,12 @@ fn ranks_add_up_their_gradients_losses_and_skipped_images() {
                 assert!(of_losses < KINK, "{ranks} ranks: losses apart by {of_losses}");
             }
             assert_eq!(metrics.len(), 2);
-            network.export()
+            network.state_dict()
         });
         for network in &networks {
             assert!(*network == networks[0], "all of {ranks} ranks have the same bits");
         }
-        for (ours, expected) in networks[0].iter().zip(alone.1.export()) {
+        for (ours, expected) in networks[0].iter().zip(alone.1.state_dict()) {
             vgg_testkit::assert_close(
                 &ours.values,
                 &expected.values,

@@ -4,7 +4,7 @@ mod common;
 
 use common::spec;
 use vgg_data::Batch;
-use vgg_layers::{Device, DropoutRun, Init, Network, NetworkSpec};
+use vgg_layers::{Device, DropoutSeed, Init, Network, NetworkSpec};
 use vgg_optim::{Sgd, SgdOptions};
 use vgg_tensor::{GradMode, StepState, ops};
 use vgg_testkit::{assert_close, fmix32};
@@ -37,8 +37,8 @@ fn by_operations(spec: NetworkSpec, batches: &[Batch], seed: u64) -> (Vec<f64>, 
     for (step, (batch, rate)) in batches.iter().zip(RATES).enumerate() {
         state.begin(step as u64, rate as f32).unwrap();
         let (pixels, offset) = (batch.pixels.view(), batch.offset.view());
-        let x = ops::from_pixels(pixels, offset, SCALE, network.device()).unwrap();
-        let run = DropoutRun { seed, step: step as u64, first_sample: 0 };
+        let x = ops::normalize(pixels, offset, SCALE, network.device()).unwrap();
+        let run = DropoutSeed { seed, step: step as u64, first_sample: 0 };
         let (logits, trace) = network.forward(x, run).unwrap();
         let n = batch.len();
         let loss = ops::softmax_cross_entropy(&logits, &batch.targets, 1.0 / n as f32, &state).unwrap();
@@ -49,7 +49,7 @@ fn by_operations(spec: NetworkSpec, batches: &[Batch], seed: u64) -> (Vec<f64>, 
         network.backward(trace, loss.grad, GradMode::Overwrite, &state).unwrap();
         sgd.step(network.parameters_mut(), &state).unwrap();
     }
-    (losses, wrong, network.export().into_iter().map(|array| array.values).collect())
+    (losses, wrong, network.state_dict().into_iter().map(|array| array.values).collect())
 }
 
 /// Steps with their network and optimiser.
@@ -99,7 +99,7 @@ fn steps_are_the_operations_on_the_whole_batch_however_it_is_split() {
             let apart = (sums.loss - losses[step]).abs() / losses[step];
             assert!(apart < KINK, "step {step} in parts of {micro_batch}: {} {}", sums.loss, losses[step]);
         }
-        let ours = stepper.network.export();
+        let ours = stepper.network.state_dict();
         for (array, expected) in ours.iter().zip(&weights) {
             assert_close(&array.values, expected, KINK, &format!("{} in parts of {micro_batch}", array.name));
         }
@@ -117,7 +117,7 @@ fn an_eager_step_is_the_same() {
         for batch in &batches {
             stepper.step(batch).unwrap();
         }
-        stepper.network.export()
+        stepper.network.state_dict()
     };
     assert_eq!(weights(true), weights(false));
 }
@@ -139,11 +139,11 @@ fn several_steps_may_be_under_way_and_finish_in_order() {
 fn a_bad_value_changes_no_weight_and_a_bad_target_is_refused() {
     let sgd = Sgd::new(SgdOptions::PAPER).unwrap();
     let mut stepper = Stepper::new(network(spec()), sgd, 2, 9);
-    let before = stepper.network.export();
+    let before = stepper.network.state_dict();
     let mut bad = batch(0, 4);
     bad.offset[[3, 1]] = f32::NAN;
     let report = stepper.step(&bad).unwrap();
-    assert!(!report.finite && stepper.network.export() == before);
+    assert!(!report.finite && stepper.network.state_dict() == before);
     // A logit that is no number is no right answer: the image with the bad value is wrong.
     assert!(report.sums.wrong >= 1 && report.sums.loss.is_nan());
     assert!(stepper.step(&batch(0, 4)).unwrap().finite, "the next step starts clean");

@@ -1,8 +1,8 @@
 //! Starts net D from a file of net A by the paper's map, and by every layer that matches: `cargo run -p vgg-weights --example grow`.
 
-use vgg_layers::{Config, Init, Network, NetworkSpec, TransferMap};
+use vgg_layers::{Config, Init, LayerSelection, Network, NetworkSpec};
 use vgg_tensor::Device;
-use vgg_weights::{WeightsMetadata, import_layers, save};
+use vgg_weights::{WeightsMetadata, load_layers, save};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let device = Device::cpu(0)?;
@@ -11,9 +11,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let a = Network::random(spec(Config::A), Init::He, 1, &device)?;
     let file = std::env::temp_dir().join("grow-a.safetensors");
     save(&file, &a, &WeightsMetadata::untrained(spec(Config::A)))?;
-    for map in [TransferMap::Paper, TransferMap::AllMatching] {
+    for map in [LayerSelection::Paper, LayerSelection::AllMatching] {
         let mut d = Network::random(spec(Config::D), Init::He, 2, &device)?;
-        let report = import_layers(&file, &map, &mut d)?;
+        let report = load_layers(&file, &map, &mut d)?;
         println!("{map:?}: copied {}; drawn {}", report.copied.join(" "), report.drawn.join(" "));
     }
     Ok(())

@@ -10,7 +10,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let metadata = vgg_weights::read_metadata(&path)?;
     let spec = &metadata.spec;
     println!("config {} at width {}, {} classes, crop {}", spec.config, spec.width, spec.classes, spec.crop);
-    println!("{} parameters, trained at {:?}", spec.parameter_count()?, metadata.train_side);
+    println!("{} parameters, trained at {:?}", spec.parameter_count()?, metadata.train_scale);
     println!("(pixel - {:?}) * {}", metadata.mean_rgb, metadata.pixel_scale);
     Ok(())
 }

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use vgg_layers::{Config, Conv, LayerSpec, NamedArray, NetworkSpec, PoolRounding, Stages};
+use vgg_layers::{Config, Conv, LayerSpec, NamedTensor, NetworkSpec, PoolRounding, Stages};
 
 use crate::axes::{NORM, flat, fold, from_rsck, reversed_channels, shape_of, transposed};
 use crate::naming::{LayerSource, Library, Recognised};
@@ -142,7 +142,7 @@ impl Plan {
         source: &mut Source,
         path: &Path,
         wanted: &dyn Fn(&str) -> bool,
-        each: &mut dyn FnMut(NamedArray) -> Result<()>,
+        each: &mut dyn FnMut(NamedTensor) -> Result<()>,
     ) -> Result<()> {
         let layers = self.metadata.spec.layers()?;
         for layer in layers.iter().filter(|layer| wanted(&layer.name) && !self.missing.contains(&layer.name))
@@ -154,7 +154,7 @@ impl Plan {
                 if !values.iter().all(|v| v.is_finite()) {
                     return Err(Error::NotFinite { path: path.to_owned(), tensor: name });
                 }
-                each(NamedArray { name, shape, values })?;
+                each(NamedTensor { name, shape, values })?;
             }
         }
         Ok(())
@@ -248,7 +248,7 @@ fn stages(shapes: &[(String, Vec<usize>)]) -> std::result::Result<Stages, String
 }
 
 fn metadata(spec: NetworkSpec, pixels: Pixels) -> WeightsMetadata {
-    let (mean_rgb, pixel_scale, std_rgb, train_side) = pixels.convention();
+    let (mean_rgb, pixel_scale, std_rgb, train_scale) = pixels.convention();
     WeightsMetadata {
         classes: (0..spec.classes).map(|i| format!("class{i}")).collect(),
         spec,
@@ -256,7 +256,7 @@ fn metadata(spec: NetworkSpec, pixels: Pixels) -> WeightsMetadata {
         pixel_scale,
         mean_rgb,
         std_rgb,
-        train_side,
+        train_scale,
         geometry: "paper".into(),
     }
 }
@@ -358,13 +358,13 @@ mod tests {
             pixel_scale: 1.0,
             mean_rgb: [123.68, 116.779, 103.939],
             std_rgb: [1.0; 3],
-            train_side: vec![256, 512],
+            train_scale: vec![256, 512],
             geometry: "paper".into(),
         };
         assert_eq!(metadata(spec.clone(), Pixels::CaffeBgr), expected);
         let torchvision = metadata(spec, Pixels::Torchvision);
         assert_eq!(torchvision.std_rgb, [0.229, 0.224, 0.225]);
-        assert_eq!((torchvision.pixel_scale, torchvision.train_side), (1.0 / 255.0, vec![256]));
+        assert_eq!((torchvision.pixel_scale, torchvision.train_scale), (1.0 / 255.0, vec![256]));
     }
 
     #[test]

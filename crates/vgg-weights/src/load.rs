@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use vgg_layers::{Network, TransferMap};
+use vgg_layers::{LayerSelection, Network};
 use vgg_tensor::Device;
 
 use crate::foreign::Plan;
@@ -59,7 +59,7 @@ pub fn load_with(path: &Path, device: &Device, pixels: Option<Pixels>) -> Result
     // The shapes first: the file has them, so a network that fits takes no more memory than the file is long.
     let plan = plan(&source, path, pixels, false)?;
     let mut network = Network::new(plan.metadata.spec.clone(), device)?;
-    plan.read(&mut source, path, &|_| true, &mut |array| Ok(network.import(&array)?))?;
+    plan.read(&mut source, path, &|_| true, &mut |array| Ok(network.load_tensor(&array)?))?;
     let Plan { metadata, library, notes, .. } = plan;
     Ok(Loaded { network, metadata, library, notes })
 }
@@ -67,12 +67,12 @@ pub fn load_with(path: &Path, device: &Device, pixels: Option<Pixels>) -> Result
 /// Copies layers from a file, which may lack those that are not asked for, into a network.
 ///
 /// # Errors
-/// As [`load`]; [`Error::Absent`] with the layers of the map that the file lacks; those of [`TransferMap::layers`].
-pub fn import_layers(path: &Path, map: &TransferMap, network: &mut Network) -> Result<TransferReport> {
+/// As [`load`]; [`Error::Absent`] with the layers of the map that the file lacks; those of [`LayerSelection::layers`].
+pub fn load_layers(path: &Path, map: &LayerSelection, network: &mut Network) -> Result<TransferReport> {
     let mut source = Source::open(path)?;
     let plan = plan(&source, path, None, true)?;
     let absent = |layers: Vec<String>| Error::Absent { path: path.to_owned(), layers };
-    if let TransferMap::Layers(names) = map {
+    if let LayerSelection::Layers(names) = map {
         // Of layers that are not there, the shapes are not known.
         let missing: Vec<String> = names.iter().filter(|name| plan.missing.contains(name)).cloned().collect();
         if !missing.is_empty() {
@@ -83,11 +83,11 @@ pub fn import_layers(path: &Path, map: &TransferMap, network: &mut Network) -> R
     let (missing, there): (Vec<String>, Vec<String>) =
         wanted.into_iter().partition(|layer| plan.missing.contains(layer));
     // What matches is a question, not a wish.
-    if !missing.is_empty() && *map != TransferMap::AllMatching {
+    if !missing.is_empty() && *map != LayerSelection::AllMatching {
         return Err(absent(missing));
     }
     plan.read(&mut source, path, &|layer| there.iter().any(|l| l == layer), &mut |array| {
-        Ok(network.import(&array)?)
+        Ok(network.load_tensor(&array)?)
     })?;
     let (copied, drawn) = network.layer_names().map(str::to_owned).partition(|name| there.contains(name));
     Ok(TransferReport { copied, drawn })

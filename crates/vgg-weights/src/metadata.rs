@@ -35,7 +35,7 @@ pub struct WeightsMetadata {
     /// Further divisor per channel; 1 unless the weights come from a library that divides.
     pub std_rgb: [f32; 3],
     /// Smallest image side in training: one value, or the two ends of scale jitter.
-    pub train_side: Vec<usize>,
+    pub train_scale: Vec<usize>,
     /// Rule for sizes and offsets of crops.
     pub geometry: String,
 }
@@ -50,7 +50,7 @@ impl WeightsMetadata {
             pixel_scale: 1.0,
             mean_rgb: [0.0; 3],
             std_rgb: [1.0; 3],
-            train_side: vec![(spec.crop * 256 + 112) / 224],
+            train_scale: vec![(spec.crop * 256 + 112) / 224],
             geometry: "paper".into(),
             spec,
         }
@@ -73,13 +73,13 @@ impl WeightsMetadata {
         if !self.mean_rgb.iter().all(|v| v.is_finite()) {
             return Err(("mean_rgb", format!("{:?} are not all numbers", self.mean_rgb)));
         }
-        if self.train_side.is_empty()
-            || self.train_side.len() > 2
-            || self.train_side.iter().any(|s| *s > 1 << 16)
+        if self.train_scale.is_empty()
+            || self.train_scale.len() > 2
+            || self.train_scale.iter().any(|s| *s > 1 << 16)
         {
             return Err((
-                "train_side",
-                format!("{:?} is neither a side nor the two ends of a range", self.train_side),
+                "train_scale",
+                format!("{:?} is neither a side nor the two ends of a range", self.train_scale),
             ));
         }
         if self.geometry != GEOMETRY {
@@ -104,7 +104,7 @@ impl WeightsMetadata {
             ("pixel_scale".into(), serde_json::to_string(&self.pixel_scale)?),
             ("pool_rounding".into(), serde_json::to_string(&s.pool_rounding)?),
             ("std_rgb".into(), serde_json::to_string(&self.std_rgb)?),
-            ("train_side".into(), serde_json::to_string(&self.train_side)?),
+            ("train_scale".into(), serde_json::to_string(&self.train_scale)?),
             ("width".into(), serde_json::to_string(&s.width)?),
         ]))
     }
@@ -129,7 +129,7 @@ impl WeightsMetadata {
             pixel_scale: entries.get("pixel_scale")?,
             mean_rgb: entries.get("mean_rgb")?,
             std_rgb: entries.get("std_rgb")?,
-            train_side: entries.get("train_side")?,
+            train_scale: entries.get("train_scale")?,
             geometry: entries.get("geometry")?,
         };
         metadata.check().map_err(|(key, reason)| Error::Metadata { path: path.to_owned(), key, reason })?;
@@ -173,7 +173,7 @@ mod tests {
             pixel_scale: 0.5,
             mean_rgb: [123.5, 116.25, 103.75],
             std_rgb: [1.5, 2.5, 4.0],
-            train_side: vec![256, 512],
+            train_scale: vec![256, 512],
             geometry: "paper".into(),
         }
     }
@@ -191,7 +191,7 @@ mod tests {
         ("pixel_scale", "0.5"),
         ("pool_rounding", r#""ceil""#),
         ("std_rgb", "[1.5,2.5,4.0]"),
-        ("train_side", "[256,512]"),
+        ("train_scale", "[256,512]"),
         ("width", "0.125"),
     ];
 
@@ -264,9 +264,9 @@ mod tests {
             ("pixel_scale", "-1.0", "-1 is not above 0"),
             ("std_rgb", "[1.0,0.0,1.0]", "[1.0, 0.0, 1.0] are not all above 0"),
             ("std_rgb", "[1.0,1.0,-1.0]", "[1.0, 1.0, -1.0] are not all above 0"),
-            ("train_side", "[]", "[] is neither a side nor the two ends of a range"),
-            ("train_side", "[1,2,3]", "[1, 2, 3] is neither a side nor the two ends of a range"),
-            ("train_side", "[256,65537]", "[256, 65537] is neither a side nor the two ends of a range"),
+            ("train_scale", "[]", "[] is neither a side nor the two ends of a range"),
+            ("train_scale", "[1,2,3]", "[1, 2, 3] is neither a side nor the two ends of a range"),
+            ("train_scale", "[256,65537]", "[256, 65537] is neither a side nor the two ends of a range"),
             ("geometry", r#""torchvision""#, "torchvision is not known; it is paper"),
         ] {
             assert_eq!(refused(key, value), (key, reason.to_owned()));
@@ -275,8 +275,8 @@ mod tests {
             ("pixel_scale", "1e-30"),
             ("std_rgb", "[1e-30,1.0,1.0]"),
             ("mean_rgb", "[-1.0,0.0,300.0]"),
-            ("train_side", "[65536]"),
-            ("train_side", "[65536,256]"),
+            ("train_scale", "[65536]"),
+            ("train_scale", "[65536,256]"),
         ] {
             let mut strings = strings();
             strings.insert(key.into(), value.into());

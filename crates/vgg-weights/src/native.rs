@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::Path;
 
 use vgg_files::{TensorData, TensorValues, write_tensors};
-use vgg_layers::{NamedArray, Network};
+use vgg_layers::{NamedTensor, Network};
 
 use crate::{Result, WeightsMetadata};
 
@@ -21,16 +21,16 @@ pub fn save(path: &Path, network: &Network, metadata: &WeightsMetadata) -> Resul
 /// # Errors
 /// Whatever writing returns.
 pub fn write(out: &mut dyn Write, network: &Network, metadata: &WeightsMetadata) -> std::io::Result<()> {
-    write_arrays(out, &network.export(), metadata)
+    write_named_tensors(out, &network.state_dict(), metadata)
 }
 
 /// Writes arrays of any names with our metadata, such as a copy of a network.
 ///
 /// # Errors
 /// Whatever writing returns.
-pub fn write_arrays(
+pub fn write_named_tensors(
     out: &mut dyn Write,
-    arrays: &[NamedArray],
+    arrays: &[NamedTensor],
     metadata: &WeightsMetadata,
 ) -> std::io::Result<()> {
     let tensors: Vec<TensorData> = arrays

@@ -18,7 +18,7 @@ fn metadata(spec: NetworkSpec) -> WeightsMetadata {
         pixel_scale: 0.0173,
         mean_rgb: [123.68, 116.779, 103.939],
         std_rgb: [1.0; 3],
-        train_side: vec![64, 128],
+        train_scale: vec![64, 128],
         geometry: "paper".into(),
     }
 }
@@ -35,7 +35,7 @@ fn a_network_survives_the_file() {
     let dir = tempfile::tempdir().unwrap();
     let (path, network) = saved(dir.path(), Config::C);
     let loaded = load(&path, &Device::cpu(1).unwrap()).unwrap();
-    assert!(!network.export().is_empty() && loaded.network.export() == network.export());
+    assert!(!network.state_dict().is_empty() && loaded.network.state_dict() == network.state_dict());
     assert_eq!(loaded.metadata, metadata(spec(Config::C)));
     assert_eq!(read_metadata(&path).unwrap(), loaded.metadata);
     let bytes = std::fs::read(&path).unwrap();
@@ -74,9 +74,9 @@ fn tensors_of_another_network_are_all_listed() {
 fn a_weight_that_is_not_a_number_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let (path, mut network) = saved(dir.path(), Config::A);
-    let mut bias = network.export().into_iter().find(|a| a.name == "fc7.bias").unwrap();
+    let mut bias = network.state_dict().into_iter().find(|a| a.name == "fc7.bias").unwrap();
     bias.values[3] = f32::NAN;
-    network.import(&bias).unwrap();
+    network.load_tensor(&bias).unwrap();
     save(&path, &network, &metadata(spec(Config::A))).unwrap();
     let error = load(&path, &Device::cpu(1).unwrap()).err().unwrap();
     assert!(matches!(error, Error::NotFinite { tensor, .. } if tensor == "fc7.bias"));

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use ndarray::Array1;
-use vgg_data::{Filter, Image};
+use vgg_data::{Image, Interpolation};
 use vgg_eval::{Aggregate, EvalModel, FeatureConfig, image_features};
 
 use crate::{Pretrained, Result};
@@ -24,9 +24,9 @@ impl FeatureExtractor {
         let network = Pretrained::open(weights)?;
         let config = FeatureConfig {
             layer: layer.to_owned(),
-            test_sides: vec![network.default_test_scale()],
+            test_scales: vec![network.default_test_scale()],
             flip: true,
-            filter: Filter::Bilinear,
+            interpolation: Interpolation::Bilinear,
             aggregate: Aggregate::Mean,
             l2_normalise: true,
         };

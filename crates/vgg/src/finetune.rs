@@ -2,14 +2,14 @@
 
 use std::path::Path;
 
-use vgg_data::{Filter, OnBadImage};
+use vgg_data::{Interpolation, OnBadImage};
 use vgg_eval::Protocol;
 use vgg_experiment::{
     DataPlan, FinishedRun, InitPlan, NetworkPlan, OptimizerPlan, PixelScale, RunLength, RunPlan,
     ValidationPlan,
 };
-use vgg_layers::{Init, TransferMap};
-use vgg_optim::{Schedule, SgdForm};
+use vgg_layers::{Init, LayerSelection};
+use vgg_optim::{MomentumVariant, Schedule};
 use vgg_tensor::{Device, DeviceConfig};
 
 use crate::{Result, train};
@@ -59,7 +59,7 @@ impl Finetune {
     pub fn plan(&self, weights: &Path) -> Result<RunPlan> {
         let metadata = vgg_weights::read_metadata(weights)?;
         let spec = metadata.spec;
-        let sides = &metadata.train_side;
+        let sides = &metadata.train_scale;
         let [low, high] =
             [sides.iter().min(), sides.iter().max()].map(|side| side.copied().unwrap_or(spec.crop));
         Ok(RunPlan {
@@ -75,36 +75,40 @@ impl Finetune {
                 lrn_style: spec.lrn_style,
                 pool_rounding: spec.pool_rounding,
                 init: InitPlan {
-                    fresh: Init::Gaussian001,
+                    scheme: Init::Gaussian001,
                     from: Some(weights.display().to_string()),
-                    map: Some(TransferMap::AllMatching),
+                    layers: Some(LayerSelection::AllMatching),
                 },
                 train_layers: self.train_layers.clone(),
             },
             data: DataPlan {
                 dataset: None,
-                train_side: [low.max(spec.crop), high.max(spec.crop)],
+                train_scale: [low.max(spec.crop), high.max(spec.crop)],
                 crop: spec.crop,
-                filter: Filter::Bilinear,
+                interpolation: Interpolation::Bilinear,
                 flip: true,
-                colour_shift_std: 0.1,
-                pixel_scale: PixelScale::AsStart,
+                pca_jitter_std: 0.1,
+                pixel_scale: PixelScale::Inherit,
                 on_bad_image: OnBadImage::Skip,
                 enlarge: true,
             },
             optimizer: OptimizerPlan {
-                form: SgdForm::Torch,
+                momentum_variant: MomentumVariant::Torch,
                 batch: self.batch,
                 micro_batch: self.batch.clamp(1, 16),
                 momentum: 0.9,
                 weight_decay: 5e-4,
                 decay_biases: false,
-                bias_lr: 1.0,
+                bias_lr_mult: 1.0,
             },
-            schedule: Schedule::Steps { lr: self.lr, factor: 0.1, at: vec![2.0 / 3.0] },
+            schedule: Schedule::Steps {
+                lr: self.lr,
+                gamma: 0.1,
+                milestones: vec![(2 * self.epochs).div_ceil(3).max(1)],
+            },
             validate: ValidationPlan {
                 protocol: Protocol::Centre,
-                test_side: ((low + high).div_ceil(2)).max(spec.crop),
+                test_scale: ((low + high).div_ceil(2)).max(spec.crop),
                 every_epochs: 1,
             },
             run: RunLength { seed: self.seed, max_epochs: self.epochs },

@@ -60,7 +60,7 @@ impl Pretrained {
     /// The smallest image side at which the network is tested unless told otherwise: that of training, or the middle of its scale
     /// jitter.
     pub fn default_test_scale(&self) -> usize {
-        let sides = &self.metadata.train_side;
+        let sides = &self.metadata.train_scale;
         (sides.iter().sum::<usize>() + sides.len() / 2) / sides.len().max(1)
     }
 
@@ -68,9 +68,9 @@ impl Pretrained {
     pub fn dense_evaluation(&self) -> Evaluation {
         Evaluation {
             protocol: Protocol::Dense,
-            test_sides: vec![self.default_test_scale()],
+            test_scales: vec![self.default_test_scale()],
             flip: true,
-            filter: vgg_data::Filter::Bilinear,
+            interpolation: vgg_data::Interpolation::Bilinear,
             dense_pool: DensePool::ScoreMean,
             pool_rounding: None,
         }

@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use vgg_experiment::{Context, Dataset, FinishedRun, PreparedRun, RunEvent, RunPlan};
-use vgg_tensor::{Alone, Device};
+use vgg_experiment::{Dataset, FinishedRun, PreparedRun, RunContext, RunEvent, RunPlan};
+use vgg_tensor::{Device, SingleProcess};
 use vgg_train::{Checkpoints, Resume};
 
 use crate::{Error, Result, system};
@@ -27,15 +27,15 @@ pub fn train(
     let root = dataset.or(plan.data.dataset.as_deref()).ok_or_else(missing)?;
     let dataset = Dataset::open(root, system::free_memory_bytes() / 4)?;
     let workers = system::cores();
-    let statistics = dataset.statistics(out, workers, &Alone, &mut |_| ())?;
-    let context = Context {
+    let statistics = dataset.statistics(out, workers, &SingleProcess, &mut |_| ())?;
+    let context = RunContext {
         device,
         dataset: &dataset,
         statistics: &statistics,
         workers,
-        group: Arc::new(Alone),
+        group: Arc::new(SingleProcess),
         checkpoints: Checkpoints::default(),
-        may_differ: &[],
+        allow_changes: &[],
         interrupted: &|| false,
     };
     let run = PreparedRun::new(plan, None, &context)?;

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use vgg::layers::{Config, NamedArray, Network, NetworkSpec};
+use vgg::layers::{Config, NamedTensor, Network, NetworkSpec};
 use vgg::weights::{ChannelOrder, WeightsMetadata};
 use vgg::{Classifier, Device, FeatureExtractor, Finetune};
 use vgg_testkit::{PICTURE_CLASSES, make_pictures, picture_path};
@@ -23,7 +23,7 @@ fn write_weights(path: &Path, fc7: &[f32], fc8: &[f32]) {
             "fc8.bias" => fc8.to_vec(),
             _ => vec![0.0; shape.iter().product()],
         };
-        network.import(&NamedArray { name, shape, values }).unwrap();
+        network.load_tensor(&NamedTensor { name, shape, values }).unwrap();
     }
     let classes = (0..fc8.len()).map(|k| format!("class{k}")).collect();
     let metadata = WeightsMetadata {
@@ -33,7 +33,7 @@ fn write_weights(path: &Path, fc7: &[f32], fc8: &[f32]) {
         pixel_scale: 0.5,
         mean_rgb: [120.0, 110.0, 100.0],
         std_rgb: [2.0, 3.0, 4.0],
-        train_side: vec![36, 48],
+        train_scale: vec![36, 48],
         geometry: "paper".into(),
     };
     vgg::weights::save(path, &network, &metadata).unwrap();
@@ -88,7 +88,7 @@ fn a_network_that_always_answers_one_class_is_right_for_its_images_alone() {
     let errors = report.errors;
     assert_eq!((errors.n, errors.skipped, report.config), (all, 0, Config::A));
     assert_eq!(errors.top1_error, (all - images("class4")) as f64 / all as f64);
-    assert_eq!((report.evaluation.protocol.name(), report.evaluation.test_sides), ("dense", vec![42]));
+    assert_eq!((report.evaluation.protocol.name(), report.evaluation.test_scales), ("dense", vec![42]));
 }
 
 #[test]
@@ -107,7 +107,7 @@ fn fine_tuning_keeps_what_fits_and_learns() {
     }
     let metadata = vgg::weights::read_metadata(&run.weights_file()).unwrap();
     assert_eq!((metadata.pixel_scale, metadata.std_rgb), (0.5, [2.0, 3.0, 4.0]));
-    assert_eq!(metadata.train_side, [36, 48]);
+    assert_eq!(metadata.train_scale, [36, 48]);
     // The same call finds the finished run.
     assert_eq!(finetune.run(&weights, &set, dir.path().join("run")).unwrap(), run);
 }

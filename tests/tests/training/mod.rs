@@ -7,10 +7,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use vgg_data::synthetic::{SyntheticConfig, generate};
-use vgg_data::{AugmentConfig, Filter, ImageSet, Loader, LoaderConfig, OnBadImage, Partition, Split};
+use vgg_data::{AugmentConfig, ImageSet, Interpolation, Loader, LoaderConfig, OnBadImage, Partition, Split};
 use vgg_layers::{Config, Init, Network, NetworkSpec};
 use vgg_optim::{Schedule, SgdOptions};
-use vgg_tensor::{Alone, Device, RankGroup};
+use vgg_tensor::{Device, ProcessGroup, SingleProcess};
 use vgg_train::{Checkpoints, Error, Event, Outcome, Resume, TrainConfig, Trainer, Training, Validation};
 use vgg_weights::{ChannelOrder, WeightsMetadata};
 
@@ -33,7 +33,7 @@ pub struct Run {
     pub validation_loss: f64,
     pub identity: &'static str,
     /// `None` for a process on its own.
-    pub group: Option<Arc<dyn RankGroup>>,
+    pub group: Option<Arc<dyn ProcessGroup>>,
     /// `None` for a CPU.
     pub gpu: Option<Device>,
 }
@@ -51,8 +51,8 @@ pub const RUN: Run = Run {
 };
 
 impl Run {
-    fn group(&self) -> Arc<dyn RankGroup> {
-        self.group.clone().unwrap_or_else(|| Arc::new(Alone))
+    fn group(&self) -> Arc<dyn ProcessGroup> {
+        self.group.clone().unwrap_or_else(|| Arc::new(SingleProcess))
     }
 }
 
@@ -68,14 +68,14 @@ pub fn run(folder: &Arc<ImageSet>, dir: &Path, run: &Run) -> (Result<Outcome, Er
         pixel_scale: PIXEL_SCALE,
         mean_rgb: [MEAN; 3],
         std_rgb: [1.0; 3],
-        train_side: vec![32, 48],
+        train_scale: vec![32, 48],
         geometry: "paper".into(),
     };
     let mut loader = loader(folder, run);
     let config = TrainConfig {
         micro_batch: MICRO_BATCH,
         sgd: SgdOptions::PAPER,
-        schedule: Schedule::Steps { lr: run.lr, factor: 0.1, at: vec![0.5] },
+        schedule: Schedule::Steps { lr: run.lr, gamma: 0.1, milestones: vec![2] },
         max_epochs: 3,
         validate_every: 1,
         seed: run.seed,
@@ -89,7 +89,7 @@ pub fn run(folder: &Arc<ImageSet>, dir: &Path, run: &Run) -> (Result<Outcome, Er
         identity: run.identity.into(),
         group: run.group(),
         dir: Some(dir),
-        may_differ: &[],
+        allow_changes: &[],
         checkpoints: Checkpoints { every_steps: Some(2), ..Checkpoints::default() },
         resume: Resume::Auto,
         validate: &mut |_| {
@@ -114,11 +114,11 @@ pub fn spec() -> NetworkSpec {
 /// The batches of a run: of the whole set, or the rank's part of each.
 pub fn loader(folder: &Arc<ImageSet>, run: &Run) -> Loader {
     let augment = AugmentConfig {
-        train_side: [32, 48],
+        train_scale: [32, 48],
         crop: 32,
-        filter: Filter::Bilinear,
+        interpolation: Interpolation::Bilinear,
         flip: true,
-        colour_shift: None,
+        pca_jitter: None,
     };
     let (group, on_bad_image) = (run.group(), OnBadImage::Stop);
     let rank = Partition { index: group.rank(), count: group.size() };

@@ -11,7 +11,7 @@ use vgg_bench::{
     BenchReport, LayerFigures, Mode, ProtocolCost, Workload, engine_figures, layer_figures, protocol_costs,
 };
 use vgg_layers::{Config, NetworkSpec, Stopwatch};
-use vgg_tensor::Limits;
+use vgg_tensor::PeakThroughput;
 
 use super::options::{DeviceOptions, choice, pair};
 use crate::console::{out, print_table};
@@ -40,7 +40,7 @@ pub(crate) struct Bench {
     protocols: bool,
     /// Smallest sides of --protocols, which takes the first alone, and all.
     #[arg(long, value_delimiter = ',', default_value = "256,384,512")]
-    test_sides: Vec<usize>,
+    test_scales: Vec<usize>,
     /// Width and height of the image of --mode dense and --protocols.
     #[arg(long, default_value = "512,384", value_parser = pair)]
     image: [usize; 2],
@@ -80,7 +80,7 @@ impl Bench {
         };
         if self.protocols {
             let samples = self.samples.max(1);
-            let costs = protocol_costs(&spec, self.image, &self.test_sides, samples, &device)?;
+            let costs = protocol_costs(&spec, self.image, &self.test_scales, samples, &device)?;
             if self.json {
                 writeln!(out(), "{}", serde_json::to_string_pretty(&costs)?)?;
                 return Ok(());
@@ -101,7 +101,7 @@ impl Bench {
         samples_ms.sort_by(f64::total_cmp);
         let median_ms = samples_ms[samples_ms.len() / 2];
         let (peak_tensor_bytes, peak_process_bytes) = (device.memory().peak_bytes, peak_memory_bytes());
-        let limits = device.measure_limits()?;
+        let limits = device.measure_peak_throughput()?;
         let layers = if self.layers { self.layer_figures(&mut workload, &limits)? } else { Vec::new() };
         // Dense evaluation shows one image, twice.
         let per_sample = if self.mode == Mode::Dense { 1 } else { images };
@@ -132,7 +132,7 @@ impl Bench {
     }
 
     /// Times of the layers, medians over the samples.
-    fn layer_figures(&self, workload: &mut Workload, limits: &Limits) -> Result<Vec<LayerFigures>> {
+    fn layer_figures(&self, workload: &mut Workload, limits: &PeakThroughput) -> Result<Vec<LayerFigures>> {
         let watch = Arc::new(Stopwatch::new(workload.device()));
         workload.watch(Some(watch.clone()));
         let mut samples = Vec::new();
@@ -169,7 +169,7 @@ fn print_costs(costs: &[ProtocolCost]) -> Result<()> {
     let rows = costs.iter().map(|c| {
         vec![
             c.protocol.to_owned(),
-            vgg_experiment::listed(&c.test_sides),
+            vgg_experiment::test_scales_text(&c.test_scales),
             c.views.to_string(),
             format!("{:.2}", c.images_per_s),
             format!("{:.1}", c.times_centre),

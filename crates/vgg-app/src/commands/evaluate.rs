@@ -13,7 +13,7 @@ use vgg_eval::{
 };
 
 use super::options::{DeviceOptions, ViewOptions};
-use super::pass::{Found, Pass, Subject, expect_room};
+use super::pass::{EvalArgs, Pass, PassResult, expect_room};
 use super::posteriors::{errors_in_words, may_write, protocol};
 use super::ranks::Ranks;
 use crate::console::out;
@@ -22,7 +22,7 @@ use crate::exit::UsageError;
 #[derive(Args)]
 pub(crate) struct Evaluate {
     #[command(flatten)]
-    subject: Subject,
+    subject: EvalArgs,
     #[command(flatten)]
     views: ViewOptions,
     /// Part i/n of the data set, such as 2/8; `vgg merge` puts the parts together.
@@ -79,8 +79,8 @@ impl Evaluate {
             false => evaluate(&model, &folder, &evaluation, options, seen).map(Some),
         })?;
         let (posteriors, seconds) = match found {
-            Found::Nothing(code) => return Ok(code),
-            Found::All { what, seconds } => (what, seconds),
+            PassResult::Nothing(code) => return Ok(code),
+            PassResult::All { what, seconds } => (what, seconds),
         };
         posteriors.skipped.iter().for_each(|bad| eprintln!("left out: {bad}"));
         if let Some(path) = &self.posteriors {

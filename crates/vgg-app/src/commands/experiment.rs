@@ -8,8 +8,8 @@ use std::time::Instant;
 use anyhow::Result;
 use clap::Args;
 use vgg_experiment::{
-    ALL_TABLES, Event, Profile, Recipe, Report, Row, TrainedTables, embedded_recipe, html, listed,
-    make_table, profile_recipe, read_recipe, report, sides, table1, table2,
+    ALL_TABLES, Event, Profile, Recipe, Report, Row, TrainedTables, embedded_recipe, html, make_table,
+    profile_recipe, read_recipe, report, table1, table2, test_scales_text, train_scale_text,
 };
 
 use super::data::make_synthetic;
@@ -170,7 +170,7 @@ impl View {
         match event {
             Event::Run { plan, number, of } => {
                 self.training = None;
-                let side = sides(&plan.train_side());
+                let side = train_scale_text(&plan.train_scale());
                 let from = plan.parent().map_or(String::new(), |parent| format!(", from {parent}"));
                 let (name, config) = (&plan.name, &plan.network.config);
                 note(&format!("run {number} of {of}: {name} (config {config}, S = {side}{from})"));
@@ -204,7 +204,7 @@ impl View {
 fn show_row(row: &Row) {
     let percent =
         |share: Option<f64>| share.map_or("none".to_owned(), |share| format!("{:.1} %", 100.0 * share));
-    let scales = match (sides(&row.train_side), listed(&row.test_sides)) {
+    let scales = match (train_scale_text(&row.train_scale), test_scales_text(&row.test_scales)) {
         (train, test) if test.is_empty() => train,
         (train, test) => format!(", S = {train}, Q = {test}"),
     };

@@ -7,15 +7,15 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Args;
 use serde_json::json;
-use vgg_data::Filter;
+use vgg_data::Interpolation;
 use vgg_eval::{
     Aggregate, EvalModel, EvaluateOptions, FeatureConfig, Features as Described, Partition, features,
     rank_partition,
 };
 use vgg_files::TensorFile;
 
-use super::options::{DeviceOptions, side, test_sides};
-use super::pass::{Found, Pass, Subject, expect_room};
+use super::options::{DeviceOptions, side, test_scales};
+use super::pass::{EvalArgs, Pass, PassResult, expect_room};
 use super::ranks::Ranks;
 use crate::console::out;
 use crate::exit::UsageError;
@@ -23,20 +23,20 @@ use crate::exit::UsageError;
 #[derive(Args)]
 pub(crate) struct Features {
     #[command(flatten)]
-    subject: Subject,
+    subject: EvalArgs,
     /// The layer whose output, after its ReLU, is averaged over the image: fc7, fc6, pool5, conv5_3 or another that `vgg summary`
     /// lists.
     #[arg(long, default_value = "fc7")]
     layer: String,
     /// Smallest image sides, such as 256,384,512. Default: the network's training side, or the middle of its scale jitter.
     #[arg(long, value_delimiter = ',', value_parser = side)]
-    test_sides: Vec<usize>,
+    test_scales: Vec<usize>,
     /// Whether the mirrored image is shown too, and its descriptor averaged in.
     #[arg(long, default_value_t = true, action = clap::ArgAction::Set, value_name = "true|false")]
     flip: bool,
     /// bilinear, bicubic, lanczos or nearest.
     #[arg(long, default_value = "bilinear")]
-    filter: Filter,
+    interpolation: Interpolation,
     /// What becomes of several sides: mean, or stack, one after another.
     #[arg(long, default_value = "mean")]
     aggregate: Aggregate,
@@ -64,9 +64,9 @@ impl Features {
         let pretrained = self.subject.network(&device)?;
         let config = FeatureConfig {
             layer: self.layer.clone(),
-            test_sides: test_sides(&self.test_sides, &pretrained)?,
+            test_scales: test_scales(&self.test_scales, &pretrained)?,
             flip: self.flip,
-            filter: self.filter,
+            interpolation: self.interpolation,
             aggregate: self.aggregate,
             l2_normalise: self.l2_normalise,
         };
@@ -86,8 +86,8 @@ impl Features {
         let pass = Pass::new("features", rank_partition(group).range(folder.len()).len(), ranks)?;
         let found = pass.go(&folder, |seen| features(group, &model, &folder, &config, options, seen))?;
         let (found, seconds) = match found {
-            Found::Nothing(code) => return Ok(code),
-            Found::All { what, seconds } => (what, seconds),
+            PassResult::Nothing(code) => return Ok(code),
+            PassResult::All { what, seconds } => (what, seconds),
         };
         found.skipped.iter().for_each(|bad| eprintln!("left out: {bad}"));
         found.save(&self.out)?;

@@ -8,11 +8,11 @@ use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use vgg::Pretrained;
 use vgg::system::free_memory_bytes;
-use vgg_data::{Filter, ImageSet};
+use vgg_data::{ImageSet, Interpolation};
 use vgg_eval::{DensePool, Evaluation, Protocol};
 use vgg_experiment::Dataset;
 use vgg_layers::{Config, NetworkSpec, Stages};
-use vgg_tensor::{ConvChoice, Device, DeviceConfig, DeviceKind, Engines, Precision};
+use vgg_tensor::{ConvAlgorithm, Device, DeviceConfig, DeviceKind, Engines, Precision};
 
 use super::ranks::Ranks;
 use crate::console::note;
@@ -30,7 +30,7 @@ pub(super) struct DeviceOptions {
     /// auto, direct, winograd2, winograd4 or winograd6: how 3x3 convolutions are computed. Another choice gives
     /// other last digits.
     #[arg(long, default_value = "auto", value_parser = conv_choice)]
-    conv_algorithm: ConvChoice,
+    conv_algorithm: ConvAlgorithm,
     /// bf16, tf32 or f32: what a GPU computes in. A CPU computes in f32.
     #[arg(long, default_value = "bf16", value_parser = precision)]
     precision: Precision,
@@ -103,8 +103,8 @@ impl DeviceOptions {
     }
 }
 
-fn conv_choice(name: &str) -> Result<ConvChoice, String> {
-    one_of(&ConvChoice::ALL, name)
+fn conv_choice(name: &str) -> Result<ConvAlgorithm, String> {
+    one_of(&ConvAlgorithm::ALL, name)
 }
 
 /// Where what a GPU needs is kept from run to run: `$XDG_CACHE_HOME/vgg`, or `~/.cache/vgg`.
@@ -156,13 +156,13 @@ pub(super) struct ViewOptions {
     /// Smallest image sides, such as 256,384,512; posteriors are averaged. Default: the network's training side,
     /// or the middle of its scale jitter.
     #[arg(long, value_delimiter = ',', value_parser = side)]
-    test_sides: Vec<usize>,
+    test_scales: Vec<usize>,
     /// Whether the mirrored image is shown too. Default: with all but centre.
     #[arg(long)]
     flip: Option<bool>,
     /// bilinear, bicubic, lanczos or nearest.
     #[arg(long, default_value = "bilinear")]
-    filter: Filter,
+    interpolation: Interpolation,
     /// How a dense map becomes one vector: score-mean, prob-mean or score-sum.
     /// Default: score-mean.
     #[arg(long)]
@@ -188,7 +188,7 @@ impl ViewOptions {
     /// The protocol, with what was left open taken from the weights.
     pub(super) fn evaluation(&self, network: &Pretrained) -> Result<Evaluation> {
         let protocol = self.protocol.unwrap_or(Protocol::Dense);
-        let test_sides = test_sides(&self.test_sides, network)?;
+        let test_scales = test_scales(&self.test_scales, network)?;
         let dense = matches!(protocol, Protocol::Dense | Protocol::Combined);
         let idle =
             [("--pool-rounding", self.pool_rounding.is_some()), ("--dense-pool", self.dense_pool.is_some())];
@@ -198,9 +198,9 @@ impl ViewOptions {
         }
         let evaluation = Evaluation {
             protocol,
-            test_sides,
+            test_scales,
             flip: self.flip.unwrap_or(protocol.flips()),
-            filter: self.filter,
+            interpolation: self.interpolation,
             dense_pool: self.dense_pool.unwrap_or(DensePool::ScoreMean),
             pool_rounding: self.pool_rounding,
         };
@@ -210,9 +210,9 @@ impl ViewOptions {
 }
 
 /// The test sides that were given, or else the side that the network was trained at.
-pub(super) fn test_sides(given: &[usize], network: &Pretrained) -> Result<Vec<usize>> {
+pub(super) fn test_scales(given: &[usize], network: &Pretrained) -> Result<Vec<usize>> {
     if let Some(twice) = (1..given.len()).find(|&i| given[..i].contains(&given[i])) {
-        return Err(UsageError(format!("--test-sides has {} twice", given[twice])).into());
+        return Err(UsageError(format!("--test-scales has {} twice", given[twice])).into());
     }
     Ok(if given.is_empty() { vec![network.default_test_scale()] } else { given.to_vec() })
 }

@@ -19,7 +19,7 @@ use crate::console::{Interrupt, Progress};
 
 /// The network that looks, and what it looks at.
 #[derive(Args)]
-pub(super) struct Subject {
+pub(super) struct EvalArgs {
     /// Weights file.
     #[arg(long)]
     weights: PathBuf,
@@ -37,7 +37,7 @@ pub(super) struct Subject {
     skip_bad_images: bool,
 }
 
-impl Subject {
+impl EvalArgs {
     pub(super) fn network(&self, device: &Device) -> Result<Pretrained> {
         open_weights(&self.weights, self.config.as_ref(), device)
     }
@@ -59,7 +59,7 @@ pub(super) struct Pass<'a> {
 }
 
 /// What a pass leaves on this rank.
-pub(super) enum Found<T> {
+pub(super) enum PassResult<T> {
     /// Nothing, as it was interrupted or the first rank has it, and the exit code.
     Nothing(ExitCode),
     /// All that was looked for.
@@ -77,7 +77,7 @@ impl Pass<'_> {
         mut self,
         folder: &ImageSet,
         work: impl FnOnce(&mut dyn FnMut(usize) -> ControlFlow<()>) -> vgg_eval::Result<Option<T>>,
-    ) -> Result<Found<T>> {
+    ) -> Result<PassResult<T>> {
         let start = Instant::now();
         let found = work(&mut |done| {
             let speed = done as f64 / start.elapsed().as_secs_f64();
@@ -89,12 +89,12 @@ impl Pass<'_> {
         let found = match found {
             Err(vgg_eval::Error::Interrupted) => {
                 let code = self.ranks.interrupted(&self.interrupt, "interrupted; nothing was written")?;
-                return Ok(Found::Nothing(code));
+                return Ok(PassResult::Nothing(code));
             }
             other => other?,
         };
         say_misnamed(folder);
-        Ok(found.map_or(Found::Nothing(ExitCode::SUCCESS), |what| Found::All { what, seconds }))
+        Ok(found.map_or(PassResult::Nothing(ExitCode::SUCCESS), |what| PassResult::All { what, seconds }))
     }
 }
 

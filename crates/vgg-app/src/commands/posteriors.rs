@@ -155,7 +155,7 @@ fn say(name: &str, c: &Comparison) -> std::io::Result<()> {
 
 /// A protocol in words.
 pub(super) fn protocol(evaluation: &Evaluation) -> String {
-    let sides = vgg_experiment::listed(&evaluation.test_sides);
+    let sides = vgg_experiment::test_scales_text(&evaluation.test_scales);
     let flip = if evaluation.flip { ", with flips" } else { "" };
     let rounding =
         evaluation.pool_rounding.map_or(String::new(), |r| format!(", pooling rounds {r:?}").to_lowercase());

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
-use vgg_tensor::RankGroup;
+use vgg_tensor::ProcessGroup;
 
 use crate::console::{Interrupt, be_quiet, note};
 use crate::exit;
@@ -16,7 +16,7 @@ const FIRST_GOES_FIRST: Duration = Duration::from_secs(5);
 
 /// This process among those that work together; most often there is no other.
 pub(super) struct Ranks {
-    group: Arc<dyn RankGroup>,
+    group: Arc<dyn ProcessGroup>,
     /// Its number among those of this machine, and how many these are.
     local: (usize, usize),
 }
@@ -43,7 +43,7 @@ impl Ranks {
         })
     }
 
-    pub(super) fn group(&self) -> &Arc<dyn RankGroup> {
+    pub(super) fn group(&self) -> &Arc<dyn ProcessGroup> {
         &self.group
     }
 
@@ -86,7 +86,7 @@ impl Ranks {
     pub(super) fn interrupted(&self, interrupt: &Interrupt, message: &str) -> Result<ExitCode> {
         note(message);
         let own = if interrupt.asked() { interrupt.exit_code() } else { 0 };
-        let codes = self.group.gather(&[f64::from(own)])?;
+        let codes = self.group.all_gather(&[f64::from(own)])?;
         Ok((codes.into_iter().fold(0.0, f64::max) as u8).into())
     }
 }
@@ -99,7 +99,7 @@ fn cores_of(process: &str) -> Option<String> {
 }
 
 /// Ends all ranks if this one panics.
-struct EndsAll<'a>(&'a dyn RankGroup);
+struct EndsAll<'a>(&'a dyn ProcessGroup);
 
 impl Drop for EndsAll<'_> {
     fn drop(&mut self) {

@@ -21,8 +21,8 @@ pub(super) struct SavingOptions {
     keep_checkpoints: u16,
     /// Go on with a run although this differs from what it was begun with, such as run.max_epochs; as in the list that is
     /// printed when it is refused, or the beginning of a path. May be given several times.
-    #[arg(long, value_name = "PATH")]
-    may_differ: Vec<String>,
+    #[arg(long = "allow-config-change", value_name = "PATH")]
+    allow_changes: Vec<String>,
 }
 
 impl SavingOptions {
@@ -37,7 +37,7 @@ impl SavingOptions {
         })
     }
 
-    pub(super) fn may_differ(&self) -> &[String] {
-        &self.may_differ
+    pub(super) fn allow_changes(&self) -> &[String] {
+        &self.allow_changes
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::Result;
 use vgg::system::free_memory_bytes;
 use vgg_data::PixelStatistics;
-use vgg_experiment::{Context, Dataset, RunPlan};
+use vgg_experiment::{Dataset, RunContext, RunPlan};
 use vgg_tensor::Device;
 use vgg_train::check_step_memory;
 
@@ -64,14 +64,18 @@ impl<'r> TrainSession<'r> {
     }
 
     /// Works with what was opened, and says which images were not what their names claim.
-    pub(super) fn work<R>(&self, saving: &SavingOptions, f: impl FnOnce(&Context) -> Result<R>) -> Result<R> {
-        let done = f(&Context {
+    pub(super) fn work<R>(
+        &self,
+        saving: &SavingOptions,
+        f: impl FnOnce(&RunContext) -> Result<R>,
+    ) -> Result<R> {
+        let done = f(&RunContext {
             device: &self.device,
             dataset: &self.dataset,
             statistics: &self.statistics,
             workers: self.workers,
             checkpoints: saving.checkpoints()?,
-            may_differ: saving.may_differ(),
+            allow_changes: saving.allow_changes(),
             group: self.ranks.group().clone(),
             interrupted: &|| self.interrupt.asked(),
         });

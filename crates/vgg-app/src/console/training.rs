@@ -60,7 +60,7 @@ impl TrainingView {
                 self.progress.restart(0, self.steps * self.max_epochs as u64);
             }
             RunEvent::Training(event) => self.training(event),
-            RunEvent::LeftOut(bad) => {
+            RunEvent::Skipped(bad) => {
                 self.progress.warning(&format!("  warning: left out of validation: {bad}"));
             }
         }
@@ -99,7 +99,7 @@ impl TrainingView {
             Event::NoProgress { loss, chance } => self.progress.line(&format!(
                 "  note: after an epoch the loss is still that of chance, {loss:.3} (ln of the number of classes: \
                  {chance:.3}). Networks without normalisation may take a few epochs to start. If it stays there, \
-                 what usually helps: init.fresh = \"he\", starting from a trained A (init.from), pixel_scale = \
+                 what usually helps: init.scheme = \"he\", starting from a trained A (init.from), pixel_scale = \
                  \"unit-variance\", less dropout, smaller mini-batches, another learning rate."
             )),
         }

@@ -64,11 +64,11 @@ pub fn small_set(dir: &Path) -> PathBuf {
 /// An experiment file for `dir/set`.
 pub fn experiment_file(dir: &Path) -> PathBuf {
     let text = r#"
-network   = { config = "A", width = 0.125, head = [16, 16], dropout = 0.5, lrn_style = "alexnet", pool_rounding = "floor", init = { fresh = "he" } }
-data      = { dataset = "set", train_side = [36, 48], crop = 32, filter = "bilinear", flip = true, colour_shift_std = 0.1, pixel_scale = "unit-variance", on_bad_image = "stop" }
-optimizer = { form = "caffe", batch = 4, micro_batch = 3, momentum = 0.9, weight_decay = 5e-4, decay_biases = false, bias_lr = 1.0 }
-schedule  = { kind = "steps", lr = 0.01, factor = 0.1, at = [0.5] }
-validate  = { protocol = "centre", test_side = 36, every_epochs = 1 }
+network   = { config = "A", width = 0.125, head = [16, 16], dropout = 0.5, lrn_style = "alexnet", pool_rounding = "floor", init = { scheme = "he" } }
+data      = { dataset = "set", train_scale = [36, 48], crop = 32, interpolation = "bilinear", flip = true, pca_jitter_std = 0.1, pixel_scale = "unit-variance", on_bad_image = "stop" }
+optimizer = { momentum_variant = "caffe", batch = 4, micro_batch = 3, momentum = 0.9, weight_decay = 5e-4, decay_biases = false, bias_lr_mult = 1.0 }
+schedule  = { kind = "steps", lr = 0.01, gamma = 0.1, milestones = [1] }
+validate  = { protocol = "centre", test_scale = 36, every_epochs = 1 }
 run       = { seed = 1, max_epochs = 2 }
 "#;
     let path = dir.join("a.toml");

@@ -8,7 +8,9 @@ use super::PrepareOptions;
 use super::boxes::mend;
 use super::entry::Entry;
 use crate::jpeg::{Exif, Outline};
-use crate::{Encoding, Error, Filter, Image, PixelStatistics, Result, decode, misnamed, resize, scaled_size};
+use crate::{
+    Encoding, Error, Image, Interpolation, PixelStatistics, Result, decode, misnamed, resize, scaled_size,
+};
 
 /// An image as it is stored.
 pub(super) struct Stored {
@@ -21,7 +23,7 @@ pub(super) struct Stored {
     pub(super) size: (usize, usize),
     pub(super) statistics: PixelStatistics,
     /// In which ways it is unusual.
-    pub(super) odd: Vec<&'static str>,
+    pub(super) anomalies: Vec<&'static str>,
 }
 
 /// What an image becomes.
@@ -33,30 +35,30 @@ pub(super) fn store(entry: &mut Entry, options: &PrepareOptions) -> Result<Store
     let (h, w, _) = image.dim();
     let outline = entry.bytes.starts_with(&[0xFF, 0xD8]).then(|| Outline::of(&entry.bytes));
     let components = outline.and_then(|outline| outline.components);
-    let mut odd = Vec::new();
+    let mut anomalies = Vec::new();
     match misnamed(&entry.bytes, &entry.path) {
-        Some("PNG") => odd.push("PNG, whatever its name says"),
-        Some(_) => odd.push("JPEG, whatever its name says"),
+        Some("PNG") => anomalies.push("PNG, whatever its name says"),
+        Some(_) => anomalies.push("JPEG, whatever its name says"),
         None => {}
     }
     match components {
-        Some(1) => odd.push("grey"),
-        Some(4) => odd.push("CMYK"),
+        Some(1) => anomalies.push("grey"),
+        Some(4) => anomalies.push("CMYK"),
         _ => {}
     }
     match outline.and_then(|outline| outline.exif) {
-        Some(Exif::Damaged) => odd.push("bad EXIF"),
-        Some(Exif::Turned) => odd.push("EXIF says that it is turned, which is ignored"),
+        Some(Exif::Damaged) => anomalies.push("bad EXIF"),
+        Some(Exif::Turned) => anomalies.push("EXIF says that it is turned, which is ignored"),
         _ => {}
     }
     if let Some(what) = entry.boxes.as_mut().and_then(|boxes| mend(boxes, h, w)) {
-        odd.push(what);
+        anomalies.push(what);
     }
     let reduced = options.smallest_side.filter(|&side| h.min(w) > side);
     let image = match reduced {
         Some(side) => {
             let (h, w) = scaled_size(h, w, side);
-            resize(&image, h, w, Filter::Bilinear)?
+            resize(&image, h, w, Interpolation::Bilinear)?
         }
         None => image,
     };
@@ -81,7 +83,7 @@ pub(super) fn store(entry: &mut Entry, options: &PrepareOptions) -> Result<Store
             jpeg(&image, quality).map_err(|reason| Error::Decode { path: entry.path.clone(), reason })?,
         ),
     };
-    Ok(Stored { extension, bytes, came: (h, w), size, statistics, odd })
+    Ok(Stored { extension, bytes, came: (h, w), size, statistics, anomalies })
 }
 
 fn ppm(image: &Image) -> Vec<u8> {

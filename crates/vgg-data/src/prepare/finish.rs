@@ -8,7 +8,7 @@ use serde::Serialize;
 use vgg_files::{Hasher, hash_file, write_json};
 
 use super::join::{check_shard, join};
-use super::{Begun, Class, Input, PROGRESS, PrepareOptions};
+use super::{Class, Input, PROGRESS, PrepareOptions, PrepareState};
 use crate::error::at;
 use crate::{Error, IndexFile, InputList, Manifest, Partition, Result, Split, SplitManifest};
 
@@ -22,7 +22,7 @@ struct ClassLine<'a> {
 }
 
 /// Joins the units of `out` into a data set.
-pub(super) fn finish(begun: &Begun, out: &Path) -> Result<()> {
+pub(super) fn finish(begun: &PrepareState, out: &Path) -> Result<()> {
     let names = begun.classes.iter().map(|class| class.name.clone()).collect();
     let options = &begun.options;
     let mut manifest = Manifest::new(begun.source.clone(), options.encoding, options.smallest_side, names);
@@ -50,7 +50,7 @@ pub(super) fn finish(begun: &Begun, out: &Path) -> Result<()> {
 }
 
 /// What the images of each class should come to and do not, a line for each class.
-fn missing(begun: &Begun, split: Split, expected: Option<&[u64]>, of_class: &[u64]) -> Vec<String> {
+fn missing(begun: &PrepareState, split: Split, expected: Option<&[u64]>, of_class: &[u64]) -> Vec<String> {
     let pairs = of_class.iter().zip(expected.unwrap_or(of_class)).zip(&begun.classes);
     let differs = pairs.filter(|((found, expected), _)| found != expected);
     let tell = |((found, expected), class): ((&u64, &u64), &Class)| {
@@ -66,7 +66,7 @@ fn all_missing(split: &SplitManifest) -> String {
     let mut text = String::from(
         "not all images are there, or there are others (--allow-incomplete takes what there is):",
     );
-    let left_out = split.left_out.iter().map(|image| format!("{}: {}", image.path, image.reason));
+    let left_out = split.skipped.iter().map(|image| format!("{}: {}", image.path, image.reason));
     let lines: Vec<String> = split.missing.iter().cloned().chain(left_out).collect();
     for line in lines.iter().take(SHOWN) {
         text.push_str("\n  ");
@@ -79,9 +79,9 @@ fn all_missing(split: &SplitManifest) -> String {
 }
 
 /// What was begun when `manifest` was made, as far as it says.
-pub(super) fn begun(manifest: &Manifest) -> Begun {
+pub(super) fn begun(manifest: &Manifest) -> PrepareState {
     let class = |name: &String| Class { name: name.clone(), words: None, ilsvrc2012_id: None };
-    Begun {
+    PrepareState {
         source: manifest.source.clone(),
         options: PrepareOptions {
             smallest_side: manifest.smallest_side,

@@ -11,7 +11,9 @@ use super::hashed::Hashed;
 use super::unit::{Placed, UnitRecord, count_path, record_path};
 use crate::error::at;
 use crate::shards::{IndexFile, Record};
-use crate::{Error, LeftOut, Odd, PixelStatistics, Result, ShardFile, Split, SplitManifest, eigenvectors};
+use crate::{
+    Anomaly, Error, PixelStatistics, Result, ShardFile, Skipped, Split, SplitManifest, eigenvectors,
+};
 
 /// Writes the indices of a split, and tells what the split is.
 pub(super) fn join(out: &Path, split: Split, classes: usize) -> Result<SplitManifest> {
@@ -32,7 +34,7 @@ pub(super) fn join(out: &Path, split: Split, classes: usize) -> Result<SplitMani
         ));
     }
     if whole.shards.is_empty() {
-        let first = whole.left_out.first();
+        let first = whole.skipped.first();
         let first = first.map_or(String::new(), |image| format!(": {}: {}", image.path, image.reason));
         return refuse(format!("no image of the split {} can be used{first}", split.name()));
     }
@@ -58,8 +60,8 @@ struct Whole {
     shards: Vec<ShardFile>,
     statistics: PixelStatistics,
     smallest_sides: BTreeMap<u32, u64>,
-    odd: Vec<Odd>,
-    left_out: Vec<LeftOut>,
+    anomalies: Vec<Anomaly>,
+    skipped: Vec<Skipped>,
     /// Whether images went in that did not come out.
     lost: bool,
 }
@@ -71,15 +73,15 @@ impl Whole {
             self.of_class[placed.target as usize] += 1;
             indices.add(before, placed)?;
         }
-        let came_out = unit.shards.iter().map(|s| s.images).sum::<u64>() + unit.left_out.len() as u64;
+        let came_out = unit.shards.iter().map(|s| s.images).sum::<u64>() + unit.skipped.len() as u64;
         self.lost |= unit.entries != came_out;
         self.shards.extend(unit.shards);
         self.statistics.merge(&unit.statistics);
         for (side, count) in unit.smallest_sides {
             *self.smallest_sides.entry(side).or_default() += count;
         }
-        self.odd.extend(unit.odd);
-        self.left_out.extend(unit.left_out);
+        self.anomalies.extend(unit.anomalies);
+        self.skipped.extend(unit.skipped);
         Ok(())
     }
 
@@ -98,8 +100,8 @@ impl Whole {
             eigenvalues,
             eigenvectors,
             smallest_sides: self.smallest_sides,
-            odd: self.odd,
-            left_out: self.left_out,
+            anomalies: self.anomalies,
+            skipped: self.skipped,
             missing: Vec::new(),
         }
     }

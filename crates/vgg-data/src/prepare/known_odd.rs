@@ -40,7 +40,7 @@ pub fn unexpected(split: &SplitManifest) -> Option<Vec<String>> {
     let known = [(PNG, "PNG")].into_iter().chain(CMYK.map(|name| (name, "CMYK")));
     let differs = known.filter(|(name, what)| {
         let file = format!("{name}.JPEG");
-        !split.odd.iter().any(|odd| odd.path.ends_with(&file) && odd.what.contains(what))
+        !split.anomalies.iter().any(|odd| odd.path.ends_with(&file) && odd.what.contains(what))
     });
     Some(differs.map(|(name, what)| format!("{name}.JPEG should be {what}, and is not")).collect())
 }

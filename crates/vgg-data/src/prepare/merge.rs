@@ -8,7 +8,7 @@ use vgg_files::{Lock, read_json, write_bytes, write_with};
 
 use super::finish::{finish, remove_progress};
 use super::unit::{count_path, record_path};
-use super::{BEGUN_FILE, Begun, PROGRESS};
+use super::{BEGUN_FILE, PROGRESS, PrepareState};
 use crate::error::at;
 use crate::{Error, INDEX_FILE, Partition, Result};
 
@@ -22,10 +22,10 @@ pub fn merge(parts: &[PathBuf], out: &Path, allow_incomplete: bool) -> Result<()
     let _lock = Lock::acquire(out)?;
     begin_anew(out)?;
     let refuse = |path: &Path, reason: String| Error::Source { path: path.to_owned(), reason };
-    let mut whole: Option<Begun> = None;
+    let mut whole: Option<PrepareState> = None;
     let mut seen = BTreeMap::new();
     for dir in parts {
-        let mut begun: Begun = match read_json(&dir.join(PROGRESS).join(BEGUN_FILE)) {
+        let mut begun: PrepareState = match read_json(&dir.join(PROGRESS).join(BEGUN_FILE)) {
             Err(e) if e.is_missing() && dir.join(INDEX_FILE).is_file() => {
                 return Err(refuse(dir, "it is a whole data set, no part of one".into()));
             }

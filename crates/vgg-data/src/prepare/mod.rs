@@ -86,12 +86,12 @@ pub enum Event<'a> {
     /// A unit was there already.
     Kept(Split, usize),
     /// An image cannot be used.
-    LeftOut(&'a str, &'a str),
+    Skipped(&'a str, &'a str),
 }
 
 /// What was begun in a directory: written first, and what a resumed preparation must be again.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct Begun {
+struct PrepareState {
     source: String,
     options: PrepareOptions,
     inputs: Vec<Input>,
@@ -128,7 +128,7 @@ pub fn prepare(
 ) -> Result<()> {
     let _lock = Lock::acquire(out)?;
     remove_partial_files(out)?;
-    let mut begun = Begun {
+    let mut begun = PrepareState {
         source: source.name(),
         options: options.clone(),
         inputs: inputs_of(source)?,
@@ -193,7 +193,7 @@ fn only_ours(out: &Path) -> Result<()> {
 ///
 /// # Errors
 /// [`Error::Source`] with the differences if what is begun is not what was begun before.
-fn same(begun: &Begun, before: &Begun, out: &Path) -> Result<()> {
+fn same(begun: &PrepareState, before: &PrepareState, out: &Path) -> Result<()> {
     let mut differences = Vec::new();
     let mut compare = |what: &str, before: &dyn Fn() -> String, now: &dyn Fn() -> String| {
         let (before, now) = (before(), now());
@@ -203,8 +203,9 @@ fn same(begun: &Begun, before: &Begun, out: &Path) -> Result<()> {
     };
     compare("source", &|| before.source.clone(), &|| begun.source.clone());
     compare("options", &|| before.options.to_string(), &|| begun.options.to_string());
-    let names =
-        |begun: &Begun| begun.classes.iter().map(|class| class.name.as_str()).collect::<Vec<_>>().join(" ");
+    let names = |begun: &PrepareState| {
+        begun.classes.iter().map(|class| class.name.as_str()).collect::<Vec<_>>().join(" ")
+    };
     compare("classes", &|| names(before), &|| names(begun));
     compare("number of inputs", &|| before.inputs.len().to_string(), &|| begun.inputs.len().to_string());
     let tell = |i: &Input| format!("{} of {} bytes, changed {} ns after 1970", i.path, i.bytes, i.modified);

@@ -163,7 +163,7 @@ impl<'a> Pipeline<'a, '_> {
                     other => other.to_string(),
                 };
                 writer.leave_out(&entry, reason.clone());
-                self.tell(Event::LeftOut(&entry.path.to_string_lossy(), &reason))
+                self.tell(Event::Skipped(&entry.path.to_string_lossy(), &reason))
             }
             Err(error) => Err(error),
         }

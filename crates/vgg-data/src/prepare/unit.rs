@@ -13,7 +13,7 @@ use super::entry::Entry;
 use super::hashed::Hashed;
 use crate::error::at;
 use crate::shards::BLOCK;
-use crate::{LeftOut, Odd, PixelStatistics, Result, ShardFile, Split};
+use crate::{Anomaly, PixelStatistics, Result, ShardFile, Skipped, Split};
 
 /// What is known of a finished unit. It is written last.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -26,8 +26,8 @@ pub(super) struct UnitRecord {
     pub(super) images: Vec<Placed>,
     pub(super) statistics: PixelStatistics,
     pub(super) smallest_sides: BTreeMap<u32, u64>,
-    pub(super) odd: Vec<Odd>,
-    pub(super) left_out: Vec<LeftOut>,
+    pub(super) anomalies: Vec<Anomaly>,
+    pub(super) skipped: Vec<Skipped>,
 }
 
 /// Where an image was put.
@@ -93,15 +93,15 @@ impl<'a> UnitWriter<'a> {
             images: Vec::new(),
             statistics: PixelStatistics::default(),
             smallest_sides: BTreeMap::new(),
-            odd: Vec::new(),
-            left_out: Vec::new(),
+            anomalies: Vec::new(),
+            skipped: Vec::new(),
         };
         UnitWriter { out, split, unit, limit, shard: None, record }
     }
 
     /// An image that could not be used.
     pub(super) fn leave_out(&mut self, entry: &Entry, reason: String) {
-        self.record.left_out.push(LeftOut { path: entry.source.clone(), reason });
+        self.record.skipped.push(Skipped { path: entry.source.clone(), reason });
     }
 
     /// Adds an image.
@@ -152,8 +152,8 @@ impl<'a> UnitWriter<'a> {
         });
         self.record.statistics.merge(&stored.statistics);
         count_side(&mut self.record.smallest_sides, stored.came.0.min(stored.came.1));
-        for what in &stored.odd {
-            self.record.odd.push(Odd { path: entry.source.clone(), what: (*what).to_owned() });
+        for what in &stored.anomalies {
+            self.record.anomalies.push(Anomaly { path: entry.source.clone(), what: (*what).to_owned() });
         }
         Ok(())
     }

@@ -92,9 +92,9 @@ pub struct SplitManifest {
     /// Images by the smallest side that they came with, in steps of 32.
     pub smallest_sides: BTreeMap<u32, u64>,
     /// What was unusual about images.
-    pub odd: Vec<Odd>,
+    pub anomalies: Vec<Anomaly>,
     /// Images that could not be used.
-    pub left_out: Vec<LeftOut>,
+    pub skipped: Vec<Skipped>,
     /// What the source should have and did not.
     pub missing: Vec<String>,
 }
@@ -125,7 +125,7 @@ pub struct ShardFile {
 
 /// An unusual image, which was used all the same.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Odd {
+pub struct Anomaly {
     /// Where it came from.
     pub path: String,
     /// In what way.
@@ -134,7 +134,7 @@ pub struct Odd {
 
 /// An image that could not be used.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LeftOut {
+pub struct Skipped {
     /// Where it came from.
     pub path: String,
     /// Why.

@@ -20,7 +20,7 @@ use memmap2::Mmap;
 use vgg_files::Hash;
 
 pub use manifest::{
-    Encoding, INDEX_FILE, IndexFile, InputList, LeftOut, Manifest, Odd, ShardFile, SplitManifest,
+    Anomaly, Encoding, INDEX_FILE, IndexFile, InputList, Manifest, ShardFile, Skipped, SplitManifest,
 };
 pub(crate) use record::{BLOCK, Record};
 #[cfg(feature = "remote")]
@@ -179,10 +179,10 @@ impl Shards {
     }
 
     /// Begins to fetch what will be asked for, where it is not here.
-    pub(crate) fn will_need(&self, index: usize) {
+    pub(crate) fn prefetch(&self, index: usize) {
         #[cfg(feature = "remote")]
         if let Files::Remote(remote) = &self.files {
-            remote.will_need(index, self.record(index), &self.own().shards);
+            remote.prefetch(index, self.record(index), &self.own().shards);
         }
         #[cfg(not(feature = "remote"))]
         let _ = index;

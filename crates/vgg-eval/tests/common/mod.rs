@@ -5,9 +5,9 @@
 use std::path::Path;
 
 use ndarray::Array2;
-use vgg_data::{Filter, Image, OnBadImage, write_png};
+use vgg_data::{Image, Interpolation, OnBadImage, write_png};
 use vgg_eval::{DensePool, EvaluateOptions, Evaluation, Partition, Posteriors, Preprocessing, Protocol};
-use vgg_layers::{Config, NamedArray, Network, NetworkSpec};
+use vgg_layers::{Config, NamedTensor, Network, NetworkSpec};
 use vgg_tensor::{Device, Tensor};
 use vgg_testkit::hashed;
 
@@ -23,12 +23,12 @@ pub const PREPROCESSING: Preprocessing =
 pub const TOLERANCE: f64 = 1e-4;
 
 /// An evaluation with flips, bilinear resizing and the mean of scores over the map.
-pub fn evaluation(protocol: Protocol, test_sides: &[usize]) -> Evaluation {
+pub fn evaluation(protocol: Protocol, test_scales: &[usize]) -> Evaluation {
     Evaluation {
         protocol,
-        test_sides: test_sides.to_vec(),
+        test_scales: test_scales.to_vec(),
         flip: true,
-        filter: Filter::Bilinear,
+        interpolation: Interpolation::Bilinear,
         dense_pool: DensePool::ScoreMean,
         pool_rounding: None,
     }
@@ -54,7 +54,7 @@ pub fn network(classes: usize) -> Network {
                 filter.iter_mut().for_each(|value| *value -= mean);
             }
         }
-        network.import(&NamedArray { name, shape, values }).unwrap();
+        network.load_tensor(&NamedTensor { name, shape, values }).unwrap();
     }
     network
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use toml::Table;
-use vgg_data::Filter;
+use vgg_data::Interpolation;
 use vgg_data::synthetic::SyntheticConfig;
 use vgg_eval::{DensePool, Evaluation, Protocol};
 use vgg_layers::{Config, NetworkSpec};
@@ -127,7 +127,7 @@ struct TrainedFile {
 struct Evaluate {
     protocol: Protocol,
     flip: bool,
-    filter: Filter,
+    interpolation: Interpolation,
     dense_pool: DensePool,
 }
 
@@ -146,7 +146,7 @@ struct RowEntry {
     label: Option<String>,
     paper: Option<String>,
     run: Option<String>,
-    test_sides: Option<Vec<usize>>,
+    test_scales: Option<Vec<usize>>,
     protocol: Option<Protocol>,
     #[serde(default)]
     members: Vec<MemberEntry>,
@@ -156,7 +156,7 @@ struct RowEntry {
 #[serde(deny_unknown_fields)]
 struct MemberEntry {
     run: String,
-    test_sides: Vec<usize>,
+    test_scales: Vec<usize>,
     protocol: Option<Protocol>,
 }
 
@@ -220,24 +220,27 @@ impl TrainedFile {
 
 impl RowEntry {
     fn resolve(&self, table: &TableEntry, all: &Evaluate) -> Result<RowPlan> {
-        let evaluation = |test_sides: &[usize], protocol: Option<Protocol>| Evaluation {
+        let evaluation = |test_scales: &[usize], protocol: Option<Protocol>| Evaluation {
             protocol: protocol.or(table.protocol).unwrap_or(all.protocol),
-            test_sides: test_sides.to_vec(),
+            test_scales: test_scales.to_vec(),
             flip: table.flip.unwrap_or(all.flip),
-            filter: all.filter,
+            interpolation: all.interpolation,
             dense_pool: all.dense_pool,
             pool_rounding: None,
         };
-        let members = match (&self.run, &self.test_sides, self.members.as_slice()) {
+        let members = match (&self.run, &self.test_scales, self.members.as_slice()) {
             (Some(run), Some(sides), []) => {
                 vec![MemberPlan { run: run.clone(), evaluation: evaluation(sides, self.protocol) }]
             }
             (None, None, members @ [_, ..]) if self.protocol.is_none() => members
                 .iter()
-                .map(|m| MemberPlan { run: m.run.clone(), evaluation: evaluation(&m.test_sides, m.protocol) })
+                .map(|m| MemberPlan {
+                    run: m.run.clone(),
+                    evaluation: evaluation(&m.test_scales, m.protocol),
+                })
                 .collect(),
             _ => {
-                let what = "a row has either run and test_sides, or members of which each has them";
+                let what = "a row has either run and test_scales, or members of which each has them";
                 return Err(Error::Plan(what.into()));
             }
         };

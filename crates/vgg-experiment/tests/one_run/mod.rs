@@ -6,8 +6,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use vgg_data::write_png;
-use vgg_experiment::{Context, Dataset, Error, FinishedRun, PreparedRun, RunEvent, RunPlan};
-use vgg_layers::{Config, Device, NamedArray, Network, NetworkSpec, TransferMap};
+use vgg_experiment::{Dataset, Error, FinishedRun, PreparedRun, RunContext, RunEvent, RunPlan};
+use vgg_layers::{Config, Device, LayerSelection, NamedTensor, Network, NetworkSpec};
 use vgg_testkit::{PICTURE_CLASSES, hashed, make_pictures};
 use vgg_train::{Checkpoints, Resume};
 use vgg_weights::{ChannelOrder, WeightsMetadata};
@@ -15,11 +15,11 @@ use vgg_weights::{ChannelOrder, WeightsMetadata};
 pub fn plan() -> RunPlan {
     let settings = r#"
         name      = "base"
-        network   = { config = "A", width = 0.015625, head = [18, 14], dropout = 0.4, lrn_style = "alexnet", pool_rounding = "floor", init = { fresh = "he" } }
-        data      = { train_side = [36, 48], crop = 32, filter = "bilinear", flip = true, colour_shift_std = 0.5, pixel_scale = "unit-variance", on_bad_image = "stop" }
-        optimizer = { form = "caffe", batch = 4, micro_batch = 3, momentum = 0.8, weight_decay = 0.05, decay_biases = false, bias_lr = 2.0 }
-        schedule  = { kind = "steps", lr = 0.02, factor = 0.2, at = [0.5] }
-        validate  = { protocol = "centre", test_side = 40, every_epochs = 1 }
+        network   = { config = "A", width = 0.015625, head = [18, 14], dropout = 0.4, lrn_style = "alexnet", pool_rounding = "floor", init = { scheme = "he" } }
+        data      = { train_scale = [36, 48], crop = 32, interpolation = "bilinear", flip = true, pca_jitter_std = 0.5, pixel_scale = "unit-variance", on_bad_image = "stop" }
+        optimizer = { momentum_variant = "caffe", batch = 4, micro_batch = 3, momentum = 0.8, weight_decay = 0.05, decay_biases = false, bias_lr_mult = 2.0 }
+        schedule  = { kind = "steps", lr = 0.02, gamma = 0.2, milestones = [2] }
+        validate  = { protocol = "centre", test_scale = 40, every_epochs = 1 }
         run       = { seed = 5, max_epochs = 3 }
     "#;
     toml::from_str(settings).unwrap()
@@ -33,9 +33,9 @@ pub fn changed(change: impl FnOnce(&mut RunPlan)) -> RunPlan {
 }
 
 /// Lets a run start from a weights file.
-pub fn start_from(plan: &mut RunPlan, file: &Path, map: TransferMap) {
+pub fn start_from(plan: &mut RunPlan, file: &Path, layers: LayerSelection) {
     plan.network.init.from = Some(file.display().to_string());
-    plan.network.init.map = Some(map);
+    plan.network.init.layers = Some(layers);
 }
 
 pub fn start_spec() -> NetworkSpec {
@@ -55,7 +55,7 @@ pub fn write_start(path: &Path) {
         let fan_in: usize = shape[1..].iter().product();
         let bound = if name.ends_with("weight") { (6.0 / fan_in as f64).sqrt() as f32 } else { 0.1 };
         let values = hashed(&name, bound, shape.iter().product());
-        network.import(&NamedArray { name, shape, values }).unwrap();
+        network.load_tensor(&NamedTensor { name, shape, values }).unwrap();
     }
     let metadata = WeightsMetadata {
         spec: start_spec(),
@@ -64,7 +64,7 @@ pub fn write_start(path: &Path) {
         pixel_scale: 0.5,
         mean_rgb: [120.0, 110.0, 100.0],
         std_rgb: [40.0, 30.0, 20.0],
-        train_side: vec![36, 48],
+        train_scale: vec![36, 48],
         geometry: "paper".into(),
     };
     vgg_weights::save(path, &network, &metadata).unwrap();
@@ -79,26 +79,26 @@ pub fn workplace() -> tempfile::TempDir {
 }
 
 /// Calls `f` with the context of the data set in `dir`, on one thread.
-pub fn in_context<R>(dir: &Path, may_differ: &[String], f: impl FnOnce(&Context) -> R) -> R {
-    in_context_on(&Device::cpu(1).unwrap(), dir, may_differ, f)
+pub fn in_context<R>(dir: &Path, allow_changes: &[String], f: impl FnOnce(&RunContext) -> R) -> R {
+    in_context_on(&Device::cpu(1).unwrap(), dir, allow_changes, f)
 }
 
 pub fn in_context_on<R>(
     device: &Device,
     dir: &Path,
-    may_differ: &[String],
-    f: impl FnOnce(&Context) -> R,
+    allow_changes: &[String],
+    f: impl FnOnce(&RunContext) -> R,
 ) -> R {
     let dataset = Dataset::open(&dir.join("set"), 1 << 28).unwrap();
-    let statistics = dataset.statistics(dir, 1, &vgg_tensor::Alone, &mut |_| ()).unwrap();
-    f(&Context {
+    let statistics = dataset.statistics(dir, 1, &vgg_tensor::SingleProcess, &mut |_| ()).unwrap();
+    f(&RunContext {
         device,
         dataset: &dataset,
         statistics: &statistics,
         workers: 1,
-        group: Arc::new(vgg_tensor::Alone),
+        group: Arc::new(vgg_tensor::SingleProcess),
         checkpoints: Checkpoints::default(),
-        may_differ,
+        allow_changes,
         interrupted: &|| false,
     })
 }

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use memmap2::{MmapMut, MmapOptions};
 
-use super::gaps::Gaps;
+use super::free_list::FreeList;
 
 /// Alignment of every buffer, in bytes: a cache line, and the widest vector.
 const ALIGN: usize = 64;
@@ -79,7 +79,7 @@ struct Maps {
 /// One stretch of address space.
 struct Map {
     memory: MmapMut,
-    gaps: Gaps,
+    free: FreeList,
 }
 
 impl Arena {
@@ -104,8 +104,8 @@ impl Arena {
     /// Fills what no buffer has, as far as it was ever used, with bytes of ones, which are NaN.
     pub(crate) fn poison(&self) {
         for map in &mut self.lock().maps {
-            let reached = map.gaps.reached();
-            for gap in map.gaps.iter() {
+            let reached = map.free.high_water();
+            for gap in map.free.iter() {
                 let end = (gap.start + gap.len).min(reached);
                 if gap.start < end {
                     map.memory[gap.start..end].fill(0xff);
@@ -117,7 +117,7 @@ impl Arena {
     /// Bytes in buffers now, and the most that were ever spanned.
     pub(crate) fn usage_bytes(&self) -> (usize, usize) {
         let maps = self.lock();
-        (maps.in_use_bytes, maps.maps.iter().map(|map| map.gaps.reached()).sum())
+        (maps.in_use_bytes, maps.maps.iter().map(|map| map.free.high_water()).sum())
     }
 
     /// Takes a buffer back.
@@ -130,7 +130,7 @@ impl Arena {
         let at = start.as_ptr() as usize;
         let home = maps.maps.iter_mut().find(|map| map.range().contains(&at));
         if let Some(map) = home {
-            map.gaps.put(at - map.range().start, bytes);
+            map.free.free(at - map.range().start, bytes);
         }
     }
 
@@ -166,8 +166,8 @@ impl Map {
         // Large pages save much of the address translation; where there are none, small ones do.
         #[cfg(target_os = "linux")]
         let _ = memory.advise(memmap2::Advice::HugePage);
-        let gaps = Gaps::new(memory.len());
-        Map { memory, gaps }
+        let free = FreeList::new(memory.len());
+        Map { memory, free }
     }
 
     fn range(&self) -> std::ops::Range<usize> {
@@ -176,7 +176,7 @@ impl Map {
     }
 
     fn take(&mut self, bytes: usize) -> Option<NonNull<u8>> {
-        let at = self.gaps.take(bytes)?;
+        let at = self.free.alloc(bytes)?;
         // The gap lies within the map.
         NonNull::new(self.memory.as_mut_ptr().wrapping_add(at))
     }

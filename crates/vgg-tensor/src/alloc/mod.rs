@@ -1,8 +1,8 @@
 //! Memory: the arena of a CPU device, and the list of free ranges that a GPU's arena shares.
 
 mod arena;
-mod gaps;
+mod free_list;
 
 pub(crate) use arena::{Arena, CpuBuffer};
 #[cfg(feature = "cuda")]
-pub(crate) use gaps::{Gap, Gaps};
+pub(crate) use free_list::{FreeList, FreeRange};

@@ -8,7 +8,7 @@ const WORD: usize = size_of::<f64>();
 const PART: usize = 1 << 20;
 
 /// A number of processes, each with a rank. All must make the same calls in the same order.
-pub trait RankGroup: Send + Sync {
+pub trait ProcessGroup: Send + Sync {
     /// Number of this process, from 0.
     fn rank(&self) -> usize;
 
@@ -19,20 +19,20 @@ pub trait RankGroup: Send + Sync {
     ///
     /// # Errors
     /// [`crate::Error::Group`] if the transport fails.
-    fn sum(&self, values: &mut [f32]) -> Result<()>;
+    fn all_reduce(&self, values: &mut [f32]) -> Result<()>;
 
     /// The values of all ranks, which give as many each, in their order.
     ///
     /// # Errors
-    /// As [`RankGroup::sum`].
-    fn gather(&self, values: &[f64]) -> Result<Vec<f64>>;
+    /// As [`ProcessGroup::sum`].
+    fn all_gather(&self, values: &[f64]) -> Result<Vec<f64>>;
 
     /// The bytes of all ranks, in their order; each may give another number of them.
     ///
     /// # Errors
-    /// As [`RankGroup::sum`].
-    fn gather_bytes(&self, bytes: &[u8]) -> Result<Vec<Vec<u8>>> {
-        let lengths = self.gather(&[bytes.len() as f64])?;
+    /// As [`ProcessGroup::sum`].
+    fn all_gather_bytes(&self, bytes: &[u8]) -> Result<Vec<Vec<u8>>> {
+        let lengths = self.all_gather(&[bytes.len() as f64])?;
         let longest = lengths.iter().fold(0.0_f64, |a, b| a.max(*b)) as usize;
         let words = longest.div_ceil(WORD);
         // Eight bytes travel as one number, whose bits nobody looks at on the way.
@@ -42,7 +42,7 @@ pub trait RankGroup: Send + Sync {
             word.iter_mut().zip(part).for_each(|(to, byte)| *to = *byte);
             f64::from_bits(u64::from_le_bytes(word))
         };
-        let all = self.gather(&(0..words).map(word).collect::<Vec<f64>>())?;
+        let all = self.all_gather(&(0..words).map(word).collect::<Vec<f64>>())?;
         let of_rank = |(rank, length): (usize, &f64)| {
             let own = &all[rank * words..][..words];
             own.iter().flat_map(|word| word.to_bits().to_le_bytes()).take(*length as usize).collect()
@@ -53,16 +53,16 @@ pub trait RankGroup: Send + Sync {
     /// The bytes of all ranks, in their order, on the first; nothing on the others. They may be many.
     ///
     /// # Errors
-    /// As [`RankGroup::sum`].
-    fn collect_bytes(&self, bytes: &[u8]) -> Result<Vec<Vec<u8>>> {
-        let lengths = self.gather(&[bytes.len() as f64])?;
+    /// As [`ProcessGroup::sum`].
+    fn gather_bytes_to_root(&self, bytes: &[u8]) -> Result<Vec<Vec<u8>>> {
+        let lengths = self.all_gather(&[bytes.len() as f64])?;
         let longest = lengths.iter().fold(0.0_f64, |a, b| a.max(*b)) as usize;
         let first = self.rank() == 0;
         let mut all: Vec<Vec<u8>> = if first { vec![Vec::new(); self.size()] } else { Vec::new() };
         // By and by: no rank holds much more than its own, but for the first.
         for start in (0..longest).step_by(PART) {
             let end = (start + PART).min(bytes.len());
-            let parts = self.gather_bytes(bytes.get(start..end).unwrap_or_default())?;
+            let parts = self.all_gather_bytes(bytes.get(start..end).unwrap_or_default())?;
             all.iter_mut().zip(parts).for_each(|(all, part)| all.extend(part));
         }
         Ok(all)
@@ -74,17 +74,17 @@ pub trait RankGroup: Send + Sync {
     /// Waits until all are here.
     ///
     /// # Errors
-    /// As [`RankGroup::sum`].
+    /// As [`ProcessGroup::sum`].
     fn barrier(&self) -> Result<()> {
-        self.gather(&[]).map(drop)
+        self.all_gather(&[]).map(drop)
     }
 }
 
 /// A process on its own.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Alone;
+pub struct SingleProcess;
 
-impl RankGroup for Alone {
+impl ProcessGroup for SingleProcess {
     fn rank(&self) -> usize {
         0
     }
@@ -93,11 +93,11 @@ impl RankGroup for Alone {
         1
     }
 
-    fn sum(&self, _values: &mut [f32]) -> Result<()> {
+    fn all_reduce(&self, _values: &mut [f32]) -> Result<()> {
         Ok(())
     }
 
-    fn gather(&self, values: &[f64]) -> Result<Vec<f64>> {
+    fn all_gather(&self, values: &[f64]) -> Result<Vec<f64>> {
         Ok(values.to_vec())
     }
 

@@ -7,5 +7,5 @@ mod nccl;
 mod thread_ranks;
 
 pub use all_reduce::AllReduce;
-pub use group::{Alone, RankGroup};
+pub use group::{ProcessGroup, SingleProcess};
 pub use thread_ranks::on_thread_ranks;

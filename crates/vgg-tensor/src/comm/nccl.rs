@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use cudarc::driver::{CudaEvent, CudaStream};
 use cudarc::nccl::sys::{ncclComm_t, ncclDataType_t, ncclRedOp_t, ncclResult_t, ncclUniqueId};
 
-use super::group::RankGroup;
+use super::group::ProcessGroup;
 use crate::cuda::{Cuda, cuda_error, open_nccl};
 use crate::{Error, Result};
 
@@ -26,14 +26,14 @@ unsafe impl Send for Communicator {}
 
 impl Communicator {
     /// Finds the GPUs of the other ranks: the first rank's name for the group goes round by the group's own transport.
-    pub(crate) fn join(group: &dyn RankGroup, cuda: &Cuda) -> Result<Communicator> {
+    pub(crate) fn join(group: &dyn ProcessGroup, cuda: &Cuda) -> Result<Communicator> {
         let nccl = Functions::get().map_err(|reason| Error::NoCuda { reason })?;
         let mut id = ncclUniqueId { internal: [0; 128] };
         if group.rank() == 0 {
             // SAFETY: the pointer is valid.
             nccl.check("ncclGetUniqueId", unsafe { (nccl.get_unique_id)(&mut id) })?;
         }
-        let all = group.gather_bytes(&id.internal.map(|byte| byte as u8))?;
+        let all = group.all_gather_bytes(&id.internal.map(|byte| byte as u8))?;
         id.internal.iter_mut().zip(&all[0]).for_each(|(byte, first)| *byte = *first as c_char);
         cuda.bind()?;
         let context = cuda.context();

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use crate::{Error, RankGroup, Result};
+use crate::{Error, ProcessGroup, Result};
 
 /// Runs `work` on `size` ranks at the same time, and returns their results in the order of the ranks.
 ///
@@ -14,11 +14,11 @@ use crate::{Error, RankGroup, Result};
 /// ```
 /// let sums = vgg_tensor::on_thread_ranks(3, |group| {
 ///     let mut values = [group.rank() as f32, 1.0];
-///     group.sum(&mut values).map(|()| values)
+///     group.all_reduce(&mut values).map(|()| values)
 /// });
 /// assert!(sums.into_iter().all(|values| values.is_ok_and(|values| values == [3.0, 3.0])));
 /// ```
-pub fn on_thread_ranks<R: Send>(size: usize, work: impl Fn(Arc<dyn RankGroup>) -> R + Sync) -> Vec<R> {
+pub fn on_thread_ranks<R: Send>(size: usize, work: impl Fn(Arc<dyn ProcessGroup>) -> R + Sync) -> Vec<R> {
     let state = State { given: vec![None; size], ..State::default() };
     let shared = Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new() });
     std::thread::scope(|scope| {
@@ -61,7 +61,7 @@ impl Shared {
     }
 }
 
-impl RankGroup for ThreadRank {
+impl ProcessGroup for ThreadRank {
     fn rank(&self) -> usize {
         self.rank
     }
@@ -70,16 +70,16 @@ impl RankGroup for ThreadRank {
         self.size
     }
 
-    fn sum(&self, values: &mut [f32]) -> Result<()> {
+    fn all_reduce(&self, values: &mut [f32]) -> Result<()> {
         let own: Vec<f64> = values.iter().map(|value| f64::from(*value)).collect();
-        let all = self.gather(&own)?;
+        let all = self.all_gather(&own)?;
         for (i, value) in values.iter_mut().enumerate() {
             *value = all.iter().skip(i).step_by(own.len()).fold(0.0, |sum, other| sum + *other as f32);
         }
         Ok(())
     }
 
-    fn gather(&self, values: &[f64]) -> Result<Vec<f64>> {
+    fn all_gather(&self, values: &[f64]) -> Result<Vec<f64>> {
         let mut state = self.shared.lock();
         let round = state.rounds;
         state.given[self.rank] = Some(values.to_vec());

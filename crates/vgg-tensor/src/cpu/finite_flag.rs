@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-/// Set until a kernel writes an infinity or a NaN. Threads share it.
+/// Set until a kernel writes an infinity or a NaN. ThreadPool share it.
 pub(crate) struct FiniteFlag(AtomicBool);
 
 impl Default for FiniteFlag {

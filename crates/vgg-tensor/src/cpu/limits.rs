@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::simd::{Vector, VectorKernel};
 use super::{Cpu, SharedMut};
-use crate::Limits;
+use crate::PeakThroughput;
 
 /// Repetitions, of which the best counts: other work on the machine only slows.
 const REPETITIONS: usize = 7;
@@ -16,7 +16,7 @@ const ACCUMULATORS: usize = 12;
 /// Values that are read: far more than a cache holds.
 const READ: usize = 64 << 20;
 
-pub(crate) fn measure(cpu: Cpu) -> Limits {
+pub(crate) fn measure(cpu: Cpu) -> PeakThroughput {
     let threads = cpu.threads.count();
     let lanes = cpu.isa.wide_lanes();
     let mut sums = vec![0.0f32; threads];
@@ -37,7 +37,7 @@ pub(crate) fn measure(cpu: Cpu) -> Limits {
         });
     });
     black_box(&sums);
-    Limits { gflops, read_gb_per_s: (READ * 4) as f64 / seconds / 1e9 }
+    PeakThroughput { gflops, read_gb_per_s: (READ * 4) as f64 / seconds / 1e9 }
 }
 
 fn best_seconds(mut f: impl FnMut()) -> f64 {

@@ -7,18 +7,18 @@ mod limits;
 mod matrix;
 mod parallel;
 mod simd;
-mod threads;
+mod thread_pool;
 
 pub(crate) use epilogue::{add_bias, add_rows, gate};
 pub(crate) use finite_flag::FiniteFlag;
 pub(crate) use isa::Isa;
 pub(crate) use limits::measure;
-pub(crate) use matrix::{outer_products, product, product_transposed};
+pub(crate) use matrix::{gemm_nn, gemm_nt, gemm_tn};
 pub(crate) use parallel::{Cpu, SharedMut};
 #[cfg(test)]
 pub(crate) use simd::Portable;
 pub(crate) use simd::{LANES, Vector, VectorKernel, prefetch};
-pub(crate) use threads::Threads;
+pub(crate) use thread_pool::ThreadPool;
 
 /// Pixels up to which a map is small. Larger maps may go through a network a few images at a time.
 pub(crate) const SMALL_MAP: usize = 28 * 28;

@@ -3,18 +3,18 @@
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use super::{Isa, Threads};
-use crate::ConvChoice;
+use super::{Isa, ThreadPool};
+use crate::ConvAlgorithm;
 use crate::alloc::{Arena, CpuBuffer};
 
 /// The parts of a CPU device that kernels use.
 #[derive(Clone, Copy)]
 pub(crate) struct Cpu<'a> {
     pub(crate) isa: Isa,
-    pub(crate) conv: ConvChoice,
+    pub(crate) conv: ConvAlgorithm,
     /// Whether memory is planned only: tasks are not run.
-    pub(crate) planning: bool,
-    pub(crate) threads: &'a Threads,
+    pub(crate) dry_run: bool,
+    pub(crate) threads: &'a ThreadPool,
     pub(crate) memory: &'a Arc<Arena>,
 }
 
@@ -23,7 +23,7 @@ impl Cpu<'_> {
     ///
     /// The caller cuts work into tasks by shape alone, so that the number of threads decides no bit.
     pub(crate) fn for_each(&self, n: usize, task: impl Fn(usize) + Sync + Send) {
-        if !self.planning {
+        if !self.dry_run {
             self.threads.run(n, &task);
         }
     }
@@ -35,7 +35,7 @@ impl Cpu<'_> {
         len: usize,
         task: impl Fn(usize, &mut [f32]) + Sync + Send,
     ) {
-        if self.planning {
+        if self.dry_run {
             // As many tasks as run at once have their memory at once.
             let _all: Vec<Scratch> = (0..n.min(self.threads.count())).map(|_| self.scratch(len)).collect();
             return;

@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 
 use super::{ConvolutionKey, ConvolutionOperands, Element, Format, Product};
-use crate::{DeviceConfig, Error, Limits, Result, Shape};
+use crate::{DeviceConfig, Error, PeakThroughput, Result, Shape};
 
 /// A GPU.
 #[derive(Clone)]
@@ -13,10 +13,10 @@ pub(crate) struct Cuda(Infallible);
 pub(crate) struct CudaBuffer(Infallible);
 
 /// An upload.
-pub(crate) struct Staged(Infallible);
+pub(crate) struct HostToDevice(Infallible);
 
 /// A download.
-pub(crate) struct Fetched(Infallible);
+pub(crate) struct DeviceToHost(Infallible);
 
 /// Timing of convolutions.
 pub(crate) struct Autotuning(Infallible);
@@ -28,7 +28,7 @@ fn absent<T>() -> Result<T> {
     Err(Error::NoCuda { reason: "this program was built without the feature cuda".into() })
 }
 
-pub(crate) fn measure(cuda: &Cuda) -> Result<Limits> {
+pub(crate) fn measure(cuda: &Cuda) -> Result<PeakThroughput> {
     match cuda.0 {}
 }
 
@@ -41,11 +41,11 @@ impl Cuda {
         absent()
     }
 
-    pub(crate) fn planning(&self) -> Result<Cuda> {
+    pub(crate) fn dry_run(&self) -> Result<Cuda> {
         match self.0 {}
     }
 
-    pub(crate) fn is_planning(&self) -> bool {
+    pub(crate) fn is_dry_run(&self) -> bool {
         match self.0 {}
     }
 
@@ -169,8 +169,8 @@ impl Graph {
     }
 }
 
-impl Staged {
-    pub(crate) fn new(cuda: &Cuda, _: usize) -> Result<Staged> {
+impl HostToDevice {
+    pub(crate) fn new(cuda: &Cuda, _: usize) -> Result<HostToDevice> {
         match cuda.0 {}
     }
 
@@ -183,8 +183,8 @@ impl Staged {
     }
 }
 
-impl Fetched {
-    pub(crate) fn new(cuda: &Cuda, _: usize) -> Result<Fetched> {
+impl DeviceToHost {
+    pub(crate) fn new(cuda: &Cuda, _: usize) -> Result<DeviceToHost> {
         match cuda.0 {}
     }
 

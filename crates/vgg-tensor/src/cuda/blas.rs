@@ -9,7 +9,7 @@ use cudarc::cublaslt::sys;
 use cudarc::driver::sys::CUdeviceptr;
 
 use super::stream::Stream;
-use super::{Element, Epilogue, Matrix, Product};
+use super::{CublasEpilogue, Element, Matrix, Product};
 use crate::{Error, Precision, Result};
 
 /// Scratch memory that an algorithm may ask for: what Hopper's kernels want.
@@ -35,7 +35,7 @@ unsafe impl Send for Blas {}
 // SAFETY: as above.
 unsafe impl Sync for Blas {}
 
-type Key = ([(usize, usize, usize, bool, usize); 3], Epilogue);
+type Key = ([(usize, usize, usize, bool, usize); 3], CublasEpilogue);
 
 fn error(call: &'static str) -> impl Fn(CublasError) -> Error {
     move |e| Error::Cuda { call, reason: format!("{:?}", e.0) }
@@ -56,7 +56,7 @@ impl Blas {
     pub(super) unsafe fn run(&self, stream: &Stream, product: &Product) -> Result<()> {
         let Product { a, b, out, epilogue, bias } = product;
         let workspace = stream.take_bytes(WORKSPACE_BYTES)?;
-        if stream.is_planning() {
+        if stream.is_dry_run() {
             return Ok(());
         }
         stream.bind()?;
@@ -67,7 +67,7 @@ impl Blas {
         let key =
             ([a, b, out].map(|m| (m.rows, m.columns, m.pitch, m.transposed, m.element.bytes())), *epilogue);
         let algorithm = self.algorithm(key, &operation, layouts)?;
-        let (alpha, beta) = (1.0f32, if *epilogue == Epilogue::Add { 1.0f32 } else { 0.0 });
+        let (alpha, beta) = (1.0f32, if *epilogue == CublasEpilogue::Add { 1.0f32 } else { 0.0 });
         // SAFETY: by the caller's promise; descriptors live until the call returns, and the stream keeps the order of what uses memory.
         unsafe {
             result::matmul(
@@ -162,7 +162,7 @@ impl Operation {
         compute: sys::cublasComputeType_t,
         first: &Matrix,
         second: &Matrix,
-        epilogue: Epilogue,
+        epilogue: CublasEpilogue,
         bias: CUdeviceptr,
     ) -> Result<Operation> {
         use sys::cublasLtMatmulDescAttributes_t as Attribute;
@@ -172,7 +172,7 @@ impl Operation {
         unsafe {
             operation.set(Attribute::CUBLASLT_MATMUL_DESC_TRANSA, i32::from(first.transposed))?;
             operation.set(Attribute::CUBLASLT_MATMUL_DESC_TRANSB, i32::from(second.transposed))?;
-            if epilogue == Epilogue::BiasRelu {
+            if epilogue == CublasEpilogue::BiasRelu {
                 let kind = sys::cublasLtEpilogue_t::CUBLASLT_EPILOGUE_RELU_BIAS;
                 operation.set(Attribute::CUBLASLT_MATMUL_DESC_EPILOGUE, kind)?;
                 operation.set(Attribute::CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias)?;

@@ -11,7 +11,7 @@ use cudarc::driver::{CudaContext, result, sys};
 
 use super::Format;
 use super::error::cuda_error;
-use crate::alloc::{Gap, Gaps};
+use crate::alloc::{FreeList, FreeRange};
 use crate::{Error, Result};
 
 /// Alignment of every buffer, in bytes.
@@ -60,9 +60,9 @@ pub(crate) struct CudaArena {
 }
 
 struct State {
-    gaps: Gaps,
+    free: FreeList,
     in_use_bytes: usize,
-    /// Pieces of memory in order, without gaps from `base` on.
+    /// Pieces of memory in order, without free from `base` on.
     pieces: Vec<(sys::CUmemGenericAllocationHandle, usize)>,
     backed_bytes: usize,
     /// The capture in progress, if there is one.
@@ -71,14 +71,14 @@ struct State {
     captures: u64,
     graphs: Vec<u64>,
     /// Memory given back that an existing graph uses, with the captures before it was taken.
-    withheld: Vec<(u64, Gap)>,
+    withheld: Vec<(u64, FreeRange)>,
 }
 
 /// What a capture has used so far.
 #[derive(Default)]
 struct Recording {
     /// Memory taken or given back.
-    gaps: Vec<Gap>,
+    free: Vec<FreeRange>,
     owners: Vec<Owner>,
 }
 
@@ -90,7 +90,7 @@ pub(crate) struct Reservation {
     arena: Arc<CudaArena>,
     /// Number of the capture.
     number: u64,
-    kept: Vec<Gap>,
+    kept: Vec<FreeRange>,
     _owners: Vec<Owner>,
 }
 
@@ -101,14 +101,14 @@ impl Drop for Reservation {
         state.graphs.retain(|number| *number != self.number);
         let newest = state.graphs.last().copied().unwrap_or(0);
         let released = state.withheld.extract_if(.., |(captures_before, _)| *captures_before >= newest);
-        for Gap { start, len } in released.map(|(_, gap)| gap).chain(self.kept.drain(..)) {
-            state.gaps.put(start, len);
+        for FreeRange { start, len } in released.map(|(_, gap)| gap).chain(self.kept.drain(..)) {
+            state.free.free(start, len);
         }
     }
 }
 
 impl CudaArena {
-    /// Address space as large as the device's memory, none of which is taken yet; for planning, without end.
+    /// Address space as large as the device's memory, none of which is taken yet; on a dry run, without end.
     pub(crate) fn new(context: &Arc<CudaContext>, backed: bool) -> Result<Arc<CudaArena>> {
         let total = context.total_mem().map_err(cuda_error("cuDeviceTotalMem"))?;
         let (reserved, mut base) = (total.next_multiple_of(STEP) + STEP, 0);
@@ -119,9 +119,9 @@ impl CudaArena {
                 .result()
                 .map_err(cuda_error("cuMemAddressReserve"))?;
         }
-        let gaps = Gaps::new(if backed { reserved } else { usize::MAX / 2 });
+        let free = FreeList::new(if backed { reserved } else { usize::MAX / 2 });
         let state = State {
-            gaps,
+            free,
             in_use_bytes: 0,
             pieces: Vec::new(),
             backed_bytes: 0,
@@ -142,17 +142,17 @@ impl CudaArena {
         }
         let bytes = bytes.max(1).next_multiple_of(ALIGN);
         let mut state = self.lock();
-        let Some(at) = state.gaps.take(bytes) else { return Err(self.out_of_memory(bytes)) };
+        let Some(at) = state.free.alloc(bytes) else { return Err(self.out_of_memory(bytes)) };
         if self.backed
             && at + bytes > state.backed_bytes
             && let Err(e) = self.back(&mut state, at + bytes)
         {
-            state.gaps.put(at, bytes);
+            state.free.free(at, bytes);
             return Err(e);
         }
         state.in_use_bytes += bytes;
         if let Some(recording) = &mut state.recording {
-            recording.gaps.push(Gap { start: at, len: bytes });
+            recording.free.push(FreeRange { start: at, len: bytes });
         }
         let captures_before = state.captures;
         let pointer = self.base + at as sys::CUdeviceptr;
@@ -175,9 +175,11 @@ impl CudaArena {
     pub(crate) fn end_recording(self: &Arc<Self>) -> Reservation {
         let mut guard = self.lock();
         let state = &mut *guard;
-        let Recording { gaps, owners } = state.recording.take().unwrap_or_default();
-        let kept =
-            gaps.into_iter().flat_map(|Gap { start, len }| state.gaps.take_within(start, len)).collect();
+        let Recording { free, owners } = state.recording.take().unwrap_or_default();
+        let kept = free
+            .into_iter()
+            .flat_map(|FreeRange { start, len }| state.free.alloc_within(start, len))
+            .collect();
         state.captures += 1;
         let number = state.captures;
         state.graphs.push(number);
@@ -188,7 +190,7 @@ impl CudaArena {
     pub(crate) fn poison(&self, stream: sys::CUstream) -> Result<()> {
         let state = self.lock();
         self.context.bind_to_thread().map_err(cuda_error("cuCtxSetCurrent"))?;
-        for gap in state.gaps.iter() {
+        for gap in state.free.iter() {
             let end = (gap.start + gap.len).min(state.backed_bytes);
             if gap.start < end {
                 let pointer = self.base + gap.start as sys::CUdeviceptr;
@@ -203,7 +205,7 @@ impl CudaArena {
     /// Bytes in buffers now, and the most that were ever spanned.
     pub(crate) fn usage_bytes(&self) -> (usize, usize) {
         let state = self.lock();
-        (state.in_use_bytes, state.gaps.reached())
+        (state.in_use_bytes, state.free.high_water())
     }
 
     /// Takes memory from the driver until `end` bytes are there.
@@ -258,14 +260,14 @@ impl CudaArena {
         }
         let mut state = self.lock();
         state.in_use_bytes -= buffer.bytes;
-        let gap = Gap { start: (buffer.pointer - self.base) as usize, len: buffer.bytes };
+        let gap = FreeRange { start: (buffer.pointer - self.base) as usize, len: buffer.bytes };
         if state.graphs.last().is_some_and(|newest| *newest > buffer.captures_before) {
             state.withheld.push((buffer.captures_before, gap));
             return;
         }
-        state.gaps.put(gap.start, gap.len);
+        state.free.free(gap.start, gap.len);
         if let Some(recording) = &mut state.recording {
-            recording.gaps.push(gap);
+            recording.free.push(gap);
         }
     }
 

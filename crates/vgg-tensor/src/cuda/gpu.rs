@@ -107,8 +107,8 @@ impl Cuda {
     }
 
     /// The same GPU without data.
-    pub(crate) fn planning(&self) -> Result<Cuda> {
-        Ok(Cuda { gpu: self.gpu.clone(), stream: self.stream.planning()? })
+    pub(crate) fn dry_run(&self) -> Result<Cuda> {
+        Ok(Cuda { gpu: self.gpu.clone(), stream: self.stream.dry_run()? })
     }
 
     /// What the results depend on bitwise.
@@ -173,7 +173,7 @@ impl Cuda {
         blocks: [usize; 2],
         arguments: &[u64],
     ) -> Result<()> {
-        if self.is_planning() || blocks.contains(&0) {
+        if self.is_dry_run() || blocks.contains(&0) {
             return Ok(());
         }
         self.bind()?;

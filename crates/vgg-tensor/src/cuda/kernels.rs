@@ -17,19 +17,19 @@ const SOURCES: [&str; 12] = [
     include_str!("common.cuh"),
     include_str!("layout.cu"),
     include_str!("gradient.cu"),
-    include_str!("../ops/from_pixels/from_pixels.cu"),
+    include_str!("../ops/normalize/normalize.cu"),
     include_str!("../ops/max_pool2d/max_pool2d.cu"),
     include_str!("../ops/lrn/lrn.cu"),
     include_str!("../ops/dropout/dropout.cu"),
     include_str!("../ops/softmax/softmax.cu"),
     include_str!("../ops/softmax_cross_entropy/softmax_cross_entropy.cu"),
-    include_str!("../ops/spatial_mean/spatial_mean.cu"),
-    include_str!("../ops/squared_error/squared_error.cu"),
+    include_str!("../ops/global_avg_pool2d/global_avg_pool2d.cu"),
+    include_str!("../ops/euclidean_loss/euclidean_loss.cu"),
     include_str!("../ops/sgd_step/sgd_step.cu"),
 ];
 
 /// What is compiled in bf16 alone.
-const BF16_SOURCES: [&str; 1] = [include_str!("../ops/conv2d/convolve_image.cu")];
+const BF16_SOURCES: [&str; 1] = [include_str!("../ops/conv2d/conv1_1.cu")];
 
 /// The end of a cached image.
 const WHOLE: &[u8] = b"vgg kernels";

@@ -2,8 +2,8 @@
 
 use std::time::Instant;
 
-use super::{Cuda, Epilogue, Matrix, Product};
-use crate::{Limits, Result};
+use super::{CublasEpilogue, Cuda, Matrix, Product};
+use crate::{PeakThroughput, Result};
 
 /// Largest side of the matrices.
 const SIDE: usize = 8192;
@@ -15,7 +15,7 @@ const COPY_BYTES: usize = 1 << 29;
 const REPETITIONS: usize = 5;
 
 /// Measures in less than a second. Reading and writing a byte counts as two.
-pub(crate) fn measure(cuda: &Cuda) -> Result<Limits> {
+pub(crate) fn measure(cuda: &Cuda) -> Result<PeakThroughput> {
     let mut side = 512;
     let gflops = loop {
         let seconds = product_seconds(cuda, side)?;
@@ -27,7 +27,7 @@ pub(crate) fn measure(cuda: &Cuda) -> Result<Limits> {
     let (from, to) = (cuda.take_bytes(COPY_BYTES)?, cuda.take_bytes(COPY_BYTES)?);
     // SAFETY: both buffers have that many bytes.
     let seconds = best_seconds(cuda, || unsafe { cuda.copy(from.pointer(), to.pointer(), COPY_BYTES) })?;
-    Ok(Limits { gflops, read_gb_per_s: 2.0 * COPY_BYTES as f64 / seconds / 1e9 })
+    Ok(PeakThroughput { gflops, read_gb_per_s: 2.0 * COPY_BYTES as f64 / seconds / 1e9 })
 }
 
 fn product_seconds(cuda: &Cuda, side: usize) -> Result<f64> {
@@ -42,7 +42,7 @@ fn product_seconds(cuda: &Cuda, side: usize) -> Result<f64> {
         a: matrix(a.pointer()),
         b: matrix(b.pointer()),
         out: matrix(out.pointer()),
-        epilogue: Epilogue::Write,
+        epilogue: CublasEpilogue::Write,
         bias: 0,
     };
     // SAFETY: the matrices were taken for these sizes.

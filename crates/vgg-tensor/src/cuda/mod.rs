@@ -30,9 +30,9 @@ mod stream;
 mod transfer;
 
 #[cfg(not(feature = "cuda"))]
-pub(crate) use absent::{Cuda, CudaBuffer, Fetched, Graph, Staged, measure};
+pub(crate) use absent::{Cuda, CudaBuffer, DeviceToHost, Graph, HostToDevice, measure};
 pub(crate) use operands::{
-    CHANNELS, ConvolutionKey, ConvolutionOperands, ConvolutionPass, Element, Epilogue, Format, Matrix,
+    CHANNELS, ConvolutionKey, ConvolutionOperands, ConvolutionPass, CublasEpilogue, Element, Format, Matrix,
     Product, THREADS, bits, rows,
 };
 
@@ -44,7 +44,7 @@ pub(crate) use self::{
     graph::Graph,
     libraries::open_nccl,
     limits::measure,
-    transfer::{Fetched, Staged},
+    transfer::{DeviceToHost, HostToDevice},
 };
 #[cfg(feature = "cuda")]
 pub use libraries::{CudaLibrary, CudaLibraryStatus, cuda_libraries};

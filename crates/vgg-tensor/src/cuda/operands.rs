@@ -66,7 +66,7 @@ pub(crate) struct Matrix {
 
 /// What is done with a product before it is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Epilogue {
+pub(crate) enum CublasEpilogue {
     /// It replaces what was there.
     Write,
     /// It is added to what was there.
@@ -80,7 +80,7 @@ pub(crate) struct Product {
     pub(crate) a: Matrix,
     pub(crate) b: Matrix,
     pub(crate) out: Matrix,
-    pub(crate) epilogue: Epilogue,
+    pub(crate) epilogue: CublasEpilogue,
     /// The bias, of the type of `out`; 0 without.
     pub(crate) bias: u64,
 }
@@ -94,9 +94,9 @@ pub(crate) enum ConvolutionPass {
         relu: bool,
     },
     /// `dx` from `dy` and `w`.
-    BackwardData,
+    GradInput,
     /// `dw` from `x` and `dy`.
-    BackwardFilter,
+    GradWeight,
 }
 
 /// Sizes in the device's memory: channels are padded.

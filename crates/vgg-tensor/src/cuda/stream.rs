@@ -15,7 +15,7 @@ pub(crate) struct Stream {
     pub(super) memory: Arc<CudaArena>,
     stream: Arc<CudaStream>,
     context: Arc<CudaContext>,
-    planning: bool,
+    dry_run: bool,
 }
 
 impl Stream {
@@ -24,14 +24,14 @@ impl Stream {
             memory: CudaArena::new(context, true)?,
             stream: context.new_stream().map_err(cuda_error("cuStreamCreate"))?,
             context: context.clone(),
-            planning: false,
+            dry_run: false,
         })
     }
 
     /// The same stream without data.
-    pub(super) fn planning(&self) -> Result<Stream> {
+    pub(super) fn dry_run(&self) -> Result<Stream> {
         let memory = CudaArena::new(&self.context, false)?;
-        Ok(Stream { memory, planning: true, ..self.clone() })
+        Ok(Stream { memory, dry_run: true, ..self.clone() })
     }
 
     /// Whether memory of one is memory of the other.
@@ -40,8 +40,8 @@ impl Stream {
     }
 
     /// Whether nothing runs.
-    pub(crate) fn is_planning(&self) -> bool {
-        self.planning
+    pub(crate) fn is_dry_run(&self) -> bool {
+        self.dry_run
     }
 
     /// Memory that nobody has taken from the driver.
@@ -68,7 +68,7 @@ impl Stream {
     /// Copies values to the front of a buffer, after what is on the stream.
     pub(crate) fn upload<V: Copy>(&self, values: &[V], to: &CudaBuffer) -> Result<()> {
         assert!(size_of_val(values) <= to.bytes(), "a buffer is too small for what is uploaded");
-        if self.planning || values.is_empty() {
+        if self.dry_run || values.is_empty() {
             return Ok(());
         }
         self.refuse_capture("cuMemcpyHtoD")?;
@@ -83,7 +83,7 @@ impl Stream {
     /// # Safety
     /// There must be memory of that many values, and any bits must be a value.
     pub(crate) unsafe fn download<V: Copy>(&self, from: sys::CUdeviceptr, values: &mut [V]) -> Result<()> {
-        if self.planning || values.is_empty() {
+        if self.dry_run || values.is_empty() {
             return Ok(());
         }
         self.refuse_capture("cuMemcpyDtoH")?;
@@ -105,7 +105,7 @@ impl Stream {
         to: sys::CUdeviceptr,
         bytes: usize,
     ) -> Result<()> {
-        if self.planning || bytes == 0 {
+        if self.dry_run || bytes == 0 {
             return Ok(());
         }
         self.bind()?;
@@ -115,7 +115,7 @@ impl Stream {
 
     /// Sets bytes to zero.
     pub(crate) fn clear(&self, buffer: &CudaBuffer) -> Result<()> {
-        if self.planning {
+        if self.dry_run {
             return Ok(());
         }
         self.bind()?;

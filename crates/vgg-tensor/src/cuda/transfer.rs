@@ -54,7 +54,7 @@ impl Drop for Pinned {
 }
 
 /// Bytes on their way to the same place on a device, again and again. While one lot is worked on, the next one goes up.
-pub(crate) struct Staged {
+pub(crate) struct HostToDevice {
     stream: Stream,
     copies: Arc<CudaStream>,
     host: Pinned,
@@ -66,15 +66,15 @@ pub(crate) struct Staged {
     taken: CudaEvent,
 }
 
-impl Staged {
-    pub(crate) fn new(stream: &Stream, bytes: usize) -> Result<Staged> {
+impl HostToDevice {
+    pub(crate) fn new(stream: &Stream, bytes: usize) -> Result<HostToDevice> {
         let context = stream.context();
         let event = || context.new_event(None).map_err(cuda_error("cuEventCreate"));
         let (uploaded, taken) = (event()?, event()?);
         let (waiting, place) = (stream.take_bytes(bytes)?, stream.take_bytes(bytes)?);
         // The memory may have been another's until now, whose work is still under way on the device's stream.
         taken.record(stream.main_stream()).map_err(cuda_error("cuEventRecord"))?;
-        Ok(Staged {
+        Ok(HostToDevice {
             copies: context.new_stream().map_err(cuda_error("cuStreamCreate"))?,
             host: Pinned::new(context, bytes)?,
             waiting,
@@ -92,7 +92,7 @@ impl Staged {
 
     /// Lets `write` fill the host's side and sends it up. Work that is under way goes on meanwhile.
     pub(crate) fn fill(&mut self, write: impl FnOnce(&mut [u8])) -> Result<()> {
-        if self.stream.is_planning() {
+        if self.stream.is_dry_run() {
             return Ok(());
         }
         self.stream.refuse_capture("cuMemcpyHtoD")?;
@@ -113,14 +113,14 @@ impl Staged {
     }
 }
 
-impl Drop for Staged {
+impl Drop for HostToDevice {
     fn drop(&mut self) {
         // The buffers go back to the arena, which only knows the order of the device's own stream.
         let _ = self.copies.synchronize();
     }
 }
 
-impl Drop for Fetched {
+impl Drop for DeviceToHost {
     fn drop(&mut self) {
         // The device may still be writing to the host's memory.
         let _ = self.arrived.synchronize();
@@ -128,17 +128,17 @@ impl Drop for Fetched {
 }
 
 /// Bytes on their way from a device, of which the host is told later.
-pub(crate) struct Fetched {
+pub(crate) struct DeviceToHost {
     stream: Stream,
     host: Pinned,
     arrived: CudaEvent,
 }
 
-impl Fetched {
-    pub(crate) fn new(stream: &Stream, bytes: usize) -> Result<Fetched> {
+impl DeviceToHost {
+    pub(crate) fn new(stream: &Stream, bytes: usize) -> Result<DeviceToHost> {
         let context = stream.context();
         let arrived = context.new_event(None).map_err(cuda_error("cuEventCreate"))?;
-        Ok(Fetched { stream: stream.clone(), host: Pinned::new(context, bytes)?, arrived })
+        Ok(DeviceToHost { stream: stream.clone(), host: Pinned::new(context, bytes)?, arrived })
     }
 
     /// How many bytes it has room for.
@@ -154,7 +154,7 @@ impl Fetched {
         &mut self,
         pieces: impl Iterator<Item = (sys::CUdeviceptr, usize)>,
     ) -> Result<()> {
-        if self.stream.is_planning() {
+        if self.stream.is_dry_run() {
             return Ok(());
         }
         self.stream.refuse_capture("cuMemcpyDtoH")?;
@@ -172,7 +172,7 @@ impl Fetched {
 
     /// Waits, and shows what came.
     pub(crate) fn wait(&self) -> Result<&[u8]> {
-        if !self.stream.is_planning() {
+        if !self.stream.is_dry_run() {
             self.arrived.synchronize().map_err(cuda_error("cuEventSynchronize"))?;
         }
         Ok(self.host.bytes())

@@ -2,19 +2,19 @@
 
 pub mod conv2d;
 pub mod dropout;
-mod from_pixels;
+mod euclidean_loss;
+mod global_avg_pool2d;
 pub mod linear;
 pub mod lrn;
 pub mod max_pool2d;
+mod normalize;
 mod sgd_step;
 mod softmax;
 mod softmax_cross_entropy;
-mod spatial_mean;
-mod squared_error;
 
-pub use from_pixels::{from_pixels, from_upload};
-pub use sgd_step::{SgdConfig, SgdForm, sgd_step};
+pub use euclidean_loss::euclidean_loss;
+pub use global_avg_pool2d::global_avg_pool2d;
+pub use normalize::{normalize, normalize_staged};
+pub use sgd_step::{MomentumVariant, SgdConfig, sgd_step};
 pub use softmax::softmax;
-pub use softmax_cross_entropy::{Loss, softmax_cross_entropy, softmax_cross_entropy_of_upload};
-pub use spatial_mean::spatial_mean;
-pub use squared_error::squared_error;
+pub use softmax_cross_entropy::{Loss, softmax_cross_entropy, softmax_cross_entropy_staged};

@@ -10,10 +10,10 @@ use crate::ops::dropout::{self, DropoutKey};
 use crate::ops::linear::{self, Linear};
 use crate::ops::lrn::{self, Lrn, LrnStyle};
 use crate::ops::max_pool2d::{self, PoolRounding};
-use crate::ops::{self, SgdConfig, SgdForm};
+use crate::ops::{self, MomentumVariant, SgdConfig};
 use crate::{
-    AllReduce, Alone, Device, Error, Gate, Grad, GradMode, RankGroup, Replay, Result, StepState, Tensor,
-    Weight,
+    AllReduce, Device, Error, Grad, GradMode, ProcessGroup, ReluDropoutMask, Result, SingleProcess,
+    StepGraph, StepState, Tensor, Weight,
 };
 
 /// Every operation with its gradients, by name.
@@ -25,8 +25,8 @@ pub const OPERATIONS: [(&str, Check<Error>); 11] = [
     ("dropout", dropouts),
     ("softmax", softmaxes),
     ("softmax_cross_entropy", losses),
-    ("spatial_mean", means),
-    ("from_pixels", pixels),
+    ("global_avg_pool2d", means),
+    ("normalize", pixels),
     ("sgd_step", updates),
     ("all_reduce", sums_over_ranks),
 ];
@@ -75,12 +75,12 @@ fn convolutions(device: &Device) -> Result<Vec<NamedValues>> {
             results.push(named(&format!("{shape}, relu {relu}"), &y)?);
         }
         let config = Conv2d { pad, relu: true };
-        let grad = conv2d::backward_data(&dz, &weight, config, Gate { y: &x, scale: 2.0 })?;
-        results.push(named(&format!("{shape}, by data"), &grad.dz)?);
-        results.push(named(&format!("{shape}, sums"), &grad.channel_sums)?);
+        let grad = conv2d::grad_input(&dz, &weight, config, ReluDropoutMask { y: &x, scale: 2.0 })?;
+        results.push(named(&format!("{shape}, by data"), &grad.grad)?);
+        results.push(named(&format!("{shape}, sums"), &grad.bias_grad)?);
         let mut dw = Tensor::zeros([k, r, r, c], device)?;
-        conv2d::backward_filter(&x, &dz, config, &mut dw, GradMode::Overwrite, &state)?;
-        conv2d::backward_filter(&x, &dz, config, &mut dw, GradMode::Accumulate, &state)?;
+        conv2d::grad_weight(&x, &dz, config, &mut dw, GradMode::Overwrite, &state)?;
+        conv2d::grad_weight(&x, &dz, config, &mut dw, GradMode::Accumulate, &state)?;
         results.push(named(&format!("{shape}, by filter, twice"), &dw)?);
     }
     Ok(results)
@@ -99,12 +99,12 @@ fn linears(device: &Device) -> Result<Vec<NamedValues>> {
             let y = linear::forward(&x, &weight, &bias, Linear { relu })?;
             results.push(named(&format!("{inputs} to {outputs}, relu {relu}"), &y)?);
         }
-        let grad = linear::backward_data(&dz, &weight, Gate { y: &x, scale: 2.0 })?;
-        results.push(named(&format!("{inputs} to {outputs}, by data"), &grad.dz)?);
-        results.push(named(&format!("{inputs} to {outputs}, sums"), &grad.channel_sums)?);
+        let grad = linear::grad_input(&dz, &weight, ReluDropoutMask { y: &x, scale: 2.0 })?;
+        results.push(named(&format!("{inputs} to {outputs}, by data"), &grad.grad)?);
+        results.push(named(&format!("{inputs} to {outputs}, sums"), &grad.bias_grad)?);
         let mut dw = Tensor::zeros([outputs, inputs], device)?;
-        linear::backward_weight(&x, &dz, &mut dw, GradMode::Overwrite, &state)?;
-        linear::backward_weight(&x, &dz, &mut dw, GradMode::Accumulate, &state)?;
+        linear::grad_weight(&x, &dz, &mut dw, GradMode::Overwrite, &state)?;
+        linear::grad_weight(&x, &dz, &mut dw, GradMode::Accumulate, &state)?;
         results.push(named(&format!("{inputs} to {outputs}, by weight, twice"), &dw)?);
     }
     Ok(results)
@@ -116,10 +116,10 @@ fn pools(device: &Device) -> Result<Vec<NamedValues>> {
         let x = tensor(1, [2, 7, 6, 11], device)?;
         let (y, index) = max_pool2d::forward(&x, rounding)?;
         let dy = tensor(2, [2, y.shape().dims()[1], 3, 11], device)?;
-        let channel_sums = Tensor::zeros([11], device)?;
-        let grad = max_pool2d::backward(&Grad { dz: dy, channel_sums }, &index)?;
+        let bias_grad = Tensor::zeros([11], device)?;
+        let grad = max_pool2d::backward(&Grad { grad: dy, bias_grad }, &index)?;
         results.push(named(&format!("{rounding:?}"), &y)?);
-        results.push(named(&format!("{rounding:?}, gradient"), &grad.dz)?);
+        results.push(named(&format!("{rounding:?}, gradient"), &grad.grad)?);
     }
     Ok(results)
 }
@@ -128,8 +128,8 @@ fn normalisation(device: &Device) -> Result<Vec<NamedValues>> {
     let config = Lrn { alpha: 0.5, ..Lrn::alexnet(LrnStyle::AlexNet) };
     let (x, dy) = (tensor(1, [2, 3, 5, 13], device)?, tensor(2, [2, 3, 5, 13], device)?);
     let (y, base) = lrn::forward(&x, config)?;
-    let grad = lrn::backward(&dy, Gate { y: &x, scale: 1.0 }, &base, config)?;
-    Ok(vec![named("forward", &y)?, named("gradient", &grad.dz)?, named("sums", &grad.channel_sums)?])
+    let grad = lrn::backward(&dy, ReluDropoutMask { y: &x, scale: 1.0 }, &base, config)?;
+    Ok(vec![named("forward", &y)?, named("gradient", &grad.grad)?, named("sums", &grad.bias_grad)?])
 }
 
 fn dropouts(device: &Device) -> Result<Vec<NamedValues>> {
@@ -147,19 +147,19 @@ fn losses(device: &Device) -> Result<Vec<NamedValues>> {
     let (x, state) = (tensor(1, [9, 1000], device)?, StepState::new(device)?);
     let targets: Vec<u32> = (0..9).map(|i| i * 111).collect();
     let loss = ops::softmax_cross_entropy(&x, &targets, 0.25, &state)?;
-    let squares = ops::squared_error(&x, &tensor(2, [9, 1000], device)?, 0.5, &state)?;
+    let squares = ops::euclidean_loss(&x, &tensor(2, [9, 1000], device)?, 0.5, &state)?;
     let finite = if state.finite()? { 1.0 } else { 0.0 };
     Ok(vec![
         named("losses", &loss.per_sample)?,
-        named("gradient", &loss.grad.dz)?,
+        named("gradient", &loss.grad.grad)?,
         named("squared errors", &squares.per_sample)?,
-        named("their gradient", &squares.grad.dz)?,
+        named("their gradient", &squares.grad.grad)?,
         ("finite".into(), vec![finite]),
     ])
 }
 
 fn means(device: &Device) -> Result<Vec<NamedValues>> {
-    let y = ops::spatial_mean(&tensor(1, [3, 4, 5, 100], device)?)?;
+    let y = ops::global_avg_pool2d(&tensor(1, [3, 4, 5, 100], device)?)?;
     Ok(vec![named("forward", &y)?])
 }
 
@@ -170,16 +170,16 @@ fn pixels(device: &Device) -> Result<Vec<NamedValues>> {
         value
     });
     let offset = Array2::from_elem((3, 3), -120.5);
-    let y = ops::from_pixels(pixels.view(), offset.view(), [0.5, 1.0, 2.0], device)?;
+    let y = ops::normalize(pixels.view(), offset.view(), [0.5, 1.0, 2.0], device)?;
     Ok(vec![named("pixels", &y)?])
 }
 
 fn updates(device: &Device) -> Result<Vec<NamedValues>> {
     let mut results = Vec::new();
-    for form in [SgdForm::Caffe, SgdForm::Torch] {
+    for form in [MomentumVariant::Caffe, MomentumVariant::Torch] {
         let mut weight = Weight::new(tensor(1, [24, 16], device)?);
         let (grad, mut velocity) = (tensor(2, [24, 16], device)?, tensor(3, [24, 16], device)?);
-        let config = SgdConfig { form, momentum: 0.9, weight_decay: 5e-4, lr_mult: 2.0 };
+        let config = SgdConfig { momentum_variant: form, momentum: 0.9, weight_decay: 5e-4, lr_mult: 2.0 };
         let (x, bias) = (tensor(4, [3, 16], device)?, Weight::new(Tensor::zeros([24], device)?));
         let state = StepState::new(device)?;
         for step in 0..3 {
@@ -201,17 +201,17 @@ fn sums_over_ranks(device: &Device) -> Result<Vec<NamedValues>> {
     if !super::has_nccl() {
         return Ok(Vec::new());
     }
-    let group: Arc<dyn RankGroup> = Arc::new(Alone);
+    let group: Arc<dyn ProcessGroup> = Arc::new(SingleProcess);
     let mut all = AllReduce::new(&group, device)?;
     let state = StepState::new(device)?;
     let (dz, x) = (tensor(5, [300, 8], device)?, tensor(6, [300, 40], device)?);
     let mut grads = [Tensor::zeros([8, 40], device)?, Tensor::zeros([8], device)?];
-    let mut replay = Replay::new();
+    let mut replay = StepGraph::new();
     for step in 0..4 {
         state.begin(step, 0.1)?;
         replay.run(device, || -> Result<()> {
             // Something to wait for.
-            linear::backward_weight(&x, &dz, &mut grads[0], GradMode::Overwrite, &state)?;
+            linear::grad_weight(&x, &dz, &mut grads[0], GradMode::Overwrite, &state)?;
             grads.iter_mut().try_for_each(|grad| all.begin(grad))?;
             all.finish(grads.iter_mut().map(Ok), &state)
         })?;

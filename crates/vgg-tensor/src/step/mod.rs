@@ -3,5 +3,5 @@
 mod readback;
 mod replay;
 
-pub use readback::Readback;
-pub use replay::Replay;
+pub use readback::AsyncReadback;
+pub use replay::StepGraph;

@@ -1,20 +1,20 @@
 //! Results on their way to the host.
 
-use crate::cuda::Fetched;
+use crate::cuda::DeviceToHost;
 use crate::{Device, Result, StepState, Tensor};
 
 /// Values of some tensors, and whether a step was finite, which are fetched while a GPU goes on with the next step.
-pub struct Readback {
+pub struct AsyncReadback {
     device: Device,
     values: Vec<f32>,
     finite: bool,
-    fetched: Option<Fetched>,
+    fetched: Option<DeviceToHost>,
 }
 
-impl Readback {
+impl AsyncReadback {
     /// Nothing fetched yet.
-    pub fn new(device: &Device) -> Readback {
-        Readback { device: device.clone(), values: Vec::new(), finite: true, fetched: None }
+    pub fn new(device: &Device) -> AsyncReadback {
+        AsyncReadback { device: device.clone(), values: Vec::new(), finite: true, fetched: None }
     }
 
     /// Starts to fetch the values of plain `f32` tensors, such as losses and logits, and the flag of `state`.
@@ -35,7 +35,7 @@ impl Readback {
         let len = tensors.clone().map(|tensor| tensor.shape().len()).sum::<usize>();
         let bytes = StepState::BYTES + 4 * len;
         if self.fetched.as_ref().is_none_or(|fetched| fetched.len() != bytes) {
-            self.fetched = Some(Fetched::new(cuda, bytes)?);
+            self.fetched = Some(DeviceToHost::new(cuda, bytes)?);
         }
         let Some(fetched) = &mut self.fetched else { return Ok(()) };
         // Losses and logits are plain on a GPU; what is not is converted, and lives until the copy is on its way.

@@ -7,19 +7,19 @@ use crate::{Device, Error};
 ///
 /// On a CPU it is done each time. On a GPU the first run does it, the second run captures it as a graph, and from then on
 /// the graph is launched, which saves the host its work. A graph repeats the work on the tensors it was captured with:
-/// whoever exchanges one of them starts anew with [`Replay::new`]. What differs from run to run is in an
-/// [`crate::Upload`] or a [`crate::StepState`]. As long as a graph exists, memory of the device that was in use when it
+/// whoever exchanges one of them starts anew with [`StepGraph::new`]. What differs from run to run is in an
+/// [`crate::StagedBatch`] or a [`crate::StepState`]. As long as a graph exists, memory of the device that was in use when it
 /// was captured is not used for other tensors. No other thread may use the device during a run.
 #[derive(Default)]
-pub struct Replay {
+pub struct StepGraph {
     seen: bool,
     graph: Option<Graph>,
 }
 
-impl Replay {
+impl StepGraph {
     /// Nothing yet.
-    pub fn new() -> Replay {
-        Replay::default()
+    pub fn new() -> StepGraph {
+        StepGraph::default()
     }
 
     /// Does the work, by calling `work` or by launching what it did when it was captured. Results must lie in tensors
@@ -32,7 +32,7 @@ impl Replay {
         device: &Device,
         work: impl FnOnce() -> Result<(), E>,
     ) -> Result<(), E> {
-        let Some(cuda) = device.cuda().filter(|cuda| !cuda.is_planning()) else { return work() };
+        let Some(cuda) = device.cuda().filter(|cuda| !cuda.is_dry_run()) else { return work() };
         if self.graph.is_none() && !self.seen {
             let _autotuning = cuda.autotuning();
             work()?;

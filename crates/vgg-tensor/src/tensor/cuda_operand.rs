@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::grad::Grad;
-use super::parameter::{Form, Weight};
+use super::parameter::{PackedKind, Weight};
 use super::storage::Storage;
 use super::{Device, Tensor};
 use crate::cuda::{CHANNELS, Cuda, CudaBuffer, Element, Format, THREADS, bits, rows};
@@ -86,7 +86,7 @@ impl Cuda {
     /// A tensor as the matrix `[N, ..]` of an activation: rows of whole images, without padding inside.
     pub(crate) fn matrix_of(&self, op: &'static str, name: &'static str, tensor: &Tensor) -> Result<Operand> {
         let shape = tensor.shape();
-        let per_image = shape.per_image();
+        let per_image = shape.numel_per_sample();
         let x = self.activation_of(op, name, tensor)?;
         if x.pitch == shape.last() || shape.rank() == 2 {
             let pitch = if shape.rank() == 2 { x.pitch } else { per_image };
@@ -127,7 +127,7 @@ impl Cuda {
         if layout.is_plain && self.element() == Element::F32 {
             return Ok(Operand::borrowed(pointer, pitch));
         }
-        let shared = weight.derived_storage(Form::Cuda, || {
+        let shared = weight.packed_storage(PackedKind::Cuda, || {
             let buffer = self.take(layout.padded, layout.format)?;
             let padded = Rows { pointer: buffer.pointer(), count: rows(layout.padded), len: pitch };
             // SAFETY: the value is plain, and the buffer was taken for the padded layout.
@@ -202,8 +202,8 @@ impl Cuda {
         // SAFETY: by the caller's promise.
         let sums = unsafe { self.gate_and_sum(dz.pointer(), gate, rows(shape), c, pitch) }?;
         Ok(Grad {
-            dz: Tensor::from_buffer(shape, dz, device),
-            channel_sums: Tensor::from_buffer(Shape::from([c]), sums, device),
+            grad: Tensor::from_buffer(shape, dz, device),
+            bias_grad: Tensor::from_buffer(Shape::from([c]), sums, device),
         })
     }
 

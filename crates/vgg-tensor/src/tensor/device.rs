@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use crate::alloc::Arena;
-use crate::cpu::{Cpu, Isa, SMALL_MAP, Threads};
+use crate::cpu::{Cpu, Isa, SMALL_MAP, ThreadPool};
 use crate::cuda::Cuda;
-use crate::{ConvChoice, DeviceConfig, DeviceKind, Error, Limits, Memory, Result, Shape};
+use crate::{ConvAlgorithm, DeviceConfig, DeviceKind, Error, Memory, PeakThroughput, Result, Shape};
 
 /// Bytes of a layer's output that the processor's last cache is trusted to hold.
 const LAST_LEVEL_CACHE: usize = 16 << 20;
@@ -27,9 +27,9 @@ enum Backend {
 
 struct CpuBackend {
     isa: Isa,
-    conv: ConvChoice,
-    planning: bool,
-    threads: Arc<Threads>,
+    conv: ConvAlgorithm,
+    dry_run: bool,
+    threads: Arc<ThreadPool>,
     memory: Arc<Arena>,
 }
 
@@ -42,7 +42,7 @@ impl Device {
     /// Opens a device. [`DeviceKind::Auto`] is a GPU if everything is there that one needs, else the CPU.
     ///
     /// # Errors
-    /// [`Error::NoCuda`] if CUDA is asked for by name and cannot be used; [`Error::Threads`] if threads cannot be
+    /// [`Error::NoCuda`] if CUDA is asked for by name and cannot be used; [`Error::ThreadPool`] if threads cannot be
     /// started; [`Error::InstructionSet`] if there is none of that name.
     pub fn open(config: &DeviceConfig) -> Result<Device> {
         let no_cuda = match config.kind {
@@ -59,11 +59,12 @@ impl Device {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             n => n,
         };
-        let pool = Threads::start(threads).map_err(|e| Error::Threads { threads, reason: e.to_string() })?;
+        let pool =
+            ThreadPool::start(threads).map_err(|e| Error::Threads { threads, reason: e.to_string() })?;
         let backend = Backend::Cpu(CpuBackend {
             isa,
             conv: config.conv,
-            planning: false,
+            dry_run: false,
             threads: Arc::new(pool),
             memory: Arc::default(),
         });
@@ -77,7 +78,7 @@ impl Device {
     /// Opens the CPU with this many threads; 0 takes one per available core.
     ///
     /// # Errors
-    /// [`Error::Threads`] if they cannot be started.
+    /// [`Error::ThreadPool`] if they cannot be started.
     pub fn cpu(threads: usize) -> Result<Device> {
         Device::open(&DeviceConfig { kind: DeviceKind::Cpu, threads, ..DeviceConfig::default() })
     }
@@ -87,16 +88,16 @@ impl Device {
     ///
     /// # Errors
     /// [`Error::Cuda`] if the driver fails.
-    pub fn planning(&self) -> Result<Device> {
+    pub fn dry_run(&self) -> Result<Device> {
         let backend = match &self.0.backend {
             Backend::Cpu(cpu) => Backend::Cpu(CpuBackend {
                 isa: cpu.isa,
                 conv: cpu.conv,
-                planning: true,
+                dry_run: true,
                 threads: cpu.threads.clone(),
                 memory: Arc::default(),
             }),
-            Backend::Cuda(cuda) => Backend::Cuda(cuda.planning()?),
+            Backend::Cuda(cuda) => Backend::Cuda(cuda.dry_run()?),
         };
         Ok(Device(Arc::new(Inner { backend, no_cuda: None })))
     }
@@ -106,7 +107,7 @@ impl Device {
         match &self.0.backend {
             Backend::Cpu(cpu) => {
                 let conv = match cpu.conv {
-                    ConvChoice::Auto => String::new(),
+                    ConvAlgorithm::Auto => String::new(),
                     choice => format!(", {} convolutions", choice.name()),
                 };
                 format!("cpu, {} threads, {}{conv}", cpu.threads.count(), cpu.isa.name())
@@ -148,12 +149,12 @@ impl Device {
 
     /// How many images are best taken through a row of layers at a time, if the whole batch has this shape after one
     /// of them, so that what a layer writes is still in cache when the next one reads it. Not a matter of bits.
-    pub fn images_at_once(&self, shape: Shape) -> usize {
+    pub fn cache_batch(&self, shape: Shape) -> usize {
         let n = shape.first();
         match shape.dims() {
             _ if self.cuda().is_some() => n.max(1),
             [_, h, w, _] if h * w > SMALL_MAP => {
-                (LAST_LEVEL_CACHE / (4 * shape.per_image().max(1))).clamp(1, n.max(1))
+                (LAST_LEVEL_CACHE / (4 * shape.numel_per_sample().max(1))).clamp(1, n.max(1))
             }
             _ => n.max(1),
         }
@@ -161,7 +162,7 @@ impl Device {
 
     /// How many steps of a training are best started before the results of the first are asked for: a GPU works on one
     /// while the host prepares the next.
-    pub fn steps_ahead(&self) -> usize {
+    pub fn pipeline_depth(&self) -> usize {
         usize::from(self.cuda().is_some())
     }
 
@@ -169,7 +170,7 @@ impl Device {
     ///
     /// # Errors
     /// If a GPU fails.
-    pub fn measure_limits(&self) -> Result<Limits> {
+    pub fn measure_peak_throughput(&self) -> Result<PeakThroughput> {
         match &self.0.backend {
             Backend::Cpu(_) => Ok(crate::cpu::measure(self.cpu_context())),
             Backend::Cuda(cuda) => crate::cuda::measure(cuda),
@@ -219,7 +220,7 @@ impl Device {
 
     /// The engines that a GPU's convolutions were given: shape and pass, place in cuDNN's list, and the microseconds that
     /// it took when it was timed against the others. Nothing for a CPU.
-    pub fn chosen_engines(&self) -> Vec<(String, usize, f64)> {
+    pub fn cudnn_autotune_results(&self) -> Vec<(String, usize, f64)> {
         self.cuda().map(|cuda| cuda.describe_choices()).unwrap_or_default()
     }
 
@@ -242,8 +243,8 @@ impl Device {
     /// The CPU, for an operation whose operands are there.
     pub(crate) fn cpu_context(&self) -> Cpu<'_> {
         match &self.0.backend {
-            Backend::Cpu(CpuBackend { isa, conv, planning, threads, memory }) => {
-                Cpu { isa: *isa, conv: *conv, planning: *planning, threads, memory }
+            Backend::Cpu(CpuBackend { isa, conv, dry_run, threads, memory }) => {
+                Cpu { isa: *isa, conv: *conv, dry_run: *dry_run, threads, memory }
             }
             Backend::Cuda(_) => unreachable!("operands in host memory are on a CPU device"),
         }

@@ -4,15 +4,15 @@ use crate::Tensor;
 
 /// A gradient and its sum per channel.
 ///
-/// `dz` has the shape of the value that it belongs to and is taken *before* the activation that made this value:
-/// where the value is not positive, it is zero. `channel_sums [C]` is the sum of `dz` over every axis but the
+/// `grad` has the shape of the value that it belongs to and is taken *before* the activation that made this value:
+/// where the value is not positive, it is zero. `bias_grad [C]` is the sum of `grad` over every axis but the
 /// last, which is the gradient of the bias of the layer below.
 #[derive(Debug, Clone)]
 pub struct Grad {
     /// The gradient.
-    pub dz: Tensor,
+    pub grad: Tensor,
     /// Its sum per channel.
-    pub channel_sums: Tensor,
+    pub bias_grad: Tensor,
 }
 
 /// The activation between an operation and the layer below: a ReLU, and dropout behind it.
@@ -20,7 +20,7 @@ pub struct Grad {
 /// The gradient passes, times `scale`, where the saved output `y` is positive. The same rule serves a value that
 /// was max-pooled or normalised after the ReLU, for both keep the sign.
 #[derive(Debug, Clone, Copy)]
-pub struct Gate<'a> {
+pub struct ReluDropoutMask<'a> {
     /// Saved output of the layer below, the input of this operation.
     pub y: &'a Tensor,
     /// `1 / (1 - rate)` behind dropout, else 1.

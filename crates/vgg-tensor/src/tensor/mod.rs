@@ -14,12 +14,12 @@ use ndarray::{ArrayD, ArrayView, Dimension, IxDyn};
 
 pub(crate) use cuda_operand::Operand;
 pub use device::Device;
-pub use grad::{Gate, Grad};
-pub(crate) use parameter::Form;
+pub use grad::{Grad, ReluDropoutMask};
+pub(crate) use parameter::PackedKind;
 pub use parameter::{Parameter, ParameterKind, Weight};
 pub use step_state::StepState;
 pub(crate) use storage::Storage;
-pub use upload::Upload;
+pub use upload::StagedBatch;
 
 use crate::cuda::{Cuda, Format};
 use crate::{Error, Result, Shape};
@@ -181,7 +181,7 @@ impl Tensor {
                 reason: format!("range {range:?} lies outside of {}", self.shape),
             });
         }
-        let offset = self.offset + range.start * self.shape.per_image();
+        let offset = self.offset + range.start * self.shape.numel_per_sample();
         Ok(Tensor { shape: self.shape.with_first(range.len()), offset, ..self.clone() })
     }
 
@@ -244,9 +244,9 @@ impl Tensor {
 
     /// As [`Tensor::build`] where `fill` only moves values about; a planning device leaves it out.
     fn build_by_copy(shape: Shape, device: &Device, fill: impl FnOnce(&mut [f32])) -> Tensor {
-        let planning = device.cpu_context().planning;
+        let dry_run = device.cpu_context().dry_run;
         Tensor::build(shape, device, |y| {
-            if !planning {
+            if !dry_run {
                 fill(y)
             }
         })

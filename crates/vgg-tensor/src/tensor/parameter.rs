@@ -7,34 +7,34 @@ use crate::{GradMode, Result, Shape, Tensor};
 
 /// A weight tensor and the forms that kernels derive from it, such as packed filter panels.
 ///
-/// Every change of the value makes a new version; a derived form that was made from an older version is made
+/// Every change of the value makes a new version; a packed form that was made from an older version is made
 /// anew when it is asked for.
 pub struct Weight {
     value: Tensor,
     version: u64,
-    derived: Mutex<Vec<Derived>>,
-    /// Whether derived forms are kept for the next use. Not in training on a CPU, where the next step makes them stale
+    packed: Mutex<Vec<Packed>>,
+    /// Whether packed forms are kept for the next use. Not in training on a CPU, where the next step makes them stale
     /// and their memory, twice that of the weights, is better used otherwise; a GPU's step renews the one it has.
     keep: bool,
 }
 
-struct Derived {
-    form: Form,
+struct Packed {
+    kind: PackedKind,
     version: u64,
     storage: Arc<Storage>,
 }
 
-/// Which derived form: one per algorithm and pass.
+/// Which packed kind: one per algorithm and pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Form {
+pub(crate) enum PackedKind {
     /// Panels of 16 filters for the direct convolution.
     DirectForward,
     /// The same of the rotated, swapped filters, for the gradient by data.
-    DirectBackwardData,
+    DirectGradInput,
     /// Transformed filters of Winograd's convolution with tiles of this many outputs.
     WinogradForward(usize),
     /// The same of the rotated, swapped filters.
-    WinogradBackwardData(usize),
+    WinogradGradInput(usize),
     /// Padded and in the precision of a GPU.
     Cuda,
 }
@@ -42,7 +42,7 @@ pub(crate) enum Form {
 impl Weight {
     /// A weight with this value.
     pub fn new(value: Tensor) -> Weight {
-        Weight { value, version: 0, derived: Mutex::default(), keep: true }
+        Weight { value, version: 0, packed: Mutex::default(), keep: true }
     }
 
     /// The value.
@@ -74,15 +74,15 @@ impl Weight {
         Ok(Weight {
             value: self.value.into_reshaped(shape)?,
             version: self.version + 1,
-            derived: Mutex::default(),
+            packed: Mutex::default(),
             keep: self.keep,
         })
     }
 
-    /// Forgets the derived forms, and keeps none from now on.
-    fn keep_nothing(&mut self) {
+    /// Forgets the packed forms, and keeps none from now on.
+    fn drop_packed(&mut self) {
         self.keep = false;
-        self.derived.get_mut().unwrap_or_else(PoisonError::into_inner).clear();
+        self.packed.get_mut().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     /// The elements, to change in place; a new version.
@@ -96,8 +96,8 @@ impl Weight {
     /// counts no versions, leaves both as they belong together.
     pub(crate) fn update_on_gpu(&mut self, op: &'static str) -> Result<(u64, Option<u64>)> {
         let pointer = self.value.cuda_memory_mut(op, "weight")?;
-        let derived = self.derived.get_mut().unwrap_or_else(PoisonError::into_inner);
-        let copy = derived.iter_mut().find(|d| d.form == Form::Cuda && d.version == self.version);
+        let packed = self.packed.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let copy = packed.iter_mut().find(|d| d.kind == PackedKind::Cuda && d.version == self.version);
         self.version += 1;
         let copy = copy.and_then(|copy| match &*copy.storage {
             Storage::Cuda(buffer) => {
@@ -109,9 +109,9 @@ impl Weight {
         Ok((pointer, copy))
     }
 
-    /// The derived form of this version, made by `make` into a buffer of `len` values if it is not there yet.
-    pub(crate) fn derived(&self, form: Form, len: usize, make: impl FnOnce(&mut [f32])) -> Arc<Storage> {
-        let made = self.derived_storage(form, || {
+    /// The packed form of this version, made by `make` into a buffer of `len` values if it is not there yet.
+    pub(crate) fn packed(&self, kind: PackedKind, len: usize, make: impl FnOnce(&mut [f32])) -> Arc<Storage> {
+        let made = self.packed_storage(kind, || {
             let mut buffer = self.value.device().cpu_context().memory.take_f32(len);
             make(buffer.as_f32_mut(len));
             Ok(Arc::new(Storage::from(buffer)))
@@ -122,14 +122,14 @@ impl Weight {
         }
     }
 
-    /// The derived form of this version, made by `make` if it is not there yet.
-    pub(crate) fn derived_storage(
+    /// The packed form of this version, made by `make` if it is not there yet.
+    pub(crate) fn packed_storage(
         &self,
-        form: Form,
+        kind: PackedKind,
         make: impl FnOnce() -> Result<Arc<Storage>>,
     ) -> Result<Arc<Storage>> {
-        let mut all = self.derived.lock().unwrap_or_else(PoisonError::into_inner);
-        let place = all.iter().position(|d| d.form == form);
+        let mut all = self.packed.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = all.iter().position(|d| d.kind == kind);
         if let Some(i) = place
             && all[i].version == self.version
         {
@@ -138,8 +138,8 @@ impl Weight {
         // What is stale goes first, so that its memory can be had again.
         drop(place.map(|i| all.swap_remove(i)));
         let storage = make()?;
-        if self.keep || form == Form::Cuda {
-            all.push(Derived { form, version: self.version, storage: storage.clone() });
+        if self.keep || kind == PackedKind::Cuda {
+            all.push(Packed { kind, version: self.version, storage: storage.clone() });
         }
         Ok(storage)
     }
@@ -167,7 +167,7 @@ pub struct Parameter {
     pub name: String,
     /// Weight or bias.
     pub kind: ParameterKind,
-    /// Value and derived forms.
+    /// Value and packed forms.
     pub weight: Weight,
     /// Whether training changes it.
     pub trainable: bool,
@@ -186,7 +186,7 @@ impl Parameter {
     }
 
     /// The gradient's memory, made on first use, for an operation that writes it. From then on the weight is taken to
-    /// be in training and keeps no derived forms.
+    /// be in training and keeps no packed forms.
     ///
     /// # Errors
     /// [`crate::Error::OutOfMemory`] on a GPU.
@@ -194,7 +194,7 @@ impl Parameter {
         let grad = match self.grad.take() {
             Some(grad) => grad,
             None => {
-                self.weight.keep_nothing();
+                self.weight.drop_packed();
                 Tensor::zeros(self.weight.shape(), self.weight.value().device())?
             }
         };

@@ -5,7 +5,7 @@ use std::ops::Range;
 use ndarray::{ArrayView2, ArrayView4};
 
 use crate::alloc::CpuBuffer;
-use crate::cuda::Staged;
+use crate::cuda::HostToDevice;
 use crate::{Device, Error, Result, Shape};
 
 const OP: &str = "upload";
@@ -13,7 +13,7 @@ const OP: &str = "upload";
 /// The images of a step and their targets in the memory of a device, always at the same place, filled anew for each step.
 ///
 /// A GPU copies while it still works on the step before.
-pub struct Upload {
+pub struct StagedBatch {
     device: Device,
     shape: Shape,
     memory: Memory,
@@ -21,7 +21,7 @@ pub struct Upload {
 
 enum Memory {
     Cpu(CpuBuffer),
-    Cuda(Box<Staged>),
+    Cuda(Box<HostToDevice>),
 }
 
 /// Where the parts begin, in bytes: pixels, then offsets, then targets.
@@ -31,12 +31,12 @@ struct Layout {
     end: usize,
 }
 
-impl Upload {
+impl StagedBatch {
     /// Room for images `[N, H, W, 3]`.
     ///
     /// # Errors
     /// [`Error::Unsupported`] if that is not their shape; [`Error::OutOfMemory`] and [`Error::Cuda`] on a GPU.
-    pub fn new(shape: impl Into<Shape>, device: &Device) -> Result<Upload> {
+    pub fn new(shape: impl Into<Shape>, device: &Device) -> Result<StagedBatch> {
         let shape = shape.into();
         if !matches!(shape.dims(), [_, _, _, 3]) || shape.is_empty() {
             let reason = format!("images {shape}; they must be [N, H, W, 3] and not empty");
@@ -44,10 +44,10 @@ impl Upload {
         }
         let bytes = Layout::of(shape).end;
         let memory = match device.cuda() {
-            Some(cuda) => Memory::Cuda(Box::new(Staged::new(cuda, bytes)?)),
+            Some(cuda) => Memory::Cuda(Box::new(HostToDevice::new(cuda, bytes)?)),
             None => Memory::Cpu(device.cpu_context().memory.take(bytes)),
         };
-        Ok(Upload { device: device.clone(), shape, memory })
+        Ok(StagedBatch { device: device.clone(), shape, memory })
     }
 
     /// Shape of the images.
@@ -55,7 +55,7 @@ impl Upload {
         self.shape
     }
 
-    /// Replaces all images: `pixels [N, H, W, 3]`, `offset [N, 3]` as in [`crate::ops::from_pixels`], a target each.
+    /// Replaces all images: `pixels [N, H, W, 3]`, `offset [N, 3]` as in [`crate::ops::normalize`], a target each.
     ///
     /// # Errors
     /// [`Error::Shape`] and [`Error::Length`] if they do not fit.
@@ -101,7 +101,7 @@ impl Upload {
     pub(crate) fn on_cpu(&self, images: Range<usize>) -> Option<(&[u8], &[f32], &[u32])> {
         let Memory::Cpu(buffer) = &self.memory else { return None };
         let layout = Layout::of(self.shape);
-        let (per_image, all) = (self.shape.per_image(), buffer.as_u8(layout.end));
+        let (per_image, all) = (self.shape.numel_per_sample(), buffer.as_u8(layout.end));
         let words = |from: usize, range: Range<usize>| &all[from + 4 * range.start..from + 4 * range.end];
         let pixels = &all[images.start * per_image..images.end * per_image];
         let offset = words(layout.offsets, 3 * images.start..3 * images.end);
@@ -117,7 +117,7 @@ impl Upload {
         let layout = Layout::of(self.shape);
         let at = |bytes: usize| staged.pointer() + bytes as u64;
         Some([
-            at(first * self.shape.per_image()),
+            at(first * self.shape.numel_per_sample()),
             at(layout.offsets + 12 * first),
             at(layout.targets + 4 * first),
         ])

@@ -51,8 +51,8 @@ impl On {
 
     /// A gradient whose channel sums do not matter.
     pub fn grad_of(&self, dz: Tensor) -> Grad {
-        let channel_sums = Tensor::zeros([dz.shape().last()], &self.device).unwrap();
-        Grad { dz, channel_sums }
+        let bias_grad = Tensor::zeros([dz.shape().last()], &self.device).unwrap();
+        Grad { grad: dz, bias_grad }
     }
 
     /// Compares within what this device may lose.

@@ -2,7 +2,7 @@
 
 #![allow(dead_code, reason = "not every test that shares this needs all of it")]
 
-use vgg_tensor::{ConvChoice, Device, DeviceConfig, DeviceKind, Error, Grad, Tensor};
+use vgg_tensor::{ConvAlgorithm, Device, DeviceConfig, DeviceKind, Error, Grad, Tensor};
 
 use crate::common::{On, every_device};
 
@@ -12,13 +12,13 @@ pub const LENGTHS: [usize; 24] =
 
 /// The instruction sets of this processor, which the error for an unknown one lists.
 pub fn instruction_sets() -> Vec<String> {
-    match Device::open(&cpu_config(ConvChoice::Auto, "unknown")) {
+    match Device::open(&cpu_config(ConvAlgorithm::Auto, "unknown")) {
         Err(Error::InstructionSet { available, .. }) => available.split(", ").map(str::to_owned).collect(),
         other => panic!("an unknown instruction set must be an error, not {other:?}"),
     }
 }
 
-fn cpu_config(conv: ConvChoice, instruction_set: &str) -> DeviceConfig {
+fn cpu_config(conv: ConvAlgorithm, instruction_set: &str) -> DeviceConfig {
     DeviceConfig {
         kind: DeviceKind::Cpu,
         threads: 1,
@@ -29,7 +29,7 @@ fn cpu_config(conv: ConvChoice, instruction_set: &str) -> DeviceConfig {
 }
 
 /// The CPU under each of its instruction sets.
-pub fn every_cpu(conv: ConvChoice) -> Vec<On> {
+pub fn every_cpu(conv: ConvAlgorithm) -> Vec<On> {
     let open = |set: String| On {
         name: format!("{set}, {} convolutions", conv.name()),
         device: Device::open(&cpu_config(conv, &set)).unwrap(),
@@ -45,7 +45,7 @@ pub fn every_gpu() -> Vec<On> {
 
 /// The CPU under each instruction set and the GPU in each precision.
 pub fn everywhere() -> Vec<On> {
-    let mut all = every_cpu(ConvChoice::Auto);
+    let mut all = every_cpu(ConvAlgorithm::Auto);
     all.extend(every_gpu());
     all
 }
@@ -59,16 +59,17 @@ pub struct ConvOn {
 /// Every algorithm for filters of `r` x `r` under each instruction set, and the GPU in each precision.
 pub fn everywhere_for_filters_of(r: usize) -> Vec<ConvOn> {
     // Winograd's algorithms serve 3x3 filters only; for others, all choices except `Direct` are the same.
-    let choices = ConvChoice::ALL.into_iter().map(|entry| entry.1);
-    let choices = choices.filter(|conv| r == 3 || matches!(conv, ConvChoice::Auto | ConvChoice::Direct));
+    let choices = ConvAlgorithm::ALL.into_iter().map(|entry| entry.1);
+    let choices =
+        choices.filter(|conv| r == 3 || matches!(conv, ConvAlgorithm::Auto | ConvAlgorithm::Direct));
     let mut all = Vec::new();
     for conv in choices {
         // As in docs/numerics.md: transforms of larger tiles lose digits.
         let tolerance = match conv {
             _ if r != 3 => 3e-6,
-            ConvChoice::Direct => 3e-6,
-            ConvChoice::Winograd2 => 1e-5,
-            ConvChoice::Auto | ConvChoice::Winograd4 | ConvChoice::Winograd6 => 5e-5,
+            ConvAlgorithm::Direct => 3e-6,
+            ConvAlgorithm::Winograd2 => 1e-5,
+            ConvAlgorithm::Auto | ConvAlgorithm::Winograd4 | ConvAlgorithm::Winograd6 => 5e-5,
         };
         all.extend(every_cpu(conv).into_iter().map(|on| ConvOn { on, tolerance }));
     }
@@ -103,9 +104,9 @@ pub fn assert_within(got: &[f32], expected: &[f64], bound: f64, what: &str) {
 ///
 /// The device must sum the values that it writes: a mask's scale must be a power of two on a GPU, where others round.
 #[track_caller]
-pub fn assert_channel_sums(grad: &Grad, what: &str) {
-    let channels = grad.dz.shape().last();
-    let dz = grad.dz.to_vec();
+pub fn assert_bias_grad(grad: &Grad, what: &str) {
+    let channels = grad.grad.shape().last();
+    let dz = grad.grad.to_vec();
     let mut sums = vec![0.0f64; channels];
     let mut magnitudes = vec![0.0f64; channels];
     for row in dz.chunks_exact(channels) {
@@ -117,7 +118,7 @@ pub fn assert_channel_sums(grad: &Grad, what: &str) {
     // A sum of n values in f32, in any order, has an error of at most n / 2^24 times the sum of magnitudes.
     let largest = magnitudes.into_iter().fold(0.0, f64::max);
     let bound = (dz.len() / channels) as f64 * 2f64.powi(-24) * largest;
-    assert_within(&grad.channel_sums.to_vec(), &sums, bound, &format!("{what}: channel sums"));
+    assert_within(&grad.bias_grad.to_vec(), &sums, bound, &format!("{what}: channel sums"));
 }
 
 /// The values of a tensor in f64.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use vgg_files::{TensorFile, read_json, remove_partial_files, verify};
-use vgg_layers::{NamedArray, Network};
+use vgg_layers::{NamedTensor, Network};
 use vgg_optim::Sgd;
 use vgg_tensor::{Shape, Tensor};
 
@@ -33,9 +33,9 @@ pub(crate) fn load_newest(
             Ok((mut state, weights, velocities)) => {
                 identity::refuse_other(dir, &state.identity, now, allowed)?;
                 state.identity = now.clone();
-                weights.iter().try_for_each(|array| network.import(array))?;
+                weights.iter().try_for_each(|array| network.load_tensor(array))?;
                 let mut restored = BTreeMap::new();
-                for NamedArray { name, shape, values } in velocities {
+                for NamedTensor { name, shape, values } in velocities {
                     let shape = Shape::from_slice(&shape)
                         .ok_or_else(|| Error::Config(format!("velocity {name} has shape {shape:?}")))?;
                     restored.insert(name, Tensor::from_slice(&values, shape, network.device())?);
@@ -65,20 +65,20 @@ fn set_aside(path: &Path) -> Result<()> {
     Ok(std::fs::rename(path, &aside).map_err(|e| io("set aside", path, e))?)
 }
 
-fn read(path: &Path) -> vgg_files::Result<(SavedState, Vec<NamedArray>, Vec<NamedArray>)> {
+fn read(path: &Path) -> vgg_files::Result<(SavedState, Vec<NamedTensor>, Vec<NamedTensor>)> {
     verify(path)?;
     let mut state: SavedState = read_json(&path.join("state.json"))?;
     state.timing = read_json(&path.join("timing.json"))?;
     Ok((state, arrays(&path.join("weights.safetensors"))?, arrays(&path.join("velocity.safetensors"))?))
 }
 
-fn arrays(path: &Path) -> vgg_files::Result<Vec<NamedArray>> {
+fn arrays(path: &Path) -> vgg_files::Result<Vec<NamedTensor>> {
     let mut file = TensorFile::open(path)?;
     let mut arrays = Vec::new();
     for name in file.names() {
         let shape = file.shape(&name).unwrap_or_default().to_vec();
         let values = file.read_f32(&name)?;
-        arrays.push(NamedArray { name, shape, values });
+        arrays.push(NamedTensor { name, shape, values });
     }
     Ok(arrays)
 }

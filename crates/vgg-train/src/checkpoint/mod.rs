@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use vgg_optim::ScheduleState;
-use vgg_tensor::RankGroup;
+use vgg_tensor::ProcessGroup;
 
 pub(crate) use load::load_newest;
 pub(crate) use saver::Saver;
@@ -84,9 +84,13 @@ pub(crate) struct RankProgress {
 
 impl EpochProgress {
     /// Of batches of which this rank has done `own`. All ranks must call this.
-    pub(crate) fn gather(batches: usize, own: RankProgress, group: &dyn RankGroup) -> Result<EpochProgress> {
+    pub(crate) fn all_gather(
+        batches: usize,
+        own: RankProgress,
+        group: &dyn ProcessGroup,
+    ) -> Result<EpochProgress> {
         let RankProgress { sums: StepSums { loss, wrong, n }, skipped } = own;
-        let all = group.gather(&[loss, wrong as f64, n as f64, skipped as f64])?;
+        let all = group.all_gather(&[loss, wrong as f64, n as f64, skipped as f64])?;
         let (rows, _) = all.as_chunks();
         let share = |[loss, wrong, n, skipped]: &[f64; 4]| RankProgress {
             sums: StepSums { loss: *loss, wrong: *wrong as usize, n: *n as usize },
@@ -106,7 +110,7 @@ impl EpochProgress {
     }
 
     /// What a rank resumes with: its own share, or, where there were more ranks or fewer, the first with all of them.
-    pub(crate) fn of_rank(&self, group: &dyn RankGroup) -> RankProgress {
+    pub(crate) fn of_rank(&self, group: &dyn ProcessGroup) -> RankProgress {
         match group.rank() {
             rank if self.shares.len() == group.size() => self.shares[rank],
             0 => self.total(),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use vgg_files::{DirectoryWriter, TensorData, TensorValues, write_tensors};
-use vgg_layers::{NamedArray, Network};
+use vgg_layers::{NamedTensor, Network};
 use vgg_optim::Sgd;
 use vgg_weights::WeightsMetadata;
 
@@ -14,20 +14,20 @@ use crate::{Error, Result};
 /// A run after a step.
 pub(crate) struct Snapshot {
     pub(super) state: SavedState,
-    weights: Vec<NamedArray>,
-    velocities: Vec<NamedArray>,
+    weights: Vec<NamedTensor>,
+    velocities: Vec<NamedTensor>,
 }
 
 impl Snapshot {
     /// Copies what a checkpoint holds. Only this keeps the next step waiting.
     pub(crate) fn take(network: &Network, sgd: &Sgd, state: SavedState) -> Snapshot {
-        let velocity = |(name, v): (&String, &vgg_tensor::Tensor)| NamedArray {
+        let velocity = |(name, v): (&String, &vgg_tensor::Tensor)| NamedTensor {
             name: name.clone(),
             shape: v.shape().dims().to_vec(),
             values: v.to_vec(),
         };
         let velocities = sgd.velocities().iter().map(velocity).collect();
-        Snapshot { state, weights: network.export(), velocities }
+        Snapshot { state, weights: network.state_dict(), velocities }
     }
 
     /// Writes it to its directory, whole or not at all.
@@ -35,12 +35,14 @@ impl Snapshot {
     /// # Errors
     /// [`Error::BadValue`] if a value is not finite: such a checkpoint would be of no use, and push out those that are.
     pub(super) fn write(&self, dir: &Path, metadata: &WeightsMetadata) -> Result<()> {
-        let bad = |array: &&NamedArray| array.values.iter().any(|v| !v.is_finite());
+        let bad = |array: &&NamedTensor| array.values.iter().any(|v| !v.is_finite());
         if let Some(array) = self.weights.iter().chain(&self.velocities).find(bad) {
             return Err(Error::BadValue { name: array.name.clone(), step: self.state.step });
         }
         let mut writer = DirectoryWriter::new(&path_of(dir, self.state.step))?;
-        writer.add("weights.safetensors", |out| vgg_weights::write_arrays(out, &self.weights, metadata))?;
+        writer.add("weights.safetensors", |out| {
+            vgg_weights::write_named_tensors(out, &self.weights, metadata)
+        })?;
         let velocities: Vec<TensorData> = self.velocities.iter().map(tensor_of).collect();
         writer.add("velocity.safetensors", |out| write_tensors(out, &velocities, &BTreeMap::new()))?;
         writer.add("state.json", |out| Ok(serde_json::to_writer_pretty(out, &self.state)?))?;
@@ -49,7 +51,7 @@ impl Snapshot {
     }
 }
 
-fn tensor_of(array: &NamedArray) -> TensorData<'_> {
+fn tensor_of(array: &NamedTensor) -> TensorData<'_> {
     TensorData {
         name: array.name.clone(),
         shape: array.shape.clone(),

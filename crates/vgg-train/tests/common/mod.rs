@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use vgg_data::{
-    AugmentConfig, Filter, ImageSet, Loader, LoaderConfig, OnBadImage, Partition, Split, write_png,
+    AugmentConfig, ImageSet, Interpolation, Loader, LoaderConfig, OnBadImage, Partition, Split, write_png,
 };
 use vgg_layers::{Config, Device, Init, Network, NetworkSpec};
-use vgg_tensor::{Alone, RankGroup};
+use vgg_tensor::{ProcessGroup, SingleProcess};
 use vgg_testkit::{PICTURE_CLASSES, make_pictures};
 use vgg_train::{
     Checkpoints, Error, Event, Outcome, Resume, Schedule, SgdOptions, TrainConfig, Trainer, Training,
@@ -25,7 +25,7 @@ pub struct Run {
     pub checkpoints: Checkpoints,
     pub resume: Resume,
     pub identity: Value,
-    pub may_differ: Vec<String>,
+    pub allow_changes: Vec<String>,
     pub on_bad_image: OnBadImage,
     pub init: Init,
     /// Validation errors: of each validation in turn, the last one again and again.
@@ -35,7 +35,7 @@ pub struct Run {
     pub stop: Option<usize>,
     /// Asked to stop while this validation of this attempt goes on.
     pub stop_validation: Option<usize>,
-    pub group: Arc<dyn RankGroup>,
+    pub group: Arc<dyn ProcessGroup>,
     /// Whether nothing is written.
     pub nowhere: bool,
     /// Losses and errors that steps report, and how long they waited for data.
@@ -69,14 +69,14 @@ impl Default for Run {
             checkpoints: Checkpoints::default(),
             resume: Resume::Auto,
             identity: json!("test"),
-            may_differ: Vec::new(),
+            allow_changes: Vec::new(),
             on_bad_image: OnBadImage::Stop,
             init: Init::He,
             errors: vec![0.5],
             validation_loss: 1.2,
             stop: None,
             stop_validation: None,
-            group: Arc::new(Alone),
+            group: Arc::new(SingleProcess),
             nowhere: false,
             reported: Mutex::default(),
         }
@@ -101,7 +101,7 @@ pub fn metadata() -> WeightsMetadata {
         pixel_scale: 0.02,
         mean_rgb: [120.0, 110.0, 100.0],
         std_rgb: [1.0, 2.0, 0.5],
-        train_side: vec![36, 48],
+        train_scale: vec![36, 48],
         geometry: "paper".into(),
     }
 }
@@ -115,11 +115,11 @@ pub fn pictures(dir: &Path) -> Arc<ImageSet> {
 
 pub fn loader(set: &Arc<ImageSet>, run: &Run) -> Loader {
     let augment = AugmentConfig {
-        train_side: [36, 48],
+        train_scale: [36, 48],
         crop: 32,
-        filter: Filter::Bilinear,
+        interpolation: Interpolation::Bilinear,
         flip: true,
-        colour_shift: None,
+        pca_jitter: None,
     };
     let rank = Partition { index: run.group.rank(), count: run.group.size() };
     let (mean_rgb, on_bad_image) = (metadata().mean_rgb, run.on_bad_image);
@@ -141,7 +141,7 @@ pub fn run(set: &Arc<ImageSet>, dir: &Path, run: &Run) -> (Result<Outcome, Error
         identity: run.identity.clone(),
         group: run.group.clone(),
         dir: (!run.nowhere).then_some(dir),
-        may_differ: &run.may_differ,
+        allow_changes: &run.allow_changes,
         checkpoints: run.checkpoints,
         resume: run.resume,
         validate: &mut |_| {

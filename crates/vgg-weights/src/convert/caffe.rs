@@ -3,7 +3,7 @@
 
 use std::io::{Result, Write};
 
-use vgg_layers::{LayerKind, LayerSpec, NamedArray};
+use vgg_layers::{LayerKind, LayerSpec, NamedTensor};
 
 use super::parameters;
 use super::protobuf::{Message, Value};
@@ -24,7 +24,7 @@ const SHAPE_DIM: u32 = 1;
 pub(super) fn write(
     out: &mut dyn Write,
     layers: &[LayerSpec],
-    arrays: &[NamedArray],
+    arrays: &[NamedTensor],
     metadata: &WeightsMetadata,
 ) -> Result<()> {
     // Caffe's custom is blue first.

@@ -7,10 +7,10 @@ mod prototxt;
 
 use std::path::{Path, PathBuf};
 
-use vgg_layers::{LayerKind, LayerSpec, NamedArray, Network};
+use vgg_layers::{LayerKind, LayerSpec, NamedTensor, Network};
 
 use crate::naming::{TIMM_HEAD, TORCHVISION_HEAD};
-use crate::native::write_arrays;
+use crate::native::write_named_tensors;
 use crate::{Result, WeightsMetadata};
 
 /// A library that a network is written for.
@@ -60,13 +60,13 @@ pub fn convert(
     target: Target,
 ) -> Result<Vec<PathBuf>> {
     let layers: Vec<LayerSpec> = network.spec().layers()?;
-    let mut arrays = network.export();
+    let mut arrays = network.state_dict();
     let files = target.files(path);
     match target {
         Target::Native => crate::save(path, network, metadata)?,
         Target::Torchvision | Target::Timm => {
             rename(&mut arrays, &layers, target);
-            vgg_files::write_with(path, |out| write_arrays(out, &arrays, metadata))?;
+            vgg_files::write_with(path, |out| write_named_tensors(out, &arrays, metadata))?;
         }
         Target::Caffe => {
             vgg_files::write_with(path, |out| caffe::write(out, &layers, &arrays, metadata))?;
@@ -81,7 +81,7 @@ pub fn convert(
 }
 
 /// Gives arrays the names, and fully connected layers the shapes, of torchvision or timm.
-fn rename(arrays: &mut [NamedArray], layers: &[LayerSpec], target: Target) {
+fn rename(arrays: &mut [NamedTensor], layers: &[LayerSpec], target: Target) {
     let mut number = 0;
     let mut names = Vec::new();
     for layer in layers {
@@ -112,7 +112,7 @@ fn rename(arrays: &mut [NamedArray], layers: &[LayerSpec], target: Target) {
 }
 
 /// The weight and the bias of a layer.
-fn parameters<'a>(arrays: &'a [NamedArray], layer: &LayerSpec) -> Vec<&'a NamedArray> {
-    let of = |array: &&NamedArray| array.name.rsplit_once('.').is_some_and(|(name, _)| name == layer.name);
+fn parameters<'a>(arrays: &'a [NamedTensor], layer: &LayerSpec) -> Vec<&'a NamedTensor> {
+    let of = |array: &&NamedTensor| array.name.rsplit_once('.').is_some_and(|(name, _)| name == layer.name);
     arrays.iter().filter(of).collect()
 }

@@ -2,7 +2,7 @@
 
 use std::io::{Result, Write};
 
-use vgg_layers::{LayerKind, LayerSpec, LrnStyle, NamedArray, PoolRounding};
+use vgg_layers::{LayerKind, LayerSpec, LrnStyle, NamedTensor, PoolRounding};
 
 use super::parameters;
 use super::protobuf::{Message, Value};
@@ -21,7 +21,7 @@ pub(super) fn write(
     out: &mut dyn Write,
     layers: &[LayerSpec],
     dense: bool,
-    arrays: &[NamedArray],
+    arrays: &[NamedTensor],
     metadata: &WeightsMetadata,
 ) -> Result<()> {
     let mut graph = Message::new();
@@ -147,7 +147,7 @@ fn float(name: &str, value: f32) -> Message<'static> {
 }
 
 /// A `TensorProto`; the weights of fully connected layers are filters in the dense form.
-fn tensor<'a>(array: &'a NamedArray, layer: &LayerSpec, dense: bool) -> Message<'a> {
+fn tensor<'a>(array: &'a NamedTensor, layer: &LayerSpec, dense: bool) -> Message<'a> {
     let mut shape = array.shape.clone();
     if dense && shape.len() == 2 {
         let [h, w, c] = layer.input;

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use super::*;
 use crate::{ChannelOrder, save};
 use vgg_files::{TensorData, TensorValues};
-use vgg_layers::{Config, NamedArray, NetworkSpec};
+use vgg_layers::{Config, NamedTensor, NetworkSpec};
 
 /// Eight filters in every convolution; fc6 sees a map of 2x2.
 fn spec() -> NetworkSpec {
@@ -17,18 +17,18 @@ fn spec() -> NetworkSpec {
 }
 
 /// Parameters of which no two are alike.
-fn arrays() -> Vec<NamedArray> {
+fn arrays() -> Vec<NamedTensor> {
     let mut arrays = Vec::new();
     for (name, shape) in spec().file_shapes().unwrap() {
         let start = 211 * arrays.len();
         let value = |place: usize| ((place * 7919 + start) % 2003) as f32 / 1024.0 - 1.0;
         let values = (0..shape.iter().product()).map(value).collect();
-        arrays.push(NamedArray { name, shape, values });
+        arrays.push(NamedTensor { name, shape, values });
     }
     arrays
 }
 
-fn find<'a>(arrays: &'a mut [NamedArray], name: &str) -> &'a mut NamedArray {
+fn find<'a>(arrays: &'a mut [NamedTensor], name: &str) -> &'a mut NamedTensor {
     arrays.iter_mut().find(|array| array.name == name).unwrap()
 }
 
@@ -51,7 +51,7 @@ const TORCHVISION: [&str; 11] = [
 ];
 
 /// With the names that a library has for the layers.
-fn renamed(mut arrays: Vec<NamedArray>, names: [&str; 11]) -> Vec<NamedArray> {
+fn renamed(mut arrays: Vec<NamedTensor>, names: [&str; 11]) -> Vec<NamedTensor> {
     for array in &mut arrays {
         let (layer, part) = array.name.split_once('.').unwrap();
         let place = NATIVE.iter().position(|name| *name == layer).unwrap();
@@ -71,7 +71,7 @@ impl Folder {
         self.0.path().join("w")
     }
 
-    fn safetensors(&self, arrays: &[NamedArray], metadata: &BTreeMap<String, String>) -> PathBuf {
+    fn safetensors(&self, arrays: &[NamedTensor], metadata: &BTreeMap<String, String>) -> PathBuf {
         let tensors: Vec<TensorData> = arrays
             .iter()
             .map(|a| TensorData {
@@ -85,9 +85,9 @@ impl Folder {
     }
 
     /// Arrays as NumPy saves them.
-    fn npz(&self, arrays: &[NamedArray]) -> PathBuf {
+    fn npz(&self, arrays: &[NamedTensor]) -> PathBuf {
         let mut archive = zip::ZipWriter::new(std::fs::File::create(self.path()).unwrap());
-        for NamedArray { name, shape, values } in arrays {
+        for NamedTensor { name, shape, values } in arrays {
             archive.start_file(format!("{name}.npy"), zip::write::SimpleFileOptions::default()).unwrap();
             let shape: String = shape.iter().map(|side| format!("{side},")).collect();
             let header = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({shape}), }}\n");
@@ -114,7 +114,7 @@ fn refused(path: &Path) -> Error {
 }
 
 fn metadata(pixels: Pixels) -> WeightsMetadata {
-    let (mean_rgb, pixel_scale, std_rgb, train_side) = pixels.convention();
+    let (mean_rgb, pixel_scale, std_rgb, train_scale) = pixels.convention();
     WeightsMetadata {
         spec: spec(),
         classes: ["class0", "class1", "class2"].map(str::to_owned).to_vec(),
@@ -122,7 +122,7 @@ fn metadata(pixels: Pixels) -> WeightsMetadata {
         pixel_scale,
         mean_rgb,
         std_rgb,
-        train_side,
+        train_scale,
         geometry: "paper".into(),
     }
 }
@@ -135,7 +135,7 @@ const EXCHANGED: &str = "conv1_1: its channels were in the order B, G, R and are
 const PERMUTED: &str = "fc6: its inputs were in the order H, W, C and are permuted";
 
 /// Blue first, by index: the three planes of each filter in the opposite order.
-fn blue_first(mut arrays: Vec<NamedArray>) -> Vec<NamedArray> {
+fn blue_first(mut arrays: Vec<NamedTensor>) -> Vec<NamedTensor> {
     let first = find(&mut arrays, "conv1_1.weight");
     let old = first.values.clone();
     for (i, value) in first.values.iter_mut().enumerate() {
@@ -152,7 +152,7 @@ fn torchvision_names_are_read() {
         let mut names = TORCHVISION;
         names[8..10].copy_from_slice(&head);
         let loaded = open(&folder.safetensors(&renamed(arrays(), names), &none()), None);
-        assert_eq!(loaded.network.export(), arrays());
+        assert_eq!(loaded.network.state_dict(), arrays());
         assert_eq!(loaded.metadata, metadata(Pixels::Torchvision));
         assert_eq!(loaded.library, Library::Torchvision);
         let file = "safetensors file with torchvision's names: config A, 3 classes";
@@ -170,18 +170,18 @@ fn pixel_convention_can_be_given_for_files_without_metadata() {
     let told = format!("pixels, as you say: {CAFFE_PIXELS}");
     let path = folder.safetensors(&renamed(arrays(), TORCHVISION), &none());
     let loaded = open(&path, Some(Pixels::CaffeRgb));
-    assert_eq!(loaded.network.export(), arrays());
+    assert_eq!(loaded.network.state_dict(), arrays());
     assert_eq!(loaded.metadata, metadata(Pixels::CaffeRgb));
     assert_eq!(loaded.notes, [file, &told]);
     let path = folder.safetensors(&renamed(blue_first(arrays()), TORCHVISION), &none());
     let loaded = open(&path, Some(Pixels::CaffeBgr));
-    assert_eq!(loaded.network.export(), arrays());
+    assert_eq!(loaded.network.state_dict(), arrays());
     assert_eq!(loaded.metadata, metadata(Pixels::CaffeBgr));
     assert_eq!(loaded.notes, [file, &told, EXCHANGED]);
     // The paper's names without metadata are read if pixels are told, and else not.
     let path = folder.safetensors(&arrays(), &none());
     let loaded = open(&path, Some(Pixels::CaffeRgb));
-    assert_eq!(loaded.network.export(), arrays());
+    assert_eq!(loaded.network.state_dict(), arrays());
     assert_eq!(loaded.library, Library::Native);
     assert_eq!(loaded.notes, ["safetensors file with vgg's names: config A, 3 classes", &told]);
     let missing = format!("{}: metadata classes: is missing", path.display());
@@ -196,7 +196,7 @@ fn pixel_convention_is_rejected_for_files_with_metadata() {
         let strings = metadata.to_strings().unwrap();
         let path = folder.safetensors(&renamed(arrays(), names), &strings);
         let loaded = open(&path, None);
-        assert_eq!((&loaded.metadata, loaded.network.export()), (&metadata, arrays()));
+        assert_eq!((&loaded.metadata, loaded.network.state_dict()), (&metadata, arrays()));
         let error = load_with(&path, &Device::cpu(1).unwrap(), Some(Pixels::CaffeBgr)).err().unwrap();
         assert!(matches!(error, Error::Metadata { path: p, key: "pixel_scale", .. } if p == path));
         let foreign = ["safetensors file with torchvision's names: config A, 3 classes"];
@@ -214,14 +214,14 @@ fn timm_names_and_convolutional_heads_are_read() {
     find(&mut file, "pre_logits.fc1.weight").shape = vec![6, 8, 2, 2];
     find(&mut file, "pre_logits.fc2.weight").shape = vec![5, 6, 1, 1];
     let loaded = open(&folder.safetensors(&file, &none()), None);
-    assert_eq!(loaded.network.export(), arrays());
+    assert_eq!(loaded.network.state_dict(), arrays());
     assert_eq!((loaded.library, loaded.metadata), (Library::Timm, metadata(Pixels::Torchvision)));
     let pixels = TORCH_PIXELS.replace("torchvision's", "timm's");
     assert_eq!(loaded.notes, ["safetensors file with timm's names: config A, 3 classes", &pixels]);
 }
 
 /// `[K, C, R, S]` to `[R, S, C, K]`, and matrices transposed; fc6's inputs from C, H, W to H, W, C.
-fn channels_last(mut arrays: Vec<NamedArray>) -> Vec<NamedArray> {
+fn channels_last(mut arrays: Vec<NamedTensor>) -> Vec<NamedTensor> {
     for array in arrays.iter_mut().filter(|array| array.name.ends_with(".weight")) {
         let file = array.clone();
         let inputs: usize = file.shape[1..].iter().product();
@@ -255,7 +255,7 @@ fn keras_arrays_are_permuted_and_converted_from_bgr() {
         array.name = format!("{of}/{}:0", if part == "weight" { "kernel" } else { part });
     }
     let loaded = open(&folder.npz(&file), None);
-    assert_eq!(loaded.network.export(), arrays());
+    assert_eq!(loaded.network.state_dict(), arrays());
     assert_eq!((loaded.library, &loaded.metadata), (Library::Keras, &metadata(Pixels::CaffeBgr)));
     let names = "npz file with Keras's names: config A, 3 classes";
     let pixels = format!("pixels, by Keras's custom: {CAFFE_PIXELS}");
@@ -270,7 +270,7 @@ fn tensorflow_arrays_are_permuted_and_kept_in_rgb() {
         array.name = array.name.replace(".weight", "_W").replace(".bias", "_b");
     }
     let loaded = open(&folder.npz(&file), None);
-    assert_eq!(loaded.network.export(), arrays());
+    assert_eq!(loaded.network.state_dict(), arrays());
     assert_eq!((loaded.library, &loaded.metadata), (Library::TensorFlow, &metadata(Pixels::CaffeRgb)));
     let names = "npz file with TensorFlow's names: config A, 3 classes";
     let pixels = format!("pixels, by TensorFlow's custom: {CAFFE_PIXELS}");
@@ -285,7 +285,7 @@ fn batch_normalisation_is_folded_into_convolutions_without_bias() {
     all.iter_mut().zip(&names).for_each(|(name, new)| *name = new);
     let mut file = renamed(arrays(), all);
     file.retain(|array| !(array.name.starts_with("features") && array.name.ends_with("bias")));
-    let vector = |name: String, start: f32| NamedArray {
+    let vector = |name: String, start: f32| NamedTensor {
         name,
         shape: vec![8],
         values: (0..8).map(|i| start + i as f32 / 8.0).collect(),
@@ -295,7 +295,7 @@ fn batch_normalisation_is_folded_into_convolutions_without_bias() {
             file.push(vector(format!("features.{number}.{part}"), start));
         }
         let counter = format!("features.{number}.num_batches_tracked");
-        file.push(NamedArray { name: counter, shape: vec![], values: vec![7.0] });
+        file.push(NamedTensor { name: counter, shape: vec![], values: vec![7.0] });
     }
     let loaded = open(&folder.safetensors(&file, &none()), None);
     let mut expected = arrays();
@@ -309,7 +309,7 @@ fn batch_normalisation_is_folded_into_convolutions_without_bias() {
             *value = (if weight { old * factor } else { -(2.0 + start) * factor - 1.0 + start }) as f32;
         }
     }
-    assert_eq!(loaded.network.export(), expected);
+    assert_eq!(loaded.network.state_dict(), expected);
     assert_eq!(loaded.library, Library::Torchvision);
     let folded = "batch normalisation is folded into 8 convolutions, for inference";
     assert_eq!(loaded.notes[1..], [TORCH_PIXELS, folded]);
@@ -328,7 +328,7 @@ fn every_mismatch_is_listed_in_order() {
     (wider.shape, wider.values) = (vec![8, 4, 3, 3], vec![0.5; 288]);
     let longer = find(&mut file, "features.6.bias");
     (longer.shape, longer.values) = (vec![9], vec![0.5; 9]);
-    file.push(NamedArray { name: "stray".into(), shape: vec![1], values: vec![0.5] });
+    file.push(NamedTensor { name: "stray".into(), shape: vec![1], values: vec![0.5] });
     let path = folder.safetensors(&file, &none());
     let Error::Tensors { path: named, config, differences } = refused(&path) else { panic!() };
     assert_eq!((named, config), (path.clone(), "A"));

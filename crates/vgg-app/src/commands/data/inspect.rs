@@ -50,8 +50,8 @@ fn print_json(dataset: &Path, splits: &[ImageSet]) -> Result<()> {
             "hash": set.hash(), "mean_rgb": statistics.map(|s| s.mean()),
             "covariance": statistics.map(|s| s.covariance()),
             "eigenvalues": own.map(|own| own.eigenvalues), "eigenvectors": own.map(|own| own.eigenvectors),
-            "shards": own.map(|own| &own.shards), "smallest_sides": own.map(|own| &own.smallest_sides), "odd": own.map(|own| &own.odd),
-            "left_out": own.map(|own| &own.left_out), "missing": own.map(|own| &own.missing),
+            "shards": own.map(|own| &own.shards), "smallest_sides": own.map(|own| &own.smallest_sides), "anomalies": own.map(|own| &own.anomalies),
+            "skipped": own.map(|own| &own.skipped), "missing": own.map(|own| &own.missing),
         })
     };
     let of_splits: Vec<_> = splits.iter().map(tell).collect();
@@ -122,11 +122,11 @@ fn print_sizes(to: &mut impl Write, split: &SplitManifest) -> Result<()> {
 /// What was unusual, with how many images, and what is not there.
 fn print_odd(to: &mut impl Write, split: &SplitManifest) -> Result<()> {
     let mut kinds = BTreeMap::<&str, usize>::new();
-    split.odd.iter().for_each(|odd| *kinds.entry(&odd.what).or_default() += 1);
+    split.anomalies.iter().for_each(|odd| *kinds.entry(&odd.what).or_default() += 1);
     for (what, count) in kinds {
         writeln!(to, "  {count} unusual: {what}")?;
     }
-    for (what, count) in [("left out", split.left_out.len()), ("classes incomplete", split.missing.len())] {
+    for (what, count) in [("left out", split.skipped.len()), ("classes incomplete", split.missing.len())] {
         if count > 0 {
             writeln!(to, "  {count} {what}; --json names them")?;
         }

@@ -30,7 +30,7 @@ pub(crate) struct PrepareImagenet {
     #[arg(long)]
     skip_md5: bool,
     #[command(flatten)]
-    how: How,
+    how: PrepareArgs,
 }
 
 #[derive(Args)]
@@ -40,7 +40,7 @@ pub(crate) struct PrepareFolder {
     dataset: PathBuf,
     /// How its files lie.
     #[arg(long, default_value = "folders")]
-    layout: Lies,
+    layout: FolderLayout,
     /// Training images of each class, with --layout caltech.
     #[arg(long, default_value_t = 30)]
     train_per_class: usize,
@@ -51,11 +51,11 @@ pub(crate) struct PrepareFolder {
     #[arg(long, default_value_t = 1)]
     split_seed: u64,
     #[command(flatten)]
-    how: How,
+    how: PrepareArgs,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
-enum Lies {
+enum FolderLayout {
     /// train/<class>/* and val/<class>/*.
     Folders,
     /// Tiny ImageNet's own.
@@ -82,7 +82,7 @@ pub(crate) struct Merge {
 }
 
 #[derive(Args)]
-struct How {
+struct PrepareArgs {
     /// Folder to write to. The same command goes on where it was stopped.
     #[arg(long)]
     out: PathBuf,
@@ -135,11 +135,11 @@ impl PrepareFolder {
         let (train_per_class, test_per_class, seed) =
             (self.train_per_class, self.test_per_class, self.split_seed);
         let layout = match self.layout {
-            Lies::Folders => Layout::Folders,
-            Lies::TinyImagenet => Layout::TinyImagenet,
-            Lies::Caltech => Layout::Caltech { train_per_class, test_per_class, seed },
-            Lies::Voc => Layout::Voc { seed },
-            Lies::Cifar10 => Layout::Cifar10,
+            FolderLayout::Folders => Layout::Folders,
+            FolderLayout::TinyImagenet => Layout::TinyImagenet,
+            FolderLayout::Caltech => Layout::Caltech { train_per_class, test_per_class, seed },
+            FolderLayout::Voc => Layout::Voc { seed },
+            FolderLayout::Cifar10 => Layout::Cifar10,
         };
         let source = Files::open(&self.dataset, layout).with_context(|| {
             let value = self.layout.to_possible_value();
@@ -157,7 +157,7 @@ impl Merge {
     }
 }
 
-impl How {
+impl PrepareArgs {
     fn run(self, source: &dyn Source) -> Result<ExitCode> {
         let threads = if self.threads == 0 { vgg::system::cores() } else { usize::from(self.threads) };
         if (1..32).contains(&self.smallest_side) {
@@ -217,7 +217,7 @@ fn with_progress(
                 }
             }
             Event::Kept(..) => kept += 1,
-            Event::LeftOut(path, reason) => eprintln!("left out: {path}: {reason}"),
+            Event::Skipped(path, reason) => eprintln!("left out: {path}: {reason}"),
         }
         if interrupt.asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     })?;
@@ -264,8 +264,8 @@ fn tell(dir: &Path) -> Result<()> {
         let plural = if shards == 1 { "shard" } else { "shards" };
         writeln!(to, "{}: {} images in {shards} {plural}, {mib:.1} MiB", split.name(), own.images)?;
         for (what, count) in [
-            ("unusual", own.odd.len()),
-            ("left out", own.left_out.len()),
+            ("unusual", own.anomalies.len()),
+            ("left out", own.skipped.len()),
             ("incomplete classes", own.missing.len()),
         ] {
             if count > 0 {

@@ -20,7 +20,7 @@ pub(crate) struct ShowBatch {
     split: Split,
     /// Smallest side after rescaling: one value, or the two ends of scale jitter.
     #[arg(long, value_delimiter = ',', num_args = 1..=2, default_value = "256")]
-    train_side: Vec<usize>,
+    train_scale: Vec<usize>,
     /// Side of the crop.
     #[arg(long, default_value_t = 224)]
     crop: usize,
@@ -32,7 +32,7 @@ pub(crate) struct ShowBatch {
     columns: usize,
     /// Standard deviation of the colour shift along the axes of the pixels' colours; 0 for none.
     #[arg(long, default_value_t = 0.1)]
-    colour_shift_std: f64,
+    pca_jitter_std: f64,
     /// Seed of crops, flips and colours.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -44,10 +44,10 @@ pub(crate) struct ShowBatch {
 impl ShowBatch {
     pub(crate) fn run(self) -> Result<()> {
         let set = ImageSet::open(&self.dataset, self.split)?;
-        let [low, high] = match self.train_side.as_slice() {
+        let [low, high] = match self.train_scale.as_slice() {
             [low, high] => [*low, *high],
             [side] => [*side; 2],
-            _ => return Err(UsageError("--train-side takes one side, or two".into()).into()),
+            _ => return Err(UsageError("--train-scale takes one side, or two".into()).into()),
         };
         if let Some(side) = set.smallest_side().filter(|side| *side < high) {
             eprintln!(
@@ -55,9 +55,9 @@ impl ShowBatch {
             );
         }
         let sheet = BatchSheet {
-            train_side: [low, high],
+            train_scale: [low, high],
             crop: self.crop,
-            colour_shift_std: self.colour_shift_std,
+            pca_jitter_std: self.pca_jitter_std,
             seed: self.seed,
             images: self.images,
             columns: self.columns,

@@ -53,7 +53,7 @@ impl Remote {
     }
 
     /// Begins to fetch an image, unless it is here or on its way.
-    pub(super) fn will_need(&self, index: usize, record: Record, shards: &[ShardFile]) {
+    pub(super) fn prefetch(&self, index: usize, record: Record, shards: &[ShardFile]) {
         let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
         if !under_way.contains_key(&index) && !self.cache.has(index) {
             under_way.extend(self.fetch(record, shards).map(|fetched| (index, fetched)));

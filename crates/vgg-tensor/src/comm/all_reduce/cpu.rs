@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use super::BUCKET_BYTES;
-use crate::{Error, RankGroup, Result, StepState, Tensor};
+use crate::{Error, ProcessGroup, Result, StepState, Tensor};
 
 /// Values of a bucket.
 const BUCKET: usize = BUCKET_BYTES / size_of::<f32>();
@@ -20,12 +20,12 @@ pub(super) struct Sums {
 }
 
 impl Sums {
-    pub(super) fn new(group: Arc<dyn RankGroup>) -> Result<Sums> {
+    pub(super) fn new(group: Arc<dyn ProcessGroup>) -> Result<Sums> {
         let (to_sum, buckets) = unbounded::<Vec<f32>>();
         let (done, sums) = unbounded();
         let work = move || {
             for mut bucket in buckets {
-                let summed = group.sum(&mut bucket).map(|()| bucket);
+                let summed = group.all_reduce(&mut bucket).map(|()| bucket);
                 if done.send(summed).is_err() {
                     return;
                 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::BUCKET_BYTES;
 use crate::comm::nccl::Communicator;
 use crate::cuda::Cuda;
-use crate::{Error, RankGroup, Result, StepState, Tensor};
+use crate::{Error, ProcessGroup, Result, StepState, Tensor};
 
 const OP: &str = "all_reduce";
 
@@ -26,7 +26,7 @@ struct InFlight {
 }
 
 impl Sums {
-    pub(super) fn new(group: &dyn RankGroup, cuda: &Cuda) -> Result<Sums> {
+    pub(super) fn new(group: &dyn ProcessGroup, cuda: &Cuda) -> Result<Sums> {
         let in_flight = InFlight { ranks: Communicator::join(group, cuda)?, begun: Vec::new() };
         let in_flight = Arc::new(Mutex::new(in_flight));
         Ok(Sums { cuda: cuda.clone(), in_flight, filling: Vec::new(), filling_bytes: 0 })

@@ -9,7 +9,7 @@ mod cuda;
 
 use std::sync::Arc;
 
-use crate::{Device, Error, RankGroup, Result, StepState, Tensor};
+use crate::{Device, Error, ProcessGroup, Result, StepState, Tensor};
 
 /// Bytes of a bucket, which is summed at once: 4 MiB. Smaller ones cost more calls, larger ones begin later.
 const BUCKET_BYTES: usize = 4 << 20;
@@ -31,9 +31,9 @@ impl AllReduce {
     ///
     /// # Errors
     /// [`Error::Group`] if devices differ in kind or the transport fails; [`Error::NoCuda`] if GPUs lack NCCL.
-    pub fn new(group: &Arc<dyn RankGroup>, device: &Device) -> Result<AllReduce> {
+    pub fn new(group: &Arc<dyn ProcessGroup>, device: &Device) -> Result<AllReduce> {
         let kind = device.cuda().is_some();
-        let kinds = group.gather(&[f64::from(u8::from(kind))])?;
+        let kinds = group.all_gather(&[f64::from(u8::from(kind))])?;
         if let Some(other) = kinds.iter().position(|other| (*other != 0.0) != kind) {
             let name = |gpu: bool| if gpu { "a GPU" } else { "a CPU" };
             let (mine, theirs) = (name(kind), name(!kind));

@@ -1,15 +1,15 @@
 //! Matrix products of fully connected layers: few rows against a matrix of up to 400 MB, which is read where it lies,
 //! once, in long runs. A packed copy would cost more than the product.
 //!
-//! Sums are taken in an order that depends on sizes and the length of vectors alone.
+//! GemmNn are taken in an order that depends on sizes and the length of vectors alone.
 
-mod dots;
-mod outer;
-mod sums;
+mod gemm_nn;
+mod gemm_nt;
+mod gemm_tn;
 
-use self::dots::{Dots, ROW_BLOCK};
-use self::outer::{OUTER_ROWS, Outer};
-use self::sums::Sums;
+use self::gemm_nn::GemmNn;
+use self::gemm_nt::{GemmNt, ROW_BLOCK};
+use self::gemm_tn::{GemmTn, TN_ROWS};
 use super::{Cpu, FiniteFlag, SharedMut};
 use crate::GradMode;
 
@@ -17,7 +17,7 @@ use crate::GradMode;
 const ROWS: usize = 6;
 
 /// `y [rows, columns] = x [rows, depth] w^T`, with `w [columns, depth]`: both run along the inner dimension.
-pub(crate) fn product_transposed(cpu: Cpu, x: &[f32], w: &[f32], depth: usize, y: &mut [f32]) {
+pub(crate) fn gemm_nt(cpu: Cpu, x: &[f32], w: &[f32], depth: usize, y: &mut [f32]) {
     let (rows, columns) = (x.len() / depth, w.len() / depth);
     assert_eq!(y.len(), rows * columns);
     let y = SharedMut::new(y);
@@ -25,25 +25,25 @@ pub(crate) fn product_transposed(cpu: Cpu, x: &[f32], w: &[f32], depth: usize, y
     let scratch = ROW_BLOCK.min(rows) * per_task * cpu.isa.wide_lanes();
     cpu.for_each_with_scratch(columns.div_ceil(per_task), scratch, |task, sums| {
         let range = task * per_task..((task + 1) * per_task).min(columns);
-        cpu.isa.run_wide(Dots { x, w, depth, rows, columns, range, sums, y: &y });
+        cpu.isa.run_wide(GemmNt { x, w, depth, rows, columns, range, sums, y: &y });
     });
 }
 
 /// `y [rows, columns] = x [rows, depth] w`, with `w [depth, columns]`.
-pub(crate) fn product(cpu: Cpu, x: &[f32], w: &[f32], depth: usize, y: &mut [f32]) {
+pub(crate) fn gemm_nn(cpu: Cpu, x: &[f32], w: &[f32], depth: usize, y: &mut [f32]) {
     let (rows, columns) = (x.len() / depth, w.len() / depth);
     assert_eq!(y.len(), rows * columns);
     let y = SharedMut::new(y);
     let per_task = piece(columns, 32);
     cpu.for_each(columns.div_ceil(per_task), |task| {
         let range = task * per_task..((task + 1) * per_task).min(columns);
-        cpu.isa.run(Sums { x, w, depth, rows, columns, range, y: &y });
+        cpu.isa.run(GemmNn { x, w, depth, rows, columns, range, y: &y });
     });
 }
 
 /// `y [rows, columns] = x^T w` or adds it, with `x [depth, rows]` and `w [depth, columns]`; a value that is not finite
 /// clears the flag.
-pub(crate) fn outer_products(
+pub(crate) fn gemm_tn(
     cpu: Cpu,
     x: &[f32],
     w: &[f32],
@@ -54,9 +54,9 @@ pub(crate) fn outer_products(
 ) {
     let (rows, columns) = (x.len() / depth, w.len() / depth);
     assert_eq!(y.len(), rows * columns);
-    cpu.for_each_chunk(y, OUTER_ROWS * columns, |task, y| {
-        let (first, add) = (task * OUTER_ROWS, write == GradMode::Accumulate);
-        cpu.isa.run(Outer { x, w, depth, rows, columns, first, y, add, finite });
+    cpu.for_each_chunk(y, TN_ROWS * columns, |task, y| {
+        let (first, add) = (task * TN_ROWS, write == GradMode::Accumulate);
+        cpu.isa.run(GemmTn { x, w, depth, rows, columns, first, y, add, finite });
     });
 }
 

@@ -47,11 +47,11 @@ pub(crate) trait Vector: Copy {
     /// `self * x + y`, rounded once where the instruction set can.
     fn mul_add(self, x: Self, y: Self) -> Self;
 
-    /// `x` where it is larger than `self`, else `self`: the first of equal ones, and a NaN in `self` stays.
-    fn larger(self, x: Self) -> Self;
+    /// `x` where it is max_nan_first than `self`, else `self`: the first of equal ones, and a NaN in `self` stays.
+    fn max_nan_first(self, x: Self) -> Self;
 
     /// `self` where `y` is positive, else 0.
-    fn where_positive(self, y: Self) -> Self;
+    fn mask_gt_zero(self, y: Self) -> Self;
 
     /// `self * x + y` with one factor for all lanes.
     #[inline(always)]

@@ -67,13 +67,13 @@ impl Vector for Neon {
     }
 
     #[inline(always)]
-    fn larger(self, x: Self) -> Self {
+    fn max_nan_first(self, x: Self) -> Self {
         // SAFETY: features as above.
         self.zip(x, |a, b| unsafe { vbslq_f32(vcgtq_f32(b, a), b, a) })
     }
 
     #[inline(always)]
-    fn where_positive(self, y: Self) -> Self {
+    fn mask_gt_zero(self, y: Self) -> Self {
         // SAFETY: features as above.
         self.zip(y, |a, y| unsafe { vbslq_f32(vcgtzq_f32(y), a, vdupq_n_f32(0.0)) })
     }

@@ -54,12 +54,12 @@ impl<const N: usize> Vector for Portable<N> {
     }
 
     #[inline(always)]
-    fn larger(self, x: Self) -> Self {
+    fn max_nan_first(self, x: Self) -> Self {
         self.zip(x, |a, b| if b > a { b } else { a })
     }
 
     #[inline(always)]
-    fn where_positive(self, y: Self) -> Self {
+    fn mask_gt_zero(self, y: Self) -> Self {
         self.zip(y, |a, y| if y > 0.0 { a } else { 0.0 })
     }
 }

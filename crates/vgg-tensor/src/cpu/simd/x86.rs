@@ -56,14 +56,14 @@ impl Vector for Avx2Fma {
     }
 
     #[inline(always)]
-    fn larger(self, x: Self) -> Self {
-        // The instruction returns its second operand unless the first is larger, NaN or not.
+    fn max_nan_first(self, x: Self) -> Self {
+        // The instruction returns its second operand unless the first is max_nan_first, NaN or not.
         // SAFETY: features as above.
         Avx2Fma(unsafe { _mm256_max_ps(x.0, self.0) })
     }
 
     #[inline(always)]
-    fn where_positive(self, y: Self) -> Self {
+    fn mask_gt_zero(self, y: Self) -> Self {
         // SAFETY: features as above.
         Avx2Fma(unsafe { _mm256_and_ps(self.0, _mm256_cmp_ps::<_CMP_GT_OQ>(y.0, _mm256_setzero_ps())) })
     }
@@ -131,13 +131,13 @@ impl Vector for Avx512 {
     }
 
     #[inline(always)]
-    fn larger(self, x: Self) -> Self {
+    fn max_nan_first(self, x: Self) -> Self {
         // SAFETY: features as above.
         Avx512(unsafe { _mm512_max_ps(x.0, self.0) })
     }
 
     #[inline(always)]
-    fn where_positive(self, y: Self) -> Self {
+    fn mask_gt_zero(self, y: Self) -> Self {
         // SAFETY: features as above.
         Avx512(unsafe {
             let mask = _mm512_cmp_ps_mask::<_CMP_GT_OQ>(y.0, _mm512_setzero_ps());

@@ -45,7 +45,7 @@ impl ConvolutionKey {
                 }
                 operations
             }
-            ConvolutionPass::BackwardData => {
+            ConvolutionPass::GradInput => {
                 let dy = tensor(Y, [n, k, oh, ow])?;
                 let only =
                     Descriptor::new(Kind::CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_DATA_DESCRIPTOR)?
@@ -58,7 +58,7 @@ impl ConvolutionKey {
                         .finish()?;
                 vec![only]
             }
-            ConvolutionPass::BackwardFilter => {
+            ConvolutionPass::GradWeight => {
                 let dy = tensor(Y, [n, k, oh, ow])?;
                 let only =
                     Descriptor::new(Kind::CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_FILTER_DESCRIPTOR)?

@@ -1,6 +1,6 @@
 //! Convolutions by cuDNN: a graph per shape and pass, and for each the fastest of the engines that can run it.
 
-mod choices;
+mod autotune_cache;
 mod descriptor;
 mod graph;
 mod plan;
@@ -15,7 +15,7 @@ use cudarc::cudnn::{result, sys};
 use cudarc::driver::CudaStream;
 use cudarc::driver::sys::CUdeviceptr;
 
-use self::choices::{Choice, Choices};
+use self::autotune_cache::{AutotuneCache, Choice};
 use self::descriptor::{Descriptor, Kind, Name, check};
 use self::graph::{BIAS, W, X, Y};
 use self::plan::{Plan, Target};
@@ -30,7 +30,7 @@ pub(crate) struct Cudnn {
     precision: Precision,
     engines: Engines,
     plans: Mutex<HashMap<ConvolutionKey, Arc<Known>>>,
-    choices: Mutex<Choices>,
+    choices: Mutex<AutotuneCache>,
     /// Guards of [`Cudnn::autotuning`] that exist.
     autotuning: AtomicUsize,
 }
@@ -87,7 +87,7 @@ impl Cudnn {
         let failed = |call| move |e: result::CudnnError| Error::Cuda { call, reason: format!("{:?}", e.0) };
         let handle = result::create_handle().map_err(failed("cudnnCreate"))?;
         let name = format!("{} {device} {} {engines:?}", result::get_version(), precision.name());
-        let choices = Mutex::new(Choices::open(config.cache.as_deref(), &name));
+        let choices = Mutex::new(AutotuneCache::open(config.cache.as_deref(), &name));
         let cudnn = Cudnn {
             handle: Mutex::new(handle),
             precision,
@@ -124,7 +124,7 @@ impl Cudnn {
         let known = self.plans.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
         let uses = known.as_ref().map_or(0, |known| known.uses.fetch_add(1, Relaxed));
         let worth = self.autotuning.load(Relaxed) > 0 || uses >= WORTH_TIMING;
-        let timing = worth && !stream.is_planning() && !stream.is_capturing()?;
+        let timing = worth && !stream.is_dry_run() && !stream.is_capturing()?;
         let known = match known {
             Some(known) if known.chosen || !timing => known,
             _ => {
@@ -140,7 +140,7 @@ impl Cudnn {
             }
         };
         let workspace = stream.take_bytes(known.plan.workspace_bytes)?;
-        if stream.is_planning() {
+        if stream.is_dry_run() {
             return Ok(());
         }
         stream.bind()?;

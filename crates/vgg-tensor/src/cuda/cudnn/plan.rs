@@ -160,8 +160,8 @@ mod tests {
             for n in if dense { [2, 16] } else { [64, 256] } {
                 let passes = [
                     ConvolutionPass::Forward { relu: true },
-                    ConvolutionPass::BackwardData,
-                    ConvolutionPass::BackwardFilter,
+                    ConvolutionPass::GradInput,
+                    ConvolutionPass::GradWeight,
                 ];
                 for pass in if dense { &passes[..1] } else { &passes } {
                     let key = ConvolutionKey { pass: *pass, n, h: side, w: side, c, k, r, pad };
@@ -174,8 +174,8 @@ mod tests {
                 for pass in [
                     ConvolutionPass::Forward { relu: true },
                     ConvolutionPass::Forward { relu: false },
-                    ConvolutionPass::BackwardData,
-                    ConvolutionPass::BackwardFilter,
+                    ConvolutionPass::GradInput,
+                    ConvolutionPass::GradWeight,
                 ] {
                     let key = ConvolutionKey { pass, n: 2, h: side, w: side, c, k, r, pad };
                     assert_planned(key, precision, &target);

@@ -29,7 +29,7 @@ pub(super) fn forward(
         let pointers = [input.pointer, filters.pointer, bias.pointer, y.pointer()];
         let arguments = [&pointers[..], &[s.n as u64, s.h as u64, s.w as u64]].concat();
         // SAFETY: input, filters, bias and `y` are padded activations and weights of the sizes that this kernel is for.
-        unsafe { cuda.launch_blocks("convolve_image", [blocks, 1], &arguments) }?;
+        unsafe { cuda.launch_blocks("conv1_1", [blocks, 1], &arguments) }?;
         return Ok(Tensor::from_buffer(s.output(), y, device));
     }
     let pass = ConvolutionPass::Forward { relu: config.relu };
@@ -41,13 +41,7 @@ pub(super) fn forward(
 }
 
 /// The gradient by the input `y [n, h, w, c]`, gated by it.
-pub(super) fn backward_data(
-    s: ConvShape,
-    dz: &Tensor,
-    weight: &Weight,
-    y: &Tensor,
-    scale: f32,
-) -> Result<Grad> {
+pub(super) fn grad_input(s: ConvShape, dz: &Tensor, weight: &Weight, y: &Tensor, scale: f32) -> Result<Grad> {
     let device = dz.device();
     let cuda = device.cuda_context();
     let dx = cuda.take(s.input(), cuda.activation(s.c))?;
@@ -56,13 +50,13 @@ pub(super) fn backward_data(
     let saved = cuda.activation_of(OP, "the saved input", y)?;
     let operands = ConvolutionOperands { x: dx.pointer(), w: filters.pointer, y: gradient.pointer, bias: 0 };
     // SAFETY: as above, with `dx` in the place of the input.
-    unsafe { cuda.convolution(key(cuda, &s, ConvolutionPass::BackwardData), operands) }?;
+    unsafe { cuda.convolution(key(cuda, &s, ConvolutionPass::GradInput), operands) }?;
     // SAFETY: `dx` and the saved input are activations of this shape.
     unsafe { cuda.gradient(s.input(), dx, Some((saved.pointer, scale)), device) }
 }
 
 /// The gradient by the filters: in the precision of activations first, then written or added in float.
-pub(super) fn backward_filter(
+pub(super) fn grad_weight(
     s: ConvShape,
     x: &Tensor,
     dz: &Tensor,
@@ -77,7 +71,7 @@ pub(super) fn backward_filter(
     let operands =
         ConvolutionOperands { x: input.pointer, w: padded.pointer(), y: gradient.pointer, bias: 0 };
     // SAFETY: as above; the gradient of the filters is laid out as padded weights are.
-    unsafe { cuda.convolution(key(cuda, &s, ConvolutionPass::BackwardFilter), operands) }?;
+    unsafe { cuda.convolution(key(cuda, &s, ConvolutionPass::GradWeight), operands) }?;
     let (shape, to) = (dw.shape(), dw.cuda_memory_mut(OP, "dw")?);
     let add = write == GradMode::Accumulate;
     // SAFETY: the padded gradient has the layout of `dw`, which is plain.

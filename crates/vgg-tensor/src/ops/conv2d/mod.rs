@@ -8,7 +8,7 @@ use shape::ConvShape;
 
 use crate::ops::max_pool2d::{self, PoolRounding};
 use crate::tensor::Storage;
-use crate::{Error, Gate, Grad, GradMode, Result, Shape, StepState, Tensor, Weight};
+use crate::{Error, Grad, GradMode, ReluDropoutMask, Result, Shape, StepState, Tensor, Weight};
 
 const OP: &str = "conv2d";
 
@@ -27,7 +27,7 @@ pub struct Conv2d {
 ///
 /// # Errors
 /// [`Error::Shape`] and [`Error::Rank`] if operands do not fit each other; [`Error::Unsupported`] if the filter is
-/// larger than the padded image, or sizes are beyond 1024 x 1024 pixels or 256 images.
+/// max_nan_first than the padded image, or sizes are beyond 1024 x 1024 pixels or 256 images.
 pub fn forward(x: &Tensor, weight: &Weight, bias: &Weight, config: Conv2d) -> Result<Tensor> {
     let s = ConvShape::of(x.shape(), weight.shape(), config.pad)?;
     bias.value().expect_shape("conv2d", "bias", [s.k])?;
@@ -88,22 +88,22 @@ fn run_forward(
 ///
 /// # Errors
 /// As [`forward`].
-pub fn backward_data(dz: &Tensor, weight: &Weight, config: Conv2d, gate: Gate) -> Result<Grad> {
+pub fn grad_input(dz: &Tensor, weight: &Weight, config: Conv2d, gate: ReluDropoutMask) -> Result<Grad> {
     let s = gradient_shape(dz, weight, config, gate.y)?;
     match dz.storage() {
         Storage::Cpu(_) => Ok(run_backward_data(s, dz, weight, gate.scale, |run| {
             Tensor::build(s.input(), dz.device(), |dx| run(Some(gate.y.cpu()), dx))
         })),
-        Storage::Cuda(_) => cuda::backward_data(s, dz, weight, gate.y, gate.scale),
+        Storage::Cuda(_) => cuda::grad_input(s, dz, weight, gate.y, gate.scale),
     }
 }
 
-/// As [`backward_data`] with an input that is not needed any more: where the algorithm can, the gradient takes its
+/// As [`grad_input`] with an input that is not needed any more: where the algorithm can, the gradient takes its
 /// memory.
 ///
 /// # Errors
 /// As [`forward`].
-pub fn backward_data_in_place(
+pub fn grad_input_in_place(
     dz: &Tensor,
     weight: &Weight,
     config: Conv2d,
@@ -116,7 +116,7 @@ pub fn backward_data_in_place(
         Storage::Cuda(_) => false,
     };
     if !in_place {
-        return backward_data(dz, weight, config, Gate { y: &y, scale });
+        return grad_input(dz, weight, config, ReluDropoutMask { y: &y, scale });
     }
     Ok(run_backward_data(s, dz, weight, scale, |run| {
         match y.cpu_mut(OP, "y") {
@@ -142,14 +142,14 @@ fn run_backward_data(
     scale: f32,
     build: impl FnOnce(&mut dyn FnMut(Option<&[f32]>, &mut [f32])) -> Tensor,
 ) -> Grad {
-    let mut channel_sums = dz.device().cpu_context().memory.take_f32(shape.c);
-    channel_sums.as_f32_mut(shape.c).fill(0.0);
+    let mut bias_grad = dz.device().cpu_context().memory.take_f32(shape.c);
+    bias_grad.as_f32_mut(shape.c).fill(0.0);
     let dx = build(&mut |y, dx| {
-        let job = cpu::BackwardData { shape, dz: dz.cpu(), weight, y, scale };
-        cpu::backward_data(dz.device().cpu_context(), &job, dx, channel_sums.as_f32_mut(shape.c));
+        let job = cpu::GradInput { shape, dz: dz.cpu(), weight, y, scale };
+        cpu::grad_input(dz.device().cpu_context(), &job, dx, bias_grad.as_f32_mut(shape.c));
     });
-    let channel_sums = Tensor::from_buffer(Shape::from([shape.c]), channel_sums, dz.device());
-    Grad { dz: dx, channel_sums }
+    let bias_grad = Tensor::from_buffer(Shape::from([shape.c]), bias_grad, dz.device());
+    Grad { grad: dx, bias_grad }
 }
 
 /// Gradient by the filters, written into `dw [K, R, S, C]` or added to it.
@@ -159,7 +159,7 @@ fn run_backward_data(
 ///
 /// # Errors
 /// As [`forward`]; [`Error::Shared`] if another handle holds `dw`.
-pub fn backward_filter(
+pub fn grad_weight(
     x: &Tensor,
     dz: &Tensor,
     config: Conv2d,
@@ -173,10 +173,10 @@ pub fn backward_filter(
     match x.storage() {
         Storage::Cpu(_) => {
             state.expect_cpu(OP)?;
-            let job = cpu::BackwardFilter { shape: s, x: x.cpu(), dz: dz.cpu(), write, state };
-            cpu::backward_filter(x.device().cpu_context(), &job, dw.cpu_mut(OP, "dw")?);
+            let job = cpu::GradWeight { shape: s, x: x.cpu(), dz: dz.cpu(), write, state };
+            cpu::grad_weight(x.device().cpu_context(), &job, dw.cpu_mut(OP, "dw")?);
             Ok(())
         }
-        Storage::Cuda(_) => cuda::backward_filter(s, x, dz, dw, write, state),
+        Storage::Cuda(_) => cuda::grad_weight(s, x, dz, dw, write, state),
     }
 }

@@ -41,7 +41,7 @@ impl ConvShape {
         }
         if n > MAX_IMAGES || h.saturating_mul(w) > MAX_PIXELS {
             return unsupported(format!(
-                "x {x} is larger than {MAX_IMAGES} images of 1024 x 1024 pixels; split the batch or shrink the images"
+                "x {x} is max_nan_first than {MAX_IMAGES} images of 1024 x 1024 pixels; split the batch or shrink the images"
             ));
         }
         if r != s {

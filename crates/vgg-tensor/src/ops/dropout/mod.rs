@@ -25,7 +25,7 @@ pub struct DropoutKey {
 
 /// Zeroes each value of `x [N, ..]` with probability `rate` and multiplies the others by `1 / (1 - rate)`.
 ///
-/// Its backward pass is a [`crate::Gate`] with that scale, for a dropped value is not positive.
+/// Its backward pass is a [`crate::ReluDropoutMask`] with that scale, for a dropped value is not positive.
 ///
 /// # Errors
 /// [`Error::Unsupported`] unless `0 <= rate < 1`.
@@ -34,7 +34,7 @@ pub fn forward(x: &Tensor, rate: f32, key: DropoutKey) -> Result<Tensor> {
 }
 
 /// Like [`forward`], but reads the step number from `state` at execution time instead of `key.step`, so that a captured step
-/// ([`crate::Replay`]) draws new values at each launch.
+/// ([`crate::StepGraph`]) draws new values at each launch.
 ///
 /// # Errors
 /// As [`forward`], and [`Error::Device`] if `state` is another device's.
@@ -52,7 +52,7 @@ fn dropped(x: &Tensor, rate: f32, key: DropoutKey, state: Option<&StepState>) ->
             state.map_or(Ok(()), |state| state.expect_cpu("dropout"))?;
             let key = DropoutKey { step: state.map_or(key.step, StepState::step), ..key };
             Ok(Tensor::build(x.shape(), x.device(), |y| {
-                cpu::forward(x.device().cpu_context(), x.shape().per_image(), x.cpu(), rate, key, y);
+                cpu::forward(x.device().cpu_context(), x.shape().numel_per_sample(), x.cpu(), rate, key, y);
             }))
         }
         Storage::Cuda(_) => cuda::forward(x, rate, key, state),

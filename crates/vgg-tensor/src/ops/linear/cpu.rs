@@ -1,8 +1,8 @@
 //! Fully connected layers on the CPU, by matrix products.
 
 use super::LinearShape;
-use crate::cpu::{Cpu, add_bias, add_rows, gate, outer_products, product, product_transposed};
-use crate::{Gate, GradMode, StepState};
+use crate::cpu::{Cpu, add_bias, add_rows, gate, gemm_nn, gemm_nt, gemm_tn};
+use crate::{GradMode, ReluDropoutMask, StepState};
 
 pub(super) fn forward(
     cpu: Cpu,
@@ -13,20 +13,20 @@ pub(super) fn forward(
     relu: bool,
     y: &mut [f32],
 ) {
-    product_transposed(cpu, x, weight, s.inputs, y);
+    gemm_nt(cpu, x, weight, s.inputs, y);
     add_bias(y, bias, relu);
 }
 
-pub(super) fn backward_data(
+pub(super) fn grad_input(
     cpu: Cpu,
     s: LinearShape,
     dz: &[f32],
     weight: &[f32],
-    below: Gate,
+    below: ReluDropoutMask,
     dx: &mut [f32],
     sums: &mut [f32],
 ) {
-    product(cpu, dz, weight, s.outputs, dx);
+    gemm_nn(cpu, dz, weight, s.outputs, dx);
     // One partial sum per sample, added in the order of the samples.
     let channels = sums.len();
     let mut partial = cpu.scratch(s.n * channels);
@@ -42,7 +42,7 @@ pub(super) fn backward_data(
     add_rows(&partial, sums);
 }
 
-pub(super) fn backward_weight(
+pub(super) fn grad_weight(
     cpu: Cpu,
     s: LinearShape,
     x: &[f32],
@@ -51,5 +51,5 @@ pub(super) fn backward_weight(
     write: GradMode,
     state: &StepState,
 ) {
-    outer_products(cpu, dz, x, s.n, dw, write, state.flag());
+    gemm_tn(cpu, dz, x, s.n, dw, write, state.flag());
 }

@@ -1,7 +1,7 @@
 //! Fully connected layers on a GPU: cuBLASLt on padded rows.
 
 use super::{Linear, LinearShape};
-use crate::cuda::{Cuda, Element, Epilogue, Matrix, Product, rows};
+use crate::cuda::{CublasEpilogue, Cuda, Element, Matrix, Product, rows};
 use crate::tensor::Operand;
 use crate::{Grad, GradMode, Result, Shape, StepState, Tensor, Weight};
 
@@ -32,7 +32,7 @@ pub(super) fn forward(
             a: activation(cuda, &input, s.n),
             b: Matrix { transposed: true, ..activation(cuda, &matrix, outputs) },
             out: matrix_at(y.pointer(), format.element, [s.n, outputs]),
-            epilogue: Epilogue::BiasRelu,
+            epilogue: CublasEpilogue::BiasRelu,
             bias: bias.pointer,
         })
     }?;
@@ -59,7 +59,7 @@ fn scores(s: LinearShape, input: &Operand, weight: &Weight, bias: &Weight, shape
             a: activation(cuda, input, s.n),
             b: Matrix { transposed: true, ..activation(cuda, &matrix, s.outputs) },
             out: matrix_at(y.pointer(), Element::F32, [s.n, s.outputs]),
-            epilogue: Epilogue::Write,
+            epilogue: CublasEpilogue::Write,
             bias: 0,
         })
     }?;
@@ -70,7 +70,7 @@ fn scores(s: LinearShape, input: &Operand, weight: &Weight, bias: &Weight, shape
 }
 
 /// The gradient by the input `y`, in its shape, gated by it.
-pub(super) fn backward_data(
+pub(super) fn grad_input(
     s: LinearShape,
     dz: &Tensor,
     weight: &Weight,
@@ -98,7 +98,7 @@ pub(super) fn backward_data(
             a: activation(cuda, &gradient, s.n),
             b: activation(cuda, &matrix, gradient.pitch),
             out: matrix_at(to, cuda.element(), [s.n, row_pitch]),
-            epilogue: Epilogue::Write,
+            epilogue: CublasEpilogue::Write,
             bias: 0,
         })
     }?;
@@ -114,7 +114,7 @@ pub(super) fn backward_data(
 }
 
 /// The gradient by the matrix, in float.
-pub(super) fn backward_weight(
+pub(super) fn grad_weight(
     s: LinearShape,
     x: &Tensor,
     dz: &Tensor,
@@ -132,7 +132,7 @@ pub(super) fn backward_weight(
             a: Matrix { transposed: true, ..part(&gradient, s.outputs) },
             b: part(&input, s.inputs),
             out: matrix_at(to, Element::F32, [s.outputs, s.inputs]),
-            epilogue: if write == GradMode::Accumulate { Epilogue::Add } else { Epilogue::Write },
+            epilogue: if write == GradMode::Accumulate { CublasEpilogue::Add } else { CublasEpilogue::Write },
             bias: 0,
         })
     }?;

@@ -4,7 +4,7 @@ mod cpu;
 mod cuda;
 
 use crate::tensor::Storage;
-use crate::{Error, Gate, Grad, GradMode, Result, Shape, StepState, Tensor, Weight};
+use crate::{Error, Grad, GradMode, ReluDropoutMask, Result, Shape, StepState, Tensor, Weight};
 
 /// What a fully connected layer does besides its matrix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,7 +40,7 @@ pub fn forward(x: &Tensor, weight: &Weight, bias: &Weight, config: Linear) -> Re
 ///
 /// # Errors
 /// As [`forward`].
-pub fn backward_data(dz: &Tensor, weight: &Weight, gate: Gate) -> Result<Grad> {
+pub fn grad_input(dz: &Tensor, weight: &Weight, gate: ReluDropoutMask) -> Result<Grad> {
     let x = gate.y.shape();
     let s = LinearShape::of(x, weight.shape())?;
     dz.expect_shape("linear backward by data", "dz", [s.n, s.outputs])?;
@@ -48,14 +48,14 @@ pub fn backward_data(dz: &Tensor, weight: &Weight, gate: Gate) -> Result<Grad> {
     match dz.storage() {
         Storage::Cpu(_) => {
             let cpu = dz.device().cpu_context();
-            let mut channel_sums = Tensor::zeros([x.last()], dz.device())?;
-            let sums = channel_sums.cpu_mut("linear", "channel sums")?;
+            let mut bias_grad = Tensor::zeros([x.last()], dz.device())?;
+            let sums = bias_grad.cpu_mut("linear", "bias gradient")?;
             let dz = Tensor::build(x, dz.device(), |dx| {
-                cpu::backward_data(cpu, s, dz.cpu(), weight.value().cpu(), gate, dx, sums);
+                cpu::grad_input(cpu, s, dz.cpu(), weight.value().cpu(), gate, dx, sums);
             });
-            Ok(Grad { dz, channel_sums })
+            Ok(Grad { grad: dz, bias_grad })
         }
-        Storage::Cuda(_) => cuda::backward_data(s, dz, weight, gate.y, gate.scale),
+        Storage::Cuda(_) => cuda::grad_input(s, dz, weight, gate.y, gate.scale),
     }
 }
 
@@ -66,7 +66,7 @@ pub fn backward_data(dz: &Tensor, weight: &Weight, gate: Gate) -> Result<Grad> {
 ///
 /// # Errors
 /// As [`forward`]; [`Error::Shared`] if another handle holds `dw`.
-pub fn backward_weight(
+pub fn grad_weight(
     x: &Tensor,
     dz: &Tensor,
     dw: &mut Tensor,
@@ -80,10 +80,10 @@ pub fn backward_weight(
         Storage::Cpu(_) => {
             state.expect_cpu("linear")?;
             let cpu = x.device().cpu_context();
-            cpu::backward_weight(cpu, s, x.cpu(), dz.cpu(), dw.cpu_mut("linear", "dw")?, write, state);
+            cpu::grad_weight(cpu, s, x.cpu(), dz.cpu(), dw.cpu_mut("linear", "dw")?, write, state);
             Ok(())
         }
-        Storage::Cuda(_) => cuda::backward_weight(s, x, dz, dw, write, state),
+        Storage::Cuda(_) => cuda::grad_weight(s, x, dz, dw, write, state),
     }
 }
 
@@ -109,7 +109,7 @@ impl LinearShape {
             let reason = format!("an empty operand: x {x}, weight {weight}");
             return Err(Error::Unsupported { op, reason });
         }
-        if x.per_image() != inputs {
+        if x.numel_per_sample() != inputs {
             return Err(Error::Shape {
                 op,
                 operand: "x",

@@ -2,7 +2,7 @@
 
 use super::Lrn;
 use crate::cuda::{Element, Format, bits, rows};
-use crate::{Error, Gate, Grad, Result, Tensor};
+use crate::{Error, Grad, ReluDropoutMask, Result, Tensor};
 
 const OP: &str = "lrn";
 
@@ -33,7 +33,7 @@ pub(super) fn forward(x: &Tensor, config: Lrn) -> Result<(Tensor, Tensor)> {
     Ok((Tensor::from_buffer(shape, y, device), Tensor::from_buffer(shape, base, device)))
 }
 
-pub(super) fn backward(dy: &Tensor, gate: Gate, base: &Tensor, config: Lrn) -> Result<Grad> {
+pub(super) fn backward(dy: &Tensor, gate: ReluDropoutMask, base: &Tensor, config: Lrn) -> Result<Grad> {
     let device = dy.device();
     let cuda = device.cuda_context();
     let (shape, c) = (dy.shape(), dy.shape().last());

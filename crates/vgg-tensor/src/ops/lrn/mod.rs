@@ -6,7 +6,7 @@ mod cuda;
 use serde::{Deserialize, Serialize};
 
 use crate::tensor::Storage;
-use crate::{Error, Gate, Grad, Result, Tensor};
+use crate::{Error, Grad, ReluDropoutMask, Result, Tensor};
 
 /// Whether `alpha` applies to the sum over the window or to its mean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -75,7 +75,7 @@ pub fn forward(x: &Tensor, config: Lrn) -> Result<(Tensor, Tensor)> {
 ///
 /// # Errors
 /// [`Error::Shape`] if shapes differ.
-pub fn backward(dy: &Tensor, gate: Gate, base: &Tensor, config: Lrn) -> Result<Grad> {
+pub fn backward(dy: &Tensor, gate: ReluDropoutMask, base: &Tensor, config: Lrn) -> Result<Grad> {
     check(config)?;
     dy.expect_shape("lrn backward", "dy", gate.y.shape())?;
     base.expect_shape("lrn backward", "base", gate.y.shape())?;
@@ -83,12 +83,12 @@ pub fn backward(dy: &Tensor, gate: Gate, base: &Tensor, config: Lrn) -> Result<G
     match dy.storage() {
         Storage::Cpu(_) => {
             let cpu = dy.device().cpu_context();
-            let mut channel_sums = Tensor::zeros([gate.y.shape().last()], dy.device())?;
-            let sums = channel_sums.cpu_mut("lrn", "channel sums")?;
+            let mut bias_grad = Tensor::zeros([gate.y.shape().last()], dy.device())?;
+            let sums = bias_grad.cpu_mut("lrn", "bias gradient")?;
             let dz = Tensor::build(dy.shape(), dy.device(), |dx| {
                 cpu::backward(cpu, config, [dy.cpu(), gate.y.cpu(), base.cpu()], gate.scale, dx, sums);
             });
-            Ok(Grad { dz, channel_sums })
+            Ok(Grad { grad: dz, bias_grad })
         }
         Storage::Cuda(_) => cuda::backward(dy, gate, base, config),
     }

@@ -22,7 +22,7 @@ pub(in crate::ops) fn forward(
 
 pub(super) fn backward(cpu: Cpu, input: Shape, output: Shape, dy: &[f32], index: &[u8], dx: &mut [f32]) {
     let rows = Rows::new(input, output);
-    let per_image = input.per_image();
+    let per_image = input.numel_per_sample();
     // A task writes all rows of one image, for windows of neighbouring rows never share an input row.
     cpu.for_each_chunk(dx, per_image, |image, dx| {
         dx.fill(0.0);
@@ -80,7 +80,7 @@ impl VectorKernel for PoolRow<'_> {
             match &mut index {
                 None => {
                     for (i, y) in y.iter_mut().enumerate() {
-                        *y = larger(larger(a[i], b[i]), larger(d[i], e[i]));
+                        *y = max_nan_first(max_nan_first(a[i], b[i]), max_nan_first(d[i], e[i]));
                     }
                 }
                 Some(index) => {
@@ -96,9 +96,9 @@ impl VectorKernel for PoolRow<'_> {
     }
 }
 
-/// The larger value, the first of equal ones.
+/// The max_nan_first value, the first of equal ones.
 #[inline(always)]
-fn larger(a: f32, b: f32) -> f32 {
+fn max_nan_first(a: f32, b: f32) -> f32 {
     if b > a { b } else { a }
 }
 

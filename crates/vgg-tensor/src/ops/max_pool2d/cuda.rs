@@ -30,7 +30,7 @@ pub(super) fn forward(x: &Tensor, output: Shape, index: bool) -> Result<(Tensor,
 }
 
 pub(super) fn backward(grad: &Grad, index: &PoolIndex) -> Result<Grad> {
-    let device = grad.dz.device();
+    let device = grad.grad.device();
     let cuda = device.cuda_context();
     let Storage::Cuda(bytes) = &*index.storage else {
         return Err(Error::Device { op: OP, operand: "index" });
@@ -38,13 +38,13 @@ pub(super) fn backward(grad: &Grad, index: &PoolIndex) -> Result<Grad> {
     let format = cuda.activation(index.input.last());
     let pitch = format.pitch(index.input.last());
     let dx = cuda.take(index.input, format)?;
-    let dz = cuda.activation_of(OP, "dz", &grad.dz)?;
+    let dz = cuda.activation_of(OP, "dz", &grad.grad)?;
     let sizes = sizes(index.input, index.output, pitch);
     let arguments: Vec<u64> = [dz.pointer, bytes.pointer(), dx.pointer()].into_iter().chain(sizes).collect();
     let [n, h, w, ..] = *index.input.dims() else { unreachable!("pooled maps have four axes") };
     // SAFETY: the gradient and the index are of the pooled map, and `dx` is an activation of its input's size.
     unsafe { cuda.launch("max_pool2d_backward", n * h.div_ceil(2) * w.div_ceil(2) * pitch / 8, &arguments) }?;
-    Ok(Grad { dz: Tensor::from_buffer(index.input, dx, device), channel_sums: grad.channel_sums.clone() })
+    Ok(Grad { grad: Tensor::from_buffer(index.input, dx, device), bias_grad: grad.bias_grad.clone() })
 }
 
 /// `n, h, w, pitch, oh, ow` as arguments.

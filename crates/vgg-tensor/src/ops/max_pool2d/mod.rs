@@ -77,32 +77,32 @@ pub fn infer(x: &Tensor, rounding: PoolRounding) -> Result<Tensor> {
     }
 }
 
-/// Gradient by the input: each value of `grad.dz` goes to where the window's largest value was.
+/// Gradient by the input: each value of `grad.grad` goes to where the window's largest value was.
 ///
 /// The gate of the activation below has been applied to the pooled gradient already (a pooled value is positive
 /// exactly if the value it came from is), and scattering keeps the sums per channel.
 ///
 /// # Errors
-/// [`Error::Shape`] if `grad.dz` is not of the pooled shape.
+/// [`Error::Shape`] if `grad.grad` is not of the pooled shape.
 pub fn backward(grad: &Grad, index: &PoolIndex) -> Result<Grad> {
-    grad.dz.expect_shape("max_pool2d backward", "dz", index.output)?;
-    match grad.dz.storage() {
+    grad.grad.expect_shape("max_pool2d backward", "dz", index.output)?;
+    match grad.grad.storage() {
         Storage::Cpu(_) => {
             let Storage::Cpu(bytes) = &*index.storage else {
                 return Err(Error::Device { op: "max_pool2d", operand: "index" });
             };
-            let dz = Tensor::build(index.input, grad.dz.device(), |dx| {
-                let cpu = grad.dz.device().cpu_context();
+            let dz = Tensor::build(index.input, grad.grad.device(), |dx| {
+                let cpu = grad.grad.device().cpu_context();
                 cpu::backward(
                     cpu,
                     index.input,
                     index.output,
-                    grad.dz.cpu(),
+                    grad.grad.cpu(),
                     bytes.as_u8(index.output.len()),
                     dx,
                 );
             });
-            Ok(Grad { dz, channel_sums: grad.channel_sums.clone() })
+            Ok(Grad { grad: dz, bias_grad: grad.bias_grad.clone() })
         }
         Storage::Cuda(_) => cuda::backward(grad, index),
     }

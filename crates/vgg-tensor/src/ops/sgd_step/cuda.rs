@@ -1,6 +1,6 @@
 //! The update on a GPU: one pass over weights, velocity, gradient and the copy that products read.
 
-use super::{SgdConfig, SgdForm};
+use super::{MomentumVariant, SgdConfig};
 use crate::cuda::bits;
 use crate::{Result, StepState, Tensor, Weight};
 
@@ -30,7 +30,7 @@ pub(super) fn step(
         bits(config.momentum),
         bits(config.weight_decay),
         bits(config.lr_mult),
-        u64::from(config.form == SgdForm::Caffe),
+        u64::from(config.momentum_variant == MomentumVariant::Caffe),
         c as u64,
         pitch as u64,
     ];

@@ -10,7 +10,7 @@ use crate::{Result, StepState, Tensor, Weight};
 /// Where the learning rate enters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum SgdForm {
+pub enum MomentumVariant {
     /// `v = momentum v + lr (g + decay w); w = w - v`, as Krizhevsky et al. and Caffe: a cut of the rate does not
     /// touch the velocity that has been gathered.
     Caffe,
@@ -22,7 +22,7 @@ pub enum SgdForm {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SgdConfig {
     /// Where the learning rate enters.
-    pub form: SgdForm,
+    pub momentum_variant: MomentumVariant,
     /// What is kept of the velocity.
     pub momentum: f32,
     /// L2 penalty, already multiplied for this parameter's kind.
@@ -70,9 +70,9 @@ pub fn sgd_step(
 fn update(w: &mut [f32], g: &[f32], v: &mut [f32], lr: f32, config: &SgdConfig) {
     let SgdConfig { momentum, weight_decay, .. } = *config;
     // Caffe's form scales the gradient, torch's the velocity.
-    let (of_grad, of_velocity) = match config.form {
-        SgdForm::Caffe => (lr, 1.0),
-        SgdForm::Torch => (1.0, lr),
+    let (of_grad, of_velocity) = match config.momentum_variant {
+        MomentumVariant::Caffe => (lr, 1.0),
+        MomentumVariant::Torch => (1.0, lr),
     };
     for ((w, g), v) in w.iter_mut().zip(g).zip(v) {
         *v = momentum * *v + of_grad * (g + weight_decay * *w);

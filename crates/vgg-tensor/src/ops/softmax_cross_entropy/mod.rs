@@ -6,7 +6,7 @@ mod cuda;
 use std::ops::Range;
 
 use crate::tensor::Storage;
-use crate::{Error, Grad, Result, Shape, StepState, Tensor, Upload};
+use crate::{Error, Grad, Result, Shape, StagedBatch, StepState, Tensor};
 
 /// Losses of the samples and the gradient of their weighted sum.
 #[derive(Debug)]
@@ -46,13 +46,13 @@ pub fn softmax_cross_entropy(
             let device = logits.device();
             let mut per_sample = Tensor::zeros([n], device)?;
             let losses = per_sample.cpu_mut(op, "losses")?;
-            let mut channel_sums = Tensor::zeros([classes], device)?;
-            let sums = channel_sums.cpu_mut(op, "channel sums")?;
+            let mut bias_grad = Tensor::zeros([classes], device)?;
+            let sums = bias_grad.cpu_mut(op, "bias gradient")?;
             let dz = Tensor::build(logits.shape(), device, |dz| {
                 cpu::forward(logits.cpu(), targets, weight, losses, dz, sums);
             });
             state.flag().check(losses);
-            Ok(Loss { per_sample, grad: Grad { dz, channel_sums } })
+            Ok(Loss { per_sample, grad: Grad { grad: dz, bias_grad } })
         }
         Storage::Cuda(_) => cuda::forward(logits, targets, weight, state),
     }
@@ -63,9 +63,9 @@ pub fn softmax_cross_entropy(
 ///
 /// # Errors
 /// As [`softmax_cross_entropy`].
-pub fn softmax_cross_entropy_of_upload(
+pub fn softmax_cross_entropy_staged(
     logits: &Tensor,
-    upload: &Upload,
+    upload: &StagedBatch,
     images: Range<usize>,
     weight: f32,
     state: &StepState,

@@ -31,7 +31,7 @@ fn zeros(spec: NetworkSpec) -> Network {
 
 /// Names of the layers of which some value is not zero.
 fn copied(network: &Network) -> Vec<String> {
-    let weights = network.export().into_iter().filter(|array| array.values.iter().any(|v| *v != 0.0));
+    let weights = network.state_dict().into_iter().filter(|array| array.values.iter().any(|v| *v != 0.0));
     let mut names: Vec<String> =
         weights.map(|array| array.name.split_once('.').unwrap().0.to_owned()).collect();
     names.dedup();
@@ -43,15 +43,15 @@ fn matching_layers_of_a_partial_file_are_imported() {
     let folder = Folder::new();
     let path = partial(&folder);
     let mut network = zeros(NetworkSpec { head: [6, 4], ..spec() });
-    let report = import_layers(&path, &TransferMap::AllMatching, &mut network).unwrap();
+    let report = load_layers(&path, &LayerSelection::AllMatching, &mut network).unwrap();
     assert_eq!(report.copied, NATIVE[..9]);
     assert_eq!(report.drawn, ["fc7", "fc8"]);
     assert_eq!(copied(&network), NATIVE[..9]);
-    assert_eq!(network.export()[..18], arrays()[..18]);
+    assert_eq!(network.state_dict()[..18], arrays()[..18]);
     // B has layers between those of A.
     let mut network = zeros(NetworkSpec { config: Config::B, ..spec() });
-    let map = TransferMap::Layers(vec!["conv2_1".into(), "fc6".into()]);
-    let report = import_layers(&path, &map, &mut network).unwrap();
+    let map = LayerSelection::Layers(vec!["conv2_1".into(), "fc6".into()]);
+    let report = load_layers(&path, &map, &mut network).unwrap();
     assert_eq!(report.copied, ["conv2_1", "fc6"]);
     assert_eq!(report.drawn.len(), 11);
     assert_eq!(copied(&network), ["conv2_1", "fc6"]);
@@ -62,14 +62,14 @@ fn absent_layers_are_named() {
     let folder = Folder::new();
     let path = partial(&folder);
     let mut network = zeros(spec());
-    let mut absent = |map: TransferMap| match import_layers(&path, &map, &mut network) {
+    let mut absent = |map: LayerSelection| match load_layers(&path, &map, &mut network) {
         Err(Error::Absent { path: named, layers }) if named == path => layers,
         other => panic!("{other:?}"),
     };
-    assert_eq!(absent(TransferMap::Paper), ["fc7", "fc8"]);
+    assert_eq!(absent(LayerSelection::Paper), ["fc7", "fc8"]);
     let names = ["fc8", "conv1_1", "fc7"].map(str::to_owned).to_vec();
-    assert_eq!(absent(TransferMap::Layers(names)), ["fc8", "fc7"]);
-    let unknown = import_layers(&path, &TransferMap::Layers(vec!["conv9_9".into()]), &mut network);
+    assert_eq!(absent(LayerSelection::Layers(names)), ["fc8", "fc7"]);
+    let unknown = load_layers(&path, &LayerSelection::Layers(vec!["conv9_9".into()]), &mut network);
     assert!(matches!(unknown, Err(Error::Network(vgg_layers::Error::UnknownLayer { .. }))));
     assert!(copied(&network).is_empty());
 }
@@ -91,7 +91,7 @@ fn non_finite_values_are_rejected_by_name() {
 #[test]
 fn unrecognised_tensor_names_are_rejected() {
     let folder = Folder::new();
-    let other = [NamedArray { name: "layer1.0.weight".into(), shape: vec![2], values: vec![0.5; 2] }];
+    let other = [NamedTensor { name: "layer1.0.weight".into(), shape: vec![2], values: vec![0.5; 2] }];
     let path = folder.safetensors(&other, &metadata(Pixels::CaffeRgb).to_strings().unwrap());
     let unknown = "its tensors are not named as those of a VGG network in any known library";
     let message = refused(&path).to_string();
@@ -107,10 +107,10 @@ fn unrecognised_tensor_names_are_rejected() {
 fn native_files_have_no_notes() {
     let folder = Folder::new();
     let mut network = zeros(spec());
-    arrays().iter().for_each(|array| network.import(array).unwrap());
+    arrays().iter().for_each(|array| network.load_tensor(array).unwrap());
     save(&folder.path(), &network, &metadata(Pixels::CaffeRgb)).unwrap();
     let loaded = open(&folder.path(), None);
     assert_eq!((loaded.library, loaded.notes), (Library::Native, vec![]));
-    assert_eq!(loaded.network.export(), arrays());
+    assert_eq!(loaded.network.state_dict(), arrays());
     assert_eq!(loaded.metadata, metadata(Pixels::CaffeRgb));
 }

@@ -5,9 +5,9 @@
 //! reads windows straight from there. Filters are packed into panels `[K / 16][R * S * C][16]`.
 
 use super::blocks::{Block, Blocks, MAX_PIXELS, PANEL, Padded};
-use super::{BackwardData, BackwardFilter, ConvAlgorithm, ConvShape, Forward, direct_filter};
+use super::{ConvKernel, ConvShape, Forward, GradInput, GradWeight, direct_filter};
 use crate::cpu::{Cpu, LANES, SharedMut, Vector, VectorKernel, add_bias, gate};
-use crate::tensor::Form;
+use crate::tensor::PackedKind;
 use crate::tensor::Storage;
 
 /// Pixels in a tile: with two vectors each they fill the registers.
@@ -18,10 +18,10 @@ const STRETCH: usize = 320;
 /// The direct algorithm.
 pub(super) struct Direct;
 
-impl ConvAlgorithm for Direct {
+impl ConvKernel for Direct {
     fn forward(&self, cpu: Cpu, job: &Forward, y: &mut [f32]) {
         let s = &job.shape;
-        let panels = job.weight.derived(Form::DirectForward, panels_len(s), |out| {
+        let panels = job.weight.packed(PackedKind::DirectForward, panels_len(s), |out| {
             let w = job.weight.value().cpu();
             pack(cpu, s, out, |k, tap, c| w[(k * s.r * s.s + tap) * s.c + c]);
         });
@@ -36,10 +36,10 @@ impl ConvAlgorithm for Direct {
         convolve(cpu, s, job.x, panels.as_f32(panels_len(s)), y, |_, block, y| finish(block, y));
     }
 
-    fn backward_data(&self, cpu: Cpu, job: &BackwardData, dx: &mut [f32], sums: &mut [f32]) {
+    fn grad_input(&self, cpu: Cpu, job: &GradInput, dx: &mut [f32], sums: &mut [f32]) {
         let s = job.shape.mirrored();
         let Some(saved) = job.y else { unreachable!("this algorithm does not gate in place") };
-        let panels = job.weight.derived(Form::DirectBackwardData, panels_len(&s), |out| {
+        let panels = job.weight.packed(PackedKind::DirectGradInput, panels_len(&s), |out| {
             let w = job.weight.value().cpu();
             let taps = s.r * s.s;
             pack(cpu, &s, out, |k, tap, c| w[(c * taps + taps - 1 - tap) * s.k + k]);
@@ -66,8 +66,8 @@ impl ConvAlgorithm for Direct {
         }
     }
 
-    fn backward_filter(&self, cpu: Cpu, job: &BackwardFilter, dw: &mut [f32]) {
-        direct_filter::backward_filter(cpu, job, dw);
+    fn grad_weight(&self, cpu: Cpu, job: &GradWeight, dw: &mut [f32]) {
+        direct_filter::grad_weight(cpu, job, dw);
     }
 }
 

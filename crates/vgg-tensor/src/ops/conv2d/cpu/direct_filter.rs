@@ -8,7 +8,7 @@
 use std::ops::Range;
 
 use super::blocks::{Blocks, MAX_PIXELS, PANEL, Padded};
-use super::{BackwardFilter, ConvShape};
+use super::{ConvShape, GradWeight};
 use crate::GradMode;
 use crate::cpu::{Cpu, LANES, SharedMut, Vector, VectorKernel};
 
@@ -21,7 +21,7 @@ const CHANNELS: usize = 64;
 /// Tasks that a gradient is cut into, at least, if it has the pixels.
 const TASKS: usize = 16;
 
-pub(super) fn backward_filter(cpu: Cpu, job: &BackwardFilter, dw: &mut [f32]) {
+pub(super) fn grad_weight(cpu: Cpu, job: &GradWeight, dw: &mut [f32]) {
     let cut = Cut::new(&job.shape);
     let tile_len = cut.tile_len();
     let mut partial = cpu.scratch(cut.tasks() * tile_len);
@@ -104,7 +104,7 @@ impl Cut {
     }
 
     /// Sums one tile over the pixels of one group.
-    fn sum(&self, cpu: Cpu, job: &BackwardFilter, task: usize, sums: &mut [f32], scratch: &mut [f32]) {
+    fn sum(&self, cpu: Cpu, job: &GradWeight, task: usize, sums: &mut [f32], scratch: &mut [f32]) {
         let (s, part) = (&self.shape, self.part(task));
         sums.fill(0.0);
         let (input, dz) = scratch.split_at_mut(self.input_len());

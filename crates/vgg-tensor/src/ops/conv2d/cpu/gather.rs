@@ -1,8 +1,8 @@
 //! Valid convolution with large filters, as in dense fc6: the windows of some pixels are gathered into rows and
 //! multiplied by the filters where they lie, so that no packed copy of 400 MB is made.
 
-use super::{BackwardData, BackwardFilter, ConvAlgorithm, Forward, direct::Direct};
-use crate::cpu::{Cpu, add_bias, product_transposed};
+use super::{ConvKernel, Forward, GradInput, GradWeight, direct::Direct};
+use crate::cpu::{Cpu, add_bias, gemm_nt};
 
 /// Pixels gathered at a time.
 const PIXELS: usize = 256;
@@ -10,7 +10,7 @@ const PIXELS: usize = 256;
 /// The gathering algorithm. Gradients, which only fine-tuning a dense network would need, are the direct ones.
 pub(super) struct Gather;
 
-impl ConvAlgorithm for Gather {
+impl ConvKernel for Gather {
     fn forward(&self, cpu: Cpu, job: &Forward, y: &mut [f32]) {
         let s = &job.shape;
         let (depth, run) = (s.depth(), s.s * s.c);
@@ -26,16 +26,16 @@ impl ConvAlgorithm for Gather {
                     to.copy_from_slice(&job.x[from..from + run]);
                 }
             });
-            product_transposed(cpu, windows, job.weight.value().cpu(), depth, y);
+            gemm_nt(cpu, windows, job.weight.value().cpu(), depth, y);
             add_bias(y, job.bias, job.relu);
         }
     }
 
-    fn backward_data(&self, cpu: Cpu, job: &BackwardData, dx: &mut [f32], sums: &mut [f32]) {
-        Direct.backward_data(cpu, job, dx, sums);
+    fn grad_input(&self, cpu: Cpu, job: &GradInput, dx: &mut [f32], sums: &mut [f32]) {
+        Direct.grad_input(cpu, job, dx, sums);
     }
 
-    fn backward_filter(&self, cpu: Cpu, job: &BackwardFilter, dw: &mut [f32]) {
-        Direct.backward_filter(cpu, job, dw);
+    fn grad_weight(&self, cpu: Cpu, job: &GradWeight, dw: &mut [f32]) {
+        Direct.grad_weight(cpu, job, dw);
     }
 }

@@ -24,17 +24,17 @@ pub(super) struct Forward<'a> {
 }
 
 /// Gradient by data: `dx = scale * (dz * rotated weight)` where the saved input `y` is positive.
-pub(super) struct BackwardData<'a> {
+pub(super) struct GradInput<'a> {
     pub(super) shape: ConvShape,
     pub(super) dz: &'a [f32],
     pub(super) weight: &'a Weight,
-    /// `None`: what is written over holds it, which needs [`ConvAlgorithm::gates_in_place`].
+    /// `None`: what is written over holds it, which needs [`ConvKernel::gates_in_place`].
     pub(super) y: Option<&'a [f32]>,
     pub(super) scale: f32,
 }
 
 /// Gradient by filter: `dw = sum over images and pixels of dz (x) x`.
-pub(super) struct BackwardFilter<'a> {
+pub(super) struct GradWeight<'a> {
     pub(super) shape: ConvShape,
     pub(super) x: &'a [f32],
     pub(super) dz: &'a [f32],
@@ -43,15 +43,15 @@ pub(super) struct BackwardFilter<'a> {
 }
 
 /// A way to compute convolutions. Which one serves a shape decides bits, so the choice depends on the shape alone.
-pub(super) trait ConvAlgorithm: Sync {
-    /// Writes `y [n, oh, ow, k]`, or the pooled map if that is asked for and [`ConvAlgorithm::can_pool`].
+pub(super) trait ConvKernel: Sync {
+    /// Writes `y [n, oh, ow, k]`, or the pooled map if that is asked for and [`ConvKernel::can_pool`].
     fn forward(&self, cpu: Cpu, job: &Forward, y: &mut [f32]);
 
     /// Writes `dx [n, h, w, c]` and its sum per channel.
-    fn backward_data(&self, cpu: Cpu, job: &BackwardData, dx: &mut [f32], sums: &mut [f32]);
+    fn grad_input(&self, cpu: Cpu, job: &GradInput, dx: &mut [f32], sums: &mut [f32]);
 
     /// Writes or accumulates `dw [k, r, s, c]`.
-    fn backward_filter(&self, cpu: Cpu, job: &BackwardFilter, dw: &mut [f32]);
+    fn grad_weight(&self, cpu: Cpu, job: &GradWeight, dw: &mut [f32]);
 
     /// Whether the gradient by data can be written over the saved input.
     fn gates_in_place(&self) -> bool {
@@ -82,10 +82,10 @@ pub(super) fn gates_in_place(cpu: Cpu, shape: &ConvShape) -> bool {
     choose(cpu.conv, shape).gates_in_place()
 }
 
-pub(super) fn backward_data(cpu: Cpu, job: &BackwardData, dx: &mut [f32], sums: &mut [f32]) {
-    choose(cpu.conv, &job.shape).backward_data(cpu, job, dx, sums);
+pub(super) fn grad_input(cpu: Cpu, job: &GradInput, dx: &mut [f32], sums: &mut [f32]) {
+    choose(cpu.conv, &job.shape).grad_input(cpu, job, dx, sums);
 }
 
-pub(super) fn backward_filter(cpu: Cpu, job: &BackwardFilter, dw: &mut [f32]) {
-    choose(cpu.conv, &job.shape).backward_filter(cpu, job, dw);
+pub(super) fn grad_weight(cpu: Cpu, job: &GradWeight, dw: &mut [f32]) {
+    choose(cpu.conv, &job.shape).grad_weight(cpu, job, dw);
 }

@@ -2,8 +2,8 @@
 //! there is one image; never of timing or threads.
 
 use super::winograd::{POINTWISE, WINOGRAD2, WINOGRAD4, WINOGRAD6};
-use super::{ConvAlgorithm, ConvShape, direct, gather};
-use crate::ConvChoice;
+use super::{ConvKernel, ConvShape, direct, gather};
+use crate::ConvAlgorithm;
 use crate::cpu::SMALL_MAP;
 
 /// What reading one transformed filter value from memory costs.
@@ -16,7 +16,7 @@ struct Cost {
     /// Vector operations of the transforms of a tile and eight channels, in and out.
     input: f64,
     output: f64,
-    algorithm: &'static dyn ConvAlgorithm,
+    algorithm: &'static dyn ConvKernel,
 }
 
 fn costs() -> [Cost; 3] {
@@ -28,14 +28,14 @@ fn costs() -> [Cost; 3] {
 }
 
 /// The algorithm for all passes of the convolution `s`.
-pub(super) fn choose(choice: ConvChoice, s: &ConvShape) -> &'static dyn ConvAlgorithm {
+pub(super) fn choose(choice: ConvAlgorithm, s: &ConvShape) -> &'static dyn ConvKernel {
     match (s.r, choice) {
-        (_, ConvChoice::Direct) => &direct::Direct,
+        (_, ConvAlgorithm::Direct) => &direct::Direct,
         (3, _) if s.c < 8 => &direct::Direct,
-        (3, ConvChoice::Winograd2) => WINOGRAD2,
-        (3, ConvChoice::Winograd4) => WINOGRAD4,
-        (3, ConvChoice::Winograd6) => WINOGRAD6,
-        (3, ConvChoice::Auto) => cheapest(s),
+        (3, ConvAlgorithm::Winograd2) => WINOGRAD2,
+        (3, ConvAlgorithm::Winograd4) => WINOGRAD4,
+        (3, ConvAlgorithm::Winograd6) => WINOGRAD6,
+        (3, ConvAlgorithm::Auto) => cheapest(s),
         (1, _) if s.pad == 0 => POINTWISE,
         _ if s.pad == 0 => &gather::Gather,
         _ => &direct::Direct,
@@ -44,7 +44,7 @@ pub(super) fn choose(choice: ConvChoice, s: &ConvShape) -> &'static dyn ConvAlgo
 
 /// The cheapest tile. Only for an image alone with a small map, where reading the filters takes most of the time, the
 /// number of images counts: else the bits of an image would depend on the batch that it comes in.
-fn cheapest(s: &ConvShape) -> &'static dyn ConvAlgorithm {
+fn cheapest(s: &ConvShape) -> &'static dyn ConvKernel {
     let images = if s.n == 1 && s.h * s.w <= SMALL_MAP { 1 } else { 16 };
     let (c, k) = (s.c.div_ceil(16) as f64 * 2.0, s.k.div_ceil(16) as f64 * 2.0);
     let cost = |cost: &Cost| {
@@ -56,5 +56,5 @@ fn cheapest(s: &ConvShape) -> &'static dyn ConvAlgorithm {
         products + transforms + filters
     };
     let best = costs().into_iter().min_by(|a, b| cost(a).total_cmp(&cost(b)));
-    best.map_or(&direct::Direct as &dyn ConvAlgorithm, |best| best.algorithm)
+    best.map_or(&direct::Direct as &dyn ConvKernel, |best| best.algorithm)
 }

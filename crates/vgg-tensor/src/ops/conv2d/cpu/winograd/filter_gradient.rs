@@ -6,9 +6,9 @@
 
 use std::marker::PhantomData;
 
-use super::super::BackwardFilter;
-use super::map_tiles::{Map, MapTiles, OfGradient, OfInput};
-use super::tiles::{Placement, Tiles};
+use super::super::GradWeight;
+use super::map_tiles::{GradTransform, InputTransform, Map, MapTiles};
+use super::tiles::{TileLayout, Tiles};
 use super::transform::{Columns, MAX_SIDE, Transform};
 use crate::GradMode;
 use crate::cpu::{Cpu, SharedMut, Vector, VectorKernel};
@@ -26,7 +26,7 @@ fn rows_at_once(lanes: usize) -> usize {
 }
 
 /// Writes or accumulates `dw [k, r, s, c]`.
-pub(super) fn backward_filter<T: Transform>(cpu: Cpu, job: &BackwardFilter, dw: &mut [f32]) {
+pub(super) fn grad_weight<T: Transform>(cpu: Cpu, job: &GradWeight, dw: &mut [f32]) {
     let s = &job.shape;
     let tiles = Tiles::new::<T>(s);
     let lanes = cpu.isa.wide_lanes();
@@ -92,7 +92,7 @@ impl Stretch {
     }
 }
 
-impl Placement for Stretch {
+impl TileLayout for Stretch {
     #[inline(always)]
     fn start(&self, tile: usize, channel: usize) -> usize {
         (channel / self.width * self.tiles + tile) * self.width + channel % self.width
@@ -113,7 +113,7 @@ struct Transformed<'a> {
 /// Transforms the tiles `first .. first + count` of input and gradient.
 fn transform_both<T: Transform>(
     cpu: Cpu,
-    job: &BackwardFilter,
+    job: &GradWeight,
     tiles: &Tiles,
     first: usize,
     count: usize,
@@ -133,7 +133,7 @@ fn transform_both<T: Transform>(
             first,
             out: &x_values,
             layout: x.layout,
-            transform: PhantomData::<OfInput<T>>,
+            transform: PhantomData::<InputTransform<T>>,
         });
         cpu.isa.run_wide(MapTiles {
             tiles,
@@ -142,7 +142,7 @@ fn transform_both<T: Transform>(
             first,
             out: &dz_values,
             layout: dz.layout,
-            transform: PhantomData::<OfGradient<T>>,
+            transform: PhantomData::<GradTransform<T>>,
         });
     });
 }

@@ -16,7 +16,7 @@ pub(super) enum Pass {
     /// As they are: a panel holds 16 filters.
     Forward,
     /// Turned by 180 degrees, inputs and outputs exchanged: a panel holds 16 channels of the filters.
-    BackwardData,
+    GradInput,
 }
 
 /// Transforms `weight`, in memory `[k][taps][c]` of the forward convolution, for a convolution of shape `s`: that of
@@ -72,7 +72,7 @@ fn gather<T: Transform>(
                     }
                 }
             }
-            Pass::BackwardData => {
+            Pass::GradInput => {
                 for (i, to) in to.iter_mut().enumerate().take(inputs) {
                     let from = &weight[((input + i) * count + count - 1 - tap) * s.k + output..][..outputs];
                     to[..outputs].copy_from_slice(from);

@@ -3,7 +3,7 @@
 use std::marker::PhantomData;
 use std::ops::Range;
 
-use super::tiles::{Placement, Tiles, Window};
+use super::tiles::{TileLayout, Tiles, Window};
 use super::transform::{Columns, MAX_SIDE, Side, Transform};
 use crate::cpu::{SharedMut, Vector, VectorKernel};
 
@@ -18,12 +18,12 @@ pub(super) trait TileTransform {
 }
 
 /// Of the input.
-pub(super) struct OfInput<T>(PhantomData<T>);
+pub(super) struct InputTransform<T>(PhantomData<T>);
 
 /// Of the output's gradient.
-pub(super) struct OfGradient<T>(PhantomData<T>);
+pub(super) struct GradTransform<T>(PhantomData<T>);
 
-impl<T: Transform> TileTransform for OfInput<T> {
+impl<T: Transform> TileTransform for InputTransform<T> {
     const PIXELS: usize = T::SIDE;
     const SIDE: usize = T::SIDE;
 
@@ -33,7 +33,7 @@ impl<T: Transform> TileTransform for OfInput<T> {
     }
 }
 
-impl<T: Transform> TileTransform for OfGradient<T> {
+impl<T: Transform> TileTransform for GradTransform<T> {
     const PIXELS: usize = T::M;
     const SIDE: usize = T::SIDE;
 
@@ -65,7 +65,7 @@ pub(super) struct MapTiles<'a, R, P> {
     pub(super) transform: PhantomData<R>,
 }
 
-impl<R: TileTransform, P: Placement> VectorKernel for MapTiles<'_, R, P> {
+impl<R: TileTransform, P: TileLayout> VectorKernel for MapTiles<'_, R, P> {
     #[inline(always)]
     fn run<V: Vector>(self) {
         let Map { values, size, channels, pad } = self.map;

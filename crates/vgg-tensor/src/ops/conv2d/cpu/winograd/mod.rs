@@ -13,24 +13,24 @@ mod transform;
 use std::marker::PhantomData;
 
 use self::filters::{Pass, filters_len, transform_filters};
-use self::map_tiles::{Map, MapTiles, OfInput};
-use self::output::{Activate, ActivateAndPool, Finish, Gated, OutputTiles};
+use self::map_tiles::{InputTransform, Map, MapTiles};
+use self::output::{ActivateAndPool, BiasRelu, Epilogue, OutputTiles, ReluBackward};
 use self::product::Product;
-use self::tiles::{BLOCK, Groups, Tiles};
+use self::tiles::{BLOCK, PackedTiles, Tiles};
 use self::transform::{F1, F2, F4, F6, Transform};
-use super::{BackwardData, BackwardFilter, ConvAlgorithm, ConvShape, Forward};
+use super::{ConvKernel, ConvShape, Forward, GradInput, GradWeight};
 use crate::cpu::{Cpu, SharedMut};
-use crate::tensor::Form;
+use crate::tensor::PackedKind;
 use crate::tensor::Storage;
 
 /// A 1x1 convolution as a matrix product.
-pub(super) static POINTWISE: &dyn ConvAlgorithm = &Winograd::<F1>(PhantomData);
+pub(super) static POINTWISE: &dyn ConvKernel = &Winograd::<F1>(PhantomData);
 /// 2x2 outputs a tile.
-pub(super) static WINOGRAD2: &dyn ConvAlgorithm = &Winograd::<F2>(PhantomData);
+pub(super) static WINOGRAD2: &dyn ConvKernel = &Winograd::<F2>(PhantomData);
 /// 4x4 outputs a tile.
-pub(super) static WINOGRAD4: &dyn ConvAlgorithm = &Winograd::<F4>(PhantomData);
+pub(super) static WINOGRAD4: &dyn ConvKernel = &Winograd::<F4>(PhantomData);
 /// 6x6 outputs a tile.
-pub(super) static WINOGRAD6: &dyn ConvAlgorithm = &Winograd::<F6>(PhantomData);
+pub(super) static WINOGRAD6: &dyn ConvKernel = &Winograd::<F6>(PhantomData);
 
 /// The algorithm with the tiles of one transform.
 struct Winograd<T>(PhantomData<T>);
@@ -44,14 +44,14 @@ const ALONE_TILES: [usize; 2] = [24, 96];
 const FEW_BLOCKS: usize = 8;
 /// Tiles transformed at once where threads work together.
 const TOGETHER: usize = 192;
-/// Channels in and out from which the threads work together on one block, so that the transformed filters, larger
+/// Channels in and out from which the threads work together on one block, so that the transformed filters, max_nan_first
 /// than any cache, are read from memory once for many tiles.
 const SHARED_FILTERS: usize = 128 * 256;
 
-impl<T: Transform> ConvAlgorithm for Winograd<T> {
+impl<T: Transform> ConvKernel for Winograd<T> {
     fn forward(&self, cpu: Cpu, job: &Forward, y: &mut [f32]) {
         let s = &job.shape;
-        let filters = job.weight.derived(Form::WinogradForward(T::M), filters_len::<T>(s), |out| {
+        let filters = job.weight.packed(PackedKind::WinogradForward(T::M), filters_len::<T>(s), |out| {
             transform_filters::<T>(cpu, s, job.weight.value().cpu(), Pass::Forward, out);
         });
         let Storage::Cpu(filters) = &*filters else { unreachable!("made in host memory") };
@@ -65,7 +65,7 @@ impl<T: Transform> ConvAlgorithm for Winograd<T> {
                 &tiles,
                 job.x,
                 filters,
-                &Activate { tiles: &tiles, bias: job.bias, floor, y },
+                &BiasRelu { tiles: &tiles, bias: job.bias, floor, y },
             ),
             Some(pooled) => {
                 let finish = ActivateAndPool { tiles: &tiles, bias: job.bias, floor, pooled, y };
@@ -74,16 +74,16 @@ impl<T: Transform> ConvAlgorithm for Winograd<T> {
         }
     }
 
-    fn backward_data(&self, cpu: Cpu, job: &BackwardData, dx: &mut [f32], sums: &mut [f32]) {
+    fn grad_input(&self, cpu: Cpu, job: &GradInput, dx: &mut [f32], sums: &mut [f32]) {
         let s = &job.shape.mirrored();
-        let filters = job.weight.derived(Form::WinogradBackwardData(T::M), filters_len::<T>(s), |out| {
-            transform_filters::<T>(cpu, s, job.weight.value().cpu(), Pass::BackwardData, out);
+        let filters = job.weight.packed(PackedKind::WinogradGradInput(T::M), filters_len::<T>(s), |out| {
+            transform_filters::<T>(cpu, s, job.weight.value().cpu(), Pass::GradInput, out);
         });
         let Storage::Cpu(filters) = &*filters else { unreachable!("made in host memory") };
         let filters = filters.as_f32(filters_len::<T>(s));
         let tiles = Tiles::new::<T>(s);
         let mut partial = cpu.scratch(tiles.count().div_ceil(RANGE) * s.k);
-        let finish = Gated {
+        let finish = ReluBackward {
             tiles: &tiles,
             saved: job.y,
             scale: job.scale,
@@ -95,8 +95,8 @@ impl<T: Transform> ConvAlgorithm for Winograd<T> {
         crate::cpu::add_rows(&partial, sums);
     }
 
-    fn backward_filter(&self, cpu: Cpu, job: &BackwardFilter, dw: &mut [f32]) {
-        filter_gradient::backward_filter::<T>(cpu, job, dw);
+    fn grad_weight(&self, cpu: Cpu, job: &GradWeight, dw: &mut [f32]) {
+        filter_gradient::grad_weight::<T>(cpu, job, dw);
     }
 
     fn gates_in_place(&self) -> bool {
@@ -122,7 +122,7 @@ fn block_len<T: Transform>(s: &ConvShape, tiles: usize) -> (usize, bool) {
 }
 
 /// One convolution: `finish` sees every tile of the output.
-fn convolve<T: Transform, F: Finish>(cpu: Cpu, tiles: &Tiles, x: &[f32], filters: &[f32], finish: &F) {
+fn convolve<T: Transform, F: Epilogue>(cpu: Cpu, tiles: &Tiles, x: &[f32], filters: &[f32], finish: &F) {
     let s = &tiles.shape;
     let count = tiles.count();
     let (len, shared) = block_len::<T>(s, count);
@@ -133,8 +133,8 @@ fn convolve<T: Transform, F: Finish>(cpu: Cpu, tiles: &Tiles, x: &[f32], filters
         x,
         filters,
         finish,
-        v: Groups::new(len, s.c, rows),
-        m: Groups::new(len, s.k, rows),
+        v: PackedTiles::new(len, s.c, rows),
+        m: PackedTiles::new(len, s.k, rows),
         transform: PhantomData,
     };
     let elements = T::SIDE * T::SIDE;
@@ -161,12 +161,12 @@ struct Block<'a, T, F> {
     x: &'a [f32],
     filters: &'a [f32],
     finish: &'a F,
-    v: Groups,
-    m: Groups,
+    v: PackedTiles,
+    m: PackedTiles,
     transform: PhantomData<T>,
 }
 
-impl<T: Transform, F: Finish> Block<'_, T, F> {
+impl<T: Transform, F: Epilogue> Block<'_, T, F> {
     /// The three phases of the tiles `first .. first + count`.
     fn run(&self, first: usize, count: usize, v: &mut [f32], m: &mut [f32]) {
         let (cpu, groups) = (self.cpu, self.v);
@@ -183,7 +183,7 @@ impl<T: Transform, F: Finish> Block<'_, T, F> {
                 first,
                 out: &transformed,
                 layout: groups,
-                transform: PhantomData::<OfInput<T>>,
+                transform: PhantomData::<InputTransform<T>>,
             });
         });
         self.products(count, v, m);

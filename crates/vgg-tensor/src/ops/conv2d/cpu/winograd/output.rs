@@ -2,12 +2,12 @@
 
 use std::ops::Range;
 
-use super::tiles::{BLOCK, Groups, Place, Tiles};
+use super::tiles::{BLOCK, PackedTiles, Place, Tiles};
 use super::transform::{Columns, MAX_SIDE, Side, Transform};
 use crate::cpu::{SharedMut, Vector, VectorKernel, prefetch};
 
 /// What is done with the pixels of a tile.
-pub(super) trait Finish: Sync {
+pub(super) trait Epilogue: Sync {
     /// Takes rows `row` and `row + 1` of a tile (one row if `M` is 1), `n` filters from `k` on.
     ///
     /// # Safety
@@ -36,7 +36,7 @@ pub(super) trait Finish: Sync {
 pub(super) struct OutputTiles<'a, T, F> {
     pub(super) tiles: &'a Tiles,
     pub(super) products: &'a [f32],
-    pub(super) groups: Groups,
+    pub(super) groups: PackedTiles,
     /// Which tiles of the convolution.
     pub(super) range: Range<usize>,
     /// First tile of the block that `products` holds.
@@ -47,7 +47,7 @@ pub(super) struct OutputTiles<'a, T, F> {
     pub(super) transform: std::marker::PhantomData<T>,
 }
 
-impl<T: Transform, F: Finish> VectorKernel for OutputTiles<'_, T, F> {
+impl<T: Transform, F: Epilogue> VectorKernel for OutputTiles<'_, T, F> {
     #[inline(always)]
     fn run<V: Vector>(self) {
         let filters = self.tiles.shape.k;
@@ -83,7 +83,7 @@ impl<T: Transform, F: Finish> VectorKernel for OutputTiles<'_, T, F> {
     }
 }
 
-impl<T: Transform, F: Finish> OutputTiles<'_, T, F> {
+impl<T: Transform, F: Epilogue> OutputTiles<'_, T, F> {
     /// One vector of filters of one tile.
     ///
     /// # Safety
@@ -110,14 +110,14 @@ impl<T: Transform, F: Finish> OutputTiles<'_, T, F> {
 }
 
 /// Adds the bias, clamps at zero or not, and writes the output.
-pub(super) struct Activate<'a> {
+pub(super) struct BiasRelu<'a> {
     pub(super) tiles: &'a Tiles,
     pub(super) bias: &'a [f32],
     pub(super) floor: f32,
     pub(super) y: SharedMut<'a, f32>,
 }
 
-impl Finish for Activate<'_> {
+impl Epilogue for BiasRelu<'_> {
     #[inline(always)]
     unsafe fn rows<V: Vector, T: Transform>(
         &self,
@@ -140,14 +140,14 @@ impl Finish for Activate<'_> {
             for (j, value) in values.iter().enumerate().take(T::M) {
                 if place.x + j < s.ow {
                     // SAFETY: the pixel lies in the output, and only this task writes its filters.
-                    unsafe { store(&self.y, (start + j) * s.k + k, n, value.add(bias).larger(floor)) };
+                    unsafe { store(&self.y, (start + j) * s.k + k, n, value.add(bias).max_nan_first(floor)) };
                 }
             }
         }
     }
 }
 
-/// As [`Activate`], then keeps the largest value of each 2x2 window.
+/// As [`BiasRelu`], then keeps the largest value of each 2x2 window.
 pub(super) struct ActivateAndPool<'a> {
     pub(super) tiles: &'a Tiles,
     pub(super) bias: &'a [f32],
@@ -157,7 +157,7 @@ pub(super) struct ActivateAndPool<'a> {
     pub(super) y: SharedMut<'a, f32>,
 }
 
-impl Finish for ActivateAndPool<'_> {
+impl Epilogue for ActivateAndPool<'_> {
     #[inline(always)]
     unsafe fn rows<V: Vector, T: Transform>(
         &self,
@@ -184,25 +184,25 @@ impl Finish for ActivateAndPool<'_> {
             // Bias and ReLU keep the order, so they may follow the maximum; a window that is cut off has fewer values.
             let mut largest = rows[0][j];
             if place.x + j + 1 < s.ow {
-                largest = largest.larger(rows[0][j + 1]);
+                largest = largest.max_nan_first(rows[0][j + 1]);
             }
             if has_second {
                 let mut low = rows[1][j];
                 if place.x + j + 1 < s.ow {
-                    low = low.larger(rows[1][j + 1]);
+                    low = low.max_nan_first(rows[1][j + 1]);
                 }
-                largest = largest.larger(low);
+                largest = largest.max_nan_first(low);
             }
             let at = (((place.image * ph + y) * pw) + x + j / 2) * s.k + k;
             // SAFETY: the pixel lies in the pooled map, and its window lies in this tile alone.
-            unsafe { store(&self.y, at, n, largest.add(bias).larger(floor)) };
+            unsafe { store(&self.y, at, n, largest.add(bias).max_nan_first(floor)) };
         }
     }
 }
 
 /// Takes a gradient back through the activation below: scaled where the saved output is positive, else 0, and summed
 /// per channel.
-pub(super) struct Gated<'a> {
+pub(super) struct ReluBackward<'a> {
     pub(super) tiles: &'a Tiles,
     /// `None`: the gradient is written over it.
     pub(super) saved: Option<&'a [f32]>,
@@ -212,7 +212,7 @@ pub(super) struct Gated<'a> {
     pub(super) sums: SharedMut<'a, f32>,
 }
 
-impl Finish for Gated<'_> {
+impl Epilogue for ReluBackward<'_> {
     #[inline(always)]
     unsafe fn rows<V: Vector, T: Transform>(
         &self,
@@ -239,7 +239,7 @@ impl Finish for Gated<'_> {
                         // SAFETY: only this task touches the place, and reads it before it writes.
                         None => load(unsafe { self.dx.slice(at, n) }, n),
                     };
-                    let value = value.mul(scale).where_positive(saved);
+                    let value = value.mul(scale).mask_gt_zero(saved);
                     *sum = sum.add(value);
                     // SAFETY: the pixel lies in the gradient, and only this task writes its channels.
                     unsafe { store(&self.dx, at, n, value) };

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::tiles::{BLOCK, Groups};
+use super::tiles::{BLOCK, PackedTiles};
 use crate::cpu::{SharedMut, Vector, VectorKernel, prefetch};
 
 /// Blocks of channels that are summed before the next filters: 16 KiB of filters, half of a first-level cache.
@@ -12,7 +12,7 @@ const STRETCH: usize = 16;
 pub(super) struct Product<'a> {
     /// One element of the tiles: `[groups][c / 16][rows][16]`.
     pub(super) v: &'a [f32],
-    pub(super) v_groups: Groups,
+    pub(super) v_groups: PackedTiles,
     pub(super) tiles: usize,
     pub(super) channels: usize,
     /// One element of the filters: `[k / 16][c][16]`.
@@ -20,7 +20,7 @@ pub(super) struct Product<'a> {
     pub(super) panels: Range<usize>,
     /// All elements of the products, each `[groups][k / 16][rows][16]`.
     pub(super) m: &'a SharedMut<'a, f32>,
-    pub(super) m_groups: Groups,
+    pub(super) m_groups: PackedTiles,
     /// Where this element starts in `m`.
     pub(super) m_start: usize,
 }

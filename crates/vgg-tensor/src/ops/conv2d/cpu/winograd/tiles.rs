@@ -46,7 +46,7 @@ impl Tiles {
 /// Layout of one side of the products: per tile element `[tiles / rows][channels / 16][rows][16]`, so that the
 /// product of `rows` tiles with 16 filters reads and writes one run of memory.
 #[derive(Clone, Copy)]
-pub(super) struct Groups {
+pub(super) struct PackedTiles {
     /// Tiles in a group: as many as the product's kernel handles at once.
     pub(super) rows: usize,
     /// Blocks of channels.
@@ -55,11 +55,11 @@ pub(super) struct Groups {
     pub(super) pitch: usize,
 }
 
-impl Groups {
-    pub(super) fn new(tiles: usize, channels: usize, rows: usize) -> Groups {
+impl PackedTiles {
+    pub(super) fn new(tiles: usize, channels: usize, rows: usize) -> PackedTiles {
         let blocks = channels.div_ceil(BLOCK);
         // An odd number of cache lines, so that the elements of a tile do not compete for one set of the cache.
-        Groups { rows, blocks, pitch: tiles.div_ceil(rows) * blocks * rows * BLOCK + BLOCK }
+        PackedTiles { rows, blocks, pitch: tiles.div_ceil(rows) * blocks * rows * BLOCK + BLOCK }
     }
 
     /// Where block `block` of a tile starts.
@@ -76,14 +76,14 @@ impl Groups {
 }
 
 /// A layout of transformed tiles.
-pub(super) trait Placement: Copy + Sync {
+pub(super) trait TileLayout: Copy + Sync {
     /// Where a channel of a tile starts, in every element; the channel is a multiple of the vectors' length.
     fn start(&self, tile: usize, channel: usize) -> usize;
     /// Values from one tile element to the next.
     fn pitch(&self) -> usize;
 }
 
-impl Placement for Groups {
+impl TileLayout for PackedTiles {
     #[inline(always)]
     fn start(&self, tile: usize, channel: usize) -> usize {
         self.at(tile, channel / BLOCK) + channel % BLOCK

@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use ndarray::{ArrayView2, ArrayView4};
 
-use crate::{Device, Error, Result, Shape, Tensor, Upload};
+use crate::{Device, Error, Result, Shape, StagedBatch, Tensor};
 
 /// `(pixels + offset) * scale`, the only upload of images.
 ///
@@ -15,13 +15,13 @@ use crate::{Device, Error, Result, Shape, Tensor, Upload};
 ///
 /// # Errors
 /// [`Error::Shape`] if `offset` does not fit, [`Error::Unsupported`] unless `pixels` are contiguous and not empty.
-pub fn from_pixels(
+pub fn normalize(
     pixels: ArrayView4<u8>,
     offset: ArrayView2<f32>,
     scale: [f32; 3],
     device: &Device,
 ) -> Result<Tensor> {
-    let op = "from_pixels";
+    let op = "normalize";
     let (n, h, w, c) = pixels.dim();
     let shape = Shape::from([n, h, w, c]);
     let unsupported = |reason| Error::Unsupported { op, reason };
@@ -36,16 +36,16 @@ pub fn from_pixels(
         return Err(unsupported("the pixels are not contiguous".into()));
     };
     if device.cuda().is_some() {
-        return cuda::from_pixels(bytes, &offset, scale, shape, device);
+        return cuda::normalize(bytes, &offset, scale, shape, device);
     }
     Ok(convert(bytes, |image, c| offset[[image, c]], scale, shape, device))
 }
 
-/// As [`from_pixels`] for some images of an upload.
+/// As [`normalize`] for some images of an upload.
 ///
 /// # Errors
 /// [`Error::Unsupported`] unless there are such images.
-pub fn from_upload(upload: &Upload, images: Range<usize>, scale: [f32; 3]) -> Result<Tensor> {
+pub fn normalize_staged(upload: &StagedBatch, images: Range<usize>, scale: [f32; 3]) -> Result<Tensor> {
     let (shape, device) = (upload.part(&images)?, upload.device());
     if let Some([pixels, offsets, _]) = upload.on_gpu(images.start) {
         // SAFETY: the upload has these images.
@@ -66,7 +66,7 @@ fn convert(
     shape: Shape,
     device: &Device,
 ) -> Tensor {
-    let per_image = shape.per_image();
+    let per_image = shape.numel_per_sample();
     Tensor::build(shape, device, |y| {
         device.cpu_context().for_each_chunk(y, per_image, |image, y| {
             let offset = [0, 1, 2].map(|c| offset(image, c));

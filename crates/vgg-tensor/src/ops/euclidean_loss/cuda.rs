@@ -4,7 +4,7 @@ use crate::cuda::bits;
 use crate::ops::Loss;
 use crate::{Result, Shape, StepState, Tensor};
 
-const OP: &str = "squared_error";
+const OP: &str = "euclidean_loss";
 
 pub(super) fn forward(x: &Tensor, target: &Tensor, weight: f32, state: &StepState) -> Result<Loss> {
     let device = x.device();
@@ -20,7 +20,7 @@ pub(super) fn forward(x: &Tensor, target: &Tensor, weight: f32, state: &StepStat
         bits(weight),
         losses.pointer(),
         dz.pointer(),
-        shape.per_image() as u64,
+        shape.numel_per_sample() as u64,
         c as u64,
         pitch as u64,
         state.pointer(OP, cuda)?,

@@ -1,5 +1,5 @@
 // `0.5 * sum of (x - target)^2` of a row, and `weight * (x - target)` to padded T; a block per row.
-KERNEL void squared_error(const float* x, const float* target, float weight, float* losses, T* dz, i64 per_sample, int c,
+KERNEL void euclidean_loss(const float* x, const float* target, float weight, float* losses, T* dz, i64 per_sample, int c,
                           int pitch, Step* step) {
     __shared__ float shared[THREADS / 32];
     const i64 at = (i64)blockIdx.x * per_sample, rows = per_sample / c;

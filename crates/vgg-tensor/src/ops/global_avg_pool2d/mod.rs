@@ -13,11 +13,11 @@ use crate::{Error, Result, Shape, Tensor};
 ///
 /// # Errors
 /// [`Error::Rank`] unless there are four axes, [`Error::Unsupported`] if the map is empty.
-pub fn spatial_mean(score_map: &Tensor) -> Result<Tensor> {
-    let [n, _, _, k] = score_map.axes("spatial_mean", "score_map", "[N, H, W, K]")?;
+pub fn global_avg_pool2d(score_map: &Tensor) -> Result<Tensor> {
+    let [n, _, _, k] = score_map.axes("global_avg_pool2d", "score_map", "[N, H, W, K]")?;
     if score_map.shape().is_empty() {
         let reason = format!("the map {} is empty", score_map.shape());
-        return Err(Error::Unsupported { op: "spatial_mean", reason });
+        return Err(Error::Unsupported { op: "global_avg_pool2d", reason });
     }
     match score_map.storage() {
         Storage::Cpu(_) => Ok(Tensor::build(Shape::from([n, k]), score_map.device(), |y| {

@@ -6,11 +6,11 @@ use super::super::SharedMut;
 use super::super::simd::{Vector, VectorKernel, prefetch};
 use super::{ROWS, from_fn};
 
-/// Rows of the large matrix that [`super::product`] adds at a time.
+/// Rows of the large matrix that [`super::gemm_nn`] adds at a time.
 const DEPTH: usize = 64;
 
 /// Some columns of a product, as sums of the large matrix's rows.
-pub(super) struct Sums<'a> {
+pub(super) struct GemmNn<'a> {
     pub(super) x: &'a [f32],
     pub(super) w: &'a [f32],
     pub(super) depth: usize,
@@ -20,7 +20,7 @@ pub(super) struct Sums<'a> {
     pub(super) y: &'a SharedMut<'a, f32>,
 }
 
-impl VectorKernel for Sums<'_> {
+impl VectorKernel for GemmNn<'_> {
     #[inline(always)]
     fn run<V: Vector>(self) {
         for start in (0..self.depth).step_by(DEPTH) {
@@ -47,7 +47,7 @@ impl VectorKernel for Sums<'_> {
     }
 }
 
-impl Sums<'_> {
+impl GemmNn<'_> {
     #[inline(always)]
     fn sums<V: Vector, const R: usize>(&self, row: usize, column: usize, depth: Range<usize>, fetch: bool) {
         let x: [*const f32; R] = from_fn(|i| self.x[(row + i) * self.depth..][..self.depth].as_ptr());

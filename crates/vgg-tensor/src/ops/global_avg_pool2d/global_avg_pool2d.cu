@@ -1,5 +1,5 @@
 // The mean over the cells of a score map `[n, cells, classes]` of float, a thread per score.
-KERNEL void spatial_mean_forward(const float* map, float* y, i64 n, i64 cells, int classes) {
+KERNEL void global_avg_pool2d_forward(const float* map, float* y, i64 n, i64 cells, int classes) {
     const i64 i = thread();
     if (i >= n * classes) return;
     const float* cell = map + i / classes * cells * classes + i % classes;

@@ -12,7 +12,7 @@ use crate::{KeyedRng, PixelStatistics};
 /// As the paper of Krizhevsky et al. has it, `l_i` is an eigenvalue of the covariance of pixels of 0..1. In the unit of
 /// our pixels, 0..255, that eigenvalue is the covariance's divided by 255, and the shift comes out in 0..255.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct ColourShift {
+pub struct PcaJitter {
     /// Standard deviation of the factors.
     pub std: f64,
     /// `eigenvectors[i]` belongs to `eigenvalues[i]`.
@@ -21,11 +21,11 @@ pub struct ColourShift {
     pub eigenvalues: [f64; 3],
 }
 
-impl ColourShift {
+impl PcaJitter {
     /// From the statistics of a training set.
-    pub fn new(statistics: &PixelStatistics, std: f64) -> ColourShift {
+    pub fn new(statistics: &PixelStatistics, std: f64) -> PcaJitter {
         let (values, eigenvectors) = eigenvectors(statistics.covariance());
-        ColourShift { std, eigenvectors, eigenvalues: values.map(|v| v / 255.0) }
+        PcaJitter { std, eigenvectors, eigenvalues: values.map(|v| v / 255.0) }
     }
 
     /// Draws a shift of R, G and B in 0..255.

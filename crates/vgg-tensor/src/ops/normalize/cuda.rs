@@ -6,7 +6,7 @@ use crate::cuda::{bits, rows};
 use crate::{Device, Result, Shape, Tensor};
 
 /// Uploads and converts.
-pub(super) fn from_pixels(
+pub(super) fn normalize(
     bytes: &[u8],
     offset: &ArrayView2<f32>,
     scale: [f32; 3],
@@ -36,9 +36,9 @@ pub(super) unsafe fn convert(
     let cuda = device.cuda_context();
     let y = cuda.take(shape, cuda.activation(shape.last()))?;
     let [s0, s1, s2] = scale.map(bits);
-    let (count, per_image) = (rows(shape), shape.per_image() / 3);
+    let (count, per_image) = (rows(shape), shape.numel_per_sample() / 3);
     let arguments = [pixels, offsets, s0, s1, s2, count as u64, per_image as u64, y.pointer()];
     // SAFETY: the caller has pixels and offsets of this shape on the device, and `y` is an activation of it.
-    unsafe { cuda.launch("from_pixels", count, &arguments) }?;
+    unsafe { cuda.launch("normalize", count, &arguments) }?;
     Ok(Tensor::from_buffer(shape, y, device))
 }

@@ -32,7 +32,7 @@ thread_local! {
 }
 
 /// A pool of threads.
-pub(crate) struct Threads {
+pub(crate) struct ThreadPool {
     shared: Arc<Shared>,
     workers: Vec<JoinHandle<()>>,
     /// Wake the workers.
@@ -66,9 +66,9 @@ unsafe impl Sync for Shared {}
 // SAFETY: as above; a job's pointer is used only while its caller waits.
 unsafe impl Send for Shared {}
 
-impl Threads {
+impl ThreadPool {
     /// Starts `n - 1` workers.
-    pub(crate) fn start(n: usize) -> std::io::Result<Threads> {
+    pub(crate) fn start(n: usize) -> std::io::Result<ThreadPool> {
         let shared = Arc::new(Shared {
             state: CachePadded::default(),
             next: CachePadded::default(),
@@ -77,7 +77,7 @@ impl Threads {
             panic: Mutex::default(),
         });
         let mut threads =
-            Threads { shared, workers: Vec::new(), unparkers: Vec::new(), turn: Mutex::default() };
+            ThreadPool { shared, workers: Vec::new(), unparkers: Vec::new(), turn: Mutex::default() };
         for i in 1..n {
             let shared = threads.shared.clone();
             let parker = Parker::new();
@@ -125,7 +125,7 @@ impl Threads {
     }
 }
 
-impl Drop for Threads {
+impl Drop for ThreadPool {
     fn drop(&mut self) {
         self.shared.state.fetch_add(END, SeqCst);
         self.unparkers.iter().for_each(Unparker::unpark);
@@ -225,7 +225,7 @@ mod tests {
     #[test]
     fn every_task_runs_once_in_jobs_quick_and_slow() {
         for n in [1, 2, 5] {
-            let threads = Threads::start(n).unwrap();
+            let threads = ThreadPool::start(n).unwrap();
             for job in 0..if cfg!(miri) { 20 } else { 2000 } {
                 let tasks = job % 7;
                 let counts: Vec<AtomicU32> = (0..tasks).map(|_| AtomicU32::new(0)).collect();
@@ -242,7 +242,7 @@ mod tests {
 
     #[test]
     fn jobs_inside_tasks_and_from_several_callers() {
-        let threads = Threads::start(3).unwrap();
+        let threads = ThreadPool::start(3).unwrap();
         let total = AtomicU32::new(0);
         std::thread::scope(|scope| {
             for _ in 0..3 {
@@ -262,7 +262,7 @@ mod tests {
 
     #[test]
     fn a_panic_reaches_the_caller_and_the_pool_lives_on() {
-        let threads = Threads::start(2).unwrap();
+        let threads = ThreadPool::start(2).unwrap();
         let job = |i: usize| assert!(i != 3, "task three");
         assert!(catch_unwind(AssertUnwindSafe(|| threads.run(8, &job))).is_err());
         let done = AtomicU32::new(0);

@@ -17,19 +17,19 @@ pub(super) struct Choice {
 }
 
 /// The choices for one version of cuDNN, one kind of device and one precision.
-pub(super) struct Choices {
+pub(super) struct AutotuneCache {
     file: Option<PathBuf>,
     known: HashMap<String, Choice>,
 }
 
-impl Choices {
+impl AutotuneCache {
     /// Those of the file `cudnn-NAME.txt` in a folder, if there is one.
-    pub(super) fn open(folder: Option<&Path>, name: &str) -> Choices {
+    pub(super) fn open(folder: Option<&Path>, name: &str) -> AutotuneCache {
         let safe: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
         let file = folder.map(|folder| folder.join(format!("cudnn-{safe}.txt")));
         let text = file.as_ref().and_then(|file| std::fs::read_to_string(file).ok()).unwrap_or_default();
         let known = text.lines().filter_map(parse).collect();
-        Choices { file, known }
+        AutotuneCache { file, known }
     }
 
     pub(super) fn get(&self, key: &ConvolutionKey) -> Option<Choice> {
@@ -82,27 +82,23 @@ mod tests {
     #[test]
     fn choices_outlive_the_process_and_bad_lines_are_left_out() {
         let folder = std::env::temp_dir().join(format!("vgg-choices-{}", std::process::id()));
-        let key = |n| ConvolutionKey {
-            pass: ConvolutionPass::BackwardData,
-            n,
-            h: 8,
-            w: 8,
-            c: 8,
-            k: 16,
-            r: 3,
-            pad: 1,
-        };
+        let key =
+            |n| ConvolutionKey { pass: ConvolutionPass::GradInput, n, h: 8, w: 8, c: 8, k: 16, r: 3, pad: 1 };
         let choice = Choice { place: 7, microseconds: 12.5 };
-        Choices::open(Some(&folder), "9.19 H100/bf16").insert(&key(1), choice);
-        let mut again = Choices::open(Some(&folder), "9.19 H100/bf16");
+        AutotuneCache::open(Some(&folder), "9.19 H100/bf16").insert(&key(1), choice);
+        let mut again = AutotuneCache::open(Some(&folder), "9.19 H100/bf16");
         assert_eq!(again.get(&key(1)), Some(choice));
         assert_eq!(again.get(&key(2)), None);
-        assert_eq!(Choices::open(Some(&folder), "9.20 H100/bf16").get(&key(1)), None, "of another version");
+        assert_eq!(
+            AutotuneCache::open(Some(&folder), "9.20 H100/bf16").get(&key(1)),
+            None,
+            "of another version"
+        );
         again.insert(&key(2), choice);
         let file = again.file.clone().unwrap();
         let text = std::fs::read_to_string(&file).unwrap().replace("\t7\t", "\tx\t");
         std::fs::write(&file, text + "half a li").unwrap();
-        assert_eq!(Choices::open(Some(&folder), "9.19 H100/bf16").get(&key(1)), None);
+        assert_eq!(AutotuneCache::open(Some(&folder), "9.19 H100/bf16").get(&key(1)), None);
         std::fs::remove_dir_all(&folder).unwrap();
     }
 }

@@ -13,16 +13,16 @@ use crate::{Grad, Result, StepState, Tensor};
 ///
 /// # Errors
 /// [`crate::Error::Shape`] if the shapes differ.
-pub fn squared_error(x: &Tensor, target: &Tensor, weight: f32, state: &StepState) -> Result<Loss> {
-    target.expect_shape("squared_error", "target", x.shape())?;
-    x.expect_same_device("squared_error", &[("target", target)])?;
+pub fn euclidean_loss(x: &Tensor, target: &Tensor, weight: f32, state: &StepState) -> Result<Loss> {
+    target.expect_shape("euclidean_loss", "target", x.shape())?;
+    x.expect_same_device("euclidean_loss", &[("target", target)])?;
     match x.storage() {
         Storage::Cpu(_) => {
-            state.expect_cpu("squared_error")?;
-            let (n, per_sample) = (x.shape().first(), x.shape().per_image());
+            state.expect_cpu("euclidean_loss")?;
+            let (n, per_sample) = (x.shape().first(), x.shape().numel_per_sample());
             let mut losses = Tensor::zeros([n], x.device())?;
-            let mut channel_sums = Tensor::zeros([x.shape().last()], x.device())?;
-            let sums = channel_sums.cpu_mut("squared_error", "channel sums")?;
+            let mut bias_grad = Tensor::zeros([x.shape().last()], x.device())?;
+            let sums = bias_grad.cpu_mut("euclidean_loss", "bias gradient")?;
             let dz = Tensor::build(x.shape(), x.device(), |dz| {
                 for ((dz, x), t) in dz.iter_mut().zip(x.cpu()).zip(target.cpu()) {
                     *dz = weight * (x - t);
@@ -30,12 +30,12 @@ pub fn squared_error(x: &Tensor, target: &Tensor, weight: f32, state: &StepState
                 crate::cpu::add_rows(dz, sums);
             });
             let rows = x.cpu().chunks_exact(per_sample).zip(target.cpu().chunks_exact(per_sample));
-            for ((x, t), loss) in rows.zip(losses.cpu_mut("squared_error", "losses")?) {
+            for ((x, t), loss) in rows.zip(losses.cpu_mut("euclidean_loss", "losses")?) {
                 let sum: f64 = x.iter().zip(t).map(|(x, t)| (f64::from(*x) - f64::from(*t)).powi(2)).sum();
                 *loss = (0.5 * sum) as f32;
             }
             state.flag().check(losses.cpu());
-            Ok(Loss { per_sample: losses, grad: Grad { dz, channel_sums } })
+            Ok(Loss { per_sample: losses, grad: Grad { grad: dz, bias_grad } })
         }
         Storage::Cuda(_) => cuda::forward(x, target, weight, state),
     }

@@ -1,5 +1,5 @@
 // `y [pixels, 8] = (pixels + offset of the image) * scale`, the last five channels zero. A thread makes one pixel.
-KERNEL void from_pixels(const unsigned char* pixels, const float* offset, float scale0, float scale1, float scale2,
+KERNEL void normalize(const unsigned char* pixels, const float* offset, float scale0, float scale1, float scale2,
                         i64 count, i64 per_image, T* y) {
     const i64 i = thread();
     if (i >= count) return;

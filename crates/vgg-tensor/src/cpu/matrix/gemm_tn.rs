@@ -1,16 +1,16 @@
-//! Sums of outer products: the gradient by a weight matrix.
+//! GemmNn of outer products: the gradient by a weight matrix.
 
 use super::super::FiniteFlag;
 use super::super::simd::{Vector, VectorKernel};
 use super::ROWS;
 
-/// Rows of a task of [`super::outer_products`], which share what is in cache of `w`.
-pub(super) const OUTER_ROWS: usize = 8 * ROWS;
+/// Rows of a task of [`super::gemm_tn`], which share what is in cache of `w`.
+pub(super) const TN_ROWS: usize = 8 * ROWS;
 /// Columns of `w` that stay in cache meanwhile.
 const OUTER_COLUMNS: usize = 512;
 
 /// Some rows of a sum of outer products.
-pub(super) struct Outer<'a> {
+pub(super) struct GemmTn<'a> {
     pub(super) x: &'a [f32],
     pub(super) w: &'a [f32],
     pub(super) depth: usize,
@@ -22,7 +22,7 @@ pub(super) struct Outer<'a> {
     pub(super) finite: &'a FiniteFlag,
 }
 
-impl VectorKernel for Outer<'_> {
+impl VectorKernel for GemmTn<'_> {
     #[inline(always)]
     fn run<V: Vector>(mut self) {
         let whole = self.columns / (2 * V::LANES) * (2 * V::LANES);
@@ -57,7 +57,7 @@ impl VectorKernel for Outer<'_> {
     }
 }
 
-impl Outer<'_> {
+impl GemmTn<'_> {
     #[inline(always)]
     fn tile<V: Vector, const R: usize>(&mut self, i: usize, column: usize, bad: &mut [V; 2]) {
         let mut sums = [[V::splat(0.0); 2]; R];

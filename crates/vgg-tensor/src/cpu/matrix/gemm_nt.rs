@@ -15,7 +15,7 @@ const LONG_STRETCH: usize = 8192;
 pub(super) const ROW_BLOCK: usize = 48;
 
 /// Some columns of a product with a transposed matrix, as dot products.
-pub(super) struct Dots<'a> {
+pub(super) struct GemmNt<'a> {
     pub(super) x: &'a [f32],
     pub(super) w: &'a [f32],
     pub(super) depth: usize,
@@ -27,7 +27,7 @@ pub(super) struct Dots<'a> {
     pub(super) y: &'a SharedMut<'a, f32>,
 }
 
-impl VectorKernel for Dots<'_> {
+impl VectorKernel for GemmNt<'_> {
     #[inline(always)]
     fn run<V: Vector>(mut self) {
         let whole = self.depth / V::LANES * V::LANES;
@@ -48,7 +48,7 @@ impl VectorKernel for Dots<'_> {
     }
 }
 
-impl Dots<'_> {
+impl GemmNt<'_> {
     /// All columns of the range for up to six rows.
     #[inline(always)]
     fn row_group<V: Vector>(

@@ -2,7 +2,7 @@
 
 use crate::{Result, Shape, Tensor};
 
-const OP: &str = "spatial_mean";
+const OP: &str = "global_avg_pool2d";
 
 pub(super) fn forward(score_map: &Tensor) -> Result<Tensor> {
     let device = score_map.device();
@@ -10,11 +10,11 @@ pub(super) fn forward(score_map: &Tensor) -> Result<Tensor> {
     let (n, k) = (score_map.shape().first(), score_map.shape().last());
     let map = cuda.plain_of(OP, "score_map", score_map)?;
     let y = cuda.take_plain(Shape::from([n, k]))?;
-    let cells = score_map.shape().per_image() / k;
+    let cells = score_map.shape().numel_per_sample() / k;
     // SAFETY: the map has `n * cells * k` floats, and `y` has `n * k`.
     unsafe {
         cuda.launch(
-            "spatial_mean_forward",
+            "global_avg_pool2d_forward",
             n * k,
             &[map.pointer, y.pointer(), n as u64, cells as u64, k as u64],
         )

@@ -27,7 +27,7 @@ __device__ inline V8 rectified(const float (*sum)[4], int first_group, int half,
 
 // `y [n, h, w, 64] = relu(bias + x * weight)`, 3x3 with padding 1, of `x [n, h, w, 8]` and `weight [64, 3, 3, 8]`. A block
 // of threads makes every `gridDim.x`th tile.
-KERNEL void convolve_image(const T* x, const T* weight, const T* bias, T* y, int n, int h, int w) {
+KERNEL void conv1_1(const T* x, const T* weight, const T* bias, T* y, int n, int h, int w) {
     __shared__ uint4 inputs[INPUT_ROWS * INPUT_COLUMNS + 1];
     __shared__ uint2 filters[PRODUCTS * (FILTERS / 8) * 32];
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, pixel = lane / 4, quarter = lane % 4;
