@@ -129,7 +129,7 @@ fn a_head_may_be_missing_where_it_is_allowed() {
     vgg_files::write_with(&path, |out| vgg_files::write_tensors(out, &tensors, &Default::default())).unwrap();
     let mut other = Network::new(NetworkSpec { classes: 7, ..network.spec().clone() }, &device).unwrap();
     let report = load_layers(&path, &LayerSelection::Layers(vec!["conv1_1".into()]), &mut other).unwrap();
-    assert_eq!(report.copied, ["conv1_1"]);
+    assert_eq!(report.loaded, ["conv1_1"]);
     assert_eq!(other.state_dict()[0], network.state_dict()[0]);
     let head = load_layers(&path, &LayerSelection::Layers(vec!["fc7".into()]), &mut other);
     assert!(matches!(head, Err(Error::Absent { layers, .. }) if layers == ["fc7"]));

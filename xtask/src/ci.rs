@@ -34,7 +34,8 @@ const STEPS: [(&str, &[&str]); 6] = [
 ];
 
 /// Crates that others may use: each must build alone, without the features that the workspace turns on for another.
-const LIBRARIES: [&str; 13] = [
+const LIBRARIES: [&str; 14] = [
+    "vgg-error",
     "vgg-files",
     "vgg-testkit",
     "vgg-tensor",

@@ -9,25 +9,39 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 
 /// The arrows between crates, exactly; development edges apart.
-const ARROWS: [(&str, &[&str]); 16] = [
-    ("vgg-tensor", &[]),
-    ("vgg-files", &[]),
+const ARROWS: [(&str, &[&str]); 17] = [
+    ("vgg-error", &[]),
+    ("vgg-tensor", &["vgg-error"]),
+    ("vgg-files", &["vgg-error"]),
     ("vgg-testkit", &[]),
-    ("vgg-data", &["vgg-files"]),
-    ("vgg-distributed", &["vgg-tensor"]),
-    ("vgg-layers", &["vgg-tensor"]),
-    ("vgg-optim", &["vgg-tensor"]),
-    ("vgg-weights", &["vgg-files", "vgg-layers", "vgg-tensor"]),
-    ("vgg-train", &["vgg-data", "vgg-files", "vgg-layers", "vgg-optim", "vgg-tensor", "vgg-weights"]),
-    ("vgg-eval", &["vgg-data", "vgg-files", "vgg-layers", "vgg-tensor"]),
+    ("vgg-data", &["vgg-error", "vgg-files"]),
+    ("vgg-distributed", &["vgg-error", "vgg-tensor"]),
+    ("vgg-layers", &["vgg-error", "vgg-tensor"]),
+    ("vgg-optim", &["vgg-error", "vgg-tensor"]),
+    ("vgg-weights", &["vgg-error", "vgg-files", "vgg-layers", "vgg-tensor"]),
+    (
+        "vgg-train",
+        &["vgg-data", "vgg-error", "vgg-files", "vgg-layers", "vgg-optim", "vgg-tensor", "vgg-weights"],
+    ),
+    ("vgg-eval", &["vgg-data", "vgg-error", "vgg-files", "vgg-layers", "vgg-tensor"]),
     (
         "vgg-experiment",
-        &["vgg-data", "vgg-eval", "vgg-files", "vgg-layers", "vgg-tensor", "vgg-train", "vgg-weights"],
+        &[
+            "vgg-data",
+            "vgg-error",
+            "vgg-eval",
+            "vgg-files",
+            "vgg-layers",
+            "vgg-tensor",
+            "vgg-train",
+            "vgg-weights",
+        ],
     ),
     (
         "vgg",
         &[
             "vgg-data",
+            "vgg-error",
             "vgg-eval",
             "vgg-experiment",
             "vgg-files",
@@ -38,7 +52,10 @@ const ARROWS: [(&str, &[&str]); 16] = [
             "vgg-weights",
         ],
     ),
-    ("vgg-bench", &["vgg-data", "vgg-eval", "vgg-layers", "vgg-optim", "vgg-tensor", "vgg-train"]),
+    (
+        "vgg-bench",
+        &["vgg-data", "vgg-error", "vgg-eval", "vgg-layers", "vgg-optim", "vgg-tensor", "vgg-train"],
+    ),
     (
         "vgg-app",
         &[
@@ -46,6 +63,7 @@ const ARROWS: [(&str, &[&str]); 16] = [
             "vgg-bench",
             "vgg-data",
             "vgg-distributed",
+            "vgg-error",
             "vgg-eval",
             "vgg-experiment",
             "vgg-files",

@@ -1,16 +1,16 @@
-//! How errors end the program: their message, and exit codes: 2 usage or settings, 65 bad data, 66 missing input, 74 input
-//! and output, 1 anything else.
+//! How errors end the program: their message with a hint, and the exit code: 2 usage or settings, 65 bad data, 66 missing
+//! input, 74 input and output, 1 anything else.
 
-use vgg::ErrorKind;
+use vgg_error::ErrorKind;
 
 pub(crate) const BAD_DATA: u8 = 65;
 
-/// Options that cannot be used, or contradict each other or the data.
+/// Invalid options, or options that contradict each other or the data.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct UsageError(pub(crate) String);
 
-/// What happened, from the outermost cause to the innermost; a cause whose words an outer one quotes is left out.
+/// The causes of an error, from the outermost to the innermost, and what to do. A cause that an outer one quotes is not repeated.
 pub(crate) fn message(error: &anyhow::Error) -> String {
     let mut text = error.to_string();
     for cause in error.chain().skip(1).map(ToString::to_string) {
@@ -18,35 +18,69 @@ pub(crate) fn message(error: &anyhow::Error) -> String {
             text = format!("{text}: {cause}");
         }
     }
-    text
+    match hint(error) {
+        Some(hint) => format!("{text}\n{hint}"),
+        None => text,
+    }
 }
 
-/// The code for an error, from the first of its causes that says what kind it is.
+/// The exit code, by the kind of the outermost cause that has one.
 pub(crate) fn code(error: &anyhow::Error) -> u8 {
-    let kind = |cause: &(dyn std::error::Error + 'static)| match cause.downcast_ref::<vgg_bench::Error>() {
-        Some(e) => Some(of_benchmark(e)),
-        None if cause.is::<UsageError>() => Some(ErrorKind::Usage),
-        None => ErrorKind::of(cause),
-    };
-    match error.chain().find_map(kind).unwrap_or(ErrorKind::Other) {
+    match kind(error) {
         ErrorKind::Usage => 2,
         ErrorKind::BadData => BAD_DATA,
         ErrorKind::Missing => 66,
         ErrorKind::Io => 74,
-        ErrorKind::Other => 1,
+        _ => 1,
     }
 }
 
-/// Of the library's error that a benchmark's error holds.
-fn of_benchmark(error: &vgg_bench::Error) -> ErrorKind {
-    use vgg_bench::Error;
-    let of: &(dyn std::error::Error + 'static) = match error {
-        Error::Tensor(e) => e,
-        Error::Network(e) => e,
-        Error::Train(e) => e,
-        Error::Eval(e) => e,
-        Error::Data(e) => e,
-        _ => return ErrorKind::Other,
+fn kind(error: &anyhow::Error) -> ErrorKind {
+    let kind_of = |cause: &(dyn std::error::Error + 'static)| match cause.downcast_ref::<vgg_bench::Error>() {
+        Some(error) => Some(error.kind()),
+        None if cause.is::<UsageError>() => Some(ErrorKind::Usage),
+        None => vgg::error_kind(cause),
     };
-    ErrorKind::of(of).unwrap_or(ErrorKind::Other)
+    error.chain().find_map(kind_of).unwrap_or(ErrorKind::Other)
+}
+
+/// The options that help: libraries do not know them.
+fn hint(error: &anyhow::Error) -> Option<&'static str> {
+    if kind(error) == ErrorKind::Internal {
+        return Some("this is a bug in vgg; please report it");
+    }
+    error.chain().find_map(|cause| match cause.downcast_ref::<vgg_data::Error>() {
+        Some(vgg_data::Error::Incomplete { .. }) => {
+            Some("--allow-incomplete accepts the images that are there")
+        }
+        Some(vgg_data::Error::Checksum { .. }) => {
+            Some("download the file again, or pass --skip-md5 to accept it")
+        }
+        Some(vgg_data::Error::NoSpace { .. }) => {
+            Some("use another disk, or smaller images with --smallest-side")
+        }
+        Some(vgg_data::Error::Unfinished { .. }) => {
+            Some("rerun the same vgg data prepare command to resume it; vgg data merge joins its parts")
+        }
+        _ => match cause.downcast_ref::<vgg_tensor::Error>() {
+            Some(vgg_tensor::Error::NoCuda { .. }) => Some("--device cpu runs without a GPU"),
+            _ => None,
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hints_and_codes_come_from_causes() {
+        let tensor = vgg_tensor::Error::NoCuda { reason: "no driver".into() };
+        let error = anyhow::Error::from(vgg::Error::Tensor(tensor));
+        assert_eq!(message(&error), "CUDA is unavailable: no driver\n--device cpu runs without a GPU");
+        assert_eq!(code(&error), 2);
+        let bug = anyhow::Error::from(vgg_train::Error::Internal("x".into()));
+        assert_eq!((code(&bug), message(&bug).contains("please report it")), (1, true));
+        assert_eq!(code(&std::fmt::Error.into()), 1);
+    }
 }

@@ -15,6 +15,7 @@ pub use protocols::{ProtocolCost, protocol_costs};
 pub use report::{BenchReport, EngineFigures, engine_figures};
 pub use speed::forward_gflops;
 pub use training_checks::{TRAINING_CHECKS, training_tolerance};
+use vgg_error::ErrorKind;
 pub use workload::{Mode, Workload};
 
 /// Result of a benchmark.
@@ -28,23 +29,38 @@ pub enum Error {
     #[error("{0}")]
     WrongResult(String),
     /// An operation.
-    #[error(transparent)]
+    #[error("{0}")]
     Tensor(#[from] vgg_tensor::Error),
     /// The network.
-    #[error(transparent)]
+    #[error("{0}")]
     Network(#[from] vgg_layers::Error),
     /// The optimiser.
-    #[error(transparent)]
+    #[error("{0}")]
     Optim(#[from] vgg_optim::Error),
     /// Training.
-    #[error(transparent)]
+    #[error("{0}")]
     Train(#[from] vgg_train::Error),
     /// Evaluation.
-    #[error(transparent)]
+    #[error("{0}")]
     Eval(#[from] vgg_eval::Error),
     /// The images.
-    #[error(transparent)]
+    #[error("{0}")]
     Data(#[from] vgg_data::Error),
+}
+
+impl Error {
+    /// The kind of error, such as for an exit code.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Error::WrongResult(_) => ErrorKind::Other,
+            Error::Tensor(source) => source.kind(),
+            Error::Network(source) => source.kind(),
+            Error::Optim(source) => source.kind(),
+            Error::Train(source) => source.kind(),
+            Error::Eval(source) => source.kind(),
+            Error::Data(source) => source.kind(),
+        }
+    }
 }
 
 fn expect(holds: bool, otherwise: impl FnOnce() -> String) -> Result<()> {

@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use vgg_error::ErrorKind;
+
 /// Result of an operation on data.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -64,6 +66,30 @@ pub enum Error {
         /// What is wrong, and what to do.
         reason: String,
     },
+    /// Images or classes of a published data set are missing, and [`crate::prepare::PrepareOptions`] do not allow it.
+    #[error("{path}: {reason}", path = path.display())]
+    Incomplete {
+        /// The data set or a part of it.
+        path: PathBuf,
+        /// What is missing.
+        reason: String,
+    },
+    /// A published file whose MD5 sum is not the official one.
+    #[error("{path}: the MD5 sum is {found}, and the official one is {expected}: the file is damaged or another one", path = path.display())]
+    Checksum {
+        /// The file.
+        path: PathBuf,
+        /// Its MD5 sum.
+        found: String,
+        /// The official MD5 sum.
+        expected: String,
+    },
+    /// A prepared data set whose preparation has not been completed.
+    #[error("{path}: the preparation is not complete", path = path.display())]
+    Unfinished {
+        /// The data set.
+        path: PathBuf,
+    },
     /// Too little space on a disk.
     #[error("{path}: {reason}", path = path.display())]
     NoSpace {
@@ -73,8 +99,8 @@ pub enum Error {
         reason: String,
     },
     /// A file of a prepared data set.
-    #[error(transparent)]
-    File(Arc<vgg_files::Error>),
+    #[error("{0}")]
+    File(#[source] Arc<vgg_files::Error>),
     /// Settings that do not fit each other.
     #[error("{0}")]
     Config(String),
@@ -82,7 +108,7 @@ pub enum Error {
     #[error("interrupted")]
     Interrupted,
     /// A worker thread failed in a way that it should not.
-    #[error("a loader worker panicked; this is a defect")]
+    #[error("internal error: a loader thread panicked")]
     Worker,
 }
 
@@ -93,6 +119,24 @@ impl From<vgg_files::Error> for Error {
 }
 
 impl Error {
+    /// The kind of error, such as for an exit code.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Error::Missing { .. } | Error::Unfinished { .. } => ErrorKind::Missing,
+            Error::Layout { .. }
+            | Error::Decode { .. }
+            | Error::TooLarge { .. }
+            | Error::Source { .. }
+            | Error::Incomplete { .. }
+            | Error::Checksum { .. } => ErrorKind::BadData,
+            Error::Io { .. } | Error::NoSpace { .. } => ErrorKind::Io,
+            Error::File(source) => source.kind(),
+            Error::Config(_) => ErrorKind::Usage,
+            Error::Interrupted => ErrorKind::Other,
+            Error::Worker => ErrorKind::Internal,
+        }
+    }
+
     /// Whether the fault lies in one image alone.
     pub fn is_bad_image(&self) -> bool {
         matches!(self, Error::Decode { .. } | Error::TooLarge { .. })

@@ -55,13 +55,11 @@ impl ImageSet {
             Some(url) => return ImageSet::open_remote(url, split, &RemoteConfig::from_environment()?),
             #[cfg(not(feature = "remote"))]
             Some(url) => {
-                let how = "this build reads no URLs; build it with --features remote";
-                return Err(crate::Error::Config(format!("{url}: {how}")));
+                return Err(crate::Error::Config(format!("{url}: this build lacks the feature `remote`")));
             }
             None if Shards::are_in(root) => Source::Shards(Shards::open(root, split)?.into()),
             None if root.join(UNFINISHED).is_dir() => {
-                let reason = "its preparation is not finished: the command that began it goes on, and vgg data merge joins parts".into();
-                return Err(crate::Error::Missing { path: root.to_owned(), reason });
+                return Err(crate::Error::Unfinished { path: root.to_owned() });
             }
             None => Source::Folder(Folder::open(root, split)?),
         };

@@ -11,7 +11,7 @@ use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer
 use ndarray::ArrayView3;
 use serde::{Deserialize, Serialize};
 
-use crate::mirror::{mirror, mirror_row};
+use crate::hflip::{hflip, hflip_row};
 use crate::{Error, Image, Result};
 
 /// Interpolation. All but `Nearest` widen with the reduction, as Pillow's filters of the same names do.
@@ -111,7 +111,7 @@ pub(crate) fn resize_into(
     both_passes(pixels, w, &down, &across, interpolation, out)
         .map_err(|e| Error::Config(format!("cannot resize a {h}x{w} image to {whole:?}: {e}")))?;
     if flip {
-        mirror(out, size.1);
+        hflip(out, size.1);
     }
     Ok(())
 }
@@ -205,12 +205,12 @@ fn cut_into(
     let part = image.slice(ndarray::s![offset.0..offset.0 + size.0, offset.1..offset.1 + size.1, ..]);
     for (to, from) in out.chunks_exact_mut(size.1 * 3).zip(part.outer_iter()) {
         match from.as_slice() {
-            Some(from) if flip => mirror_row(from, to),
+            Some(from) if flip => hflip_row(from, to),
             Some(from) => to.copy_from_slice(from),
             None => {
                 to.iter_mut().zip(&from).for_each(|(to, &from)| *to = from);
                 if flip {
-                    mirror(to, size.1);
+                    hflip(to, size.1);
                 }
             }
         }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::geometry::{centre_offset, grid_offset, scaled_size};
-use crate::mirror::mirror;
+use crate::hflip::hflip;
 use crate::resize::cut;
 use crate::{Error, Image, Interpolation, Result, resize_region};
 
@@ -55,7 +55,7 @@ impl View {
         let mut pixels = resize_region(image.view(), whole, offset, size, interpolation)?;
         if self.flip {
             let (_, width, _) = pixels.dim();
-            mirror(pixels.as_slice_mut().unwrap_or_default(), width);
+            hflip(pixels.as_slice_mut().unwrap_or_default(), width);
         }
         Ok(pixels)
     }

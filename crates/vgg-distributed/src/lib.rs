@@ -21,6 +21,7 @@ mod watch;
 
 use std::sync::Arc;
 
+use vgg_error::ErrorKind;
 use vgg_tensor::{ProcessGroup, SingleProcess};
 
 pub use launch::{Launch, Launcher};
@@ -64,6 +65,16 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// The kind of error, such as for an exit code.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Error::HalfSet { .. } | Error::Value { .. } => ErrorKind::Usage,
+            Error::NoTransport { .. } => ErrorKind::Other,
+        }
+    }
+}
+
 /// The group that a process was started in, and what its launcher said.
 pub struct Joined {
     /// [`SingleProcess`] if it was started by itself.
@@ -93,7 +104,7 @@ pub fn join(lost: impl Fn(&str) + Send + 'static) -> Result<Joined, Error> {
     match Rendezvous::from(&get)? {
         Some(place) => Ok(Joined { group: Arc::new(TcpGroup::join(several, &place, lost)?), launch }),
         None => Err(several.without(
-            "this build has no MPI; build it with --features mpi, or set MASTER_ADDR and MASTER_PORT on all ranks",
+            "this build lacks the feature `mpi`; enable it, or set MASTER_ADDR and MASTER_PORT on all ranks",
         )),
     }
 }

@@ -1,5 +1,7 @@
 //! What can go wrong in evaluation.
 
+use vgg_error::ErrorKind;
+
 /// Result of an evaluation.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -39,15 +41,30 @@ pub enum Error {
     #[error("{0}")]
     Fusion(String),
     /// The data.
-    #[error(transparent)]
+    #[error("{0}")]
     Data(#[from] vgg_data::Error),
     /// The network.
-    #[error(transparent)]
+    #[error("{0}")]
     Network(#[from] vgg_layers::Error),
     /// An operation.
-    #[error(transparent)]
+    #[error("{0}")]
     Tensor(#[from] vgg_tensor::Error),
     /// A file.
-    #[error(transparent)]
+    #[error("{0}")]
     File(#[from] vgg_files::Error),
+}
+
+impl Error {
+    /// The kind of error, such as for an exit code.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Error::Config(_) | Error::Classes { .. } | Error::Fusion(_) => ErrorKind::Usage,
+            Error::Posteriors { .. } | Error::NoImages { .. } => ErrorKind::BadData,
+            Error::Interrupted => ErrorKind::Other,
+            Error::Data(source) => source.kind(),
+            Error::Network(source) => source.kind(),
+            Error::Tensor(source) => source.kind(),
+            Error::File(source) => source.kind(),
+        }
+    }
 }

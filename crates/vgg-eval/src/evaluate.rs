@@ -7,8 +7,8 @@ use std::sync::Arc;
 use vgg_data::{Image, ImageSet};
 use vgg_tensor::ProcessGroup;
 
-use crate::rows::{EvalRecords, EvaluateOptions, same_on_all_ranks, show};
-use crate::{Error, EvalModel, Evaluation, Network, Origin, Partition, Posteriors, Result};
+use crate::records::{EvalRecords, EvaluateOptions, same_on_all_ranks, show};
+use crate::{Error, EvalModel, Evaluation, ModelProvenance, Origin, Partition, Posteriors, Result};
 
 /// The part of a split that a rank evaluates.
 pub fn rank_partition(group: &dyn ProcessGroup) -> Partition {
@@ -100,7 +100,7 @@ fn posteriors_of(
     shard: Partition,
 ) -> Result<Posteriors> {
     let classes = folder.classes().to_vec();
-    let networks = vec![Network { protocol: evaluation.clone(), weights: weights_hash.to_owned() }];
+    let networks = vec![ModelProvenance { protocol: evaluation.clone(), weights: weights_hash.to_owned() }];
     let origin = Origin { networks, classes, dataset: folder.hash().as_str().to_owned(), shard };
     let values = rows.take_values(origin.classes.len())?;
     Ok(Posteriors { values, labels: rows.labels, paths: rows.paths, skipped: rows.skipped, origin })

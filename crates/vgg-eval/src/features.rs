@@ -14,7 +14,7 @@ use vgg_tensor::{ProcessGroup, ops};
 
 use crate::model::run_length;
 use crate::protocol::WeightedView;
-use crate::rows::{EvalRecords, same_on_all_ranks, show};
+use crate::records::{EvalRecords, same_on_all_ranks, show};
 use crate::{DensePool, EvalModel, EvaluateOptions, Evaluation, Protocol, Result, rank_partition};
 
 /// What a descriptor is: whole images at several sides, mirrored too or not, the layer's map averaged over places and mirrorings.

@@ -17,8 +17,8 @@ mod model;
 mod picture;
 mod posteriors;
 mod protocol;
+mod records;
 mod report;
-mod rows;
 
 pub use analysis::{ClassErrors, Comparison, Mistake};
 pub use analysis_files::Analysis;
@@ -29,9 +29,9 @@ pub use fusion::{fuse, merge};
 pub use metrics::{ErrorRate, top_k_error};
 pub use model::EvalModel;
 pub use picture::{confusion_picture, score_map, score_map_picture};
-pub use posteriors::{Network, Origin, Posteriors};
+pub use posteriors::{ModelProvenance, Origin, Posteriors};
 pub use protocol::{DensePool, Evaluation, Preprocessing, Protocol, WeightedView};
 // Part of this crate's interface.
+pub use records::EvaluateOptions;
 pub use report::{ErrorReport, EvalReport};
-pub use rows::EvaluateOptions;
 pub use vgg_data::Partition;

@@ -29,7 +29,7 @@ pub struct Posteriors {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Origin {
     /// The networks, of which these are the mean.
-    pub networks: Vec<Network>,
+    pub networks: Vec<ModelProvenance>,
     /// Names of the classes.
     pub classes: Vec<String>,
     /// Hash of the split.
@@ -40,7 +40,7 @@ pub struct Origin {
 
 /// A network and its protocol.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Network {
+pub struct ModelProvenance {
     /// What it was shown.
     pub protocol: Evaluation,
     /// Hash of its weights file.
@@ -136,7 +136,7 @@ impl Posteriors {
                 ("dataset".to_owned(), serde_json::to_string(&origin.dataset)?),
                 ("shard".to_owned(), serde_json::to_string(&origin.shard)?),
             ]);
-            if let [Network { protocol, weights }] = origin.networks.as_slice() {
+            if let [ModelProvenance { protocol, weights }] = origin.networks.as_slice() {
                 metadata.insert("protocol".to_owned(), serde_json::to_string(protocol)?);
                 metadata.insert("weights".to_owned(), serde_json::to_string(weights)?);
             }

@@ -1,5 +1,7 @@
 //! What can go wrong in an experiment.
 
+use vgg_error::ErrorKind;
+
 /// Result of an experiment.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -27,29 +29,47 @@ pub enum Error {
         source: Box<Error>,
     },
     /// The processes that do it together.
-    #[error(transparent)]
+    #[error("{0}")]
     Ranks(#[from] vgg_tensor::Error),
     /// The data set.
-    #[error(transparent)]
+    #[error("{0}")]
     Data(#[from] vgg_data::Error),
     /// A network.
-    #[error(transparent)]
+    #[error("{0}")]
     Network(#[from] vgg_layers::Error),
     /// A weights file.
-    #[error(transparent)]
+    #[error("{0}")]
     Weights(#[from] vgg_weights::Error),
     /// Training.
-    #[error(transparent)]
+    #[error("{0}")]
     Train(#[from] vgg_train::Error),
     /// Evaluation.
-    #[error(transparent)]
+    #[error("{0}")]
     Eval(#[from] vgg_eval::Error),
     /// A file.
-    #[error(transparent)]
+    #[error("{0}")]
     File(#[from] vgg_files::Error),
 }
 
 impl Error {
+    /// The kind of error, such as for an exit code.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Error::Plan(_) => ErrorKind::Usage,
+            Error::Settings { source, .. } | Error::Run { source, .. } => source.kind(),
+            Error::Train(vgg_train::Error::Validation(source)) => {
+                source.downcast_ref::<vgg_eval::Error>().map_or(ErrorKind::Other, vgg_eval::Error::kind)
+            }
+            Error::Ranks(source) => source.kind(),
+            Error::Data(source) => source.kind(),
+            Error::Network(source) => source.kind(),
+            Error::Weights(source) => source.kind(),
+            Error::Train(source) => source.kind(),
+            Error::Eval(source) => source.kind(),
+            Error::File(source) => source.kind(),
+        }
+    }
+
     /// This error of the settings in a file.
     pub(crate) fn in_file(self, file: &str) -> Error {
         Error::Settings { file: file.to_owned(), source: Box::new(self) }

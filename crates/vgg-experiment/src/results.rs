@@ -121,7 +121,7 @@ pub fn report(plan: &TablePlan, rows: &[Row], out: &Path, context: &RunContext) 
         rows: rows.iter().map(|row| json!(row)).collect(),
         about: json!({
             "dataset": { "path": dataset.train.root(), "hash": dataset.hash, "classes": dataset.train.classes() },
-            "device": context.device.describe(),
+            "device": context.device.to_string(),
             "jpeg_decoder": vgg_data::JPEG_DECODER,
             "changes": plan.changes,
             "version": env!("CARGO_PKG_VERSION"),

@@ -131,7 +131,7 @@ fn check_prepared(plan: &RunPlan, smallest_side: Option<usize>) -> Result<()> {
     match smallest_side {
         Some(side) if side < largest && !plan.data.enlarge => Err(Error::Plan(format!(
             "the prepared images were reduced to a smallest side of {side}, and train_scale goes up to {largest}: prepare them \
-             with --smallest-side {largest}, or let them be enlarged with data.enlarge = true"
+             again with a smallest side of {largest}, or set data.enlarge = true to enlarge them"
         ))),
         _ => Ok(()),
     }
@@ -379,7 +379,7 @@ impl<'a> PreparedRun<'a> {
             "determined_by": self.identity,
             "parameters": self.metadata.spec.parameter_count()?,
             "transfer": transfer,
-            "device": context.device.describe(),
+            "device": context.device.to_string(),
             "version": env!("CARGO_PKG_VERSION"),
             "started_unix_s": std::time::UNIX_EPOCH.elapsed().map_or(0, |t| t.as_secs()),
         });

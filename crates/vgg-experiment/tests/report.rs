@@ -154,7 +154,7 @@ fn a_report_says_what_it_is_of() {
     assert_eq!(about["dataset"]["path"], json!(dataset.train.root()));
     assert_eq!(about["dataset"]["hash"], dataset.hash.as_str());
     assert_eq!(about["dataset"]["classes"], json!(dataset.train.classes()));
-    assert_eq!(about["device"], Device::cpu(1).unwrap().describe());
+    assert_eq!(about["device"], Device::cpu(1).unwrap().to_string());
     assert_eq!(about["jpeg_decoder"], vgg_data::JPEG_DECODER);
     assert_eq!(about["changes"], json!(["base.run.seed=2", "base.optimizer.batch=8"]));
     assert_eq!(about["version"], env!("CARGO_PKG_VERSION"));

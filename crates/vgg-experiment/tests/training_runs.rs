@@ -178,8 +178,8 @@ fn a_run_writes_down_what_it_is_and_is_not_trained_again() {
         _ => (),
     })
     .unwrap();
-    assert_eq!((begun.len(), begun[0].0, &begun[0].1.copied), (1, 14, &vec!["fc7".to_owned()]));
-    assert_eq!(begun[0].1.drawn.len(), 10);
+    assert_eq!((begun.len(), begun[0].0, &begun[0].1.loaded), (1, 14, &vec!["fc7".to_owned()]));
+    assert_eq!(begun[0].1.initialized.len(), 10);
     assert_eq!((finished.epochs, finished.last.epoch, &finished.dir), (3, 3, &out));
     assert_eq!(finished.weights, vgg_files::hash_file(&finished.weights_file()).unwrap());
     let json =
@@ -236,7 +236,7 @@ fn a_run_of_a_table_starts_from_the_run_that_it_names() {
         let mut copied = 0;
         with.train(&out, Resume::Auto, context, &mut |event| {
             if let RunEvent::Begins { transfer, .. } = event {
-                copied = transfer.unwrap().copied.len();
+                copied = transfer.unwrap().loaded.len();
             }
         })
         .unwrap()

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use vgg_error::ErrorKind;
+
 /// Result of an operation on files.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -56,6 +58,15 @@ pub enum Error {
 }
 
 impl Error {
+    /// The kind of error, such as for an exit code.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Error::Missing { .. } => ErrorKind::Missing,
+            Error::Corrupt { .. } => ErrorKind::BadData,
+            Error::Io { .. } | Error::NoSpace { .. } | Error::Locked { .. } => ErrorKind::Io,
+        }
+    }
+
     /// Whether the file is missing.
     pub fn is_missing(&self) -> bool {
         matches!(self, Error::Missing { .. })

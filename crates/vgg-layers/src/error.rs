@@ -1,5 +1,7 @@
 //! What can go wrong in defining or running a network.
 
+use vgg_error::ErrorKind;
+
 /// Result of an operation on networks.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -79,8 +81,18 @@ pub enum Error {
         to: &'static str,
     },
     /// An operation outside of any layer failed.
-    #[error(transparent)]
+    #[error("{0}")]
     Tensor(#[from] vgg_tensor::Error),
+}
+
+impl Error {
+    /// The kind of error, such as for an exit code.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Error::Tensor(source) | Error::Layer { source, .. } => source.kind(),
+            _ => ErrorKind::Usage,
+        }
+    }
 }
 
 /// Adds a layer's name to an error.

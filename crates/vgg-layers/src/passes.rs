@@ -175,12 +175,12 @@ impl Network {
     /// [`Error::Layer`] if an operation fails.
     pub fn backward(
         &mut self,
-        trace: ForwardCache,
+        cache: ForwardCache,
         dlogits: Grad,
-        write: GradMode,
+        mode: GradMode,
         state: &StepState,
     ) -> Result<()> {
-        self.backward_with(trace, dlogits, write, state, &mut |_| Ok(()))
+        self.backward_with(cache, dlogits, mode, state, &mut |_| Ok(()))
     }
 
     /// As [`Network::backward`]; `finished` is given the parameters of each layer as soon as their gradients are written: the last
@@ -190,22 +190,22 @@ impl Network {
     /// As [`Network::backward`], and those of `finished`.
     pub fn backward_with(
         &mut self,
-        trace: ForwardCache,
+        cache: ForwardCache,
         dlogits: Grad,
-        write: GradMode,
+        mode: GradMode,
         state: &StepState,
         finished: &mut dyn FnMut(&mut Parameter) -> vgg_tensor::Result<()>,
     ) -> Result<()> {
         let lowest = self.layers.iter().position(|l| l.params.as_ref().is_some_and(Params::trainable));
         let Some(lowest) = lowest else { return Ok(()) };
         let mut grad = dlogits;
-        let mut trace = trace;
-        if trace.saved.len() != self.layers.len() {
-            return Err(Error::Spec("the trace is of another network".into()));
+        let mut cache = cache;
+        if cache.saved.len() != self.layers.len() {
+            return Err(Error::Spec("the cache is of another network".into()));
         }
         for index in (lowest..self.layers.len()).rev() {
-            let Some(saved) = trace.saved.pop() else {
-                return Err(Error::Spec("the trace is of another network".into()));
+            let Some(saved) = cache.saved.pop() else {
+                return Err(Error::Spec("the cache is of another network".into()));
             };
             let below = (index > lowest).then(|| self.scale_below(index));
             let (style, layer) = (self.spec.lrn_style, &mut self.layers[index]);
@@ -223,7 +223,7 @@ impl Network {
                         Lrn::alexnet(style),
                     )
                 }),
-                Saved::Input(x) => layer.backward(x, grad, below, write, state, watch),
+                Saved::Input(x) => layer.backward(x, grad, below, mode, state, watch),
             }
             .map_err(in_layer(&layer.spec.name))?;
             if let Some(Params { weight, bias }) = &mut layer.params {
@@ -287,13 +287,13 @@ impl Layer {
         x: Tensor,
         grad: Grad,
         below: Option<f32>,
-        write: GradMode,
+        mode: GradMode,
         state: &StepState,
         watch: Option<&Stopwatch>,
     ) -> vgg_tensor::Result<Grad> {
         let Some(Params { weight, bias }) = &mut self.params else { return Ok(grad) };
         if bias.trainable {
-            bias.write_grad(&grad.bias_grad, write)?;
+            bias.write_grad(&grad.bias_grad, mode)?;
         }
         let (name, conv) = (
             &self.spec.name,
@@ -304,8 +304,8 @@ impl Layer {
         );
         if weight.trainable {
             Stopwatch::time(watch, name, Pass::GradWeight, || match conv {
-                Some(config) => conv2d::grad_weight(&x, &grad.grad, config, weight.grad_mut()?, write, state),
-                None => linear::grad_weight(&x, &grad.grad, weight.grad_mut()?, write, state),
+                Some(config) => conv2d::grad_weight(&x, &grad.grad, config, weight.grad_mut()?, mode, state),
+                None => linear::grad_weight(&x, &grad.grad, weight.grad_mut()?, mode, state),
             })?;
         }
         let Some(scale) = below else { return Ok(grad) };

@@ -1,5 +1,7 @@
 //! What can go wrong in optimisation.
 
+use vgg_error::ErrorKind;
+
 /// Result of an operation of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -19,6 +21,16 @@ pub enum Error {
         reason: String,
     },
     /// An operation on tensors failed.
-    #[error(transparent)]
+    #[error("{0}")]
     Tensor(#[from] vgg_tensor::Error),
+}
+
+impl Error {
+    /// The kind of error, such as for an exit code.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Error::Tensor(source) => source.kind(),
+            Error::Config(_) | Error::Velocity { .. } => ErrorKind::Usage,
+        }
+    }
 }

@@ -20,7 +20,7 @@ fn main() -> Result<()> {
         ConvAlgorithm::ALL.into_iter().find(|(n, _)| *n == name).map_or(ConvAlgorithm::Auto, |(_, c)| c);
     let device =
         Device::open(&DeviceConfig { kind: DeviceKind::Cpu, threads, conv, ..DeviceConfig::default() })?;
-    println!("batch {batch}, side {side}, {}", device.describe());
+    println!("batch {batch}, side {side}, {}", device);
     println!("{:8} {:>14} {:>24} {:>24} {:>24}", "layer", "shape", "forward", "grad-input", "by filter");
     for (name, full_side, c, k) in VGG_CONVOLUTIONS {
         let (c, k) = (if c == 3 { 3 } else { c / divisor }, k / divisor);

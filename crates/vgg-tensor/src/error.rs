@@ -2,6 +2,8 @@
 
 use crate::Shape;
 
+use vgg_error::ErrorKind;
+
 /// Result of an operation on tensors.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -75,8 +77,11 @@ pub enum Error {
         /// The shape that was asked for.
         shape: Shape,
     },
-    /// CUDA was asked for and cannot be used.
-    #[error("cannot use CUDA: {reason}; --device cpu does without")]
+    /// A bug in this crate.
+    #[error("internal error: {0}")]
+    Internal(String),
+    /// CUDA was requested and is unavailable.
+    #[error("CUDA is unavailable: {reason}")]
     NoCuda {
         /// What is missing or does not fit, and what to do.
         reason: String,
@@ -126,4 +131,25 @@ pub enum Error {
         /// What the system said.
         reason: String,
     },
+}
+
+impl Error {
+    /// The kind of error, such as for an exit code.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Error::Threads { .. } | Error::Cuda { .. } | Error::Group { .. } | Error::OutOfMemory { .. } => {
+                ErrorKind::Other
+            }
+            Error::Internal(_) => ErrorKind::Internal,
+            Error::Shape { .. }
+            | Error::Rank { .. }
+            | Error::Unsupported { .. }
+            | Error::Target { .. }
+            | Error::Shared { .. }
+            | Error::Length { .. }
+            | Error::NoCuda { .. }
+            | Error::Device { .. }
+            | Error::InstructionSet { .. } => ErrorKind::Usage,
+        }
+    }
 }

@@ -140,7 +140,7 @@ fn agrees_with_plain_loops() {
                 sums
             });
         for (name, tolerance, device) in &devices {
-            let slow = device.describe().contains("emulated");
+            let slow = device.to_string().contains("emulated");
             if slow && shape[0] * shape[1] * shape[2] > 20_000 {
                 vgg_testkit::skip(&format!("a real GPU: {shape:?}"), &"an emulated one is too slow");
                 continue;

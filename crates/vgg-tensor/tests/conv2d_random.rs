@@ -96,7 +96,7 @@ proptest! {
             let bias = Weight::new(Tensor::from_slice(&b, [s.k], device).unwrap());
             let config = Conv2d { pad: s.pad, relu: true };
             let (x, dz) = (tensor(&x, xs), tensor(&dz, ys));
-            let what = format!("{s:?} on {}", device.describe());
+            let what = format!("{s:?} on {}", device);
             let close = |got: &Tensor, expected: &Array4<f64>, terms: &Array4<f64>, pass| {
                 let error = error_of_terms(&got.to_vec(), expected, terms);
                 assert!(error <= TOLERANCE, "{pass} {what}: {error:.1e} of the largest sum of magnitudes");

@@ -100,7 +100,7 @@ fn a_graph_keeps_its_memory_until_it_is_dropped() {
         let mut replay = StepGraph::new();
         let run = |replay: &mut StepGraph, written: &mut Option<Tensor>| {
             replay.run(&on.device, || match written {
-                Some(written) => written.write_from(&source, GradMode::Overwrite),
+                Some(written) => written.copy_from(&source),
                 None => panic!("the graph was not launched"),
             })
         };

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use vgg_error::ErrorKind;
+
 use crate::LayerNorms;
 
 /// Result of training.
@@ -14,6 +16,9 @@ pub enum Error {
     /// Settings that make no sense.
     #[error("{0}")]
     Config(String),
+    /// A bug in this crate.
+    #[error("internal error: {0}")]
+    Internal(String),
     /// A training step needs more memory than the device has free.
     #[error(
         "a training step with micro_batch = {micro_batch} needs {:.2} GiB, and the GPU has {:.2} GiB free; {}",
@@ -87,26 +92,46 @@ pub enum Error {
         step: u64,
     },
     /// The data.
-    #[error(transparent)]
+    #[error("{0}")]
     Data(#[from] vgg_data::Error),
     /// The network.
-    #[error(transparent)]
+    #[error("{0}")]
     Network(#[from] vgg_layers::Error),
     /// The optimiser.
-    #[error(transparent)]
+    #[error("{0}")]
     Optim(#[from] vgg_optim::Error),
     /// The weights.
-    #[error(transparent)]
+    #[error("{0}")]
     Weights(#[from] vgg_weights::Error),
     /// An operation.
-    #[error(transparent)]
+    #[error("{0}")]
     Tensor(#[from] vgg_tensor::Error),
     /// A file.
-    #[error(transparent)]
+    #[error("{0}")]
     File(#[from] vgg_files::Error),
     /// Validation failed.
     #[error("validation failed: {0}")]
     Validation(Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl Error {
+    /// The kind of error, such as for an exit code.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Error::Config(_) | Error::Memory { .. } | Error::OtherRun { .. } | Error::OtherRank { .. } => {
+                ErrorKind::Usage
+            }
+            Error::Gone { .. } => ErrorKind::Io,
+            Error::Internal(_) => ErrorKind::Internal,
+            Error::NotFinite { .. } | Error::BadValue { .. } | Error::Validation(_) => ErrorKind::Other,
+            Error::Data(source) => source.kind(),
+            Error::Network(source) => source.kind(),
+            Error::Optim(source) => source.kind(),
+            Error::Weights(source) => source.kind(),
+            Error::Tensor(source) => source.kind(),
+            Error::File(source) => source.kind(),
+        }
+    }
 }
 
 fn gib(bytes: usize) -> f64 {

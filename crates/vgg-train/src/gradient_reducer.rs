@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use vgg_layers::Network;
 use vgg_tensor::AllReduce;
-use vgg_tensor::{GradMode, Parameter, ProcessGroup, StepState, Tensor};
+use vgg_tensor::{Parameter, ProcessGroup, StepState, Tensor};
 
 use crate::Result;
 
@@ -36,7 +36,7 @@ impl GradientReducer {
         for parameter in in_order(network) {
             let grad = parameter.grad_mut()?;
             let zeros = Tensor::zeros(grad.shape(), grad.device())?;
-            grad.write_from(&zeros, GradMode::Overwrite)?;
+            grad.copy_from(&zeros)?;
             self.0.begin(grad)?;
         }
         Ok(())

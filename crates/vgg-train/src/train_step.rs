@@ -24,8 +24,8 @@ pub struct TrainStep {
     /// Number of the step that comes, and its learning rate.
     number: u64,
     lr: f64,
-    upload: Option<StagedBatch>,
-    replay: StepGraph,
+    staged: Option<StagedBatch>,
+    graph: StepGraph,
     repeated: Repeated,
     eager: bool,
     reducer: Option<GradientReducer>,
@@ -118,8 +118,8 @@ impl TrainStep {
             state: StepState::new(device)?,
             number: 0,
             lr: 0.0,
-            upload: None,
-            replay: StepGraph::new(),
+            staged: None,
+            graph: StepGraph::new(),
             repeated: Repeated::default(),
             eager: false,
             reducer: None,
@@ -148,13 +148,13 @@ impl TrainStep {
     /// captured step as one.
     pub fn set_eager(&mut self, eager: bool) {
         self.eager = eager;
-        self.replay = StepGraph::new();
+        self.graph = StepGraph::new();
     }
 
     /// Gives back the memory that steps use again, before something else needs it. No step may be under way.
     pub(crate) fn release(&mut self) {
-        self.upload = None;
-        self.replay = StepGraph::new();
+        self.staged = None;
+        self.graph = StepGraph::new();
         self.results.clear();
         self.spare.clear();
     }
@@ -189,7 +189,7 @@ impl TrainStep {
     ) -> Result<()> {
         if self.repeated.split != split {
             // Ranks capture together: with another batch size, or place in it, all of them do so anew.
-            self.replay = StepGraph::new();
+            self.graph = StepGraph::new();
             self.repeated.split.clear();
             self.repeated.split.extend_from_slice(split);
         }
@@ -197,16 +197,16 @@ impl TrainStep {
             return self.start_without_images(network, optimizer);
         }
         check_targets(&batch.targets, network.spec().classes)?;
-        let upload = self.filled(batch, network.device())?;
+        let staged = self.filled(batch, network.device())?;
         if !self.repeated.is_of(network, optimizer) {
-            self.replay = StepGraph::new();
+            self.graph = StepGraph::new();
         }
         let number = self.begin()?;
         let work = Work {
             network: &mut *network,
             optimizer: &mut *optimizer,
             state: &self.state,
-            upload: &upload,
+            staged: &staged,
             config: self.config,
             run: DropoutSeed {
                 seed: self.config.seed,
@@ -221,9 +221,9 @@ impl TrainStep {
             work.run()?;
         } else {
             let device = work.network.device().clone();
-            self.replay.run(&device, || work.run())?;
+            self.graph.run(&device, || work.run())?;
         }
-        self.upload = Some(upload);
+        self.staged = Some(staged);
         self.repeated.set(network, optimizer);
         self.read_back(&batch.targets, network.device())
     }
@@ -239,17 +239,17 @@ impl TrainStep {
     /// The memory that steps read their batch from, with this batch; for one of another size it is other memory, and other work.
     fn filled(&mut self, batch: &Batch, device: &Device) -> Result<StagedBatch> {
         let shape = <[usize; 4]>::from(batch.pixels.dim());
-        let mut upload = match self.upload.take() {
-            Some(upload) if upload.shape().dims() == shape => upload,
+        let mut staged = match self.staged.take() {
+            Some(staged) if staged.shape().dims() == shape => staged,
             other => {
                 drop(other);
-                self.replay = StepGraph::new();
+                self.graph = StepGraph::new();
                 self.results.clear();
                 StagedBatch::new(shape, device)?
             }
         };
-        upload.fill(batch.pixels.view(), batch.offset.view(), &batch.targets)?;
-        Ok(upload)
+        staged.fill(batch.pixels.view(), batch.offset.view(), &batch.targets)?;
+        Ok(staged)
     }
 
     /// Asks for losses and logits of the step that was started.
@@ -306,7 +306,7 @@ struct Work<'a> {
     network: &'a mut Network,
     optimizer: &'a mut Sgd,
     state: &'a StepState,
-    upload: &'a StagedBatch,
+    staged: &'a StagedBatch,
     config: StepConfig,
     run: DropoutSeed,
     /// Images of all ranks.
@@ -317,26 +317,26 @@ struct Work<'a> {
 
 impl Work<'_> {
     fn run(mut self) -> Result<()> {
-        let n = self.upload.shape().first();
+        let n = self.staged.shape().first();
         let weight = 1.0 / self.of as f32;
         self.results.clear();
         for first in (0..n).step_by(self.config.micro_batch) {
             let images: Range<usize> = first..(first + self.config.micro_batch).min(n);
             let images_end = images.end;
-            let x = ops::normalize_staged(self.upload, images.clone(), self.config.scale)?;
-            let (upload, state) = (self.upload, self.state);
+            let x = ops::normalize_staged(self.staged, images.clone(), self.config.scale)?;
+            let (staged, state) = (self.staged, self.state);
             let run = DropoutSeed { first_sample: self.run.first_sample + first, ..self.run };
             let (logits, trace) = self.network.forward_in_step(x, run, state)?;
-            let loss = ops::softmax_cross_entropy_staged(&logits, upload, images, weight, state)?;
+            let loss = ops::softmax_cross_entropy_staged(&logits, staged, images, weight, state)?;
             self.results.push((loss.per_sample, logits));
-            let write = if first == 0 { GradMode::Overwrite } else { GradMode::Accumulate };
+            let mode = if first == 0 { GradMode::Overwrite } else { GradMode::Accumulate };
             match &mut self.reducer {
                 // Now gradients are final, as far as they are this rank's.
                 Some(reducer) if images_end == n => {
                     let finished = &mut |parameter: &mut Parameter| reducer.push(parameter);
-                    self.network.backward_with(trace, loss.grad, write, self.state, finished)?;
+                    self.network.backward_with(trace, loss.grad, mode, self.state, finished)?;
                 }
-                _ => self.network.backward(trace, loss.grad, write, self.state)?,
+                _ => self.network.backward(trace, loss.grad, mode, self.state)?,
             }
         }
         if let Some(reducer) = &mut self.reducer {

@@ -14,7 +14,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for map in [LayerSelection::Paper, LayerSelection::AllMatching] {
         let mut d = Network::random(spec(Config::D), Init::He, 2, &device)?;
         let report = load_layers(&file, &map, &mut d)?;
-        println!("{map:?}: copied {}; drawn {}", report.copied.join(" "), report.drawn.join(" "));
+        println!("{map:?}: copied {}; drawn {}", report.loaded.join(" "), report.initialized.join(" "));
     }
     Ok(())
 }

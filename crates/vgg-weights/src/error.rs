@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use vgg_error::ErrorKind;
+
 /// Result of an operation on weights files.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -10,7 +12,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[non_exhaustive]
 pub enum Error {
     /// The file itself.
-    #[error(transparent)]
+    #[error("{0}")]
     File(#[from] vgg_files::Error),
     /// The metadata are missing or wrong.
     #[error("{path}: metadata {key}: {reason}", path = path.display())]
@@ -49,8 +51,19 @@ pub enum Error {
         tensor: String,
     },
     /// The network cannot be built.
-    #[error(transparent)]
+    #[error("{0}")]
     Network(#[from] vgg_layers::Error),
+}
+
+impl Error {
+    /// The kind of error, such as for an exit code.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Error::File(source) => source.kind(),
+            // An invalid network is in the file.
+            _ => ErrorKind::BadData,
+        }
+    }
 }
 
 #[cfg(test)]

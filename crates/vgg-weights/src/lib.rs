@@ -12,8 +12,8 @@
 mod axes;
 mod convert;
 mod error;
-mod foreign;
 mod load;
+mod loader;
 mod metadata;
 mod naming;
 mod native;

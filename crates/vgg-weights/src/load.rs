@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use vgg_layers::{LayerSelection, Network};
 use vgg_tensor::Device;
 
-use crate::foreign::Plan;
+use crate::loader::Plan;
 use crate::naming::{Library, recognise};
 use crate::source::{Source, corrupt};
 use crate::{Error, Pixels, Result, WeightsMetadata};
@@ -27,9 +27,9 @@ pub struct Loaded {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TransferReport {
     /// Copied from the source.
-    pub copied: Vec<String>,
-    /// Not copied: to be drawn at random, or drawn already.
-    pub drawn: Vec<String>,
+    pub loaded: Vec<String>,
+    /// Not loaded: to be drawn at random, or drawn already.
+    pub initialized: Vec<String>,
 }
 
 /// Reads what a file says about its network, without the weights. Layers may be missing.
@@ -90,7 +90,7 @@ pub fn load_layers(path: &Path, map: &LayerSelection, network: &mut Network) -> 
         Ok(network.load_tensor(&array)?)
     })?;
     let (copied, drawn) = network.layer_names().map(str::to_owned).partition(|name| there.contains(name));
-    Ok(TransferReport { copied, drawn })
+    Ok(TransferReport { loaded: copied, initialized: drawn })
 }
 
 /// As [`read_metadata`], and what was found out about a file of another library, for people: which layers it lacks among it.

@@ -52,7 +52,7 @@ pub fn evaluate_split(
         images_per_s: posteriors.labels.len() as f64 / start.elapsed().as_secs_f64(),
         weights: weights.as_str().to_owned(),
         dataset: split.hash().as_str().to_owned(),
-        device: device.describe(),
+        device: device.to_string(),
         ranks: 1,
     };
     Ok((report, posteriors))

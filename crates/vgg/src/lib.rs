@@ -19,7 +19,6 @@
 
 mod classifier;
 mod error;
-mod error_kind;
 mod evaluation;
 mod features;
 mod finetune;
@@ -28,13 +27,13 @@ pub mod system;
 mod training;
 
 pub use classifier::{Classifier, Prediction};
-pub use error::{Error, Result};
-pub use error_kind::ErrorKind;
+pub use error::{Error, Result, error_kind};
 pub use evaluation::{evaluate, evaluate_split};
 pub use features::FeatureExtractor;
 pub use finetune::Finetune;
 pub use pretrained::{Pretrained, name_classes};
 pub use training::train;
+pub use vgg_error::ErrorKind;
 
 pub use ndarray;
 pub use vgg_data as data;

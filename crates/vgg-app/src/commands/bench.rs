@@ -107,7 +107,7 @@ impl Bench {
         let per_sample = if self.mode == Mode::Dense { 1 } else { images };
         let report = BenchReport {
             version: env!("CARGO_PKG_VERSION"),
-            device: device.describe(),
+            device: device.to_string(),
             config: self.config.name(),
             mode: format!("{:?}", self.mode).to_lowercase(),
             batch: images,

@@ -28,7 +28,7 @@ impl Doctor {
         if self.json {
             let document = json!({
                 "version": env!("CARGO_PKG_VERSION"),
-                "device": device.describe(),
+                "device": device.to_string(),
                 "threads": device.threads(),
                 "instruction_set": device.instruction_set(),
                 "forward_gflops": gflops,
@@ -39,7 +39,7 @@ impl Doctor {
             return Ok(());
         }
         writeln!(out(), "vgg {}", env!("CARGO_PKG_VERSION"))?;
-        writeln!(out(), "device: {}", device.describe())?;
+        writeln!(out(), "device: {}", device)?;
         writeln!(
             out(),
             "speed: {gflops:.0} GFLOP/s in the forward pass of a small net D; net D at full size would train at about {images_per_s:.1} images/s"
@@ -54,7 +54,7 @@ impl Doctor {
             }
         }
         match gpu() {
-            Ok(gpu) => writeln!(out(), "cuda: {}", gpu.describe())?,
+            Ok(gpu) => writeln!(out(), "cuda: {}", gpu)?,
             Err(e) => writeln!(out(), "{e}")?,
         }
         Ok(())
@@ -77,7 +77,7 @@ fn cuda_json() -> serde_json::Value {
     };
     let libraries: Vec<serde_json::Value> = cuda_libraries().iter().map(library).collect();
     match gpu() {
-        Ok(gpu) => json!({ "libraries": libraries, "device": gpu.describe(), "problem": null }),
+        Ok(gpu) => json!({ "libraries": libraries, "device": gpu.to_string(), "problem": null }),
         Err(e) => json!({ "libraries": libraries, "device": null, "problem": e.to_string() }),
     }
 }

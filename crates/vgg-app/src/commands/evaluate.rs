@@ -8,12 +8,12 @@ use anyhow::Result;
 use clap::Args;
 use vgg_data::ImageSet;
 use vgg_eval::{
-    EvalReport, EvaluateOptions, Evaluation, Network as NetworkOrigin, Origin, Partition, check_classes,
-    dump_views, evaluate, evaluate_on_ranks, rank_partition,
+    EvalReport, EvaluateOptions, Evaluation, ModelProvenance, Origin, Partition, check_classes, dump_views,
+    evaluate, evaluate_on_ranks, rank_partition,
 };
 
 use super::options::{DeviceOptions, ViewOptions};
-use super::pass::{EvalArgs, Pass, PassResult, expect_room};
+use super::pass::{DatasetPass, EvalArgs, PassResult, expect_room};
 use super::posteriors::{errors_in_words, may_write, protocol};
 use super::ranks::Ranks;
 use crate::console::out;
@@ -22,7 +22,7 @@ use crate::exit::UsageError;
 #[derive(Args)]
 pub(crate) struct Evaluate {
     #[command(flatten)]
-    subject: EvalArgs,
+    eval: EvalArgs,
     #[command(flatten)]
     views: ViewOptions,
     /// Part i/n of the data set, such as 2/8; `vgg merge` puts the parts together.
@@ -54,11 +54,11 @@ impl Evaluate {
             return Err(UsageError(what.into()).into());
         }
         let device = self.device.open_among(ranks)?;
-        let pretrained = self.subject.network(&device)?;
+        let pretrained = self.eval.network(&device)?;
         let config = pretrained.metadata.spec.config.clone();
         let crop = pretrained.metadata.spec.crop;
         let evaluation = self.views.evaluation(&pretrained)?;
-        let folder = self.subject.images()?;
+        let folder = self.eval.images()?;
         check_classes(&pretrained.metadata.classes, &folder)?;
         let weights = pretrained.hash()?;
         let preprocessing = pretrained.preprocessing();
@@ -69,11 +69,11 @@ impl Evaluate {
         if let Some(dir) = self.dump_views.as_ref().filter(|_| ranks.is_first()) {
             dump_views(&folder, &evaluation, crop, self.shard, dir)?;
         }
-        let (workers, on_bad_image) = (self.device.workers_among(ranks), self.subject.on_bad_image());
+        let (workers, on_bad_image) = (self.device.workers_among(ranks), self.eval.on_bad_image());
         let options = EvaluateOptions { workers, on_bad_image, shard: self.shard };
         let group = &**ranks.group();
         let part = if whole { rank_partition(group) } else { self.shard };
-        let pass = Pass::new("evaluates", part.range(folder.len()).len(), ranks)?;
+        let pass = DatasetPass::new("evaluates", part.range(folder.len()).len(), ranks)?;
         let found = pass.go(&folder, |seen| match whole {
             true => evaluate_on_ranks(group, &model, &folder, &evaluation, options, seen),
             false => evaluate(&model, &folder, &evaluation, options, seen).map(Some),
@@ -90,11 +90,11 @@ impl Evaluate {
             evaluation,
             errors: posteriors.errors(),
             config,
-            split: self.subject.split.name().to_owned(),
+            split: self.eval.split.name().to_owned(),
             images_per_s: posteriors.labels.len() as f64 / seconds,
             weights: weights.as_str().to_owned(),
             dataset: folder.hash().as_str().to_owned(),
-            device: device.describe(),
+            device: device.to_string(),
             ranks: ranks.group().size(),
         };
         if self.json {
@@ -108,7 +108,7 @@ impl Evaluate {
     /// Whether the posteriors will find room, and nothing of another kind.
     fn may_write(&self, evaluation: &Evaluation, weights: &str, folder: &ImageSet) -> Result<()> {
         let Some(path) = &self.posteriors else { return Ok(()) };
-        let network = NetworkOrigin { protocol: evaluation.clone(), weights: weights.to_owned() };
+        let network = ModelProvenance { protocol: evaluation.clone(), weights: weights.to_owned() };
         let (classes, dataset) = (folder.classes().to_vec(), folder.hash().as_str().to_owned());
         let bytes = 4 * folder.len() * classes.len();
         may_write(path, &Origin { networks: vec![network], classes, dataset, shard: self.shard })?;

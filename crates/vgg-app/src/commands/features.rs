@@ -15,7 +15,7 @@ use vgg_eval::{
 use vgg_files::TensorFile;
 
 use super::options::{DeviceOptions, side, test_scales};
-use super::pass::{EvalArgs, Pass, PassResult, expect_room};
+use super::pass::{DatasetPass, EvalArgs, PassResult, expect_room};
 use super::ranks::Ranks;
 use crate::console::out;
 use crate::exit::UsageError;
@@ -23,7 +23,7 @@ use crate::exit::UsageError;
 #[derive(Args)]
 pub(crate) struct Features {
     #[command(flatten)]
-    subject: EvalArgs,
+    eval: EvalArgs,
     /// The layer whose output, after its ReLU, is averaged over the image: fc7, fc6, pool5, conv5_3 or another that `vgg summary`
     /// lists.
     #[arg(long, default_value = "fc7")]
@@ -61,7 +61,7 @@ impl Features {
 
     fn describe(&self, ranks: &Ranks) -> Result<ExitCode> {
         let device = self.device.open_among(ranks)?;
-        let pretrained = self.subject.network(&device)?;
+        let pretrained = self.eval.network(&device)?;
         let config = FeatureConfig {
             layer: self.layer.clone(),
             test_scales: test_scales(&self.test_scales, &pretrained)?,
@@ -74,16 +74,16 @@ impl Features {
         let preprocessing = pretrained.preprocessing();
         let network = pretrained.network.into_fully_convolutional()?;
         config.check(&network)?;
-        let folder = self.subject.images()?;
+        let folder = self.eval.images()?;
         if ranks.is_first() {
             self.may_write(&config, weights.as_str(), folder.hash().as_str())?;
             expect_room(&self.out, 4 * folder.len() * config.columns(&network)?)?;
         }
-        let (workers, on_bad_image) = (self.device.workers_among(ranks), self.subject.on_bad_image());
+        let (workers, on_bad_image) = (self.device.workers_among(ranks), self.eval.on_bad_image());
         let options = EvaluateOptions { workers, on_bad_image, shard: Partition::WHOLE };
         let group = &**ranks.group();
         let model = EvalModel::dense(network, preprocessing, weights.as_str());
-        let pass = Pass::new("features", rank_partition(group).range(folder.len()).len(), ranks)?;
+        let pass = DatasetPass::new("features", rank_partition(group).range(folder.len()).len(), ranks)?;
         let found = pass.go(&folder, |seen| features(group, &model, &folder, &config, options, seen))?;
         let (found, seconds) = match found {
             PassResult::Nothing(code) => return Ok(code),

@@ -36,7 +36,7 @@ impl GpuSelftest {
             let config =
                 DeviceConfig { kind: DeviceKind::Cuda(self.gpu), precision, ..DeviceConfig::default() };
             let gpu = Device::open(&config)?;
-            eprintln!("device: {}", gpu.describe());
+            eprintln!("device: {}", gpu);
             if let (Some(file), Precision::Bf16) = (&self.cudnn_properties, precision) {
                 // It is for tests elsewhere; without it the self-test is worth as much.
                 match gpu.cudnn_properties() {

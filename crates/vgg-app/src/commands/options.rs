@@ -98,7 +98,7 @@ impl DeviceOptions {
         if let Some(reason) = device.why_not_cuda() {
             note(&format!("no GPU is used: {reason}"));
         }
-        note(&format!("device: {}", device.describe()));
+        note(&format!("device: {}", device));
         Ok(device)
     }
 }

@@ -52,7 +52,7 @@ impl EvalArgs {
 }
 
 /// A pass that is about to begin.
-pub(super) struct Pass<'a> {
+pub(super) struct DatasetPass<'a> {
     progress: Progress,
     interrupt: Interrupt,
     ranks: &'a Ranks,
@@ -66,10 +66,14 @@ pub(super) enum PassResult<T> {
     All { what: T, seconds: f64 },
 }
 
-impl Pass<'_> {
+impl DatasetPass<'_> {
     /// Over so many images on this rank.
-    pub(super) fn new<'a>(what: &str, images: usize, ranks: &'a Ranks) -> Result<Pass<'a>> {
-        Ok(Pass { progress: Progress::new(what, images as u64), interrupt: Interrupt::listen()?, ranks })
+    pub(super) fn new<'a>(what: &str, images: usize, ranks: &'a Ranks) -> Result<DatasetPass<'a>> {
+        Ok(DatasetPass {
+            progress: Progress::new(what, images as u64),
+            interrupt: Interrupt::listen()?,
+            ranks,
+        })
     }
 
     /// Does it; `work` tells how many images are done and hears whether to stop.

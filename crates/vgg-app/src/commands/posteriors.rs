@@ -7,7 +7,7 @@ use anyhow::Result;
 use clap::Args;
 use serde::Serialize;
 use serde_json::json;
-use vgg_eval::{Comparison, ErrorReport, Evaluation, Network, Origin, Posteriors, fuse, merge};
+use vgg_eval::{Comparison, ErrorReport, Evaluation, ModelProvenance, Origin, Posteriors, fuse, merge};
 
 use crate::console::out;
 use crate::exit::UsageError;
@@ -87,7 +87,7 @@ impl Compare {
 struct Together<'a> {
     #[serde(flatten)]
     errors: ErrorReport,
-    networks: &'a [Network],
+    networks: &'a [ModelProvenance],
 }
 
 fn put_together(

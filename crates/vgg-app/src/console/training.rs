@@ -47,11 +47,13 @@ impl TrainingView {
             }
             RunEvent::Begins { images, transfer } => {
                 match transfer {
-                    Some(report) if report.drawn.is_empty() => self.progress.line("  copied: all layers"),
+                    Some(report) if report.initialized.is_empty() => {
+                        self.progress.line("  loaded: all layers")
+                    }
                     Some(report) => self.progress.line(&format!(
-                        "  copied: {}; drawn: {}",
-                        report.copied.join(" "),
-                        report.drawn.join(" ")
+                        "  loaded: {}; drawn: {}",
+                        report.loaded.join(" "),
+                        report.initialized.join(" ")
                     )),
                     None => (),
                 }

@@ -42,16 +42,12 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 /// # Errors
-/// [`Error::Source`] if the sums differ.
+/// [`Error::Checksum`] if the sums differ.
 pub(super) fn same_md5(path: &Path, found: &str, expected: &str) -> Result<()> {
     if found == expected {
         return Ok(());
     }
-    let reason = format!(
-        "its MD5 sum is {found} where the official one is {expected}: it was damaged on the way, or is another file; \
-         fetch it again, or pass --skip-md5 if it is meant to differ"
-    );
-    Err(Error::Source { path: path.to_owned(), reason })
+    Err(Error::Checksum { path: path.to_owned(), found: found.to_owned(), expected: expected.to_owned() })
 }
 
 /// A file in an archive.

@@ -32,7 +32,7 @@ pub(super) fn finish(begun: &PrepareState, out: &Path) -> Result<()> {
         let mut own = join(out, split, begun.classes.len())?;
         own.missing = missing(begun, split, expected.as_deref(), &own.of_class);
         if !own.missing.is_empty() && !begun.may_miss {
-            return Err(Error::Source { path: out.to_owned(), reason: all_missing(&own) });
+            return Err(Error::Incomplete { path: out.to_owned(), reason: all_missing(&own) });
         }
         manifest.splits.insert(split, own);
     }
@@ -63,9 +63,7 @@ fn missing(begun: &PrepareState, split: Split, expected: Option<&[u64]>, of_clas
 /// What is missing, and why as far as that is known.
 fn all_missing(split: &SplitManifest) -> String {
     const SHOWN: usize = 20;
-    let mut text = String::from(
-        "not all images are there, or there are others (--allow-incomplete takes what there is):",
-    );
+    let mut text = String::from("the images are not those of the official data set:");
     let left_out = split.skipped.iter().map(|image| format!("{}: {}", image.path, image.reason));
     let lines: Vec<String> = split.missing.iter().cloned().chain(left_out).collect();
     for line in lines.iter().take(SHOWN) {

@@ -74,11 +74,8 @@ impl Plan {
             return Ok(());
         }
         let gib = |bytes: u64| bytes as f64 / f64::from(1 << 30);
-        let reason = format!(
-            "{:.2} GiB may be needed, and {:.2} GiB are free; take another disk, or make images smaller with --smallest-side",
-            gib(needed),
-            gib(self.free_bytes)
-        );
+        let reason =
+            format!("{:.2} GiB may be needed, and {:.2} GiB are free", gib(needed), gib(self.free_bytes));
         Err(Error::NoSpace { path: self.out.clone(), reason })
     }
 }

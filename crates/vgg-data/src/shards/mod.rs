@@ -174,7 +174,7 @@ impl Shards {
         if crc32fast::hash(bytes) == self.record(index).crc32 {
             return Ok(());
         }
-        let reason = "its bytes are not those that were written; run vgg data verify".into();
+        let reason = "its contents are not those that were written".into();
         Err(Error::Decode { path: self.root.join(self.path(index)), reason })
     }
 
@@ -201,7 +201,7 @@ impl Shards {
 
     fn damaged(&self, index: usize) -> Error {
         let split = self.split.name();
-        let reason = format!("the record of image {index} in {split} is damaged; run vgg data verify");
+        let reason = format!("the record of image {index} in {split} is damaged");
         Error::Layout { path: self.root.clone(), reason }
     }
 }

@@ -83,7 +83,7 @@ impl Cuda {
         let capability = context.compute_capability().map_err(cuda_error("cuDeviceGetAttribute"))?;
         if precision == Precision::Bf16 && capability.0 < 8 {
             let reason = format!(
-                "compute capability {}.{} has no bf16; use --precision f32",
+                "bf16 needs compute capability 8.0 or newer, and this GPU has {}.{}; use precision f32",
                 capability.0, capability.1
             );
             return Err(Error::NoCuda { reason });

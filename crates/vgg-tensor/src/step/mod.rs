@@ -1,7 +1,7 @@
 //! What a loop of steps uses besides operations: results on their way to the host, and steps that are captured and launched as one.
 
-mod readback;
-mod replay;
+mod async_readback;
+mod step_graph;
 
-pub use readback::AsyncReadback;
-pub use replay::StepGraph;
+pub use async_readback::AsyncReadback;
+pub use step_graph::StepGraph;

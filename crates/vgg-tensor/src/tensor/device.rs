@@ -102,20 +102,6 @@ impl Device {
         Ok(Device(Arc::new(Inner { backend, no_cuda: None })))
     }
 
-    /// What this is, for people: kind, threads, instruction set, and how it convolves if that was chosen.
-    pub fn describe(&self) -> String {
-        match &self.0.backend {
-            Backend::Cpu(cpu) => {
-                let conv = match cpu.conv {
-                    ConvAlgorithm::Auto => String::new(),
-                    choice => format!(", {} convolutions", choice.name()),
-                };
-                format!("cpu, {} threads, {}{conv}", cpu.threads.count(), cpu.isa.name())
-            }
-            Backend::Cuda(cuda) => cuda.describe(),
-        }
-    }
-
     /// Why [`DeviceKind::Auto`] became a CPU.
     pub fn why_not_cuda(&self) -> Option<&str> {
         self.0.no_cuda.as_deref()
@@ -272,8 +258,23 @@ fn instruction_set(name: Option<&str>) -> Result<Isa> {
     })
 }
 
+/// Kind, threads or GPU, instruction set or precision, and the convolution algorithm if it is not automatic.
+impl std::fmt::Display for Device {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let cpu = match &self.0.backend {
+            Backend::Cpu(cpu) => cpu,
+            Backend::Cuda(cuda) => return f.write_str(&cuda.describe()),
+        };
+        write!(f, "cpu, {} threads, {}", cpu.threads.count(), cpu.isa.name())?;
+        match cpu.conv {
+            ConvAlgorithm::Auto => Ok(()),
+            algorithm => write!(f, ", {} convolutions", algorithm.name()),
+        }
+    }
+}
+
 impl std::fmt::Debug for Device {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Device({})", self.describe())
+        write!(f, "Device({self})")
     }
 }

@@ -4,9 +4,9 @@ mod cuda_operand;
 mod device;
 mod grad;
 mod parameter;
+mod staged_batch;
 mod step_state;
 mod storage;
-mod upload;
 
 use std::sync::Arc;
 
@@ -17,12 +17,12 @@ pub use device::Device;
 pub use grad::{Grad, ReluDropoutMask};
 pub(crate) use parameter::PackedKind;
 pub use parameter::{Parameter, ParameterKind, Weight};
+pub use staged_batch::StagedBatch;
 pub use step_state::StepState;
 pub(crate) use storage::Storage;
-pub use upload::StagedBatch;
 
 use crate::cuda::{Cuda, Format};
-use crate::{Error, Result, Shape};
+use crate::{Error, GradMode, Result, Shape};
 
 /// An `f32` tensor, row-major and contiguous. Cloning shares the storage.
 #[derive(Clone)]
@@ -209,28 +209,40 @@ impl Tensor {
         }))
     }
 
-    /// Writes `source` over this tensor, or adds it.
+    /// Replaces the elements by those of `source`.
     ///
     /// # Errors
-    /// [`Error::Shape`] if the shapes differ, [`Error::Shared`] if another handle holds this storage.
-    pub fn write_from(&mut self, source: &Tensor, write: crate::GradMode) -> Result<()> {
-        let op = "write_from";
+    /// [`Error::Shape`] if the shapes differ, [`Error::Device`] if `source` is on another device, [`Error::Shared`] if
+    /// another handle holds this storage.
+    pub fn copy_from(&mut self, source: &Tensor) -> Result<()> {
+        self.write("copy_from", source, GradMode::Overwrite)
+    }
+
+    /// Adds the elements of `source`.
+    ///
+    /// # Errors
+    /// As [`Tensor::copy_from`].
+    pub fn add_from(&mut self, source: &Tensor) -> Result<()> {
+        self.write("add_from", source, GradMode::Accumulate)
+    }
+
+    fn write(&mut self, op: &'static str, source: &Tensor, mode: GradMode) -> Result<()> {
         source.expect_shape(op, "source", self.shape)?;
         self.expect_same_device(op, &[("source", source)])?;
         if let Some(cuda) = source.device.cuda() {
             let x = cuda.plain_of(op, "source", source)?;
             let y = self.cuda_memory_mut(op, "the destination")?;
-            let (len, add) = (self.shape.len(), write == crate::GradMode::Accumulate);
+            let (len, add) = (self.shape.len(), mode == GradMode::Accumulate);
             // SAFETY: both are plain and of one shape.
             return unsafe {
                 cuda.launch("copy_or_add", len, &[x.pointer, y, len as u64, u64::from(add), 0])
             };
         }
         let x = source.cpu();
-        let y = self.cpu_mut("write_from", "the destination")?;
-        match write {
-            crate::GradMode::Overwrite => y.copy_from_slice(x),
-            crate::GradMode::Accumulate => y.iter_mut().zip(x).for_each(|(y, x)| *y += x),
+        let y = self.cpu_mut(op, "the destination")?;
+        match mode {
+            GradMode::Overwrite => y.copy_from_slice(x),
+            GradMode::Accumulate => y.iter_mut().zip(x).for_each(|(y, x)| *y += x),
         }
         Ok(())
     }

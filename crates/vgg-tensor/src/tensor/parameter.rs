@@ -205,8 +205,11 @@ impl Parameter {
     ///
     /// # Errors
     /// [`crate::Error::Shape`] if the shapes differ.
-    pub fn write_grad(&mut self, source: &Tensor, write: GradMode) -> Result<()> {
-        self.grad_mut()?.write_from(source, write)
+    pub fn write_grad(&mut self, source: &Tensor, mode: GradMode) -> Result<()> {
+        match mode {
+            GradMode::Overwrite => self.grad_mut()?.copy_from(source),
+            GradMode::Accumulate => self.grad_mut()?.add_from(source),
+        }
     }
 
     /// The same parameter under another shape; the gradient is dropped.

@@ -56,7 +56,7 @@ impl Saver {
     /// What went wrong with an earlier one.
     pub(crate) fn save(&mut self, snapshot: Snapshot) -> Result<()> {
         self.wait()?;
-        let gone = || Error::Config("the thread that writes checkpoints is gone; this is a defect".into());
+        let gone = || Error::Internal("the thread that writes checkpoints has ended".into());
         let jobs = self.jobs.as_ref().ok_or_else(gone)?;
         jobs.send(snapshot).map_err(|_| gone())?;
         self.under_way += 1;
@@ -70,8 +70,7 @@ impl Saver {
     pub(crate) fn wait(&mut self) -> Result<()> {
         while self.under_way > 0 {
             self.under_way -= 1;
-            let gone =
-                |_| Error::Config("the thread that writes checkpoints panicked; this is a defect".into());
+            let gone = |_| Error::Internal("the thread that writes checkpoints panicked".into());
             self.done.recv().map_err(gone)??;
         }
         Ok(())

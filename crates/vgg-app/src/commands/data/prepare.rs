@@ -30,7 +30,7 @@ pub(crate) struct PrepareImagenet {
     #[arg(long)]
     skip_md5: bool,
     #[command(flatten)]
-    how: PrepareArgs,
+    prepare: PrepareArgs,
 }
 
 #[derive(Args)]
@@ -51,7 +51,7 @@ pub(crate) struct PrepareFolder {
     #[arg(long, default_value_t = 1)]
     split_seed: u64,
     #[command(flatten)]
-    how: PrepareArgs,
+    prepare: PrepareArgs,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -120,13 +120,13 @@ impl PrepareImagenet {
         let (dir, allow_incomplete) = (&self.archives, self.allow_incomplete);
         let archives = dir.join("ILSVRC2012_img_train.tar").is_file();
         if !archives && ["ILSVRC", "train"].into_iter().any(|folder| dir.join(folder).is_dir()) {
-            return self.how.run(&Files::open(dir, Layout::Imagenet { allow_incomplete })?);
+            return self.prepare.run(&Files::open(dir, Layout::Imagenet { allow_incomplete })?);
         }
         let source = Ilsvrc::open(dir, IlsvrcOptions { allow_incomplete, skip_md5: self.skip_md5 })?;
         for name in source.without() {
             eprintln!("note: {} has no {name}: images of that split get no boxes", dir.display());
         }
-        self.how.run(&source)
+        self.prepare.run(&source)
     }
 }
 
@@ -146,7 +146,7 @@ impl PrepareFolder {
             let name = value.map_or(String::new(), |value| value.get_name().to_owned());
             format!("{} does not lie as --layout {name} says", self.dataset.display())
         })?;
-        self.how.run(&source)
+        self.prepare.run(&source)
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::{Annotation, FileEntry, Files, classes, lines, wrong};
 use crate::folder::{folders_of, images_of};
-use crate::{Result, Split, imagenet};
+use crate::{Error, Result, Split, imagenet};
 
 const IMAGES: &str = "ILSVRC/Data/CLS-LOC";
 const ANNOTATIONS: &str = "ILSVRC/Annotations/CLS-LOC";
@@ -49,10 +49,8 @@ impl Known {
         if !missing.is_empty() && !allow_incomplete {
             let some = missing[..missing.len().min(10)].join(", ");
             let count = missing.len();
-            let reason = format!(
-                "{count} of 1000 classes are missing (--allow-incomplete takes what there is): {some}"
-            );
-            return Err(wrong(&at, reason));
+            let reason = format!("{count} of 1000 classes are missing: {some}");
+            return Err(Error::Incomplete { path: at, reason });
         }
         let mut entries = Vec::new();
         for wnid in &there {
@@ -60,10 +58,7 @@ impl Known {
             let target = self.index(wnid).ok_or_else(foreign)?;
             let names = images_of(&at.join(wnid))?;
             if names.is_empty() && !allow_incomplete {
-                return Err(wrong(
-                    &at.join(wnid),
-                    "holds no images (--allow-incomplete takes what there is)",
-                ));
+                return Err(Error::Incomplete { path: at.join(wnid), reason: "it holds no images".into() });
             }
             for name in names {
                 let mut entry = FileEntry::plain(format!("{folder}/{wnid}/{name}"), target);

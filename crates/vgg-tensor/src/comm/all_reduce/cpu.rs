@@ -97,7 +97,7 @@ impl Sums {
         if sums.at < sums.bucket.len() {
             return Ok(());
         }
-        let gone = || Error::Group { reason: "not all tensors of a sum were begun; this is a defect".into() };
+        let gone = || Error::Internal("an all-reduce was finished with more tensors than were begun".into());
         self.under_way = self.under_way.checked_sub(1).ok_or_else(gone)?;
         let mut used = std::mem::replace(&mut sums.bucket, self.sums.recv().map_err(|_| gone())??);
         sums.at = 0;

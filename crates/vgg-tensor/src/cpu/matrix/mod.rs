@@ -49,13 +49,13 @@ pub(crate) fn gemm_tn(
     w: &[f32],
     depth: usize,
     y: &mut [f32],
-    write: GradMode,
+    mode: GradMode,
     finite: &FiniteFlag,
 ) {
     let (rows, columns) = (x.len() / depth, w.len() / depth);
     assert_eq!(y.len(), rows * columns);
     cpu.for_each_chunk(y, TN_ROWS * columns, |task, y| {
-        let (first, add) = (task * TN_ROWS, write == GradMode::Accumulate);
+        let (first, add) = (task * TN_ROWS, mode == GradMode::Accumulate);
         cpu.isa.run(GemmTn { x, w, depth, rows, columns, first, y, add, finite });
     });
 }

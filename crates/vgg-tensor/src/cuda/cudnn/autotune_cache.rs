@@ -12,7 +12,7 @@ use super::ConvolutionKey;
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Choice {
     /// Its place in the list that cuDNN's heuristics give.
-    pub(super) place: usize,
+    pub(super) engine_index: usize,
     pub(super) microseconds: f64,
 }
 
@@ -44,8 +44,8 @@ impl AutotuneCache {
         let mut lines: Vec<(&String, &Choice)> = self.known.iter().collect();
         lines.sort_by_key(|(name, _)| *name);
         let mut text = String::new();
-        for (name, Choice { place, microseconds }) in lines {
-            let _ = writeln!(text, "{name}\t{place}\t{microseconds:.1}");
+        for (name, Choice { engine_index, microseconds }) in lines {
+            let _ = writeln!(text, "{name}\t{engine_index}\t{microseconds:.1}");
         }
         // Of another process that writes too, the last one stays.
         let beside = file.with_extension(format!("{}.tmp", std::process::id()));
@@ -70,8 +70,11 @@ fn name(key: &ConvolutionKey) -> String {
 
 fn parse(line: &str) -> Option<(String, Choice)> {
     let mut parts = line.split('\t');
-    let (name, place, microseconds) = (parts.next()?, parts.next()?, parts.next()?);
-    Some((name.to_owned(), Choice { place: place.parse().ok()?, microseconds: microseconds.parse().ok()? }))
+    let (name, engine_index, microseconds) = (parts.next()?, parts.next()?, parts.next()?);
+    Some((
+        name.to_owned(),
+        Choice { engine_index: engine_index.parse().ok()?, microseconds: microseconds.parse().ok()? },
+    ))
 }
 
 #[cfg(test)]
@@ -84,7 +87,7 @@ mod tests {
         let folder = std::env::temp_dir().join(format!("vgg-choices-{}", std::process::id()));
         let key =
             |n| ConvolutionKey { pass: ConvolutionPass::GradInput, n, h: 8, w: 8, c: 8, k: 16, r: 3, pad: 1 };
-        let choice = Choice { place: 7, microseconds: 12.5 };
+        let choice = Choice { engine_index: 7, microseconds: 12.5 };
         AutotuneCache::open(Some(&folder), "9.19 H100/bf16").insert(&key(1), choice);
         let mut again = AutotuneCache::open(Some(&folder), "9.19 H100/bf16");
         assert_eq!(again.get(&key(1)), Some(choice));

@@ -151,7 +151,7 @@ impl Cudnn {
     /// The engines that were chosen, with the microseconds that each took when it was timed.
     pub(super) fn describe_choices(&self) -> Vec<(String, usize, f64)> {
         let choices = self.choices.lock().unwrap_or_else(PoisonError::into_inner).describe();
-        choices.into_iter().map(|(name, choice)| (name, choice.place, choice.microseconds)).collect()
+        choices.into_iter().map(|(name, choice)| (name, choice.engine_index, choice.microseconds)).collect()
     }
 
     /// # Safety
@@ -170,13 +170,13 @@ impl Cudnn {
         let engines = plan::candidates(&graph, self.precision, self.engines, &target)?;
         if let Some(choice) = choices.get(&key)
             && let Some(Ok(plan)) =
-                engines.get(choice.place).map(|engine| Plan::new(engine, choice.place, &target))
+                engines.get(choice.engine_index).map(|engine| Plan::new(engine, choice.engine_index, &target))
         {
             return Ok(Known { plan, chosen: true, uses: AtomicUsize::new(0) });
         }
         let (start, mut plans, mut last) = (Instant::now(), Vec::new(), None);
-        for (place, engine) in engines.iter().enumerate() {
-            match Plan::new(engine, place, &target) {
+        for (engine_index, engine) in engines.iter().enumerate() {
+            match Plan::new(engine, engine_index, &target) {
                 Ok(plan) => plans.push(plan),
                 Err(e) => last = Some(e),
             }
@@ -202,7 +202,7 @@ impl Cudnn {
             Error::Cuda { call: "cudnnBackendExecute", reason }
         })?;
         let plan = plans.swap_remove(i);
-        choices.insert(&key, Choice { place: plan.place, microseconds: seconds * 1e6 });
+        choices.insert(&key, Choice { engine_index: plan.engine_index, microseconds: seconds * 1e6 });
         Ok(Known { plan, chosen: true, uses: AtomicUsize::new(0) })
     }
 

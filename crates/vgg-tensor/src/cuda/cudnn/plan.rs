@@ -43,18 +43,18 @@ pub(super) struct Plan {
     pub(super) descriptor: Descriptor,
     pub(super) workspace_bytes: usize,
     /// Its place in the list of candidates.
-    pub(super) place: usize,
+    pub(super) engine_index: usize,
 }
 
 impl Plan {
-    pub(super) fn new(engine: &Descriptor, place: usize, target: &Target) -> Result<Plan> {
+    pub(super) fn new(engine: &Descriptor, engine_index: usize, target: &Target) -> Result<Plan> {
         let descriptor = target
             .plan(Descriptor::new(Kind::CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR)?)?
             .part(Name::CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, engine)?
             .finish()?;
         let mut bytes = [0i64];
         descriptor.get(Name::CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE, &mut bytes)?;
-        Ok(Plan { descriptor, workspace_bytes: bytes[0].max(0) as usize, place })
+        Ok(Plan { descriptor, workspace_bytes: bytes[0].max(0) as usize, engine_index })
     }
 }
 

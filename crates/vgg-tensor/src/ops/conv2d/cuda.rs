@@ -61,7 +61,7 @@ pub(super) fn grad_weight(
     x: &Tensor,
     dz: &Tensor,
     dw: &mut Tensor,
-    write: GradMode,
+    mode: GradMode,
     state: &StepState,
 ) -> Result<()> {
     let cuda = x.device().cuda_context();
@@ -73,7 +73,7 @@ pub(super) fn grad_weight(
     // SAFETY: as above; the gradient of the filters is laid out as padded weights are.
     unsafe { cuda.convolution(key(cuda, &s, ConvolutionPass::GradWeight), operands) }?;
     let (shape, to) = (dw.shape(), dw.cuda_memory_mut(OP, "dw")?);
-    let add = write == GradMode::Accumulate;
+    let add = mode == GradMode::Accumulate;
     // SAFETY: the padded gradient has the layout of `dw`, which is plain.
     unsafe { cuda.unpad(padded.pointer(), layout.format, shape, to, add, state.pointer(OP, cuda)?) }
 }

@@ -164,7 +164,7 @@ pub fn grad_weight(
     dz: &Tensor,
     config: Conv2d,
     dw: &mut Tensor,
-    write: GradMode,
+    mode: GradMode,
     state: &StepState,
 ) -> Result<()> {
     let s = ConvShape::of(x.shape(), dw.shape(), config.pad)?;
@@ -173,10 +173,10 @@ pub fn grad_weight(
     match x.storage() {
         Storage::Cpu(_) => {
             state.expect_cpu(OP)?;
-            let job = cpu::GradWeight { shape: s, x: x.cpu(), dz: dz.cpu(), write, state };
+            let job = cpu::GradWeight { shape: s, x: x.cpu(), dz: dz.cpu(), mode, state };
             cpu::grad_weight(x.device().cpu_context(), &job, dw.cpu_mut(OP, "dw")?);
             Ok(())
         }
-        Storage::Cuda(_) => cuda::grad_weight(s, x, dz, dw, write, state),
+        Storage::Cuda(_) => cuda::grad_weight(s, x, dz, dw, mode, state),
     }
 }

@@ -48,8 +48,8 @@ pub(super) fn grad_weight(
     x: &[f32],
     dz: &[f32],
     dw: &mut [f32],
-    write: GradMode,
+    mode: GradMode,
     state: &StepState,
 ) {
-    gemm_tn(cpu, dz, x, s.n, dw, write, state.flag());
+    gemm_tn(cpu, dz, x, s.n, dw, mode, state.flag());
 }

@@ -119,7 +119,7 @@ pub(super) fn grad_weight(
     x: &Tensor,
     dz: &Tensor,
     dw: &mut Tensor,
-    write: GradMode,
+    mode: GradMode,
     state: &StepState,
 ) -> Result<()> {
     let cuda = x.device().cuda_context();
@@ -132,7 +132,7 @@ pub(super) fn grad_weight(
             a: Matrix { transposed: true, ..part(&gradient, s.outputs) },
             b: part(&input, s.inputs),
             out: matrix_at(to, Element::F32, [s.outputs, s.inputs]),
-            epilogue: if write == GradMode::Accumulate { CublasEpilogue::Add } else { CublasEpilogue::Write },
+            epilogue: if mode == GradMode::Accumulate { CublasEpilogue::Add } else { CublasEpilogue::Write },
             bias: 0,
         })
     }?;

@@ -70,7 +70,7 @@ pub fn grad_weight(
     x: &Tensor,
     dz: &Tensor,
     dw: &mut Tensor,
-    write: GradMode,
+    mode: GradMode,
     state: &StepState,
 ) -> Result<()> {
     let s = LinearShape::of(x.shape(), dw.shape())?;
@@ -80,10 +80,10 @@ pub fn grad_weight(
         Storage::Cpu(_) => {
             state.expect_cpu("linear")?;
             let cpu = x.device().cpu_context();
-            cpu::grad_weight(cpu, s, x.cpu(), dz.cpu(), dw.cpu_mut("linear", "dw")?, write, state);
+            cpu::grad_weight(cpu, s, x.cpu(), dz.cpu(), dw.cpu_mut("linear", "dw")?, mode, state);
             Ok(())
         }
-        Storage::Cuda(_) => cuda::grad_weight(s, x, dz, dw, write, state),
+        Storage::Cuda(_) => cuda::grad_weight(s, x, dz, dw, mode, state),
     }
 }
 

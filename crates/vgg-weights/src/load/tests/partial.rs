@@ -44,16 +44,16 @@ fn matching_layers_of_a_partial_file_are_imported() {
     let path = partial(&folder);
     let mut network = zeros(NetworkSpec { head: [6, 4], ..spec() });
     let report = load_layers(&path, &LayerSelection::AllMatching, &mut network).unwrap();
-    assert_eq!(report.copied, NATIVE[..9]);
-    assert_eq!(report.drawn, ["fc7", "fc8"]);
+    assert_eq!(report.loaded, NATIVE[..9]);
+    assert_eq!(report.initialized, ["fc7", "fc8"]);
     assert_eq!(copied(&network), NATIVE[..9]);
     assert_eq!(network.state_dict()[..18], arrays()[..18]);
     // B has layers between those of A.
     let mut network = zeros(NetworkSpec { config: Config::B, ..spec() });
     let map = LayerSelection::Layers(vec!["conv2_1".into(), "fc6".into()]);
     let report = load_layers(&path, &map, &mut network).unwrap();
-    assert_eq!(report.copied, ["conv2_1", "fc6"]);
-    assert_eq!(report.drawn.len(), 11);
+    assert_eq!(report.loaded, ["conv2_1", "fc6"]);
+    assert_eq!(report.initialized.len(), 11);
     assert_eq!(copied(&network), ["conv2_1", "fc6"]);
 }
 

@@ -32,7 +32,7 @@ pub(super) fn grad_weight(cpu: Cpu, job: &GradWeight, dw: &mut [f32]) {
     });
     let depth = job.shape.depth();
     cpu.for_each_chunk(dw, depth, |k, dw| {
-        cut.combine(k, &partial, dw, job.write);
+        cut.combine(k, &partial, dw, job.mode);
         job.state.flag().check(dw);
     });
 }
@@ -138,10 +138,10 @@ impl Cut {
     }
 
     /// Adds the groups' parts of filter `k` in order and writes them in the order of the weights.
-    fn combine(&self, k: usize, partial: &[f32], dw: &mut [f32], write: GradMode) {
+    fn combine(&self, k: usize, partial: &[f32], dw: &mut [f32], mode: GradMode) {
         let s = &self.shape;
         let (filter_tile, row) = (k / FILTERS, k % FILTERS);
-        if write == GradMode::Overwrite {
+        if mode == GradMode::Overwrite {
             dw.fill(0.0);
         }
         for channel_tile in 0..self.channel_tiles {

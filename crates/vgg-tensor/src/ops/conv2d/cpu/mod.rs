@@ -38,7 +38,7 @@ pub(super) struct GradWeight<'a> {
     pub(super) shape: ConvShape,
     pub(super) x: &'a [f32],
     pub(super) dz: &'a [f32],
-    pub(super) write: GradMode,
+    pub(super) mode: GradMode,
     pub(super) state: &'a StepState,
 }
 

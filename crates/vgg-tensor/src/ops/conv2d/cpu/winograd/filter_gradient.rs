@@ -73,7 +73,7 @@ pub(super) fn grad_weight<T: Transform>(cpu: Cpu, job: &GradWeight, dw: &mut [f3
     cpu.for_each_chunk(dw, depth, |k, dw| {
         let sums = &sums[k * row_len..];
         let pitch = rows * row_len;
-        cpu.isa.run_wide(Filter { sums, pitch, c: s.c, write: job.write, dw, transform: PhantomData::<T> });
+        cpu.isa.run_wide(Filter { sums, pitch, c: s.c, mode: job.mode, dw, transform: PhantomData::<T> });
         job.state.flag().check(dw);
     });
 }
@@ -238,7 +238,7 @@ struct Filter<'a, T> {
     sums: &'a [f32],
     pitch: usize,
     c: usize,
-    write: GradMode,
+    mode: GradMode,
     dw: &'a mut [f32],
     transform: PhantomData<T>,
 }
@@ -266,7 +266,7 @@ impl<T: Transform> VectorKernel for Filter<'_, T> {
                     let to = &mut self.dw[(i * T::R + j) * self.c + c..][..n];
                     // SAFETY: `to` holds `n` values.
                     unsafe {
-                        let before = if self.write == GradMode::Accumulate {
+                        let before = if self.mode == GradMode::Accumulate {
                             V::load_part(to.as_ptr(), n)
                         } else {
                             zero

@@ -1,25 +1,25 @@
 //! Exchanging left and right.
 
 /// Exchanges left and right of `[h, width, 3]` pixels.
-pub(crate) fn mirror(pixels: &mut [u8], width: usize) {
+pub(crate) fn hflip(pixels: &mut [u8], width: usize) {
     let mut as_it_was = vec![0; width * 3];
     for row in pixels.chunks_exact_mut(width * 3) {
         as_it_was.copy_from_slice(row);
-        mirror_row(&as_it_was, row);
+        hflip_row(&as_it_was, row);
     }
 }
 
 /// The pixels of a row from the last to the first. Both are as long.
-pub(crate) fn mirror_row(from: &[u8], to: &mut [u8]) {
+pub(crate) fn hflip_row(from: &[u8], to: &mut [u8]) {
     #[cfg(target_arch = "x86_64")]
     if std::arch::is_x86_feature_detected!("ssse3") {
         // SAFETY: the processor has SSSE3.
-        return unsafe { ssse3::mirror_row(from, to) };
+        return unsafe { ssse3::hflip_row(from, to) };
     }
-    mirror_plainly(from, to);
+    hflip_scalar(from, to);
 }
 
-fn mirror_plainly(from: &[u8], to: &mut [u8]) {
+fn hflip_scalar(from: &[u8], to: &mut [u8]) {
     for (to, from) in to.as_chunks_mut::<3>().0.iter_mut().zip(from.as_chunks::<3>().0.iter().rev()) {
         *to = *from;
     }
@@ -32,7 +32,7 @@ mod ssse3 {
     /// Five pixels at a time. Sixteen bytes are written for their fifteen: the one too many is to the left, where the next
     /// five come.
     #[target_feature(enable = "ssse3")]
-    pub(super) fn mirror_row(from: &[u8], to: &mut [u8]) {
+    pub(super) fn hflip_row(from: &[u8], to: &mut [u8]) {
         const FIVE: usize = 15;
         let length = from.len();
         assert_eq!(length, to.len());
@@ -47,7 +47,7 @@ mod ssse3 {
             }
             done += FIVE;
         }
-        super::mirror_plainly(&from[done..], &mut to[..length - done]);
+        super::hflip_scalar(&from[done..], &mut to[..length - done]);
     }
 }
 
@@ -61,10 +61,10 @@ mod tests {
             let from: Vec<u8> = (0..width).flat_map(|x| [x, x + 70, x + 140]).collect();
             let expected: Vec<u8> = (0..width).rev().flat_map(|x| [x, x + 70, x + 140]).collect();
             let [mut row, mut plain] = [(); 2].map(|()| vec![255; from.len()]);
-            mirror_row(&from, &mut row);
-            mirror_plainly(&from, &mut plain);
+            hflip_row(&from, &mut row);
+            hflip_scalar(&from, &mut plain);
             assert_eq!((&row, &plain), (&expected, &expected));
-            mirror(&mut row, usize::from(width.max(1)));
+            hflip(&mut row, usize::from(width.max(1)));
             assert_eq!(row, from);
         }
     }
