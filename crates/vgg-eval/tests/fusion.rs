@@ -7,10 +7,10 @@ use std::path::Path;
 use ndarray::{Array2, array};
 use vgg_data::Interpolation;
 use vgg_eval::{
-    DensePool, Error, Evaluation, Network, Origin, Partition, Posteriors, Protocol, Result, fuse, merge,
+    DensePool, Error, Evaluation, ModelProvenance, Origin, Partition, Posteriors, Protocol, Result, fuse, merge,
 };
 
-fn network(weights: &str) -> Network {
+fn network(weights: &str) -> ModelProvenance {
     let protocol = Evaluation {
         protocol: Protocol::Dense,
         test_scales: vec![256],
@@ -19,7 +19,7 @@ fn network(weights: &str) -> Network {
         dense_pool: DensePool::ScoreMean,
         pool_rounding: None,
     };
-    Network { protocol, weights: weights.to_owned() }
+    ModelProvenance { protocol, weights: weights.to_owned() }
 }
 
 /// Posteriors of images `val/c0/0.png`, `val/c1/1.png` and so on by one network.

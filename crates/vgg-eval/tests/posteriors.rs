@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 use ndarray::{Array2, ShapeBuilder as _};
 use serde_json::{Value, json};
 use vgg_data::Interpolation;
-use vgg_eval::{DensePool, Error, Evaluation, Network, Origin, Partition, Posteriors, Protocol};
+use vgg_eval::{DensePool, Error, Evaluation, ModelProvenance, Origin, Partition, Posteriors, Protocol};
 use vgg_files::{TensorData, TensorFile, TensorValues, write_tensors};
 use vgg_layers::PoolRounding;
 
-fn network(protocol: Protocol, weights: &str) -> Network {
+fn network(protocol: Protocol, weights: &str) -> ModelProvenance {
     let protocol = Evaluation {
         protocol,
         test_scales: vec![256, 384],
@@ -21,7 +21,7 @@ fn network(protocol: Protocol, weights: &str) -> Network {
         dense_pool: DensePool::ProbMean,
         pool_rounding: (protocol == Protocol::Dense).then_some(PoolRounding::Ceil),
     };
-    Network { protocol, weights: weights.to_owned() }
+    ModelProvenance { protocol, weights: weights.to_owned() }
 }
 
 fn sample() -> Posteriors {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use common::{CROP, PREPROCESSING, TOLERANCE, distance, evaluation, network, options, write_set};
 use vgg_data::{Image, ImageSet, OnBadImage, Split, write_png};
 use vgg_eval::{
-    Error, EvalModel, EvaluateOptions, Evaluation, Network, Partition, Posteriors, Protocol, Result,
+    Error, EvalModel, EvaluateOptions, Evaluation, ModelProvenance, Partition, Posteriors, Protocol, Result,
     check_classes, classify, dump_views, evaluate, evaluate_on_ranks, merge,
 };
 use vgg_tensor::{ProcessGroup, SingleProcess, on_thread_ranks};
@@ -122,7 +122,7 @@ fn posteriors_name_the_network_the_protocol_and_the_data_set() {
     let (_dir, folder) = set();
     let shard = Partition { index: 2 - 1, count: 3 };
     let ours = run(&folder, &dense(), EvaluateOptions { shard, ..options(1) }).unwrap();
-    assert_eq!(ours.origin.networks, [Network { protocol: dense(), weights: "w1".into() }]);
+    assert_eq!(ours.origin.networks, [ModelProvenance { protocol: dense(), weights: "w1".into() }]);
     assert_eq!(ours.origin.classes, ["ant", "bee", "cow"]);
     assert_eq!(ours.origin.dataset, folder.hash().as_str());
     assert_eq!(ours.origin.shard, shard);
