@@ -1,6 +1,7 @@
-//! Holds the shape of the workspace: which crate and which module may use which, the code map, and lengths of files.
+//! Checks of the workspace: which crate and which module may use which, the code map, lengths of files, and language.
 
 mod imports;
+mod language;
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -93,6 +94,7 @@ pub(crate) fn run() -> Result<ExitCode> {
     faults.extend(unwraps_allowed()?);
     faults.extend(imports::mutual()?);
     faults.extend(imports::upward()?);
+    faults.extend(language::faults()?);
     long_files(&crate::root().join("crates"), &mut faults)?;
     let lines = lines_below(&crate::root().join("crates/vgg-app/src"))?;
     if lines > MAX_APP_LINES {

@@ -20,10 +20,10 @@ pub(super) const CRATES: [Crate; 8] = [
         files: &[
             "crates/vgg-data/src/augment.rs",
             "crates/vgg-data/src/batch.rs",
-            "crates/vgg-data/src/colour.rs",
             "crates/vgg-data/src/geometry.rs",
             "crates/vgg-data/src/loader.rs",
-            "crates/vgg-data/src/mirror.rs",
+            "crates/vgg-data/src/hflip.rs",
+            "crates/vgg-data/src/pca_jitter.rs",
             "crates/vgg-data/src/prefetch.rs",
             "crates/vgg-data/src/random.rs",
             "crates/vgg-data/src/resize.rs",
