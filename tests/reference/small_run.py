@@ -221,7 +221,7 @@ def train(s, log=None):
     offset, factor = pixels_of(s, mean, covariance)
     w = initial_weights(s)
     layers = list(shapes(s))
-    trainable = [n for n in w if s["train_layers"] is None or n.split(".")[0] in s["train_layers"]]
+    train_layers = [n for n in w if s["train_layers"] is None or n.split(".")[0] in s["train_layers"]]
     velocity = {name: torch.zeros_like(w[name]) for name in trainable}
     schedule, step, rows = Schedule(s), 0, []
     for epoch in range(s["max_epochs"]):

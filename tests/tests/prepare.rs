@@ -127,8 +127,8 @@ fn a_merge_that_failed_may_be_repeated() {
         )
         .unwrap();
     }
-    let error = merge(&parts, &at("out"), false).unwrap_err().to_string();
-    assert!(error.contains("--allow-incomplete"), "{error}");
+    let error = merge(&parts, &at("out"), false).unwrap_err();
+    assert!(matches!(error, Error::Incomplete { .. }), "{error}");
     // What a kill would leave as well.
     std::fs::write(at("out/.train.names.1-0-1.partial"), "x").unwrap();
     let record = std::fs::read_dir(at("two/.preparation")).unwrap().map(|entry| entry.unwrap().path());
@@ -204,7 +204,7 @@ fn a_prepared_folder_has_the_folders_images() {
     bytes[24 + 18] = 1;
     std::fs::write(&index, bytes).unwrap();
     let error = ImageSet::open(&dir.path().join("raw"), Split::Val).err().unwrap().to_string();
-    assert!(error.contains("image 1 in val") && error.contains("verify"), "{error}");
+    assert!(error.contains("image 1 in val"), "{error}");
     std::fs::write(&index, whole).unwrap();
     // One bit of a shard, and one of the index.
     for name in ["train-000000.tar", "val.index", "val.names", "classes.json", "index.json"] {

@@ -325,5 +325,5 @@ fn ranks_on_devices_of_different_kinds_are_refused() {
         let device = if group.rank() == 0 { gpu(Precision::F32).unwrap() } else { Device::cpu(1).unwrap() };
         AllReduce::new(&group, &device).err().unwrap().to_string()
     });
-    assert!(errors[1].contains("rank 1 computes on a CPU, rank 0 on a GPU"), "{errors:?}");
+    assert!(errors[1].contains("rank 1 uses a CPU, rank 0 uses a GPU"), "{errors:?}");
 }

@@ -64,7 +64,7 @@ fn customs_are_kept_with_the_weights_and_changes_are_said() {
     let caffe = load(&file("old.caffemodel"), &device).unwrap();
     assert_eq!((caffe.metadata.mean_rgb, caffe.metadata.pixel_scale), ([123.68, 116.779, 103.939], 1.0));
     assert_eq!(caffe.network.spec().pool_rounding, PoolRounding::Ceil);
-    assert!(caffe.notes.iter().any(|note| note.contains("B, G, R")), "{:?}", caffe.notes);
+    assert!(caffe.notes.iter().any(|note| note.contains("BGR")), "{:?}", caffe.notes);
     let normalised = load(&file("torchvision_bn.pth"), &device).unwrap();
     assert_eq!(normalised.metadata.std_rgb, [0.229, 0.224, 0.225]);
     assert!(normalised.notes.iter().any(|note| note.contains("folded into 8 convolutions")));
@@ -189,14 +189,14 @@ fn tensors_that_promise_more_than_the_file_has_are_refused() {
     // Two mentions of one storage, of which the first is long.
     let alias = [item("a", "1", 1 << 36, 1 << 33), item("b", "1", 8, 1)].concat();
     legacy_file(&path, &alias, &[("1", 8)]);
-    refused("storage 1 is of two kinds");
+    refused("storage 1 has two types or lengths");
     legacy_file(&path, &item("a", "1", 1 << 36, 1), &[("1", 8)]);
-    refused("storage 1 is not as long as its tensors say");
+    refused("the length of storage 1 does not match its tensors");
     // A text that each mention would copy.
     legacy_file(&path, &item("a", &"k".repeat(1 << 20), 8, 1), &[("1", 8)]);
-    refused("a text of 1048576 bytes is too long");
+    refused("a string of 1048576 bytes is too long");
     legacy_file(&path, &item("a", "1", i64::MAX, 1), &[("1", 8)]);
-    refused("storage 1 is not as long as its tensors say");
+    refused("the length of storage 1 does not match its tensors");
 }
 
 #[test]
@@ -220,7 +220,7 @@ fn integers_are_no_weights() {
     }
     to.finish().unwrap();
     let message = load(&path, &device).err().unwrap().to_string();
-    assert!(message.contains("block2_conv1/kernel does not hold floats"), "{message}");
+    assert!(message.contains("block2_conv1/kernel does not contain floats"), "{message}");
 }
 
 #[test]
@@ -324,7 +324,7 @@ fn all_differences_are_listed() {
     for part in [
         "classifier.0.weight has shape [16, 33]",
         "features.6.bias has shape [9]",
-        "stray is superfluous",
+        "stray is unexpected",
         "fc7 is missing",
     ] {
         assert!(differences.iter().any(|d| d.contains(part)), "{part}: {differences:?}");

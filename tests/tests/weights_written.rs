@@ -111,8 +111,8 @@ fn caffe_models_with_5x5_and_1x1_kernels_match_the_network() {
 fn prototxt_has_pixel_comment_input_and_unique_layers() {
     let spec = spec(Config::ALrn, LrnStyle::AlexNet, PoolRounding::Floor);
     let deployed = Deployed::of(&network(&spec), &metadata(&spec));
-    let comment = "# Config A-LRN. Pixels: B, G, R, 0..255, less [103.75, 116.25, 123.5], times 0.25, divided by \
-                   [2.0, 1.5, 1.0] (B, G, R).";
+    let comment =
+        "# Config A-LRN. Preprocessing: (BGR 0..255 - [103.75, 116.25, 123.5]) * 0.25 / [2.0, 1.5, 1.0].";
     assert_eq!(deployed.comment, comment);
     let layers = deployed.layers();
     let input = "name: \"data\" type: \"Input\" top: \"data\" \

@@ -1,5 +1,4 @@
-//! How errors end the program: their message with a hint, and the exit code: 2 usage or settings, 65 bad data, 66 missing
-//! input, 74 input and output, 1 anything else.
+//! Error messages and exit codes: 2 usage or settings, 65 bad data, 66 missing input, 74 I/O, 1 other errors.
 
 use vgg_error::ErrorKind;
 
@@ -10,7 +9,7 @@ pub(crate) const BAD_DATA: u8 = 65;
 #[error("{0}")]
 pub(crate) struct UsageError(pub(crate) String);
 
-/// The causes of an error, from the outermost to the innermost, and what to do. A cause that an outer one quotes is not repeated.
+/// The error, its causes that are not already in the text, and a hint.
 pub(crate) fn message(error: &anyhow::Error) -> String {
     let mut text = error.to_string();
     for cause in error.chain().skip(1).map(ToString::to_string) {
@@ -24,7 +23,6 @@ pub(crate) fn message(error: &anyhow::Error) -> String {
     }
 }
 
-/// The exit code, by the kind of the outermost cause that has one.
 pub(crate) fn code(error: &anyhow::Error) -> u8 {
     match kind(error) {
         ErrorKind::Usage => 2,
@@ -44,26 +42,26 @@ fn kind(error: &anyhow::Error) -> ErrorKind {
     error.chain().find_map(kind_of).unwrap_or(ErrorKind::Other)
 }
 
-/// The options that help: libraries do not know them.
+/// What to do about the error. Hints name options, which library errors never mention.
 fn hint(error: &anyhow::Error) -> Option<&'static str> {
     if kind(error) == ErrorKind::Internal {
         return Some("this is a bug in vgg; please report it");
     }
     error.chain().find_map(|cause| match cause.downcast_ref::<vgg_data::Error>() {
         Some(vgg_data::Error::Incomplete { .. }) => {
-            Some("--allow-incomplete accepts the images that are there")
+            Some("pass --allow-incomplete to accept the images that are present")
         }
         Some(vgg_data::Error::Checksum { .. }) => {
             Some("download the file again, or pass --skip-md5 to accept it")
         }
         Some(vgg_data::Error::NoSpace { .. }) => {
-            Some("use another disk, or smaller images with --smallest-side")
+            Some("use another disk, or store smaller images with --smallest-side")
         }
         Some(vgg_data::Error::Unfinished { .. }) => {
-            Some("rerun the same vgg data prepare command to resume it; vgg data merge joins its parts")
+            Some("rerun the same preparation to resume it; join complete parts with vgg data merge")
         }
         _ => match cause.downcast_ref::<vgg_tensor::Error>() {
-            Some(vgg_tensor::Error::NoCuda { .. }) => Some("--device cpu runs without a GPU"),
+            Some(vgg_tensor::Error::NoCuda { .. }) => Some("pass --device cpu to run without a GPU"),
             _ => None,
         },
     })
@@ -74,10 +72,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hints_and_codes_come_from_causes() {
+    fn hint_and_exit_code_follow_the_cause() {
         let tensor = vgg_tensor::Error::NoCuda { reason: "no driver".into() };
         let error = anyhow::Error::from(vgg::Error::Tensor(tensor));
-        assert_eq!(message(&error), "CUDA is unavailable: no driver\n--device cpu runs without a GPU");
+        assert_eq!(message(&error), "CUDA is unavailable: no driver\npass --device cpu to run without a GPU");
         assert_eq!(code(&error), 2);
         let bug = anyhow::Error::from(vgg_train::Error::Internal("x".into()));
         assert_eq!((code(&bug), message(&bug).contains("please report it")), (1, true));

@@ -1,4 +1,4 @@
-//! The command line of vgg: data on stdout, progress on stderr, exit codes that scripts can rely on.
+//! The `vgg` program: data on stdout, progress and errors on stderr, stable exit codes.
 
 #![warn(clippy::unwrap_used)]
 

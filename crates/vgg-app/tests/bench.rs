@@ -1,4 +1,4 @@
-//! `vgg bench` as people and programs call it.
+//! `vgg bench` from the command line.
 
 mod common;
 
@@ -12,7 +12,7 @@ const SMALL: [&str; 11] =
     ["bench", "--device", "cpu", "--config", "A", "--width", "0.125", "--crop", "32", "--head", "16,16"];
 
 #[test]
-fn figures_of_a_training_step() {
+fn json_report_of_a_training_step() {
     let dir = tempfile::tempdir().unwrap();
     let rest = ["--mode", "train", "--batch", "3", "--samples", "1", "--layers", "--json"];
     let text = ok(dir.path(), &[&SMALL[..], &rest[..]].concat());
@@ -20,23 +20,24 @@ fn figures_of_a_training_step() {
     for field in ["images_per_s", "direct_gflops", "limit_gflops", "limit_read_gb_per_s", "median_ms"] {
         assert!(figures[field].as_f64().unwrap() > 0.0, "{field}");
     }
-    // Of logits, relative to the largest: each of eight convolutions may lose 1e-5 by Winograd's transforms. Measured 1.3e-6.
+    // Largest logit difference, relative to the largest logit: each of eight Winograd convolutions may lose
+    // 1e-5. Measured 1.3e-6.
     assert!(figures["difference_from_direct"].as_f64().unwrap() < 1e-4);
     let bytes = |field: &str| figures[field].as_f64().unwrap();
     let ratio = bytes("planned_tensor_bytes") / bytes("peak_tensor_bytes");
-    assert!((0.9..1.1).contains(&ratio), "planned / taken = {ratio}");
+    assert!((0.9..1.1).contains(&ratio), "planned / peak = {ratio}");
     let layers = figures["layers"].as_array().unwrap();
     let passes = |layer: &str| -> Vec<&str> {
         let of_layer = layers.iter().filter(|row| row["layer"] == layer);
         of_layer.map(|row| row["pass"].as_str().unwrap()).collect()
     };
-    assert_eq!(passes("conv1_1"), ["forward", "grad-weight"], "no gradient by pixels");
+    assert_eq!(passes("conv1_1"), ["forward", "grad-weight"], "no grad-input for pixels");
     assert_eq!(passes("conv2_1"), ["forward", "grad-weight", "grad-input"]);
     assert_eq!(passes("fc8"), ["forward", "grad-weight", "grad-input"]);
 }
 
 #[test]
-fn a_sample_for_every_line() {
+fn one_sample_per_line_of_stdin() {
     let dir = tempfile::tempdir().unwrap();
     let mut child = Command::new(env!("CARGO_BIN_EXE_vgg"))
         .args(SMALL)
@@ -57,7 +58,7 @@ fn a_sample_for_every_line() {
 }
 
 #[test]
-fn what_does_not_fit_is_refused() {
+fn invalid_options_are_rejected() {
     let dir = tempfile::tempdir().unwrap();
     for (arguments, says) in [
         (&["bench", "--crop", "50"][..], "crop"),

@@ -1,4 +1,4 @@
-//! The commands as users and scripts call them.
+//! The commands as users and scripts run them.
 
 mod common;
 
@@ -39,25 +39,22 @@ fn table_3_is_made_whole_and_a_second_time_from_what_is_there() {
     assert!(csv.lines().count() == 13 && csv.contains(",256;512,384,"), "{csv}");
     let markdown = std::fs::read_to_string(dir.path().join("out/table3.md")).unwrap();
     assert!(
-        markdown.contains("profile smoke, the paper's values in brackets: width 0.125 (1);")
-            && markdown.contains("chance is 90.0 %"),
+        markdown.contains("profile smoke; differs from the paper (in brackets): width 0.125 (1);")
+            && markdown.contains("chance error 90.0 %"),
         "{markdown}"
     );
 
     let again = run(dir.path(), &arguments);
     assert_eq!(String::from_utf8_lossy(&again.stdout), first);
-    assert_eq!(stderr(&again).matches("trained already").count(), 12, "{}", stderr(&again));
-    // Another seed is other runs; what a network starts from is part of its identity.
+    assert_eq!(stderr(&again).matches("already trained").count(), 12, "{}", stderr(&again));
+    // Another seed gives other runs; the initial weights are part of a run's identity.
     let mut seeded = arguments.to_vec();
-    // What is set for all runs holds for each, even where it has a value of its own.
+    // A value set under `base` overrides the runs' own values.
     seeded.extend(["--set", "base.run.seed=2", "--set", "base.schedule.lr=0.002"]);
-    assert_eq!(stderr(&run(dir.path(), &seeded)).matches("trained already").count(), 0);
+    assert_eq!(stderr(&run(dir.path(), &seeded)).matches("already trained").count(), 0);
     let markdown = std::fs::read_to_string(dir.path().join("out/table3.md")).unwrap();
-    assert!(markdown.contains("first learning rate 0.002 (0.01, 0.001)"), "{markdown}");
-    assert!(
-        markdown.contains("changed in the recipe: base.run.seed=2, base.schedule.lr=0.002"),
-        "{markdown}"
-    );
+    assert!(markdown.contains("initial learning rate 0.002 (0.01, 0.001)"), "{markdown}");
+    assert!(markdown.contains("overridden settings: base.run.seed=2, base.schedule.lr=0.002"), "{markdown}");
 }
 
 #[test]
@@ -84,26 +81,26 @@ fn a_signal_saves_and_the_same_command_comes_to_the_same_weights() {
     }
     assert_eq!(child.wait().unwrap().code(), Some(130), "{last}");
     assert!(last.contains("interrupted"), "{last}");
-    // An interrupted run of other settings is left as it is.
+    // An interrupted run with other settings is left unchanged.
     let what = std::fs::read(dir.path().join("parts/run.json")).unwrap();
     let other = train("parts", "1").args(["--set", "run.seed=5"]).output().unwrap();
     assert_eq!(other.status.code(), Some(2), "{}", stderr(&other));
     assert!(std::fs::read(dir.path().join("parts/run.json")).unwrap() == what);
     let resumed = train("parts", "2").output().unwrap();
-    assert!(stderr(&resumed).contains("goes on after epoch"), "{}", stderr(&resumed));
+    assert!(stderr(&resumed).contains("resuming after epoch"), "{}", stderr(&resumed));
     for file in ["weights.safetensors", "metrics.jsonl", "metrics.csv"] {
         let read = |out: &str| std::fs::read(dir.path().join(out).join(file)).unwrap();
         assert!(read("whole") == read("parts"), "{file} differs");
     }
-    // A finished run is not trained again, and a run of other settings is not overwritten.
-    assert!(stderr(&train("parts", "1").output().unwrap()).contains("trained already"));
+    // A finished run is not trained again, and a run with other settings is not overwritten.
+    assert!(stderr(&train("parts", "1").output().unwrap()).contains("already trained"));
     let other = train("parts", "1").args(["--set", "run.seed=5"]).output().unwrap();
     assert_eq!(other.status.code(), Some(2), "{}", stderr(&other));
-    assert!(stderr(&other).contains("holds a run with other settings"), "{}", stderr(&other));
+    assert!(stderr(&other).contains("contains a run with other settings"), "{}", stderr(&other));
 }
 
 #[test]
-fn evaluate_and_predict_agree_and_say_what_they_did() {
+fn evaluate_and_predict_agree() {
     let dir = tempfile::tempdir().unwrap();
     let set = small_set(dir.path());
     experiment_file(dir.path());
@@ -112,7 +109,7 @@ fn evaluate_and_predict_agree_and_say_what_they_did() {
     let evaluate =
         ["evaluate", "--weights", weights, "--dataset", "set", "--posteriors", "p.safetensors", "--json"];
     let result = json(&ok(dir.path(), &evaluate));
-    // The middle of the jitter, and flips, since nothing else was asked for.
+    // Defaults: the middle of the scale jitter, and flips.
     assert_eq!(result["test_scales"], json("[42]"));
     assert_eq!((result["protocol"].as_str(), result["flip"].as_bool()), (Some("dense"), Some(true)));
     assert_eq!((result["n"].as_u64(), result["top5_error"].as_f64()), (Some(4), Some(0.0)));
@@ -126,7 +123,8 @@ fn evaluate_and_predict_agree_and_say_what_they_did() {
         let predicted = json(&ok(dir.path(), &predict));
         let best = &predicted[0]["predictions"][0];
         let (class, p) = (best["class"].as_u64().unwrap() as usize, best["posterior"].as_f64().unwrap());
-        // The same views through the same network; an image and its mirror image are never alone in a batch.
+        // The same views through the same network: a batch never has a single image, as each comes with its
+        // flip.
         assert_eq!(posteriors.values[[i, class]], p as f32);
         let other = &predicted[0]["predictions"][1];
         assert_eq!(other["class"].as_u64(), Some(1 - class as u64));
@@ -147,7 +145,6 @@ fn tables_1_and_2_are_the_papers() {
     let rows = table["rows"].as_array().unwrap();
     let of = |field: &str| rows.iter().map(|row| row[field].clone()).collect::<Vec<_>>();
     assert_eq!(of("config"), ["A", "A-LRN", "B", "C", "D", "E"]);
-    // The paper's Table 2.
     assert_eq!(of("parameters_millions"), [133, 133, 133, 134, 138, 144]);
     assert_eq!(of("paper_parameters_millions"), [133, 133, 133, 134, 138, 144]);
     let text = ok(dir.path(), &["experiment", "table1", "--out", "."]);
@@ -179,7 +176,7 @@ fn random_weights_are_deterministic() {
 }
 
 #[test]
-fn a_network_of_own_stages_is_trained_evaluated_and_fine_tuned() {
+fn custom_stages_are_trained_evaluated_and_fine_tuned() {
     let dir = tempfile::tempdir().unwrap();
     small_set(dir.path());
     experiment_file(dir.path());
@@ -202,16 +199,16 @@ fn a_network_of_own_stages_is_trained_evaluated_and_fine_tuned() {
             "{text}"
         );
     }
-    // What run.json records is given back, and the run is recognised; another start from its weights.
+    // Settings from run.json identify the same run; another run can start from its weights.
     let again = run(dir.path(), &["train", "run/run.json", "--out", "run"]);
-    assert!(stderr(&again).contains("trained already"), "{}", stderr(&again));
+    assert!(stderr(&again).contains("already trained"), "{}", stderr(&again));
     let from = "network.init={ scheme = \"he\", from = \"run/weights.safetensors\", layers = [\"conv1_1\", \"conv2_2\"] }";
     ok(
         dir.path(),
-        &[&train[..], &["--set", from, "--set", "network.trainable=[\"fc8\"]", "--out", "tuned"]].concat(),
+        &[&train[..], &["--set", from, "--set", "network.train_layers=[\"fc8\"]", "--out", "tuned"]].concat(),
     );
     ok(dir.path(), &["convert", "run/weights.safetensors", "net.onnx", "--to", "onnx"]);
-    // In the names of other libraries too.
+    // Conversion to other libraries' formats keeps the network.
     let image = std::fs::read_dir(dir.path().join("set/val")).unwrap().next().unwrap().unwrap().path();
     let image = std::fs::read_dir(image).unwrap().next().unwrap().unwrap().path();
     let predict = |weights: &str| {

@@ -1,4 +1,4 @@
-//! Training that is killed, has no room or is taken up by another, as the user sees it.
+//! Training that is killed, runs out of disk space, loses its directory or is extended.
 
 mod common;
 
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use common::{experiment_file, fails, ok, run, small_set, stderr, vgg};
 use vgg_testkit::{SmallDisk, fmix32};
 
-/// Dropout, scale jitter and a plateau: all that has a state.
+/// Settings with dropout, scale jitter and a plateau schedule, so that all training state matters.
 fn plateau(dir: &Path) {
     small_set(dir);
     let path = experiment_file(dir);
@@ -24,13 +24,13 @@ fn plateau(dir: &Path) {
 const TRAIN: [&str; 7] = ["train", "a.toml", "--set", "run.max_epochs=8", "--checkpoint-steps", "2", "--out"];
 
 #[test]
-fn killed_twice_at_any_moment_it_comes_to_the_same_checkpoints() {
+fn run_killed_twice_at_any_time_writes_identical_checkpoints() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     plateau(dir);
     let endless = ["train", "a.toml", "--set", "run.max_epochs=100000", "--checkpoint-steps", "2"];
     let endless = [&endless[..], &["--keep-checkpoints", "60000", "--out"]].concat();
-    // Eight epochs.
+    // The last step of eight epochs.
     const LAST: &str = "checkpoints/step-00000024";
     let begin = |out: &str, how: &[&str]| {
         let mut command = vgg(dir);
@@ -56,7 +56,7 @@ fn killed_twice_at_any_moment_it_comes_to_the_same_checkpoints() {
         for kill in 0..2 {
             let moment = f64::from(fmix32(attempt * 2 + kill)) / f64::from(u32::MAX);
             let mut child = begin(&out, &["--threads", "2", "--workers", "3"]);
-            // Both within the time of one.
+            // Both kills fall within the duration of one uninterrupted run.
             std::thread::sleep(took.mul_f64(moment / 2.0).max(Duration::from_millis(2)));
             killed += u32::from(!dir.join(&out).join(LAST).exists());
             child.kill().unwrap();
@@ -68,21 +68,21 @@ fn killed_twice_at_any_moment_it_comes_to_the_same_checkpoints() {
         }
         std::fs::remove_dir_all(dir.join(out)).unwrap();
     }
-    assert!(killed >= attempts(), "{killed} were killed before their end");
+    assert!(killed >= attempts(), "only {killed} runs were killed before they ended");
 }
 
-/// Twenty, or as many as `VGG_KILLED_RUNS` says.
+/// Twenty, or the number in `VGG_KILLED_RUNS`.
 fn attempts() -> u32 {
     std::env::var("VGG_KILLED_RUNS").map_or(20, |number| number.parse().unwrap())
 }
 
 #[test]
-fn killed_it_comes_to_the_same_end() {
+fn killed_run_resumes_to_identical_results() {
     let dir = tempfile::tempdir().unwrap();
     plateau(dir.path());
     ok(dir.path(), &[&LONGER[..], &["whole", "--threads", "1", "--workers", "1"]].concat());
     let mut child = under_way(dir.path(), "parts", &["--threads", "2", "--workers", "3"]);
-    assert!(child.try_wait().unwrap().is_none(), "it is killed before its end");
+    assert!(child.try_wait().unwrap().is_none(), "the run ended before it was killed");
     child.kill().unwrap();
     child.wait().unwrap();
     assert!(!dir.path().join("parts/weights.safetensors").exists());
@@ -94,36 +94,36 @@ fn killed_it_comes_to_the_same_end() {
 }
 
 #[test]
-fn a_small_disk_is_an_error_and_loses_nothing() {
+fn too_small_disk_is_an_error_before_the_first_step() {
     let dir = tempfile::tempdir().unwrap();
     plateau(dir.path());
     let Some(disk) = SmallDisk::mount(&dir.path().join("disk"), 2048) else { return };
-    // What will not fit is known before the first step.
+    // Lack of space is detected before the first step.
     let message = fails(dir.path(), &[&TRAIN[..], &["disk/run"]].concat(), 74, &["disk/run has", "MiB free"]);
     assert!(!message.contains("epoch 1/8") && !dir.path().join("disk/run/checkpoints").exists(), "{message}");
     disk.make_read_only();
     fails(dir.path(), &[&TRAIN[..], &["disk/other"]].concat(), 74, &["disk/other", "Read-only"]);
 }
 
-/// Long enough to do something to it meanwhile.
+/// A run long enough to be disturbed.
 const LONGER: [&str; 7] =
     ["train", "a.toml", "--set", "run.max_epochs=60", "--checkpoint-steps", "2", "--out"];
 
-/// Starts such a run, with further options, and waits for a checkpoint.
+/// Starts such a run with further options and waits for a checkpoint.
 fn under_way(dir: &Path, out: &str, how: &[&str]) -> Child {
     let mut command = vgg(dir);
     command.args(LONGER).arg(out).args(how).stdout(Stdio::null()).stderr(Stdio::piped());
     let child = command.spawn().unwrap();
     let since = Instant::now();
     while !dir.join(out).join("checkpoints/step-00000002").exists() {
-        assert!(since.elapsed() < Duration::from_secs(60), "no checkpoint comes");
+        assert!(since.elapsed() < Duration::from_secs(60), "no checkpoint was written");
         std::thread::sleep(Duration::from_millis(5));
     }
     child
 }
 
 #[test]
-fn a_disk_that_fills_up_is_an_error_and_loses_nothing() {
+fn full_disk_is_an_error_and_keeps_valid_checkpoints() {
     let dir = tempfile::tempdir().unwrap();
     plateau(dir.path());
     let Some(_disk) = SmallDisk::mount(&dir.path().join("disk"), 16 << 10) else { return };
@@ -134,7 +134,7 @@ fn a_disk_that_fills_up_is_an_error_and_loses_nothing() {
     let message = stderr(&output);
     assert_eq!(output.status.code(), Some(74), "{message}");
     assert!(message.contains("No space left") && message.matches("error: ").count() == 1, "{message}");
-    // Elsewhere it goes on.
+    // A copy on another disk can be resumed.
     let mut cp = Command::new("cp");
     assert!(cp.args(["-r", "disk/run", "moved"]).current_dir(dir.path()).status().unwrap().success());
     let left: Vec<_> = std::fs::read_dir(dir.path().join("moved/checkpoints")).unwrap().collect();
@@ -143,14 +143,14 @@ fn a_disk_that_fills_up_is_an_error_and_loses_nothing() {
             && left.iter().all(|entry| vgg_files::verify(&entry.as_ref().unwrap().path()).is_ok())
     );
     let resumed = run(dir.path(), &[&LONGER[..], &["moved"]].concat());
-    assert!(resumed.status.success() && stderr(&resumed).contains("goes on after"), "{}", stderr(&resumed));
+    assert!(resumed.status.success() && stderr(&resumed).contains("resuming after"), "{}", stderr(&resumed));
     ok(dir.path(), &[&LONGER[..], &["whole"]].concat());
     let read = |out: &str| std::fs::read(dir.path().join(out).join("weights.safetensors")).unwrap();
     assert!(read("moved") == read("whole"));
 }
 
 #[test]
-fn a_directory_that_vanishes_is_an_error() {
+fn removed_run_directory_is_an_error() {
     let dir = tempfile::tempdir().unwrap();
     plateau(dir.path());
     let child = under_way(dir.path(), "run", &[]);
@@ -158,14 +158,14 @@ fn a_directory_that_vanishes_is_an_error() {
     let output = child.wait_with_output().unwrap();
     let message = stderr(&output);
     assert_eq!(output.status.code(), Some(74), "{message}");
-    assert!(message.contains("run was removed or is out of reach"), "{message}");
-    assert!(!dir.path().join("run").exists(), "it is not made anew");
+    assert!(message.contains("run no longer exists; cannot save"), "{message}");
+    assert!(!dir.path().join("run").exists(), "the directory was created again");
     let resumed = run(dir.path(), &[&LONGER[..], &["moved"]].concat());
-    assert!(resumed.status.success() && stderr(&resumed).contains("goes on after"), "{}", stderr(&resumed));
+    assert!(resumed.status.success() && stderr(&resumed).contains("resuming after"), "{}", stderr(&resumed));
 }
 
 #[test]
-fn a_finished_run_goes_on_from_its_end() {
+fn finished_run_can_be_extended() {
     let dir = tempfile::tempdir().unwrap();
     plateau(dir.path());
     ok(dir.path(), &[&TRAIN[..], &["run"]].concat());
@@ -173,24 +173,24 @@ fn a_finished_run_goes_on_from_its_end() {
     let longer = [&longer[..], &["--out", "run"]].concat();
     let output = run(dir.path(), &longer);
     assert!(
-        output.status.success() && stderr(&output).contains("goes on after epoch 8"),
+        output.status.success() && stderr(&output).contains("resuming after epoch 8"),
         "{}",
         stderr(&output)
     );
     ok(dir.path(), &["train", "a.toml", "--set", "run.max_epochs=10", "--out", "whole"]);
     let read = |out: &str| std::fs::read(dir.path().join(out).join("weights.safetensors")).unwrap();
     assert!(read("run") == read("whole"));
-    // Without a checkpoint there is nothing to go on from, and what is there is not made anew.
+    // Without a checkpoint the run cannot be extended, and its files are left unchanged.
     std::fs::remove_dir_all(dir.path().join("run/checkpoints")).unwrap();
     let before = read("run");
     let longest =
         ["train", "a.toml", "--set", "run.max_epochs=12", "--allow-config-change", "run.max_epochs"];
-    fails(dir.path(), &[&longest[..], &["--out", "run"]].concat(), 2, &["no checkpoint of it to go on from"]);
+    fails(dir.path(), &[&longest[..], &["--out", "run"]].concat(), 2, &["no checkpoint to resume from"]);
     assert!(read("run") == before);
 }
 
 #[test]
-fn what_a_run_was_begun_with_may_differ_where_that_is_said() {
+fn changed_settings_must_be_allowed_one_by_one() {
     let dir = tempfile::tempdir().unwrap();
     plateau(dir.path());
     ok(dir.path(), &[&TRAIN[..], &["run"]].concat());
@@ -201,15 +201,15 @@ fn what_a_run_was_begun_with_may_differ_where_that_is_said() {
 }
 
 #[test]
-fn a_loss_far_above_chance_is_said_aloud() {
+fn diverging_loss_is_reported() {
     let dir = tempfile::tempdir().unwrap();
     plateau(dir.path());
     let wild = ["train", "a.toml", "--set", "data.pixel_scale=20.0", "--set", "schedule.lr=1e-12"];
     let output = run(dir.path(), &[&wild[..], &["--set", "run.max_epochs=1", "--out", "wild"]].concat());
     assert!(stderr(&output).contains("training diverges"), "{}", stderr(&output));
-    // Without dropout and at a low rate. The warning comes above twice the loss of chance, 1.39 for two classes; with each of 16
-    // seeds the lower of training and validation loss stayed below 0.97 in all eight epochs. At the rate and with the dropout of
-    // the file, 4 of 16 seeds have an epoch above 1.39.
+    // No dropout and a low learning rate. The warning needs a loss above twice the chance level, 1.39 for two
+    // classes. With each of 16 seeds the lower of training and validation loss stayed below 0.97 in all eight
+    // epochs; with the file's learning rate and dropout, 4 of 16 seeds have an epoch above 1.39.
     let tame = ["--set", "network.dropout=0.0", "--set", "schedule.lr=0.001"];
     let output = run(dir.path(), &[&TRAIN[..], &["tame"], &tame].concat());
     assert!(output.status.success() && stderr(&output).contains("epoch 8/8"), "{}", stderr(&output));
@@ -217,11 +217,11 @@ fn a_loss_far_above_chance_is_said_aloud() {
 }
 
 #[test]
-fn asked_to_stop_while_it_validates_it_saves_and_goes_on_with_that() {
+fn run_interrupted_during_validation_resumes_with_it() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     plateau(dir);
-    // A validation that takes a while.
+    // A slow validation.
     for i in 0..400 {
         for class in std::fs::read_dir(dir.join("set/val")).unwrap().map(|entry| entry.unwrap().path()) {
             let first = std::fs::read_dir(&class).unwrap().next().unwrap().unwrap().path();
@@ -241,7 +241,7 @@ fn asked_to_stop_while_it_validates_it_saves_and_goes_on_with_that() {
     let slow = [&slow[..], &["--workers", "1", "--out"]].concat();
     let since = Instant::now();
     ok(dir, &[&slow[..], &["whole"]].concat());
-    // Most of it are two validations.
+    // Two validations take most of the time.
     let in_the_first = since.elapsed() / 4;
     let child = vgg(dir).args(&slow).arg("run").stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     std::thread::sleep(in_the_first);
@@ -254,7 +254,7 @@ fn asked_to_stop_while_it_validates_it_saves_and_goes_on_with_that() {
     assert_eq!(
         (&state["epochs"], &state["part"]["batches"]),
         (&0.into(), &3.into()),
-        "its steps, and no validation"
+        "all steps of the epoch, without validation"
     );
     ok(dir, &[&slow[..], &["run"]].concat());
     for file in ["weights.safetensors", "metrics.jsonl"] {

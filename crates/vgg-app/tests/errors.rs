@@ -1,11 +1,11 @@
-//! What goes wrong gets one clear message and the right exit code, and nothing is overwritten.
+//! Errors: one clear message, the right exit code, and nothing overwritten.
 
 mod common;
 
 use common::{experiment_file, fails, init, ok, run, small_set, stderr};
 
 #[test]
-fn settings_that_cannot_be_used_are_refused_with_2() {
+fn invalid_settings_exit_with_2() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     small_set(dir);
@@ -40,7 +40,7 @@ fn settings_that_cannot_be_used_are_refused_with_2() {
     let text = std::fs::read_to_string(dir.join("a.toml")).unwrap();
     std::fs::write(dir.join("bad.toml"), text.replace("batch = 4", "batch = 4, bach = 5")).unwrap();
     fails(dir, &["train", "bad.toml"], 2, &["bad.toml", "unknown field `bach`", "optimizer"]);
-    assert!(!dir.join("run").exists(), "a run that cannot be leaves nothing behind");
+    assert!(!dir.join("run").exists(), "a rejected run must not leave files");
     fails(dir, &["train", "none.toml"], 66, &["none.toml does not exist"]);
     std::fs::write(dir.join("file"), b"").unwrap();
     fails(dir, &["train", "a.toml", "--out", "file/run"], 74, &["file/run"]);
@@ -50,7 +50,7 @@ fn settings_that_cannot_be_used_are_refused_with_2() {
 }
 
 #[test]
-fn data_that_cannot_be_used_are_refused_with_65_and_66() {
+fn invalid_data_exits_with_65_and_missing_data_with_66() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     let set = small_set(dir);
@@ -73,7 +73,7 @@ fn data_that_cannot_be_used_are_refused_with_65_and_66() {
     std::fs::write(&image, &bytes[..bytes.len() / 2]).unwrap();
     fails(dir, &["train", "a.toml", "--out", "r3"], 65, &[&name, "cut off"]);
     std::fs::write(&image, &bytes).unwrap();
-    // No readable image at all is no error rate of nought.
+    // A set without any readable image has no error rate, not one of 0.
     let mut spoilt = Vec::new();
     for class in ["barred-cross", "bricked-square"] {
         for entry in std::fs::read_dir(set.join("val").join(class)).unwrap() {
@@ -86,11 +86,11 @@ fn data_that_cannot_be_used_are_refused_with_65_and_66() {
     let evaluate = ["evaluate", "--weights", "w", "--dataset", "set", "--skip-bad-images"];
     fails(dir, &evaluate, 65, &["no image of set"]);
     spoilt.into_iter().for_each(|(path, bytes)| std::fs::write(path, bytes).unwrap());
-    // Another synthetic set, or anything else, is not written over.
+    // Another synthetic set, or any other folder, is not overwritten.
     fails(dir, &["data", "synthetic", "--out", "set", "--seed", "9"], 65, &["holds another synthetic set"]);
     std::fs::create_dir_all(dir.join("mine/train/cat")).unwrap();
-    fails(dir, &["data", "synthetic", "--out", "mine"], 65, &["something in its train already"]);
-    // A panorama is too large for a whole view, and says so by name.
+    fails(dir, &["data", "synthetic", "--out", "mine"], 65, &["its subfolder train is not empty"]);
+    // A panorama is too large for a whole view; the error names it.
     let wide = vgg_data::Image::from_elem((4, 400, 3), 90);
     vgg_data::write_png(&set.join("val/barred-cross/wide.png"), &wide).unwrap();
     let evaluate = ["evaluate", "--weights", "w", "--dataset", "set", "--test-scales", "512"];
@@ -106,7 +106,7 @@ fn data_that_cannot_be_used_are_refused_with_65_and_66() {
 }
 
 #[test]
-fn a_png_named_jpg_is_taken_by_its_content_and_said_so() {
+fn png_named_jpg_is_decoded_and_reported() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     let set = small_set(dir);
@@ -117,13 +117,13 @@ fn a_png_named_jpg_is_taken_by_its_content_and_said_so() {
     let arguments = ["evaluate", "--weights", "w", "--dataset", "set", "--test-scales", "40", "--json"];
     let output = run(dir, &arguments);
     assert!(output.status.success(), "{}", stderr(&output));
-    assert!(stderr(&output).contains("val/barred-cross/odd.jpg is PNG"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("val/barred-cross/odd.jpg is a PNG file"), "{}", stderr(&output));
     let result: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(result["n"], 5);
 }
 
 #[test]
-fn weights_that_cannot_be_used_are_refused() {
+fn invalid_weights_are_rejected() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     small_set(dir);
@@ -138,7 +138,7 @@ fn weights_that_cannot_be_used_are_refused() {
     fails(dir, &evaluate("a.toml"), 65, &["a.toml"]);
     let wrong = ["evaluate", "--dataset", "set", "--weights", "a.safetensors", "--config", "D"];
     fails(dir, &wrong, 2, &["a.safetensors holds config A, not D"]);
-    // The header claims twice the width, which every layer contradicts, the deepest too.
+    // A header with twice the width contradicts every layer, including the deepest.
     let mut wide = bytes.clone();
     let at = bytes.windows(15).position(|w| w == b"\"width\":\"0.125\"").unwrap() + 9;
     wide[at..at + 5].copy_from_slice(b"0.250");
@@ -147,8 +147,8 @@ fn weights_that_cannot_be_used_are_refused() {
         ["conv1_1.weight has shape [8, 3, 3, 3] instead of [16, 3, 3, 3]", "conv5_2.weight has shape"];
     fails(dir, &evaluate("claims.safetensors"), 65, &words);
     let small = ["evaluate", "--dataset", "set", "--weights", "a.safetensors", "--test-scales", "20"];
-    fails(dir, &small, 2, &["test side 20 is smaller than the network's crop, 32"]);
-    // A network of another width cannot be started from: the layer and both shapes are named.
+    fails(dir, &small, 2, &["test scale 20 is smaller than the network's crop, 32"]);
+    // A network of another width cannot initialise the run; the error gives the layer and both shapes.
     let from = [
         "train",
         "a.toml",
@@ -160,20 +160,20 @@ fn weights_that_cannot_be_used_are_refused() {
         "network.init.layers=paper",
     ];
     fails(dir, &from, 2, &["layer conv1_1 cannot be copied", "[16, 3, 3, 3]", "[8, 3, 3, 3]"]);
-    // A map that comes to nothing is no start, and somebody's weights are not a run's to replace.
+    // An empty layer selection is an error, and a run does not replace foreign weights.
     let nothing = [&from[..from.len() - 1], &["network.init.layers=[]"]].concat();
     fails(dir, &nothing, 2, &["no layer of the source, config A, can be copied to config A"]);
     std::fs::create_dir(dir.join("own")).unwrap();
     std::fs::copy(dir.join("a.safetensors"), dir.join("own/weights.safetensors")).unwrap();
-    fails(dir, &["train", "a.toml", "--out", "own"], 2, &["own is no run's, but has weights.safetensors"]);
+    fails(dir, &["train", "a.toml", "--out", "own"], 2, &["own holds no run, but has weights.safetensors"]);
     let replace =
         ["evaluate", "--dataset", "set", "--weights", "a.safetensors", "--posteriors", "wide.safetensors"];
-    fails(dir, &replace, 65, &["wide.safetensors is no posterior file"]);
+    fails(dir, &replace, 65, &["wide.safetensors is not a valid posteriors file"]);
     let three =
         ["init", "--config", "A", "--classes", "3", "--head", "16,16", "--crop", "32", "--out", "three"];
     ok(dir, &three);
     fails(dir, &evaluate("three"), 2, &["3 classes", "has 2"]);
-    // As many classes, but others.
+    // The same number of classes, but other names.
     ok(dir, &["train", "a.toml", "--out", "trained"]);
     for split in ["train", "val"] {
         let folder = dir.join("set").join(split);
@@ -183,7 +183,7 @@ fn weights_that_cannot_be_used_are_refused() {
         dir,
         &evaluate("trained/weights.safetensors"),
         2,
-        &["class 0 is barred-cross there and bricked-square here"],
+        &["class 0 is barred-cross in the network and bricked-square in the data set"],
     );
-    fails(dir, &three, 2, &["three exists already"]);
+    fails(dir, &three, 2, &["three already exists"]);
 }

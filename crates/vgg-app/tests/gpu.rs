@@ -1,4 +1,4 @@
-//! The program on a GPU, if there is one; and what it says if there is none.
+//! The program on a GPU, if there is one, and its messages without one.
 
 mod common;
 
@@ -9,7 +9,7 @@ use common::{experiment_file, ok, run, small_set, stderr, vgg};
 use serde_json::Value;
 use vgg_testkit::assert_close;
 
-/// Whether the program finds a GPU. If not, that is said, and is a failure if `VGG_REQUIRE` names `gpu`.
+/// Whether the program finds a GPU. If not, reports a skip, which is a failure if `VGG_REQUIRE` lists `gpu`.
 fn gpu() -> bool {
     let report: Value = serde_json::from_str(&ok(Path::new("."), &["doctor", "--json"])).unwrap();
     let problem = report["cuda"]["problem"].as_str();
@@ -19,7 +19,7 @@ fn gpu() -> bool {
     problem.is_none()
 }
 
-/// Whether it is the emulated one, which can be several and of any size. If not, that is said.
+/// Whether the GPU is emulated: only then its number and memory can be chosen. If not, reports a skip.
 fn emulated_gpu() -> bool {
     let found = gpu();
     let emulated = found && ok(Path::new("."), &["doctor"]).contains("emulated GPU");
@@ -29,20 +29,23 @@ fn emulated_gpu() -> bool {
     emulated
 }
 
-/// Four epochs of one step: the first eager, the second captured, two more by the captured graph.
+/// Four epochs of one step: the first eager, the second captured, the last two replayed from the captured
+/// graph.
 const STEPS: [&str; 4] = ["--set", "optimizer.batch=12", "--set", "run.max_epochs=4"];
 
-/// How far, relatively, the losses of `STEPS` in f32 may be from those of the CPU.
+/// Relative tolerance of the losses of `STEPS` in f32 against the CPU, per epoch.
 ///
-/// The first is that of the same weights, so that only the rounding of a forward pass counts. The second comes after one update. From
-/// then on rounding may decide which side of a kink of a ReLU or a pool an activation takes, and trajectories part. On the
-/// emulator, 20 seeds came to at most 1.3e-6, 8.4e-6, 3.0e-4 and 2.5e-4, and longer runs, of six steps, to 2.3e-2.
+/// The first epoch starts from the same weights, so only the rounding of a forward pass counts. The second
+/// follows one update. From then on rounding may move an activation across the kink of a ReLU or change the
+/// maximum of a pool, and trajectories diverge. On the emulator, the largest differences over 20 seeds were
+/// 1.3e-6, 8.4e-6, 3.0e-4 and 2.5e-4; longer runs, of six steps, reached 2.3e-2.
 const F32: [f64; 4] = [1e-5, 1e-3, 5e-2, 5e-2];
-/// The same of the best of three seeds, in all epochs. Of the 20 seeds 19 stayed within 6.2e-6.
+/// Tolerance of the best of three seeds, over all epochs. 19 of 20 seeds stayed within 6.2e-6.
 const F32_BEST: f64 = 1e-4;
-/// The same in bf16, where roundings are 2^16 times those of f32: 20 seeds came to at most 8.1e-3, 0.12, 0.26 and 0.28.
+/// The same in bf16, which rounds 2^16 times as coarsely as f32: at most 8.1e-3, 0.12, 0.26 and 0.28 over 20
+/// seeds.
 const BF16: [f64; 4] = [2e-2, 0.25, 0.6, 0.6];
-/// A tf32 has three more bits than a bf16. The emulator computes it in f32.
+/// The same in tf32, which has three more bits than bf16. The emulator computes it in f32.
 const TF32: [f64; 4] = [2e-2 / 8.0, 0.25 / 8.0, 0.6, 0.6];
 
 /// Relative differences of the losses of two runs of `STEPS`.
@@ -56,7 +59,7 @@ fn within(apart: &[f64], tolerances: [f64; 4]) -> bool {
     apart.len() == tolerances.len() && apart.iter().zip(tolerances).all(|(apart, most)| *apart < most)
 }
 
-/// Losses of the epochs of a run.
+/// Training losses of the epochs of a run.
 fn losses(dir: &Path, out: &str) -> Vec<f64> {
     let metrics = std::fs::read_to_string(dir.join(out).join("metrics.jsonl")).unwrap();
     let epochs = metrics.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
@@ -64,16 +67,16 @@ fn losses(dir: &Path, out: &str) -> Vec<f64> {
 }
 
 #[test]
-fn without_a_gpu_the_library_is_named_and_auto_goes_on() {
+fn without_a_gpu_the_missing_library_is_named_and_auto_uses_the_cpu() {
     let dir = tempfile::tempdir().unwrap();
     let report: Value = serde_json::from_str(&ok(dir.path(), &["doctor", "--json"])).unwrap();
     let libraries = report["cuda"]["libraries"].as_array().unwrap();
     assert_eq!(libraries.len(), 5);
     let Some(problem) = report["cuda"]["problem"].as_str() else {
-        vgg_testkit::skip("no-gpu", &"there is a GPU, so that nothing is missing");
+        vgg_testkit::skip("no-gpu", &"there is a GPU, so no library is missing");
         return;
     };
-    // The driver comes first, then what else is missing.
+    // The driver is reported first, then other missing libraries.
     let missing = libraries.iter().find_map(|library| library["problem"].as_str());
     assert!(problem.contains(missing.unwrap_or("GPU")), "{problem}");
     let small =
@@ -83,7 +86,7 @@ fn without_a_gpu_the_library_is_named_and_auto_goes_on() {
     assert!(stderr(&output).contains(problem), "{}", stderr(&output));
     let output = run(dir.path(), &small);
     assert!(output.status.success());
-    assert!(stderr(&output).contains("no GPU is used: "), "{}", stderr(&output));
+    assert!(stderr(&output).contains("using the CPU: "), "{}", stderr(&output));
 }
 
 #[test]
@@ -101,7 +104,7 @@ fn the_selftest_passes() {
 }
 
 #[test]
-fn a_run_on_the_gpu_is_the_cpus() {
+fn gpu_run_matches_the_cpu() {
     if !gpu() {
         return;
     }
@@ -128,7 +131,7 @@ fn a_run_on_the_gpu_is_the_cpus() {
         best = best.min(apart.into_iter().fold(0.0, f64::max));
     }
     assert!(best < F32_BEST, "{best:e}");
-    // Dense evaluation of the same weights.
+    // Dense evaluation with the same weights.
     let evaluate = |device: &[&str], out: &str| {
         let weights =
             ["evaluate", "--weights", "cpu-1/weights.safetensors", "--dataset", "set", "--posteriors", out];
@@ -138,12 +141,12 @@ fn a_run_on_the_gpu_is_the_cpus() {
     let cpu = evaluate(&["--device", "cpu"], "cpu.safetensors");
     let gpu = evaluate(&["--device", "cuda", "--precision", "f32"], "gpu.safetensors");
     assert_eq!(gpu.dim(), cpu.dim());
-    // Forward passes in f32 that differ in the order of sums; on the emulator by 2e-7.
+    // Forward passes in f32 that differ in the order of summation; 2e-7 on the emulator.
     assert_close(gpu.as_slice().unwrap(), cpu.as_slice().unwrap(), 1e-5, "posteriors");
 }
 
 #[test]
-fn ranks_have_a_gpu_each() {
+fn each_rank_uses_its_own_gpu() {
     if !emulated_gpu() {
         return;
     }
@@ -161,8 +164,8 @@ fn ranks_have_a_gpu_each() {
         assert!(within(&apart, F32), "{apart:?}");
     }
     let weights = |out: &str| std::fs::read(dir.join(out).join("weights.safetensors")).unwrap();
-    assert!(weights("first") == weights("second"), "ranks come to the same bits each time");
-    // One that is killed leaves the others within NCCL, where they would wait for ever.
+    assert!(weights("first") == weights("second"), "weights differ between two identical runs");
+    // A killed rank leaves the others in an NCCL call, which would block for ever.
     let endless = ["--set", "run.max_epochs=100000", "--checkpoint-steps", "1"];
     let all = start(Launcher::Variables, dir, 3, &[&train[..], &["killed"], &endless].concat());
     while !dir.join("killed/checkpoints/step-00000002").exists() {
@@ -173,7 +176,7 @@ fn ranks_have_a_gpu_each() {
     let output = all.end();
     assert!(!output.status.success() && killed.elapsed().as_secs() < 60);
     assert!(stderr(&output).contains("rank 2 is gone"), "{}", stderr(&output));
-    // Of two GPUs, none is the third rank's.
+    // With two GPUs, the third rank has none.
     let binary = Path::new(env!("CARGO_BIN_EXE_vgg"));
     let two = [("VGG_EMULATED_GPUS", "2")];
     let all = start_by_variables(binary, &two, dir, 3, &[&train[..], &["third"]].concat());
@@ -185,7 +188,7 @@ fn ranks_have_a_gpu_each() {
 }
 
 #[test]
-fn what_does_not_fit_a_gpu_is_refused_with_what_would() {
+fn too_large_micro_batch_is_rejected_with_one_that_fits() {
     if !emulated_gpu() {
         return;
     }

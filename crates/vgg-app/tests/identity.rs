@@ -1,4 +1,5 @@
-//! What decides a run: with any of it changed, a run directory is refused by the name of what changed. What does not decide it may change.
+//! Run identity: a run directory is refused, with the changed setting's name, if anything that determines the
+//! run has changed; other settings may change.
 
 mod common;
 
@@ -6,7 +7,7 @@ use std::path::Path;
 
 use common::{experiment_file, fails, init, ok, small_set};
 
-/// Keys of a settings file, another value for each, and the names under which a refusal lists the difference.
+/// Changed settings, and the differences that the refusal must list.
 const DECIDES: &[(&[&str], &[&str])] = &[
     (&["network.config=B"], &["network.config: \"A\" before, \"B\" now"]),
     (&["network.width=0.25"], &["network.width: 0.125 before, 0.25 now"]),
@@ -54,14 +55,14 @@ const DECIDES: &[(&[&str], &[&str])] = &[
     (&["run.max_epochs=3"], &["run.max_epochs: 1 before, 3 now"]),
 ];
 
-/// The arguments of a run of one epoch in `out`, with these values in the place of the file's.
+/// The arguments of a one-epoch run in `out` with these settings overridden.
 fn train<'a>(out: &'a str, set: &[&'a str]) -> Vec<&'a str> {
     let mut arguments = vec!["train", "a.toml", "--threads", "1", "--out", out, "--set", "run.max_epochs=1"];
     set.iter().for_each(|pair| arguments.extend(["--set", pair]));
     arguments
 }
 
-/// A finished run of one epoch in `dir/run`.
+/// Trains a run of one epoch in `dir/run`.
 fn begun(dir: &Path) {
     small_set(dir);
     experiment_file(dir);
@@ -70,13 +71,14 @@ fn begun(dir: &Path) {
 }
 
 #[test]
-fn every_setting_that_decides_a_run_is_named_when_it_changes() {
+fn every_changed_setting_of_the_identity_is_named() {
     let dir = tempfile::tempdir().unwrap();
     begun(dir.path());
     for (set, names) in DECIDES {
         fails(dir.path(), &train("run", set), 2, names);
     }
-    // Every key of the file is in the list, but for those that tests below change, and validate.protocol, which can only be centre.
+    // Every key of the file is in the list, except those that the tests below change, and validate.protocol,
+    // which can only be centre.
     let text = std::fs::read_to_string(dir.path().join("a.toml")).unwrap();
     let file: toml::Table = toml::from_str(&text).unwrap();
     let mut keys = Vec::new();
@@ -96,7 +98,7 @@ fn every_setting_that_decides_a_run_is_named_when_it_changes() {
 }
 
 #[test]
-fn every_key_of_the_papers_schedule_decides_a_run() {
+fn every_key_of_the_plateau_schedule_is_in_the_identity() {
     let dir = tempfile::tempdir().unwrap();
     small_set(dir.path());
     experiment_file(dir.path());
@@ -120,7 +122,7 @@ fn every_key_of_the_papers_schedule_decides_a_run() {
 }
 
 #[test]
-fn another_kind_of_schedule_is_another_run() {
+fn schedule_kind_is_in_the_identity() {
     let dir = tempfile::tempdir().unwrap();
     begun(dir.path());
     let path = dir.path().join("a.toml");
@@ -129,18 +131,17 @@ fn another_kind_of_schedule_is_another_run() {
     let changed = text.replace(r#"{ kind = "steps", lr = 0.01, gamma = 0.1, milestones = [1] }"#, constant);
     assert_ne!(changed, text);
     std::fs::write(&path, changed).unwrap();
-    let names =
-        ["schedule.kind: \"steps\" before, \"constant\" now", "schedule.gamma: 0.1 before, nothing now"];
+    let names = ["schedule.kind: \"steps\" before, \"constant\" now", "schedule.gamma: 0.1 before, none now"];
     fails(dir.path(), &train("run", &[]), 2, &names);
 }
 
 #[test]
-fn other_images_other_weights_and_another_instruction_set_are_another_run() {
+fn images_initial_weights_and_instruction_set_are_in_the_identity() {
     let dir = tempfile::tempdir().unwrap();
     begun(dir.path());
     let started = train("started", &["network.init.from=a.safetensors", "network.init.layers=all"]);
     ok(dir.path(), &started);
-    // Weights of another seed under the same name.
+    // Weights of another seed under the same file name.
     std::fs::remove_file(dir.path().join("a.safetensors")).unwrap();
     let size = ["--classes", "2", "--head", "16,16", "--crop", "32", "--width", "0.125"];
     ok(
@@ -159,7 +160,7 @@ fn other_images_other_weights_and_another_instruction_set_are_another_run() {
 }
 
 #[test]
-fn threads_workers_checkpoints_and_the_place_of_the_images_do_not_decide_a_run() {
+fn threads_workers_checkpoints_and_the_data_path_are_not_in_the_identity() {
     let dir = tempfile::tempdir().unwrap();
     begun(dir.path());
     let metrics = std::fs::read(dir.path().join("run/metrics.jsonl")).unwrap();

@@ -1,4 +1,5 @@
-//! Preparation by the program: killed at any moment, run twice at once, without space, and what it makes is trained on.
+//! Preparation by the program: killed at any time, run twice at once, without space, and training on the
+//! result.
 
 mod common;
 
@@ -11,7 +12,7 @@ use common::{fails, init, ok, run, small_set, stderr, vgg};
 use vgg_data::{ImageSet, Split};
 use vgg_testkit::imagenet::FakeImagenet;
 
-/// Archives of some images of the synthetic set.
+/// Writes archives of images of the synthetic set.
 fn archives(dir: &Path) {
     let train = ImageSet::open(&small_set(dir), Split::Train).unwrap();
     let file = |i: usize| std::fs::read(train.root().join(&*train.path(i))).unwrap();
@@ -39,7 +40,7 @@ fn contents(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 }
 
 #[test]
-fn killed_at_any_moment_it_comes_to_the_same() {
+fn preparation_killed_at_any_time_writes_identical_shards() {
     let dir = tempfile::tempdir().unwrap();
     archives(dir.path());
     let start = Instant::now();
@@ -50,7 +51,7 @@ fn killed_at_any_moment_it_comes_to_the_same() {
     assert!(whole.len() > 6, "several shards: {:?}", whole.keys());
     let mut killed = 0;
     for moment in 0..20 {
-        // In an order that is not that of time, so that later attempts find less and more.
+        // Not in order of time, so that later attempts find less work done or more.
         let wait = took.mul_f64(f64::from(moment * 7 % 20) / 20.0);
         let mut child = vgg(dir.path())
             .args([&PREPARE[..], &["out", "--threads", if moment % 2 == 0 { "2" } else { "4" }]].concat())
@@ -67,22 +68,22 @@ fn killed_at_any_moment_it_comes_to_the_same() {
             std::fs::remove_dir_all(dir.path().join("out")).unwrap();
         }
     }
-    assert!(killed > 3, "most of the time it was too fast to be killed");
+    assert!(killed > 3, "too few attempts were killed before they ended");
     ok(dir.path(), &[&PREPARE[..], &["out"]].concat());
     assert_eq!(contents(&dir.path().join("out")), whole);
     assert!(ok(dir.path(), &["data", "verify", "out"]).contains("480 images"));
-    assert!(ok(dir.path(), &["data", "inspect", "out"]).contains("val: 240 images of 1000 classes"));
+    assert!(ok(dir.path(), &["data", "inspect", "out"]).contains("val: 240 images in 1000 classes"));
 }
 
 #[test]
-fn what_cannot_be_prepared_is_refused() {
+fn invalid_preparations_are_rejected() {
     let dir = tempfile::tempdir().unwrap();
     archives(dir.path());
     let prepare = |out: &'static str| [&PREPARE[..], &[out]].concat();
     let plan = ok(dir.path(), &[&prepare("out")[..], &["--dry-run"]].concat());
-    assert!(plan.contains("ILSVRC2012_img_val.tar") && plan.contains("are free"), "{plan}");
-    assert!(!dir.path().join("out").exists(), "a plan writes nothing");
-    // Somebody else is at work.
+    assert!(plan.contains("ILSVRC2012_img_val.tar") && plan.contains(" free\n"), "{plan}");
+    assert!(!dir.path().join("out").exists(), "a dry run must not write");
+    // Another process holds the output.
     let _lock = vgg_files::Lock::acquire(&dir.path().join("out")).unwrap();
     fails(dir.path(), &prepare("out"), 74, &["out is in use by another process"]);
     std::fs::write(dir.path().join("file"), "").unwrap();
@@ -99,7 +100,7 @@ fn what_cannot_be_prepared_is_refused() {
 }
 
 #[test]
-fn training_on_shards_is_training_on_the_folder() {
+fn training_on_shards_equals_training_on_the_folder() {
     let dir = tempfile::tempdir().unwrap();
     small_set(dir.path());
     ok(
@@ -109,7 +110,7 @@ fn training_on_shards_is_training_on_the_folder() {
     let small = ["data", "prepare-folder", "--dataset", "set", "--out", "small", "--smallest-side", "32"];
     ok(dir.path(), &small);
     let train = ["experiment", "table3", "--profile", "smoke", "--dataset", "small"];
-    fails(dir.path(), &train, 2, &["reduced to a smallest side of 32", "--smallest-side", "data.enlarge"]);
+    fails(dir.path(), &train, 2, &["reduced to a smallest side of 32", "data.enlarge"]);
     init(dir.path(), "0.125", "w.safetensors");
     let evaluate = |set: &str| {
         let out = run(
@@ -153,7 +154,8 @@ fn training_on_shards_is_training_on_the_folder() {
         assert_eq!(rows.len(), 12);
         let result = |row: &serde_json::Value| {
             let errors = ["top1_error", "top5_error"].map(|field| row[field].as_f64().unwrap());
-            // Directories are named by the data set, and the settings in the files too: the values must be the same.
+            // File hashes differ, as names and settings contain the data set's path; the weights must be
+            // equal.
             let weights = out.join(row["run"].as_str().unwrap()).join("weights.safetensors");
             let mut weights = vgg_files::TensorFile::open(&weights).unwrap();
             let values: Vec<Vec<f32>> =

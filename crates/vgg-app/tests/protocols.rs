@@ -1,4 +1,4 @@
-//! Evaluation by every protocol, and what is done with posteriors and weights afterwards.
+//! Evaluation under every protocol, and commands on posteriors and weights.
 
 mod common;
 
@@ -12,19 +12,19 @@ use vgg_testkit::assert_close;
 
 const SET: [&str; 4] = ["--dataset", "set", "--device", "cpu"];
 
-/// Evaluates and returns the JSON document.
+/// Runs `vgg evaluate` and returns the JSON document.
 fn evaluate(dir: &Path, weights: &str, more: &[&str]) -> Value {
     let arguments = [&["evaluate", "--weights", weights, "--json"][..], &SET, more].concat();
     serde_json::from_str(&ok(dir, &arguments)).unwrap()
 }
 
-/// Asserts that two are of the same images and equal within a few roundings of a mean of posteriors in f32.
+/// Asserts equal images, and posteriors equal within a few f32 roundings of a mean.
 fn assert_same(ours: &Posteriors, paths: &[String], values: &Array2<f32>) {
     assert_eq!((ours.paths.as_slice(), ours.values.dim()), (paths, values.dim()));
     assert_close(ours.values.as_slice().unwrap(), values.as_slice().unwrap(), 1e-6, "posteriors");
 }
 
-/// Places of the images whose more likely class, of two, is the wrong one.
+/// Indices of the images whose likelier class, of two, is wrong.
 fn wrong(of: &Posteriors) -> Vec<usize> {
     (0..of.labels.len()).filter(|i| of.values[[*i, of.labels[*i] as usize]] < 0.5).collect()
 }
@@ -70,7 +70,7 @@ fn combined_is_the_fusion_of_dense_and_crops_and_shards_make_the_whole() {
     assert_same(&load("merged.p"), &dense.paths, &dense.values);
     let missing = run(dir, &["merge", "1.s", "--out", "x.p"]);
     assert_eq!(missing.status.code(), Some(2));
-    assert!(stderr(&missing).contains("of 2 shards, 2 are missing"), "{}", stderr(&missing));
+    assert!(stderr(&missing).contains("missing shards of 2: 2"), "{}", stderr(&missing));
 
     ok(dir, &["analyse", "dense.p", "--out", "analysis", "--dataset", "set"]);
     for name in ["classes.csv", "confusion.csv", "confusion.png", "mistakes.csv"] {
@@ -79,13 +79,14 @@ fn combined_is_the_fusion_of_dense_and_crops_and_shards_make_the_whole() {
 }
 
 #[test]
-fn compare_counts_the_images_that_one_network_alone_gets_wrong() {
+fn compare_counts_images_wrong_in_only_one_network() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     small_set(dir);
     init(dir, "0.125", "w.safetensors");
     let load = |name: &str| Posteriors::load(&dir.join(name)).unwrap();
-    // The same answers but for five images: four that are wrong become right, and one that is right becomes wrong.
+    // The same posteriors except for five images: four wrong ones become right, and one right one becomes
+    // wrong.
     evaluate(dir, "w.safetensors", &["--split", "train", "--posteriors", "first.p"]);
     let mut second = load("first.p");
     let wrongs = wrong(&second);
@@ -104,12 +105,12 @@ fn compare_counts_the_images_that_one_network_alone_gets_wrong() {
         (&12.into(), &4.into(), &1.into())
     );
     assert_eq!(top1["difference"], 3.0 / 12.0);
-    // Twice the chance of at most one head of five coins.
+    // Twice the probability of at most one head in five tosses.
     assert_eq!(top1["p_value"], 2.0 * (1.0 + 5.0) / 32.0);
 }
 
 #[test]
-fn views_are_written_as_the_network_sees_them_and_a_score_map_is_drawn() {
+fn views_and_a_score_map_are_written() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     small_set(dir);
@@ -139,7 +140,7 @@ fn views_are_written_as_the_network_sees_them_and_a_score_map_is_drawn() {
 }
 
 #[test]
-fn weights_go_to_another_library_and_back() {
+fn weights_survive_conversion_to_other_libraries_and_back() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     small_set(dir);
@@ -149,8 +150,8 @@ fn weights_go_to_another_library_and_back() {
     let again = run(dir, &["convert", "t.safetensors", "w.caffemodel", "--to", "caffe"]);
     assert_eq!(again.status.code(), Some(2));
     let caffe = run(dir, &["convert", "w.caffemodel", "back.safetensors"]);
-    assert!(caffe.status.success() && stderr(&caffe).contains("B, G, R"), "{}", stderr(&caffe));
-    // Values are moved and never computed with: the same network, to the last bit.
+    assert!(caffe.status.success() && stderr(&caffe).contains("BGR"), "{}", stderr(&caffe));
+    // Conversion moves values without arithmetic: the results are bitwise identical.
     let [own, timm, back] = ["w.safetensors", "t.safetensors", "back.safetensors"]
         .map(|w| evaluate(dir, w, &[])["loss"].as_f64().unwrap());
     assert_eq!((timm, back), (own, own));

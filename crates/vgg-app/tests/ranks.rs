@@ -1,6 +1,6 @@
 //! Training, evaluation and tables on several ranks.
 //!
-//! `cargo test -p vgg-app --features mpi --test ranks` has them started by `mpirun`, too.
+//! `cargo test -p vgg-app --features mpi --test ranks` also starts them with `mpirun`.
 
 mod common;
 
@@ -13,7 +13,7 @@ use serde_json::Value;
 use vgg_files::TensorFile;
 use vgg_testkit::relative_error;
 
-/// Each epoch is a step; nothing is random but what is keyed by the step.
+/// Each epoch is one step; all randomness is keyed by the step.
 const TRAIN: [&str; 6] =
     ["train", "a.toml", "--set", "optimizer.batch=12", "--set", "optimizer.weight_decay=0.0"];
 const KEPT: [&str; 6] =
@@ -30,14 +30,14 @@ fn read(dir: &Path, file: &str) -> Vec<u8> {
     std::fs::read(dir.join(file)).unwrap()
 }
 
-/// What every epoch came to.
+/// One metric of every epoch.
 fn metrics(dir: &Path, out: &str, what: &str) -> Vec<f64> {
     let text = String::from_utf8(read(dir, &format!("{out}/metrics.jsonl"))).unwrap();
     let value = |line: &str| serde_json::from_str::<Value>(line).unwrap()[what].as_f64().unwrap();
     text.lines().map(value).collect()
 }
 
-/// Largest absolute difference; infinite if the lengths differ, or if any value is not finite.
+/// Largest absolute difference; infinite if the lengths differ or a value is not finite.
 fn apart(a: &[f32], b: &[f32]) -> f32 {
     if a.is_empty() || a.len() != b.len() || a.iter().chain(b).any(|value| !value.is_finite()) {
         return f32::INFINITY;
@@ -45,17 +45,18 @@ fn apart(a: &[f32], b: &[f32]) -> f32 {
     a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
 }
 
-/// Waits until a step was saved.
+/// Waits until a step is saved.
 fn wait_for_step(dir: &Path, out: &str, step: usize) {
     let path = dir.join(format!("{out}/checkpoints/step-{step:08}"));
     let since = Instant::now();
     while !path.exists() {
-        assert!(since.elapsed() < Duration::from_secs(60), "{} does not come", path.display());
+        assert!(since.elapsed() < Duration::from_secs(60), "{} was not written", path.display());
         std::thread::sleep(Duration::from_millis(5));
     }
 }
 
-/// The gradient of the first step, by tensors: its velocity, as there was none before, divided by the rate.
+/// The gradient of the first step by parameter: the velocity, which starts from zero, divided by the learning
+/// rate.
 fn first_gradient(dir: &Path, out: &str) -> Vec<(String, Vec<f32>)> {
     let path = dir.join(out).join("checkpoints/step-00000001/velocity.safetensors");
     let mut file = TensorFile::open(&path).unwrap();
@@ -74,7 +75,7 @@ fn the_first_gradient_is_that_of_one_process() {
     let gradient = |launcher, ranks, out: &str| {
         let all = start(launcher, dir, ranks, &[&TRAIN[..], &KEPT, &["--out", out]].concat());
         wait_for_step(dir, out, 1);
-        // One is asked, and all stop together with what they have.
+        // One rank gets the signal; all ranks stop together and save.
         all.signal_last("-USR1");
         let output = all.end();
         assert_eq!(output.status.code(), Some(138), "{}", stderr(&output));
@@ -91,22 +92,24 @@ fn the_first_gradient_is_that_of_one_process() {
                 assert_eq!(name, same);
                 assert!(theirs.iter().any(|value| value.abs() > 1e-5), "{name} has no gradient");
                 let error = relative_error(ours, theirs);
-                // The same four micro-batches of three images, added in another order, and a product and a quotient with the
-                // rate: some roundings of 6e-8. Of 16 seeds the most was 3.5e-7.
+                // The same four micro-batches of three images, summed in another order, multiplied and
+                // divided by the learning rate: a few roundings of 6e-8. The largest error over 16 seeds was
+                // 3.5e-7.
                 assert!(error < 1e-6, "{launcher:?}, {ranks} ranks, {name}: {error:e}");
                 most = most.max(error);
             }
-            assert!(most > 0.0, "sums in another order are not quite the same");
+            assert!(most > 0.0, "another order of summation must change some rounding");
         }
     }
 }
 
-/// How far the loss of an epoch, which is one step here, may be from that of one process.
+/// Tolerance of an epoch's loss (here one step) against a single process.
 ///
-/// The first is that of the same weights: the same bits, added in f64. The second comes after one update by gradients whose last bits
-/// differ: at most 1.9e-6 in 16 seeds on 2 and 4 ranks. From then on an activation may lie so near the kink of a ReLU, or two values
-/// of a pool so near each other, that such bits decide which side they take, and a gradient changes by what one place of one
-/// image contributes: in those runs that came to 7e-5, in those of `tests/tests/ranks.rs`, which are like these, to 2e-3.
+/// The first epoch has identical weights; only its f64 sum may differ. The second follows one update by
+/// gradients that differ in their last bits: at most 1.9e-6 over 16 seeds on 2 and 4 ranks. From then on such
+/// bits may move an activation across the kink of a ReLU or change the maximum of a pool, which changes a
+/// gradient by one position's contribution: up to 7e-5 in those runs, 2e-3 in the similar runs of
+/// `tests/tests/ranks.rs`.
 fn loss_tolerance(epoch: usize) -> f64 {
     match epoch {
         0 => 1e-12,
@@ -130,27 +133,28 @@ fn losses_are_those_of_one_process_and_every_time_the_same() {
                 let output = start(*launcher, dir, ranks, &[&ten[..], &[&out]].concat()).end();
                 let said = stderr(&output);
                 assert!(output.status.success(), "{said}");
-                assert_eq!(said.matches("device: cpu").count(), 1, "one rank speaks: {said}");
+                assert_eq!(said.matches("device: cpu").count(), 1, "only rank 0 prints: {said}");
                 let losses = metrics(dir, &out, "train_loss");
                 assert_eq!((losses.len(), one.len()), (10, 10));
                 for (epoch, (a, b)) in losses.iter().zip(&one).enumerate() {
                     let near = (a - b).abs() < loss_tolerance(epoch);
-                    assert!(near, "{launcher:?}, {ranks} ranks, epoch {epoch}: loss {a}, of one process {b}");
+                    assert!(near, "{launcher:?}, {ranks} ranks, epoch {epoch}: loss {a}, single process {b}");
                 }
-                // Errors are of whole images, so they are equal unless the largest two posteriors of one are nearly so.
+                // Errors count whole images, so they are equal unless an image's two largest posteriors are
+                // nearly equal.
                 assert_eq!(metrics(dir, &out, "val_top1_error"), metrics(dir, "one", "val_top1_error"));
                 results.push((ranks, read(dir, &format!("{out}/weights.safetensors"))));
             }
         }
     }
-    // Whoever carries the sums, too: they are taken in the order of ranks.
+    // Results do not depend on the launcher either: sums are taken in rank order.
     for (ranks, weights) in &results {
         assert!(results.iter().filter(|other| other.0 == *ranks).all(|other| other.1 == *weights), "{ranks}");
     }
 }
 
 #[test]
-fn a_rank_that_dies_ends_all_and_others_go_on() {
+fn killed_rank_stops_all_and_fewer_ranks_resume() {
     let dir = prepared();
     let dir = dir.path();
     for launcher in launchers() {
@@ -161,19 +165,19 @@ fn a_rank_that_dies_ends_all_and_others_go_on() {
         let killed = Instant::now();
         let output = all.end();
         assert!(!output.status.success() && killed.elapsed() < Duration::from_secs(60));
-        assert!(stderr(&output).contains("rank 2"), "it is said which: {}", stderr(&output));
-        // Two go on where three were.
+        assert!(stderr(&output).contains("rank 2"), "the rank is not named: {}", stderr(&output));
+        // Two ranks resume the run of three.
         let resume = ["--out", &out, "--allow-config-change", "run.max_epochs", "--set", "run.max_epochs=30"];
         let output = start(*launcher, dir, 2, &[&TRAIN[..], &resume].concat()).end();
-        assert!(output.status.success() && stderr(&output).contains("goes on after"), "{}", stderr(&output));
+        assert!(output.status.success() && stderr(&output).contains("resuming after"), "{}", stderr(&output));
     }
 }
 
 #[test]
-fn killed_within_an_epoch_as_many_ranks_come_to_the_same_bytes() {
+fn ranks_killed_within_an_epoch_resume_to_identical_files() {
     let dir = prepared();
     let dir = dir.path();
-    // Three steps an epoch.
+    // Three steps per epoch.
     let train = ["train", "a.toml", "--set", "run.max_epochs=8", "--checkpoint-steps", "2", "--out"];
     let since = Instant::now();
     let whole = start(Launcher::Variables, dir, 2, &[&train[..], &["whole"]].concat()).end();
@@ -198,11 +202,11 @@ fn killed_within_an_epoch_as_many_ranks_come_to_the_same_bytes() {
 }
 
 #[test]
-fn an_error_of_one_rank_ends_all() {
+fn error_of_one_rank_stops_all() {
     let dir = prepared();
     let dir = dir.path();
     for launcher in launchers() {
-        // The first rank cannot write there.
+        // Rank 0 cannot write there.
         std::fs::write(dir.join("file"), "").unwrap();
         let output = start(*launcher, dir, 2, &[&TRAIN[..], &["--out", "file/run"]].concat()).end();
         assert!(!output.status.success());
@@ -211,12 +215,12 @@ fn an_error_of_one_rank_ends_all() {
 }
 
 #[test]
-fn ranks_that_were_told_different_things_are_refused() {
+fn ranks_with_different_options_are_rejected() {
     let dir = prepared();
     let dir = dir.path();
     init(dir, "0.125", "w");
     init(dir, "0.25", "v");
-    // What differs is what a shell makes of the rank's number.
+    // A shell script derives the difference from the rank's number.
     let by_rank = |command: &str| {
         let script = dir.join("by-rank.sh");
         std::fs::write(&script, format!("#!/bin/sh\nexec {} {command}\n", vgg(dir).get_program().display()))
@@ -232,7 +236,7 @@ fn ranks_that_were_told_different_things_are_refused() {
 }
 
 #[test]
-fn a_loss_that_is_not_finite_on_one_rank_stops_all_with_all_samples() {
+fn non_finite_loss_on_one_rank_stops_all_and_lists_the_whole_batch() {
     let dir = prepared();
     let dir = dir.path();
     let wild =
@@ -247,7 +251,7 @@ fn a_loss_that_is_not_finite_on_one_rank_stops_all_with_all_samples() {
 }
 
 #[test]
-fn evaluation_is_shared_out() {
+fn evaluation_on_ranks_matches_one_process() {
     let dir = prepared();
     let dir = dir.path();
     init(dir, "0.125", "w");
@@ -263,7 +267,7 @@ fn evaluation_is_shared_out() {
             let all: Value = serde_json::from_slice(&output.stdout).unwrap();
             assert_eq!((&all["ranks"], &all["n"]), (&ranks.into(), &one["n"]));
             assert_eq!(all["top1_error"], one["top1_error"]);
-            // An image is never alone in a batch, as it comes with its mirror image: its bits do not depend on the others.
+            // Each image is in a batch with its flip, so its bits do not depend on other images.
             assert_eq!(apart(&values(&file), &values("one")), 0.0);
         }
         let shard = [&evaluate[..], &["shard", "--shard", "1/2"]].concat();
@@ -274,7 +278,7 @@ fn evaluation_is_shared_out() {
 }
 
 #[test]
-fn features_are_shared_out() {
+fn features_on_ranks_match_one_process() {
     let dir = prepared();
     let dir = dir.path();
     init(dir, "0.125", "w");
@@ -289,11 +293,11 @@ fn features_are_shared_out() {
         assert!(String::from_utf8_lossy(&output.stdout).contains("pool5 of 12 images, 128 values each"));
         assert_eq!(apart(&values(&file), &values("one")), 0.0);
     }
-    fails(dir, &[&features[..], &["one", "--flip", "false"]].concat(), 2, &["one", "would be lost"]);
+    fails(dir, &[&features[..], &["one", "--flip", "false"]].concat(), 2, &["one", "other contents"]);
 }
 
 #[test]
-fn a_table_is_made_together() {
+fn table_on_ranks_matches_one_process() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     let table = ["experiment", "table5", "--profile", "smoke", "--device", "cpu", "--out"];
@@ -307,25 +311,25 @@ fn a_table_is_made_together() {
             table["rows"].as_array().unwrap().clone()
         };
         let (ours, single) = (rows(&out), rows("one"));
-        assert_eq!((ours.len(), single.len()), (6, 6), "dense, crops and both of D and E");
+        assert_eq!((ours.len(), single.len()), (6, 6), "dense, multi-crop and combined for D and E");
         for (ours, single) in ours.iter().zip(&single) {
             for field in ["config", "protocol", "train_scale", "test_scales", "n", "seed", "epochs"] {
                 assert_eq!(ours[field], single[field], "{field}");
             }
             for field in ["top1_error", "top5_error"] {
                 let [ours, single] = [ours, single].map(|row| row[field].as_f64().unwrap());
-                // Rounding decides an image at most: one whose classes have nearly equal posteriors.
-                assert!((ours - single).abs() < 1.5 / 20.0, "{field}: {ours}, of one process {single}");
+                // Rounding may decide at most one image, whose classes have nearly equal posteriors.
+                assert!((ours - single).abs() < 1.5 / 20.0, "{field}: {ours}, single process {single}");
             }
         }
-        // Once more: nothing is left to do.
+        // A second call has nothing left to do.
         let output = start(*launcher, dir, 2, &[&table[..], &[&out]].concat()).end();
-        assert!(stderr(&output).contains("trained already"), "{}", stderr(&output));
+        assert!(stderr(&output).contains("already trained"), "{}", stderr(&output));
     }
 }
 
 #[test]
-fn ranks_that_cannot_find_each_other_are_refused() {
+fn incomplete_launch_variables_are_rejected() {
     let dir = prepared();
     let dir = dir.path();
     let refused = |variables: &[(&str, &str)]| {
@@ -342,7 +346,7 @@ fn ranks_that_cannot_find_each_other_are_refused() {
     assert!(message.contains("MASTER_PORT"), "{message}");
     if !cfg!(feature = "mpi") {
         let message = refused(&[("OMPI_COMM_WORLD_RANK", "0"), ("OMPI_COMM_WORLD_SIZE", "2")]);
-        assert!(message.contains("--features mpi") && message.contains("rank 0 of 2"), "{message}");
+        assert!(message.contains("feature `mpi`") && message.contains("rank 0 of 2"), "{message}");
     }
     fails(dir, &["train", "a.toml", "--checkpoint-minutes=-1"], 2, &["checkpoint-minutes"]);
 }

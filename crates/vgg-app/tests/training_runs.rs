@@ -1,5 +1,5 @@
-//! Whole training runs against PyTorch: each key of a settings file changes one run of `tests/reference/training_runs.py`, and `vgg train`
-//! must have that run's metrics and weights.
+//! Whole training runs against PyTorch: each key of a settings file changes one run of
+//! `tests/reference/training_runs.py`, and `vgg train` must reproduce that run's metrics and weights.
 
 mod common;
 
@@ -27,12 +27,12 @@ run       = { seed = 5, max_epochs = 3 }
 
 const CPU: [&str; 2] = ["--device", "cpu"];
 
-/// Shares by which metrics, and projections of weights, may differ from PyTorch's in float64. Rounding to float32, amplified by up to
-/// 32 steps, comes to 2e-5.
+/// Relative tolerance of metrics and weight projections against PyTorch in float64. Rounding to float32,
+/// amplified by up to 32 steps, reaches 2e-5.
 const ROUNDING: f64 = 2e-4;
-/// One of the half million units of a run may lie so near the kink of a ReLU or a pool that rounding takes it to the other side. Seen in
-/// 2 runs of 49, by up to 1.7e-2. The script asserts that each key moves its run by at least 7e-2; `validate.test_scale` does so in an error
-/// alone, by one image, which only a run without a kink shows.
+/// Tolerance when rounding moves one of a run's half million units across the kink of a ReLU or a pool: seen
+/// in 2 of 49 runs, by up to 1.7e-2. The script asserts that each key changes its run by at least 7e-2.
+/// `validate.test_scale` changes only an error, by one image, which only a run without such a kink shows.
 const KINK: f64 = 3e-2;
 
 fn make_set(set: &Path) {
@@ -49,7 +49,7 @@ fn spec() -> NetworkSpec {
     }
 }
 
-/// The weights file that some runs start from: hashed weights, and pixels of its own.
+/// Writes the weights file that some runs start from: hashed weights and its own pixel normalisation.
 fn write_start(path: &Path) {
     let mut network = Network::new(spec(), &Device::cpu(1).unwrap()).unwrap();
     for (name, shape) in spec().file_shapes().unwrap() {
@@ -71,7 +71,7 @@ fn write_start(path: &Path) {
     vgg_weights::save(path, &network, &metadata).unwrap();
 }
 
-/// A directory with the data set, the settings and the weights to start from.
+/// A directory with the data set and the initial weights.
 fn workplace() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     make_set(&dir.path().join("set"));
@@ -85,7 +85,8 @@ fn reference() -> BTreeMap<String, Value> {
     serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
 }
 
-/// Trains as the script did: with its schedule in the settings file and its other changes by `--set`; and with these options.
+/// Trains with the reference's schedule in the settings file, its other changes by `--set`, and these
+/// options.
 fn train(dir: &Path, out: &str, reference: &Value, more: &[&str]) {
     write_settings(dir, reference);
     let mut arguments = vec!["train", "run.toml", "--out", out, "--threads", "1"];
@@ -104,7 +105,7 @@ fn parameters(path: &Path) -> BTreeMap<String, Vec<f32>> {
     file.names().into_iter().map(|name| (name.clone(), file.read_f32(&name).unwrap())).collect()
 }
 
-/// What differs between the run in `dir` and the reference by more than `tolerance`, in words.
+/// Differences between the run in `dir` and the reference above `tolerance`, as text.
 fn differences(dir: &Path, reference: &Value, tolerance: f64) -> Vec<String> {
     let mut found = metrics_apart(dir, reference, tolerance);
     let parameters = parameters(&dir.join("weights.safetensors"));
@@ -137,7 +138,7 @@ fn differences(dir: &Path, reference: &Value, tolerance: f64) -> Vec<String> {
     found
 }
 
-/// The same of the lines of `metrics.jsonl`. Whole numbers, rates and absent values must be equal.
+/// The same for `metrics.jsonl`. Integers, learning rates and absent values must be equal.
 fn metrics_apart(dir: &Path, reference: &Value, tolerance: f64) -> Vec<String> {
     let text = std::fs::read_to_string(dir.join("metrics.jsonl")).unwrap();
     let rows: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
@@ -182,7 +183,7 @@ fn every_setting_changes_the_run_as_in_pytorch() {
         );
         let apart = differences(&out, expected, ROUNDING);
         if !apart.is_empty() {
-            // A kink moves weights, and through them the metrics.
+            // A kink changes weights, and through them the metrics.
             assert!(!apart.iter().all(|difference| difference.starts_with("epoch")), "{name}: {apart:#?}");
             rounded.push(name);
         }
@@ -191,7 +192,7 @@ fn every_setting_changes_the_run_as_in_pytorch() {
         }
     }
     assert!(faults.is_empty(), "{} differences:\n{}", faults.len(), faults.join("\n"));
-    // Several runs at a kink are no chance.
+    // Several runs at a kink are not a coincidence.
     assert!(reference.len() >= 48 && rounded.len() <= 5, "of {} runs apart: {rounded:?}", reference.len());
 }
 
@@ -205,11 +206,11 @@ fn settings_that_only_split_the_work_do_not_change_a_run() {
     {
         let out = number.to_string();
         train(dir.path(), &out, base, &[&CPU[..], &["--set", set]].concat());
-        // Another split rounds otherwise, so that a unit may be at a kink here that is at none in one piece.
+        // Another split rounds differently, so that a unit may cross a kink.
         let apart = differences(&dir.path().join(&out), base, KINK);
         assert!(apart.is_empty(), "{set}: {apart:?}");
     }
-    // A crop has even sides at every pool, so rounding matters for whole images alone.
+    // A crop has even sides at every pool, so pool rounding affects only whole images.
     let rounding = |out: &str| {
         read_metadata(&dir.path().join(out).join("weights.safetensors")).unwrap().spec.pool_rounding
     };
@@ -217,7 +218,7 @@ fn settings_that_only_split_the_work_do_not_change_a_run() {
 }
 
 #[test]
-fn ranks_have_the_run_of_one_process() {
+fn ranks_reproduce_the_run_of_one_process() {
     let dir = workplace();
     let base = &reference()["base"];
     for ranks in [2, 3] {
@@ -233,7 +234,7 @@ fn ranks_have_the_run_of_one_process() {
 }
 
 #[test]
-fn frozen_layers_keep_their_initial_weights_to_the_bit() {
+fn frozen_layers_keep_bitwise_identical_weights() {
     let dir = workplace();
     train(dir.path(), "run", &reference()["network.train_layers"], &CPU);
     let trained = parameters(&dir.path().join("run/weights.safetensors"));
@@ -247,7 +248,7 @@ fn frozen_layers_keep_their_initial_weights_to_the_bit() {
 }
 
 #[test]
-fn a_gpu_in_f32_has_the_runs_of_pytorch() {
+fn gpu_in_f32_reproduces_pytorch_runs() {
     let config =
         DeviceConfig { kind: DeviceKind::Cuda(0), precision: Precision::F32, ..DeviceConfig::default() };
     if let Err(error) = Device::open(&config) {

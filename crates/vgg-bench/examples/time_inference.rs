@@ -9,11 +9,11 @@ use vgg_tensor::Device;
 fn main() -> vgg_bench::Result<()> {
     let device = Device::cpu(0)?;
     let mut workload = Workload::new(Mode::Infer, NetworkSpec::paper(Config::A), 8, [224, 224], &device)?;
-    // The first sample prepares filters and memory.
+    // The first sample packs filters and allocates memory.
     workload.sample()?;
     let start = Instant::now();
     workload.sample()?;
     let seconds = start.elapsed().as_secs_f64();
-    println!("{:.1} images/s, {:.0} GFLOP/s as direct sums", 8.0 / seconds, workload.flops() / seconds / 1e9);
+    println!("{:.1} images/s, {:.0} GFLOP/s direct", 8.0 / seconds, workload.flops() / seconds / 1e9);
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! What each layer takes beside what would limit it.
+//! Times of the layers, compared with the device's peak throughput.
 
 use serde::Serialize;
 use vgg_layers::{LayerTime, Pass};
@@ -6,18 +6,18 @@ use vgg_tensor::PeakThroughput;
 
 use crate::Workload;
 
-/// One pass of a layer.
+/// One pass of one layer.
 #[derive(Serialize)]
 pub struct LayerFigures {
-    /// Its name.
+    /// Name of the layer.
     pub layer: String,
-    /// `forward`, `by data` or `by weights`.
+    /// `forward`, `grad-input` or `grad-weight`.
     pub pass: &'static str,
-    /// Milliseconds: median over the samples.
+    /// Milliseconds: the median over the samples.
     pub ms: f64,
-    /// GFLOP/s as if every sum were computed directly.
+    /// GFLOP/s, with the operations of a direct convolution.
     pub direct_gflops: f64,
-    /// The time that direct sums would take at the machine's limits, over the time it took.
+    /// Time that a direct convolution would take at peak throughput, divided by the measured time.
     pub of_direct_limit: f64,
 }
 
@@ -29,8 +29,8 @@ fn pass_name(pass: Pass) -> &'static str {
     }
 }
 
-/// The layers in the order in which they ran, each with the median of its times over the samples. A layer that ran several times in a
-/// sample, for some images each, counts with the sum.
+/// The layers in the order in which they ran, each with the median of its times over the samples. The times
+/// of a layer that runs several times in a sample, on some of the images each, are added up.
 pub fn layer_figures(
     samples: &[Vec<LayerTime>],
     workload: &Workload,
@@ -54,7 +54,7 @@ pub fn layer_figures(
         let known = layers.iter().find(|l| l.0 == layer);
         let (macs, parameters) = known.map_or((0.0, 0), |(_, macs, parameters)| (*macs, *parameters));
         let flops = 2.0 * macs;
-        // At least the weights have to be read.
+        // The weights are read at least once.
         let read_bytes = 4.0 * parameters as f64;
         let limit_ms = (flops / limits.gflops).max(read_bytes / limits.read_gb_per_s) / 1e6;
         LayerFigures {

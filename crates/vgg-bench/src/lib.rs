@@ -1,5 +1,5 @@
-//! Workloads of VGG networks to time: inference, dense evaluation, training steps, and all test protocols; what each layer takes
-//! beside what would limit it; and training steps to check a GPU by.
+//! Benchmark workloads of VGG networks (inference, dense evaluation, training steps, test protocols), times
+//! per layer against peak throughput, and training checks for a GPU self-test.
 
 #![warn(clippy::unwrap_used)]
 
@@ -18,38 +18,38 @@ pub use training_checks::{TRAINING_CHECKS, training_tolerance};
 use vgg_error::ErrorKind;
 pub use workload::{Mode, Workload};
 
-/// Result of a benchmark.
+/// Result of this crate's functions.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// A benchmark that could not be done.
+/// A benchmark that failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// Results that are not those of direct convolutions, or not finite.
+    /// Results that differ from those of direct convolutions, or are not finite.
     #[error("{0}")]
     WrongResult(String),
-    /// An operation.
+    /// A tensor operation or the device failed.
     #[error("{0}")]
     Tensor(#[from] vgg_tensor::Error),
-    /// The network.
+    /// The network failed.
     #[error("{0}")]
     Network(#[from] vgg_layers::Error),
-    /// The optimiser.
+    /// The optimiser failed.
     #[error("{0}")]
     Optim(#[from] vgg_optim::Error),
-    /// Training.
+    /// Training failed.
     #[error("{0}")]
     Train(#[from] vgg_train::Error),
-    /// Evaluation.
+    /// Evaluation failed.
     #[error("{0}")]
     Eval(#[from] vgg_eval::Error),
-    /// The images.
+    /// The images could not be processed.
     #[error("{0}")]
     Data(#[from] vgg_data::Error),
 }
 
 impl Error {
-    /// The kind of error, such as for an exit code.
+    /// The kind of error, for an exit code for instance.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Error::WrongResult(_) => ErrorKind::Other,

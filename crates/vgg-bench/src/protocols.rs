@@ -1,4 +1,4 @@
-//! What the test protocols cost, in one run: an image after the other by every protocol in turn.
+//! Cost of the test protocols, measured in one run: all protocols in turn on one image.
 
 use std::time::Instant;
 
@@ -10,26 +10,27 @@ use vgg_tensor::Device;
 
 use crate::Result;
 
-/// What a protocol costs.
+/// Cost of one protocol.
 #[derive(Serialize)]
 pub struct ProtocolCost {
-    /// Such as `dense`.
+    /// Name of the protocol, such as `dense`.
     pub protocol: &'static str,
-    /// Smallest sides in the test.
+    /// Test scales (smallest image sides).
     pub test_scales: Vec<usize>,
-    /// Views of an image.
+    /// Number of views of an image.
     pub views: usize,
-    /// Milliseconds for an image: median over the samples.
+    /// Milliseconds per image: the median over the samples.
     pub ms: f64,
-    /// One over it.
+    /// Images per second, from `ms`.
     pub images_per_s: f64,
-    /// Time beside that of the central crop at the first test side.
+    /// Time divided by that of the centre crop at the first test scale.
     pub times_centre: f64,
-    /// Arithmetic beside that of the central crop.
+    /// Multiply-accumulates divided by those of the centre crop.
     pub arithmetic_times_centre: f64,
 }
 
-/// The costs of all protocols at the first of these test sides, and at all of them, for an image of `[width, height]`.
+/// The costs of all protocols at the first of the test scales `sides`, and at all of them, for an image of
+/// `[width, height]`.
 ///
 /// # Errors
 /// [`crate::Error`] if an evaluation fails.
@@ -64,7 +65,7 @@ pub fn protocol_costs(
     }
     let preprocessing = Preprocessing { offset: [-120.0; 3], scale: [0.01; 3] };
     let network = || Network::random(spec.clone(), Init::He, 1, device);
-    // Networks of both forms, prepared once.
+    // Both forms of the network, prepared once.
     let classic = cases[0].0.prepare(network()?, preprocessing, "")?;
     let dense = Evaluation { protocol: Protocol::Dense, ..cases[0].0.clone() }.prepare(
         network()?,
@@ -78,7 +79,7 @@ pub fn protocol_costs(
             let prepared = if takes_crops { &classic } else { &dense };
             let start = Instant::now();
             classify(prepared, &image, evaluation)?;
-            // The first prepares filters and memory.
+            // The first sample packs filters and allocates memory.
             if sample > 0 {
                 times.push(start.elapsed().as_secs_f64() * 1e3);
             }
@@ -101,7 +102,8 @@ pub fn protocol_costs(
     Ok(costs)
 }
 
-/// Multiply-accumulate operations of a view: convolutions grow with its area, the head with the cells of the map.
+/// Multiply-accumulates of a view: those of convolutions scale with its area, those of fully connected layers
+/// with the cells of the score map.
 fn macs(spec: &NetworkSpec, view: &Image) -> Result<f64> {
     let (h, w, _) = view.dim();
     let stride = spec.stride();

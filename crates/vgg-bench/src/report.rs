@@ -1,61 +1,61 @@
-//! What a benchmark found, as one record.
+//! The result of a benchmark as one record.
 
 use serde::Serialize;
 use vgg_tensor::Device;
 
 use crate::LayerFigures;
 
-/// What a benchmark found.
+/// The result of a benchmark.
 #[derive(Serialize)]
 pub struct BenchReport {
-    /// Of this crate.
+    /// Version of this crate.
     pub version: &'static str,
-    /// Where it ran.
+    /// Name of the device.
     pub device: String,
-    /// Configuration of the network.
+    /// ConvNet configuration.
     pub config: &'static str,
-    /// What was timed.
+    /// Name of the [`crate::Mode`].
     pub mode: String,
-    /// Images of a sample.
+    /// Images per sample.
     pub batch: usize,
-    /// By the median sample.
+    /// Throughput of the median sample.
     pub images_per_s: f64,
-    /// As if every sum were computed directly, which Winograd's convolution does not.
+    /// GFLOP/s, with the operations of direct convolutions; Winograd convolutions perform fewer.
     pub direct_gflops: f64,
-    /// Milliseconds of a sample.
+    /// Milliseconds of the median sample.
     pub median_ms: f64,
     /// Milliseconds of every sample, ascending.
     pub samples_ms: Vec<f64>,
-    /// GFLOP/s of multiply-adds that the device can do.
+    /// Measured peak of multiply-adds on the device, in GFLOP/s.
     pub limit_gflops: f64,
-    /// GB/s at which the device reads memory.
+    /// Measured peak of memory reads on the device, in GB/s.
     pub limit_read_gb_per_s: f64,
-    /// What a training step was planned to take.
+    /// Planned memory of a training step.
     pub planned_tensor_bytes: Option<usize>,
-    /// The most that tensors and workspaces took.
+    /// Peak memory of tensors and workspaces.
     pub peak_tensor_bytes: usize,
-    /// The most that the process took, if the system says.
+    /// Peak memory of the process, if the system reports it.
     pub peak_process_bytes: Option<usize>,
-    /// Of the largest logit.
+    /// Largest difference of logits from direct convolution, relative to the largest logit.
     pub difference_from_direct: f64,
-    /// Layer by layer, if they were timed.
+    /// Times per layer, if they were measured.
     pub layers: Vec<LayerFigures>,
-    /// What a GPU's convolutions were given.
+    /// Autotuned cuDNN engines of a GPU's convolutions.
     pub engines: Vec<EngineFigures>,
 }
 
-/// The engine of a convolution on a GPU.
+/// The autotuned cuDNN engine of one convolution.
 #[derive(Serialize)]
 pub struct EngineFigures {
-    /// Shape and pass.
+    /// Shape and pass of the convolution.
     pub convolution: String,
-    /// In cuDNN's list, from 0.
+    /// Index of the engine in cuDNN's list, from 0.
     pub place: usize,
-    /// When it was timed against the others.
+    /// Time of the engine during autotuning.
     pub microseconds: f64,
 }
 
-/// The engines that a GPU's convolutions were given; none on a CPU.
+/// The autotuned cuDNN engines of a GPU's convolutions; empty on a CPU.
 pub fn engine_figures(device: &Device) -> Vec<EngineFigures> {
     let all = device.cudnn_autotune_results().into_iter();
     all.map(|(convolution, place, microseconds)| EngineFigures { convolution, place, microseconds }).collect()

@@ -1,4 +1,4 @@
-//! How fast a device is, in a second.
+//! A one-second speed measurement of a device.
 
 use std::time::Instant;
 
@@ -7,10 +7,11 @@ use vgg_tensor::{Device, Tensor};
 
 use crate::Result;
 
-/// GFLOP/s of the forward pass of D at a quarter of its width, as if every sum were computed directly.
+/// GFLOP/s of the forward pass of net D at a quarter of its width, with the operations of direct
+/// convolutions.
 ///
 /// # Errors
-/// If an operation fails.
+/// [`crate::Error::Tensor`] or [`crate::Error::Network`] if an operation fails.
 pub fn forward_gflops(device: &Device) -> Result<f64> {
     let spec = NetworkSpec { width: 0.25, crop: 128, head: [512, 512], ..NetworkSpec::paper(Config::D) };
     let flops = 2.0 * spec.summary()?.macs as f64;

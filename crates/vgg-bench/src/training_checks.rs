@@ -1,4 +1,4 @@
-//! Whole training steps and dense evaluation of narrow networks, for the self-test of a GPU.
+//! Training steps and dense evaluation of narrow networks, for the self-test of a GPU.
 
 use vgg_data::Batch;
 use vgg_layers::{Config, DropoutSeed, Init, Network, NetworkSpec};
@@ -19,9 +19,10 @@ pub const TRAINING_CHECKS: [(&str, Check<Error>); 6] = [
     ("five steps of A-LRN", |device| captured(Config::ALrn, device)),
 ];
 
-/// How far training steps may be from the CPU's: a dozen layers forward and back; gradients of the first ones lose most. A rounding that turns a ReLU or the choice of
-/// a maximum moves a whole term of a gradient, and these networks are narrow: tensor cores cut a float to tf32, which
-/// turns hardly fewer of them than rounding to bf16 does.
+/// Tolerance of training steps against the CPU: a dozen layers forward and backward, with the largest errors
+/// in the gradients of the first ones. A rounding that flips a ReLU or a pooling maximum changes a whole term
+/// of a gradient, and these networks are narrow. Tensor cores truncate f32 to tf32, which flips hardly fewer
+/// of them than rounding to bf16.
 pub fn training_tolerance(precision: Precision) -> Tolerance {
     match precision {
         Precision::F32 => Tolerance { error: 5e-3, cosine: 0.999_99 },
@@ -36,7 +37,7 @@ fn spec(config: Config) -> NetworkSpec {
     NetworkSpec { width: 0.125, crop: 32, head: [64, 64], classes: 10, ..NetworkSpec::paper(config) }
 }
 
-/// Smooth images: noise alone has no gradients that survive a dozen layers in bf16.
+/// Smooth images: the gradients of pure noise do not survive a dozen layers in bf16.
 fn batch(n: usize, side: usize) -> Batch {
     let mut batch = Batch::blank(n, [side, side]);
     for ((i, y, x, c), pixel) in batch.pixels.indexed_iter_mut() {
@@ -48,7 +49,8 @@ fn batch(n: usize, side: usize) -> Batch {
     batch
 }
 
-/// Loss, logits and the gradient of every parameter of one step in two micro-batches, and the weights after it.
+/// Loss, logits and the gradient of every parameter of one step in two micro-batches, and the updated
+/// weights.
 fn gradients(config: Config, device: &Device) -> Result<Vec<NamedValues>> {
     let mut network = Network::random(spec(config), Init::He, 1, device)?;
     let (state, mut sgd) = (StepState::new(device)?, Sgd::new(SgdOptions::PAPER)?);
@@ -62,9 +64,9 @@ fn gradients(config: Config, device: &Device) -> Result<Vec<NamedValues>> {
         let loss = ops::softmax_cross_entropy(&logits, &part.targets, 1.0 / 8.0, &state)?;
         let mut values = Vec::new();
         logits.read_into(&mut values)?;
-        results.push((format!("logits of images {first} on"), values.clone()));
+        results.push((format!("logits from image {first}"), values.clone()));
         loss.per_sample.read_into(&mut values)?;
-        results.push((format!("losses of images {first} on"), values));
+        results.push((format!("losses from image {first}"), values));
         network.backward(trace, loss.grad, write, &state)?;
     }
     let of = |part: &str, arrays: Vec<vgg_layers::NamedTensor>| {
@@ -76,8 +78,8 @@ fn gradients(config: Config, device: &Device) -> Result<Vec<NamedValues>> {
     Ok(results)
 }
 
-/// Steps as one captured row of work give the bits of the same steps one operation at a time, for other images, another
-/// rate and other dropout in each, and leave alone what lies beside them in memory. Returns the weights.
+/// Checks that captured steps are bitwise identical to eager steps, with other images, learning rate and
+/// dropout in each step, and that they leave neighbouring tensors unchanged. Returns the weights.
 fn captured(config: Config, device: &Device) -> Result<Vec<NamedValues>> {
     let run = |eager: bool| -> Result<(Vec<f64>, Vec<NamedValues>)> {
         let mut network = Network::random(spec(config.clone()), Init::He, 1, device)?;
@@ -92,7 +94,7 @@ fn captured(config: Config, device: &Device) -> Result<Vec<NamedValues>> {
             batch.targets.rotate_left(step);
             train_step.set_lr(0.01 / (1 + step) as f64);
             let report = train_step.step(&mut network, &mut sgd, &batch)?;
-            expect(report.finite, || format!("step {step} was not finite"))?;
+            expect(report.finite, || format!("loss or gradient of step {step} is not finite"))?;
             losses.push(report.sums.loss);
             let values = vec![step as f32; 20_000];
             beside.push((Tensor::from_slice(&values, [values.len()], device)?, values));
@@ -100,22 +102,22 @@ fn captured(config: Config, device: &Device) -> Result<Vec<NamedValues>> {
         for (tensor, values) in beside {
             let mut now = Vec::new();
             tensor.read_into(&mut now)?;
-            expect(now == values, || "a step has written into another tensor".into())?;
+            expect(now == values, || "a step overwrote another tensor".into())?;
         }
         let arrays = network.state_dict().into_iter();
         Ok((losses, arrays.map(|array| (array.name, array.values)).collect()))
     };
     let ((captured_losses, captured), (eager_losses, eager)) = (run(false)?, run(true)?);
     expect(captured_losses == eager_losses, || {
-        format!("losses differ: {captured_losses:?}, {eager_losses:?}")
+        format!("losses differ: captured {captured_losses:?}, eager {eager_losses:?}")
     })?;
     for ((name, a), (_, b)) in captured.iter().zip(&eager) {
-        expect(a == b, || format!("{name} is not the same after captured steps"))?;
+        expect(a == b, || format!("{name} differs between captured and eager steps"))?;
     }
     Ok(captured)
 }
 
-/// Four of the images.
+/// Four of the images, starting at `first`.
 fn part(all: &Batch, first: usize) -> Batch {
     let mut part = Batch::blank(4, [32, 32]);
     part.pixels

@@ -1,4 +1,4 @@
-//! What a benchmark runs: a network with random weights on random pixels.
+//! Benchmark workloads: a network with random weights on random pixels.
 
 use std::sync::Arc;
 
@@ -10,14 +10,14 @@ use vgg_train::{StepConfig, TrainConfig, TrainStep, step_memory_bytes};
 
 use crate::{Result, expect};
 
-/// What is timed.
+/// The workload to time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
     /// Logits of a batch of crops.
     Infer,
-    /// A whole training step: forward, backward, update with momentum, dropout on.
+    /// A training step: forward, backward, SGD update with momentum, dropout on.
     Train,
-    /// The score map of one image and its mirror image (section 3.2).
+    /// The score map of one image and its horizontal flip (section 3.2).
     Dense,
 }
 
@@ -53,10 +53,10 @@ struct Training {
 }
 
 impl Workload {
-    /// A workload on `device`; `image` is `[width, height]` of the image of dense evaluation.
+    /// Creates a workload on `device`; `image` is the `[width, height]` of the image in dense evaluation.
     ///
     /// # Errors
-    /// [`crate::Error`] if the network or its input cannot be made.
+    /// [`crate::Error`] if the network or its input cannot be created.
     pub fn new(
         mode: Mode,
         spec: NetworkSpec,
@@ -75,7 +75,8 @@ impl Workload {
                 let sgd = Sgd::new(SgdOptions::PAPER)?;
                 let config = StepConfig { scale: SCALE, micro_batch: images, seed: 1 };
                 let mut step = TrainStep::new(device, config)?;
-                // A rate so small that random labels do not drive the weights away while the clock runs.
+                // A learning rate so small that random labels do not make training diverge during the
+                // measurement.
                 step.set_lr(1e-6);
                 Body::Train(Box::new(Training { network, sgd, step, batch, under_way: 0 }))
             }
@@ -83,7 +84,7 @@ impl Workload {
         Ok(Workload { spec, images, size, x, body })
     }
 
-    /// Does the work once.
+    /// Runs the workload once.
     ///
     /// # Errors
     /// [`crate::Error`] if an operation fails, or a training step is not finite.
@@ -92,25 +93,25 @@ impl Workload {
             Body::Infer(network) => drop(network.infer(&self.x)?),
             Body::Dense(network) => drop(network.score_map(&self.x)?),
             Body::Train(t) => {
-                // As many steps are under way as in training.
+                // As in training, several steps are in flight.
                 t.step.start(&mut t.network, &mut t.sgd, &t.batch)?;
                 t.under_way += 1;
                 if t.under_way > self.x.device().pipeline_depth() {
                     t.under_way -= 1;
                     let report = t.step.finish()?;
-                    expect(report.is_none_or(|report| report.finite), || "the step was not finite".into())?;
+                    expect(report.is_none_or(|report| report.finite), || "the step is not finite".into())?;
                 }
                 return Ok(());
             }
         }
-        // A GPU goes on by itself.
+        // A GPU runs asynchronously.
         Ok(self.x.device().synchronize()?)
     }
 
-    /// Bytes of tensors that a training step was planned to take.
+    /// Planned tensor memory of a training step, in bytes; `None` for other modes.
     ///
     /// # Errors
-    /// Those of planning.
+    /// [`crate::Error::Train`] if the step cannot be planned.
     pub fn planned_bytes(&self) -> Result<Option<usize>> {
         let Body::Train(training) = &self.body else { return Ok(None) };
         let config = TrainConfig {
@@ -124,10 +125,11 @@ impl Workload {
         Ok(Some(step_memory_bytes(&self.spec, None, &config, self.images, training.network.device())?))
     }
 
-    /// Largest difference of the first two images' logits from those of direct sums, over the largest logit.
+    /// Largest difference of the first two images' logits from direct convolution, relative to the largest
+    /// logit.
     ///
     /// # Errors
-    /// [`crate::Error::WrongResult`] if it is more than rounding explains.
+    /// [`crate::Error::WrongResult`] if the difference exceeds rounding.
     pub fn difference_from_direct(&self) -> Result<f64> {
         let x = self.x.images(0..self.images.min(2))?;
         let device = self.x.device();
@@ -162,21 +164,21 @@ impl Workload {
         let difference = ours.iter().zip(&theirs).fold(0.0f32, |m, (a, b)| m.max((a - b).abs()));
         let difference = f64::from(difference / largest);
         expect(difference < if on_gpu { 0.1 } else { 1e-3 }, || {
-            format!("the logits differ by {difference:.1e} from those of the direct algorithm")
+            format!("the logits differ from direct convolution by {difference:.1e} of the largest logit")
         })?;
         Ok(difference)
     }
 
-    /// Floating-point operations of a sample, as direct sums would need them.
+    /// Floating-point operations of a sample, with direct convolutions.
     pub fn flops(&self) -> f64 {
         let layers = self.layers();
         let macs: f64 = layers.iter().map(|(_, macs, _)| macs).sum();
-        // Three passes, but no layer needs the first one's gradient by data.
+        // Three passes; the first layer needs no grad-input.
         let first = layers.first().map_or(0.0, |(_, macs, _)| *macs);
         2.0 * if matches!(self.body, Body::Train(_)) { 3.0 * macs - first } else { macs }
     }
 
-    /// Name, multiply-adds of a pass, and parameters of every layer that has some.
+    /// Name, multiply-accumulates of a pass, and number of parameters of every layer with parameters.
     pub fn layers(&self) -> Vec<(String, f64, usize)> {
         let summary = self.spec.summary().map(|summary| summary.layers).unwrap_or_default();
         let crop = (self.spec.crop * self.spec.crop) as f64;
@@ -186,19 +188,20 @@ impl Workload {
             * (w / stride).saturating_sub(self.spec.crop / stride - 1);
         let rows = summary.into_iter().filter(|row| row.macs > 0);
         rows.map(|row| {
-            // A convolution grows with the image, a fully connected layer with the cells of the score map.
+            // Those of convolutions scale with the image area, those of fully connected layers with the score
+            // map.
             let factor = if row.name.starts_with("fc") { cells as f64 } else { (h * w) as f64 / crop };
             (row.name, row.macs as f64 * factor * self.images as f64, row.parameters)
         })
         .collect()
     }
 
-    /// Where the network is.
+    /// The device of the network.
     pub fn device(&self) -> &Device {
         self.x.device()
     }
 
-    /// Lets a stopwatch time each layer; on a GPU, that needs steps that are not captured.
+    /// Sets a stopwatch that times each layer; on a GPU this disables captured steps.
     pub fn watch(&mut self, watch: Option<Arc<Stopwatch>>) {
         match &mut self.body {
             Body::Infer(network) => network.set_stopwatch(watch),
@@ -211,10 +214,10 @@ impl Workload {
     }
 }
 
-/// What pixels are multiplied by: from 0..255, less their mean, to about unit variance.
+/// Scale that brings mean-subtracted pixels of 0..255 to about unit variance.
 const SCALE: [f32; 3] = [1.0 / 73.6; 3];
 
-/// Reproducible images of noise.
+/// Reproducible noise images.
 fn random_batch(images: usize, size: [usize; 2], classes: usize) -> Batch {
     let mut state = 0x9e37_79b9_u32;
     let mut next = || {

@@ -1,7 +1,9 @@
-//! How many images a second one core makes ready for training: decoding, jittered resize, crop, flip, colour shift, mean.
+//! Measures how many training images per second one core loads: decoding, scale jitter, crop, flip, PCA colour jitter and mean.
 //!
-//! `cargo run --release -p vgg-data --example loader_speed DIR [LOW,HIGH] [SECONDS] [bytes]`: DIR is a data set, in class folders or
-//! prepared; S is drawn from LOW to HIGH (256,512 if not said). With `bytes` at the end, pixels stay bytes, as a GPU gets them.
+//! `cargo run --release -p vgg-data --example loader_speed DIR [LOW,HIGH] [SECONDS] [bytes]`
+//!
+//! DIR is a data set, in class folders or prepared. The training scale S is drawn from LOW to HIGH (default 256,512) and the
+//! measurement takes SECONDS (default 5). With `bytes`, pixels are not converted to `f32`, as for a GPU.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -13,9 +15,9 @@ use vgg_data::{
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let dir = arguments.first().ok_or("a data set is missing")?;
+    let dir = arguments.first().ok_or("usage: loader_speed DIR [LOW,HIGH] [SECONDS] [bytes]")?;
     let sides = arguments.get(1).map_or("256,512", String::as_str);
-    let sides = sides.split_once(',').ok_or("two sides, such as 256,512")?;
+    let sides = sides.split_once(',').ok_or("LOW,HIGH must be two numbers, such as 256,512")?;
     let seconds: f64 = arguments.get(2).map_or(Ok(5.0), |text| text.parse())?;
     let bytes = arguments.get(3).is_some_and(|text| text == "bytes");
     let set = std::sync::Arc::new(ImageSet::open(Path::new(dir), Split::Train)?);
@@ -45,7 +47,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let most = Duration::from_secs_f64(seconds);
     for epoch in 0.. {
         loader.for_each(epoch, 0, |batch, _| {
-            // As the network takes them; without it, what goes to a GPU.
+            // Conversion to the network's input on the CPU; a GPU converts the bytes itself.
             let floats = if bytes { 0 } else { batch.len() };
             for (pixels, offset) in batch.pixels.outer_iter().zip(batch.offset.outer_iter()).take(floats) {
                 for (out, pixel) in input.chunks_exact_mut(3).zip(pixels.rows()) {

@@ -1,4 +1,4 @@
-//! Training-time augmentation of section 3.1: scale, crop, flip, colour. Drawn first, applied after.
+//! Training augmentation of the paper's section 3.1: scale jitter, random crop, horizontal flip and PCA colour jitter.
 
 use ndarray::ArrayView3;
 use serde::{Deserialize, Serialize};
@@ -7,44 +7,44 @@ use crate::geometry::scaled_size;
 use crate::resize::resize_into;
 use crate::{Error, Image, Interpolation, KeyedRng, PcaJitter, Purpose, Result};
 
-/// Largest smallest side that images are rescaled to.
+/// Largest training scale.
 pub const MAX_SIDE: usize = 16_384;
 
-/// What may happen to a training image.
+/// Settings of the augmentation of training images.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AugmentConfig {
-    /// Smallest side after rescaling, drawn uniformly from these two ends and all between; equal ends fix it.
+    /// Training scale S (smallest side after rescaling): drawn uniformly from `[low, high]`, ends included. Equal ends fix it.
     pub train_scale: [usize; 2],
     /// Side of the square crop.
     pub crop: usize,
-    /// Interpolation.
+    /// Interpolation of the rescaling.
     pub interpolation: Interpolation,
-    /// Whether half of the images are mirrored.
+    /// Whether to flip images horizontally with probability 0.5.
     pub flip: bool,
-    /// Shift of the colours, if any.
+    /// PCA colour jitter, if any.
     pub pca_jitter: Option<PcaJitter>,
 }
 
-/// What happens to one image, before it does.
+/// The augmentation that is drawn for one image.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Augmentation {
-    /// Smallest side after rescaling.
+    /// Training scale S: smallest side after rescaling.
     pub train_scale: usize,
     /// First row of the crop in the rescaled image.
     pub top: usize,
-    /// First column of the crop.
+    /// First column of the crop in the rescaled image.
     pub left: usize,
-    /// Whether to mirror left and right.
+    /// Whether to flip the crop horizontally.
     pub flip: bool,
-    /// Added to R, G and B of every pixel, in 0..255.
+    /// Added to R, G and B of every pixel, in units of 0..255.
     pub pca_jitter: [f32; 3],
 }
 
 impl AugmentConfig {
-    /// Checks that crops fit.
+    /// Checks the training scale and the crop.
     ///
     /// # Errors
-    /// [`Error::Config`] if the smallest side is below the crop, or the ends are the wrong way round.
+    /// [`Error::Config`] if `train_scale` is descending, below the crop or above [`MAX_SIDE`], or the crop is 0.
     pub fn check(&self) -> Result<()> {
         let [low, high] = self.train_scale;
         if low > high || low < self.crop || self.crop == 0 || high > MAX_SIDE {
@@ -57,7 +57,7 @@ impl AugmentConfig {
         Ok(())
     }
 
-    /// Draws what happens to sample `sample`, an `h` x `w` image, in an epoch.
+    /// Draws the augmentation of sample `sample`, an `h` x `w` image, in an epoch.
     pub fn draw(&self, seed: u64, epoch: u64, sample: u64, h: usize, w: usize) -> Augmentation {
         let mut stream = KeyedRng::new(seed, epoch, sample, Purpose::Augment);
         let train_scale = stream.random_range(self.train_scale[0]..=self.train_scale[1]);
@@ -71,20 +71,20 @@ impl AugmentConfig {
         }
     }
 
-    /// The crop that an augmentation makes of an image; its colour shift is left for the upload.
+    /// Rescales, crops and flips an image. The PCA colour jitter is not applied: it is part of [`crate::Batch::offset`].
     ///
     /// # Errors
-    /// [`Error::Config`] if the crop does not fit.
+    /// [`Error::Config`] if the crop is outside the rescaled image.
     pub fn apply(&self, image: ArrayView3<'_, u8>, a: &Augmentation) -> Result<Image> {
         let mut crop = Image::zeros((self.crop, self.crop, 3));
         self.apply_into(image, a, crop.as_slice_mut().unwrap_or_default())?;
         Ok(crop)
     }
 
-    /// As [`AugmentConfig::apply`], into `crop * crop * 3` values.
+    /// As [`AugmentConfig::apply`], writing to `out`, which must have `crop * crop * 3` values.
     ///
     /// # Errors
-    /// As [`AugmentConfig::apply`].
+    /// As [`AugmentConfig::apply`], and [`Error::Config`] if `out` has another length.
     pub fn apply_into(&self, image: ArrayView3<'_, u8>, a: &Augmentation, out: &mut [u8]) -> Result<()> {
         let (h, w, _) = image.dim();
         let whole = scaled_size(h, w, a.train_scale);

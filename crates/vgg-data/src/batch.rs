@@ -1,35 +1,35 @@
-//! A batch of training images on its way to a device.
+//! A batch of training images in host memory.
 
 use ndarray::{Array2, Array4};
 
 use crate::Error;
 
-/// Crops of one size with everything that training needs.
+/// Crops of equal size, with their offsets and targets.
 #[derive(Debug, Clone)]
 pub struct Batch {
-    /// `[N, crop, crop, 3]`, 0..255.
+    /// Pixels `[N, crop, crop, 3]`, 0..255.
     pub pixels: Array4<u8>,
-    /// `[N, 3]`: what is added to the pixels of an image, colour shift minus mean, 0..255.
+    /// RGB offset of each image, `[N, 3]`, added to its pixels: PCA colour jitter minus mean, in units of 0..255.
     pub offset: Array2<f32>,
     /// Class indices.
     pub targets: Vec<u32>,
-    /// Which samples of the data set.
+    /// Indices of the images in the [`crate::ImageSet`].
     pub ids: Vec<usize>,
-    /// Images that could not be decoded and were left out.
+    /// Images that could not be decoded and are not in the batch.
     pub skipped: Vec<BadImage>,
 }
 
-/// An image that was left out.
+/// An image that was skipped.
 #[derive(Debug, Clone)]
 pub struct BadImage {
-    /// Which sample.
+    /// Index of the image in the [`crate::ImageSet`].
     pub id: usize,
-    /// Path and reason.
+    /// The error, with path and reason.
     pub error: Error,
 }
 
 impl Batch {
-    /// Black images of class 0, to be filled in, or to plan with.
+    /// A batch of black images of class 0, to fill in or for a dry run.
     pub fn blank(images: usize, [height, width]: [usize; 2]) -> Batch {
         Batch {
             pixels: Array4::zeros([images, height, width, 3]),
@@ -45,7 +45,7 @@ impl Batch {
         self.targets.len()
     }
 
-    /// Whether every image of it was left out.
+    /// Whether the batch has no images, which happens if all were skipped.
     pub fn is_empty(&self) -> bool {
         self.targets.is_empty()
     }

@@ -1,32 +1,32 @@
-//! Training images as a network is shown them, on a sheet for people.
+//! [`BatchSheet`]: a contact sheet of augmented training images, for visual inspection.
 
 use crate::{
     AugmentConfig, Image, ImageSet, Interpolation, PcaJitter, PixelStatistics, Result, captioned_sheet,
     imagenet,
 };
 
-/// A sheet of augmented images, evenly over a split and so over its classes.
+/// Settings of a contact sheet of augmented images. The images are evenly spaced in the split, and so cover its classes.
 #[derive(Debug, Clone, Copy)]
 pub struct BatchSheet {
-    /// Smallest side after rescaling: the two ends of scale jitter.
+    /// Training scale S: lower and upper end of the scale jitter.
     pub train_scale: [usize; 2],
     /// Side of the crop.
     pub crop: usize,
-    /// Standard deviation of the colour shift's factors; 0 for none.
+    /// Standard deviation of the PCA colour jitter's factors; 0 disables it.
     pub pca_jitter_std: f64,
-    /// Seed of crops, flips and colours.
+    /// Seed of the augmentation.
     pub seed: u64,
-    /// Images at most.
+    /// Largest number of images.
     pub images: usize,
-    /// Images in a row.
+    /// Number of images per row.
     pub columns: usize,
 }
 
 impl BatchSheet {
-    /// The sheet, each image with its class, its size and what was drawn for it.
+    /// Draws the sheet. Each caption gives the class, the size of the image and the drawn augmentation.
     ///
     /// # Errors
-    /// [`crate::Error::Config`] if the settings do not fit each other; those of images.
+    /// [`crate::Error::Config`] if the settings are invalid; errors of [`ImageSet::pixels`].
     pub fn draw(&self, set: &ImageSet) -> Result<Image> {
         let shown = self.images.min(set.len());
         let samples: Vec<usize> = (0..shown).map(|i| i * set.len() / shown).collect();
@@ -48,7 +48,7 @@ impl BatchSheet {
             let flip = if drawn.flip { ", flipped" } else { "" };
             let caption = vec![
                 imagenet::words(name).unwrap_or(name).to_owned(),
-                format!("of {h}x{w}, S {}", drawn.train_scale),
+                format!("{h}x{w}, S = {}", drawn.train_scale),
                 format!("{} at {},{}{flip}", self.crop, drawn.top, drawn.left),
             ];
             tiles.push((shifted(augment.apply(image.view(), &drawn)?, drawn.pca_jitter), caption));
@@ -56,7 +56,7 @@ impl BatchSheet {
         captioned_sheet(&tiles, self.columns, self.crop)
     }
 
-    /// By the statistics of the set, if they are known, or of the images that are shown.
+    /// PCA colour jitter from the statistics of the set, or of the images on the sheet if the set has none.
     fn pca_jitter(&self, set: &ImageSet, samples: &[usize]) -> Result<Option<PcaJitter>> {
         if self.pca_jitter_std == 0.0 {
             return Ok(None);
@@ -75,7 +75,7 @@ impl BatchSheet {
     }
 }
 
-/// As the network sees it, but for the mean.
+/// Adds the colour shift to the pixels: the network's input without subtraction of the mean.
 fn shifted(mut image: Image, shift: [f32; 3]) -> Image {
     for mut pixel in image.rows_mut() {
         for c in 0..3 {

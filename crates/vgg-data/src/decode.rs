@@ -1,4 +1,4 @@
-//! From the bytes of a JPEG or PNG file to RGB pixels.
+//! Decoding of JPEG and PNG files, and of the binary PPM of prepared data sets, to RGB pixels.
 
 use std::io::Cursor;
 use std::path::Path;
@@ -13,20 +13,19 @@ use crate::{Error, Image, Result};
 
 /// Largest side that is decoded, in pixels.
 const MAX_SIDE: u32 = 20_000;
-/// Memory that decoding one image may take.
+/// Memory limit for decoding one image, in bytes.
 const MAX_BYTES: u64 = 1 << 30;
 
-/// What decodes JPEGs in this build: pixels depend on it, by a few levels.
+/// The JPEG decoder of this build. Pixels of different decoders differ by a few levels.
 pub const JPEG_DECODER: &str = if cfg!(feature = "turbojpeg") { "libjpeg-turbo" } else { "zune-jpeg" };
 
-/// Decodes a JPEG or PNG image, or the pixels of a binary PPM of 8 bits, found by its content.
+/// Decodes a JPEG, PNG or 8-bit binary PPM image. The content determines the format; `path` is only used in messages.
 ///
-/// Grey and CMYK become RGB, alpha is dropped, 16 bits become 8. EXIF orientation is ignored. `path` is for messages. With the
-/// feature `turbojpeg`, JPEGs are decoded by libjpeg-turbo, whose values may be a few levels away, and which reads arithmetic
-/// coding too.
+/// Grey and CMYK are converted to RGB, alpha is dropped, and 16 bits are reduced to 8. EXIF orientation is ignored. With the
+/// feature `turbojpeg`, libjpeg-turbo decodes JPEGs: its values may differ by a few levels, and it also reads arithmetic coding.
 ///
 /// # Errors
-/// [`Error::Decode`] with the path and the reason: empty, another format, truncated, damaged, too large.
+/// [`Error::Decode`] if the file is empty, of another format, truncated, damaged or too large.
 pub fn decode(bytes: &[u8], path: &Path) -> Result<Image> {
     let fail = |reason: String| Error::Decode { path: path.to_owned(), reason };
     if bytes.is_empty() {
@@ -34,15 +33,15 @@ pub fn decode(bytes: &[u8], path: &Path) -> Result<Image> {
     }
     if bytes.starts_with(b"P6\n") {
         let pixels = ppm(bytes).map(|pixels| pixels.to_owned());
-        return pixels.ok_or_else(|| fail("it is no PPM of 8 bits, or not a whole one".into()));
+        return pixels.ok_or_else(|| fail("it is not a complete 8-bit PPM".into()));
     }
     let Some(format) = format(bytes) else {
-        return Err(fail(format!("it is neither JPEG nor PNG{}", what_else(bytes))));
+        return Err(fail(format!("it is neither a JPEG nor a PNG{}", what_else(bytes))));
     };
     let size = if format == ImageFormat::Jpeg {
         let outline = Outline::of(bytes);
         if !outline.whole {
-            return Err(fail("the JPEG stream is cut off: its end marker is missing".into()));
+            return Err(fail("the JPEG is truncated: its end marker is missing".into()));
         }
         outline.size
     } else {
@@ -51,7 +50,7 @@ pub fn decode(bytes: &[u8], path: &Path) -> Result<Image> {
     };
     if let Some((h, w)) = size.filter(|&(h, w)| too_large(h, w)) {
         return Err(fail(format!(
-            "it claims {h} x {w} pixels; at most {MAX_SIDE} to a side and 1 GiB in all are decoded"
+            "its header gives {h} x {w} pixels; the limits are {MAX_SIDE} per side and 1 GiB in total"
         )));
     }
     #[cfg(feature = "turbojpeg")]
@@ -69,7 +68,7 @@ pub fn decode(bytes: &[u8], path: &Path) -> Result<Image> {
     Image::from_shape_vec((h as usize, w as usize, 3), pixels.into_raw()).map_err(|e| fail(e.to_string()))
 }
 
-/// The pixels of a binary PPM of 8 bits, as it is written here: width and height, 255, and pixels.
+/// The pixels of an 8-bit binary PPM as in prepared data sets: a line with width and height, a line `255`, then the pixels.
 pub(crate) fn ppm(bytes: &[u8]) -> Option<ArrayView3<'_, u8>> {
     let mut lines = bytes.strip_prefix(b"P6\n")?.splitn(3, |&byte| byte == b'\n');
     let size = std::str::from_utf8(lines.next()?).ok()?;
@@ -79,7 +78,7 @@ pub(crate) fn ppm(bytes: &[u8]) -> Option<ArrayView3<'_, u8>> {
         return None;
     }
     let pixels = lines.next().filter(|&most| most == b"255").and(lines.next())?;
-    // More bytes than the size takes would be rows of another width.
+    // A longer file has rows of another width.
     let pixels = (pixels.len() == 3 * h * w).then_some(pixels)?;
     ArrayView3::from_shape((h, w, 3), pixels).ok()
 }
@@ -88,12 +87,12 @@ fn too_large(h: u32, w: u32) -> bool {
     h.max(w) > MAX_SIDE || 3 * u64::from(h) * u64::from(w) > MAX_BYTES
 }
 
-/// Whether the first bytes of a file are those of a JPEG or PNG image.
+/// Whether a file that starts with `bytes` is a JPEG or PNG image.
 pub fn sniff(bytes: &[u8]) -> bool {
     format(bytes).is_some()
 }
 
-/// `JPEG` or `PNG` if that is what the bytes are and the name of the file claims something else.
+/// The format of `bytes`, `JPEG` or `PNG`, if the file extension of `path` is that of another format.
 pub fn misnamed(bytes: &[u8], path: &Path) -> Option<&'static str> {
     let extension = path.extension()?;
     let is = |names: &[&str]| names.iter().any(|name| extension.eq_ignore_ascii_case(name));
@@ -114,13 +113,13 @@ fn format(bytes: &[u8]) -> Option<ImageFormat> {
     }
 }
 
-/// A hint for people, from the first bytes.
+/// A hint for error messages: the format that the first bytes suggest.
 fn what_else(bytes: &[u8]) -> &'static str {
     match bytes {
         [b'G', b'I', b'F', ..] => " (a GIF)",
         [b'B', b'M', ..] => " (a BMP)",
-        [b'R', b'I', b'F', b'F', ..] => " (perhaps a WebP)",
-        [b'<', ..] => " (perhaps a web page)",
+        [b'R', b'I', b'F', b'F', ..] => " (possibly a WebP)",
+        [b'<', ..] => " (possibly a web page)",
         _ => "",
     }
 }
@@ -130,7 +129,7 @@ mod tests {
     use super::decode;
 
     #[test]
-    fn pixels_are_as_many_as_a_ppm_says() {
+    fn ppm_size_must_match_its_header() {
         let ppm = |text: &str| decode(text.as_bytes(), std::path::Path::new("x.ppm"));
         assert_eq!(ppm("P6\n1 2\n255\nabcdef").unwrap().as_slice(), Some(b"abcdef".as_slice()));
         for bad in [

@@ -1,26 +1,26 @@
-//! What can go wrong with data.
+//! Errors of this crate.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use vgg_error::ErrorKind;
 
-/// Result of an operation on data.
+/// A result with this crate's [`Error`].
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Data that cannot be used, with its path.
+/// An error in data or settings.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A data set or a part of it is not there.
+    /// A file or folder does not exist, or holds no data.
     #[error("{path}: {reason}", path = path.display())]
     Missing {
-        /// What was looked for.
+        /// The file or folder.
         path: PathBuf,
         /// What is missing.
         reason: String,
     },
-    /// A data set whose parts contradict each other.
+    /// The parts of a data set contradict each other.
     #[error("data set {path}: {reason}", path = path.display())]
     Layout {
         /// The data set.
@@ -28,40 +28,40 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
-    /// An image that cannot be decoded.
+    /// An image cannot be decoded.
     #[error("cannot decode {path}: {reason}", path = path.display())]
     Decode {
         /// The image.
         path: PathBuf,
-        /// Why not.
+        /// The reason.
         reason: String,
     },
-    /// An image that would be too large for a network at the size that is asked for.
-    #[error("{path}: at smallest side {side} it is {h} x {w} pixels, more than 1024 x 1024", path = path.display())]
+    /// A rescaled image has more than 1024 x 1024 pixels.
+    #[error("{path}: at smallest side {side} it has {h} x {w} pixels, more than the limit of 1024 x 1024", path = path.display())]
     TooLarge {
-        /// The image, once it is known.
+        /// The image; empty until [`Error::of_image`] sets it.
         path: PathBuf,
-        /// Smallest side.
+        /// Smallest side after rescaling.
         side: usize,
-        /// Rows at that size.
+        /// Height after rescaling.
         h: usize,
-        /// Columns at that size.
+        /// Width after rescaling.
         w: usize,
     },
-    /// A file that cannot be read or written.
+    /// A file or folder cannot be read or written.
     #[error("cannot {action} {path}: {reason}", path = path.display())]
     Io {
-        /// What was tried.
+        /// The operation that failed, such as `read`.
         action: &'static str,
         /// The file or folder.
         path: PathBuf,
-        /// What the system said.
+        /// The operating system's message.
         reason: String,
     },
-    /// Published data that are not what they should be, or not what they were.
+    /// A source of a published data set has unexpected contents, or has changed.
     #[error("{path}: {reason}", path = path.display())]
     Source {
-        /// An archive, a file, or a name within an archive.
+        /// An archive, a file, or an entry of an archive.
         path: PathBuf,
         /// What is wrong, and what to do.
         reason: String,
@@ -69,45 +69,45 @@ pub enum Error {
     /// Images or classes of a published data set are missing, and [`crate::prepare::PrepareOptions`] do not allow it.
     #[error("{path}: {reason}", path = path.display())]
     Incomplete {
-        /// The data set or a part of it.
+        /// The data set or its part.
         path: PathBuf,
         /// What is missing.
         reason: String,
     },
-    /// A published file whose MD5 sum is not the official one.
-    #[error("{path}: the MD5 sum is {found}, and the official one is {expected}: the file is damaged or another one", path = path.display())]
+    /// The MD5 checksum of a published file differs from the official one.
+    #[error("{path}: MD5 checksum {found} differs from the official {expected}: the file is damaged or is a different file", path = path.display())]
     Checksum {
         /// The file.
         path: PathBuf,
-        /// Its MD5 sum.
+        /// The computed MD5 checksum.
         found: String,
-        /// The official MD5 sum.
+        /// The official MD5 checksum.
         expected: String,
     },
-    /// A prepared data set whose preparation has not been completed.
-    #[error("{path}: the preparation is not complete", path = path.display())]
+    /// The preparation of a data set is incomplete.
+    #[error("{path}: the preparation of this data set is incomplete", path = path.display())]
     Unfinished {
         /// The data set.
         path: PathBuf,
     },
-    /// Too little space on a disk.
+    /// The file system has too little free space.
     #[error("{path}: {reason}", path = path.display())]
     NoSpace {
-        /// What there is no space for.
+        /// The file or folder to be written.
         path: PathBuf,
-        /// How much is missing.
+        /// The required and the available space.
         reason: String,
     },
-    /// A file of a prepared data set.
+    /// A file of a prepared data set cannot be read or written.
     #[error("{0}")]
     File(#[source] Arc<vgg_files::Error>),
-    /// Settings that do not fit each other.
+    /// A setting is invalid, or settings contradict each other.
     #[error("{0}")]
     Config(String),
-    /// Somebody asked for a stop.
+    /// The operation was interrupted on request.
     #[error("interrupted")]
     Interrupted,
-    /// A worker thread failed in a way that it should not.
+    /// A worker thread panicked.
     #[error("internal error: a loader thread panicked")]
     Worker,
 }
@@ -119,7 +119,7 @@ impl From<vgg_files::Error> for Error {
 }
 
 impl Error {
-    /// The kind of error, such as for an exit code.
+    /// The kind of error, from which programs derive their exit code.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Error::Missing { .. } | Error::Unfinished { .. } => ErrorKind::Missing,
@@ -137,12 +137,12 @@ impl Error {
         }
     }
 
-    /// Whether the fault lies in one image alone.
+    /// Whether the error concerns a single image: [`Error::Decode`] or [`Error::TooLarge`].
     pub fn is_bad_image(&self) -> bool {
         matches!(self, Error::Decode { .. } | Error::TooLarge { .. })
     }
 
-    /// Says which image it was, where that was not known.
+    /// Sets the path of [`Error::TooLarge`]; returns other errors unchanged.
     pub fn of_image(self, image: &Path) -> Error {
         match self {
             Error::TooLarge { side, h, w, .. } => Error::TooLarge { path: image.to_owned(), side, h, w },
@@ -151,7 +151,7 @@ impl Error {
     }
 }
 
-/// Adds action and path to an I/O error.
+/// Converts an I/O error: `NotFound` to [`Error::Missing`], others to [`Error::Io`] with `action` and `path`.
 pub(crate) fn at<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(std::io::Error) -> Error + 'a {
     move |e| match e.kind() {
         std::io::ErrorKind::NotFound => {

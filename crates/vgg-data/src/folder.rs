@@ -1,4 +1,4 @@
-//! Data sets in folders: `train/<class>/*` and `val/<class>/*`.
+//! Data sets in class folders: `train/<class>/*` and `val/<class>/*`.
 
 use std::fs;
 use std::io::Read;
@@ -12,33 +12,30 @@ use crate::{Error, Result, Split, sniff};
 /// An image of a data set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Sample {
-    /// Path below the data set, with `/`.
+    /// Path relative to the root, with `/` as separator.
     pub(crate) path: String,
-    /// Class index: position of its folder in sorted order.
+    /// Class index: position of the class folder in sorted order.
     pub(crate) target: u32,
-    /// Length of the file.
+    /// Size of the file in bytes.
     pub(crate) bytes: u64,
 }
 
-/// One split of a data set in folders, scanned and sorted.
+/// One split of a data set in class folders, scanned and sorted.
 pub(crate) struct Folder {
     pub(crate) root: PathBuf,
     split: Split,
     pub(crate) classes: Vec<String>,
     pub(crate) samples: Vec<Sample>,
-    /// Files that are no images and were passed over.
+    /// Number of files that are not images and were ignored.
     pub(crate) ignored: usize,
 }
 
 impl Folder {
-    /// Scans a split. Classes are the sorted folders of `train`; every split must have all of them.
-    ///
-    /// Files are known by content: JPEG and PNG are taken whatever their name. A file that is neither is ignored, unless
-    /// it is empty or named like an image: then it is a sample that will fail to decode, and is not passed over in
-    /// silence.
+    /// Scans a split, as described at [`crate::ImageSet::open`]. Classes are the sorted folders of `train`; every split must have
+    /// exactly these.
     pub(crate) fn open(root: &Path, split: Split) -> Result<Folder> {
         if !root.is_dir() {
-            return Err(Error::Missing { path: root.to_owned(), reason: "there is no such folder".into() });
+            return Err(Error::Missing { path: root.to_owned(), reason: "the folder does not exist".into() });
         }
         let classes = class_folders(&root.join(Split::Train.name()))?;
         let own = class_folders(&root.join(split.name()))?;
@@ -50,7 +47,7 @@ impl Folder {
         Ok(folder)
     }
 
-    /// Hash of the names, sizes and classes of all images.
+    /// Hash of the paths, sizes and classes of all images.
     pub(crate) fn hash(&self) -> Hash {
         let mut text = self.classes.join("\n");
         for s in &self.samples {
@@ -73,7 +70,10 @@ impl Folder {
             }
         }
         if self.samples.len() == before {
-            return Err(Error::Missing { path: folder, reason: "holds no JPEG or PNG image".into() });
+            return Err(Error::Missing {
+                path: folder,
+                reason: "the folder has no JPEG or PNG images".into(),
+            });
         }
         Ok(())
     }
@@ -81,12 +81,15 @@ impl Folder {
 
 fn class_folders(path: &Path) -> Result<Vec<String>> {
     if !path.is_dir() {
-        let reason = "there is no such folder; a data set has train/<class>/* and val/<class>/*".into();
+        let reason = "the folder does not exist; expected train/<class>/* and val/<class>/*".into();
         return Err(Error::Missing { path: path.to_owned(), reason });
     }
     let classes = sorted_names(path, |kind| kind.is_dir())?;
     if classes.is_empty() {
-        return Err(Error::Missing { path: path.to_owned(), reason: "has no class folders".into() });
+        return Err(Error::Missing {
+            path: path.to_owned(),
+            reason: "the folder has no class folders".into(),
+        });
     }
     Ok(classes)
 }
@@ -97,23 +100,26 @@ fn same_classes(root: &Path, split: Split, train: &[String], own: &[String]) -> 
     let extra: Vec<&str> = own.iter().filter(|c| !train.contains(c)).map(String::as_str).collect();
     let reason = match (missing.as_slice(), extra.as_slice()) {
         ([], []) => return Ok(()),
-        ([], extra) => format!("{name} has class folders that train lacks: {}", extra.join(", ")),
-        (missing, _) => format!("{name} lacks the class folders {}, which train has", missing.join(", ")),
+        ([], extra) => format!("{name} has class folders that train does not have: {}", extra.join(", ")),
+        (missing, _) => format!("{name} does not have these class folders of train: {}", missing.join(", ")),
     };
     Err(Error::Layout { path: root.to_owned(), reason })
 }
 
-/// Names of the folders in a folder, sorted.
+/// Names of the subfolders of a folder, sorted.
 #[cfg(feature = "prepare")]
 pub(crate) fn folders_of(folder: &Path) -> Result<Vec<String>> {
     let names = sorted_names(folder, |kind| kind.is_dir())?;
     if names.is_empty() {
-        return Err(Error::Missing { path: folder.to_owned(), reason: "has no class folders".into() });
+        return Err(Error::Missing {
+            path: folder.to_owned(),
+            reason: "the folder has no class folders".into(),
+        });
     }
     Ok(names)
 }
 
-/// Names of the images in a folder, and of what claims to be one, sorted.
+/// Names of the files in a folder that are images by content or extension, sorted.
 #[cfg(feature = "prepare")]
 pub(crate) fn images_of(folder: &Path) -> Result<Vec<String>> {
     let mut names = Vec::new();
@@ -128,16 +134,16 @@ pub(crate) fn images_of(folder: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// Names in a folder, without hidden ones, sorted by bytes.
+/// Names of the entries of a folder that `keep` accepts, sorted by bytes, without hidden entries.
 fn sorted_names(folder: &Path, keep: impl Fn(&fs::Metadata) -> bool) -> Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(folder).map_err(at("read", folder))? {
         let entry = entry.map_err(at("read", folder))?;
         let name = entry.file_name().into_string().map_err(|name| Error::Layout {
             path: folder.to_owned(),
-            reason: format!("the name {name:?} is not UTF-8"),
+            reason: format!("the file name {name:?} is not UTF-8"),
         })?;
-        // Follows links, so that a data set may be made of them.
+        // `fs::metadata` follows symbolic links, so a data set may consist of links.
         let path = entry.path();
         if !name.starts_with('.') && keep(&fs::metadata(&path).map_err(at("read", &path))?) {
             names.push(name);

@@ -1,7 +1,7 @@
-//! Sizes and offsets in integers, so that others reproduce them to the last pixel.
+//! Sizes and crop offsets in integer arithmetic, so that other programs can reproduce them exactly.
 
-/// Height and width after isotropic rescaling of an `h` x `w` image to the smallest side `side`: the long side is
-/// `(2 * long * side + short) / (2 * short)`, rounded down, which is `long * side / short` rounded to nearest.
+/// Height and width of an `h` x `w` image after isotropic rescaling to smallest side `side`. The long side is
+/// `long * side / short` rounded to nearest, halves up: `(2 * long * side + short) / (2 * short)`, rounded down.
 ///
 /// ```
 /// assert_eq!(vgg_data::scaled_size(375, 500, 256), (256, 341));
@@ -11,13 +11,13 @@ pub fn scaled_size(h: usize, w: usize, side: usize) -> (usize, usize) {
     if h <= w { (side, scaled(w, h)) } else { (scaled(h, w), side) }
 }
 
-/// Offset of a centred crop: `(side - crop) / 2`, rounded down.
+/// Offset of a centre crop: `(side - crop) / 2`, rounded down.
 pub fn centre_offset(side: usize, crop: usize) -> usize {
     side.saturating_sub(crop) / 2
 }
 
-/// Offset of the crop in place `k`, 0 to 4, of five that are spread evenly from edge to edge: `k * (side - crop) / 4`,
-/// halves rounded up.
+/// Offset of crop `k` (0 to 4) of five crops spaced evenly from edge to edge: `k * (side - crop) / 4` rounded to
+/// nearest, halves up.
 pub fn grid_offset(side: usize, crop: usize, k: usize) -> usize {
     (k * side.saturating_sub(crop) + 2) / 4
 }
@@ -27,7 +27,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_short_side_is_exact_and_the_long_one_nearest() {
+    fn long_side_is_rounded_to_nearest() {
         assert_eq!(scaled_size(500, 375, 384), (512, 384));
         assert_eq!(scaled_size(333, 500, 256), (256, 384));
         assert_eq!(scaled_size(100, 100, 37), (37, 37));

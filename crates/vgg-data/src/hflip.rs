@@ -1,6 +1,6 @@
-//! Exchanging left and right.
+//! Horizontal flip of RGB pixels.
 
-/// Exchanges left and right of `[h, width, 3]` pixels.
+/// Flips `[h, width, 3]` pixels horizontally, in place.
 pub(crate) fn hflip(pixels: &mut [u8], width: usize) {
     let mut as_it_was = vec![0; width * 3];
     for row in pixels.chunks_exact_mut(width * 3) {
@@ -9,7 +9,7 @@ pub(crate) fn hflip(pixels: &mut [u8], width: usize) {
     }
 }
 
-/// The pixels of a row from the last to the first. Both are as long.
+/// Copies the pixels of row `from` to `to` in reverse order. Both rows must have the same length.
 pub(crate) fn hflip_row(from: &[u8], to: &mut [u8]) {
     #[cfg(target_arch = "x86_64")]
     if std::arch::is_x86_feature_detected!("ssse3") {
@@ -29,8 +29,8 @@ fn hflip_scalar(from: &[u8], to: &mut [u8]) {
 mod ssse3 {
     use std::arch::x86_64::{_mm_loadu_si128, _mm_setr_epi8, _mm_shuffle_epi8, _mm_storeu_si128};
 
-    /// Five pixels at a time. Sixteen bytes are written for their fifteen: the one too many is to the left, where the next
-    /// five come.
+    /// Copies five pixels (15 bytes) at a time. Each store writes 16 bytes; the extra byte is on the left, where the next store
+    /// overwrites it.
     #[target_feature(enable = "ssse3")]
     pub(super) fn hflip_row(from: &[u8], to: &mut [u8]) {
         const FIVE: usize = 15;
@@ -39,7 +39,8 @@ mod ssse3 {
         let order = _mm_setr_epi8(-1, 12, 13, 14, 9, 10, 11, 6, 7, 8, 3, 4, 5, 0, 1, 2);
         let mut done = 0;
         while done + FIVE < length {
-            // SAFETY: 16 bytes from `done` on, and 16 bytes before `length - done`, are inside.
+            // SAFETY: `done + 15 < length`, so the 16 bytes of `from` starting at `done` and the 16 bytes of `to` ending at
+            // `length - done` are in bounds.
             unsafe {
                 let five = _mm_loadu_si128(from.as_ptr().add(done).cast());
                 let out = to.as_mut_ptr().add(length - done - FIVE - 1);
@@ -56,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rows_of_any_width_are_mirrored() {
+    fn rows_of_any_width_are_flipped() {
         for width in 0..70_u8 {
             let from: Vec<u8> = (0..width).flat_map(|x| [x, x + 70, x + 140]).collect();
             let expected: Vec<u8> = (0..width).rev().flat_map(|x| [x, x + 70, x + 140]).collect();

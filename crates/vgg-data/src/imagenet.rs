@@ -1,19 +1,20 @@
-//! The 1,000 classes of ILSVRC-2012.
+//! The 1,000 classes of ILSVRC-2012, in WNID order.
 
-/// WNID, number in the development kit, number of training images and words of each class, in WNID order, which is the order of the logits of networks trained on it.
+/// WNID, ILSVRC2012_ID, number of training images and words of each class. WNID order is the order of the logits of
+/// networks trained on ImageNet.
 const CLASSES: &str = include_str!("imagenet_classes.tsv");
 
-/// WNIDs and words of all classes, in the order of their indices.
+/// WNID and words of every class, in order of class index.
 pub fn classes() -> impl Iterator<Item = (&'static str, &'static str)> {
     rows().map(|row| (row.wnid, row.words))
 }
 
-/// Training images of all classes: 732 to 1,300, and 1,281,167 in all.
+/// Number of training images of every class, in order of class index: 732 to 1,300, and 1,281,167 in total.
 pub fn train_images() -> impl Iterator<Item = u64> {
     rows().map(|row| row.images)
 }
 
-/// Its number in the development kit, ILSVRC2012_ID, from 1, for a WNID.
+/// The class number ILSVRC2012_ID of the development kit, from 1, for a WNID.
 pub fn ilsvrc2012_id(wnid: &str) -> Option<u32> {
     rows().find(|row| row.wnid == wnid).map(|row| row.id)
 }
@@ -34,7 +35,7 @@ fn rows() -> impl Iterator<Item = Row> {
     })
 }
 
-/// Words for a WNID such as `n01440764`.
+/// Words for a WNID, such as `tench, Tinca tinca` for `n01440764`.
 pub fn words(wnid: &str) -> Option<&'static str> {
     classes().find(|(id, _)| *id == wnid).map(|(_, words)| words)
 }
@@ -44,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn there_are_a_thousand_sorted_by_wnid() {
+    fn thousand_classes_sorted_by_wnid() {
         assert_eq!((classes().count(), train_images().sum::<u64>()), (1000, 1_281_167));
         assert!(classes().map(|(id, _)| id).is_sorted());
         assert_eq!(words("n01440764"), Some("tench, Tinca tinca"));

@@ -1,4 +1,4 @@
-//! One split of a data set, in folders or in shards.
+//! [`ImageSet`]: one split of a data set, in class folders or in shards.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
@@ -18,11 +18,11 @@ use crate::folder::Folder;
 use crate::shards::{Shards, UNFINISHED};
 use crate::{Image, Manifest, PixelStatistics, Result, Split, SplitManifest, decode, misnamed};
 
-/// The images of one split and their classes: prepared shards if there is an `index.json`, and class folders otherwise,
+/// The images of one split and their classes: prepared shards if the data set has an `index.json`, otherwise class folders,
 /// `train/<class>/*` and `val/<class>/*`.
 ///
-/// Decoded images are kept in memory up to a budget, so that later epochs need not decode them again. That changes no
-/// pixel. Nothing else grows with the number of images in shards.
+/// [`ImageSet::with_cache`] keeps decoded images in memory, so that later epochs do not decode them again. Apart from this
+/// cache, memory does not grow with the number of images in shards.
 pub struct ImageSet {
     split: Split,
     source: Source,
@@ -37,25 +37,27 @@ enum Source {
 }
 
 impl ImageSet {
-    /// Opens a split. Classes are the sorted folders of `train`, or those of the shards' index.
+    /// Opens a split. Classes are the sorted folders of `train`, or the classes in the index of the shards.
     ///
-    /// In folders, files are known by content: JPEG and PNG are taken whatever their name. A file that is neither is
-    /// ignored, unless it is empty or named like an image: then it is an image that will fail to decode, and is not passed
-    /// over in silence.
+    /// In class folders, every JPEG and PNG file is an image, whatever its name. A file that is neither is ignored, unless it is
+    /// empty or has the extension of an image: then it counts as an image, so that decoding it reports the error.
     ///
-    /// With the feature `remote`, `root` may be a URL, as of `ImageSet::open_remote`, with the settings of
+    /// With the feature `remote`, `root` may be a URL. It is opened as by `ImageSet::open_remote`, with the settings of
     /// `RemoteConfig::from_environment`.
     ///
     /// # Errors
-    /// [`crate::Error::Missing`] if a folder or a shard is not there or holds no images, [`crate::Error::Layout`] if the splits disagree
-    /// on the classes, or shards are not what the index says.
+    /// [`crate::Error::Missing`] if a folder or a shard does not exist or holds no images; [`crate::Error::Layout`] if the splits have
+    /// different classes, or the shards differ from the index; [`crate::Error::Unfinished`] if the preparation is incomplete;
+    /// [`crate::Error::Config`] if `root` is a URL and the feature `remote` is not enabled.
     pub fn open(root: &Path, split: Split) -> Result<ImageSet> {
         let source = match root.to_str().filter(|root| root.contains("://")) {
             #[cfg(feature = "remote")]
             Some(url) => return ImageSet::open_remote(url, split, &RemoteConfig::from_environment()?),
             #[cfg(not(feature = "remote"))]
             Some(url) => {
-                return Err(crate::Error::Config(format!("{url}: this build lacks the feature `remote`")));
+                return Err(crate::Error::Config(format!(
+                    "cannot open {url}: this build lacks the feature `remote`"
+                )));
             }
             None if Shards::are_in(root) => Source::Shards(Shards::open(root, split)?.into()),
             None if root.join(UNFINISHED).is_dir() => {
@@ -66,11 +68,11 @@ impl ImageSet {
         Ok(ImageSet::of(source, split))
     }
 
-    /// Opens a split of a prepared data set in an object store: `url` is that of the folder which holds its `index.json`, of
-    /// scheme `s3`, `gs`, `http` or `https`. Images are fetched one by one, and kept in a cache on a local disk.
+    /// Opens a split of a prepared data set in an object store. `url` is the URL of the folder with the `index.json`; the scheme
+    /// is `s3`, `gs`, `http` or `https`. Images are fetched one by one and cached on a local disk.
     ///
     /// # Errors
-    /// As [`ImageSet::open`], and [`crate::Error::Io`] if something cannot be fetched.
+    /// As [`ImageSet::open`], and [`crate::Error::Io`] if a request fails.
     #[cfg(feature = "remote")]
     pub fn open_remote(url: &str, split: Split, config: &RemoteConfig) -> Result<ImageSet> {
         Ok(ImageSet::of(Source::Shards(Shards::open_remote(url, split, config)?.into()), split))
@@ -86,13 +88,13 @@ impl ImageSet {
         }
     }
 
-    /// Keeps up to `bytes` of decoded images in memory.
+    /// Caches up to `bytes` of decoded images in memory. The default is 0.
     pub fn with_cache(self, bytes: u64) -> ImageSet {
         self.budget_bytes.store(bytes, Relaxed);
         self
     }
 
-    /// Names of the classes, in the order of their indices.
+    /// Names of the classes, in order of class index.
     pub fn classes(&self) -> &[String] {
         match &self.source {
             Source::Folder(folder) => &folder.classes,
@@ -108,7 +110,7 @@ impl ImageSet {
         }
     }
 
-    /// Whether there is no image; an opened split always has some.
+    /// Whether there are no images. An opened split always has at least one.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -121,7 +123,8 @@ impl ImageSet {
         }
     }
 
-    /// Path of an image below the data set, with `/`; of one in a shard, the shard's and its name there.
+    /// Path of an image relative to the root, with `/` as separator. For an image in a shard: the path of the shard and the name
+    /// in it.
     pub fn path(&self, index: usize) -> Cow<'_, str> {
         match &self.source {
             Source::Folder(folder) => Cow::Borrowed(&folder.samples[index].path),
@@ -129,12 +132,12 @@ impl ImageSet {
         }
     }
 
-    /// Which split this is.
+    /// The split.
     pub fn split(&self) -> Split {
         self.split
     }
 
-    /// Where the data set is.
+    /// Root folder or URL of the data set.
     pub fn root(&self) -> &Path {
         match &self.source {
             Source::Folder(folder) => &folder.root,
@@ -142,7 +145,7 @@ impl ImageSet {
         }
     }
 
-    /// Files that are no images and were passed over.
+    /// Number of files that are not images and were ignored.
     pub fn ignored(&self) -> usize {
         match &self.source {
             Source::Folder(folder) => folder.ignored,
@@ -150,7 +153,7 @@ impl ImageSet {
         }
     }
 
-    /// What the set is, if it was prepared.
+    /// The manifest of a prepared data set; `None` for class folders.
     pub fn manifest(&self) -> Option<&Manifest> {
         match &self.source {
             Source::Folder(_) => None,
@@ -158,7 +161,7 @@ impl ImageSet {
         }
     }
 
-    /// Smallest side that images were reduced to when they were prepared, if they were.
+    /// Smallest side to which images were reduced during preparation, if they were.
     pub fn smallest_side(&self) -> Option<usize> {
         match &self.source {
             Source::Folder(_) => None,
@@ -166,19 +169,19 @@ impl ImageSet {
         }
     }
 
-    /// Images of each class.
+    /// Number of images of each class.
     pub fn class_counts(&self) -> Vec<u64> {
         let mut counts = vec![0; self.classes().len()];
         (0..self.len()).for_each(|i| counts[self.target(i) as usize] += 1);
         counts
     }
 
-    /// What the manifest of a prepared data set says of this split.
+    /// This split's entry in the manifest of a prepared data set.
     pub fn split_manifest(&self) -> Option<&SplitManifest> {
         self.manifest()?.splits.get(&self.split())
     }
 
-    /// Sums over the pixels of the split, if they were computed when it was prepared.
+    /// Pixel statistics of the split from its preparation; `None` for class folders.
     pub fn statistics(&self) -> Option<PixelStatistics> {
         match &self.source {
             Source::Folder(_) => None,
@@ -186,13 +189,13 @@ impl ImageSet {
         }
     }
 
-    /// Images decoded so far whose names claim another format: path and what they are.
+    /// Images decoded so far whose file extension is that of another format: path and actual format.
     pub fn misnamed(&self) -> Vec<(Cow<'_, str>, &'static str)> {
         let found = self.misnamed.lock().unwrap_or_else(PoisonError::into_inner).clone();
         found.into_iter().map(|(index, format)| (self.path(index), format)).collect()
     }
 
-    /// Hash of the split: of the names, sizes and classes of all images in folders, of the contents of shards.
+    /// Hash of the split: of paths, sizes and classes of all images in class folders, or of the contents of the shards.
     pub fn hash(&self) -> Hash {
         match &self.source {
             Source::Folder(folder) => folder.hash(),
@@ -200,8 +203,7 @@ impl ImageSet {
         }
     }
 
-    /// Says that an image will be asked for soon, by any thread: one that has to be fetched from far away is on its way from
-    /// now on.
+    /// Starts fetching an image in the background if it is in an object store and is not cached. Any thread may then read it.
     pub fn prefetch(&self, index: usize) {
         if let Source::Shards(shards) = &self.source
             && !self.cache.read().unwrap_or_else(PoisonError::into_inner).contains_key(&index)
@@ -213,7 +215,7 @@ impl ImageSet {
     /// The pixels of an image.
     ///
     /// # Errors
-    /// [`crate::Error::Decode`] if it is no image, [`crate::Error::Missing`] or [`crate::Error::Io`] if it cannot be read.
+    /// [`crate::Error::Decode`] if the image cannot be decoded; [`crate::Error::Missing`] or [`crate::Error::Io`] if it cannot be read.
     pub fn image(&self, index: usize) -> Result<Arc<Image>> {
         Ok(match self.pixels(index)? {
             Pixels::Decoded(image) => image,
@@ -221,7 +223,7 @@ impl ImageSet {
         })
     }
 
-    /// The pixels of an image, where they lie: what was prepared as raw pixels is not copied.
+    /// The pixels of an image. Raw pixels in a local shard are not copied.
     ///
     /// # Errors
     /// As [`ImageSet::image`].
@@ -249,18 +251,18 @@ impl ImageSet {
         }
         let size = image.len() as u64;
         if self.budget_bytes.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(size)).is_ok() {
-            // Another thread may have been faster; its image is the same.
+            // Another thread may have inserted the same image in the meantime.
             self.cache.write().unwrap_or_else(PoisonError::into_inner).insert(index, image.clone());
         }
         Ok(Pixels::Decoded(image))
     }
 }
 
-/// Pixels `[H, W, 3]` of an image of a set.
+/// Pixels `[H, W, 3]` of an image, owned or borrowed from a shard.
 pub enum Pixels<'a> {
-    /// That had to be decoded.
+    /// Decoded pixels.
     Decoded(Arc<Image>),
-    /// That are part of a shard.
+    /// Raw pixels in a memory-mapped shard.
     Stored(ArrayView3<'a, u8>),
 }
 

@@ -1,10 +1,10 @@
-//! Image data sets for ConvNets: folders of images, decoding, scale jitter, crops, flips, the colour shift of
-//! Krizhevsky et al., and a loader whose batches depend on a seed alone, not on the number of its workers.
+//! Image data sets for ConvNets: class folders and shards, JPEG and PNG decoding, scale jitter, crops, flips, PCA colour
+//! jitter, and a parallel [`Loader`] whose batches depend only on the seed and the epoch, not on the number of workers.
 //!
-//! Everything is host memory: `u8` pixels `[H, W, 3]` in RGB order, and per image an offset to be added to them. What
-//! happens to an image is drawn first, as an [`Augmentation`], and applied after.
+//! Everything is in host memory: `u8` pixels `[H, W, 3]` in RGB order, and one RGB offset per image that the network
+//! adds to the pixels. [`AugmentConfig::draw`] samples an [`Augmentation`]; [`AugmentConfig::apply`] applies it.
 //!
-//! [`synthetic`] makes a data set from nothing.
+//! [`synthetic`] generates a data set.
 
 #![warn(clippy::unwrap_used)]
 
@@ -34,7 +34,7 @@ mod statistics;
 pub mod synthetic;
 mod view;
 
-/// Pixels `[H, W, 3]` of 0..255 in RGB order.
+/// RGB pixels `[H, W, 3]`, 0..255.
 pub type Image = ndarray::Array3<u8>;
 
 pub use augment::{AugmentConfig, Augmentation, MAX_SIDE};

@@ -1,4 +1,4 @@
-//! Batches of training images, made ahead by workers.
+//! [`Loader`]: batches of training images, prefetched by worker threads.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,36 +11,36 @@ use crate::{
     Result,
 };
 
-/// What to do about an image that cannot be decoded.
+/// What to do if an image cannot be decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OnBadImage {
-    /// Stop with its path and the reason.
+    /// Return the error, with path and reason.
     Stop,
-    /// Leave it out of its batch, and say so.
+    /// Leave the image out of its batch and list it in [`Batch::skipped`].
     Skip,
 }
 
-/// How batches are made.
+/// Settings of a [`Loader`].
 #[derive(Debug, Clone)]
 pub struct LoaderConfig {
-    /// What may happen to an image.
+    /// Augmentation of the images.
     pub augment: AugmentConfig,
-    /// Subtracted from pixels, 0..255.
+    /// Mean RGB that is subtracted from the pixels, 0..255.
     pub mean_rgb: [f32; 3],
-    /// Images in a batch; the last of an epoch may have fewer.
+    /// Batch size over all ranks. The last batch of an epoch may be smaller.
     pub batch: usize,
-    /// Seed of order and augmentation.
+    /// Seed of the order and the augmentation.
     pub seed: u64,
-    /// What to do about bad images.
+    /// What to do if an image cannot be decoded.
     pub on_bad_image: OnBadImage,
-    /// Threads that decode. Has no influence on any pixel.
+    /// Number of worker threads, at least 1. The batches do not depend on it.
     pub workers: usize,
-    /// Which part of each batch is made.
+    /// The rank and the world size: the loader makes this rank's part of each batch.
     pub rank: Partition,
 }
 
-/// Makes batches of a data set. Order and pixels depend on seed and epoch alone.
+/// Loads batches of a data set. Their order and pixels depend only on the settings, the seed and the epoch.
 pub struct Loader {
     folder: Arc<ImageSet>,
     batches: Prefetcher<Job, Result<Batch>>,
@@ -51,7 +51,7 @@ pub struct Loader {
     rank: Partition,
 }
 
-/// The order of one epoch, cut into batches.
+/// The order of the samples in one epoch, divided into batches.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EpochOrder {
     epoch: u64,
@@ -63,15 +63,15 @@ pub struct EpochOrder {
 struct Job {
     epoch: u64,
     ids: Vec<usize>,
-    /// Memory of a batch that is no longer needed: new memory costs more than what is put there.
+    /// Buffer of an earlier batch, reused because allocating a new one takes longer than filling it.
     pixels: Vec<u8>,
 }
 
 impl Loader {
-    /// Starts the workers.
+    /// Starts the worker threads.
     ///
     /// # Errors
-    /// [`Error::Config`] if the settings do not fit each other.
+    /// [`Error::Config`] if the augmentation, the batch size or the rank is invalid.
     pub fn new(folder: Arc<ImageSet>, config: LoaderConfig) -> Result<Loader> {
         config.augment.check()?;
         if config.batch == 0 {
@@ -80,7 +80,7 @@ impl Loader {
         if !config.rank.is_valid() {
             let Partition { index, count } = config.rank;
             return Err(Error::Config(format!(
-                "there is no rank {index} of {count}; they are counted from 0"
+                "rank {index} is not valid for world size {count}: ranks are 0 to world size - 1"
             )));
         }
         let (samples, batch, seed, rank) = (folder.len(), config.batch, config.seed, config.rank);
@@ -90,15 +90,16 @@ impl Loader {
         Ok(Loader { folder, batches, spare: Vec::new(), samples, batch, seed, rank })
     }
 
-    /// The order of an epoch.
+    /// The order of the samples in an epoch, for this loader's rank.
     pub fn plan(&self, epoch: u64) -> EpochOrder {
         EpochOrder::new(self.samples, self.batch, self.seed, epoch).for_rank(self.rank)
     }
 
-    /// Calls `consume` with every batch of an epoch from number `first` on, in order, until it returns `false`.
+    /// Calls `consume` with each batch of an epoch, in order from batch `first`, until it returns `false`. The second argument is
+    /// the time spent waiting for the batch.
     ///
     /// # Errors
-    /// Whatever `consume` returns; [`Error::Decode`] and others of the data.
+    /// Errors of `consume`; errors of [`ImageSet::pixels`] and [`AugmentConfig::apply`]; [`Error::Worker`] if a worker panicked.
     pub fn for_each<E: From<Error>>(
         &mut self,
         epoch: u64,
@@ -107,7 +108,7 @@ impl Loader {
     ) -> std::result::Result<(), E> {
         let plan = self.plan(epoch);
         let result = self.run(&plan, first, &mut consume);
-        // What was made ahead of an early end is thrown away, so that the next epoch starts clean.
+        // Discard the prefetched batches after an early exit, so that the next epoch does not receive them.
         while self.batches.under_way() > 0 {
             let _ = self.batches.take();
         }
@@ -143,14 +144,14 @@ impl Loader {
 }
 
 impl EpochOrder {
-    /// `samples` in the order of an epoch, in batches of `batch`.
+    /// The order of `samples` samples in an epoch, in batches of `batch`.
     pub fn new(samples: usize, batch: usize, seed: u64, epoch: u64) -> EpochOrder {
         let mut order = KeyedRng::new(seed, epoch, 0, Purpose::Order);
         let order = Permutation::new(&mut order, samples);
         EpochOrder { epoch, order, batch, rank: Partition::WHOLE }
     }
 
-    /// The same order and batches, of each of which a rank takes its part. The parts of all ranks are the batch.
+    /// The same order, with each batch restricted to a rank's part. The parts of all ranks in sequence are the batch.
     pub fn for_rank(self, rank: Partition) -> EpochOrder {
         EpochOrder { rank, ..self }
     }
@@ -160,7 +161,7 @@ impl EpochOrder {
         self.order.len().div_ceil(self.batch)
     }
 
-    /// Samples of batch `i`, or of the rank's part of it.
+    /// Sample indices of batch `i`, or of the rank's part of it.
     pub fn batch(&self, i: usize) -> Vec<usize> {
         let start = i * self.batch;
         let all = (start + self.batch).min(self.order.len()).saturating_sub(start);

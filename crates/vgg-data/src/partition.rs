@@ -1,4 +1,4 @@
-//! One part of several: a rank's part of a batch, a shard of an evaluation, a machine's part of a preparation.
+//! [`Partition`]: one of several parts, such as a rank's part of a batch, a shard of an evaluation or a part of a preparation.
 
 use std::fmt;
 use std::ops::Range;
@@ -6,35 +6,34 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// Parts at most.
+/// Largest number of parts.
 const MAX_COUNT: usize = 1 << 16;
 
-/// Part `index`, from 0, of `count` parts. As text, and in files, parts are counted from 1: `2/8` is the second of
-/// eight.
+/// Part `index` (from 0) of `count` parts. In text and in files, parts are numbered from 1: `2/8` is the second of eight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Partition {
-    /// Which part, from 0.
+    /// Index of the part, from 0.
     pub index: usize,
     /// Number of parts.
     pub count: usize,
 }
 
 impl Partition {
-    /// The only part.
+    /// Part 1 of 1: everything.
     pub const WHOLE: Partition = Partition { index: 0, count: 1 };
 
-    /// Whether there is no other part.
+    /// Whether this is [`Partition::WHOLE`].
     pub fn is_whole(self) -> bool {
         self == Partition::WHOLE
     }
 
-    /// Whether there can be such a part: `index` is below `count`, and `count` at most 65,536.
+    /// Whether `index` is less than `count`, and `count` is at most 65,536.
     pub fn is_valid(self) -> bool {
         self.index < self.count && self.count <= MAX_COUNT
     }
 
-    /// The places of `n` things that are in this part: neighbours, as many in each part but for one.
+    /// The contiguous range of `0..n` that is in this part. The sizes of the parts differ by at most 1.
     pub fn range(self, n: usize) -> Range<usize> {
         let start = |index: usize| (n as u128 * index as u128 / self.count.max(1) as u128) as usize;
         start(self.index)..start(self.index + 1)
@@ -74,7 +73,7 @@ impl FromStr for Partition {
         let part =
             numbers.and_then(|(number, count)| Some(Partition { index: number.checked_sub(1)?, count }));
         part.filter(|part| part.is_valid()).ok_or_else(|| {
-            format!("{text:?} is not i/n, such as 2/8, with i from 1 to n and n at most {MAX_COUNT}")
+            format!("{text:?} is not a part i/n, such as 2/8, with i from 1 to n and n at most {MAX_COUNT}")
         })
     }
 }
@@ -84,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parts_hold_everything_once() {
+    fn parts_cover_everything_once() {
         for (n, count) in [(10, 3), (2, 5), (50_000, 7), (0, 2), (usize::MAX, MAX_COUNT)] {
             let ranges = (0..count).map(|index| Partition { index, count }.range(n));
             let mut end = 0;
@@ -98,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_count_from_one() {
+    fn text_numbers_parts_from_one() {
         assert_eq!("2/8".parse(), Ok(Partition { index: 1, count: 8 }));
         assert_eq!(Partition { index: 1, count: 8 }.to_string(), "2/8");
         assert_eq!("1/1".parse(), Ok(Partition::WHOLE));

@@ -1,43 +1,43 @@
-//! The colour shift of Krizhevsky et al. 2012: along the principal components of the training pixels.
+//! PCA colour jitter of Krizhevsky et al. 2012 (AlexNet): a random shift along the principal components of the RGB pixels.
 
 use serde::{Deserialize, Serialize};
 
 use crate::{KeyedRng, PixelStatistics};
 
-/// Principal components of the training pixels, and how far to move along them.
+/// Principal components of the training pixels, and the standard deviation of the shift along them.
 ///
 /// The shift `sum over i of p_i * a_i * l_i` is added to every pixel of an image, where `p_i` is an eigenvector, `l_i`
-/// its eigenvalue and `a_i` normal with standard deviation `std` (the paper: 0.1), drawn once per use of an image.
+/// its eigenvalue and `a_i` a normal variable with standard deviation `std` (the paper: 0.1), drawn once per use of an image.
 ///
-/// As the paper of Krizhevsky et al. has it, `l_i` is an eigenvalue of the covariance of pixels of 0..1. In the unit of
-/// our pixels, 0..255, that eigenvalue is the covariance's divided by 255, and the shift comes out in 0..255.
+/// In Krizhevsky et al., `l_i` is an eigenvalue of the covariance of pixels of 0..1. Here pixels are 0..255, so `l_i` is an
+/// eigenvalue of their covariance divided by 255, and the shift is in units of 0..255.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct PcaJitter {
-    /// Standard deviation of the factors.
+    /// Standard deviation of the factors `a_i`.
     pub std: f64,
-    /// `eigenvectors[i]` belongs to `eigenvalues[i]`.
+    /// Unit eigenvectors; `eigenvectors[i]` belongs to `eigenvalues[i]`.
     pub eigenvectors: [[f64; 3]; 3],
-    /// Of the covariance of pixels of 0..1, times 255: largest first.
+    /// Eigenvalues of the covariance of pixels of 0..1, times 255, largest first.
     pub eigenvalues: [f64; 3],
 }
 
 impl PcaJitter {
-    /// From the statistics of a training set.
+    /// Computes the principal components from the statistics of a training set.
     pub fn new(statistics: &PixelStatistics, std: f64) -> PcaJitter {
         let (values, eigenvectors) = eigenvectors(statistics.covariance());
         PcaJitter { std, eigenvectors, eigenvalues: values.map(|v| v / 255.0) }
     }
 
-    /// Draws a shift of R, G and B in 0..255.
+    /// Draws a shift of R, G and B in units of 0..255.
     pub(crate) fn draw(&self, stream: &mut KeyedRng) -> [f32; 3] {
         let factors = self.eigenvalues.map(|l| l * self.std * stream.normal());
         [0, 1, 2].map(|c| (0..3).map(|i| self.eigenvectors[i][c] * factors[i]).sum::<f64>() as f32)
     }
 }
 
-/// Eigenvalues, largest first, and unit eigenvectors of a symmetric matrix, by Jacobi's rotations.
+/// Eigenvalues, largest first, and unit eigenvectors of a symmetric matrix, by Jacobi rotations.
 ///
-/// Each vector's largest component is positive, so that the result is unique.
+/// The component of largest magnitude of each eigenvector is positive, which makes the sign unique.
 pub fn eigenvectors(mut m: [[f64; 3]; 3]) -> ([f64; 3], [[f64; 3]; 3]) {
     let mut v = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]];
     for _ in 0..30 {

@@ -1,4 +1,4 @@
-//! Work done ahead by other threads and handed out in order.
+//! [`Prefetcher`]: worker threads whose results are returned in the order of the jobs.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -11,7 +11,7 @@ use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
 use crate::{Error, Result};
 
-/// Persistent workers that turn jobs into results. Results come out in the order in which jobs went in, whatever the
+/// A pool of worker threads that turn jobs into results. Results are returned in the order in which jobs were submitted, for any
 /// number of workers.
 pub struct Prefetcher<J: Send + 'static, T: Send + 'static> {
     jobs: Option<Sender<(u64, J)>>,
@@ -22,13 +22,13 @@ pub struct Prefetcher<J: Send + 'static, T: Send + 'static> {
     taken: u64,
     depth: usize,
     waited: Duration,
-    /// Set when nobody waits for results any more: jobs that still queue are passed over.
+    /// Set on drop: workers then discard the queued jobs.
     abandoned: Arc<AtomicBool>,
 }
 
 impl<J: Send + 'static, T: Send + 'static> Prefetcher<J, T> {
-    /// Starts `workers` threads (at least one) that run `work`; at most `depth` jobs are under way or done and not yet
-    /// taken.
+    /// Starts `workers` threads (at least one) that run `work`. `depth` is the largest number of submitted jobs whose results
+    /// have not been taken.
     pub fn new(workers: usize, depth: usize, work: impl Fn(J) -> T + Send + Sync + 'static) -> Self {
         let (jobs, to_do) = bounded::<(u64, J)>(depth.max(1));
         let (done, results) = unbounded();
@@ -65,20 +65,20 @@ impl<J: Send + 'static, T: Send + 'static> Prefetcher<J, T> {
         }
     }
 
-    /// Whether another job may be submitted before a result is taken.
+    /// Whether fewer than `depth` jobs are under way.
     pub fn has_room(&self) -> bool {
         self.under_way() < self.depth
     }
 
-    /// Jobs submitted whose results have not been taken.
+    /// Number of submitted jobs whose results have not been taken.
     pub fn under_way(&self) -> usize {
         (self.submitted - self.taken) as usize
     }
 
-    /// Hands a job to the workers.
+    /// Submits a job to the workers.
     ///
     /// # Errors
-    /// [`Error::Worker`] if they are gone.
+    /// [`Error::Worker`] if the workers have exited.
     pub fn submit(&mut self, job: J) -> Result<()> {
         let jobs = self.jobs.as_ref().ok_or(Error::Worker)?;
         jobs.send((self.submitted, job)).map_err(|_| Error::Worker)?;
@@ -86,10 +86,10 @@ impl<J: Send + 'static, T: Send + 'static> Prefetcher<J, T> {
         Ok(())
     }
 
-    /// The result of the oldest job, or `None` if there is none under way.
+    /// Waits for the result of the oldest job; `None` if no job is under way.
     ///
     /// # Errors
-    /// [`Error::Worker`] if a worker panicked.
+    /// [`Error::Worker`] if the job panicked or the workers have exited.
     pub fn take(&mut self) -> Result<Option<T>> {
         if self.under_way() == 0 {
             return Ok(None);
@@ -105,7 +105,7 @@ impl<J: Send + 'static, T: Send + 'static> Prefetcher<J, T> {
         result.map(Some).ok_or(Error::Worker)
     }
 
-    /// How long the consumer has waited for results since the last call of this.
+    /// Time spent waiting in [`Prefetcher::take`] since the last call of this function.
     pub fn take_waited(&mut self) -> Duration {
         std::mem::take(&mut self.waited)
     }
@@ -113,7 +113,7 @@ impl<J: Send + 'static, T: Send + 'static> Prefetcher<J, T> {
 
 impl<J: Send + 'static, T: Send + 'static> Drop for Prefetcher<J, T> {
     fn drop(&mut self) {
-        // Ends the workers after their current jobs.
+        // The workers exit after their current jobs.
         self.abandoned.store(true, Relaxed);
         self.jobs = None;
         for worker in self.workers.drain(..) {
@@ -127,7 +127,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn results_keep_the_order_of_jobs() {
+    fn results_are_in_the_order_of_jobs() {
         for workers in [1, 4] {
             let mut p = Prefetcher::new(workers, 8, |i: u64| {
                 std::thread::sleep(Duration::from_micros((7 * i) % 5 * 200));
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_is_an_error_and_not_a_hang() {
+    fn a_panicking_job_returns_an_error() {
         let mut p = Prefetcher::new(2, 4, |i: u32| {
             assert!(i != 1, "on purpose");
             i

@@ -1,8 +1,8 @@
-//! Resizing with an antialiasing interpolation, of the whole image or of the part that a crop needs.
+//! Antialiased resizing of a whole image, or of the region that a crop needs.
 //!
-//! fast_image_resize does it, first along rows, then along columns, as Pillow does. Its weights have 16 bits and Pillow's 22: less than
-//! 1 % of the values of photographs are one level apart, and a few in a million are two. Where the ratio makes many exact ties, such as 3 to 2,
-//! it can be 4 % of an image.
+//! The crate fast_image_resize resizes first along rows, then along columns, as Pillow does. Its filter weights have 16 bits, Pillow's 22.
+//! On photographs, less than 1 % of the values differ from Pillow's by one level, and a few in a million by two. If the ratio of the sizes
+//! makes many exact ties, such as 3 to 2, up to 4 % of an image's values can differ.
 
 use std::ops::Range;
 
@@ -14,22 +14,22 @@ use serde::{Deserialize, Serialize};
 use crate::hflip::{hflip, hflip_row};
 use crate::{Error, Image, Result};
 
-/// Interpolation. All but `Nearest` widen with the reduction, as Pillow's filters of the same names do.
+/// Interpolation. All but `Nearest` are antialiased: the support grows with the reduction, as in Pillow's filters of the same names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Interpolation {
-    /// Triangle.
+    /// Triangle filter.
     Bilinear,
-    /// Cubic with a = -0.5.
+    /// Cubic filter with a = -0.5.
     Bicubic,
-    /// Lanczos of three lobes.
+    /// Lanczos filter with three lobes.
     Lanczos,
-    /// The nearest pixel: aliases, for comparison only.
+    /// Nearest pixel. It aliases; for comparison only.
     Nearest,
 }
 
 impl Interpolation {
-    /// The library's interpolation and its support in pixels of the coarser grid; `None` for the nearest pixel.
+    /// The filter of fast_image_resize and its support in pixels of the coarser grid; `None` for `Nearest`.
     fn convolution(self) -> Option<(FilterType, f64)> {
         match self {
             Interpolation::Bilinear => Some((FilterType::Bilinear, 1.0)),
@@ -48,26 +48,26 @@ impl std::str::FromStr for Interpolation {
             "bicubic" => Ok(Interpolation::Bicubic),
             "lanczos" => Ok(Interpolation::Lanczos),
             "nearest" => Ok(Interpolation::Nearest),
-            _ => Err(format!(
-                "there is no interpolation {name}; it is one of bilinear, bicubic, lanczos, nearest"
-            )),
+            _ => {
+                Err(format!("unknown interpolation {name:?}; expected bilinear, bicubic, lanczos or nearest"))
+            }
         }
     }
 }
 
-/// `image` resized to `h` x `w`.
+/// Resizes `image` to `h` x `w`.
 ///
 /// # Errors
-/// [`Error::Config`] if a size is zero.
+/// [`Error::Config`] if `h`, `w` or a side of `image` is zero.
 pub fn resize(image: &Image, h: usize, w: usize, interpolation: Interpolation) -> Result<Image> {
     resize_region(image.view(), (h, w), (0, 0), (h, w), interpolation)
 }
 
-/// The region `size` at `offset` (rows, columns) of `image` resized to `whole`, without computing the rest. A few values may differ by one
-/// level from cropping the resized image, since the precision of the weights depends on the largest weight in the region.
+/// The region of `size` at `offset` (rows, columns) of `image` resized to `whole`, without computing the rest. A few values may differ by
+/// one level from a crop of the resized image, because the precision of the weights depends on the largest weight in the region.
 ///
 /// # Errors
-/// [`Error::Config`] if a size is zero or the part lies outside.
+/// [`Error::Config`] if a size is zero or the region is outside the resized image.
 pub fn resize_region(
     image: ArrayView3<'_, u8>,
     whole: (usize, usize),
@@ -80,7 +80,7 @@ pub fn resize_region(
     Ok(out)
 }
 
-/// As [`resize_region`], into the values of `size`, with left and right exchanged if `flip`.
+/// As [`resize_region`], writing to `out` the `size.0 * size.1 * 3` values, flipped horizontally if `flip`.
 ///
 /// # Errors
 /// As [`resize_region`], or if `out` has another length.
@@ -97,7 +97,7 @@ pub(crate) fn resize_into(
     let outside = offset.0 + size.0 > whole.0 || offset.1 + size.1 > whole.1;
     if h * w * size.0 * size.1 == 0 || outside || out.len() != size.0 * size.1 * 3 {
         return Err(Error::Config(format!(
-            "cannot take {size:?} at {offset:?} of a {h}x{w} image resized to {whole:?}"
+            "cannot cut region {size:?} at {offset:?} from a {h}x{w} image resized to {whole:?}"
         )));
     }
     if (h, w) == whole && interpolation != Interpolation::Nearest {
@@ -116,7 +116,7 @@ pub(crate) fn resize_into(
     Ok(())
 }
 
-/// One axis of a resize: `pixels` pixels made of `len` source pixels from `start` on, of `side` in all.
+/// One axis of a resize: `pixels` output pixels from `len` source pixels that start at `start`, out of `side` source pixels.
 struct Stretch {
     side: usize,
     start: f64,
@@ -125,19 +125,19 @@ struct Stretch {
 }
 
 impl Stretch {
-    /// Of the pixels `offset..offset + size` of `side` pixels resized to `whole`.
+    /// The output pixels `offset..offset + size` of `side` source pixels resized to `whole`.
     fn new(side: usize, whole: usize, offset: usize, size: usize) -> Stretch {
         let at = |pixel: usize| (pixel * side) as f64 / whole as f64;
         let start = at(offset);
         let mut len = at(offset + size) - start;
-        // The library rejects a region that ends outside, even by the last bit.
+        // fast_image_resize rejects a region that ends outside the image, even by one rounding error.
         while start + len > side as f64 {
             len = len.next_down();
         }
         Stretch { side, start, len, pixels: size }
     }
 
-    /// Source pixels that a interpolation with this support (in pixels of the coarser grid) can read, and one more at each end.
+    /// Source pixels that a filter with this support (in pixels of the coarser grid) can read, plus one at each end.
     fn reach(&self, support: f64) -> Range<usize> {
         let radius = support * (self.len / self.pixels as f64).max(1.0) + 1.0;
         let first = (self.start - radius).floor().max(0.0) as usize;
@@ -147,7 +147,7 @@ impl Stretch {
 
 type Failure = Box<dyn std::error::Error>;
 
-/// Pixels `[down.side, w, 3]` as `[down.pixels, across.pixels, 3]`, which are `out`. The result of the first pass is rounded to levels.
+/// Resizes pixels `[down.side, w, 3]` to `out`, `[down.pixels, across.pixels, 3]`. The result of the first pass is rounded to `u8`.
 fn both_passes(
     pixels: &[u8],
     w: usize,
@@ -183,7 +183,7 @@ fn both_passes(
     resize(&narrow, narrow_size, out, [down.pixels, across.pixels], &of_columns)
 }
 
-/// The part `size` at `offset` (rows, columns), which must lie inside.
+/// The region of `size` at `offset` (rows, columns), which must be inside `image`.
 pub(crate) fn cut(
     image: ArrayView3<'_, u8>,
     offset: (usize, usize),

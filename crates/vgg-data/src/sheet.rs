@@ -1,4 +1,4 @@
-//! Images side by side, for people.
+//! Contact sheets: images side by side with captions, and PNG output. `batch_sheet` draws augmented training images.
 
 use std::path::Path;
 
@@ -9,10 +9,10 @@ use noto_sans_mono_bitmap::{FontWeight, RasterHeight, get_raster};
 
 use crate::{Error, Image, Result};
 
-/// Pixels between images.
+/// Gap between images, in pixels.
 const GAP: usize = 2;
 
-/// Images in rows of `columns`, on white. They may differ in size: each cell is as large as the largest.
+/// Places images in rows of `columns` on a white background. Images may differ in size: every cell has the largest height and width.
 ///
 /// # Errors
 /// [`Error::Config`] if there are no images or no columns.
@@ -20,7 +20,7 @@ pub fn contact_sheet(images: &[Image], columns: usize) -> Result<Image> {
     let side = |of: fn(&Image) -> usize| images.iter().map(of).max().unwrap_or(0);
     let (h, w) = (side(|i| i.dim().0), side(|i| i.dim().1));
     if columns == 0 || h * w == 0 {
-        return Err(Error::Config("a contact sheet needs images and columns".into()));
+        return Err(Error::Config("a contact sheet needs at least one image and one column".into()));
     }
     let (rows, columns) = (images.len().div_ceil(columns), columns.min(images.len()));
     let mut sheet = Image::from_elem((rows * (h + GAP) - GAP, columns * (w + GAP) - GAP, 3), 255);
@@ -32,7 +32,7 @@ pub fn contact_sheet(images: &[Image], columns: usize) -> Result<Image> {
     Ok(sheet)
 }
 
-/// As [`contact_sheet`], with lines of text below each image, cut to the width of a tile of side `tile`.
+/// As [`contact_sheet`], with lines of text below each image. Images are cropped to `tile` x `tile`; text is cut at that width.
 ///
 /// # Errors
 /// As [`contact_sheet`].
@@ -52,10 +52,10 @@ pub fn captioned_sheet(tiles: &[(Image, Vec<String>)], columns: usize, tile: usi
     contact_sheet(&captioned.collect::<Vec<_>>(), columns)
 }
 
-/// Pixels from one line of text to the next.
+/// Line height of text, in pixels.
 pub const LINE: usize = 16;
 
-/// Black text with its upper left corner at a row and a column, as far as there is room.
+/// Draws black text with its upper left corner at row `top` and column `left`. Text that does not fit is cut.
 pub fn draw_text(image: &mut Image, text: &str, top: usize, left: usize) {
     let (h, w, _) = image.dim();
     let mut left = left;
@@ -77,7 +77,7 @@ pub fn draw_text(image: &mut Image, text: &str, top: usize, left: usize) {
     }
 }
 
-/// Writes an image as PNG, whole or not at all.
+/// Writes an image to a PNG file atomically.
 ///
 /// # Errors
 /// [`Error::Io`] if it cannot be written.

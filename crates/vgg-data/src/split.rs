@@ -1,19 +1,19 @@
-//! Training or validation part of a data set.
+//! The training or validation split of a data set.
 
 use serde::{Deserialize, Serialize};
 
-/// Which part of a data set.
+/// A split of a data set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Split {
-    /// Images to learn from.
+    /// Training images.
     Train,
-    /// Images to validate on.
+    /// Validation images.
     Val,
 }
 
 impl Split {
-    /// Name of its folder.
+    /// Name of the split's folder: `train` or `val`.
     pub fn name(self) -> &'static str {
         match self {
             Split::Train => "train",
@@ -28,7 +28,7 @@ impl std::str::FromStr for Split {
         match name {
             "train" => Ok(Split::Train),
             "val" => Ok(Split::Val),
-            _ => Err(format!("there is no split {name}; it is train or val")),
+            _ => Err(format!("unknown split {name:?}; expected train or val")),
         }
     }
 }

@@ -1,21 +1,21 @@
-//! Mean and covariance of the pixels of a training set, from exact integer sums.
+//! Mean and covariance of the RGB pixels of a training set, from exact integer sums.
 
 use serde::{Deserialize, Serialize};
 
 use crate::Image;
 
-/// Sums over pixels of 0..255. Merging is exact, so order and number of threads do not matter.
+/// Sums over pixels, 0..255. The sums are exact integers, so the result does not depend on order or number of threads.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PixelStatistics {
     /// Number of pixels.
     pub pixels: u64,
-    /// Sum of each channel.
+    /// Sum of each channel: red, green, blue.
     pub sums: [u64; 3],
-    /// Sums of products of channels: red-red, red-green, red-blue, green-green, green-blue, blue-blue.
+    /// Sums of products of two channels: red-red, red-green, red-blue, green-green, green-blue, blue-blue.
     pub products: [u64; 6],
 }
 
-/// The pairs of channels in the order of [`PixelStatistics::products`].
+/// The pairs of channels, in the order of [`PixelStatistics::products`].
 const PAIRS: [(usize, usize); 6] = [(0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2)];
 
 impl PixelStatistics {
@@ -31,7 +31,7 @@ impl PixelStatistics {
         }
     }
 
-    /// Adds the sums of other images.
+    /// Adds the sums of `other`.
     pub fn merge(&mut self, other: &PixelStatistics) {
         self.pixels += other.pixels;
         self.sums.iter_mut().zip(other.sums).for_each(|(a, b)| *a += b);
@@ -43,7 +43,7 @@ impl PixelStatistics {
         self.sums.map(|s| s as f64 / self.pixels.max(1) as f64)
     }
 
-    /// Covariance of the channels (over all pixels, not one fewer), in squares of 0..255.
+    /// Covariance matrix of the channels of 0..255. The divisor is the number of pixels, not one fewer.
     pub fn covariance(&self) -> [[f64; 3]; 3] {
         let n = self.pixels.max(1) as f64;
         let mean = self.mean();
@@ -56,7 +56,8 @@ impl PixelStatistics {
         covariance
     }
 
-    /// One over the standard deviation of all channels together: brings pixels to unit variance.
+    /// Factor that scales pixels to unit variance: one over the root of the mean variance of the channels; 1 if that
+    /// variance is zero.
     pub fn unit_variance_scale(&self) -> f64 {
         let c = self.covariance();
         let variance = (c[0][0] + c[1][1] + c[2][2]) / 3.0;

@@ -1,4 +1,4 @@
-//! Views: what a network is shown of a test image.
+//! Views of a test image: the whole rescaled image, a centre crop or a crop of a grid, flipped or not.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,31 +7,31 @@ use crate::hflip::hflip;
 use crate::resize::cut;
 use crate::{Error, Image, Interpolation, Result, resize_region};
 
-/// Pixels of a view: what a network takes, and what a worker has memory for.
+/// Largest number of pixels of a rescaled image, which limits the memory of networks and workers.
 const MAX_PIXELS: usize = 1024 * 1024;
 
-/// A part of a rescaled image, mirrored or not.
+/// A region of a rescaled image, flipped or not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct View {
-    /// Smallest side after rescaling.
+    /// Test scale Q: smallest side after rescaling.
     pub test_scale: usize,
-    /// Which part.
+    /// The region of the rescaled image.
     pub region: Region,
-    /// Whether left and right are exchanged.
+    /// Whether the region is flipped horizontally.
     pub flip: bool,
 }
 
-/// Which part of a rescaled image.
+/// A region of a rescaled image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Region {
-    /// All of it.
+    /// The whole image.
     Whole,
-    /// A square of this side in the centre.
+    /// A centre crop of this side.
     Centre(usize),
-    /// A square of a regular grid of 5 x 5 that reaches from corner to corner.
+    /// A crop of a regular 5 x 5 grid that reaches from corner to corner.
     Grid {
-        /// Its side.
+        /// Side of the crop.
         crop: usize,
         /// Row of the grid, 0 to 4.
         row: usize,
@@ -40,14 +40,15 @@ pub enum Region {
     },
 }
 
-/// Rows, and columns, of the grid of crops.
+/// Number of rows and of columns of the grid of crops.
 pub const GRID: usize = 5;
 
 impl View {
-    /// The pixels of the view.
+    /// The pixels of the view of `image`.
     ///
     /// # Errors
-    /// [`Error::Config`] if the region is larger than the rescaled image, [`Error::TooLarge`] if the whole image is.
+    /// [`Error::Config`] if the crop is larger than the test scale; [`Error::TooLarge`] if the region is the whole image and has
+    /// more than 1024 x 1024 pixels.
     pub fn apply(&self, image: &Image, interpolation: Interpolation) -> Result<Image> {
         let (h, w, _) = image.dim();
         let whole = scaled_size(h, w, self.test_scale);
@@ -60,7 +61,7 @@ impl View {
         Ok(pixels)
     }
 
-    /// Offset (rows, columns) and size of the region within an image that was rescaled to `whole`.
+    /// Offset (rows, columns) and size of the region in an image rescaled to `whole`.
     fn place(&self, whole: (usize, usize)) -> Result<((usize, usize), (usize, usize))> {
         let (crop, offset): (usize, [usize; 2]) = match self.region {
             Region::Whole if whole.0.saturating_mul(whole.1) > MAX_PIXELS => {
@@ -74,14 +75,14 @@ impl View {
             }
         };
         if crop > self.test_scale {
-            let what = format!("test_scale {} is smaller than the crop, {crop}", self.test_scale);
+            let what = format!("test_scale {} is smaller than the crop {crop}", self.test_scale);
             return Err(Error::Config(what));
         }
         Ok((offset.into(), (crop, crop)))
     }
 }
 
-/// The pixels of each view. Neighbours of one test side share the rescaling.
+/// The pixels of each view. Consecutive views of the same test scale share one rescaling.
 ///
 /// # Errors
 /// As [`View::apply`].
@@ -93,7 +94,7 @@ pub fn apply_views(image: &Image, views: &[View], interpolation: Interpolation) 
         let places = of_side.iter().map(|view| view.place(whole)).collect::<Result<Vec<_>>>()?;
         let (offset, size) = around(&places);
         if size.0.saturating_mul(size.1) > MAX_PIXELS {
-            // The parts of a panorama may be far apart.
+            // The regions of a panorama can be far apart.
             for view in of_side {
                 shown.push(view.apply(image, interpolation)?);
             }
@@ -109,7 +110,7 @@ pub fn apply_views(image: &Image, views: &[View], interpolation: Interpolation) 
 
 type Place = ((usize, usize), (usize, usize));
 
-/// The smallest rectangle, as offset and size, that holds all of these.
+/// The smallest rectangle, as offset and size, that contains all of `places`.
 fn around(places: &[Place]) -> Place {
     let least = |of: fn(&Place) -> usize| places.iter().map(of).min().unwrap_or(0);
     let most = |of: fn(&Place) -> usize| places.iter().map(of).max().unwrap_or(0);
@@ -122,7 +123,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn views_that_share_a_rescaling_are_those_that_do_not() {
+    fn views_with_shared_rescaling_equal_separate_views() {
         let image = Image::from_shape_fn((57, 83, 3), |(y, x, c)| (y * 7 + x * 13 + c * 50) as u8);
         let mut views = Vec::new();
         for test_scale in [32, 40] {
@@ -140,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn whole_images_of_at_most_1024_squared_pixels_are_shown() {
+    fn whole_images_have_at_most_1024_squared_pixels() {
         let view = View { test_scale: 1024, region: Region::Whole, flip: false };
         let square = Image::zeros((8, 8, 3));
         assert_eq!(view.apply(&square, Interpolation::Nearest).unwrap().dim(), (1024, 1024, 3));
@@ -148,7 +149,7 @@ mod tests {
             Err(Error::TooLarge { side: 1024, h: 1024, w: 1025, .. }) => (),
             other => panic!("{other:?}"),
         }
-        // A crop of it is another matter.
+        // The limit does not apply to a crop of a large image.
         let crop = View { region: Region::Centre(8), ..view };
         assert_eq!(crop.apply(&Image::zeros((8, 16, 3)), Interpolation::Nearest).unwrap().dim(), (8, 8, 3));
     }

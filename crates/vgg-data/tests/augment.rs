@@ -1,4 +1,4 @@
-//! What is drawn for a training image, over all of its range and with the stated probabilities; and what is done with it.
+//! Augmentation: the ranges and probabilities of what is drawn, and the pixels of the crop. Also resize and pixel statistics.
 
 use ndarray::s;
 use vgg_data::{
@@ -18,12 +18,12 @@ fn config() -> AugmentConfig {
     }
 }
 
-/// What happens to `N` samples of 10 x 15 pixels.
+/// The augmentations of `N` samples of 10 x 15 pixels.
 fn drawn(config: &AugmentConfig) -> Vec<Augmentation> {
     (0..N).map(|sample| config.draw(3, 5, sample, 10, 15)).collect()
 }
 
-/// Asserts that `count` of `of` draws is within five standard deviations of what probability `p` makes likely.
+/// Asserts that `count` of `of` draws is within five standard deviations of its expectation for probability `p`.
 fn assert_share(count: usize, of: usize, p: f64, what: &str) {
     let expected = of as f64 * p;
     let deviation = (expected * (1.0 - p)).sqrt();
@@ -34,7 +34,7 @@ fn assert_share(count: usize, of: usize, p: f64, what: &str) {
 }
 
 #[test]
-fn every_scale_between_both_ends_is_as_likely() {
+fn training_scales_are_uniform() {
     let all = drawn(&config());
     for side in 8..=12 {
         let count = all.iter().filter(|a| a.train_scale == side).count();
@@ -46,11 +46,11 @@ fn every_scale_between_both_ends_is_as_likely() {
 }
 
 #[test]
-fn every_place_of_the_crop_is_as_likely() {
+fn crop_offsets_are_uniform() {
     let all = drawn(&config());
     for side in 8..=12 {
         let of_side: Vec<&Augmentation> = all.iter().filter(|a| a.train_scale == side).collect();
-        // 10 x 15 pixels at scale `side`: one and a half times as wide, halves rounded up.
+        // Width of a 10 x 15 image at scale `side`: 1.5 times the height, halves rounded up.
         let columns = (3 * side).div_ceil(2);
         for top in 0..=side - 8 {
             let count = of_side.iter().filter(|a| a.top == top).count();
@@ -64,7 +64,7 @@ fn every_place_of_the_crop_is_as_likely() {
         }
         assert!(of_side.iter().all(|a| a.top <= side - 8 && a.left <= columns - 8));
     }
-    // Rows and columns are not exchanged, and do not depend on each other.
+    // Row and column offsets are not exchanged, and are independent.
     let wide = AugmentConfig { train_scale: [10, 10], ..config() };
     let all = drawn(&wide);
     let corner = all.iter().filter(|a| a.top == 2 && a.left == 7).count();
@@ -72,7 +72,7 @@ fn every_place_of_the_crop_is_as_likely() {
 }
 
 #[test]
-fn half_of_the_images_are_flipped_and_none_if_not_asked_for() {
+fn half_of_the_images_are_flipped_if_flip_is_set() {
     let all = drawn(&config());
     assert_share(all.iter().filter(|a| a.flip).count(), all.len(), 0.5, "flips");
     let large = all.iter().filter(|a| a.train_scale > 10).count();
@@ -83,8 +83,8 @@ fn half_of_the_images_are_flipped_and_none_if_not_asked_for() {
 }
 
 #[test]
-fn the_colour_shift_is_normal_along_each_principal_component() {
-    // Orthonormal rows, none of them symmetric in the channels.
+fn pca_jitter_is_normal_along_each_principal_component() {
+    // Orthonormal rows; none is symmetric in the channels.
     let p = [[2.0, 1.0, 2.0], [1.0, 2.0, -2.0], [2.0, -2.0, -1.0]].map(|row| row.map(|v: f64| v / 3.0));
     let shift = PcaJitter { std: 0.5, eigenvectors: p, eigenvalues: [40.0, 20.0, 5.0] };
     let config = AugmentConfig { pca_jitter: Some(shift), ..config() };
@@ -108,14 +108,14 @@ fn the_colour_shift_is_normal_along_each_principal_component() {
         let expected = deviation * [20.0, 10.0, 2.5][other];
         assert!(product.abs() < 5.0 * expected / n.sqrt(), "components {i} and {other}: {product}");
     }
-    // The shift is drawn after the rest, so that it changes nothing else.
+    // The colour jitter is drawn last, so it changes no other draw.
     for (with, without) in all.iter().zip(drawn(&AugmentConfig { pca_jitter: None, ..config })) {
         assert_eq!(Augmentation { pca_jitter: [0.0; 3], ..*with }, without);
     }
 }
 
 #[test]
-fn every_seed_epoch_and_sample_has_draws_of_its_own() {
+fn draws_differ_by_seed_epoch_and_sample() {
     let shift = PcaJitter { std: 0.1, eigenvectors: [[1.0, 0.0, 0.0]; 3], eigenvalues: [50.0; 3] };
     let config = AugmentConfig { pca_jitter: Some(shift), ..config() };
     let draw = |seed, epoch, sample| config.draw(seed, epoch, sample, 10, 15).pca_jitter[0];
@@ -128,18 +128,18 @@ fn every_seed_epoch_and_sample_has_draws_of_its_own() {
     assert_eq!(draw(2, 3, 4), draw(2, 3, 4));
     all.sort_by(f32::total_cmp);
     let equal = all.windows(2).filter(|pair| pair[0] == pair[1]).count();
-    // 4,000 normal values as float32 have a few pairs by chance; a key that is not used makes thousands.
+    // 4,000 normal f32 values have a few equal pairs by chance; an unused part of the key makes thousands.
     assert!(equal < 20, "{equal} pairs of equal draws");
 }
 
-/// Every pixel is different.
+/// An image whose pixels all differ.
 fn numbered(h: usize, w: usize) -> Image {
     Image::from_shape_fn((h, w, 3), |(y, x, c)| (y * 16 + x + c * 80) as u8)
 }
 
 #[test]
-fn a_crop_has_the_pixels_of_its_place_and_flips_left_and_right() {
-    // At its own size an image is not resampled.
+fn crop_has_the_pixels_at_its_offset_and_flips_horizontally() {
+    // An image that has the training scale already is not resampled.
     let image = numbered(10, 15);
     let config = AugmentConfig { train_scale: [10, 10], ..config() };
     let at = |top, left, flip| Augmentation { train_scale: 10, top, left, flip, pca_jitter: [9.0; 3] };
@@ -147,11 +147,11 @@ fn a_crop_has_the_pixels_of_its_place_and_flips_left_and_right() {
     assert_eq!(crop, image.slice(s![2..10, 7..15, ..]));
     let flipped = config.apply(image.view(), &at(1, 3, true)).unwrap();
     assert_eq!(flipped, image.slice(s![1..9, 3..11;-1, ..]));
-    // The same of an image that is not contiguous.
+    // The same with an image that is not contiguous.
     let doubled = Image::from_shape_fn((20, 30, 3), |(y, x, c)| image[[y / 2, x / 2, c]]);
     let strided = doubled.slice(s![..;2, ..;2, ..]);
     assert_eq!(config.apply(strided, &at(1, 3, true)).unwrap(), flipped);
-    // With resampling: the crop of the whole.
+    // With resampling, the result is the crop of the resized image.
     let larger = AugmentConfig { train_scale: [12, 12], ..config };
     let whole = resize(&image, 12, 18, Interpolation::Bilinear).unwrap();
     let a = Augmentation { train_scale: 12, ..at(4, 9, true) };
@@ -164,7 +164,7 @@ fn a_crop_has_the_pixels_of_its_place_and_flips_left_and_right() {
 }
 
 #[test]
-fn scales_and_crops_that_do_not_fit_are_refused() {
+fn invalid_scales_and_crops_are_rejected() {
     let of = |train_scale, crop| AugmentConfig { train_scale, crop, ..config() }.check();
     for (train_scale, crop) in [([8, 8], 8), ([8, MAX_SIDE], 8), ([1, 1], 1), ([MAX_SIDE, MAX_SIDE], 8)] {
         of(train_scale, crop).unwrap();
@@ -180,7 +180,7 @@ fn scales_and_crops_that_do_not_fit_are_refused() {
 }
 
 #[test]
-fn a_region_outside_of_the_image_is_refused_and_the_last_inside_is_not() {
+fn region_must_be_inside_the_resized_image() {
     let image = numbered(10, 15);
     let region = |offset, size| resize_region(image.view(), (20, 30), offset, size, Interpolation::Bicubic);
     let whole = resize(&image, 20, 30, Interpolation::Bicubic).unwrap();
@@ -203,8 +203,8 @@ fn a_region_outside_of_the_image_is_refused_and_the_last_inside_is_not() {
 }
 
 #[test]
-fn sizes_are_those_of_the_formula() {
-    // (2 * long * side + short) / (2 * short), rounded down: halves go up.
+fn scaled_sizes_match_the_formula() {
+    // (2 * long * side + short) / (2 * short), rounded down, so halves round up.
     assert_eq!(scaled_size(10, 15, 9), (9, 14));
     assert_eq!(scaled_size(15, 10, 9), (14, 9));
     assert_eq!(scaled_size(10, 15, 7), (7, 11));
@@ -213,14 +213,14 @@ fn sizes_are_those_of_the_formula() {
 }
 
 #[test]
-fn sums_over_pixels_are_those_by_hand() {
+fn pixel_statistics_match_hand_computed_sums() {
     let image = Image::from_shape_vec((1, 2, 3), vec![1, 2, 3, 5, 8, 13]).unwrap();
     let mut statistics = PixelStatistics::default();
     statistics.add(&image);
     let expected = PixelStatistics { pixels: 2, sums: [6, 10, 16], products: [26, 42, 68, 68, 110, 178] };
     assert_eq!(statistics, expected);
     assert_eq!(statistics.mean(), [3.0, 5.0, 8.0]);
-    // Deviations of (2, 3, 5) to both sides.
+    // Both pixels deviate from the mean by (2, 3, 5).
     assert_eq!(statistics.covariance(), [[4.0, 6.0, 10.0], [6.0, 9.0, 15.0], [10.0, 15.0, 25.0]]);
     assert!((statistics.unit_variance_scale() - (3.0f64 / 38.0).sqrt()).abs() < 1e-15);
     let mut other = PixelStatistics { pixels: 1, sums: [1, 2, 3], products: [1, 2, 3, 4, 5, 6] };
@@ -232,11 +232,11 @@ fn sums_over_pixels_are_those_by_hand() {
 }
 
 #[test]
-fn eigenvectors_are_sorted_and_have_one_sign() {
+fn eigenvectors_are_sorted_and_have_a_unique_sign() {
     let (values, vectors) = eigenvectors([[2.0, 0.0, 0.0], [0.0, 7.0, 0.0], [0.0, 0.0, 5.0]]);
     assert_eq!(values, [7.0, 5.0, 2.0]);
     assert_eq!(vectors, [[0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [1.0, 0.0, 0.0]]);
-    // V^T diag(9, 4, 1) V of these rows. The largest component of the second is negative there and comes out positive.
+    // V^T diag(9, 4, 1) V for these rows of V. The largest component of the second row is negative; the result has it positive.
     let rows = [[2.0, 3.0, 6.0], [3.0, -6.0, 2.0], [6.0, 2.0, -3.0]].map(|row| row.map(|v: f64| v / 7.0));
     let mut matrix = [[0.0; 3]; 3];
     for (value, row) in [9.0, 4.0, 1.0].into_iter().zip(rows) {

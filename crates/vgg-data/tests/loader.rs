@@ -1,4 +1,4 @@
-//! Batches against NumPy and Pillow: which images, in which order, which pixels and which offsets.
+//! Batches compared with a NumPy and Pillow reference: order, pixels, offsets and targets.
 
 use std::sync::Arc;
 
@@ -28,7 +28,7 @@ fn statistics(set: &ImageSet) -> PixelStatistics {
     statistics
 }
 
-/// The settings of the script's first case.
+/// The settings of the reference script's first case.
 fn config(statistics: &PixelStatistics) -> LoaderConfig {
     LoaderConfig {
         augment: AugmentConfig {
@@ -47,7 +47,7 @@ fn config(statistics: &PixelStatistics) -> LoaderConfig {
     }
 }
 
-/// The batches of an epoch from number `first` on.
+/// The batches of an epoch, starting at batch `first`.
 fn batches(set: &Arc<ImageSet>, config: &LoaderConfig, epoch: u64, first: usize) -> Vec<Batch> {
     let mut loader = Loader::new(set.clone(), config.clone()).unwrap();
     let mut all = Vec::new();
@@ -64,7 +64,7 @@ fn crc32_of_each(batch: &Batch) -> Vec<u32> {
 }
 
 #[test]
-fn batches_are_those_of_numpy() {
+fn batches_match_numpy_and_pillow() {
     let dir = tempfile::tempdir().unwrap();
     let (set, reference) = (opened(&dir), reference());
     let base = config(&statistics(&set));
@@ -99,7 +99,7 @@ fn batches_are_those_of_numpy() {
             let offsets: Vec<[f64; 3]> = numbers(&expected["offset"]);
             assert_eq!(batch.offset.dim(), (offsets.len(), 3));
             for (ours, theirs) in batch.offset.iter().zip(offsets.iter().flatten()) {
-                // The sum of two numbers below 256, each rounded to float32.
+                // The sum of two numbers below 256, each rounded to f32.
                 assert!((f64::from(*ours) - theirs).abs() < 5e-5, "{name}, batch {number}: {ours} {theirs}");
             }
         }
@@ -107,11 +107,11 @@ fn batches_are_those_of_numpy() {
 }
 
 #[test]
-fn statistics_and_principal_components_are_numpys() {
+fn statistics_and_principal_components_match_numpy() {
     let dir = tempfile::tempdir().unwrap();
     let (set, reference) = (opened(&dir), reference());
     let statistics = statistics(&set);
-    // Both sum integers in f64; what is left is the order of a few roundings of 1e-16, times the squares of up to 6e4.
+    // Both sum integers in f64. They differ only in the order of a few roundings of 1e-16, times squares of up to 6e4.
     let close = |ours: f64, theirs: f64| {
         assert!((ours - theirs).abs() < 1e-9 * theirs.abs().max(1.0), "{ours} {theirs}")
     };
@@ -136,7 +136,7 @@ fn statistics_and_principal_components_are_numpys() {
 }
 
 #[test]
-fn an_epoch_begins_at_any_batch_and_ends_when_the_consumer_says_so() {
+fn epoch_starts_at_any_batch_and_stops_if_consume_returns_false() {
     let dir = tempfile::tempdir().unwrap();
     let set = opened(&dir);
     let config = config(&statistics(&set));
@@ -145,7 +145,7 @@ fn an_epoch_begins_at_any_batch_and_ends_when_the_consumer_says_so() {
     let late = batches(&set, &config, 0, 2);
     assert_eq!(late.len(), 2);
     assert!(late[0].ids == whole[2].ids && late[0].pixels == whole[2].pixels);
-    // What was made ahead of an early end does not reach the next epoch.
+    // Batches that were prefetched before an early exit do not reach the next epoch.
     let mut loader = Loader::new(set.clone(), config.clone()).unwrap();
     let mut seen = Vec::new();
     let first = |batch: &Batch, seen: &mut Vec<Vec<usize>>| seen.push(batch.ids.clone());
@@ -185,7 +185,7 @@ fn ranks_divide_each_batch() {
         }
     }
     assert_eq!(plan.batch(4), [0; 0], "past the end");
-    // By a loader, with the pixels of the whole batch.
+    // A loader of rank 1 returns the second part of each batch, with equal pixels.
     let dir = tempfile::tempdir().unwrap();
     let set = opened(&dir);
     let config = config(&statistics(&set));
@@ -200,7 +200,7 @@ fn ranks_divide_each_batch() {
 }
 
 #[test]
-fn bad_images_are_left_out_of_their_batch_or_stop_it() {
+fn bad_images_are_skipped_or_returned_as_errors() {
     let dir = tempfile::tempdir().unwrap();
     let set = opened(&dir);
     let config = config(&statistics(&set));
@@ -231,7 +231,7 @@ fn bad_images_are_left_out_of_their_batch_or_stop_it() {
         Ok::<bool, Error>(true)
     });
     assert!(matches!(stopped, Err(Error::Decode { .. })) && seen == 1, "{stopped:?} after {seen}");
-    // A file that is gone is a fault of the disk and not of one image.
+    // A missing file is not a bad image, so it is not skipped.
     let set = opened(&dir);
     std::fs::remove_file(picture_path(dir.path(), "train", 0)).unwrap();
     let mut loader = Loader::new(set, skip).unwrap();
@@ -240,7 +240,7 @@ fn bad_images_are_left_out_of_their_batch_or_stop_it() {
 }
 
 #[test]
-fn settings_that_make_no_batch_are_refused() {
+fn invalid_loader_settings_are_rejected() {
     let dir = tempfile::tempdir().unwrap();
     let set = opened(&dir);
     let config = config(&statistics(&set));
@@ -249,10 +249,10 @@ fn settings_that_make_no_batch_are_refused() {
     let rank = Partition { index: 2, count: 2 };
     assert_eq!(
         refused(LoaderConfig { rank, ..config.clone() }),
-        "there is no rank 2 of 2; they are counted from 0"
+        "rank 2 is not valid for world size 2: ranks are 0 to world size - 1"
     );
     let augment = AugmentConfig { crop: 64, ..config.augment.clone() };
     assert!(refused(LoaderConfig { augment, ..config.clone() }).contains("at least the crop, 64"));
-    // No number of workers is one.
+    // 0 workers counts as 1.
     assert_eq!(batches(&set, &LoaderConfig { workers: 0, ..config }, 0, 0).len(), 4);
 }

@@ -1,10 +1,10 @@
-//! What the synthetic scenes promise: boxes, sizes, seeds, and a folder that is nobody else's.
+//! The synthetic data set: bounding boxes, object sizes, seeds, resumption, and the protection of other files.
 
 use vgg_data::synthetic::{CLASSES, Scene, SyntheticConfig, generate, is_made};
 use vgg_data::{ImageSet, Split};
 
 #[test]
-fn objects_lie_in_their_boxes_at_sizes_over_a_factor_of_four() {
+fn objects_are_in_their_boxes_and_sizes_vary_by_a_factor_of_four() {
     let mut sizes = Vec::new();
     for number in 0..80 {
         let class = number as usize % CLASSES.len();
@@ -14,13 +14,13 @@ fn objects_lie_in_their_boxes_at_sizes_over_a_factor_of_four() {
         assert!(left < right && right <= w && top < bottom && bottom <= h, "{:?}", scene.bounding_box);
         assert!((300..=500).contains(&h) && (300..=500).contains(&w), "{h} x {w}");
         sizes.push((right - left).max(bottom - top) as f64 / h.min(w) as f64);
-        // The same scene with an object of another class has other pixels within the boxes, and only there.
+        // The same scene with an object of another class differs within the boxes, and only there.
         let other = Scene::draw(1, number, (class + 1) % CLASSES.len()).render();
         let [l, t, r, b] = other.bounding_box;
         let (left, top, right, bottom) = (left.min(l), top.min(t), right.max(r), bottom.max(b));
         assert_ne!(scene.image, other.image);
         for ((y, x, c), value) in scene.image.indexed_iter() {
-            // The soft edge reaches a few pixels further than the box.
+            // The antialiased edge extends a few pixels beyond the box.
             let inside = y + 3 >= top && y < bottom + 3 && x + 3 >= left && x < right + 3;
             assert!(inside || *value == other.image[[y, x, c]], "scene {number} differs at {x}, {y}");
         }
@@ -31,7 +31,7 @@ fn objects_lie_in_their_boxes_at_sizes_over_a_factor_of_four() {
 }
 
 #[test]
-fn a_seed_makes_a_set_and_a_folder_keeps_it() {
+fn seed_determines_the_set_and_generation_resumes() {
     let dir = tempfile::tempdir().unwrap();
     let set = SyntheticConfig { seed: 1, train_per_class: 1, val_per_class: 1 };
     let (one, two) = (dir.path().join("one"), dir.path().join("two"));
@@ -40,7 +40,7 @@ fn a_seed_makes_a_set_and_a_folder_keeps_it() {
     assert!(is_made(&one, &set) && !is_made(&two, &set));
     let image = |root| ImageSet::open(root, Split::Val).unwrap().image(0).unwrap();
     assert_ne!(image(&one), image(&two));
-    // Another recipe does not touch what is there; the same one, interrupted, is taken up.
+    // Another recipe changes no existing file; an interrupted generation of the same recipe resumes.
     assert!(generate(&one, &SyntheticConfig { seed: 2, ..set }, 2, &|_, _| ()).is_err());
     std::fs::rename(one.join("synthetic.json"), one.join("synthetic-unfinished.json")).unwrap();
     let missing = one.join("val/ringed-disc/00000.jpg");

@@ -1,4 +1,4 @@
-//! What lies behind an error rate: classes, confusions, mistakes, and whether two networks really differ.
+//! Analysis of posteriors: errors per class, confusion matrix, mistakes, and a paired comparison.
 
 use ndarray::Array2;
 use serde::{Deserialize, Serialize};
@@ -7,52 +7,52 @@ use crate::fusion::same_origin;
 use crate::metrics::{ErrorRate, is_wrong};
 use crate::{Error, Posteriors, Result};
 
-/// Classes of a confusion matrix, at most.
+/// Maximum number of classes in a confusion matrix.
 const MOST_CLASSES: usize = 10_000;
 
 /// Errors of the images of one class.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct ClassErrors {
-    /// Shares of images whose class is not the most likely one.
+    /// Top-1 error.
     pub top1: ErrorRate,
-    /// Shares of images whose class is not among the five most likely ones.
+    /// Top-5 error.
     pub top5: ErrorRate,
 }
 
-/// A wrong first answer.
+/// A wrong top-1 prediction.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Mistake {
-    /// Which image.
+    /// Index of the image.
     pub image: usize,
-    /// The class that was most likely.
+    /// The predicted class.
     pub predicted: usize,
-    /// Its posterior.
+    /// Posterior of the predicted class.
     pub posterior: f32,
 }
 
-/// Two networks on the same images.
+/// Comparison of two networks on the same images.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Comparison {
-    /// Images.
+    /// Number of images.
     pub n: usize,
-    /// Images where the first alone is wrong.
+    /// Number of images on which only the first network is wrong.
     pub only_first_wrong: usize,
-    /// Images where the second alone is wrong.
+    /// Number of images on which only the second network is wrong.
     pub only_second_wrong: usize,
-    /// Error of the first less that of the second.
+    /// Error of the first network minus error of the second.
     pub difference: f64,
-    /// 95 % confidence interval of the difference, by Wald's formula for paired shares with one image more of either kind
-    /// (Bonett & Price), so that it does not shrink to nothing where no image tells the two apart.
+    /// 95% confidence interval of the difference: Wald's interval for paired proportions with one image added
+    /// to each discordant count (Bonett & Price), so that the width is positive without discordant images.
     pub interval: [f64; 2],
-    /// McNemar's exact test: how likely a difference at least as large is if both are equally good.
+    /// p-value of McNemar's exact test: probability of at least this difference if both are equally good.
     pub p_value: f64,
 }
 
 impl Posteriors {
-    /// The most likely class of each image; the first of several.
+    /// The top-1 prediction for each image; the first class of a tie.
     pub fn predictions(&self) -> Vec<usize> {
         let best = |row: ndarray::ArrayView1<f32>| {
-            // What is not a number is no answer, as for the error rates.
+            // Skip NaN, which error rates count as wrong.
             let better =
                 |best: usize, i: usize| if row[i] > row[best] || row[best].is_nan() { i } else { best };
             (0..row.len()).fold(0, better)
@@ -74,10 +74,10 @@ impl Posteriors {
         errors
     }
 
-    /// Numbers of images by true class (rows) and most likely class (columns).
+    /// Confusion matrix: numbers of images by true class (rows) and predicted class (columns).
     ///
     /// # Errors
-    /// [`Error::Config`] if there are too many classes for a matrix.
+    /// [`Error::Config`] if there are more than 10,000 classes.
     pub fn confusion(&self) -> Result<Array2<u32>> {
         let classes = self.values.ncols();
         if classes > MOST_CLASSES {
@@ -92,7 +92,7 @@ impl Posteriors {
         Ok(counts)
     }
 
-    /// The wrong first answers, the surest first.
+    /// The wrong top-1 predictions, by descending posterior.
     pub fn mistakes(&self) -> Vec<Mistake> {
         let answers = self.predictions().into_iter().enumerate();
         let mut mistakes: Vec<Mistake> = answers
@@ -107,14 +107,14 @@ impl Posteriors {
         mistakes
     }
 
-    /// Compares the first answers, or the first five, of two networks on the same images.
+    /// Compares the top-k errors of two networks on the same images.
     ///
     /// # Errors
-    /// [`Error::Fusion`] if the images are not the same.
+    /// [`Error::Fusion`] if images, labels or classes differ.
     pub fn compare(&self, other: &Posteriors, k: usize) -> Result<Comparison> {
-        same_origin("the two", self, other)?;
+        same_origin("the two files", self, other)?;
         if self.paths != other.paths || self.labels != other.labels {
-            return Err(Error::Fusion("the two are not of the same images".into()));
+            return Err(Error::Fusion("the two files have different images or labels".into()));
         }
         let (mut first, mut second) = (0, 0);
         let rows = self.values.rows().into_iter().zip(other.values.rows());
@@ -146,7 +146,7 @@ impl Comparison {
     }
 }
 
-/// Twice the probability of at most `k` heads in `n` throws of a fair coin, at most 1.
+/// Two-sided binomial test: twice the probability of at most `k` heads in `n` throws of a coin, at most 1.
 fn two_sided(k: usize, n: usize) -> f64 {
     let mut log_choose = 0.0f64;
     let log_all = n as f64 * std::f64::consts::LN_2;
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn mcnemars_test_is_scipys() {
+    fn mcnemar_test_matches_scipy() {
         // scipy.stats.binomtest(k, n, 0.5).pvalue, which is statsmodels' mcnemar(exact=True).
         for (first, second, p) in [
             (3, 12, 0.035_156_25),
@@ -186,7 +186,7 @@ mod tests {
         // By hand: 20 / 1002 - 1.96 * sqrt((31 + 11 - 20^2 / 1002) / 1002^2).
         assert!((comparison.interval[0] - 0.007_344).abs() < 1e-6, "{:?}", comparison.interval);
         let [low, high] = Comparison::of(10, 0, 0).interval;
-        assert!(low < -0.1 && high > 0.1, "ten images are no certainty: {low} to {high}");
+        assert!(low < -0.1 && high > 0.1, "the interval for ten images is too narrow: {low} to {high}");
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! What lies behind an error rate, as files: classes, confusions and mistakes as CSV, confusions and mistakes as pictures.
+//! Files of an analysis: errors per class, confusion matrix and mistakes as CSV; confusion matrix and
+//! mistakes as PNG.
 
 use std::path::Path;
 
@@ -11,16 +12,16 @@ use vgg_files::remove_file;
 
 use crate::{ClassErrors, Error, Posteriors, Result, confusion_picture};
 
-/// Classes whose names fit beside a picture of them.
+/// Maximum number of classes for which the picture of the confusion matrix has names.
 const NAMED: usize = 40;
-/// Width of a letter, and letters of a name.
+/// Width of a letter in pixels, and maximum letters of a name.
 const LETTER: usize = 8;
 const LETTERS: usize = 24;
-/// Side of an image on the sheet of mistakes, and images in a row.
+/// Maximum side of an image on the sheet of mistakes in pixels, and images per row.
 const TILE: usize = 176;
 const COLUMNS: usize = 6;
 
-/// Files that are written.
+/// Names of the files.
 const CLASSES: &str = "classes.csv";
 const CONFUSION: &str = "confusion.csv";
 const PICTURE: &str = "confusion.png";
@@ -30,11 +31,11 @@ const SHEET: &str = "mistakes.png";
 /// The analysis of posteriors.
 pub struct Analysis<'a> {
     posteriors: &'a Posteriors,
-    /// Names of the classes for people.
+    /// Readable names of the classes: WNIDs are replaced by their words.
     pub class_names: Vec<String>,
     /// Errors of each class.
     pub classes: Vec<ClassErrors>,
-    /// Numbers of images by true class (rows) and most likely class (columns).
+    /// Numbers of images by true class (rows) and predicted class (columns).
     pub confusion: Array2<u32>,
 }
 
@@ -42,7 +43,7 @@ impl<'a> Analysis<'a> {
     /// Analyses posteriors.
     ///
     /// # Errors
-    /// [`Error::Config`] if there are too many classes for a confusion matrix.
+    /// As [`Posteriors::confusion`].
     pub fn new(posteriors: &'a Posteriors) -> Result<Analysis<'a>> {
         let known = &posteriors.origin.classes;
         let name = |i: usize| match known.get(i) {
@@ -57,11 +58,12 @@ impl<'a> Analysis<'a> {
         })
     }
 
-    /// Writes `classes.csv`, `confusion.csv`, `confusion.png` and `mistakes.csv` to `dir`, and `mistakes.png` if there is a `sheet`
-    /// (see [`Analysis::mistakes_sheet`]); else one that is there, of other posteriors perhaps, is removed. Returns their names.
+    /// Writes `classes.csv`, `confusion.csv`, `confusion.png` and `mistakes.csv` to `dir`, and `mistakes.png`
+    /// if there is a `sheet` (see [`Analysis::mistakes_sheet`]); otherwise removes an existing
+    /// `mistakes.png`. Returns the names of the files.
     ///
     /// # Errors
-    /// [`Error::File`] if one cannot be written.
+    /// [`Error::File`] or [`Error::Data`] if a file cannot be written.
     pub fn write(&self, dir: &Path, sheet: Option<&Image>) -> Result<Vec<&'static str>> {
         self.write_csv(&dir.join(CLASSES), |csv| self.classes_csv(csv))?;
         self.write_csv(&dir.join(CONFUSION), |csv| self.confusion_csv(csv))?;
@@ -78,7 +80,7 @@ impl<'a> Analysis<'a> {
         Ok(written)
     }
 
-    /// The classes with the largest top-1 error, at most so many.
+    /// The classes with the largest top-1 errors, at most `most`.
     pub fn worst_classes(&self, most: usize) -> Vec<usize> {
         let mut order: Vec<usize> = (0..self.classes.len()).filter(|i| self.classes[*i].top1.n > 0).collect();
         let error = |class: usize| self.classes[class].top1.rate();
@@ -87,10 +89,11 @@ impl<'a> Analysis<'a> {
         order
     }
 
-    /// The images of the surest mistakes, at most so many, each with its class and what was said in its place; `None` if there are none.
+    /// A contact sheet of the mistakes with the largest posteriors, at most `most`, each with true and
+    /// predicted class; `None` if there are no mistakes.
     ///
     /// # Errors
-    /// [`Error::Config`] if the data set at `root` is not that of the posteriors; those of its images.
+    /// [`Error::Config`] if `root` is not their data set; [`Error::Data`] if an image cannot be read.
     pub fn mistakes_sheet(&self, root: &Path, most: usize) -> Result<Option<Image>> {
         let set = self.split(root)?;
         let posteriors = self.posteriors;
@@ -113,7 +116,7 @@ impl<'a> Analysis<'a> {
         Ok(Some(captioned_sheet(&tiles, COLUMNS, TILE)?))
     }
 
-    /// The split that these are the posteriors of.
+    /// Opens the split of the posteriors.
     fn split(&self, root: &Path) -> Result<ImageSet> {
         for split in [Split::Val, Split::Train] {
             let set = ImageSet::open(root, split)?;
@@ -124,8 +127,8 @@ impl<'a> Analysis<'a> {
         Err(Error::Config(format!("{} is not the data set of these posteriors", root.display())))
     }
 
-    /// The confusion matrix with the names of true classes beside its rows, and their numbers above its columns; of many classes, as
-    /// it is.
+    /// The picture of the confusion matrix, with class names beside the rows and class numbers above the
+    /// columns if there are at most 40 classes.
     fn labelled_confusion(&self) -> Image {
         let picture = confusion_picture(self.confusion.view());
         let names = &self.class_names;
@@ -138,7 +141,7 @@ impl<'a> Analysis<'a> {
         let mut whole = Image::from_elem((top + h, left + w, 3), 255);
         whole.slice_mut(s![top.., left.., ..]).assign(&picture);
         draw_text(&mut whole, "true class", LINE + 4, 4);
-        draw_text(&mut whole, "answer", 2, left);
+        draw_text(&mut whole, "predicted class", 2, left);
         for (i, name) in names.iter().enumerate() {
             let short: String = first_name(name).chars().take(LETTERS).collect();
             let middle = i * cell + cell / 2;
@@ -167,7 +170,7 @@ impl<'a> Analysis<'a> {
         Ok(())
     }
 
-    /// Rows are true classes, columns the most likely ones.
+    /// Rows are true classes, columns predicted classes.
     fn confusion_csv(&self, csv: &mut Csv) -> csv::Result<()> {
         csv.write_record([&"true class".to_owned()].into_iter().chain(&self.class_names))?;
         for (name, row) in self.class_names.iter().zip(self.confusion.rows()) {
@@ -192,7 +195,7 @@ impl<'a> Analysis<'a> {
 
 type Csv = csv::Writer<Vec<u8>>;
 
-/// The first of several names.
+/// The first of several comma-separated names.
 fn first_name(name: &str) -> &str {
     name.split(',').next().unwrap_or(name)
 }

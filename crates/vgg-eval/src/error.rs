@@ -1,61 +1,61 @@
-//! What can go wrong in evaluation.
+//! Errors of evaluation.
 
 use vgg_error::ErrorKind;
 
 /// Result of an evaluation.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// An evaluation that could not be done.
+/// An error of an evaluation.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// Settings that do not fit the network or each other.
+    /// Settings do not match the network or each other.
     #[error("{0}")]
     Config(String),
     /// The network and the data set have different numbers of classes.
     #[error("the network has {network} classes, but the data set has {dataset}")]
     Classes {
-        /// Of the network.
+        /// Number of classes of the network.
         network: usize,
-        /// Of the data set.
+        /// Number of classes of the data set.
         dataset: usize,
     },
-    /// Whoever asked for it wants it no longer.
+    /// The progress callback stopped the evaluation, on this rank or another one.
     #[error("the evaluation was interrupted")]
     Interrupted,
-    /// Every image was left out.
-    #[error("no image of {path} could be shown to the network", path = path.display())]
+    /// Every image was skipped.
+    #[error("no image of {path} could be evaluated", path = path.display())]
     NoImages {
         /// The data set.
         path: std::path::PathBuf,
     },
-    /// A posterior file that is not one.
-    #[error("{path} is no posterior file: {reason}", path = path.display())]
+    /// A posteriors file is invalid.
+    #[error("{path} is not a valid posteriors file: {reason}", path = path.display())]
     Posteriors {
         /// The file.
         path: std::path::PathBuf,
-        /// What is wrong.
+        /// What is invalid.
         reason: String,
     },
-    /// Posteriors that cannot be put together.
+    /// Posteriors cannot be fused, merged or compared.
     #[error("{0}")]
     Fusion(String),
-    /// The data.
+    /// Reading images failed.
     #[error("{0}")]
     Data(#[from] vgg_data::Error),
-    /// The network.
+    /// A layer or the network failed.
     #[error("{0}")]
     Network(#[from] vgg_layers::Error),
-    /// An operation.
+    /// A tensor operation or a collective failed.
     #[error("{0}")]
     Tensor(#[from] vgg_tensor::Error),
-    /// A file.
+    /// A file operation failed.
     #[error("{0}")]
     File(#[from] vgg_files::Error),
 }
 
 impl Error {
-    /// The kind of error, such as for an exit code.
+    /// The kind of error, for example to choose an exit code.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Error::Config(_) | Error::Classes { .. } | Error::Fusion(_) => ErrorKind::Usage,

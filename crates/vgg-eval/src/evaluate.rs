@@ -1,4 +1,4 @@
-//! From a network and images to posteriors.
+//! Posteriors of splits and of single images, and dumps of views.
 
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -15,32 +15,34 @@ pub fn rank_partition(group: &dyn ProcessGroup) -> Partition {
     Partition { index: group.rank(), count: group.size() }
 }
 
-/// Checks that a network's classes are those of a data set, by name: as many in another order would be scored wrong. Numbered names,
-/// `class0` and so on, fit any.
+/// Checks that a network and a data set have the same class names in the same order; otherwise labels would
+/// be wrong. Numbered names, `class0` and so on, match any data set.
 ///
 /// # Errors
-/// [`Error::Config`] with the first that differ.
+/// [`Error::Config`] with the first names that differ.
 pub fn check_classes(network: &[String], folder: &ImageSet) -> Result<()> {
     let dataset = folder.classes();
     let is_number = |name: &String| name.strip_prefix("class").is_some_and(|n| n.parse::<usize>().is_ok());
-    // A difference in number is told by the evaluation.
+    // The evaluation rejects a different number of classes.
     if network.len() != dataset.len() || network.iter().all(is_number) {
         return Ok(());
     }
     match network.iter().zip(dataset).enumerate().find(|(_, (a, b))| a != b) {
         None => Ok(()),
         Some((i, (a, b))) => Err(Error::Config(format!(
-            "the network's classes are not those of the data set: class {i} is {a} there and {b} here"
+            "the classes differ: class {i} is {a} in the network and {b} in the data set"
         ))),
     }
 }
 
-/// Posteriors of a split, or of a shard of it, in its order. `progress` hears how many images are done; when it breaks, the
-/// evaluation ends with [`Error::Interrupted`].
+/// Computes the posteriors of a split, or of a shard of it, in its order. `progress` receives the number of
+/// completed images; if it breaks, the evaluation ends with [`Error::Interrupted`].
 ///
 /// # Errors
-/// [`Error::Classes`] if network and data set do not fit, [`Error::Config`] if network and protocol do not;
-/// [`Error::Data`] with the path of an image that cannot be read or is too large; [`Error::NoImages`].
+/// - [`Error::Classes`] if network and data set have different numbers of classes.
+/// - [`Error::Config`] if network and protocol do not match.
+/// - [`Error::Data`] with the path of an image that cannot be read or is too large.
+/// - [`Error::NoImages`] if every image was skipped.
 pub fn evaluate(
     model: &EvalModel,
     folder: &Arc<ImageSet>,
@@ -55,11 +57,12 @@ pub fn evaluate(
     posteriors_of(rows, &model.weights_hash, folder, evaluation, options.shard)
 }
 
-/// Posteriors of a whole split, of which each rank of a group evaluates a part: as [`evaluate`], whatever shard `options` name. All
-/// ranks must call this; the first gets the posteriors, the others nothing. An evaluation that is interrupted on one is so on all.
+/// [`evaluate`] for a whole split that is distributed over the ranks of a group; the shard in `options` is
+/// ignored. All ranks must call this: rank 0 gets the posteriors, the others `None`. One interrupt stops all.
 ///
 /// # Errors
-/// As [`evaluate`]; [`Error::Tensor`] if the ranks lose each other.
+/// As [`evaluate`]; [`Error::Config`] on a rank with another network, data set or protocol than rank 0;
+/// [`Error::Tensor`] if the connection to another rank is lost.
 pub fn evaluate_on_ranks(
     group: &dyn ProcessGroup,
     model: &EvalModel,
@@ -106,7 +109,7 @@ fn posteriors_of(
     Ok(Posteriors { values, labels: rows.labels, paths: rows.paths, skipped: rows.skipped, origin })
 }
 
-/// Posterior of one image.
+/// Computes the posterior of one image.
 ///
 /// # Errors
 /// As [`evaluate`].
@@ -117,11 +120,11 @@ pub fn classify(model: &EvalModel, image: &Image, evaluation: &Evaluation) -> Re
     Ok(posterior.into_raw_vec_and_offset().0)
 }
 
-/// Writes what a network is shown of every image: `DIR/NUMBER/VIEW.png`, in the order of the split and of the views, and
-/// `DIR/views.json` with the image's path, test side, region, flip and weight of each.
+/// Writes the views of every image as `DIR/IMAGE/VIEW.png`, numbered in the order of the split and of the
+/// views, and `DIR/views.json` with the image's path, the test scale, region, flip and weight of each view.
 ///
 /// # Errors
-/// As [`evaluate`]; [`Error::File`] if something cannot be written.
+/// As [`evaluate`]; [`Error::File`] or [`Error::Data`] if a file cannot be written.
 pub fn dump_views(
     folder: &ImageSet,
     evaluation: &Evaluation,

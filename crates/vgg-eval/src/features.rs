@@ -1,4 +1,4 @@
-//! Descriptors of images from a layer of a network, for classifiers of other data sets (appendix B).
+//! Image descriptors from a layer of a network, for classifiers on other data sets (Appendix B).
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -17,31 +17,32 @@ use crate::protocol::WeightedView;
 use crate::records::{EvalRecords, same_on_all_ranks, show};
 use crate::{DensePool, EvalModel, EvaluateOptions, Evaluation, Protocol, Result, rank_partition};
 
-/// What a descriptor is: whole images at several sides, mirrored too or not, the layer's map averaged over places and mirrorings.
+/// Settings of descriptors: a layer's activations for the whole image at several test scales, averaged over
+/// positions and flips.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FeatureConfig {
-    /// Such as `fc7` or `pool5`; what it gives after its ReLU.
+    /// Layer whose output after ReLU is used, such as `fc7` or `pool5`.
     pub layer: String,
-    /// Smallest sides.
+    /// Test scales.
     pub test_scales: Vec<usize>,
-    /// Whether the mirrored image is shown too.
+    /// Whether the horizontally flipped image is used too.
     pub flip: bool,
-    /// Interpolation.
+    /// Interpolation for rescaling.
     pub interpolation: Interpolation,
-    /// What becomes of several sides.
+    /// How to combine scales: average or concatenate.
     pub aggregate: Aggregate,
-    /// Whether descriptors are scaled to length 1.
+    /// Whether descriptors are normalised to Euclidean length 1.
     pub l2_normalise: bool,
 }
 
-/// How descriptors at several sides become one.
+/// How to combine the descriptors of several scales.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Aggregate {
-    /// Their mean: as many values as channels.
+    /// Average: one value per channel.
     Mean,
-    /// One after another.
+    /// Concatenate, in the order of the scales.
     Stack,
 }
 
@@ -51,7 +52,7 @@ impl std::str::FromStr for Aggregate {
         match name {
             "mean" => Ok(Aggregate::Mean),
             "stack" => Ok(Aggregate::Stack),
-            _ => Err(format!("there is no aggregation {name}; it is mean or stack")),
+            _ => Err(format!("unknown aggregation {name}; expected mean or stack")),
         }
     }
 }
@@ -61,13 +62,13 @@ impl std::str::FromStr for Aggregate {
 pub struct Features {
     /// `[N, D]`.
     pub values: Array2<f32>,
-    /// Classes in the data set.
+    /// True classes.
     pub labels: Vec<u32>,
-    /// Paths of the images below the data set.
+    /// Paths of the images, relative to the data set.
     pub paths: Vec<String>,
-    /// Images that were left out, since they could not be decoded: path and reason.
+    /// Path and reason of each image that was skipped because it could not be decoded.
     pub skipped: Vec<String>,
-    /// What they are.
+    /// Settings of the descriptors.
     pub config: FeatureConfig,
     /// Hash of the network's weights file.
     pub weights: String,
@@ -77,12 +78,12 @@ pub struct Features {
     pub dataset: String,
 }
 
-/// Descriptors of a split, which the ranks of `group` share out; the first gets all, the others nothing. The shard of `options` is not
-/// heeded.
+/// Computes the descriptors of a split, distributed over the ranks of `group`. Rank 0 gets all of them, the
+/// others `None`. The shard in `options` is ignored.
 ///
 /// # Errors
-/// [`crate::Error::Config`] if the model is not dense or sides are below its crop; [`crate::Error::Network`] if there is no such layer; else as
-/// [`crate::evaluate_on_ranks`].
+/// [`crate::Error::Config`] if the model is not dense or a test scale is below its crop;
+/// [`crate::Error::Network`] if there is no such layer; otherwise as [`crate::evaluate_on_ranks`].
 pub fn features(
     group: &dyn ProcessGroup,
     model: &EvalModel,
@@ -110,7 +111,7 @@ pub fn features(
     }))
 }
 
-/// The descriptor of one image.
+/// Computes the descriptor of one image.
 ///
 /// # Errors
 /// As [`features`].
@@ -133,10 +134,11 @@ impl FeatureConfig {
         whole.views(crop)
     }
 
-    /// Whether it fits a network.
+    /// Checks the settings against a network.
     ///
     /// # Errors
-    /// [`crate::Error::Config`] if sides are below the network's crop; [`crate::Error::Network`] if there is no such layer.
+    /// [`crate::Error::Config`] if there are no test scales or one is below the network's crop;
+    /// [`crate::Error::Network`] if there is no such layer.
     pub fn check(&self, network: &DenseNetwork) -> Result<()> {
         self.columns(network)?;
         self.views(network.spec().crop).map(drop)
@@ -174,7 +176,7 @@ impl FeatureConfig {
         if self.l2_normalise {
             for mut row in sum.axis_iter_mut(Axis(0)) {
                 let length = row.iter().map(|v| v * v).sum::<f64>().sqrt();
-                // One that is all zero has no direction.
+                // A zero vector cannot be normalised.
                 if length > 0.0 {
                     row.mapv_inplace(|v| v / length);
                 }
@@ -189,11 +191,11 @@ impl FeatureConfig {
 }
 
 impl Features {
-    /// Writes a file: safetensors with `features` and `labels`, and in the metadata, each a JSON value, `paths`, `skipped`, `config`,
-    /// `weights`, `classes` and `dataset`.
+    /// Writes safetensors with `features` and `labels`, and with metadata `paths`, `skipped`, `config`,
+    /// `weights`, `classes` and `dataset`, each a JSON value.
     ///
     /// # Errors
-    /// [`crate::Error::File`] if it cannot be written.
+    /// [`crate::Error::File`] if the file cannot be written.
     pub fn save(&self, path: &Path) -> Result<()> {
         let labels: Vec<i64> = self.labels.iter().map(|l| i64::from(*l)).collect();
         let values = self.values.as_standard_layout();

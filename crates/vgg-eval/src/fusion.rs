@@ -1,4 +1,4 @@
-//! Posteriors put together: of several networks (section 4.4), and of the shards of a split.
+//! Fusion of the posteriors of several networks (Section 4.4), and merging of the shards of a split.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -8,21 +8,21 @@ use ndarray::Array2;
 use crate::posteriors::Origin;
 use crate::{Error, Partition, Posteriors, Result};
 
-/// The mean of the posteriors of several networks, each with a protocol of its own, of the same images: fusion. A file that is a
-/// mean already counts for as many as it is the mean of.
-/// `named` has the file of each, for messages. An image that one of them left out is left out.
+/// Fuses several networks, each with its own protocol: the mean of their posteriors of the same images.
+/// Posteriors that are already fused weigh as much as the number of their networks. An image that one network
+/// skipped is skipped. `named` has the file of each, for messages.
 ///
 /// # Errors
-/// [`Error::Fusion`] if the files are not of the same images and classes.
+/// [`Error::Fusion`] if the posteriors have different images or classes.
 pub fn fuse(named: &[(&Path, &Posteriors)]) -> Result<Posteriors> {
     let [(first_path, first), rest @ ..] = named else {
-        return Err(Error::Fusion("there is nothing to fuse".into()));
+        return Err(Error::Fusion("no posteriors to fuse".into()));
     };
     for (path, other) in rest {
         let against = format!("{} and {}", first_path.display(), path.display());
         same_origin(&against, first, other)?;
     }
-    let everywhere = |path: &&String| named.iter().all(|(_, p)| !p.left_out(path));
+    let everywhere = |path: &&String| named.iter().all(|(_, p)| !p.skipped(path));
     let paths: Vec<String> = first.paths.iter().filter(everywhere).cloned().collect();
     let mut sum = Array2::<f64>::zeros((paths.len(), first.values.ncols()));
     let (mut labels, mut all) = (Vec::new(), 0);
@@ -46,7 +46,7 @@ pub fn fuse(named: &[(&Path, &Posteriors)]) -> Result<Posteriors> {
         if labels.is_empty() {
             labels = own_labels;
         } else if labels != own_labels {
-            return Err(Error::Fusion(format!("{} has other labels than the first", file.display())));
+            return Err(Error::Fusion(format!("{} has other labels than the first file", file.display())));
         }
         let weight = posteriors.origin.networks.len().max(1);
         all += weight;
@@ -55,7 +55,7 @@ pub fn fuse(named: &[(&Path, &Posteriors)]) -> Result<Posteriors> {
         }
     }
     if labels.is_empty() {
-        return Err(Error::Fusion("no image is in all of them".into()));
+        return Err(Error::Fusion("no image is in all files".into()));
     }
     let networks = named.iter().flat_map(|(_, p)| p.origin.networks.clone()).collect();
     let skipped: BTreeSet<&String> = named.iter().flat_map(|(_, p)| &p.skipped).collect();
@@ -68,13 +68,13 @@ pub fn fuse(named: &[(&Path, &Posteriors)]) -> Result<Posteriors> {
     })
 }
 
-/// The posteriors of a whole split from those of all its shards, in any order.
+/// Merges the posteriors of all shards of a split, given in any order.
 ///
 /// # Errors
-/// [`Error::Fusion`] if a shard is missing or there twice, or they are not of one network, protocol and data set.
+/// [`Error::Fusion`] if a shard is missing or duplicate, or if networks, protocols or data sets differ.
 pub fn merge(named: &[(&Path, &Posteriors)]) -> Result<Posteriors> {
     let Some((_, first)) = named.first() else {
-        return Err(Error::Fusion("there is nothing to merge".into()));
+        return Err(Error::Fusion("no posteriors to merge".into()));
     };
     let of = first.origin.shard.count;
     let mut shards: Vec<Option<(&Path, &Posteriors)>> = vec![None; of];
@@ -87,7 +87,7 @@ pub fn merge(named: &[(&Path, &Posteriors)]) -> Result<Posteriors> {
         }
         let shard = posteriors.origin.shard;
         match shards.get_mut(shard.index) {
-            None => return Err(Error::Fusion(format!("{} cannot be shard {shard}", path.display()))),
+            None => return Err(Error::Fusion(format!("{} has an invalid shard {shard}", path.display()))),
             Some(Some((other, _))) => {
                 let (a, b) = (other.display(), path.display());
                 return Err(Error::Fusion(format!("{a} and {b} are both shard {shard}")));
@@ -98,7 +98,7 @@ pub fn merge(named: &[(&Path, &Posteriors)]) -> Result<Posteriors> {
     let missing: Vec<String> =
         shards.iter().enumerate().filter(|(_, s)| s.is_none()).map(|(i, _)| (i + 1).to_string()).collect();
     if !missing.is_empty() {
-        return Err(Error::Fusion(format!("of {of} shards, {} are missing", missing.join(", "))));
+        return Err(Error::Fusion(format!("missing shards of {of}: {}", missing.join(", "))));
     }
     let parts: Vec<&Posteriors> = shards.into_iter().flatten().map(|(_, p)| p).collect();
     let mut whole = Posteriors {
@@ -124,18 +124,18 @@ pub fn merge(named: &[(&Path, &Posteriors)]) -> Result<Posteriors> {
 pub(crate) fn same_origin(which: &str, a: &Posteriors, b: &Posteriors) -> Result<()> {
     let (ours, theirs) = (&a.origin, &b.origin);
     if a.values.ncols() != b.values.ncols() || ours.classes != theirs.classes {
-        return Err(Error::Fusion(format!("{which} are of different classes")));
+        return Err(Error::Fusion(format!("{which} have different classes")));
     }
     if ours.dataset != theirs.dataset || ours.shard != theirs.shard {
-        return Err(Error::Fusion(format!("{which} are of different images")));
+        return Err(Error::Fusion(format!("{which} have different images")));
     }
     Ok(())
 }
 
 impl Posteriors {
-    /// Whether this image could not be decoded.
-    fn left_out(&self, path: &str) -> bool {
-        // Reasons begin with the whole path.
+    /// Whether this image was skipped.
+    fn skipped(&self, path: &str) -> bool {
+        // Each reason contains the whole path.
         let below = format!("/{path}: ");
         self.skipped.iter().any(|reason| reason.contains(&below)) && !self.paths.iter().any(|own| own == path)
     }
@@ -157,13 +157,13 @@ mod tests {
     }
 
     #[test]
-    fn fusion_is_the_mean_and_one_network_is_itself() {
+    fn fusion_is_the_mean_and_one_network_is_unchanged() {
         let (x, y) = (Path::new("x"), Path::new("y"));
         let a = of(array![[0.75, 0.25], [0.5, 0.5]], &["a", "b"], Partition::WHOLE);
         let mut b = of(array![[0.25, 0.75], [0.25, 0.75]], &["a", "b"], Partition::WHOLE);
         assert_eq!(fuse(&[(x, &a)]).unwrap().values, a.values);
         assert_eq!(fuse(&[(x, &a), (y, &b)]).unwrap().values, array![[0.5, 0.5], [0.375, 0.625]]);
-        // What one could not decode is left out of the mean; what is merely absent is an error.
+        // An image that one file skipped is left out of the mean; an image that is merely absent is an error.
         b = of(array![[0.2, 0.8]], &["b"], Partition::WHOLE);
         assert!(fuse(&[(x, &a), (y, &b)]).is_err());
         b.skipped = vec!["set/a: it is text".into()];
@@ -174,14 +174,14 @@ mod tests {
     }
 
     #[test]
-    fn a_merge_has_every_shard_once() {
+    fn merge_requires_every_shard_once() {
         let shard = |number: usize| Partition { index: number - 1, count: 2 };
         let first = of(array![[0.8, 0.2]], &["a"], shard(1));
         let second = of(array![[0.4, 0.6], [0.1, 0.9]], &["b", "bb"], shard(2));
         let (x, y) = (Path::new("x"), Path::new("y"));
         let whole = merge(&[(y, &second), (x, &first)]).unwrap();
         assert_eq!((whole.paths.len(), whole.values[[2, 1]], whole.origin.shard), (3, 0.9, Partition::WHOLE));
-        assert!(merge(&[(x, &first)]).unwrap_err().to_string().contains("of 2 shards, 2 are missing"));
+        assert!(merge(&[(x, &first)]).unwrap_err().to_string().contains("missing shards of 2: 2"));
         assert!(merge(&[(x, &first), (y, &first)]).unwrap_err().to_string().contains("are both shard 1"));
     }
 }

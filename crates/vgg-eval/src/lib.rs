@@ -1,8 +1,8 @@
-//! Evaluation of VGG networks by the paper's protocols (section 3.2): centre crop, dense, multi-crop and both combined,
-//! with horizontal flips and any number of test sides, to posteriors; fusion of posteriors (section 4.4); and from there
-//! to errors with confidence intervals, classes, confusions and a paired test.
+//! Evaluation of VGG networks by the paper's protocols (Section 3.2): centre crop, dense, multi-crop and both
+//! combined, with horizontal flips and any number of test scales. Posteriors can be fused (Section 4.4) and
+//! analysed: errors with confidence intervals, errors per class, confusion matrices and a paired test.
 //!
-//! A protocol is data: a list of views. One function turns a network, an image and views into a posterior.
+//! A protocol is a list of views. One function computes a posterior from a network, an image and views.
 
 #![warn(clippy::unwrap_used)]
 
@@ -31,7 +31,7 @@ pub use model::EvalModel;
 pub use picture::{confusion_picture, score_map, score_map_picture};
 pub use posteriors::{ModelProvenance, Origin, Posteriors};
 pub use protocol::{DensePool, Evaluation, Preprocessing, Protocol, WeightedView};
-// Part of this crate's interface.
 pub use records::EvaluateOptions;
 pub use report::{ErrorReport, EvalReport};
+// Part of this crate's interface.
 pub use vgg_data::Partition;

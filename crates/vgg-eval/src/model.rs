@@ -1,4 +1,4 @@
-//! A network in the form that a test protocol needs, and its posteriors of views.
+//! A network in the form that a protocol requires, and its posteriors of views.
 
 use ndarray::{Array2, Array4, Axis};
 use vgg_data::Image;
@@ -8,33 +8,34 @@ use vgg_tensor::{Device, Tensor, ops};
 use crate::protocol::WeightedView;
 use crate::{DensePool, Error, Evaluation, Preprocessing, Protocol, Result};
 
-/// Pixels of the views of one size that go through the network together, at most: 50 crops of 224 x 224.
+/// Maximum number of pixels in a batch of views, unless one image has more: enough for 50 crops of 224 x 224.
 const GROUP_PIXELS: usize = 4 << 20;
-/// Views that go through together, at most: what an operation takes.
+/// Maximum number of views in a batch, the limit of operations.
 const GROUP_VIEWS: usize = 256;
 
-/// A network in the form that a test protocol needs, with the preprocessing that it was trained with.
+/// A network in the form that a protocol requires, with the preprocessing that it was trained with.
 pub struct EvalModel<'a> {
     form: Form<'a>,
-    /// What is done to pixels before the first convolution.
+    /// Preprocessing of pixels.
     pub preprocessing: Preprocessing,
-    /// Hash of the weights file, which [`crate::Posteriors`] and [`crate::Features`] record; empty if nothing is recorded.
+    /// Hash of the weights file, which [`crate::Posteriors`] and [`crate::Features`] record; may be empty.
     pub weights_hash: String,
 }
 
 enum Form<'a> {
     Crops(Box<Network>),
-    /// As `Crops`, for validation during training.
+    /// For crops, during training.
     Borrowed(&'a Network),
-    /// For whole images, and for crops as well.
+    /// For whole images and crops.
     Dense(Box<DenseNetwork>),
 }
 
 impl Evaluation {
-    /// Turns a network into the form that this protocol needs: fully convolutional for [`Protocol::Dense`] and [`Protocol::Combined`].
+    /// Converts a network to the form that this protocol requires: fully convolutional for
+    /// [`Protocol::Dense`] and [`Protocol::Combined`].
     ///
     /// # Errors
-    /// [`crate::Error::Network`] if the network cannot be turned into it.
+    /// [`crate::Error::Network`] if the network cannot be converted.
     pub fn prepare(
         &self,
         network: Network,
@@ -58,7 +59,7 @@ impl Evaluation {
 }
 
 impl<'a> EvalModel<'a> {
-    /// A fully convolutional network, for whole images and for features.
+    /// A model of a fully convolutional network, for whole images and for features.
     pub fn dense(
         network: DenseNetwork,
         preprocessing: Preprocessing,
@@ -68,7 +69,7 @@ impl<'a> EvalModel<'a> {
         EvalModel { form, preprocessing, weights_hash: weights_hash.to_owned() }
     }
 
-    /// A network during training, for crops.
+    /// A model of a network during training, for crops.
     pub fn borrowed(network: &'a Network, preprocessing: Preprocessing) -> EvalModel<'a> {
         EvalModel { form: Form::Borrowed(network), preprocessing, weights_hash: String::new() }
     }
@@ -94,7 +95,7 @@ impl<'a> EvalModel<'a> {
     pub fn dense_network(&self) -> Result<&DenseNetwork> {
         match &self.form {
             Form::Dense(network) => Ok(network),
-            _ => Err(Error::Config("this needs a fully convolutional network".into())),
+            _ => Err(Error::Config("a fully convolutional network is required".into())),
         }
     }
 
@@ -125,8 +126,8 @@ impl<'a> EvalModel<'a> {
         })
     }
 
-    /// Posteriors `[images, classes]` of images with views of the same sizes: the weighted mean over each image's views.
-    /// Neighbouring views of one size and test side, such as the crops of a scale, go through the network together.
+    /// Posteriors `[images, classes]` of images with views of the same sizes: the weighted mean over each
+    /// image's views. Adjacent views of one size and test scale, such as the crops of a scale, form a batch.
     pub(crate) fn posteriors(
         &self,
         group: &[Vec<Image>],
@@ -150,7 +151,7 @@ impl<'a> EvalModel<'a> {
         Ok(sum.mapv(|s| s as f32))
     }
 
-    /// Some views of every image as one batch, which are of one size, image by image.
+    /// Uploads a range of views, which must be of one size, of every image as one batch, image by image.
     pub(crate) fn upload(&self, group: &[Vec<Image>], views: std::ops::Range<usize>) -> Result<Tensor> {
         let p = self.preprocessing;
         let (h, w, _) = group[0][views.start].dim();
@@ -163,14 +164,14 @@ impl<'a> EvalModel<'a> {
     }
 }
 
-/// How many views from `first` on have its size and test side, and go through the network together.
+/// Number of views from `first` on with its size and test scale, which form a batch.
 pub(crate) fn run_length(shown: &[Image], views: &[WeightedView], first: usize) -> usize {
     let (size, side) = (shown[first].dim(), views[first].view.test_scale);
     let same = shown[first..].iter().zip(&views[first..]);
     same.take_while(|(image, view)| image.dim() == size && view.view.test_scale == side).count()
 }
 
-/// How many images with such views go through together, `most` at most.
+/// Number of images with such views that form a batch, at most `most`.
 pub(crate) fn images_together(shown: &[Image], views: &[WeightedView], most: usize) -> usize {
     let (mut first, mut together) = (0, most);
     while first < views.len() {
@@ -191,7 +192,7 @@ mod tests {
     const PREPROCESSING: Preprocessing =
         Preprocessing { offset: [-150.0, -120.0, -70.0], scale: [0.01, 0.02, 0.04] };
 
-    /// Views of `count` images of this size at a test side.
+    /// `count` views of this size at a test scale.
     fn run(count: usize, size: (usize, usize), test_scale: usize) -> (Vec<Image>, Vec<WeightedView>) {
         let view = View { test_scale, region: Region::Whole, flip: false };
         (vec![Image::zeros((size.0, size.1, 3)); count], vec![WeightedView { view, weight: 1.0 }; count])
@@ -216,23 +217,23 @@ mod tests {
     }
 
     #[test]
-    fn images_that_go_together_have_at_most_four_mebipixels_and_256_views() {
+    fn batches_have_at_most_four_mebipixels_and_256_views() {
         let together = |parts: &[(usize, (usize, usize), usize)], most| {
             let (shown, views) = runs(parts);
             images_together(&shown, &views, most)
         };
-        // 50176 pixels: 83 of them are below 2^22, and 50 crops of an image are more than half of it.
+        // A crop has 50176 pixels: 83 crops fit into 2^22, and the 50 crops of one image take more than half.
         assert_eq!(together(&[(1, (224, 224), 256)], 32), 32);
         assert_eq!(together(&[(1, (224, 224), 256)], 1000), 83);
         assert_eq!(together(&[(10, (224, 224), 256)], 1000), 8);
         assert_eq!(together(&[(50, (224, 224), 256)], 32), 1);
         assert_eq!(together(&[(1, (1024, 1024), 1024)], 32), 4);
         assert_eq!(together(&[(1, (1024, 512), 512)], 32), 8);
-        // One that is too large by itself goes alone.
+        // An image that is too large by itself forms its own batch.
         assert_eq!(together(&[(5, (1024, 1024), 1024)], 32), 1);
         assert_eq!(together(&[(1, (8, 8), 8)], 1000), 256);
         assert_eq!(together(&[(3, (8, 8), 8)], 1000), 85);
-        // The largest of several runs decides, wherever it is.
+        // The largest of several runs determines the number.
         assert_eq!(together(&[(1, (224, 224), 256), (10, (224, 224), 288)], 1000), 8);
         assert_eq!(together(&[(10, (224, 224), 256), (1, (224, 224), 288)], 1000), 8);
         assert_eq!(together(&[(3, (8, 8), 8), (10, (8, 8), 16), (2, (8, 8), 32)], 1000), 25);
@@ -259,7 +260,7 @@ mod tests {
         network
     }
 
-    /// Blocks of 8 x 8 pixels of hashed colours.
+    /// An image of 8 x 8 blocks of hashed colours.
     fn image(number: usize, h: usize, w: usize) -> Image {
         let colours = hashed(&format!("image{number}"), 128.0, h.div_ceil(8) * w.div_ceil(8) * 3);
         Image::from_shape_fn((h, w, 3), |(y, x, c)| {
@@ -267,7 +268,7 @@ mod tests {
         })
     }
 
-    /// Posterior of one crop, by the network's logits and plain code in f64.
+    /// Posterior of one crop, from the network's logits by plain code in f64.
     fn posterior_of_crop(network: &Network, crop: &Image) -> Vec<f64> {
         let (h, w, _) = crop.dim();
         let value = |(i, pixel): (usize, &u8)| {
@@ -282,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn posteriors_of_a_group_are_weighted_means_over_the_views_of_each_image() {
+    fn posteriors_are_weighted_means_over_the_views_of_each_image() {
         let network = network();
         let grid = |row, column| Region::Grid { crop: 32, row, column };
         let views: Vec<WeightedView> = [
@@ -313,7 +314,7 @@ mod tests {
                 expected.iter_mut().zip(posterior).for_each(|(sum, p)| *sum += view.weight * p);
             }
             let expected: Vec<f32> = expected.into_iter().map(|p| p as f32).collect();
-            // Scores reach 10, and a batch is convolved in another order of sums than one image.
+            // Scores reach 10, and convolutions of a batch sum in another order than those of one image.
             assert_close(&row.to_vec(), &expected, 1e-4, "weighted mean");
         }
         let none = model.posteriors(&[], &views, DensePool::ScoreMean).unwrap();

@@ -1,4 +1,4 @@
-//! Pictures of numbers: a confusion matrix, a score map over its image.
+//! Pictures of confusion matrices and score maps.
 
 use ndarray::{ArrayView2, Axis, s};
 use vgg_data::{Image, Region, View};
@@ -6,13 +6,11 @@ use vgg_tensor::ops;
 
 use crate::{EvalModel, Evaluation, Result};
 
-/// Side of a picture of a confusion matrix, about.
+/// Approximate side of a picture of a confusion matrix, in pixels.
 const SIDE: usize = 720;
-/// Distance in pixels of the input between neighbouring cells of a score map.
-const STRIDE: f32 = 32.0;
 
-/// A confusion matrix: rows are true classes, columns answers; the darker, the more of the class's images. Classes without
-/// images are grey.
+/// Draws a confusion matrix: rows are true classes, columns predicted classes. Darker cells have a larger
+/// fraction of the class's images; classes without images are grey.
 pub fn confusion_picture(counts: ArrayView2<u32>) -> Image {
     let classes = counts.nrows().max(1);
     let cell = (SIDE / classes).max(1);
@@ -20,12 +18,12 @@ pub fn confusion_picture(counts: ArrayView2<u32>) -> Image {
     for (y, row) in counts.rows().into_iter().enumerate() {
         let all: u32 = row.sum();
         for (x, count) in row.iter().enumerate().filter(|_| all > 0) {
-            // By the root: rare confusions are what one looks for.
+            // The square root makes rare confusions visible.
             let colour = ramp(1.0 - (*count as f32 / all as f32).sqrt());
             let mut to = picture.slice_mut(s![y * cell..(y + 1) * cell, x * cell..(x + 1) * cell, ..]);
             to.lanes_mut(Axis(2)).into_iter().for_each(|mut pixel| pixel.assign(&ndarray::aview1(&colour)));
             if cell >= 8 {
-                // Thin lines between cells.
+                // Lines between cells.
                 to.slice_mut(s![cell - 1, .., ..]).fill(220);
                 to.slice_mut(s![.., cell - 1, ..]).fill(220);
             }
@@ -34,15 +32,15 @@ pub fn confusion_picture(counts: ArrayView2<u32>) -> Image {
     picture
 }
 
-/// The dense score map of a class drawn over its image, which is rescaled to the first test side: after softmax in each
-/// cell. `model` must be dense.
+/// Draws the dense score map of a class, after softmax in each cell, over the image, which is rescaled to the
+/// first test scale. `model` must be dense.
 ///
 /// # Errors
-/// As [`crate::classify`]; [`crate::Error::Config`] if the model takes crops alone.
+/// As [`crate::classify`]; [`crate::Error::Config`] if the model takes only crops.
 pub fn score_map(model: &EvalModel, image: &Image, evaluation: &Evaluation, class: usize) -> Result<Image> {
     let network = model.dense_network()?;
     let preprocessing = model.preprocessing;
-    let crop = model.spec().crop;
+    let (crop, stride) = (model.spec().crop, model.spec().stride());
     evaluation.views(crop)?;
     let view = View { test_scale: evaluation.test_scales[0], region: Region::Whole, flip: false };
     let shown = view.apply(image, evaluation.interpolation)?;
@@ -53,18 +51,18 @@ pub fn score_map(model: &EvalModel, image: &Image, evaluation: &Evaluation, clas
     let of_class = map.index_axis(Axis(map.ndim() - 1), class).to_owned();
     let cells = of_class.into_dimensionality::<ndarray::Ix3>();
     let cells = cells.map_err(|e| crate::Error::Config(e.to_string()))?;
-    Ok(score_map_picture(&shown, cells.index_axis(Axis(0), 0), crop))
+    Ok(score_map_picture(&shown, cells.index_axis(Axis(0), 0), crop, stride))
 }
 
-/// A map of values between 0 and 1 drawn over the image that it is of, where `crop` is the side of the window that each
-/// cell saw: blue where low, yellow where high, between the centres of windows by interpolation.
-pub fn score_map_picture(image: &Image, map: ArrayView2<f32>, crop: usize) -> Image {
+/// Draws a map of values between 0 and 1 over its image: blue is low, yellow is high. Each cell is at the
+/// centre of its window, whose side is `crop`; values in between are interpolated.
+pub fn score_map_picture(image: &Image, map: ArrayView2<f32>, crop: usize, stride: usize) -> Image {
     let (h, w, _) = image.dim();
     let half = crop as f32 / 2.0;
     let (rows, columns) = map.dim();
     Image::from_shape_fn((h, w, 3), |(y, x, c)| {
         let place = |at: usize, cells: usize| {
-            let cell = ((at as f32 + 0.5 - half) / STRIDE).clamp(0.0, cells.saturating_sub(1) as f32);
+            let cell = ((at as f32 + 0.5 - half) / stride as f32).clamp(0.0, cells.saturating_sub(1) as f32);
             let low = cell.floor() as usize;
             (low, (low + 1).min(cells.saturating_sub(1)), cell - cell.floor())
         };
@@ -76,13 +74,13 @@ pub fn score_map_picture(image: &Image, map: ArrayView2<f32>, crop: usize) -> Im
     })
 }
 
-/// Dark blue to white.
+/// Colour ramp from dark blue (0) to white (1).
 fn ramp(lightness: f32) -> [u8; 3] {
     let mix = |dark: f32| (dark + (255.0 - dark) * lightness.clamp(0.0, 1.0)).round() as u8;
     [mix(8.0), mix(48.0), mix(107.0)]
 }
 
-/// Blue, green, yellow: readable without telling red from green.
+/// Colour map from blue over green to yellow, readable with red-green colour blindness.
 fn heat(value: f32) -> [u8; 3] {
     const STOPS: [[f32; 3]; 4] =
         [[68.0, 1.0, 84.0], [49.0, 104.0, 142.0], [53.0, 183.0, 121.0], [253.0, 231.0, 37.0]];

@@ -1,4 +1,4 @@
-//! Posteriors of a data set, and their file.
+//! Posteriors of a data set, and the posteriors file.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,80 +10,80 @@ use vgg_files::{TensorData, TensorFile, TensorValues, write_tensors};
 use crate::metrics::{ErrorRate, top_k_error};
 use crate::{Error, Evaluation, Partition, Result};
 
-/// What a network said of every image of a data set.
+/// Posteriors of the images of a data set, with labels and provenance.
 #[derive(Debug, Clone, Default)]
 pub struct Posteriors {
     /// `[N, classes]`.
     pub values: Array2<f32>,
     /// True classes.
     pub labels: Vec<u32>,
-    /// Paths of the images below the data set.
+    /// Paths of the images, relative to the data set.
     pub paths: Vec<String>,
-    /// Images that were left out, since they could not be decoded: path and reason.
+    /// Path and reason of each image that was skipped because it could not be decoded.
     pub skipped: Vec<String>,
-    /// Who said it of what.
+    /// Provenance of the posteriors.
     pub origin: Origin,
 }
 
-/// Where posteriors come from.
+/// Provenance of posteriors.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Origin {
-    /// The networks, of which these are the mean.
+    /// The networks; the posteriors are their mean.
     pub networks: Vec<ModelProvenance>,
     /// Names of the classes.
     pub classes: Vec<String>,
     /// Hash of the split.
     pub dataset: String,
-    /// Which part of the split.
+    /// The part of the split that was evaluated.
     pub shard: Partition,
 }
 
 /// A network and its protocol.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ModelProvenance {
-    /// What it was shown.
+    /// Protocol of the evaluation.
     pub protocol: Evaluation,
-    /// Hash of its weights file.
+    /// Hash of the weights file.
     pub weights: String,
 }
 
 impl Posteriors {
-    /// Share of images whose class is not the most likely one.
+    /// Top-1 error.
     pub fn top1_error(&self) -> ErrorRate {
         top_k_error(self.values.view(), &self.labels, 1)
     }
 
-    /// Share of images whose class is not among the five most likely ones.
+    /// Top-5 error.
     pub fn top5_error(&self) -> ErrorRate {
         top_k_error(self.values.view(), &self.labels, 5)
     }
 
-    /// Mean of `-ln posterior` of the true classes.
+    /// Mean cross-entropy, `-ln posterior` of the true class; posteriors below 1e-38 count as 1e-38.
     pub fn loss(&self) -> f64 {
         let of =
             |(row, label): (ndarray::ArrayView1<f32>, &u32)| -f64::from(row[*label as usize]).max(1e-38).ln();
         let sum: f64 = self.values.rows().into_iter().zip(&self.labels).map(of).sum();
-        // Of no images it is 0, and not -0.
+        // Adding 0.0 turns the -0 of an empty sum into 0.
         sum / self.labels.len().max(1) as f64 + 0.0
     }
 
-    /// Reads a posterior file.
+    /// Reads a posteriors file.
     ///
     /// # Errors
-    /// [`Error::File`] if it is missing or damaged, [`Error::Posteriors`] if it holds something else.
+    /// [`Error::File`] if the file is missing or damaged, [`Error::Posteriors`] if its contents are invalid.
     pub fn load(path: &Path) -> Result<Posteriors> {
         let bad = |reason: &str| Error::Posteriors { path: path.to_owned(), reason: reason.to_owned() };
         let mut file = TensorFile::open(path)?;
         let paths = file.metadata().get("paths").and_then(|text| serde_json::from_str(text).ok());
-        let paths: Vec<String> = paths.ok_or_else(|| bad("its metadata have no list of paths"))?;
+        let paths: Vec<String> = paths.ok_or_else(|| bad("the metadata have no list of paths"))?;
         let Some(&[n, classes]) = file.shape("posteriors") else {
-            return Err(bad("it has no posteriors [N, classes]"));
+            return Err(bad("it has no tensor posteriors of shape [N, classes]"));
         };
         let values = Array2::from_shape_vec((n, classes), file.read_f32("posteriors")?);
         let values = values.map_err(|e| bad(&e.to_string()))?;
         let label = |l: i64| u32::try_from(l).ok().filter(|l| (*l as usize) < classes);
         let labels: Option<Vec<u32>> = file.read_i64("labels")?.into_iter().map(label).collect();
-        let labels = labels.ok_or_else(|| bad("a label is none of the classes"))?;
+        let labels = labels.ok_or_else(|| bad("a label is not a class"))?;
         if labels.len() != n || paths.len() != n {
             return Err(bad("posteriors, labels and paths differ in number"));
         }
@@ -109,11 +109,11 @@ impl Posteriors {
         })
     }
 
-    /// Writes a posterior file: safetensors with `posteriors`, `labels`, and what they are in the metadata. Those of one
-    /// network have its `protocol` and the hash of its `weights` there, too.
+    /// Writes a posteriors file: safetensors with `posteriors` and `labels`, and with paths and provenance in
+    /// the metadata. For a single network, the metadata also have its `protocol` and the hash `weights`.
     ///
     /// # Errors
-    /// [`crate::Error::File`] if it cannot be written.
+    /// [`crate::Error::File`] if the file cannot be written.
     pub fn save(&self, path: &Path) -> Result<()> {
         let labels: Vec<i64> = self.labels.iter().map(|l| i64::from(*l)).collect();
         let values = self.values.as_standard_layout();
@@ -145,7 +145,7 @@ impl Posteriors {
     }
 }
 
-/// An entry of the metadata; the default if it is absent.
+/// Parses an entry of the metadata; returns the default if it is absent.
 fn entry<T: serde::de::DeserializeOwned + Default>(
     metadata: &BTreeMap<String, String>,
     key: &str,

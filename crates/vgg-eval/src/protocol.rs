@@ -1,4 +1,4 @@
-//! What a network is shown of an image, and how the answers are put together.
+//! Protocols: the views of an image that a network evaluates, and how their posteriors are combined.
 
 use serde::{Deserialize, Serialize};
 use vgg_data::{GRID, Interpolation, MAX_SIDE, Region, View};
@@ -6,84 +6,84 @@ use vgg_layers::PoolRounding;
 
 use crate::{Error, Result};
 
-/// Which parts of an image are shown.
+/// Which views of an image are evaluated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Protocol {
-    /// The central crop, to the classic network.
+    /// The central crop, with the network that takes crops.
     Centre,
-    /// The whole image, to the fully convolutional network.
+    /// The whole image, with the fully convolutional network.
     Dense,
-    /// Crops on a grid of 5 x 5, to the classic network.
+    /// Crops on a 5 x 5 grid, with the network that takes crops.
     MultiCrop,
-    /// The mean of what dense evaluation and multi-crop evaluation say.
+    /// The mean of the posteriors of dense and multi-crop evaluation.
     Combined,
 }
 
-/// A view and its part in the posterior of the image; the parts of all views add up to 1.
+/// A view and its weight in the image's posterior; the weights of all views sum to 1.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct WeightedView {
-    /// What is shown.
+    /// The view.
     pub view: View,
-    /// Its part.
+    /// Its weight.
     pub weight: f64,
 }
 
-/// How a dense map of class scores becomes one vector. The paper says "spatially averaged (sum-pooled)".
+/// How a dense score map is pooled to a posterior. The paper says "spatially averaged (sum-pooled)".
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum DensePool {
-    /// Mean of the scores, then softmax: the literal order, and sane.
+    /// Mean of the scores, then softmax: the paper's literal order.
     ScoreMean,
     /// Softmax in every cell, then the mean.
     ProbMean,
-    /// Sum of the scores, then softmax: sharper.
+    /// Sum of the scores, then softmax: sharper posteriors.
     ScoreSum,
 }
 
-/// A protocol with everything that it leaves open.
+/// A protocol with all its settings.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Evaluation {
-    /// Which parts.
+    /// Which views are evaluated.
     pub protocol: Protocol,
-    /// Smallest sides; posteriors are averaged over them.
+    /// Test scales; posteriors are averaged over them.
     pub test_scales: Vec<usize>,
-    /// Whether the mirrored image is shown too.
+    /// Whether horizontally flipped views are evaluated too.
     pub flip: bool,
-    /// Interpolation.
+    /// Interpolation for rescaling.
     pub interpolation: Interpolation,
-    /// How a dense map becomes a vector.
+    /// How a dense score map is pooled.
     pub dense_pool: DensePool,
-    /// How the dense network's pooling rounds odd sides, if not as the network says.
+    /// How the dense network's max pooling rounds odd sides; `None` keeps the network's setting.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pool_rounding: Option<PoolRounding>,
 }
 
-/// What is done to pixels before the first convolution: `(pixel + offset) * scale`.
+/// Preprocessing of pixels before the first convolution: `(pixel + offset) * scale`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Preprocessing {
-    /// Minus the mean, 0..255.
+    /// Negated mean per channel, for pixels of 0..255.
     pub offset: [f32; 3],
     /// Factor per channel.
     pub scale: [f32; 3],
 }
 
 impl Evaluation {
-    /// The views of an image, those of one size next to each other.
+    /// The views of an image, ordered so that views of one size are adjacent.
     ///
     /// # Errors
-    /// [`Error::Config`] if there are none or a side is below the crop.
+    /// [`Error::Config`] if there are no test scales, or one is below the crop or above [`MAX_SIDE`].
     pub fn views(&self, crop: usize) -> Result<Vec<WeightedView>> {
         if self.test_scales.is_empty() {
             return Err(Error::Config("test_scales is empty; give at least one".into()));
         }
         if let Some(side) = self.test_scales.iter().find(|side| **side < crop) {
             return Err(Error::Config(format!(
-                "test side {side} is smaller than the network's crop, {crop}"
+                "test scale {side} is smaller than the network's crop, {crop}"
             )));
         }
         if let Some(side) = self.test_scales.iter().find(|side| **side > MAX_SIDE) {
-            return Err(Error::Config(format!("test side {side} is larger than {MAX_SIDE}")));
+            return Err(Error::Config(format!("test scale {side} is larger than {MAX_SIDE}")));
         }
         let grid = || {
             (0..GRID * GRID)
@@ -101,7 +101,7 @@ impl Evaluation {
         })
     }
 
-    /// These regions at every test side, mirrored too if the protocol says so; `part` is divided among them evenly.
+    /// Views of these regions at all test scales, and flipped if `flip`; they share the weight `part` evenly.
     fn of_regions(&self, regions: &[Region], part: f64) -> Vec<WeightedView> {
         let flips: &[bool] = if self.flip { &[false, true] } else { &[false] };
         let mut views = Vec::new();
@@ -116,11 +116,11 @@ impl Evaluation {
 }
 
 impl Protocol {
-    /// All of them, the cheapest first.
+    /// All protocols, the cheapest first.
     pub const ALL: [Protocol; 4] =
         [Protocol::Centre, Protocol::Dense, Protocol::MultiCrop, Protocol::Combined];
 
-    /// Name on the command line and in reports.
+    /// Name in settings and reports.
     pub fn name(self) -> &'static str {
         match self {
             Protocol::Centre => "centre",
@@ -130,7 +130,7 @@ impl Protocol {
         }
     }
 
-    /// Whether mirrored views are shown too unless it is said otherwise: a single central crop is not.
+    /// Default of [`Evaluation::flip`]: false for [`Protocol::Centre`], true for the others.
     pub fn flips(self) -> bool {
         self != Protocol::Centre
     }
@@ -141,7 +141,7 @@ impl std::str::FromStr for Protocol {
     fn from_str(name: &str) -> std::result::Result<Protocol, String> {
         let names = Protocol::ALL.map(Protocol::name).join(", ");
         let found = Protocol::ALL.into_iter().find(|protocol| protocol.name() == name);
-        found.ok_or_else(|| format!("there is no protocol {name}; it is one of {names}"))
+        found.ok_or_else(|| format!("unknown protocol {name}; expected one of {names}"))
     }
 }
 
@@ -152,7 +152,7 @@ impl std::str::FromStr for DensePool {
             "score-mean" => Ok(DensePool::ScoreMean),
             "prob-mean" => Ok(DensePool::ProbMean),
             "score-sum" => Ok(DensePool::ScoreSum),
-            _ => Err(format!("there is no pooling {name}; it is score-mean, prob-mean or score-sum")),
+            _ => Err(format!("unknown pooling {name}; expected score-mean, prob-mean or score-sum")),
         }
     }
 }

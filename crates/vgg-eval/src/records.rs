@@ -1,4 +1,4 @@
-//! A split gone through in its order: a row of numbers for each image, found by one process or by several ranks.
+//! Evaluation of a split in its order, by one process or several ranks: a row of values for each image.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -12,38 +12,38 @@ use crate::model::images_together;
 use crate::protocol::WeightedView;
 use crate::{Error, Partition, Result};
 
-/// Images that go through the network together, at most, if their views have one size.
+/// Maximum number of images in a batch; their views must have the same sizes.
 const GROUP: usize = 32;
-/// Views that are ready before the network takes them, about.
+/// Approximate number of views that are prefetched.
 const VIEWS_AHEAD: usize = 12 * GROUP;
 
-/// How a split is gone through.
+/// Options for the evaluation of a split.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EvaluateOptions {
-    /// Threads that decode and resize. Without influence on any result.
+    /// Number of threads that decode and resize. Results do not depend on it.
     pub workers: usize,
-    /// What to do about an image that cannot be decoded: stop, or leave it out and list it.
+    /// Whether an image that cannot be decoded is an error, or is skipped and listed.
     pub on_bad_image: OnBadImage,
-    /// Which part of the split.
+    /// The part of the split to evaluate.
     pub shard: Partition,
 }
 
-/// What was found of images.
+/// Results for the images of a split.
 #[derive(Default, Serialize, Deserialize)]
 pub(crate) struct EvalRecords {
-    /// One row after another.
+    /// Values in row-major order.
     #[serde(skip)]
     values: Vec<f32>,
     /// True classes.
     pub(crate) labels: Vec<u32>,
-    /// Paths below the data set.
+    /// Paths relative to the data set.
     pub(crate) paths: Vec<String>,
-    /// Path and reason of images that were left out.
+    /// Path and reason of each skipped image.
     pub(crate) skipped: Vec<String>,
 }
 
 impl EvalRecords {
-    /// Rows of the images of a shard, of which `of_group` is given several at a time, each as its views.
+    /// Evaluates the images of a shard. `of_group` gets the views of several images and returns their rows.
     pub(crate) fn of(
         folder: &Arc<ImageSet>,
         views: &[WeightedView],
@@ -94,11 +94,12 @@ impl EvalRecords {
         Ok(rows)
     }
 
-    /// What all ranks have found together, in their order, on the first of them; nothing on the others. One that was interrupted takes
-    /// part, too.
+    /// Gathers the records of all ranks, in rank order, on rank 0; `None` on the others. Interrupted ranks
+    /// must call this too.
     ///
     /// # Errors
-    /// What is wrong with `own`; [`Error::NoImages`] on the first, if there are none.
+    /// The error in `own`; [`Error::Interrupted`] on all ranks if one was interrupted; [`Error::NoImages`] on
+    /// rank 0 if there are no records.
     pub(crate) fn of_all(
         own: Result<EvalRecords>,
         group: &dyn ProcessGroup,
@@ -131,10 +132,10 @@ impl EvalRecords {
         all.of_some(folder).map(Some)
     }
 
-    /// Itself, if there is any.
+    /// The records, if there are any.
     ///
     /// # Errors
-    /// [`Error::NoImages`].
+    /// [`Error::NoImages`] if there are none.
     pub(crate) fn of_some(self, folder: &ImageSet) -> Result<EvalRecords> {
         if self.labels.is_empty() {
             return Err(Error::NoImages { path: folder.root().to_owned() });
@@ -142,15 +143,17 @@ impl EvalRecords {
         Ok(self)
     }
 
-    /// The rows `[N, columns]`, taken out.
+    /// Takes the values as `[N, columns]`.
     pub(crate) fn take_values(&mut self, columns: usize) -> Result<Array2<f32>> {
         let values = std::mem::take(&mut self.values);
         Array2::from_shape_vec((self.labels.len(), columns), values).map_err(nonsense)
     }
 }
 
+/// Checks that `what` is the same on all ranks.
+///
 /// # Errors
-/// [`Error::Config`] on ranks that were told to look at something else than the first.
+/// [`Error::Config`] on each rank that differs from rank 0.
 pub(crate) fn same_on_all_ranks(group: &dyn ProcessGroup, what: &serde_json::Value) -> Result<()> {
     let own = what.to_string();
     if group.size() == 1 || group.all_gather_bytes(own.as_bytes())?[0] == own.as_bytes() {
@@ -158,16 +161,16 @@ pub(crate) fn same_on_all_ranks(group: &dyn ProcessGroup, what: &serde_json::Val
     }
     let rank = group.rank();
     Err(Error::Config(format!(
-        "rank {rank} has another network, data set or protocol than the first: all must be given the same"
+        "rank {rank} has another network, data set or protocol than rank 0; all ranks need the same"
     )))
 }
 
 fn nonsense(what: impl std::fmt::Display) -> Error {
-    Error::Config(format!("ranks do not understand each other: {what}; all must run the same program"))
+    Error::Config(format!("invalid records of a rank: {what}; all ranks must run the same program"))
 }
 
-/// Whether a group of images goes through the network before `next` is taken: it is full, or the views of `next` have
-/// other sizes, or there is no next.
+/// Whether to evaluate a group of images before adding `next`: it is full, the views of `next` have other
+/// sizes, or there is no next image.
 fn closes(group: &[Vec<Image>], views: &[WeightedView], next: Option<&[Image]>) -> bool {
     match (group.first(), next) {
         (None, _) => false,
@@ -178,7 +181,7 @@ fn closes(group: &[Vec<Image>], views: &[WeightedView], next: Option<&[Image]>) 
     }
 }
 
-/// The views of an image.
+/// Applies views to an image.
 pub(crate) fn show(
     image: &Image,
     views: &[WeightedView],

@@ -1,56 +1,56 @@
-//! What an evaluation found, as one record.
+//! The results of an evaluation as one record.
 
 use serde::{Deserialize, Serialize};
 use vgg_layers::Config;
 
 use crate::{Evaluation, Posteriors};
 
-/// The errors of posteriors; shares, not percent.
+/// The errors of posteriors, from 0 to 1.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct ErrorReport {
-    /// Images.
+    /// Number of images.
     pub n: usize,
-    /// Images that were left out, since they could not be decoded.
+    /// Number of images that were skipped because they could not be decoded.
     pub skipped: usize,
-    /// Share of images whose class is not the most likely one.
+    /// Top-1 error.
     pub top1_error: f64,
-    /// Share of images whose class is not among the five most likely ones.
+    /// Top-5 error.
     pub top5_error: f64,
-    /// 95 % confidence interval of the first.
+    /// 95% confidence interval of the top-1 error.
     pub top1_ci: [f64; 2],
-    /// 95 % confidence interval of the second.
+    /// 95% confidence interval of the top-5 error.
     pub top5_ci: [f64; 2],
-    /// Mean negative logarithm of the posterior of the true class.
+    /// Mean cross-entropy, `-ln posterior` of the true class.
     pub loss: f64,
 }
 
 /// An evaluation of a network on a split.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EvalReport {
-    /// The protocol.
+    /// Protocol and its settings.
     #[serde(flatten)]
     pub evaluation: Evaluation,
-    /// What it found.
+    /// Errors.
     #[serde(flatten)]
     pub errors: ErrorReport,
     /// Configuration of the network.
     pub config: Config,
     /// `train` or `val`.
     pub split: String,
-    /// Images a second, decoding among it.
+    /// Images per second, including decoding.
     pub images_per_s: f64,
     /// Hash of the weights file.
     pub weights: String,
     /// Hash of the split.
     pub dataset: String,
-    /// Where it was computed.
+    /// Device of the computation.
     pub device: String,
-    /// Number of processes.
+    /// World size.
     pub ranks: usize,
 }
 
 impl Posteriors {
-    /// All errors.
+    /// Errors with their confidence intervals, and the loss.
     pub fn errors(&self) -> ErrorReport {
         let top1 = self.top1_error();
         let top5 = self.top5_error();

@@ -1,4 +1,4 @@
-//! Classes, confusions, mistakes and comparisons: by hand, and by scikit-learn, scipy and statsmodels.
+//! Errors per class, confusions, mistakes and comparisons: by hand, scikit-learn, SciPy and statsmodels.
 
 mod common;
 
@@ -23,7 +23,7 @@ fn wrong_at(n: usize, wrong: std::ops::Range<usize>) -> Posteriors {
     posteriors(values, &vec![0; n])
 }
 
-/// Compares networks on `n` images, of which `first` are wrong by the first alone, `second` by the second alone, `both` by both.
+/// Compares networks on `n` images: only one is wrong on `first` or `second` images, both on `both`.
 fn compared(n: usize, first: usize, second: usize, both: usize) -> Comparison {
     let one = wrong_at(n, 0..first + both);
     let other = wrong_at(n, first..first + both + second);
@@ -46,8 +46,8 @@ fn confusion_has_true_classes_in_rows_and_predictions_in_columns() {
 }
 
 #[test]
-fn class_errors_count_first_answers_and_first_five_apart() {
-    // Descending scores: the label's index is the number of classes that are better.
+fn class_errors_count_top_1_and_top_5_separately() {
+    // Descending scores: the label's index is the number of classes with higher scores.
     let row = [0.3_f32, 0.2, 0.15, 0.12, 0.1, 0.08, 0.05];
     let labels = [0, 0, 1, 4, 4, 4, 5, 6, 6];
     let values = Array2::from_shape_fn((labels.len(), 7), |(_, class)| row[class]);
@@ -65,20 +65,20 @@ fn class_errors_count_first_answers_and_first_five_apart() {
 }
 
 #[test]
-fn a_prediction_is_the_first_of_equal_classes() {
+fn a_prediction_is_the_first_class_of_a_tie() {
     let values = array![[0.2, 0.4, 0.4, 0.0], [0.25, 0.25, 0.25, 0.25], [0.1, 0.2, 0.3, 0.4]];
     assert_eq!(posteriors(values, &[0, 0, 0]).predictions(), [1, 0, 3]);
 }
 
 #[test]
-fn a_prediction_passes_over_nan() {
+fn a_prediction_skips_nan() {
     let nan = f32::NAN;
     let values = array![[0.2, nan, 0.5, 0.3], [0.6, 0.1, nan, nan], [nan, 0.1, 0.9, nan]];
     assert_eq!(posteriors(values, &[0, 0, 0]).predictions(), [2, 0, 2]);
 }
 
 #[test]
-fn mistakes_are_listed_by_posterior_and_equal_ones_by_image() {
+fn mistakes_are_sorted_by_posterior_then_image() {
     let values = array![
         [0.2, 0.5, 0.3],
         [0.6, 0.2, 0.2],
@@ -97,7 +97,7 @@ fn mistakes_are_listed_by_posterior_and_equal_ones_by_image() {
 }
 
 #[test]
-fn a_confusion_matrix_of_more_than_ten_thousand_classes_is_refused() {
+fn a_confusion_matrix_of_more_than_10000_classes_is_rejected() {
     let of = |classes| posteriors(Array2::zeros((0, classes)), &[]).confusion();
     assert_eq!(of(10_000).unwrap().dim(), (10_000, 10_000));
     let refused = of(10_001).unwrap_err();
@@ -105,7 +105,7 @@ fn a_confusion_matrix_of_more_than_ten_thousand_classes_is_refused() {
 }
 
 #[test]
-fn a_comparison_says_which_network_is_wrong_alone() {
+fn comparison_counts_images_on_which_one_network_is_wrong() {
     let there = compared(40, 12, 3, 5);
     assert_eq!((there.n, there.only_first_wrong, there.only_second_wrong), (40, 12, 3));
     assert_eq!(there.difference, 0.225);
@@ -120,8 +120,8 @@ fn a_comparison_says_which_network_is_wrong_alone() {
 }
 
 #[test]
-fn a_comparison_of_five_answers_differs_from_one_of_the_first() {
-    // Rank of label 0 among seven classes, from 1 on, by the first and by the second network.
+fn comparisons_of_different_k_differ() {
+    // Rank of label 0 among seven classes, from 1, by the first and by the second network.
     let of = |ranks: [usize; 6]| {
         let values = Array2::from_shape_fn((6, 7), |(image, class)| match class {
             0 => 20.0 - 2.0 * ranks[image] as f32,
@@ -138,7 +138,7 @@ fn a_comparison_of_five_answers_differs_from_one_of_the_first() {
 }
 
 #[test]
-fn intervals_of_differences_do_not_leave_minus_one_to_one() {
+fn intervals_of_differences_stay_within_minus_one_and_one() {
     let [first, second] = [compared(1, 1, 0, 0), compared(1, 0, 1, 0)];
     assert_eq!((first.interval[1], second.interval[0]), (1.0, -1.0));
     assert!(first.interval[0] > -0.8 && second.interval[1] < 0.8);
@@ -151,7 +151,7 @@ fn a_comparison_of_no_images_has_no_difference() {
 }
 
 #[test]
-fn comparisons_of_different_images_or_labels_are_refused() {
+fn comparisons_of_different_images_or_labels_are_rejected() {
     let first = posteriors(array![[0.7, 0.3], [0.4, 0.6]], &[0, 1]);
     assert!(first.compare(&first, 1).is_ok());
     let other = |change: fn(&mut Posteriors)| {
@@ -182,34 +182,34 @@ fn numbers(list: &Value) -> Vec<usize> {
     list.as_array().unwrap().iter().map(|number| number.as_u64().unwrap() as usize).collect()
 }
 
-/// Asserts that a comparison is the reference's.
+/// Asserts that a comparison matches the reference.
 fn assert_compared(ours: Comparison, expected: &Value) {
     let number = |key: &str| expected[key].as_f64().unwrap();
     let counts = [ours.n, ours.only_first_wrong, ours.only_second_wrong];
     assert_eq!(counts, ["n", "first", "second"].map(|key| number(key) as usize));
     assert!((ours.difference - number("difference")).abs() < 1e-15, "{expected}: {ours:?}");
-    // The normal quantile has seven digits here: 1.6e-8 too large, times half a width over 1.96 of at most 0.6.
+    // The normal quantile has seven digits, 1.6e-8 too large; the error is that times at most 0.6.
     for (end, key) in ours.interval.into_iter().zip(["low", "high"]) {
         assert!((end - number(key)).abs() < 1e-8, "{expected}: {ours:?}");
     }
-    // Thousands of logarithms, each rounded at up to 6000 * 2^-53, are summed.
+    // The sum has thousands of logarithms, each with a rounding error of up to 6000 * 2^-53.
     assert!((ours.p_value - number("p")).abs() <= 1e-8 * number("p"), "{expected}: {ours:?}");
 }
 
 #[test]
-fn wilsons_intervals_are_statsmodels() {
+fn wilson_intervals_match_statsmodels() {
     for row in reference()["wilson"].as_array().unwrap() {
         let count = |key: &str| row[key].as_u64().unwrap() as usize;
         let [low, high] = rate(count("wrong"), count("n")).interval();
         let [expected_low, expected_high] = ["low", "high"].map(|key| row[key].as_f64().unwrap());
-        // The normal quantile has seven digits here: 1.6e-8 too large, times a derivative of at most 0.26 (at n = 4).
+        // The normal quantile is 1.6e-8 too large; the derivative is at most 0.26 (at n = 4).
         assert!((low - expected_low).abs() < 5e-9, "{row}: {low}");
         assert!((high - expected_high).abs() < 5e-9, "{row}: {high}");
     }
 }
 
 #[test]
-fn comparisons_are_scipys_and_those_of_bonett_and_price() {
+fn comparisons_match_scipy_and_bonett_and_price() {
     for row in reference()["paired"].as_array().unwrap() {
         let [n, first, second] = ["n", "first", "second"].map(|key| row[key].as_u64().unwrap() as usize);
         assert_compared(compared(n, first, second, (n - first - second) / 3), row);
@@ -217,7 +217,7 @@ fn comparisons_are_scipys_and_those_of_bonett_and_price() {
 }
 
 #[test]
-fn errors_confusions_and_loss_are_scikit_learns() {
+fn errors_confusion_and_loss_match_scikit_learn() {
     let reference = reference();
     let classes = reference["classes"].as_u64().unwrap() as usize;
     let labels: Vec<u32> = numbers(&reference["labels"]).into_iter().map(|label| label as u32).collect();

@@ -1,4 +1,4 @@
-//! The files of an analysis: every value of the CSV files, every pixel of the pictures, and which files there are.
+//! The files of an analysis: their names, every value of the CSV files, every pixel of the pictures.
 
 mod common;
 
@@ -8,13 +8,13 @@ use vgg_data::{Image, ImageSet, Interpolation, Split, captioned_sheet, decode, d
 use vgg_eval::{Analysis, Error, Posteriors, confusion_picture};
 
 #[test]
-fn csv_files_have_the_classes_confusions_and_mistakes() {
+fn csv_files_have_classes_confusion_matrix_and_mistakes() {
     let values = array![[0.5, 0.25, 0.25], [0.125, 0.75, 0.125], [0.25, 0.625, 0.125], [0.875, 0.125, 0.0]];
     let mut of = posteriors(values, &[0, 1, 0, 2]);
     of.origin.classes = vec!["n02119789".into(), "says \"no\", twice".into(), "c".into()];
     of.paths = vec!["a/1.jpg".into(), "b/2.jpg".into(), "a/3, copy.jpg".into(), "c/4.jpg".into()];
     let analysis = Analysis::new(&of).unwrap();
-    // The WNID has its words.
+    // A WNID is replaced by its words.
     assert_eq!(analysis.class_names, ["kit fox, Vulpes macrotis", "says \"no\", twice", "c"]);
     // Errors of 1/2, 0/1 and 1/1.
     assert_eq!(analysis.worst_classes(2), [2, 0]);
@@ -27,7 +27,7 @@ fn csv_files_have_the_classes_confusions_and_mistakes() {
     there.sort();
     assert_eq!(there, written);
     let text = |name: &str| std::fs::read_to_string(dir.path().join(name)).unwrap();
-    // Wilson's intervals of 1/2, 0/1 and 1/1; all classes are among the first five.
+    // Wilson's intervals of 1/2, 0/1 and 1/1; with three classes the top-5 error is 0.
     let classes = "class,name,n,top1_error,top1_low,top1_high,top5_error\n\
                    0,\"kit fox, Vulpes macrotis\",2,0.5,0.094531,0.905469,0\n\
                    1,\"says \"\"no\"\", twice\",1,0,0.000000,0.793451,0\n\
@@ -44,7 +44,7 @@ fn csv_files_have_the_classes_confusions_and_mistakes() {
     assert_eq!(text("mistakes.csv"), mistakes);
 }
 
-/// Posteriors of one image a class, each of which is taken for the next class.
+/// Posteriors of one image per class, each of which is predicted as the next class.
 fn next_class_each(classes: usize) -> Posteriors {
     let values = Array2::from_shape_fn((classes, classes), |(i, class)| {
         if class == (i + 1) % classes { 0.75 } else { 0.25 / (classes - 1) as f32 }
@@ -54,7 +54,7 @@ fn next_class_each(classes: usize) -> Posteriors {
     of
 }
 
-/// The picture of the confusion matrix that is written, and that matrix without words.
+/// The picture of the confusion matrix that is written, and the picture without names and numbers.
 fn confusion_png(of: &Posteriors) -> (Image, Image) {
     let dir = tempfile::tempdir().unwrap();
     Analysis::new(of).unwrap().write(dir.path(), None).unwrap();
@@ -64,16 +64,16 @@ fn confusion_png(of: &Posteriors) -> (Image, Image) {
 }
 
 #[test]
-fn the_confusion_matrix_of_up_to_40_classes_has_names_and_numbers() {
+fn confusion_picture_of_up_to_40_classes_has_names_and_numbers() {
     // Sides of the cells: 720 / 20 and 720 / 40.
     for (classes, cell) in [(20, 36), (40, 18)] {
         let (written, matrix) = confusion_png(&next_class_each(classes));
         assert_eq!(matrix.dim(), (720, 720, 3));
-        // Above it two lines of 16 pixels and a margin of 8; on its left 28 letters of 8 pixels.
+        // Above the matrix are two lines of 16 pixels and a margin of 8; to its left 28 letters of 8 pixels.
         let mut expected = Image::from_elem((760, 944, 3), 255);
         expected.slice_mut(s![40.., 224.., ..]).assign(&matrix);
         draw_text(&mut expected, "true class", 20, 4);
-        draw_text(&mut expected, "answer", 2, 224);
+        draw_text(&mut expected, "predicted class", 2, 224);
         for i in 0..classes {
             // 24 letters of the first name.
             let name = format!("class number {i} of a long name");
@@ -87,12 +87,12 @@ fn the_confusion_matrix_of_up_to_40_classes_has_names_and_numbers() {
 }
 
 #[test]
-fn the_confusion_matrix_of_41_classes_has_no_words() {
+fn confusion_picture_of_41_classes_has_no_names() {
     let (written, matrix) = confusion_png(&next_class_each(41));
     assert!(written == matrix);
 }
 
-/// A data set, and posteriors of it with these answers.
+/// Writes a data set; returns posteriors of it with three mistakes.
 fn of_set(root: &std::path::Path) -> Posteriors {
     let files =
         [("ant/1.png", (40, 56)), ("bee/1.png", (56, 40)), ("cow/1.png", (2, 800)), ("cow/2.png", (40, 40))];
@@ -106,7 +106,7 @@ fn of_set(root: &std::path::Path) -> Posteriors {
 }
 
 #[test]
-fn the_sheet_has_the_surest_mistakes_with_class_and_answer() {
+fn mistakes_sheet_has_largest_posteriors_with_true_and_predicted_class() {
     let dir = tempfile::tempdir().unwrap();
     let of = of_set(dir.path());
     let analysis = Analysis::new(&of).unwrap();
@@ -133,7 +133,7 @@ fn the_sheet_has_the_surest_mistakes_with_class_and_answer() {
 }
 
 #[test]
-fn a_sheet_needs_the_data_set_and_mistakes() {
+fn mistakes_sheet_needs_the_data_set_and_mistakes() {
     let dir = tempfile::tempdir().unwrap();
     let mut of = of_set(dir.path());
     of.labels = vec![1, 2, 0, 2];

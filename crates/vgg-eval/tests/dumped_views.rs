@@ -1,4 +1,4 @@
-//! Dumped views: the pixels that a network is shown, one file a view, with a list of them.
+//! Dumped views: one file per view with the network's input pixels, and a list of the views.
 
 mod common;
 
@@ -8,7 +8,7 @@ use vgg_data::{ImageSet, Interpolation, Split};
 use vgg_eval::{Partition, Protocol, dump_views};
 
 #[test]
-fn dumped_views_are_the_pixels_that_the_network_is_shown() {
+fn dumped_views_are_the_network_input_pixels() {
     let dir = tempfile::tempdir().unwrap();
     write_set(
         dir.path(),
@@ -43,7 +43,7 @@ fn dumped_views_are_the_pixels_that_the_network_is_shown() {
     assert_eq!(list[0]["view"], json!({ "test_scale": 40, "region": "whole", "flip": false }));
     let grid = json!({ "grid": { "crop": 32, "row": 0, "column": 0 } });
     assert_eq!((&list[3]["view"]["region"], &list[3]["weight"]), (&grid, &json!(0.01)));
-    // Nothing of other shards.
+    // Other shards are not written.
     let mut names: Vec<_> = std::fs::read_dir(&to).unwrap().map(|e| e.unwrap().file_name()).collect();
     names.sort();
     assert_eq!(names, ["2", "3", "views.json"]);

@@ -1,4 +1,4 @@
-//! Descriptors against the network's activations, averaged by plain loops in f64.
+//! Descriptors compared with the network's activations, averaged by plain loops in f64.
 
 mod common;
 
@@ -18,7 +18,7 @@ use vgg_layers::{DenseNetwork, Network};
 use vgg_tensor::{ProcessGroup, SingleProcess, on_thread_ranks};
 use vgg_testkit::assert_close;
 
-/// Batches are convolved in another order of sums than single images; activations are sums of at most 576 products in f32.
+/// Batches are summed in another order than single images; activations sum up to 576 f32 products.
 const TOLERANCE: f64 = 1e-4;
 
 const FILES: [(&str, (usize, usize)); 4] =
@@ -64,7 +64,7 @@ fn run(folder: &Arc<ImageSet>, config: &FeatureConfig) -> Features {
     run_on(&SingleProcess, folder, config, options(2)).unwrap().unwrap()
 }
 
-/// Mean activations of a layer over all places, for each flip at one side.
+/// Mean activations of a layer over all positions, for each flip at one test scale.
 fn means_of_side(
     folder: &ImageSet,
     index: usize,
@@ -85,7 +85,7 @@ fn length(values: &[f64]) -> f64 {
     values.iter().map(|value| value * value).sum::<f64>().sqrt()
 }
 
-/// The descriptor of an image, without scaling.
+/// The descriptor of an image, without normalisation.
 fn reference(folder: &ImageSet, index: usize, config: &FeatureConfig) -> Vec<f64> {
     let sides: Vec<Vec<f64>> =
         (config.test_scales.iter()).map(|side| mean(&means_of_side(folder, index, config, *side))).collect();
@@ -95,7 +95,7 @@ fn reference(folder: &ImageSet, index: usize, config: &FeatureConfig) -> Vec<f64
     }
 }
 
-/// Asserts that the descriptors of these images, in this order, are the references.
+/// Asserts that the descriptors are the references of these images, in this order.
 #[track_caller]
 fn assert_features(ours: &Features, folder: &ImageSet, config: &FeatureConfig, images: &[usize]) {
     let paths: Vec<String> = images.iter().map(|i| format!("val/{}", FILES[*i].0)).collect();
@@ -107,13 +107,13 @@ fn assert_features(ours: &Features, folder: &ImageSet, config: &FeatureConfig, i
         let expected = reference(folder, *i, config);
         let scale = if config.l2_normalise { length(&expected) } else { 1.0 };
         let expected: Vec<f64> = expected.into_iter().map(|value| value / scale).collect();
-        assert!(length(&expected) > 0.1, "image {i} activates nothing");
+        assert!(length(&expected) > 0.1, "image {i} has no activations");
         assert_close(&row.to_vec(), &as_f32(&expected), TOLERANCE, &format!("{config:?}, image {i}"));
     }
 }
 
 #[test]
-fn descriptors_are_means_over_places_flips_and_sides() {
+fn descriptors_are_means_over_positions_flips_and_scales() {
     let (_dir, folder) = set();
     for layer in ["conv2_1", "pool5", "fc6", "fc7"] {
         for sides in [&[40][..], &[64, 32], &[32, 96, 64]] {
@@ -129,7 +129,7 @@ fn descriptors_are_means_over_places_flips_and_sides() {
 }
 
 #[test]
-fn stacked_descriptors_follow_the_order_of_the_sides() {
+fn stacked_descriptors_follow_the_order_of_the_scales() {
     let (_dir, folder) = set();
     for sides in [&[64, 32][..], &[32, 96, 64]] {
         let config = config("pool5", sides, Aggregate::Stack);
@@ -140,7 +140,7 @@ fn stacked_descriptors_follow_the_order_of_the_sides() {
     let [there, back] =
         [[64, 32], [32, 64]].map(|sides| run(&folder, &config("pool5", &sides, Aggregate::Stack)));
     let (there, back) = (there.values.row(0).to_vec(), back.values.row(0).to_vec());
-    assert_close(&there[..64], &back[64..], TOLERANCE, "side 64");
+    assert_close(&there[..64], &back[64..], TOLERANCE, "scale 64");
     assert!(distance(&there[..64], &back[..64]) > 1e-2);
 }
 
@@ -170,7 +170,7 @@ fn a_descriptor_of_zeros_stays_zero() {
 }
 
 #[test]
-fn descriptors_know_where_they_come_from() {
+fn features_record_their_provenance() {
     let (_dir, folder) = set();
     let config = config("fc7", &[40], Aggregate::Mean);
     let ours = run(&folder, &config);
@@ -181,7 +181,7 @@ fn descriptors_know_where_they_come_from() {
 }
 
 #[test]
-fn images_that_cannot_be_decoded_are_left_out_and_listed() {
+fn undecodable_images_are_skipped_and_listed() {
     let (dir, folder) = set();
     std::fs::write(dir.path().join("val/bee/1.png"), b"").unwrap();
     let config = config("fc6", &[40], Aggregate::Mean);
@@ -194,7 +194,7 @@ fn images_that_cannot_be_decoded_are_left_out_and_listed() {
 }
 
 #[test]
-fn the_first_of_several_ranks_gets_the_descriptors_of_all() {
+fn rank_0_gets_the_descriptors_of_all_ranks() {
     let (_dir, folder) = set();
     let config = config("pool5", &[64, 32], Aggregate::Stack);
     let other_shard = EvaluateOptions { shard: Partition { index: 2 - 1, count: 2 }, ..options(1) };
@@ -206,7 +206,7 @@ fn the_first_of_several_ranks_gets_the_descriptors_of_all() {
 }
 
 #[test]
-fn ranks_with_another_configuration_are_refused() {
+fn ranks_with_another_configuration_are_rejected() {
     let (_dir, folder) = set();
     let results = on_thread_ranks(2, |rank| {
         let sides = if rank.rank() == 1 { [64, 32] } else { [32, 64] };
@@ -216,7 +216,7 @@ fn ranks_with_another_configuration_are_refused() {
 }
 
 #[test]
-fn progress_counts_images_and_ends_the_pass() {
+fn progress_counts_images_and_can_interrupt() {
     let (_dir, folder) = set();
     let mut told = Vec::new();
     let mut progress = |done| {
@@ -231,7 +231,7 @@ fn progress_counts_images_and_ends_the_pass() {
 }
 
 #[test]
-fn columns_are_channels_times_stacked_sides() {
+fn columns_are_channels_times_stacked_scales() {
     let network = dense(network(3));
     let columns = |layer: &str, aggregate| config(layer, &[32, 64, 96], aggregate).columns(&network);
     assert_eq!(columns("conv1_1", Aggregate::Mean).unwrap(), 8);
@@ -241,7 +241,7 @@ fn columns_are_channels_times_stacked_sides() {
 }
 
 #[test]
-fn a_configuration_that_does_not_fit_is_refused() {
+fn invalid_configurations_are_rejected() {
     let network = dense(network(3));
     let check = |layer: &str, sides: &[usize]| config(layer, sides, Aggregate::Mean).check(&network);
     assert!(check("fc7", &[CROP]).is_ok());
@@ -251,7 +251,7 @@ fn a_configuration_that_does_not_fit_is_refused() {
 }
 
 #[test]
-fn ways_to_aggregate_are_parsed_and_stored() {
+fn aggregate_names_are_parsed_and_serialised() {
     for (name, aggregate) in [("mean", Aggregate::Mean), ("stack", Aggregate::Stack)] {
         assert_eq!(name.parse(), Ok(aggregate));
         assert_eq!(serde_json::to_value(aggregate).unwrap(), name);
@@ -307,7 +307,7 @@ fn a_file_has_the_documented_tensors_and_metadata() {
         ("weights", json!("w1")),
     ];
     assert_eq!(metadata, expected.into_iter().map(|(key, value)| (key.to_owned(), value)).collect());
-    // Whatever the order in memory.
+    // The file does not depend on the array's memory order.
     let values = features.values.t().as_standard_layout().into_owned().reversed_axes();
     assert!(!values.is_standard_layout());
     let mut file = saved(&Features { values, ..features }, dir.path());

@@ -1,4 +1,4 @@
-//! Fusion of networks and merging of shards: values by hand, and what is refused.
+//! Fusion of networks and merging of shards: values by hand, and errors.
 
 mod common;
 
@@ -7,7 +7,8 @@ use std::path::Path;
 use ndarray::{Array2, array};
 use vgg_data::Interpolation;
 use vgg_eval::{
-    DensePool, Error, Evaluation, ModelProvenance, Origin, Partition, Posteriors, Protocol, Result, fuse, merge,
+    DensePool, Error, Evaluation, ModelProvenance, Origin, Partition, Posteriors, Protocol, Result, fuse,
+    merge,
 };
 
 fn network(weights: &str) -> ModelProvenance {
@@ -22,7 +23,7 @@ fn network(weights: &str) -> ModelProvenance {
     ModelProvenance { protocol, weights: weights.to_owned() }
 }
 
-/// Posteriors of images `val/c0/0.png`, `val/c1/1.png` and so on by one network.
+/// One network's posteriors of images `val/c0/0.png`, `val/c1/1.png` and so on.
 fn member(weights: &str, values: Array2<f32>) -> Posteriors {
     let n = values.nrows();
     let classes = (0..values.ncols()).map(|class| format!("c{class}")).collect();
@@ -40,7 +41,7 @@ fn member(weights: &str, values: Array2<f32>) -> Posteriors {
     }
 }
 
-/// Leaves an image out, as one that could not be decoded.
+/// Removes an image and lists it as skipped.
 fn skip(posteriors: &mut Posteriors, image: usize) {
     let rows: Vec<usize> = (0..posteriors.paths.len()).filter(|row| *row != image).collect();
     posteriors.values = posteriors.values.select(ndarray::Axis(0), &rows);
@@ -57,7 +58,7 @@ fn merged(shards: &[&Posteriors]) -> Result<Posteriors> {
     put_together(shards, merge)
 }
 
-/// The files are `0.st`, `1.st` and so on.
+/// Fuses or merges files `0.st`, `1.st` and so on.
 fn put_together(
     all: &[&Posteriors],
     how: fn(&[(&Path, &Posteriors)]) -> Result<Posteriors>,
@@ -72,9 +73,9 @@ fn put_together(
 fn assert_refused(result: Result<Posteriors>, words: &[&str]) {
     match result.map(|posteriors| posteriors.paths) {
         Err(Error::Fusion(what)) => {
-            assert!(words.iter().all(|word| what.contains(word)), "{what} has not all of {words:?}");
+            assert!(words.iter().all(|word| what.contains(word)), "{what} lacks some of {words:?}");
         }
-        other => panic!("{other:?} is no error of fusion with {words:?}"),
+        other => panic!("{other:?} is not a fusion error with {words:?}"),
     }
 }
 
@@ -93,12 +94,12 @@ fn fusion_is_the_mean_of_different_members() {
 }
 
 #[test]
-fn a_fusion_counts_as_often_as_it_has_networks() {
+fn fused_posteriors_weigh_as_much_as_their_networks() {
     let a = member("a", array![[1.0, 0.0], [0.25, 0.75]]);
     let b = member("b", array![[0.5, 0.5], [0.75, 0.25]]);
     let c = member("c", array![[0.0, 1.0], [0.5, 0.5]]);
     let ab = fused(&[&a, &b]).unwrap();
-    // Two of three parts for the fusion: (2 * 0.75 + 0) / 3 and so on.
+    // The fused file has weight 2 of 3: (2 * 0.75 + 0) / 3 and so on.
     assert_eq!(fused(&[&ab, &c]).unwrap().values, array![[0.5, 0.5], [0.5, 0.5]]);
     assert_eq!(fused(&[&c, &ab]).unwrap().values, fused(&[&a, &b, &c]).unwrap().values);
     let aab = fused(&[&a, &ab]).unwrap();
@@ -119,13 +120,13 @@ fn posteriors_of_unknown_networks_count_once() {
 }
 
 #[test]
-fn a_mean_is_taken_in_double_precision() {
+fn fusion_averages_in_f64() {
     // f32 would round 1 + 2^-24 to 1, twice, and lose 2^-23 of the sum.
     let small = 2.0_f32.powi(-24);
     let members = [1.0, small, small, 0.0].map(|value| member("a", array![[value]]));
     let mean = fused(&members.each_ref()).unwrap();
     assert_eq!(mean.values[[0, 0]], (1.0 + 2.0_f32.powi(-23)) / 4.0);
-    // The quotient, too: in f32 it would be the neighbour below 0.6.
+    // The division too: in f32 the quotient would be the next number below 0.6.
     let shares = [0.6_f32, 0.7, 0.5].map(|value| member("a", array![[value]]));
     let mean = fused(&shares.each_ref()).unwrap();
     let exact = (f64::from(0.6_f32) + f64::from(0.7_f32) + f64::from(0.5_f32)) / 3.0;
@@ -133,7 +134,7 @@ fn a_mean_is_taken_in_double_precision() {
 }
 
 #[test]
-fn an_image_that_one_member_skipped_is_left_out_of_all() {
+fn an_image_that_one_file_skipped_is_left_out() {
     let mut a = member("a", array![[1.0, 0.0], [0.5, 0.5], [0.25, 0.75], [0.125, 0.875]]);
     let mut b = member("b", array![[0.5, 0.5], [0.0, 1.0], [0.75, 0.25], [0.375, 0.625]]);
     skip(&mut a, 1);
@@ -143,7 +144,7 @@ fn an_image_that_one_member_skipped_is_left_out_of_all() {
     assert_eq!(mean.paths, ["val/c0/0.png", "val/c0/2.png"]);
     assert_eq!(mean.labels, [0, 0]);
     assert_eq!(mean.skipped, [a.skipped[0].clone(), b.skipped[0].clone()]);
-    // The other way round the labels and paths are the same, and so are those of an image that both skipped.
+    // The order of the files does not matter, and both may skip the same image.
     skip(&mut a, 0);
     skip(&mut b, 0);
     let mean = fused(&[&b, &a]).unwrap();
@@ -152,7 +153,7 @@ fn an_image_that_one_member_skipped_is_left_out_of_all() {
 }
 
 #[test]
-fn only_the_whole_path_of_a_skipped_image_leaves_it_out() {
+fn skipped_images_match_by_whole_path() {
     let a = member("a", array![[1.0, 0.0], [0.5, 0.5]]);
     let mut b = a.clone();
     b.skipped = [
@@ -162,7 +163,7 @@ fn only_the_whole_path_of_a_skipped_image_leaves_it_out() {
     .map(str::to_owned)
     .to_vec();
     assert_eq!(fused(&[&a, &b]).unwrap().paths, a.paths);
-    // Where the image itself is not there, these reasons do not say that it was skipped: the images differ.
+    // If the image is absent, reasons with other paths do not mark it as skipped: the images differ.
     for reason in [
         "cannot decode /data/set/other-val/c0/0.png: the file is empty",
         "cannot decode /data/set/val/c0/0.png.jpg: the file is empty",
@@ -176,8 +177,8 @@ fn only_the_whole_path_of_a_skipped_image_leaves_it_out() {
 }
 
 #[test]
-fn fusion_without_members_or_common_images_is_refused() {
-    assert_refused(fused(&[]), &["nothing"]);
+fn fusion_without_files_or_common_images_is_rejected() {
+    assert_refused(fused(&[]), &["no posteriors"]);
     let mut a = member("a", array![[1.0, 0.0], [0.5, 0.5]]);
     let mut b = a.clone();
     skip(&mut a, 0);
@@ -186,9 +187,9 @@ fn fusion_without_members_or_common_images_is_refused() {
 }
 
 #[test]
-fn fusion_of_different_images_or_classes_is_refused_with_the_file() {
+fn fusion_of_different_images_or_classes_is_rejected_with_the_file() {
     let a = member("a", array![[1.0, 0.0], [0.5, 0.5], [0.25, 0.75]]);
-    // The first two agree, so that it is the third file which is named.
+    // The first two files agree, so the error names the third.
     let with = |change: fn(&mut Posteriors)| {
         let mut odd = a.clone();
         change(&mut odd);
@@ -215,7 +216,7 @@ fn fusion_of_different_images_or_classes_is_refused_with_the_file() {
     assert_refused(fewer, &["2.st", "2 images", "0.st", "3"]);
 }
 
-/// The part of `all` that a shard has.
+/// A shard of `all` with these rows.
 fn shard(all: &Posteriors, number: usize, of: usize, rows: std::ops::Range<usize>) -> Posteriors {
     Posteriors {
         values: all.values.slice(ndarray::s![rows.clone(), ..]).to_owned(),
@@ -235,7 +236,7 @@ fn three_shards() -> (Posteriors, [Posteriors; 3]) {
 }
 
 #[test]
-fn shards_are_merged_in_their_order_whatever_that_of_the_files() {
+fn shards_are_merged_in_shard_order_for_any_order_of_files() {
     let (all, [first, empty, last]) = three_shards();
     for files in [[&first, &empty, &last], [&last, &first, &empty], [&empty, &last, &first]] {
         let whole = merged(&files).unwrap();
@@ -247,18 +248,18 @@ fn shards_are_merged_in_their_order_whatever_that_of_the_files() {
 }
 
 #[test]
-fn merging_without_a_shard_or_with_one_twice_is_refused() {
+fn missing_and_duplicate_shards_are_rejected() {
     let (all, [first, empty, last]) = three_shards();
-    assert_refused(merged(&[]), &["nothing"]);
-    assert_refused(merged(&[&empty]), &["3 shards", "1, 3"]);
-    assert_refused(merged(&[&last, &first]), &["3 shards", "2 are missing"]);
+    assert_refused(merged(&[]), &["no posteriors"]);
+    assert_refused(merged(&[&empty]), &["missing shards of 3", ": 1, 3"]);
+    assert_refused(merged(&[&last, &first]), &["missing shards of 3", ": 2"]);
     assert_refused(merged(&[&first, &empty, &last, &empty]), &["1.st", "3.st", "shard 2/3"]);
     assert_refused(merged(&[&shard(&all, 4, 3, 0..2)]), &["0.st", "shard 4/3"]);
     assert_refused(merged(&[&first, &empty, &shard(&all, 3, 3, 1..5)]), &["two shards"]);
 }
 
 #[test]
-fn merging_shards_of_different_evaluations_is_refused_with_the_files() {
+fn shards_of_different_evaluations_are_rejected_with_the_files() {
     let (all, [first, empty, last]) = three_shards();
     let with = |change: fn(&mut Posteriors)| {
         let mut odd = last.clone();

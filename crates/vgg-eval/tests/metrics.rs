@@ -1,4 +1,4 @@
-//! Error rates, their intervals, and the loss: values by hand.
+//! Error rates, their intervals and the loss: values by hand.
 
 mod common;
 
@@ -6,7 +6,7 @@ use common::posteriors;
 use ndarray::{Array2, array};
 use vgg_eval::{ErrorRate, Posteriors, top_k_error};
 
-/// Scores of seven classes, in the order of another class first for each image, and labels that have these ranks from 1 on.
+/// Scores of seven classes, with another best class for each image, and labels that have these ranks, from 1.
 fn ranked(ranks: &[usize]) -> (Array2<f32>, Vec<u32>) {
     let best = |image: usize| 3 * image + 1;
     let scores = Array2::from_shape_fn((ranks.len(), 7), |(image, class)| {
@@ -19,10 +19,10 @@ fn ranked(ranks: &[usize]) -> (Array2<f32>, Vec<u32>) {
 }
 
 #[test]
-fn the_error_of_every_k_counts_labels_of_a_lower_rank() {
+fn top_k_error_counts_labels_ranked_below_k() {
     let (scores, labels) = ranked(&[1, 2, 5, 6, 7, 1, 3, 6]);
     let wrong: Vec<usize> = (0..=9).map(|k| top_k_error(scores.view(), &labels, k).wrong).collect();
-    // Of more answers than classes none is wrong; of no answers all are.
+    // If k is at least the number of classes, no image is wrong; if k is 0, all are.
     assert_eq!(wrong, [8, 6, 5, 4, 4, 3, 1, 0, 0, 0]);
     let p = posteriors(scores, &labels);
     assert_eq!(p.top1_error(), ErrorRate { wrong: 6, n: 8 });
@@ -71,8 +71,8 @@ fn no_images_have_rate_zero_and_the_whole_interval() {
 }
 
 #[test]
-fn intervals_do_not_leave_zero_to_one() {
-    // Rounding takes the lower end below 0 for n = 2, 7 and 9, the upper one above 1 for n = 20, 32 and 38.
+fn intervals_stay_within_zero_and_one() {
+    // Unclamped, rounding takes the lower end below 0 for n = 2, 7, 9, the upper above 1 for n = 20, 32, 38.
     for n in 1..=200 {
         let [low, _] = ErrorRate { wrong: 0, n }.interval();
         let [_, high] = ErrorRate { wrong: n, n }.interval();
@@ -82,7 +82,7 @@ fn intervals_do_not_leave_zero_to_one() {
 }
 
 #[test]
-fn an_error_rate_is_stored_as_its_counts() {
+fn an_error_rate_is_serialised_as_counts() {
     let rate = ErrorRate { wrong: 3, n: 8 };
     assert_eq!(serde_json::to_value(rate).unwrap(), serde_json::json!({ "wrong": 3, "n": 8 }));
 }

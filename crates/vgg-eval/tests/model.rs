@@ -1,4 +1,4 @@
-//! Posteriors of single images against the network called view by view, averaged by plain loops in f64.
+//! Posteriors of single images compared with the network called on each view, averaged by plain loops in f64.
 
 mod common;
 
@@ -31,7 +31,7 @@ fn shown(image: &Image, test_scale: usize, region: Region, flip: bool) -> Image 
     View { test_scale, region, flip }.apply(image, Interpolation::Bilinear).unwrap()
 }
 
-/// Posterior of a whole view: the map of scores, and how it becomes a vector.
+/// Posterior of a whole view: the pooled score map.
 fn posterior_of_map(dense: &DenseNetwork, view: &Image, pool: DensePool) -> Vec<f64> {
     let scores = cells(&dense.score_map(&batch_of_one(view, PREPROCESSING)).unwrap());
     let sum = |factor: f64| mean(&scores).iter().map(|score| score * factor).collect::<Vec<f64>>();
@@ -42,7 +42,7 @@ fn posterior_of_map(dense: &DenseNetwork, view: &Image, pool: DensePool) -> Vec<
     }
 }
 
-/// Mean of whole views at these sides, mirrored and not.
+/// Mean posterior of whole views at these test scales, with flips.
 fn dense_reference(image: &Image, sides: &[usize], pool: DensePool, rounding: PoolRounding) -> Vec<f64> {
     let dense = dense_network(rounding);
     let mut posteriors = Vec::new();
@@ -54,7 +54,7 @@ fn dense_reference(image: &Image, sides: &[usize], pool: DensePool, rounding: Po
     mean(&posteriors)
 }
 
-/// Mean of the crops of the grid at these sides, mirrored and not.
+/// Mean posterior of the grid's crops at these test scales, with flips.
 fn grid_reference(image: &Image, sides: &[usize]) -> Vec<f64> {
     let network = network(CLASSES);
     let mut posteriors = Vec::new();
@@ -62,7 +62,7 @@ fn grid_reference(image: &Image, sides: &[usize]) -> Vec<f64> {
         let whole = shown(image, *side, Region::Whole, false);
         let (h, w, _) = whole.dim();
         for place in 0..25 {
-            // Five places from edge to edge, halves rounded up.
+            // Five evenly spaced offsets from edge to edge, rounded half up.
             let [top, left] = [(place / 5, h), (place % 5, w)].map(|(k, side)| (k * (side - CROP) + 2) / 4);
             let mut crop = whole.slice(s![top..top + CROP, left..left + CROP, ..]).to_owned();
             posteriors.push(posterior_of_crop(&network, &crop, PREPROCESSING));
@@ -78,7 +78,7 @@ fn grid_reference(image: &Image, sides: &[usize]) -> Vec<f64> {
 }
 
 #[test]
-fn centre_posteriors_are_means_over_sides_and_flips() {
+fn centre_posteriors_are_means_over_scales_and_flips() {
     let image = image("centre", 44, 60);
     let network = network(CLASSES);
     let mut views = Vec::new();
@@ -93,7 +93,7 @@ fn centre_posteriors_are_means_over_sides_and_flips() {
     assert_close(&ours, &as_f32(&mean(&views)), TOLERANCE, "centre");
     for (i, one) in views.iter().enumerate() {
         for other in &views[..i] {
-            assert!(distance(&as_f32(one), &as_f32(other)) > 2e-3, "views {i} and another are alike");
+            assert!(distance(&as_f32(one), &as_f32(other)) > 2e-3, "view {i} is like another one");
         }
     }
 }
@@ -104,13 +104,13 @@ fn dense_posteriors_are_means_over_maps_of_different_sizes() {
     for pool in [DensePool::ScoreMean, DensePool::ProbMean, DensePool::ScoreSum] {
         let ours = classified(&evaluation(Protocol::Dense, &[32, 64, 96], pool), &image, PREPROCESSING);
         let expected = dense_reference(&image, &[32, 64, 96], pool, PoolRounding::Floor);
-        // The sum of six cells multiplies the error of scores.
+        // Summing six cells multiplies the error of the scores.
         assert_close(&ours, &as_f32(&expected), 6.0 * TOLERANCE, &format!("{pool:?}"));
     }
 }
 
 #[test]
-fn ways_to_pool_a_dense_map_differ() {
+fn dense_pools_differ() {
     let image = image("pools", 64, 96);
     let of = |pool| classified(&evaluation(Protocol::Dense, &[64], pool), &image, PREPROCESSING);
     let [mean, probabilities, sum] = [DensePool::ScoreMean, DensePool::ProbMean, DensePool::ScoreSum].map(of);
@@ -126,7 +126,7 @@ fn multi_crop_posteriors_are_means_over_the_grid() {
 }
 
 #[test]
-fn combined_posteriors_are_half_of_each() {
+fn combined_posteriors_are_means_of_dense_and_multi_crop() {
     let image = image("combined", 44, 60);
     let ours =
         classified(&evaluation(Protocol::Combined, &[32, 64], DensePool::ScoreMean), &image, PREPROCESSING);
@@ -137,8 +137,8 @@ fn combined_posteriors_are_half_of_each() {
 }
 
 #[test]
-fn pooling_of_the_dense_network_is_rounded_as_the_protocol_says() {
-    // At side 48 the map is 48, 24, 12, 6 and 3 high before the last pooling: 1 or 2 after it.
+fn pool_rounding_of_the_protocol_overrides_the_network() {
+    // At test scale 48 the map is 48, 24, 12, 6 and 3 high before the last max pooling, and 1 or 2 after it.
     let image = image("rounding", 48, 62);
     let of = |pool_rounding| {
         let base = evaluation(Protocol::Dense, &[48], DensePool::ScoreMean);
@@ -147,7 +147,7 @@ fn pooling_of_the_dense_network_is_rounded_as_the_protocol_says() {
     let expected = [PoolRounding::Floor, PoolRounding::Ceil]
         .map(|rounding| as_f32(&dense_reference(&image, &[48], DensePool::ScoreMean, rounding)));
     assert!(distance(&expected[0], &expected[1]) > 1e-3);
-    assert_close(&of(None), &expected[0], TOLERANCE, "as the network says");
+    assert_close(&of(None), &expected[0], TOLERANCE, "the network's rounding");
     assert_close(&of(Some(PoolRounding::Floor)), &expected[0], TOLERANCE, "floor");
     assert_close(&of(Some(PoolRounding::Ceil)), &expected[1], TOLERANCE, "ceil");
 }
@@ -201,7 +201,7 @@ fn the_interpolation_of_the_protocol_is_used() {
 }
 
 #[test]
-fn classifying_at_a_side_below_the_crop_is_refused() {
+fn a_test_scale_below_the_crop_is_rejected() {
     let base = evaluation(Protocol::Centre, &[31], DensePool::ScoreMean);
     let model = base.prepare(network(CLASSES), PREPROCESSING, "").unwrap();
     let refused = classify(&model, &image("small", 40, 40), &base);

@@ -1,4 +1,4 @@
-//! Posterior files: what is written, and what is refused.
+//! Posteriors files: their contents, and invalid files.
 
 mod common;
 
@@ -25,7 +25,7 @@ fn network(protocol: Protocol, weights: &str) -> ModelProvenance {
 }
 
 fn sample() -> Posteriors {
-    // Among them a subnormal number, and more than 1 by rounding.
+    // The values include a subnormal number, and one above 1 by rounding.
     let values = vec![0.1, 0.2, 0.7, 1.0, 1e-40, 0.0, 1.0005, f32::MIN_POSITIVE, 1.0 / 3.0, 0.25, 0.5, 0.125];
     Posteriors {
         values: Array2::from_shape_vec((4, 3), values).unwrap(),
@@ -45,7 +45,7 @@ fn bits(values: &Array2<f32>) -> Vec<u32> {
     values.iter().map(|value| value.to_bits()).collect()
 }
 
-/// Metadata of the file of `posteriors`, as JSON.
+/// Metadata of the saved file, as JSON.
 fn metadata(posteriors: &Posteriors) -> BTreeMap<String, Value> {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("p.safetensors");
@@ -55,7 +55,7 @@ fn metadata(posteriors: &Posteriors) -> BTreeMap<String, Value> {
 }
 
 #[test]
-fn what_is_saved_is_loaded_bit_by_bit() {
+fn saved_posteriors_load_bitwise_identical() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("p.safetensors");
     let saved = sample();
@@ -67,7 +67,7 @@ fn what_is_saved_is_loaded_bit_by_bit() {
 }
 
 #[test]
-fn values_are_saved_row_by_row_whatever_their_memory_order() {
+fn values_are_saved_in_row_major_order_from_any_memory_order() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("p.safetensors");
     let by_rows = sample();
@@ -93,7 +93,7 @@ fn a_file_has_the_documented_tensors() {
 }
 
 #[test]
-fn the_metadata_of_one_network_name_its_protocol_and_weights() {
+fn metadata_of_one_network_have_its_protocol_and_weights() {
     let protocol = json!({
         "protocol": "multi-crop",
         "test_scales": [256, 384],
@@ -117,7 +117,7 @@ fn the_metadata_of_one_network_name_its_protocol_and_weights() {
 }
 
 #[test]
-fn the_metadata_of_several_networks_have_only_the_list() {
+fn metadata_of_several_networks_have_only_the_list() {
     let mut posteriors = sample();
     posteriors.origin.networks = vec![network(Protocol::Centre, "w1"), network(Protocol::Dense, "w2")];
     let metadata = metadata(&posteriors);
@@ -129,7 +129,7 @@ fn the_metadata_of_several_networks_have_only_the_list() {
     assert_eq!(networks[1]["protocol"]["pool_rounding"], json!("ceil"));
 }
 
-/// A file that is given part by part; `valid` is one that is accepted.
+/// The parts of a file; [`valid`] makes a valid one.
 struct Parts {
     shape: Vec<usize>,
     values: Vec<f32>,
@@ -176,7 +176,7 @@ impl Parts {
     }
 }
 
-/// What loading the valid file with a change comes to.
+/// Loads the valid file with a change.
 fn load(change: impl FnOnce(&mut Parts)) -> vgg_eval::Result<Posteriors> {
     let dir = tempfile::tempdir().unwrap();
     let mut parts = valid();
@@ -184,7 +184,7 @@ fn load(change: impl FnOnce(&mut Parts)) -> vgg_eval::Result<Posteriors> {
     Posteriors::load(&parts.write(dir.path()))
 }
 
-/// Asserts that a file with this change is refused, with its path and a reason that has this word.
+/// Asserts that a file with this change is rejected with its path and a reason that contains this word.
 #[track_caller]
 fn assert_refused(word: &str, change: impl FnOnce(&mut Parts)) {
     match load(change).map(|posteriors| posteriors.values) {
@@ -192,7 +192,7 @@ fn assert_refused(word: &str, change: impl FnOnce(&mut Parts)) {
             let message = error.to_string();
             assert!(message.contains("p.safetensors") && message.contains(word), "{message}");
         }
-        other => panic!("{other:?} is no error of a posterior file with {word}"),
+        other => panic!("{other:?} is not a posteriors file error with {word}"),
     }
 }
 
@@ -204,7 +204,7 @@ fn a_valid_file_is_loaded() {
 }
 
 #[test]
-fn absent_metadata_have_defaults_but_for_the_paths() {
+fn absent_metadata_except_paths_have_defaults() {
     let loaded = load(|parts| parts.metadata.retain(|key, _| key == "paths")).unwrap();
     assert_eq!((loaded.origin, loaded.skipped.len()), (Origin::default(), 0));
     assert_refused("paths", |parts| drop(parts.metadata.remove("paths")));
@@ -212,7 +212,7 @@ fn absent_metadata_have_defaults_but_for_the_paths() {
 }
 
 #[test]
-fn metadata_of_another_form_are_refused() {
+fn malformed_metadata_are_rejected() {
     assert_refused("networks", |parts| parts.set("networks", r#"[{"weights":"w"}]"#));
     assert_refused("classes", |parts| parts.set("classes", "{}"));
     assert_refused("dataset", |parts| parts.set("dataset", "hash"));
@@ -220,7 +220,7 @@ fn metadata_of_another_form_are_refused() {
 }
 
 #[test]
-fn labels_that_are_no_classes_are_refused() {
+fn labels_outside_the_classes_are_rejected() {
     for label in [3, -1, i64::MAX, i64::MIN, 1 << 32] {
         assert_refused("label", |parts| parts.labels[1] = label);
     }
@@ -228,7 +228,7 @@ fn labels_that_are_no_classes_are_refused() {
 }
 
 #[test]
-fn different_numbers_of_posteriors_labels_and_paths_are_refused() {
+fn different_numbers_of_posteriors_labels_and_paths_are_rejected() {
     assert_refused("number", |parts| parts.labels.push(0));
     assert_refused("number", |parts| parts.labels.truncate(1));
     assert_refused("number", |parts| parts.set("paths", r#"["x"]"#));
@@ -240,14 +240,14 @@ fn different_numbers_of_posteriors_labels_and_paths_are_refused() {
 }
 
 #[test]
-fn names_of_classes_must_be_as_many_as_columns() {
+fn number_of_class_names_must_equal_columns() {
     assert_refused("classes", |parts| parts.set("classes", r#"["a","b"]"#));
     assert_refused("classes", |parts| parts.set("classes", r#"["a","b","c","d"]"#));
     assert!(load(|parts| parts.set("classes", "[]")).unwrap().origin.classes.is_empty());
 }
 
 #[test]
-fn posteriors_that_are_no_probabilities_are_refused() {
+fn posteriors_outside_zero_to_one_are_rejected() {
     for value in [1.002, -1e-6, f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
         for at in [0, 5] {
             assert_refused("posterior", |parts| parts.values[at] = value);
@@ -258,7 +258,7 @@ fn posteriors_that_are_no_probabilities_are_refused() {
 }
 
 #[test]
-fn shards_that_cannot_be_are_refused() {
+fn invalid_shards_are_rejected() {
     for (number, of) in [(0, 1), (3, 2), (1, 0), (0, 0), (1, 65_537)] {
         let text = format!("\"{number}/{of}\"");
         assert_refused(&format!("{number}/{of}"), |parts| parts.set("shard", &text));
@@ -268,13 +268,13 @@ fn shards_that_cannot_be_are_refused() {
 }
 
 #[test]
-fn posteriors_of_other_dimensions_are_refused() {
+fn posteriors_with_other_numbers_of_axes_are_rejected() {
     assert_refused("[N, classes]", |parts| parts.shape = vec![6]);
     assert_refused("[N, classes]", |parts| parts.shape = vec![2, 3, 1]);
 }
 
 #[test]
-fn files_without_these_tensors_are_refused() {
+fn files_without_the_required_tensors_are_rejected() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("p.safetensors");
     let write = |name: &str, values: TensorValues| {

@@ -1,4 +1,4 @@
-//! Protocols as lists of views, and their names.
+//! The views of each protocol, and the names of protocols.
 
 mod common;
 
@@ -13,7 +13,7 @@ fn view(test_scale: usize, region: Region, flip: bool, weight: f64) -> WeightedV
     WeightedView { view: View { test_scale, region, flip }, weight }
 }
 
-/// Asserts that these are the views of crop 224; weights to a rounding.
+/// Asserts that these are the views for a crop of 224, with weights up to rounding.
 #[track_caller]
 fn assert_views(protocol: Protocol, test_scales: &[usize], flip: bool, expected: &[WeightedView]) {
     let views = evaluation(protocol, test_scales, flip).views(224).unwrap();
@@ -25,7 +25,7 @@ fn assert_views(protocol: Protocol, test_scales: &[usize], flip: bool, expected:
     assert!((views.iter().map(|view| view.weight).sum::<f64>() - 1.0).abs() < 1e-12);
 }
 
-/// Crops of the grid at one side, row by row, each mirrored after it is not.
+/// Crops of the grid at one test scale, row by row; each crop is followed by its flip.
 fn grid(test_scale: usize, flips: &[bool], weight: f64) -> Vec<WeightedView> {
     let mut views = Vec::new();
     for row in 0..5 {
@@ -39,7 +39,7 @@ fn grid(test_scale: usize, flips: &[bool], weight: f64) -> Vec<WeightedView> {
 }
 
 #[test]
-fn centre_evaluation_shows_the_central_crop() {
+fn centre_evaluation_has_the_central_crop() {
     assert_views(Protocol::Centre, &[256], false, &[view(256, Region::Centre(224), false, 1.0)]);
     let of_two = [
         view(256, Region::Centre(224), false, 0.25),
@@ -51,7 +51,7 @@ fn centre_evaluation_shows_the_central_crop() {
 }
 
 #[test]
-fn dense_evaluation_shows_whole_images() {
+fn dense_evaluation_has_whole_images() {
     assert_views(Protocol::Dense, &[224], false, &[view(224, Region::Whole, false, 1.0)]);
     let of_three = [384, 256, 512]
         .map(|side| [false, true].map(|flip| view(side, Region::Whole, flip, 1.0 / 6.0)))
@@ -60,7 +60,7 @@ fn dense_evaluation_shows_whole_images() {
 }
 
 #[test]
-fn multi_crop_evaluation_shows_fifty_crops_a_scale() {
+fn multi_crop_evaluation_has_fifty_crops_per_scale() {
     let fifty = grid(256, &[false, true], 0.02);
     assert_eq!(fifty.len(), 50);
     assert_views(Protocol::MultiCrop, &[256], true, &fifty);
@@ -70,7 +70,7 @@ fn multi_crop_evaluation_shows_fifty_crops_a_scale() {
 }
 
 #[test]
-fn combined_evaluation_gives_half_to_whole_images_and_half_to_crops() {
+fn combined_evaluation_weighs_whole_images_and_crops_equally() {
     let mut expected = vec![
         view(256, Region::Whole, false, 0.125),
         view(256, Region::Whole, true, 0.125),
@@ -83,7 +83,7 @@ fn combined_evaluation_gives_half_to_whole_images_and_half_to_crops() {
 }
 
 #[test]
-fn sides_that_fit_no_crop_or_are_none_are_refused() {
+fn missing_too_small_and_too_large_test_scales_are_rejected() {
     for protocol in Protocol::ALL {
         let of = |sides: &[usize]| evaluation(protocol, sides, false).views(224);
         let refused = |sides: &[usize], words: &[&str]| {
@@ -99,7 +99,7 @@ fn sides_that_fit_no_crop_or_are_none_are_refused() {
 }
 
 #[test]
-fn names_of_protocols_are_parsed_and_stored() {
+fn protocol_names_are_parsed_and_serialised() {
     let names = ["centre", "dense", "multi-crop", "combined"];
     let all = [Protocol::Centre, Protocol::Dense, Protocol::MultiCrop, Protocol::Combined];
     assert_eq!(Protocol::ALL, all);
@@ -113,7 +113,7 @@ fn names_of_protocols_are_parsed_and_stored() {
 }
 
 #[test]
-fn names_of_dense_pooling_are_parsed_and_stored() {
+fn dense_pool_names_are_parsed_and_serialised() {
     let names = ["score-mean", "prob-mean", "score-sum"];
     let all = [DensePool::ScoreMean, DensePool::ProbMean, DensePool::ScoreSum];
     for (pool, name) in all.into_iter().zip(names) {
@@ -125,7 +125,7 @@ fn names_of_dense_pooling_are_parsed_and_stored() {
 }
 
 #[test]
-fn a_protocol_gets_the_form_of_the_network_that_it_needs() {
+fn dense_and_combined_protocols_prepare_a_dense_network() {
     for (protocol, dense) in [
         (Protocol::Centre, false),
         (Protocol::MultiCrop, false),
@@ -149,7 +149,7 @@ fn a_shard_is_a_range_of_images() {
     assert_eq!(ranges(2, 5), [0..0, 0..0, 0..1, 1..1, 1..2]);
     assert_eq!(Partition::WHOLE.range(7), 0..7);
     assert_eq!(Partition::WHOLE, Partition { index: 1 - 1, count: 1 });
-    // The product of number and images does not fit 64 bits.
+    // The product of the shard's number and the number of images does not fit into 64 bits.
     assert_eq!(Partition { index: 65_536 - 1, count: 65_536 }.range(usize::MAX).end, usize::MAX);
 }
 
@@ -164,7 +164,7 @@ fn a_shard_is_parsed_from_number_and_count() {
 }
 
 #[test]
-fn a_rank_has_the_shard_of_its_number() {
+fn rank_partition_is_the_shard_of_the_rank() {
     let shards = vgg_tensor::on_thread_ranks(3, |rank| rank_partition(&*rank));
     assert_eq!(shards, [1, 2, 3].map(|number| Partition { index: number - 1, count: 3 }));
 }

@@ -1,4 +1,4 @@
-//! Evaluation of whole splits: order, groups, progress, shards, images that are left out, and ranks.
+//! Evaluation of whole splits: order, batches, progress, shards, skipped images, and ranks.
 
 mod common;
 
@@ -15,7 +15,7 @@ use vgg_eval::{
 use vgg_tensor::{ProcessGroup, SingleProcess, on_thread_ranks};
 use vgg_testkit::assert_close;
 
-/// Files and sizes: two images of one size, one of another, three of the first again, and one of a third.
+/// Files and sizes: two images of one size, one of another, three of the first size, and one of a third.
 const FILES: [(&str, (usize, usize)); 7] = [
     ("ant/1.png", (40, 56)),
     ("ant/2.png", (40, 56)),
@@ -51,7 +51,7 @@ fn run(folder: &Arc<ImageSet>, evaluation: &Evaluation, options: EvaluateOptions
     evaluate(&model(evaluation, "w1"), folder, evaluation, options, &mut nobody)
 }
 
-/// What progress is told, and what the evaluation comes to, if it is stopped in call `stop` of progress.
+/// The values that progress receives, and the result, if call `stop` of progress interrupts the evaluation.
 fn told(
     folder: &Arc<ImageSet>,
     evaluation: &Evaluation,
@@ -67,7 +67,7 @@ fn told(
     (told, result)
 }
 
-/// Asserts that the posteriors are those of these images of the split, each classified by itself.
+/// Asserts that the posteriors equal those of these images of the split, each classified separately.
 #[track_caller]
 fn assert_classified(ours: &Posteriors, folder: &ImageSet, evaluation: &Evaluation, images: &[usize]) {
     let model = model(evaluation, "w1");
@@ -84,7 +84,7 @@ fn assert_classified(ours: &Posteriors, folder: &ImageSet, evaluation: &Evaluati
 }
 
 #[test]
-fn posteriors_are_in_the_order_of_the_split_whatever_the_sizes() {
+fn posteriors_are_in_split_order_for_images_of_any_size() {
     let (_dir, folder) = set();
     for base in [
         dense(),
@@ -108,7 +108,7 @@ fn posteriors_are_in_the_order_of_the_split_whatever_the_sizes() {
 }
 
 #[test]
-fn the_number_of_workers_has_no_influence() {
+fn posteriors_are_independent_of_the_number_of_workers() {
     let (_dir, folder) = set();
     let one = run(&folder, &dense(), options(1)).unwrap();
     for workers in [0, 3, 40] {
@@ -118,7 +118,7 @@ fn the_number_of_workers_has_no_influence() {
 }
 
 #[test]
-fn posteriors_name_the_network_the_protocol_and_the_data_set() {
+fn posteriors_record_network_protocol_and_data_set() {
     let (_dir, folder) = set();
     let shard = Partition { index: 2 - 1, count: 3 };
     let ours = run(&folder, &dense(), EvaluateOptions { shard, ..options(1) }).unwrap();
@@ -133,12 +133,12 @@ fn posteriors_name_the_network_the_protocol_and_the_data_set() {
 fn progress_counts_images_whenever_the_size_changes() {
     let (_dir, folder) = set();
     assert_eq!(told(&folder, &dense(), options(2), 0).0, [2, 3, 6, 7]);
-    // Crops have one size, whatever that of the image.
+    // Crops of all images have the same size.
     assert_eq!(told(&folder, &evaluation(Protocol::Centre, &[40]), options(2), 0).0, [7]);
 }
 
 #[test]
-fn thirty_two_images_of_one_size_go_through_together() {
+fn thirty_two_images_of_one_size_form_a_batch() {
     let dir = tempfile::tempdir().unwrap();
     let names: Vec<String> = (0..71).map(|i| format!("{}/{i:02}.png", ["a", "b", "c"][i / 30])).collect();
     let files: Vec<(&str, (usize, usize))> = names.iter().map(|name| (name.as_str(), (32, 32))).collect();
@@ -161,7 +161,7 @@ fn an_evaluation_ends_as_soon_as_progress_breaks() {
 }
 
 #[test]
-fn shards_have_their_part_and_together_the_whole() {
+fn shards_evaluate_their_part_and_merge_to_the_whole() {
     let (_dir, folder) = set();
     let of = |number: usize| {
         run(
@@ -202,7 +202,7 @@ const SKIP: EvaluateOptions =
     EvaluateOptions { workers: 2, on_bad_image: OnBadImage::Skip, shard: Partition::WHOLE };
 
 #[test]
-fn bad_images_stop_the_evaluation_or_are_left_out_and_listed() {
+fn bad_images_stop_the_evaluation_or_are_skipped_and_listed() {
     let (dir, folder) = set();
     damage(dir.path(), &["ant/2.png", "cow/1.png"]);
     let stopped = run(&folder, &dense(), options(2)).unwrap_err();
@@ -210,20 +210,20 @@ fn bad_images_stop_the_evaluation_or_are_left_out_and_listed() {
     let (told, skipped) = told(&folder, &dense(), SKIP, 0);
     let skipped = skipped.unwrap();
     assert_classified(&skipped, &folder, &dense(), &[0, 2, 3, 5, 6]);
-    // Images that are left out count, too.
+    // Skipped images count in progress.
     assert_eq!(told, [2, 3, 6, 7]);
     assert_eq!(skipped.skipped.len(), 2);
     assert!(skipped.skipped[0].contains("val/ant/2.png") && skipped.skipped[1].contains("val/cow/1.png"));
-    // One that is gone is not a bad image: the data set has changed.
+    // A missing file is always an error: the data set has changed.
     std::fs::remove_file(dir.path().join("val").join("cow/1.png")).unwrap();
     let gone = run(&folder, &dense(), SKIP).unwrap_err();
     assert!(matches!(&gone, Error::Data(_)) && gone.to_string().contains("val/cow/1.png"), "{gone}");
 }
 
 #[test]
-fn an_image_that_is_too_large_at_a_side_is_named() {
+fn an_image_that_is_too_large_at_a_test_scale_is_named() {
     let (dir, _) = set();
-    // At smallest side 40 it is 40 x 44000: more than 1024 x 1024 pixels.
+    // At test scale 40 the image has 40 x 44000 pixels, more than 1024 x 1024.
     let long = Image::zeros((1, 1100, 3));
     write_png(&dir.path().join("val/bee/1.png"), &long).unwrap();
     let folder = open(dir.path());
@@ -238,13 +238,13 @@ fn an_image_that_is_too_large_at_a_side_is_named() {
 }
 
 #[test]
-fn a_split_of_which_nothing_can_be_shown_is_an_error() {
+fn a_split_without_decodable_images_is_an_error() {
     let (dir, folder) = set();
     damage(dir.path(), &FILES.map(|file| file.0));
     let none = run(&folder, &dense(), SKIP);
     assert!(matches!(&none, Err(Error::NoImages { path }) if path == dir.path()), "{none:?}");
     assert!(none.unwrap_err().to_string().contains(dir.path().to_str().unwrap()));
-    // So is a shard that has images.
+    // A shard that has images, but no decodable ones, is an error too.
     let shard =
         run(&folder, &dense(), EvaluateOptions { shard: Partition { index: 2 - 1, count: 3 }, ..SKIP });
     assert!(matches!(shard, Err(Error::NoImages { .. })));
@@ -255,7 +255,7 @@ fn a_split_of_which_nothing_can_be_shown_is_an_error() {
 }
 
 #[test]
-fn a_network_of_other_classes_or_a_side_below_the_crop_is_refused() {
+fn other_numbers_of_classes_and_test_scales_below_the_crop_are_rejected() {
     let (_dir, folder) = set();
     let base = dense();
     let other = base.prepare(network(4), PREPROCESSING, "w").unwrap();
@@ -268,7 +268,7 @@ fn a_network_of_other_classes_or_a_side_below_the_crop_is_refused() {
 }
 
 #[test]
-fn classes_of_the_same_number_must_have_the_same_names_in_the_same_order() {
+fn class_names_must_have_the_same_order() {
     let (_dir, folder) = set();
     let check = |names: &[&str]| {
         check_classes(&names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>(), &folder)
@@ -277,18 +277,18 @@ fn classes_of_the_same_number_must_have_the_same_names_in_the_same_order() {
     assert!(check(&["ant", "bee", "cow"]).is_ok());
     let error = check(&["ant", "cow", "bee"]).unwrap_err();
     assert!(
-        matches!(&error, Error::Config(what) if what.contains("class 1 is cow there and bee here")),
+        matches!(&error, Error::Config(what) if what.contains("class 1 is cow in the network and bee in")),
         "{error}"
     );
-    // Numbers fit any names; one name among them does not.
+    // Numbered names match any data set, but only if all are numbered.
     assert!(check(&["class0", "class1", "class2"]).is_ok());
     assert!(check(&["class0", "bee", "class2"]).is_err());
     assert!(check(&["classy", "class1", "class2"]).is_err());
-    // Another number of classes is refused by the evaluation, with both numbers.
+    // The evaluation rejects a different number of classes, and reports both numbers.
     assert!(check(&["cow", "ant"]).is_ok() && check(&["cow", "ant", "bee", "dog"]).is_ok());
 }
 
-/// Evaluates on a rank that has this hash of weights.
+/// Evaluates on a rank with this weights hash.
 fn run_on(
     group: &dyn ProcessGroup,
     folder: &Arc<ImageSet>,
@@ -301,11 +301,11 @@ fn run_on(
 }
 
 #[test]
-fn the_first_of_several_ranks_gets_the_posteriors_of_all() {
+fn rank_0_gets_the_posteriors_of_all_ranks() {
     let (dir, folder) = set();
     damage(dir.path(), &["ant/2.png", "cow/2.png"]);
     let single = run(&folder, &dense(), SKIP).unwrap();
-    // Of nine ranks some have no image. The shard that options name is not heeded.
+    // With nine ranks, some have no image. The shard in the options is ignored.
     for size in [1, 2, 3, 9] {
         let of_rank = |rank: Arc<dyn ProcessGroup>| {
             run_on(
@@ -331,7 +331,7 @@ fn the_first_of_several_ranks_gets_the_posteriors_of_all() {
 }
 
 #[test]
-fn an_interruption_of_one_rank_ends_all() {
+fn interrupting_one_rank_interrupts_all() {
     let (_dir, folder) = set();
     for stopped in 0..3 {
         let results = on_thread_ranks(3, |rank| {
@@ -347,19 +347,19 @@ fn an_interruption_of_one_rank_ends_all() {
 }
 
 #[test]
-fn ranks_with_another_network_than_the_first_are_refused() {
+fn ranks_with_another_network_than_rank_0_are_rejected() {
     let (_dir, folder) = set();
     let results = on_thread_ranks(3, |rank| {
         let weights = if rank.rank() == 2 { "w2" } else { "w1" };
         run_on(&*rank, &folder, weights, options(1))
     });
     assert!(matches!(&results[2], Err(Error::Config(what)) if what.contains("rank 2")), "{:?}", results[2]);
-    // The others find that a rank is gone.
+    // The other ranks lose the connection to it.
     assert!(results[..2].iter().all(|result| matches!(result, Err(Error::Tensor(_)))), "{results:?}");
 }
 
 #[test]
-fn a_rank_that_fails_says_why() {
+fn a_failing_rank_reports_its_error() {
     let (dir, folder) = set();
     damage(dir.path(), &["cow/2.png"]);
     let results = on_thread_ranks(2, |rank| run_on(&*rank, &folder, "w1", options(1)));

@@ -1,5 +1,5 @@
-//! Prints the paper's Tables 1 and 2, computed, and its Table 3, quoted: `cargo run -p vgg-experiment --example
-//! papers_tables`.
+//! Prints the paper's Tables 1 and 2, computed, and its Table 3, quoted:
+//! `cargo run -p vgg-experiment --example papers_tables`.
 
 use vgg_experiment::{TableName, paper, table1, table2};
 use vgg_layers::{Config, NetworkSpec};

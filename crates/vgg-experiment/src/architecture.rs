@@ -1,16 +1,16 @@
-//! Tables 1 and 2: what the networks are. They need no training.
+//! Tables 1 and 2, which are computed from the networks without training.
 
 use serde_json::{Value, json};
 use vgg_layers::{NetworkSpec, Summary};
 
 use crate::{Report, Result, paper};
 
-/// Table 1: the layers of every network, block by block, with the sides of the maps that pooling leaves.
+/// Table 1: the layers of each network by block, with the output sizes after pooling.
 ///
 /// `networks` are the columns.
 ///
 /// # Errors
-/// [`crate::Error::Network`] if one cannot be built.
+/// [`crate::Error::Network`] if a network is invalid.
 pub fn table1(networks: &[NetworkSpec]) -> Result<Report> {
     let summaries = networks.iter().map(NetworkSpec::summary).collect::<vgg_layers::Result<Vec<_>>>()?;
     let mut columns = vec!["block".to_owned()];
@@ -50,7 +50,7 @@ pub fn table1(networks: &[NetworkSpec]) -> Result<Report> {
         name: "table1".into(),
         title: "Table 1: ConvNet configurations".into(),
         profile: None,
-        notes: vec!["3x3-64: filters of 3x3, 64 of them; every convolution is followed by a ReLU".into()],
+        notes: vec!["3x3-64: 64 filters of 3x3; every convolution is followed by a ReLU".into()],
         columns,
         cells,
         fields: vec!["config", "layer", "kind", "output", "parameters", "macs"],
@@ -61,10 +61,10 @@ pub fn table1(networks: &[NetworkSpec]) -> Result<Report> {
     })
 }
 
-/// Table 2: numbers of parameters, with the paper's beside them.
+/// Table 2: numbers of parameters, beside the paper's.
 ///
 /// # Errors
-/// [`crate::Error::Network`] if a network cannot be built.
+/// [`crate::Error::Network`] if a network is invalid.
 pub fn table2(networks: &[NetworkSpec]) -> Result<Report> {
     let (mut cells, mut rows) = (Vec::new(), Vec::new());
     for network in networks {
@@ -99,7 +99,7 @@ pub fn table2(networks: &[NetworkSpec]) -> Result<Report> {
         name: "table2".into(),
         title: "Table 2: number of parameters".into(),
         profile: None,
-        notes: vec!["weights and biases; GMAC: multiplications of one crop, in thousand millions".into()],
+        notes: vec!["parameters: weights and biases; GMAC: 10^9 multiply-accumulates for one crop".into()],
         columns: columns.map(str::to_owned).to_vec(),
         cells,
         fields: vec![
@@ -125,7 +125,7 @@ fn line(head: &str, summaries: &[Summary], of: impl Fn(&Summary) -> String, last
     cells
 }
 
-/// Output of a layer; the same in all networks of a table.
+/// Output of a layer, which is the same in all networks of a table.
 fn output(summaries: &[Summary], layer: &str) -> [usize; 3] {
     let of = |s: &Summary| s.layers.iter().find(|l| l.name == layer).map(|l| l.output);
     summaries.iter().find_map(of).unwrap_or_default()

@@ -1,4 +1,4 @@
-//! A data set as runs share it: both splits, opened once, with the statistics of the training pixels.
+//! A data set shared by runs: both splits, opened once, and the statistics of the training pixels.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,23 +12,25 @@ use crate::{Error, Result};
 
 /// Both splits of a data set.
 pub struct Dataset {
-    /// Images to learn from.
+    /// Training images.
     pub train: Arc<ImageSet>,
-    /// Images to validate and test on.
+    /// Images for validation and testing.
     pub val: Arc<ImageSet>,
-    /// Hash of both: of the names, lengths and classes of all images in folders, of the contents of shards.
+    /// Hash of both splits: of names, sizes and classes of all images for folders, of the contents for
+    /// shards.
     pub hash: Hash,
 }
 
 impl Dataset {
-    /// Opens both splits; up to `cache_bytes` of decoded images are kept in memory, shared by all runs.
+    /// Opens both splits. Up to `cache_bytes` of decoded images are kept in memory, shared by all runs.
     ///
     /// # Errors
-    /// [`Error::Data`] if a folder is missing or the splits disagree.
+    /// [`Error::Data`] if a folder is missing or the splits have different classes.
     pub fn open(root: &Path, cache_bytes: u64) -> Result<Dataset> {
         let (train, val) = (ImageSet::open(root, Split::Train)?, ImageSet::open(root, Split::Val)?);
         let hash = hash_bytes(format!("{}\n{}", train.hash(), val.hash()).as_bytes());
-        // Validation images come round as often as training images do; each split gets its share.
+        // Every validation image is read as often as every training image, so the cache is divided by the
+        // number of images.
         let share = cache_bytes / (train.len() + val.len()).max(1) as u64;
         let (train_bytes, val_bytes) = (share * train.len() as u64, share * val.len() as u64);
         Ok(Dataset {
@@ -38,18 +40,19 @@ impl Dataset {
         })
     }
 
-    /// Name of its folder, for people.
+    /// Name of the data set's folder, for reports.
     pub fn name(&self) -> String {
         let name = self.train.root().file_name();
         name.map_or_else(|| self.train.root().display().to_string(), |n| n.to_string_lossy().into_owned())
     }
 
-    /// Sums over all training pixels: computed once, by the first rank of `group`, and kept in `cache`, a folder, for later runs.
-    /// Images that cannot be decoded are left out; training will say what it does about them. `progress` hears how many
-    /// images are done.
+    /// Statistics of all training pixels. Rank 0 of `group` computes them once and stores them in the folder
+    /// `cache` for later runs. Images that cannot be decoded are skipped; training applies its own policy to
+    /// them. `progress` receives the number of finished images.
     ///
     /// # Errors
-    /// [`Error::Data`] if no image can be read; [`Error::File`] if the result cannot be kept.
+    /// [`Error::Data`] if an image is missing; [`Error::Plan`] if no image can be decoded; [`Error::File`] if
+    /// the result cannot be stored.
     pub fn statistics(
         &self,
         cache: &Path,

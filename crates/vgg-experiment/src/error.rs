@@ -1,58 +1,58 @@
-//! What can go wrong in an experiment.
+//! The error type of experiments.
 
 use vgg_error::ErrorKind;
 
-/// Result of an experiment.
+/// Result of this crate's functions.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// An experiment that could not be finished.
+/// An experiment that failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A plan that contradicts itself or the data set.
+    /// A plan contradicts itself or the data set.
     #[error("{0}")]
     Plan(String),
-    /// A file of settings that cannot be used.
+    /// A settings file or recipe is invalid.
     #[error("{file}: {source}")]
     Settings {
-        /// The file, or the recipe that comes with the program.
+        /// Path of the file, or name of the built-in recipe.
         file: String,
-        /// Why.
+        /// The cause.
         source: Box<Error>,
     },
-    /// A run of the experiment failed.
+    /// A run of an experiment failed.
     #[error("run {run}: {source}")]
     Run {
-        /// Its name.
+        /// Name of the run.
         run: String,
-        /// Why.
+        /// The cause.
         source: Box<Error>,
     },
-    /// The processes that do it together.
+    /// The process group failed.
     #[error("{0}")]
     Ranks(#[from] vgg_tensor::Error),
-    /// The data set.
+    /// The data set cannot be used.
     #[error("{0}")]
     Data(#[from] vgg_data::Error),
-    /// A network.
+    /// A network is invalid.
     #[error("{0}")]
     Network(#[from] vgg_layers::Error),
-    /// A weights file.
+    /// A weights file cannot be used.
     #[error("{0}")]
     Weights(#[from] vgg_weights::Error),
-    /// Training.
+    /// Training failed.
     #[error("{0}")]
     Train(#[from] vgg_train::Error),
-    /// Evaluation.
+    /// Evaluation failed.
     #[error("{0}")]
     Eval(#[from] vgg_eval::Error),
-    /// A file.
+    /// A file cannot be read or written.
     #[error("{0}")]
     File(#[from] vgg_files::Error),
 }
 
 impl Error {
-    /// The kind of error, such as for an exit code.
+    /// The kind of error, for an exit code for instance.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Error::Plan(_) => ErrorKind::Usage,
@@ -70,12 +70,12 @@ impl Error {
         }
     }
 
-    /// This error of the settings in a file.
+    /// Wraps this error in [`Error::Settings`].
     pub(crate) fn in_file(self, file: &str) -> Error {
         Error::Settings { file: file.to_owned(), source: Box::new(self) }
     }
 
-    /// This error of a run.
+    /// Wraps this error in [`Error::Run`].
     pub(crate) fn of_run(self, run: &str) -> Error {
         Error::Run { run: run.to_owned(), source: Box::new(self) }
     }

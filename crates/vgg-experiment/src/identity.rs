@@ -1,4 +1,4 @@
-//! What determines a run, as one record: two runs are the same if their records are equal.
+//! The record that identifies a run: two runs are the same if their records are equal.
 
 use serde::Serialize;
 use serde_json::Value;
@@ -6,23 +6,23 @@ use vgg_files::Hash;
 
 use crate::{DataPlan, Error, InitPlan, NetworkPlan, Result, RunPlan};
 
-/// Everything that determines a run: a difference is another run. Paths of settings are those of `--set`.
+/// Everything that determines a run. The paths of its fields are those of `key.path=value` settings.
 #[derive(Serialize)]
 pub(crate) struct RunIdentity<'a> {
-    /// Of this record.
+    /// Version of this record.
     pub(crate) format: u32,
     #[serde(flatten)]
     pub(crate) settings: RunPlan,
-    /// Hash of the weights that it starts from.
+    /// Hash of the initial weights.
     pub(crate) start: Option<&'a Hash>,
     /// Hash of the data set.
     pub(crate) dataset: &'a Hash,
     pub(crate) pixels: PixelNormalization,
-    /// What decides the last digits: instruction set and convolution algorithm.
+    /// Instruction set and convolution algorithm, which affect rounding.
     pub(crate) numerics: String,
 }
 
-/// How pixels are normalised: the mean is subtracted, then they are multiplied by the scale and divided by the deviations.
+/// Pixel normalisation: subtract the mean, multiply by the scale, divide by the standard deviations.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub(crate) struct PixelNormalization {
     pub(crate) mean_rgb: [f32; 3],
@@ -34,14 +34,15 @@ pub(crate) struct PixelNormalization {
 pub(crate) const FORMAT: u32 = 5;
 
 impl RunIdentity<'_> {
-    /// By way of a text, in which a float of 32 bits has no more digits than it needs.
+    /// Converts via text, so that f32 values have only the digits that they need.
     pub(crate) fn to_json(&self) -> Result<Value> {
         let text = serde_json::to_string(self).and_then(|text| serde_json::from_str(&text));
-        text.map_err(|e| Error::Plan(format!("the settings cannot be recorded: {e}")))
+        text.map_err(|e| Error::Plan(format!("cannot serialise the settings: {e}")))
     }
 }
 
-/// The settings without what decides nothing: names, places, and leave to enlarge images.
+/// The settings without those that do not affect the result: names, paths and the permission to enlarge
+/// images.
 pub(crate) fn deciding(plan: &RunPlan, classes: usize) -> RunPlan {
     let init = InitPlan { from: None, ..plan.network.init.clone() };
     RunPlan {

@@ -1,12 +1,12 @@
-//! The tables of Simonyan & Zisserman as graphs of cached runs.
+//! Reproduction of the paper's tables as graphs of cached training runs.
 //!
-//! A [`TablePlan`] says which runs a table takes, what each starts from, and which evaluations make its rows.
-//! [`make_table`] trains and evaluates what is not there yet: a run is kept in a directory that is named by the hash of
-//! all that determines it, so stopping and starting again goes on, and tables share runs. A [`Report`] is the table for
-//! people and programs, with the paper's numbers beside ours.
+//! A [`TablePlan`] lists the runs of a table, the run that each one starts from, and the evaluations of its
+//! rows. [`make_table`] trains and evaluates what is missing. Each run has a directory named by the hash of
+//! everything that determines it, so that an interrupted table can be resumed and tables share runs. A
+//! [`Report`] presents the rows beside the paper's numbers, as text and as data.
 //!
-//! A [`RunPlan`] is the one type of a run's settings: it is read from TOML ([`read_run`]), names the run, and is recorded in its
-//! `run.json`, which can be read again. Nothing is printed.
+//! A [`RunPlan`] holds a run's settings: [`read_run`] reads it from TOML, and the run's `run.json` records it
+//! in a form that can be read again. This crate prints nothing.
 
 #![warn(clippy::unwrap_used)]
 

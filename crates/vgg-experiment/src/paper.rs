@@ -1,21 +1,21 @@
-//! The paper's results, as fractions.
+//! The paper's results. Errors are fractions.
 
 use crate::{Error, Result, TableName};
 
-/// A row of one of the paper's Tables 3 to 7; errors on the validation set of ILSVRC-2012.
+/// A row of the paper's Tables 3 to 7. Errors are on the ILSVRC-2012 validation set.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct PaperRow {
-    /// Such as `C/256` or `C/jitter`; what it is in words in Table 7.
+    /// Such as `C/256` or `C/jitter`; in Table 7 a description.
     pub name: &'static str,
-    /// Smallest side in training: one value, or the two ends of scale jitter; none if there are several networks.
+    /// Training scale: one value, or the two ends of scale jitter; empty for several networks.
     pub train_scale: &'static [usize],
-    /// Smallest sides in the test.
+    /// Test scales.
     pub test_scales: &'static [usize],
-    /// Share of wrong first answers.
+    /// Top-1 error.
     pub top1_error: Option<f64>,
-    /// Share of images whose class is not among the first five answers.
+    /// Top-5 error.
     pub top5_error: Option<f64>,
-    /// The same on the test set, which only the challenge's server can tell.
+    /// Top-5 error on the test set, whose labels only the challenge's server has.
     pub test_top5_error: Option<f64>,
 }
 
@@ -24,7 +24,7 @@ const AROUND_256: &[usize] = &[224, 256, 288];
 const AROUND_384: &[usize] = &[352, 384, 416];
 const THREE: &[usize] = &[256, 384, 512];
 
-/// One test scale, dense evaluation with flips.
+/// Single test scale, dense evaluation with flips.
 const TABLE_3: [PaperRow; 12] = [
     row("A/256", &[256], &[256], 0.296, 0.104),
     row("A-LRN/256", &[256], &[256], 0.297, 0.105),
@@ -40,7 +40,7 @@ const TABLE_3: [PaperRow; 12] = [
     row("E/jitter", JITTER, &[384], 0.255, 0.080),
 ];
 
-/// Several test scales.
+/// Multiple test scales.
 const TABLE_4: [PaperRow; 10] = [
     row("B/256", &[256], AROUND_256, 0.282, 0.096),
     row("C/256", &[256], AROUND_256, 0.277, 0.092),
@@ -54,7 +54,7 @@ const TABLE_4: [PaperRow; 10] = [
     row("E/jitter", JITTER, THREE, 0.248, 0.075),
 ];
 
-/// Dense evaluation, crops, and both.
+/// Dense evaluation, multi-crop, and both combined.
 const TABLE_5: [PaperRow; 6] = [
     row("D/dense", JITTER, THREE, 0.248, 0.075),
     row("D/multi-crop", JITTER, THREE, 0.246, 0.075),
@@ -72,14 +72,14 @@ const TABLE_6: [PaperRow; 4] = [
     tested(row("D+E/combined", JITTER, THREE, 0.237, 0.068), 0.068),
 ];
 
-/// The authors' rows of the comparison with others.
+/// The authors' rows of the comparison with the state of the art.
 const TABLE_7: [PaperRow; 3] = [
     tested(row("2 networks", JITTER, THREE, 0.237, 0.068), 0.068),
     tested(row("1 network", JITTER, THREE, 0.244, 0.071), 0.070),
     tested(row("submission", &[], &[], 0.247, 0.075), 0.073),
 ];
 
-/// Others' results, as the paper quotes them in Table 7; the last one stands in its text.
+/// Other authors' results, as quoted in the paper's Table 7; the last one is quoted in its text.
 pub const TABLE_7_OTHERS: [PaperRow; 13] = [
     other("GoogLeNet, 1 network", None, Some(0.079), Some(0.079)),
     other("GoogLeNet, 7 networks", None, Some(0.067), Some(0.067)),
@@ -96,15 +96,15 @@ pub const TABLE_7_OTHERS: [PaperRow; 13] = [
     other("Clarifai, with further data", None, None, Some(0.112)),
 ];
 
-/// Section 4.1: five 5x5 convolutions in the place of B's ten 3x3; the paper says only that the error on a central crop is
-/// 7 points higher.
+/// Section 4.1: five 5x5 convolutions instead of B's ten 3x3. The paper says only that the top-1 error on a
+/// centre crop is 7 points higher.
 pub const SHALLOW_TOP1_DIFFERENCE: f64 = 0.07;
 
 /// Table 2: millions of parameters, as printed.
 pub const TABLE_2: [(&str, u32); 6] =
     [("A", 133), ("A-LRN", 133), ("B", 133), ("C", 134), ("D", 138), ("E", 144)];
 
-/// The paper's rows of a table; none if the paper prints no numbers for it.
+/// The paper's rows of a table; empty if the paper prints no numbers for it.
 pub fn rows(table: &TableName) -> &'static [PaperRow] {
     match table {
         TableName::Table3 => &TABLE_3,
@@ -116,10 +116,10 @@ pub fn rows(table: &TableName) -> &'static [PaperRow] {
     }
 }
 
-/// The row of a table of this name; `None` for a table of which the paper prints no numbers.
+/// The row with this name; `None` for a table without printed numbers.
 ///
 /// # Errors
-/// [`Error::Plan`] if the table has numbers, but no such row.
+/// [`Error::Plan`] if the table has printed numbers, but no such row.
 pub fn row_of(table: &TableName, name: &str) -> Result<Option<&'static PaperRow>> {
     let rows = rows(table);
     let found = rows.iter().find(|row| row.name == name);

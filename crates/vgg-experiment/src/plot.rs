@@ -1,4 +1,4 @@
-//! Plots of a table's rows, as SVG.
+//! SVG plots of a table's rows.
 
 use std::path::Path;
 
@@ -8,9 +8,9 @@ use vgg_train::EpochMetrics;
 
 use crate::{Result, Row, TableName, train_scale_text};
 
-/// Size of a plot.
+/// Width and height in pixels.
 const SIZE: (u32, u32) = (860, 420);
-/// Colours that are told apart with any eyes (Okabe & Ito).
+/// A palette that is safe for colour-blind readers (Okabe & Ito).
 const COLOURS: [RGBColor; 7] = [
     RGBColor(0, 114, 178),
     RGBColor(213, 94, 0),
@@ -21,22 +21,22 @@ const COLOURS: [RGBColor; 7] = [
     RGBColor(0, 0, 0),
 ];
 
-/// A picture with what it shows.
+/// A plot.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plot {
-    /// What it shows.
+    /// Title of the plot.
     pub title: String,
-    /// The picture.
+    /// The SVG document.
     pub svg: String,
 }
 
-/// A line of a plot, or points that belong together.
+/// A series of a plot, drawn as a line or as points.
 struct Line {
     name: String,
     points: Vec<Point>,
 }
 
-/// A point, with its interval if it has one.
+/// A point with an optional confidence interval.
 #[derive(Clone, Copy)]
 struct Point {
     x: f64,
@@ -44,18 +44,18 @@ struct Point {
     interval: Option<[f64; 2]>,
 }
 
-/// What the horizontal axis is.
+/// The horizontal axis.
 enum Axis {
-    /// Numbers of something.
+    /// Numeric; the title of the axis.
     Of(&'static str),
-    /// Places 0, 1, .. with names, of something; lines lead from one to the next.
+    /// Ordered categories at 0, 1, ..; the title of the axis and the categories. Lines connect them.
     Steps(&'static str, Vec<String>),
-    /// Places with names that have no order.
+    /// Unordered categories.
     Kinds(Vec<String>),
 }
 
-/// The plots of a table whose runs are in `out`: the error by depth and training scale where rows differ in them, else row by
-/// row; the errors of validation as they learned.
+/// The plots of a table whose runs are in `out`: top-1 error by depth and by training scale (Tables 3 and 4)
+/// or by row, and the validation error by epoch.
 ///
 /// # Errors
 /// [`crate::Error::File`] if the metrics of a run cannot be read.
@@ -72,7 +72,7 @@ pub(crate) fn plots(table: &TableName, rows: &[Row], out: &Path) -> Result<Vec<P
         let (names, lines) = by_row(rows);
         add("Error by protocol and row", Axis::Kinds(names), lines);
     }
-    add("Validation error as they learned", Axis::Of("epoch"), curves(rows, out)?);
+    add("Validation error by epoch", Axis::Of("epoch"), curves(rows, out)?);
     Ok(plots)
 }
 
@@ -80,7 +80,7 @@ fn by_depth(rows: &[Row]) -> Vec<Line> {
     let mut lines = Vec::new();
     for row in rows.iter().filter(|row| row.config != "A-LRN") {
         let Ok(config) = Config::from_name(&row.config) else { continue };
-        // C and D are equally deep; C has 1x1 convolutions where D has 3x3.
+        // C and D are equally deep, but C has 1x1 convolutions where D has 3x3.
         let of = format!(
             "S = {}{}",
             train_scale_text(&row.train_scale),
@@ -106,8 +106,8 @@ fn by_scale(rows: &[Row]) -> (Vec<String>, Vec<Line>) {
 
 fn by_row(rows: &[Row]) -> (Vec<String>, Vec<Line>) {
     let line = |name: &str| Line { name: name.to_owned(), points: Vec::new() };
-    let (mut ours, mut papers) = (line("ours, 95 %"), line("the paper's"));
-    // What is only quoted is no result of ours to look at.
+    let (mut ours, mut papers) = (line("ours, 95 % interval"), line("paper"));
+    // Rows that only quote other authors have no result of ours.
     let rows: Vec<&Row> = rows.iter().filter(|row| !row.members.is_empty()).collect();
     for (i, row) in rows.iter().enumerate() {
         ours.points.extend(Point::of(i as f64, row));
@@ -150,14 +150,14 @@ fn push(lines: &mut Vec<Line>, name: String, x: f64, row: &Row) {
 }
 
 impl Point {
-    /// The error of a row, with its interval.
+    /// The top-1 error of a row in percent, with its interval.
     fn of(x: f64, row: &Row) -> Option<Point> {
         let interval = row.top1_ci.map(|ends| ends.map(|end| 100.0 * end));
         Some(Point { x, y: 100.0 * row.top1_error?, interval })
     }
 }
 
-/// Lines with points, and what they are beside them; `None` if there is nothing to draw.
+/// Draws the lines and their legend; `None` if there is no point.
 fn draw(axis: &Axis, lines: &[Line]) -> Option<String> {
     lines.iter().flat_map(|line| &line.points).next()?;
     let mut svg = String::new();
@@ -201,7 +201,7 @@ fn draw_lines(area: &Area, axis: &Axis, lines: &[Line]) -> Drawn {
             }
         }
     };
-    // A label for every whole number, or every few.
+    // A label for every integer, or for every few.
     let labels = match axis {
         Axis::Of(_) => ((x.end - x.start).floor() as usize + 1).min(12),
         Axis::Steps(_, names) | Axis::Kinds(names) => 2 * names.len() + 1,
@@ -235,7 +235,7 @@ fn draw_lines(area: &Area, axis: &Axis, lines: &[Line]) -> Drawn {
     Ok(())
 }
 
-/// From where to where the axes go.
+/// The ranges of both axes.
 fn bounds(axis: &Axis, lines: &[Line]) -> (std::ops::Range<f64>, std::ops::Range<f64>) {
     let points = || lines.iter().flat_map(|line| &line.points);
     let range = |values: &mut dyn Iterator<Item = f64>, margin: f64| {
@@ -251,7 +251,7 @@ fn bounds(axis: &Axis, lines: &[Line]) -> (std::ops::Range<f64>, std::ops::Range
     (x, y)
 }
 
-/// What the lines are, and below them the names of places.
+/// Draws the legend and, below it, the names of unordered categories.
 fn draw_keys(area: &Area, lines: &[Line], names: &[String]) -> Drawn {
     const LINE: i32 = 18;
     let font = ("sans-serif", 12).into_font();

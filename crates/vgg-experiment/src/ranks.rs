@@ -1,4 +1,4 @@
-//! What one rank of several finds out, and tells the others; and what all find out together.
+//! Values computed on rank 0 for all ranks, and validation results over all ranks.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -8,10 +8,10 @@ use vgg_train::Validation;
 
 use crate::{Error, Result};
 
-/// What the first rank finds, on all: files may be in sight of one sooner than of another.
+/// Computes a value on rank 0 and broadcasts it. Files may become visible on one rank sooner than on another.
 ///
 /// # Errors
-/// Those of `find`, on the first rank alone, which must then end all; [`Error::Ranks`] on the others.
+/// The errors of `find`, on rank 0 only, which must then abort all ranks; [`Error::Ranks`] on the others.
 pub(crate) fn from_first<T: Serialize + DeserializeOwned>(
     group: &dyn ProcessGroup,
     find: impl FnOnce() -> Result<T>,
@@ -20,7 +20,7 @@ pub(crate) fn from_first<T: Serialize + DeserializeOwned>(
         return find();
     }
     let nonsense = |e: serde_json::Error| {
-        let reason = format!("the first rank said what another does not understand: {e}");
+        let reason = format!("cannot exchange data between ranks: {e}");
         Error::Ranks(vgg_tensor::Error::Group { reason })
     };
     let found = if group.rank() == 0 { Some(find()?) } else { None };
@@ -28,7 +28,7 @@ pub(crate) fn from_first<T: Serialize + DeserializeOwned>(
     serde_json::from_slice(&group.all_gather_bytes(&bytes)?[0]).map_err(nonsense)
 }
 
-/// What a validation comes to whose images were shared out; nothing, if a rank was asked to stop meanwhile.
+/// The validation result over the images of all ranks; `None` if validation was interrupted on a rank.
 pub(crate) fn shared_out(
     own: Option<&Posteriors>,
     group: &dyn ProcessGroup,
@@ -57,14 +57,14 @@ mod tests {
     use vgg_tensor::{SingleProcess, on_thread_ranks};
 
     #[test]
-    fn a_process_alone_finds_by_itself() {
+    fn single_process_computes_the_value() {
         assert_eq!(from_first(&SingleProcess, || Ok(7)).unwrap(), 7);
         let failed = from_first(&SingleProcess, || Err::<u32, _>(Error::Plan("no".into())));
         assert_eq!(failed.unwrap_err().to_string(), "no");
     }
 
     #[test]
-    fn only_the_first_rank_finds_and_all_have_what_it_found() {
+    fn rank_0_computes_the_value_for_all_ranks() {
         let found = on_thread_ranks(3, |group| {
             let rank = group.rank();
             let (mut asked, mut what) = (0, Vec::new());
@@ -80,7 +80,7 @@ mod tests {
         assert_eq!(found, [(1 + 1, what.clone()), (0, what.clone()), (0, what)]);
     }
 
-    /// The second of two ranks, to which the first says something that is no JSON.
+    /// Rank 1 of two; rank 0 sends invalid JSON.
     struct Babel;
 
     impl ProcessGroup for Babel {
@@ -97,7 +97,7 @@ mod tests {
             Ok(values.to_vec())
         }
         fn all_gather_bytes(&self, bytes: &[u8]) -> vgg_tensor::Result<Vec<Vec<u8>>> {
-            assert!(bytes.is_empty(), "only the first rank has something to say");
+            assert!(bytes.is_empty(), "only rank 0 sends data");
             Ok(vec![b"{".to_vec(), b"1".to_vec()])
         }
         fn abort(&self, code: i32) -> ! {
@@ -106,12 +106,13 @@ mod tests {
     }
 
     #[test]
-    fn what_another_rank_does_not_understand_is_an_error_of_the_group() {
+    fn invalid_data_from_rank_0_is_a_group_error() {
         let error = from_first(&Babel, || Ok(1_u32)).unwrap_err();
         assert!(matches!(&error, Error::Ranks(vgg_tensor::Error::Group { .. })), "{error:?}");
     }
 
-    /// Posteriors of seven classes: of each image its label, the posterior of it, and the rank of its class from 0.
+    /// Posteriors of seven classes. Each image is given as label, posterior of the label, and rank of the
+    /// label from 0.
     fn posteriors(images: &[(u32, f32, usize)]) -> Posteriors {
         let (mut values, mut labels) = (Vec::new(), Vec::new());
         for (label, own, better) in images {
@@ -128,7 +129,7 @@ mod tests {
 
     #[test]
     fn errors_and_loss_of_ranks_are_means_over_all_their_images() {
-        // Wrong at the first place: 1 of 2, and 4 of 5. Wrong among five: 1 and 2.
+        // Top-1: 1 of 2 wrong, and 4 of 5. Top-5: 1 and 2 wrong.
         let parts = [
             posteriors(&[(3, 0.5, 0), (6, 0.125, 5)]),
             posteriors(&[(0, 0.25, 1), (1, 0.5, 0), (2, 0.0625, 6), (5, 0.25, 4), (4, 0.5, 5)]),
@@ -137,14 +138,14 @@ mod tests {
         assert_eq!(found[0], found[1]);
         let found = found[0].unwrap();
         assert_eq!((found.top1_error, found.top5_error), (5.0 / 7.0, 3.0 / 7.0));
-        // -log2 of the labels' posteriors: 1 and 3, and 2, 1, 4, 2 and 1.
+        // -log2 of the labels' posteriors: 1 and 3; 2, 1, 4, 2 and 1.
         let loss = 14.0 * std::f64::consts::LN_2 / 7.0;
-        // A few roundings of f64.
+        // Tolerance: a few roundings of f64.
         assert!((found.loss - loss).abs() < 1e-14, "{} is not {loss}", found.loss);
     }
 
     #[test]
-    fn a_rank_that_stops_leaves_no_validation() {
+    fn interrupted_rank_gives_no_validation() {
         let part = posteriors(&[(3, 0.5, 0)]);
         for stopped in [0, 1] {
             let own = |rank: usize| (rank != stopped).then_some(&part);

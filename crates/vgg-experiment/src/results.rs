@@ -1,4 +1,4 @@
-//! A table's rows as a report, with the paper's columns beside ours.
+//! Builds the report of a table from its rows, with the paper's columns beside ours.
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ use crate::{
     train_scale_text,
 };
 
-/// Fields of a row, in the order of the CSV file.
+/// Fields of a row, in the order of the CSV columns.
 const FIELDS: [&str; 20] = [
     "config",
     "train_scale",
@@ -35,7 +35,7 @@ const FIELDS: [&str; 20] = [
     "note",
 ];
 
-/// A column for people: its head, and its cell of a row.
+/// A displayed column: head, and cell of a row.
 type Column = (&'static str, fn(&Row) -> String);
 
 const CONFIG: Column = ("config", |row| row.config.clone());
@@ -54,7 +54,7 @@ const PAPER_SIDES: Column = ("paper: S, Q", |row| match row.paper_test_scales.as
 });
 const PAPER_TOP1: Column = ("paper: top-1, %", |row| percent(row.paper_top1_error));
 const PAPER_TOP5: Column = ("paper: top-5, %", |row| percent(row.paper_top5_error));
-const DIFFERENCE: Column = ("top-1 less paper's", |row| match (row.top1_error, row.paper_top1_error) {
+const DIFFERENCE: Column = ("top-1 minus paper", |row| match (row.top1_error, row.paper_top1_error) {
     (Some(ours), Some(theirs)) => format!("{:+.1}", 100.0 * (ours - theirs)),
     _ => String::new(),
 });
@@ -85,7 +85,7 @@ fn columns(table: &TableName) -> Vec<Column> {
     }
 }
 
-/// A table from its rows, with what the profile scaled down in the notes.
+/// Builds the report of a table. The notes list the settings that differ from the paper's.
 ///
 /// # Errors
 /// [`crate::Error::File`] if the metrics of a run in `out` cannot be read.
@@ -94,18 +94,18 @@ pub fn report(plan: &TablePlan, rows: &[Row], out: &Path, context: &RunContext) 
     let classes = dataset.train.classes().len();
     let mut notes = vec![
         format!(
-            "data set {}: {classes} classes, {} training images, {} test images; chance is {:.1} %",
+            "data set {}: {classes} classes, {} training images, {} test images; chance error {:.1} %",
             dataset.name(),
             dataset.train.len(),
             dataset.val.len(),
             100.0 * (1.0 - 1.0 / classes as f64)
         ),
-        "S and Q: smallest image side in training and test; intervals are Wilson's; the paper's columns are \
-         ILSVRC-2012 with 1000 classes and stand there for comparison between rows"
+        "S and Q: training and test scales (smallest image sides); 95 % Wilson intervals; the paper's \
+         columns are for ILSVRC-2012 with 1000 classes, to compare rows with each other"
             .to_owned(),
     ];
     if !plan.changes.is_empty() {
-        notes.push(format!("changed in the recipe: {}", plan.changes.join(", ")));
+        notes.push(format!("overridden settings: {}", plan.changes.join(", ")));
     }
     notes.extend(plan.scaled());
     notes.extend(shallow(&plan.name, rows));
@@ -131,7 +131,7 @@ pub fn report(plan: &TablePlan, rows: &[Row], out: &Path, context: &RunContext) 
     })
 }
 
-/// The directories of a row's runs, each once.
+/// The directories of a row's runs, without duplicates.
 fn runs(row: &Row) -> Vec<String> {
     let mut runs: Vec<String> = Vec::new();
     for member in row.members.iter().filter(|member| !member.run.is_empty()) {
@@ -142,13 +142,13 @@ fn runs(row: &Row) -> Vec<String> {
     runs
 }
 
-/// What the comparison of B with its shallow variant comes to.
+/// The difference between B and its shallow variant, as a note.
 fn shallow(table: &TableName, rows: &[Row]) -> Option<String> {
     let error = |config: &str| rows.iter().find(|row| row.config == config)?.top1_error;
     let difference = 100.0 * (error("B-5x5")? - error("B")?);
     let theirs = 100.0 * paper::SHALLOW_TOP1_DIFFERENCE;
     (*table == TableName::Shallow).then(|| {
-        format!("top-1 error of B-5x5 less that of B: {difference:+.1} points; the paper says {theirs:+.0}, and prints neither error")
+        format!("top-1 error of B-5x5 minus that of B: {difference:+.1} points; the paper reports {theirs:+.0}, without the errors")
     })
 }
 
@@ -157,13 +157,13 @@ fn percent(share: Option<f64>) -> String {
 }
 
 impl TablePlan {
-    /// What differs from the paper's recipe, each with the paper's value in brackets; several values if the runs
-    /// differ. `None` if it is the paper's.
+    /// The settings that differ from the paper's, each with the paper's value in brackets; several values if
+    /// the runs differ. `None` if there are no differences.
     pub fn scaled(&self) -> Option<String> {
         let mut what = Vec::new();
         let mut compare = |name: &str, theirs: &str, ours: &dyn Fn(&RunPlan) -> String| {
             let ours = distinct(self.runs.iter().map(ours));
-            // A table may have some of the paper's runs only.
+            // A table may use a subset of the paper's runs.
             let among = ours.split(", ").all(|value| theirs.split(", ").any(|their| their == value));
             if ours != theirs && !among {
                 what.push(format!("{name} {ours} ({theirs})"));
@@ -175,34 +175,34 @@ impl TablePlan {
         compare("S", "256, 384, [256;512]", &|run| train_scale_text(&run.train_scale()));
         compare("dropout", "0.5", &|run| run.network.dropout.to_string());
         compare("LRN", "AlexNet", &|run| format!("{:?}", run.network.lrn_style));
-        compare("pooling rounds", "Floor", &|run| format!("{:?}", run.network.pool_rounding));
-        compare("random weights", "gaussian-0.01", &|run| run.network.init.scheme.name().to_owned());
+        compare("pool rounding", "Floor", &|run| format!("{:?}", run.network.pool_rounding));
+        compare("initialisation", "gaussian-0.01", &|run| run.network.init.scheme.name().to_owned());
         compare("pixels", "mean subtracted", &|run| match run.data.pixel_scale {
             PixelScale::Fixed(1.0) => "mean subtracted".to_owned(),
-            PixelScale::Fixed(scale) => format!("times {scale}"),
+            PixelScale::Fixed(scale) => format!("scaled by {scale}"),
             PixelScale::UnitVariance => "of unit variance".to_owned(),
-            PixelScale::Inherit => "as where the run starts from".to_owned(),
+            PixelScale::Inherit => "as in the initial weights".to_owned(),
             PixelScale::Torchvision => "as in torchvision".to_owned(),
         });
         compare("interpolation", "Bilinear", &|run| format!("{:?}", run.data.interpolation));
-        compare("mirroring", "true", &|run| run.data.flip.to_string());
-        compare("colour shift", "0.1", &|run| run.data.pca_jitter_std.to_string());
+        compare("horizontal flip", "true", &|run| run.data.flip.to_string());
+        compare("PCA jitter std", "0.1", &|run| run.data.pca_jitter_std.to_string());
         compare("batch", "256", &|run| run.optimizer.batch.to_string());
         compare("momentum", "0.9", &|run| run.optimizer.momentum.to_string());
         compare("weight decay", "0.0005", &|run| run.optimizer.weight_decay.to_string());
-        compare("decay of biases", "false", &|run| run.optimizer.decay_biases.to_string());
-        compare("rate of biases", "1", &|run| run.optimizer.bias_lr_mult.to_string());
-        compare("form of SGD", "Caffe", &|run| format!("{:?}", run.optimizer.momentum_variant));
-        compare("first learning rate", "0.01, 0.001", &|run| rate(run).0.to_string());
-        compare("rate", "cut when validation stops improving", &|run| rate(run).1.to_owned());
-        compare("epochs at most", "74", &|run| run.run.max_epochs.to_string());
+        compare("bias decay", "false", &|run| run.optimizer.decay_biases.to_string());
+        compare("bias lr multiplier", "1", &|run| run.optimizer.bias_lr_mult.to_string());
+        compare("momentum variant", "Caffe", &|run| format!("{:?}", run.optimizer.momentum_variant));
+        compare("initial learning rate", "0.01, 0.001", &|run| rate(run).0.to_string());
+        compare("lr reduced", "when validation stops improving", &|run| rate(run).1.to_owned());
+        compare("max epochs", "74", &|run| run.run.max_epochs.to_string());
         let profile = &self.profile;
         let what = what.join("; ");
-        (!what.is_empty()).then(|| format!("profile {profile}, the paper's values in brackets: {what}"))
+        (!what.is_empty()).then(|| format!("profile {profile}; differs from the paper (in brackets): {what}"))
     }
 }
 
-/// The different values in the order in which they first come.
+/// The distinct values in order of first appearance.
 fn distinct(values: impl Iterator<Item = String>) -> String {
     let mut list: Vec<String> = Vec::new();
     for value in values {
@@ -213,12 +213,12 @@ fn distinct(values: impl Iterator<Item = String>) -> String {
     list.join(", ")
 }
 
-/// The first rate, and when it changes.
+/// The initial learning rate, and how it is reduced.
 fn rate(run: &RunPlan) -> (f64, &'static str) {
     match run.schedule {
-        Schedule::Constant { lr } => (lr, "constant"),
-        Schedule::Steps { lr, .. } => (lr, "cut at fixed epochs"),
-        Schedule::Plateau { lr, .. } => (lr, "cut when validation stops improving"),
+        Schedule::Constant { lr } => (lr, "never"),
+        Schedule::Steps { lr, .. } => (lr, "at fixed epochs"),
+        Schedule::Plateau { lr, .. } => (lr, "when validation stops improving"),
     }
 }
 

@@ -1,4 +1,4 @@
-//! One training run: from a plan and a data set to weights in a directory of its own.
+//! One training run: from a plan and a data set to weights in a directory.
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -23,66 +23,66 @@ use crate::identity::{FORMAT, PixelNormalization, RunIdentity, deciding};
 use crate::ranks::{from_first, shared_out};
 use crate::{Dataset, Error, NetworkPlan, PixelScale, Result, RunPlan};
 
-/// Written first: what the run is.
+/// Written at the start: the run's settings and identity.
 const RUN_FILE: &str = "run.json";
-/// Written last: that the run is finished, and what it came to.
+/// Written at the end: the result of the finished run.
 const RESULT_FILE: &str = "result.json";
 
-/// What runs have in common.
+/// What several runs share.
 pub struct RunContext<'a> {
-    /// Where networks are.
+    /// Device of the networks.
     pub device: &'a Device,
-    /// What they learn and are tested on.
+    /// Data set for training and evaluation.
     pub dataset: &'a Dataset,
-    /// Sums over its training pixels.
+    /// Statistics of the training pixels.
     pub statistics: &'a PixelStatistics,
-    /// Threads that decode images. Without influence on any result.
+    /// Number of threads that decode images. Does not affect results.
     pub workers: usize,
-    /// The processes that train together. The first of them writes.
+    /// The process group that trains together. Rank 0 writes files.
     pub group: Arc<dyn ProcessGroup>,
-    /// When runs are saved besides the end of every epoch.
+    /// When to save checkpoints in addition to the end of every epoch.
     pub checkpoints: Checkpoints,
-    /// What may differ from what a run was when it was begun: paths within what determines it.
+    /// Paths of settings in the run's identity that may differ when a run is resumed.
     pub allow_changes: &'a [String],
-    /// Asked before every step; when true, a run is saved and stops.
+    /// Polled before every step; on `true`, the run saves a checkpoint and stops.
     pub interrupted: &'a dyn Fn() -> bool,
 }
 
-/// What happens in a run.
+/// Progress of a run.
 #[derive(Debug)]
 pub enum RunEvent<'a> {
-    /// The run is finished already; nothing is trained.
+    /// The run is already finished; nothing is trained.
     Cached(&'a FinishedRun),
-    /// The network is ready to train.
+    /// The network is initialised and training starts.
     Begins {
-        /// Training images.
+        /// Number of training images.
         images: usize,
-        /// Which layers were taken from another network, if any were.
+        /// The layers loaded from other weights and those initialised, if the run starts from weights.
         transfer: Option<&'a TransferReport>,
     },
-    /// From training.
+    /// An event of training.
     Training(vgg_train::Event<'a>),
-    /// Validation leaves an image out: path and reason. Told once.
+    /// Validation skipped an image: path and reason. Sent once per image, after training.
     Skipped(&'a str),
 }
 
-/// A finished run.
+/// The result of a finished run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct FinishedRun {
-    /// Hash of everything that determines the run.
+    /// Hash of the run's identity.
     pub identity: Hash,
-    /// Epochs trained.
+    /// Number of epochs trained.
     pub epochs: usize,
     /// Hash of the weights file.
     pub weights: Hash,
-    /// The last epoch.
+    /// Metrics of the last epoch.
     pub last: EpochMetrics,
-    /// Where it is.
+    /// Directory of the run.
     #[serde(skip)]
     pub dir: PathBuf,
 }
 
-/// A run that is ready: its network's specification, what it starts from, and its identity.
+/// A run ready to train: its specification, initial weights and identity.
 pub struct PreparedRun<'a> {
     plan: &'a RunPlan,
     metadata: WeightsMetadata,
@@ -91,13 +91,13 @@ pub struct PreparedRun<'a> {
 }
 
 impl FinishedRun {
-    /// The weights that it left.
+    /// Path of the trained weights.
     pub fn weights_file(&self) -> PathBuf {
         self.dir.join(WEIGHTS_FILE)
     }
 
-    /// The finished run in a directory, if there is one whose weights are whole.
-    /// One of another identity is refused by `refuse`, unless that finds nothing wrong: then there is more to do.
+    /// The finished run in `dir`, if there is one whose weights are intact. A run of another identity is
+    /// passed to `refuse`; if that accepts the differences, training is to be continued.
     fn find(dir: &Path, identity: &Hash, refuse: impl FnOnce() -> Result<()>) -> Result<Option<FinishedRun>> {
         let mut found: FinishedRun = match read_json(&dir.join(RESULT_FILE)) {
             Ok(found) => found,
@@ -110,7 +110,7 @@ impl FinishedRun {
             if !has_checkpoints(dir)? {
                 let dir = dir.display();
                 return Err(Error::Plan(format!(
-                    "{dir} holds a finished run, and no checkpoint of it to go on from; give another directory"
+                    "{dir} holds a finished run and no checkpoint to resume from; choose another directory"
                 )));
             }
             return Ok(None);
@@ -125,19 +125,19 @@ impl FinishedRun {
 }
 
 /// # Errors
-/// [`Error::Plan`] if images that were reduced when they were prepared would be enlarged again.
+/// [`Error::Plan`] if images that were downscaled in preparation would be enlarged.
 fn check_prepared(plan: &RunPlan, smallest_side: Option<usize>) -> Result<()> {
     let largest = plan.data.train_scale[1];
     match smallest_side {
         Some(side) if side < largest && !plan.data.enlarge => Err(Error::Plan(format!(
-            "the prepared images were reduced to a smallest side of {side}, and train_scale goes up to {largest}: prepare them \
-             again with a smallest side of {largest}, or set data.enlarge = true to enlarge them"
+            "the prepared images were reduced to a smallest side of {side}, but train_scale goes up to {largest}: prepare them \
+             again with a smallest side of {largest}, or set data.enlarge = true"
         ))),
         _ => Ok(()),
     }
 }
 
-/// The normalisation of the pixels that a run is shown.
+/// The pixel normalisation of a run.
 fn pixels(plan: &RunPlan, start: Option<&PathBuf>, context: &RunContext) -> Result<PixelNormalization> {
     let mean_rgb = context.statistics.mean().map(|m| m as f32);
     let std_rgb = [1.0; 3];
@@ -159,15 +159,15 @@ fn pixels(plan: &RunPlan, start: Option<&PathBuf>, context: &RunContext) -> Resu
                 std_rgb: metadata.std_rgb,
             }
         }
-        (PixelScale::Inherit, None) => return Err(Error::Plan("there is no network to start from".into())),
+        (PixelScale::Inherit, None) => return Err(Error::Plan("pixel_scale inherit needs init.from".into())),
     })
 }
 
 impl<'a> PreparedRun<'a> {
-    /// Prepares a run. `parent` is the run that it starts from, if its plan names one.
+    /// Prepares a run. `parent` is the run that it starts from, if the plan names one.
     ///
     /// # Errors
-    /// [`Error::Plan`] if plan and data set do not fit, or the parent is not given; those of its weights file.
+    /// [`Error::Plan`] if the plan does not fit the data set; errors of reading the initial weights.
     pub fn new(
         plan: &'a RunPlan,
         parent: Option<&FinishedRun>,
@@ -207,19 +207,19 @@ impl<'a> PreparedRun<'a> {
         Ok(PreparedRun { plan, metadata, start: start.map(|(path, _)| path), identity })
     }
 
-    /// Hash of everything that determines the run: network, data, optimiser, schedule, seeds, the weights that it
-    /// starts from, and what decides the last digits: instruction set and convolution algorithm.
+    /// Hash of everything that determines the run: network, data, optimiser, schedule, seed, initial weights,
+    /// and the instruction set and convolution algorithm, which affect rounding.
     pub fn identity(&self) -> Hash {
         hash_bytes(self.identity.to_string().as_bytes())
     }
 
-    /// Trains in `dir`, going on where an earlier attempt stopped; `None` if it was interrupted.
+    /// Trains in `dir`, resuming an earlier attempt; `None` if interrupted.
     ///
-    /// A finished run is not trained again. The directory holds `run.json` (what the run is), metrics, checkpoints
-    /// while it runs, and in the end the weights and `result.json`.
+    /// A finished run is not trained again. The directory holds `run.json` (settings and identity), metrics,
+    /// checkpoints while the run is unfinished, and finally the weights and `result.json`.
     ///
     /// # Errors
-    /// Those of training; [`vgg_train::Error::OtherRun`] if the directory holds a run of another identity.
+    /// [`Error::Train`], such as [`vgg_train::Error::OtherRun`] if `dir` holds a run of another identity.
     pub fn train(
         &self,
         dir: &Path,
@@ -250,15 +250,15 @@ impl<'a> PreparedRun<'a> {
         let images = context.dataset.train.len();
         events(RunEvent::Begins { images, transfer: transfer.as_ref() });
         let mut loader = self.loader(context)?;
-        // Told after training, which has the ear of whoever listens until then.
-        let mut left_out = Vec::new();
+        // Collected for after training, as `events` is borrowed until then.
+        let mut skipped = Vec::new();
         let mut validate = |network: &Network| {
             let own = match self.validate(network, context) {
                 Err(vgg_eval::Error::Interrupted) => None,
                 other => Some(other?),
             };
             let validation = shared_out(own.as_ref(), &*context.group)?;
-            left_out = own.map(|posteriors| posteriors.skipped).unwrap_or_default();
+            skipped = own.map(|posteriors| posteriors.skipped).unwrap_or_default();
             Ok(validation)
         };
         let outcome = Trainer::new(Training {
@@ -277,7 +277,7 @@ impl<'a> PreparedRun<'a> {
             interrupted: context.interrupted,
         })?
         .run()?;
-        left_out.iter().for_each(|bad| events(RunEvent::Skipped(bad)));
+        skipped.iter().for_each(|bad| events(RunEvent::Skipped(bad)));
         let last = outcome.metrics.last().cloned();
         let Some(last) = last.filter(|_| !outcome.interrupted) else { return Ok(None) };
         let epochs = outcome.metrics.len();
@@ -290,7 +290,7 @@ impl<'a> PreparedRun<'a> {
         Ok(Some(FinishedRun { dir: dir.to_owned(), ..finished }))
     }
 
-    /// The network with its weights at the start.
+    /// The network with its initial weights.
     fn network(&self, device: &Device) -> Result<(Network, Option<TransferReport>)> {
         let NetworkPlan { init, train_layers, .. } = &self.plan.network;
         let seed = self.plan.run.seed;
@@ -326,7 +326,7 @@ impl<'a> PreparedRun<'a> {
         Ok(Loader::new(context.dataset.train.clone(), config)?)
     }
 
-    /// Centre crop, one view.
+    /// Validates one centre crop per image.
     fn validate(&self, network: &Network, context: &RunContext) -> vgg_eval::Result<Posteriors> {
         let evaluation = Evaluation {
             protocol: Protocol::Centre,
@@ -338,7 +338,7 @@ impl<'a> PreparedRun<'a> {
         };
         let (offset, scale) = self.metadata.offset_and_scale();
         let on_bad_image = self.plan.data.on_bad_image;
-        // Each rank looks at its part.
+        // Each rank evaluates its part.
         let shard = rank_partition(&*context.group);
         let options = EvaluateOptions { workers: context.workers, on_bad_image, shard };
         let model = EvalModel::borrowed(network, Preprocessing { offset, scale });
@@ -347,7 +347,7 @@ impl<'a> PreparedRun<'a> {
         })
     }
 
-    /// A run of other settings is not written over, nor gone on with, but for what may differ.
+    /// Refuses a directory with a run of another identity, except for allowed changes.
     fn refuse_other(&self, dir: &Path, context: &RunContext) -> Result<()> {
         match read_json::<Value>(&dir.join(RUN_FILE)) {
             Ok(run) => Ok(refuse_other(dir, &run["determined_by"], &self.identity, context.allow_changes)?),
@@ -356,7 +356,7 @@ impl<'a> PreparedRun<'a> {
         }
     }
 
-    /// The settings from which `vgg train` makes this run again: with the places of the data set and of the start.
+    /// The settings that reproduce this run, with absolute paths of the data set and the initial weights.
     fn recorded(&self, context: &RunContext) -> RunPlan {
         let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
         let mut settings = self.plan.clone();
@@ -365,7 +365,7 @@ impl<'a> PreparedRun<'a> {
         settings
     }
 
-    /// Writes down what the run is.
+    /// Writes `run.json`.
     fn describe(
         &self,
         dir: &Path,
@@ -387,13 +387,13 @@ impl<'a> PreparedRun<'a> {
     }
 }
 
-/// A directory that holds no run must not hold anything of the names that a run writes.
+/// Refuses a directory that holds no run, but files with names that a run writes.
 fn refuse_foreign(dir: &Path) -> Result<()> {
     let names = [WEIGHTS_FILE, "checkpoints", "metrics.jsonl", "metrics.csv", "timing.jsonl"];
     match names.into_iter().find(|name| dir.join(name).exists()) {
         Some(name) => {
             let dir = dir.display();
-            Err(Error::Plan(format!("{dir} is no run's, but has {name} in it; give another directory")))
+            Err(Error::Plan(format!("{dir} holds no run, but has {name}; choose another directory")))
         }
         None => Ok(()),
     }

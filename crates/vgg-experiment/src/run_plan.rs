@@ -1,4 +1,4 @@
-//! The settings of one training run: what a TOML file says, what runs are compared by, and what `run.json` records.
+//! The settings of one training run, as read from TOML, compared between runs, and recorded in `run.json`.
 
 use std::path::PathBuf;
 
@@ -10,172 +10,174 @@ use vgg_train::{MomentumVariant, Schedule, SgdOptions, TrainConfig};
 
 use crate::{Error, Result};
 
-/// Images that a network takes at once.
+/// Largest micro-batch.
 const MAX_MICRO_BATCH: usize = 256;
 
-/// One training run. Its fields are the tables and keys of a file; none that is scientific has a default but the width and head of
-/// the paper.
+/// The settings of one training run; fields are the tables and keys of the TOML file. Only width and head
+/// have defaults among those that affect results: the paper's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RunPlan {
-    /// What other runs and rows call it, such as `C/256`.
+    /// Name of the run for rows and other runs, such as `C/256`.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub name: String,
-    /// Which row of the paper this is, for people.
+    /// Row of the paper that the run corresponds to, for readers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paper: Option<String>,
-    /// Whether it is a result, and no failure, that the loss does not stay finite.
+    /// Whether a non-finite loss counts as a result rather than a failure.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub may_diverge: bool,
-    /// The network and its weights at the start.
+    /// Network and initial weights.
     pub network: NetworkPlan,
-    /// Training images and how they are augmented.
+    /// Training images and augmentation.
     pub data: DataPlan,
-    /// SGD.
+    /// SGD settings.
     pub optimizer: OptimizerPlan,
-    /// The learning rate.
+    /// Learning rate schedule.
     pub schedule: Schedule,
-    /// Validation after an epoch.
+    /// Validation during training.
     pub validate: ValidationPlan,
-    /// Seed and length.
+    /// Seed and number of epochs.
     pub run: RunLength,
 }
 
-/// A network whose number of classes may be that of the data set.
+/// The network.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NetworkPlan {
-    /// Column of Table 1, such as `"D"`; or, under the key `stages`, a custom network, such as `[[64], [128], [256, 256]]`.
+    /// ConvNet configuration (a column of Table 1), such as `"D"`; or, under the key `stages`, a custom
+    /// network, such as `[[64], [128], [256, 256]]`.
     #[serde(alias = "stages")]
     pub config: Config,
-    /// Number of classes; that of the data set if not given.
+    /// Number of classes. Default: that of the data set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub classes: Option<usize>,
-    /// Factor on the numbers of filters; the paper: 1.
+    /// Multiplier for the numbers of filters; the paper: 1.
     #[serde(default = "paper_width")]
     pub width: f64,
     /// Outputs of fc6 and fc7; the paper: 4096 each.
     #[serde(default = "paper_head")]
     pub head: [usize; 2],
-    /// Rate of dropout; the paper: 0.5.
+    /// Dropout probability; the paper: 0.5.
     pub dropout: f32,
-    /// Formula of local response normalisation.
+    /// Formula of local response normalisation (LRN).
     pub lrn_style: LrnStyle,
-    /// How pooling rounds.
+    /// Rounding of odd sides by max-pooling.
     pub pool_rounding: PoolRounding,
-    /// Weights at the start.
+    /// Initial weights.
     pub init: InitPlan,
-    /// Layers that learn; all of them if not given.
-    #[serde(default, alias = "trainable", skip_serializing_if = "Option::is_none")]
+    /// Layers to train. Default: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub train_layers: Option<Vec<String>>,
 }
 
-/// Weights at the start.
+/// Initial weights.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct InitPlan {
-    /// Distribution of what is drawn at random.
+    /// Distribution of random weights.
     pub scheme: Init,
-    /// A weights file to start from; in a table, the name of another run.
+    /// Weights file to start from; in a recipe, the name of another run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<String>,
-    /// Which of its layers are taken over.
+    /// The layers to load from it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub layers: Option<LayerSelection>,
 }
 
-/// What a run sees of its training images.
+/// Training images and their augmentation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DataPlan {
-    /// Data set: a folder with `train/<class>/*` and `val/<class>/*`, or shards. Has no place in a table.
+    /// Data set: a folder with `train/<class>/*` and `val/<class>/*`, or shards. Not allowed in a recipe.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dataset: Option<PathBuf>,
-    /// Smallest side after rescaling: the two ends of scale jitter, equal if it is fixed. A file may give one number.
+    /// Training scale S (smallest side): the two ends of scale jitter, equal if fixed. A file may give one
+    /// number.
     #[serde(with = "scale_range")]
     pub train_scale: [usize; 2],
     /// Side of the training crop in pixels; the paper: 224.
     pub crop: usize,
-    /// Interpolation.
+    /// Interpolation for rescaling.
     pub interpolation: Interpolation,
-    /// Whether half of the images are mirrored.
+    /// Whether to flip images horizontally with probability 1/2.
     pub flip: bool,
-    /// Standard deviation of the colour shift's factors; the paper: 0.1; 0 for none.
+    /// Standard deviation of PCA colour jitter; the paper: 0.1; 0 for none.
     pub pca_jitter_std: f64,
-    /// Factor on pixels.
+    /// Pixel normalisation.
     pub pixel_scale: PixelScale,
-    /// What to do about an image that cannot be decoded.
+    /// What to do with an image that cannot be decoded.
     pub on_bad_image: OnBadImage,
-    /// Whether prepared images may be enlarged beyond what they were reduced to. Of no account for anything else.
+    /// Whether prepared images may be enlarged beyond their stored size. Not part of the run's identity.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub enlarge: bool,
 }
 
-/// Factor on pixels of 0..255 after the mean was subtracted.
+/// Scale of mean-subtracted pixels of 0..255.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(
     rename_all = "kebab-case",
     expecting = "pixel_scale must be a number, \"unit-variance\", \"inherit\" or \"torchvision\""
 )]
 pub enum PixelScale {
-    /// One over the standard deviation of the training pixels.
+    /// Mean, scale and standard deviations of the initial weights.
     UnitVariance,
     /// Mean, factor and divisors of the network that the run starts from.
     Inherit,
-    /// torchvision's custom: its mean, 1/255, and its divisors.
+    /// torchvision's convention: its mean, 1/255, and its standard deviations.
     Torchvision,
-    /// This; the paper: 1.
+    /// A fixed scale; the paper: 1.
     #[serde(untagged)]
     Fixed(f32),
 }
 
-/// SGD and how a mini-batch is cut.
+/// SGD settings and batch sizes.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OptimizerPlan {
-    /// Where the learning rate enters.
+    /// Momentum variant: where the learning rate enters the velocity.
     pub momentum_variant: MomentumVariant,
-    /// Images in a mini-batch; the paper: 256.
+    /// Batch size; the paper: 256.
     pub batch: usize,
-    /// Images that go through the network together.
+    /// Number of images that pass through the network together; gradients are accumulated.
     pub micro_batch: usize,
-    /// What is kept of the velocity; the paper: 0.9.
+    /// Momentum; the paper: 0.9.
     pub momentum: f32,
-    /// L2 penalty; the paper: 5e-4.
+    /// Weight decay (L2 penalty); the paper: 5e-4.
     pub weight_decay: f32,
-    /// Whether biases decay too.
+    /// Whether weight decay also applies to biases.
     pub decay_biases: bool,
-    /// Factor on the learning rate of biases.
+    /// Multiplier for the learning rate of biases.
     pub bias_lr_mult: f32,
 }
 
-/// Validation after an epoch.
+/// Validation during training.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ValidationPlan {
-    /// Always [`Protocol::Centre`]: one view of each image.
+    /// Always [`Protocol::Centre`]: one centre crop per image.
     pub protocol: Protocol,
-    /// Smallest side of the images whose central crop is validated.
+    /// Test scale (smallest side) of the validation images.
     pub test_scale: usize,
-    /// Epochs between validations; the last is always validated.
+    /// Epochs between validations; the last epoch is always validated.
     pub every_epochs: usize,
 }
 
-/// Seed and length of a run.
+/// Seed and number of epochs.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RunLength {
-    /// Seed of weights, data and dropout.
+    /// Seed of weights, data order, augmentation and dropout.
     pub seed: u64,
-    /// Epochs at most.
+    /// Maximum number of epochs.
     pub max_epochs: usize,
 }
 
 impl RunPlan {
-    /// The network for a data set of so many classes.
+    /// The network specification for a data set with this number of classes.
     ///
     /// # Errors
-    /// [`Error::Plan`] if another number was planned.
+    /// [`Error::Plan`] if the plan has another number of classes.
     pub fn spec(&self, classes: usize) -> Result<NetworkSpec> {
         let network = &self.network;
         if let Some(planned) = network.classes.filter(|planned| *planned != classes) {
@@ -195,7 +197,7 @@ impl RunPlan {
         })
     }
 
-    /// How the network learns.
+    /// The training settings.
     pub fn train_config(&self) -> TrainConfig {
         let o = &self.optimizer;
         TrainConfig {
@@ -214,16 +216,17 @@ impl RunPlan {
         }
     }
 
-    /// Smallest side in training: one value, or the two ends of scale jitter.
+    /// Training scale: one value, or the two ends of scale jitter.
     pub fn train_scale(&self) -> Vec<usize> {
         let [low, high] = self.data.train_scale;
         if low == high { vec![low] } else { vec![low, high] }
     }
 
-    /// Checks what can be checked without data.
+    /// Checks everything that does not need the data set.
     ///
     /// # Errors
-    /// [`Error::Plan`] or those of network and schedule.
+    /// [`Error::Plan`], or [`Error::Network`] or [`Error::Train`] if the network or the training settings are
+    /// invalid.
     pub fn check(&self) -> Result<()> {
         let spec = self.spec(self.network.classes.unwrap_or(1000))?;
         self.check_layers(&spec)?;
@@ -233,11 +236,12 @@ impl RunPlan {
         found.map_or(Ok(()), |what| Err(self.bad(what)))
     }
 
-    /// Checks that the weights file that the run starts from, if any, is there and fits. Not for a run of a table, which names
-    /// another run.
+    /// Checks that the initial weights file, if any, exists and fits. Not for runs of a recipe, which start
+    /// from other runs.
     ///
     /// # Errors
-    /// [`Error::Weights`] if it cannot be read, [`Error::Network`] if a layer to copy is missing or differs.
+    /// [`Error::Weights`] if the file cannot be read; [`Error::Network`] if a layer to load is missing or has
+    /// another shape.
     pub fn check_start(&self) -> Result<()> {
         let (Some(path), Some(map)) = (&self.network.init.from, &self.network.init.layers) else {
             return Ok(());
@@ -253,7 +257,7 @@ impl RunPlan {
     fn check_layers(&self, spec: &NetworkSpec) -> Result<()> {
         let layers = spec.layers()?;
         if self.network.train_layers.as_ref().is_some_and(Vec::is_empty) {
-            return Err(self.bad("train_layers names no layer, so that nothing would be trained".into()));
+            return Err(self.bad("train_layers is empty: no layer would be trained".into()));
         }
         for name in self.network.train_layers.iter().flatten() {
             if !layers.iter().any(|l| l.name == *name && l.weight_shape().is_some()) {
@@ -272,11 +276,12 @@ impl RunPlan {
         }
         let side = self.validate.test_scale;
         if !(crop..=MAX_SIDE).contains(&side) {
-            return Err(self
-                .bad(format!("validate.test_scale {side} is not between the crop, {crop}, and {MAX_SIDE}")));
+            return Err(self.bad(format!(
+                "validate.test_scale {side} must be between the crop, {crop}, and {MAX_SIDE}"
+            )));
         }
         if self.validate.protocol != Protocol::Centre {
-            let what = "validate.protocol must be centre: validation in training is by the central crop";
+            let what = "validate.protocol must be centre: training validates on the centre crop";
             return Err(self.bad(what.into()));
         }
         Ok(())
@@ -287,22 +292,21 @@ impl RunPlan {
         if batch == 0 {
             return Some("batch must be at least 1".into());
         }
-        (micro_batch > MAX_MICRO_BATCH).then(|| {
-            format!("micro_batch {micro_batch} is more than {MAX_MICRO_BATCH}, the most that go together")
-        })
+        (micro_batch > MAX_MICRO_BATCH)
+            .then(|| format!("micro_batch {micro_batch} is larger than the maximum, {MAX_MICRO_BATCH}"))
     }
 
     fn pixel_fault(&self) -> Option<String> {
         let std = self.data.pca_jitter_std;
         if !(std >= 0.0 && std.is_finite()) {
-            return Some(format!("pca_jitter_std {std} must be a finite number of at least 0"));
+            return Some(format!("pca_jitter_std {std} must be finite and at least 0"));
         }
         match self.data.pixel_scale {
             PixelScale::Fixed(scale) if !(scale > 0.0 && scale.is_finite()) => {
-                Some(format!("pixel_scale {scale} must be above 0"))
+                Some(format!("pixel_scale {scale} must be finite and above 0"))
             }
             PixelScale::Inherit if self.network.init.from.is_none() => {
-                Some("pixel_scale is \"inherit\", but the run starts from no other network".into())
+                Some("pixel_scale is \"inherit\", but network.init.from is not set".into())
             }
             _ => None,
         }
@@ -325,7 +329,7 @@ fn paper_head() -> [usize; 2] {
     [4096, 4096]
 }
 
-/// A smallest side: one number if it is fixed, or the two ends of scale jitter.
+/// A training scale: one number if fixed, or the two ends of scale jitter.
 mod scale_range {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 

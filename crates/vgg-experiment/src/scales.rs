@@ -1,6 +1,6 @@
 //! Training and test scales as text.
 
-/// A fixed side, or scale jitter as the paper writes it.
+/// A fixed training scale, or scale jitter in the paper's notation.
 pub fn train_scale_text(train: &[usize]) -> String {
     match train {
         [low, high] => format!("[{low};{high}]"),
@@ -8,7 +8,7 @@ pub fn train_scale_text(train: &[usize]) -> String {
     }
 }
 
-/// Test sides, separated by commas.
+/// Test scales, separated by commas.
 pub fn test_scales_text(sides: &[usize]) -> String {
     sides.iter().map(usize::to_string).collect::<Vec<_>>().join(",")
 }

@@ -1,4 +1,4 @@
-//! From a plan to a table: train what is missing, evaluate what is missing, put the paper's numbers beside ours.
+//! Makes a table from a plan: trains missing runs, evaluates missing networks, adds the paper's numbers.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -18,75 +18,75 @@ use crate::{
     TablePlan, paper,
 };
 
-/// What happens on the way to a table.
+/// Progress of a table.
 #[derive(Debug)]
 pub enum Event<'a> {
-    /// A run comes up.
+    /// A run starts.
     Run {
-        /// Its plan.
+        /// The run's plan.
         plan: &'a RunPlan,
-        /// Its place among all runs, from 1.
+        /// Index of the run, from 1.
         number: usize,
         /// Number of runs.
         of: usize,
     },
-    /// From the run that came up.
+    /// An event of the current run.
     In(RunEvent<'a>),
-    /// An evaluation begins or goes on.
+    /// Progress of an evaluation.
     Evaluates {
-        /// The network and its protocol.
+        /// The evaluated network and its protocol.
         member: &'a MemberPlan,
-        /// Images done, of those that this rank evaluates.
+        /// Number of images that this rank has evaluated.
         done: usize,
-        /// How many these are.
+        /// Number of images that this rank evaluates.
         of: usize,
     },
     /// A row is complete.
     Row(&'a Row),
 }
 
-/// A row of a table: our result and the paper's. Errors are fractions.
+/// A row of a table, with our result and the paper's. Errors are fractions.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Row {
-    /// Column of Table 1, or what the row is called.
+    /// ConvNet configuration, or the row's label.
     pub config: String,
-    /// Smallest side in training: one value, or the two ends of scale jitter; none if the networks differ in it.
+    /// Training scale: one value, or the two ends of scale jitter; empty if the networks differ.
     pub train_scale: Vec<usize>,
-    /// Smallest sides in the test; none if the networks differ in them.
+    /// Test scales; empty if the networks differ.
     pub test_scales: Vec<usize>,
-    /// Such as `dense`.
+    /// Test protocol, such as `dense`.
     pub protocol: String,
-    /// Share of wrong first answers; `None` if training diverged, or the row is only quoted.
+    /// Top-1 error; `None` if training diverged or the row is quoted.
     pub top1_error: Option<f64>,
-    /// Share of images whose class is not among the first five answers.
+    /// Top-5 error.
     pub top5_error: Option<f64>,
-    /// 95 % confidence interval of the first.
+    /// 95 % confidence interval of the top-1 error.
     pub top1_ci: Option<[f64; 2]>,
-    /// 95 % confidence interval of the second.
+    /// 95 % confidence interval of the top-5 error.
     pub top5_ci: Option<[f64; 2]>,
-    /// The paper's.
+    /// The paper's top-1 error.
     pub paper_top1_error: Option<f64>,
-    /// The paper's.
+    /// The paper's top-5 error.
     pub paper_top5_error: Option<f64>,
-    /// The paper's on the test set, which only the server of the challenge can tell.
+    /// The paper's top-5 error on the test set, whose labels only the challenge's server has.
     pub paper_test_top5_error: Option<f64>,
-    /// The paper's.
+    /// The paper's training scale.
     pub paper_train_scale: Vec<usize>,
-    /// The paper's.
+    /// The paper's test scales.
     pub paper_test_scales: Vec<usize>,
-    /// Epochs trained, of the network that was trained longest.
+    /// Number of epochs of the network trained longest.
     pub epochs: usize,
-    /// Seed of the run.
+    /// Seed of the first run.
     pub seed: u64,
-    /// Test images.
+    /// Number of test images.
     pub n: usize,
-    /// Test images that were left out, since they could not be decoded.
+    /// Number of test images that were skipped because they could not be decoded.
     pub skipped: usize,
-    /// Directory of the first run, below that of the table.
+    /// Directory of the first run, relative to the table's.
     pub run: String,
-    /// The networks.
+    /// The networks of the row.
     pub members: Vec<Member>,
-    /// What else is to be said, such as that training diverged.
+    /// A remark, such as that training diverged.
     pub note: Option<String>,
 }
 
@@ -95,25 +95,26 @@ pub struct Row {
 pub struct Member {
     /// Name of the run, such as `D/256`.
     pub name: String,
-    /// Column of Table 1.
+    /// ConvNet configuration.
     pub config: String,
-    /// Smallest side in training.
+    /// Training scale.
     pub train_scale: Vec<usize>,
-    /// Smallest sides in the test.
+    /// Test scales.
     pub test_scales: Vec<usize>,
-    /// Such as `dense`.
+    /// Test protocol, such as `dense`.
     pub protocol: String,
-    /// Directory of the run, below that of the table.
+    /// Directory of the run, relative to the table's.
     pub run: String,
-    /// Its posterior file, below that of the table.
+    /// Posteriors file, relative to the table's directory.
     pub posteriors: String,
 }
 
-/// Makes a table in `out`: runs in `out/runs`, each in a directory named by what determines it, and rows from
-/// evaluations that are kept there too. What is there already is not done again; `None` if it was interrupted.
+/// Makes a table in `out`. Each run has a directory in `out/runs`, named by its identity, which also keeps
+/// its posteriors. Existing runs and posteriors are reused. Returns `None` if interrupted.
 ///
 /// # Errors
-/// [`Error::Plan`] if the plan contradicts itself, before anything is trained; [`Error::Run`] with the run that failed.
+/// [`Error::Plan`] if the plan is invalid, before anything is trained; [`Error::Run`] with the run that
+/// failed.
 pub fn make_table(
     plan: &TablePlan,
     out: &Path,
@@ -132,7 +133,7 @@ pub fn make_table(
     for (i, run) in ordered.into_iter().enumerate() {
         events(Event::Run { plan: run, number: i + 1, of });
         if let Some(parent) = run.parent().filter(|name| diverged.contains_key(name)) {
-            diverged.insert(&run.name, format!("{parent}, which it starts from, diverged"));
+            diverged.insert(&run.name, format!("its parent run {parent} diverged"));
             continue;
         }
         let parent = run.parent().and_then(|name| finished.get(name));
@@ -161,12 +162,12 @@ pub fn make_table(
 
 enum Outcome {
     Finished(FinishedRun),
-    /// What was said of the loss.
+    /// The error message about the loss.
     Diverged(String),
     Interrupted,
 }
 
-/// Kept in the directory of a run that diverged, so that it is not trained again.
+/// Stored in the directory of a run that diverged, so that it is not trained again.
 #[derive(Serialize, Deserialize)]
 struct Divergence {
     identity: Hash,
@@ -197,7 +198,7 @@ fn train(
     }
     match prepared.train(&dir, Resume::Auto, context, &mut |event| events(Event::In(event))) {
         Ok(Some(done)) => {
-            // Nobody goes on with a run of a table, and a table has many.
+            // Runs of a table are not resumed once finished, and a table has many.
             if context.group.rank() == 0 {
                 remove_checkpoints(&dir)?;
             }
@@ -205,7 +206,7 @@ fn train(
         }
         Ok(None) => Ok(Outcome::Interrupted),
         Err(Error::Train(e @ vgg_train::Error::NotFinite { .. })) if run.may_diverge => {
-            // It was so on all ranks.
+            // All ranks have the same error.
             let reason = from_first(&*context.group, || {
                 let reason = e.to_string();
                 write_json(&diverged, &Divergence { identity, reason: reason.clone() })?;
@@ -217,12 +218,12 @@ fn train(
     }
 }
 
-/// What rows are made of.
+/// The state from which rows are built.
 struct Table<'a> {
     plan: &'a TablePlan,
     out: &'a Path,
     finished: &'a BTreeMap<&'a str, FinishedRun>,
-    /// Runs whose loss did not stay finite, and what was said of it.
+    /// Runs that diverged, with the error message.
     diverged: &'a BTreeMap<&'a str, String>,
     context: &'a RunContext<'a>,
 }
@@ -247,7 +248,7 @@ impl Table<'_> {
         from_first(group, || self.row_of(row, &members, &files, note.clone()))
     }
 
-    /// The row of networks whose posteriors are in these files.
+    /// Builds a row from its networks' posteriors.
     fn row_of(
         &self,
         row: &RowPlan,
@@ -300,7 +301,7 @@ impl Table<'_> {
     }
 }
 
-/// A row of others, which the paper quotes.
+/// A row with other authors' results, quoted from the paper.
 fn quoted(theirs: &paper::PaperRow) -> Row {
     Row {
         config: theirs.name.to_owned(),
@@ -326,13 +327,13 @@ fn quoted(theirs: &paper::PaperRow) -> Row {
     }
 }
 
-/// What all members have in common, or nothing.
+/// The value that all members share; empty if they differ.
 fn common(members: &[Member], of: fn(&Member) -> &Vec<usize>) -> Vec<usize> {
     let first = members.first().map(of);
     if members.iter().all(|m| Some(of(m)) == first) { first.cloned().unwrap_or_default() } else { Vec::new() }
 }
 
-/// The different values in the order in which they first come.
+/// The distinct values in order of first appearance.
 fn joined(members: &[Member], separator: &str, of: fn(&Member) -> String) -> String {
     let mut list: Vec<String> = Vec::new();
     for value in members.iter().map(of) {
@@ -343,7 +344,7 @@ fn joined(members: &[Member], separator: &str, of: fn(&Member) -> String) -> Str
     list.join(separator)
 }
 
-/// The posteriors of a network, from the run's directory if they are there; on the first rank alone.
+/// The posteriors of a network, from the run's directory or by evaluation. Returned on rank 0 only.
 fn posteriors(
     member: &MemberPlan,
     run: &RunPlan,

@@ -2,33 +2,33 @@
 
 use serde::{Deserialize, Serialize};
 
-/// A table of the paper, one of its comparisons in the text, or a table of a recipe of one's own.
+/// A table of the paper, a comparison from its text, or a table of a custom recipe.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(from = "String", into = "String")]
 pub enum TableName {
-    /// Configurations.
+    /// ConvNet configurations.
     Table1,
     /// Numbers of parameters.
     Table2,
-    /// One test scale.
+    /// Single test scale.
     Table3,
-    /// Several test scales.
+    /// Multiple test scales.
     Table4,
-    /// Dense and multi-crop evaluation.
+    /// Dense evaluation and multi-crop.
     Table5,
     /// Fusion of networks.
     Table6,
-    /// Comparison with other methods.
+    /// Comparison with the state of the art.
     Table7,
-    /// Initial weights: random, or from a shallower network (section 3.1).
+    /// Initialisation: random, or from a shallower network (section 3.1).
     Init,
-    /// B beside a shallower network with 5x5 filters (section 4.1).
+    /// B and a shallower network with 5x5 filters (section 4.1).
     Shallow,
-    /// Any other.
+    /// A table of a custom recipe.
     Own(String),
 }
 
-/// All but [`TableName::Own`].
+/// All names except [`TableName::Own`].
 const NAMES: [(&str, TableName); 9] = [
     ("table1", TableName::Table1),
     ("table2", TableName::Table2),
@@ -42,7 +42,7 @@ const NAMES: [(&str, TableName); 9] = [
 ];
 
 impl TableName {
-    /// The name on the command line, in recipes and of files.
+    /// The name, as used in recipes, in file names and by users.
     pub fn as_str(&self) -> &str {
         match self {
             TableName::Own(name) => name,
@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_table_has_the_name_that_it_is_found_by() {
+    fn names_round_trip() {
         for (name, table) in &NAMES {
             assert_eq!((&TableName::from(*name), table.as_str()), (table, *name));
             assert!(!matches!(table, TableName::Own(_)));

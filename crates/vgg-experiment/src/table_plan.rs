@@ -1,69 +1,69 @@
-//! What a table takes: training runs, how they follow from each other, and which of them make its rows.
+//! The plan of a table: its training runs, their dependencies, and its rows.
 
 use serde::Serialize;
 use vgg_eval::Evaluation;
 
 use crate::{Error, Result, RunPlan, TableName};
 
-/// A table of the paper whose rows need training.
+/// The plan of a table whose rows need training.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct TablePlan {
-    /// Stem of its files, too.
+    /// Name, also the stem of its files.
     pub name: TableName,
-    /// What it is, for people.
+    /// Title of the table.
     pub title: String,
-    /// Which recipe, such as `mini`.
+    /// Name of the recipe, such as `mini`.
     pub profile: String,
-    /// What was changed in the recipe, such as `base.run.seed=2`.
+    /// Overridden settings, such as `base.run.seed=2`.
     pub changes: Vec<String>,
-    /// The runs in any order.
+    /// The runs, in any order.
     pub runs: Vec<RunPlan>,
-    /// The rows in order.
+    /// The rows, in order.
     pub rows: Vec<RowPlan>,
 }
 
-/// One row of a table: what its networks say, on average.
+/// A row of a table: one network, or the fusion of several.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct RowPlan {
-    /// What it is called, if that is not the configuration.
+    /// Label, if it is not the configuration.
     pub label: Option<String>,
-    /// Networks with their protocols; the row is the mean of their posteriors.
+    /// The networks and their protocols. The row evaluates the mean of their posteriors.
     pub members: Vec<MemberPlan>,
-    /// Which row of the paper stands beside it, such as `C/256`.
+    /// The corresponding row of the paper, such as `C/256`.
     pub paper: String,
 }
 
 /// A network of a row.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct MemberPlan {
-    /// The run whose network is evaluated.
+    /// Name of the run whose network is evaluated.
     pub run: String,
-    /// How.
+    /// The evaluation settings.
     pub evaluation: Evaluation,
 }
 
 impl RunPlan {
-    /// The run of the same table that this one starts from.
+    /// The run of the same table that this run starts from.
     pub fn parent(&self) -> Option<&str> {
         self.network.init.from.as_deref()
     }
 }
 
 impl TablePlan {
-    /// The run of this name.
+    /// The run with this name.
     ///
     /// # Errors
     /// [`Error::Plan`] if there is none.
     pub fn run(&self, name: &str) -> Result<&RunPlan> {
         let known = || self.runs.iter().map(|r| r.name.as_str()).collect::<Vec<_>>().join(", ");
         let found = self.runs.iter().find(|run| run.name == name);
-        found.ok_or_else(|| Error::Plan(format!("there is no run {name}; there are {}", known())))
+        found.ok_or_else(|| Error::Plan(format!("there is no run {name}; runs: {}", known())))
     }
 
-    /// Leaves out the runs that no row needs, neither itself nor as what another starts from.
+    /// Removes runs that no row needs, directly or as the parent of another run.
     ///
     /// # Errors
-    /// [`Error::Plan`] if a row or a run names one that is not there.
+    /// [`Error::Plan`] if a row or a run names a missing run.
     pub fn needed(mut self) -> Result<TablePlan> {
         let mut names: Vec<String> =
             self.rows.iter().flat_map(|row| &row.members).map(|member| member.run.clone()).collect();
@@ -77,11 +77,11 @@ impl TablePlan {
         Ok(self)
     }
 
-    /// The runs in an order in which each comes after the one that it starts from, otherwise as planned.
+    /// The runs, each after its parent, otherwise in the planned order.
     ///
     /// # Errors
-    /// [`Error::Plan`] if a name is missing or stands twice, or runs wait for each other; those of
-    /// [`RunPlan::check`] and of the evaluations.
+    /// [`Error::Plan`] if a name is missing or duplicate, or runs start from each other in a cycle; the
+    /// errors of [`RunPlan::check`] and of the evaluations.
     pub fn ordered(&self) -> Result<Vec<&RunPlan>> {
         let mut ordered: Vec<&RunPlan> = Vec::new();
         for run in &self.runs {

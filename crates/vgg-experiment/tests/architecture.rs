@@ -4,8 +4,7 @@ use serde_json::{Value, json};
 use vgg_experiment::{table1, table2};
 use vgg_layers::{Config, NetworkSpec};
 
-/// Table 1 with B-5x5 of section 4.1 beside the paper's columns: a network, its number of weight layers, and the sizes of its
-/// filters, block by block.
+/// Table 1 with B-5x5 of section 4.1: network, number of weight layers, and kernel sizes by block.
 const TABLE_1: [(&str, usize, [&[usize]; 5]); 7] = [
     ("A", 11, [&[3], &[3], &[3, 3], &[3, 3], &[3, 3]]),
     ("A-LRN", 11, [&[3], &[3], &[3, 3], &[3, 3], &[3, 3]]),
@@ -55,7 +54,7 @@ fn table_1_has_the_papers_cells() {
     assert!(report.runs.is_empty() && report.plots.is_empty());
 }
 
-/// The rows of Table 1 for programs: every layer of a network.
+/// The JSON rows of Table 1 for one network.
 fn layers(name: &str, blocks: [&[usize]; 5]) -> Vec<Value> {
     let mut rows = Vec::new();
     let mut push = |layer: String, kind: &str, output: [usize; 3], weights: usize, biases: usize| {
@@ -98,7 +97,7 @@ fn table_1_has_a_row_for_each_layer() {
 }
 
 #[test]
-fn table_1_of_scaled_networks_has_their_sizes() {
+fn table_1_of_scaled_networks_has_scaled_sizes() {
     let spec = |config| NetworkSpec {
         width: 0.25,
         classes: 10,
@@ -127,7 +126,8 @@ fn table_1_of_scaled_networks_has_their_sizes() {
 #[test]
 fn table_2_has_the_numbers_of_parameters() {
     let report = table2(&networks()).unwrap();
-    // Weights and biases, millions, the paper's, those of the convolutions, GMAC, receptive field of fc6.
+    // Configuration, parameters, millions, the paper's millions, parameters of convolutions, GMAC, receptive
+    // field at fc6.
     let expected = [
         ["A", "132863336", "133", "133", "9220480", "7.609", "342"],
         ["A-LRN", "132863336", "133", "133", "9220480", "7.609", "342"],
@@ -174,7 +174,7 @@ fn table_2_has_the_numbers_of_parameters() {
 }
 
 #[test]
-fn table_2_has_the_papers_column_for_the_papers_networks_only() {
+fn table_2_compares_only_the_papers_networks() {
     let narrow = NetworkSpec { width: 0.5, ..NetworkSpec::paper(Config::D) };
     let report = table2(&[narrow, NetworkSpec::paper(Config::D)]).unwrap();
     assert_eq!((report.cells[0][3].as_str(), report.cells[1][3].as_str()), ("-", "138"));

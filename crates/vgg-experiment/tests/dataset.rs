@@ -1,4 +1,4 @@
-//! A data set's statistics, their cache, its hash and its memory.
+//! The pixel statistics of a data set and their cache, its hash, and its image cache.
 
 mod fixture;
 
@@ -26,7 +26,7 @@ fn images(seed: u32, count: u32) -> Vec<Image> {
     (0..count).map(|i| image(100 * seed + i, 12, 10)).collect()
 }
 
-/// Number of pixels, sums of the channels, and sums of their products RR, RG, RB, GG, GB, BB.
+/// Number of pixels, channel sums, and sums of the products RR, RG, RB, GG, GB, BB.
 fn sums(images: &[Image]) -> PixelStatistics {
     let mut sums = PixelStatistics::default();
     for image in images {
@@ -53,10 +53,10 @@ fn statistics(dataset: &Dataset, cache: &Path) -> Result<PixelStatistics> {
 }
 
 #[test]
-fn statistics_are_sums_over_the_training_images_that_can_be_decoded() {
+fn statistics_are_sums_over_decodable_training_images() {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("set");
-    // More images than are under way at once.
+    // More images than are decoded concurrently.
     let train = images(1, 25);
     write_images(&root, &train, &images(2, 3));
     std::fs::write(root.join("train/cat/bad.png"), "no image").unwrap();
@@ -69,12 +69,12 @@ fn statistics_are_sums_over_the_training_images_that_can_be_decoded() {
         let found =
             dataset.statistics(&cache, workers, &SingleProcess, &mut |images| done.push(images)).unwrap();
         assert_eq!(found, sums(&train));
-        assert_eq!(done, (1..=27).collect::<Vec<_>>(), "images that are left out are done, too");
+        assert_eq!(done, (1..=27).collect::<Vec<_>>(), "skipped images count as done");
     }
 }
 
 #[test]
-fn statistics_are_kept_under_the_hash_of_the_data_set() {
+fn statistics_are_cached_by_the_hash_of_the_data_set() {
     let dir = tempfile::tempdir().unwrap();
     let [first, second] = ["first", "second"].map(|name| dir.path().join(name));
     let a = images(1, 4);
@@ -85,11 +85,11 @@ fn statistics_are_kept_under_the_hash_of_the_data_set() {
     let path = |dataset: &Dataset| dir.path().join(format!("statistics-{}.json", dataset.hash.short()));
     assert_eq!(statistics(&first, dir.path()).unwrap(), sums(&a));
     assert_eq!(read_json::<PixelStatistics>(&path(&first)).unwrap(), sums(&a));
-    assert_eq!(statistics(&second, dir.path()).unwrap(), sums(&b), "those of another set are not taken");
+    assert_eq!(statistics(&second, dir.path()).unwrap(), sums(&b), "not those of another set");
 
     let other = PixelStatistics { pixels: 1, ..sums(&a) };
     write_json(&path(&first), &other).unwrap();
-    let never = &mut |_| panic!("nothing is computed again");
+    let never = &mut |_| panic!("cached statistics must not be recomputed");
     assert_eq!(first.statistics(dir.path(), 1, &SingleProcess, never).unwrap(), other);
     std::fs::write(path(&first), "{").unwrap();
     let error = statistics(&first, dir.path()).unwrap_err();
@@ -97,14 +97,14 @@ fn statistics_are_kept_under_the_hash_of_the_data_set() {
 }
 
 #[test]
-fn statistics_of_nothing_and_of_a_set_that_vanishes_are_errors() {
+fn missing_and_undecodable_images_are_errors() {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("set");
     write_images(&root, &images(1, 2), &images(2, 2));
     let dataset = Dataset::open(&root, 0).unwrap();
     std::fs::remove_file(root.join("train/cat/1.png")).unwrap();
     let error = statistics(&dataset, dir.path()).unwrap_err();
-    assert!(matches!(&error, Error::Data(_)), "a missing image is not one that cannot be decoded: {error:?}");
+    assert!(matches!(&error, Error::Data(_)), "a missing image is not skipped as undecodable: {error:?}");
     for path in ["train/bear/0.png", "train/cat/1.png"] {
         std::fs::write(root.join(path), "no image").unwrap();
     }
@@ -116,7 +116,7 @@ fn statistics_of_nothing_and_of_a_set_that_vanishes_are_errors() {
 }
 
 #[test]
-fn the_first_rank_computes_statistics_for_all() {
+fn rank_0_computes_statistics_for_all() {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("set");
     let train = images(1, 5);
@@ -133,7 +133,7 @@ fn the_first_rank_computes_statistics_for_all() {
 }
 
 #[test]
-fn the_hash_is_that_of_both_splits() {
+fn hash_covers_both_splits() {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("set");
     write_images(&root, &images(1, 4), &images(2, 2));
@@ -145,16 +145,16 @@ fn the_hash_is_that_of_both_splits() {
     assert_eq!(first.name(), "set");
     write_png(&root.join("val/cat/more.png"), &image(9, 12, 10)).unwrap();
     let second = open();
-    assert_ne!(second.hash, first.hash, "of the validation images");
+    assert_ne!(second.hash, first.hash, "the hash covers validation images");
     write_png(&root.join("train/cat/more.png"), &image(9, 12, 10)).unwrap();
-    assert_ne!(open().hash, second.hash, "of the training images");
+    assert_ne!(open().hash, second.hash, "the hash covers training images");
     std::fs::create_dir(root.join("train/dog")).unwrap();
     write_png(&root.join("train/dog/0.png"), &image(9, 12, 10)).unwrap();
     assert!(matches!(Dataset::open(&root, 0), Err(Error::Data(_))), "only one split has dogs");
 }
 
 #[test]
-fn a_data_set_without_a_folder_name_is_called_by_its_path() {
+fn data_set_without_a_folder_name_is_named_by_its_path() {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("set");
     write_images(&root, &images(1, 2), &images(2, 2));
@@ -162,7 +162,7 @@ fn a_data_set_without_a_folder_name_is_called_by_its_path() {
     assert_eq!(dataset.name(), root.join("train/..").display().to_string());
 }
 
-/// How many images of a set stay in memory.
+/// Number of images of a set that stay in memory.
 fn kept(set: &ImageSet) -> usize {
     let of = |index: usize| set.image(index).unwrap();
     (0..set.len()).for_each(|index| drop(of(index)));
@@ -170,12 +170,12 @@ fn kept(set: &ImageSet) -> usize {
 }
 
 #[test]
-fn memory_for_images_is_split_by_the_number_of_images() {
+fn image_cache_is_divided_by_the_number_of_images() {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("set");
     write_images(&root, &images(1, 8), &images(2, 4));
     let image_bytes = 12 * 10 * 3;
-    // A twelfth of the memory for each image: half an image's worth.
+    // One twelfth of the memory per image: half the size of an image.
     let dataset = Dataset::open(&root, 6 * image_bytes).unwrap();
     assert_eq!((kept(&dataset.train), kept(&dataset.val)), (4, 2));
     let dataset = Dataset::open(&root, 12 * image_bytes).unwrap();

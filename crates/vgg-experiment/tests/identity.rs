@@ -1,4 +1,4 @@
-//! What decides a run, field by field, and directories that hold another run.
+//! The identity of a run, field by field, and directories with other contents.
 
 mod one_run;
 
@@ -11,7 +11,7 @@ use vgg_layers::{Config, Device, Init, LayerSelection, LrnStyle, PoolRounding};
 use vgg_testkit::picture_path;
 use vgg_train::{MomentumVariant, Resume, Schedule};
 
-/// Every field of a plan that decides its run, each changed in another way.
+/// Plans that each differ in a setting that determines the run.
 fn other_plans(file: &Path) -> Vec<RunPlan> {
     let start = |map| changed(|plan| start_from(plan, file, map));
     vec![
@@ -60,7 +60,7 @@ fn other_plans(file: &Path) -> Vec<RunPlan> {
 }
 
 #[test]
-fn everything_that_decides_a_run_is_in_its_identity() {
+fn identity_has_every_setting_that_determines_a_run() {
     let dir = workplace();
     let out = dir.path().join("run");
     train(dir.path(), &plan(), &out, &mut |_| ()).unwrap();
@@ -70,7 +70,7 @@ fn everything_that_decides_a_run_is_in_its_identity() {
         let mut seen = vec![identity(&plan())];
         for other in &others {
             let own = identity(other);
-            assert!(!seen.contains(&own), "the same identity as another: {other:?}");
+            assert!(!seen.contains(&own), "identity is not unique: {other:?}");
             seen.push(own);
             let refused = PreparedRun::new(other, None, context).unwrap().train(
                 &out,
@@ -80,7 +80,7 @@ fn everything_that_decides_a_run_is_in_its_identity() {
             );
             assert!(matches!(refused, Err(Error::Train(vgg_train::Error::OtherRun { .. }))), "{other:?}");
         }
-        // What does not decide a run.
+        // Settings that do not determine a run.
         let classes = changed(|plan| plan.network.classes = Some(7));
         let paper = Some("Table 3".to_owned());
         let named = RunPlan { name: "other".into(), may_diverge: true, paper, ..plan() };
@@ -92,7 +92,7 @@ fn everything_that_decides_a_run_is_in_its_identity() {
 }
 
 #[test]
-fn images_weights_to_start_from_and_the_instruction_set_decide_a_run_and_threads_do_not() {
+fn identity_has_images_initial_weights_and_instruction_set_but_not_threads() {
     let dir = workplace();
     let file = dir.path().join("start.safetensors");
     let started = changed(|plan| start_from(plan, &file, LayerSelection::AllMatching));
@@ -122,18 +122,18 @@ fn images_weights_to_start_from_and_the_instruction_set_decide_a_run_and_threads
 }
 
 #[test]
-fn directories_that_hold_something_else_are_refused() {
+fn directories_with_other_contents_are_refused() {
     let dir = workplace();
     for name in ["weights.safetensors", "checkpoints", "metrics.jsonl", "metrics.csv", "timing.jsonl"] {
         let out = dir.path().join("foreign");
         std::fs::create_dir_all(&out).unwrap();
         std::fs::write(out.join(name), b"mine").unwrap();
         let message = train(dir.path(), &plan(), &out, &mut |_| ()).unwrap_err().to_string();
-        assert!(message.contains(name) && message.contains("give another directory"), "{message}");
+        assert!(message.contains(name) && message.contains("choose another directory"), "{message}");
         assert_eq!(std::fs::read(out.join(name)).unwrap(), b"mine");
         std::fs::remove_dir_all(&out).unwrap();
     }
-    // A finished run of other settings that may differ needs a checkpoint to go on from.
+    // A finished run with allowed changes needs a checkpoint to be extended.
     let out = dir.path().join("run");
     train(dir.path(), &plan(), &out, &mut |_| ()).unwrap();
     let longer = changed(|plan| plan.run.max_epochs = 4);
@@ -146,7 +146,7 @@ fn directories_that_hold_something_else_are_refused() {
     };
     vgg_train::remove_checkpoints(&out).unwrap();
     let message = go_on().unwrap_err().to_string();
-    assert!(message.contains("no checkpoint of it to go on from"), "{message}");
+    assert!(message.contains("no checkpoint to resume from"), "{message}");
     std::fs::remove_dir_all(&out).unwrap();
     train(dir.path(), &plan(), &out, &mut |_| ()).unwrap();
     assert_eq!(go_on().unwrap().epochs, 4);

@@ -1,9 +1,9 @@
-//! The paper's Tables 2 to 7, typed once more, in percent as printed.
+//! The paper's Tables 2 to 7, transcribed a second time in percent as printed.
 
 use vgg_experiment::TableName;
 use vgg_experiment::paper::{self, PaperRow};
 
-/// A printed row: name, S, Q, top-1 error, top-5 error, top-5 error on the test set; empty or 0 where nothing is printed.
+/// A printed row: name, S, Q, top-1, top-5 and test-set top-5 error; empty or 0 if not printed.
 type Printed = (&'static str, &'static [usize], &'static [usize], f64, f64, f64);
 
 #[track_caller]
@@ -14,7 +14,7 @@ fn check(rows: &[PaperRow], printed: &[Printed]) {
     for (row, (name, train, test, top1, top5, on_test)) in rows.iter().zip(printed) {
         assert_eq!((row.train_scale, row.test_scales), (*train, *test), "scales of {name}");
         let ours = [row.top1_error, row.top5_error, row.test_top5_error];
-        // Ten times the percentage is a whole number.
+        // Ten times the percentage is an integer.
         let tenths = ours.map(|share| share.map_or(0, |share| (1000.0 * share).round() as i64));
         let printed = [top1, top5, on_test].map(|percent| (10.0 * percent).round() as i64);
         assert_eq!(tenths, printed, "errors of {name}");
@@ -25,7 +25,7 @@ fn check(rows: &[PaperRow], printed: &[Printed]) {
 }
 
 #[test]
-fn table_3_is_the_papers() {
+fn table_3_matches_the_paper() {
     check(
         paper::rows(&TableName::Table3),
         &[
@@ -46,7 +46,7 @@ fn table_3_is_the_papers() {
 }
 
 #[test]
-fn table_4_is_the_papers() {
+fn table_4_matches_the_paper() {
     check(
         paper::rows(&TableName::Table4),
         &[
@@ -65,7 +65,7 @@ fn table_4_is_the_papers() {
 }
 
 #[test]
-fn table_5_is_the_papers() {
+fn table_5_matches_the_paper() {
     check(
         paper::rows(&TableName::Table5),
         &[
@@ -80,7 +80,7 @@ fn table_5_is_the_papers() {
 }
 
 #[test]
-fn tables_6_and_7_are_the_papers() {
+fn tables_6_and_7_match_the_paper() {
     check(
         paper::rows(&TableName::Table6),
         &[
@@ -101,11 +101,11 @@ fn tables_6_and_7_are_the_papers() {
 }
 
 #[test]
-fn quoted_rows_of_table_7_are_the_papers() {
+fn quoted_rows_of_table_7_match_the_paper() {
     check(
         &paper::TABLE_7_OTHERS,
         &[
-            // One value is printed for the validation and the test set.
+            // The paper prints one value for both the validation and the test set.
             ("GoogLeNet, 1 network", &[], &[], 0.0, 7.9, 7.9),
             ("GoogLeNet, 7 networks", &[], &[], 0.0, 6.7, 6.7),
             ("MSRA, 11 networks", &[], &[], 0.0, 0.0, 8.1),
@@ -124,14 +124,14 @@ fn quoted_rows_of_table_7_are_the_papers() {
 }
 
 #[test]
-fn parameters_and_the_shallow_network_are_the_papers() {
+fn parameters_and_the_shallow_network_match_the_paper() {
     let printed = [("A", 133), ("A-LRN", 133), ("B", 133), ("C", 134), ("D", 138), ("E", 144)];
     assert_eq!(paper::TABLE_2, printed);
     assert_eq!(paper::SHALLOW_TOP1_DIFFERENCE, 0.07);
 }
 
 #[test]
-fn rows_are_found_by_name_and_unknown_ones_refused() {
+fn rows_are_found_by_name_and_unknown_names_rejected() {
     let found = |table: &str, name: &str| paper::row_of(&table.into(), name).unwrap().unwrap();
     assert_eq!(found("table3", "C/384").top5_error, Some(0.093));
     assert_eq!(found("table4", "C/384").top5_error, Some(0.092));

@@ -1,4 +1,4 @@
-//! The runs of a table as a graph: which are needed, and in what order.
+//! The runs of a table as a graph: which are needed, and in which order.
 
 mod fixture;
 
@@ -20,7 +20,7 @@ fn dense(name: &str) -> MemberPlan {
     member(name, Protocol::Dense, &[36])
 }
 
-/// A table with one row for each list of runs.
+/// A table with one row per list of runs.
 fn table(runs: Vec<RunPlan>, rows: &[&[&str]]) -> TablePlan {
     let row = |members: &&[&str]| RowPlan {
         label: None,
@@ -37,7 +37,7 @@ fn table(runs: Vec<RunPlan>, rows: &[&[&str]]) -> TablePlan {
     }
 }
 
-/// E and D start from B, which starts from A; C starts from A; A-LRN stands alone.
+/// E and D start from B, which starts from A; C starts from A; A-LRN is independent.
 fn runs() -> Vec<RunPlan> {
     vec![
         run("E", Config::E, Some("B")),
@@ -54,13 +54,13 @@ fn names<'a>(runs: impl IntoIterator<Item = &'a RunPlan>) -> Vec<&'a str> {
 }
 
 #[test]
-fn each_run_comes_after_its_parents_and_otherwise_as_planned() {
+fn runs_follow_their_parents_in_planned_order() {
     let plan = table(runs(), &[&["E"]]);
     assert_eq!(names(plan.ordered().unwrap()), ["A", "B", "E", "L", "C", "D"]);
 }
 
 #[test]
-fn runs_are_needed_by_rows_and_by_needed_runs() {
+fn rows_need_their_runs_and_the_parents() {
     let needed = |rows: &[&[&str]]| {
         let plan = table(runs(), rows).needed().unwrap();
         names(&plan.runs).into_iter().map(str::to_owned).collect::<Vec<_>>()
@@ -72,9 +72,9 @@ fn runs_are_needed_by_rows_and_by_needed_runs() {
     let plan = table(runs(), &[&["D"]]);
     assert_eq!(plan.clone().needed().unwrap().rows, plan.rows);
     let error = table(runs(), &[&["F"]]).needed().unwrap_err().to_string();
-    assert_eq!(error, "there is no run F; there are E, L, C, D, B, A");
+    assert_eq!(error, "there is no run F; runs: E, L, C, D, B, A");
     let orphan = vec![run("B", Config::B, Some("A"))];
-    assert_eq!(table(orphan, &[&["B"]]).needed().unwrap_err().to_string(), "there is no run A; there are B");
+    assert_eq!(table(orphan, &[&["B"]]).needed().unwrap_err().to_string(), "there is no run A; runs: B");
 }
 
 #[test]
@@ -90,7 +90,7 @@ fn refused(plan: &TablePlan, message: &str) {
 }
 
 #[test]
-fn a_name_stands_for_one_run() {
+fn duplicate_names_are_rejected() {
     let mut twice = runs();
     twice.push(run("C", Config::A, None));
     refused(&table(twice, &[&["E"]]), "two runs are named C");
@@ -104,7 +104,7 @@ fn every_run_is_checked() {
 }
 
 #[test]
-fn runs_do_not_wait_for_each_other() {
+fn cycles_are_rejected() {
     let own = vec![run("A", Config::A, Some("A"))];
     refused(&table(own, &[&["A"]]), "run A starts from itself");
     let three =
@@ -113,7 +113,7 @@ fn runs_do_not_wait_for_each_other() {
 }
 
 #[test]
-fn what_a_run_takes_from_its_parent_must_fit() {
+fn layers_loaded_from_the_parent_must_fit() {
     let mut narrow = runs();
     narrow[4].network.width = 0.25;
     let error = table(narrow, &[&["A"]]).ordered().unwrap_err();
@@ -127,9 +127,9 @@ fn what_a_run_takes_from_its_parent_must_fit() {
 }
 
 #[test]
-fn every_row_has_networks_with_sound_protocols() {
+fn every_row_has_networks_with_valid_protocols() {
     refused(&table(runs(), &[&["A"], &[]]), "row A/256 has no network");
-    refused(&table(runs(), &[&["A", "F"]]), "there is no run F; there are E, L, C, D, B, A");
+    refused(&table(runs(), &[&["A", "F"]]), "there is no run F; runs: E, L, C, D, B, A");
     let with_sides = |sides: &[usize]| {
         let mut plan = table(runs(), &[&["A"], &["A", "C"]]);
         plan.rows[1].members[1] = member("C", Protocol::Dense, sides);
@@ -137,13 +137,13 @@ fn every_row_has_networks_with_sound_protocols() {
     };
     with_sides(&[32, MAX_SIDE]).ordered().unwrap();
     refused(&with_sides(&[]), "test_scales is empty; give at least one");
-    refused(&with_sides(&[40, 31]), "test side 31 is smaller than the network's crop, 32");
-    let message = format!("test side {} is larger than {MAX_SIDE}", MAX_SIDE + 1);
+    refused(&with_sides(&[40, 31]), "test scale 31 is smaller than the network's crop, 32");
+    let message = format!("test scale {} is larger than {MAX_SIDE}", MAX_SIDE + 1);
     refused(&with_sides(&[MAX_SIDE + 1]), &message);
-    // The crop is that of the member's own network.
+    // The limit is the crop of the member's own network.
     let mut large = with_sides(&[64]);
     large.runs[2].data.crop = 96;
     large.runs[2].data.train_scale = [96, 96];
     large.runs[2].validate.test_scale = 96;
-    refused(&large, "test side 64 is smaller than the network's crop, 96");
+    refused(&large, "test scale 64 is smaller than the network's crop, 96");
 }

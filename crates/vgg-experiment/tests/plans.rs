@@ -1,4 +1,4 @@
-//! What plans refuse, at the limits, and the order of their runs.
+//! Validation of run plans at their limits, and serialisation.
 
 mod fixture;
 
@@ -55,7 +55,7 @@ fn the_validation_scale_is_between_the_crop_and_the_largest_side() {
         accepted(|run| run.validate.test_scale = side);
     }
     for side in [0, 31, 16_385] {
-        let message = format!("run A/36: validate.test_scale {side} is not between the crop, 32, and 16384");
+        let message = format!("run A/36: validate.test_scale {side} must be between the crop, 32, and 16384");
         refused(|run| run.validate.test_scale = side, &message);
     }
 }
@@ -65,35 +65,35 @@ fn batches_and_micro_batches_have_limits() {
     accepted(|run| run.optimizer.batch = 1);
     refused(|run| run.optimizer.batch = 0, "run A/36: batch must be at least 1");
     accepted(|run| run.optimizer.micro_batch = 256);
-    let message = "run A/36: micro_batch 257 is more than 256, the most that go together";
+    let message = "run A/36: micro_batch 257 is larger than the maximum, 256";
     refused(|run| run.optimizer.micro_batch = 257, message);
 }
 
 #[test]
-fn the_colour_shift_is_a_number_that_is_not_negative() {
+fn pca_jitter_std_is_finite_and_not_negative() {
     for std in [0.0, 1e-300, 1e300] {
         accepted(|run| run.data.pca_jitter_std = std);
     }
     for (std, name) in [(-0.25, "-0.25"), (f64::NAN, "NaN"), (f64::INFINITY, "inf")] {
-        let message = format!("run A/36: pca_jitter_std {name} must be a finite number of at least 0");
+        let message = format!("run A/36: pca_jitter_std {name} must be finite and at least 0");
         refused(|run| run.data.pca_jitter_std = std, &message);
     }
 }
 
 #[test]
-fn a_fixed_pixel_scale_is_a_number_above_zero() {
+fn fixed_pixel_scale_is_finite_and_positive() {
     for scale in [f32::MIN_POSITIVE, 1.0, f32::MAX] {
         accepted(|run| run.data.pixel_scale = PixelScale::Fixed(scale));
     }
     for (scale, name) in [(0.0, "0"), (-1.0, "-1"), (f32::NAN, "NaN"), (f32::INFINITY, "inf")] {
-        let message = format!("run A/36: pixel_scale {name} must be above 0");
+        let message = format!("run A/36: pixel_scale {name} must be finite and above 0");
         refused(|run| run.data.pixel_scale = PixelScale::Fixed(scale), &message);
     }
 }
 
 #[test]
-fn the_pixel_scale_of_the_start_needs_a_start() {
-    let message = "run A/36: pixel_scale is \"inherit\", but the run starts from no other network";
+fn inherited_pixel_scale_needs_initial_weights() {
+    let message = "run A/36: pixel_scale is \"inherit\", but network.init.from is not set";
     refused(|run| run.data.pixel_scale = PixelScale::Inherit, message);
     accepted(|run| {
         run.data.pixel_scale = PixelScale::Inherit;
@@ -109,15 +109,15 @@ fn start_from(run: &mut RunPlan, from: &str) {
 }
 
 #[test]
-fn a_start_needs_both_a_network_and_its_layers() {
+fn initial_weights_need_both_from_and_layers() {
     let message = "run A/36: network.init needs both from and layers (\"paper\", \"all\" or a list of layers), or neither";
     refused(|run| run.network.init.from = Some("a.safetensors".into()), message);
     refused(|run| run.network.init.layers = Some(LayerSelection::Paper), message);
 }
 
 #[test]
-fn validation_is_by_the_central_crop() {
-    let message = "run A/36: validate.protocol must be centre: validation in training is by the central crop";
+fn validation_uses_the_centre_crop() {
+    let message = "run A/36: validate.protocol must be centre: training validates on the centre crop";
     refused(|run| run.validate.protocol = Protocol::Dense, message);
 }
 
@@ -126,7 +126,7 @@ fn layers_to_train_are_layers_with_weights() {
     let layers = |names: &[&str]| Some(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());
     accepted(|run| run.network.train_layers = layers(&["fc8"]));
     accepted(|run| run.network.train_layers = layers(&["conv1_1", "fc6"]));
-    let message = "run A/36: train_layers names no layer, so that nothing would be trained";
+    let message = "run A/36: train_layers is empty: no layer would be trained";
     refused(|run| run.network.train_layers = layers(&[]), message);
     for name in ["conv1_2", "pool1", "drop6", "conv1_1.weight"] {
         let message = format!("run A/36: config A has no layer {name} to train");
@@ -135,7 +135,7 @@ fn layers_to_train_are_layers_with_weights() {
 }
 
 #[test]
-fn networks_and_training_are_checked_as_well() {
+fn network_and_training_settings_are_checked() {
     let error = |change: fn(&mut RunPlan)| changed(change).check().unwrap_err();
     assert!(matches!(error(|run| run.data.crop = 33), Error::Network(_)));
     assert!(matches!(error(|run| run.network.classes = Some(0)), Error::Network(_)));
@@ -144,7 +144,7 @@ fn networks_and_training_are_checked_as_well() {
 }
 
 #[test]
-fn a_network_has_the_planned_settings_and_the_classes_of_the_data_set() {
+fn spec_has_the_planned_settings_and_the_data_sets_classes() {
     let mut plan = run();
     plan.network.config = Config::C;
     plan.network.head = [24, 16];
@@ -170,14 +170,14 @@ fn a_network_has_the_planned_settings_and_the_classes_of_the_data_set() {
 }
 
 #[test]
-fn a_run_knows_its_scales_and_its_parent() {
+fn train_scale_and_parent_of_a_run() {
     assert_eq!(run().train_scale(), [36]);
     assert_eq!(changed(|run| run.data.train_scale = [36, 48]).train_scale(), [36, 48]);
     assert_eq!(run().parent(), None);
     assert_eq!(starts_from(run(), "D/384", LayerSelection::Paper).parent(), Some("D/384"));
 }
 
-/// Writes random weights of A for seven classes.
+/// Writes random weights of network A with seven classes.
 fn write_weights(path: &Path) {
     let spec = run().spec(7).unwrap();
     let network = Network::random(spec.clone(), Init::He, 1, &Device::cpu(1).unwrap()).unwrap();
@@ -195,7 +195,7 @@ fn write_weights(path: &Path) {
 }
 
 #[test]
-fn a_weights_file_to_start_from_must_fit() {
+fn initial_weights_must_fit() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.safetensors");
     write_weights(&path);
@@ -205,7 +205,7 @@ fn a_weights_file_to_start_from_must_fit() {
         run.network.classes = classes;
         run.check_start()
     };
-    // As many classes as the file has, if nothing else is planned.
+    // Without a planned number of classes, the file's is used.
     check(&path, None, LayerSelection::Paper).unwrap();
     check(&path, Some(7), LayerSelection::Paper).unwrap();
     let error = check(&path, Some(8), LayerSelection::Paper).unwrap_err();
@@ -217,7 +217,7 @@ fn a_weights_file_to_start_from_must_fit() {
 }
 
 #[test]
-fn plans_are_written_as_they_are_read() {
+fn plans_round_trip_through_toml_and_json() {
     let plain = to_value(run()).unwrap();
     let data = json!({ "train_scale": 36, "crop": 32, "interpolation": "bilinear", "flip": true, "pca_jitter_std": 0.0,
         "pixel_scale": "unit-variance", "on_bad_image": "skip" });

@@ -1,4 +1,4 @@
-//! Plots, read back from their SVG: series, points, intervals and axes.
+//! Plots, parsed back from their SVG: series, points, intervals and axes.
 
 mod fixture;
 
@@ -28,7 +28,7 @@ fn titles(plots: &[Plot]) -> Vec<&str> {
     plots.iter().map(|plot| plot.title.as_str()).collect()
 }
 
-/// Checks that all points of a series lie at these heights, with the intervals of [`row`] if `intervals`.
+/// Asserts the heights of a series' points, and with `intervals` also the intervals of [`row`].
 #[track_caller]
 fn check_heights(picture: &Picture, series: &Series, percents: &[f64], intervals: bool) {
     let tolerance = picture.y_tolerance();
@@ -44,11 +44,11 @@ fn check_heights(picture: &Picture, series: &Series, percents: &[f64], intervals
         assert!(close(high.1, percent + 3.0), "{}: to {}", series.name, picture.y(high.1));
     }
     for (bar, point) in series.bars.iter().zip(&series.points) {
-        assert!(bar.iter().all(|end| end.0 == point.0), "{}: a bar is not at its point", series.name);
+        assert!(bar.iter().all(|end| end.0 == point.0), "{}: an interval is not at its point", series.name);
     }
 }
 
-/// Checks that one line leads through the points of a series in their order.
+/// Asserts that one line connects the points of a series in order.
 #[track_caller]
 fn check_line(series: &Series) {
     let [line] = series.lines.as_slice() else { panic!("{}: {:?}", series.name, series.lines) };
@@ -59,7 +59,7 @@ fn names(picture: &Picture) -> Vec<&str> {
     picture.series.iter().map(|series| series.name.as_str()).collect()
 }
 
-/// Rows of Table 3 with a network of each kind; one diverged.
+/// Rows of Table 3: each configuration, one custom row, and one that diverged.
 fn rows_of_table_3() -> Vec<Row> {
     let jitter = [256, 512];
     let mut diverged = row("B", &[384], &[384], 0.25);
@@ -109,13 +109,13 @@ fn errors_are_drawn_by_depth() {
 }
 
 #[test]
-fn axes_reach_a_twentieth_beyond_points_and_intervals() {
+fn axes_have_a_margin_of_five_percent() {
     let dir = tempfile::tempdir().unwrap();
     let plots = plots("table3", &rows_of_table_3(), dir.path());
     let picture = Picture::read(&plots[0].svg);
     let [left, right, top, bottom] = picture.area;
     let [x_tolerance, y_tolerance] = picture.tolerance();
-    // Layers 11 to 19, with a margin that is at least 0.5.
+    // Layers 11 to 19; the margin is at least 0.5.
     let ends = [(picture.x(left), 10.5), (picture.x(right), 19.5)];
     assert!(ends.iter().all(|(x, end)| (x - end).abs() <= x_tolerance), "{ends:?}");
     // Intervals from 13.75 to 53 %.
@@ -125,7 +125,7 @@ fn axes_reach_a_twentieth_beyond_points_and_intervals() {
     for (value, pixel) in &picture.y_ticks {
         assert!(
             (picture.y(*pixel) - value).abs() <= y_tolerance,
-            "labels are in proportion: {:?}",
+            "labels are not in proportion: {:?}",
             picture.y_ticks
         );
     }
@@ -159,7 +159,7 @@ fn errors_are_drawn_by_training_scale() {
     colours.sort_unstable();
     colours.dedup();
     assert_eq!(colours.len(), 7, "seven series have seven colours");
-    // The places are 0, 1 and 2, on an axis from -0.5 to 2.5.
+    // Categories are at 0, 1 and 2, on an axis from -0.5 to 2.5.
     let [left, right, ..] = picture.area;
     let third = (right - left) / 3.0;
     for (i, (text, x)) in picture.x_ticks.iter().enumerate() {
@@ -168,7 +168,7 @@ fn errors_are_drawn_by_training_scale() {
 }
 
 #[test]
-fn errors_are_drawn_by_row_beside_the_papers() {
+fn errors_are_drawn_by_row_with_the_papers() {
     let dir = tempfile::tempdir().unwrap();
     let mut rows: Vec<Row> = [("A", 0.5), ("B", 0.4), ("C", 0.25), ("D", 0.2)]
         .map(|(name, error)| row(name, &[256], &[256], error))
@@ -188,9 +188,9 @@ fn errors_are_drawn_by_row_beside_the_papers() {
         assert_eq!(titles(&plots), ["Error by protocol and row"]);
         let picture = Picture::read(&plots[0].svg);
         assert_eq!((picture.x_title.as_str(), picture.y_title.as_str()), ("", "top-1 error, %"));
-        assert_eq!(names(&picture), ["ours, 95 %", "the paper's"]);
+        assert_eq!(names(&picture), ["ours, 95 % interval", "paper"]);
         let gaps = picture.text_heights.windows(2).map(|pair| pair[1] - pair[0]);
-        assert!(gaps.clone().all(|gap| gap >= 12.0), "texts lie on each other: {:?}", picture.text_heights);
+        assert!(gaps.clone().all(|gap| gap >= 12.0), "texts overlap: {:?}", picture.text_heights);
         assert_eq!(gaps.count(), 2 + 4 - 1);
         assert_eq!(picture.names, ["1  A, dense", "2  B", "3  C, dense and multi-crop", "4  D, dense"]);
         let ticks: Vec<&str> = picture.x_ticks.iter().map(|(text, _)| text.as_str()).collect();
@@ -207,12 +207,12 @@ fn errors_are_drawn_by_row_beside_the_papers() {
         );
         assert!(
             picture.series.iter().all(|series| series.lines.is_empty()),
-            "rows have no order to join them in"
+            "unordered rows must not be connected"
         );
     }
 }
 
-/// Writes the metrics of a run: of each epoch its validation error, if there was a validation. Training errors differ.
+/// Writes the metrics of a run with a validation error per epoch, if any. Training errors differ from them.
 fn write_metrics(out: &Path, run: &str, errors: &[(usize, Option<f64>)]) {
     let mut text = String::new();
     for (epoch, error) in errors {
@@ -241,7 +241,7 @@ fn validation_errors_are_drawn_by_epoch() {
     for table in ["table3", "table6"] {
         let plots = plots(table, &rows, dir.path());
         let plot = plots.last().unwrap();
-        assert_eq!(plot.title, "Validation error as they learned");
+        assert_eq!(plot.title, "Validation error by epoch");
         let picture = Picture::read(&plot.svg);
         assert_eq!((picture.x_title.as_str(), picture.y_title.as_str()), ("epoch", "top-1 error, %"));
         assert_eq!(names(&picture), ["D/256", "A/256"]);
@@ -272,7 +272,7 @@ fn validation_errors_are_drawn_by_epoch() {
 }
 
 #[test]
-fn a_long_run_has_few_labels_at_whole_epochs() {
+fn long_run_has_few_labels_at_integer_epochs() {
     let dir = tempfile::tempdir().unwrap();
     let epochs: Vec<(usize, Option<f64>)> = (1..=74).map(|epoch| (epoch, Some(0.9 / epoch as f64))).collect();
     write_metrics(dir.path(), "runs/a", &epochs);

@@ -1,4 +1,4 @@
-//! The recipes that come with the program, and what a recipe may say.
+//! The built-in recipes.
 
 use vgg_experiment::{ALL_TABLES, Profile, Recipe, TablePlan, paper, profile_recipe};
 use vgg_layers::NetworkSpec;
@@ -15,7 +15,7 @@ fn all_tables_that_come_with_the_program_are_sound() {
         let names: Vec<&str> = plans.iter().map(|plan| plan.name.as_str()).collect();
         assert_eq!(names, ["table3", "table4", "table5", "table6", "table7", "init", "shallow"]);
         for plan in plans {
-            // Every row of the paper's, in its order.
+            // Every row of the paper's table, in its order.
             let ours: Vec<&str> = plan.rows.iter().map(|row| row.paper.as_str()).collect();
             let theirs: Vec<&str> = paper::rows(&plan.name).iter().map(|row| row.name).collect();
             assert!(theirs.is_empty() || ours == theirs, "{}: {ours:?}", plan.name);

@@ -1,4 +1,4 @@
-//! Reports made from rows: columns and cells of each table, notes, and the same values in JSON, CSV and Markdown.
+//! Reports of rows: columns, cells and notes of each table, and the same values in JSON, CSV and Markdown.
 
 mod fixture;
 
@@ -21,13 +21,13 @@ fn plan(table: &str, changes: &[&str]) -> TablePlan {
     }
 }
 
-/// Writes the metrics of a run without epochs.
+/// Writes empty metrics of a run.
 fn write_run(out: &Path, run: &str) {
     std::fs::create_dir_all(out.join(run)).unwrap();
     std::fs::write(out.join(run).join("metrics.jsonl"), "").unwrap();
 }
 
-/// A report of rows whose runs are made up, and the data set of which it is.
+/// A report of rows with made-up runs, and its data set.
 fn report_of(plan: &TablePlan, rows: &[Row]) -> (Report, Dataset) {
     let dir = tempfile::tempdir().unwrap();
     write_set(&dir.path().join("set"), 2, 3);
@@ -38,7 +38,7 @@ fn report_of(plan: &TablePlan, rows: &[Row]) -> (Report, Dataset) {
     (alone(&dataset, |context| report(plan, rows, dir.path(), context)).unwrap(), dataset)
 }
 
-/// A fused row above the paper's error, a row below it, one that diverged, and a quoted one.
+/// Four rows: a fused one above the paper's error, one below it, one that diverged, and a quoted one.
 fn rows() -> Vec<Row> {
     let mut fused = row("D + E", &[256, 512], &[224, 256, 288], 0.2564);
     fused.top1_ci = Some([0.2439, 0.2861]);
@@ -75,7 +75,7 @@ fn rows() -> Vec<Row> {
 
 const SERVER: &str = "n/a (needs the ILSVRC server)";
 
-/// Each column as people read it: its head, and its cells of [`rows`].
+/// Each column: head, and cells of [`rows`].
 const COLUMNS: [[&str; 5]; 15] = [
     ["config", "D + E", "C", "B, unlike \"A\"", "of others"],
     ["S", "[256;512]", "384", "", ""],
@@ -89,7 +89,7 @@ const COLUMNS: [[&str; 5]; 15] = [
     ["paper: top-1, %", "24.8", "27.8", "31.2", ""],
     ["paper: top-5, %", "10.4", "", "10.4", "10.4"],
     ["paper: test, top-5, %", "7.3", "", "7.3", "7.3"],
-    ["top-1 less paper's", "+0.8", "-8.3", "", ""],
+    ["top-1 minus paper", "+0.8", "-8.3", "", ""],
     ["epochs", "11", "74", "0", "0"],
     ["note", "", "", "the loss is not finite", "quoted from the paper"],
 ];
@@ -100,20 +100,20 @@ fn each_table_has_its_columns_with_the_values_of_its_rows() {
     let ours = ["top-1 error, %", "95 % interval", "top-5 error, %"];
     let theirs = ["paper: top-1, %", "paper: top-5, %"];
     let with_scales = |more: &[&'static str]| [scales.as_slice(), more].concat();
-    let single = [ours.as_slice(), &["paper: S, Q"], &theirs, &["top-1 less paper's", "epochs"]].concat();
+    let single = [ours.as_slice(), &["paper: S, Q"], &theirs, &["top-1 minus paper", "epochs"]].concat();
     let fused = [
         ["config", "protocol"].as_slice(),
         &ours,
         &["test set: top-5, %"],
         &theirs,
-        &["paper: test, top-5, %", "top-1 less paper's"],
+        &["paper: test, top-5, %", "top-1 minus paper"],
     ]
     .concat();
     let other = [["protocol"].as_slice(), &ours, &["epochs", "note"]].concat();
     let expected = [
         ("table3", with_scales(&single)),
         ("table4", with_scales(&single)),
-        ("table5", with_scales(&[["protocol"].as_slice(), &ours, &theirs, &["top-1 less paper's"]].concat())),
+        ("table5", with_scales(&[["protocol"].as_slice(), &ours, &theirs, &["top-1 minus paper"]].concat())),
         ("table6", fused.clone()),
         ("table7", [fused.as_slice(), &["note"]].concat()),
         ("shallow", with_scales(&other)),
@@ -132,7 +132,7 @@ fn each_table_has_its_columns_with_the_values_of_its_rows() {
 }
 
 #[test]
-fn a_report_says_what_it_is_of() {
+fn report_has_notes_runs_and_metadata() {
     let mut plan = plan("table6", &["base.run.seed=2", "base.optimizer.batch=8"]);
     plan.runs[0].network.width = 0.5;
     let (report, dataset) = report_of(&plan, &rows());
@@ -142,11 +142,11 @@ fn a_report_says_what_it_is_of() {
     assert_eq!(
         report.notes,
         [
-            "data set set: 10 classes, 20 training images, 30 test images; chance is 90.0 %",
-            "S and Q: smallest image side in training and test; intervals are Wilson's; the paper's columns are \
-             ILSVRC-2012 with 1000 classes and stand there for comparison between rows",
-            "changed in the recipe: base.run.seed=2, base.optimizer.batch=8",
-            "profile mini, the paper's values in brackets: width 0.5 (1)",
+            "data set set: 10 classes, 20 training images, 30 test images; chance error 90.0 %",
+            "S and Q: training and test scales (smallest image sides); 95 % Wilson intervals; the paper's \
+             columns are for ILSVRC-2012 with 1000 classes, to compare rows with each other",
+            "overridden settings: base.run.seed=2, base.optimizer.batch=8",
+            "profile mini; differs from the paper (in brackets): width 0.5 (1)",
         ]
     );
     assert_eq!(report.runs, [vec!["runs/D-1", "runs/E-2"], vec!["runs/C-3"], vec![], vec![]]);
@@ -162,7 +162,7 @@ fn a_report_says_what_it_is_of() {
 }
 
 #[test]
-fn the_shallow_network_is_compared_with_b() {
+fn shallow_network_is_compared_with_b() {
     let rows = |shallow: f64, deep: f64| {
         vec![
             row("B-5x5", &[256], &[256], shallow),
@@ -173,7 +173,7 @@ fn the_shallow_network_is_compared_with_b() {
     let last = |table: &str, rows: &[Row]| report_of(&plan(table, &[]), rows).0.notes.last().unwrap().clone();
     let note = |points: &str| {
         format!(
-            "top-1 error of B-5x5 less that of B: {points} points; the paper says +7, and prints neither error"
+            "top-1 error of B-5x5 minus that of B: {points} points; the paper reports +7, without the errors"
         )
     };
     assert_eq!(last("shallow", &rows(0.54, 0.46)), note("+8.0"));
@@ -182,7 +182,7 @@ fn the_shallow_network_is_compared_with_b() {
     assert!(last("shallow", &rows(0.54, 0.46)[1..]).starts_with("S and Q"));
 }
 
-/// The names of a row's values in files, as documented.
+/// The field names of a row in files, as documented.
 const FIELDS: [&str; 20] = [
     "config",
     "train_scale",
@@ -296,7 +296,7 @@ fn scales_are_written_as_in_the_paper() {
 }
 
 #[test]
-fn chance_follows_from_the_number_of_classes() {
+fn chance_error_follows_from_the_number_of_classes() {
     let dir = tempfile::tempdir().unwrap();
     write_set(dir.path(), 1, 1);
     for split in ["train", "val"] {
@@ -306,7 +306,7 @@ fn chance_follows_from_the_number_of_classes() {
     }
     let dataset = Dataset::open(dir.path(), 0).unwrap();
     let report = alone(&dataset, |context| report(&plan("init", &[]), &[], dir.path(), context)).unwrap();
-    assert!(report.notes[0].ends_with(": 3 classes, 3 training images, 3 test images; chance is 66.7 %"));
+    assert!(report.notes[0].ends_with(": 3 classes, 3 training images, 3 test images; chance error 66.7 %"));
     assert_eq!(
         (report.notes.len(), report.rows, report.cells),
         (2, Vec::<Value>::new(), Vec::<Vec<String>>::new())

@@ -1,9 +1,9 @@
-//! The files of a report: their names, Markdown, CSV, and the page.
+//! The files of a report: names, Markdown, CSV and HTML.
 
 use serde_json::{Value, json};
 use vgg_experiment::{Plot, Report, html};
 
-/// A report of two rows: one of two runs, one of none. Every text has characters that HTML reserves.
+/// A report of two rows, one with two runs and one with none. Every text contains reserved HTML characters.
 fn report() -> Report {
     let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
     Report {
@@ -50,7 +50,7 @@ fn csv_has_the_fields_in_order_and_lists_with_semicolons() {
 }
 
 #[test]
-fn four_files_are_saved_under_the_name_of_the_table() {
+fn four_files_are_named_after_the_table() {
     let dir = tempfile::tempdir().unwrap();
     let report = Report { name: "table6".into(), ..report() };
     let paths = report.save(dir.path()).unwrap();
@@ -78,19 +78,19 @@ fn four_files_are_saved_under_the_name_of_the_table() {
     assert_eq!(page, html(std::slice::from_ref(&report)));
     std::fs::remove_dir_all(dir.path()).unwrap();
     std::fs::write(dir.path(), "").unwrap();
-    assert!(report.save(dir.path()).is_err(), "a file is no folder");
+    assert!(report.save(dir.path()).is_err(), "a file must not be taken for a folder");
 }
 
 fn plain(text: &str) -> String {
     text.replace("&lt;", "<").replace("&gt;", ">").replace("&quot;", "\"").replace("&amp;", "&")
 }
 
-/// What stands between each `open` and the next `close`.
+/// The texts between each `open` and the next `close`.
 fn between<'a>(text: &'a str, open: &str, close: &str) -> Vec<&'a str> {
     text.split(open).skip(1).map(|rest| rest.split_once(close).unwrap().0).collect()
 }
 
-/// The links in a piece of HTML: where to, and their texts.
+/// The links in a piece of HTML: targets and texts.
 fn links(html: &str) -> Vec<(String, String)> {
     let one = |link: &str| {
         let (to, text) = link.split_once("\">").unwrap();
@@ -99,7 +99,7 @@ fn links(html: &str) -> Vec<(String, String)> {
     between(html, "<a href=\"", "</a>").into_iter().map(one).collect()
 }
 
-/// The text of a cell, and where it leads if it is a link.
+/// The text of a cell, and its target if it is a link.
 fn cell(html: &str) -> (String, Option<String>) {
     match links(html).as_slice() {
         [(to, text)] if html.starts_with("<a ") && html.ends_with("</a>") => (text.clone(), Some(to.clone())),
@@ -108,7 +108,7 @@ fn cell(html: &str) -> (String, Option<String>) {
 }
 
 #[test]
-fn the_page_has_every_cell_and_links_ours_to_the_first_run() {
+fn page_links_our_cells_to_the_first_run() {
     let page = html(&[report()]);
     let [table] = between(&page, "<table>", "</table>")[..] else { panic!("one table") };
     let rows = between(table, "<tr>", "</tr>");
@@ -122,31 +122,31 @@ fn the_page_has_every_cell_and_links_ours_to_the_first_run() {
     assert_eq!(
         first[2..4],
         [("24.8".to_owned(), None), ("n/a".to_owned(), None)],
-        "the paper's lead nowhere"
+        "the paper's cells have no links"
     );
     let named = [("runs/D&1/run.json", "D&1"), ("runs/E-2/run.json", "E-2")];
     let named = named.map(|(to, text)| (to.to_owned(), text.to_owned()));
     let networks = between(rows[1], "<td>", "</td>")[4];
     assert_eq!(links(networks), named);
-    assert!(networks.contains("</a> <a"), "links stand apart: {networks}");
+    assert!(networks.contains("</a> <a"), "links are not separated: {networks}");
     let others = ["\"others\"", "", "27.9", "", ""].map(|text| (text.to_owned(), None));
     assert_eq!(cells(rows[2]), others);
     assert_eq!((rows.len(), first.len()), (3, 5));
 }
 
 #[test]
-fn the_column_of_networks_is_there_for_several_only() {
+fn networks_column_needs_a_row_with_several_runs() {
     let mut report = report();
     report.runs[0].truncate(1);
     let page = html(&[report.clone()]);
     assert!(!page.contains("networks"));
-    assert_eq!(links(&page).len(), 2, "the two cells of ours");
+    assert_eq!(links(&page).len(), 2, "our two cells");
     report.runs.clear();
     assert_eq!(links(&html(&[report])), []);
 }
 
 #[test]
-fn the_page_of_one_report_has_its_title_plots_and_notes() {
+fn page_of_one_report_has_title_plots_and_notes() {
     let page = html(&[report()]);
     assert!(page.starts_with("<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">"));
     assert!(page.ends_with("</body></html>\n"));
@@ -163,12 +163,12 @@ fn the_page_of_one_report_has_its_title_plots_and_notes() {
 }
 
 #[test]
-fn a_page_of_several_reports_leads_to_each() {
+fn page_of_several_reports_links_to_each() {
     let other = Report { name: "table7".into(), title: "Others".into(), ..report() };
     let page = html(&[report(), other]);
     assert_eq!(
         between(&page, "<h1>", "</h1>"),
-        ["Tables of Simonyan &amp; Zisserman, with our column beside theirs"]
+        ["Tables of Simonyan &amp; Zisserman, compared with our results"]
     );
     let [nav] = between(&page, "<nav>", "</nav>")[..] else { panic!("one nav") };
     let expected = [("#table<6>", "table<6>"), ("#table7", "table7")];

@@ -1,4 +1,4 @@
-//! Rows that `make_table` returns, recomputed from the posterior files beside them.
+//! Rows of `make_table`, recomputed from the posteriors files of their networks.
 
 mod fixture;
 
@@ -19,7 +19,7 @@ use vgg_tensor::SingleProcess;
 use vgg_testkit::{assert_close, fmix32};
 use vgg_train::Schedule;
 
-/// Runs that differ in everything that a row reports, one that diverges and one that starts from that.
+/// Runs that differ in everything that a row reports, one that diverges, and one that starts from that one.
 fn plan() -> TablePlan {
     let mut a = small_run("A/36", Config::A, [36, 36]);
     a.run.max_epochs = 2;
@@ -63,10 +63,11 @@ fn plan() -> TablePlan {
     }
 }
 
-/// What each row of [`plan`] must say, but for errors and paths: config, S, Q, protocol, epochs, seed, the paper's row.
+/// Expected fields of each row of [`plan`] except errors and paths: config, S, Q, protocol, epochs, seed, the
+/// paper's row.
 type Fixed = (&'static str, &'static [usize], &'static [usize], &'static str, usize, u64, PaperValues);
 
-/// Top-1 and top-5 error, top-5 error on the test set, S, Q.
+/// Top-1 error, top-5 error, top-5 error on the test set, S, Q.
 type PaperValues = (f64, f64, f64, &'static [usize], &'static [usize]);
 
 const ONE: PaperValues = (0.244, 0.071, 0.070, &[256, 512], &[256, 384, 512]);
@@ -83,13 +84,13 @@ const FIXED: [Fixed; 7] = [
     ("A + B", &[], &[], "centre and dense", 3, 7, ONE),
 ];
 
-const DIVERGED: [(usize, &str); 2] = [(3, "not finite"), (4, "X, which it starts from, diverged")];
+const DIVERGED: [(usize, &str); 2] = [(3, "not finite"), (4, "its parent run X diverged")];
 
 fn make(plan: &TablePlan, out: &Path, context: &RunContext) -> Vec<Row> {
     make_table(plan, out, context, &mut |_| ()).unwrap().unwrap()
 }
 
-/// A set of which one validation image is text.
+/// A data set in which one validation image is text.
 fn set_with_a_bad_image(dir: &Path) -> Dataset {
     write_set(&dir.join("set"), 1, 3);
     std::fs::write(dir.join("set/val/class3/1.png"), "no image").unwrap();
@@ -98,7 +99,7 @@ fn set_with_a_bad_image(dir: &Path) -> Dataset {
 
 /// Checks all fields of the rows of [`plan`] against the files in `out`.
 fn check_rows(rows: &[Row], plan: &TablePlan, out: &Path) {
-    assert_eq!(rows.len(), FIXED.len() + 13, "our rows, and those that the paper quotes");
+    assert_eq!(rows.len(), FIXED.len() + 13, "our rows, and the rows quoted from the paper");
     for (i, (row, fixed)) in rows.iter().zip(FIXED).enumerate() {
         let diverged = DIVERGED.iter().find(|(at, _)| *at == i).map(|(_, note)| *note);
         let (config, train_scale, test_scales, protocol, epochs, seed, paper) = fixed;
@@ -146,7 +147,7 @@ fn check_members(row: &Row, planned: &RowPlan, plan: &TablePlan, out: &Path) {
     }
 }
 
-/// Checks the paths of a network that was trained, and what its files say of it.
+/// Checks the paths of a trained network and the metadata of its files.
 fn check_files(member: &Member, planned: &MemberPlan, out: &Path) {
     let prefix = format!("runs/{}-", member.name.replace('/', "-"));
     assert!(member.run.starts_with(&prefix), "{}", member.run);
@@ -172,13 +173,14 @@ fn check_errors(row: &Row, out: &Path) {
         let wrong = wrong(&scores, labels, k);
         assert_eq!(rate, Some(wrong as f64 / n as f64), "top {k} of {}", row.config);
         for (ours, theirs) in interval.unwrap().into_iter().zip(wilson(wrong, n)) {
-            // z is rounded to seven digits, by less than 4e-8, and no end moves faster than z does.
+            // z is rounded to seven digits, an error below 4e-8, and the ends of the interval change less
+            // than z.
             assert!((ours - theirs).abs() < 1e-7, "top {k}: {ours} is not {theirs}");
         }
     }
 }
 
-/// Checks a posterior of each file against the network of the run, shown one image.
+/// Checks one image's posteriors in each file against the run's network.
 fn check_posteriors(rows: &[Row], plan: &TablePlan, dataset: &Dataset, out: &Path) {
     let device = Device::cpu(1).unwrap();
     for (row, planned) in rows.iter().zip(&plan.rows).filter(|(row, _)| row.note.is_none()) {
@@ -195,13 +197,13 @@ fn check_posteriors(rows: &[Row], plan: &TablePlan, dataset: &Dataset, out: &Pat
             let expected = classify(&prepared, &image, &planned.evaluation).unwrap();
             let file = PosteriorFile::read(&out.join(&member.posteriors));
             assert_eq!(file.paths[4], dataset.val.path(4));
-            // Other numbers of images at once may round differently.
+            // Another batch size may round differently.
             assert_close(&file.values[4], &expected, 1e-5, &member.posteriors);
         }
     }
 }
 
-/// Replaces the posteriors of a file by multiples of 1/64 with many ties.
+/// Replaces the posteriors in a file by multiples of 1/64 with many ties.
 fn overwrite_with_ties(path: &Path, seed: u32) {
     let mut posteriors = Posteriors::load(path).unwrap();
     for (image, mut row) in posteriors.values.rows_mut().into_iter().enumerate() {
@@ -216,7 +218,7 @@ fn overwrite_with_ties(path: &Path, seed: u32) {
 }
 
 #[test]
-fn every_number_of_a_row_follows_from_its_posterior_files() {
+fn rows_follow_from_their_posteriors_files() {
     let dir = tempfile::tempdir().unwrap();
     let dataset = set_with_a_bad_image(dir.path());
     let out = dir.path().join("out");
@@ -227,11 +229,7 @@ fn every_number_of_a_row_follows_from_its_posterior_files() {
         check_posteriors(&first, &plan, &dataset, &out);
         let files: BTreeSet<&str> =
             first[..7].iter().flat_map(|row| &row.members).map(|member| member.posteriors.as_str()).collect();
-        assert_eq!(
-            files.len(),
-            1 + 9,
-            "one file for each network with a protocol, and none for a diverged one"
-        );
+        assert_eq!(files.len(), 1 + 9, "one file per network and protocol, and none for a diverged run");
         for (seed, file) in files.iter().filter(|file| !file.is_empty()).enumerate() {
             overwrite_with_ties(&out.join(file), seed as u32);
         }
@@ -239,13 +237,13 @@ fn every_number_of_a_row_follows_from_its_posterior_files() {
         check_rows(&second, &plan, &out);
         (first, second)
     });
-    assert_ne!(first[0].top1_error, second[0].top1_error, "kept posteriors are used again");
+    assert_ne!(first[0].top1_error, second[0].top1_error, "stored posteriors must be reused");
     let rates: BTreeSet<String> = second[..7]
         .iter()
         .filter(|row| row.note.is_none())
         .map(|row| format!("{:?}", row.top1_error))
         .collect();
-    assert!(rates.len() >= 4, "rows must differ for this test to notice that they are mixed up: {rates:?}");
+    assert!(rates.len() >= 4, "rows must differ for this test to detect swapped rows: {rates:?}");
     assert!(second[..3].iter().all(|row| row.top1_error > row.top5_error && row.top5_error > Some(0.0)));
     for row in &second[7..] {
         assert_eq!((row.note.as_deref(), row.members.len(), row.n), (Some("quoted from the paper"), 0, 0));
@@ -270,7 +268,7 @@ fn ties_count_against_the_label() {
 }
 
 #[test]
-fn events_name_runs_evaluations_and_rows_in_order() {
+fn events_report_runs_evaluations_and_rows_in_order() {
     let dir = tempfile::tempdir().unwrap();
     let dataset = set_with_a_bad_image(dir.path());
     let mut plan = plan();
@@ -314,7 +312,7 @@ fn events_name_runs_evaluations_and_rows_in_order() {
 }
 
 #[test]
-fn an_interrupted_table_has_no_rows_and_can_be_finished() {
+fn interrupted_table_has_no_rows_and_can_be_resumed() {
     let dir = tempfile::tempdir().unwrap();
     let dataset = set_with_a_bad_image(dir.path());
     let out = dir.path().join("out");
@@ -335,7 +333,7 @@ fn an_interrupted_table_has_no_rows_and_can_be_finished() {
         let rows = make_table(&plan, &out, context, &mut |event| {
             cached += usize::from(matches!(event, Event::In(RunEvent::Cached(_))));
         });
-        assert_eq!(cached, 2, "runs were finished before the evaluation was interrupted");
+        assert_eq!(cached, 2, "the runs were finished before the interruption");
         rows.unwrap().unwrap()
     });
     assert_eq!(rows.iter().map(|row| row.n).collect::<Vec<_>>()[..2], [29, 29]);

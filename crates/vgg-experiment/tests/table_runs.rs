@@ -1,4 +1,4 @@
-//! How `make_table` treats runs that diverge, several ranks, and rows that the paper does not have.
+//! `make_table` with runs that diverge, several ranks, and rows that the paper does not have.
 
 mod fixture;
 
@@ -36,7 +36,7 @@ fn make(plan: &TablePlan, out: &Path, dataset: &Dataset) -> vgg_experiment::Resu
 }
 
 #[test]
-fn a_row_that_the_paper_lacks_is_refused_before_training() {
+fn unknown_row_of_the_paper_is_rejected_before_training() {
     let dir = tempfile::tempdir().unwrap();
     let dataset = small_set(dir.path(), 1);
     let plan = one_run(small_run("A", Config::A, [36, 36]), "A/384");
@@ -49,7 +49,7 @@ fn a_row_that_the_paper_lacks_is_refused_before_training() {
 }
 
 #[test]
-fn the_directory_of_a_table_is_locked_while_it_is_made() {
+fn directory_of_a_table_is_locked() {
     let dir = tempfile::tempdir().unwrap();
     let dataset = small_set(dir.path(), 1);
     let out = dir.path().join("out");
@@ -60,7 +60,7 @@ fn the_directory_of_a_table_is_locked_while_it_is_made() {
     drop(lock);
 }
 
-/// The only run in a directory of a table.
+/// The only run in the directory of a table.
 fn only_run(out: &Path) -> PathBuf {
     let runs: Vec<PathBuf> =
         std::fs::read_dir(out.join("runs")).unwrap().map(|entry| entry.unwrap().path()).collect();
@@ -81,7 +81,7 @@ fn divergence_is_remembered_for_the_same_run_only() {
     let error = make(&strict, &out, &dataset).unwrap_err().to_string();
     assert!(error.starts_with("run A: ") && error.contains("not finite"), "{error}");
     let diverged = only_run(&out).join("diverged.json");
-    assert!(!diverged.exists(), "an error is not kept as a result");
+    assert!(!diverged.exists(), "an error must not be stored as a result");
 
     let note = |rows: Option<Vec<Row>>| rows.unwrap()[0].note.clone().unwrap();
     let reason = note(make(&lenient, &out, &dataset).unwrap());
@@ -92,7 +92,7 @@ fn divergence_is_remembered_for_the_same_run_only() {
     kept["reason"] = "as kept".into();
     write_json(&diverged, &kept).unwrap();
     assert_eq!(note(make(&lenient, &out, &dataset).unwrap()), "as kept");
-    assert!(make(&strict, &out, &dataset).is_err(), "this run must not diverge, whatever is kept of it");
+    assert!(make(&strict, &out, &dataset).is_err(), "without may_diverge it is an error, even if stored");
 
     kept["identity"] = hash_bytes(b"another run").as_str().into();
     write_json(&diverged, &kept).unwrap();
@@ -103,7 +103,7 @@ fn divergence_is_remembered_for_the_same_run_only() {
 }
 
 #[test]
-fn ranks_agree_on_a_row_that_follows_from_one_posterior_file() {
+fn ranks_agree_on_a_row_from_one_posteriors_file() {
     let dir = tempfile::tempdir().unwrap();
     let dataset = small_set(dir.path(), 2);
     let out = dir.path().join("out");
@@ -125,7 +125,7 @@ fn ranks_agree_on_a_row_that_follows_from_one_posterior_file() {
     let (rows, _) = &made[0];
     assert_eq!(made[1].0, *rows);
     for (_, evaluated) in &made {
-        assert_eq!(evaluated.last(), Some(&(10, 10)), "each of two ranks has half of 20 images");
+        assert_eq!(evaluated.last(), Some(&(10, 10)), "each of two ranks evaluates half of 20 images");
     }
     let [row] = rows.as_slice() else { panic!("{rows:?}") };
     let path = out.join(&row.members[0].posteriors);
@@ -135,9 +135,9 @@ fn ranks_agree_on_a_row_that_follows_from_one_posterior_file() {
     let wrong = wrong(&scores, &labels, 1);
     assert_eq!((row.n, row.top1_error), (20, Some(wrong as f64 / 20.0)));
     let [low, high] = row.top1_ci.unwrap();
-    // As z is rounded to seven digits.
+    // z is rounded to seven digits.
     assert!((low - wilson(wrong, 20)[0]).abs() < 1e-7 && (high - wilson(wrong, 20)[1]).abs() < 1e-7);
-    // Each rank finds the weights of the run that was trained before.
+    // Each rank finds the weights of the finished run.
     std::fs::remove_file(path).unwrap();
     assert_eq!(make(), made);
 }

@@ -1,4 +1,4 @@
-//! Plans that contradict themselves, and runs whose directories were tampered with.
+//! Contradictory plans, and runs with modified directories.
 
 mod fixture;
 
@@ -39,7 +39,7 @@ fn table(runs: Vec<RunPlan>) -> TablePlan {
 }
 
 #[test]
-fn runs_come_after_what_they_start_from() {
+fn runs_follow_their_parents() {
     let paper = LayerSelection::Paper;
     let runs = vec![
         run("E", Config::E, Some("D"), LayerSelection::AllMatching),
@@ -53,24 +53,24 @@ fn runs_come_after_what_they_start_from() {
 }
 
 #[test]
-fn plans_that_contradict_themselves_are_refused() {
+fn contradictory_plans_are_rejected() {
     let all = || LayerSelection::AllMatching;
     let message = |runs: Vec<RunPlan>| table(runs).ordered().unwrap_err().to_string();
     let circle = vec![run("A", Config::A, Some("B"), all()), run("B", Config::B, Some("A"), all())];
     assert!(message(circle).contains("starts from itself"));
     let twice = vec![run("A", Config::A, None, all()), run("A", Config::B, None, all())];
     assert_eq!(message(twice), "two runs are named A");
-    assert!(message(vec![run("B", Config::B, Some("A"), all())]).contains("there is no run A; there are B"));
+    assert!(message(vec![run("B", Config::B, Some("A"), all())]).contains("there is no run A; runs: B"));
     let mut narrow = run("B", Config::B, Some("A"), LayerSelection::Paper);
     narrow.network.width = 0.25;
     let misfit = message(vec![run("A", Config::A, None, all()), narrow]);
-    assert!(misfit.contains("layer conv1_1 cannot be copied"), "before anything is trained: {misfit}");
+    assert!(misfit.contains("layer conv1_1 cannot be copied"), "{misfit}");
     let mut large = run("A", Config::A, None, all());
     large.optimizer.micro_batch = 300;
     assert!(message(vec![large]).contains("micro_batch 300"));
 }
 
-/// Makes the table of one run; rows, and how many runs were there already.
+/// Makes the table of one run. Returns the rows and the number of cached runs.
 fn make(plan: &TablePlan, dir: &Path) -> (Result<Option<Vec<Row>>, Error>, usize) {
     let dataset = Dataset::open(&dir.join("set"), 1 << 28).unwrap();
     let statistics = dataset.statistics(dir, 1, &vgg_tensor::SingleProcess, &mut |_| ()).unwrap();
@@ -95,7 +95,7 @@ fn make(plan: &TablePlan, dir: &Path) -> (Result<Option<Vec<Row>>, Error>, usize
 }
 
 #[test]
-fn a_finished_run_is_used_again_unless_its_weights_were_changed() {
+fn finished_run_is_reused_unless_its_weights_were_modified() {
     let dir = tempfile::tempdir().unwrap();
     let set = SyntheticConfig { seed: 1, train_per_class: 1, val_per_class: 1 };
     generate(&dir.path().join("set"), &set, 1, &|_, _| ()).unwrap();
@@ -114,7 +114,7 @@ fn a_finished_run_is_used_again_unless_its_weights_were_changed() {
 }
 
 #[test]
-fn a_run_that_may_diverge_is_said_to_and_not_trained_again() {
+fn divergence_is_noted_and_not_trained_again() {
     let dir = tempfile::tempdir().unwrap();
     let set = SyntheticConfig { seed: 1, train_per_class: 2, val_per_class: 1 };
     generate(&dir.path().join("set"), &set, 1, &|_, _| ()).unwrap();
@@ -128,7 +128,7 @@ fn a_run_that_may_diverge_is_said_to_and_not_trained_again() {
     let rows = make(&plan, dir.path()).0.unwrap().unwrap();
     let notes: Vec<&str> = rows.iter().map(|row| row.note.as_deref().unwrap()).collect();
     assert_eq!(notes.len(), 2);
-    assert_eq!(notes[0], "A, which it starts from, diverged");
+    assert_eq!(notes[0], "its parent run A diverged");
     assert!(notes[1].contains("not finite") && rows.iter().all(|row| row.top1_error.is_none()), "{notes:?}");
     let runs = dir.path().join("out/runs");
     let run = std::fs::read_dir(&runs).unwrap().next().unwrap().unwrap().path();

@@ -1,6 +1,6 @@
-//! One training run: from a plan to metrics and weights, against PyTorch; what it says and writes.
+//! Single training runs against PyTorch: metrics, weights, events and files.
 //!
-//! `tests/reference/training_runs.py` made the expected runs.
+//! The expected runs come from `tests/reference/training_runs.py`.
 
 mod one_run;
 
@@ -14,11 +14,11 @@ use vgg_layers::{Config, Init, LayerSelection, NetworkSpec};
 use vgg_testkit::{picture_path, projections};
 use vgg_train::{OnExhausted, Resume, Schedule};
 
-/// Share by which losses and projections of weights may differ from PyTorch's in float64: rounding to float32, amplified by some twelve
-/// steps, comes to 2e-5.
+/// Relative tolerance of losses and weight projections against PyTorch in float64: rounding to float32,
+/// amplified by some twelve steps, reaches 2e-5.
 const ROUNDING: f64 = 2e-4;
-/// One of the half million units of a run may lie so near the kink of a ReLU or a pool that rounding takes it to the other side, which
-/// moves the run by up to 2e-2. Every setting moves its run by 7e-2 or more.
+/// Tolerance when rounding moves one of a run's half million units across the kink of a ReLU or a pool, which
+/// changes the run by up to 2e-2. Every setting changes its run by 7e-2 or more.
 const KINK: f64 = 3e-2;
 
 fn reference(name: &str) -> Value {
@@ -27,7 +27,7 @@ fn reference(name: &str) -> Value {
     all[name].clone()
 }
 
-/// What differs between the run in `out` and the reference, by more than `tolerance` where that is a matter of rounding.
+/// Differences between the run in `out` and the reference; rounding is allowed up to `tolerance`.
 fn differences(out: &Path, reference: &Value, tolerance: f64) -> Vec<String> {
     let mut found = Vec::new();
     let text = std::fs::read_to_string(out.join("metrics.jsonl")).unwrap();
@@ -39,7 +39,7 @@ fn differences(out: &Path, reference: &Value, tolerance: f64) -> Vec<String> {
         for (key, theirs) in expected.as_object().unwrap() {
             let same = match (row[key].as_f64(), theirs.as_f64()) {
                 (Some(a), Some(b)) if key.ends_with("loss") => close(a, b, b),
-                // Of 14 images, or a few less: a kink may turn the answer for one.
+                // Errors over 11 to 14 images: a kink may change the prediction of one image.
                 (Some(a), Some(b)) if key.ends_with("error") => {
                     (a - b).abs() < if tolerance == KINK { 1.01 / 11.0 } else { 1e-12 }
                 }
@@ -66,7 +66,7 @@ fn differences(out: &Path, reference: &Value, tolerance: f64) -> Vec<String> {
         let mean = reference["pixels"]["mean"][c].as_f64().unwrap();
         let factor = reference["pixels"]["factor"][c].as_f64().unwrap();
         let ours = f64::from(metadata.pixel_scale) / f64::from(metadata.std_rgb[c]);
-        // Each rounded to float32.
+        // Both are rounded to float32.
         let same =
             (f64::from(metadata.mean_rgb[c]) / mean - 1.0).abs() < 2e-7 && (ours / factor - 1.0).abs() < 2e-7;
         if !same {
@@ -77,7 +77,7 @@ fn differences(out: &Path, reference: &Value, tolerance: f64) -> Vec<String> {
 }
 
 #[test]
-fn a_run_has_the_metrics_and_weights_of_pytorch() {
+fn runs_reproduce_metrics_and_weights_of_pytorch() {
     let dir = workplace();
     let file = dir.path().join("start.safetensors");
     let layers =
@@ -131,42 +131,42 @@ fn a_run_has_the_metrics_and_weights_of_pytorch() {
         assert!(apart.is_empty(), "{name}: {apart:#?}");
         let apart = differences(&out, &reference(name), ROUNDING);
         if !apart.is_empty() {
-            // A kink moves weights, and through them the metrics.
+            // A kink changes weights, and through them the metrics.
             assert!(!apart.iter().all(|difference| difference.starts_with("epoch")), "{name}: {apart:#?}");
             at_a_kink.push((name, apart));
         }
     }
-    // Seen: one of these runs on one instruction set.
+    // Observed: one of these runs on one instruction set.
     assert!(at_a_kink.len() <= 3, "{at_a_kink:#?}");
 }
 
 #[test]
-fn bad_images_are_left_out_of_training_and_validation() {
+fn bad_images_are_skipped_in_training_and_validation() {
     let dir = workplace();
     for (split, index) in [("train", 3), ("val", 4), ("val", 9)] {
         std::fs::write(picture_path(&dir.path().join("set"), split, index), b"").unwrap();
     }
     let skip = changed(|plan| plan.data.on_bad_image = OnBadImage::Skip);
-    let mut left_out = Vec::new();
+    let mut skipped = Vec::new();
     let out = dir.path().join("run");
     train(dir.path(), &skip, &out, &mut |event| {
         if let RunEvent::Skipped(bad) = event {
-            left_out.push(bad.to_owned());
+            skipped.push(bad.to_owned());
         }
     })
     .unwrap();
     let apart = differences(&out, &reference("data.on_bad_image"), KINK);
     assert!(apart.is_empty(), "{apart:#?}");
-    assert_eq!(left_out.len(), 2, "told once: {left_out:?}");
+    assert_eq!(skipped.len(), 2, "reported once: {skipped:?}");
     assert!(
-        left_out[0].contains("val/class2/0.png") && left_out[1].contains("val/class4/1.png"),
-        "{left_out:?}"
+        skipped[0].contains("val/class2/0.png") && skipped[1].contains("val/class4/1.png"),
+        "{skipped:?}"
     );
     assert!(train(dir.path(), &plan(), &dir.path().join("stop"), &mut |_| ()).is_err());
 }
 
 #[test]
-fn a_run_writes_down_what_it_is_and_is_not_trained_again() {
+fn run_files_record_the_run_and_it_is_not_trained_again() {
     let dir = workplace();
     let start = dir.path().join("start.safetensors");
     let plan = changed(|plan| start_from(plan, &start, LayerSelection::Layers(vec!["fc7".into()])));
@@ -174,7 +174,7 @@ fn a_run_writes_down_what_it_is_and_is_not_trained_again() {
     let mut begun = Vec::new();
     let finished = train(dir.path(), &plan, &out, &mut |event| match event {
         RunEvent::Begins { images, transfer } => begun.push((images, transfer.cloned().unwrap())),
-        RunEvent::Cached(_) => panic!("there was nothing"),
+        RunEvent::Cached(_) => panic!("the directory was empty"),
         _ => (),
     })
     .unwrap();
@@ -185,7 +185,7 @@ fn a_run_writes_down_what_it_is_and_is_not_trained_again() {
     let json =
         |name: &str| -> Value { serde_json::from_slice(&std::fs::read(out.join(name)).unwrap()).unwrap() };
     let (run, result) = (json("run.json"), json("result.json"));
-    // What is written down can be run again: it has the same identity.
+    // A run with the recorded settings has the same identity.
     let again = read_run(&out.join("run.json"), &[]).unwrap();
     assert_eq!(again.data.dataset, Some(dir.path().join("set")));
     in_context(dir.path(), &[], |context| {
@@ -197,7 +197,7 @@ fn a_run_writes_down_what_it_is_and_is_not_trained_again() {
     );
     let spec = start_spec();
     assert_eq!(run["parameters"], spec.parameter_count().unwrap());
-    assert_eq!(run["transfer"]["copied"][0], "fc7");
+    assert_eq!(run["transfer"]["loaded"][0], "fc7");
     let text = |key: &str| run[key].as_str().unwrap().to_owned();
     assert_eq!(again.network.init.from, Some(start.display().to_string()));
     assert_eq!(text("version"), env!("CARGO_PKG_VERSION"));
@@ -220,16 +220,16 @@ fn a_run_writes_down_what_it_is_and_is_not_trained_again() {
 }
 
 #[test]
-fn a_run_of_a_table_starts_from_the_run_that_it_names() {
+fn run_of_a_table_starts_from_its_parent() {
     let dir = workplace();
     let child = changed(|plan| start_from(plan, Path::new("parent"), LayerSelection::AllMatching));
     let parent = train(dir.path(), &plan(), &dir.path().join("parent"), &mut |_| ()).unwrap();
     in_context(dir.path(), &[], |context| {
-        // SingleProcess, it would start from a file of that name.
+        // Without a parent, the name is taken as the path of a weights file.
         let message = PreparedRun::new(&child, None, context).err().unwrap().to_string();
         assert!(message.contains("parent"), "{message}");
         let with = PreparedRun::new(&child, Some(&parent), context).unwrap();
-        // The same as from its weights file.
+        // The identity is the same as when starting from the parent's weights file.
         let from_file = changed(|plan| start_from(plan, &parent.weights_file(), LayerSelection::AllMatching));
         assert_eq!(with.identity(), PreparedRun::new(&from_file, None, context).unwrap().identity());
         let out = dir.path().join("child");

@@ -1,4 +1,4 @@
-//! Speed of every convolution of VGG-16: forward, gradient by data, gradient by filter.
+//! Times every convolution of VGG-16: forward, grad-input, grad-weight.
 //!
 //! `cargo run --release -p vgg-tensor --example conv_speed [BATCH] [THREADS] [WIDTH_DIVISOR] [SIDE] [ALGORITHM]`
 
@@ -21,7 +21,7 @@ fn main() -> Result<()> {
     let device =
         Device::open(&DeviceConfig { kind: DeviceKind::Cpu, threads, conv, ..DeviceConfig::default() })?;
     println!("batch {batch}, side {side}, {}", device);
-    println!("{:8} {:>14} {:>24} {:>24} {:>24}", "layer", "shape", "forward", "grad-input", "by filter");
+    println!("{:8} {:>14} {:>24} {:>24} {:>24}", "layer", "shape", "forward", "grad-input", "grad-weight");
     for (name, full_side, c, k) in VGG_CONVOLUTIONS {
         let (c, k) = (if c == 3 { 3 } else { c / divisor }, k / divisor);
         let side = side * full_side / 224;

@@ -1,49 +1,51 @@
-//! How a device is chosen and set up, and what it reports.
+//! The settings of a device, and the figures that it reports.
 
 use std::path::PathBuf;
 
-/// What to open.
+/// Settings of [`crate::Device::open`].
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct DeviceConfig {
-    /// Which kind of device.
+    /// Kind of device.
     pub kind: DeviceKind,
-    /// The GPU that [`DeviceKind::Auto`] takes, by its number; where each process of several has one, not the first.
+    /// Index of the GPU that [`DeviceKind::Auto`] opens. With several processes on a machine, each has a GPU
+    /// of its own.
     pub auto_gpu: usize,
-    /// Threads of a CPU device; 0 takes one per available core.
+    /// Threads of a CPU device; 0 means one per available core.
     pub threads: usize,
-    /// Which algorithm 3x3 convolutions use.
+    /// Algorithm of 3x3 convolutions on a CPU.
     pub conv: ConvAlgorithm,
-    /// What a GPU computes in.
+    /// Precision of activations and matrix products on a GPU.
     pub precision: Precision,
-    /// Which of cuDNN's engines a GPU may use.
+    /// cuDNN engines that a GPU may use.
     pub engines: Engines,
-    /// Where a GPU's compiled kernels and choices of engines are kept from run to run; nowhere without a folder. What is
-    /// missing or damaged there is made anew.
+    /// Folder that keeps a GPU's compiled kernels and autotuned cuDNN engines between runs; `None` keeps
+    /// nothing. Missing or damaged files are recreated.
     pub cache: Option<PathBuf>,
-    /// Instruction set of a CPU device by the name that [`crate::Device::instruction_set`] gives, for comparisons; without a
-    /// name, the processor's best.
+    /// Instruction set of a CPU device, by its name in [`crate::Device::instruction_set`]; `None` takes the
+    /// best that the processor supports.
     pub instruction_set: Option<String>,
 }
 
-/// Which algorithm computes convolutions: `Direct` all of them, the others those of 3x3 filters over at least eight
-/// channels. What is left is a matrix product for 1x1 and valid filters, and direct else.
+/// Algorithm of CPU convolutions. `Direct` applies to all filters, every other choice to 3x3 filters over at
+/// least eight channels. Under the other choices, 1x1 filters and the forward pass of other unpadded filters
+/// are matrix products, and the remaining convolutions are direct.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum ConvAlgorithm {
-    /// By a cost model, for each shape.
+    /// The fastest by a cost model of the shape.
     #[default]
     Auto,
     /// Direct convolution.
     Direct,
-    /// Winograd's, with 2x2 outputs a tile.
+    /// Winograd with tiles of 2x2 outputs.
     Winograd2,
-    /// Winograd's, with 4x4 outputs a tile.
+    /// Winograd with tiles of 4x4 outputs.
     Winograd4,
-    /// Winograd's, with 6x6 outputs a tile.
+    /// Winograd with tiles of 6x6 outputs.
     Winograd6,
 }
 
 impl ConvAlgorithm {
-    /// Every choice with its name.
+    /// Every algorithm with its name.
     pub const ALL: [(&'static str, ConvAlgorithm); 5] = [
         ("auto", ConvAlgorithm::Auto),
         ("direct", ConvAlgorithm::Direct),
@@ -52,30 +54,30 @@ impl ConvAlgorithm {
         ("winograd6", ConvAlgorithm::Winograd6),
     ];
 
-    /// Its name.
+    /// Name, as in [`ConvAlgorithm::ALL`].
     pub fn name(self) -> &'static str {
         Self::ALL.into_iter().find(|(_, choice)| *choice == self).map_or("auto", |(name, _)| name)
     }
 }
 
-/// Which of cuDNN's engines may compute convolutions.
+/// cuDNN engines that may compute convolutions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Engines {
-    /// Those that give the same bits each time.
+    /// Engines with bitwise reproducible results.
     #[default]
     Deterministic,
-    /// Also those that add in the order in which threads come.
+    /// All engines, including those that add in an order that depends on thread timing.
     Any,
 }
 
-/// What activations and products are on a GPU. Weights, their gradients and all sums are in f32 always; a CPU computes
-/// in f32.
+/// Precision of activations and matrix products on a GPU. Weights, weight gradients and sums are always in
+/// f32; a CPU computes in f32.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Precision {
-    /// Activations and a copy of the weights in bf16.
+    /// bf16 activations and a bf16 copy of the weights.
     #[default]
     Bf16,
-    /// f32 in memory; products round their operands to tf32.
+    /// f32 activations; matrix products and convolutions round their operands to TF32.
     Tf32,
     /// f32 throughout.
     F32,
@@ -86,39 +88,41 @@ impl Precision {
     pub const ALL: [(&'static str, Precision); 3] =
         [("bf16", Precision::Bf16), ("tf32", Precision::Tf32), ("f32", Precision::F32)];
 
-    /// Its name.
+    /// Name, as in [`Precision::ALL`].
     pub fn name(self) -> &'static str {
         Self::ALL.into_iter().find(|(_, precision)| *precision == self).map_or("bf16", |(name, _)| name)
     }
 }
 
-/// A kind of device.
+/// Kind of device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum DeviceKind {
-    /// The best that is present.
+    /// GPU [`DeviceConfig::auto_gpu`] if it can be opened, else the CPU.
     #[default]
     Auto,
-    /// The host's processor.
+    /// The CPU.
     Cpu,
-    /// An NVIDIA GPU by its number.
+    /// The NVIDIA GPU with this index.
     Cuda(usize),
 }
 
-/// Memory that a device has taken.
+/// Memory use of a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Memory {
-    /// In use now.
+    /// Bytes of the buffers that exist.
     pub in_use_bytes: usize,
-    /// The most address space that buffers ever spanned, all of which was in use at some time.
+    /// High-water mark of the address range that buffers have occupied.
     pub peak_bytes: usize,
 }
 
-/// PeakThroughput of a device with all of its threads.
+/// Peak throughput of a device with all its threads.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct PeakThroughput {
-    /// f32 multiplications and additions, in 10^9 a second.
+    /// Multiplications and additions in 10^9 a second: f32 vector instructions on a CPU, matrix products in
+    /// the device's precision on a GPU.
     pub gflops: f64,
-    /// Reading memory, in 10^9 bytes a second.
+    /// Memory bandwidth in 10^9 bytes a second: reads on a CPU, copies on a GPU, where a copied byte counts
+    /// as two.
     pub read_gb_per_s: f64,
 }

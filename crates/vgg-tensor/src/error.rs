@@ -1,4 +1,4 @@
-//! What can go wrong in the compute core.
+//! The errors of this crate.
 
 use crate::Shape;
 
@@ -7,61 +7,61 @@ use vgg_error::ErrorKind;
 /// Result of an operation on tensors.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// An operation that could not be done, with its operands.
+/// Why an operation failed, with its operands.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// Processes that compute together cannot reach each other.
-    #[error("the ranks cannot go on together: {reason}")]
+    /// Communication between the processes of a group failed.
+    #[error("the process group failed: {reason}")]
     Group {
-        /// What the transport said.
+        /// The cause, as the transport reports it.
         reason: String,
     },
-    /// An operand has another shape than the operation needs.
+    /// An operand has the wrong shape.
     #[error("{op}: {operand} must have shape {expected}, but has {got}")]
     Shape {
         /// The operation.
         op: &'static str,
         /// The operand at fault.
         operand: &'static str,
-        /// The shape it should have.
+        /// The shape that the operation needs.
         expected: Shape,
-        /// The shape it has.
+        /// The operand's shape.
         got: Shape,
     },
-    /// An operand has another number of axes than the operation needs.
+    /// An operand has the wrong number of axes.
     #[error("{op}: {operand} must be {expected}, but has shape {got}")]
     Rank {
         /// The operation.
         op: &'static str,
         /// The operand at fault.
         operand: &'static str,
-        /// The axes it should have, such as `[N, H, W, C]`.
+        /// The axes that the operation needs, such as `[N, H, W, C]`.
         expected: &'static str,
-        /// The shape it has.
+        /// The operand's shape.
         got: Shape,
     },
-    /// Sizes that the operation does not support.
+    /// The operation does not support these sizes or values.
     #[error("{op}: {reason}")]
     Unsupported {
         /// The operation.
         op: &'static str,
-        /// What is not supported, with the sizes.
+        /// What is unsupported, with the sizes.
         reason: String,
     },
-    /// A class index lies outside of the logits.
-    #[error("{op}: target {target} of sample {sample} is not below the number of classes {classes}")]
+    /// A target is not a class index.
+    #[error("{op}: target {target} of sample {sample} is out of range for {classes} classes")]
     Target {
         /// The operation.
         op: &'static str,
-        /// The offending class index.
+        /// The invalid class index.
         target: usize,
         /// Position in the batch.
         sample: usize,
         /// Number of classes.
         classes: usize,
     },
-    /// A tensor that should be written to is shared with another handle.
+    /// A tensor to be written in place has another handle.
     #[error("{op}: {operand} is shared with another tensor and cannot be written in place")]
     Shared {
         /// The operation.
@@ -69,72 +69,72 @@ pub enum Error {
         /// The operand at fault.
         operand: &'static str,
     },
-    /// Data whose length does not fit a shape.
+    /// The number of values does not match the shape.
     #[error("{len} values do not fill shape {shape}")]
     Length {
-        /// Number of values given.
+        /// Number of values.
         len: usize,
-        /// The shape that was asked for.
+        /// The shape to fill.
         shape: Shape,
     },
     /// A bug in this crate.
     #[error("internal error: {0}")]
     Internal(String),
-    /// CUDA was requested and is unavailable.
+    /// CUDA is unavailable.
     #[error("CUDA is unavailable: {reason}")]
     NoCuda {
-        /// What is missing or does not fit, and what to do.
+        /// What is missing or unsupported, and the remedy.
         reason: String,
     },
     /// A call to CUDA or one of its libraries failed.
     #[error("{call}: {reason}")]
     Cuda {
-        /// The call.
+        /// The CUDA function.
         call: &'static str,
-        /// What the library said.
+        /// The library's message.
         reason: String,
     },
-    /// The memory of a GPU does not suffice.
+    /// A GPU allocation failed for lack of memory.
     #[error(
-        "the GPU's memory does not suffice: {} MiB more are needed, {} of {} MiB are free; a smaller micro_batch needs less",
+        "out of GPU memory: cannot allocate {} MiB, {} of {} MiB are free; reduce micro_batch",
         wanted_bytes >> 20, free_bytes >> 20, total_bytes >> 20
     )]
     OutOfMemory {
-        /// What could not be had.
+        /// Size of the allocation.
         wanted_bytes: usize,
-        /// What the driver says is free.
+        /// Free memory, as the driver reports it.
         free_bytes: usize,
-        /// All that there is.
+        /// Total memory of the GPU.
         total_bytes: usize,
     },
     /// Operands of one operation are on different devices.
-    #[error("{op}: {operand} is on another device than the first operand")]
+    #[error("{op}: {operand} is on another device; all operands must be on one device")]
     Device {
         /// The operation.
         op: &'static str,
         /// The operand at fault.
         operand: &'static str,
     },
-    /// An instruction set was asked for that this processor does not have.
-    #[error("no instruction set {name} here; there are {available}")]
+    /// The processor does not support the requested instruction set.
+    #[error("this processor does not support instruction set {name}; it supports {available}")]
     InstructionSet {
-        /// What was asked for.
+        /// The requested instruction set.
         name: String,
-        /// What there is.
+        /// The supported instruction sets.
         available: String,
     },
     /// The thread pool could not be started.
     #[error("cannot start {threads} threads: {reason}")]
     Threads {
-        /// Number of threads asked for.
+        /// Number of threads requested.
         threads: usize,
-        /// What the system said.
+        /// The operating system's message.
         reason: String,
     },
 }
 
 impl Error {
-    /// The kind of error, such as for an exit code.
+    /// Kind of this error, from which the exit code follows.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Error::Threads { .. } | Error::Cuda { .. } | Error::Group { .. } | Error::OutOfMemory { .. } => {

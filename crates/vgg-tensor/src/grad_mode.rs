@@ -1,6 +1,6 @@
-//! Whether a gradient replaces the one before.
+//! Whether a gradient overwrites or accumulates.
 
-/// What to do with a parameter gradient that is already there.
+/// What an operation does with the parameter gradient of earlier micro-batches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GradMode {
     /// Replace it.

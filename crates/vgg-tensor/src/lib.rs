@@ -1,15 +1,16 @@
-//! The compute core of VGG networks: a [`Device`], [`Tensor`]s on it, [`Parameter`]s, and one module per
-//! operation under [`ops`].
+//! Tensors on a CPU or an NVIDIA GPU ([`Device`], [`Tensor`], [`Parameter`]) and the operations of VGG
+//! networks with their gradients, one module per operation under [`ops`].
 //!
-//! It knows no layer and no image. Tensors are `f32`, row-major and contiguous; images are `[N, H, W, C]` and
-//! filters `[K, R, S, C]`. Every operation is a free function that checks its operands, names them in its
-//! errors, and then dispatches once on where the data lie.
+//! Layers and image files are other crates' work. Tensors are `f32`, row-major and contiguous; images are
+//! `[N, H, W, C]` and filters `[K, R, S, C]`. Every operation is a free function: it checks its operands,
+//! names them in its errors, and dispatches on the device that holds the data.
 //!
-//! Gradients follow one contract: an operation that returns a gradient returns it *before* the activation of
-//! the layer below ([`ReluDropoutMask`]), together with its sum over every axis but the last, which is the gradient of that
-//! layer's bias ([`Grad`]).
+//! Gradients follow one convention. A backward operation also applies the backward pass of the ReLU and
+//! dropout of the layer below ([`ReluDropoutMask`]), so it returns the gradient of that layer's output
+//! *before* the activation. With it, it returns the sum over every axis but the last, which is the gradient
+//! of that layer's bias ([`Grad`]).
 //!
-//! The same inputs give the same bits for any number of threads: work is cut into blocks by shape alone and no
+//! Results are bitwise identical for any number of threads: work is split into blocks by shape alone, and no
 //! sum is divided among threads.
 //!
 //! ```
@@ -27,7 +28,7 @@
 
 #![warn(clippy::unwrap_used)]
 
-// Layers, the lowest first. A module imports lower layers alone; `cargo xtask tidy` checks it.
+// Layers of modules, the lowest first. A module imports only from lower layers; `cargo xtask tidy` checks it.
 mod config;
 mod error;
 mod grad_mode;

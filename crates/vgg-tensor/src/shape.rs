@@ -1,10 +1,10 @@
-//! The shape of a tensor: one to four axes.
+//! The shape of a tensor.
 
 use std::fmt;
 
 const MAX_RANK: usize = 4;
 
-/// Sizes of the axes of a tensor, outermost first; one to four of them.
+/// Sizes of the one to four axes of a tensor, outermost first.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Shape {
     dims: [usize; MAX_RANK],
@@ -12,7 +12,7 @@ pub struct Shape {
 }
 
 impl Shape {
-    /// The shape with these axes, or `None` unless there are one to four.
+    /// The shape with these sizes, or `None` unless there are one to four.
     pub fn from_slice(dims: &[usize]) -> Option<Shape> {
         if dims.is_empty() || dims.len() > MAX_RANK {
             return None;
@@ -42,22 +42,22 @@ impl Shape {
         self.len() == 0
     }
 
-    /// Size of the first axis, that of the images.
+    /// Size of the first axis: the batch.
     pub fn first(&self) -> usize {
         self.dims[0]
     }
 
-    /// Size of the last axis, that of the channels.
+    /// Size of the last axis: the channels.
     pub fn last(&self) -> usize {
         self.dims[self.rank - 1]
     }
 
-    /// Elements in one step of the first axis: `H * W * C` of `[N, H, W, C]`.
+    /// Elements of one sample, such as `H * W * C` of `[N, H, W, C]`.
     pub fn numel_per_sample(&self) -> usize {
         self.dims[1..self.rank].iter().product()
     }
 
-    /// The same shape with another size of its first axis.
+    /// The same shape with size `n` of the first axis.
     pub fn with_first(mut self, n: usize) -> Shape {
         self.dims[0] = n;
         self

@@ -61,7 +61,7 @@ fn run_two(device: &Device, steps: [Vec<Step>; 2]) -> Option<Vec<Vec<Outcome>>> 
     of_all(on_thread_ranks(2, |group| run(&group, device, &steps[group.rank()])))
 }
 
-/// The results of all ranks, or `None` with a skip as above.
+/// The results of all ranks, or `None` with a skip as in [`run_two`].
 fn of_all<T>(results: Vec<Result<T>>) -> Option<Vec<T>> {
     match results.into_iter().collect() {
         Ok(all) => Some(all),
@@ -69,7 +69,7 @@ fn of_all<T>(results: Vec<Result<T>>) -> Option<Vec<T>> {
             vgg_testkit::skip("nccl", &e);
             None
         }
-        // NCCL refuses two ranks on one GPU; an emulated one takes them.
+        // NCCL rejects two ranks on one GPU; an emulated GPU accepts them.
         Err(e @ Error::Cuda { call: "ncclCommInitRank", .. }) => {
             vgg_testkit::skip("a GPU that two ranks can share", &e);
             None
@@ -78,9 +78,9 @@ fn of_all<T>(results: Vec<Result<T>>) -> Option<Vec<T>> {
     }
 }
 
-/// On a GPU the sum is taken in place, after the tensor is gone.
+/// On a GPU the tensor is reduced in place, after its handle is dropped.
 #[test]
-fn a_tensor_that_is_dropped_before_its_sum_keeps_its_memory() {
+fn dropped_tensor_keeps_its_memory_until_the_all_reduce_finishes() {
     for on in every_device() {
         let results = on_thread_ranks(2, |group| -> Result<Vec<f32>> {
             let mut all = AllReduce::new(&group, &on.device)?;
@@ -89,7 +89,7 @@ fn a_tensor_that_is_dropped_before_its_sum_keeps_its_memory() {
             let mut dropped = Tensor::from_slice(&[1.0; 300], [300], &on.device)?;
             all.begin(&mut dropped)?;
             drop(dropped);
-            // It would get the same memory.
+            // Without the all-reduce's own handle, this tensor would get the same memory.
             let other = Tensor::from_slice(&[5.0; 300], [300], &on.device)?;
             all.finish(std::iter::empty(), &state)?;
             group.barrier()?;
@@ -102,7 +102,7 @@ fn a_tensor_that_is_dropped_before_its_sum_keeps_its_memory() {
 }
 
 #[test]
-fn sums_of_two_ranks_are_in_their_places() {
+fn tensors_receive_the_sums_of_two_ranks() {
     for on in every_device() {
         let steps = [vec![Step::new(0); 2], vec![Step::new(1); 2]];
         let Some(outcomes) = run_two(&on.device, steps.clone()) else { continue };
@@ -133,7 +133,7 @@ fn bad_gradient_of_one_rank_clears_the_flag_of_both() {
                 second.push(other);
             }
         }
-        // A good step afterwards has the flag set.
+        // A finite step afterwards has the flag set.
         first.push(Step::new(0));
         second.push(Step::new(1));
         let last = first.len() - 1;
@@ -178,7 +178,8 @@ fn bad_loss_of_one_rank_clears_the_flag_of_both() {
     }
 }
 
-/// Gradients are sent in buckets of 4 MiB: the second gradient here starts in one bucket and ends in the next.
+/// Gradients are sent in buckets of 4 MiB: the second gradient here starts in one bucket and ends in the
+/// next.
 #[test]
 fn gradients_longer_than_a_bucket_keep_their_values_and_their_flag() {
     const BUCKET: usize = 1 << 20;

@@ -1,4 +1,4 @@
-//! Convolution and its gradients against plain loops in f64, over shapes that are awkward for the kernels.
+//! Convolution and its gradients against plain loops in f64, for shapes that are difficult for the kernels.
 
 mod common;
 
@@ -13,7 +13,7 @@ use vgg_testkit::assert_close;
 
 use common::{On, every_device};
 
-/// `n, h, w, c, k, r, pad`.
+/// `[n, h, w, c, k, r, pad]`.
 const SHAPES: [[usize; 7]; 19] = [
     [1, 1, 1, 1, 1, 1, 0],
     [2, 5, 7, 3, 16, 3, 1],
@@ -30,15 +30,15 @@ const SHAPES: [[usize; 7]; 19] = [
     [2, 8, 9, 16, 30, 7, 0],
     [1, 7, 7, 5, 9, 7, 0],
     [33, 1, 1, 9, 7, 3, 1],
-    // The largest that are supported, and a panorama.
+    // The largest supported sizes, and a panorama.
     [1, 1024, 1024, 2, 3, 3, 1],
     [1, 700, 1024, 8, 3, 3, 1],
     [256, 2, 3, 8, 16, 3, 1],
     [1, 9, 3000, 3, 8, 3, 1],
 ];
 
-/// f32 sums of a few thousand terms near 1, in another order than the reference: a few units in the last place of
-/// the largest partial sum.
+/// f32 sums of a few thousand terms near 1, in another order than the reference: a few units in the last
+/// place of the largest partial sum.
 const TOLERANCE: f64 = 3e-6;
 
 struct Case {
@@ -91,8 +91,8 @@ fn narrow<'a>(v: impl IntoIterator<Item = &'a f64>) -> Vec<f32> {
     v.into_iter().map(|x| *x as f32).collect()
 }
 
-/// A device with its tolerance: every algorithm on the best instruction set and on the portable ones, and the GPU in
-/// every precision.
+/// Devices with their tolerances: every algorithm on the best instruction set and on the portable ones, and
+/// the GPU in every precision.
 fn devices() -> Vec<(String, f64, Device)> {
     let mut devices = Vec::new();
     for instruction_set in [None, Some("portable".to_owned()), Some("portable-16".to_owned())] {
@@ -113,8 +113,9 @@ fn devices() -> Vec<(String, f64, Device)> {
     devices
 }
 
-/// The tolerance of an algorithm's forward pass and gradients. Transforms lose digits: their entries grow with the
-/// tile, up to 32 and 1/90 for 6x6 outputs, and the values here have no ReLU's statistics but both signs.
+/// Tolerance of an algorithm's forward pass and gradients. Winograd transforms lose accuracy: their entries
+/// grow with the tile, up to 32 and 1/90 for 6x6 outputs, and the values here are of both signs, not the
+/// output of a ReLU.
 fn tolerance(conv: ConvAlgorithm) -> f64 {
     match conv {
         ConvAlgorithm::Direct => TOLERANCE,
@@ -148,15 +149,15 @@ fn agrees_with_plain_loops() {
             let [y, dx, sums, dw] = case.run(device);
             let tolerance = *tolerance;
             assert_close(&y, &narrow(&forward), tolerance, &format!("{name}: forward {shape:?}"));
-            assert_close(&dx, &narrow(&gated), tolerance, &format!("{name}: by data {shape:?}"));
-            assert_close(&sums, &narrow(&dx_sums), 10.0 * tolerance, &format!("{name}: sums {shape:?}"));
-            assert_close(&dw, &narrow(&gradients.dw), tolerance, &format!("{name}: by filter {shape:?}"));
+            assert_close(&dx, &narrow(&gated), tolerance, &format!("{name}: grad-input {shape:?}"));
+            assert_close(&sums, &narrow(&dx_sums), 10.0 * tolerance, &format!("{name}: bias grad {shape:?}"));
+            assert_close(&dw, &narrow(&gradients.dw), tolerance, &format!("{name}: grad-weight {shape:?}"));
         }
     }
 }
 
 #[test]
-fn bits_do_not_depend_on_threads() {
+fn results_are_bitwise_identical_for_any_number_of_threads() {
     let shapes = || {
         SHAPES.into_iter().chain([
             [5, 30, 30, 16, 32, 3, 1],
@@ -179,7 +180,7 @@ fn bits_do_not_depend_on_threads() {
 }
 
 #[test]
-fn fused_pooling_gives_the_bits_of_two_operations() {
+fn fused_pooling_is_bitwise_identical_to_two_operations() {
     for (name, _, device) in devices() {
         for shape in [
             [2, 5, 7, 3, 16, 3, 1],
@@ -204,7 +205,7 @@ fn fused_pooling_gives_the_bits_of_two_operations() {
 }
 
 #[test]
-fn accumulating_adds_to_what_is_there() {
+fn accumulate_adds_to_the_gradient() {
     let device = Device::cpu(1).unwrap();
     let case = Case::new([2, 6, 6, 16, 24, 3, 1]);
     let x = Tensor::from_slice(&case.x, case.xs, &device).unwrap();
@@ -219,7 +220,7 @@ fn accumulating_adds_to_what_is_there() {
 }
 
 #[test]
-fn a_changed_weight_is_packed_again() {
+fn changed_weight_is_repacked() {
     let device = Device::cpu(1).unwrap();
     let case = Case::new([1, 4, 4, 8, 16, 3, 1]);
     let x = Tensor::from_slice(&case.x, case.xs, &device).unwrap();
@@ -232,7 +233,7 @@ fn a_changed_weight_is_packed_again() {
 }
 
 #[test]
-fn a_bad_gradient_clears_the_flag() {
+fn non_finite_gradient_clears_the_flag() {
     let device = Device::cpu(1).unwrap();
     let mut case = Case::new([1, 4, 4, 8, 16, 3, 1]);
     case.dz[17] = f32::NAN;

@@ -1,5 +1,6 @@
-//! How far each algorithm is from sums in f64, on every VGG layer with inputs as a ReLU leaves them and He's weights:
-//! the largest error over the largest value. Run with `--nocapture` to see the table of `docs/numerics.md`.
+//! Accuracy of each algorithm against sums in f64, on every VGG layer with non-negative inputs, as after a
+//! ReLU, and He-initialised weights: the largest error over the largest value. Run with `--nocapture` to see
+//! the table of `docs/numerics.md`.
 
 use vgg_tensor::ops::conv2d::{self, Conv2d};
 use vgg_tensor::{
@@ -7,11 +8,13 @@ use vgg_tensor::{
 };
 use vgg_testkit::VGG_CONVOLUTIONS;
 
-/// What a forward pass may lose. Seen: at most 1.1e-5 (docs/numerics.md), of Winograd's 6x6 outputs; this is twice that.
+/// Tolerance of a forward pass. The largest observed error is 1.1e-5 (docs/numerics.md), of Winograd's 6x6
+/// outputs; the tolerance is twice that.
 const FORWARD: f64 = 2e-5;
-/// What a gradient may lose. Seen: at most 1.1e-5; ten times that, as values of a tile that differ by far lose more.
+/// Tolerance of a gradient. The largest observed error is 1.1e-5; the tolerance is about ten times that,
+/// because tiles whose values differ widely lose more.
 const GRADIENT: f64 = 1e-4;
-/// Values of each result that are compared; a tenth as many by filter.
+/// Number of values of each result that are compared; a tenth of it for grad-weight.
 const SAMPLES: usize = 400;
 
 struct Layer {
@@ -24,7 +27,7 @@ struct Layer {
     dz: Vec<f32>,
 }
 
-/// Sums of four uniform numbers, which are nearly normal, with this standard deviation.
+/// Sums of four uniform numbers, which are nearly normal, with standard deviation `std`.
 fn normal(seed: u64, std: f32, len: usize) -> Vec<f32> {
     let mut state = seed;
     let mut uniform = || {
@@ -49,7 +52,7 @@ impl Layer {
         }
     }
 
-    /// Pixel `(y, x)` of channel `i` moved by a tap, 0 outside.
+    /// Channel `i` of pixel `(y, x)`, or 0 outside of the image.
     fn at(&self, of: &[f32], channels: usize, image: usize, y: isize, x: isize, i: usize) -> f64 {
         let side = self.side as isize;
         if y < 0 || x < 0 || y >= side || x >= side {
@@ -106,7 +109,7 @@ impl Layer {
         ((k * 9 + tap) * self.c + c, sum)
     }
 
-    /// Largest error over the largest value of forward, by data, by filter.
+    /// Largest error over the largest value, for forward, grad-input and grad-weight.
     fn errors(&self, device: &Device) -> [f64; 3] {
         let tensor =
             |v: &[f32], last| Tensor::from_slice(v, [self.n, self.side, self.side, last], device).unwrap();
@@ -136,8 +139,8 @@ impl Layer {
 }
 
 #[test]
-fn every_algorithm_is_close_on_every_layer() {
-    println!("| layer | algorithm | forward | by data | by filter |\n|---|---|---|---|---|");
+fn every_algorithm_is_accurate_on_every_layer() {
+    println!("| layer | algorithm | forward | grad-input | grad-weight |\n|---|---|---|---|---|");
     for (name, side, c, k) in VGG_CONVOLUTIONS {
         let layer = Layer::new(side, c, k);
         for (algorithm, conv) in ConvAlgorithm::ALL {

@@ -1,6 +1,6 @@
 //! Convolutions of random shapes: every algorithm and instruction set against plain loops in f64.
 //!
-//! `PROPTEST_CASES=2000` looks longer.
+//! Set `PROPTEST_CASES=2000` to test more shapes.
 
 use ndarray::{Array1, Array4, ArrayView4};
 use proptest::prelude::*;
@@ -11,7 +11,7 @@ use vgg_tensor::{
 };
 use vgg_testkit::hashed;
 
-/// Multiply-adds of a case: more would only take longer.
+/// Most multiply-adds of a case: larger cases only take longer.
 const MOST_WORK: usize = 400_000;
 
 #[derive(Debug, Clone, Copy)]
@@ -54,9 +54,11 @@ fn devices() -> &'static [Device] {
     })
 }
 
-/// Rounding in units of the largest sum of the magnitudes of a value's terms. A direct sum of 3,430 terms (70 channels, 7 x 7) rounds off
-/// some 2^-24 times the root of their number, 4e-6; the transforms of Winograd's 6x6 outputs multiply the rounding of single values by up
-/// to 2e2. Seen in 10,000 cases on three instruction sets: at most 9.5e-6. A term that is missing or counted twice is 3e-4 of the sum.
+/// Tolerance relative to the largest sum of the magnitudes of a value's terms. A direct sum of 3,430 terms
+/// (70 channels, 7 x 7) has a rounding error of about 2^-24 times the root of their number, 4e-6; the
+/// transforms of Winograd's 6x6 outputs multiply the rounding of single values by up to 2e2. The largest
+/// error of 10,000 cases on three instruction sets was 9.5e-6. A term that is missing or counted twice is
+/// 3e-4 of the sum.
 const TOLERANCE: f64 = 3e-5;
 
 /// `max |got - expected| / max terms`; infinite if a value is not a number.
@@ -86,7 +88,7 @@ proptest! {
         let y = vgg_testkit::conv2d(&x64, &w64, &bias, s.pad).mapv(|y| y.max(0.0));
         let gradients = vgg_testkit::conv2d_gradients(&x64, &w64, &wide(&dz, ys), s.pad);
         let dx = Array4::from_shape_fn(xs, |i| if x64[i] > 0.0 { gradients.dx[i] } else { 0.0 });
-        // The sums of the terms' magnitudes, to which rounding is proportional: a value itself may be near zero.
+        // Sums of the terms' magnitudes, to which rounding is proportional: a value itself may be near zero.
         let (x_size, w_size, dz_size) = (x64.mapv(f64::abs), w64.mapv(f64::abs), wide(&dz, ys).mapv(f64::abs));
         let y_terms = vgg_testkit::conv2d(&x_size, &w_size, &bias.mapv(f64::abs), s.pad);
         let terms = vgg_testkit::conv2d_gradients(&x_size, &w_size, &dz_size, s.pad);
@@ -105,7 +107,7 @@ proptest! {
             close(&got, &y, &y_terms, "forward");
             let mut dw = Tensor::zeros(ws, device).unwrap();
             conv2d::grad_weight(&x, &dz, config, &mut dw, GradMode::Overwrite, &StepState::new(device).unwrap()).unwrap();
-            close(&dw, &gradients.dw, &terms.dw, "by filter");
+            close(&dw, &gradients.dw, &terms.dw, "grad-weight");
             let grad = conv2d::grad_input(&dz, &weight, config, ReluDropoutMask { y: &x, scale: 1.0 }).unwrap();
             close(&grad.grad, &dx, &terms.dx, "grad-input");
             let in_place = conv2d::grad_input_in_place(&dz, &weight, config, x.clone(), 1.0).unwrap();
@@ -114,7 +116,7 @@ proptest! {
                 let fused = conv2d::forward_pooled(&x, &weight, &bias, config, PoolRounding::Floor).unwrap();
                 prop_assert!(fused.to_vec() == max_pool2d::infer(&got, PoolRounding::Floor).unwrap().to_vec());
             }
-            // SingleProcess, the input's memory is written over.
+            // The input has no other handle here, so the gradient overwrites it.
             let alone = tensor(&x.to_vec(), xs);
             let in_place = conv2d::grad_input_in_place(&dz, &weight, config, alone, 1.0).unwrap();
             prop_assert!(in_place.grad.to_vec() == grad.grad.to_vec());

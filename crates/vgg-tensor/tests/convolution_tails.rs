@@ -1,5 +1,5 @@
-//! Depths and sides that are no multiple of a vector, panel or tile, for every convolution algorithm and its gradients: each
-//! element of a tail is written once, from its own operands.
+//! Numbers of channels and filters, and sides, that are no multiple of a vector, panel or tile, for every
+//! convolution algorithm and its gradients: each element of a tail is written once, from its own operands.
 //!
 //! Operands are hashed, so that neighbours differ, and results are written to memory that was full of NaN.
 
@@ -16,14 +16,14 @@ use instruction_sets::{
     largest,
 };
 
-/// A convolution of hashed values with its references.
+/// A convolution of hashed values with its reference results.
 struct Convolution {
     input: [usize; 4],
     filters: [usize; 4],
     output: [usize; 4],
     config: Conv2d,
     y: Vec<f64>,
-    /// The input gradient, times two where the input is positive, else 0.
+    /// Grad-input: twice the gradient where the input is positive, else 0.
     dx: Vec<f64>,
     dw: Vec<f64>,
 }
@@ -53,7 +53,7 @@ impl Convolution {
         }
     }
 
-    /// Returns the output, the input gradient, and twice the filter gradient: written, then accumulated.
+    /// Returns the output, grad-input, and twice grad-weight: overwritten once, accumulated once.
     fn run(&self, on: &On) -> (Tensor, Grad, Tensor) {
         let x = on.tensor("x", self.input);
         let dz = on.tensor("dz", self.output);
@@ -73,21 +73,22 @@ impl Convolution {
     fn check(&self, place: &ConvOn) {
         let on = &place.on;
         let what = format!("{}: {:?} by {:?}", on.name, self.input, self.filters);
-        // Poisoning is slow on an emulated GPU; its memory holds results of other shapes, which do not match either.
+        // Poisoning is slow on an emulated GPU; its memory holds results of other shapes, which are wrong as
+        // well.
         let (y, grad, dw) = if is_gpu(on) { self.run(on) } else { in_poisoned_memory(on, || self.run(on)) };
         let close = |got: &Tensor, expected: &[f64], name: &str| {
             let bound = place.tolerance * largest(expected);
             assert_within(&got.to_vec(), expected, bound, &format!("{what}: {name}"));
         };
         close(&y, &self.y, "forward");
-        close(&grad.grad, &self.dx, "gradient by data");
+        close(&grad.grad, &self.dx, "grad-input");
         assert_bias_grad(&grad, &what);
         let twice: Vec<f64> = self.dw.iter().map(|dw| 2.0 * dw).collect();
-        close(&dw, &twice, "gradient by filters");
+        close(&dw, &twice, "grad-weight");
     }
 }
 
-/// Checks filters of `r` x `r` for every number of channels and every number of filters.
+/// Checks `r` x `r` filters for every number of channels and every number of filters in [`LENGTHS`].
 fn check_depths([h, w]: [usize; 2], r: usize, pad: usize) {
     let places = everywhere_for_filters_of(r);
     for (i, c) in LENGTHS.into_iter().enumerate() {
@@ -122,8 +123,8 @@ fn depths_of_valid_7x7_convolutions() {
     check_depths([7, 8], 7, 0);
 }
 
-/// More than a kernel sums in one pass: 256 channels in Winograd's products, 320 window values in the direct algorithm, and
-/// tiles of 64 channels by 96 filters in the direct filter gradient.
+/// More than a kernel sums in one pass: 256 channels in Winograd's products, 320 window values in the direct
+/// algorithm, and tiles of 64 channels by 96 filters in direct grad-weight.
 #[test]
 fn depths_of_several_stretches() {
     for [c, k] in [[257, 3], [273, 17], [107, 5], [72, 97], [65, 193], [3, 99]] {

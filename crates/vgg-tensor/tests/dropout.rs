@@ -33,9 +33,9 @@ fn philox4x32_10(counter: [u32; 4], key: [u32; 2]) -> [u32; 4] {
     state
 }
 
-/// The known answers in `kat_vectors` of the authors' library, Random123.
+/// The known answers in `kat_vectors` of Random123, the authors' library.
 #[test]
-fn philox_of_this_test_has_the_known_answers() {
+fn reference_philox_has_the_known_answers() {
     let expected = [0x6627_e8d5, 0xe169_c58d, 0xbc57_ac4c, 0x9b00_dbd8];
     assert_eq!(philox4x32_10([0; 4], [0; 2]), expected);
     let expected = [0x408f_276d, 0x41c8_3b0e, 0xa20b_c7c6, 0x6d54_51fd];
@@ -45,8 +45,8 @@ fn philox_of_this_test_has_the_known_answers() {
     assert_eq!(philox4x32_10(counter, [0xa409_3822, 0x299f_31d0]), expected);
 }
 
-/// Whether element `at` of a sample of `len` values is dropped. Each sample uses whole blocks of four words; the counter holds
-/// the block number in 40 bits, the layer in 24 and the step in 64; the key is the seed.
+/// Whether element `at` of a sample of `len` values is dropped. Each sample uses whole blocks of four words.
+/// The counter holds the block number in 40 bits, the layer in 24 and the step in 64; the key is the seed.
 fn is_dropped(key: DropoutKey, rate: f32, sample: usize, len: usize, at: usize) -> bool {
     let block = (key.first_sample + sample) as u64 * len.div_ceil(4) as u64 + at as u64 / 4;
     let counter =
@@ -80,7 +80,7 @@ fn mask(on: &On, key: DropoutKey, rate: f32, samples: usize, len: usize) -> Vec<
 }
 
 #[test]
-fn dropped_values_are_those_that_philox_says() {
+fn dropped_values_agree_with_the_reference_philox() {
     for on in every_device() {
         let keys = other_keys().into_iter().chain([KEY, DropoutKey { first_sample: 5, ..KEY }]);
         for key in keys {
@@ -101,7 +101,7 @@ fn dropped_values_are_those_that_philox_says() {
                     // Values up to 15; `1 - rate`, its reciprocal and the product round once each.
                     assert_within(&y, &expected, 15.0 * on.rounding.max(2f64.powi(-22)), &what);
                     let none_else = y.iter().zip(&expected).all(|(y, e)| (*y == 0.0) == (*e == 0.0));
-                    assert!(none_else, "{what}: a value is 0 exactly where it is dropped");
+                    assert!(none_else, "{what}: exactly the dropped values are 0");
                 }
             }
         }
@@ -109,7 +109,7 @@ fn dropped_values_are_those_that_philox_says() {
 }
 
 #[test]
-fn samples_of_any_length_have_numbers_of_their_own() {
+fn samples_of_any_length_have_their_own_random_numbers() {
     for on in every_device() {
         for len in (1..=17).chain([31, 33]) {
             let got = mask(&on, KEY, 0.5, 5, len);
@@ -123,7 +123,7 @@ fn samples_of_any_length_have_numbers_of_their_own() {
     }
 }
 
-/// Kept values are multiplied by `1 / (1 - rate)`, so that the mean stays.
+/// Kept values are multiplied by `1 / (1 - rate)`, so that the mean does not change.
 #[test]
 fn kept_values_are_scaled() {
     for on in every_device() {
@@ -132,14 +132,14 @@ fn kept_values_are_scaled() {
             let x = Tensor::from_slice(&values, [10, 100], &on.device).unwrap();
             let y = dropout::forward(&x, rate, KEY).unwrap().to_vec();
             let kept = y.iter().zip(&values).filter(|pair| *pair.0 != 0.0);
-            // Powers of two do not round.
+            // Multiplication by a power of two is exact.
             assert!(kept.clone().all(|(y, x)| *y == scale * x), "{}: rate {rate}", on.name);
             assert!(kept.count() > 50, "{}: rate {rate}", on.name);
         }
         for rate in [0.1f32, 0.3, 0.9] {
             let x = Tensor::from_slice(&[1.0; 1000], [10, 100], &on.device).unwrap();
             let y = dropout::forward(&x, rate, KEY).unwrap().to_vec();
-            // The quotient, rounded to the device's precision.
+            // The reciprocal, rounded to the device's precision.
             let expected = 1.0 / (1.0 - rate);
             let bound = f64::from(expected) * on.rounding;
             let close = |y: &f32| *y == 0.0 || (f64::from(*y) - f64::from(expected)).abs() <= bound;
@@ -149,7 +149,7 @@ fn kept_values_are_scaled() {
 }
 
 #[test]
-fn share_that_is_dropped_is_the_rate() {
+fn dropped_fraction_is_the_rate() {
     const SAMPLES: usize = 50;
     const LEN: usize = 801;
     for on in every_device() {
@@ -162,7 +162,7 @@ fn share_that_is_dropped_is_the_rate() {
                 assert!(off.abs() <= 5.0 * deviation, "{}: {what} of rate {rate}: off by {off}", on.name);
             };
             within_five_deviations(dropped.iter().filter(|d| **d).count(), SAMPLES * LEN, "all");
-            // The share holds for each of the four words of a block and for each lane of a vector.
+            // The rate holds for each of the four words of a block and for each lane of a vector.
             for lane in 0..16 {
                 let lanes = dropped.chunks_exact(LEN).flat_map(|sample| sample.iter().skip(lane).step_by(16));
                 let of = lanes.clone().count();
@@ -216,9 +216,9 @@ fn rates_outside_of_zero_to_one_are_errors() {
     }
 }
 
-/// A GPU captures the work of the second time, and launches it from then on.
+/// A GPU captures the second run as a graph, and launches the graph from then on.
 #[test]
-fn a_captured_step_drops_other_values_each_time() {
+fn captured_step_drops_new_values_at_each_launch() {
     const LEN: usize = 40;
     for on in every_device() {
         let state = StepState::new(&on.device).unwrap();

@@ -1,5 +1,5 @@
-//! Fused operations: pooling after a convolution, the ReLU and dropout mask of the layer below in backward passes, and
-//! channel sums.
+//! Fused operations: pooling after a convolution, the ReLU and dropout mask of the layer below in backward
+//! passes, and bias gradients.
 
 mod common;
 mod instruction_sets;
@@ -29,7 +29,7 @@ struct Pooled {
 }
 
 impl Pooled {
-    /// Convolution, ReLU and pooling one after the other, in f64; also the largest value before pooling.
+    /// Convolution, ReLU and pooling one after the other in f64, and the largest value before pooling.
     fn reference(&self) -> (Vec<f64>, f64) {
         let array = |name: &str, shape: [usize; 4]| {
             let values = On::values(name, shape.iter().product());
@@ -46,7 +46,7 @@ impl Pooled {
         (pooled.iter().copied().collect(), largest(&all))
     }
 
-    /// Multiples of one half, which bf16 holds exactly even after the shift.
+    /// Multiples of one half, which bf16 holds exactly even after adding `shift`.
     fn bias(&self) -> Vec<f32> {
         On::values("b", self.filters[0]).iter().map(|b| (2.0 * b).floor() / 2.0 + self.shift).collect()
     }
@@ -75,7 +75,7 @@ impl Pooled {
     }
 }
 
-/// Checks all small sides, both ways of rounding, and outputs that are all positive or all negative.
+/// Checks all small sides, both pool roundings, and outputs that are all positive or all negative.
 fn check_pooled(channels: [usize; 2], r: usize, pad: usize) {
     let places = everywhere_for_filters_of(r);
     let least = r - 2 * pad;
@@ -87,7 +87,7 @@ fn check_pooled(channels: [usize; 2], r: usize, pad: usize) {
                     let input = [2, h, w, c];
                     let config = Conv2d { pad, relu };
                     let case = Pooled { input, filters: [k, r, r, c], config, rounding, shift };
-                    // A GPU runs both operations one after the other, so a few sides suffice.
+                    // A GPU runs the operations one after the other, so a few sides suffice.
                     places
                         .iter()
                         .filter(|place| !is_gpu(&place.on) || (h + w) % 4 == 1)
@@ -127,19 +127,21 @@ fn pooled_5x5_convolution_is_convolution_and_pooling() {
 const EDGES: [f32; 8] =
     [0.0, -0.0, f32::MIN_POSITIVE, -f32::MIN_POSITIVE, f32::INFINITY, f32::NEG_INFINITY, 1.0, -1.0];
 
-/// Repeats [`EDGES`], shifted from row to row, so that each value occurs in each lane of a vector and in the tail.
+/// Repeats [`EDGES`], shifted from row to row, so that each value occurs in each lane of a vector and in the
+/// tail.
 fn edges(channels: usize, rows: usize) -> Vec<f32> {
     (0..rows).flat_map(|row| (0..channels).map(move |c| EDGES[(c + row) % EDGES.len()])).collect()
 }
 
-/// Asserts that a gradient is `scale` times the expected one where `saved` is above zero, and exactly 0 elsewhere.
+/// Asserts that a gradient is `scale` times the expected one where `saved` is above zero, and exactly 0
+/// elsewhere.
 fn assert_gated(grad: &Grad, saved: &[f32], ungated: &[f64], scale: f64, tolerance: f64, what: &str) {
     let gate = |i: usize| if saved[i] > 0.0 { scale * ungated[i] } else { 0.0 };
     let expected: Vec<f64> = (0..saved.len()).map(gate).collect();
     let got = grad.grad.to_vec();
     assert_within(&got, &expected, tolerance * scale * largest(ungated), what);
     for (i, saved) in saved.iter().enumerate() {
-        assert!(*saved > 0.0 || got[i] == 0.0, "{what}: {} passes a gate of {saved}", got[i]);
+        assert!(*saved > 0.0 || got[i] == 0.0, "{what}: {} passes the mask of {saved}", got[i]);
     }
 }
 
@@ -185,7 +187,7 @@ fn check_gate(place: &ConvOn, [c, k]: [usize; 2], r: usize, pad: usize) {
 }
 
 #[test]
-fn gate_of_3x3_convolutions() {
+fn mask_of_3x3_convolutions() {
     for place in everywhere_for_filters_of(3) {
         check_gate(&place, [19, 9], 3, 1);
         check_gate(&place, [9, 17], 3, 1);
@@ -195,22 +197,22 @@ fn gate_of_3x3_convolutions() {
 }
 
 #[test]
-fn gate_of_1x1_convolutions() {
+fn mask_of_1x1_convolutions() {
     for place in everywhere_for_filters_of(1) {
         check_gate(&place, [19, 9], 1, 0);
     }
 }
 
 #[test]
-fn gate_of_5x5_convolutions() {
+fn mask_of_5x5_convolutions() {
     for place in everywhere_for_filters_of(5) {
         check_gate(&place, [9, 3], 5, 2);
     }
 }
 
-/// Denormal floats; bf16 does not hold the smallest of them, so CPU only.
+/// Denormal floats. bf16 does not hold the smallest ones, so this test uses the CPU only.
 #[test]
-fn gate_passes_behind_the_smallest_float() {
+fn mask_passes_the_smallest_positive_float() {
     let smallest = f32::from_bits(1);
     for on in every_cpu(ConvAlgorithm::Auto).into_iter().chain(every_cpu(ConvAlgorithm::Direct)) {
         let dz = Tensor::from_slice(&[1.0; 4 * 9], [1, 2, 2, 9], &on.device).unwrap();
@@ -225,7 +227,7 @@ fn gate_passes_behind_the_smallest_float() {
 }
 
 #[test]
-fn gate_of_fully_connected_layers() {
+fn mask_of_fully_connected_layers() {
     for on in everywhere() {
         for [rows, h, w, c] in [[5, 1, 1, 19], [2, 3, 2, 9], [3, 2, 2, 8], [2, 1, 1, 2061]] {
             let inputs = h * w * c;
@@ -255,10 +257,10 @@ fn gate_of_fully_connected_layers() {
     }
 }
 
-/// With a window of one channel, `b = 2 + x^2 / 2` and `beta = 1` the gradient is `g (2 - x^2 / 2) / b^2`: `g / 2` at `x = 0`
-/// and `6 g / 25` at `x = 1`.
+/// With a window of one channel, `b = 2 + x^2 / 2` and `beta = 1`, the gradient is `g (2 - x^2 / 2) / b^2`:
+/// `g / 2` at `x = 0` and `6 g / 25` at `x = 1`.
 #[test]
-fn gate_of_local_response_normalisation() {
+fn mask_of_local_response_normalisation() {
     let config = Lrn { size: 1, alpha: 0.5, beta: 1.0, k: 2.0, style: LrnStyle::AlexNet };
     for on in everywhere() {
         let mut saved = edges(19, 6);
@@ -280,7 +282,7 @@ fn gate_of_local_response_normalisation() {
     }
 }
 
-/// More rows than one block of threads sums, and more channels than one block covers.
+/// More rows than one thread block sums, and more channels than one thread block covers.
 #[test]
 fn bias_gradients_over_many_rows() {
     for on in everywhere() {
@@ -295,7 +297,7 @@ fn bias_gradients_over_many_rows() {
             assert_bias_grad(&loss.grad, &format!("{what}: cross-entropy"));
             let few_targets = on.tensor("t", [n, c]).images(0..n_of_each).unwrap();
             let loss = euclidean_loss(&few, &few_targets, 0.5, &state).unwrap();
-            assert_bias_grad(&loss.grad, &format!("{what}: squared error"));
+            assert_bias_grad(&loss.grad, &format!("{what}: Euclidean loss"));
             let weight = Weight::new(on.tensor("w", [3, c]));
             let grad =
                 linear::grad_input(&on.tensor("dz", [n, 3]), &weight, ReluDropoutMask { y: &x, scale: 1.0 })
@@ -311,7 +313,7 @@ fn bias_gradients_over_many_rows() {
     }
 }
 
-/// Each pooled gradient goes to one position, so channel sums do not change.
+/// Each pooled gradient is copied to one position, so the sums per channel do not change.
 #[test]
 fn max_pooling_keeps_the_bias_gradient() {
     for on in everywhere() {
@@ -319,7 +321,7 @@ fn max_pooling_keeps_the_bias_gradient() {
             let x = on.tensor("x", [2, 5, 3, 11]);
             let (y, index) = max_pool2d::forward(&x, rounding).unwrap();
             let [n, h, w, c] = *y.shape().dims() else { unreachable!("a map has four axes") };
-            // A gradient with correct channel sums.
+            // A gradient with a correct bias gradient.
             let weight = Weight::new(on.tensor("w", [3, 3, 3, c]));
             let config = Conv2d { pad: 1, relu: true };
             let gate = ReluDropoutMask { y: &y, scale: 1.0 };

@@ -57,7 +57,7 @@ impl Rows {
             gradients.extend((0..self.classes).map(gradient));
             expected_posteriors.extend(p);
         }
-        // Losses of one check differ by far; the smallest has a test of its own.
+        // The losses of one check differ widely; the smallest has its own test.
         let magnitude = self.logits.iter().filter(|x| x.is_finite()).map(|x| f64::from(x.abs()));
         let magnitude = magnitude.fold(1.0, f64::max).max(losses.iter().copied().fold(0.0, f64::max));
         assert_within(
@@ -77,7 +77,7 @@ impl Rows {
 #[test]
 fn a_small_loss_among_large_logits_is_not_rounded_away() {
     for on in everywhere() {
-        // ln(1 + e^-10) = 4.54e-5; a float of 10,000 has a step of 1e-3.
+        // ln(1 + e^-10) = 4.54e-5; adjacent floats near 10,000 are 1e-3 apart.
         let rows =
             Rows { classes: 2, logits: vec![10_000.0, 9_990.0, -10_000.0, -9_990.0], targets: vec![0, 1] };
         let losses = rows.run(&on, 1.0).0.per_sample.to_vec();
@@ -95,7 +95,7 @@ fn logits_of_ten_thousand() {
                 let targets = [0, classes as u32 - 1, classes as u32 / 2].to_vec();
                 Rows { classes, logits, targets }.check(&on, "between plus and minus a bound");
             }
-            // Without subtracting the maximum, all exponentials overflow or vanish.
+            // Without subtracting the maximum, all exponentials overflow or underflow.
             for shift in [1e4, -1e4] {
                 let logits = hashed("logits", 3.0, 3 * classes).iter().map(|x| x + shift).collect();
                 let targets = [0, classes as u32 - 1, classes as u32 / 2].to_vec();
@@ -125,7 +125,7 @@ fn one_class_far_above_the_others() {
 #[test]
 fn losses_and_gradients_worked_by_hand() {
     for on in everywhere() {
-        // exp(-200) vanishes beside 1, so losses are differences of logits.
+        // exp(-200) is negligible beside 1, so losses are differences of logits.
         let rows = Rows { classes: 3, logits: [200.0, 0.0, -200.0].repeat(3), targets: vec![0, 1, 2] };
         let (loss, posteriors) = rows.run(&on, 1.0);
         assert_eq!(loss.per_sample.to_vec(), [0.0, 200.0, 400.0], "{}", on.name);
@@ -155,7 +155,7 @@ fn equal_logits_share_the_posterior() {
             let share = 1.0 / classes as f64;
             assert_within(&posteriors, &vec![share; 4 * classes], 1e-6 * share, &on.name);
         }
-        // Two of them share the maximum.
+        // Two logits share the maximum.
         let rows = Rows { classes: 3, logits: [500.0, -500.0, 500.0].repeat(2), targets: vec![2, 1] };
         let (loss, posteriors) = rows.run(&on, 1.0);
         let losses = [2f64.ln(), 1000.0 + 2f64.ln()];
@@ -165,9 +165,9 @@ fn equal_logits_share_the_posterior() {
     }
 }
 
-/// Such a class has no influence, at any position.
+/// A class with logit minus infinity has no influence, at any position.
 #[test]
-fn logit_of_minus_infinity_is_a_posterior_of_zero() {
+fn logit_of_minus_infinity_has_posterior_zero() {
     for on in everywhere() {
         for classes in [2, 9, 17, 300] {
             let mut logits = hashed("logits", 3.0, 4 * classes);
@@ -175,7 +175,7 @@ fn logit_of_minus_infinity_is_a_posterior_of_zero() {
             logits[0] = f32::NEG_INFINITY;
             logits[2 * classes - 1] = f32::NEG_INFINITY;
             logits[2 * classes + (classes - 1) / 2] = f32::NEG_INFINITY;
-            // All but the target.
+            // All logits except the target's.
             logits[3 * classes + 1..].fill(f32::NEG_INFINITY);
             let rows = Rows { classes, logits, targets };
             rows.check(&on, "minus infinity");
@@ -190,9 +190,9 @@ fn logit_of_minus_infinity_is_a_posterior_of_zero() {
     }
 }
 
-/// The gradient is that of `weight` times the sum of losses; the returned losses are not weighted.
+/// The gradient is of `weight` times the sum of losses; the returned losses are not weighted.
 #[test]
-fn weight_scales_the_gradient_alone() {
+fn weight_scales_only_the_gradient() {
     for on in everywhere() {
         let rows = Rows { classes: 19, logits: hashed("logits", 5.0, 4 * 19), targets: vec![18, 0, 7, 3] };
         let (one, _) = rows.run(&on, 1.0);

@@ -33,7 +33,8 @@ impl Flag {
 
 /// The positions to test: all of `0..len` on a CPU, about `most` of them on an emulated GPU, which is slow.
 ///
-/// The step shares no factor with the row lengths used here, so that all columns and all blocks of threads are reached.
+/// The step shares no factor with the row lengths used here, so that all columns and all thread blocks are
+/// reached.
 fn positions(on: &On, len: usize, most: usize) -> Vec<usize> {
     let prime_to_lengths = |step: &usize| [2, 3, 5, 7].iter().all(|factor| !step.is_multiple_of(*factor));
     let step = if is_gpu(on) && len > 2 * most { (len / most..).find(prime_to_lengths) } else { Some(1) };
@@ -50,7 +51,7 @@ fn three(len: usize) -> [usize; 3] {
 }
 
 #[test]
-fn bad_logit_clears_the_flag_unless_it_has_no_part_in_the_loss() {
+fn bad_logit_clears_the_flag_unless_the_loss_is_finite() {
     for on in everywhere() {
         // The CPU checks losses in vectors; a GPU sums logits in blocks of 256 threads.
         for (rows, classes) in [(19, 1), (19, 9), (3, 8), (3, 16), (3, 17), (3, 33), (3, 300)] {
@@ -82,9 +83,9 @@ fn bad_logit_clears_the_flag_unless_it_has_no_part_in_the_loss() {
 }
 
 #[test]
-fn bad_value_in_a_squared_error_clears_the_flag() {
+fn bad_value_in_a_euclidean_loss_clears_the_flag() {
     for on in everywhere() {
-        // A GPU uses one block of threads per row.
+        // A GPU uses one thread block per row.
         let rows = if is_gpu(&on) { 3 } else { 19 };
         let shapes: [&[usize]; 4] = [&[rows, 1], &[rows, 9], &[3, 2, 3, 5], &[2, 300]];
         for shape in shapes {
@@ -118,7 +119,7 @@ fn bad_value_in_a_squared_error_clears_the_flag() {
     }
 }
 
-/// The filter gradient of a convolution of hashed values.
+/// Grad-weight of a convolution of hashed values.
 struct FilterGradient {
     input: [usize; 4],
     filters: [usize; 4],
@@ -129,7 +130,7 @@ struct FilterGradient {
 }
 
 impl FilterGradient {
-    /// Of images `[n, h, w, c]` and `k` filters of `r` x `r`.
+    /// Grad-weight for images `[n, h, w, c]` and `k` filters of `r` x `r`.
     fn new([n, h, w, c]: [usize; 4], k: usize, r: usize, pad: usize) -> FilterGradient {
         let output = [n, h + 2 * pad + 1 - r, w + 2 * pad + 1 - r, k];
         FilterGradient {
@@ -146,7 +147,7 @@ impl FilterGradient {
         self.filters.iter().product()
     }
 
-    /// The flag after the gradient was written into `dw`, or added to it.
+    /// The flag after grad-weight was written to `dw` or added to it.
     fn finite(&self, on: &On, flag: &Flag, dw: &[f32], write: GradMode) -> bool {
         let x = Tensor::from_slice(&self.x, self.input, &on.device).unwrap();
         let dz = Tensor::from_slice(&self.dz, self.output, &on.device).unwrap();
@@ -156,7 +157,7 @@ impl FilterGradient {
     }
 }
 
-/// Accumulating onto a bad value puts it into exactly one element of the result; a bad input would spread over many.
+/// Accumulating onto a bad value affects exactly one element of the result; a bad input would affect many.
 #[test]
 fn bad_element_of_a_filter_gradient_clears_the_flag() {
     let cases = [
@@ -212,7 +213,7 @@ fn bad_input_or_gradient_of_a_convolution_clears_the_flag() {
                 let [n, h, w, channels] = shape;
                 let lane = move |pixel: usize| (0..channels).map(move |c| pixel * channels + c);
                 let all: Vec<usize> = three(n * h * w).into_iter().flat_map(lane).collect();
-                // No factor of a row's length, so that all lanes are reached.
+                // The step shares no factor with a row's length, so that all lanes are reached.
                 let step = if is_gpu(on) { 11 } else { 1 };
                 all.into_iter().step_by(step).collect()
             };
@@ -239,7 +240,7 @@ fn chosen(on: &On, i: usize) -> Vec<f32> {
     if is_gpu(on) { vec![BAD[i % 3]] } else { BAD.to_vec() }
 }
 
-/// The weight gradient of a fully connected layer.
+/// Grad-weight of a fully connected layer.
 struct MatrixGradient {
     n: usize,
     inputs: usize,
@@ -262,7 +263,8 @@ impl MatrixGradient {
     }
 }
 
-/// The CPU kernel takes rows six, four or one at a time, 48 per task, and columns sixteen at a time, then singly.
+/// The CPU kernel processes rows six, four or one at a time, 48 per task, and columns sixteen at a time, then
+/// singly.
 #[test]
 fn bad_element_of_a_matrix_gradient_clears_the_flag() {
     for on in everywhere() {
@@ -358,9 +360,9 @@ fn flag_stays_clear_until_the_next_step_begins() {
     }
 }
 
-/// The targets of an upload are on the device before anybody has seen the number of classes.
+/// The targets of a staged batch are on the device before the number of classes is known.
 #[test]
-fn a_target_that_is_no_class_never_counts() {
+fn invalid_target_is_an_error_or_clears_the_flag() {
     for on in everywhere() {
         let mut upload = StagedBatch::new([2, 4, 4, 3], &on.device).unwrap();
         let logits = Tensor::from_slice(&[0.5; 10], [2, 5], &on.device).unwrap();
@@ -373,7 +375,7 @@ fn a_target_that_is_no_class_never_counts() {
                 let loss = softmax_cross_entropy_staged(&logits, &upload, 0..2, 0.5, state);
                 refused = loss.is_err();
             });
-            // A CPU looks at them first; a GPU makes a loss that is not a number.
+            // A CPU checks the targets first; a GPU makes the loss NaN.
             let counts = finite && !refused;
             assert_eq!(counts, good, "{}: {targets:?}", on.name);
         }

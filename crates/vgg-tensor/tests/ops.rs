@@ -1,4 +1,5 @@
-//! The operations besides convolution against plain loops in f64 and finite differences; dropout, pixels and SGD by their properties.
+//! Operations other than convolution, against plain loops in f64 and finite differences; dropout, pixels and
+//! SGD by their properties.
 
 mod common;
 
@@ -13,7 +14,7 @@ use vgg_testkit::finite_difference;
 
 use common::every_device;
 
-/// PoolRounding of short sums in f32.
+/// Rounding of short sums in f32.
 const TOLERANCE: f64 = 2e-6;
 
 fn wide(t: &Tensor) -> Vec<f64> {
@@ -60,13 +61,13 @@ fn linear_agrees_with_plain_loops() {
             ops::linear::grad_weight(&x, &dz, &mut dw, GradMode::Overwrite, &state).unwrap();
             ops::linear::grad_weight(&x, &dz, &mut dw, GradMode::Accumulate, &state).unwrap();
             let twice: Vec<f64> = dzd.t().dot(&xd).iter().map(|v| 2.0 * v).collect();
-            on.close(&dw.to_vec(), &narrow(&twice), TOLERANCE, "by weight");
+            on.close(&dw.to_vec(), &narrow(&twice), TOLERANCE, "grad-weight");
         }
     }
 }
 
 #[test]
-fn linear_takes_maps_and_sums_over_their_cells() {
+fn linear_accepts_maps_and_sums_the_bias_gradient_over_cells() {
     for on in every_device() {
         let (x, w) = (on.tensor("x", [2, 3, 3, 8]), Weight::new(on.tensor("w", [5, 72])));
         let dz = on.tensor("dz", [2, 5]);
@@ -82,7 +83,7 @@ fn linear_takes_maps_and_sums_over_their_cells() {
 fn max_pool_and_its_gradient() {
     for on in every_device() {
         for (rounding, ceil) in [(PoolRounding::Floor, false), (PoolRounding::Ceil, true)] {
-            // Whole numbers that a bf16 holds, no two of a window alike.
+            // Integers that bf16 holds exactly; no two values in a window are equal.
             let values: Vec<f32> = (0..2 * 7 * 6 * 11)
                 .map(|i| ((i * 7919 % 61) * 4 + (i / 66 % 2) * 2 + i / 11 % 2) as f32 - 120.0)
                 .collect();
@@ -106,12 +107,12 @@ fn max_pool_and_its_gradient() {
             on.close(&dx, &narrow(&finite_difference(&wide(&x), loss)), 1e-6, "scattered gradient");
         }
         let e = ops::max_pool2d::infer(&on.tensor("x", [1, 1, 4, 2]), PoolRounding::Floor).unwrap_err();
-        assert_eq!(e.to_string(), "max_pool2d: nothing is left of x [1, 1, 4, 2] after 2x2 pooling");
+        assert_eq!(e.to_string(), "max_pool2d: x [1, 1, 4, 2] is too small for 2x2 pooling");
     }
 }
 
 #[test]
-fn of_equal_values_the_first_gets_the_gradient() {
+fn max_pool_gradient_of_equal_values_goes_to_the_first() {
     for on in every_device() {
         let x = Tensor::from_slice(&[1.0; 4], [1, 2, 2, 1], &on.device).unwrap();
         let (_, index) = ops::max_pool2d::forward(&x, PoolRounding::Floor).unwrap();
@@ -180,7 +181,7 @@ fn softmax_survives_large_logits() {
 }
 
 #[test]
-fn spatial_mean_is_ndarrays() {
+fn global_avg_pool2d_agrees_with_ndarray() {
     for on in every_device() {
         let map = on.tensor("x", [3, 2, 5, 4]);
         let view = ArrayView4::from_shape((3, 2, 5, 4), map.to_vec().leak()).unwrap().mapv(f64::from);
@@ -195,7 +196,7 @@ fn spatial_mean_is_ndarrays() {
 }
 
 #[test]
-fn squared_error_and_its_gradient() {
+fn euclidean_loss_and_its_gradient() {
     for on in every_device() {
         let (x, t) = (on.tensor("x", [2, 4]), on.tensor("t", [2, 4]));
         let loss = ops::euclidean_loss(&x, &t, 0.5, &StepState::new(&on.device).unwrap()).unwrap();
@@ -235,7 +236,7 @@ fn dropout_keeps_the_mean_and_does_not_depend_on_the_split() {
 }
 
 #[test]
-fn from_pixels_shifts_then_scales() {
+fn normalize_adds_the_offset_then_scales() {
     for on in every_device() {
         let pixels = Array4::from_shape_fn((2, 1, 2, 3), |(n, _, x, c)| (100 * n + 10 * x + c) as u8);
         let offset = array![[1.0, 2.0, 3.0], [-1.0, -2.0, -3.0]];
@@ -246,7 +247,7 @@ fn from_pixels_shifts_then_scales() {
 }
 
 #[test]
-fn sgd_forms_differ_after_a_rate_cut_only() {
+fn momentum_variants_differ_only_after_a_learning_rate_cut() {
     for on in every_device() {
         let run = |form, lrs: &[f32]| {
             let mut w = Weight::new(on.tensor("w", [100]));
@@ -261,7 +262,7 @@ fn sgd_forms_differ_after_a_rate_cut_only() {
         };
         let forms = [MomentumVariant::Caffe, MomentumVariant::Torch];
         let [caffe, torch] = forms.map(|f| run(f, &[0.1; 4]));
-        on.close(&caffe, &torch, 1e-6, "a constant rate");
+        on.close(&caffe, &torch, 1e-6, "a constant learning rate");
         let [caffe, torch] = forms.map(|f| run(f, &[0.1, 0.1, 0.01, 0.01]));
         let apart = vgg_testkit::relative_error(&caffe, &torch);
         assert!(apart > 0.01 && apart.is_finite(), "{apart}");
@@ -269,7 +270,7 @@ fn sgd_forms_differ_after_a_rate_cut_only() {
 }
 
 #[test]
-fn sgd_does_nothing_after_a_bad_loss() {
+fn sgd_step_changes_nothing_after_a_non_finite_loss() {
     for on in every_device() {
         let mut w = Weight::new(on.tensor("w", [10]));
         let (g, mut v) = (on.tensor("g", [10]), Tensor::zeros([10], &on.device).unwrap());

@@ -1,4 +1,4 @@
-//! Stochastic gradient descent against the two textbook forms of momentum, by hand and in f64.
+//! SGD against the two momentum variants of the literature, by hand and in f64.
 
 mod common;
 mod instruction_sets;
@@ -9,7 +9,7 @@ use vgg_tensor::{StepState, Tensor, Weight};
 use common::{On, every_device};
 use instruction_sets::{assert_within, everywhere};
 
-/// A weight in training.
+/// A weight with its SGD state.
 struct Training {
     weight: Weight,
     velocity: Tensor,
@@ -43,10 +43,11 @@ impl Training {
     }
 }
 
-/// AlexNet's form with momentum and decay 1/2: `v = v / 2 - lr w / 2 - lr g; w = w + v`. From `w = 1`, with `g = 2` and rates
-/// of 1/2, 1/2 and 1/4, velocities are -1.25, -1.5625 and -1.0546875. The library's velocity has the opposite sign.
+/// AlexNet's momentum with momentum and weight decay 1/2: `v = v / 2 - lr w / 2 - lr g; w = w + v`. From
+/// `w = 1`, with `g = 2` and learning rates 1/2, 1/2 and 1/4, the velocities are -1.25, -1.5625 and
+/// -1.0546875. The library's velocity has the opposite sign.
 #[test]
-fn form_of_alexnet_worked_by_hand() {
+fn alexnet_momentum_worked_by_hand() {
     for on in everywhere() {
         let config = SgdConfig {
             momentum_variant: MomentumVariant::Caffe,
@@ -62,9 +63,10 @@ fn form_of_alexnet_worked_by_hand() {
     }
 }
 
-/// PyTorch's form, `v = v / 2 + g + w / 2; w = w - lr v`: with the same numbers, the same weights until the rate changes.
+/// PyTorch's momentum, `v = v / 2 + g + w / 2; w = w - lr v`: with the same numbers, the weights are the same
+/// until the learning rate changes.
 #[test]
-fn form_of_pytorch_worked_by_hand() {
+fn pytorch_momentum_worked_by_hand() {
     for on in everywhere() {
         let config = SgdConfig {
             momentum_variant: MomentumVariant::Torch,
@@ -80,9 +82,9 @@ fn form_of_pytorch_worked_by_hand() {
     }
 }
 
-/// `lr_mult` 2 at half the rate gives the same steps.
+/// `lr_mult` 2 at half the learning rate gives the same steps.
 #[test]
-fn lr_mult_multiplies_the_rate() {
+fn lr_mult_multiplies_the_learning_rate() {
     for on in everywhere() {
         let config =
             |form, lr_mult| SgdConfig { momentum_variant: form, momentum: 0.5, weight_decay: 0.5, lr_mult };

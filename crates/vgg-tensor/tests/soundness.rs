@@ -1,4 +1,4 @@
-//! Operands that an operation must refuse, and memory that a captured graph keeps.
+//! Operands that operations must reject, and memory that a captured graph keeps.
 
 mod common;
 
@@ -37,7 +37,7 @@ fn upload(device: &Device) -> StagedBatch {
 }
 
 #[test]
-fn state_and_upload_of_another_device_are_refused() {
+fn state_and_staged_batch_of_another_device_are_rejected() {
     for on in every_device() {
         let same_kind = match on.device.cudnn_properties().unwrap() {
             Some(_) => DeviceKind::Cuda(0),
@@ -47,19 +47,19 @@ fn state_and_upload_of_another_device_are_refused() {
         let others = [Device::cpu(1).unwrap(), Device::open(&config).unwrap(), on.device.dry_run().unwrap()];
         let logits = on.tensor("logits", [2, 3]);
         let own = StepState::new(&on.device).unwrap();
-        for (other, kind) in others.iter().zip(["a CPU", "another GPU", "a planning device"]) {
+        for (other, kind) in others.iter().zip(["a CPU", "another GPU", "a dry run"]) {
             let what = format!("{}, {kind}", on.name);
             let state = StepState::new(other).unwrap();
             let loss = softmax_cross_entropy(&logits, &[0, 1], 1.0, &state);
             assert_device(loss.map(drop), "state", &what);
             let loss = softmax_cross_entropy_staged(&logits, &upload(other), 0..2, 1.0, &own);
-            assert_device(loss.map(drop), "upload", &what);
+            assert_device(loss.map(drop), "staged batch", &what);
         }
     }
 }
 
 #[test]
-fn an_activation_is_no_weight_and_no_gradient() {
+fn activation_is_rejected_as_weight_and_gradient() {
     for on in gpus() {
         // Three channels are padded to eight.
         let x = on.tensor("x", [2, 4, 4, 3]);
@@ -81,7 +81,7 @@ fn an_activation_is_no_weight_and_no_gradient() {
 }
 
 #[test]
-fn a_tensor_of_another_device_is_not_summed() {
+fn all_reduce_rejects_a_tensor_of_another_device() {
     let group: Arc<dyn ProcessGroup> = Arc::new(SingleProcess);
     let mut all = AllReduce::new(&group, &Device::cpu(1).unwrap()).unwrap();
     for on in gpus() {
@@ -89,7 +89,8 @@ fn a_tensor_of_another_device_is_not_summed() {
     }
 }
 
-/// Tensors that a graph writes are dropped, and others are made: they must not change when it is launched.
+/// Tensors that a graph writes are dropped, and others are allocated; launching the graph must not change
+/// them.
 #[test]
 fn a_graph_keeps_its_memory_until_it_is_dropped() {
     for on in gpus() {
@@ -128,6 +129,6 @@ fn captured_work_cannot_read_host_memory() {
         run().unwrap();
         let error = run().unwrap_err();
         assert!(matches!(error, Error::Cuda { call: "cuMemcpyHtoD", .. }), "{}: {error}", on.name);
-        assert!(on.tensor("x", [4]).to_vec().len() == 4, "{}: the stream can be used again", on.name);
+        assert!(on.tensor("x", [4]).to_vec().len() == 4, "{}: the stream works again", on.name);
     }
 }

@@ -1,5 +1,5 @@
-//! Lengths that are no multiple of a vector or of a block of threads, for every kernel except the convolutions: each element
-//! of a tail is written once, from its own operands.
+//! Lengths that are no multiple of a vector or a thread block, for every kernel except convolutions: each
+//! element of a tail is written once, from its own operands.
 //!
 //! Operands are hashed, so that neighbours differ, and results are written to memory that was full of NaN.
 
@@ -77,9 +77,9 @@ fn check_linear(on: &On, n: usize, inputs: usize, outputs: usize) {
     close(&scores, expected, "forward");
     let mut dx = dz.dot(&weight);
     dx.zip_mut_with(&x, |dx, x| *dx = if *x > 0.0 { 0.5 * *dx } else { 0.0 });
-    close(&grad.grad, dx, "gradient by data");
+    close(&grad.grad, dx, "grad-input");
     assert_bias_grad(&grad, &what);
-    close(&dw, 2.0 * dz.t().dot(&x), "gradient by the matrix");
+    close(&dw, 2.0 * dz.t().dot(&x), "grad-weight");
 }
 
 #[test]
@@ -87,13 +87,14 @@ fn lengths_of_fully_connected_layers() {
     for on in everywhere() {
         for (i, len) in LENGTHS.into_iter().enumerate() {
             check_linear(&on, 5, len, LENGTHS[(5 * i + 7) % LENGTHS.len()]);
-            // Rows are taken in groups of six, 48 to a block.
+            // Rows are processed in groups of six, 48 per block.
             check_linear(&on, len, 19, 9);
         }
     }
 }
 
-/// Longer than a kernel sums in one pass: 512 inputs, or 8192 for up to three rows; 64 outputs; 512 gradient columns.
+/// Longer than a kernel sums in one pass: 512 inputs, or 8192 for up to three rows; 64 outputs; 512 gradient
+/// columns.
 #[test]
 fn fully_connected_layers_of_several_stretches() {
     for on in everywhere() {
@@ -131,7 +132,7 @@ fn place_of_largest(x: &Array4<f64>, [i, y, q, channel]: [usize; 4]) -> [usize; 
 fn check_max_pool(on: &On, shape: [usize; 4], rounding: PoolRounding) {
     let [n, h, w, c] = shape;
     let what = format!("{}: {shape:?} {rounding:?}", on.name);
-    // Few different values, so that there are ties.
+    // Few distinct values, so that there are ties.
     let values: Vec<f32> = On::values("x", n * h * w * c).iter().map(|v| (v * 4.0).floor()).collect();
     let x = Array4::from_shape_vec(shape, values.iter().copied().map(f64::from).collect()).unwrap();
     let [ph, pw] = [rounding.pooled(h), rounding.pooled(w)];
@@ -152,7 +153,7 @@ fn check_max_pool(on: &On, shape: [usize; 4], rounding: PoolRounding) {
         (y, max_pool2d::infer(&x, rounding).unwrap(), dx)
     };
     let (y, inferred, dx) = if is_gpu(on) { run() } else { in_poisoned_memory(on, run) };
-    // Values are only moved, so nothing is rounded.
+    // Values are only copied, so nothing is rounded.
     let exact = |got: &Tensor, expected: &Array4<f64>, name: &str| {
         assert_within(&got.to_vec(), expected.as_slice().unwrap(), 0.0, &format!("{what}: {name}"));
     };
@@ -170,7 +171,7 @@ fn lengths_of_max_pooling() {
             }
             for h in 1..=5 {
                 for w in 1..=5 {
-                    // A side of one pixel is an error with `Floor`.
+                    // With `Floor`, a side of one pixel is an error.
                     if rounding.pooled(h) * rounding.pooled(w) > 0 {
                         check_max_pool(&on, [2, h, w, 9], rounding);
                     }
@@ -231,7 +232,7 @@ fn lengths_of_local_response_normalisation() {
 }
 
 #[test]
-fn lengths_of_the_spatial_mean() {
+fn lengths_of_global_avg_pool2d() {
     for on in everywhere() {
         for (i, classes) in LENGTHS.into_iter().enumerate() {
             let [h, w] = [i % 4 + 1, i % 3 + 1];
@@ -267,7 +268,7 @@ fn lengths_of_softmax() {
 }
 
 #[test]
-fn lengths_of_squared_errors() {
+fn lengths_of_euclidean_loss() {
     for on in everywhere() {
         for c in LENGTHS {
             let what = format!("{}: {c} values of each cell", on.name);
@@ -328,9 +329,10 @@ fn widths_of_images() {
     }
 }
 
-/// On a GPU the update also writes the padded copy of the weights that matrix products read, which may be in bf16.
+/// On a GPU the step also updates the padded copy of the weights that matrix products read, which may be in
+/// bf16.
 #[test]
-fn lengths_of_updates() {
+fn lengths_of_sgd_steps() {
     let config = SgdConfig {
         momentum_variant: MomentumVariant::Torch,
         momentum: 0.5,

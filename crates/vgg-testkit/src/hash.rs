@@ -1,4 +1,4 @@
-//! Values by an integer hash: no generator, no library, the same in every language.
+//! Values from an integer hash, reproducible in any language without a library.
 
 /// The finaliser of MurmurHash3.
 pub fn fmix32(mut h: u32) -> u32 {
@@ -20,8 +20,8 @@ pub fn hashed(name: &str, bound: f32, len: usize) -> Vec<f32> {
     (0..len).map(|i| bound * value(seed, i)).collect()
 }
 
-/// Euclidean norm of some values, and their products with the four streams `projection0` to `projection3`: what a fixture needs to
-/// hold of a long tensor.
+/// Euclidean norm of `values`, and their dot products with the streams `projection0` to `projection3`: a
+/// short fingerprint of a long tensor for fixtures.
 pub fn projections(values: &[f32]) -> [f64; 5] {
     let product =
         |with: &[f32]| values.iter().zip(with).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
@@ -42,7 +42,7 @@ fn fnv1a(name: &str) -> u32 {
 mod tests {
     use super::*;
 
-    /// MurmurHash3_x86_32 of no bytes is the finaliser of its seed.
+    /// MurmurHash3_x86_32 of empty input is the finaliser applied to the seed.
     #[test]
     fn fmix32_has_the_published_values() {
         for (seed, hash) in [
@@ -92,7 +92,7 @@ mod tests {
         let n = values.len() as f64;
         let mean = values.iter().map(|v| f64::from(*v)).sum::<f64>() / n;
         let variance = values.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>() / n;
-        // Five standard deviations of either: sqrt(1 / 3 n) and sqrt(4 / 45 n).
+        // Five standard errors: sqrt(1 / 3 n) of the mean, sqrt(4 / 45 n) of the variance.
         assert!(mean.abs() < 5.0 * (1.0 / (3.0 * n)).sqrt(), "{mean}");
         assert!((variance - 1.0 / 3.0).abs() < 5.0 * (4.0 / (45.0 * n)).sqrt(), "{variance}");
     }

@@ -1,4 +1,4 @@
-//! Archives like those of ILSVRC2012, of a few images: a tar of tars, validation images, the development kit, boxes.
+//! Small archives in the format of ILSVRC2012: a tar of tars, validation images, development kit and boxes.
 
 use std::io::Write;
 use std::path::Path;
@@ -6,32 +6,32 @@ use std::path::Path;
 use flate2::Compression;
 use flate2::write::{GzEncoder, ZlibEncoder};
 
-/// Classes of the kit.
+/// Number of classes in the development kit.
 const CLASSES: usize = 1000;
-/// Validation images of the kit.
+/// Number of validation images in the development kit.
 const VALIDATION_IMAGES: usize = 50_000;
 
-/// A class: its number in the kit, WNID and words.
+/// A class: ILSVRC2012_ID, WNID and words.
 pub type KitClass = (u32, String, String);
 
-/// A file in an archive: its name and contents.
+/// A file in an archive: name and contents.
 pub type Member = (String, Vec<u8>);
 
-/// What the archives hold; a test may change it before they are written.
+/// Contents of the archives. A test may change them before [`FakeImagenet::write`].
 pub struct FakeImagenet {
-    /// In the order of the kit's numbers, which is not that of WNIDs.
+    /// Classes in the order of ILSVRC2012_ID, which is not WNID order.
     pub classes: Vec<KitClass>,
-    /// Kit's number of each validation image.
+    /// ILSVRC2012_ID of each validation image.
     pub truth: Vec<u32>,
-    /// Training images of classes: WNID, then name and contents of each.
+    /// Training images per class: WNID, then name and contents of each image.
     pub train: Vec<(String, Vec<Member>)>,
     /// Validation images: name and contents.
     pub val: Vec<Member>,
-    /// Annotations: name in the archive, and XML.
+    /// Annotations of training images: name in the archive, and XML.
     pub train_boxes: Vec<(String, String)>,
-    /// Annotations of validation images.
+    /// Annotations of validation images: name in the archive, and XML.
     pub val_boxes: Vec<(String, String)>,
-    /// Whether `meta.mat` is compressed, as MATLAB does it unless told not to.
+    /// Whether `meta.mat` is compressed, as by MATLAB's default.
     pub compressed: bool,
 }
 
@@ -45,9 +45,10 @@ pub const ARCHIVES: [&str; 5] = [
 ];
 
 impl FakeImagenet {
-    /// Three classes of training images, shared out from `images`, each with a box; as many validation images.
+    /// Distributes `images` over three training classes, each image with a box; the same images are also
+    /// validation images.
     pub fn new(images: &[Vec<u8>]) -> FakeImagenet {
-        // Number i has the WNID of place 7 i: a number is never a place.
+        // Number i has the WNID at index 7 i, so that no number equals its index.
         let wnid = |place: usize| format!("n{:08}", 1_000_000 + 13 * place);
         let class = |i: usize| (i as u32 + 1, wnid(7 * (i + 1) % CLASSES), format!("word {i}, other word"));
         let classes: Vec<KitClass> = (0..CLASSES).map(class).collect();
@@ -75,7 +76,7 @@ impl FakeImagenet {
         FakeImagenet { classes, truth, train, val, train_boxes, val_boxes, compressed: true }
     }
 
-    /// Place of a class among sorted WNIDs.
+    /// Index of a class in WNID order.
     pub fn index(&self, wnid: &str) -> usize {
         self.classes.iter().filter(|class| class.1.as_str() < wnid).count()
     }
@@ -102,7 +103,7 @@ impl FakeImagenet {
         }
     }
 
-    /// `meta.mat`: the structure array `synsets`, with a class that has children besides those of the challenge.
+    /// `meta.mat`: the structure array `synsets`, with the classes and one parent synset.
     pub fn meta_mat(&self) -> Vec<u8> {
         let mut values = Vec::new();
         let parent = (CLASSES as u32 + 1, "n00000001".to_owned(), "entity".to_owned());
@@ -142,7 +143,7 @@ impl FakeImagenet {
     }
 }
 
-/// The box of image `i`, by its edges: left, top, right, bottom.
+/// The box of image `i`: left, top, right, bottom.
 pub fn edges(i: usize) -> [usize; 4] {
     [1 + i % 5, 2 + i % 7, 20 + i % 11, 25 + i % 13]
 }
@@ -163,7 +164,7 @@ pub fn tar(members: &[Member]) -> Vec<u8> {
         header.set_size(bytes.len() as u64);
         header.set_mode(0o644);
         header.set_mtime(1_300_000_000);
-        // Also names that a well-meaning program would refuse to write.
+        // Written directly, so that names are possible that the tar crate rejects.
         header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
         header.set_cksum();
         tar.append(&header, bytes.as_slice()).unwrap();
@@ -171,7 +172,7 @@ pub fn tar(members: &[Member]) -> Vec<u8> {
     tar.into_inner().unwrap()
 }
 
-/// Compressed by gzip.
+/// Compresses with gzip.
 pub fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
     gzip.write_all(bytes).unwrap();
@@ -182,7 +183,7 @@ pub fn gzip(bytes: &[u8]) -> Vec<u8> {
 fn element(kind: u32, data: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::new();
     if data.len() <= 4 {
-        // Within the tag.
+        // Small data is stored within the tag.
         bytes.extend((kind | (data.len() as u32) << 16).to_le_bytes());
         bytes.extend(data);
     } else {

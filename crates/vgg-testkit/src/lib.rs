@@ -1,8 +1,8 @@
-//! References and tools for tests of numerical code: plain loops in f64, finite differences, tolerances, and
-//! weights that are made by an integer hash, the same in Rust and in Python.
+//! References and tools for tests of numerical code: plain f64 loops, finite differences, tolerances, and
+//! hashed weights that are the same in Rust and Python.
 //!
-//! It depends on no other crate of the workspace, so that it can check all of them. Images are `[N, H, W, C]`,
-//! filters `[K, R, S, C]`.
+//! The crate depends on no other crate of the workspace, so that it can check all of them. Images are `[N, H,
+//! W, C]`, filters `[K, R, S, C]`.
 //!
 //! ```
 //! use vgg_testkit::{assert_close, hashed};
@@ -30,8 +30,8 @@ pub use skip::skip;
 pub use small_disk::SmallDisk;
 pub use tolerance::{assert_close, relative_error};
 
-/// The shapes of VGG's 3x3 convolutions: name, side of the map, channels in, filters. A layer that is not
-/// named has the shape of the one before it.
+/// The shapes of VGG's 3x3 convolutions: name, side of the map, input channels, filters. A layer that is not
+/// listed has the shape of the one before it.
 pub const VGG_CONVOLUTIONS: [(&str, usize, usize, usize); 9] = [
     ("conv1_1", 224, 3, 64),
     ("conv1_2", 224, 64, 64),

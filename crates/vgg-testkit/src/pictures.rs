@@ -1,4 +1,4 @@
-//! Small images of seven classes, the same as `tests/reference/small_run.py` makes.
+//! Small images of seven classes, identical to those of `tests/reference/small_run.py`.
 
 use std::path::{Path, PathBuf};
 
@@ -6,14 +6,14 @@ use ndarray::Array3;
 
 use crate::fmix32;
 
-/// Classes of [`picture`].
+/// Number of classes of [`picture`].
 pub const PICTURE_CLASSES: usize = 7;
-/// Images of each class in a split.
+/// Number of images per class and split.
 pub const PICTURES_PER_CLASS: usize = 2;
 
-/// `[H, W, 3]` pixels of 0..255: a ramp that depends on the class, with noise that depends on the number.
+/// `[H, W, 3]` pixels of 0..255: a ramp that depends on the class, plus noise that depends on the number.
 ///
-/// The training images have numbers from 0, the validation images from 100, class by class. Five sizes take turns.
+/// Training images are numbered from 0, validation images from 100, class by class. Five sizes alternate.
 pub fn picture(number: usize, class: usize) -> Array3<u8> {
     const SIZES: [(usize, usize); 5] = [(40, 52), (61, 40), (48, 48), (75, 44), (44, 90)];
     let (h, w) = SIZES[number % 5];
@@ -30,7 +30,7 @@ pub fn picture_path(set: &Path, split: &str, index: usize) -> PathBuf {
     set.join(split).join(class).join(format!("{}.png", index % PICTURES_PER_CLASS))
 }
 
-/// Makes the folders of both splits in `set` and writes each image by `write`.
+/// Creates the folders of both splits in `set` and writes each image with `write`.
 pub fn make_pictures(set: &Path, write: impl Fn(&Path, &Array3<u8>)) -> std::io::Result<()> {
     for (split, first) in [("train", 0), ("val", 100)] {
         for class in 0..PICTURE_CLASSES {

@@ -1,13 +1,15 @@
-//! Pillow's resampling, to the last bit: rows first, rounded to levels, then columns, in fixed point with 22 binary places.
+//! Bitwise reproduction of Pillow's resampling: rows first, rounded to 8 bits, then columns, in fixed point
+//! with 22 fractional bits.
 
 use std::f64::consts::PI;
 
-/// Binary places of a weight.
+/// Fractional bits of a weight.
 const PLACES: u32 = 22;
 
-/// `pixels [h, w, 3]` resized to `[to.0, to.1, 3]` by Pillow's filter `bilinear`, `bicubic`, `lanczos` or `nearest`.
+/// Resizes `pixels [h, w, 3]` to `[to.0, to.1, 3]` with Pillow's filter `bilinear`, `bicubic`, `lanczos` or
+/// `nearest`.
 ///
-/// # Panics
+/// If `filter` is unknown.
 /// If there is no filter of that name.
 pub fn pillow_resize(pixels: &[u8], h: usize, w: usize, to: (usize, usize), filter: &str) -> Vec<u8> {
     let (down, across) = (taps(h, to.0, filter), taps(w, to.1, filter));
@@ -23,7 +25,7 @@ pub fn pillow_resize(pixels: &[u8], h: usize, w: usize, to: (usize, usize), filt
         .collect()
 }
 
-/// The first pixel that a pixel is made of, and the weights of it and its neighbours.
+/// The first source pixel of a target pixel, and the weights from there on.
 type Tap = (usize, Vec<i32>);
 
 fn sum(tap: &Tap, value: impl Fn(usize) -> u8) -> u8 {
@@ -35,7 +37,8 @@ fn sum(tap: &Tap, value: impl Fn(usize) -> u8) -> u8 {
 fn taps(side: usize, whole: usize, filter: &str) -> Vec<Tap> {
     let scale = side as f64 / whole as f64;
     if filter == "nearest" {
-        // Added up, as Pillow does it, where a product would be nearer: they differ where a pixel's centre is an edge.
+        // Accumulated as in Pillow. A product would be more exact, but differs where a centre falls on a
+        // pixel edge.
         let centres = std::iter::successors(Some(0.5 * scale), |centre| Some(centre + scale));
         return centres.take(whole).map(|at| ((at as usize).min(side - 1), vec![1 << PLACES])).collect();
     }
@@ -62,7 +65,7 @@ fn taps(side: usize, whole: usize, filter: &str) -> Vec<Tap> {
     (0..whole).map(tap).collect()
 }
 
-/// A filter at a distance, in pixels of the coarser grid.
+/// Value of a filter at a distance in pixels of the coarser grid.
 fn weight(filter: &str, x: f64) -> f64 {
     let x = x.abs();
     let sinc = |x: f64| if x == 0.0 { 1.0 } else { (x * PI).sin() / (x * PI) };

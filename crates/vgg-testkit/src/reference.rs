@@ -1,8 +1,8 @@
-//! Every operation as plain loops in f64, straight from its definition.
+//! Reference operations as plain f64 loops.
 
 use ndarray::{Array1, Array2, Array4};
 
-/// Cross-correlation with bias, before any activation. `x [N,H,W,C]`, `w [K,R,S,C]`.
+/// Cross-correlation with bias, without activation. `x [N,H,W,C]`, `w [K,R,S,C]`.
 pub fn conv2d(x: &Array4<f64>, w: &Array4<f64>, bias: &Array1<f64>, pad: usize) -> Array4<f64> {
     let ((n, h, wd, _), (k, r, s, _)) = (x.dim(), w.dim());
     let (oh, ow) = (h + 2 * pad - r + 1, wd + 2 * pad - s + 1);
@@ -14,15 +14,15 @@ pub fn conv2d(x: &Array4<f64>, w: &Array4<f64>, bias: &Array1<f64>, pad: usize) 
 /// Gradients of a convolution.
 #[derive(Debug)]
 pub struct ConvGradients {
-    /// By the input.
+    /// Grad-input.
     pub dx: Array4<f64>,
-    /// By the filters.
+    /// Grad-weight.
     pub dw: Array4<f64>,
-    /// By the bias.
+    /// Gradient of the bias.
     pub db: Array1<f64>,
 }
 
-/// Gradients of [`conv2d`], given that of its output.
+/// Gradients of [`conv2d`] for the output gradient `dy`.
 pub fn conv2d_gradients(x: &Array4<f64>, w: &Array4<f64>, dy: &Array4<f64>, pad: usize) -> ConvGradients {
     let (_, oh, ow, k) = dy.dim();
     let (mut dx, mut dw) = (Array4::zeros(x.dim()), Array4::zeros(w.dim()));
@@ -81,7 +81,7 @@ pub fn max_pool2d(x: &Array4<f64>, ceil: bool) -> Array4<f64> {
     })
 }
 
-/// Local response normalisation, `x / (k + a * sum of squares)^beta`; `a` is what multiplies the sum itself.
+/// Local response normalisation, `x / (k + a * sum of squares)^beta`; `a` is not divided by `size`.
 pub fn lrn(x: &Array4<f64>, size: usize, a: f64, beta: f64, k: f64) -> Array4<f64> {
     let c = x.dim().3;
     Array4::from_shape_fn(x.dim(), |(i, y, q, channel)| {
@@ -91,7 +91,7 @@ pub fn lrn(x: &Array4<f64>, size: usize, a: f64, beta: f64, k: f64) -> Array4<f6
     })
 }
 
-/// Losses `-ln softmax(x)[target]` of the rows.
+/// Cross-entropy losses `-ln softmax(x)[target]` per row.
 pub fn softmax_cross_entropy(x: &Array2<f64>, targets: &[u32]) -> Vec<f64> {
     let loss = |(row, target): (ndarray::ArrayView1<f64>, &u32)| {
         let largest = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
@@ -101,7 +101,7 @@ pub fn softmax_cross_entropy(x: &Array2<f64>, targets: &[u32]) -> Vec<f64> {
     x.rows().into_iter().zip(targets).map(loss).collect()
 }
 
-/// Central difference of `f` by each of `x`, at a distance of 1e-5.
+/// Central differences of `f` with respect to each of `x`, with step 1e-5.
 pub fn finite_difference(x: &[f64], f: impl Fn(&[f64]) -> f64) -> Vec<f64> {
     let step = 1e-5;
     let mut at = x.to_vec();

@@ -1,4 +1,4 @@
-//! What a test does where something that it needs is not there.
+//! Skipping tests whose requirements are missing.
 
 use std::collections::BTreeSet;
 use std::io::Write as _;
@@ -6,11 +6,11 @@ use std::sync::{Mutex, PoisonError};
 
 static SAID: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
 
-/// Says that a test of `what` is skipped, past the test harness, which keeps what a passing test prints to itself. The same line is
-/// printed once a process.
+/// Reports on stderr that a test of `what` is skipped, bypassing the test harness, which captures the output
+/// of passing tests. The same line is printed once per process.
 ///
 /// # Panics
-/// If the environment variable `VGG_REQUIRE` names `what` in its list: then its absence is a failure.
+/// If the list in the environment variable `VGG_REQUIRE` contains `what`.
 pub fn skip(what: &str, why: &dyn std::fmt::Display) {
     let required = std::env::var("VGG_REQUIRE").unwrap_or_default();
     assert!(!required.split(',').any(|name| name == what), "{what} is required: {why}");

@@ -1,18 +1,18 @@
-//! A disk of a few MiB, to fill.
+//! A file system of a few MiB, to test full disks.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// A file system of its own in memory, at a folder, until it is dropped.
+/// A tmpfs mounted at a folder until it is dropped.
 pub struct SmallDisk {
     at: PathBuf,
 }
 
 impl SmallDisk {
-    /// One of `kib` KiB; `None`, said aloud, where this user may not mount any.
+    /// Mounts a file system of `kib` KiB. Reports a skip and returns `None` if this user may not mount.
     ///
     /// # Panics
-    /// If the folder cannot be made.
+    /// If the folder cannot be created.
     pub fn mount(at: &Path, kib: u64) -> Option<SmallDisk> {
         std::fs::create_dir_all(at).expect("a folder to mount at");
         let options = format!("size={kib}k");
@@ -23,10 +23,10 @@ impl SmallDisk {
         None
     }
 
-    /// From now on nothing can be written.
+    /// Remounts the file system read-only.
     ///
     /// # Panics
-    /// If the system does not let it.
+    /// If the file system cannot be remounted.
     pub fn make_read_only(&self) {
         let done = run(Command::new("mount").args(["-o", "remount,ro"]).arg(&self.at));
         assert!(done, "{} cannot be made read-only", self.at.display());

@@ -1,6 +1,7 @@
-//! What "close" means: the largest difference over the largest magnitude of a tensor.
+//! Relative errors: the largest difference over the largest magnitude of a tensor.
 
-/// `max |a - b| / max |b|`; infinite if lengths differ, if there are no values, or if one of them is not finite.
+/// `max |a - b| / max |b|`; infinite if the lengths differ, if there are no values, or if a value is not
+/// finite.
 pub fn relative_error(a: &[f32], b: &[f32]) -> f64 {
     if a.len() != b.len() || b.is_empty() {
         return f64::INFINITY;
@@ -20,7 +21,7 @@ pub fn relative_error(a: &[f32], b: &[f32]) -> f64 {
 
 /// Asserts that `a` is within `tolerance` of the reference `b`.
 ///
-/// # Panics
+/// If the error is larger; the message contains `what` and the error.
 /// With `what` and the error if it is not.
 #[track_caller]
 pub fn assert_close(a: &[f32], b: &[f32], tolerance: f64, what: &str) {

@@ -1,11 +1,11 @@
-//! The reference loops against hand-worked values, independent sums and finite differences.
+//! The reference loops against hand-computed values, independent sums and finite differences.
 
 use ndarray::{Array1, Array2, Array4, array};
 use vgg_testkit::{
     conv2d, conv2d_gradients, finite_difference, linear, lrn, max_pool2d, softmax_cross_entropy, unit,
 };
 
-/// Values of a hashed stream.
+/// Values of the hashed stream `name`.
 fn values(name: &str, len: usize) -> Vec<f64> {
     (0..len).map(|i| f64::from(unit(name, i))).collect()
 }
@@ -18,7 +18,7 @@ fn matrix(values: &[f64], rows: usize, columns: usize) -> Array2<f64> {
     Array2::from_shape_vec((rows, columns), values.to_vec()).unwrap()
 }
 
-/// Asserts that values are within `bound` of each other, one by one.
+/// Asserts that each value is within `bound` of the expected one.
 #[track_caller]
 fn assert_near(got: &[f64], expected: &[f64], bound: f64, what: &str) {
     assert_eq!(got.len(), expected.len(), "{what}: lengths");
@@ -31,8 +31,8 @@ fn flat<'a>(values: impl IntoIterator<Item = &'a f64>) -> Vec<f64> {
     values.into_iter().copied().collect()
 }
 
-/// The accuracy of finite differences here: sums of a few hundred values of order 1 are exact to about 1e-14 and are divided
-/// by 2e-5; curvature adds the square of the step, 1e-10.
+/// Accuracy of finite differences: sums of a few hundred values of order 1 are exact to about 1e-14 and are
+/// divided by 2e-5; curvature adds the square of the step, 1e-10.
 const DIFFERENCES: f64 = 1e-8;
 
 /// `x0^3 + 2 x0 x1 - x1^2 + 5`.
@@ -47,7 +47,7 @@ fn finite_difference_of_a_polynomial() {
     assert!(finite_difference(&[], |_| 1.0).is_empty());
 }
 
-/// An image of 1 to 9 and a filter of 1 to 9, which is not flipped: the centre is the sum of squares, 285.
+/// An image of 1 to 9 and the same filter, not flipped: the centre is the sum of squares, 285.
 #[test]
 fn convolution_worked_by_hand() {
     let x = images(&(1..=9).map(f64::from).collect::<Vec<_>>(), [1, 3, 3, 1]);
@@ -90,7 +90,7 @@ impl Convolution {
     }
 }
 
-/// Each output as a sum over an explicitly zero-padded image.
+/// Each output is a sum over an explicitly zero-padded image.
 #[test]
 fn convolution_is_a_sum_over_the_padded_image() {
     for case in CONVOLUTIONS {
@@ -177,7 +177,7 @@ fn linear_gradients_are_those_of_finite_differences() {
 fn max_pooling_worked_by_hand() {
     let x = images(&[1.0, 5.0, -3.0, 4.0, 2.0, -4.0, -7.0, -9.0, -6.0], [1, 3, 3, 1]);
     assert_eq!(max_pool2d(&x, false), images(&[5.0], [1, 1, 1, 1]));
-    // Windows that are cut off are not padded with zeros.
+    // Truncated windows are not padded with zeros.
     assert_eq!(max_pool2d(&x, true), images(&[5.0, -3.0, -7.0, -6.0], [1, 2, 2, 1]));
     let one = images(&[-2.0, -8.0], [1, 1, 1, 2]);
     assert_eq!(max_pool2d(&one, true), one);
@@ -190,7 +190,7 @@ fn max_pooling_worked_by_hand() {
     assert_eq!(max_pool2d(&x, false), images(&expected, [2, 1, 2, 2]));
 }
 
-/// The gradient passes to the largest value of each window.
+/// The gradient goes to the largest value of each window.
 #[test]
 fn max_pooling_gradient_is_that_of_finite_differences() {
     for (ceil, pooled) in [(false, 1), (true, 2)] {
@@ -214,7 +214,7 @@ fn max_pooling_gradient_is_that_of_finite_differences() {
     }
 }
 
-/// Sums of squares are 5, 14 and 13 in windows of three channels; 1, 4 and 9 in windows of one; 14 in windows of five.
+/// Sums of squares in windows of three channels: 5, 14 and 13; of one: 1, 4 and 9; of five: 14.
 #[test]
 fn lrn_worked_by_hand() {
     let x = images(&[1.0, 2.0, 3.0], [1, 1, 1, 3]);
@@ -271,7 +271,7 @@ fn cross_entropy_worked_by_hand() {
     assert_eq!(softmax_cross_entropy(&array![[7.0]], &[0]), [0.0]);
 }
 
-/// The posterior, minus one at the target.
+/// The gradient is the posterior, minus one at the target.
 #[test]
 fn cross_entropy_gradient_is_that_of_finite_differences() {
     let targets = [4, 0, 2];

@@ -1,10 +1,10 @@
-//! `relative_error` and `assert_close`: what counts as close and what does not.
+//! Tests of `relative_error` and `assert_close`.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use vgg_testkit::{assert_close, relative_error};
 
-/// The message of the panic, if the assertion fails.
+/// The panic message, if the assertion fails.
 fn failure(a: &[f32], b: &[f32], tolerance: f64) -> Option<String> {
     let result = catch_unwind(AssertUnwindSafe(|| assert_close(a, b, tolerance, "some values")));
     result.err().map(|panic| panic.downcast_ref::<String>().cloned().unwrap_or_default())
@@ -37,14 +37,14 @@ fn each_value_counts() {
 }
 
 #[test]
-fn values_that_are_not_numbers_are_infinitely_far() {
+fn nan_has_infinite_error() {
     for i in 0..3 {
         let mut bad = [1.0, 2.0, 3.0];
         bad[i] = f32::NAN;
         let good = [1.0, 2.0, 3.0];
         assert_eq!(relative_error(&bad, &good), f64::INFINITY);
         assert_eq!(relative_error(&good, &bad), f64::INFINITY);
-        // Also where both are NaN.
+        // Also if both are NaN.
         assert_eq!(relative_error(&bad, &bad), f64::INFINITY);
         assert!(failure(&bad, &good, 1e9).is_some());
         assert!(failure(&good, &bad, 1e9).is_some());
@@ -66,7 +66,7 @@ fn infinities_are_never_close() {
 
 #[test]
 fn lengths_must_agree() {
-    // Nothing is not close to nothing: a comparison of no values would test nothing.
+    // Empty slices are not close: comparing no values would test nothing.
     for (a, b) in [(3, 2), (2, 3), (1, 0), (0, 1), (0, 0)] {
         let ones = [1.0; 3];
         assert_eq!(relative_error(&ones[..a], &ones[..b]), f64::INFINITY, "{a} and {b} values");
@@ -84,7 +84,7 @@ fn zero_reference_allows_zeros_alone() {
 }
 
 #[test]
-fn assertion_takes_the_tolerance_itself_and_nothing_above() {
+fn error_equal_to_the_tolerance_passes() {
     assert_eq!(failure(&[1.25, 2.0], &[1.0, 2.0], 0.125), None);
     let message = failure(&[1.25, 2.0], &[1.0, 2.0], 0.124);
     assert!(message.is_some_and(|text| text.contains("some values") && text.contains("1.250e-1")));

@@ -1,5 +1,7 @@
-//! Trains a small net A on a synthetic set for a few epochs: `cargo run --release -p vgg-train --example train_small
-//! [DIR]`. DIR gets the data, metrics and weights; run it again, and it goes on from there.
+//! Trains a small network of configuration A on a synthetic set for three epochs:
+//! `cargo run --release -p vgg-train --example train_small [DIR]`.
+//!
+//! DIR contains the data, metrics and weights. Rerun the same command to resume.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -69,7 +71,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         allow_changes: &[],
         checkpoints: Default::default(),
         resume: Resume::Auto,
-        // A real run measures the network here, for instance with vgg-eval.
+        // A real program evaluates the network here, for example with vgg-eval.
         validate: &mut |_| Ok(Some(Validation { top1_error: 1.0, top5_error: 1.0, loss: 0.0 })),
         events: &mut |event| {
             if let Event::Epoch { metrics, timing } = event {

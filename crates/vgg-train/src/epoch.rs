@@ -1,4 +1,4 @@
-//! The steps of an epoch: as many under way at once as the device wants, and checkpoints between them.
+//! The steps of an epoch, pipelined to the device's depth, and the checkpoints between them.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -15,16 +15,16 @@ use crate::norms::layers_of;
 use crate::run_state::RunState;
 use crate::{Error, Event, Result, StepSums, TrainStep};
 
-/// A step under way.
+/// A step in progress.
 struct Started {
     step: u64,
-    /// Its place in the epoch, from 1.
+    /// Batch of the epoch, from 1.
     batch: usize,
     samples: Vec<usize>,
     waited: Duration,
 }
 
-/// An epoch under way, or what is left of it.
+/// An epoch in progress, or the rest of an epoch that was resumed.
 pub(crate) struct Epoch<'a, 'b> {
     pub(crate) network: &'a mut Network,
     pub(crate) optimizer: &'a mut Sgd,
@@ -33,10 +33,10 @@ pub(crate) struct Epoch<'a, 'b> {
     pub(crate) events: &'a mut (dyn FnMut(Event) + 'b),
     pub(crate) checkpoints: Option<CheckpointSchedule<'a>>,
     pub(crate) group: Arc<dyn ProcessGroup>,
-    /// Batches of the whole epoch.
+    /// Number of batches in the whole epoch.
     pub(crate) batches: usize,
     started: VecDeque<Started>,
-    /// When this part of it began, and seconds that it had taken before.
+    /// When this part of the epoch began, and the seconds before it was resumed.
     began: Instant,
     seconds_before: f64,
 }
@@ -50,17 +50,17 @@ pub(crate) struct CheckpointSchedule<'a> {
 }
 
 impl<'a> CheckpointSchedule<'a> {
-    /// From a step on.
+    /// A schedule that counts from this step and from now.
     pub(crate) fn new(saver: &'a mut Saver, policy: Checkpoints, step: u64) -> CheckpointSchedule<'a> {
         CheckpointSchedule { saver, policy, last_time: Instant::now(), last_step: step }
     }
 
-    /// Whether one is due after the step that comes.
+    /// Whether a checkpoint is due after the next step.
     fn is_due(&mut self, step: u64) -> Result<bool> {
         let policy = self.policy;
         let by_steps = policy.every_steps.is_some_and(|n| step + 1 >= self.last_step + n.max(1));
         let by_time = policy.every.is_some_and(|every| self.last_time.elapsed() >= every);
-        // A disk that is slower than that gets what it can take.
+        // If the disk is slower than `every`, wait until the previous checkpoint is written.
         Ok(by_steps || by_time && !self.saver.is_busy()?)
     }
 
@@ -99,7 +99,7 @@ impl<'a, 'b> Epoch<'a, 'b> {
         }
     }
 
-    /// Takes the step of the next batch; `false`, without taking it, if a rank was asked to stop.
+    /// Runs the step of the next batch; returns `false`, without running it, if any rank was interrupted.
     pub(crate) fn take(&mut self, batch: &Batch, waited: Duration, interrupted: bool) -> Result<bool> {
         let save = match &mut self.checkpoints {
             Some(checkpoints) => checkpoints.is_due(self.state.step)?,
@@ -111,14 +111,14 @@ impl<'a, 'b> Epoch<'a, 'b> {
         }
         self.start(batch, &agreed, waited)?;
         self.finish(self.network.device().pipeline_depth())?;
-        // The end of the epoch has a checkpoint of its own.
+        // The end of the epoch has its own checkpoint.
         if agreed.save && self.state.batches < self.batches {
             self.save()?;
         }
         Ok(true)
     }
 
-    /// Waits for the steps under way; `false` if the epoch is not whole. OnExhausted, what was done of it has been saved.
+    /// Waits for the steps in progress; returns `false` if the epoch is incomplete, after saving its state.
     pub(crate) fn end(mut self) -> Result<bool> {
         self.finish(0)?;
         self.state.timing.part = self.seconds();
@@ -153,7 +153,7 @@ impl<'a, 'b> Epoch<'a, 'b> {
         Ok(())
     }
 
-    /// Waits until at most `ahead` steps are under way.
+    /// Waits until at most `ahead` steps are in progress.
     fn finish(&mut self, ahead: usize) -> Result<()> {
         while self.started.len() > ahead {
             let (Some(started), Some(report)) = (self.started.pop_front(), self.step.finish()?) else {
@@ -161,7 +161,7 @@ impl<'a, 'b> Epoch<'a, 'b> {
             };
             let Started { step, batch, samples, waited } = started;
             if !report.finite {
-                // It was so on all ranks.
+                // The flag is the same on all ranks.
                 let samples = of_all_ranks(&samples, &*self.group)?;
                 let epoch = self.state.epochs + 1;
                 return Err(Error::NotFinite { epoch, step, samples, layers: layers_of(self.network) });
@@ -178,19 +178,19 @@ impl<'a, 'b> Epoch<'a, 'b> {
     fn save(&mut self) -> Result<()> {
         self.finish(0)?;
         self.state.timing.part = self.seconds();
-        // All ranks have a part in what is saved, and the first writes it.
+        // A checkpoint contains the progress of all ranks; rank 0 writes it.
         let state = self.state.all_gather(&*self.group)?;
         let Some(checkpoints) = &mut self.checkpoints else { return Ok(()) };
         checkpoints.save(Snapshot::take(self.network, self.optimizer, state), self.state.step)
     }
 
-    /// Seconds that the epoch has taken so far.
+    /// Seconds of the epoch so far.
     fn seconds(&self) -> f64 {
         self.seconds_before + self.began.elapsed().as_secs_f64()
     }
 }
 
-/// The samples of a batch of which each rank has some.
+/// All-gathers the samples of a batch that is distributed over ranks.
 fn of_all_ranks(samples: &[usize], group: &dyn ProcessGroup) -> Result<Vec<usize>> {
     let own: Vec<u8> = samples.iter().flat_map(|sample| (*sample as u64).to_le_bytes()).collect();
     let all = group.all_gather_bytes(&own)?.concat();

@@ -1,4 +1,4 @@
-//! What can go wrong in training.
+//! Errors of training.
 
 use std::path::PathBuf;
 
@@ -9,11 +9,11 @@ use crate::LayerNorms;
 /// Result of training.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// A run that could not go on.
+/// An error that ends a training run.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// Settings that make no sense.
+    /// A setting is invalid, or the run cannot proceed with these settings.
     #[error("{0}")]
     Config(String),
     /// A bug in this crate.
@@ -21,21 +21,21 @@ pub enum Error {
     Internal(String),
     /// A training step needs more memory than the device has free.
     #[error(
-        "a training step with micro_batch = {micro_batch} needs {:.2} GiB, and the GPU has {:.2} GiB free; {}",
+        "a training step with micro_batch = {micro_batch} needs {:.2} GiB, but the GPU has {:.2} GiB free; {}",
         gib(*needed_bytes), gib(*free_bytes),
         if *fitting > 0 { format!("micro_batch = {fitting} fits") } else { "not even one image fits".into() }
     )]
     Memory {
-        /// Images that go through the network together.
+        /// Images per micro-batch.
         micro_batch: usize,
         /// Bytes that the step needs.
         needed_bytes: usize,
-        /// Bytes that the device has free.
+        /// Bytes that are free on the device.
         free_bytes: usize,
-        /// A micro-batch that would fit; 0 if none does.
+        /// A smaller micro-batch that fits; 0 if none does.
         fitting: usize,
     },
-    /// A loss or gradient was not finite. No weight was changed by it.
+    /// A loss or gradient was NaN or infinite. The step changed no weight.
     #[error(
         "the loss or a gradient was not finite in epoch {epoch}, step {step} ({n} samples{first}); \
          no weight was changed; try a lower learning rate or another initialisation",
@@ -48,65 +48,61 @@ pub enum Error {
         step: u64,
         /// The samples of the batch.
         samples: Vec<usize>,
-        /// Weights and gradients then.
+        /// Norms of weights and gradients at this step.
         layers: Vec<LayerNorms>,
     },
-    /// The run directory holds a run of something else.
+    /// The run directory contains a run with other settings.
     #[error(
-        "{path} holds a run with other settings; give another directory, or remove it:\n  {differences}",
+        "{path} contains a run with other settings; use another directory or remove it:\n  {differences}",
         path = path.display(), differences = differences.join("\n  ")
     )]
     OtherRun {
         /// The run directory.
         path: PathBuf,
-        /// What differs: where, what it was and what it is.
+        /// Each difference: path of the setting, old value and new value.
         differences: Vec<String>,
     },
-    /// The run directory is not there any more.
-    #[error(
-        "{path} was removed or is out of reach, so nothing of the run can be saved; what was saved before is where it was moved to, if \
-         it was",
-        path = path.display()
-    )]
+    /// The run directory has been removed, or its disk is gone.
+    #[error("{path} no longer exists; cannot save", path = path.display())]
     Gone {
         /// The run directory.
         path: PathBuf,
     },
-    /// This rank was started for something else than the first.
+    /// This rank was started with other settings than rank 0.
     #[error(
-        "rank {rank} was started with other settings than the first; all must have the same:\n  {differences}",
+        "rank {rank} was started with other settings than rank 0; all ranks need the same:\n  {differences}",
         differences = differences.join("\n  ")
     )]
     OtherRank {
-        /// Its number.
+        /// This rank.
         rank: usize,
-        /// What differs: where, what it is on the first rank and what on this one.
+        /// Each difference: path of the setting, value on rank 0 and value on this rank.
         differences: Vec<String>,
     },
-    /// A weight or velocity is not finite, although no loss and no gradient was.
-    #[error("{name} has a value that is not finite after step {step}; the checkpoint before is kept")]
+    /// A weight or velocity is not finite, although every loss and gradient was.
+    #[error("{name} has a value that is not finite after step {step}; the previous checkpoint is kept")]
     BadValue {
-        /// Which one.
+        /// Name of the parameter.
         name: String,
-        /// Steps done.
+        /// Number of completed steps.
         step: u64,
     },
-    /// The data.
+    /// Loading data failed.
     #[error("{0}")]
     Data(#[from] vgg_data::Error),
-    /// The network.
+    /// A layer or the network failed.
     #[error("{0}")]
     Network(#[from] vgg_layers::Error),
-    /// The optimiser.
+    /// The optimiser failed.
     #[error("{0}")]
     Optim(#[from] vgg_optim::Error),
-    /// The weights.
+    /// Writing weights failed.
     #[error("{0}")]
     Weights(#[from] vgg_weights::Error),
-    /// An operation.
+    /// A tensor operation or a collective failed.
     #[error("{0}")]
     Tensor(#[from] vgg_tensor::Error),
-    /// A file.
+    /// A file operation failed.
     #[error("{0}")]
     File(#[from] vgg_files::Error),
     /// Validation failed.
@@ -115,7 +111,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// The kind of error, such as for an exit code.
+    /// The kind of error, for example to choose an exit code.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Error::Config(_) | Error::Memory { .. } | Error::OtherRun { .. } | Error::OtherRank { .. } => {

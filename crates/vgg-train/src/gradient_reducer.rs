@@ -1,7 +1,7 @@
 //! All-reduce of gradients over ranks during the backward pass.
 //!
-//! A layer's gradient is final when the last micro-batch has been through it. Then its sum is begun, fc8 first; at the end of the
-//! pass the sums take the gradients' places.
+//! A layer's gradient is final after the backward pass of the last micro-batch. Its all-reduce then starts,
+//! fc8 first; at the end of the pass the sums replace the gradients.
 
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ impl GradientReducer {
         Ok(Some(GradientReducer(AllReduce::new(group, network.device())?)))
     }
 
-    /// Takes a gradient that is final on this rank.
+    /// Starts the all-reduce of a gradient that is final on this rank.
     pub(crate) fn push(&mut self, parameter: &mut Parameter) -> vgg_tensor::Result<()> {
         if !parameter.trainable {
             return Ok(());
@@ -31,7 +31,7 @@ impl GradientReducer {
         self.0.begin(parameter.grad_mut()?)
     }
 
-    /// Takes part with nothing, where the other ranks have images and this one has none.
+    /// Starts the all-reduce of zero gradients, if this rank has no images and other ranks have some.
     pub(crate) fn push_zeros(&mut self, network: &mut Network) -> Result<()> {
         for parameter in in_order(network) {
             let grad = parameter.grad_mut()?;
@@ -42,7 +42,8 @@ impl GradientReducer {
         Ok(())
     }
 
-    /// Puts the sums in the gradients' places. Whatever was not finite on any rank clears the flag of `state` on all.
+    /// Replaces the gradients by their sums. A value that is not finite on any rank clears the flag of
+    /// `state` on all.
     pub(crate) fn finish(&mut self, network: &mut Network, state: &StepState) -> Result<()> {
         Ok(self.0.finish(in_order(network).map(Parameter::grad_mut), state)?)
     }
@@ -51,11 +52,11 @@ impl GradientReducer {
 /// What the ranks agree on before a step.
 #[derive(Debug)]
 pub(crate) struct StepConsensus {
-    /// Images of every rank.
+    /// Number of images on each rank.
     pub(crate) images: Vec<usize>,
-    /// Whether any rank was asked to stop.
+    /// Whether any rank was interrupted.
     pub(crate) interrupted: bool,
-    /// Whether rank 0 wants a checkpoint after the step.
+    /// Whether rank 0 requests a checkpoint after the step.
     pub(crate) save: bool,
 }
 

@@ -1,4 +1,4 @@
-//! Whether two runs are the same: what determines each, as JSON, compared leaf by leaf.
+//! Comparison of run identities: JSON with all settings that determine a run, compared leaf by leaf.
 
 use std::path::Path;
 
@@ -7,8 +7,8 @@ use vgg_tensor::ProcessGroup;
 
 use crate::{Error, Result};
 
-/// Looks whether what determines a run is what determined it before, but for what is `allowed`: paths such as `run.max_epochs`,
-/// or the beginning of some.
+/// Checks that a run has the same identity as before. Settings may differ whose path, such as
+/// `run.max_epochs`, or the parent of whose path is in `allowed`.
 ///
 /// # Errors
 /// [`Error::OtherRun`] with every difference that is not allowed.
@@ -26,18 +26,19 @@ pub fn refuse_other(dir: &Path, before: &Value, now: &Value, allowed: &[String])
     Err(Error::OtherRun { path: dir.to_owned(), differences })
 }
 
-/// Looks whether all ranks were started for the same run.
+/// Checks that all ranks have the same identity.
 ///
 /// # Errors
-/// [`Error::OtherRank`] on those that were not, with all that differs from the first.
+/// [`Error::OtherRank`] on each rank that differs from rank 0, with every difference; [`Error::Config`] if
+/// the identity of rank 0 is not JSON.
 pub(crate) fn refuse_other_ranks(identity: &Value, group: &dyn ProcessGroup) -> Result<()> {
     if group.size() == 1 {
         return Ok(());
     }
     let first = &group.all_gather_bytes(identity.to_string().as_bytes())?[0];
     let first: Value = serde_json::from_slice(first)
-        .map_err(|e| Error::Config(format!("the first rank is another program: {e}")))?;
-    let differences = differences(&first, identity, ["there", "here"]);
+        .map_err(|e| Error::Config(format!("rank 0 runs a different program: {e}")))?;
+    let differences = differences(&first, identity, ["on rank 0", "here"]);
     if differences.is_empty() {
         return Ok(());
     }
@@ -45,7 +46,7 @@ pub(crate) fn refuse_other_ranks(identity: &Value, group: &dyn ProcessGroup) -> 
     Err(Error::OtherRank { rank: group.rank(), differences })
 }
 
-/// Paths of what differs, and how: the words say which is which.
+/// Paths of the values that differ, and both values, each followed by its word of `words`.
 fn differences(a: &Value, b: &Value, words: [&str; 2]) -> Vec<(String, String)> {
     let mut found = Vec::new();
     compare("", a, b, words, &mut found);
@@ -68,11 +69,11 @@ fn compare(path: &str, a: &Value, b: &Value, words: [&str; 2], found: &mut Vec<(
     }
 }
 
-/// A value on part of a line.
+/// A value as text, cut to 60 characters.
 fn short(value: &Value) -> String {
     const MOST: usize = 60;
     let text = match value {
-        Value::Null => "nothing".to_owned(),
+        Value::Null => "none".to_owned(),
         other => other.to_string(),
     };
     if text.chars().count() <= MOST { text } else { text.chars().take(MOST).chain("...".chars()).collect() }
@@ -84,7 +85,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn what_differs_is_listed_unless_it_is_allowed() {
+    fn differences_are_listed_unless_allowed() {
         let before = json!({ "train": { "seed": 1, "lr": 0.1 }, "batch": 8, "gone": true });
         let now = json!({ "train": { "seed": 2, "lr": 0.2 }, "batch": 8 });
         let refused = |allowed: &[&str]| {
@@ -94,11 +95,8 @@ mod tests {
                 _ => Vec::new(),
             }
         };
-        let all = [
-            "gone: true before, nothing now",
-            "train.lr: 0.1 before, 0.2 now",
-            "train.seed: 1 before, 2 now",
-        ];
+        let all =
+            ["gone: true before, none now", "train.lr: 0.1 before, 0.2 now", "train.seed: 1 before, 2 now"];
         assert_eq!(refused(&[]), all);
         assert_eq!(refused(&["train.lr", "gone"]), all[2..]);
         assert_eq!(refused(&["train", "gone"]), [""; 0]);

@@ -1,7 +1,8 @@
-//! Training of VGG networks: mini-batches split into micro-batches, validation, checkpoints, resume, metrics.
+//! Training of VGG networks: batches split into micro-batches, validation, checkpoints, resume, metrics.
 //!
-//! It prints nothing: what happens is told as [`Event`]s. A run in a directory leaves `metrics.jsonl` and `metrics.csv`
-//! (which depend on configuration and data alone), `timing.jsonl`, checkpoints, and `weights.safetensors` at its end.
+//! The crate prints nothing; it reports progress as [`Event`]s. A run directory contains `metrics.jsonl` and
+//! `metrics.csv` (which depend only on configuration and data), `timing.jsonl`, checkpoints and, after the
+//! last epoch, `weights.safetensors`.
 
 #![warn(clippy::unwrap_used)]
 
@@ -28,11 +29,11 @@ pub use train_step::{StepConfig, StepReport, StepSums, TrainStep};
 pub use trainer::Trainer;
 pub use training::{Event, Outcome, Resume, TrainConfig, Training, ValidationResult};
 
-// Part of this crate's interface.
+// Types of vgg-optim in this crate's interface.
 pub use vgg_optim::{MomentumVariant, OnExhausted, Schedule, SgdOptions};
 
-/// What was known of a run whose loss or gradient was not finite, in its directory.
+/// Name of the file in a run directory that describes a step with a loss or gradient that was not finite.
 pub const NOT_FINITE_FILE: &str = "not-finite.json";
 
-/// Name of the weights that a finished run leaves in its directory.
+/// Name of the file in a run directory with the final weights.
 pub const WEIGHTS_FILE: &str = "weights.safetensors";

@@ -1,4 +1,4 @@
-//! How much memory a step needs, before it is taken.
+//! Memory that a training step needs, measured by a dry run.
 
 use vgg_data::Batch;
 use vgg_layers::{Device, Network, NetworkSpec};
@@ -6,12 +6,12 @@ use vgg_optim::Sgd;
 
 use crate::{Error, Result, StepConfig, TrainConfig, TrainStep};
 
-/// Bytes of tensors and workspaces of training `spec` in micro-batches, of at most `batch` images, on `device`.
+/// Peak bytes of tensors and workspaces for training `spec` on batches of up to `batch` images on `device`.
 ///
-/// Two steps are taken on a device that plans: the same code, without data. Images that the loader holds are not in it.
+/// Runs two steps on a dry-run device: the same code, without data. Images in the loader are not included.
 ///
 /// # Errors
-/// Those of a step: shapes that do not fit.
+/// The errors of [`TrainStep::step`], such as shapes that do not match.
 pub fn step_memory_bytes(
     spec: &NetworkSpec,
     train_layers: Option<&[String]>,
@@ -34,11 +34,11 @@ pub fn step_memory_bytes(
     Ok(device.memory().peak_bytes)
 }
 
-/// Checks that a training step fits into the free memory of `device`, and returns the bytes that it needs. A CPU has no limit of its
-/// own.
+/// Checks that a training step fits into the free memory of `device`, and returns the bytes that it needs. A
+/// CPU has no limit.
 ///
 /// # Errors
-/// [`Error::Memory`] with the largest micro-batch that would fit; those of [`step_memory_bytes`].
+/// [`Error::Memory`] with a micro-batch that fits, found by halving; the errors of [`step_memory_bytes`].
 pub fn check_step_memory(
     spec: &NetworkSpec,
     train_layers: Option<&[String]>,

@@ -1,4 +1,4 @@
-//! What a run writes down of every epoch.
+//! Metrics and timing of each epoch, and the files that contain them.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -11,18 +11,18 @@ use crate::Result;
 /// Result of a validation.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Validation {
-    /// Share of wrong first answers.
+    /// Top-1 error, 0..1.
     pub top1_error: f64,
-    /// Share of images whose class is not among the first five answers.
+    /// Top-5 error, 0..1.
     pub top5_error: f64,
-    /// Mean of `-ln posterior`.
+    /// Mean cross-entropy, `-ln posterior` of the true class.
     pub loss: f64,
 }
 
-/// One epoch. Depends on configuration and data alone.
+/// Metrics of one epoch, which depend only on configuration and data.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EpochMetrics {
-    /// From 1.
+    /// Epoch, from 1.
     pub epoch: usize,
     /// Steps of the run so far.
     pub step: u64,
@@ -30,35 +30,35 @@ pub struct EpochMetrics {
     pub lr: f64,
     /// Mean training loss, with dropout and augmentation.
     pub train_loss: f64,
-    /// Share of wrong first answers in training.
+    /// Training top-1 error, with dropout and augmentation.
     pub train_top1_error: f64,
-    /// Validation error, if there was a validation.
+    /// Validation top-1 error, if the epoch was validated.
     pub val_top1_error: Option<f64>,
-    /// Validation error among the first five.
+    /// Validation top-5 error, if the epoch was validated.
     pub val_top5_error: Option<f64>,
-    /// Validation loss.
+    /// Validation loss, if the epoch was validated.
     pub val_loss: Option<f64>,
-    /// Images that could not be decoded.
+    /// Images that were skipped because they could not be decoded.
     pub skipped: usize,
 }
 
-/// Time that one epoch took.
+/// Timing of one epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct EpochTiming {
-    /// From 1.
+    /// Epoch, from 1.
     pub epoch: usize,
     /// Seconds of training, without validation.
     pub seconds: f64,
-    /// Training images a second.
+    /// Training images per second.
     pub images_per_s: f64,
-    /// Share of the time in which training waited for data.
+    /// Fraction of the time that training waited for data.
     pub waiting: f64,
 }
 
-/// A line of [`EpochMetrics`] for each epoch, in the directory of a run.
+/// Name of the file in a run directory with a line of [`EpochMetrics`] for each epoch.
 pub const METRICS_FILE: &str = "metrics.jsonl";
 
-/// Writes `metrics.jsonl`, `metrics.csv` and `timing.jsonl`, whole: a run has few epochs. The directory must be there.
+/// Rewrites `metrics.jsonl`, `metrics.csv` and `timing.jsonl` completely. The directory must exist.
 pub(crate) fn write(dir: &Path, metrics: &[EpochMetrics], timings: &[EpochTiming]) -> Result<()> {
     write_file(&dir.join(METRICS_FILE), &lines(metrics)?)?;
     write_file(&dir.join("timing.jsonl"), &lines(timings)?)?;

@@ -1,23 +1,24 @@
-//! What there is to say of the layers of a network in which something went wrong.
+//! Norms of weights and gradients, for the report on a step that was not finite.
 
 use serde::Serialize;
 use vgg_layers::{NamedTensor, Network};
 
-/// A parameter and its gradient when a step was not finite.
+/// Norms of a parameter and its gradient at a step that was not finite.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct LayerNorms {
-    /// Parameter, such as `conv1_1.weight`.
+    /// Name of the parameter, such as `conv1_1.weight`.
     pub name: String,
-    /// Euclidean norm of its values.
+    /// Euclidean norm of its finite values.
     pub weight: f64,
-    /// Euclidean norm of the finite part of its gradient, if there is one.
+    /// Euclidean norm of the finite values of its gradient, if there is one.
     pub gradient: Option<f64>,
-    /// Values of the gradient that are not finite.
+    /// Number of values of the gradient that are not finite.
     pub not_finite: usize,
 }
 
 impl LayerNorms {
-    /// The first whose gradient is not finite, for a message: the backward pass comes from the last layer.
+    /// For a message: the first parameter in the order of the backward pass, from the last layer, whose
+    /// gradient is not finite.
     pub(crate) fn first(layers: &[LayerNorms]) -> String {
         let first = layers.iter().rev().find(|layer| layer.not_finite > 0);
         first.map_or(String::new(), |layer| format!("; first in the gradient of {}", layer.name))

@@ -1,4 +1,4 @@
-//! Where a run stands, on one rank.
+//! State of a run on one rank.
 
 use vgg_optim::ScheduleState;
 use vgg_tensor::ProcessGroup;
@@ -6,26 +6,26 @@ use vgg_tensor::ProcessGroup;
 use crate::checkpoint::{EpochProgress, RankProgress, SavedState, Timing};
 use crate::{EpochMetrics, Result};
 
-/// Where a run stands, on this rank.
+/// State of a run on this rank; a checkpoint stores it as [`SavedState`].
 #[derive(Debug, Clone)]
 pub(crate) struct RunState {
-    /// What determines the run.
+    /// All settings that determine the run.
     pub(crate) identity: serde_json::Value,
-    /// Epochs done.
+    /// Completed epochs.
     pub(crate) epochs: usize,
-    /// Steps done.
+    /// Completed steps.
     pub(crate) step: u64,
     pub(crate) schedule: ScheduleState,
     pub(crate) metrics: Vec<EpochMetrics>,
-    /// Batches done of the epoch after them.
+    /// Completed batches of the current epoch.
     pub(crate) batches: usize,
-    /// What this rank has done of those.
+    /// This rank's sums over those batches.
     pub(crate) own: RankProgress,
     pub(crate) timing: Timing,
 }
 
 impl RunState {
-    /// The beginning of a run.
+    /// The state before the first step.
     pub(crate) fn new(identity: serde_json::Value) -> RunState {
         RunState {
             identity,
@@ -39,7 +39,7 @@ impl RunState {
         }
     }
 
-    /// Where a checkpoint left this rank.
+    /// This rank's state from a checkpoint.
     pub(crate) fn resumed(saved: SavedState, group: &dyn ProcessGroup) -> RunState {
         RunState {
             batches: saved.part.batches,
@@ -53,17 +53,17 @@ impl RunState {
         }
     }
 
-    /// As a checkpoint within an epoch holds it, with what all ranks have done of the epoch. All ranks must call this.
+    /// The state for a checkpoint within an epoch, with the progress of all ranks. All ranks must call this.
     pub(crate) fn all_gather(&self, group: &dyn ProcessGroup) -> Result<SavedState> {
         Ok(self.saved(EpochProgress::all_gather(self.batches, self.own, group)?))
     }
 
-    /// As a checkpoint between epochs holds it.
+    /// The state for a checkpoint between epochs.
     pub(crate) fn between_epochs(&self) -> SavedState {
         self.saved(EpochProgress::default())
     }
 
-    /// With this progress of the epoch.
+    /// The state for a checkpoint with this progress of the epoch.
     pub(crate) fn saved(&self, part: EpochProgress) -> SavedState {
         SavedState {
             identity: self.identity.clone(),

@@ -1,4 +1,4 @@
-//! One step: forward and backward over the micro-batches of a mini-batch, then the update.
+//! A training step: forward and backward passes over the micro-batches of a batch, and the weight update.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -14,14 +14,14 @@ use vgg_tensor::{
 use crate::gradient_reducer::GradientReducer;
 use crate::{Error, Result};
 
-/// Takes training steps, one after another, of one network.
+/// Runs the training steps of one network.
 ///
-/// [`TrainStep::start`] hands a step to the device, [`TrainStep::finish`] asks for its result. On a GPU the next step may be started
-/// before: see [`vgg_tensor::Device::pipeline_depth`].
+/// [`TrainStep::start`] submits a step to the device, and [`TrainStep::finish`] waits for its result. On a
+/// GPU further steps may start before that: see [`vgg_tensor::Device::pipeline_depth`].
 pub struct TrainStep {
     config: StepConfig,
     state: StepState,
-    /// Number of the step that comes, and its learning rate.
+    /// Number of the next step, and its learning rate.
     number: u64,
     lr: f64,
     staged: Option<StagedBatch>,
@@ -29,43 +29,43 @@ pub struct TrainStep {
     repeated: Repeated,
     eager: bool,
     reducer: Option<GradientReducer>,
-    /// Losses and logits of each micro-batch, where every step leaves them.
+    /// Losses and logits of each micro-batch. Replays of the step graph write to the same tensors.
     results: Vec<(Tensor, Tensor)>,
-    /// Steps that were started and not finished, and what others have left to be used again.
+    /// Steps that were started and not finished, and buffers of finished steps for reuse.
     pending: VecDeque<Pending>,
     spare: Vec<Pending>,
 }
 
-/// How steps are taken.
+/// Settings of training steps.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct StepConfig {
-    /// What pixels are multiplied by after their offset was added.
+    /// Factor per channel for pixels after their offset is added.
     pub scale: [f32; 3],
-    /// Images in memory at once, at most.
+    /// Maximum images per micro-batch.
     pub micro_batch: usize,
     /// Seed of dropout.
     pub seed: u64,
 }
 
-/// What a captured step depends on besides its batch: with anything else it is captured anew.
+/// Inputs of a captured step other than its batch; if they change, the step is captured again.
 #[derive(Default)]
 struct Repeated {
-    /// Images of every rank.
+    /// Number of images on each rank.
     split: Vec<usize>,
     options: Option<SgdOptions>,
-    /// Addresses of weights, gradients and velocities, and whether each weight is trained. No other tensor gets one of these
-    /// addresses while the graph of the captured step exists.
+    /// Addresses of weights, gradients and velocities, and whether each parameter is trainable. No other
+    /// tensor gets one of these addresses while the graph of the captured step exists.
     tensors: Vec<usize>,
 }
 
 impl Repeated {
-    /// Whether it is a step of this network and optimiser.
+    /// Whether the captured step is of this network and optimiser.
     fn is_of(&self, network: &Network, optimizer: &Sgd) -> bool {
         self.options.as_ref() == Some(optimizer.options())
             && Repeated::tensors(network, optimizer).eq(self.tensors.iter().copied())
     }
 
-    /// Remembers network and optimiser, once a step has made gradients and velocities.
+    /// Records network and optimiser, after a step has created gradients and velocities.
     fn set(&mut self, network: &Network, optimizer: &Sgd) {
         self.options = Some(*optimizer.options());
         self.tensors.clear();
@@ -87,12 +87,12 @@ struct Pending {
     targets: Vec<u32>,
 }
 
-/// What came of a step.
+/// Result of a step.
 #[derive(Debug, Clone, Copy)]
 pub struct StepReport {
     /// Sums over its samples.
     pub sums: StepSums,
-    /// Whether every loss and gradient was finite; if not, no weight has changed.
+    /// Whether every loss and gradient was finite; if not, the step changed no weight.
     pub finite: bool,
 }
 
@@ -101,17 +101,17 @@ pub struct StepReport {
 pub struct StepSums {
     /// Sum of the losses, without the penalty of weight decay.
     pub loss: f64,
-    /// Samples whose first answer was wrong, with dropout on.
+    /// Number of samples with a wrong top-1 prediction, with dropout.
     pub wrong: usize,
-    /// Samples.
+    /// Number of samples.
     pub n: usize,
 }
 
 impl TrainStep {
-    /// Steps of networks on `device`, from step 0 on, at a learning rate of 0.
+    /// Prepares steps on `device`, from step 0 and with a learning rate of 0.
     ///
     /// # Errors
-    /// If a GPU fails.
+    /// [`Error::Tensor`] if a GPU fails.
     pub fn new(device: &Device, config: StepConfig) -> Result<TrainStep> {
         Ok(TrainStep {
             config,
@@ -129,29 +129,29 @@ impl TrainStep {
         })
     }
 
-    /// Takes part in a group: steps are then taken of the group's batch, of which each rank has a part.
+    /// Sets the reducer of a process group: each rank then has a part of the group's batch.
     pub(crate) fn reducing(self, reducer: Option<GradientReducer>) -> TrainStep {
         TrainStep { reducer, ..self }
     }
 
-    /// Sets the learning rate of the steps that come.
+    /// Sets the learning rate of the next steps.
     pub fn set_lr(&mut self, lr: f64) {
         self.lr = lr;
     }
 
-    /// Sets the number of the step that comes, which keys its dropout.
+    /// Sets the number of the next step, which keys its dropout.
     pub fn set_number(&mut self, number: u64) {
         self.number = number;
     }
 
-    /// Whether a GPU is given every operation of every step one by one, to debug and to measure layers, instead of a
-    /// captured step as one.
+    /// Sets whether a GPU receives every operation of a step separately, to debug or profile layers, instead
+    /// of replaying a captured step graph.
     pub fn set_eager(&mut self, eager: bool) {
         self.eager = eager;
         self.graph = StepGraph::new();
     }
 
-    /// Gives back the memory that steps use again, before something else needs it. No step may be under way.
+    /// Frees the memory that steps reuse. No step may be in progress.
     pub(crate) fn release(&mut self) {
         self.staged = None;
         self.graph = StepGraph::new();
@@ -159,26 +159,26 @@ impl TrainStep {
         self.spare.clear();
     }
 
-    /// Takes a step and waits for it.
+    /// Runs a step and waits for its result.
     ///
     /// # Errors
     /// As [`TrainStep::start`].
     pub fn step(&mut self, network: &mut Network, optimizer: &mut Sgd, batch: &Batch) -> Result<StepReport> {
         self.start(network, optimizer, batch)?;
         let report = self.finish()?;
-        report.ok_or_else(|| Error::Config("the step before was not finished".into()))
+        report.ok_or_else(|| Error::Config("the step has no result".into()))
     }
 
-    /// Starts a step. The gradient is the mean over the mini-batch, however it is split; if anything is not finite, no
-    /// weight changes.
+    /// Starts a step. The gradient is the mean over the batch for every split into micro-batches; if a loss
+    /// or gradient is not finite, no weight changes.
     ///
     /// # Errors
-    /// Those of the operations, if the batch does not fit the network.
+    /// The errors of the operations, if the batch does not match the network.
     pub fn start(&mut self, network: &mut Network, optimizer: &mut Sgd, batch: &Batch) -> Result<()> {
         self.start_part(network, optimizer, batch, &[batch.len()], 0)
     }
 
-    /// As [`TrainStep::start`] of a batch of which each rank has so many images, and this one the images of `batch`.
+    /// [`TrainStep::start`] for a distributed batch: rank `i` has `split[i]` images, this one has `batch`.
     pub(crate) fn start_part(
         &mut self,
         network: &mut Network,
@@ -188,7 +188,7 @@ impl TrainStep {
         rank: usize,
     ) -> Result<()> {
         if self.repeated.split != split {
-            // Ranks capture together: with another batch size, or place in it, all of them do so anew.
+            // Ranks capture together: if the batch size or its split changes, all ranks capture again.
             self.graph = StepGraph::new();
             self.repeated.split.clear();
             self.repeated.split.extend_from_slice(split);
@@ -236,7 +236,7 @@ impl TrainStep {
         Ok(number)
     }
 
-    /// The memory that steps read their batch from, with this batch; for one of another size it is other memory, and other work.
+    /// Copies a batch to the staged batch that steps read; another size needs other memory and a new graph.
     fn filled(&mut self, batch: &Batch, device: &Device) -> Result<StagedBatch> {
         let shape = <[usize; 4]>::from(batch.pixels.dim());
         let mut staged = match self.staged.take() {
@@ -252,7 +252,7 @@ impl TrainStep {
         Ok(staged)
     }
 
-    /// Asks for losses and logits of the step that was started.
+    /// Starts the asynchronous readback of the step's losses and logits.
     fn read_back(&mut self, targets: &[u32], device: &Device) -> Result<()> {
         let mut pending = self.pending_of(targets, device);
         let losses = self.results.iter().map(|(losses, _)| losses);
@@ -262,7 +262,7 @@ impl TrainStep {
         Ok(())
     }
 
-    /// A step for which this rank has no images.
+    /// Starts a step for which this rank has no images.
     fn start_without_images(&mut self, network: &mut Network, optimizer: &mut Sgd) -> Result<()> {
         self.begin()?;
         if let Some(reducer) = &mut self.reducer {
@@ -276,7 +276,7 @@ impl TrainStep {
         Ok(())
     }
 
-    /// What waits for a step of these targets, in memory of an earlier one.
+    /// The entry for a started step with these targets, in the buffers of an earlier one if possible.
     fn pending_of(&mut self, targets: &[u32], device: &Device) -> Pending {
         let new = || Pending { readback: AsyncReadback::new(device), targets: Vec::new() };
         let mut pending = self.spare.pop().unwrap_or_else(new);
@@ -285,10 +285,10 @@ impl TrainStep {
         pending
     }
 
-    /// Waits for the oldest step that was started; nothing if there is none.
+    /// Waits for the oldest step that was started; `None` if there is none.
     ///
     /// # Errors
-    /// If a GPU fails.
+    /// [`Error::Tensor`] if a GPU fails.
     pub fn finish(&mut self) -> Result<Option<StepReport>> {
         let Some(mut pending) = self.pending.pop_front() else { return Ok(None) };
         let (values, finite) = pending.readback.wait()?;
@@ -301,7 +301,7 @@ impl TrainStep {
     }
 }
 
-/// What a step does on the device, the same each time.
+/// The operations of a step on the device, which a step graph captures.
 struct Work<'a> {
     network: &'a mut Network,
     optimizer: &'a mut Sgd,
@@ -309,7 +309,7 @@ struct Work<'a> {
     staged: &'a StagedBatch,
     config: StepConfig,
     run: DropoutSeed,
-    /// Images of all ranks.
+    /// Number of images on all ranks.
     of: usize,
     reducer: Option<&'a mut GradientReducer>,
     results: &'a mut Vec<(Tensor, Tensor)>,
@@ -331,7 +331,7 @@ impl Work<'_> {
             self.results.push((loss.per_sample, logits));
             let mode = if first == 0 { GradMode::Overwrite } else { GradMode::Accumulate };
             match &mut self.reducer {
-                // Now gradients are final, as far as they are this rank's.
+                // In the last micro-batch, this rank's gradients become final.
                 Some(reducer) if images_end == n => {
                     let finished = &mut |parameter: &mut Parameter| reducer.push(parameter);
                     self.network.backward_with(trace, loss.grad, mode, self.state, finished)?;
@@ -346,7 +346,7 @@ impl Work<'_> {
     }
 }
 
-/// On a GPU nobody else would notice.
+/// Checks that all targets are classes; GPU kernels do not.
 fn check_targets(targets: &[u32], classes: usize) -> Result<()> {
     match targets.iter().position(|target| *target as usize >= classes) {
         Some(sample) => Err(Error::Tensor(vgg_tensor::Error::Target {
@@ -359,7 +359,7 @@ fn check_targets(targets: &[u32], classes: usize) -> Result<()> {
     }
 }
 
-/// Counts wrong first answers as evaluation does: a tie with another class is wrong, and so is what is no number.
+/// Counts wrong top-1 predictions by evaluation's rule: a tie with another class is wrong, and so is NaN.
 fn wrong(logits: &[f32], targets: &[u32]) -> usize {
     let right = |row: &[f32], target: usize| {
         row.iter().enumerate().all(|(class, v)| class == target || *v < row[target])

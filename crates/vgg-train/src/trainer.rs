@@ -19,12 +19,13 @@ use crate::{
     Training, Validation, WEIGHTS_FILE, metrics,
 };
 
-/// Checkpoints that room is looked for before the start, at most.
+/// Maximum number of checkpoints for which free disk space is checked before the start.
 const MAX_PROBED_CHECKPOINTS: usize = 10;
-/// A loss of so many times that of chance is no learning any more.
+/// A loss that exceeds the loss at chance by this factor counts as divergence.
 const DIVERGED: f64 = 2.0;
 
-/// Trains a network. Interrupted, or killed, at any step and resumed, a run comes to the same bits as an uninterrupted one.
+/// Trains a network. A run that is interrupted or killed at any step and resumed produces bitwise identical
+/// weights to an uninterrupted run.
 pub struct Trainer<'a> {
     training: Training<'a>,
     optimizer: Sgd,
@@ -34,11 +35,13 @@ pub struct Trainer<'a> {
 }
 
 impl<'a> Trainer<'a> {
-    /// Prepares a run, or takes up the newest checkpoint of one.
+    /// Prepares a run, or resumes it from its newest valid checkpoint.
     ///
     /// # Errors
-    /// [`Error::OtherRun`] if the directory holds another run, [`Error::OtherRank`] if another rank was started for another;
-    /// [`Error::Config`] if a setting makes no sense; those of files.
+    /// - [`Error::OtherRun`] if the directory contains a run with other settings.
+    /// - [`Error::OtherRank`] if this rank has other settings than rank 0.
+    /// - [`Error::Config`] or [`Error::Optim`] if a setting is invalid or ranks loaded different checkpoints.
+    /// - [`Error::File`] if a file operation fails or disk space is insufficient.
     pub fn new(mut training: Training<'a>) -> Result<Trainer<'a>> {
         let config = training.config;
         config.check()?;
@@ -46,8 +49,9 @@ impl<'a> Trainer<'a> {
         let state = start(&mut training, &mut optimizer)?;
         let saver = match writes(&training) {
             Some(dir) => {
-                // Of each value 4 bytes, and as many of its velocity, in the checkpoints that are kept, the best, and the one that is
-                // being written; and the weights at the end. Who keeps very many may mean all there will be, which nobody knows yet.
+                // A checkpoint has 4 bytes per weight and 4 per velocity. On disk are the `keep` newest, the
+                // best, the one being written, and the final weights. A very large `keep` may mean all, so
+                // the number is limited.
                 let values: usize = training.network.parameters().map(|p| p.weight.shape().len()).sum();
                 let kept = training.checkpoints.keep.min(MAX_PROBED_CHECKPOINTS) as u64;
                 vgg_files::probe(dir, (8 * (kept + 2) + 4) * values as u64)?;
@@ -63,10 +67,10 @@ impl<'a> Trainer<'a> {
         Ok(Trainer { training, optimizer, step, state, saver })
     }
 
-    /// Trains to the end, or until it is asked to stop.
+    /// Trains to the end, or until the run is interrupted.
     ///
     /// # Errors
-    /// [`Error::NotFinite`] before a bad value reaches a weight; those of data, network and files.
+    /// [`Error::NotFinite`] before such a value reaches a weight; the errors of data, network and files.
     pub fn run(mut self) -> Result<Outcome> {
         while !self.is_finished() {
             if !self.run_epoch()? {
@@ -77,18 +81,18 @@ impl<'a> Trainer<'a> {
         self.wait_for_saver()?;
         if let Some(dir) = writes(&self.training) {
             in_its_place(dir, || {
-                // Once more: the run may have been killed between its last checkpoint and these files.
+                // Write metrics again: a killed run may have its last checkpoint, but not these files.
                 metrics::write(dir, &self.state.metrics, &self.state.timing.epochs)?;
                 vgg_weights::save(&dir.join(WEIGHTS_FILE), self.training.network, self.training.metadata)?;
-                // The last one and the best stay, for whoever wants to go on.
+                // Keep the newest and the best checkpoint, so that the run can be extended.
                 prune(dir, &self.state.metrics, 1)
             })?;
         }
         Ok(Outcome { metrics: self.state.metrics, interrupted: false })
     }
 
-    /// Trains for an epoch, or what is left of it, and validates if that is due; `false` if it was asked to stop, and what was
-    /// done has been saved.
+    /// Trains for an epoch, or the rest of it, and validates if that is due; returns `false` if the run was
+    /// interrupted, after saving a checkpoint.
     ///
     /// # Errors
     /// As [`Trainer::run`].
@@ -110,7 +114,7 @@ impl<'a> Trainer<'a> {
         self.state.epochs >= self.training.config.max_epochs || self.state.schedule.stop
     }
 
-    /// What was written down of every epoch.
+    /// Metrics of every completed epoch.
     pub fn metrics(&self) -> &[EpochMetrics] {
         &self.state.metrics
     }
@@ -124,14 +128,14 @@ impl<'a> Trainer<'a> {
         let group = &*self.training.group;
         let progress = EpochProgress::all_gather(self.state.batches, self.state.own, group)?;
         if progress.total().sums.n == 0 {
-            return Err(Error::Config("every image of the epoch was left out".into()));
+            return Err(Error::Config("every image of the epoch was skipped".into()));
         }
         let epoch = self.state.epochs + 1;
         let due = epoch.is_multiple_of(config.validate_every) || epoch == config.max_epochs;
         let validate = &mut self.training.validate;
         let validation = if due { validate(self.training.network).map_err(Error::Validation)? } else { None };
         if due && validation.is_none() {
-            // All steps are done: it goes on with the validation.
+            // All steps are done, so the resumed run starts with the validation.
             if let Some(saver) = &mut self.saver {
                 let state = self.state.saved(progress);
                 saver.save(Snapshot::take(self.training.network, &self.optimizer, state))?;
@@ -142,7 +146,7 @@ impl<'a> Trainer<'a> {
         Ok(true)
     }
 
-    /// The steps that are left of the epoch; `false` if it was interrupted. OnExhausted, what was done of it has been saved.
+    /// Runs the remaining steps of the epoch; returns `false` if interrupted, after saving a checkpoint.
     fn take_steps(&mut self, lr: f64) -> Result<bool> {
         let t = &mut self.training;
         let number = self.state.epochs as u64;
@@ -169,7 +173,7 @@ impl<'a> Trainer<'a> {
         epoch.end()
     }
 
-    /// Tells the schedule, and writes the epoch down.
+    /// Updates the schedule, and records and reports the epoch's metrics.
     fn record(&mut self, progress: &EpochProgress, validation: Option<Validation>, lr: f64) {
         let config = self.training.config;
         let total = progress.total();
@@ -212,12 +216,12 @@ impl<'a> Trainer<'a> {
     }
 }
 
-/// Says aloud that it does not learn.
+/// Reports divergence or missing progress.
 fn warn(t: &mut Training, metrics: &EpochMetrics) {
     let chance = (t.network.spec().classes as f64).ln();
-    // The training loss is a mean over the epoch, with the wild first steps in it; validation sees its end.
+    // The training loss is a mean over the epoch, including its first steps; validation measures its end.
     let loss = metrics.val_loss.unwrap_or(metrics.train_loss);
-    // A validation loss alone may be as large where a network has learnt its training images by heart.
+    // A large validation loss alone may be overfitting.
     if loss.min(metrics.train_loss) > DIVERGED * chance {
         (t.events)(Event::Diverges { loss, chance });
     }
@@ -226,28 +230,28 @@ fn warn(t: &mut Training, metrics: &EpochMetrics) {
     }
 }
 
-/// Where this rank writes, if it is the one that does.
+/// The run directory, if this rank writes to it: only rank 0 does.
 fn writes<'a>(t: &Training<'a>) -> Option<&'a Path> {
     t.dir.filter(|_| t.group.rank() == 0)
 }
 
-/// Where the run stands: what the newest checkpoint left, or the beginning.
+/// Loads the state from the newest valid checkpoint, or creates the state of a new run.
 fn start(t: &mut Training, optimizer: &mut Sgd) -> Result<RunState> {
     refuse_other_ranks(&t.identity, &*t.group)?;
     if t.group.rank() != 0 {
-        // What is damaged is set aside first, and what is not whole removed.
+        // Rank 0 first sets damaged checkpoints aside and removes partial files.
         t.group.barrier()?;
     }
     let state = find(t, optimizer)?;
     if t.group.rank() == 0 {
         t.group.barrier()?;
     }
-    // All must stand at the same place.
+    // All ranks must be at the same step.
     let steps = t.group.all_gather(&[state.step as f64])?;
     if steps.iter().any(|step| *step != steps[0]) {
         let steps: Vec<u64> = steps.iter().map(|step| *step as u64).collect();
         return Err(Error::Config(format!(
-            "the ranks found checkpoints of steps {steps:?}: is the directory shared?"
+            "the ranks loaded checkpoints of steps {steps:?}; all ranks need the same run directory"
         )));
     }
     Ok(state)
@@ -258,7 +262,7 @@ fn find(t: &mut Training, optimizer: &mut Sgd) -> Result<RunState> {
         remove_checkpoints(dir)?;
     }
     if let Some(dir) = writes(t) {
-        // Of an attempt that was killed.
+        // Partial files of a run that was killed.
         vgg_files::remove_partial_files(dir)?;
     }
     if let (Some(dir), Resume::Auto) = (t.dir, t.resume) {
@@ -273,7 +277,7 @@ fn find(t: &mut Training, optimizer: &mut Sgd) -> Result<RunState> {
     Ok(RunState::new(t.identity.clone()))
 }
 
-/// Writes down what is known of a step that was not finite. The error says the most important of it, should that fail.
+/// Writes a file that describes a step that was not finite. Ignores write errors; the original error counts.
 fn note_not_finite(dir: Option<&Path>, error: &Error) {
     if let (Some(dir), Error::NotFinite { epoch, step, samples, layers }) = (dir, error) {
         let what = serde_json::json!({ "epoch": epoch, "step": step, "samples": samples, "layers": layers });

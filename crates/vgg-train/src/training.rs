@@ -1,4 +1,4 @@
-//! What a training run is given, and what it tells.
+//! Inputs, events and outcome of a training run.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -13,18 +13,18 @@ use vgg_weights::WeightsMetadata;
 
 use crate::{Checkpoints, EpochMetrics, EpochTiming, Error, Result, Validation};
 
-/// How to train.
+/// Training settings.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TrainConfig {
-    /// Images that go through the network together; a mini-batch is split into such parts.
+    /// Maximum images per micro-batch; gradients accumulate over the micro-batches of a batch.
     pub micro_batch: usize,
-    /// The optimiser.
+    /// Optimiser settings.
     pub sgd: SgdOptions,
-    /// The learning rate.
+    /// Learning rate schedule.
     pub schedule: Schedule,
-    /// Epochs at most.
+    /// Maximum number of epochs.
     pub max_epochs: usize,
-    /// Epochs between validations; the last is always validated.
+    /// Epochs between validations; the last epoch is always validated.
     pub validate_every: usize,
     /// Seed of dropout.
     pub seed: u64,
@@ -34,10 +34,10 @@ impl TrainConfig {
     /// Checks the settings.
     ///
     /// # Errors
-    /// [`Error::Config`] or [`Error::Optim`] if one makes no sense.
+    /// [`Error::Config`] or [`Error::Optim`] if a setting is invalid.
     pub fn check(&self) -> Result<()> {
         if self.micro_batch == 0 || self.max_epochs == 0 || self.validate_every == 0 {
-            let what = "micro_batch, max_epochs and every_epochs of validation must be at least 1";
+            let what = "micro_batch, max_epochs and the validation's every_epochs must be at least 1";
             return Err(Error::Config(what.into()));
         }
         Sgd::new(self.sgd)?;
@@ -45,100 +45,98 @@ impl TrainConfig {
     }
 }
 
-/// Whether a run in a directory that has checkpoints continues them.
+/// Whether a run resumes from the checkpoints in its directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Resume {
-    /// From the newest checkpoint, if there is one.
+    /// Resume from the newest valid checkpoint, if there is one.
     Auto,
-    /// Start over; checkpoints that are there are removed.
+    /// Remove existing checkpoints and start over.
     Never,
 }
 
-/// What a validation comes to; any error ends the run.
-/// Nothing, if the run was asked to stop meanwhile.
+/// Result of a validation: `None` if it was interrupted; an error ends the run.
 pub type ValidationResult = std::result::Result<Option<Validation>, Box<dyn std::error::Error + Send + Sync>>;
 
-/// Everything a run needs.
+/// Inputs of a run.
 pub struct Training<'a> {
-    /// The network, initialised.
+    /// The initialised network.
     pub network: &'a mut Network,
-    /// What its weights files will say.
+    /// Metadata for the weights files.
     pub metadata: &'a WeightsMetadata,
-    /// Its data.
+    /// Loader of this rank's training data.
     pub loader: &'a mut Loader,
-    /// How to train.
+    /// Training settings.
     pub config: &'a TrainConfig,
-    /// What determines the run; a checkpoint with another identity is not continued.
+    /// All settings that determine the run; a run does not resume from a checkpoint with another identity.
     pub identity: serde_json::Value,
-    /// What may differ all the same: paths within it, such as `run.max_epochs`.
+    /// Paths in the identity, such as `run.max_epochs`, that may differ from the checkpoint's.
     pub allow_changes: &'a [String],
-    /// The processes that train together, of which this is one. Each has its part of every batch, as its loader must know, and
-    /// the first writes.
+    /// The process group. Each rank has its part of every batch, set in its loader; rank 0 writes files.
     pub group: Arc<dyn ProcessGroup>,
-    /// Where to keep checkpoints and metrics, if at all. All ranks read there.
+    /// Directory for checkpoints and metrics, if any. All ranks read it.
     pub dir: Option<&'a Path>,
-    /// When checkpoints are made.
+    /// When to write checkpoints, and how many to keep.
     pub checkpoints: Checkpoints,
-    /// Whether to continue checkpoints.
+    /// Whether to resume from checkpoints.
     pub resume: Resume,
-    /// Measures the network after an epoch.
+    /// Validates the network after an epoch.
     pub validate: &'a mut dyn FnMut(&Network) -> ValidationResult,
-    /// Hears what happens.
+    /// Receives events.
     pub events: &'a mut dyn FnMut(Event),
-    /// Asked before every step; when true, the run makes a checkpoint and stops.
+    /// Called before every step; if true, the run saves a checkpoint and stops.
     pub interrupted: &'a dyn Fn() -> bool,
 }
 
-/// What happens in a run.
+/// An event in a run.
 #[derive(Debug)]
 pub enum Event<'a> {
-    /// A checkpoint was taken up.
+    /// The run resumes from a checkpoint.
     Resumed {
-        /// Epochs already done.
+        /// Completed epochs.
         epochs: usize,
-        /// Batches done of the one after them.
+        /// Completed batches of the epoch after them.
         batches: usize,
     },
-    /// A checkpoint was damaged, and an older one is tried.
+    /// A checkpoint is damaged, for this reason; an older one is tried.
     Rejected(&'a str),
-    /// A step was taken.
+    /// A step is complete.
     Step {
         /// Epoch, from 1.
         epoch: usize,
-        /// Steps done in the epoch.
+        /// Step in the epoch, from 1.
         step: usize,
         /// Steps in the epoch.
         steps: usize,
-        /// Mean loss of the epoch so far.
+        /// This rank's mean loss of the epoch so far.
         loss: f64,
-        /// Error of the epoch so far.
+        /// This rank's top-1 error of the epoch so far.
         top1_error: f64,
-        /// Images of this step.
+        /// This rank's images of this step.
         images: usize,
-        /// How long the step waited for its data.
+        /// Time that the step waited for its data.
         waited: Duration,
     },
-    /// An image was left out.
+    /// An image could not be decoded and was skipped.
     Skipped(&'a BadImage),
-    /// An epoch was finished.
+    /// An epoch is complete.
     Epoch {
-        /// What it came to.
+        /// Its metrics.
         metrics: &'a EpochMetrics,
-        /// How long it took.
+        /// Its timing.
         timing: EpochTiming,
     },
-    /// The loss is far above that of chance, in training as in validation.
+    /// Training and validation loss are more than twice the loss at chance.
     Diverges {
-        /// The loss.
+        /// The validation loss, or the training loss if the epoch was not validated.
         loss: f64,
-        /// That of chance: the logarithm of the number of classes.
+        /// Loss at chance: the natural logarithm of the number of classes.
         chance: f64,
     },
-    /// The loss is where chance puts it.
+    /// After the first epoch, the loss is within 1% of the loss at chance.
     NoProgress {
-        /// The loss.
+        /// The validation loss, or the training loss if the epoch was not validated.
         loss: f64,
-        /// That of chance: the logarithm of the number of classes.
+        /// Loss at chance: the natural logarithm of the number of classes.
         chance: f64,
     },
 }
@@ -146,8 +144,8 @@ pub enum Event<'a> {
 /// How a run ended.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Outcome {
-    /// What was written down of every epoch.
+    /// Metrics of every completed epoch.
     pub metrics: Vec<EpochMetrics>,
-    /// Whether it was interrupted before its end.
+    /// Whether the run was interrupted before its end.
     pub interrupted: bool,
 }

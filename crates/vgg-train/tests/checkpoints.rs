@@ -1,4 +1,4 @@
-//! Checkpoints: when they are made, which are kept, and how a run resumes from them.
+//! Checkpoints: when they are written, which are kept, and how a run resumes from them.
 
 mod common;
 
@@ -14,7 +14,7 @@ fn epochs(max_epochs: usize, validate_every: usize) -> TrainConfig {
     TrainConfig { max_epochs, validate_every, ..Run::default().config }
 }
 
-/// Keeps so many checkpoints, none within epochs.
+/// Keeps this many checkpoints, and writes none within epochs.
 fn keep(keep: usize) -> Checkpoints {
     Checkpoints { every_steps: None, every: None, keep }
 }
@@ -47,7 +47,7 @@ fn the_newest_and_the_best_checkpoints_are_kept() {
 }
 
 #[test]
-fn checkpoints_within_an_epoch_come_after_so_many_steps() {
+fn checkpoints_within_an_epoch_follow_steps_or_time() {
     let dir = tempfile::tempdir().unwrap();
     let set = pictures(dir.path());
     let policy = |every_steps, every| Checkpoints { every_steps, every, keep: 99 };
@@ -58,9 +58,9 @@ fn checkpoints_within_an_epoch_come_after_so_many_steps() {
         run(&set, &out, &attempt).0.unwrap();
         checkpoints(&out)
     };
-    // The end of an epoch has a checkpoint of its own, from which the count begins again.
+    // Every epoch counts from 0, and its end has its own checkpoint.
     assert_eq!(made("3 steps", policy(Some(3), None), 10), [3, 4, 7, 8, 10]);
-    // After the first step nothing is being written yet; later ones may find the disk busy.
+    // After the first step no checkpoint is being written; after later ones the disk may be busy.
     let at_once = made("no time", policy(None, Some(Duration::ZERO)), 3);
     assert_eq!((at_once.first(), at_once.last()), (Some(&1), Some(&3)));
     assert_eq!(made("an hour", policy(None, Some(Duration::from_secs(3600))), 7), [4, 7]);
@@ -70,7 +70,7 @@ fn checkpoints_within_an_epoch_come_after_so_many_steps() {
 }
 
 #[test]
-fn a_stopped_run_goes_on_where_it_was_and_ends_the_same() {
+fn a_resumed_run_is_bitwise_identical_to_an_uninterrupted_one() {
     let dir = tempfile::tempdir().unwrap();
     let set = pictures(dir.path());
     let (whole, parts) = (dir.path().join("whole"), dir.path().join("parts"));
@@ -99,17 +99,17 @@ fn a_stopped_run_goes_on_where_it_was_and_ends_the_same() {
         let read = |out: &Path| std::fs::read(out.join(file)).unwrap();
         assert!(read(&whole) == read(&parts), "{file}");
     }
-    // Finished, it has nothing left to do.
+    // A finished run has nothing left to do.
     let (outcome, _, seen) = run(&set, &parts, &complete);
     assert_eq!((outcome.unwrap().metrics.len(), seen), (3, vec![Seen::Resumed { epochs: 3, batches: 0 }]));
-    // Started over, it does all of it again.
+    // `Resume::Never` starts over.
     let (_, _, seen) = run(&set, &parts, &Run { resume: Resume::Never, ..complete });
     assert_eq!(seen[0], Seen::Step { epoch: 1, step: 1, steps: 4, images: 4 });
     assert_eq!(checkpoints(&parts), [8, 12]);
 }
 
 #[test]
-fn stopped_while_it_validates_a_run_goes_on_with_the_validation() {
+fn a_run_interrupted_in_validation_resumes_with_the_validation() {
     let dir = tempfile::tempdir().unwrap();
     let set = pictures(dir.path());
     let (whole, parts) = (dir.path().join("whole"), dir.path().join("parts"));
@@ -127,7 +127,7 @@ fn stopped_while_it_validates_a_run_goes_on_with_the_validation() {
 }
 
 #[test]
-fn another_identity_is_refused_unless_it_may_differ() {
+fn another_identity_is_rejected_unless_allowed() {
     let dir = tempfile::tempdir().unwrap();
     let set = pictures(dir.path());
     let out = dir.path().join("run");
@@ -142,11 +142,11 @@ fn another_identity_is_refused_unless_it_may_differ() {
     assert_eq!((path, differences), (out.clone(), vec!["seed: 1 before, 2 now".to_owned()]));
     let allowed = Run { identity: other.clone(), allow_changes: vec!["seed".into()], ..Run::default() };
     run(&set, &out, &allowed).0.unwrap();
-    assert_eq!(state(&out, 12)["identity"], other, "what it is now is written down");
+    assert_eq!(state(&out, 12)["identity"], other, "the new identity is saved");
 }
 
 #[test]
-fn ranks_with_other_settings_than_the_first_are_named() {
+fn ranks_with_other_settings_than_rank_0_are_reported() {
     let dir = tempfile::tempdir().unwrap();
     let set = pictures(dir.path());
     let out = dir.path().join("run");
@@ -154,18 +154,18 @@ fn ranks_with_other_settings_than_the_first_are_named() {
         let identity = json!({ "seed": 1, "lr": if group.rank() == 0 { 0.1 } else { 0.2 } });
         run(&set, &out, &Run { identity, group, ..Run::default() }).0
     });
-    // The first cannot go on without the other.
+    // Rank 0 cannot continue without rank 1.
     assert!(outcomes[0].is_err());
     let Err(Error::OtherRank { rank, differences }) = &outcomes[1] else { panic!("{:?}", outcomes[1]) };
-    assert_eq!((*rank, differences.as_slice()), (1, &["lr: 0.1 there, 0.2 here".to_owned()][..]));
+    assert_eq!((*rank, differences.as_slice()), (1, &["lr: 0.1 on rank 0, 0.2 here".to_owned()][..]));
     assert!(!out.join("weights.safetensors").exists());
 }
 
 #[test]
-fn a_checkpoint_folder_that_cannot_be_read_is_an_error() {
+fn unreadable_checkpoint_directory_is_an_error() {
     let dir = tempfile::tempdir().unwrap();
     let set = pictures(dir.path());
-    // A file in the place of the folder.
+    // A file in place of the directory.
     let file = dir.path().join("checkpoints");
     std::fs::write(&file, b"").unwrap();
     let message = has_checkpoints(dir.path()).unwrap_err().to_string();
@@ -175,7 +175,7 @@ fn a_checkpoint_folder_that_cannot_be_read_is_an_error() {
 }
 
 #[test]
-fn damaged_checkpoints_are_set_aside_and_removed_ones_are_gone() {
+fn damaged_checkpoints_are_renamed_and_checkpoints_can_be_removed() {
     let dir = tempfile::tempdir().unwrap();
     let set = pictures(dir.path());
     let out = dir.path().join("run");
@@ -196,7 +196,7 @@ fn damaged_checkpoints_are_set_aside_and_removed_ones_are_gone() {
 }
 
 #[test]
-fn any_rank_stops_all_and_each_goes_on_with_its_share() {
+fn interrupting_any_rank_stops_all_and_each_resumes_its_progress() {
     let dir = tempfile::tempdir().unwrap();
     let set = pictures(dir.path());
     let out = dir.path().join("run");
@@ -218,7 +218,7 @@ fn any_rank_stops_all_and_each_goes_on_with_its_share() {
     assert_eq!(images(6), [2, 2, 4]);
     attempt(3, 2, 1);
     assert_eq!(images(7), [3, 3, 6]);
-    // Another number of ranks: the first has what all had.
+    // With another world size, rank 0 resumes the sum of all ranks.
     std::fs::remove_dir_all(out.join("checkpoints/step-00000007")).unwrap();
     attempt(2, 0, 1);
     assert_eq!(images(7), [8 + 2, 2]);
@@ -230,20 +230,20 @@ fn values_that_are_not_finite_are_never_written() {
     let set = pictures(dir.path());
     let out = dir.path().join("run");
     run(&set, &out, &Run { stop: Some(2), ..Run::default() }).0.unwrap();
-    // The gradients of the third step are finite, and the weights that this rate makes of them are not.
+    // The gradients of the third step are finite; with this learning rate, the updated weights are not.
     let schedule = vgg_train::Schedule::Constant { lr: 3e38 };
     let config = TrainConfig { schedule, ..Run::default().config };
     match run(&set, &out, &Run { config, stop: Some(1), ..Run::default() }).0 {
         Err(Error::BadValue { name, step: 3 }) => assert!(name.contains(".weight"), "{name}"),
         other => panic!("{other:?}"),
     }
-    assert_eq!(checkpoints(&out), [2], "the one before stays");
+    assert_eq!(checkpoints(&out), [2], "the previous checkpoint is kept");
     let (_, _, seen) = run(&set, &out, &Run::default());
     assert_eq!(seen[0], Seen::Resumed { epochs: 0, batches: 2 });
 }
 
 #[test]
-fn ranks_stopped_while_they_validate_save_the_shares_of_all() {
+fn ranks_interrupted_in_validation_save_the_progress_of_all() {
     let dir = tempfile::tempdir().unwrap();
     let set = pictures(dir.path());
     let out = dir.path().join("run");

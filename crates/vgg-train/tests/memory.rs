@@ -1,4 +1,4 @@
-//! What a step is said to need: at least what its parameters take, less with frozen layers, more with a larger micro-batch.
+//! Reported memory of a step: at least that of parameters, less if frozen, more with larger micro-batches.
 
 use vgg_layers::{Config, Device, NetworkSpec};
 use vgg_optim::{Schedule, SgdOptions};
@@ -10,7 +10,7 @@ fn config(micro_batch: usize) -> TrainConfig {
 }
 
 #[test]
-fn a_step_needs_weights_gradients_velocities_and_activations() {
+fn step_memory_covers_weights_gradients_velocities_and_activations() {
     let device = Device::cpu(1).unwrap();
     // Fully connected layers have nearly all parameters.
     let spec = NetworkSpec {
@@ -24,15 +24,15 @@ fn a_step_needs_weights_gradients_velocities_and_activations() {
         step_memory_bytes(&spec, layers, &config(micro_batch), 16, &device).unwrap()
     };
     let parameters = 4 * spec.parameter_count().unwrap();
-    // [H, W, C] of the convolutions' and the poolings' outputs of A at an eighth of the width.
+    // H * W * C of the outputs of A's convolutions and max pooling at an eighth of the width.
     let activations =
         4 * (32 * 32 * 8 + 16 * 16 * (8 + 16) + 8 * 8 * (16 + 64) + 4 * 4 * (32 + 128) + 2 * 2 * 192 + 64);
     let (few, many) = (bytes(2, None), bytes(16, None));
     assert!(few > 3 * parameters + 2 * activations && few < 5 * parameters, "{few}, parameters {parameters}");
-    // What is between, for 14 more images, and of it not much more: gradients take the places of what is done with.
+    // Between 1 and 8 times the activations of 14 more images: gradients reuse the memory of activations.
     let growth = many - few;
     assert!((14 * activations..8 * 14 * activations).contains(&growth), "{growth}, an image {activations}");
-    // fc8 alone learns: no gradient and no velocity of the others.
+    // Only fc8 is trainable: the other layers have neither gradients nor velocities.
     let frozen = bytes(2, Some(&["fc8".to_owned()]));
     let learning = 4 * (2048 * 10 + 10);
     assert!(frozen + 2 * (parameters - learning) < few + parameters / 8, "{frozen} frozen, {few} not");
@@ -42,13 +42,13 @@ fn a_step_needs_weights_gradients_velocities_and_activations() {
 }
 
 #[test]
-fn too_little_memory_is_told_in_gib_with_what_would_fit() {
+fn memory_error_has_gib_and_a_micro_batch_that_fits() {
     let error = |fitting| {
         let (needed_bytes, free_bytes) = (11 << 28, 5 << 28);
         Error::Memory { micro_batch: 64, needed_bytes, free_bytes, fitting }.to_string()
     };
     assert!(
-        error(16).contains("micro_batch = 64 needs 2.75 GiB, and the GPU has 1.25 GiB free"),
+        error(16).contains("micro_batch = 64 needs 2.75 GiB, but the GPU has 1.25 GiB free"),
         "{}",
         error(16)
     );

@@ -1,4 +1,4 @@
-//! A run as a whole: when it validates, what it keeps, what it says, and where it stops.
+//! Whole runs: when they validate and stop, the files that they write, and the events that they report.
 
 mod common;
 
@@ -22,13 +22,14 @@ fn lines(dir: &Path, file: &str) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// How far runs may part that add in another order. That changes last bits, 1e-6; but now and then one decides on which side of the kink
-/// of a ReLU a unit lies, and then runs part: by up to 2.2e-3 in 72 runs of `tests/tests/ranks.rs`, which also compares bit by bit with a
-/// replay. This is five times as much; a gradient that misses a rank is off by a third or more.
+/// Tolerance between runs that add in a different order. Rounding differs by 1e-6, but now and then that
+/// moves a unit to the other side of ReLU's kink, which changed runs by up to 2.2e-3 in 72 runs of
+/// `tests/tests/ranks.rs`; that test also compares bits with a replay. The tolerance is five times as large;
+/// a gradient that lacks a rank is off by a third or more.
 const KINK: f64 = 1e-2;
 
 #[test]
-fn every_epoch_is_written_down_with_its_steps_and_errors() {
+fn metrics_of_every_epoch_are_written() {
     let dir = tempfile::tempdir().unwrap();
     let set = pictures(dir.path());
     let out = dir.path().join("run");
@@ -51,7 +52,7 @@ fn every_epoch_is_written_down_with_its_steps_and_errors() {
     assert_eq!(column("val_top5_error"), [0.45, 0.2, 0.3]);
     assert_eq!(column("val_loss"), [1.2; 3]);
     assert_eq!(column("skipped"), [0; 3]);
-    // Fourteen images: shares of wrong answers are fourteenths.
+    // With 14 images, errors are multiples of 1/14.
     for row in &rows {
         let wrong = row["train_top1_error"].as_f64().unwrap() * 14.0;
         assert!((wrong - wrong.round()).abs() < 1e-9 && wrong > 0.0, "{row}");
@@ -68,7 +69,7 @@ fn every_epoch_is_written_down_with_its_steps_and_errors() {
         assert!((number("images_per_s") * number("seconds") - 14.0).abs() < 1e-6, "{timing}");
         assert!((0.0..=1.0).contains(&number("waiting")), "{timing}");
     }
-    // Steps report the means of their epoch so far; the last of each is the epoch's. Waiting is the share of its steps.
+    // Steps report means over the epoch so far; the last is the epoch's. `waiting` * `seconds` sums waits.
     let reported = attempt.reported.into_inner().unwrap();
     for (epoch, (row, timing)) in rows.iter().zip(&timings).enumerate() {
         let steps = &reported[4 * epoch..][..4];
@@ -79,7 +80,7 @@ fn every_epoch_is_written_down_with_its_steps_and_errors() {
         let waited: f64 = steps.iter().map(|step| step.2.as_secs_f64()).sum();
         let share = timing["waiting"].as_f64().unwrap() * timing["seconds"].as_f64().unwrap();
         assert!((share - waited).abs() < 1e-9, "{share} {waited}");
-        // Means, and not sums, of losses; quarters of wrong answers after four images.
+        // Losses are means, not sums; after four images the error is a multiple of 1/4.
         assert_eq!((4.0 * steps[0].1).fract(), 0.0);
         assert!(steps.iter().all(|step| step.1 <= 1.0), "{steps:?}");
         assert!(steps.iter().all(|step| (0.8..20.0).contains(&step.0)), "{steps:?}");
@@ -95,7 +96,7 @@ fn every_epoch_is_written_down_with_its_steps_and_errors() {
 }
 
 #[test]
-fn validation_comes_every_so_many_epochs_and_after_the_last() {
+fn validation_runs_every_n_epochs_and_after_the_last() {
     let dir = tempfile::tempdir().unwrap();
     let set = pictures(dir.path());
     for (max_epochs, every, expected) in [(7, 3, vec![3, 6, 7]), (4, 2, vec![2, 4]), (2, 5, vec![2])] {
@@ -110,8 +111,9 @@ fn validation_comes_every_so_many_epochs_and_after_the_last() {
 }
 
 #[test]
-fn the_schedule_hears_how_many_epochs_a_validation_is_for() {
-    // Patience of 4 epochs, validated every 3 and at the end: the second one without a gain is the fourth epoch after the best.
+fn plateau_schedule_counts_epochs_between_validations() {
+    // Patience 4, validation every 3 epochs and at the end: the second one without a gain is the fourth epoch
+    // after the best.
     let dir = tempfile::tempdir().unwrap();
     let set = pictures(dir.path());
     let plateau = |patience| Schedule::Plateau {
@@ -130,7 +132,7 @@ fn the_schedule_hears_how_many_epochs_a_validation_is_for() {
         assert_eq!(schedule["reductions"], reductions, "patience {patience}: {schedule}");
         assert_eq!(schedule["best"], 0.5);
     }
-    // The schedule's rate is that of the epochs, and its end that of the run.
+    // Epochs use the schedule's learning rate, and the run ends when the schedule stops.
     let stop = Schedule::Plateau {
         lr: 0.01,
         factor: 0.5,
@@ -148,22 +150,22 @@ fn the_schedule_hears_how_many_epochs_a_validation_is_for() {
 }
 
 #[test]
-fn a_loss_far_above_chance_or_at_chance_is_reported() {
+fn loss_far_above_chance_or_at_chance_is_reported() {
     let dir = tempfile::tempdir().unwrap();
     let set = pictures(dir.path());
     let chance = 7f64.ln();
-    // A network of tiny weights and a tiny rate stays at chance.
+    // Tiny weights and a tiny learning rate keep the loss at chance.
     let still = TrainConfig { schedule: Schedule::Constant { lr: 1e-9 }, ..epochs(2, 1) };
     let of = |name: &str, config: &TrainConfig, init, validation_loss| {
         let attempt = Run { config: config.clone(), init, validation_loss, ..Run::default() };
         let (outcome, _, seen) = run(&set, &dir.path().join(name), &attempt);
         outcome.unwrap();
-        // After the first epoch comes the warning, if there is one.
+        // The warning, if there is one, follows the first epoch.
         let after = seen.iter().position(|s| *s == Seen::Epoch(1)).unwrap() + 1;
         let warning = |s: &&Seen| matches!(s, Seen::Diverges { .. } | Seen::NoProgress { .. });
         (seen.get(after).filter(warning).cloned(), seen.iter().filter(warning).count())
     };
-    // Within 1 % of chance, after the first epoch alone.
+    // Within 1% of chance, and only after the first epoch.
     for loss in [0.9901 * chance, 1.0099 * chance] {
         let dead = Some(Seen::NoProgress { loss, chance });
         assert_eq!(of(&format!("dead {loss}"), &still, Init::Gaussian001, loss), (dead, 1));
@@ -171,9 +173,9 @@ fn a_loss_far_above_chance_or_at_chance_is_reported() {
     for loss in [0.99 * chance, 1.01 * chance, 0.5 * chance] {
         assert_eq!(of(&format!("alive {loss}"), &still, Init::Gaussian001, loss), (None, 0));
     }
-    // A validation loss alone is no divergence, for the network may have learnt its training images by heart.
-    assert_eq!(of("by heart", &still, Init::Gaussian001, 3.0 * chance), (None, 0));
-    // Without learning, the loss of these initial weights stays near 10; a training loss alone is no divergence either.
+    // A large validation loss alone is not divergence: the network may overfit.
+    assert_eq!(of("overfit", &still, Init::Gaussian001, 3.0 * chance), (None, 0));
+    // Without learning, the loss stays near 10; a large training loss alone is not divergence.
     let wild = TrainConfig { schedule: Schedule::Constant { lr: 1e-12 }, ..epochs(2, 1) };
     let loss = 2.01 * chance;
     assert_eq!(of("wild", &wild, Init::He, loss), (Some(Seen::Diverges { loss, chance }), 2));
@@ -183,7 +185,7 @@ fn a_loss_far_above_chance_or_at_chance_is_reported() {
 }
 
 #[test]
-fn a_loss_that_is_not_finite_ends_the_run_with_the_samples_of_its_step() {
+fn non_finite_loss_ends_the_run_and_reports_the_samples() {
     let dir = tempfile::tempdir().unwrap();
     let set = pictures(dir.path());
     let out = dir.path().join("run");
@@ -192,7 +194,7 @@ fn a_loss_that_is_not_finite_ends_the_run_with_the_samples_of_its_step() {
     let message = outcome.as_ref().unwrap_err().to_string();
     let Err(Error::NotFinite { epoch: 1, step, samples, layers }) = outcome else { panic!("{message}") };
     let steps = seen.iter().filter(|s| matches!(s, Seen::Step { .. })).count();
-    assert_eq!(step as usize, steps, "the step after those that were finite");
+    assert_eq!(step as usize, steps, "the step after the last finite step");
     let plan = vgg_data::EpochOrder::new(14, 4, 1, 0);
     assert_eq!(samples, plan.batch(steps));
     assert_eq!(layers.len(), 22);
@@ -208,7 +210,7 @@ fn a_loss_that_is_not_finite_ends_the_run_with_the_samples_of_its_step() {
             first = &layer.name;
         }
     }
-    // The backward pass comes from the last layer.
+    // The backward pass starts at the last layer.
     assert!(
         message.contains(&format!("; first in the gradient of {first});")) && !first.is_empty(),
         "{message}"
@@ -223,7 +225,7 @@ fn a_loss_that_is_not_finite_ends_the_run_with_the_samples_of_its_step() {
 }
 
 #[test]
-fn images_that_cannot_be_decoded_are_counted_and_named() {
+fn undecodable_images_are_counted_and_reported() {
     let dir = tempfile::tempdir().unwrap();
     pictures(dir.path());
     for index in [2, 9] {
@@ -243,17 +245,17 @@ fn images_that_cannot_be_decoded_are_counted_and_named() {
         .filter_map(|s| if let Seen::Step { images, .. } = s { Some(*images) } else { None })
         .sum();
     assert_eq!(images, 24);
-    // With no image at all there is nothing to learn.
+    // An epoch without any image is an error.
     for index in 0..14 {
         std::fs::write(picture_path(&dir.path().join("set"), "train", index), b"").unwrap();
     }
     let set = Arc::new(ImageSet::open(&dir.path().join("set"), Split::Train).unwrap());
     let message = run(&set, &dir.path().join("none"), &attempt).0.unwrap_err().to_string();
-    assert_eq!(message, "every image of the epoch was left out");
+    assert_eq!(message, "every image of the epoch was skipped");
 }
 
 #[test]
-fn settings_that_make_no_run_are_refused() {
+fn invalid_settings_are_rejected() {
     let dir = tempfile::tempdir().unwrap();
     let set = pictures(dir.path());
     let base = Run::default().config;
@@ -281,7 +283,7 @@ fn a_run_without_a_directory_writes_nothing() {
 }
 
 #[test]
-fn ranks_add_up_their_gradients_losses_and_skipped_images() {
+fn gradients_losses_and_skipped_images_are_summed_over_ranks() {
     let dir = tempfile::tempdir().unwrap();
     pictures(dir.path());
     std::fs::write(picture_path(&dir.path().join("set"), "train", 5), b"").unwrap();
@@ -294,7 +296,7 @@ fn ranks_add_up_their_gradients_losses_and_skipped_images() {
     };
     let alone = run(&set, &dir.path().join("alone"), &skip());
     let expected = alone.0.unwrap().metrics;
-    // Five ranks for batches of four: some have no image.
+    // With five ranks and batches of four, some ranks have no image.
     for ranks in [2, 3, 5] {
         let out = dir.path().join(format!("on {ranks}"));
         let networks = on_thread_ranks(ranks, |group| {
@@ -306,13 +308,13 @@ fn ranks_add_up_their_gradients_losses_and_skipped_images() {
                     (expected.skipped, expected.step, expected.epoch)
                 );
                 let of_losses = (ours.train_loss / expected.train_loss - 1.0).abs();
-                assert!(of_losses < KINK, "{ranks} ranks: losses apart by {of_losses}");
+                assert!(of_losses < KINK, "{ranks} ranks: losses differ by {of_losses}");
             }
             assert_eq!(metrics.len(), 2);
             network.state_dict()
         });
         for network in &networks {
-            assert!(*network == networks[0], "all of {ranks} ranks have the same bits");
+            assert!(*network == networks[0], "weights differ between {ranks} ranks");
         }
         for (ours, expected) in networks[0].iter().zip(alone.1.state_dict()) {
             vgg_testkit::assert_close(

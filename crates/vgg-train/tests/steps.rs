@@ -1,4 +1,4 @@
-//! Steps against the operations that they are made of, one by one: the gradient of the whole batch, however it is split.
+//! Training steps against separate operations: every split into micro-batches gives the batch's gradient.
 
 mod common;
 
@@ -17,7 +17,7 @@ fn network(spec: NetworkSpec) -> Network {
     Network::random(spec, Init::He, 3, &Device::cpu(1).unwrap()).unwrap()
 }
 
-/// Hashed pixels, an offset for each image and channel, and targets.
+/// A batch of hashed pixels, an offset for each image and channel, and targets.
 fn batch(step: usize, n: usize) -> Batch {
     let mut batch = Batch::blank(n, [32, 32]);
     let pixels = batch.pixels.iter_mut().enumerate();
@@ -28,7 +28,7 @@ fn batch(step: usize, n: usize) -> Batch {
     batch
 }
 
-/// Loss, wrong answers and weights of three steps of whole batches, by the operations.
+/// Losses, numbers of wrong predictions and weights of three steps on whole batches, by separate operations.
 fn by_operations(spec: NetworkSpec, batches: &[Batch], seed: u64) -> (Vec<f64>, Vec<usize>, Vec<Vec<f32>>) {
     let mut network = network(spec);
     let mut sgd = Sgd::new(SgdOptions { weight_decay: 0.1, ..SgdOptions::PAPER }).unwrap();
@@ -52,7 +52,7 @@ fn by_operations(spec: NetworkSpec, batches: &[Batch], seed: u64) -> (Vec<f64>, 
     (losses, wrong, network.state_dict().into_iter().map(|array| array.values).collect())
 }
 
-/// Steps with their network and optimiser.
+/// Training steps with their network and optimiser.
 struct Stepper {
     network: Network,
     sgd: Sgd,
@@ -76,13 +76,13 @@ impl Stepper {
     }
 }
 
-/// How far steps may part that are split in another way: images that go alone are convolved in other tiles and round otherwise, which is
-/// 1e-6, unless it takes a unit to the other side of a ReLU's kink; that moved runs by up to 2.2e-3 (see `tests/tests/ranks.rs`). A
-/// micro-batch that is missing, or counted twice, is off by a sixth or more.
+/// Tolerance between steps with different splits. Other tiles round differently, by 1e-6, unless that moves a
+/// unit to the other side of ReLU's kink, which changed runs by up to 2.2e-3 (see `tests/tests/ranks.rs`). A
+/// micro-batch that is missing or counted twice changes the result by a sixth or more.
 const KINK: f64 = 1e-2;
 
 #[test]
-fn steps_are_the_operations_on_the_whole_batch_however_it_is_split() {
+fn steps_equal_operations_on_the_whole_batch_for_every_split() {
     let spec = NetworkSpec { dropout: 0.3, ..spec() };
     // The last batch is smaller.
     let batches = [batch(0, 6), batch(1, 6), batch(2, 5)];
@@ -108,7 +108,7 @@ fn steps_are_the_operations_on_the_whole_batch_however_it_is_split() {
 }
 
 #[test]
-fn an_eager_step_is_the_same() {
+fn eager_steps_are_bitwise_identical() {
     let batches = [batch(0, 4), batch(1, 4)];
     let weights = |eager: bool| {
         let sgd = Sgd::new(SgdOptions::PAPER).unwrap();
@@ -123,7 +123,7 @@ fn an_eager_step_is_the_same() {
 }
 
 #[test]
-fn several_steps_may_be_under_way_and_finish_in_order() {
+fn several_steps_may_be_in_progress_and_finish_in_order() {
     let sgd = Sgd::new(SgdOptions::PAPER).unwrap();
     let mut stepper = Stepper::new(network(spec()), sgd, 8, 9);
     assert!(stepper.step.finish().unwrap().is_none(), "nothing was started");
@@ -136,7 +136,7 @@ fn several_steps_may_be_under_way_and_finish_in_order() {
 }
 
 #[test]
-fn a_bad_value_changes_no_weight_and_a_bad_target_is_refused() {
+fn nan_changes_no_weight_and_invalid_target_is_rejected() {
     let sgd = Sgd::new(SgdOptions::PAPER).unwrap();
     let mut stepper = Stepper::new(network(spec()), sgd, 2, 9);
     let before = stepper.network.state_dict();
@@ -144,7 +144,7 @@ fn a_bad_value_changes_no_weight_and_a_bad_target_is_refused() {
     bad.offset[[3, 1]] = f32::NAN;
     let report = stepper.step(&bad).unwrap();
     assert!(!report.finite && stepper.network.state_dict() == before);
-    // A logit that is no number is no right answer: the image with the bad value is wrong.
+    // A NaN logit is never right: the image with the NaN counts as wrong.
     assert!(report.sums.wrong >= 1 && report.sums.loss.is_nan());
     assert!(stepper.step(&batch(0, 4)).unwrap().finite, "the next step starts clean");
     let mut bad = batch(0, 4);
@@ -156,8 +156,8 @@ fn a_bad_value_changes_no_weight_and_a_bad_target_is_refused() {
 }
 
 #[test]
-fn equal_logits_are_a_wrong_answer() {
-    // A network of zeros gives every class the same score.
+fn tied_logits_are_wrong() {
+    // A network of zeros gives every class the same logit.
     let zeros = Network::new(spec(), &Device::cpu(1).unwrap()).unwrap();
     let mut stepper = Stepper::new(zeros, Sgd::new(SgdOptions::PAPER).unwrap(), 4, 1);
     let sums = stepper.step(&batch(0, 4)).unwrap().sums;

@@ -1,4 +1,5 @@
-//! Starts net D from a file of net A by the paper's map, and by every layer that matches: `cargo run -p vgg-weights --example grow`.
+//! Initialises D from a weights file of A, with the paper's layers and with all matching layers:
+//! `cargo run -p vgg-weights --example grow`.
 
 use vgg_layers::{Config, Init, LayerSelection, Network, NetworkSpec};
 use vgg_tensor::Device;
@@ -14,7 +15,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for map in [LayerSelection::Paper, LayerSelection::AllMatching] {
         let mut d = Network::random(spec(Config::D), Init::He, 2, &device)?;
         let report = load_layers(&file, &map, &mut d)?;
-        println!("{map:?}: copied {}; drawn {}", report.loaded.join(" "), report.initialized.join(" "));
+        println!("{map:?}: loaded {}; initialised {}", report.loaded.join(" "), report.initialized.join(" "));
     }
     Ok(())
 }

@@ -1,15 +1,16 @@
-//! From the axes of other libraries to ours.
+//! Conversion of weights from the axis orders of other libraries to `[K, C, R, S]` and `[out, in]`.
 
 use crate::naming::Library;
 use crate::source::Entry;
 
-/// Added to variances by batch normalisation in torch.
+/// PyTorch's `eps` of batch normalisation, which is added to the variance.
 const EPSILON: f64 = 1e-5;
 
-/// Parts of a batch normalisation: factor, offset, and statistics.
+/// Tensors of a batch normalisation: scale, shift and running statistics.
 pub(crate) const NORM: [&str; 4] = ["weight", "bias", "running_mean", "running_var"];
 
-/// `y = gamma (w x + b - mean) / sqrt(variance + epsilon) + beta` as one convolution.
+/// Folds batch normalisation into the convolution before it:
+/// `y = gamma (w x + b - mean) / sqrt(variance + epsilon) + beta`.
 pub(crate) fn fold(weight: &mut [f32], bias: &mut [f32], norm: [&[f32]; 4]) {
     let [gamma, beta, mean, variance] = norm;
     let per_filter = weight.len() / bias.len().max(1);
@@ -20,7 +21,7 @@ pub(crate) fn fold(weight: &mut [f32], bias: &mut [f32], norm: [&[f32]; 4]) {
     }
 }
 
-/// `[R, S, C, K]` to `[K, C, R, S]`, whose shape is given.
+/// Permutes `[R, S, C, K]` to `[K, C, R, S]`, whose shape is `shape`.
 pub(crate) fn from_rsck(values: &[f32], shape: &[usize]) -> Vec<f32> {
     let [k, c, r, s] = [shape[0], shape[1], shape[2], shape[3]];
     let mut out = Vec::with_capacity(values.len());
@@ -32,7 +33,8 @@ pub(crate) fn from_rsck(values: &[f32], shape: &[usize]) -> Vec<f32> {
     out
 }
 
-/// `[in, out]` with inputs in the order H, W, C to `[out, in]` with inputs in the order C, H, W.
+/// Transposes `[in, out]` with inputs in the order H, W, C to `[out, in]`, whose shape is `shape`, with
+/// inputs in the order C, H, W.
 pub(crate) fn transposed(values: &[f32], shape: &[usize], [h, w, c]: [usize; 3]) -> Vec<f32> {
     let outputs = shape[0];
     let mut out = Vec::with_capacity(values.len());
@@ -44,7 +46,7 @@ pub(crate) fn transposed(values: &[f32], shape: &[usize], [h, w, c]: [usize; 3])
     out
 }
 
-/// `[K, 3, R, S]` with the channels in the opposite order.
+/// Reverses the channels of `[K, 3, R, S]`: BGR to RGB, or RGB to BGR.
 pub(crate) fn reversed_channels(weight: &[f32], shape: &[usize]) -> Vec<f32> {
     let plane = shape[2] * shape[3];
     weight
@@ -53,7 +55,7 @@ pub(crate) fn reversed_channels(weight: &[f32], shape: &[usize]) -> Vec<f32> {
         .collect()
 }
 
-/// Shape of a weight in our layout: `[K, C, R, S]` or `[out, in]`.
+/// Shape of a weight in the native layout, `[K, C, R, S]` or `[out, in]`; `None` if there is no such tensor.
 pub(crate) fn shape_of(entries: &[Entry], name: &str, library: Library) -> Option<Vec<usize>> {
     let shape = &entries.iter().find(|e| e.name == name)?.shape;
     let is_filter = shape.len() == 4 && !(shape[0] == 1 && shape[1] == 1);
@@ -61,8 +63,9 @@ pub(crate) fn shape_of(entries: &[Entry], name: &str, library: Library) -> Optio
     Some(match shape.as_slice() {
         [r, s, c, k] if library.channels_last() => vec![*k, *c, *r, *s],
         [inputs, outputs] if library.channels_last() => vec![*outputs, *inputs],
-        // As a convolution of the whole map, which timm has, or as a blob of four axes, which old Caffe has.
+        // timm stores fully connected layers as convolutions.
         [k, rest @ ..] if is_filter && fully_connected => vec![*k, rest.iter().product()],
+        // Caffe's V1 schema stores matrices as blobs of four axes.
         [1, 1, k, inputs] => vec![*k, *inputs],
         other => other.to_vec(),
     })
@@ -72,7 +75,7 @@ fn layer_is_fully_connected(name: &str) -> bool {
     ["fc", "classifier"].iter().any(|part| name.contains(part))
 }
 
-/// A vector's shape without sides of 1.
+/// Shape of a vector, such as `[1, 1, 1, n]`, as one axis.
 pub(crate) fn flat(shape: &[usize]) -> Vec<usize> {
     vec![shape.iter().product()]
 }
@@ -81,7 +84,7 @@ pub(crate) fn flat(shape: &[usize]) -> Vec<usize> {
 mod tests {
     use super::*;
 
-    /// Values that name their place: 123.0 is at `[1, 2, 3]`.
+    /// Values that encode their index: 123.0 is at `[1, 2, 3]`.
     fn digits(shape: &[usize]) -> Vec<f32> {
         let digit =
             |place: usize, axis: usize| place / shape[axis + 1..].iter().product::<usize>() % shape[axis];
@@ -131,7 +134,7 @@ mod tests {
     #[test]
     fn batch_normalisation_is_folded_with_torchs_epsilon() {
         let (mut weight, mut bias) = (vec![1.0, -2.0, 3.0, 0.5], vec![5.0, 0.5]);
-        // 4 - 1e-5 makes a divisor of 2; a variance of 0 makes 1 / sqrt(1e-5) = 316.227766.
+        // A variance of 4 - 1e-5 gives the divisor 2, a variance of 0 the factor 1 / sqrt(1e-5) = 316.227766.
         fold(&mut weight, &mut bias, [&[6.0, 2.0], &[10.0, 20.0], &[1.0, 2.0], &[3.99999, 0.0]]);
         let expected = [3.0, -6.0, 1_897.366_6, 316.227_77];
         // (5 - 1) 3 + 10 and (0.5 - 2) 632.455532 + 20.
@@ -160,7 +163,7 @@ mod tests {
             ("classifier.0.weight", Library::Torchvision, vec![5, 4, 2, 3], vec![5, 24]),
             ("fc6.0", Library::Caffe, vec![1, 1, 5, 24], vec![5, 24]),
             ("conv1_1.0", Library::Caffe, vec![64, 7, 3, 5], vec![64, 7, 3, 5]),
-            // Filters of 1x1 and filters of one output are no matrices.
+            // 1x1 filters, and filters with one output channel, are not matrices.
             ("conv3_3.0", Library::Caffe, vec![8, 1, 1, 1], vec![8, 1, 1, 1]),
             ("conv3_3.0", Library::Caffe, vec![1, 8, 1, 1], vec![1, 8, 1, 1]),
             ("fc6.1", Library::Caffe, vec![1, 1, 1, 5], vec![1, 5]),

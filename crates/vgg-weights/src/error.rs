@@ -1,4 +1,4 @@
-//! What can go wrong with weights files.
+//! Errors of reading and writing weights files.
 
 use std::path::PathBuf;
 
@@ -7,47 +7,47 @@ use vgg_error::ErrorKind;
 /// Result of an operation on weights files.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// A weights file that cannot be read or written.
+/// An error of reading or writing a weights file.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The file itself.
+    /// The file cannot be opened, read or written, or its contents are invalid.
     #[error("{0}")]
     File(#[from] vgg_files::Error),
-    /// The metadata are missing or wrong.
+    /// A metadata entry is missing or invalid.
     #[error("{path}: metadata {key}: {reason}", path = path.display())]
     Metadata {
         /// The file.
         path: PathBuf,
-        /// Which entry.
+        /// Key of the entry.
         key: &'static str,
-        /// What is wrong with it.
+        /// What is wrong with the entry.
         reason: String,
     },
-    /// The tensors are not those of the network; all differences are listed.
-    #[error("{path} does not fit config {config}: {}", differences.join("; "), path = path.display())]
+    /// The tensors do not match the network.
+    #[error("{path} does not match config {config}: {}", differences.join("; "), path = path.display())]
     Tensors {
         /// The file.
         path: PathBuf,
-        /// The network that the metadata name.
+        /// The configuration in the metadata, or inferred from the shapes.
         config: &'static str,
-        /// Missing, superfluous and misshapen tensors.
+        /// All tensors that are missing, unexpected or of the wrong shape.
         differences: Vec<String>,
     },
-    /// Layers that are asked for are not in the file.
-    #[error("{path} has no {}", layers.join(", "), path = path.display())]
+    /// Requested layers are not in the file.
+    #[error("{path} lacks the requested layers {}", layers.join(", "), path = path.display())]
     Absent {
         /// The file.
         path: PathBuf,
-        /// The layers.
+        /// The missing layers.
         layers: Vec<String>,
     },
-    /// A value is not a number or infinite.
-    #[error("{path}: tensor {tensor} holds a value that is not finite", path = path.display())]
+    /// A tensor contains NaN or infinity.
+    #[error("{path}: tensor {tensor} contains a non-finite value", path = path.display())]
     NotFinite {
         /// The file.
         path: PathBuf,
-        /// The tensor.
+        /// Name of the tensor.
         tensor: String,
     },
     /// The network cannot be built.
@@ -56,11 +56,11 @@ pub enum Error {
 }
 
 impl Error {
-    /// The kind of error, such as for an exit code.
+    /// The kind of error, for example to choose an exit code.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Error::File(source) => source.kind(),
-            // An invalid network is in the file.
+            // An invalid network comes from the file's metadata or shapes.
             _ => ErrorKind::BadData,
         }
     }
@@ -76,12 +76,12 @@ mod tests {
         let strings = |texts: [&str; 2]| texts.map(str::to_owned).to_vec();
         let error = Error::Metadata { path: path.clone(), key: "crop", reason: "is missing".into() };
         assert_eq!(error.to_string(), "w.pth: metadata crop: is missing");
-        let differences = strings(["fc6 is missing", "fc9 is superfluous"]);
+        let differences = strings(["fc6 is missing", "fc9 is unexpected"]);
         let error = Error::Tensors { path: path.clone(), config: "B-5x5", differences };
-        assert_eq!(error.to_string(), "w.pth does not fit config B-5x5: fc6 is missing; fc9 is superfluous");
+        assert_eq!(error.to_string(), "w.pth does not match config B-5x5: fc6 is missing; fc9 is unexpected");
         let error = Error::Absent { path: path.clone(), layers: strings(["fc6", "fc7"]) };
-        assert_eq!(error.to_string(), "w.pth has no fc6, fc7");
+        assert_eq!(error.to_string(), "w.pth lacks the requested layers fc6, fc7");
         let error = Error::NotFinite { path, tensor: "fc7.bias".into() };
-        assert_eq!(error.to_string(), "w.pth: tensor fc7.bias holds a value that is not finite");
+        assert_eq!(error.to_string(), "w.pth: tensor fc7.bias contains a non-finite value");
     }
 }

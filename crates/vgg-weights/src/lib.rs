@@ -1,11 +1,11 @@
-//! Weights of VGG networks in files.
+//! Reading and writing the weights of VGG networks.
 //!
-//! The native format is safetensors with the paper's names (`conv1_1.weight` .. `fc8.bias`), filters as
-//! `[K, C, R, S]`, fc6 in torch's flatten order, and metadata that say everything else that is needed to classify
-//! an image: classes, crop, channel order, pixel scale, mean.
+//! The native format is safetensors with the paper's layer names (`conv1_1.weight` .. `fc8.bias`), filters as
+//! `[K, C, R, S]`, fc6's inputs in PyTorch's flatten order (C, H, W), and the metadata that classifying an
+//! image needs: configuration, classes, crop, channel order, pixel scale, mean.
 //!
-//! Files of torchvision, timm, Caffe and Keras are read as well, found out from their content, and written: [`load`],
-//! [`convert`].
+//! [`load`] also reads files of torchvision, timm, Caffe and Keras and detects the format from the content.
+//! [`convert`] writes files for torchvision, timm, Caffe and ONNX.
 
 #![warn(clippy::unwrap_used)]
 

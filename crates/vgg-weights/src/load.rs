@@ -1,4 +1,4 @@
-//! Networks from files of every format.
+//! Loading networks from weights files of every supported format.
 
 use std::path::Path;
 
@@ -11,52 +11,55 @@ use crate::naming::{Library, recognise};
 use crate::source::{Source, corrupt};
 use crate::{Error, Pixels, Result, WeightsMetadata};
 
-/// A network from a file.
+/// A network that was loaded from a file.
 pub struct Loaded {
     /// The network.
     pub network: Network,
-    /// What the file says about it, or what its library's customs say.
+    /// Metadata of the file, or of its library's conventions if the file has none.
     pub metadata: WeightsMetadata,
-    /// Whose names the file uses.
+    /// The library whose tensor names the file uses.
     pub library: Library,
-    /// What was found out about a file of another library, and what was changed: for people.
+    /// Messages for the user on a file of another library: what was detected and what was converted.
     pub notes: Vec<String>,
 }
 
-/// Which layers were copied, and which keep what they had.
+/// Which layers were loaded from a file, and which were not.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TransferReport {
-    /// Copied from the source.
+    /// Layers that were loaded.
     pub loaded: Vec<String>,
-    /// Not loaded: to be drawn at random, or drawn already.
+    /// Layers that were not loaded and keep their values, or are still to be initialised at random.
     pub initialized: Vec<String>,
 }
 
-/// Reads what a file says about its network, without the weights. Layers may be missing.
+/// Reads the metadata of a file without its weights. Layers may be missing.
 ///
 /// # Errors
-/// [`Error::File`] or [`Error::Metadata`].
+/// As [`load`], except for missing layers and [`Error::NotFinite`].
 pub fn read_metadata(path: &Path) -> Result<WeightsMetadata> {
     Ok(plan(&Source::open(path)?, path, None, true)?.metadata)
 }
 
-/// Reads a network onto a device. The format is found out from the content: our safetensors; those of torchvision and
-/// timm; `.pth` (tensors alone: nothing is executed); Caffe's `.caffemodel`; `.npz` with Keras's or Caffe's names.
+/// Loads a network onto a device. The format is detected from the content: safetensors of vgg, torchvision or
+/// timm; `.pth` (no code is executed); `.caffemodel`; `.npz` with Keras's or Caffe's layer names.
 ///
 /// # Errors
-/// [`Error::File`] if the file is missing or damaged, [`Error::Metadata`] if it does not say what it is,
-/// [`Error::Tensors`] with every tensor that is missing, superfluous or misshapen, [`Error::NotFinite`].
+/// - [`Error::File`] if the file is missing, damaged or of an unknown format.
+/// - [`Error::Metadata`] if an entry of the metadata is missing or invalid.
+/// - [`Error::Tensors`] with every tensor that is missing, unexpected or of the wrong shape.
+/// - [`Error::NotFinite`] if a weight is NaN or infinite.
+/// - [`Error::Network`] if the network cannot be built.
 pub fn load(path: &Path, device: &Device) -> Result<Loaded> {
     load_with(path, device, None)
 }
 
-/// As [`load`] of a file that does not say how pixels were prepared for its network.
+/// [`load`] with an explicit pixel convention, for a file without metadata.
 ///
 /// # Errors
-/// As [`load`]; [`Error::Metadata`] if the file does say it.
+/// As [`load`]; [`Error::Metadata`] if `pixels` is given and the file has metadata.
 pub fn load_with(path: &Path, device: &Device, pixels: Option<Pixels>) -> Result<Loaded> {
     let mut source = Source::open(path)?;
-    // The shapes first: the file has them, so a network that fits takes no more memory than the file is long.
+    // Check the shapes first, so that the memory of the network is in proportion to the size of the file.
     let plan = plan(&source, path, pixels, false)?;
     let mut network = Network::new(plan.metadata.spec.clone(), device)?;
     plan.read(&mut source, path, &|_| true, &mut |array| Ok(network.load_tensor(&array)?))?;
@@ -64,16 +67,17 @@ pub fn load_with(path: &Path, device: &Device, pixels: Option<Pixels>) -> Result
     Ok(Loaded { network, metadata, library, notes })
 }
 
-/// Copies layers from a file, which may lack those that are not asked for, into a network.
+/// Loads the selected layers of a file into a network. The file may lack other layers.
 ///
 /// # Errors
-/// As [`load`]; [`Error::Absent`] with the layers of the map that the file lacks; those of [`LayerSelection::layers`].
+/// As [`load`]; [`Error::Absent`] with the selected layers that the file lacks; the errors of
+/// [`LayerSelection::layers`].
 pub fn load_layers(path: &Path, map: &LayerSelection, network: &mut Network) -> Result<TransferReport> {
     let mut source = Source::open(path)?;
     let plan = plan(&source, path, None, true)?;
     let absent = |layers: Vec<String>| Error::Absent { path: path.to_owned(), layers };
     if let LayerSelection::Layers(names) = map {
-        // Of layers that are not there, the shapes are not known.
+        // The spec may have default sizes for missing layers, so report these before shapes are compared.
         let missing: Vec<String> = names.iter().filter(|name| plan.missing.contains(name)).cloned().collect();
         if !missing.is_empty() {
             return Err(absent(missing));
@@ -82,7 +86,7 @@ pub fn load_layers(path: &Path, map: &LayerSelection, network: &mut Network) -> 
     let wanted = map.layers(&plan.metadata.spec, network.spec())?;
     let (missing, there): (Vec<String>, Vec<String>) =
         wanted.into_iter().partition(|layer| plan.missing.contains(layer));
-    // What matches is a question, not a wish.
+    // `AllMatching` selects what the file has; the other selections require each layer.
     if !missing.is_empty() && *map != LayerSelection::AllMatching {
         return Err(absent(missing));
     }
@@ -93,7 +97,7 @@ pub fn load_layers(path: &Path, map: &LayerSelection, network: &mut Network) -> 
     Ok(TransferReport { loaded: copied, initialized: drawn })
 }
 
-/// As [`read_metadata`], and what was found out about a file of another library, for people: which layers it lacks among it.
+/// [`read_metadata`], and messages for the user on a file of another library, such as missing layers.
 ///
 /// # Errors
 /// As [`read_metadata`].
@@ -107,7 +111,7 @@ fn plan(source: &Source, path: &Path, pixels: Option<Pixels>, partial: bool) -> 
     let strings = source.metadata();
     let says = strings.contains_key("config");
     if says && pixels.is_some() {
-        let reason = "the file itself says how pixels are prepared; it cannot be told otherwise".into();
+        let reason = "the file's metadata specify the pixel convention, which cannot be overridden".into();
         return Err(Error::Metadata { path: path.to_owned(), key: "pixel_scale", reason });
     }
     let is_native = recognised.as_ref().is_none_or(|r| r.library == Library::Native);
@@ -119,7 +123,7 @@ fn plan(source: &Source, path: &Path, pixels: Option<Pixels>, partial: bool) -> 
     let Some(recognised) = recognised else {
         return Err(corrupt(
             path,
-            "its tensors are not named as those of a VGG network in any known library",
+            "its tensor names are not those of a VGG network in any supported library",
         ));
     };
     Plan::new(source, path, recognised, pixels, native, partial)

@@ -1,5 +1,5 @@
-//! Networks from files of other libraries: configuration and classes from shapes, then every layer in our layout. What is
-//! changed on the way is said.
+//! The plan for loading a file: its configuration, inferred from shapes if there are no metadata, and the
+//! conversion of its layers to the native layout.
 
 use std::path::Path;
 
@@ -10,22 +10,22 @@ use crate::naming::{LayerSource, Library, Recognised};
 use crate::source::{Entry, Source, corrupt};
 use crate::{ChannelOrder, Error, Pixels, Result, WeightsMetadata};
 
-/// What is to be read from a file, and how.
+/// Which layers to load from a file, and how to convert them.
 pub(crate) struct Plan {
     pub(crate) metadata: WeightsMetadata,
     pub(crate) library: Library,
     entries: Vec<Entry>,
     layers: Vec<LayerSource>,
     bgr: bool,
-    /// Layers that the file does not have.
+    /// Layers that the file lacks.
     pub(crate) missing: Vec<String>,
-    /// What was found out, and what is changed.
+    /// Messages for the user: what was detected and what is converted.
     pub(crate) notes: Vec<String>,
 }
 
 impl Plan {
-    /// Finds out what a file holds. `native` is what its metadata say, if they are ours; `partial` allows layers to be
-    /// missing.
+    /// Plans the loading of a file and compares its shapes with the network's. `told` is an explicit pixel
+    /// convention, `native` the vgg metadata of the file, if any; `partial` allows missing layers.
     pub(crate) fn new(
         source: &Source,
         path: &Path,
@@ -44,7 +44,7 @@ impl Plan {
             Some(metadata) => metadata,
             None => metadata(guess(&shapes, library).map_err(|reason| corrupt(path, reason))?, pixels),
         };
-        // We write Caffe's files as Caffe does.
+        // `convert` writes Caffe files with conv1_1 in BGR order.
         let bgr = if ours { library == Library::Caffe } else { pixels.is_bgr() };
         let (missing, notes) = (Vec::new(), Vec::new());
         let mut plan = Plan { metadata, library, entries, layers, bgr, missing, notes };
@@ -53,7 +53,7 @@ impl Plan {
         Ok(plan)
     }
 
-    /// Lists everything that does not fit.
+    /// Compares names and shapes with the network's; the error lists all differences.
     fn compare(&mut self, path: &Path, partial: bool) -> Result<()> {
         let (mut differences, mut used) = (Vec::new(), Vec::new());
         let layers = self.metadata.spec.layers()?;
@@ -62,7 +62,7 @@ impl Plan {
             let shape = of.and_then(|of| shape_of(&self.entries, &of.weight, self.library));
             let (Some(of), Some(shape)) = (of, shape) else {
                 self.missing.push(layer.name.clone());
-                // What is left of a layer without its weights is no use, and no surprise.
+                // The layer counts as missing; do not also report its other tensors as unexpected.
                 let rest = self
                     .entries
                     .iter()
@@ -89,14 +89,14 @@ impl Plan {
         }
         let missing = self.missing.iter().map(|layer| format!("{layer} is missing"));
         let missing: Vec<String> = missing.collect();
-        // Counters beside statistics.
+        // PyTorch's batch normalisation stores a counter, which inference does not need.
         let counts = |name: &str| name.ends_with(".num_batches_tracked");
         let extra = self.entries.iter().filter(|e| !used.contains(&e.name) && !counts(&e.name));
-        differences.extend(extra.map(|e| format!("{} is superfluous", e.name)));
+        differences.extend(extra.map(|e| format!("{} is unexpected", e.name)));
         if differences.is_empty() && (partial || missing.is_empty()) {
             return Ok(());
         }
-        // Whoever mends the file wants to know all.
+        // Include missing layers even if `partial` allows them, so that the error is complete.
         differences.splice(0..0, missing);
         let config = self.metadata.spec.config.name();
         Err(Error::Tensors { path: path.to_owned(), config, differences })
@@ -113,30 +113,30 @@ impl Plan {
         let WeightsMetadata { spec, mean_rgb, pixel_scale, std_rgb, .. } = &self.metadata;
         let (library, config, classes) = (self.library.name(), &spec.config, spec.classes);
         let mut notes =
-            vec![format!("{format} file with {library}'s names: config {config}, {classes} classes")];
-        let whose = if told { "as you say".to_owned() } else { format!("by {library}'s custom") };
+            vec![format!("{format} file with {library} tensor names: config {config}, {classes} classes")];
+        let whose = if told { "as specified".to_owned() } else { format!("{library} convention") };
         if !ours {
             notes.push(format!(
-                "pixels, {whose}: 0..255 less {mean_rgb:?} (RGB), times {pixel_scale}, divided by {std_rgb:?}"
+                "preprocessing ({whose}): (RGB 0..255 - {mean_rgb:?}) * {pixel_scale} / {std_rgb:?}"
             ));
         }
         if self.bgr {
-            notes.push("conv1_1: its channels were in the order B, G, R and are exchanged".into());
+            notes.push("conv1_1: input channels converted from BGR to RGB".into());
         }
         if self.library.channels_last() {
-            notes.push("fc6: its inputs were in the order H, W, C and are permuted".into());
+            notes.push("fc6: inputs permuted from H, W, C to C, H, W".into());
         }
         let norms = self.layers.iter().filter(|of| of.norm.is_some()).count();
         if norms > 0 {
-            notes.push(format!("batch normalisation is folded into {norms} convolutions, for inference"));
+            notes.push(format!("batch normalisation folded into {norms} convolutions, for inference"));
         }
         if !self.missing.is_empty() {
-            notes.push(format!("not in the file: {}", self.missing.join(", ")));
+            notes.push(format!("layers not in the file: {}", self.missing.join(", ")));
         }
         self.notes = notes;
     }
 
-    /// Weight and bias of the layers that are `wanted` and in the file, in our layout.
+    /// Passes the weights and biases of the `wanted` layers in the file to `each`, in the native layout.
     pub(crate) fn read(
         &self,
         source: &mut Source,
@@ -169,10 +169,10 @@ impl Plan {
     ) -> Result<(Vec<f32>, Vec<f32>)> {
         let mut get = |name: &str| match self.entry(name) {
             Some(entry) => source.read(path, entry),
-            None => Err(corrupt(path, format!("it has no tensor {name}"))),
+            None => Err(corrupt(path, format!("no tensor named {name}"))),
         };
         let Some(of) = self.layers.iter().find(|of| of.layer == layer.name) else {
-            return Err(corrupt(path, format!("it has no layer {}", layer.name)));
+            return Err(corrupt(path, format!("no layer named {}", layer.name)));
         };
         let mut weight = get(&of.weight)?;
         if self.library.channels_last() {
@@ -194,14 +194,14 @@ impl Plan {
 }
 
 impl LayerSource {
-    /// Names of the tensors with one value a filter, and whether they may be absent.
+    /// Names of the tensors with one value per filter, and whether each is optional.
     fn vectors(&self) -> Vec<(String, bool)> {
         let norm = self.norm.iter().flat_map(|norm| NORM.map(|part| (format!("{norm}.{part}"), false)));
         std::iter::once((self.bias.clone(), self.norm.is_some())).chain(norm).collect()
     }
 }
 
-/// The network with these weights: a column of Table 1 if one fits, otherwise a custom one.
+/// Infers the network from its weights' shapes: a column of Table 1 if one matches, otherwise a custom one.
 fn guess(shapes: &[(String, Vec<usize>)], library: Library) -> std::result::Result<NetworkSpec, String> {
     let stages = stages(shapes)?;
     let last = stages.iter().flat_map(|convs| convs.last()).last().map_or(1, |conv| conv.filters);
@@ -231,7 +231,7 @@ fn guess(shapes: &[(String, Vec<usize>)], library: Library) -> std::result::Resu
     })
 }
 
-/// The stages of convolutions, whose names must be numbered without gaps.
+/// Groups convolutions into stages by their names, which must be numbered without gaps.
 fn stages(shapes: &[(String, Vec<usize>)]) -> std::result::Result<Stages, String> {
     let mut stages: Vec<Vec<Conv>> = Vec::new();
     for (name, shape) in shapes {
@@ -240,7 +240,7 @@ fn stages(shapes: &[(String, Vec<usize>)]) -> std::result::Result<Stages, String
         if *name == format!("conv{}_1", stage + 1) {
             stages.push(Vec::new());
         } else if *name != format!("conv{stage}_{}", place + 1) {
-            return Err(format!("it has {name}, but not the convolution before it"));
+            return Err(format!("it has {name}, but lacks the convolution before it"));
         }
         stages.last_mut().into_iter().for_each(|convs| convs.push(Conv { filters, kernel }));
     }
@@ -268,7 +268,7 @@ mod tests {
 
     type Shapes = Vec<(String, Vec<usize>)>;
 
-    /// Names and shapes of C's convolutions, each eighth filter or all of them, and fc6, fc7 and fc8.
+    /// Names and shapes of C's convolutions, with the number of filters divided by `share`, and of `head`.
     fn shapes(share: usize, head: &[(&str, [usize; 2])]) -> Shapes {
         let convolutions = [
             ("conv1_1", 64, 3),
@@ -297,13 +297,13 @@ mod tests {
         let paper = NetworkSpec::paper(Config::C);
         let head = [("fc6", [100, 64 * 9]), ("fc7", [50, 100]), ("fc8", [20, 50])];
         let spec = guess(&shapes(8, &head), Library::Torchvision).unwrap();
-        // 576 inputs of 64 channels are a map of 3x3, 32 pixels each.
+        // 576 inputs with 64 channels are a 3x3 map, at a stride of 32 pixels.
         let expected = NetworkSpec { width: 0.125, classes: 20, head: [100, 50], crop: 96, ..paper.clone() };
         assert_eq!(spec, expected);
-        // Caffe's pooling rounds up; everything else is the paper's.
+        // Caffe's pooling rounds up; everything else is the same.
         let spec = guess(&shapes(8, &head), Library::Caffe).unwrap();
         assert_eq!(spec, NetworkSpec { pool_rounding: PoolRounding::Ceil, ..expected });
-        // What a file does not tell is the paper's: 1000 classes, 4096 each, a crop of 224.
+        // Missing layers get the paper's sizes: 1000 classes, 4096 units in fc6 and fc7, a crop of 224.
         assert_eq!(guess(&shapes(1, &[]), Library::Keras), Ok(paper.clone()));
         let spec = guess(&shapes(1, &[("fc8", [7, 4096])]), Library::Timm).unwrap();
         assert_eq!(spec, NetworkSpec { classes: 7, ..paper.clone() });
@@ -312,13 +312,13 @@ mod tests {
     }
 
     #[test]
-    fn other_convolutions_make_a_network_of_own_stages() {
+    fn shapes_outside_table_1_give_a_custom_config() {
         let guessed = |change: &dyn Fn(&mut Shapes)| {
             let mut shapes = shapes(1, &[("fc6", [10, 24 * 9])]);
             change(&mut shapes);
             guess(&shapes, Library::Torchvision)
         };
-        // Stages of 64 and 128 filters, and one of 5x5 filters; fc6 sees a map of 3x3 of 8 pixels each.
+        // Stages of 64 and 128 filters, and one of 5x5 filters; fc6's input is a 3x3 map at stride 8.
         let spec = guessed(&|shapes| {
             shapes.drain(5..13);
             shapes[4].1 = vec![24, 8, 5, 5];
@@ -331,7 +331,7 @@ mod tests {
         let spec = spec.unwrap();
         assert_eq!(spec.config, Config::Custom(Stages::new(stages).unwrap()));
         assert_eq!((spec.width, spec.crop, spec.head), (1.0, 24, [10, 4096]));
-        // C's kernels with another number of filters in one place.
+        // C's kernels with another number of filters in conv2_2.
         let spec = guessed(&|shapes| shapes[3].1[0] = 120).unwrap();
         assert_eq!(
             (spec.config.name(), spec.config.stages().iter().nth(1).unwrap()[1].filters),
@@ -340,7 +340,7 @@ mod tests {
         for (place, words) in [(0, "it has conv1_2,"), (5, "it has conv3_3,"), (7, "it has conv4_2,")] {
             let refused = guessed(&|shapes| drop(shapes.remove(place))).unwrap_err();
             assert!(
-                refused.starts_with(words) && refused.ends_with("not the convolution before it"),
+                refused.starts_with(words) && refused.ends_with("lacks the convolution before it"),
                 "{refused}"
             );
         }

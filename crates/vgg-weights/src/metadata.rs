@@ -1,4 +1,4 @@
-//! What a weights file says besides the weights.
+//! Metadata of a weights file: the network, its classes and its preprocessing.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -8,40 +8,41 @@ use vgg_layers::NetworkSpec;
 
 use crate::{Error, Result};
 
-/// The one rule for sizes and offsets of crops so far.
+/// The only supported rule for sizes and offsets of crops.
 const GEOMETRY: &str = "paper";
 
-/// Order of the channels that the first convolution expects.
+/// Channel order that the first convolution expects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ChannelOrder {
-    /// Red first. Every network in memory is of this order.
+    /// Red first. All networks in memory use it.
     Rgb,
 }
 
-/// Everything besides the weights that is needed to classify an image.
+/// Everything but the weights that is needed to classify an image.
 #[derive(Debug, Clone, PartialEq)]
 pub struct WeightsMetadata {
-    /// The network.
+    /// Architecture of the network.
     pub spec: NetworkSpec,
     /// Names of the classes, in the order of the logits.
     pub classes: Vec<String>,
-    /// Order of the channels.
+    /// Channel order of the input.
     pub channel_order: ChannelOrder,
-    /// Factor on pixels of 0..255 after the mean was subtracted; the paper: 1.
+    /// Factor for pixels of 0..255 after the mean is subtracted; 1 in the paper.
     pub pixel_scale: f32,
     /// Mean of the training pixels, 0..255.
     pub mean_rgb: [f32; 3],
-    /// Further divisor per channel; 1 unless the weights come from a library that divides.
+    /// Divisor per channel, such as torchvision's standard deviation; 1 in the paper.
     pub std_rgb: [f32; 3],
-    /// Smallest image side in training: one value, or the two ends of scale jitter.
+    /// Training scale: one value, or the two ends of the range for scale jitter.
     pub train_scale: Vec<usize>,
     /// Rule for sizes and offsets of crops.
     pub geometry: String,
 }
 
 impl WeightsMetadata {
-    /// Of random weights: numbered classes, pixels as they are, and the paper's smallest training side, 256 for a crop of 224.
+    /// Metadata for random weights: numbered classes, no normalisation of pixels, and a training scale in the
+    /// paper's proportion to the crop, 256 for a crop of 224.
     pub fn untrained(spec: NetworkSpec) -> WeightsMetadata {
         let digits = spec.classes.saturating_sub(1).to_string().len();
         WeightsMetadata {
@@ -56,22 +57,22 @@ impl WeightsMetadata {
         }
     }
 
-    /// What is added to pixels, and then multiplied, before the first convolution.
+    /// Offset and scale per channel for pixels of 0..255: the input is `(pixel + offset) * scale`.
     pub fn offset_and_scale(&self) -> ([f32; 3], [f32; 3]) {
         (self.mean_rgb.map(|m| -m), self.std_rgb.map(|s| self.pixel_scale / s))
     }
 
-    /// Checks what a pixel is subtracted from, multiplied and divided by.
+    /// Checks the values for preprocessing; the error has the key and the reason.
     fn check(&self) -> std::result::Result<(), (&'static str, String)> {
         let scale = self.pixel_scale;
         if !(scale > 0.0 && scale.is_finite()) {
-            return Err(("pixel_scale", format!("{scale} is not above 0")));
+            return Err(("pixel_scale", format!("must be positive and finite, not {scale}")));
         }
         if !self.std_rgb.iter().all(|v| *v > 0.0 && v.is_finite()) {
-            return Err(("std_rgb", format!("{:?} are not all above 0", self.std_rgb)));
+            return Err(("std_rgb", format!("must be positive and finite, not {:?}", self.std_rgb)));
         }
         if !self.mean_rgb.iter().all(|v| v.is_finite()) {
-            return Err(("mean_rgb", format!("{:?} are not all numbers", self.mean_rgb)));
+            return Err(("mean_rgb", format!("must be finite, not {:?}", self.mean_rgb)));
         }
         if self.train_scale.is_empty()
             || self.train_scale.len() > 2
@@ -79,16 +80,16 @@ impl WeightsMetadata {
         {
             return Err((
                 "train_scale",
-                format!("{:?} is neither a side nor the two ends of a range", self.train_scale),
+                format!("must be one or two scales of at most 65536, not {:?}", self.train_scale),
             ));
         }
         if self.geometry != GEOMETRY {
-            return Err(("geometry", format!("{} is not known; it is {GEOMETRY}", self.geometry)));
+            return Err(("geometry", format!("unknown rule {}; must be {GEOMETRY}", self.geometry)));
         }
         Ok(())
     }
 
-    /// As the strings of a file, each one a JSON value.
+    /// The metadata as strings by key, each one a JSON value.
     pub(crate) fn to_strings(&self) -> serde_json::Result<BTreeMap<String, String>> {
         let s = &self.spec;
         Ok(BTreeMap::from([
@@ -155,7 +156,7 @@ mod tests {
     use super::*;
     use vgg_layers::{Config, LrnStyle, PoolRounding};
 
-    /// No two values are equal, and none is the paper's.
+    /// Metadata whose values all differ from each other and from the defaults.
     fn metadata() -> WeightsMetadata {
         WeightsMetadata {
             spec: NetworkSpec {
@@ -203,7 +204,7 @@ mod tests {
         WeightsMetadata::from_strings(strings, Path::new("w.safetensors"))
     }
 
-    /// Key and reason of the refusal.
+    /// Key and reason of the error if `key` has this value.
     fn refused(key: &str, value: &str) -> (&'static str, String) {
         let mut strings = strings();
         strings.insert(key.into(), value.into());
@@ -220,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn a_network_of_own_stages_round_trips() {
+    fn custom_config_round_trips() {
         let mut metadata = metadata();
         let json = r#"[[12,{"filters":16,"kernel":1}],[24]]"#;
         metadata.spec.config = serde_json::from_str(json).unwrap();
@@ -235,7 +236,7 @@ mod tests {
             without.remove(key);
             let missing = read(&without).unwrap_err().to_string();
             assert_eq!(missing, format!("w.safetensors: metadata {key}: is missing"));
-            // No field may be null, and none is an object.
+            // No field may be null or an object.
             for wrong in ["null", "{}", "", "[1,"] {
                 let (named, reason) = refused(key, wrong);
                 assert_eq!(named, key);
@@ -260,14 +261,14 @@ mod tests {
     #[test]
     fn invalid_normalisation_values_are_rejected() {
         for (key, value, reason) in [
-            ("pixel_scale", "0.0", "0 is not above 0"),
-            ("pixel_scale", "-1.0", "-1 is not above 0"),
-            ("std_rgb", "[1.0,0.0,1.0]", "[1.0, 0.0, 1.0] are not all above 0"),
-            ("std_rgb", "[1.0,1.0,-1.0]", "[1.0, 1.0, -1.0] are not all above 0"),
-            ("train_scale", "[]", "[] is neither a side nor the two ends of a range"),
-            ("train_scale", "[1,2,3]", "[1, 2, 3] is neither a side nor the two ends of a range"),
-            ("train_scale", "[256,65537]", "[256, 65537] is neither a side nor the two ends of a range"),
-            ("geometry", r#""torchvision""#, "torchvision is not known; it is paper"),
+            ("pixel_scale", "0.0", "must be positive and finite, not 0"),
+            ("pixel_scale", "-1.0", "must be positive and finite, not -1"),
+            ("std_rgb", "[1.0,0.0,1.0]", "must be positive and finite, not [1.0, 0.0, 1.0]"),
+            ("std_rgb", "[1.0,1.0,-1.0]", "must be positive and finite, not [1.0, 1.0, -1.0]"),
+            ("train_scale", "[]", "must be one or two scales of at most 65536, not []"),
+            ("train_scale", "[1,2,3]", "must be one or two scales of at most 65536, not [1, 2, 3]"),
+            ("train_scale", "[256,65537]", "must be one or two scales of at most 65536, not [256, 65537]"),
+            ("geometry", r#""torchvision""#, "unknown rule torchvision; must be paper"),
         ] {
             assert_eq!(refused(key, value), (key, reason.to_owned()));
         }
@@ -286,7 +287,7 @@ mod tests {
 
     #[test]
     fn infinities_and_nan_are_rejected() {
-        // No JSON number is one of them, but metadata can be made otherwise.
+        // JSON cannot express them, but code can construct such metadata.
         let check = |change: fn(&mut WeightsMetadata)| {
             let mut metadata = metadata();
             change(&mut metadata);

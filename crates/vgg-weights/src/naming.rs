@@ -1,13 +1,13 @@
-//! Which tensors of a file are which layers: by the names that each library uses.
+//! Mapping of each library's tensor names to the paper's layers.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::source::Entry;
 
-/// Whose file it is.
+/// The library whose tensor names a file uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Library {
-    /// Ours.
+    /// vgg itself.
     Native,
     /// torchvision.
     Torchvision,
@@ -17,32 +17,32 @@ pub enum Library {
     Caffe,
     /// Keras.
     Keras,
-    /// Arrays named as in Caffe with axes as in TensorFlow, such as the well-known `vgg16_weights.npz`.
+    /// Caffe's layer names with TensorFlow's axis order, as in the well-known `vgg16_weights.npz`.
     TensorFlow,
 }
 
-/// Where a layer's values are.
+/// Names of a layer's tensors.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct LayerSource {
-    /// The paper's name.
+    /// The paper's name of the layer.
     pub(crate) layer: String,
     pub(crate) weight: String,
-    /// A convolution that batch normalisation follows may have none.
+    /// The file may lack this tensor if batch normalisation follows.
     pub(crate) bias: String,
-    /// Name of the batch normalisation after it, if there is one.
+    /// Prefix of the tensors of the batch normalisation that follows, if any.
     pub(crate) norm: Option<String>,
 }
 
-/// A file whose names are understood.
+/// The library and the layers of a file.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Recognised {
     pub(crate) library: Library,
-    /// In the network's order.
+    /// In network order.
     pub(crate) layers: Vec<LayerSource>,
 }
 
 impl Library {
-    /// Its name.
+    /// Name of the library.
     pub fn name(self) -> &'static str {
         match self {
             Library::Native => "vgg",
@@ -60,22 +60,23 @@ impl Library {
     }
 }
 
-/// What torchvision calls fc6, fc7 and fc8.
+/// torchvision's names of fc6, fc7 and fc8.
 pub(crate) const TORCHVISION_HEAD: [&str; 3] = ["classifier.0", "classifier.3", "classifier.6"];
-/// The same in 2016, with dropout before fc6; files of the authors' weights still have it.
+/// torchvision's names in 2016, with dropout before fc6; conversions of the authors' weights still use them.
 const OLD_TORCHVISION_HEAD: [&str; 3] = ["classifier.1", "classifier.4", "classifier.6"];
-/// What timm calls them.
+/// timm's names of fc6, fc7 and fc8.
 pub(crate) const TIMM_HEAD: [&str; 3] = ["pre_logits.fc1", "pre_logits.fc2", "head.fc"];
 
-/// What the names of these tensors mean; `None` if they are no VGG network's.
+/// Maps tensors to layers by their names; `None` if the names are not those of a VGG network.
 pub(crate) fn recognise(entries: &[Entry]) -> Option<Recognised> {
     sequential(entries).or_else(|| by_layer(entries))
 }
 
-/// torchvision's and timm's: `features.N`, then `classifier.N`, or `pre_logits.fc1`, `pre_logits.fc2` and `head.fc`.
+/// Maps the names of torchvision and timm: `features.N`, then `classifier.N`, or `pre_logits.fc1`,
+/// `pre_logits.fc2` and `head.fc`.
 fn sequential(entries: &[Entry]) -> Option<Recognised> {
     let names: BTreeSet<&str> = entries.iter().map(|e| e.name.as_str()).collect();
-    // By number, whether batch normalisation follows.
+    // Index in the `Sequential`, and whether batch normalisation follows.
     let mut convolutions = BTreeMap::new();
     for entry in entries.iter().filter(|entry| entry.shape.len() == 4) {
         let number = entry.name.strip_prefix("features.").and_then(|n| n.strip_suffix(".weight"));
@@ -109,8 +110,8 @@ fn sequential(entries: &[Entry]) -> Option<Recognised> {
     Some(Recognised { library, layers })
 }
 
-/// Names of convolutions, such as `conv2_1`, from their indices in a `Sequential`. Each is followed by batch normalisation, if there is
-/// any, and ReLU; the last of a stage also by max pooling.
+/// Names of convolutions, such as `conv2_1`, from their indices in a `Sequential`: optional batch
+/// normalisation and ReLU follow each convolution, and max pooling follows the last convolution of a stage.
 fn names_in_sequence(convolutions: &BTreeMap<u32, bool>) -> Option<Vec<String>> {
     let (mut stage, mut place, mut next) = (1, 0, 0);
     let mut names = Vec::new();
@@ -126,7 +127,7 @@ fn names_in_sequence(convolutions: &BTreeMap<u32, bool>) -> Option<Vec<String>> 
     (!names.is_empty()).then_some(names)
 }
 
-/// Those that name layers, as the paper's authors do (`conv1_1`) or as Keras does (`block1_conv1`).
+/// Maps names that contain a layer's name, the paper's (`conv1_1`) or Keras's (`block1_conv1`).
 fn by_layer(entries: &[Entry]) -> Option<Recognised> {
     let mut found: BTreeMap<String, [Option<&Entry>; 2]> = BTreeMap::new();
     let mut keras = false;
@@ -160,13 +161,13 @@ fn by_layer(entries: &[Entry]) -> Option<Recognised> {
     Some(Recognised { library, layers })
 }
 
-/// Sorts names of layers in the network's order: convolutions by stage and place, then fc6, fc7 and fc8.
+/// Sort key for network order: convolutions by stage and position, then fc6, fc7 and fc8.
 fn position(layer: &str) -> (bool, Vec<u32>) {
     let numbers = layer.split(|c: char| !c.is_ascii_digit()).filter_map(|number| number.parse().ok());
     (layer.starts_with("fc"), numbers.collect())
 }
 
-/// Whether a tensor is a bias, by its name or, if that says nothing, its shape.
+/// Whether a tensor is a bias, by its name or, if that is ambiguous, by its shape.
 fn is_bias(entry: &Entry) -> bool {
     let words: Vec<&str> = entry.name.split(|c: char| !c.is_ascii_alphanumeric()).collect();
     let says = |names: [&str; 3]| words.iter().any(|word| names.contains(word));
@@ -179,7 +180,7 @@ fn is_bias(entry: &Entry) -> bool {
     entry.shape.iter().filter(|side| **side > 1).count() <= 1
 }
 
-/// The layer that a name speaks of, and whether it is Keras's way.
+/// The layer that a tensor's name contains, and whether it is Keras's name.
 fn layer_of(name: &str) -> Option<(String, bool)> {
     let words: Vec<&str> = name.split(|c: char| !c.is_ascii_alphanumeric()).collect();
     let number = |word: &str, prefix: &str| word.strip_prefix(prefix).and_then(|n| n.parse::<u32>().ok());

@@ -8,7 +8,7 @@ use vgg_layers::{NamedTensor, Network};
 
 use crate::{Result, WeightsMetadata};
 
-/// Writes a network to `path`, whole or not at all.
+/// Writes a network to `path` atomically.
 ///
 /// # Errors
 /// [`crate::Error::File`] if it cannot be written.
@@ -16,18 +16,18 @@ pub fn save(path: &Path, network: &Network, metadata: &WeightsMetadata) -> Resul
     Ok(vgg_files::write_with(path, |out| write(out, network, metadata))?)
 }
 
-/// Writes a network to `out`. The same network makes the same bytes.
+/// Writes a network to `out`. Equal networks and metadata produce identical bytes.
 ///
 /// # Errors
-/// Whatever writing returns.
+/// Any error of writing to `out`.
 pub fn write(out: &mut dyn Write, network: &Network, metadata: &WeightsMetadata) -> std::io::Result<()> {
     write_named_tensors(out, &network.state_dict(), metadata)
 }
 
-/// Writes arrays of any names with our metadata, such as a copy of a network.
+/// Writes tensors of any names, such as a state dict, with metadata.
 ///
 /// # Errors
-/// Whatever writing returns.
+/// Any error of writing to `out`.
 pub fn write_named_tensors(
     out: &mut dyn Write,
     arrays: &[NamedTensor],

@@ -1,20 +1,20 @@
-//! What networks of other libraries are shown.
+//! Preprocessing conventions of other libraries.
 
 use crate::naming::Library;
 
-/// A custom of preparing pixels.
+/// A convention for the preprocessing of pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pixels {
-    /// torchvision's: 0..1, mean subtracted, divided by a deviation; RGB.
+    /// torchvision: RGB, 0..1, mean subtracted, divided by the standard deviation.
     Torchvision,
-    /// The authors' and Keras's: 0..255, mean subtracted; BGR.
+    /// The paper's authors and Keras: BGR, 0..255, mean subtracted.
     CaffeBgr,
-    /// As the authors', but RGB.
+    /// RGB, otherwise as [`Pixels::CaffeBgr`].
     CaffeRgb,
 }
 
 impl Pixels {
-    /// The custom of a library.
+    /// The convention of a library.
     pub(crate) fn of(library: Library) -> Pixels {
         match library {
             Library::Caffe | Library::Keras => Pixels::CaffeBgr,
@@ -27,7 +27,8 @@ impl Pixels {
         self == Pixels::CaffeBgr
     }
 
-    /// Mean of 0..255 in the order R, G, B; factor; divisors in that order; training sides.
+    /// RGB mean (0..255), pixel scale, RGB divisors and training scales: the metadata's `mean_rgb`,
+    /// `pixel_scale`, `std_rgb` and `train_scale`.
     pub fn convention(self) -> ([f32; 3], f32, [f32; 3], Vec<usize>) {
         match self {
             Pixels::Torchvision => {
@@ -47,7 +48,7 @@ impl std::str::FromStr for Pixels {
             "torchvision" => Ok(Pixels::Torchvision),
             "caffe-bgr" => Ok(Pixels::CaffeBgr),
             "caffe-rgb" => Ok(Pixels::CaffeRgb),
-            _ => Err("it is torchvision, caffe-bgr or caffe-rgb".into()),
+            _ => Err("expected torchvision, caffe-bgr or caffe-rgb".into()),
         }
     }
 }
@@ -58,7 +59,7 @@ mod tests {
 
     #[test]
     fn conventions_have_the_published_means_and_deviations() {
-        // torchvision normalises pixels of 0..1 by these means and deviations: 0.485 * 255 = 123.675.
+        // torchvision's mean and standard deviation are for pixels of 0..1: 0.485 * 255 = 123.675.
         let (mean, factor, std, sides) = Pixels::Torchvision.convention();
         for (value, expected) in mean.iter().zip([123.675, 116.28, 103.53]) {
             assert!((value - expected).abs() < 1e-5, "{mean:?}");
@@ -66,7 +67,7 @@ mod tests {
         assert_eq!(factor, 0.003_921_569);
         assert_eq!(std, [0.229, 0.224, 0.225]);
         assert_eq!(sides, [256]);
-        // The authors' mean of ILSVRC's training pixels, which Keras uses as well: B 103.939, G 116.779, R 123.68.
+        // The authors' mean of the ILSVRC training set, also in Keras: B 103.939, G 116.779, R 123.68.
         let authors = ([123.68, 116.779, 103.939], 1.0, [1.0, 1.0, 1.0], vec![256, 512]);
         assert_eq!(Pixels::CaffeBgr.convention(), authors);
         assert_eq!(Pixels::CaffeRgb.convention(), authors);
@@ -83,7 +84,7 @@ mod tests {
             assert_eq!(pixels.is_bgr(), is_bgr, "{name}");
         }
         let unknown = "caffe".parse::<Pixels>();
-        assert_eq!(unknown, Err("it is torchvision, caffe-bgr or caffe-rgb".to_owned()));
+        assert_eq!(unknown, Err("expected torchvision, caffe-bgr or caffe-rgb".to_owned()));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The native format: what is written is read, and what does not fit is refused with everything that is wrong.
+//! The native format: networks round-trip, and files that do not match are rejected with all differences.
 
 use std::path::Path;
 
@@ -31,7 +31,7 @@ fn saved(dir: &Path, config: Config) -> (std::path::PathBuf, Network) {
 }
 
 #[test]
-fn a_network_survives_the_file() {
+fn networks_and_metadata_round_trip() {
     let dir = tempfile::tempdir().unwrap();
     let (path, network) = saved(dir.path(), Config::C);
     let loaded = load(&path, &Device::cpu(1).unwrap()).unwrap();
@@ -40,11 +40,11 @@ fn a_network_survives_the_file() {
     assert_eq!(read_metadata(&path).unwrap(), loaded.metadata);
     let bytes = std::fs::read(&path).unwrap();
     save(&path, &loaded.network, &loaded.metadata).unwrap();
-    assert_eq!(std::fs::read(&path).unwrap(), bytes, "the same network makes the same bytes");
+    assert_eq!(std::fs::read(&path).unwrap(), bytes, "saving the loaded network changed the file");
 }
 
 #[test]
-fn half_a_file_is_refused() {
+fn truncated_file_is_rejected() {
     let dir = tempfile::tempdir().unwrap();
     let (path, _) = saved(dir.path(), Config::A);
     let bytes = std::fs::read(&path).unwrap();
@@ -54,7 +54,7 @@ fn half_a_file_is_refused() {
 }
 
 #[test]
-fn tensors_of_another_network_are_all_listed() {
+fn all_mismatched_tensors_are_listed() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("w.safetensors");
     let network = Network::random(spec(Config::D), Init::He, 1, &Device::cpu(1).unwrap()).unwrap();
@@ -71,7 +71,7 @@ fn tensors_of_another_network_are_all_listed() {
 }
 
 #[test]
-fn a_weight_that_is_not_a_number_is_refused() {
+fn nan_weight_is_rejected() {
     let dir = tempfile::tempdir().unwrap();
     let (path, mut network) = saved(dir.path(), Config::A);
     let mut bias = network.state_dict().into_iter().find(|a| a.name == "fc7.bias").unwrap();

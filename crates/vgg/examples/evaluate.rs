@@ -1,8 +1,8 @@
-//! Errors on a data set's validation images: `cargo run --release -p vgg --example evaluate -- WEIGHTS DATASET`.
+//! Measures errors on validation images: `cargo run --release -p vgg --example evaluate -- WEIGHTS DATASET`.
 
 fn main() -> vgg::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [weights, dataset] = arguments.as_slice() else { panic!("give WEIGHTS DATASET") };
+    let [weights, dataset] = arguments.as_slice() else { panic!("usage: evaluate WEIGHTS DATASET") };
     let errors = vgg::evaluate(weights, dataset)?.errors;
     println!(
         "top-1 error {:.4}, top-5 error {:.4} of {} images",

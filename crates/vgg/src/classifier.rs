@@ -1,4 +1,4 @@
-//! Classes of images.
+//! Classification of images.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use vgg_weights::WeightsMetadata;
 
 use crate::{Error, Pretrained, Result};
 
-/// Classifies images by a network, under one of the paper's test protocols.
+/// Classifies images with a network under one of the paper's test protocols.
 pub struct Classifier {
     model: EvalModel<'static>,
     metadata: WeightsMetadata,
@@ -19,28 +19,28 @@ pub struct Classifier {
 /// A class with its posterior.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Prediction {
-    /// Index of the class in the network.
+    /// Index of the class in the network's output.
     pub class: usize,
-    /// Its name in the weights file, such as a WordNet ID.
+    /// Name in the weights file, such as a WordNet ID.
     pub id: String,
-    /// Its name for people.
+    /// Readable name.
     pub name: String,
-    /// Its probability, 0 to 1.
+    /// Posterior probability, 0 to 1.
     pub posterior: f32,
 }
 
 impl Classifier {
-    /// A classifier from a weights file, by dense evaluation at the network's training scale, on the best device.
+    /// Opens a weights file for dense evaluation at the network's training scale, on the best device.
     ///
     /// # Errors
-    /// As [`Pretrained::open`].
+    /// Those of [`Pretrained::open`].
     pub fn open(weights: impl AsRef<Path>) -> Result<Classifier> {
         let network = Pretrained::open(weights)?;
         let evaluation = network.dense_evaluation();
         Classifier::new(network, evaluation)
     }
 
-    /// A classifier under a protocol.
+    /// Creates a classifier for a network under a protocol.
     ///
     /// # Errors
     /// [`Error::Eval`] if the protocol's test scales do not fit the network.
@@ -51,24 +51,25 @@ impl Classifier {
         Ok(Classifier { model, metadata: network.metadata, evaluation })
     }
 
-    /// All classes of a JPEG or PNG file, the likeliest first.
+    /// Posteriors of all classes for a JPEG or PNG file, most likely first.
     ///
     /// # Errors
-    /// [`Error::Data`] if the file is missing or is no image that can be decoded.
+    /// [`Error::File`] if the file cannot be read; [`Error::Data`] if it cannot be decoded or is too large
+    /// for the protocol.
     pub fn classify(&self, image: impl AsRef<Path>) -> Result<Vec<Prediction>> {
         let path = image.as_ref();
         self.classify_bytes(&vgg_files::read_bytes(path)?, path)
     }
 
-    /// All classes of the contents of a JPEG or PNG file, the likeliest first; `path` is for error messages.
+    /// As [`Classifier::classify`] for a file's contents; `path` appears in error messages.
     ///
     /// # Errors
-    /// As [`Classifier::classify`].
+    /// [`Error::Data`] if the image cannot be decoded or is too large for the protocol.
     pub fn classify_bytes(&self, bytes: &[u8], path: &Path) -> Result<Vec<Prediction>> {
         self.classify_image(&vgg_data::decode(bytes, path)?).map_err(|e| e.of_image(path))
     }
 
-    /// All classes of an image `[H, W, 3]` of RGB values 0..255, the likeliest first.
+    /// Posteriors of all classes for an image `[H, W, 3]` of RGB values 0..255, most likely first.
     ///
     /// # Errors
     /// [`Error::Eval`] if the image is too large for the protocol.
@@ -84,24 +85,24 @@ impl Classifier {
         Ok(order.into_iter().map(prediction).collect())
     }
 
-    /// A picture of where in an image a class is likely: yellow where it is, blue where not.
+    /// An image of the dense score map of a class: yellow where the class is likely, blue elsewhere.
     ///
     /// # Errors
-    /// [`Error::Config`] unless the protocol shows whole images.
+    /// [`Error::Config`] unless the protocol is dense or combined.
     pub fn score_map(&self, image: &Image, class: usize) -> Result<Image> {
         if !self.has_score_map() {
-            let what = "a score map needs a protocol that shows whole images: dense or combined";
+            let what = "a score map needs a protocol with whole images: dense or combined";
             return Err(Error::Config(what.into()));
         }
         Ok(vgg_eval::score_map(&self.model, image, &self.evaluation, class)?)
     }
 
-    /// Whether the protocol shows whole images.
+    /// Whether the protocol evaluates whole images, which [`Classifier::score_map`] needs.
     pub fn has_score_map(&self) -> bool {
         self.model.is_dense()
     }
 
-    /// What the weights file says of the network.
+    /// Metadata of the weights file.
     pub fn metadata(&self) -> &WeightsMetadata {
         &self.metadata
     }

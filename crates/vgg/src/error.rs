@@ -1,45 +1,45 @@
-//! What can go wrong.
+//! The error type of this crate.
 
 use vgg_error::ErrorKind;
 
 /// Result of this crate's functions.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// The error of the crate in which something went wrong.
+/// An error, by the crate in which it occurred.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// Arguments that do not fit the network or each other.
     #[error("{0}")]
     Config(String),
-    /// The run was interrupted; running it again resumes it.
-    #[error("interrupted; run it again to resume")]
+    /// The run was interrupted. Running it again resumes it.
+    #[error("interrupted; run again to resume")]
     Interrupted,
-    /// An operation or the device.
+    /// A tensor operation or the device failed.
     #[error("{0}")]
     Tensor(#[from] vgg_tensor::Error),
-    /// The network.
+    /// The network is invalid.
     #[error("{0}")]
     Network(#[from] vgg_layers::Error),
-    /// The weights file.
+    /// The weights file cannot be used.
     #[error("{0}")]
     Weights(#[from] vgg_weights::Error),
-    /// An image or a data set.
+    /// An image or a data set cannot be used.
     #[error("{0}")]
     Data(#[from] vgg_data::Error),
-    /// Evaluation.
+    /// Evaluation failed.
     #[error("{0}")]
     Eval(#[from] vgg_eval::Error),
-    /// Training.
+    /// Training failed.
     #[error("{0}")]
     Experiment(#[from] vgg_experiment::Error),
-    /// A file.
+    /// A file cannot be read or written.
     #[error("{0}")]
     File(#[from] vgg_files::Error),
 }
 
 impl Error {
-    /// The kind of error, such as for an exit code.
+    /// The kind of error, for an exit code for instance.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Error::Config(_) => ErrorKind::Usage,
@@ -54,7 +54,7 @@ impl Error {
         }
     }
 
-    /// This error, with the path of the image that it is about.
+    /// Adds the path of the image to this error.
     pub(crate) fn of_image(self, path: &std::path::Path) -> Error {
         match self {
             Error::Eval(vgg_eval::Error::Data(e)) => Error::Data(e.of_image(path)),
@@ -63,9 +63,9 @@ impl Error {
     }
 }
 
-/// The kind of an error of any of these crates or of [`std::io`]; `None` for any other.
+/// The kind of an error of any of these crates or of [`std::io`]; `None` for other errors.
 ///
-/// Errors of the crates hold those of lower ones, so the outermost error is enough.
+/// Errors of the crates contain those of lower crates, so the outermost error is enough.
 pub fn error_kind(error: &(dyn std::error::Error + 'static)) -> Option<ErrorKind> {
     macro_rules! kind_of {
         ($($library:ty),*) => {
@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn errors_of_every_library_have_a_kind_by_themselves_and_within_others() {
+    fn errors_of_every_library_have_a_kind_alone_and_wrapped() {
         let memory =
             || vgg_train::Error::Memory { micro_batch: 8, needed_bytes: 2, free_bytes: 1, fitting: 4 };
         assert_eq!(error_kind(&memory()), Some(ErrorKind::Usage));

@@ -1,4 +1,4 @@
-//! Errors of a network on a data set.
+//! Evaluation of a network on a data set.
 
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -10,12 +10,14 @@ use vgg_eval::{EvalReport, EvaluateOptions, Evaluation, Partition, Posteriors};
 
 use crate::{Pretrained, Result, system};
 
-/// Errors of a network on the validation images of a data set, by dense evaluation at the network's training scale, on the best device.
+/// Evaluates a network on the validation images of a data set: dense, at the network's training scale, on the
+/// best device.
 ///
-/// `dataset` is a folder with `val/<class>/*`, or prepared shards. An image that cannot be decoded is an error.
+/// `dataset` is a folder with `val/<class>/*`, or prepared shards. An image that cannot be decoded is an
+/// error.
 ///
 /// # Errors
-/// As [`Pretrained::open`] and [`evaluate_split`].
+/// Those of [`Pretrained::open`] and [`evaluate_split`].
 pub fn evaluate(weights: impl AsRef<Path>, dataset: impl AsRef<Path>) -> Result<EvalReport> {
     let network = Pretrained::open(weights)?;
     let split = Arc::new(ImageSet::open(dataset.as_ref(), Split::Val)?);
@@ -23,11 +25,11 @@ pub fn evaluate(weights: impl AsRef<Path>, dataset: impl AsRef<Path>) -> Result<
     Ok(evaluate_split(network, &split, &evaluation, OnBadImage::Stop)?.0)
 }
 
-/// Errors and posteriors of a network on a split, by any protocol.
+/// Evaluates a network on a split under any protocol. Returns the errors and the posteriors.
 ///
 /// # Errors
-/// [`crate::Error::Eval`] if the classes of network and data set differ, or the protocol does not fit the network;
-/// [`crate::Error::Data`] with the path of an image that cannot be read.
+/// [`crate::Error::Eval`] if the classes of network and data set differ, or the protocol does not fit the
+/// network; [`crate::Error::Data`] with the path of an image that cannot be read.
 pub fn evaluate_split(
     network: Pretrained,
     split: &Arc<ImageSet>,

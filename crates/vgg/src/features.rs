@@ -1,4 +1,4 @@
-//! Descriptors of images from a layer.
+//! Image descriptors from a layer.
 
 use std::path::Path;
 
@@ -8,18 +8,19 @@ use vgg_eval::{Aggregate, EvalModel, FeatureConfig, image_features};
 
 use crate::{Pretrained, Result};
 
-/// Extracts descriptors for classifiers of other data sets (appendix B).
+/// Extracts image descriptors for classifiers of other data sets (appendix B).
 pub struct FeatureExtractor {
     model: EvalModel<'static>,
     config: FeatureConfig,
 }
 
 impl FeatureExtractor {
-    /// An extractor of a layer such as `fc7` or `pool5` of a network from a weights file, on the best device: the whole image at the
-    /// network's training scale and its mirror image, averaged over places, scaled to length 1.
+    /// Opens a weights file to extract a layer such as `fc7` or `pool5`, on the best device. The descriptor
+    /// averages the layer over the whole image at the network's training scale and over its horizontal flip,
+    /// and has unit L2 norm.
     ///
     /// # Errors
-    /// As [`Pretrained::open`]; [`crate::Error::Eval`] if the network has no such layer.
+    /// Those of [`Pretrained::open`]; [`crate::Error::Eval`] if the network has no such layer.
     pub fn open(weights: impl AsRef<Path>, layer: &str) -> Result<FeatureExtractor> {
         let network = Pretrained::open(weights)?;
         let config = FeatureConfig {
@@ -33,7 +34,7 @@ impl FeatureExtractor {
         FeatureExtractor::new(network, config)
     }
 
-    /// An extractor by these settings.
+    /// Creates an extractor with these settings.
     ///
     /// # Errors
     /// [`crate::Error::Eval`] if the network has no such layer, or a test scale is below its crop.
@@ -47,7 +48,7 @@ impl FeatureExtractor {
     /// The descriptor of a JPEG or PNG file.
     ///
     /// # Errors
-    /// [`crate::Error::Data`] if the file is missing or is no image that can be decoded.
+    /// [`crate::Error::File`] if the file cannot be read; [`crate::Error::Data`] if it cannot be decoded.
     pub fn extract(&self, image: impl AsRef<Path>) -> Result<Array1<f32>> {
         let path = image.as_ref();
         let pixels = vgg_data::decode(&vgg_files::read_bytes(path)?, path)?;

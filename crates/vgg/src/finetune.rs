@@ -1,4 +1,4 @@
-//! Adapting a network to a folder of images.
+//! Fine-tuning of a network on a folder of images.
 
 use std::path::Path;
 
@@ -14,18 +14,19 @@ use vgg_tensor::{Device, DeviceConfig};
 
 use crate::{Result, train};
 
-/// How to adapt a network: all layers whose shapes fit start from its weights, the others, fc8 as a rule, from random ones.
+/// Fine-tuning settings. Layers whose shapes match start from the weights file; the others, usually fc8, from
+/// random weights.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Finetune {
-    /// Epochs.
+    /// Number of epochs.
     pub epochs: usize,
-    /// Images in a mini-batch.
+    /// Batch size.
     pub batch: usize,
-    /// Learning rate of the first two thirds of the epochs; a tenth of it follows.
+    /// Learning rate of the first two thirds of the epochs, then divided by 10.
     pub lr: f64,
-    /// Layers that learn, such as `["fc8"]`; all if not given.
+    /// Layers to train, such as `["fc8"]`; `None` trains all.
     pub train_layers: Option<Vec<String>>,
-    /// Seed of random weights, data and dropout.
+    /// Seed of random weights, data order and dropout.
     pub seed: u64,
 }
 
@@ -36,11 +37,12 @@ impl Default for Finetune {
 }
 
 impl Finetune {
-    /// Adapts the network of a weights file to `dataset`, a folder with `train/<class>/*` and `val/<class>/*`, on the best device.
-    /// The directory `out` gets the weights and the metrics; the same call resumes a run that was stopped.
+    /// Fine-tunes the network of a weights file on `dataset`, a folder with `train/<class>/*` and
+    /// `val/<class>/*`, on the best device. Writes weights and metrics to the directory `out`; the same call
+    /// resumes an interrupted run.
     ///
     /// # Errors
-    /// As [`train`].
+    /// Those of [`train`].
     pub fn run(
         &self,
         weights: impl AsRef<Path>,
@@ -52,7 +54,7 @@ impl Finetune {
         train(&plan, Some(dataset.as_ref()), out.as_ref(), &device, &mut |_| ())
     }
 
-    /// The settings for a network from a weights file.
+    /// The run's settings for a network from a weights file.
     ///
     /// # Errors
     /// [`crate::Error::Weights`] if the file does not describe a network.

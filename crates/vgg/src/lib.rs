@@ -1,7 +1,7 @@
-//! The very deep ConvNets of Simonyan & Zisserman (2014): classify images, extract features, evaluate on a data set, train.
+//! The very deep ConvNets of Simonyan & Zisserman (2014): classification, features, evaluation and training.
 //!
 //! ```no_run
-//! // Weights of vgg, torchvision, timm, Caffe or Keras; a JPEG or PNG image.
+//! Weights in the format of vgg, torchvision, timm, Caffe or Keras, and a JPEG or PNG image.
 //! let classifier = vgg::Classifier::open("vgg16.safetensors")?;
 //! for answer in classifier.classify("cat.jpg")?.iter().take(5) {
 //!     println!("{:5.1} %  {}", 100.0 * answer.posterior, answer.name);
@@ -9,11 +9,12 @@
 //! # Ok::<(), vgg::Error>(())
 //! ```
 //!
-//! [`FeatureExtractor`] gives descriptors from any layer, [`evaluate`] the errors on a data set, [`Finetune`] adapts a network to a
-//! folder of images, and [`train`] trains by any settings. A GPU is used if there is one.
+//! [`FeatureExtractor`] extracts descriptors from any layer, [`evaluate`] measures errors on a data set,
+//! [`Finetune`] fine-tunes a network on a folder of images, and [`train`] runs any training settings. All use
+//! a GPU if there is one.
 //!
-//! The crates below are re-exported under short names, such as [`tensor`] and [`layers`], and so is [`ndarray`], whose arrays are part
-//! of the interface.
+//! The crates below are re-exported under short names, such as [`tensor`] and [`layers`], as is [`ndarray`],
+//! whose arrays are part of the interface.
 
 #![warn(clippy::unwrap_used)]
 

@@ -1,4 +1,4 @@
-//! A network from a weights file, with what is needed to show it images.
+//! A network from a weights file, with its preprocessing.
 
 use std::path::{Path, PathBuf};
 
@@ -15,11 +15,11 @@ use crate::Result;
 pub struct Pretrained {
     /// The network.
     pub network: Network,
-    /// Configuration, classes, and how pixels are normalised.
+    /// Configuration, classes and pixel normalisation.
     pub metadata: WeightsMetadata,
-    /// What was found out about a file of another library, for people.
+    /// Remarks on the import of another library's file.
     pub notes: Vec<String>,
-    /// The file.
+    /// Path of the weights file.
     pub path: PathBuf,
 }
 
@@ -32,10 +32,10 @@ impl Pretrained {
         Pretrained::open_on(weights.as_ref(), &Device::open(&DeviceConfig::default())?)
     }
 
-    /// As [`Pretrained::open`] on a device.
+    /// As [`Pretrained::open`], on `device`.
     ///
     /// # Errors
-    /// As [`Pretrained::open`].
+    /// Those of [`Pretrained::open`].
     pub fn open_on(weights: &Path, device: &Device) -> Result<Pretrained> {
         let mut loaded = vgg_weights::load(weights, device)?;
         name_classes(&mut loaded);
@@ -43,7 +43,7 @@ impl Pretrained {
         Ok(Pretrained { network, metadata, notes, path: weights.to_owned() })
     }
 
-    /// Hash of the file.
+    /// Hash of the weights file.
     ///
     /// # Errors
     /// [`crate::Error::File`] if it can no longer be read.
@@ -51,20 +51,19 @@ impl Pretrained {
         Ok(hash_file(&self.path)?)
     }
 
-    /// How pixels are normalised before the first convolution.
+    /// Pixel normalisation before the first convolution.
     pub fn preprocessing(&self) -> Preprocessing {
         let (offset, scale) = self.metadata.offset_and_scale();
         Preprocessing { offset, scale }
     }
 
-    /// The smallest image side at which the network is tested unless told otherwise: that of training, or the middle of its scale
-    /// jitter.
+    /// The default test scale (smallest image side): the training scale, or the middle of its scale jitter.
     pub fn default_test_scale(&self) -> usize {
         let sides = &self.metadata.train_scale;
         (sides.iter().sum::<usize>() + sides.len() / 2) / sides.len().max(1)
     }
 
-    /// The paper's dense evaluation at the default test scale, with the mirrored image.
+    /// The paper's dense evaluation at the default test scale, with horizontal flip.
     pub fn dense_evaluation(&self) -> Evaluation {
         Evaluation {
             protocol: Protocol::Dense,
@@ -77,12 +76,12 @@ impl Pretrained {
     }
 }
 
-/// Names the classes of a network of another library that has a thousand: it was trained on ILSVRC-2012.
+/// Names the classes of another library's network with 1,000 unnamed classes: those of ILSVRC-2012.
 pub fn name_classes(loaded: &mut Loaded) {
     let classes = &mut loaded.metadata.classes;
     let unnamed = classes.first().is_some_and(|name| name == "class0");
     if loaded.library != Library::Native && unnamed && classes.len() == imagenet::classes().count() {
         *classes = imagenet::classes().map(|(id, _)| id.to_owned()).collect();
-        loaded.notes.push("its thousand classes are taken to be those of ILSVRC-2012, in WNID order".into());
+        loaded.notes.push("the 1000 classes are assumed to be those of ILSVRC-2012, in WNID order".into());
     }
 }

@@ -1,11 +1,11 @@
-//! What the machine has: cores and memory.
+//! Cores and memory of the machine.
 
-/// Cores that this process may use.
+/// Number of cores that this process may use.
 pub fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// Memory that is free, as Linux says, within the limits of a container; two GiB where that is not known.
+/// Available memory as reported by Linux, within the limits of a container; 2 GiB if unknown.
 pub fn free_memory_bytes() -> u64 {
     let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let line = text.lines().find_map(|l| l.strip_prefix("MemAvailable:"));
@@ -14,14 +14,14 @@ pub fn free_memory_bytes() -> u64 {
     free.min(container_memory_bytes().unwrap_or(u64::MAX))
 }
 
-/// The most memory that this process ever had, if the system says.
+/// Peak memory of this process, if the system reports it.
 pub fn peak_memory_bytes() -> Option<usize> {
     let text = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = text.lines().find_map(|l| l.strip_prefix("VmHWM:"))?;
     line.split_whitespace().next()?.parse::<usize>().ok().map(|kib| kib << 10)
 }
 
-/// What a container may still take, if it is limited (Linux control groups, version 2).
+/// Memory that the container may still allocate, if it is limited (Linux control groups, version 2).
 fn container_memory_bytes() -> Option<u64> {
     let number = |name: &str| {
         let text = std::fs::read_to_string(format!("/sys/fs/cgroup/memory.{name}")).ok()?;

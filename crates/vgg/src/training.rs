@@ -9,13 +9,13 @@ use vgg_train::{Checkpoints, Resume};
 
 use crate::{Error, Result, system};
 
-/// Trains a network in the directory `out`, or resumes a run that is there; a finished one is not trained again.
+/// Trains a network in the directory `out`, or resumes the run there. A finished run is not trained again.
 ///
-/// The directory gets `weights.safetensors`, metrics and checkpoints. `events` hears what happens.
+/// Writes `weights.safetensors`, metrics and checkpoints. `events` receives the progress.
 ///
 /// # Errors
-/// [`Error::Config`] if neither `dataset` nor the plan names a data set; [`Error::Experiment`] if the plan does not fit the data set,
-/// the directory holds another run, or training fails.
+/// [`Error::Config`] if neither `dataset` nor the plan gives a data set; [`Error::Experiment`] if the plan
+/// does not fit the data set, the directory holds another run, or training fails.
 pub fn train(
     plan: &RunPlan,
     dataset: Option<&Path>,
@@ -23,7 +23,7 @@ pub fn train(
     device: &Device,
     events: &mut dyn FnMut(RunEvent),
 ) -> Result<FinishedRun> {
-    let missing = || Error::Config("the settings name no data set (data.dataset)".into());
+    let missing = || Error::Config("no data set is given, and the settings have no data.dataset".into());
     let root = dataset.or(plan.data.dataset.as_deref()).ok_or_else(missing)?;
     let dataset = Dataset::open(root, system::free_memory_bytes() / 4)?;
     let workers = system::cores();

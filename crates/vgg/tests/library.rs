@@ -1,4 +1,4 @@
-//! The library on networks whose answers are known: all weights are zero, so that biases alone decide.
+//! The library on networks with known answers: all weights are zero, so that only the biases matter.
 
 use std::path::{Path, PathBuf};
 
@@ -7,7 +7,7 @@ use vgg::weights::{ChannelOrder, WeightsMetadata};
 use vgg::{Classifier, Device, FeatureExtractor, Finetune};
 use vgg_testkit::{PICTURE_CLASSES, make_pictures, picture_path};
 
-/// Writes a network with these biases of fc7 and fc8 and no other weights.
+/// Writes a network with these biases of fc7 and fc8; all other parameters are zero.
 fn write_weights(path: &Path, fc7: &[f32], fc8: &[f32]) {
     let spec = NetworkSpec {
         width: 1.0 / 64.0,
@@ -39,25 +39,25 @@ fn write_weights(path: &Path, fc7: &[f32], fc8: &[f32]) {
     vgg::weights::save(path, &network, &metadata).unwrap();
 }
 
-/// A data set of seven classes in `dir/set`, and a network of as many in `dir/w.safetensors`.
+/// A data set of seven classes in `dir/set`, and a network with as many in `dir/w.safetensors`.
 fn workplace() -> (tempfile::TempDir, PathBuf, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     let set = dir.path().join("set");
     make_pictures(&set, |path, pixels| vgg::data::write_png(path, pixels).unwrap()).unwrap();
     let weights = dir.path().join("w.safetensors");
-    // Softmax turns logarithms into shares: 3 of 16 for class 2, 4 for class 4.
+    // The softmax of logarithms gives shares: 3 of 16 for class 2, 4 of 16 for class 4.
     let shares = [1.0f32, 2.0, 3.0, 2.0, 4.0, 2.0, 2.0];
     write_weights(&weights, &[3.0, -1.0, 4.0], &shares.map(f32::ln));
     (dir, set, weights)
 }
 
 #[test]
-fn a_classifier_gives_all_classes_the_likeliest_first() {
+fn classifier_returns_all_classes_most_likely_first() {
     let (_dir, set, weights) = workplace();
     let classifier = Classifier::open(&weights).unwrap();
     let answers = classifier.classify(picture_path(&set, "val", 0)).unwrap();
     let order: Vec<usize> = answers.iter().map(|answer| answer.class).collect();
-    // Equal ones in their order.
+    // Ties stay in class order.
     assert_eq!(order, [4, 2, 1, 3, 5, 6, 0]);
     for (answer, share) in answers.iter().zip([4.0, 3.0, 2.0, 2.0, 2.0, 2.0, 1.0]) {
         assert!((answer.posterior - share / 16.0).abs() < 1e-6, "{answer:?}");
@@ -80,7 +80,7 @@ fn features_are_the_layer_after_its_relu_scaled_to_length_one() {
 }
 
 #[test]
-fn a_network_that_always_answers_one_class_is_right_for_its_images_alone() {
+fn constant_prediction_is_right_only_for_its_class() {
     let (_dir, set, weights) = workplace();
     let report = vgg::evaluate(&weights, &set).unwrap();
     let images = |class: &str| std::fs::read_dir(set.join("val").join(class)).unwrap().count();
@@ -92,7 +92,7 @@ fn a_network_that_always_answers_one_class_is_right_for_its_images_alone() {
 }
 
 #[test]
-fn fine_tuning_keeps_what_fits_and_learns() {
+fn fine_tuning_starts_from_matching_layers_and_trains_only_fc8() {
     let (dir, set, weights) = workplace();
     let finetune =
         Finetune { epochs: 3, batch: 4, train_layers: Some(vec!["fc8".into()]), ..Finetune::default() };
@@ -100,7 +100,8 @@ fn fine_tuning_keeps_what_fits_and_learns() {
     assert_eq!(run.epochs, 3);
     let mut before = vgg::files::TensorFile::open(&weights).unwrap();
     let mut after = vgg::files::TensorFile::open(&run.weights_file()).unwrap();
-    // As many classes as before, so that fc8 starts from what it was, and moves; nothing else does.
+    // The number of classes is the same, so fc8 starts from its old weights and changes; all other layers are
+    // frozen.
     for name in before.names() {
         let same = before.read_f32(&name).unwrap() == after.read_f32(&name).unwrap();
         assert_eq!(same, !name.starts_with("fc8"), "{name}");
@@ -108,6 +109,6 @@ fn fine_tuning_keeps_what_fits_and_learns() {
     let metadata = vgg::weights::read_metadata(&run.weights_file()).unwrap();
     assert_eq!((metadata.pixel_scale, metadata.std_rgb), (0.5, [2.0, 3.0, 4.0]));
     assert_eq!(metadata.train_scale, [36, 48]);
-    // The same call finds the finished run.
+    // The same call returns the finished run.
     assert_eq!(finetune.run(&weights, &set, dir.path().join("run")).unwrap(), run);
 }

@@ -122,8 +122,8 @@ mod tests {
 
     #[test]
     fn an_old_name_is_found_as_a_word_only() {
-        assert!(has_word("a train_side b", "train_side") && has_word("--may-differ=x", "--may-differ"));
-        assert!(!has_word("retrain_side", "train_side") && !has_word("train_sides", "train_side"));
+        assert!(has_word("a one_two b", "one_two") && has_word("--a-b=x", "--a-b"));
+        assert!(!has_word("done_two", "one_two") && !has_word("one_twos", "one_two"));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! `vgg analyse`: what lies behind an error rate.
+//! `vgg analyse`: per-class errors, confusions and mistakes.
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -10,20 +10,19 @@ use vgg_eval::{Analysis, Posteriors};
 use super::posteriors::errors_in_words;
 use crate::console::{out, print_table};
 
-/// Classes that are shown on the terminal.
 const WORST: usize = 10;
 
 #[derive(Args)]
 pub(crate) struct Analyse {
-    /// Posterior file, as `vgg evaluate --posteriors` writes it.
+    /// Posteriors file, as written by `vgg evaluate --posteriors`.
     posteriors: PathBuf,
-    /// Folder to write classes.csv, confusion.csv, confusion.png and mistakes.csv to.
+    /// Output folder for classes.csv, confusion.csv, confusion.png and mistakes.csv.
     #[arg(long)]
     out: PathBuf,
-    /// The data set, for mistakes.png: the images of the surest mistakes with what was said of them.
+    /// Data set of the posteriors, to draw the most confident mistakes to mistakes.png.
     #[arg(long)]
     dataset: Option<PathBuf>,
-    /// How many mistakes.
+    /// Maximum number of images in mistakes.png.
     #[arg(long, default_value_t = 36)]
     mistakes: usize,
 }
@@ -32,7 +31,7 @@ impl Analyse {
     pub(crate) fn run(self) -> Result<()> {
         let posteriors = Posteriors::load(&self.posteriors)?;
         let analysis = Analysis::new(&posteriors)?;
-        // First what may be refused.
+        // Draw the sheet first: if that fails, nothing is written.
         let sheet = match &self.dataset {
             Some(dataset) => analysis.mistakes_sheet(dataset, self.mistakes)?,
             None => None,
@@ -40,7 +39,7 @@ impl Analyse {
         let written = analysis.write(&self.out, sheet.as_ref())?;
         writeln!(out(), "{} images: {}", posteriors.labels.len(), errors_in_words(&posteriors.errors()))?;
         print_worst(&analysis)?;
-        writeln!(out(), "{} has {}", self.out.display(), written.join(", "))?;
+        writeln!(out(), "{}: wrote {}", self.out.display(), written.join(", "))?;
         Ok(())
     }
 }
@@ -54,6 +53,6 @@ fn print_worst(analysis: &Analysis) -> Result<()> {
         let interval = format!("{} to {}", percent(low), percent(high));
         vec![name.clone(), top1.n.to_string(), percent(top1.rate()), interval, percent(top5.rate())]
     });
-    let head = ["worst classes", "images", "top-1 error, %", "95 %", "top-5"].map(str::to_owned);
+    let head = ["worst classes", "images", "top-1 error, %", "95 % interval", "top-5, %"].map(str::to_owned);
     Ok(print_table(&head, &rows.collect::<Vec<_>>())?)
 }

@@ -1,4 +1,4 @@
-//! `vgg bench`: how fast a network runs here, and how near to what the processor can do.
+//! `vgg bench`: throughput of a network, also relative to the measured peak of the device.
 
 use std::io::{BufRead as _, Write as _};
 use std::sync::Arc;
@@ -17,46 +17,46 @@ use super::options::{DeviceOptions, choice, pair};
 use crate::console::{out, print_table};
 use crate::exit::UsageError;
 
-/// Images that a convolution takes at once.
+/// Largest batch of one convolution.
 const MOST_IMAGES: usize = 256;
 
 #[derive(Args)]
 pub(crate) struct Bench {
-    /// A, A-LRN, B, B-5x5, C, D or E.
+    /// ConvNet configuration: A, A-LRN, B, B-5x5, C, D or E.
     #[arg(long, default_value = "D")]
     config: Config,
-    /// What is timed: the logits of a batch of crops, a whole training step (forward, backward, update with momentum, dropout on), or
-    /// the score map of one image and its mirror image (section 3.2).
+    /// Workload: logits of a batch of crops (infer), a training step with momentum and dropout (train), or
+    /// the score map of one image and its flip (dense, section 3.2).
     #[arg(long, value_parser = choice(&Mode::ALL), default_value = "infer")]
     mode: Mode,
-    /// Images at a time; dense takes one and its mirror image.
+    /// Batch size; dense always takes one image and its flip.
     #[arg(long, default_value_t = 16)]
     batch: usize,
-    /// Side of the crops in pixels, a multiple of 32.
+    /// Crop side in pixels, a multiple of 32.
     #[arg(long, default_value_t = 224)]
     crop: usize,
-    /// Time every test protocol in turn, an image at a time.
+    /// Time every test protocol in turn, one image at a time.
     #[arg(long, conflicts_with_all = ["mode", "layers", "samples_on_stdin"])]
     protocols: bool,
-    /// Smallest sides of --protocols, which takes the first alone, and all.
+    /// Test scales for --protocols: times the first alone, then all together.
     #[arg(long, value_delimiter = ',', default_value = "256,384,512")]
     test_scales: Vec<usize>,
-    /// Width and height of the image of --mode dense and --protocols.
+    /// Width and height of the image for --mode dense and --protocols.
     #[arg(long, default_value = "512,384", value_parser = pair)]
     image: [usize; 2],
-    /// Factor on the numbers of filters.
+    /// Multiplier for the numbers of filters.
     #[arg(long, default_value_t = 1.0)]
     width: f64,
     /// Outputs of fc6 and fc7.
     #[arg(long, default_value = "4096,4096", value_parser = pair)]
     head: [usize; 2],
-    /// Samples; the first, which prepares filters and memory, does not count.
+    /// Number of timed samples; the median is reported. Warm-up samples are not counted.
     #[arg(long, default_value_t = 5)]
     samples: usize,
-    /// Show every layer and pass beside its own limit.
+    /// Also print the time of each layer and pass, and its share of the device's limit.
     #[arg(long)]
     layers: bool,
-    /// Take one sample for every line on standard input, and print its milliseconds; for programs that alternate.
+    /// Take one sample per line of standard input and print its milliseconds.
     #[arg(long, hide = true, conflicts_with_all = ["layers", "json"])]
     samples_on_stdin: bool,
     /// Print JSON.
@@ -89,7 +89,7 @@ impl Bench {
         }
         let images = if self.mode == Mode::Dense { 2 } else { self.batch };
         let mut workload = Workload::new(self.mode, spec, images, self.image, &device)?;
-        // A GPU has engines to choose and clocks to raise.
+        // A GPU needs several warm-up samples, for autotuning and for its clocks to rise.
         for _ in 0..if device.free_memory_bytes()?.is_some() { 12 } else { 1 } {
             workload.sample()?;
         }
@@ -103,7 +103,7 @@ impl Bench {
         let (peak_tensor_bytes, peak_process_bytes) = (device.memory().peak_bytes, peak_memory_bytes());
         let limits = device.measure_peak_throughput()?;
         let layers = if self.layers { self.layer_figures(&mut workload, &limits)? } else { Vec::new() };
-        // Dense evaluation shows one image, twice.
+        // Dense evaluation shows one image twice, the second time flipped.
         let per_sample = if self.mode == Mode::Dense { 1 } else { images };
         let report = BenchReport {
             version: env!("CARGO_PKG_VERSION"),
@@ -131,7 +131,6 @@ impl Bench {
         print(&report)
     }
 
-    /// Times of the layers, medians over the samples.
     fn layer_figures(&self, workload: &mut Workload, limits: &PeakThroughput) -> Result<Vec<LayerFigures>> {
         let watch = Arc::new(Stopwatch::new(workload.device()));
         workload.watch(Some(watch.clone()));
@@ -158,14 +157,13 @@ fn samples_on_stdin(workload: &mut Workload) -> Result<()> {
         writeln!(out(), "{ms:.3}")?;
         out().flush()?;
     }
-    // The clock is off; whether it was the right work that was timed is told by the exit code.
+    // Untimed: the exit code tells whether the timed work gave the right result.
     workload.difference_from_direct()?;
     Ok(())
 }
 
-/// Costs of protocols as a table.
 fn print_costs(costs: &[ProtocolCost]) -> Result<()> {
-    let head = ["protocol", "Q", "views", "images/s", "times the central crop", "its arithmetic, times"];
+    let head = ["protocol", "Q", "views", "images/s", "time / centre crop", "MACs / centre crop"];
     let rows = costs.iter().map(|c| {
         vec![
             c.protocol.to_owned(),
@@ -182,25 +180,18 @@ fn print_costs(costs: &[ProtocolCost]) -> Result<()> {
 fn print(figures: &BenchReport) -> Result<()> {
     let gib = |bytes: usize| format!("{:.2} GiB", bytes as f64 / (1u64 << 30) as f64);
     let BenchReport { images_per_s, median_ms, direct_gflops, .. } = figures;
-    writeln!(
-        out(),
-        "{images_per_s:.2} images/s, {median_ms:.1} ms a sample, {direct_gflops:.0} GFLOP/s as direct sums"
-    )?;
+    writeln!(out(), "{images_per_s:.2} images/s, {median_ms:.1} ms each, {direct_gflops:.0} GFLOP/s direct")?;
     let BenchReport { limit_gflops, limit_read_gb_per_s, .. } = figures;
-    writeln!(
-        out(),
-        "limits: {limit_gflops:.0} GFLOP/s multiply-add, {limit_read_gb_per_s:.1} GB/s reading memory"
-    )?;
+    writeln!(out(), "device peak: {limit_gflops:.0} GFLOP/s, {limit_read_gb_per_s:.1} GB/s memory read")?;
     let planned = figures.planned_tensor_bytes.map_or(String::new(), |b| format!(", {} planned", gib(b)));
-    let process =
-        figures.peak_process_bytes.map_or(String::new(), |b| format!("; {} of the process", gib(b)));
-    writeln!(out(), "peak memory: {} of tensors{planned}{process}", gib(figures.peak_tensor_bytes))?;
+    let process = figures.peak_process_bytes.map_or(String::new(), |b| format!(", {} process", gib(b)));
+    writeln!(out(), "peak memory: {} tensors{planned}{process}", gib(figures.peak_tensor_bytes))?;
     let difference = figures.difference_from_direct;
-    writeln!(out(), "largest difference from direct sums: {difference:.1e} of the largest logit")?;
+    writeln!(out(), "largest difference from direct convolution: {difference:.1e} of the largest logit")?;
     if figures.layers.is_empty() {
         return Ok(());
     }
-    writeln!(out(), "\n{:10} {:10} {:>9} {:>9} {:>15}", "layer", "pass", "ms", "GFLOP/s", "of direct limit")?;
+    writeln!(out(), "\n{:10} {:10} {:>9} {:>9} {:>15}", "layer", "pass", "ms", "GFLOP/s", "share of limit")?;
     for row in &figures.layers {
         let (gflops, of_limit) = match row.direct_gflops {
             0.0 => (String::new(), String::new()),

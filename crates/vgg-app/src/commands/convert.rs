@@ -1,4 +1,4 @@
-//! `vgg convert`: weights from one library to another.
+//! `vgg convert`: weights between libraries and file formats.
 
 use std::path::PathBuf;
 
@@ -11,23 +11,23 @@ use vgg_weights::{Pixels, Target, convert, load_with};
 use super::options::one_of;
 use crate::exit::UsageError;
 
-/// Configurations that torchvision and timm have: their vgg11, 13, 16 and 19.
+/// Configurations with published weights in torchvision and timm: vgg11, vgg13, vgg16 and vgg19.
 const PUBLISHED: [Config; 4] = [Config::A, Config::B, Config::D, Config::E];
 
 #[derive(Args)]
 pub(crate) struct Convert {
-    /// Weights: ours, torchvision's or timm's safetensors, .pth, .caffemodel or .npz with Keras's names.
+    /// Weights file: native, torchvision or timm safetensors, .pth, .caffemodel, or .npz with Keras names.
     input: PathBuf,
-    /// File to write.
+    /// Output file.
     output: PathBuf,
-    /// native, torchvision, timm, caffe (with a prototxt beside it), onnx or onnx-dense.
+    /// Output format: native, torchvision, timm, caffe (also writes a .prototxt), onnx or onnx-dense.
     #[arg(long, default_value = "native", value_parser = target)]
     to: Target,
-    /// How pixels were prepared for the network, if the file does not say: torchvision, caffe-bgr or caffe-rgb. Default:
-    /// the custom of the library whose names the file uses.
+    /// Pixel preprocessing, if the file does not state it: torchvision, caffe-bgr or caffe-rgb. Default: the
+    /// convention of the library whose tensor names the file uses.
     #[arg(long)]
     pixels: Option<Pixels>,
-    /// Write over a file that is there.
+    /// Overwrite existing files.
     #[arg(long)]
     force: bool,
 }
@@ -40,12 +40,11 @@ impl Convert {
     pub(crate) fn run(self) -> Result<()> {
         let files = self.to.files(&self.output);
         if files.len() > 1 && files[0] == files[1] {
-            let what =
-                format!("{} is the name of the text beside the weights; give another", files[0].display());
+            let what = format!("{} is also the prototxt's name; choose another", files[0].display());
             return Err(UsageError(what).into());
         }
         if let Some(file) = files.iter().find(|file| file.exists() && !self.force) {
-            let what = format!("{} exists; --force writes over it", file.display());
+            let what = format!("{} already exists; pass --force to overwrite it", file.display());
             return Err(UsageError(what).into());
         }
         let mut loaded = load_with(&self.input, &Device::cpu(1)?, self.pixels)?;
@@ -53,10 +52,7 @@ impl Convert {
         loaded.notes.iter().for_each(|note| eprintln!("{note}"));
         let spec = loaded.network.spec();
         if matches!(self.to, Target::Torchvision | Target::Timm) && !PUBLISHED.contains(&spec.config) {
-            eprintln!(
-                "note: that library has no model of config {}; only the names are its own",
-                spec.config
-            );
+            eprintln!("note: that library has no config {}; only the names follow it", spec.config);
         }
         for file in convert(&self.output, &loaded.network, &loaded.metadata, self.to)? {
             eprintln!("wrote {}", file.display());

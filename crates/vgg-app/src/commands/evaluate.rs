@@ -1,4 +1,4 @@
-//! `vgg evaluate`: errors under one protocol.
+//! `vgg evaluate`: top-1 and top-5 error under one test protocol.
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -25,13 +25,13 @@ pub(crate) struct Evaluate {
     eval: EvalArgs,
     #[command(flatten)]
     views: ViewOptions,
-    /// Part i/n of the data set, such as 2/8; `vgg merge` puts the parts together.
+    /// Evaluate only part i of n, such as 2/8; join the parts with `vgg merge`.
     #[arg(long, default_value = "1/1")]
     shard: Partition,
-    /// Folder to write what the network is shown to: a PNG for every view, and views.json.
+    /// Output folder for the network's inputs: a PNG of every view, and views.json.
     #[arg(long)]
     dump_views: Option<PathBuf>,
-    /// File to write posteriors, labels and paths to (safetensors).
+    /// Output file for posteriors, labels and paths (safetensors).
     #[arg(long)]
     posteriors: Option<PathBuf>,
     /// Print JSON.
@@ -50,7 +50,7 @@ impl Evaluate {
     fn evaluate(&self, ranks: &Ranks) -> Result<ExitCode> {
         let whole = self.shard.is_whole();
         if ranks.group().size() > 1 && !whole {
-            let what = "leave --shard out: the ranks share the whole split out among them";
+            let what = "--shard cannot be used on several ranks, which divide the split among themselves";
             return Err(UsageError(what.into()).into());
         }
         let device = self.device.open_among(ranks)?;
@@ -73,7 +73,7 @@ impl Evaluate {
         let options = EvaluateOptions { workers, on_bad_image, shard: self.shard };
         let group = &**ranks.group();
         let part = if whole { rank_partition(group) } else { self.shard };
-        let pass = DatasetPass::new("evaluates", part.range(folder.len()).len(), ranks)?;
+        let pass = DatasetPass::new("evaluating", part.range(folder.len()).len(), ranks)?;
         let found = pass.go(&folder, |seen| match whole {
             true => evaluate_on_ranks(group, &model, &folder, &evaluation, options, seen),
             false => evaluate(&model, &folder, &evaluation, options, seen).map(Some),
@@ -82,7 +82,7 @@ impl Evaluate {
             PassResult::Nothing(code) => return Ok(code),
             PassResult::All { what, seconds } => (what, seconds),
         };
-        posteriors.skipped.iter().for_each(|bad| eprintln!("left out: {bad}"));
+        posteriors.skipped.iter().for_each(|bad| eprintln!("skipped: {bad}"));
         if let Some(path) = &self.posteriors {
             posteriors.save(path)?;
         }
@@ -105,7 +105,6 @@ impl Evaluate {
         Ok(ExitCode::SUCCESS)
     }
 
-    /// Whether the posteriors will find room, and nothing of another kind.
     fn may_write(&self, evaluation: &Evaluation, weights: &str, folder: &ImageSet) -> Result<()> {
         let Some(path) = &self.posteriors else { return Ok(()) };
         let network = ModelProvenance { protocol: evaluation.clone(), weights: weights.to_owned() };

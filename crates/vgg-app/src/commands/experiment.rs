@@ -1,4 +1,4 @@
-//! `vgg experiment`: a table of the paper.
+//! `vgg experiment`: the tables of the paper.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -22,29 +22,28 @@ use crate::exit::UsageError;
 
 #[derive(Args)]
 pub(crate) struct Experiment {
-    /// table1 (layers), table2 (parameters), table3 (one test scale), table4 (several), table5 (dense, crops, both), table6
-    /// (fusion), table7 (state of the art), shallow (5x5 convolutions), init (beginnings), or all of those that need
-    /// training.
+    /// Table: table1 (configurations), table2 (parameters), table3 (one test scale), table4 (several), table5
+    /// (dense and multi-crop), table6 (fusion), table7 (state of the art), shallow (5x5 filters), init
+    /// (initialisation), or all that need training.
     #[arg(required_unless_present_any = ["file", "print"])]
     table: Option<String>,
-    /// Recipe: smoke (seconds; the networks learn nothing), mini (small networks that learn; table3 in about six minutes on two cores) or
-    /// paper (the paper's own).
+    /// Built-in recipe: smoke (seconds; the networks learn nothing), mini (small networks that learn; table3
+    /// in about six minutes on two cores) or paper (the paper's settings).
     #[arg(long, value_parser = choice(&Profile::ALL), default_value = "mini")]
     profile: Profile,
-    /// A recipe of your own, in the place of one that comes with the program; all of its tables, unless one is named.
+    /// Recipe file instead of a built-in one; makes all of its tables unless one is named.
     #[arg(long)]
     file: Option<PathBuf>,
-    /// Print the recipe of a table instead of making it.
+    /// Print the built-in recipe of a table instead of running it.
     #[arg(long, value_name = "TABLE", conflicts_with_all = ["table", "file"])]
     print: Option<String>,
-    /// Data set: a folder with train/<class>/* and val/<class>/*. Default: the synthetic set, made on the spot.
+    /// Folder with train/<class>/* and val/<class>/*, or shards. Default: a generated synthetic data set.
     #[arg(long)]
     dataset: Option<PathBuf>,
-    /// Where runs and tables go. Default: runs/ and the profile, with the data set's name if one is given,
-    /// and a hash of what --set changes.
+    /// Output folder. Default: runs/PROFILE, plus the name of --dataset and a hash of --set if given.
     #[arg(long)]
     out: Option<PathBuf>,
-    /// A value in the place of the recipe's, such as base.run.seed=2; may be given several times.
+    /// Override a setting of the recipe, such as base.run.seed=2. May be repeated.
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
     #[command(flatten)]
@@ -99,7 +98,7 @@ impl Experiment {
             Ok(Some(reports))
         })?;
         let Some(reports) = reports else {
-            return session.interrupted("interrupted; the same command goes on from here");
+            return session.interrupted("interrupted; rerun the same command to resume");
         };
         for report in &reports {
             self.finish(report, &out)?;
@@ -113,7 +112,6 @@ impl Experiment {
         Ok(ExitCode::SUCCESS)
     }
 
-    /// The data set that was given, or the synthetic one, made if need be.
     fn dataset_root(&self, ranks: &Ranks, tables: &TrainedTables, out: &Path) -> Result<PathBuf> {
         match (&self.dataset, &tables.synthetic) {
             (Some(path), _) => Ok(path.clone()),
@@ -126,30 +124,28 @@ impl Experiment {
                 Ok(root)
             }
             (None, None) => {
-                let what = "this profile has no data of its own: give --dataset DIR, a folder with train/<class>/* and \
-                            val/<class>/*, such as ILSVRC-2012 with a folder for each WNID";
+                let what = "this profile needs --dataset DIR with train/<class>/* and val/<class>/*";
                 Err(UsageError(what.into()).into())
             }
         }
     }
 
-    /// Where results go.
     fn out_for(&self, profile: &str) -> PathBuf {
-        // Also of `.`, which has no name of its own.
+        // Canonical, as `.` has no file name.
         let dataset =
             self.dataset.as_deref().map(|path| path.canonicalize().unwrap_or_else(|_| path.to_owned()));
         let name = match dataset.as_deref().and_then(Path::file_name) {
             Some(dataset) => format!("{profile}-{}", dataset.to_string_lossy()),
             None => profile.to_owned(),
         };
-        // A changed recipe does not take the place of the table of the recipe itself.
+        // A modified recipe must not overwrite the tables of the original.
         let changes = vgg_files::hash_bytes(self.set.join("\n").as_bytes());
         let name = if self.set.is_empty() { name } else { format!("{name}-{}", &changes.as_str()[..8]) };
         self.out.clone().unwrap_or_else(|| PathBuf::from("runs").join(name))
     }
 
     fn finish(&self, report: &Report, out: &Path) -> Result<ExitCode> {
-        // First what lasts: whoever reads stdout may have had enough.
+        // Save first: stdout may be closed early.
         let paths = report.save(out)?;
         print_report(report)?;
         let names = paths.map(|path| path.display().to_string());
@@ -158,7 +154,6 @@ impl Experiment {
     }
 }
 
-/// What the user sees on the way to a table.
 struct View {
     training: Option<TrainingView>,
     evaluation: Option<Progress>,
@@ -183,14 +178,13 @@ impl View {
             }
             Event::Evaluates { member, done, of } => {
                 self.training = None;
-                // Another network of the same row.
                 if *done == 0 || self.evaluated.as_deref() != Some(&member.run) {
                     self.evaluation = None;
                     self.evaluated = Some(member.run.clone());
                 }
                 let progress = self
                     .evaluation
-                    .get_or_insert_with(|| Progress::new(&format!("evaluates {}", member.run), *of as u64));
+                    .get_or_insert_with(|| Progress::new(&format!("evaluating {}", member.run), *of as u64));
                 progress.at(*done as u64, || format!("{done} of {of} images"));
             }
             Event::Row(row) => {

@@ -1,4 +1,4 @@
-//! `vgg features`: descriptors of images, for classifiers of other data sets.
+//! `vgg features`: image descriptors from a layer, for classifiers of other data sets (appendix B).
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -24,26 +24,25 @@ use crate::exit::UsageError;
 pub(crate) struct Features {
     #[command(flatten)]
     eval: EvalArgs,
-    /// The layer whose output, after its ReLU, is averaged over the image: fc7, fc6, pool5, conv5_3 or another that `vgg summary`
-    /// lists.
+    /// Layer, averaged over positions after its ReLU: fc7, fc6, pool5 or another that `vgg summary` lists.
     #[arg(long, default_value = "fc7")]
     layer: String,
-    /// Smallest image sides, such as 256,384,512. Default: the network's training side, or the middle of its scale jitter.
+    /// Test scales, such as 256,384,512. Default: the training scale, or the middle of its jitter.
     #[arg(long, value_delimiter = ',', value_parser = side)]
     test_scales: Vec<usize>,
-    /// Whether the mirrored image is shown too, and its descriptor averaged in.
+    /// Average the descriptors of the image and its horizontal flip.
     #[arg(long, default_value_t = true, action = clap::ArgAction::Set, value_name = "true|false")]
     flip: bool,
-    /// bilinear, bicubic, lanczos or nearest.
+    /// Interpolation: bilinear, bicubic, lanczos or nearest.
     #[arg(long, default_value = "bilinear")]
     interpolation: Interpolation,
-    /// What becomes of several sides: mean, or stack, one after another.
+    /// How to combine scales: mean (average) or stack (concatenate).
     #[arg(long, default_value = "mean")]
     aggregate: Aggregate,
-    /// Whether descriptors are scaled to length 1.
+    /// Scale descriptors to unit L2 norm.
     #[arg(long, default_value_t = true, action = clap::ArgAction::Set, value_name = "true|false")]
     l2_normalise: bool,
-    /// File to write features, labels and paths to (safetensors).
+    /// Output file for features, labels and paths (safetensors).
     #[arg(long)]
     out: PathBuf,
     /// Print JSON.
@@ -89,13 +88,13 @@ impl Features {
             PassResult::Nothing(code) => return Ok(code),
             PassResult::All { what, seconds } => (what, seconds),
         };
-        found.skipped.iter().for_each(|bad| eprintln!("left out: {bad}"));
+        found.skipped.iter().for_each(|bad| eprintln!("skipped: {bad}"));
         found.save(&self.out)?;
         self.say(&found, found.labels.len() as f64 / seconds)?;
         Ok(ExitCode::SUCCESS)
     }
 
-    /// Other features are not written over, nor anything else.
+    /// Refuses to overwrite anything but the same features.
     fn may_write(&self, config: &FeatureConfig, weights: &str, dataset: &str) -> Result<()> {
         if !self.out.exists() {
             return Ok(());
@@ -110,8 +109,7 @@ impl Features {
             return Ok(());
         }
         let path = self.out.display();
-        let what =
-            format!("{path} has something else in it, which would be lost; give another file, or remove it");
+        let what = format!("{path} exists with other contents; choose another file or remove it");
         Err(UsageError(what).into())
     }
 

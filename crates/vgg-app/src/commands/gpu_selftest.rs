@@ -1,4 +1,4 @@
-//! `vgg gpu-selftest`: every operation, and whole training steps of narrow networks, on a GPU against the CPU.
+//! `vgg gpu-selftest`: every operation, and training steps of narrow networks, on a GPU against the CPU.
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -14,10 +14,10 @@ use crate::console::out;
 
 #[derive(Args)]
 pub(crate) struct GpuSelftest {
-    /// Number of the GPU.
+    /// GPU index.
     #[arg(long, default_value_t = 0)]
     gpu: usize,
-    /// Where to write what cuDNN says of the GPU, as JSON.
+    /// Write cuDNN's properties of the GPU to this JSON file.
     #[arg(long, hide = true, value_name = "FILE")]
     cudnn_properties: Option<PathBuf>,
     /// Print JSON.
@@ -29,7 +29,7 @@ impl GpuSelftest {
     pub(crate) fn run(self) -> Result<()> {
         let cpu = Device::cpu(0)?;
         if !has_nccl() {
-            eprintln!("there is no NCCL: sums over several GPUs are not checked");
+            eprintln!("NCCL is unavailable: all-reduce over several GPUs is not checked");
         }
         let mut findings = Vec::new();
         for (name, precision) in Precision::ALL {
@@ -38,11 +38,11 @@ impl GpuSelftest {
             let gpu = Device::open(&config)?;
             eprintln!("device: {}", gpu);
             if let (Some(file), Precision::Bf16) = (&self.cudnn_properties, precision) {
-                // It is for tests elsewhere; without it the self-test is worth as much.
+                // Used by tests on other machines; the self-test does not need it.
                 match gpu.cudnn_properties() {
                     Ok(json) => std::fs::write(file, json.unwrap_or_default())
                         .with_context(|| format!("cannot write {}", file.display()))?,
-                    Err(e) => eprintln!("cuDNN's properties of the GPU cannot be had: {e}"),
+                    Err(e) => eprintln!("cannot query cuDNN's properties of the GPU: {e}"),
                 }
             }
             let mut found = Vec::new();
@@ -67,11 +67,7 @@ impl GpuSelftest {
             }
             writeln!(out(), "{} results, {failed} failed", findings.len())?;
         }
-        ensure!(
-            failed == 0,
-            "{failed} of {} results differ from the CPU's by more than they may",
-            findings.len()
-        );
+        ensure!(failed == 0, "{failed} of {} results differ from the CPU beyond tolerance", findings.len());
         Ok(())
     }
 }

@@ -15,13 +15,13 @@ use crate::exit::UsageError;
 pub(crate) struct Init {
     #[command(flatten)]
     network: NetworkArgs,
-    /// paper-variance, gaussian-0.01, glorot-uniform, glorot-normal, he or he-fan-out.
+    /// Initialisation: paper-variance, gaussian-0.01, glorot-uniform, glorot-normal, he or he-fan-out.
     #[arg(long, default_value = "he")]
     init: vgg_layers::Init,
-    /// Seed; the same seed draws the same weights.
+    /// Seed; equal seeds give identical weights.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// File to write; it must not exist.
+    /// Output file; must not exist.
     #[arg(long)]
     out: PathBuf,
 }
@@ -30,7 +30,7 @@ impl Init {
     pub(crate) fn run(self) -> Result<()> {
         let Init { network, init, seed, out } = self;
         if out.exists() {
-            return Err(UsageError(format!("{} exists already", out.display())).into());
+            return Err(UsageError(format!("{} already exists", out.display())).into());
         }
         let spec = network.spec()?;
         let network = Network::random(spec.clone(), init, seed, &Device::cpu(1)?)?;

@@ -1,4 +1,4 @@
-//! The commands, a module each.
+//! The commands, one module each.
 
 mod analyse;
 mod bench;
@@ -26,7 +26,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-/// The very deep ConvNets of Simonyan & Zisserman: define, train, evaluate.
+/// Train, evaluate and apply the very deep ConvNets (VGG) of Simonyan & Zisserman.
 #[derive(Parser)]
 #[command(name = "vgg", version)]
 pub(crate) struct Cli {
@@ -36,45 +36,77 @@ pub(crate) struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Write random weights.
+    /// Write a weights file with random weights.
+    ///
+    /// Example: vgg init --config D --classes 10 --out random.safetensors
     Init(init::Init),
-    /// Train one network from an experiment file.
+    /// Train one network from a settings file or a preset.
+    ///
+    /// Example: vgg train --preset torchvision --set network.config=D --dataset data/imagenet --out runs/d
     Train(train::Train),
-    /// Errors of a network on a data set, under one protocol.
+    /// Measure top-1 and top-5 error of a network on a data set.
+    ///
+    /// Example: vgg evaluate --weights vgg16.safetensors --dataset data/imagenet --test-scales 256,384,512
     Evaluate(evaluate::Evaluate),
-    /// Mean of the posteriors of several networks, and its errors.
+    /// Average the posteriors of several networks (fusion) and report the errors.
+    ///
+    /// Example: vgg fuse d.safetensors e.safetensors --out fused.safetensors
     Fuse(posteriors::Fuse),
-    /// Put the shards of an evaluation together.
+    /// Join the shards of an evaluation.
+    ///
+    /// Example: vgg merge part1.safetensors part2.safetensors --out all.safetensors
     Merge(posteriors::Merge),
-    /// Whether two networks really differ: a paired test.
+    /// Compare two networks by McNemar's paired test.
+    ///
+    /// Example: vgg compare d.safetensors e.safetensors
     Compare(posteriors::Compare),
-    /// Per-class errors, confusions and the surest mistakes of a posterior file.
+    /// Report per-class errors, confusions and the most confident mistakes of a posteriors file.
+    ///
+    /// Example: vgg analyse d.safetensors --dataset data/imagenet --out analysis
     Analyse(analyse::Analyse),
     /// Classify images.
+    ///
+    /// Example: vgg predict --weights vgg16.safetensors cat.jpg --top 3
     Predict(predict::Predict),
-    /// Descriptors of images from a layer, for classifiers of other data sets.
+    /// Extract image descriptors from a layer, for classifiers of other data sets.
+    ///
+    /// Example: vgg features --weights vgg16.safetensors --dataset data/voc --out features.safetensors
     Features(features::Features),
-    /// Make a table of the paper, with our column beside it.
+    /// Reproduce a table of the paper, with the paper's results beside it.
+    ///
+    /// Example: vgg experiment table3 --profile mini
     Experiment(experiment::Experiment),
-    /// Weights from one library to another.
+    /// Convert weights between libraries and file formats.
+    ///
+    /// Example: vgg convert VGG_ILSVRC_16_layers.caffemodel vgg16.safetensors
     Convert(convert::Convert),
-    /// Layers, shapes, parameters and arithmetic of a network.
+    /// Print layers, shapes, parameters and MACs of a network.
+    ///
+    /// Example: vgg summary --config D
     Summary(summary::Summary),
-    /// Data sets.
+    /// Prepare, check and inspect data sets.
     #[command(subcommand)]
     Data(data::Data),
-    /// How fast a network runs here.
+    /// Measure the throughput of a network on this machine.
+    ///
+    /// Example: vgg bench --config D --mode train --batch 32 --layers
     Bench(bench::Bench),
-    /// Every operation and whole training steps on a GPU against the CPU.
+    /// Check every operation and whole training steps on a GPU against the CPU.
+    ///
+    /// Example: vgg gpu-selftest --gpu 0
     GpuSelftest(gpu_selftest::GpuSelftest),
-    /// What a training on many GPUs would take.
+    /// Estimate time, bandwidth and price of training on many GPUs.
+    ///
+    /// Example: vgg plan --config D --gpus 8,64
     Plan(plan::Plan),
-    /// What this machine can do.
+    /// Report devices, CUDA libraries and speed of this machine.
+    ///
+    /// Example: vgg doctor --json
     Doctor(doctor::Doctor),
 }
 
 impl Cli {
-    /// Does what was asked for. An interrupted command has a code of its own.
+    /// Runs the command. The exit code of an interrupted command depends on the signal.
     pub(crate) fn run(self) -> Result<ExitCode> {
         match self.command {
             Command::Init(c) => c.run().map(|()| ExitCode::SUCCESS),

@@ -1,4 +1,4 @@
-//! A pass over a split by all ranks: what the user sees of it, and how it ends.
+//! One pass of all ranks over a split: options, progress and interruption.
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -17,22 +17,21 @@ use super::options::{open_weights, say_misnamed};
 use super::ranks::Ranks;
 use crate::console::{Interrupt, Progress};
 
-/// The network that looks, and what it looks at.
 #[derive(Args)]
 pub(super) struct EvalArgs {
     /// Weights file.
     #[arg(long)]
     weights: PathBuf,
-    /// The configuration that it must hold.
+    /// Fail unless the weights have this configuration.
     #[arg(long)]
     config: Option<Config>,
     /// Data set: a folder with train/<class>/* and val/<class>/*, or shards.
     #[arg(long)]
     dataset: PathBuf,
-    /// train or val.
+    /// Split: train or val.
     #[arg(long, default_value = "val")]
     pub(super) split: Split,
-    /// Leave images that cannot be decoded out, and list them, instead of stopping.
+    /// Skip and list images that cannot be decoded, instead of failing.
     #[arg(long)]
     skip_bad_images: bool,
 }
@@ -51,23 +50,20 @@ impl EvalArgs {
     }
 }
 
-/// A pass that is about to begin.
 pub(super) struct DatasetPass<'a> {
     progress: Progress,
     interrupt: Interrupt,
     ranks: &'a Ranks,
 }
 
-/// What a pass leaves on this rank.
 pub(super) enum PassResult<T> {
-    /// Nothing, as it was interrupted or the first rank has it, and the exit code.
+    /// No result: the pass was interrupted, or rank 0 has it. Holds the exit code.
     Nothing(ExitCode),
-    /// All that was looked for.
+    /// The result, and the duration of the pass.
     All { what: T, seconds: f64 },
 }
 
 impl DatasetPass<'_> {
-    /// Over so many images on this rank.
     pub(super) fn new<'a>(what: &str, images: usize, ranks: &'a Ranks) -> Result<DatasetPass<'a>> {
         Ok(DatasetPass {
             progress: Progress::new(what, images as u64),
@@ -76,7 +72,7 @@ impl DatasetPass<'_> {
         })
     }
 
-    /// Does it; `work` tells how many images are done and hears whether to stop.
+    /// Runs `work`, which reports the number of finished images and stops on [`ControlFlow::Break`].
     pub(super) fn go<T>(
         mut self,
         folder: &ImageSet,
@@ -102,7 +98,7 @@ impl DatasetPass<'_> {
     }
 }
 
-/// Looks whether a file of so many bytes can be written, before the work that it will be of.
+/// Checks that `bytes` bytes can be written to `path`, before the work starts.
 pub(super) fn expect_room(path: &Path, bytes: usize) -> Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     Ok(vgg_files::probe(folder.unwrap_or(Path::new(".")), bytes as u64)?)

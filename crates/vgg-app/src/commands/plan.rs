@@ -1,4 +1,4 @@
-//! `vgg plan`: what a training on many GPUs would take, by a model with few numbers, all of which may be given.
+//! `vgg plan`: a cost model of training on many GPUs. All of its parameters are options.
 
 use std::io::Write as _;
 
@@ -15,38 +15,38 @@ pub(crate) struct Plan {
     /// Numbers of GPUs, such as 8 or 1,8,64.
     #[arg(long, value_delimiter = ',', default_value = "1,2,4,8,16,32,64,128,256,512,1024")]
     gpus: Vec<usize>,
-    /// Training images.
+    /// Number of training images.
     #[arg(long, default_value_t = 1_281_167)]
     images: u64,
-    /// The network.
+    /// ConvNet configuration.
     #[arg(long, default_value = "D")]
     config: Config,
-    /// Images of a mini-batch, over all GPUs. Default: the paper's 256, or 32 for each GPU if that is more.
+    /// Batch size over all GPUs. Default: the paper's 256, or 32 per GPU if that is more.
     #[arg(long)]
     batch: Option<usize>,
-    /// Epochs.
+    /// Number of epochs.
     #[arg(long, default_value_t = 74)]
     epochs: usize,
-    /// Bytes of an image as it is stored: 30,000 at a smallest side of 256 and quality 90, 107,000 at 512 and 95, measured on
-    /// 200 photographs.
+    /// Stored bytes per image, measured on 200 photographs: 30,000 at smallest side 256 and JPEG quality 90,
+    /// 107,000 at 512 and 95.
     #[arg(long, default_value_t = 30_000.0)]
     image_bytes: f64,
-    /// Images that a core makes ready in a second: 1,030 at 256 and 385 at 512, measured; a quarter more with turbojpeg.
+    /// Images decoded per second and core, measured: 1,030 at side 256, 385 at 512; turbojpeg adds a quarter.
     #[arg(long, default_value_t = 1030.0)]
     images_per_core: f64,
-    /// GB/s from one GPU to another of its machine, as the all-reduce of gradients sees them.
+    /// Bandwidth between two GPUs of a machine during all-reduce, in GB/s.
     #[arg(long, default_value_t = 300.0)]
     link: f64,
-    /// GB/s for each GPU between machines.
+    /// Bandwidth per GPU between machines, in GB/s.
     #[arg(long, default_value_t = 40.0)]
     network: f64,
-    /// GB/s from the object store to each machine of eight GPUs.
+    /// Bandwidth from the object store to each machine of eight GPUs, in GB/s.
     #[arg(long, default_value_t = 10.0)]
     store: f64,
-    /// Cores for each GPU.
+    /// CPU cores per GPU.
     #[arg(long, default_value_t = 12)]
     cores: usize,
-    /// Price of a GPU for an hour.
+    /// Price per GPU hour.
     #[arg(long, default_value_t = 3.0)]
     price: f64,
 }
@@ -88,8 +88,8 @@ impl Plan {
         print_table(&head, &steps.map(|step| self.cells(&step)).collect::<Vec<_>>())?;
         writeln!(
             out(),
-            "config {}, {} images, {} epochs; {:.0} MB of gradients a step in f32. Compute is fitted to an H100's two measured \
-             points (docs/results/gpu.md); the rest is a model (docs/scale.md) of the numbers that --help lists.",
+            "config {}, {} images, {} epochs; {:.0} MB of f32 gradients per step. Compute is fitted to two measurements \
+             on an H100 (docs/results/gpu.md); the rest is a model (docs/scale.md) of the parameters that --help lists.",
             self.config,
             self.images,
             self.epochs,
@@ -113,16 +113,15 @@ impl Plan {
         if let Some((option, value)) =
             numbers.into_iter().find(|(_, value)| !(*value > 0.0 && value.is_finite()))
         {
-            return Err(UsageError(format!("{option} {value} is no number of more than 0")).into());
+            return Err(UsageError(format!("{option} must be positive, not {value}")).into());
         }
         if !(self.price >= 0.0 && self.price.is_finite()) {
-            return Err(UsageError(format!("--price {} is no price", self.price)).into());
+            return Err(UsageError(format!("--price must be 0 or more, not {}", self.price)).into());
         }
         let most = self.gpus.iter().copied().max().unwrap_or(0);
         match self.batch {
             Some(batch) if batch < most => {
-                Err(UsageError(format!("--batch {batch} is less than an image for each of {most} GPUs"))
-                    .into())
+                Err(UsageError(format!("--batch {batch} is below one image per GPU, {most}")).into())
             }
             _ => Ok(()),
         }
@@ -153,7 +152,7 @@ impl Plan {
             format!("{:.0}", hours * step.gpus as f64 * self.price),
             match step.bottleneck {
                 Bottleneck::Compute => "compute",
-                Bottleneck::AllReduce => "all-reduce of gradients",
+                Bottleneck::AllReduce => "all-reduce",
                 Bottleneck::Reading => "reading",
                 Bottleneck::Decoding => "decoding",
             }
@@ -179,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_that_make_no_sense_are_refused_by_name() {
+    fn invalid_values_are_rejected_with_their_option() {
         for wrong in
             [["--cores", "0"], ["--batch", "3"], ["--price", "nan"], ["--epochs", "0"], ["--link", "inf"]]
         {

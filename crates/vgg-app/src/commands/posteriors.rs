@@ -1,4 +1,4 @@
-//! What is done with posterior files: `vgg fuse`, `vgg merge`, `vgg compare`.
+//! Commands on posteriors files: `vgg fuse`, `vgg merge`, `vgg compare`.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -14,10 +14,10 @@ use crate::exit::UsageError;
 
 #[derive(Args)]
 pub(crate) struct Fuse {
-    /// Posterior files, as `vgg evaluate --posteriors` writes them, of the same images.
+    /// Posteriors files of the same images, as written by `vgg evaluate --posteriors`.
     #[arg(required = true)]
     posteriors: Vec<PathBuf>,
-    /// File to write the mean to.
+    /// Output file for the mean posteriors.
     #[arg(long)]
     out: Option<PathBuf>,
     /// Print JSON.
@@ -27,10 +27,10 @@ pub(crate) struct Fuse {
 
 #[derive(Args)]
 pub(crate) struct Merge {
-    /// Posterior files of all shards of one evaluation.
+    /// Posteriors files of all shards of one evaluation.
     #[arg(required = true)]
     posteriors: Vec<PathBuf>,
-    /// File to write the whole to.
+    /// Output file.
     #[arg(long)]
     out: PathBuf,
     /// Print JSON.
@@ -40,9 +40,9 @@ pub(crate) struct Merge {
 
 #[derive(Args)]
 pub(crate) struct Compare {
-    /// Posterior file of one network.
+    /// Posteriors file of the first network.
     first: PathBuf,
-    /// Posterior file of another, of the same images.
+    /// Posteriors file of the second network, on the same images.
     second: PathBuf,
     /// Print JSON.
     #[arg(long)]
@@ -82,7 +82,6 @@ impl Compare {
     }
 }
 
-/// What posteriors of several networks, or shards, come to.
 #[derive(Serialize)]
 struct Together<'a> {
     #[serde(flatten)]
@@ -114,15 +113,11 @@ fn put_together(
     Ok(())
 }
 
-/// Posteriors may be measured, or put together, again; nothing else is written over, as some take an hour.
-///
-/// # Errors
-/// If there is a file that is not of the same networks, protocols, images and part of them.
+/// Refuses to overwrite anything but posteriors of the same networks, protocols, images and shard.
 pub(super) fn may_write(path: &Path, origin: &Origin) -> Result<()> {
     if path.exists() && Posteriors::load(path)?.origin != *origin {
         let path = path.display();
-        let what =
-            format!("{path} has other posteriors, which would be lost; give another file, or remove it");
+        let what = format!("{path} holds other posteriors; choose another file or remove it");
         return Err(UsageError(what).into());
     }
     Ok(())
@@ -141,19 +136,18 @@ fn say(name: &str, c: &Comparison) -> std::io::Result<()> {
     let [low, high] = c.interval;
     writeln!(
         out(),
-        "{name} error: first less second {} points (95 % interval {} to {}); {} images only the first gets wrong, {} only \
-         the second; McNemar's exact test p = {}{}",
+        "{name} error: first minus second {} points (95 % interval {} to {}); {} images wrong only in the first, {} only \
+         in the second; McNemar's exact test p = {}{}",
         percent(c.difference),
         percent(low),
         percent(high),
         c.only_first_wrong,
         c.only_second_wrong,
         if c.p_value < 0.001 { format!("{:.0e}", c.p_value) } else { format!("{:.3}", c.p_value) },
-        if c.p_value < 0.05 { "" } else { ": no difference that these images show" }
+        if c.p_value < 0.05 { "" } else { ": not significant at the 5 % level" }
     )
 }
 
-/// A protocol in words.
 pub(super) fn protocol(evaluation: &Evaluation) -> String {
     let sides = vgg_experiment::test_scales_text(&evaluation.test_scales);
     let flip = if evaluation.flip { ", with flips" } else { "" };
@@ -162,7 +156,6 @@ pub(super) fn protocol(evaluation: &Evaluation) -> String {
     format!("{}, Q = {sides}{flip}{rounding}", evaluation.protocol.name())
 }
 
-/// Errors for people, in percent.
 pub(super) fn errors_in_words(errors: &ErrorReport) -> String {
     let percent = |share: f64| format!("{:.2}", 100.0 * share);
     let [low, high] = errors.top1_ci.map(percent);

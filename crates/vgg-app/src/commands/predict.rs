@@ -1,4 +1,4 @@
-//! `vgg predict`: classes of image files.
+//! `vgg predict`: the most likely classes of image files.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -18,16 +18,16 @@ pub(crate) struct Predict {
     /// Weights file.
     #[arg(long)]
     weights: PathBuf,
-    /// Images: JPEG or PNG, whatever their names.
+    /// JPEG or PNG images; the extension does not matter.
     #[arg(required = true)]
     images: Vec<PathBuf>,
     #[command(flatten)]
     views: ViewOptions,
-    /// Picture to draw where in the image the network sees its first answer: yellow where the class is likely, blue where
-    /// not. Of one image, by the dense network at the first test side.
+    /// Output PNG with the dense score map of the top class, yellow where likely, of one image at the first
+    /// test scale.
     #[arg(long)]
     score_map: Option<PathBuf>,
-    /// How many classes to name for each image.
+    /// Number of classes to print per image.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
     top: u16,
     /// Print JSON.
@@ -48,7 +48,7 @@ impl Predict {
         for path in &self.images {
             let bytes = vgg_files::read_bytes(path)?;
             if let Some(format) = misnamed(&bytes, path) {
-                eprintln!("note: {} is {format}, whatever its name says", path.display());
+                eprintln!("note: {} is a {format} file despite its extension", path.display());
             }
             let mut predictions = classifier.classify_bytes(&bytes, path)?;
             if let Some(to) = &self.score_map {
@@ -71,11 +71,11 @@ impl Predict {
     fn check_score_map(&self, classifier: &Classifier) -> Result<()> {
         let Some(path) = &self.score_map else { return Ok(()) };
         if self.images.len() != 1 || !classifier.has_score_map() {
-            let what = "--score-map takes one image and a protocol with whole images: dense or combined";
+            let what = "--score-map needs exactly one image and --protocol dense or combined";
             return Err(UsageError(what.into()).into());
         }
         if path.extension().is_none_or(|extension| extension != "png") {
-            let what = format!("--score-map writes PNG; {} ends otherwise", path.display());
+            let what = format!("--score-map writes PNG; {} does not end in .png", path.display());
             return Err(UsageError(what).into());
         }
         Ok(())

@@ -1,4 +1,4 @@
-//! The processes that a launcher started this one with.
+//! The process group that a launcher such as torchrun or mpirun started.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -11,23 +11,22 @@ use crate::console::{Interrupt, be_quiet, note};
 use crate::exit;
 use crate::exit::UsageError;
 
-/// How long the others wait with an error of theirs.
+/// Delay before other ranks report an error: rank 0 reports an error that all have.
 const FIRST_GOES_FIRST: Duration = Duration::from_secs(5);
 
-/// This process among those that work together; most often there is no other.
+/// This rank of the process group, which usually is a single process.
 pub(super) struct Ranks {
     group: Arc<dyn ProcessGroup>,
-    /// Its number among those of this machine, and how many these are.
     local: (usize, usize),
 }
 
 impl Ranks {
-    /// Waits for the others. From then on, the first one speaks for all.
+    /// Joins the process group; ranks other than 0 become quiet.
     pub(super) fn join() -> Result<Ranks> {
-        // One that waits in a library for a rank that is gone would wait for ever.
+        // Libraries that wait for a lost rank would block for ever.
         let lost = |what: &str| {
-            eprintln!("error: {what}; this rank ends, too");
-            // At once: handlers of libraries that wait for other ranks would wait here, too.
+            eprintln!("error: {what}; exiting");
+            // Immediately: exit handlers of such libraries would block here, too.
             signal_hook::low_level::exit(1);
         };
         let joined = vgg_distributed::join(lost).map_err(|e| UsageError(e.to_string()))?;
@@ -47,12 +46,11 @@ impl Ranks {
         &self.group
     }
 
-    /// Its number among those of this machine, and how many these are.
     pub(super) fn local(&self) -> (usize, usize) {
         self.local
     }
 
-    /// Cores that are this rank's: its share of those that it may use, unless the launcher has bound it to some of its own.
+    /// Cores for this rank: an equal share of the machine's, unless the launcher bound the rank to its own.
     pub(super) fn cores(&self) -> usize {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let bound = self.local.1 > 1
@@ -60,20 +58,20 @@ impl Ranks {
         if bound { cores } else { (cores / self.local.1).max(1) }
     }
 
-    /// Whether this one speaks for all, and writes.
+    /// Whether this is rank 0, which prints and writes.
     pub(super) fn is_first(&self) -> bool {
         self.group.rank() == 0
     }
 
-    /// Does this rank's part. If it fails, all ranks end: the others would wait for this one without end.
+    /// Runs this rank's part. On an error, aborts all ranks, which would otherwise wait for this one.
     pub(super) fn work<R>(&self, f: impl FnOnce() -> Result<R>) -> Result<R> {
         let (rank, size) = (self.group.rank(), self.group.size());
-        // A defect, too, must not leave the others waiting.
+        // A panic must not leave the others waiting, either.
         let _guard = EndsAll(&*self.group);
         f().inspect_err(|error| {
             if size > 1 {
                 if rank > 0 {
-                    // What is wrong on all the first one says, and it has files to finish.
+                    // Rank 0 reports an error that all have, and may have files to finish.
                     std::thread::sleep(FIRST_GOES_FIRST);
                 }
                 eprintln!("error on rank {rank} of {size}: {}", exit::message(error));
@@ -82,7 +80,7 @@ impl Ranks {
         })
     }
 
-    /// The exit code after a signal, which may have come to another rank than this one.
+    /// The exit code after a signal, which any rank may have received.
     pub(super) fn interrupted(&self, interrupt: &Interrupt, message: &str) -> Result<ExitCode> {
         note(message);
         let own = if interrupt.asked() { interrupt.exit_code() } else { 0 };
@@ -91,14 +89,14 @@ impl Ranks {
     }
 }
 
-/// The cores that a process may use, as Linux lists them; process 1 is what all others come from.
+/// The allowed cores of a process on Linux; those of process 1 are all cores of the machine or container.
 fn cores_of(process: &str) -> Option<String> {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
     let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?;
     Some(list.trim().to_owned())
 }
 
-/// Ends all ranks if this one panics.
+/// Aborts all ranks if this one panics.
 struct EndsAll<'a>(&'a dyn ProcessGroup);
 
 impl Drop for EndsAll<'_> {

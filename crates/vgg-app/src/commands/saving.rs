@@ -1,4 +1,4 @@
-//! Options of what is saved while a network is trained.
+//! Options for checkpoints.
 
 use std::time::Duration;
 
@@ -10,17 +10,18 @@ use crate::exit::UsageError;
 
 #[derive(Args)]
 pub(super) struct SavingOptions {
-    /// Save after so many minutes, besides the end of every epoch; 0 for never. Results do not depend on it.
+    /// Save a checkpoint after so many minutes, and after every epoch; 0 for epochs only. Results do not
+    /// depend on it.
     #[arg(long, value_name = "MINUTES", default_value_t = 10.0)]
     checkpoint_minutes: f64,
-    /// Save after so many steps, besides.
+    /// Also save a checkpoint after so many steps.
     #[arg(long, value_name = "STEPS", value_parser = clap::value_parser!(u64).range(1..))]
     checkpoint_steps: Option<u64>,
-    /// Checkpoints to keep, besides the one of the smallest validation error.
+    /// Number of latest checkpoints to keep, in addition to the one with the lowest validation error.
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..))]
     keep_checkpoints: u16,
-    /// Go on with a run although this differs from what it was begun with, such as run.max_epochs; as in the list that is
-    /// printed when it is refused, or the beginning of a path. May be given several times.
+    /// Resume a run although this setting has changed, such as run.max_epochs: a path that the error lists,
+    /// or a prefix of one. May be repeated.
     #[arg(long = "allow-config-change", value_name = "PATH")]
     allow_changes: Vec<String>,
 }
@@ -29,7 +30,7 @@ impl SavingOptions {
     pub(super) fn checkpoints(&self) -> Result<Checkpoints> {
         let minutes = self.checkpoint_minutes;
         let every = Duration::try_from_secs_f64(minutes * 60.0);
-        let every = every.map_err(|_| UsageError(format!("--checkpoint-minutes {minutes} is no time")))?;
+        let every = every.map_err(|_| UsageError(format!("--checkpoint-minutes {minutes} is invalid")))?;
         Ok(Checkpoints {
             every_steps: self.checkpoint_steps,
             every: (!every.is_zero()).then_some(every),

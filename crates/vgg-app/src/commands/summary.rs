@@ -1,4 +1,4 @@
-//! `vgg summary`.
+//! `vgg summary`: layers, shapes and parameters of a network.
 
 use anyhow::Result;
 use clap::Args;
@@ -9,14 +9,13 @@ use super::options::NetworkArgs;
 
 use crate::console::out;
 
-/// Bytes.
 const MIB: f64 = 1_048_576.0;
 
 #[derive(Args)]
 pub(crate) struct Summary {
     #[command(flatten)]
     network: NetworkArgs,
-    /// A weights file, of any library, whose network is shown.
+    /// Show the network of this weights file, of any supported library.
     #[arg(long, conflicts_with_all = ["config", "stages", "width", "classes", "head", "crop"])]
     weights: Option<PathBuf>,
     /// Print JSON.
@@ -49,7 +48,7 @@ impl Summary {
             "parameters",
             "MMAC",
             "KiB out",
-            "sees px"
+            "RF, px"
         )?;
         for row in &summary.layers {
             let [h, w, c] = row.output;
@@ -65,8 +64,8 @@ impl Summary {
         }
         writeln!(
             out(),
-            "config {}: {} weight layers, {} parameters ({:.0} MiB in f32); a crop takes {:.3} GMAC, which are {:.2} GFLOP, \
-             and {:.1} MiB for what the convolutions put out; receptive field {} px at pool{}, {} px at fc6",
+            "config {}: {} weight layers, {} parameters ({:.0} MiB in f32); one crop takes {:.3} GMAC ({:.2} GFLOP) \
+             and {:.1} MiB of convolution outputs; receptive field {} px at pool{}, {} px at fc6",
             summary.config,
             summary.weight_layers,
             summary.parameters,

@@ -1,4 +1,4 @@
-//! `vgg train`: one run from an experiment file.
+//! `vgg train`: one training run from a settings file or a preset.
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -18,26 +18,26 @@ use crate::exit::UsageError;
 
 #[derive(Args)]
 pub(crate) struct Train {
-    /// Settings in TOML, or the run.json of a run, to train it again.
+    /// TOML settings, or the run.json of an earlier run to repeat it.
     #[arg(required_unless_present = "preset")]
     file: Option<PathBuf>,
-    /// A recipe that comes with the program, in the place of a file: the paper's, or torchvision's, which needs no start from a
-    /// shallower network; --set network.config=D chooses the network.
+    /// Built-in settings instead of a file; torchvision's need no shallower network to start from. Choose the
+    /// network with --set network.config=D.
     #[arg(long, value_parser = choice(&Preset::ALL), conflicts_with = "file")]
     preset: Option<Preset>,
-    /// Print the preset, to start from, instead of training.
+    /// Print the preset, as a template for a file, instead of training.
     #[arg(long, requires = "preset")]
     print: bool,
-    /// A value in the place of the file's, such as run.seed=2; may be given several times.
+    /// Override a setting, such as run.seed=2. May be repeated.
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
-    /// Data set, in the place of the file's data.dataset.
+    /// Data set; overrides data.dataset of the settings.
     #[arg(long)]
     dataset: Option<PathBuf>,
-    /// Directory of the run. Default: runs/ and the file's name.
+    /// Output folder. Default: runs/NAME, where NAME is the run's name or the file's.
     #[arg(long)]
     out: Option<PathBuf>,
-    /// Whether to go on where an earlier attempt in this directory stopped.
+    /// Resume an earlier run in the output folder; with never, fail if the folder holds a run.
     #[arg(long, value_enum, default_value = "auto")]
     resume: ResumeOption,
     #[command(flatten)]
@@ -66,7 +66,7 @@ impl Train {
         let plan = match (&self.file, self.preset) {
             (Some(file), _) => read_run(file, &self.set)?,
             (None, Some(preset)) => preset_run(preset, &self.set)?,
-            (None, None) => return Err(UsageError("name a file, or give --preset".into()).into()),
+            (None, None) => return Err(UsageError("pass a settings file or --preset".into()).into()),
         };
         let dir = self.out.unwrap_or_else(|| PathBuf::from("runs").join(&plan.name));
         let resume = match self.resume {
@@ -74,10 +74,10 @@ impl Train {
             ResumeOption::Never => Resume::Never,
         };
         if resume == Resume::Never && dir.join("run.json").exists() {
-            let what = format!("{} holds a run already; give another --out, or remove it", dir.display());
+            let what = format!("{} already holds a run; choose another --out or remove it", dir.display());
             return Err(UsageError(what).into());
         }
-        let missing = || UsageError("give --dataset DIR, or data.dataset in the file".into());
+        let missing = || UsageError("pass --dataset DIR, or set data.dataset in the file".into());
         let root = self.dataset.or_else(|| plan.data.dataset.clone()).ok_or_else(missing)?;
         plan.check_start()?;
         let session =
@@ -89,7 +89,7 @@ impl Train {
             Ok(run.train(&dir, resume, context, &mut |event| view.show(&event))?)
         })?;
         let Some(finished) = finished else {
-            return session.interrupted("interrupted; the same command goes on from the last step");
+            return session.interrupted("interrupted; rerun the same command to resume");
         };
         if ranks.is_first() {
             writeln!(out(), "{}", finished.weights_file().display())?;

@@ -1,4 +1,4 @@
-//! What training needs, opened in the order in which things can go wrong: device, data set, settings, statistics.
+//! Setup of training, in the order in which it can fail: device, data set, settings, pixel statistics.
 
 use std::path::Path;
 
@@ -14,7 +14,6 @@ use super::ranks::Ranks;
 use super::saving::SavingOptions;
 use crate::console::{Interrupt, Progress, note};
 
-/// A device, a data set with the statistics of its pixels, and the signals that stop training.
 pub(super) struct TrainSession<'r> {
     device: Device,
     dataset: Dataset,
@@ -25,7 +24,7 @@ pub(super) struct TrainSession<'r> {
 }
 
 impl<'r> TrainSession<'r> {
-    /// Opens everything for `plans`; nothing is written to `out` before the plans are known to fit the data set.
+    /// Opens everything for `plans`. Writes nothing to `out` until the plans fit the data set.
     pub(super) fn open(
         ranks: &'r Ranks,
         device: &DeviceOptions,
@@ -48,22 +47,19 @@ impl<'r> TrainSession<'r> {
         let together = ranks.local().1;
         if device.free_memory_bytes()?.is_none() && memory_bytes * together > free_bytes {
             let of_all = if together > 1 { format!(" for {together} ranks") } else { String::new() };
-            note(&format!(
-                "memory: only {:.2} GiB are free{of_all}; a smaller micro_batch needs less",
-                gib(free_bytes)
-            ));
+            note(&format!("memory: {:.2} GiB are free{of_all}; reduce micro_batch", gib(free_bytes)));
         }
         let of = dataset.train.len();
         let mut progress = Progress::new("pixel statistics", of as u64);
         let mut seen = |done: usize| progress.at(done as u64, || format!("{done} of {of} images"));
         let statistics = dataset.statistics(out, workers, &**ranks.group(), &mut seen)?;
         drop(progress);
-        // From here on there is something to save; until here, a signal may simply end the program.
+        // From here on, a signal saves a checkpoint; before, it simply ends the process.
         let interrupt = Interrupt::listen()?;
         Ok(TrainSession { device, dataset, statistics, workers, ranks, interrupt })
     }
 
-    /// Works with what was opened, and says which images were not what their names claim.
+    /// Runs `f`, then lists the images whose format differs from their extension.
     pub(super) fn work<R>(
         &self,
         saving: &SavingOptions,
@@ -83,7 +79,6 @@ impl<'r> TrainSession<'r> {
         done
     }
 
-    /// The exit code after a signal.
     pub(super) fn interrupted(&self, message: &str) -> Result<std::process::ExitCode> {
         self.ranks.interrupted(&self.interrupt, message)
     }

@@ -1,4 +1,4 @@
-//! What the program says while it works, on stderr, and what it hears from the outside.
+//! Terminal output and signal handling.
 
 mod note;
 mod out;

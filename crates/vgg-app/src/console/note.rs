@@ -1,10 +1,10 @@
-//! Notes on stderr, from one rank of several.
+//! Notes on stderr, printed by rank 0 only.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 static QUIET: AtomicBool = AtomicBool::new(false);
 
-/// From now on this process says nothing but what goes wrong: another rank says the rest.
+/// Suppresses notes and progress, but not warnings and errors. Ranks other than 0 call it.
 pub(crate) fn be_quiet() {
     QUIET.store(true, Relaxed);
 }
@@ -13,7 +13,6 @@ pub(crate) fn is_quiet() -> bool {
     QUIET.load(Relaxed)
 }
 
-/// Says something, unless another rank does.
 pub(crate) fn note(text: &str) {
     if !is_quiet() {
         eprintln!("{text}");

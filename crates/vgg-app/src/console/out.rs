@@ -1,8 +1,8 @@
-//! Stdout, which may be closed early by whoever reads it.
+//! Stdout that tolerates a closed pipe.
 
 use std::io::{ErrorKind, Result, Stdout, Write};
 
-/// Stdout for data. A reader that has had enough, such as `head`, ends the program quietly.
+/// Stdout for data. On a broken pipe, as with `| head`, the process exits with code 0.
 pub(crate) fn out() -> Out {
     Out(std::io::stdout())
 }

@@ -1,4 +1,4 @@
-//! A bar on a terminal, and now and then a line elsewhere.
+//! Progress on stderr: a bar on a terminal, otherwise a line every 30 seconds.
 
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
@@ -6,29 +6,27 @@ use std::time::{Duration, Instant};
 use super::{is_quiet, note};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-/// Between two lines when stderr is not a terminal.
+/// Interval between lines when stderr is not a terminal.
 const LINE_EVERY: Duration = Duration::from_secs(30);
 
-/// How far something is.
 pub(crate) struct Progress {
     bar: Option<ProgressBar>,
     what: String,
     of: u64,
-    /// What was done before the clock started.
+    /// Parts done before `start`, excluded from the speed.
     before: u64,
     start: Instant,
     last_line: Instant,
 }
 
 impl Progress {
-    /// Begins something of `of` parts.
     pub(crate) fn new(what: &str, of: u64) -> Progress {
         let bar = (std::io::stderr().is_terminal() && !is_quiet()).then(|| {
             let bar = ProgressBar::with_draw_target(Some(of), ProgressDrawTarget::stderr());
             let style = ProgressStyle::with_template("{prefix} {wide_bar:.cyan/dim} {msg}, {eta} left");
             bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
             bar.set_prefix(what.to_owned());
-            bar.set_message("begins");
+            bar.set_message("starting");
             bar
         });
         Progress {
@@ -41,7 +39,6 @@ impl Progress {
         }
     }
 
-    /// `done` parts are done; `message` says how it goes.
     pub(crate) fn at(&mut self, done: u64, message: impl FnOnce() -> String) {
         match &self.bar {
             Some(bar) => {
@@ -57,7 +54,7 @@ impl Progress {
         }
     }
 
-    /// A line that stays.
+    /// Prints a line above the bar.
     pub(crate) fn line(&self, text: &str) {
         match &self.bar {
             Some(bar) => bar.suspend(|| note(text)),
@@ -65,7 +62,7 @@ impl Progress {
         }
     }
 
-    /// A line that stays, also of a rank that is quiet otherwise.
+    /// As [`Progress::line`], also on quiet ranks.
     pub(crate) fn warning(&self, text: &str) {
         match &self.bar {
             Some(bar) => bar.suspend(|| eprintln!("{text}")),
@@ -73,13 +70,13 @@ impl Progress {
         }
     }
 
-    /// What is left, if it goes on as it went.
+    /// Estimated remaining time at the speed so far.
     pub(crate) fn left(&self, done: u64) -> Duration {
         let per_part = self.start.elapsed().as_secs_f64() / done.saturating_sub(self.before).max(1) as f64;
         Duration::from_secs_f64(per_part * self.of.saturating_sub(done) as f64)
     }
 
-    /// It turns out that there are `of` parts, of which `before` were done earlier and do not count for the speed.
+    /// Restarts the clock with a total of `of` parts, of which `before` are already done.
     pub(crate) fn restart(&mut self, before: u64, of: u64) {
         (self.before, self.of, self.start) = (before, of, Instant::now());
         if let Some(bar) = &self.bar {
@@ -98,7 +95,6 @@ impl Drop for Progress {
     }
 }
 
-/// Minutes and seconds, or hours and minutes.
 pub(crate) fn clock(time: Duration) -> String {
     let s = time.as_secs();
     if s < 3600 {

@@ -1,5 +1,5 @@
-//! SIGINT, SIGTERM and SIGUSR1, which Slurm can be told to send (`--signal=USR1@120`): the first asks for a stop after which work can be
-//! taken up again, the second ends at once.
+//! SIGINT, SIGTERM and SIGUSR1 (Slurm: `--signal=USR1@120`): the first signal requests a resumable stop, the
+//! second exits at once.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -10,15 +10,12 @@ use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 use signal_hook::low_level::exit;
 
-/// What comes within this time of the first signal is the same request once more: Slurm signals ranks and their launcher, which hands
-/// it on.
+/// Signals within this time of the first are ignored: Slurm signals ranks and launcher, which forwards it.
 const ECHO: Duration = Duration::from_secs(1);
 
-/// Whether the user, or the system, wants the program to stop.
 pub(crate) struct Interrupt(Arc<AtomicUsize>);
 
 impl Interrupt {
-    /// Listens from now on.
     pub(crate) fn listen() -> Result<Interrupt> {
         let signal = Arc::new(AtomicUsize::new(0));
         let mut signals = Signals::new([SIGINT, SIGTERM, SIGUSR1])?;
@@ -39,7 +36,6 @@ impl Interrupt {
         Ok(Interrupt(signal))
     }
 
-    /// Whether a signal came.
     pub(crate) fn asked(&self) -> bool {
         self.0.load(SeqCst) != 0
     }

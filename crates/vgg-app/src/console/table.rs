@@ -1,4 +1,4 @@
-//! A table on stdout.
+//! Tables on stdout.
 
 use std::io::Write as _;
 
@@ -6,7 +6,6 @@ use super::out::out;
 use comfy_table::{ContentArrangement, Table, presets};
 use vgg_experiment::Report;
 
-/// Prints title, table and notes.
 pub(crate) fn print_report(report: &Report) -> std::io::Result<()> {
     writeln!(out(), "{}", report.title)?;
     print_table(&report.columns, &report.cells)?;
@@ -16,7 +15,6 @@ pub(crate) fn print_report(report: &Report) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Prints rows of cells below their heads.
 pub(crate) fn print_table(columns: &[String], cells: &[Vec<String>]) -> std::io::Result<()> {
     let mut table = Table::new();
     table

@@ -1,4 +1,4 @@
-//! Training as the user sees it.
+//! Progress of a training run on stderr.
 
 use std::time::{Duration, Instant};
 
@@ -8,17 +8,15 @@ use vgg_train::{EpochMetrics, EpochTiming, Event};
 use super::Progress;
 use super::progress::clock;
 
-/// The view of one run.
 pub(crate) struct TrainingView {
     progress: Progress,
     batch: usize,
     max_epochs: usize,
-    /// Steps of an epoch.
+    /// Steps per epoch.
     steps: u64,
     epoch: Epoch,
 }
 
-/// The epoch under way.
 struct Epoch {
     start: Instant,
     images: usize,
@@ -26,7 +24,6 @@ struct Epoch {
 }
 
 impl TrainingView {
-    /// A view of a run that is about to begin.
     pub(crate) fn new(plan: &RunPlan) -> TrainingView {
         TrainingView {
             progress: Progress::new(&plan.name, 1),
@@ -37,13 +34,12 @@ impl TrainingView {
         }
     }
 
-    /// Shows what happens.
     pub(crate) fn show(&mut self, event: &RunEvent) {
         match event {
             RunEvent::Cached(run) => {
                 let error =
                     run.last.val_top1_error.map_or(String::new(), |e| format!(", validation {}", percent(e)));
-                self.progress.line(&format!("  trained already: {} epochs{error}", run.epochs));
+                self.progress.line(&format!("  already trained: {} epochs{error}", run.epochs));
             }
             RunEvent::Begins { images, transfer } => {
                 match transfer {
@@ -51,7 +47,7 @@ impl TrainingView {
                         self.progress.line("  loaded: all layers")
                     }
                     Some(report) => self.progress.line(&format!(
-                        "  loaded: {}; drawn: {}",
+                        "  loaded: {}; initialised: {}",
                         report.loaded.join(" "),
                         report.initialized.join(" ")
                     )),
@@ -63,7 +59,7 @@ impl TrainingView {
             }
             RunEvent::Training(event) => self.training(event),
             RunEvent::Skipped(bad) => {
-                self.progress.warning(&format!("  warning: left out of validation: {bad}"));
+                self.progress.warning(&format!("  warning: skipped in validation: {bad}"));
             }
         }
     }
@@ -74,11 +70,11 @@ impl TrainingView {
                 let done = *epochs as u64 * self.steps + *batches as u64;
                 self.progress.restart(done, self.max_epochs as u64 * self.steps);
                 let within = if *batches > 0 { format!(" and {batches} batches") } else { String::new() };
-                self.progress.line(&format!("  goes on after epoch {epochs}{within}"));
+                self.progress.line(&format!("  resuming after epoch {epochs}{within}"));
             }
-            Event::Rejected(why) => self.progress.line(&format!("  warning: checkpoint not used: {why}")),
+            Event::Rejected(why) => self.progress.line(&format!("  warning: skipped a checkpoint: {why}")),
             Event::Skipped(bad) => {
-                self.progress.warning(&format!("  warning: left out: {}", bad.error));
+                self.progress.warning(&format!("  warning: skipped: {}", bad.error));
             }
             Event::Step { epoch, step, loss, top1_error, images, waited, .. } => {
                 self.epoch.images += images;
@@ -87,7 +83,7 @@ impl TrainingView {
                 let (of, done) = (self.max_epochs, (*epoch as u64 - 1) * self.steps + *step as u64);
                 self.progress.at(done, || {
                     let error = percent(*top1_error);
-                    format!("epoch {epoch}/{of}, loss {loss:.3}, error {error}, {speed:.0} images/s, waiting {waiting:.0} %")
+                    format!("epoch {epoch}/{of}, loss {loss:.3}, error {error}, {speed:.0} images/s, data wait {waiting:.0} %")
                 });
             }
             Event::Epoch { metrics, timing } => {
@@ -95,14 +91,14 @@ impl TrainingView {
                 self.epoch = Epoch::begins();
             }
             Event::Diverges { loss, chance } => self.progress.line(&format!(
-                "  warning: the loss, {loss:.3}, is far above that of chance ({chance:.3}): training diverges. What usually helps: \
-                 a smaller learning rate, pixel_scale = \"unit-variance\", starting from a trained A (init.from)."
+                "  warning: the loss {loss:.3} is far above chance level ({chance:.3}): training diverges. Usual remedies: \
+                 a lower learning rate, pixel_scale = \"unit-variance\", or starting from a trained A (init.from)."
             )),
             Event::NoProgress { loss, chance } => self.progress.line(&format!(
-                "  note: after an epoch the loss is still that of chance, {loss:.3} (ln of the number of classes: \
-                 {chance:.3}). Networks without normalisation may take a few epochs to start. If it stays there, \
-                 what usually helps: init.scheme = \"he\", starting from a trained A (init.from), pixel_scale = \
-                 \"unit-variance\", less dropout, smaller mini-batches, another learning rate."
+                "  note: after one epoch the loss is still at chance level, {loss:.3} (ln of the number of classes: \
+                 {chance:.3}). Networks without normalisation may need a few epochs to start learning. If the loss \
+                 stays there, usual remedies: init.scheme = \"he\", starting from a trained A (init.from), pixel_scale = \
+                 \"unit-variance\", less dropout, smaller batches, another learning rate."
             )),
         }
     }
@@ -114,7 +110,7 @@ impl TrainingView {
         };
         let left = clock(self.progress.left(m.epoch as u64 * self.steps));
         self.progress.line(&format!(
-            "  epoch {}/{}: loss {:.3}, error {}{validation}; lr {}, {:.0} images/s, waiting {:.0} %, {left} left",
+            "  epoch {}/{}: loss {:.3}, error {}{validation}; lr {}, {:.0} images/s, data wait {:.0} %, {left} left",
             m.epoch,
             self.max_epochs,
             m.train_loss,
@@ -131,7 +127,7 @@ impl Epoch {
         Epoch { start: Instant::now(), images: 0, waited: Duration::ZERO }
     }
 
-    /// Images a second, and the share of time that went into waiting for data, in percent.
+    /// Images per second, and the percentage of time spent waiting for data.
     fn speed(&self) -> (f64, f64) {
         let seconds = self.start.elapsed().as_secs_f64().max(1e-9);
         (self.images as f64 / seconds, (100.0 * self.waited.as_secs_f64() / seconds).min(100.0))

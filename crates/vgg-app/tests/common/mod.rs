@@ -1,4 +1,4 @@
-//! The binary as the tests call it.
+//! Helpers that run the binary.
 
 #![allow(dead_code, reason = "not every test uses every helper")]
 
@@ -7,26 +7,24 @@ pub mod ranks;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-/// The binary, in a directory.
 pub fn vgg(dir: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_vgg"));
     command.current_dir(dir).stdin(Stdio::null());
     command
 }
 
-/// Runs the binary.
 pub fn run(dir: &Path, arguments: &[&str]) -> Output {
     vgg(dir).args(arguments).output().unwrap()
 }
 
-/// Runs the binary, which must succeed; what it printed.
+/// Runs the binary, asserts success and returns stdout.
 pub fn ok(dir: &Path, arguments: &[&str]) -> String {
     let output = run(dir, arguments);
     assert!(output.status.success(), "{arguments:?}: {}", stderr(&output));
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Runs the binary, which must fail with this code and a message that holds these words; the message.
+/// Runs the binary, asserts the exit code and that stderr contains the words, and returns stderr.
 pub fn fails(dir: &Path, arguments: &[&str], code: i32, words: &[&str]) -> String {
     let output = run(dir, arguments);
     let message = stderr(&output);
@@ -37,16 +35,15 @@ pub fn fails(dir: &Path, arguments: &[&str], code: i32, words: &[&str]) -> Strin
     assert_eq!(message.matches("error: ").count(), 1, "one message: {message}");
     let parts: Vec<&str> = message.trim().split(": ").collect();
     let twice = parts.iter().enumerate().find(|(i, part)| part.len() > 12 && parts[..*i].contains(*part));
-    assert!(twice.is_none(), "it says things twice: {message}");
+    assert!(twice.is_none(), "the message repeats itself: {message}");
     message
 }
 
-/// What a process said on stderr.
 pub fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// A small data set of two classes, 12 training and 4 validation images, in `dir/set`.
+/// A small data set in `dir/set`: two classes, 12 training and 4 validation images.
 pub fn small_set(dir: &Path) -> PathBuf {
     let set = dir.join("set");
     if !set.exists() {
@@ -61,7 +58,7 @@ pub fn small_set(dir: &Path) -> PathBuf {
     set
 }
 
-/// An experiment file for `dir/set`.
+/// Writes the settings file `a.toml` for `dir/set`.
 pub fn experiment_file(dir: &Path) -> PathBuf {
     let text = r#"
 network   = { config = "A", width = 0.125, head = [16, 16], dropout = 0.5, lrn_style = "alexnet", pool_rounding = "floor", init = { scheme = "he" } }

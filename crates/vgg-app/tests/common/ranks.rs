@@ -1,4 +1,4 @@
-//! The binary on several ranks, by MPI and without.
+//! Starts the binary on several ranks, with and without MPI.
 
 #![allow(dead_code, reason = "not every test uses every helper")]
 
@@ -7,16 +7,16 @@ use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Once;
 
-/// Who starts the ranks.
+/// How the ranks are started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Launcher {
-    /// Open MPI's.
+    /// Open MPI's `mpirun`.
     Mpirun,
-    /// As `torchrun` does it, by variables alone.
+    /// By environment variables, as `torchrun` does.
     Variables,
 }
 
-/// Those that this build has.
+/// The launchers that this build supports.
 pub fn launchers() -> &'static [Launcher] {
     if cfg!(feature = "mpi") {
         return &[Launcher::Variables, Launcher::Mpirun];
@@ -26,27 +26,27 @@ pub fn launchers() -> &'static [Launcher] {
     &[Launcher::Variables]
 }
 
-/// Ranks under way.
+/// Running ranks.
 pub struct Ranks {
-    /// One that a launcher started, or all.
+    /// One process that a launcher started, or all ranks.
     pub children: Vec<Child>,
     launcher: Launcher,
 }
 
-/// Starts the binary on some ranks.
+/// Starts the binary on `ranks` ranks.
 pub fn start(launcher: Launcher, dir: &Path, ranks: usize, arguments: &[&str]) -> Ranks {
     let binary = Path::new(env!("CARGO_BIN_EXE_vgg"));
     if launcher == Launcher::Variables {
         return start_by_variables(binary, &[], dir, ranks, arguments);
     }
     let mut command = Command::new("mpirun");
-    // Containers have one user, and fewer cores than ranks.
+    // Containers often have a single user, root, and fewer cores than ranks.
     command.env("OMPI_ALLOW_RUN_AS_ROOT", "1").env("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1");
     command.args(["--oversubscribe", "-n", &ranks.to_string()]).arg(binary);
     Ranks { children: vec![spawn(command, dir, arguments)], launcher }
 }
 
-/// Starts a program on some ranks as `torchrun` does it, with other variables besides.
+/// Starts a program on several ranks as `torchrun` does, with additional variables.
 pub fn start_by_variables(
     program: &Path,
     variables: &[(&str, &str)],
@@ -73,7 +73,7 @@ fn spawn(mut command: Command, dir: &Path, arguments: &[&str]) -> Child {
 }
 
 impl Ranks {
-    /// What became of them: the first that failed, or one, with what all have said.
+    /// Waits for all ranks. The status is the first failure, if any; the output is that of all ranks.
     pub fn end(self) -> Output {
         let outputs: Vec<Output> =
             self.children.into_iter().map(|child| child.wait_with_output().unwrap()).collect();
@@ -97,7 +97,7 @@ impl Ranks {
     }
 }
 
-/// A port after which another is free.
+/// A free port whose successor is free, too.
 fn free_port() -> u16 {
     loop {
         let port = TcpListener::bind("localhost:0").unwrap().local_addr().unwrap().port();

@@ -1,36 +1,37 @@
-//! What the segments of a JPEG say, before its pixels are decoded.
+//! JPEG headers: size, colour components and EXIF orientation, and whether the stream is complete. `turbo` decodes the pixels.
 
 #[cfg(feature = "turbojpeg")]
 pub(crate) mod turbo;
 
 use memchr::memchr_iter;
 
-/// A JPEG as its segments tell it.
+/// What the segments of a JPEG stream state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Outline {
-    /// Colours of the frame, if there is one.
+    /// Number of colour components of the frame, if there is a frame.
     pub(crate) components: Option<u8>,
-    /// Rows and columns of the frame.
+    /// Height and width of the frame.
     pub(crate) size: Option<(u32, u32)>,
-    /// What its EXIF data say of how it was held, or that they are damaged.
+    /// Orientation in the EXIF data, if there are any.
     pub(crate) exif: Option<Exif>,
-    /// Whether the end marker is there, after compressed data. Decoders fill what is missing of a cut file with grey, which
-    /// would train on grey.
+    /// Whether the end marker follows the compressed data. Decoders fill the missing part of a truncated file with grey, which
+    /// would become training data.
     pub(crate) whole: bool,
 }
 
-/// EXIF data, as far as they could mean that an image is to be turned; nobody who trains on ImageNet does.
+/// EXIF orientation. It is reported but not applied, as is usual in ImageNet training.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Exif {
-    /// As it lies.
+    /// No orientation, or orientation 1: the pixels are upright.
     Upright,
-    /// Held in another way.
+    /// Another orientation.
     Turned,
+    /// The EXIF data cannot be read.
     Damaged,
 }
 
 impl Exif {
-    /// What the first directory of a TIFF header says.
+    /// Reads the orientation from the first directory (IFD0) of the TIFF data.
     fn of(tiff: &[u8]) -> Exif {
         Exif::read(tiff).unwrap_or(Exif::Damaged)
     }
@@ -62,7 +63,7 @@ impl Outline {
     const END: u8 = 0xD9;
     const SCAN: u8 = 0xDA;
 
-    /// Segments are walked through, since a thumbnail in one of them has an end of its own.
+    /// Parses the segments one by one: searching for the end marker would find that of an embedded thumbnail.
     pub(crate) fn of(bytes: &[u8]) -> Outline {
         let mut outline = Outline { components: None, size: None, exif: None, whole: false };
         let (mut at, mut scanned) = (2, false);
@@ -74,7 +75,7 @@ impl Outline {
                 (0xFF, 0x01 | 0xD0..=0xD8) => at += 2,
                 (0xFF, 0x02..) => {
                     let Some(length) = bytes.get(at + 2..at + 4) else { return outline };
-                    // All starts of a frame but those of tables between them.
+                    // SOF0 to SOF15, without DHT (C4), JPG (C8) and DAC (CC).
                     if matches!(marker, 0xC0..=0xCF)
                         && !matches!(marker, 0xC4 | 0xC8 | 0xCC)
                         && let Some(&[h1, h0, w1, w0, components]) = bytes.get(at + 5..at + 10)
@@ -102,7 +103,7 @@ impl Outline {
     }
 }
 
-/// Bytes of compressed data, in which FF is followed by 00 or a restart marker.
+/// Length of the compressed data, in which every FF byte is followed by 00, FF or a restart marker.
 fn compressed(data: &[u8]) -> usize {
     let is_end = |&at: &usize| data.get(at + 1).is_some_and(|next| !matches!(next, 0 | 0xD0..=0xD7 | 0xFF));
     memchr_iter(0xFF, data).find(is_end).unwrap_or(data.len())
@@ -113,7 +114,7 @@ mod tests {
     use super::Outline;
 
     #[test]
-    fn an_end_within_a_segment_is_not_the_end_of_the_picture() {
+    fn end_marker_of_a_thumbnail_is_not_the_end_of_the_image() {
         let thumbnail = [0xFF, 0xE1, 0, 6, 0xFF, 0xD8, 0xFF, 0xD9];
         let frame = [7, 0xFF, 0xC2, 0, 11, 8, 0, 40, 0, 56, 4, 0, 0, 0];
         let scan = [0xFF, 0xDA, 0, 4, 1, 2, 7, 0xFF, 0, 0xFF, 0xD3, 9];
@@ -125,7 +126,7 @@ mod tests {
         let cuts = 0..whole.len() - 2;
         assert!(
             cuts.clone().all(|cut| !Outline::of(&whole[..cut]).whole),
-            "every cut before the end is seen"
+            "every truncation before the end marker is detected"
         );
     }
 }

@@ -1,4 +1,4 @@
-//! JPEGs by libjpeg-turbo, which Pillow and torchvision use too: faster, and of the same values.
+//! JPEG decoding by libjpeg-turbo, which Pillow and torchvision also use: it is faster and gives the same values as theirs.
 
 use std::cell::RefCell;
 use std::ffi::{CStr, c_int};
@@ -8,13 +8,13 @@ use turbojpeg_sys as tj;
 
 use crate::Image;
 
-/// Scans of a progressive file: some hundreds are a bomb.
+/// Largest number of scans of a progressive JPEG, a limit against decompression bombs.
 const MOST_SCANS: c_int = 500;
-/// Memory of a progressive file, in MiB.
+/// Largest memory for a progressive JPEG, in MiB.
 const MOST_MEMORY: c_int = 1024;
 
-/// How the library's warnings begin: damage that leaves a picture, which is passed over, as Pillow does. Its code for them is no
-/// help, as it stays when an error follows.
+/// Prefixes of libjpeg-turbo's warnings. They report damage that still leaves an image, and are ignored, as in Pillow. The
+/// library's error code cannot distinguish warnings, because it does not change when an error follows a warning.
 const WARNINGS: [&str; 5] = [
     "Corrupt JPEG data",
     "Unknown Adobe",
@@ -23,10 +23,10 @@ const WARNINGS: [&str; 5] = [
     "Invalid SOS parameters for sequential",
 ];
 
-/// The pixels of a JPEG of sides up to `most`, and of the `size` that its frame has.
+/// Decodes a JPEG whose sides are at most `most` and whose frame header gives `size`, (height, width).
 ///
 /// # Errors
-/// What the library says, or what cannot be taken.
+/// The message of libjpeg-turbo, or the property of the image that is not supported.
 pub(crate) fn decode(bytes: &[u8], size: Option<(u32, u32)>, most: u32) -> Result<Image, String> {
     thread_local!(static DECODER: RefCell<Option<Decoder>> = const { RefCell::new(None) });
     DECODER.with_borrow_mut(|decoder| {
@@ -38,42 +38,43 @@ pub(crate) fn decode(bytes: &[u8], size: Option<(u32, u32)>, most: u32) -> Resul
     })
 }
 
-/// A decoder of the library's.
+/// A libjpeg-turbo decompressor handle.
 struct Decoder(NonNull<std::ffi::c_void>);
 
 impl Decoder {
     fn new() -> Result<Decoder, String> {
         // SAFETY: the function may be called at any time.
         let handle = unsafe { tj::tj3Init(tj::TJINIT_TJINIT_DECOMPRESS as c_int) };
-        let decoder = Decoder(NonNull::new(handle).ok_or("libjpeg-turbo could not be set up")?);
+        let decoder = Decoder(NonNull::new(handle).ok_or("libjpeg-turbo could not be initialised")?);
         decoder.set(tj::TJPARAM_TJPARAM_SCANLIMIT, MOST_SCANS)?;
         decoder.set(tj::TJPARAM_TJPARAM_MAXMEMORY, MOST_MEMORY)?;
         Ok(decoder)
     }
 
     fn decode(&mut self, bytes: &[u8], size: Option<(u32, u32)>, most: u32) -> Result<Image, String> {
-        // SAFETY: the handle is the library's, and the bytes are as many as it is told.
+        // SAFETY: `tj3Init` returned the handle, and `bytes` has `bytes.len()` bytes.
         let status =
             unsafe { tj::tj3DecompressHeader(self.0.as_ptr(), bytes.as_ptr(), bytes.len() as tj::size_t) };
         self.checked(status)?;
         let (h, w) = (self.get(tj::TJPARAM_TJPARAM_JPEGHEIGHT), self.get(tj::TJPARAM_TJPARAM_JPEGWIDTH));
         let side = |side: c_int| usize::try_from(side).ok().filter(|&s| s > 0 && s <= most as usize);
         let (Some(h), Some(w)) = (side(h), side(w)) else {
-            return Err(format!("{h} x {w} pixels are more than {most} to a side, or none"));
+            return Err(format!("it has {h} x {w} pixels; a side must be 1 to {most}"));
         };
         if size != Some((h as u32, w as u32)) {
-            return Err("its frame cannot be read".into());
+            return Err("its frame header cannot be read".into());
         }
         let bits = self.get(tj::TJPARAM_TJPARAM_PRECISION);
         if bits != 8 {
-            return Err(format!("it has {bits} bits a colour, not 8"));
+            return Err(format!("it has {bits} bits per sample, not 8"));
         }
         let colours = self.get(tj::TJPARAM_TJPARAM_COLORSPACE);
         let of_ink = [tj::TJCS_TJCS_CMYK, tj::TJCS_TJCS_YCCK].contains(&(colours as tj::TJCS));
         let (format, each) = if of_ink { (tj::TJPF_TJPF_CMYK, 4) } else { (tj::TJPF_TJPF_RGB, 3) };
         let mut pixels = vec![0; h * w * each];
         let pitch = c_int::try_from(w * each).map_err(|e| e.to_string())?;
-        // SAFETY: there is room for `h` rows of `pitch` bytes, as many as the header says.
+        // SAFETY: `tj3Init` returned the handle, `bytes` has `length` bytes, and `pixels` has room for the `h` rows of `pitch` bytes
+        // that the header states.
         let status = unsafe {
             let (data, length) = (bytes.as_ptr(), bytes.len() as tj::size_t);
             tj::tj3Decompress8(self.0.as_ptr(), data, length, pixels.as_mut_ptr(), pitch, format as c_int)
@@ -86,19 +87,19 @@ impl Decoder {
     }
 
     fn set(&self, parameter: tj::TJPARAM, value: c_int) -> Result<(), String> {
-        // SAFETY: the handle is the library's.
+        // SAFETY: `tj3Init` returned the handle.
         let status = unsafe { tj::tj3Set(self.0.as_ptr(), parameter as c_int, value) };
         self.checked(status)
     }
 
     fn get(&self, parameter: tj::TJPARAM) -> c_int {
-        // SAFETY: the handle is the library's.
+        // SAFETY: `tj3Init` returned the handle.
         unsafe { tj::tj3Get(self.0.as_ptr(), parameter as c_int) }
     }
 
-    /// A status that is no error, or a warning alone.
+    /// Succeeds if `status` is success or the library's message is a warning; otherwise returns the message.
     fn checked(&self, status: c_int) -> Result<(), String> {
-        // SAFETY: the handle is the library's, and the text lives until the next call.
+        // SAFETY: `tj3Init` returned the handle, and the text is valid until the next call.
         let text = unsafe { CStr::from_ptr(tj::tj3GetErrorStr(self.0.as_ptr())) }.to_string_lossy();
         if status == 0 || WARNINGS.iter().any(|warning| text.starts_with(warning)) {
             return Ok(());
@@ -109,12 +110,12 @@ impl Decoder {
 
 impl Drop for Decoder {
     fn drop(&mut self) {
-        // SAFETY: the handle is the library's, and is not used again.
+        // SAFETY: `tj3Init` returned the handle, and it is not used again.
         unsafe { tj::tj3Destroy(self.0.as_ptr()) };
     }
 }
 
-/// Red, green and blue of cyan, magenta, yellow and black, which JPEGs hold upside down: 255 is no ink.
+/// Converts CMYK to RGB. JPEGs store CMYK inverted: 255 is no ink.
 fn from_ink(pixels: &[u8]) -> Vec<u8> {
     let product = |a: u8, b: u8| {
         let product = u32::from(a) * u32::from(b) + 128;
@@ -131,7 +132,7 @@ mod tests {
     use super::decode;
 
     #[test]
-    fn an_error_after_a_warning_is_no_black_picture() {
+    fn an_error_after_a_warning_is_reported() {
         let (h, w) = (96, 128);
         let pixels: Vec<u8> = (0..h * w * 3).map(|i| 100 + (i * 7 % 150) as u8).collect();
         let mut whole = Vec::new();
@@ -141,7 +142,7 @@ mod tests {
         let (mut taken, mut refused) = (0, 0);
         for i in 0..2000_usize {
             let mut bytes = whole.clone();
-            // Within the scans, and in their headers.
+            // Damage within the scans and their headers.
             for k in 0..1 + i % 3 {
                 let at = 200 + (i * 7919 + k * 104_729) % (bytes.len() - 202);
                 bytes[at] = (i * 31 + k * 17) as u8;
@@ -155,6 +156,6 @@ mod tests {
                 Err(_) => refused += 1,
             }
         }
-        assert!(taken > 10 && refused > 100, "{taken} taken, {refused} refused");
+        assert!(taken > 10 && refused > 100, "{taken} decoded, {refused} rejected");
     }
 }

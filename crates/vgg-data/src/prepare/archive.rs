@@ -1,4 +1,4 @@
-//! Tar files as streams: nothing is unpacked to disk, and what is read is hashed on the way.
+//! Reading of tar files as streams, without unpacking to disk. The MD5 checksum is computed during reading.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read};
@@ -11,13 +11,14 @@ use crate::error::at;
 use crate::shards::BLOCK;
 use crate::{Error, Result};
 
-/// More than any image of a data set has.
+/// Largest member that is read, more than any image of a data set has.
 const MAX_MEMBER_BYTES: u64 = 256 << 20;
 
-/// Hands every file of a tar file to `consume`, and compares the MD5 sum of the whole if one is given.
+/// Passes every file of a tar file to `consume`, then compares the MD5 checksum of the tar file with `md5`, if given.
 ///
 /// # Errors
-/// [`Error::Source`] with archive and member; what `consume` returns.
+/// [`Error::Source`] with archive and member if the archive is damaged; [`Error::Checksum`] if the checksum differs;
+/// [`Error::Missing`] or [`Error::Io`] if the file cannot be read; errors of `consume`.
 pub(super) fn members(
     path: &Path,
     md5: Option<&str>,
@@ -32,7 +33,7 @@ pub(super) fn members(
     same_md5(path, &found, expected)
 }
 
-/// The MD5 sum of some bytes, in hexadecimal.
+/// MD5 checksum of `bytes`, in hexadecimal.
 pub(super) fn md5_of(bytes: &[u8]) -> String {
     hex(&Md5::digest(bytes))
 }
@@ -41,8 +42,10 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// Compares two MD5 checksums.
+///
 /// # Errors
-/// [`Error::Checksum`] if the sums differ.
+/// [`Error::Checksum`] if they differ.
 pub(super) fn same_md5(path: &Path, found: &str, expected: &str) -> Result<()> {
     if found == expected {
         return Ok(());
@@ -52,42 +55,42 @@ pub(super) fn same_md5(path: &Path, found: &str, expected: &str) -> Result<()> {
 
 /// A file in an archive.
 pub(super) struct Member<'a> {
-    /// Archive and name.
+    /// Path of the archive, followed by the name.
     pub(super) path: PathBuf,
-    /// Name, with `/`.
+    /// Name in the archive, with `/` as separator.
     pub(super) name: String,
     bytes: u64,
     contents: &'a mut dyn Read,
 }
 
 impl Member<'_> {
-    /// Last part of the name.
+    /// Last component of the name.
     pub(super) fn file_name(&self) -> &str {
         self.name.rsplit('/').next().unwrap_or(&self.name)
     }
 
-    /// Its contents.
+    /// Reads the contents.
     pub(super) fn read(&mut self) -> Result<Vec<u8>> {
         let refuse = |reason: String| Error::Source { path: self.path.clone(), reason };
         if self.bytes > MAX_MEMBER_BYTES {
-            return Err(refuse(format!("it claims to have {} bytes", self.bytes)));
+            return Err(refuse(format!("its header gives {} bytes, more than any image has", self.bytes)));
         }
         let mut bytes = Vec::with_capacity(self.bytes as usize);
         self.contents.read_to_end(&mut bytes).map_err(|e| failure(&self.path, e))?;
         if bytes.len() as u64 != self.bytes {
-            return Err(refuse(format!("it is cut off after {} of {} bytes", bytes.len(), self.bytes)));
+            return Err(refuse(format!("it is truncated after {} of {} bytes", bytes.len(), self.bytes)));
         }
         Ok(bytes)
     }
 
-    /// Hands every file of it, a tar file itself, to `consume`.
+    /// Passes every file of this member, which is a tar file itself, to `consume`.
     pub(super) fn members(&mut self, consume: &mut dyn FnMut(Member) -> Result<()>) -> Result<()> {
         let path = self.path.clone();
         walk(&mut self.contents, &path, consume)
     }
 }
 
-/// Hands every file to `consume`, and reads to the end of what there is: a checksum of the whole is then complete.
+/// Passes every file of a tar file to `consume`, and reads to the end of `reader`, so that a checksum of the whole is complete.
 fn walk(reader: impl Read, path: &Path, consume: &mut dyn FnMut(Member) -> Result<()>) -> Result<()> {
     let refuse = |path: &Path, reason: String| Error::Source { path: path.to_owned(), reason };
     let damaged = |e: io::Error| failure(path, e);
@@ -110,22 +113,22 @@ fn walk(reader: impl Read, path: &Path, consume: &mut dyn FnMut(Member) -> Resul
             continue;
         }
         if !kind.is_file() {
-            return Err(refuse(&at, format!("it is no file but of tar's type {kind:?}")));
+            return Err(refuse(&at, format!("it is not a regular file; its tar entry type is {kind:?}")));
         }
         let inside = |c: Component| matches!(c, Component::Normal(_) | Component::CurDir);
         if !Path::new(&name).components().all(inside) {
-            return Err(refuse(path, format!("its member {name:?} would lie outside of the archive")));
+            return Err(refuse(path, format!("its member {name:?} has a path outside the archive")));
         }
         let bytes = member.size();
         consume(Member { path: at, name, bytes, contents: &mut member })?;
     }
     if ended.start.starts_with(&[0x1f, 0x8b]) {
-        return Err(refuse(path, "it is compressed by gzip; unpack it first".into()));
+        return Err(refuse(path, "it is compressed with gzip; decompress it first".into()));
     }
     failed.map_err(|e| failure(path, e))?;
-    // The end is a block of zeros after the last member; the zeros at the end of a member do not count.
+    // A tar file ends with a block of zeros after the last member. The padding of a member does not count.
     if ended.bytes < last_end + BLOCK as u64 {
-        let reason = format!("it is cut off after {} bytes: its end is missing", ended.bytes);
+        let reason = format!("it is truncated after {} bytes: its end is missing", ended.bytes);
         return Err(refuse(path, reason));
     }
     let mut rest = [0; 1 << 14];
@@ -134,13 +137,13 @@ fn walk(reader: impl Read, path: &Path, consume: &mut dyn FnMut(Member) -> Resul
             0 => return Ok(()),
             n if rest[..n].iter().all(|&byte| byte == 0) => {}
             _ => {
-                return Err(refuse(path, "something follows its end: are these two archives in one?".into()));
+                return Err(refuse(path, "data follows its end: it may be two concatenated archives".into()));
             }
         }
     }
 }
 
-/// A name with what is no UTF-8 in it as `\xHH`, so that no two become the same.
+/// A name as text. Bytes that are not UTF-8 become `\xHH`, so that different names stay different.
 fn text_of(name: &[u8]) -> String {
     let mut text = String::new();
     for chunk in name.utf8_chunks() {
@@ -150,15 +153,15 @@ fn text_of(name: &[u8]) -> String {
     text
 }
 
-/// What the system said, or what is wrong with the contents.
+/// An operating system error as [`Error::Io`] or [`Error::Missing`]; any other as [`Error::Source`].
 fn failure(path: &Path, e: io::Error) -> Error {
     if e.raw_os_error().is_some() {
         return at("read", path)(e);
     }
-    Error::Source { path: path.to_owned(), reason: format!("it is damaged, or not what its name says: {e}") }
+    Error::Source { path: path.to_owned(), reason: format!("it is damaged or has another format: {e}") }
 }
 
-/// Hands every file of a tar file that gzip has compressed to `consume`.
+/// Passes every file of a gzip-compressed tar file to `consume`.
 pub(super) fn gzipped_members(
     reader: impl Read,
     path: &Path,
@@ -167,7 +170,7 @@ pub(super) fn gzipped_members(
     walk(MultiGzDecoder::new(reader), path, consume)
 }
 
-/// Counts what is read, and remembers how it began.
+/// Counts the bytes that are read, and stores the first two.
 struct Counting<R> {
     inner: R,
     bytes: u64,
@@ -205,7 +208,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_sum_is_of_the_whole_archive() {
+    fn checksum_covers_the_whole_archive() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x.tar");
         let mut tar = tar::Builder::new(Vec::new());
@@ -214,11 +217,11 @@ mod tests {
         header.set_path("a").unwrap();
         header.set_cksum();
         tar.append(&header, b"abc".as_slice()).unwrap();
-        // As tar pads it: well past where a reader of members stops.
+        // Padding as tar writes it, far beyond the position where a reader of members stops.
         let bytes = [tar.into_inner().unwrap(), vec![0; 40_000]].concat();
         std::fs::write(&path, &bytes).unwrap();
         members(&path, Some(&md5_of(&bytes)), &mut |mut member| member.read().map(drop)).unwrap();
         let error = members(&path, Some(&md5_of(&bytes[1..])), &mut |_| Ok(())).unwrap_err().to_string();
-        assert!(error.contains("MD5 sum") && error.contains(&md5_of(&bytes)), "{error}");
+        assert!(error.contains("MD5 checksum") && error.contains(&md5_of(&bytes)), "{error}");
     }
 }

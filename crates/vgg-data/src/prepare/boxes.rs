@@ -1,4 +1,4 @@
-//! Boxes around objects, from annotations in the format of PASCAL VOC.
+//! Bounding boxes of objects, from annotations in PASCAL VOC XML.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -12,13 +12,13 @@ use super::archive::gzipped_members;
 use crate::error::at;
 use crate::{Error, Result};
 
-/// Boxes of images by the names of their files, without what tells the format.
+/// Bounding boxes of images, by file stem.
 pub(super) type Boxes = HashMap<String, Vec<BoundingBox>>;
 
-/// All annotations of an archive compressed by gzip.
+/// Reads all annotations of a gzip-compressed tar file.
 ///
 /// # Errors
-/// [`Error::Source`] with the annotation that cannot be read.
+/// [`Error::Source`] if the archive or an annotation cannot be read, or an image has two annotations.
 pub(super) fn read_archive(path: &Path) -> Result<Boxes> {
     let refuse = |path: &Path, reason: String| Error::Source { path: path.to_owned(), reason };
     let file = File::open(path).map_err(at("open", path))?;
@@ -28,16 +28,16 @@ pub(super) fn read_archive(path: &Path) -> Result<Boxes> {
         let found = parse(&member.read()?).map_err(|reason| refuse(&member.path, reason))?;
         match boxes.insert(stem, found) {
             None => Ok(()),
-            Some(_) => Err(refuse(&member.path, "it is there twice".into())),
+            Some(_) => Err(refuse(&member.path, "it occurs twice".into())),
         }
     })?;
     if boxes.is_empty() {
-        return Err(refuse(path, "it holds no annotation".into()));
+        return Err(refuse(path, "it has no annotations".into()));
     }
     Ok(boxes)
 }
 
-/// The boxes of one annotation.
+/// Parses the bounding boxes of one annotation.
 pub(super) fn parse(xml: &[u8]) -> std::result::Result<Vec<BoundingBox>, String> {
     let text = std::str::from_utf8(xml).map_err(|_| "it is not UTF-8")?;
     let document = Document::parse(text).map_err(|e| e.to_string())?;
@@ -50,7 +50,10 @@ pub(super) fn parse(xml: &[u8]) -> std::result::Result<Vec<BoundingBox>, String>
         let bounds = object.children().find(|c| c.has_tag_name("bndbox")).ok_or("an object has no bndbox")?;
         let side = |name: &str| {
             let text = child(bounds, name)?;
-            text.parse::<f64>().ok().filter(|x| x.is_finite()).ok_or_else(|| format!("{name} is {text:?}"))
+            text.parse::<f64>()
+                .ok()
+                .filter(|x| x.is_finite())
+                .ok_or_else(|| format!("{name} is {text:?}, not a number"))
         };
         boxes.push(BoundingBox {
             name: child(object, "name")?,
@@ -63,8 +66,8 @@ pub(super) fn parse(xml: &[u8]) -> std::result::Result<Vec<BoundingBox>, String>
     Ok(boxes)
 }
 
-/// Leaves out boxes that are the wrong way round or outside of an `h` x `w` image, and brings those that reach beyond it
-/// back to its edge. Says whether there were any.
+/// Clips boxes to an `h` x `w` image, and removes boxes that are then empty or inverted. Returns a description of the change, or `None`
+/// if there is none.
 pub(super) fn mend(boxes: &mut Vec<BoundingBox>, h: usize, w: usize) -> Option<&'static str> {
     let (h, w) = (h as f64, w as f64);
     let before = boxes.clone();
@@ -76,9 +79,9 @@ pub(super) fn mend(boxes: &mut Vec<BoundingBox>, h: usize, w: usize) -> Option<&
     match *boxes == before {
         true => None,
         false if boxes.len() < before.len() => {
-            Some("a box that is empty, inverted or outside of the image was left out")
+            Some("a bounding box that is empty, inverted or outside the image was removed")
         }
-        false => Some("a box that reached beyond the image was cut off at its edge"),
+        false => Some("a bounding box was clipped to the image"),
     }
 }
 
@@ -87,20 +90,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn boxes_outside_and_inverted_do_not_stay() {
+    fn invalid_boxes_are_clipped_or_removed() {
         let b = |xmin, ymin, xmax, ymax| BoundingBox { name: "x".into(), xmin, ymin, xmax, ymax };
         let mut boxes = vec![b(1.0, 2.0, 30.0, 40.0)];
         assert_eq!(mend(&mut boxes, 50, 50), None);
         assert!(
-            mend(&mut boxes, 30, 50).is_some_and(|what| what.contains("cut off")) && boxes[0].ymax == 30.0
+            mend(&mut boxes, 30, 50).is_some_and(|what| what.contains("clipped")) && boxes[0].ymax == 30.0
         );
         let mut boxes = vec![b(30.0, 2.0, 1.0, 40.0), b(60.0, 60.0, 70.0, 70.0), b(1.0, 1.0, 2.0, 2.0)];
-        assert!(mend(&mut boxes, 50, 50).is_some_and(|what| what.contains("left out")));
+        assert!(mend(&mut boxes, 50, 50).is_some_and(|what| what.contains("removed")));
         assert_eq!(boxes, [b(1.0, 1.0, 2.0, 2.0)]);
     }
 
     #[test]
-    fn an_annotation_is_read() {
+    fn annotation_is_parsed() {
         let xml =
             b"<annotation><size><width>500</width></size><object><name>n01440764</name><bndbox><xmin>9</xmin>
             <ymin>8</ymin><xmax>20.5</xmax><ymax>30</ymax></bndbox></object></annotation>";

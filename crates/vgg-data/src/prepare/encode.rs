@@ -1,4 +1,4 @@
-//! One image: looked at, made smaller if need be, and stored.
+//! Conversion of one image: decoding, checks, reduction if required, and encoding.
 
 use std::collections::BTreeMap;
 
@@ -12,24 +12,24 @@ use crate::{
     Encoding, Error, Image, Interpolation, PixelStatistics, Result, decode, misnamed, resize, scaled_size,
 };
 
-/// An image as it is stored.
+/// An encoded image and its properties.
 pub(super) struct Stored {
-    /// What tells its format: `jpg`, `png` or `ppm`.
+    /// File extension: `jpg`, `png` or `ppm`.
     pub(super) extension: &'static str,
     pub(super) bytes: Vec<u8>,
-    /// Height and width that it came with.
+    /// Height and width of the source image.
     pub(super) came: (usize, usize),
-    /// Height and width that are stored.
+    /// Height and width of the stored image.
     pub(super) size: (usize, usize),
     pub(super) statistics: PixelStatistics,
-    /// In which ways it is unusual.
+    /// Unusual properties of the source image, for the manifest.
     pub(super) anomalies: Vec<&'static str>,
 }
 
-/// What an image becomes.
+/// Converts an image. Removes or clips invalid bounding boxes of `entry`.
 ///
 /// # Errors
-/// [`Error::Decode`] if it is none.
+/// [`Error::Decode`] if the image cannot be decoded or encoded.
 pub(super) fn store(entry: &mut Entry, options: &PrepareOptions) -> Result<Stored> {
     let image = decode(&entry.bytes, &entry.path)?;
     let (h, w, _) = image.dim();
@@ -37,8 +37,8 @@ pub(super) fn store(entry: &mut Entry, options: &PrepareOptions) -> Result<Store
     let components = outline.and_then(|outline| outline.components);
     let mut anomalies = Vec::new();
     match misnamed(&entry.bytes, &entry.path) {
-        Some("PNG") => anomalies.push("PNG, whatever its name says"),
-        Some(_) => anomalies.push("JPEG, whatever its name says"),
+        Some("PNG") => anomalies.push("PNG with another file extension"),
+        Some(_) => anomalies.push("JPEG with another file extension"),
         None => {}
     }
     match components {
@@ -47,8 +47,8 @@ pub(super) fn store(entry: &mut Entry, options: &PrepareOptions) -> Result<Store
         _ => {}
     }
     match outline.and_then(|outline| outline.exif) {
-        Some(Exif::Damaged) => anomalies.push("bad EXIF"),
-        Some(Exif::Turned) => anomalies.push("EXIF says that it is turned, which is ignored"),
+        Some(Exif::Damaged) => anomalies.push("damaged EXIF data"),
+        Some(Exif::Turned) => anomalies.push("EXIF orientation, which is ignored"),
         _ => {}
     }
     if let Some(what) = entry.boxes.as_mut().and_then(|boxes| mend(boxes, h, w)) {
@@ -65,7 +65,7 @@ pub(super) fn store(entry: &mut Entry, options: &PrepareOptions) -> Result<Store
     let mut statistics = PixelStatistics::default();
     statistics.add(&image);
     let size = (image.dim().0, image.dim().1);
-    // Small files that lose nothing stay, too.
+    // Without `smallest_side`, every file is copied. With it, small files are copied if they are PPM, or JPEG in grey or YCbCr.
     let may_stay = components.is_some_and(|n| n < 4) || entry.bytes.starts_with(b"P6");
     let as_it_came = reduced.is_none() && (options.smallest_side.is_none() || may_stay);
     let (extension, bytes) = match options.encoding {
@@ -93,11 +93,11 @@ fn ppm(image: &Image) -> Vec<u8> {
     bytes
 }
 
-/// With colours at half the resolution each way, as others do at any quality.
+/// Encodes with 4:2:0 chroma subsampling at any quality, as is common.
 fn jpeg(image: &Image, quality: u8) -> std::result::Result<Vec<u8>, String> {
     let (h, w, _) = image.dim();
     let side =
-        |side: usize| u16::try_from(side).map_err(|_| format!("{h} x {w} pixels are too many for a JPEG"));
+        |side: usize| u16::try_from(side).map_err(|_| format!("{h} x {w} pixels are too large for a JPEG"));
     let mut bytes = Vec::new();
     let mut encoder = Encoder::new(&mut bytes, quality);
     encoder.set_sampling_factor(SamplingFactor::R_4_2_0);
@@ -107,7 +107,7 @@ fn jpeg(image: &Image, quality: u8) -> std::result::Result<Vec<u8>, String> {
     Ok(bytes)
 }
 
-/// Adds one to the bin of a smallest side: bins are 32 pixels wide and known by their lower end.
+/// Increments the bin of a smallest side. Bins are 32 pixels wide; the key is the lower end.
 pub(super) fn count_side(bins: &mut BTreeMap<u32, u64>, side: usize) {
     *bins.entry((side / 32 * 32) as u32).or_default() += 1;
 }

@@ -64,8 +64,8 @@ fn missing(begun: &PrepareState, split: Split, expected: Option<&[u64]>, of_clas
 fn all_missing(split: &SplitManifest) -> String {
     const SHOWN: usize = 20;
     let mut text = String::from("the images are not those of the official data set:");
-    let left_out = split.skipped.iter().map(|image| format!("{}: {}", image.path, image.reason));
-    let lines: Vec<String> = split.missing.iter().cloned().chain(left_out).collect();
+    let skipped = split.skipped.iter().map(|image| format!("{}: {}", image.path, image.reason));
+    let lines: Vec<String> = split.missing.iter().cloned().chain(skipped).collect();
     for line in lines.iter().take(SHOWN) {
         text.push_str("\n  ");
         text.push_str(line);

@@ -1,4 +1,4 @@
-//! A file that is hashed while it is written.
+//! [`Hashed`]: a file that is hashed during writing.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -7,7 +7,7 @@ use vgg_files::{FileWriter, Hash, Hasher};
 
 use crate::Result;
 
-/// Hashes and counts what is written.
+/// A [`FileWriter`] that hashes and counts the written bytes.
 pub(super) struct Hashed {
     file: FileWriter,
     hasher: Hasher,
@@ -19,12 +19,12 @@ impl Hashed {
         Ok(Hashed { file: FileWriter::create(path)?, hasher: Hasher::default(), bytes: 0 })
     }
 
-    /// Bytes so far.
+    /// Number of bytes written so far.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// Gives the file its name; its length and its hash.
+    /// Commits the file. Returns its length and its hash.
     pub(super) fn commit(self) -> Result<(u64, Hash)> {
         self.file.commit()?;
         Ok((self.bytes, self.hasher.hash()))

@@ -1,5 +1,5 @@
-//! ILSVRC2012 as it is published: an archive of a thousand archives, one of validation images, the development kit, and
-//! boxes.
+//! [`Ilsvrc`]: the official ILSVRC2012 archives. They are the training images (a tar file of 1,000 tar files), the validation images,
+//! the development kit and the bounding boxes.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -15,23 +15,23 @@ const VAL: &str = "ILSVRC2012_img_val.tar";
 const DEVKIT: &str = "ILSVRC2012_devkit_t12.tar.gz";
 const TRAIN_BOXES: &str = "ILSVRC2012_bbox_train_v2.tar.gz";
 const VAL_BOXES: &str = "ILSVRC2012_bbox_val_v3.tgz";
-/// The sums that image-net.org gives.
+/// MD5 checksums published by image-net.org.
 const TRAIN_MD5: &str = "1d675b47d978889d74fa0da5fadfb00e";
 const VAL_MD5: &str = "29b22e2961454d5413ddabcf34fc5622";
 const DEVKIT_MD5: &str = "fa75699e90414af021442c21a62c3abf";
-/// Validation images of each class.
+/// Number of validation images per class.
 const VALIDATION_OF_CLASS: u64 = 50;
 
-/// What to be strict about.
+/// Checks that may be disabled.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct IlsvrcOptions {
-    /// Archives may lack classes and images.
+    /// Accept missing classes and images.
     pub allow_incomplete: bool,
-    /// Sums of archives are not compared.
+    /// Skip the comparison of MD5 checksums.
     pub skip_md5: bool,
 }
 
-/// The official archives in a folder.
+/// The official ILSVRC2012 archives in a folder.
 pub struct Ilsvrc {
     root: PathBuf,
     inputs: Vec<String>,
@@ -42,16 +42,17 @@ pub struct Ilsvrc {
 }
 
 impl Ilsvrc {
-    /// Finds the archives of a folder, and reads the development kit and the boxes.
+    /// Finds the archives in a folder, and reads the development kit and the bounding boxes.
     ///
     /// # Errors
-    /// [`Error::Missing`] with what is not there, and where to get it; [`Error::Source`] if the kit is not what it should be.
+    /// [`Error::Missing`] if an archive does not exist, with its download address; [`Error::Checksum`] if the MD5 checksum of
+    /// the development kit differs; [`Error::Source`] if the development kit or the bounding boxes cannot be read.
     pub fn open(dir: &Path, options: IlsvrcOptions) -> Result<Ilsvrc> {
         let required = [TRAIN, VAL, DEVKIT];
         let missing: Vec<&str> = required.into_iter().filter(|name| !dir.join(name).is_file()).collect();
         if !missing.is_empty() {
             let reason = format!(
-                "has no {}; they are to be had at https://image-net.org/download-images after registration (ILSVRC2012, \
+                "the folder has no {}; download from https://image-net.org/download-images after registration (ILSVRC2012, \
                  tasks 1 and 2), or from academictorrents.com",
                 missing.join(", ")
             );
@@ -77,13 +78,13 @@ impl Ilsvrc {
         Ok(Ilsvrc { root: dir.to_owned(), inputs, devkit, train_boxes, val_boxes, options })
     }
 
-    /// Names of optional archives that are not there: boxes.
+    /// Names of the optional archives of bounding boxes that do not exist.
     pub fn without(&self) -> Vec<&'static str> {
         let all = [(&self.train_boxes, TRAIN_BOXES), (&self.val_boxes, VAL_BOXES)];
         all.into_iter().filter(|(boxes, _)| boxes.is_none()).map(|(_, name)| name).collect()
     }
 
-    /// A path within an archive, below the folder of archives.
+    /// A path in an archive, relative to the root.
     fn below(&self, path: &Path) -> String {
         path.strip_prefix(&self.root).unwrap_or(path).to_string_lossy().into_owned()
     }
@@ -96,10 +97,11 @@ impl Ilsvrc {
             let refuse = |reason: String| Error::Source { path: path.clone(), reason };
             let wnid = class_archive.file_name().strip_suffix(".tar").unwrap_or_default().to_owned();
             let target = self.devkit.classes.binary_search_by(|class| class.name.cmp(&wnid));
-            let target =
-                target.map_err(|_| refuse("it is no archive of a class of the challenge".into()))? as u32;
+            let target = target
+                .map_err(|_| refuse("it is not the archive of a class of the challenge".into()))?
+                as u32;
             if !seen.insert(wnid.clone()) {
-                return Err(refuse("it is there twice".into()));
+                return Err(refuse("it occurs twice".into()));
             }
             let mut names = HashSet::new();
             class_archive.members(&mut |mut image| {
@@ -115,12 +117,11 @@ impl Ilsvrc {
         let mut names = HashSet::new();
         members(&self.root.join(VAL), md5, &mut |mut image| {
             let (path, stem) = (image.path.clone(), unique_stem(&image, &mut names)?);
-            // The label goes by the number in the name, whatever the order.
+            // The label depends on the number in the name, not on the order in the archive.
             let number = stem.strip_prefix("ILSVRC2012_val_").and_then(|digits| digits.parse::<usize>().ok());
             let target = number.and_then(|n| self.devkit.validation.get(n.checked_sub(1)?));
             let Some(&target) = target else {
-                let reason =
-                    format!("its name is not ILSVRC2012_val_ with a number from 1 to {VALIDATION_IMAGES}");
+                let reason = format!("its name is not ILSVRC2012_val_N with N from 1 to {VALIDATION_IMAGES}");
                 return Err(Error::Source { path, reason });
             };
             let boxes = self.val_boxes.as_ref().and_then(|boxes| boxes.get(&stem).cloned());
@@ -169,12 +170,15 @@ impl Source for Ilsvrc {
     }
 }
 
-/// Name of an image without what tells the format, if it was not there before.
+/// File stem of an image.
+///
+/// # Errors
+/// [`Error::Source`] if `names` contains it already.
 fn unique_stem(image: &Member, names: &mut HashSet<String>) -> Result<String> {
     let name = image.file_name();
     let stem = name.rsplit_once('.').map_or(name, |(stem, _)| stem).to_owned();
     if !names.insert(stem.clone()) {
-        return Err(Error::Source { path: image.path.clone(), reason: "it is there twice".into() });
+        return Err(Error::Source { path: image.path.clone(), reason: "it occurs twice".into() });
     }
     Ok(stem)
 }

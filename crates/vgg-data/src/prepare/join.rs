@@ -1,4 +1,4 @@
-//! What is known of the units of a split becomes its indices and its part of the manifest.
+//! Joins the records of a split's units into its index, its names and its part of the manifest.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,7 +15,11 @@ use crate::{
     Anomaly, Error, PixelStatistics, Result, ShardFile, Skipped, Split, SplitManifest, eigenvectors,
 };
 
-/// Writes the indices of a split, and tells what the split is.
+/// Writes the index and the names of a split, and returns its manifest.
+///
+/// # Errors
+/// [`Error::Source`] if images were lost or none can be used; [`Error::Missing`] or [`Error::Layout`] if a shard does not exist or has
+/// another length; [`Error::File`] if a record cannot be read.
 pub(super) fn join(out: &Path, split: Split, classes: usize) -> Result<SplitManifest> {
     let units: usize = read_json(&count_path(out, split))?;
     let mut indices = Indices::create(out, split)?;
@@ -29,7 +33,7 @@ pub(super) fn join(out: &Path, split: Split, classes: usize) -> Result<SplitMani
     let refuse = |reason: String| Err(Error::Source { path: out.to_owned(), reason });
     if whole.lost {
         return refuse(format!(
-            "images of the split {} were lost; remove the folder and begin anew",
+            "images of the split {} were lost; remove the folder and prepare the data set again",
             split.name()
         ));
     }
@@ -41,19 +45,21 @@ pub(super) fn join(out: &Path, split: Split, classes: usize) -> Result<SplitMani
     Ok(whole.manifest(index, names))
 }
 
+/// Checks the length of a shard.
+///
 /// # Errors
-/// [`Error::Missing`] or [`Error::Layout`] if a shard is not there, or has another length than it should.
+/// [`Error::Missing`] or [`Error::Layout`] if the shard does not exist or has another length.
 pub(super) fn check_shard(shard: &ShardFile, out: &Path) -> Result<()> {
     let path = out.join(&shard.file);
     let bytes = fs::metadata(&path).map_err(at("read", &path))?.len();
     if bytes == shard.bytes {
         return Ok(());
     }
-    let reason = format!("{} has {bytes} bytes where {} were written", shard.file, shard.bytes);
+    let reason = format!("{} has {bytes} bytes, but {} were written", shard.file, shard.bytes);
     Err(Error::Layout { path: out.to_owned(), reason })
 }
 
-/// All units so far.
+/// The joined records of all units so far.
 #[derive(Default)]
 struct Whole {
     of_class: Vec<u64>,
@@ -62,7 +68,7 @@ struct Whole {
     smallest_sides: BTreeMap<u32, u64>,
     anomalies: Vec<Anomaly>,
     skipped: Vec<Skipped>,
-    /// Whether images went in that did not come out.
+    /// Whether a unit has fewer or more images, stored and skipped, than its input.
     lost: bool,
 }
 
@@ -107,7 +113,7 @@ impl Whole {
     }
 }
 
-/// The files that say where images are and what they are called.
+/// The files with the index records and the names of the images.
 struct Indices {
     index: Index,
     names: Index,
@@ -129,7 +135,7 @@ impl Indices {
         Ok(Indices { index: create("index")?, names: create("names")? })
     }
 
-    /// An image of a unit before which there were so many shards.
+    /// Adds an image of a unit whose first shard has number `before`.
     fn add(&mut self, before: u32, placed: Placed) -> Result<()> {
         let Placed { name, shard, offset, bytes, crc32, target } = placed;
         let (line, shard) = (self.names.out.bytes(), before + shard);

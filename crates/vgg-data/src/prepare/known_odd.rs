@@ -1,9 +1,8 @@
-//! The files of ILSVRC-2012's training images that are no RGB or grey JPEG, whatever they are called. Whoever has them all has
-//! the archive that everybody has.
+//! The ILSVRC-2012 training files that are not RGB or grey JPEGs: one PNG and 22 CMYK JPEGs. They identify the usual archive.
 
 use crate::{SplitManifest, imagenet};
 
-/// Its name says JPEG.
+/// A PNG with the extension `.JPEG`.
 const PNG: &str = "n02105855_2933";
 
 const CMYK: [&str; 22] = [
@@ -31,8 +30,8 @@ const CMYK: [&str; 22] = [
     "n13037406_4650",
 ];
 
-/// What does not hold of the known odd files, a line for each; `None` unless `split` has as many images of each class as the
-/// training set.
+/// One line for each of these files that `split` does not record as PNG or CMYK. `None` unless every class of `split` has as many
+/// images as in the ILSVRC-2012 training set.
 pub fn unexpected(split: &SplitManifest) -> Option<Vec<String>> {
     if !imagenet::train_images().eq(split.of_class.iter().copied()) {
         return None;
@@ -42,5 +41,9 @@ pub fn unexpected(split: &SplitManifest) -> Option<Vec<String>> {
         let file = format!("{name}.JPEG");
         !split.anomalies.iter().any(|odd| odd.path.ends_with(&file) && odd.what.contains(what))
     });
-    Some(differs.map(|(name, what)| format!("{name}.JPEG should be {what}, and is not")).collect())
+    Some(
+        differs
+            .map(|(name, what)| format!("{name}.JPEG should be {what}, but is not recorded as such"))
+            .collect(),
+    )
 }

@@ -1,7 +1,7 @@
-//! Preparation: a data set as it is published becomes shards.
+//! Preparation: converts a published data set to shards.
 //!
-//! A [`Source`] tells its images in an order that is always the same. They are taken by units of a number of bytes; what a
-//! unit becomes depends on it alone, so it is made once, by any of several processes, whatever was there before it.
+//! A [`Source`] lists its images in a fixed order. They are grouped into units of limited size. The shards of a unit depend only on
+//! the unit, so an interrupted preparation keeps its finished units, and several machines can share the units.
 
 mod archive;
 mod boxes;
@@ -38,67 +38,68 @@ pub use plan::{Plan, plan};
 use crate::shards::UNFINISHED as PROGRESS;
 use crate::{Encoding, Error, INDEX_FILE, Manifest, Partition, Result, Split};
 
-/// Where images come from.
+/// A published data set.
 pub trait Source {
-    /// What it is, for people.
+    /// Name of the source for messages and the manifest.
     fn name(&self) -> String;
-    /// The classes in the order of their indices.
+    /// The classes, in order of class index.
     fn classes(&self) -> &[Class];
-    /// Which splits it has.
+    /// The splits of the source.
     fn splits(&self) -> Vec<Split>;
-    /// Folder of all files that are read.
+    /// Root folder of the input files.
     fn root(&self) -> &Path;
-    /// Every file that is read, below the folder, with `/`.
+    /// All input files, relative to the root, with `/` as separator.
     fn inputs(&self) -> &[String];
-    /// Hands every image of a split to `consume`, always in the same order, and looks at the checksums that are known.
+    /// Passes every image of a split to `consume`, always in the same order, and checks the known checksums.
     ///
     /// # Errors
-    /// What `consume` returns; [`Error::Source`] if the input is not what it should be.
+    /// Errors of `consume`; [`Error::Source`] if the input is damaged or has another layout; [`Error::Checksum`] if a checksum
+    /// differs; [`Error::Missing`] or [`Error::Io`] if a file cannot be read.
     fn entries(&self, split: Split, consume: &mut dyn FnMut(Entry) -> Result<()>) -> Result<()>;
-    /// Images that each class of a split should have, if that is known.
+    /// Expected number of images of each class of a split, if known.
     fn expected(&self, split: Split) -> Option<Vec<u64>>;
     /// Whether images may be missing.
     fn may_miss(&self) -> bool;
-    /// Number of images, if it is known before they are read.
+    /// Number of images, if known before reading them.
     fn images(&self) -> Option<u64> {
         None
     }
 }
 
-/// How to prepare.
+/// Settings of a preparation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PrepareOptions {
-    /// Smallest side that larger images are reduced to; `None` keeps them as they are.
+    /// Smallest side to which larger images are reduced; `None` keeps the original size.
     pub smallest_side: Option<usize>,
-    /// How images are stored.
+    /// Format of the stored images.
     pub encoding: Encoding,
-    /// Bytes of a shard at most, and of the input that goes into one.
+    /// Largest size of a shard, and of the input of a unit, in bytes.
     pub shard_bytes: u64,
-    /// Which part of the units is made here.
+    /// The part of the units to prepare.
     pub part: Partition,
 }
 
-/// What happens.
+/// Progress of a preparation.
 #[derive(Debug)]
 pub enum Event<'a> {
-    /// This many images of the split are done or were done before.
+    /// Number of images of the split that have been processed, including those of finished units.
     Images(Split, u64),
-    /// A unit was there already.
+    /// The unit of this number was finished by an earlier preparation and is kept.
     Kept(Split, usize),
-    /// An image cannot be used.
+    /// An image cannot be used: path and reason.
     Skipped(&'a str, &'a str),
 }
 
-/// What was begun in a directory: written first, and what a resumed preparation must be again.
+/// Source and settings of an unfinished preparation. The file is written first; a resumed preparation must match it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct PrepareState {
     source: String,
     options: PrepareOptions,
     inputs: Vec<Input>,
     classes: Vec<Class>,
-    /// Images that each class should have.
+    /// Expected number of images of each class.
     expected: BTreeMap<Split, Option<Vec<u64>>>,
-    /// Whether there may be fewer.
+    /// Whether images may be missing.
     may_miss: bool,
 }
 
@@ -110,15 +111,17 @@ struct Input {
     modified: u128,
 }
 
-/// Name of the file that says what was begun, in the folder of progress.
+/// Name of the file of the [`PrepareState`], in the folder of unfinished preparations.
 const BEGUN_FILE: &str = "prepare.json";
 
-/// Prepares a source in `out`, going on where an earlier attempt stopped. A part is left for [`merge`]. When `events` breaks,
-/// the preparation ends with [`Error::Interrupted`]; the unit under way will be made again.
+/// Prepares a source in `out`. It resumes an interrupted preparation after its last finished unit. If `options.part` is not the
+/// whole, [`merge`] completes the data set.
 ///
 /// # Errors
-/// [`Error::Source`] if the input is not what it should be, or not what it was when an earlier attempt began;
-/// [`Error::NoSpace`]; [`Error::Io`] and [`Error::File`], the latter also if another process is at work in `out`.
+/// [`Error::Source`] if the input is damaged, or the source, the options or the input differ from those of an earlier
+/// preparation in `out`; [`Error::Layout`] if `out` has other files; [`Error::NoSpace`] if there is too little space;
+/// [`Error::Incomplete`] if images are missing and [`Source::may_miss`] is false; [`Error::Interrupted`] if `events` returns `Break`;
+/// [`Error::Io`] and [`Error::File`] if a file cannot be read or written, or another process is using `out`.
 pub fn prepare(
     source: &dyn Source,
     options: &PrepareOptions,
@@ -137,13 +140,13 @@ pub fn prepare(
         may_miss: source.may_miss(),
     };
     if out.join(INDEX_FILE).is_file() {
-        // Nothing is left to do but what a finished preparation was killed before.
+        // The data set is complete, but the process may have been killed before it removed the progress folder.
         let manifest = Manifest::read(out)?;
         let inputs = finish::list_of(&begun.inputs);
         begun.inputs.clear();
         same(&begun, &finish::begun(&manifest), out)?;
         if inputs != manifest.inputs {
-            let reason = "it was made from other input; take another folder".into();
+            let reason = "the data set was prepared from other input; choose another folder".into();
             return Err(Error::Source { path: out.to_owned(), reason });
         }
         finish::check_shards(&manifest, out)?;
@@ -153,7 +156,7 @@ pub fn prepare(
     match read_json(&progress.join(BEGUN_FILE)) {
         Ok(before) => {
             same(&begun, &before, out)?;
-            // Leave for images to be missing may be given later.
+            // `may_miss` may differ from the earlier preparation.
             write_json(&progress.join(BEGUN_FILE), &begun)?;
         }
         Err(e) if e.is_missing() => {
@@ -173,26 +176,26 @@ pub fn prepare(
     finish::finish(&begun, out)
 }
 
-/// Looks whether a preparation has a folder to itself.
+/// Checks that a folder is empty, apart from the lock file and the progress folder.
 ///
 /// # Errors
-/// [`Error::Layout`] if the folder holds something already.
+/// [`Error::Layout`] if the folder has other files.
 fn only_ours(out: &Path) -> Result<()> {
     for entry in std::fs::read_dir(out).map_err(crate::error::at("read", out))? {
         let name = entry.map_err(crate::error::at("read", out))?.file_name();
         if name != ".lock" && name != PROGRESS {
             let reason =
-                format!("it holds {} already, and a preparation needs a folder of its own", name.display());
+                format!("the folder has a file {}, but a preparation needs an empty folder", name.display());
             return Err(Error::Layout { path: out.to_owned(), reason });
         }
     }
     Ok(())
 }
 
-/// Compares what is begun with what was begun before; leave for images to be missing may differ.
+/// Compares a preparation with an earlier one in the same folder. [`Source::may_miss`] may differ.
 ///
 /// # Errors
-/// [`Error::Source`] with the differences if what is begun is not what was begun before.
+/// [`Error::Source`] with the differences, if there are any.
 fn same(begun: &PrepareState, before: &PrepareState, out: &Path) -> Result<()> {
     let mut differences = Vec::new();
     let mut compare = |what: &str, before: &dyn Fn() -> String, now: &dyn Fn() -> String| {
@@ -208,15 +211,14 @@ fn same(begun: &PrepareState, before: &PrepareState, out: &Path) -> Result<()> {
     };
     compare("classes", &|| names(before), &|| names(begun));
     compare("number of inputs", &|| before.inputs.len().to_string(), &|| begun.inputs.len().to_string());
-    let tell = |i: &Input| format!("{} of {} bytes, changed {} ns after 1970", i.path, i.bytes, i.modified);
+    let tell = |i: &Input| format!("{} ({} bytes, modified {} ns after 1970)", i.path, i.bytes, i.modified);
     for (old, new) in before.inputs.iter().zip(&begun.inputs) {
         compare("input", &|| tell(old), &|| tell(new));
     }
     if differences.is_empty() {
         return Ok(());
     }
-    let what =
-        "another preparation was begun here, or its input has changed; remove it, or take another folder";
+    let what = "an earlier preparation in this folder had other settings or input; remove it, or choose another folder";
     differences.truncate(10);
     Err(Error::Source { path: out.to_owned(), reason: format!("{what}: {}", differences.join("; ")) })
 }
@@ -234,11 +236,9 @@ fn inputs_of(source: &dyn Source) -> Result<Vec<Input>> {
 
 impl std::fmt::Display for PrepareOptions {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let side = self
-            .smallest_side
-            .map_or("images of their own size".into(), |side| format!("smallest side {side}"));
+        let side = self.smallest_side.map_or("original size".into(), |side| format!("smallest side {side}"));
         let encoding = match self.encoding {
-            Encoding::Jpeg { quality } => format!("JPEG of quality {quality}"),
+            Encoding::Jpeg { quality } => format!("JPEG quality {quality}"),
             Encoding::Raw => "raw pixels".to_owned(),
         };
         write!(f, "{side}, {encoding}, shards of {} bytes, part {}", self.shard_bytes, self.part)

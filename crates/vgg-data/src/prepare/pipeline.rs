@@ -1,4 +1,4 @@
-//! From a source to units: taken in order, worked on by many, written in order.
+//! Reads the images of a source in order, converts them on worker threads, and writes them in order, grouped into units.
 
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -12,7 +12,7 @@ use super::unit::{UnitRecord, UnitWriter, count_path, record_path};
 use super::{Event, PrepareOptions, Source};
 use crate::{Error, Prefetcher, Result, Split};
 
-/// Makes the units of a split that belong to this part and are not there.
+/// Writes the units of a split that belong to this part and are not finished.
 pub(super) fn run(
     source: &dyn Source,
     split: Split,
@@ -24,7 +24,7 @@ pub(super) fn run(
     let of_worker = options.clone();
     let work = move |mut entry: Entry| {
         let stored = catch_unwind(AssertUnwindSafe(|| store(&mut entry, &of_worker))).unwrap_or_else(|_| {
-            // Of a library; the image is named, and the others go on.
+            // A panic in a decoder skips this image only.
             Err(Error::Decode { path: entry.path.clone(), reason: "the decoder panicked".into() })
         });
         entry.bytes = Vec::new();
@@ -45,14 +45,14 @@ pub(super) fn run(
     pipeline.close()?;
     let (units, images) = (pipeline.units, pipeline.images);
     if images == 0 {
-        let reason = format!("no images of the split {} were found", split.name());
+        let reason = format!("the split {} has no images", split.name());
         return Err(Error::Source { path: out.to_owned(), reason });
     }
     write_json(&count_path(out, split), &units)?;
     Ok(())
 }
 
-/// Headers, label and description of an image in a tar file, at most in most cases.
+/// Upper bound, in most cases, of the tar headers, the label and the JSON description of an image, in bytes.
 pub(super) const BYTES_AROUND_IMAGE: u64 = 4096;
 
 struct Pipeline<'a, 'e> {
@@ -67,7 +67,7 @@ struct Pipeline<'a, 'e> {
     events: &'e mut dyn FnMut(Event) -> ControlFlow<()>,
 }
 
-/// The unit that is being taken.
+/// The unit that is being read.
 struct Unit<'a> {
     number: usize,
     bytes: u64,
@@ -78,9 +78,9 @@ struct Unit<'a> {
 
 enum Work<'a> {
     Write(Box<UnitWriter<'a>>),
-    /// It was there already.
+    /// Finished by an earlier preparation.
     Known(Box<UnitRecord>),
-    /// Another part makes it.
+    /// Belongs to another part.
     Others,
 }
 
@@ -137,7 +137,7 @@ impl<'a> Pipeline<'a, '_> {
         Ok(Unit { number, bytes: 0, entries: 0, input: Hasher::default(), work })
     }
 
-    /// The record of a unit that was finished, if its shards are there.
+    /// The record of a finished unit, if its shards exist and have the recorded length.
     fn known(&self, number: usize) -> Result<Option<UnitRecord>> {
         let record: UnitRecord = match read_json(&record_path(self.out, self.split, number)) {
             Ok(record) => record,
@@ -150,14 +150,14 @@ impl<'a> Pipeline<'a, '_> {
         Ok(record.shards.iter().all(whole).then_some(record))
     }
 
-    /// Writes what the workers have made of the oldest image under way.
+    /// Writes the result of the oldest submitted image.
     fn write_one(&mut self) -> Result<()> {
         let Some((entry, stored)) = self.workers.take()? else { return Ok(()) };
         let Some(Unit { work: Work::Write(writer), .. }) = &mut self.unit else { return Ok(()) };
         match stored {
             Ok(stored) => writer.add(&entry, &self.classes[entry.target as usize], &stored),
             Err(error) if error.is_bad_image() => {
-                // The path is told beside it.
+                // The event has the path, so the reason does not need it.
                 let reason = match error {
                     Error::Decode { reason, .. } => reason,
                     other => other.to_string(),
@@ -180,7 +180,7 @@ impl<'a> Pipeline<'a, '_> {
             Work::Known(record) if record.input != input => {
                 let (split, number) = (self.split.name(), unit.number);
                 let reason = format!(
-                    "the input of {split}-{number:06}.tar is not what it was when that was made; remove the folder to begin anew"
+                    "the input of {split}-{number:06}.tar has changed since it was written; remove the folder and prepare the data set again"
                 );
                 return Err(Error::Source { path: self.out.to_owned(), reason });
             }

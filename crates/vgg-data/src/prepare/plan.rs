@@ -1,4 +1,4 @@
-//! What a preparation will take, before it begins.
+//! Estimate of the space and time of a preparation.
 
 use std::path::{Path, PathBuf};
 
@@ -6,44 +6,44 @@ use super::pipeline::BYTES_AROUND_IMAGE;
 use super::{Input, PrepareOptions, Source, inputs_of};
 use crate::{Encoding, Error, Result};
 
-/// What a preparation will take.
+/// Estimated space and time of a preparation.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
-    /// Files that are read, and their lengths.
+    /// Input files and their sizes in bytes.
     pub inputs: Vec<(PathBuf, u64)>,
-    /// Where the result goes.
+    /// Output folder.
     pub out: PathBuf,
-    /// Bytes that it may take, all in all.
+    /// Estimated size of the output in bytes, an upper bound in most cases.
     pub needed_bytes: u64,
-    /// Bytes of it that are there already.
+    /// Bytes of the output that have been written already.
     pub there_bytes: u64,
-    /// Bytes that are free.
+    /// Free space of the file system in bytes.
     pub free_bytes: u64,
-    /// How long it may take, in seconds, if a thread takes 200 images a second.
+    /// Estimated time in seconds, at 200 images per second per thread.
     pub seconds: f64,
 }
 
-/// An image of ILSVRC2012 in the mean.
+/// Mean size of an ILSVRC2012 image in bytes.
 const IMAGE_BYTES: u64 = 110_000;
-/// Such images that a thread takes in a second.
+/// Images per second per thread.
 const IMAGES_PER_SECOND: f64 = 200.0;
 
-/// What the preparation of `source` in `out` will take.
+/// Estimates the space and time of the preparation of `source` in `out`.
 ///
 /// # Errors
-/// [`Error::Io`] if an input or the place for the result cannot be looked at.
+/// [`Error::Missing`] or [`Error::Io`] if an input cannot be read; [`Error::File`] if the free space of `out` cannot be determined.
 pub fn plan(source: &dyn Source, options: &PrepareOptions, out: &Path, threads: usize) -> Result<Plan> {
     let inputs: Vec<Input> = inputs_of(source)?;
     let bytes: u64 = inputs.iter().map(|input| input.bytes).sum();
     let images = source.images().unwrap_or(bytes / IMAGE_BYTES + 1);
     let stored = match options.encoding {
-        // Few are larger after they were made smaller; of a side that is given, photographs take about this much.
+        // Bytes per pixel of typical photographs; reduction rarely makes a file larger than the original.
         Encoding::Jpeg { quality } => {
             let of_pixel = if quality > 90 { 0.6 } else { 0.4 };
             let of_image = |side: usize| (side * side) as f64 * 4.0 / 3.0 * of_pixel;
             options.smallest_side.map_or(bytes, |side| bytes.min((images as f64 * of_image(side)) as u64))
         }
-        // Three by four, three bytes a pixel, but not many times what it is as JPEG.
+        // Aspect ratio 4:3 at three bytes per pixel, but at most 20 times the size as JPEG.
         Encoding::Raw => {
             let side = options.smallest_side.unwrap_or(usize::from(u16::MAX)) as u64;
             (images * side * side * 4).min(bytes * 20)
@@ -66,6 +66,8 @@ fn bytes_in(dir: &Path) -> u64 {
 }
 
 impl Plan {
+    /// Checks the free space.
+    ///
     /// # Errors
     /// [`Error::NoSpace`] if there is too little space.
     pub fn check(&self) -> Result<()> {
@@ -74,8 +76,11 @@ impl Plan {
             return Ok(());
         }
         let gib = |bytes: u64| bytes as f64 / f64::from(1 << 30);
-        let reason =
-            format!("{:.2} GiB may be needed, and {:.2} GiB are free", gib(needed), gib(self.free_bytes));
+        let reason = format!(
+            "up to {:.2} GiB are needed, but only {:.2} GiB are free",
+            gib(needed),
+            gib(self.free_bytes)
+        );
         Err(Error::NoSpace { path: self.out.clone(), reason })
     }
 }

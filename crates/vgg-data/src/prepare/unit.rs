@@ -1,4 +1,4 @@
-//! A unit of the input becomes one shard, or several if it grows; what is known of it is written when they are there.
+//! Writes a unit of the input to one shard, or to several if one exceeds the limit, and then the unit's record.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -15,12 +15,12 @@ use crate::error::at;
 use crate::shards::BLOCK;
 use crate::{Anomaly, PixelStatistics, Result, ShardFile, Skipped, Split};
 
-/// What is known of a finished unit. It is written last.
+/// Record of a finished unit. It is written after the shards.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct UnitRecord {
-    /// Hash of names and contents of all images that went in.
+    /// Hash of the names, classes and contents of all input images.
     pub(super) input: Hash,
-    /// Images that went in.
+    /// Number of input images.
     pub(super) entries: u64,
     pub(super) shards: Vec<ShardFile>,
     pub(super) images: Vec<Placed>,
@@ -30,11 +30,11 @@ pub(super) struct UnitRecord {
     pub(super) skipped: Vec<Skipped>,
 }
 
-/// Where an image was put.
+/// Location of an image in the unit's shards.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Placed {
     pub(super) name: String,
-    /// Of the unit's.
+    /// Index of the shard in the unit.
     pub(super) shard: u32,
     pub(super) offset: u64,
     pub(super) bytes: u32,
@@ -42,12 +42,12 @@ pub(super) struct Placed {
     pub(super) target: u32,
 }
 
-/// Where the record of a unit is.
+/// Path of a unit's record.
 pub(super) fn record_path(out: &Path, split: Split, unit: usize) -> PathBuf {
     out.join(PROGRESS).join(format!("{}-{unit:06}.json", split.name()))
 }
 
-/// Where it is written how many units a split has.
+/// Path of the file with the number of units of a split.
 pub(super) fn count_path(out: &Path, split: Split) -> PathBuf {
     out.join(PROGRESS).join(format!("{}.json", split.name()))
 }
@@ -68,19 +68,19 @@ struct Shard {
     images: u64,
 }
 
-/// Beside an image: what is known of it.
+/// The `.json` member of an image.
 #[derive(Serialize)]
 struct Description<'a> {
     class: &'a str,
     target: u32,
     source: &'a str,
-    /// As it came.
+    /// Height of the source image.
     height: usize,
     width: usize,
-    /// As it is stored.
+    /// Height of the stored image.
     stored_height: usize,
     stored_width: usize,
-    /// In pixels of the image as it came; null if nobody has drawn any.
+    /// Bounding boxes in pixels of the source image; null if the source has none for this image.
     boxes: Option<&'a [super::BoundingBox]>,
 }
 
@@ -99,12 +99,12 @@ impl<'a> UnitWriter<'a> {
         UnitWriter { out, split, unit, limit, shard: None, record }
     }
 
-    /// An image that could not be used.
+    /// Records an image that cannot be used.
     pub(super) fn leave_out(&mut self, entry: &Entry, reason: String) {
         self.record.skipped.push(Skipped { path: entry.source.clone(), reason });
     }
 
-    /// Adds an image.
+    /// Appends an image to the current shard.
     pub(super) fn add(&mut self, entry: &Entry, class: &str, stored: &Stored) -> Result<()> {
         let key = entry.key(class);
         let description = Description {
@@ -121,7 +121,7 @@ impl<'a> UnitWriter<'a> {
         let target = entry.target.to_string();
         let blocks = |bytes: usize| (BLOCK + bytes.next_multiple_of(BLOCK)) as u64;
         let needed = blocks(stored.bytes.len()) + blocks(target.len()) + blocks(json.len());
-        // Two blocks end a tar file.
+        // A tar file ends with two blocks.
         if self
             .shard
             .as_ref()
@@ -158,7 +158,7 @@ impl<'a> UnitWriter<'a> {
         Ok(())
     }
 
-    /// Ends the unit, and says so.
+    /// Closes the last shard and writes the record.
     pub(super) fn finish(mut self, input: Hash, entries: u64) -> Result<UnitRecord> {
         self.close()?;
         (self.record.input, self.record.entries) = (input, entries);
@@ -188,7 +188,7 @@ impl Shard {
     }
 }
 
-/// A member that depends on nothing but its name and contents.
+/// Appends a member whose header depends only on name and contents.
 fn append(tar: &mut tar::Builder<Hashed>, name: &str, bytes: &[u8]) -> io::Result<()> {
     let mut header = tar::Header::new_ustar();
     header.set_size(bytes.len() as u64);

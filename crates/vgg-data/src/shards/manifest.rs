@@ -13,7 +13,7 @@ use crate::{PixelStatistics, Split};
 pub const INDEX_FILE: &str = "index.json";
 
 const FORMAT: &str = "vgg-shards";
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// What a prepared data set is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -1,8 +1,8 @@
-//! A data set from nothing: natural-sized JPEG scenes with one textured shape each on clutter, ten classes.
+//! A synthetic data set of ten classes: JPEG scenes of 300 to 500 pixels a side, each with one textured shape on clutter.
 //!
-//! A class is a shape with its texture, dark on light in any colours, at any place, a little tilted, at sizes spread over
-//! a factor of four. So neither colours nor coarse pixels give it away, and a network that has seen one scale loses at
-//! another: scale jitter has something to win. The bounding box of every object is written beside the images.
+//! A class is a combination of shape and texture. Colours (dark on light), position and tilt are random, and the size varies by a
+//! factor of four. Neither colours nor a coarse image reveal the class, and a network trained at one scale is worse at
+//! another, so scale jitter helps. The bounding boxes of the objects are written to `boxes.csv`.
 
 mod object;
 mod scene;
@@ -21,26 +21,27 @@ use vgg_files::Lock;
 
 use crate::{Error, Image, ImageSet, Result, Split};
 
-/// Changes whenever the same seed would make other images.
+/// Increased whenever the same seed would generate different images.
 const VERSION: u32 = 1;
+/// JPEG quality.
 const QUALITY: u8 = 87;
-/// Written last: says that the set is whole, and what it was made from.
+/// Recipe of a complete set; written last.
 const RECIPE: &str = "synthetic.json";
-/// Written first, and removed in the end: what is being made.
+/// Recipe of an incomplete set; written first and removed at the end.
 const UNFINISHED: &str = "synthetic-unfinished.json";
 
-/// Bounding boxes of the objects.
+/// Table of the objects' bounding boxes.
 const BOXES: &str = "boxes.csv";
 
-/// What to make.
+/// Settings of a synthetic data set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SyntheticConfig {
-    /// Seed of everything.
+    /// Seed of all images. The default is 1.
     pub seed: u64,
-    /// Training images of each class.
+    /// Number of training images per class. The default is 200.
     pub train_per_class: usize,
-    /// Validation images of each class.
+    /// Number of validation images per class. The default is 50.
     pub val_per_class: usize,
 }
 
@@ -57,7 +58,7 @@ struct Recipe {
     config: SyntheticConfig,
 }
 
-/// Whether `out` already holds exactly this set.
+/// Whether `out` holds this set, complete and made by this version of the generator.
 pub fn is_made(out: &Path, config: &SyntheticConfig) -> bool {
     let recipe: vgg_files::Result<Recipe> = vgg_files::read_json(&out.join(RECIPE));
     recipe.is_ok_and(|r| r == Recipe::of(config))
@@ -66,11 +67,12 @@ pub fn is_made(out: &Path, config: &SyntheticConfig) -> bool {
 /// Writes the set to `out`: `train/<class>/*.jpg`, `val/<class>/*.jpg`, and `boxes.csv` with the bounding box of every
 /// object in pixels, `path,left,top,right,bottom`, right and bottom exclusive.
 ///
-/// The same configuration makes the same bytes, for any number of `threads`. `progress` hears how many images are done.
+/// The files are bitwise identical for any number of `threads`. `progress` is called with the number of images that are
+/// written and the total number. An interrupted generation resumes if the configuration is the same.
 ///
 /// # Errors
-/// [`Error::Config`] if there would be no images; [`Error::Layout`] if `out` holds something else, which is left as it
-/// is; [`Error::Io`], also if another process is making the set.
+/// [`Error::Config`] if `train_per_class` or `val_per_class` is 0; [`Error::Layout`] if `out` holds other files, which are not
+/// changed; [`Error::Missing`] or [`Error::Io`] if a file cannot be written, or another process is writing to `out`.
 pub fn generate(
     out: &Path,
     config: &SyntheticConfig,
@@ -79,7 +81,7 @@ pub fn generate(
 ) -> Result<()> {
     if config.train_per_class == 0 || config.val_per_class == 0 {
         return Err(Error::Config(
-            "a synthetic set needs at least one image per class in train and in val".into(),
+            "a synthetic data set needs at least one image per class in train and in val".into(),
         ));
     }
     let recipe = Recipe::of(config);
@@ -120,7 +122,7 @@ impl Recipe {
     }
 }
 
-/// Opens the set in `out`, making it first if it is not there.
+/// Opens the training and validation splits of the set in `out`. Generates the set if it does not exist.
 ///
 /// # Errors
 /// As [`generate`] and [`ImageSet::open`].
@@ -149,13 +151,13 @@ fn tasks(config: &SyntheticConfig) -> Vec<Task> {
     split(Split::Train, config.train_per_class).chain(split(Split::Val, config.val_per_class)).collect()
 }
 
-/// Writes one image and returns its line of the table of boxes.
+/// Writes one image and returns its line of `boxes.csv`.
 fn write_image(out: &Path, config: &SyntheticConfig, task: &Task) -> Result<String> {
     let number =
         ((task.index * CLASSES.len() + task.class) * 2 + usize::from(task.split == Split::Val)) as u64;
     let made = Scene::draw(config.seed, number, task.class).render();
     let path = format!("{}/{}/{:05}.jpg", task.split.name(), CLASSES[task.class], task.index);
-    // Not synced one by one: the recipe is written last, and the whole set can be made again.
+    // Images are not synced one by one: the recipe is written last, and the set can be generated again.
     let target = out.join(&path);
     std::fs::write(&target, encode(&made.image)?).map_err(crate::error::at("write", &target))?;
     let [left, top, right, bottom] = made.bounding_box;
@@ -176,27 +178,27 @@ fn encode(image: &Image) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Refuses to write among files that are not of this set: images left there would become samples, and nothing of
-/// anybody else's is removed. What an interrupted run of the same recipe left is written again, byte by byte the same.
+/// Returns an error if `out` holds files of anything but this set: images among them would become samples, and no existing
+/// file is removed. The files of an interrupted generation of the same recipe are accepted and overwritten.
 fn refuse_foreign(out: &Path, recipe: &Recipe) -> Result<()> {
     let refuse = |what: &str| {
-        let reason = format!("{what}; give another folder, or remove it yourself");
+        let reason = format!("{what}; choose another folder, or remove the existing files first");
         Err(Error::Layout { path: out.to_owned(), reason })
     };
     for name in [RECIPE, UNFINISHED] {
         match vgg_files::read_json::<Recipe>(&out.join(name)) {
             Ok(found) if found == *recipe => return Ok(()),
             Err(e) if e.is_missing() => (),
-            _ => return refuse("it holds another synthetic set"),
+            _ => return refuse("the folder holds another synthetic set"),
         }
     }
     if out.join(BOXES).exists() {
-        return refuse("there is another boxes.csv");
+        return refuse("the folder has a boxes.csv of another origin");
     }
     for split in [Split::Train, Split::Val] {
         let folder = out.join(split.name());
         if std::fs::read_dir(&folder).is_ok_and(|mut entries| entries.next().is_some()) {
-            return refuse(&format!("there is something in its {} already", split.name()));
+            return refuse(&format!("its subfolder {} is not empty", split.name()));
         }
     }
     Ok(())
@@ -208,7 +210,7 @@ fn file(e: vgg_files::Error) -> Error {
             Error::Io { action: "write", path, reason: source.to_string() }
         }
         vgg_files::Error::Locked { path } => {
-            Error::Io { action: "write to", path, reason: "another process is at it".into() }
+            Error::Io { action: "write to", path, reason: "another process is writing to it".into() }
         }
         other => Error::Config(other.to_string()),
     }

@@ -1,8 +1,8 @@
-//! The ten classes: a silhouette and a texture each, in coordinates of the object, where it fits the unit disc.
+//! The ten classes: outline and texture of each, in object coordinates, where the object fits in the unit disc.
 
 use libm::{atan2f, cosf, fabsf, floorf, hypotf, sinf, sqrtf};
 
-/// Names of the classes, sorted, so that a class's index is its place here.
+/// Names of the classes in sorted order; the position is the class index.
 pub const CLASSES: [&str; 10] = [
     "barred-cross",
     "bricked-square",
@@ -16,8 +16,8 @@ pub const CLASSES: [&str; 10] = [
     "waved-star",
 ];
 
-/// Distance of a point from the outline of a class's shape, negative inside, in units of the object's radius; exact
-/// enough near the outline for a smooth edge.
+/// Signed distance of a point from the outline of a class's shape, negative inside, in units of the object's radius. It is
+/// approximate, but accurate enough near the outline for an antialiased edge.
 pub(super) fn outline(class: usize, u: f32, v: f32) -> f32 {
     let r = hypotf(u, v);
     match class {
@@ -34,7 +34,7 @@ pub(super) fn outline(class: usize, u: f32, v: f32) -> f32 {
     }
 }
 
-/// Share of the second colour at a point of a class's texture, 0 to 1.
+/// Fraction of the second colour at a point of a class's texture, 0 to 1.
 pub(super) fn texture(class: usize, u: f32, v: f32) -> f32 {
     let r = hypotf(u, v);
     soft(match class {
@@ -65,12 +65,12 @@ fn bricks(u: f32, v: f32) -> f32 {
     let row = floorf(v * 3.2);
     let shifted = u * 1.7 + if row as i32 % 2 == 0 { 0.0 } else { 0.5 };
     let (a, b) = (v * 3.2 - row, shifted - floorf(shifted));
-    // Mortar where either coordinate is near the edge of its brick.
+    // Mortar: either coordinate is near the edge of its brick.
     let edge = a.min(1.0 - a).min(1.9 * b.min(1.0 - b));
     5.0 * (edge - 0.17)
 }
 
-/// A smooth step around zero.
+/// A linear ramp from 0 to 1 around `x` = 0.
 fn soft(x: f32) -> f32 {
     (0.5 + 1.6 * x).clamp(0.0, 1.0)
 }

@@ -1,17 +1,17 @@
-//! One scene: what is in it, drawn first, and its pixels.
+//! One scene of the synthetic data set: [`Scene::draw`] samples its content, [`Scene::render`] paints the pixels.
 
 use libm::{cosf, exp, log, sinf};
 
 use super::object::{outline, texture};
 use crate::{Image, KeyedRng, Purpose};
 
-/// Sides of an image in pixels.
+/// Smallest and largest side of an image, in pixels.
 const SIDES: [usize; 2] = [300, 500];
-/// Largest ratio of the sides.
+/// Largest aspect ratio.
 const ASPECT: f64 = 1.5;
-/// Diameter of the object relative to the shorter side: a factor of four.
+/// Smallest and largest diameter of the object, relative to the shorter side.
 const DIAMETER: [f64; 2] = [0.25, 1.0];
-/// Largest turn of the object from upright, in radians: things mostly stand.
+/// Largest rotation of the object, in radians.
 const TILT: f64 = 0.4;
 
 type Colour = [f32; 3];
@@ -31,7 +31,7 @@ pub struct Scene {
 pub struct ScenePixels {
     /// The pixels.
     pub image: Image,
-    /// Left, top, right, bottom of the object, right and bottom exclusive.
+    /// Bounding box of the object: left, top, right, bottom; right and bottom are exclusive.
     pub bounding_box: [usize; 4],
 }
 
@@ -51,7 +51,7 @@ struct Background {
     noise: [Noise; 2],
 }
 
-/// Smooth random values on a grid of `cell` pixels.
+/// Value noise: random values on a grid with cells of `cell` pixels, interpolated linearly.
 #[derive(Debug, Clone)]
 struct Noise {
     seed: u32,
@@ -59,7 +59,7 @@ struct Noise {
     amplitude: f32,
 }
 
-/// A distracting thing: a bar, an ellipse or a corner, plain, shaded or noisy.
+/// A distractor: a rectangle or an ellipse with a colour gradient and noise.
 #[derive(Debug, Clone)]
 struct Clutter {
     centre: [f32; 2],
@@ -71,7 +71,7 @@ struct Clutter {
 }
 
 impl Scene {
-    /// Draws scene `number` of a set, with an object of `class`.
+    /// Samples scene `number` of a set, with an object of class index `class`.
     pub fn draw(seed: u64, number: u64, class: usize) -> Scene {
         let s = &mut KeyedRng::new(seed, 0, number, Purpose::Scene);
         let (mut height, mut width) =
@@ -99,7 +99,7 @@ impl Scene {
         Scene { height, width, object, background, clutter }
     }
 
-    /// Its pixels, and where the object is.
+    /// Renders the pixels and computes the object's bounding box.
     pub fn render(&self) -> ScenePixels {
         let mut canvas = Canvas::new(self.height, self.width);
         self.background.paint(&mut canvas);
@@ -128,7 +128,7 @@ impl Clutter {
     fn paint(&self, canvas: &mut Canvas) {
         let reach = self.half[0].max(self.half[1]) * 1.42;
         let (sin, cos) = (sinf(self.angle), cosf(self.angle));
-        // A grid of its own, laid over the pixels around it.
+        // The noise grid covers the square around the distractor.
         let side = 2 * reach as usize + 4;
         let (left, top) = (self.centre[0] - reach - 1.0, self.centre[1] - reach - 1.0);
         let grid = self.noise.grid(side, side);
@@ -200,7 +200,7 @@ struct Grid {
 }
 
 impl Grid {
-    /// Value at a pixel, linear between grid points.
+    /// Value at a pixel, interpolated linearly between grid points.
     fn at(&self, x: f32, y: f32) -> f32 {
         let (gx, gy) = (x * self.per_pixel, y * self.per_pixel);
         let (i, j) = (gx as usize, gy as usize);
@@ -222,7 +222,7 @@ impl Canvas {
         Canvas { width, height, pixels: vec![[0.0; 3]; height * width] }
     }
 
-    /// Paints every pixel within `reach` of `centre`: `paint(dx, dy, x, y)` gives colour and cover.
+    /// Paints the pixels of the square within `reach` of `centre`: `paint(dx, dy, x, y)` returns colour and coverage, or `None`.
     fn for_each_near(
         &mut self,
         centre: [f32; 2],
@@ -251,7 +251,7 @@ impl Canvas {
         let bytes = self.pixels.iter().flatten().map(|v| v.clamp(0.0, 255.0) as u8).collect();
         match Image::from_shape_vec((h, w, 3), bytes) {
             Ok(image) => image,
-            Err(e) => unreachable!("a canvas has three values a pixel: {e}"),
+            Err(e) => unreachable!("a canvas has three values per pixel: {e}"),
         }
     }
 }
@@ -272,12 +272,12 @@ fn colour(s: &mut KeyedRng) -> Colour {
     [(); 3].map(|()| s.uniform(0.0, 255.0) as f32)
 }
 
-/// A colour of the same family: a background is of one mood.
+/// A colour near `base`, so that the colours of a background are similar.
 fn near(s: &mut KeyedRng, base: Colour) -> Colour {
     base.map(|v| (55.0 + 0.57 * v) + s.uniform(-35.0, 35.0) as f32)
 }
 
-/// Any two colours of which the first is clearly darker, so that a texture can be seen in them.
+/// Two random colours, the first clearly darker, so that a texture of them is visible.
 fn contrasting(s: &mut KeyedRng) -> [Colour; 2] {
     let luma = |c: &Colour| 0.3 * c[0] + 0.59 * c[1] + 0.11 * c[2];
     loop {

@@ -1,4 +1,4 @@
-//! Small networks, images and data sets for the tests, and evaluation by plain loops in f64.
+//! Small networks, images and data sets for the tests, and a reference evaluation by plain loops in f64.
 
 #![allow(dead_code, reason = "not every test uses every helper")]
 
@@ -14,12 +14,13 @@ use vgg_testkit::hashed;
 /// Side of the crops of [`network`].
 pub const CROP: usize = 32;
 
-/// Another offset and scale for each channel, so that exchanged channels are noticed.
+/// Different offsets and scales for each channel, so that tests detect exchanged channels.
 pub const PREPROCESSING: Preprocessing =
     Preprocessing { offset: [-150.0, -120.0, -70.0], scale: [0.01, 0.02, 0.04] };
 
-/// Of posteriors. Scores reach 10, and a batch is convolved in another order of sums than one image, which changes scores by up to 1e-5
-/// of the largest. Different images differ by ten times this or more.
+/// Tolerance of posteriors. Scores reach 10, and convolutions of a batch sum in another order than those of
+/// one image, which changes scores by up to 1e-5 of the largest. Posteriors of different images differ by at
+/// least ten times this.
 pub const TOLERANCE: f64 = 1e-4;
 
 /// An evaluation with flips, bilinear resizing and the mean of scores over the map.
@@ -38,8 +39,8 @@ pub fn cpu() -> Device {
     Device::cpu(1).unwrap()
 }
 
-/// A network with hashed weights and biases. Every filter has mean zero, so that the answers depend on the contents of images and not
-/// on their brightness alone.
+/// A network with hashed weights and biases. Every filter has mean zero, so that predictions depend on the
+/// contents of images, not only on their brightness.
 pub fn network(classes: usize) -> Network {
     let spec =
         NetworkSpec { width: 0.125, classes, head: [8, 8], crop: CROP, ..NetworkSpec::paper(Config::A) };
@@ -59,7 +60,7 @@ pub fn network(classes: usize) -> Network {
     network
 }
 
-/// Blocks of 8 x 8 pixels of hashed colours: unlike single hashed pixels they survive rescaling.
+/// An image of 8 x 8 blocks of hashed colours, which rescaling preserves, unlike single hashed pixels.
 pub fn image(name: &str, h: usize, w: usize) -> Image {
     let columns = w.div_ceil(8);
     let colours = hashed(name, 128.0, h.div_ceil(8) * columns * 3);
@@ -117,7 +118,7 @@ pub fn posterior_of_crop(network: &Network, crop: &Image, preprocessing: Preproc
     softmax(&scores.iter().map(|score| f64::from(*score)).collect::<Vec<_>>())
 }
 
-/// Cells of a map `[1, h, w, channels]`, row by row.
+/// The cells of a map `[1, h, w, channels]`, row by row.
 pub fn cells(map: &Tensor) -> Vec<Vec<f64>> {
     let channels = map.shape().dims()[3];
     let values: Vec<f64> = map.to_vec().into_iter().map(f64::from).collect();

@@ -1,4 +1,4 @@
-//! Reports as one page that needs nothing beside it.
+//! Reports as a self-contained HTML page.
 
 use std::fmt::Write as _;
 
@@ -12,12 +12,12 @@ th{border-bottom:2px solid #888;font-weight:600}th:first-child,td:first-child{te
 .scroll{overflow-x:auto}a{color:inherit;text-decoration-color:#9bc}svg{max-width:100%;height:auto}\
 ul{color:#444;font-size:.9rem}nav a{margin-right:1rem}";
 
-/// A page with all of these reports: their tables with the paper's numbers beside ours, plots, and notes. Numbers lead to
-/// the runs that made them, which are beside the page.
+/// An HTML page with the tables, plots and notes of all reports. Our numbers link to the directories of their
+/// runs, relative to the page.
 pub fn html(reports: &[Report]) -> String {
     let title = match reports {
         [one] => one.title.clone(),
-        _ => "Tables of Simonyan & Zisserman, with our column beside theirs".to_owned(),
+        _ => "Tables of Simonyan & Zisserman, compared with our results".to_owned(),
     };
     let mut page = format!(
         "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\

@@ -1,4 +1,4 @@
-//! A finished table in the forms in which people and programs read it.
+//! A finished table, as text, HTML, JSON and CSV.
 
 mod html;
 
@@ -11,30 +11,30 @@ pub use html::html;
 
 use crate::{Error, Plot, Result};
 
-/// A table with a title, notes, cells for people, and rows for programs.
+/// A table with a title, notes, cells for display and rows as data.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Report {
-    /// Stem of its files, such as `table3`.
+    /// Stem of the file names, such as `table3`.
     pub name: String,
-    /// What it is.
+    /// Title of the table.
     pub title: String,
-    /// Which recipe made it, if that matters.
+    /// Name of the recipe, if any.
     pub profile: Option<String>,
-    /// What a reader must know: the data set, what was scaled down.
+    /// Notes, such as the data set and settings that differ from the paper's.
     pub notes: Vec<String>,
-    /// Heads of the columns.
+    /// Column heads.
     pub columns: Vec<String>,
-    /// Cells, as they are shown.
+    /// Displayed cells, by row.
     pub cells: Vec<Vec<String>>,
-    /// Names of the fields of the rows, in the order of the CSV file.
+    /// Field names of `rows`, in the order of the CSV columns.
     pub fields: Vec<&'static str>,
-    /// Rows: one object each, errors as fractions.
+    /// Rows as JSON objects; errors are fractions.
     pub rows: Vec<Value>,
-    /// Directories of the runs that made each row, below that of the table.
+    /// Directories of each row's runs, relative to the table's.
     pub runs: Vec<Vec<String>>,
-    /// Pictures of the rows.
+    /// Plots of the rows.
     pub plots: Vec<Plot>,
-    /// Whatever else a program may want to know.
+    /// Additional information for programs.
     pub about: Value,
 }
 
@@ -42,7 +42,7 @@ impl Report {
     /// Writes `NAME.json`, `NAME.md`, `NAME.csv` and `NAME.html` to `dir`.
     ///
     /// # Errors
-    /// [`Error::File`] if one cannot be written.
+    /// [`Error::File`] if a file cannot be written; [`Error::Plan`] if the CSV writer fails.
     pub fn save(&self, dir: &Path) -> Result<[PathBuf; 4]> {
         let paths =
             ["json", "md", "csv", "html"].map(|extension| dir.join(format!("{}.{extension}", self.name)));
@@ -53,7 +53,7 @@ impl Report {
         Ok(paths)
     }
 
-    /// One document with everything.
+    /// The report as one JSON document.
     pub fn json(&self) -> Value {
         json!({
             "table": self.name,
@@ -65,7 +65,7 @@ impl Report {
         })
     }
 
-    /// Title, table and notes.
+    /// Title, table and notes as Markdown.
     pub fn markdown(&self) -> String {
         let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
         let rule: Vec<String> = self.columns.iter().map(|_| "---".to_owned()).collect();
@@ -74,10 +74,10 @@ impl Report {
         format!("# {}\n\n{}{}{cells}\n{notes}", self.title, line(&self.columns), line(&rule))
     }
 
-    /// The rows; lists within a cell are separated by semicolons.
+    /// The rows as CSV; lists within a cell are separated by semicolons.
     ///
     /// # Errors
-    /// [`Error::Plan`] in no case that is known.
+    /// [`Error::Plan`] if the CSV writer fails.
     pub fn csv(&self) -> Result<Vec<u8>> {
         let failed = |e: &dyn std::fmt::Display| Error::Plan(format!("cannot write {}.csv: {e}", self.name));
         let mut csv = csv::Writer::from_writer(Vec::new());

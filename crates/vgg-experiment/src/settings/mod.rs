@@ -1,6 +1,7 @@
-//! Settings in TOML files: one run, or the recipe of a table; those that come with the program, and `key.path=value` over either.
+//! Settings in TOML for runs and recipes: files, built-in presets and profiles, and `key.path=value`
+//! overrides.
 //!
-//! The types are those of the plans. No key is passed over in silence.
+//! They deserialise to the plan types. Unknown keys are errors.
 
 mod overrides;
 mod recipe;
@@ -13,12 +14,12 @@ pub use recipe::{ALL_TABLES, Profile, Recipe, TrainedTables, embedded_recipe};
 
 use crate::{Error, Result, RunPlan};
 
-/// A recipe for one run that comes with the program.
+/// Built-in settings of one run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Preset {
-    /// The paper's (section 3.1).
+    /// The paper's settings (section 3.1).
     Paper,
-    /// torchvision's, which needs no start from a shallower network.
+    /// torchvision's settings, which train deep networks from random weights.
     Torchvision,
 }
 
@@ -26,7 +27,7 @@ impl Preset {
     /// All presets by name.
     pub const ALL: [(&str, Preset); 2] = [("paper", Preset::Paper), ("torchvision", Preset::Torchvision)];
 
-    /// The file as it is.
+    /// The TOML text of the preset.
     pub fn text(self) -> &'static str {
         match self {
             Preset::Paper => include_str!("../../experiments/run-paper.toml"),
@@ -35,11 +36,12 @@ impl Preset {
     }
 }
 
-/// Reads one run from a TOML file, or from the `run.json` of a run, with `set` (each `key.path=value`) in the place of what the file
-/// says.
+/// Reads one run from a TOML file or from the `run.json` of an earlier run. The overrides `set` (each
+/// `key.path=value`) take precedence.
 ///
 /// # Errors
-/// [`Error::Settings`] if the file has an unknown key or a value of the wrong type; those of [`RunPlan::check`].
+/// [`Error::Settings`] if a key is unknown, a value is invalid or [`RunPlan::check`] fails; [`Error::File`]
+/// if the file cannot be read.
 pub fn read_run(path: &Path, set: &[String]) -> Result<RunPlan> {
     let name = path.file_stem().map_or_else(|| "run".into(), |s| s.to_string_lossy().into_owned());
     let text = read(path)?;
@@ -47,27 +49,27 @@ pub fn read_run(path: &Path, set: &[String]) -> Result<RunPlan> {
     run(&name, &text, set).map_err(|e| e.in_file(&path.display().to_string()))
 }
 
-/// Reads one run from a preset.
+/// Reads one run from a preset, with overrides.
 ///
 /// # Errors
-/// As [`read_run`].
+/// [`Error::Settings`], as [`read_run`].
 pub fn preset_run(preset: Preset, set: &[String]) -> Result<RunPlan> {
     let name = format!("{preset:?}").to_lowercase();
     run(&name, preset.text(), set).map_err(|e| e.in_file(&format!("preset {name}")))
 }
 
-/// Reads one table, or all, from a file.
+/// Reads one table, or all, from a recipe file.
 ///
 /// # Errors
-/// As [`read_run`], and if the file has no such table.
+/// Those of [`read_run`]; also [`Error::Settings`] if the file has no such table.
 pub fn read_recipe(path: &Path, table: &str, set: &[String]) -> Result<Recipe> {
     recipe::parse(&read(path)?, table, set).map_err(|e| e.in_file(&path.display().to_string()))
 }
 
-/// Reads one table, or all, of a recipe that comes with the program.
+/// Reads one table, or all, from a built-in recipe.
 ///
 /// # Errors
-/// As [`read_recipe`].
+/// [`Error::Plan`] if there is no such table; [`Error::Settings`] if an override is invalid.
 pub fn profile_recipe(profile: Profile, table: &str, set: &[String]) -> Result<Recipe> {
     let (file, text) = embedded_recipe(profile, table)?;
     recipe::parse(text, table, set).map_err(|e| e.in_file(file))
@@ -82,7 +84,7 @@ fn run(name: &str, text: &str, set: &[String]) -> Result<RunPlan> {
     Ok(plan)
 }
 
-/// The settings that a run's `run.json` recorded, as TOML.
+/// The settings recorded in a run's `run.json`, as TOML.
 fn recorded(text: &str) -> Option<String> {
     let run: Value = serde_json::from_str(text).ok()?;
     toml::to_string(run.get("settings")?).ok()
@@ -98,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn presets_are_sound() {
+    fn presets_are_valid() {
         for (_, preset) in Preset::ALL {
             let plan = preset_run(preset, &["network.config=E".to_owned()]).unwrap();
             assert_eq!((plan.network.config.name(), plan.optimizer.batch), ("E", 256));
@@ -106,9 +108,9 @@ mod tests {
     }
 
     #[test]
-    fn stages_take_the_place_of_a_column() {
+    fn custom_stages_replace_the_configuration() {
         let set =
-            ["network.stages=[[12], [{ filters = 16, kernel = 1 }, 24]]", "network.trainable=[\"fc8\"]"];
+            ["network.stages=[[12], [{ filters = 16, kernel = 1 }, 24]]", "network.train_layers=[\"fc8\"]"];
         for (_, preset) in Preset::ALL {
             let plan = preset_run(preset, &set.map(str::to_owned)).unwrap();
             let layers = plan.spec(10).unwrap().layers().unwrap();
@@ -117,7 +119,7 @@ mod tests {
                 convolutions.map(|layer| (layer.weight_shape().unwrap()[..3]).to_vec()).collect();
             assert_eq!(found, [vec![12, 3, 3], vec![16, 12, 1], vec![24, 16, 3]]);
             assert_eq!(plan.network.train_layers, Some(vec!["fc8".to_owned()]));
-            // As run.json records it, and back to a column.
+            // The recorded settings are read back, and can return to a configuration.
             let text = toml::to_string(&plan).unwrap();
             assert_eq!(run("x", &text, &[]).unwrap(), plan);
             let back = run("x", &text, &["network.config=D".to_owned()]).unwrap();

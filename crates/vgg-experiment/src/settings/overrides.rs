@@ -1,14 +1,14 @@
-//! Values that stand in the place of others: `key.path=value`, and a run's own lines over those that all runs
-//! of a table share.
+//! Overrides of settings: `key.path=value`, and a run's own settings over those shared by all runs of a
+//! recipe.
 
 use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
 use crate::{Error, Result};
 
-/// Parses `text` after the replacements in `over`.
+/// Parses `text` with the overrides `over`.
 pub(super) fn parse<T: DeserializeOwned>(text: &str, over: &Table) -> Result<T> {
-    // The text itself when nothing is replaced: errors then show the line.
+    // Without overrides, parse the text itself: errors then show the line.
     if over.is_empty() {
         return toml::from_str(text).map_err(|e| Error::Plan(e.to_string()));
     }
@@ -17,7 +17,7 @@ pub(super) fn parse<T: DeserializeOwned>(text: &str, over: &Table) -> Result<T> 
     from_table(table)
 }
 
-/// All of `key.path=value` as one table.
+/// Combines all `key.path=value` overrides in one table.
 pub(super) fn table(set: &[String]) -> Result<Table> {
     let mut table = Table::new();
     for pair in set {
@@ -30,16 +30,14 @@ pub(super) fn from_table<T: DeserializeOwned>(table: Table) -> Result<T> {
     table.try_into().map_err(|e: toml::de::Error| Error::Plan(e.to_string().trim_end().to_owned()))
 }
 
-/// Keys with two names: setting one replaces the value of the other.
-const SAME: [(&str, &str); 3] = [("config", "stages"), ("train_layers", "trainable"), ("map", "layers")];
+/// Keys that exclude each other: setting one removes the other.
+const EXCLUSIVE: [&str; 2] = ["config", "stages"];
 
-/// Puts `over` in the place of what `base` says, table by table.
+/// Overrides `base` with `over`, recursively.
 pub(super) fn merge(base: &mut Table, over: Table) {
     for (key, value) in over {
-        for (one, other) in SAME {
-            if key == one || key == other {
-                base.remove(if key == one { other } else { one });
-            }
+        if EXCLUSIVE.contains(&key.as_str()) {
+            EXCLUSIVE.iter().filter(|other| **other != key).for_each(|other| drop(base.remove(*other)));
         }
         match (base.get_mut(&key), value) {
             (Some(Value::Table(base)), Value::Table(over)) => merge(base, over),
@@ -50,7 +48,7 @@ pub(super) fn merge(base: &mut Table, over: Table) {
     }
 }
 
-/// `a.b=1` as the table `{ a = { b = 1 } }`. What is no TOML value is taken as a string.
+/// Parses `a.b=1` to the table `{ a = { b = 1 } }`. A value that is not TOML is taken as a string.
 fn one(pair: &str) -> Result<Table> {
     let bad = || Error::Plan(format!("{pair:?} is not key=value, such as run.seed=2"));
     let (key, value) = pair.split_once('=').ok_or_else(bad)?;
@@ -74,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn set_reaches_into_tables_and_keeps_the_rest() {
+    fn overrides_merge_into_nested_tables() {
         let mut table: Table = toml::from_str("a = { b = 1, c = [2] }\nd = 3").unwrap();
         for pair in ["a.b=0.5", "a.e = mini", "d=[1, 2]", "f.g=true"] {
             merge(&mut table, one(pair).unwrap());

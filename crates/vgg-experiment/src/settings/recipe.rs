@@ -1,4 +1,4 @@
-//! Recipes of tables: which networks, or which runs, how they follow from each other, and what is measured.
+//! Recipes of tables: their networks or runs, the dependencies between runs, and the evaluations.
 
 use std::collections::BTreeMap;
 
@@ -12,14 +12,14 @@ use vgg_layers::{Config, NetworkSpec};
 use super::overrides::{from_table, merge, parse as parse_with, table};
 use crate::{Error, MemberPlan, Result, RowPlan, RunPlan, TableName, TablePlan};
 
-/// A recipe that comes with the program.
+/// A built-in recipe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Profile {
-    /// Seconds: shows that everything works; the networks learn nothing.
+    /// Runs in seconds to test the whole pipeline; the networks learn nothing.
     Smoke,
     /// Small networks that learn: all tables in less than 40 minutes on two cores, table3 in about six.
     Mini,
-    /// The paper's own recipe.
+    /// The paper's settings.
     Paper,
 }
 
@@ -28,7 +28,7 @@ impl Profile {
     pub const ALL: [(&str, Profile); 3] =
         [("smoke", Profile::Smoke), ("mini", Profile::Mini), ("paper", Profile::Paper)];
 
-    /// Its file: all tables that need training.
+    /// The recipe file of all tables that need training: name and text.
     fn file(self) -> (&'static str, &'static str) {
         match self {
             Profile::Smoke => ("smoke.toml", include_str!("../../experiments/smoke.toml")),
@@ -38,16 +38,16 @@ impl Profile {
     }
 }
 
-/// Tables that come with the program and need no training.
+/// Built-in tables that need no training: name, file name and text.
 const COMPUTED: [(&str, &str, &str); 2] = [
     ("table1", "table1.toml", include_str!("../../experiments/table1.toml")),
     ("table2", "table2.toml", include_str!("../../experiments/table2.toml")),
 ];
 
-/// In the place of a table's name: all tables of a recipe.
+/// Stands for all tables of a recipe.
 pub const ALL_TABLES: &str = "all";
 
-/// The name and the text of the recipe that makes a table, or all of them.
+/// The file name and text of the built-in recipe for a table, or for all.
 ///
 /// # Errors
 /// [`Error::Plan`] if there is no such table.
@@ -61,24 +61,24 @@ pub fn embedded_recipe(profile: Profile, table: &str) -> Result<(&'static str, &
         return Ok((file, text));
     }
     let all = COMPUTED.iter().map(|(name, ..)| (*name).to_owned()).chain(tables).collect::<Vec<_>>();
-    Err(Error::Plan(format!("there is no experiment {table}; there are {} and {ALL_TABLES}", all.join(", "))))
+    Err(Error::Plan(format!("no experiment {table}; choose one of {}, {ALL_TABLES}", all.join(", "))))
 }
 
-/// Names of the tables of a recipe, in the order of the paper.
+/// Names of the tables of a recipe: the paper's tables, then others.
 fn names(text: &str) -> Result<Vec<String>> {
     let recipe: Table = toml::from_str(text).map_err(|e| Error::Plan(e.to_string()))?;
     let tables = recipe.get("tables").and_then(toml::Value::as_table);
     let mut names: Vec<String> = tables.map(|t| t.keys().cloned().collect()).unwrap_or_default();
-    // Those of the paper first.
+    // The paper's tables first.
     names.sort_by_key(|name| (!name.starts_with("table"), name.clone()));
     Ok(names)
 }
 
-/// What a recipe makes.
+/// The tables of a recipe.
 pub enum Recipe {
-    /// Table 1.
+    /// Table 1, computed.
     Layers(Vec<NetworkSpec>),
-    /// Table 2.
+    /// Table 2, computed.
     Parameters(Vec<NetworkSpec>),
     /// Tables that need training, on one data set.
     Trained(TrainedTables),
@@ -88,11 +88,11 @@ pub enum Recipe {
 pub struct TrainedTables {
     /// The tables in order.
     pub plans: Vec<TablePlan>,
-    /// The set that is made if no data set is given.
+    /// The synthetic data set to generate if no data set is given.
     pub synthetic: Option<SyntheticConfig>,
 }
 
-/// A file of tables that need no training.
+/// A recipe file of a computed table.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ComputedFile {
@@ -107,21 +107,21 @@ enum ComputedTable {
     Table2,
 }
 
-/// A file of tables that need training.
+/// A recipe file of tables that need training.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct TrainedFile {
     profile: String,
     synthetic: Option<SyntheticConfig>,
-    /// What all runs share: a run's file, in part.
+    /// Settings shared by all runs: part of a run's settings file.
     base: Table,
-    /// What each run says itself, in the place of what the base says.
+    /// Settings of each run, which override the base.
     runs: Vec<Table>,
     evaluate: Evaluate,
     tables: BTreeMap<String, TableEntry>,
 }
 
-/// What all tables share of their evaluation.
+/// Evaluation settings shared by all tables.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Evaluate {
@@ -160,10 +160,10 @@ struct MemberEntry {
     protocol: Option<Protocol>,
 }
 
-/// Reads the tables of a file: the one of this name, or all of them.
+/// Parses a recipe and selects one table, or all.
 pub(super) fn parse(text: &str, name: &str, set: &[String]) -> Result<Recipe> {
     let over = table(set)?;
-    // What is set for all runs stands over what a run says itself, too.
+    // `base` overrides also take precedence over the runs' own settings.
     let base = over.get("base").and_then(toml::Value::as_table).cloned().unwrap_or_default();
     let computed = toml::from_str::<Table>(text).is_ok_and(|file| file.contains_key("configs"));
     if computed {
@@ -184,7 +184,7 @@ impl TrainedFile {
         let mut plans = Vec::new();
         for name in wanted {
             let known = || self.tables.keys().cloned().collect::<Vec<_>>().join(", ");
-            let what = || Error::Plan(format!("the recipe has no table {name}; it has {}", known()));
+            let what = || Error::Plan(format!("the recipe has no table {name}; its tables are {}", known()));
             let entry = self.tables.get(name).ok_or_else(what)?;
             let rows = entry.rows.iter().map(|row| row.resolve(entry, &self.evaluate));
             let plan = TablePlan {
@@ -201,17 +201,17 @@ impl TrainedFile {
         Ok(TrainedTables { plans, synthetic: self.synthetic })
     }
 
-    /// A run: the base, what the run says itself, and what was set for all runs.
+    /// Builds a run from the base, its own settings and the overrides.
     fn run(&self, own: &Table, over: &Table) -> Result<RunPlan> {
         let Some(name) = own.get("name").and_then(toml::Value::as_str) else {
-            return Err(Error::Plan("a run has no name".into()));
+            return Err(Error::Plan("a run of the recipe has no name".into()));
         };
         let mut table = self.base.clone();
         merge(&mut table, own.clone());
         merge(&mut table, over.clone());
         let run: RunPlan = from_table(table).map_err(|e| e.of_run(name))?;
         if run.data.dataset.is_some() {
-            let what = "data.dataset has no place in a table, all runs of which share one data set";
+            let what = "data.dataset is not allowed in a recipe: all runs share one data set";
             return Err(Error::Plan(what.into()).of_run(name));
         }
         Ok(run)
@@ -240,7 +240,7 @@ impl RowEntry {
                 })
                 .collect(),
             _ => {
-                let what = "a row has either run and test_scales, or members of which each has them";
+                let what = "a row needs either run and test_scales, or members with run and test_scales each";
                 return Err(Error::Plan(what.into()));
             }
         };

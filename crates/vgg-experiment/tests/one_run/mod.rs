@@ -1,4 +1,4 @@
-//! One training run on the pictures of `vgg_testkit`, as `tests/reference/training_runs.py` has it.
+//! One training run on the pictures of `vgg_testkit`, as in `tests/reference/training_runs.py`.
 
 #![allow(dead_code, reason = "not every test uses every helper")]
 
@@ -25,14 +25,14 @@ pub fn plan() -> RunPlan {
     toml::from_str(settings).unwrap()
 }
 
-/// [`plan`] with a change.
+/// [`plan`] with one change.
 pub fn changed(change: impl FnOnce(&mut RunPlan)) -> RunPlan {
     let mut plan = plan();
     change(&mut plan);
     plan
 }
 
-/// Lets a run start from a weights file.
+/// Makes a run start from a weights file.
 pub fn start_from(plan: &mut RunPlan, file: &Path, layers: LayerSelection) {
     plan.network.init.from = Some(file.display().to_string());
     plan.network.init.layers = Some(layers);
@@ -48,7 +48,7 @@ pub fn start_spec() -> NetworkSpec {
     }
 }
 
-/// Hashed weights with pixels of their own, to start from.
+/// Writes a weights file to start from: hashed weights and its own pixel normalisation.
 pub fn write_start(path: &Path) {
     let mut network = Network::new(start_spec(), &Device::cpu(1).unwrap()).unwrap();
     for (name, shape) in start_spec().file_shapes().unwrap() {
@@ -70,7 +70,7 @@ pub fn write_start(path: &Path) {
     vgg_weights::save(path, &network, &metadata).unwrap();
 }
 
-/// A directory with `set` and `start.safetensors`.
+/// A directory with the data set `set` and the weights `start.safetensors`.
 pub fn workplace() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     make_pictures(&dir.path().join("set"), |path, pixels| write_png(path, pixels).unwrap()).unwrap();

@@ -1,8 +1,8 @@
-//! Memory of tensors on a CPU: one arena of a device, from which buffers are cut and to which they return.
+//! The arena of a CPU device: tensors allocate their buffers from it and return them on drop.
 //!
-//! The arena is address space; a page takes memory when it is first written. Buffers are cut from the smallest gap that
-//! is large enough, so they are packed from the bottom, and a step that asks for the same sizes in the same order gets
-//! the same places again: after the first step no page is new and the system is not asked for memory.
+//! An arena reserves address space; the system commits a page when it is first written. Allocation is best-fit and
+//! packs buffers from the lowest address, so a step that allocates the same sizes in the same order gets the same
+//! addresses. After the first step, no new page is committed and no memory is requested from the system.
 
 use std::ptr::NonNull;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,18 +11,18 @@ use memmap2::{MmapMut, MmapOptions};
 
 use super::free_list::FreeList;
 
-/// Alignment of every buffer, in bytes: a cache line, and the widest vector.
+/// Alignment of every buffer, in bytes: one cache line, and the widest SIMD vector.
 const ALIGN: usize = 64;
-/// Address space of an arena, if the system gives that much.
+/// Address space of a mapping, in bytes, if the system grants that much.
 const ADDRESS_SPACE: usize = if cfg!(all(unix, target_pointer_width = "64")) { 1 << 36 } else { 64 << 20 };
 
-/// The memory of a device.
+/// The memory of a CPU device.
 #[derive(Default)]
 pub(crate) struct Arena {
     maps: Mutex<Maps>,
 }
 
-/// Aligned host memory that goes back to its arena when dropped.
+/// Aligned host memory that returns to its arena on drop.
 pub(crate) struct CpuBuffer {
     start: NonNull<u8>,
     bytes: usize,
@@ -42,7 +42,7 @@ impl CpuBuffer {
         unsafe { std::slice::from_raw_parts(self.start.as_ptr().cast(), len) }
     }
 
-    /// The first `len` elements as `f32`, to write.
+    /// The first `len` elements as mutable `f32`.
     pub(crate) fn as_f32_mut(&mut self, len: usize) -> &mut [f32] {
         assert!(len * 4 <= self.bytes);
         // SAFETY: as in `as_f32`, and `&mut self` makes the access exclusive.
@@ -56,7 +56,7 @@ impl CpuBuffer {
         unsafe { std::slice::from_raw_parts(self.start.as_ptr(), len) }
     }
 
-    /// The first `len` bytes, to write.
+    /// The first `len` bytes, mutable.
     pub(crate) fn as_u8_mut(&mut self, len: usize) -> &mut [u8] {
         assert!(len <= self.bytes);
         // SAFETY: as in `as_f32_mut`.
@@ -76,14 +76,14 @@ struct Maps {
     in_use_bytes: usize,
 }
 
-/// One stretch of address space.
+/// A mapping of address space, and its free ranges.
 struct Map {
     memory: MmapMut,
     free: FreeList,
 }
 
 impl Arena {
-    /// A buffer of at least `bytes` bytes. Its contents are whatever an earlier user left, or zero.
+    /// Allocates a buffer of at least `bytes` bytes. Its contents are zero or left over from an earlier buffer.
     pub(crate) fn take(self: &Arc<Self>, bytes: usize) -> CpuBuffer {
         if cfg!(vgg_exact_buffers) {
             let start = exact::allocate(bytes);
@@ -96,12 +96,12 @@ impl Arena {
         CpuBuffer { start, bytes, arena: self.clone() }
     }
 
-    /// A buffer for `len` values of `f32`.
+    /// Allocates a buffer for `len` values of `f32`.
     pub(crate) fn take_f32(self: &Arc<Self>, len: usize) -> CpuBuffer {
         self.take(len * 4)
     }
 
-    /// Fills what no buffer has, as far as it was ever used, with bytes of ones, which are NaN.
+    /// Fills all free memory below the high-water mark with the byte 0xff, which makes every `f32` NaN.
     pub(crate) fn poison(&self) {
         for map in &mut self.lock().maps {
             let reached = map.free.high_water();
@@ -114,13 +114,13 @@ impl Arena {
         }
     }
 
-    /// Bytes in buffers now, and the most that were ever spanned.
+    /// Bytes allocated now, and the high-water mark in bytes.
     pub(crate) fn usage_bytes(&self) -> (usize, usize) {
         let maps = self.lock();
         (maps.in_use_bytes, maps.maps.iter().map(|map| map.free.high_water()).sum())
     }
 
-    /// Takes a buffer back.
+    /// Frees a buffer.
     pub(super) fn put(&self, start: NonNull<u8>, bytes: usize) {
         if cfg!(vgg_exact_buffers) {
             return exact::free(start, bytes);
@@ -135,7 +135,7 @@ impl Arena {
     }
 
     fn lock(&self) -> MutexGuard<'_, Maps> {
-        // Nothing is half done between any two operations, so a panic elsewhere leaves it usable.
+        // Every operation leaves the state consistent, so a poisoned lock is safe to use.
         self.maps.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -146,7 +146,7 @@ impl Maps {
         let start = found.unwrap_or_else(|| {
             let mut map = Map::new(bytes);
             let Some(start) = map.take(bytes) else {
-                unreachable!("a map has room for what it was made for")
+                unreachable!("a new mapping has room for its first buffer")
             };
             self.maps.push(map);
             start
@@ -157,13 +157,13 @@ impl Maps {
 }
 
 impl Map {
-    /// Address space for at least one buffer of `bytes`.
+    /// Reserves address space for at least one buffer of `bytes` bytes.
     fn new(bytes: usize) -> Map {
         let map = |len| MmapOptions::new().len(len).no_reserve_swap().map_anon();
         let smaller = bytes.max(64 << 20);
         let memory = map(ADDRESS_SPACE.max(bytes)).or_else(|_| map(smaller)).or_else(|_| map(bytes));
-        let memory = memory.unwrap_or_else(|e| panic!("no memory for a buffer of {bytes} bytes: {e}"));
-        // Large pages save much of the address translation; where there are none, small ones do.
+        let memory = memory.unwrap_or_else(|e| panic!("cannot allocate a buffer of {bytes} bytes: {e}"));
+        // Huge pages reduce TLB misses. Without them, normal pages are used.
         #[cfg(target_os = "linux")]
         let _ = memory.advise(memmap2::Advice::HugePage);
         let free = FreeList::new(memory.len());
@@ -177,13 +177,13 @@ impl Map {
 
     fn take(&mut self, bytes: usize) -> Option<NonNull<u8>> {
         let at = self.free.alloc(bytes)?;
-        // The gap lies within the map.
+        // The range lies within the mapping.
         NonNull::new(self.memory.as_mut_ptr().wrapping_add(at))
     }
 }
 
-/// Buffers of their own and of exactly their length, so that a sanitizer or Miri sees every step beyond: compile with
-/// `--cfg vgg_exact_buffers`.
+/// A separate allocation of the exact size for every buffer, so that a sanitizer or Miri detects any access out of
+/// bounds. Enabled by `--cfg vgg_exact_buffers`.
 mod exact {
     use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
     use std::ptr::NonNull;
@@ -209,7 +209,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_returned_buffer_is_used_again() {
+    fn a_freed_buffer_is_reused() {
         let arena = Arc::new(Arena::default());
         let first = arena.take_f32(1000);
         let address = first.start;

@@ -1,12 +1,12 @@
-//! Which stretches of a range are free: what an arena cuts buffers from.
+//! The free list of an arena: best-fit allocation from the free ranges of an address range.
 
-/// Room for this many free is made at once, so that a steady step does not ask for more.
+/// Initial capacity in free ranges, so that the list does not grow in the steady state.
 const GAPS: usize = 1024;
 
-/// Free stretches in order, none touching another.
+/// Free ranges in ascending order; adjacent ranges are merged.
 pub(crate) struct FreeList {
     free: Vec<FreeRange>,
-    /// End of the highest stretch that ever was.
+    /// End of the highest range that was ever allocated.
     high_water: usize,
 }
 
@@ -17,14 +17,14 @@ pub(crate) struct FreeRange {
 }
 
 impl FreeList {
-    /// One gap of this length.
+    /// Creates a list with one free range, `0..len`.
     pub(crate) fn new(len: usize) -> FreeList {
         let mut free = Vec::with_capacity(GAPS);
         free.push(FreeRange { start: 0, len });
         FreeList { free, high_water: 0 }
     }
 
-    /// Cuts from the smallest gap that is large enough, the lowest of equal ones.
+    /// Allocates from the smallest free range that is large enough; of equal ranges, from the lowest.
     pub(crate) fn alloc(&mut self, len: usize) -> Option<usize> {
         let fitting = self.free.iter().enumerate().filter(|(_, gap)| gap.len >= len);
         let (i, _) = fitting.min_by_key(|(_, gap)| gap.len)?;
@@ -39,7 +39,7 @@ impl FreeList {
     }
 
     #[cfg(any(feature = "cuda", test))]
-    /// Cuts all that is free between `start` and `start + len`.
+    /// Allocates everything that is free between `start` and `start + len`.
     pub(crate) fn alloc_within(&mut self, start: usize, len: usize) -> Vec<FreeRange> {
         let (mut taken, mut left) = (Vec::new(), Vec::with_capacity(self.free.len() + 2));
         for gap in self.free.drain(..) {
@@ -58,17 +58,17 @@ impl FreeList {
         taken
     }
 
-    /// The free, lowest first.
+    /// The free ranges, lowest first.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &FreeRange> {
         self.free.iter()
     }
 
-    /// End of the highest stretch that ever was.
+    /// End of the highest range that was ever allocated.
     pub(crate) fn high_water(&self) -> usize {
         self.high_water
     }
 
-    /// Gives a stretch back and joins it with its neighbours.
+    /// Frees a range and merges it with adjacent free ranges.
     pub(crate) fn free(&mut self, start: usize, len: usize) {
         let i = self.free.partition_point(|gap| gap.start < start);
         let joins_next = self.free.get(i).is_some_and(|next| next.start == start + len);
@@ -87,18 +87,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ranges_are_joined_and_the_smallest_is_used() {
+    fn allocation_is_best_fit_and_freed_ranges_are_merged() {
         let mut free = FreeList::new(1000);
         let places: Vec<usize> =
             [100, 50, 100, 20, 100].iter().map(|len| free.alloc(*len).unwrap()).collect();
         assert_eq!(places, [0, 100, 150, 250, 270]);
         free.free(100, 50);
         free.free(250, 20);
-        assert_eq!(free.alloc(20), Some(250), "the smallest that fits");
+        assert_eq!(free.alloc(20), Some(250), "the smallest range that fits");
         assert_eq!(free.alloc(60), Some(370));
         free.free(0, 100);
         free.free(150, 100);
-        assert_eq!(free.free[0], FreeRange { start: 0, len: 250 }, "three in one");
+        assert_eq!(free.free[0], FreeRange { start: 0, len: 250 }, "three ranges merged");
         free.free(250, 20);
         free.free(270, 100);
         free.free(370, 60);

@@ -1,4 +1,4 @@
-//! Memory: the arena of a CPU device, and the list of free ranges that a GPU's arena shares.
+//! Memory: the arena of a CPU device, and the free list that the arena of a GPU (`cuda/buffer.rs`) shares.
 
 mod arena;
 mod free_list;

@@ -1,41 +1,42 @@
-//! Processes that compute together. The transport is another crate's; here is what it must do.
+//! Process groups: the collectives that a transport, which another crate implements, must provide.
 
 use crate::Result;
 
-/// Bytes of a number on its way.
+/// Bytes of one value of an all-gather.
 const WORD: usize = size_of::<f64>();
-/// Bytes of a rank that travel at once.
+/// Bytes that each rank sends at a time to the root.
 const PART: usize = 1 << 20;
 
-/// A number of processes, each with a rank. All must make the same calls in the same order.
+/// A group of processes, each with a rank. All ranks must make the same calls in the same order.
 pub trait ProcessGroup: Send + Sync {
-    /// Number of this process, from 0.
+    /// Rank of this process, from 0.
     fn rank(&self) -> usize;
 
-    /// How many there are.
+    /// World size.
     fn size(&self) -> usize;
 
-    /// Replaces the values by their sums over all ranks: added in the order of ranks, so that all get the same bits, each time.
+    /// All-reduce: replaces the values by their sums over all ranks. Values are added in rank order, so the
+    /// sums are reproducible and bitwise identical on all ranks.
     ///
     /// # Errors
     /// [`crate::Error::Group`] if the transport fails.
     fn all_reduce(&self, values: &mut [f32]) -> Result<()>;
 
-    /// The values of all ranks, which give as many each, in their order.
+    /// All-gather: the values of all ranks in rank order. All ranks must pass the same number of values.
     ///
     /// # Errors
-    /// As [`ProcessGroup::sum`].
+    /// As [`ProcessGroup::all_reduce`].
     fn all_gather(&self, values: &[f64]) -> Result<Vec<f64>>;
 
-    /// The bytes of all ranks, in their order; each may give another number of them.
+    /// All-gather of bytes in rank order; the lengths may differ between ranks.
     ///
     /// # Errors
-    /// As [`ProcessGroup::sum`].
+    /// As [`ProcessGroup::all_reduce`].
     fn all_gather_bytes(&self, bytes: &[u8]) -> Result<Vec<Vec<u8>>> {
         let lengths = self.all_gather(&[bytes.len() as f64])?;
         let longest = lengths.iter().fold(0.0_f64, |a, b| a.max(*b)) as usize;
         let words = longest.div_ceil(WORD);
-        // Eight bytes travel as one number, whose bits nobody looks at on the way.
+        // Each f64 carries eight bytes; a transport copies its bits unchanged.
         let word = |at: usize| {
             let mut word = [0; WORD];
             let part = bytes.get(at * WORD..).unwrap_or_default();
@@ -50,16 +51,17 @@ pub trait ProcessGroup: Send + Sync {
         Ok(lengths.iter().enumerate().map(of_rank).collect())
     }
 
-    /// The bytes of all ranks, in their order, on the first; nothing on the others. They may be many.
+    /// Gather: the bytes of all ranks in rank order on rank 0, and an empty vector on the others. Large data
+    /// are sent in pieces.
     ///
     /// # Errors
-    /// As [`ProcessGroup::sum`].
+    /// As [`ProcessGroup::all_reduce`].
     fn gather_bytes_to_root(&self, bytes: &[u8]) -> Result<Vec<Vec<u8>>> {
         let lengths = self.all_gather(&[bytes.len() as f64])?;
         let longest = lengths.iter().fold(0.0_f64, |a, b| a.max(*b)) as usize;
         let first = self.rank() == 0;
         let mut all: Vec<Vec<u8>> = if first { vec![Vec::new(); self.size()] } else { Vec::new() };
-        // By and by: no rank holds much more than its own, but for the first.
+        // In pieces, so that only rank 0 holds much more than its own bytes.
         for start in (0..longest).step_by(PART) {
             let end = (start + PART).min(bytes.len());
             let parts = self.all_gather_bytes(bytes.get(start..end).unwrap_or_default())?;
@@ -68,19 +70,19 @@ pub trait ProcessGroup: Send + Sync {
         Ok(all)
     }
 
-    /// Ends all processes, after something went wrong in this one that the others would wait for without end.
+    /// Ends the processes of all ranks after a failure on this rank for which the others would wait forever.
     fn abort(&self, code: i32) -> !;
 
-    /// Waits until all are here.
+    /// Waits until all ranks have called it.
     ///
     /// # Errors
-    /// As [`ProcessGroup::sum`].
+    /// As [`ProcessGroup::all_reduce`].
     fn barrier(&self) -> Result<()> {
         self.all_gather(&[]).map(drop)
     }
 }
 
-/// A process on its own.
+/// The process group of a single process.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SingleProcess;
 

@@ -1,4 +1,4 @@
-//! Processes that compute together: what a group of ranks must do, and sums of tensors over its ranks.
+//! Process groups, and the all-reduce of tensors over their ranks.
 
 mod all_reduce;
 mod group;

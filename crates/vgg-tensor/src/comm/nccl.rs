@@ -1,4 +1,4 @@
-//! Sums among GPUs by NCCL, on a stream beside the device's own.
+//! NCCL all-reduce between GPUs, on a stream of its own.
 
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::sync::{Arc, OnceLock};
@@ -10,13 +10,13 @@ use super::group::ProcessGroup;
 use crate::cuda::{Cuda, cuda_error, open_nccl};
 use crate::{Error, Result};
 
-/// The GPUs of a group, of which this is one. All must call the same in the same order.
+/// The NCCL communicator of a process group. All ranks must make the same calls in the same order.
 pub(crate) struct Communicator {
     cuda: Cuda,
     nccl: &'static Functions,
     ranks: ncclComm_t,
     stream: Arc<CudaStream>,
-    /// What the device's stream has done so far, and what this one has.
+    /// Events on the device's stream, before an all-reduce, and on this stream, after it.
     computed: CudaEvent,
     summed: CudaEvent,
 }
@@ -25,7 +25,7 @@ pub(crate) struct Communicator {
 unsafe impl Send for Communicator {}
 
 impl Communicator {
-    /// Finds the GPUs of the other ranks: the first rank's name for the group goes round by the group's own transport.
+    /// Creates the communicator. The group's own transport distributes rank 0's NCCL id.
     pub(crate) fn join(group: &dyn ProcessGroup, cuda: &Cuda) -> Result<Communicator> {
         let nccl = Functions::get().map_err(|reason| Error::NoCuda { reason })?;
         let mut id = ncclUniqueId { internal: [0; 128] };
@@ -41,46 +41,48 @@ impl Communicator {
         let (computed, summed) = (event()?, event()?);
         let stream = context.new_stream().map_err(cuda_error("cuStreamCreate"))?;
         let mut ranks = std::ptr::null_mut();
-        // SAFETY: the pointer is valid; all ranks come with the same name and a number of their own.
+        // SAFETY: the pointer is valid; all ranks pass the same id and different ranks.
         let joined =
             unsafe { (nccl.comm_init_rank)(&mut ranks, group.size() as i32, id, group.rank() as i32) };
         nccl.check("ncclCommInitRank", joined)?;
         Ok(Communicator { cuda: cuda.clone(), nccl, ranks, stream, computed, summed })
     }
 
-    /// Replaces values at these places, of these lengths, by their sums over all ranks, after what is on the device's stream.
+    /// Queues the all-reduce (sum) of these `(address, length)` values, after the work queued on the device's
+    /// stream.
     ///
     /// # Safety
-    /// Each must be memory of this device of that many floats, which nobody else uses before [`Communicator::wait`].
+    /// Each must be memory of this device of that many floats, which nothing else uses before
+    /// [`Communicator::wait`].
     pub(crate) unsafe fn sum(&self, places: &[(u64, usize)]) -> Result<()> {
         if places.is_empty() {
             return Ok(());
         }
         self.after_computing()?;
-        // As one: many small tensors are then one launch.
+        // One NCCL group, so that many small tensors take one launch.
         // SAFETY: it takes nothing.
         self.nccl.check("ncclGroupStart", unsafe { (self.nccl.group_start)() })?;
         let added = places.iter().try_for_each(|&(at, len)| {
             // SAFETY: by the caller's promise.
             unsafe { self.all_reduce(at, len, ncclDataType_t::ncclFloat32, ncclRedOp_t::ncclSum) }
         });
-        // What was begun is ended in any case.
+        // A group that was started must be ended in any case.
         // SAFETY: as above.
         let ended = self.nccl.check("ncclGroupEnd", unsafe { (self.nccl.group_end)() });
         added.and(ended)
     }
 
-    /// Replaces a flag of 32 bits by the largest of all ranks.
+    /// Queues the all-reduce (maximum) of a 32-bit flag.
     ///
     /// # Safety
-    /// It must be memory of this device that nobody else uses before [`Communicator::wait`].
+    /// It must be memory of this device that nothing else uses before [`Communicator::wait`].
     pub(crate) unsafe fn any(&self, flag: u64) -> Result<()> {
         self.after_computing()?;
         // SAFETY: by the caller's promise.
         unsafe { self.all_reduce(flag, 1, ncclDataType_t::ncclUint32, ncclRedOp_t::ncclMax) }
     }
 
-    /// Has the device's stream wait for all sums.
+    /// Makes the device's stream wait for all queued all-reduces.
     pub(crate) fn wait(&self) -> Result<()> {
         self.summed.record(&self.stream).map_err(cuda_error("cuEventRecord"))?;
         self.cuda.main_stream().wait(&self.summed).map_err(cuda_error("cuStreamWaitEvent"))
@@ -93,7 +95,8 @@ impl Communicator {
     }
 
     /// # Safety
-    /// There must be memory of this device of `len` values, which nobody else uses before [`Communicator::wait`].
+    /// There must be memory of this device of `len` values, which nothing else uses before
+    /// [`Communicator::wait`].
     unsafe fn all_reduce(&self, at: u64, len: usize, kind: ncclDataType_t, op: ncclRedOp_t) -> Result<()> {
         let stream: *mut c_void = self.stream.cu_stream().cast();
         // SAFETY: by the caller's promise.
@@ -106,8 +109,8 @@ impl Communicator {
 
 impl Drop for Communicator {
     fn drop(&mut self) {
-        // Not ncclCommDestroy, which waits for the other ranks: one of them may be gone. Where all went well, all have agreed
-        // on something after their last sum.
+        // Not ncclCommDestroy, which waits for the other ranks, one of which may be gone. In a run that
+        // succeeds, the ranks have communicated after their last all-reduce.
         // SAFETY: it was made in `join`.
         unsafe { (self.nccl.comm_abort)(self.ranks) };
     }
@@ -115,7 +118,7 @@ impl Drop for Communicator {
 
 type Call<A> = unsafe extern "C" fn(A) -> ncclResult_t;
 
-/// What we call of NCCL 2.
+/// The functions of NCCL 2 that are called.
 struct Functions {
     get_unique_id: Call<*mut ncclUniqueId>,
     comm_init_rank: unsafe extern "C" fn(*mut ncclComm_t, c_int, ncclUniqueId, c_int) -> ncclResult_t,
@@ -157,24 +160,24 @@ impl Functions {
                 last_error: *opened.get(b"ncclGetLastError\0").map_err(missing)?,
             }
         };
-        // It stays open for as long as the program runs.
+        // The library stays loaded until the program exits.
         std::mem::forget(opened);
         Ok(functions)
     }
 
-    /// Names the call that failed, and says what NCCL says.
+    /// Turns a failure into an error with the call's name and NCCL's messages.
     fn check(&self, call: &'static str, result: ncclResult_t) -> Result<()> {
         if result == ncclResult_t::ncclSuccess {
             return Ok(());
         }
-        // SAFETY: both give strings that live on, or nothing; no communicator is needed.
+        // SAFETY: both return strings that live forever, or null; no communicator is needed.
         let texts = unsafe { [(self.error_string)(result), (self.last_error)(std::ptr::null_mut())] };
         let texts = texts.iter().filter(|text| !text.is_null()).map(|text| {
             // SAFETY: as above.
             unsafe { CStr::from_ptr(*text) }.to_string_lossy().trim().to_owned()
         });
         let reason = texts.filter(|text| !text.is_empty()).collect::<Vec<_>>().join(": ");
-        Err(Error::Cuda { call, reason: format!("{reason}; NCCL_DEBUG=INFO has it say more") })
+        Err(Error::Cuda { call, reason: format!("{reason}; set NCCL_DEBUG=INFO for details") })
     }
 }
 
@@ -183,9 +186,9 @@ mod tests {
     use super::*;
     use crate::cuda::{CudaLibrary, cuda_libraries};
 
-    /// Also where there is no GPU: a name for a group needs none.
+    /// This also runs without a GPU, because `ncclGetUniqueId` needs none.
     #[test]
-    fn the_library_has_what_is_called_of_it() {
+    fn nccl_has_the_required_functions() {
         let nccl = cuda_libraries().iter().find(|status| status.library == CudaLibrary::Nccl);
         if let Some(Err(e)) = nccl.map(|status| &status.found) {
             vgg_testkit::skip("nccl", e);

@@ -4,9 +4,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::{Error, ProcessGroup, Result};
 
-/// Runs `work` on `size` ranks at the same time, and returns their results in the order of the ranks.
+/// Runs `work` on `size` ranks in parallel, and returns the results in rank order.
 ///
-/// Once a rank has returned or panicked, calls of the others that wait for it fail with [`Error::Group`].
+/// After a rank has returned or panicked, the collectives of the other ranks fail with [`Error::Group`].
 ///
 /// # Panics
 /// If `work` panics on a rank.
@@ -46,9 +46,9 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    /// What the ranks have given in the current round.
+    /// Values of the ranks that have called the current all-gather.
     given: Vec<Option<Vec<f64>>>,
-    /// The values of all ranks in the last complete round.
+    /// Values of all ranks in the last complete all-gather.
     gathered: Vec<f64>,
     rounds: usize,
     /// Whether a rank has returned or panicked, so that others would wait for it forever.
@@ -91,13 +91,13 @@ impl ProcessGroup for ThreadRank {
         let waiting = |state: &mut State| state.rounds == round && !state.left;
         let state = self.shared.changed.wait_while(state, waiting).unwrap_or_else(PoisonError::into_inner);
         if state.rounds == round {
-            return Err(Error::Group { reason: "another rank has left".into() });
+            return Err(Error::Group { reason: "another rank has ended".into() });
         }
         Ok(state.gathered.clone())
     }
 
     fn abort(&self, code: i32) -> ! {
-        panic!("rank {} of threads aborts with code {code}", self.rank)
+        panic!("thread rank {} aborts with code {code}", self.rank)
     }
 }
 

@@ -1,8 +1,8 @@
-//! Whether all values that the kernels of a step wrote were finite.
+//! A flag that shows whether the kernels of a step wrote only finite values.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-/// Set until a kernel writes an infinity or a NaN. ThreadPool share it.
+/// Set until a kernel writes an infinity or a NaN. The threads of the pool share it.
 pub(crate) struct FiniteFlag(AtomicBool);
 
 impl Default for FiniteFlag {
@@ -12,19 +12,19 @@ impl Default for FiniteFlag {
 }
 
 impl FiniteFlag {
-    /// Sets the flag, for a new step.
+    /// Sets the flag at the start of a step.
     pub(crate) fn reset(&self) {
         self.0.store(true, Relaxed);
     }
 
-    /// Whether all values were finite.
+    /// Whether all values so far were finite.
     pub(crate) fn is_set(&self) -> bool {
         self.0.load(Relaxed)
     }
 
     /// Clears the flag unless `values` are all finite.
     pub(crate) fn check(&self, values: &[f32]) {
-        // Several sums, so that the loop vectorises.
+        // Eight independent sums, so that the loop vectorises.
         let mut sums = [0.0f32; 8];
         let chunks = values.chunks_exact(8);
         let rest = chunks.remainder().iter().map(|v| v * 0.0).sum::<f32>();
@@ -44,13 +44,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_bad_value_anywhere_clears_the_flag() {
+    fn a_non_finite_value_at_any_position_clears_the_flag() {
         for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
             for position in 0..20 {
                 let flag = FiniteFlag::default();
                 let mut values = [f32::MAX; 20];
                 flag.check(&values);
-                assert!(flag.is_set(), "large is not infinite");
+                assert!(flag.is_set(), "f32::MAX is finite");
                 values[position] = bad;
                 flag.check(&values);
                 assert!(!flag.is_set());

@@ -1,11 +1,11 @@
-//! The instruction set, found at run time: the binary is built for the plain baseline of its architecture.
+//! Detection of the instruction set at run time; the binary is compiled for the baseline of its architecture.
 
 use super::simd::{LANES, VectorKernel};
 
 /// An instruction set that kernels are compiled for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Isa {
-    /// x86-64 with AVX-512F, which implies the next.
+    /// x86-64 with AVX-512F, AVX2 and FMA.
     #[cfg(target_arch = "x86_64")]
     Avx512,
     /// x86-64 with AVX2 and FMA.
@@ -14,14 +14,14 @@ pub(crate) enum Isa {
     /// 64-bit ARM.
     #[cfg(target_arch = "aarch64")]
     Neon,
-    /// Whatever the compiler makes of plain loops.
+    /// Plain loops, vectorised by the compiler.
     Portable,
-    /// The same with vectors as long as those of AVX-512.
+    /// As `Portable` with vectors of 16 values, the length of AVX-512.
     PortableWide,
 }
 
 impl Isa {
-    /// Those of this processor, the best first.
+    /// The instruction sets that this processor supports, best first.
     pub(crate) fn available() -> impl Iterator<Item = Isa> {
         #[cfg(target_arch = "x86_64")]
         let special = {
@@ -49,7 +49,7 @@ impl Isa {
         }
     }
 
-    /// Values in the vectors that [`Isa::run_wide`] uses.
+    /// Number of lanes in the vectors of [`Isa::run_wide`].
     pub(crate) fn wide_lanes(self) -> usize {
         match self {
             #[cfg(target_arch = "x86_64")]
@@ -59,11 +59,11 @@ impl Isa {
         }
     }
 
-    /// Runs a kernel with vectors of [`LANES`] values.
+    /// Runs a kernel with vectors of [`LANES`] lanes.
     pub(crate) fn run<K: VectorKernel>(self, kernel: K) {
         match self {
             #[cfg(target_arch = "x86_64")]
-            // SAFETY: these values exist only where `available` saw the features.
+            // SAFETY: these values exist only where `available` detected the features.
             Isa::Avx512 | Isa::Avx2Fma => unsafe { run_avx2_fma(kernel) },
             #[cfg(target_arch = "aarch64")]
             Isa::Neon => kernel.run::<super::simd::Neon>(),
@@ -75,7 +75,7 @@ impl Isa {
     pub(crate) fn run_wide<K: VectorKernel>(self, kernel: K) {
         match self {
             #[cfg(target_arch = "x86_64")]
-            // SAFETY: this value exists only where `available` saw the feature.
+            // SAFETY: this value exists only where `available` detected the features.
             Isa::Avx512 => unsafe { run_avx512(kernel) },
             Isa::PortableWide => kernel.run::<super::simd::Portable<16>>(),
             _ => self.run(kernel),
@@ -83,14 +83,14 @@ impl Isa {
     }
 }
 
-/// The body of a kernel compiled with AVX2 and FMA, for it is inlined here.
+/// Compiles a kernel with AVX2 and FMA: its body is inlined into this function.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
 fn run_avx2_fma<K: VectorKernel>(kernel: K) {
     kernel.run::<super::simd::Avx2Fma>();
 }
 
-/// As above with AVX-512F.
+/// As [`run_avx2_fma`] with AVX-512F.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx2,fma")]
 fn run_avx512<K: VectorKernel>(kernel: K) {

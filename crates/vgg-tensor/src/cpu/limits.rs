@@ -1,4 +1,4 @@
-//! What the processor can do at best, measured: multiply-adds in registers, and reading memory.
+//! Measurement of the processor's peak throughput: multiply-adds in registers, and memory reads.
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -7,13 +7,13 @@ use super::simd::{Vector, VectorKernel};
 use super::{Cpu, SharedMut};
 use crate::PeakThroughput;
 
-/// Repetitions, of which the best counts: other work on the machine only slows.
+/// Number of repetitions. The fastest counts, because other load on the machine only slows a repetition.
 const REPETITIONS: usize = 7;
-/// Multiply-adds of one task and accumulator.
+/// Multiply-adds per task and accumulator.
 const STEPS: usize = 1 << 20;
-/// Accumulators: enough that none waits for the one before.
+/// Independent accumulators: enough to hide the latency of a multiply-add.
 const ACCUMULATORS: usize = 12;
-/// Values that are read: far more than a cache holds.
+/// Number of values read: far more than a cache holds.
 const READ: usize = 64 << 20;
 
 pub(crate) fn measure(cpu: Cpu) -> PeakThroughput {
@@ -24,14 +24,14 @@ pub(crate) fn measure(cpu: Cpu) -> PeakThroughput {
         cpu.for_each_chunk(&mut sums, 1, |_, sum| cpu.isa.run_wide(MultiplyAdd { sum: &mut sum[0] }));
     });
     let gflops = (2 * threads * STEPS * ACCUMULATORS * lanes) as f64 / seconds / 1e9;
-    // Not from the arena, whose peak is not to tell of this.
+    // Allocated outside of the arena, so that its high-water mark does not include these values.
     let memory = vec![1.0f32; READ];
     let part = READ / (8 * threads);
     let mut sums = vec![0.0f32; READ / part];
     let seconds = best_seconds(|| {
         let shared = SharedMut::new(&mut sums);
         cpu.for_each(READ / part, |task| {
-            // SAFETY: every task has a sum of its own.
+            // SAFETY: every task writes a different element.
             let sum = &mut unsafe { shared.slice(task, 1) }[0];
             cpu.isa.run_wide(Read { values: &memory[task * part..][..part], sum });
         });

@@ -1,4 +1,4 @@
-//! What every CPU kernel uses: threads, scratch memory, vectors, matrix products.
+//! Infrastructure of the CPU kernels: threads, scratch memory, SIMD vectors, matrix products.
 
 mod epilogue;
 mod finite_flag;
@@ -20,10 +20,10 @@ pub(crate) use simd::Portable;
 pub(crate) use simd::{LANES, Vector, VectorKernel, prefetch};
 pub(crate) use thread_pool::ThreadPool;
 
-/// Pixels up to which a map is small. Larger maps may go through a network a few images at a time.
+/// Largest number of pixels of a small feature map. A network may process larger maps a few images at a time.
 pub(crate) const SMALL_MAP: usize = 28 * 28;
 
-/// Rows of a tensor that one task of an element-wise kernel handles: about 64 KiB, whatever the row's length.
+/// Rows of a tensor per task of an element-wise kernel: about 64 KiB of `f32` for any row length.
 pub(crate) fn rows_per_task(row_len: usize) -> usize {
     (16 * 1024 / row_len.max(1)).max(1)
 }

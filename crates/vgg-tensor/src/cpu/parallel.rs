@@ -1,4 +1,4 @@
-//! Work on the threads of a CPU device.
+//! Parallel loops over tasks on the threads of a CPU device.
 
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use crate::alloc::{Arena, CpuBuffer};
 pub(crate) struct Cpu<'a> {
     pub(crate) isa: Isa,
     pub(crate) conv: ConvAlgorithm,
-    /// Whether memory is planned only: tasks are not run.
+    /// Whether this is a dry run: memory is planned and tasks are not run.
     pub(crate) dry_run: bool,
     pub(crate) threads: &'a ThreadPool,
     pub(crate) memory: &'a Arc<Arena>,
@@ -21,14 +21,14 @@ pub(crate) struct Cpu<'a> {
 impl Cpu<'_> {
     /// Runs `task(0), task(1), .. task(n - 1)` in any order on the device's threads.
     ///
-    /// The caller cuts work into tasks by shape alone, so that the number of threads decides no bit.
+    /// The caller must split the work by shape alone, so that results are bitwise identical for any number of threads.
     pub(crate) fn for_each(&self, n: usize, task: impl Fn(usize) + Sync + Send) {
         if !self.dry_run {
             self.threads.run(n, &task);
         }
     }
 
-    /// As [`Cpu::for_each`], each task with scratch memory of `len` values, whose contents are arbitrary.
+    /// As [`Cpu::for_each`]; each task gets scratch memory of `len` values with arbitrary contents.
     pub(crate) fn for_each_with_scratch(
         &self,
         n: usize,
@@ -36,7 +36,7 @@ impl Cpu<'_> {
         task: impl Fn(usize, &mut [f32]) + Sync + Send,
     ) {
         if self.dry_run {
-            // As many tasks as run at once have their memory at once.
+            // As in a real run, all tasks that run at the same time hold their scratch memory.
             let _all: Vec<Scratch> = (0..n.min(self.threads.count())).map(|_| self.scratch(len)).collect();
             return;
         }
@@ -58,13 +58,13 @@ impl Cpu<'_> {
         });
     }
 
-    /// Scratch memory of `len` values, from the arena. Its contents are arbitrary.
+    /// Allocates scratch memory of `len` values from the arena. Its contents are arbitrary.
     pub(crate) fn scratch(&self, len: usize) -> Scratch {
         Scratch { buffer: self.memory.take_f32(len), len }
     }
 }
 
-/// Scratch memory of one task.
+/// Scratch memory, which returns to the arena on drop.
 pub(crate) struct Scratch {
     buffer: CpuBuffer,
     len: usize,
@@ -83,14 +83,14 @@ impl std::ops::DerefMut for Scratch {
     }
 }
 
-/// A slice of which several tasks write parts that do not overlap.
+/// A mutable slice of which several tasks write disjoint parts.
 pub(crate) struct SharedMut<'a, T> {
     start: *mut T,
     len: usize,
     _data: PhantomData<&'a mut [T]>,
 }
 
-// SAFETY: the tasks that share it write disjoint parts, by the contract of `slice` and `as_ptr`.
+// SAFETY: the tasks that share it write disjoint parts, by the contracts of `slice` and `pointer`.
 unsafe impl<T: Send> Sync for SharedMut<'_, T> {}
 // SAFETY: as above.
 unsafe impl<T: Send> Send for SharedMut<'_, T> {}
@@ -111,15 +111,15 @@ impl<'a, T> SharedMut<'a, T> {
         unsafe { std::slice::from_raw_parts_mut(self.start.add(start), len) }
     }
 
-    /// Where the slice starts, to ask the cache for parts of it.
+    /// The start of the slice, for prefetching.
     pub(crate) fn as_ptr(&self) -> *const T {
         self.start
     }
 
-    /// A pointer at element `start`, for a part with gaps that spans `len` elements.
+    /// A pointer to element `start`, for a part with gaps that spans `len` elements.
     ///
     /// # Safety
-    /// What is written through it must not overlap what other tasks touch.
+    /// Elements written through the pointer must not overlap elements that other tasks read or write.
     pub(crate) unsafe fn pointer(&self, start: usize, len: usize) -> *mut T {
         assert!(start + len <= self.len, "part {start}+{len} of {}", self.len);
         // SAFETY: inside the slice by the assertion.

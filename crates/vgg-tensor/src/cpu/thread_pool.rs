@@ -1,9 +1,9 @@
-//! The threads of a CPU device: jobs of numbered tasks, with a barrier at the end of each that costs a microsecond
-//! between jobs in quick succession.
+//! The thread pool of a CPU device. It runs jobs of numbered tasks and ends each job with a barrier, which costs a
+//! microsecond between jobs in quick succession.
 //!
-//! The calling thread works too, so a pool of `n` has `n - 1` workers. A worker without work looks for the next job
-//! for some microseconds, then sleeps. A worker that wakes too late for a job does not hold it up: the caller waits
-//! only for those that have entered.
+//! The calling thread works too, so a pool of `n` threads has `n - 1` workers. An idle worker spins for some
+//! microseconds, then sleeps. A worker that wakes too late for a job does not delay it: the caller waits only for the
+//! workers that have entered the job.
 
 use std::any::Any;
 use std::cell::{Cell, UnsafeCell};
@@ -15,19 +15,19 @@ use std::thread::JoinHandle;
 use crossbeam_utils::sync::{Parker, Unparker};
 use crossbeam_utils::{Backoff, CachePadded};
 
-/// How often a thread looks before it sleeps; the pauses between two looks grow, to some 30 microseconds together.
+/// Number of polls before a thread sleeps; the pauses between polls grow and take about 30 microseconds in total.
 const LOOKS: usize = 30;
-/// Bits of [`Shared::state`]: how many workers are inside, whether the job may be entered, whether the pool ends;
-/// above them the job's number.
+/// Bits of [`Shared::state`]: the number of workers inside the job, whether workers may enter it, whether the pool shuts
+/// down; the bits above hold the number of the job.
 const INSIDE: usize = 0xffff;
 const OPEN: usize = 1 << 16;
 const END: usize = 1 << 17;
 const NUMBER: usize = 1 << 18;
 
 thread_local! {
-    /// Whether this thread is running a task. Jobs inside of a task run on the spot.
+    /// Whether this thread is running a task. A job that a task starts runs on the task's thread alone.
     static IN_TASK: Cell<bool> = const { Cell::new(false) };
-    /// Where this thread waits for the workers that are inside its job.
+    /// Parks this thread while it waits for the workers inside its job.
     static PARKER: Parker = Parker::new();
 }
 
@@ -35,24 +35,24 @@ thread_local! {
 pub(crate) struct ThreadPool {
     shared: Arc<Shared>,
     workers: Vec<JoinHandle<()>>,
-    /// Wake the workers.
+    /// One for each worker.
     unparkers: Vec<Unparker>,
-    /// Held by the caller whose job is under way.
+    /// Held by the caller whose job is running.
     turn: Mutex<()>,
 }
 
-/// What threads change while others look at it is on cache lines of its own.
+/// State that all threads share. Each field that threads write while others poll it has its own cache line.
 struct Shared {
     state: CachePadded<AtomicUsize>,
-    /// The next task of the job.
+    /// Index of the job's next task.
     next: CachePadded<AtomicUsize>,
     job: UnsafeCell<Option<Job>>,
-    /// Workers that sleep, or are about to.
+    /// Number of workers that sleep or are about to sleep.
     sleepers: CachePadded<AtomicUsize>,
     panic: Mutex<Option<Box<dyn Any + Send>>>,
 }
 
-/// Tasks `0..n`, and who waits for them.
+/// Tasks `0..n`, and the caller that waits for them.
 #[derive(Clone)]
 struct Job {
     task: *const (dyn Fn(usize) + Sync),
@@ -67,7 +67,7 @@ unsafe impl Sync for Shared {}
 unsafe impl Send for Shared {}
 
 impl ThreadPool {
-    /// Starts `n - 1` workers.
+    /// Starts a pool of `n` threads: `n - 1` workers and the caller.
     pub(crate) fn start(n: usize) -> std::io::Result<ThreadPool> {
         let shared = Arc::new(Shared {
             state: CachePadded::default(),
@@ -88,13 +88,13 @@ impl ThreadPool {
         Ok(threads)
     }
 
-    /// How many threads work, the caller among them.
+    /// Number of threads, including the caller.
     pub(crate) fn count(&self) -> usize {
         self.workers.len() + 1
     }
 
-    /// Runs `task(0), .. task(n - 1)` in any order, each once, and returns when all are done. A panic in a task goes
-    /// on in the caller.
+    /// Runs `task(0), .. task(n - 1)` in any order, each once, and returns when all are done. A panic in a task resumes
+    /// in the caller.
     pub(crate) fn run(&self, n: usize, task: &(dyn Fn(usize) + Sync)) {
         if n <= 1 || self.workers.is_empty() || IN_TASK.get() {
             return (0..n).for_each(task);
@@ -105,7 +105,7 @@ impl ThreadPool {
         let task = unsafe {
             std::mem::transmute::<*const (dyn Fn(usize) + Sync), *const (dyn Fn(usize) + Sync)>(task)
         };
-        // SAFETY: nobody is inside of the last job, and the next one is not open yet.
+        // SAFETY: no worker is inside the last job, and the next one is not open yet.
         let job = unsafe { &mut *shared.job.get() };
         let caller = PARKER.with(|parker| parker.unparker().clone());
         let job = job.insert(Job { task, n, caller });
@@ -130,14 +130,14 @@ impl Drop for ThreadPool {
         self.shared.state.fetch_add(END, SeqCst);
         self.unparkers.iter().for_each(Unparker::unpark);
         for worker in self.workers.drain(..) {
-            // A worker catches what its tasks throw, so it ends in peace.
+            // Workers catch the panics of their tasks, so `join` does not fail.
             let _ = worker.join();
         }
     }
 }
 
 impl Shared {
-    /// The life of a worker.
+    /// The main loop of a worker.
     fn work(&self, parker: &Parker) {
         let mut last = 0;
         let fresh = |state: usize, last: usize| state & OPEN != 0 && state / NUMBER != last;
@@ -150,7 +150,7 @@ impl Shared {
                 continue;
             }
             last = state / NUMBER;
-            // SAFETY: this worker is inside, so the job stays as it is until it leaves.
+            // SAFETY: this worker is inside, so the job does not change until it leaves.
             let job = unsafe { (*self.job.get()).clone() };
             if let Some(job) = job {
                 self.do_tasks(&job);
@@ -162,7 +162,7 @@ impl Shared {
         }
     }
 
-    /// Spins until the state satisfies `done`, and `rest`s now and then if that takes long.
+    /// Spins until the state satisfies `done`; calls `rest` after every [`LOOKS`] polls.
     fn wait_until(&self, done: impl Fn(usize) -> bool, rest: impl Fn()) -> usize {
         loop {
             let backoff = Backoff::new();
@@ -177,9 +177,9 @@ impl Shared {
         }
     }
 
-    /// Sleeps until there is a job after `last`, or the pool ends.
+    /// Sleeps until there is a job after `last` or the pool shuts down.
     fn sleep(&self, last: usize, parker: &Parker) {
-        // Whoever opens a job changes the state first and looks for sleepers then, in the other order than here.
+        // A caller changes the state, then reads `sleepers`. The reverse order here prevents a lost wake-up.
         self.sleepers.fetch_add(1, SeqCst);
         let idle = |state: usize| state & END == 0 && (state & OPEN == 0 || state / NUMBER == last);
         while idle(self.state.load(SeqCst)) {
@@ -188,7 +188,7 @@ impl Shared {
         self.sleepers.fetch_sub(1, SeqCst);
     }
 
-    /// Takes tasks until none is left.
+    /// Runs tasks until none is left.
     fn do_tasks(&self, job: &Job) {
         // SAFETY: the caller of the job is still in `run`.
         let task = unsafe { &*job.task };
@@ -204,7 +204,7 @@ impl Shared {
         }));
         IN_TASK.set(outer);
         if let Err(panic) = result {
-            // The rest need not be done.
+            // Skip the remaining tasks.
             self.next.store(job.n, Relaxed);
             lock(&self.panic).get_or_insert(panic);
         }
@@ -212,7 +212,7 @@ impl Shared {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Nothing that these mutexes hold can be half done.
+    // The data of these mutexes is always consistent, so a poisoned lock is safe to use.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -223,7 +223,7 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn every_task_runs_once_in_jobs_quick_and_slow() {
+    fn every_task_runs_once_in_quick_and_slow_jobs() {
         for n in [1, 2, 5] {
             let threads = ThreadPool::start(n).unwrap();
             for job in 0..if cfg!(miri) { 20 } else { 2000 } {
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn jobs_inside_tasks_and_from_several_callers() {
+    fn nested_jobs_and_jobs_of_several_callers_complete() {
         let threads = ThreadPool::start(3).unwrap();
         let total = AtomicU32::new(0);
         std::thread::scope(|scope| {
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_reaches_the_caller_and_the_pool_lives_on() {
+    fn a_panic_resumes_in_the_caller_and_the_pool_stays_usable() {
         let threads = ThreadPool::start(2).unwrap();
         let job = |i: usize| assert!(i != 3, "task three");
         assert!(catch_unwind(AssertUnwindSafe(|| threads.run(8, &job))).is_err());

@@ -1,4 +1,4 @@
-//! Uninhabited stand-ins for the CUDA types in builds without the feature `cuda`: GPU code compiles and is unreachable.
+//! Uninhabited stand-ins for the CUDA types in builds without the feature `cuda`: GPU code compiles and is never run.
 
 use std::convert::Infallible;
 
@@ -12,20 +12,20 @@ pub(crate) struct Cuda(Infallible);
 /// Memory of a GPU.
 pub(crate) struct CudaBuffer(Infallible);
 
-/// An upload.
+/// A host-to-device copy.
 pub(crate) struct HostToDevice(Infallible);
 
-/// A download.
+/// A device-to-host copy.
 pub(crate) struct DeviceToHost(Infallible);
 
-/// Timing of convolutions.
+/// The guard of autotuning.
 pub(crate) struct Autotuning(Infallible);
 
-/// Captured work.
+/// A captured graph.
 pub(crate) struct Graph(Infallible);
 
 fn absent<T>() -> Result<T> {
-    Err(Error::NoCuda { reason: "this program was built without the feature cuda".into() })
+    Err(Error::NoCuda { reason: "this program was built without the Cargo feature `cuda`".into() })
 }
 
 pub(crate) fn measure(cuda: &Cuda) -> Result<PeakThroughput> {

@@ -1,4 +1,4 @@
-//! Matrix products by cuBLASLt, row-major, with bias and ReLU fused; the algorithm of each shape is looked for once.
+//! Row-major matrix products by cuBLASLt, with fused bias and ReLU. The algorithm of each shape is selected once.
 
 use std::collections::HashMap;
 use std::ffi::c_void;
@@ -12,10 +12,10 @@ use super::stream::Stream;
 use super::{CublasEpilogue, Element, Matrix, Product};
 use crate::{Error, Precision, Result};
 
-/// Scratch memory that an algorithm may ask for: what Hopper's kernels want.
+/// Workspace available to an algorithm, in bytes: the size that NVIDIA recommends for Hopper.
 const WORKSPACE_BYTES: usize = 32 << 20;
 
-/// What all operands are aligned to.
+/// Alignment of all operands, in bytes.
 const ALIGNMENT_BYTES: u32 = 16;
 const ALIGNMENTS: [sys::cublasLtMatmulPreferenceAttributes_t; 4] = [
     sys::cublasLtMatmulPreferenceAttributes_t::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES,
@@ -30,7 +30,7 @@ pub(super) struct Blas {
     algorithms: Mutex<HashMap<Key, sys::cublasLtMatmulAlgo_t>>,
 }
 
-// SAFETY: cuBLASLt's handle holds no state that calls change.
+// SAFETY: calls do not change the state of a cuBLASLt handle.
 unsafe impl Send for Blas {}
 // SAFETY: as above.
 unsafe impl Sync for Blas {}
@@ -52,7 +52,7 @@ impl Blas {
     }
 
     /// # Safety
-    /// Matrices and bias must be memory of the sizes and elements that the product says.
+    /// Matrices and bias must be device memory with the sizes and element types in `product`.
     pub(super) unsafe fn run(&self, stream: &Stream, product: &Product) -> Result<()> {
         let Product { a, b, out, epilogue, bias } = product;
         let workspace = stream.take_bytes(WORKSPACE_BYTES)?;
@@ -60,7 +60,7 @@ impl Blas {
             return Ok(());
         }
         stream.bind()?;
-        // Row-major is column-major of the transpose, so b comes first: out^T = b^T a^T.
+        // A row-major matrix is its transpose in column-major order, so b comes first: out^T = b^T a^T.
         let operation = Operation::new(self.compute, b, a, *epilogue, *bias)?;
         let [layout_b, layout_a, layout_out] = [Layout::new(b)?, Layout::new(a)?, Layout::new(out)?];
         let layouts = [layout_b.0, layout_a.0, layout_out.0];
@@ -68,7 +68,8 @@ impl Blas {
             ([a, b, out].map(|m| (m.rows, m.columns, m.pitch, m.transposed, m.element.bytes())), *epilogue);
         let algorithm = self.algorithm(key, &operation, layouts)?;
         let (alpha, beta) = (1.0f32, if *epilogue == CublasEpilogue::Add { 1.0f32 } else { 0.0 });
-        // SAFETY: by the caller's promise; descriptors live until the call returns, and the stream keeps the order of what uses memory.
+        // SAFETY: by the caller's promise; descriptors live until the call returns, and the stream runs uses of the memory
+        // in order.
         unsafe {
             result::matmul(
                 self.handle,
@@ -92,7 +93,7 @@ impl Blas {
         .map_err(error("cublasLtMatmul"))
     }
 
-    /// The algorithm that cuBLASLt takes to be the fastest.
+    /// The algorithm that cuBLASLt's heuristic ranks first.
     fn algorithm(
         &self,
         key: Key,
@@ -111,7 +112,7 @@ impl Blas {
                 sys::cublasLtMatmulPreferenceAttributes_t::CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES;
             let value = std::ptr::from_ref(&bytes).cast();
             let set = result::set_matmul_pref_attribute(preference, attribute, value, size_of::<usize>());
-            // Rows are multiples of 16 bytes, and so is where a view of some of them begins.
+            // Rows are multiples of 16 bytes, so a view that starts at any row is aligned as well.
             let set = ALIGNMENTS.into_iter().fold(set, |set, attribute| {
                 let value = std::ptr::from_ref(&ALIGNMENT_BYTES).cast();
                 set.and_then(|()| {
@@ -131,12 +132,12 @@ impl Blas {
 
 impl Drop for Blas {
     fn drop(&mut self) {
-        // SAFETY: nothing uses the handle after this; what fails here is lost with the process.
+        // SAFETY: nothing uses the handle after this; on failure it is leaked until the process exits.
         let _ = unsafe { result::destroy_handle(self.handle) };
     }
 }
 
-/// A layout descriptor: a row-major matrix is a column-major one with rows and columns exchanged.
+/// A layout descriptor: a row-major matrix is a column-major one with rows and columns swapped.
 struct Layout(sys::cublasLtMatrixLayout_t);
 
 impl Layout {
@@ -149,12 +150,12 @@ impl Layout {
 
 impl Drop for Layout {
     fn drop(&mut self) {
-        // SAFETY: made in `new`, destroyed once.
+        // SAFETY: created in `new`, destroyed once.
         let _ = unsafe { result::destroy_matrix_layout(self.0) };
     }
 }
 
-/// A product descriptor.
+/// A matmul descriptor.
 struct Operation(sys::cublasLtMatmulDesc_t);
 
 impl Operation {
@@ -168,7 +169,8 @@ impl Operation {
         use sys::cublasLtMatmulDescAttributes_t as Attribute;
         let made = result::create_matmul_desc(compute, sys::cudaDataType_t::CUDA_R_32F);
         let operation = Operation(made.map_err(error("cublasLtMatmulDescCreate"))?);
-        // SAFETY: whether an operand is transposed is an integer of 32 bits, an epilogue one of the enumeration, and a bias a pointer.
+        // SAFETY: the transpose attributes are 32-bit integers, the epilogue is a value of its enumeration, and the bias is
+        // a device pointer.
         unsafe {
             operation.set(Attribute::CUBLASLT_MATMUL_DESC_TRANSA, i32::from(first.transposed))?;
             operation.set(Attribute::CUBLASLT_MATMUL_DESC_TRANSB, i32::from(second.transposed))?;
@@ -182,7 +184,7 @@ impl Operation {
     }
 
     /// # Safety
-    /// The value must be of the type that the attribute has.
+    /// `V` must be the type of the attribute.
     unsafe fn set<V>(&self, attribute: sys::cublasLtMatmulDescAttributes_t, value: V) -> Result<()> {
         // SAFETY: by the caller's promise; cuBLASLt copies the value.
         unsafe {
@@ -199,7 +201,7 @@ impl Operation {
 
 impl Drop for Operation {
     fn drop(&mut self) {
-        // SAFETY: made in `new`, destroyed once.
+        // SAFETY: created in `new`, destroyed once.
         let _ = unsafe { result::destroy_matmul_desc(self.0) };
     }
 }

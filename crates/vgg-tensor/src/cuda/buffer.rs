@@ -1,8 +1,8 @@
-//! Memory of a GPU: one arena of address space per device, backed by memory as far as it was ever used.
+//! The arena of a GPU: one range of address space per device, backed with memory up to the high-water mark.
 //!
-//! Work on a device goes through one stream, in order, so a buffer may be given back while a kernel still reads it: who
-//! takes it next writes it later. A captured graph uses memory by address, so as long as it exists no other buffer gets
-//! memory that was in use when it was captured, and memory is never given back to the driver while the device is open.
+//! Work on a device runs in order on one stream, so a buffer may be freed while a kernel still reads it: the next owner
+//! of the memory writes to it later. A captured graph uses memory by address. While it exists, no other buffer gets
+//! memory that was in use during the capture, and memory returns to the driver only when the device is closed.
 
 use std::any::Any;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,15 +16,15 @@ use crate::{Error, Result};
 
 /// Alignment of every buffer, in bytes.
 const ALIGN: usize = 256;
-/// Memory is taken from the driver in steps of this many bytes.
+/// Memory is requested from the driver in multiples of this many bytes.
 const STEP: usize = 64 << 20;
 
-/// Device memory that goes back to its arena when dropped.
+/// Device memory that returns to its arena on drop.
 pub(crate) struct CudaBuffer {
     pointer: sys::CUdeviceptr,
     bytes: usize,
     format: Format,
-    /// Captures before it was taken.
+    /// Number of captures before the buffer was allocated.
     captures_before: u64,
     arena: Arc<CudaArena>,
 }
@@ -49,12 +49,12 @@ impl Drop for CudaBuffer {
     }
 }
 
-/// The memory of a device.
+/// The memory of a GPU.
 pub(crate) struct CudaArena {
     context: Arc<CudaContext>,
     base: sys::CUdeviceptr,
     reserved: usize,
-    /// Whether there is memory behind the addresses: not on a device that plans.
+    /// Whether the addresses are backed with memory; `false` on a dry run.
     backed: bool,
     state: Mutex<State>,
 }
@@ -62,30 +62,30 @@ pub(crate) struct CudaArena {
 struct State {
     free: FreeList,
     in_use_bytes: usize,
-    /// Pieces of memory in order, without free from `base` on.
+    /// Memory from the driver: handle and bytes of each allocation, mapped contiguously from `base`.
     pieces: Vec<(sys::CUmemGenericAllocationHandle, usize)>,
     backed_bytes: usize,
     /// The capture in progress, if there is one.
     recording: Option<Recording>,
-    /// Captures so far, and the numbers of those whose graph still exists, ascending.
+    /// Number of captures so far, and the ascending numbers of captures whose graph still exists.
     captures: u64,
     graphs: Vec<u64>,
-    /// Memory given back that an existing graph uses, with the captures before it was taken.
+    /// Freed memory that an existing graph uses, with the number of captures before it was allocated.
     withheld: Vec<(u64, FreeRange)>,
 }
 
-/// What a capture has used so far.
+/// Resources that the capture in progress uses.
 #[derive(Default)]
 struct Recording {
-    /// Memory taken or given back.
+    /// Ranges allocated or freed during the capture.
     free: Vec<FreeRange>,
     owners: Vec<Owner>,
 }
 
-/// What is not memory of the arena and must exist as long as a graph.
+/// An object outside of the arena that must live as long as a graph.
 pub(crate) type Owner = Arc<dyn Any + Send + Sync>;
 
-/// Keeps from others all memory that a captured graph may use: what was in use during the capture.
+/// Reserves the memory that was in use during a capture, so that only the captured graph uses it.
 pub(crate) struct Reservation {
     arena: Arc<CudaArena>,
     /// Number of the capture.
@@ -108,7 +108,7 @@ impl Drop for Reservation {
 }
 
 impl CudaArena {
-    /// Address space as large as the device's memory, none of which is taken yet; on a dry run, without end.
+    /// Reserves address space as large as the device's memory, without backing it. On a dry run the size is unlimited.
     pub(crate) fn new(context: &Arc<CudaContext>, backed: bool) -> Result<Arc<CudaArena>> {
         let total = context.total_mem().map_err(cuda_error("cuDeviceTotalMem"))?;
         let (reserved, mut base) = (total.next_multiple_of(STEP) + STEP, 0);
@@ -133,7 +133,7 @@ impl CudaArena {
         Ok(Arc::new(CudaArena { context: context.clone(), base, reserved, backed, state: Mutex::new(state) }))
     }
 
-    /// A buffer of at least `bytes` bytes with whatever contents.
+    /// Allocates a buffer of at least `bytes` bytes with arbitrary contents.
     pub(crate) fn take(self: &Arc<Self>, bytes: usize, format: Format) -> Result<CudaBuffer> {
         if cfg!(vgg_exact_buffers) && self.backed {
             // SAFETY: the memory is freed in `put`.
@@ -159,19 +159,19 @@ impl CudaArena {
         Ok(CudaBuffer { pointer, bytes, format, captures_before, arena: self.clone() })
     }
 
-    /// Begins a capture.
+    /// Starts to record the resources of a capture.
     pub(crate) fn begin_recording(&self) {
         self.lock().recording = Some(Recording::default());
     }
 
-    /// Keeps `owner` as long as the graph of the capture in progress exists, if there is one.
+    /// During a capture, keeps `owner` for as long as the captured graph exists.
     pub(crate) fn keep_for_graph(&self, owner: impl FnOnce() -> Owner) {
         if let Some(recording) = &mut self.lock().recording {
             recording.owners.push(owner());
         }
     }
 
-    /// Ends the capture and keeps what it used and gave back.
+    /// Ends the recording and reserves the memory that the capture used and freed.
     pub(crate) fn end_recording(self: &Arc<Self>) -> Reservation {
         let mut guard = self.lock();
         let state = &mut *guard;
@@ -186,7 +186,7 @@ impl CudaArena {
         Reservation { arena: self.clone(), number, kept, _owners: owners }
     }
 
-    /// Fills what no buffer has with bytes of ones, which are NaN in every precision.
+    /// Fills all free memory with the byte 0xff, which makes every value NaN in every precision.
     pub(crate) fn poison(&self, stream: sys::CUstream) -> Result<()> {
         let state = self.lock();
         self.context.bind_to_thread().map_err(cuda_error("cuCtxSetCurrent"))?;
@@ -194,7 +194,7 @@ impl CudaArena {
             let end = (gap.start + gap.len).min(state.backed_bytes);
             if gap.start < end {
                 let pointer = self.base + gap.start as sys::CUdeviceptr;
-                // SAFETY: there is memory behind these addresses, and no buffer has it.
+                // SAFETY: these addresses are backed with memory, and no buffer uses it.
                 unsafe { result::memset_d8_async(pointer, 0xff, end - gap.start, stream) }
                     .map_err(cuda_error("cuMemsetD8"))?;
             }
@@ -202,13 +202,13 @@ impl CudaArena {
         Ok(())
     }
 
-    /// Bytes in buffers now, and the most that were ever spanned.
+    /// Bytes allocated now, and the high-water mark in bytes.
     pub(crate) fn usage_bytes(&self) -> (usize, usize) {
         let state = self.lock();
         (state.in_use_bytes, state.free.high_water())
     }
 
-    /// Takes memory from the driver until `end` bytes are there.
+    /// Requests memory from the driver until the first `end` bytes are backed.
     fn back(&self, state: &mut State, end: usize) -> Result<()> {
         let bytes = (end - state.backed_bytes).next_multiple_of(STEP);
         self.context.bind_to_thread().map_err(cuda_error("cuCtxSetCurrent"))?;
@@ -253,7 +253,7 @@ impl CudaArena {
 
     fn put(&self, buffer: &CudaBuffer) {
         if cfg!(vgg_exact_buffers) && self.backed {
-            // Freeing can fail only where the device is lost, which the next operation says.
+            // Freeing fails only if the device is lost, which the next operation reports.
             // SAFETY: it was allocated in `take`.
             let _ = unsafe { result::free_sync(buffer.pointer) };
             return;
@@ -283,7 +283,7 @@ impl Drop for CudaArena {
         }
         let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
         let mut pointer = self.base;
-        // SAFETY: every buffer holds the arena, so none is left. What fails here is lost with the process.
+        // SAFETY: every buffer holds the arena, so none is left. On failure, memory is leaked until the process exits.
         unsafe {
             let _ = sys::cuCtxSynchronize();
             for (handle, bytes) in state.pieces.drain(..) {

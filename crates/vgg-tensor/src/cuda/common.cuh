@@ -1,8 +1,8 @@
-// What every kernel uses. It stands before each of them: NVRTC gets one source.
+// Definitions that all kernels use. NVRTC compiles this file and all kernels as one source.
 //
 // An activation is a row-major array of `T`, float or bf16 by the precision of the device, whose last axis is padded with
-// zeros to a pitch that is a multiple of 8. Kernels work on vectors of 8 values, sum in float, and take no sum in an
-// order that depends on timing: there are no atomics but the one that clears the flag of a step.
+// zeros to a pitch that is a multiple of 8. Kernels work on vectors of 8 values and sum in float. The order of summation
+// does not depend on timing: no kernel uses atomics, and all threads that write `not_finite` of a step write 1.
 
 // A bf16 is the upper half of a float.
 struct bf16 {
@@ -18,15 +18,15 @@ typedef float T;
 typedef long long i64;
 typedef unsigned long long u64;
 
-// Threads of a block, in every kernel.
+// Threads per block, in every kernel.
 #define THREADS 256
 
-// Eight values side by side.
+// Eight consecutive values.
 struct V8 {
     float v[8];
 };
 
-// What a step carries on the device: see `StepState`.
+// The state of a step in device memory: see `StepState`.
 struct Step {
     float lr;
     unsigned not_finite;
@@ -88,7 +88,7 @@ __device__ inline void from_float(float x, float& y) { y = x; }
 __device__ inline void from_float(float x, bf16& y) { y.bits = (unsigned short)pack(x, 0.0f); }
 
 #ifdef VGG_BF16
-// `d [16, 8] += a [16, 16] * b [16, 8]` by the threads of a warp together: thread `4 r + q` holds `d` at `(r, 2 q)`,
+// `d [16, 8] += a [16, 16] * b [16, 8]`, computed by one warp. Thread `4 r + q` holds `d` at `(r, 2 q)`,
 // `(r, 2 q + 1)`, `(r + 8, 2 q)`, `(r + 8, 2 q + 1)`; pairs of bf16 of `a` at `(r, 2 q)`, `(r + 8, 2 q)`, `(r, 2 q + 8)`,
 // `(r + 8, 2 q + 8)`; and of `b` at `(2 q, r)` and `(2 q + 8, r)`.
 __device__ inline void multiply_add(float (&d)[4], const unsigned (&a)[4], uint2 b) {
@@ -102,7 +102,7 @@ __device__ inline void multiply_add(float (&d)[4], const unsigned (&a)[4], uint2
 }
 #endif
 
-// The sum, or the largest, of a value over the block, in a fixed order; every thread gets it.
+// The sum or the maximum of a value over the block, in a fixed order; every thread gets the result.
 __device__ inline float block_sum(float value, float* shared) {
     for (int distance = 16; distance > 0; distance /= 2) value += __shfl_xor_sync(0xffffffffu, value, distance);
     __syncthreads();
@@ -126,5 +126,5 @@ __device__ inline float block_max(float value, float* shared) {
     return largest;
 }
 
-// The number of this thread among all of a one-dimensional grid.
+// Index of this thread in a one-dimensional grid.
 __device__ inline i64 thread() { return (i64)blockIdx.x * THREADS + threadIdx.x; }

@@ -1,10 +1,10 @@
-//! Failed calls of the driver as errors.
+//! Errors of driver calls.
 
 use cudarc::driver::DriverError;
 
 use crate::Error;
 
-/// Names the call that failed.
+/// Converts a driver error to [`Error::Cuda`] with the name of the call.
 pub(crate) fn cuda_error(call: &'static str) -> impl Fn(DriverError) -> Error {
     move |e| {
         let text = e.error_string().map(|text| text.to_string_lossy().into_owned());

@@ -1,4 +1,4 @@
-//! An open GPU: its stream, and how kernels and libraries are called.
+//! An open GPU: its stream, kernels and libraries.
 
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{DeviceConfig, Engines, Error, Precision, Result, Shape};
 
-/// A cheap handle to an open GPU. It dereferences to the stream that its work is on.
+/// A cheap handle to an open GPU. It dereferences to the stream on which its work runs.
 #[derive(Clone)]
 pub(crate) struct Cuda {
     gpu: Arc<Gpu>,
@@ -42,7 +42,7 @@ impl Deref for Cuda {
     }
 }
 
-/// The context of a GPU, which stays for as long as the program runs: libraries keep state for it.
+/// The context of a GPU. It lives until the process exits, because libraries keep state for it.
 fn context(ordinal: usize) -> std::result::Result<Arc<CudaContext>, DriverError> {
     static ALL: Mutex<Vec<(usize, Arc<CudaContext>)>> = Mutex::new(Vec::new());
     let mut all = ALL.lock().unwrap_or_else(PoisonError::into_inner);
@@ -56,11 +56,11 @@ fn context(ordinal: usize) -> std::result::Result<Arc<CudaContext>, DriverError>
 
 fn no_device(e: DriverError) -> Error {
     let reason = cuda_error("cuInit")(e).to_string();
-    Error::NoCuda { reason: format!("{reason}; nvidia-smi shows which GPUs there are") }
+    Error::NoCuda { reason: format!("{reason}; run nvidia-smi to list the GPUs") }
 }
 
 impl Cuda {
-    /// How many GPUs there are.
+    /// Number of GPUs.
     pub(crate) fn count() -> Result<usize> {
         libraries::check().map_err(|reason| Error::NoCuda { reason })?;
         result::init().map_err(no_device)?;
@@ -73,17 +73,17 @@ impl Cuda {
         let count = Cuda::count()?;
         if ordinal >= count {
             return Err(Error::NoCuda {
-                reason: format!("there is no GPU {ordinal}: the driver sees {count}"),
+                reason: format!("there is no GPU {ordinal}: the driver reports {count}, numbered from 0"),
             });
         }
         let context = context(ordinal).map_err(no_device)?;
-        // SAFETY: cudarc's own buffers, which events would guard, are not used; `transfer.rs` has events of its own.
+        // SAFETY: the events would guard cudarc's own buffers, which are not used; `transfer.rs` has its own events.
         unsafe { context.disable_event_tracking() };
         let stream = Stream::new(&context)?;
         let capability = context.compute_capability().map_err(cuda_error("cuDeviceGetAttribute"))?;
         if precision == Precision::Bf16 && capability.0 < 8 {
             let reason = format!(
-                "bf16 needs compute capability 8.0 or newer, and this GPU has {}.{}; use precision f32",
+                "bf16 requires compute capability 8.0 or higher, but this GPU has {}.{}; use precision f32",
                 capability.0, capability.1
             );
             return Err(Error::NoCuda { reason });
@@ -106,12 +106,12 @@ impl Cuda {
         Ok(Cuda { gpu: Arc::new(gpu), stream })
     }
 
-    /// The same GPU without data.
+    /// A handle to the same GPU for a dry run.
     pub(crate) fn dry_run(&self) -> Result<Cuda> {
         Ok(Cuda { gpu: self.gpu.clone(), stream: self.stream.dry_run()? })
     }
 
-    /// What the results depend on bitwise.
+    /// The device properties that determine results bitwise.
     pub(crate) fn numerics(&self) -> String {
         let (major, minor) = self.gpu.capability;
         let engines = match self.gpu.cudnn.engines() {
@@ -121,12 +121,12 @@ impl Cuda {
         format!("cuda sm_{major}{minor}, {}{engines}", self.gpu.precision.name())
     }
 
-    /// For people.
+    /// A description for logs.
     pub(crate) fn describe(&self) -> String {
         format!("cuda:{}, {}, {}", self.context().ordinal(), self.gpu.name, self.gpu.precision.name())
     }
 
-    /// The type of activations.
+    /// Element type of activations.
     pub(crate) fn element(&self) -> Element {
         Element::of(self.gpu.precision)
     }
@@ -136,17 +136,17 @@ impl Cuda {
         Format { element: self.element(), padding: c.next_multiple_of(CHANNELS) - c }
     }
 
-    /// Memory of a tensor in a format.
+    /// Allocates the memory of a tensor in a format.
     pub(crate) fn take(&self, shape: Shape, format: Format) -> Result<CudaBuffer> {
         self.memory.take(rows(shape) * format.pitch(shape.last()) * format.element.bytes(), format)
     }
 
-    /// Memory of a tensor of float without padding.
+    /// Allocates the memory of an `f32` tensor without padding.
     pub(crate) fn take_plain(&self, shape: Shape) -> Result<CudaBuffer> {
         self.take(shape, Format::PLAIN)
     }
 
-    /// Runs a kernel with at least `threads` threads. Arguments are as [`Cuda::launch_blocks`].
+    /// Launches a kernel with at least `threads` threads. Arguments are as in [`Cuda::launch_blocks`].
     ///
     /// # Safety
     /// As [`Cuda::launch_blocks`].
@@ -160,13 +160,13 @@ impl Cuda {
         unsafe { self.launch_blocks(kernel, [threads.div_ceil(THREADS), 1], arguments) }
     }
 
-    /// Runs a kernel on a grid of blocks. Arguments are the bits of pointers and of integers of 32 or 64 bits; those of a
-    /// float are [`bits`].
+    /// Launches a kernel on a grid of blocks. Arguments are the bits of pointers and of 32-bit or 64-bit integers;
+    /// [`super::bits`] converts a float.
     ///
     /// # Safety
-    /// The arguments must match the kernel's signature. Each pointer must be to memory of this device of the size that the kernel's comment
-    /// gives, or 0 where the kernel allows it. A buffer may be dropped when this returns: the stream runs later uses of its memory after the
-    /// kernel.
+    /// The arguments must match the kernel's signature. Each pointer must be to memory of this device of the size that
+    /// the kernel's comment gives, or 0 where the kernel allows it. A buffer may be dropped when this returns: the stream
+    /// runs later uses of its memory after the kernel.
     pub(crate) unsafe fn launch_blocks(
         &self,
         kernel: &'static str,
@@ -183,7 +183,7 @@ impl Cuda {
             *pointer = std::ptr::from_ref(argument).cast_mut().cast();
         }
         let grid = (blocks[0] as u32, blocks[1] as u32, 1);
-        // SAFETY: by the caller's promise; little-endian integers of 32 bits are the front of those of 64.
+        // SAFETY: by the caller's promise; on a little-endian host, a 32-bit integer is the first half of a 64-bit one.
         unsafe {
             result::launch_kernel(
                 function,
@@ -197,19 +197,19 @@ impl Cuda {
         .map_err(cuda_error(kernel))
     }
 
-    /// A matrix product.
+    /// Computes a matrix product.
     ///
     /// # Safety
-    /// Its matrices and its bias must be memory of this device of the sizes and elements that it says.
+    /// Its matrices and its bias must be memory of this device with the sizes and element types in `product`.
     pub(crate) unsafe fn product(&self, product: &Product) -> Result<()> {
         // SAFETY: by the caller's promise.
         unsafe { self.gpu.blas.run(self, product) }
     }
 
-    /// A convolution.
+    /// Computes a convolution.
     ///
     /// # Safety
-    /// The operands must be memory of this device of the sizes in the key, in its element.
+    /// The operands must be memory of this device with the sizes in `key` and elements of type [`Cuda::element`].
     pub(crate) unsafe fn convolution(
         &self,
         key: ConvolutionKey,
@@ -219,17 +219,17 @@ impl Cuda {
         unsafe { self.gpu.cudnn.run(self, key, operands) }
     }
 
-    /// While the guard exists, convolutions are timed on their first use, because a graph will repeat them.
+    /// While the guard exists, convolutions are autotuned on their first use, because a graph will repeat them.
     pub(crate) fn autotuning(&self) -> Autotuning<'_> {
         self.gpu.cudnn.autotuning()
     }
 
-    /// The engines that were chosen, with the microseconds that each took when it was timed.
+    /// The cuDNN engines that autotuning chose: convolution, engine index and microseconds.
     pub(crate) fn describe_choices(&self) -> Vec<(String, usize, f64)> {
         self.gpu.cudnn.describe_choices()
     }
 
-    /// The properties of the device as cuDNN's JSON.
+    /// The device properties in cuDNN's JSON format.
     pub(crate) fn device_properties(&self) -> Result<String> {
         self.gpu.cudnn.device_properties()
     }

@@ -1,4 +1,4 @@
-//! Captured operations, to be launched again as a whole.
+//! CUDA graphs: captured operations that are launched as a whole.
 
 use cudarc::driver::{CudaGraph, sys};
 
@@ -7,16 +7,16 @@ use super::error::cuda_error;
 use super::gpu::Cuda;
 use crate::Result;
 
-/// Captured operations. Launching them is sound whatever was dropped since: their memory is kept from others.
+/// A captured graph. Launching it is sound even if its buffers have been dropped, because their memory is reserved.
 pub(crate) struct Graph {
     graph: CudaGraph,
     _memory: Reservation,
-    /// The owner of the kernels in it.
+    /// The owner of the graph's kernels.
     cuda: Cuda,
 }
 
 impl Cuda {
-    /// Captures what `work` would do, without doing it.
+    /// Captures the operations of `work` without running them.
     pub(crate) fn capture<E: From<crate::Error>>(
         &self,
         work: impl FnOnce() -> std::result::Result<(), E>,
@@ -26,14 +26,14 @@ impl Cuda {
         self.memory.begin_recording();
         let done = work();
         let memory = self.memory.end_recording();
-        // The capture ends in any case, else the stream could not be used any more.
+        // End the capture even if `work` failed; otherwise the stream could not be used any more.
         let flags = sys::CUgraphInstantiate_flags::CUDA_GRAPH_INSTANTIATE_FLAG_AUTO_FREE_ON_LAUNCH;
         let graph = self.main_stream().end_capture(flags).map_err(cuda_error("cuStreamEndCapture"));
         done?;
         match graph? {
             Some(graph) => Ok(Graph { graph, _memory: memory, cuda: self.clone() }),
             None => {
-                Err(crate::Error::Cuda { call: "cuStreamEndCapture", reason: "nothing was captured".into() }
+                Err(crate::Error::Cuda { call: "cuStreamEndCapture", reason: "the graph is empty".into() }
                     .into())
             }
         }
@@ -41,12 +41,12 @@ impl Cuda {
 }
 
 impl Graph {
-    /// The GPU that it was captured on.
+    /// The GPU on which the graph was captured.
     pub(crate) fn cuda(&self) -> &Cuda {
         &self.cuda
     }
 
-    /// Does the work once more.
+    /// Launches the graph.
     pub(crate) fn launch(&self) -> Result<()> {
         self.graph.launch().map_err(cuda_error("cuGraphLaunch"))
     }

@@ -1,4 +1,4 @@
-//! Our own kernels: one source, compiled for the device when it is opened.
+//! The CUDA kernels of this crate: one source, compiled by NVRTC when a device is opened.
 
 use std::collections::HashMap;
 use std::ffi::CString;
@@ -12,7 +12,7 @@ use cudarc::nvrtc::{result as nvrtc, sys as nvrtc_sys};
 use super::error::cuda_error;
 use crate::{Error, Precision, Result};
 
-/// The sources, one beside each operation.
+/// The kernel sources; each operation has its own next to its Rust code.
 const SOURCES: [&str; 12] = [
     include_str!("common.cuh"),
     include_str!("layout.cu"),
@@ -28,13 +28,13 @@ const SOURCES: [&str; 12] = [
     include_str!("../ops/sgd_step/sgd_step.cu"),
 ];
 
-/// What is compiled in bf16 alone.
+/// Sources that are compiled for bf16 only.
 const BF16_SOURCES: [&str; 1] = [include_str!("../ops/conv2d/conv1_1.cu")];
 
-/// The end of a cached image.
+/// Trailer of a cached image, which shows that the file is complete.
 const WHOLE: &[u8] = b"vgg kernels";
 
-/// What makes a function of ours a kernel.
+/// Prefix of every kernel in the sources.
 const KERNEL: &str = "KERNEL void ";
 
 /// The compiled kernels of a device.
@@ -44,13 +44,14 @@ pub(super) struct Kernels {
     functions: HashMap<String, driver_sys::CUfunction>,
 }
 
-// SAFETY: handles of the driver may be used from any thread that has the context.
+// SAFETY: driver handles may be used from any thread to which the context is bound.
 unsafe impl Send for Kernels {}
 // SAFETY: as above.
 unsafe impl Sync for Kernels {}
 
 impl Kernels {
-    /// Compiles and loads every kernel for an architecture such as `sm_90`; from the folder `cache`, if the same compiler has compiled the same source.
+    /// Compiles and loads every kernel for an architecture such as `sm_90`. If the folder `cache` has an image of the
+    /// same source and compiler, loads that instead.
     pub(super) fn compile(
         context: &Arc<CudaContext>,
         architecture: &str,
@@ -59,7 +60,7 @@ impl Kernels {
     ) -> Result<Kernels> {
         context.bind_to_thread().map_err(cuda_error("cuCtxSetCurrent"))?;
         let module = match load(&cached(architecture, precision, cache)?) {
-            // What was kept may be damaged.
+            // The cached image may be corrupt: compile again.
             Err(_) if cache.is_some() => load(&compile(architecture, precision)?)?,
             loaded => loaded?,
         };
@@ -79,7 +80,7 @@ impl Kernels {
     pub(super) fn get(&self, name: &str) -> driver_sys::CUfunction {
         match self.functions.get(name) {
             Some(function) => *function,
-            None => unreachable!("no kernel is called {name}"),
+            None => unreachable!("there is no kernel {name}"),
         }
     }
 }
@@ -87,7 +88,7 @@ impl Kernels {
 impl Drop for Kernels {
     fn drop(&mut self) {
         if self.context.bind_to_thread().is_ok() {
-            // SAFETY: nothing is launched after this; what fails here is lost with the process.
+            // SAFETY: nothing is launched after this; on failure the module is leaked until the process exits.
             let _ = unsafe { driver::module::unload(self.module) };
         }
     }
@@ -109,7 +110,7 @@ fn load(image: &[u8]) -> Result<driver_sys::CUmodule> {
     unsafe { driver::module::load_data(image.as_ptr().cast()) }.map_err(cuda_error("cuModuleLoadData"))
 }
 
-/// As [`compile`], through the folder `cache`.
+/// As [`compile`], cached in the folder `cache`.
 fn cached(architecture: &str, precision: Precision, cache: Option<&Path>) -> Result<Vec<u8>> {
     let Some(folder) = cache else { return compile(architecture, precision) };
     let (mut major, mut minor) = (0, 0);
@@ -120,7 +121,7 @@ fn cached(architecture: &str, precision: Precision, cache: Option<&Path>) -> Res
     (sources(precision).collect::<Vec<_>>(), major, minor, env!("CARGO_PKG_VERSION")).hash(&mut hasher);
     let name = format!("kernels-{architecture}-{}-{:016x}.cubin", precision.name(), hasher.finish());
     let file = folder.join(name);
-    // The last bytes say that all others are there.
+    // The trailer shows that the file is complete.
     if let Ok(mut image) = std::fs::read(&file)
         && image.ends_with(WHOLE)
     {
@@ -129,19 +130,19 @@ fn cached(architecture: &str, precision: Precision, cache: Option<&Path>) -> Res
     }
     let image = compile(architecture, precision)?;
     let beside = file.with_extension(format!("{}.tmp", std::process::id()));
-    // A cache that cannot be written costs the next start a second, nothing else.
+    // If the cache cannot be written, the next start compiles again, which takes a second.
     let _ = std::fs::create_dir_all(folder)
         .and_then(|()| std::fs::write(&beside, [&image[..], WHOLE].concat()))
         .and_then(|()| std::fs::rename(&beside, &file));
     Ok(image)
 }
 
-/// Machine code of all kernels for an architecture such as `sm_90`.
+/// Compiles all kernels to machine code for an architecture such as `sm_90`.
 fn compile(architecture: &str, precision: Precision) -> Result<Vec<u8>> {
     Ok(compile_with_log(architecture, precision, &[])?.0)
 }
 
-/// As [`compile`] with further options, and what the compiler said.
+/// As [`compile`] with further options; also returns the compiler's log.
 fn compile_with_log(architecture: &str, precision: Precision, further: &[&str]) -> Result<(Vec<u8>, String)> {
     let source =
         format!("#define KERNEL extern \"C\" __global__\n{}", sources(precision).collect::<String>());
@@ -154,7 +155,7 @@ fn compile_with_log(architecture: &str, precision: Precision, further: &[&str]) 
     let source = CString::new(source).map_err(|e| failed("nvrtcCreateProgram", e.to_string()))?;
     let program =
         nvrtc::create_program(&source, None).map_err(|e| failed("nvrtcCreateProgram", format!("{e:?}")))?;
-    // SAFETY: the program lives until the end; buffers are as long as NVRTC says.
+    // SAFETY: the program exists until it is destroyed; buffers have the lengths that NVRTC returns.
     unsafe {
         let compiled = nvrtc::compile_program(program, &options);
         let log = log(program);
@@ -193,7 +194,7 @@ mod tests {
     use super::*;
     use crate::cuda::{CudaLibrary, cuda_libraries};
 
-    /// Machine code for A100 and H100, in bf16 and f32 (tf32 uses the f32 kernels), without spills and without local memory.
+    /// Compiles for A100 and H100 in bf16 and f32 (tf32 uses the f32 kernels), without register spills and stack frames.
     #[test]
     fn kernels_compile_without_spills() {
         let nvrtc = cuda_libraries().iter().find(|status| status.library == CudaLibrary::Nvrtc);

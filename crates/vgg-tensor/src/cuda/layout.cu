@@ -1,6 +1,6 @@
-// Moves between plain arrays of float and padded arrays of T.
+// Conversions between plain arrays of float and padded arrays of T, and the state of a step.
 
-// `dst [padded_rows, pitch]` from `src [rows, c]`; what is beyond is zero. A thread writes 8 values.
+// `dst [padded_rows, pitch]` from `src [rows, c]`; the padding is zero. A thread writes 8 values.
 KERNEL void to_padded(const float* src, T* dst, i64 rows, i64 padded_rows, int c, int pitch) {
     const i64 i = thread();
     const int vectors = pitch / 8;
@@ -12,7 +12,8 @@ KERNEL void to_padded(const float* src, T* dst, i64 rows, i64 padded_rows, int c
     store8(dst + row * pitch + first, x);
 }
 
-// `dst [rows, c]` from `src [rows, pitch]`, or adds it; a value that is not finite clears the step's flag, if there is one.
+// `dst [rows, c] = src [rows, pitch]`, or `dst += src` if `add`. A non-finite result sets `step->not_finite`, unless
+// `step` is null.
 KERNEL void to_plain(const T* src, float* dst, i64 rows, int c, int pitch, int add, Step* step) {
     const i64 i = thread();
     if (i >= rows * c) return;
@@ -22,7 +23,7 @@ KERNEL void to_plain(const T* src, float* dst, i64 rows, int c, int pitch, int a
     if (step && !is_finite(x)) step->not_finite = 1;
 }
 
-// `dst (+)= src`.
+// `dst = src`, or `dst += src` if `add`. A non-finite result sets `step->not_finite`, unless `step` is null.
 KERNEL void copy_or_add(const float* src, float* dst, i64 n, int add, Step* step) {
     const i64 i = thread();
     if (i >= n) return;
@@ -31,7 +32,7 @@ KERNEL void copy_or_add(const float* src, float* dst, i64 n, int add, Step* step
     if (step && !is_finite(x)) step->not_finite = 1;
 }
 
-// Starts a step.
+// Starts a step: sets its learning rate and number, and resets `not_finite`.
 KERNEL void begin_step(Step* step, float lr, u64 number) {
     if (thread() > 0) return;
     step->lr = lr;
@@ -39,13 +40,13 @@ KERNEL void begin_step(Step* step, float lr, u64 number) {
     step->step = number;
 }
 
-// Clears the step's flag if a value is not finite.
+// Sets `step->not_finite` if a value of `x` is not finite.
 KERNEL void check_finite(const float* x, i64 n, Step* step) {
     const i64 i = thread();
     if (i < n && !is_finite(x[i])) step->not_finite = 1;
 }
 
-// `y [rows, c]` is `relu(y + bias)`, in place.
+// `y [rows, c] = y + bias [c]` in place, then ReLU if `relu`.
 KERNEL void add_bias(float* y, const float* bias, i64 rows, int c, int relu) {
     const i64 i = thread();
     if (i >= rows * c) return;
@@ -53,8 +54,8 @@ KERNEL void add_bias(float* y, const float* bias, i64 rows, int c, int relu) {
     y[i] = relu && x < 0.0f ? 0.0f : x;
 }
 
-// `dst [rows, per_row / c * pitch]` to `[rows, per_row]` padded to `row_pitch`: images with padded channels become rows of
-// a matrix.
+// `dst [rows, row_pitch]` from `src [rows, per_row / c, pitch]`: flattens images with padded channels to rows of `per_row`
+// values, padded with zeros to `row_pitch`.
 KERNEL void flatten(const T* src, T* dst, i64 rows, i64 per_row, int c, int pitch, i64 row_pitch) {
     const i64 i = thread();
     if (i >= rows * row_pitch) return;
@@ -65,7 +66,7 @@ KERNEL void flatten(const T* src, T* dst, i64 rows, i64 per_row, int c, int pitc
     dst[i] = x;
 }
 
-// The way back.
+// The inverse of `flatten`.
 KERNEL void unflatten(const T* src, T* dst, i64 rows, i64 per_row, int c, int pitch, i64 row_pitch) {
     const i64 i = thread();
     const i64 pixels = per_row / c;

@@ -1,8 +1,8 @@
-//! The libraries of CUDA: where they are, whether they fit each other, and what to install if they do not.
+//! Search for the CUDA libraries: their paths and versions, whether they are compatible, and what to install otherwise.
 //!
-//! Nothing is linked. Each library is opened by its absolute path from the first place that has it, so that whoever asks
-//! the system for it by name afterwards gets the same one: a folder named in `VGG_CUDA_PATH`, what the system's loader
-//! finds, a CUDA toolkit, the `nvidia-*` wheels of a Python environment.
+//! Nothing is linked. Each library is opened from the first place that has it, so that a later lookup by name returns
+//! the same library. The places, in order: the folders in `VGG_CUDA_PATH`, the system's loader, CUDA toolkits, and the
+//! `nvidia-*` wheels of Python environments.
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -12,33 +12,33 @@ use libloading::Library as Opened;
 #[cfg(unix)]
 use libloading::os::unix::Library as Opened;
 
-/// A library that GPUs need.
+/// A library that GPU support needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CudaLibrary {
-    /// The driver.
+    /// The NVIDIA driver.
     Driver,
-    /// The compiler of kernels.
+    /// NVRTC, the compiler of kernels.
     Nvrtc,
-    /// Matrix products.
+    /// cuBLASLt, for matrix products.
     CublasLt,
-    /// Convolutions.
+    /// cuDNN, for convolutions.
     Cudnn,
-    /// Sums over several GPUs; one GPU does without.
+    /// NCCL, for all-reduce over several GPUs; one GPU does not need it.
     Nccl,
 }
 
 /// Whether a library can be used.
 #[derive(Debug, Clone)]
 pub struct CudaLibraryStatus {
-    /// Which.
+    /// The library.
     pub library: CudaLibrary,
-    /// Version and path, or what is wrong and what to do.
+    /// Version and path, or the problem and how to solve it.
     pub found: Result<(String, PathBuf), String>,
-    /// Where its version function lies, by which libraries are told apart.
+    /// Address of its version function, which identifies the loaded library.
     address: usize,
 }
 
-/// Of CUDA, as the driver counts.
+/// The oldest supported driver, by the CUDA version that it supports.
 const OLDEST_DRIVER: (u32, u32) = (12, 0);
 
 struct Facts {
@@ -49,7 +49,7 @@ struct Facts {
 }
 
 impl CudaLibrary {
-    /// All of them.
+    /// Every library.
     pub const ALL: [CudaLibrary; 5] = [
         CudaLibrary::Driver,
         CudaLibrary::Nvrtc,
@@ -58,7 +58,7 @@ impl CudaLibrary {
         CudaLibrary::Nccl,
     ];
 
-    /// Its usual name.
+    /// The library's usual name.
     pub fn name(self) -> &'static str {
         match self {
             CudaLibrary::Driver => "NVIDIA driver",
@@ -100,35 +100,40 @@ impl CudaLibrary {
     }
 }
 
-/// The state of every library, found out once.
+/// The status of every library, determined by the first call.
 pub fn cuda_libraries() -> &'static [CudaLibraryStatus] {
     static ALL: OnceLock<Vec<CudaLibraryStatus>> = OnceLock::new();
     ALL.get_or_init(find_all)
 }
 
-/// Nothing, if all that one GPU needs is there, and is what cudarc will use; else the first reason why not.
+/// Checks that every library that one GPU needs was found and is the one that cudarc opens.
+///
+/// # Errors
+/// The first problem.
 pub(super) fn check() -> Result<(), String> {
     let mut needed = cuda_libraries().iter().filter(|status| status.library != CudaLibrary::Nccl);
     needed.try_for_each(|status| {
         let (version, path) = status.found.as_ref().map_err(Clone::clone)?;
-        // cudarc asks the system's loader by names of its own, unversioned ones first.
+        // cudarc asks the system's loader for its own list of names, unversioned names first.
         let loaded = address_in_cudarc(status.library);
         if loaded == Some(status.address) {
             return Ok(());
         }
         let name = status.library.name();
         Err(format!(
-            "the system's loader has another {name} than {version} in {}; have VGG_CUDA_PATH name the folder of that one, \
-             or nothing",
+            "the system's loader opens a {name} other than {version} in {}; set VGG_CUDA_PATH to the folder of the \
+             loader's library, or unset it",
             path.display()
         ))
     })
 }
 
-/// NCCL, which cudarc would not find by the name that it has in a wheel.
+/// Opens NCCL, which cudarc does not find under its file name in a wheel.
 pub(crate) fn open_nccl() -> Result<Opened, String> {
     let mut all = cuda_libraries().iter();
-    let status = all.find(|status| status.library == CudaLibrary::Nccl).ok_or("NCCL is not looked for")?;
+    let status = all
+        .find(|status| status.library == CudaLibrary::Nccl)
+        .ok_or("NCCL is not in the list of libraries")?;
     let (_, path) = status.found.as_ref().map_err(Clone::clone)?;
     open(path).map_err(|e| format!("{}: {e}", path.display()))
 }
@@ -152,7 +157,7 @@ fn find_all() -> Vec<CudaLibraryStatus> {
         .to_vec()
 }
 
-/// Where the version function lies in the library that cudarc opens. It must be one that can be opened.
+/// Address of the version function in the library that cudarc opens. cudarc must be able to open it.
 fn address_in_cudarc(library: CudaLibrary) -> Option<usize> {
     // SAFETY: each library was opened by one of the names that cudarc tries.
     let opened = unsafe {
@@ -176,7 +181,7 @@ fn find(
 ) -> Result<(String, PathBuf, usize), String> {
     let facts = library.facts();
     let (name, install) = (library.name(), facts.install);
-    // What the driver cannot load is not looked for.
+    // Versions that the driver cannot load are skipped.
     let fits = |file: &&str| match (driver_major, file.rsplit('.').next().and_then(|v| v.parse::<u32>().ok()))
     {
         (Some(driver), Some(major)) if matches!(library, CudaLibrary::Nvrtc | CudaLibrary::CublasLt) => {
@@ -185,7 +190,7 @@ fn find(
         _ => true,
     };
     let names: Vec<&str> = facts.names.iter().copied().filter(fits).collect();
-    // In a folder by version, newest first; by the system's loader as cudarc does, without a version first.
+    // In a folder: versioned names, newest first. In the system's loader: the unversioned name first, as in cudarc.
     let unversioned = facts.names[0].split(".so").next().map(|stem| format!("{stem}.so")).unwrap_or_default();
     let places = folders.iter().flat_map(|folder| {
         let bare = folder.as_os_str().is_empty().then(|| PathBuf::from(&unversioned));
@@ -193,7 +198,7 @@ fn find(
     });
     let mut refused = None;
     for path in places {
-        // A bare name is for the system's loader; a path must be there.
+        // A bare name is for the system's loader; a path must exist.
         if path.components().count() > 1 && !path.exists() {
             continue;
         }
@@ -201,7 +206,10 @@ fn find(
             Ok(opened) => {
                 let version = version(&opened, library, facts.version_function)?;
                 if library == CudaLibrary::Driver && version < OLDEST_DRIVER {
-                    return Err(format!("the {name} is for CUDA {}; {install}", text(version)));
+                    return Err(format!(
+                        "the {name} is too old: it supports CUDA {}; {install}",
+                        text(version)
+                    ));
                 }
                 if library == CudaLibrary::Cudnn && version.0 != 9 {
                     return Err(format!("{name} {} is not supported; {install}", text(version)));
@@ -209,7 +217,7 @@ fn find(
                 // SAFETY: only the address is taken.
                 let function = unsafe { opened.get::<unsafe extern "C" fn()>(facts.version_function) };
                 let address = function.map(|function| *function as usize).unwrap_or_default();
-                // It stays open for as long as the program runs.
+                // The library stays open until the process exits.
                 std::mem::forget(opened);
                 return Ok((text(version), path, address));
             }
@@ -218,7 +226,7 @@ fn find(
         }
     }
     let of_driver = match driver_major {
-        Some(major) if names.len() < facts.names.len() => format!(" for a driver of CUDA {major}"),
+        Some(major) if names.len() < facts.names.len() => format!(" for a driver that supports CUDA {major}"),
         _ => String::new(),
     };
     Err(match refused {
@@ -229,7 +237,7 @@ fn find(
 
 fn open(path: &Path) -> Result<Opened, libloading::Error> {
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        // NVRTC asks for its builtins by name, which are beside it.
+        // NVRTC opens its builtins by name; they are in the same folder.
         let builtins =
             files(folder).into_iter().filter(|file| file.to_string_lossy().contains("libnvrtc-builtins.so"));
         for file in builtins {
@@ -254,11 +262,11 @@ fn open_one(path: &Path) -> Result<Opened, libloading::Error> {
     unsafe { Opened::new(path) }
 }
 
-/// Major and minor version.
+/// The major and minor version.
 fn version(opened: &Opened, library: CudaLibrary, function: &[u8]) -> Result<(u32, u32), String> {
-    let missing = |e: libloading::Error| format!("{} has no version: {e}", library.name());
+    let missing = |e: libloading::Error| format!("cannot read the version of {}: {e}", library.name());
     let (mut major, mut minor, mut wide) = (0, 0, 0usize);
-    // SAFETY: the functions have these signatures in all versions that have these names.
+    // SAFETY: the functions have these signatures in all library versions with these file names.
     unsafe {
         match library {
             CudaLibrary::Driver | CudaLibrary::Nccl => {
@@ -289,7 +297,7 @@ fn text(version: (u32, u32)) -> String {
     format!("{}.{}", version.0, version.1)
 }
 
-/// Where to look, in this order.
+/// The folders to search, in order.
 fn folders() -> Vec<PathBuf> {
     let variable = |name: &str| std::env::var_os(name);
     let mut folders: Vec<PathBuf> =
@@ -309,7 +317,7 @@ fn folders() -> Vec<PathBuf> {
     folders
 }
 
-/// `site-packages/nvidia/*/lib` of the Python environments that there may be.
+/// `site-packages/nvidia/*/lib` of all Python environments in the usual places.
 fn wheels() -> Vec<PathBuf> {
     let roots = ["VIRTUAL_ENV", "CONDA_PREFIX"].into_iter().filter_map(std::env::var_os).map(PathBuf::from);
     let home = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local"));
@@ -324,7 +332,7 @@ fn is_named(path: &Path, start: &str) -> bool {
     path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(start))
 }
 
-/// What is in a folder, in order; nothing if it cannot be read.
+/// The entries of a folder, sorted; none if it cannot be read.
 fn files(folder: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let mut files: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();

@@ -1,20 +1,20 @@
-//! What a GPU can do at best, measured: large matrix products in its precision, and copies in its memory.
+//! Measurement of a GPU's peak throughput: large matrix products in its precision, and copies in its memory.
 
 use std::time::Instant;
 
 use super::{CublasEpilogue, Cuda, Matrix, Product};
 use crate::{PeakThroughput, Result};
 
-/// Largest side of the matrices.
+/// Largest side of the square matrices.
 const SIDE: usize = 8192;
-/// A product that takes this long is large enough.
+/// A product that takes longer than this, in seconds, is large enough.
 const LONG_ENOUGH_S: f64 = 2e-3;
-/// Bytes that are copied, beyond any cache.
+/// Number of bytes to copy: more than any cache holds.
 const COPY_BYTES: usize = 1 << 29;
-/// Repetitions, of which the best counts.
+/// Number of repetitions; the fastest counts.
 const REPETITIONS: usize = 5;
 
-/// Measures in less than a second. Reading and writing a byte counts as two.
+/// Measures in less than a second. A copied byte counts as two: one read and one written.
 pub(crate) fn measure(cuda: &Cuda) -> Result<PeakThroughput> {
     let mut side = 512;
     let gflops = loop {
@@ -45,7 +45,7 @@ fn product_seconds(cuda: &Cuda, side: usize) -> Result<f64> {
         epilogue: CublasEpilogue::Write,
         bias: 0,
     };
-    // SAFETY: the matrices were taken for these sizes.
+    // SAFETY: the matrices were allocated with these sizes.
     best_seconds(cuda, || unsafe { cuda.product(&product) })
 }
 

@@ -1,6 +1,6 @@
-//! What every operation uses on a GPU: memory, kernels, matrix products, convolutions, all on one stream.
+//! Infrastructure of the GPU operations: memory, kernels, matrix products and convolutions, all on one stream.
 //!
-//! Without the feature `cuda` there are only [`operands`] and uninhabited stand-ins for the other types (`absent.rs`).
+//! Without the feature `cuda`, only [`operands`] and uninhabited stand-ins for the other types (`absent.rs`) exist.
 
 mod operands;
 

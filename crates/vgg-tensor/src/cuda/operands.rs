@@ -1,33 +1,33 @@
-//! Operands of GPU work: tensor formats, matrices and convolutions, by device address. No CUDA types.
+//! Operands of GPU operations by device address: tensor formats, matrices and convolutions. Uses no CUDA types.
 
 #![cfg_attr(not(feature = "cuda"), allow(dead_code, reason = "without CUDA nothing reads the operands"))]
 
 use crate::{Precision, Shape};
 
-/// Channels of images and filters are padded to multiples of this.
+/// Channels of images and filters are padded to a multiple of this.
 pub(crate) const CHANNELS: usize = 8;
-/// Threads of a block in every kernel.
+/// Threads per block, in every kernel.
 pub(crate) const THREADS: usize = 256;
 
-/// How the elements of a tensor are stored.
+/// Storage format of a tensor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Format {
     pub(crate) element: Element,
-    /// Zeros behind each row of the last axis.
+    /// Number of zeros after each row of the last axis.
     pub(crate) padding: usize,
 }
 
 impl Format {
-    /// Floats without padding.
+    /// `f32` without padding.
     pub(crate) const PLAIN: Format = Format { element: Element::F32, padding: 0 };
 
-    /// Elements from one row of a last axis of `c` to the next.
+    /// Elements from one row to the next, for a last axis of length `c`.
     pub(crate) fn pitch(self, c: usize) -> usize {
         c + self.padding
     }
 }
 
-/// The type of an element.
+/// Element type of a tensor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Element {
     F32,
@@ -35,7 +35,7 @@ pub(crate) enum Element {
 }
 
 impl Element {
-    /// The element of activations.
+    /// Element type of activations.
     pub(crate) fn of(precision: Precision) -> Element {
         match precision {
             Precision::Bf16 => Element::Bf16,
@@ -60,18 +60,18 @@ pub(crate) struct Matrix {
     pub(crate) columns: usize,
     /// Elements from one row to the next.
     pub(crate) pitch: usize,
-    /// Whether it is taken as its transpose.
+    /// Whether the product uses the transpose.
     pub(crate) transposed: bool,
 }
 
-/// What is done with a product before it is written.
+/// The epilogue of a product.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum CublasEpilogue {
-    /// It replaces what was there.
+    /// Overwrites `out`.
     Write,
-    /// It is added to what was there.
+    /// Adds the product to `out`.
     Add,
-    /// A bias is added to each row, and negative values become zero.
+    /// Adds a bias to each row, then applies ReLU.
     BiasRelu,
 }
 
@@ -81,16 +81,16 @@ pub(crate) struct Product {
     pub(crate) b: Matrix,
     pub(crate) out: Matrix,
     pub(crate) epilogue: CublasEpilogue,
-    /// The bias, of the type of `out`; 0 without.
+    /// The bias, with the element type of `out`; 0 if there is none.
     pub(crate) bias: u64,
 }
 
-/// Which convolution is computed.
+/// A pass of a convolution.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum ConvolutionPass {
-    /// `y = x * w + bias`, then ReLU if asked for.
+    /// `y = x * w + bias`, then optionally ReLU.
     Forward {
-        /// Whether negative results become zero.
+        /// Whether ReLU follows.
         relu: bool,
     },
     /// `dx` from `dy` and `w`.
@@ -99,7 +99,7 @@ pub(crate) enum ConvolutionPass {
     GradWeight,
 }
 
-/// Sizes in the device's memory: channels are padded.
+/// Pass and sizes of a convolution. Channels are padded, as in device memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct ConvolutionKey {
     pub(crate) pass: ConvolutionPass,
@@ -112,7 +112,7 @@ pub(crate) struct ConvolutionKey {
     pub(crate) pad: usize,
 }
 
-/// Pointers of a convolution's operands; what a pass does not have is 0.
+/// Addresses of a convolution's operands; 0 for an operand that the pass does not use.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ConvolutionOperands {
     pub(crate) x: u64,
@@ -121,12 +121,12 @@ pub(crate) struct ConvolutionOperands {
     pub(crate) bias: u64,
 }
 
-/// Rows of the last axis of a shape.
+/// Number of rows of the last axis.
 pub(crate) fn rows(shape: Shape) -> usize {
     shape.len() / shape.last().max(1)
 }
 
-/// The argument of a kernel that is a float.
+/// A float as a kernel argument.
 pub(crate) fn bits(x: f32) -> u64 {
     u64::from(x.to_bits())
 }

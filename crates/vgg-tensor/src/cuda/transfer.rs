@@ -1,4 +1,4 @@
-//! Copies between host and device that wait for nobody: through pinned memory, uploads on a stream of their own.
+//! Asynchronous copies between host and device through pinned memory; uploads run on their own stream.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use super::error::cuda_error;
 use super::stream::Stream;
 use crate::Result;
 
-/// Host memory that a device can copy from and to by itself.
+/// Pinned (page-locked) host memory, which a device can access directly.
 struct Pinned {
     context: Arc<CudaContext>,
     pointer: *mut u8,
@@ -28,7 +28,7 @@ impl Pinned {
         let pointer =
             unsafe { result::malloc_host(bytes.max(1), 0) }.map_err(cuda_error("cuMemHostAlloc"))?;
         let pinned = Pinned { context: context.clone(), pointer: pointer.cast(), bytes };
-        // SAFETY: the memory is ours; it is to be initialised before it is lent out.
+        // SAFETY: the allocation has `bytes` bytes and no other user; this initialises them.
         unsafe { pinned.pointer.write_bytes(0, bytes) };
         Ok(pinned)
     }
@@ -39,7 +39,7 @@ impl Pinned {
     }
 
     fn bytes_mut(&mut self) -> &mut [u8] {
-        // SAFETY: as above, and `&mut self` makes the access exclusive; users wait for copies that are under way.
+        // SAFETY: as above, and `&mut self` makes the access exclusive; callers wait for copies in progress.
         unsafe { std::slice::from_raw_parts_mut(self.pointer, self.bytes) }
     }
 }
@@ -47,20 +47,20 @@ impl Pinned {
 impl Drop for Pinned {
     fn drop(&mut self) {
         if self.context.bind_to_thread().is_ok() {
-            // SAFETY: allocated in `new`; what fails here is lost with the process.
+            // SAFETY: allocated in `new`; on failure it is leaked until the process exits.
             let _ = unsafe { result::free_host(self.pointer.cast()) };
         }
     }
 }
 
-/// Bytes on their way to the same place on a device, again and again. While one lot is worked on, the next one goes up.
+/// Repeated uploads to the same device buffer. The next upload overlaps the work on the current contents.
 pub(crate) struct HostToDevice {
     stream: Stream,
     copies: Arc<CudaStream>,
     host: Pinned,
-    /// Where a lot waits until the work on the one before is done.
+    /// Receives an upload while work on the previous one runs.
     waiting: CudaBuffer,
-    /// Where kernels find it.
+    /// The buffer that kernels read.
     place: CudaBuffer,
     uploaded: CudaEvent,
     taken: CudaEvent,
@@ -72,7 +72,7 @@ impl HostToDevice {
         let event = || context.new_event(None).map_err(cuda_error("cuEventCreate"));
         let (uploaded, taken) = (event()?, event()?);
         let (waiting, place) = (stream.take_bytes(bytes)?, stream.take_bytes(bytes)?);
-        // The memory may have been another's until now, whose work is still under way on the device's stream.
+        // Work of the memory's previous owner may still run on the device's stream.
         taken.record(stream.main_stream()).map_err(cuda_error("cuEventRecord"))?;
         Ok(HostToDevice {
             copies: context.new_stream().map_err(cuda_error("cuStreamCreate"))?,
@@ -85,29 +85,29 @@ impl HostToDevice {
         })
     }
 
-    /// Where the bytes are for what comes next on the device's stream.
+    /// Address of the contents, for later work on the device's stream.
     pub(crate) fn pointer(&self) -> sys::CUdeviceptr {
         self.place.pointer()
     }
 
-    /// Lets `write` fill the host's side and sends it up. Work that is under way goes on meanwhile.
+    /// Fills the host buffer with `write` and starts the upload. Work in progress on the device continues.
     pub(crate) fn fill(&mut self, write: impl FnOnce(&mut [u8])) -> Result<()> {
         if self.stream.is_dry_run() {
             return Ok(());
         }
         self.stream.refuse_capture("cuMemcpyHtoD")?;
-        // The last lot has left the host, and its waiting place.
+        // Wait until the previous upload has left the host buffer.
         self.uploaded.synchronize().map_err(cuda_error("cuEventSynchronize"))?;
         write(self.host.bytes_mut());
         self.copies.wait(&self.taken).map_err(cuda_error("cuStreamWaitEvent"))?;
         let waiting = self.waiting.pointer();
-        // SAFETY: both sides have that many bytes, and the host's is not touched before `uploaded`.
+        // SAFETY: both buffers have that many bytes, and the host buffer is not touched before `uploaded`.
         unsafe { result::memcpy_htod_async(waiting, self.host.bytes(), self.copies.cu_stream()) }
             .map_err(cuda_error("cuMemcpyHtoD"))?;
         self.uploaded.record(&self.copies).map_err(cuda_error("cuEventRecord"))?;
         let stream = self.stream.main_stream();
         stream.wait(&self.uploaded).map_err(cuda_error("cuStreamWaitEvent"))?;
-        // SAFETY: both places were taken for that many bytes.
+        // SAFETY: both buffers were allocated with that many bytes.
         unsafe { self.stream.copy(waiting, self.place.pointer(), self.host.bytes) }?;
         self.taken.record(stream).map_err(cuda_error("cuEventRecord"))
     }
@@ -115,19 +115,19 @@ impl HostToDevice {
 
 impl Drop for HostToDevice {
     fn drop(&mut self) {
-        // The buffers go back to the arena, which only knows the order of the device's own stream.
+        // The arena orders reuse of the buffers only by the device's own stream.
         let _ = self.copies.synchronize();
     }
 }
 
 impl Drop for DeviceToHost {
     fn drop(&mut self) {
-        // The device may still be writing to the host's memory.
+        // The device may still be writing to the host buffer.
         let _ = self.arrived.synchronize();
     }
 }
 
-/// Bytes on their way from a device, of which the host is told later.
+/// An asynchronous download to a pinned host buffer.
 pub(crate) struct DeviceToHost {
     stream: Stream,
     host: Pinned,
@@ -141,15 +141,15 @@ impl DeviceToHost {
         Ok(DeviceToHost { stream: stream.clone(), host: Pinned::new(context, bytes)?, arrived })
     }
 
-    /// How many bytes it has room for.
+    /// Capacity in bytes.
     pub(crate) fn len(&self) -> usize {
         self.host.bytes
     }
 
-    /// Starts to fetch pieces `(from, bytes)`, which lie behind each other on the host.
+    /// Starts to download pieces `(from, bytes)`, one after another in the host buffer.
     ///
     /// # Safety
-    /// Each must be memory of this device of that many bytes, at most as many as there is room for together.
+    /// Each piece must be memory of this device of that many bytes; together they must not exceed the capacity.
     pub(crate) unsafe fn start(
         &mut self,
         pieces: impl Iterator<Item = (sys::CUdeviceptr, usize)>,
@@ -162,7 +162,7 @@ impl DeviceToHost {
         let mut rest = self.host.bytes_mut();
         for (from, bytes) in pieces {
             let (to, behind) = rest.split_at_mut(bytes);
-            // SAFETY: by the caller's promise; the host's side is not touched before `arrived`.
+            // SAFETY: by the caller's promise; the host buffer is not touched before `arrived`.
             unsafe { result::memcpy_dtoh_async(to, from, self.stream.raw()) }
                 .map_err(cuda_error("cuMemcpyDtoH"))?;
             rest = behind;
@@ -170,7 +170,7 @@ impl DeviceToHost {
         self.arrived.record(self.stream.main_stream()).map_err(cuda_error("cuEventRecord"))
     }
 
-    /// Waits, and shows what came.
+    /// Waits for the download and returns the host buffer.
     pub(crate) fn wait(&self) -> Result<&[u8]> {
         if !self.stream.is_dry_run() {
             self.arrived.synchronize().map_err(cuda_error("cuEventSynchronize"))?;

@@ -1,4 +1,5 @@
-//! The operations, one module each: the contract in `mod.rs`, kernels beside it.
+//! The operations, one module each: the interface and its checks in `mod.rs`, the CPU and GPU kernels beside
+//! it.
 
 pub mod conv2d;
 pub mod dropout;

@@ -1,4 +1,4 @@
-//! A self-test of a GPU: operations, and whatever else a caller wants to compare, beside the CPU.
+//! GPU self-test: compares operations, and other computations of a caller, with the CPU.
 
 mod operations;
 
@@ -6,36 +6,36 @@ use crate::{CudaLibrary, Device, Error, Precision, cuda_libraries};
 
 pub use operations::OPERATIONS;
 
-/// Values under a name.
+/// Values with a name.
 pub type NamedValues = (String, Vec<f32>);
 
-/// A computation whose results are compared, the same on any device.
+/// A computation to compare, which runs on any device.
 pub type Check<E> = fn(&Device) -> Result<Vec<NamedValues>, E>;
 
-/// How far a result of a GPU is from the CPU's.
+/// The difference between a result of a GPU and the CPU's.
 #[derive(Debug, Clone)]
 pub struct Finding {
-    /// Which result of which check.
+    /// Name of the check and of its result.
     pub what: String,
     /// Largest difference over the largest value; infinite if a value is not finite.
     pub error: f64,
-    /// Cosine of the angle between both.
+    /// Cosine similarity of both results.
     pub cosine: f64,
-    /// Whether it is as near as it must be.
+    /// Whether the difference is within the tolerance.
     pub passed: bool,
 }
 
-/// How far a result may be from the CPU's.
+/// Largest accepted difference between results of a GPU and the CPU.
 #[derive(Debug, Clone, Copy)]
 pub struct Tolerance {
     /// Largest difference over the largest value.
     pub error: f64,
-    /// Cosine of the angle between both, at least.
+    /// Smallest cosine similarity.
     pub cosine: f64,
 }
 
 impl Tolerance {
-    /// Of an operation: one rounding of an input or a result, and sums in another order.
+    /// Tolerance of an operation: one rounding of an input or a result, and sums in another order.
     pub fn of_operations(precision: Precision) -> Tolerance {
         match precision {
             Precision::F32 => Tolerance { error: 1e-4, cosine: 0.999_999 },
@@ -47,10 +47,11 @@ impl Tolerance {
 
 /// Compares the results of `run` on `gpu` with those on `cpu`.
 ///
-/// It runs twice on the GPU with its free memory poisoned between, so that kept plans are used and memory that was never written shows.
+/// It runs twice on the GPU and poisons the free memory in between, so that cached cuDNN plans are used and
+/// memory that is never written is noticed.
 ///
 /// # Errors
-/// Those of `run`.
+/// Errors of `run`; [`crate::Error::Cuda`] if a GPU fails.
 pub fn compare<E: From<Error>>(
     what: &str,
     run: Check<E>,
@@ -75,12 +76,12 @@ pub fn compare<E: From<Error>>(
     Ok(findings)
 }
 
-/// Whether NCCL is there, without which all-reduce on a GPU is not tested.
+/// Whether NCCL is available; without it, all-reduce on a GPU is not tested.
 pub fn has_nccl() -> bool {
     cuda_libraries().iter().any(|status| status.library == CudaLibrary::Nccl && status.found.is_ok())
 }
 
-/// Relative error and cosine; a value that is no number makes both fail.
+/// Relative error and cosine similarity; a value that is not finite fails both.
 fn distance(a: &[f32], b: &[f32]) -> (f64, f64) {
     if a.len() != b.len() || a.iter().any(|v| !v.is_finite()) {
         return (f64::INFINITY, -1.0);
@@ -106,7 +107,7 @@ mod tests {
         Ok(vec![("ones".into(), vec![1.0; 3]), ("zeros".into(), vec![0.0])])
     }
 
-    /// Another result at every call.
+    /// Returns a different result in one call of three.
     fn other(_: &Device) -> Result<Vec<NamedValues>> {
         static CALLS: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
         let call = CALLS.fetch_add(1, std::sync::atomic::Ordering::Relaxed);

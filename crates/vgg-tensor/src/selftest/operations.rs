@@ -1,4 +1,4 @@
-//! Each operation with its gradients on random values.
+//! Self-test of each operation with its gradients, on random values.
 
 use std::sync::Arc;
 
@@ -31,7 +31,8 @@ pub const OPERATIONS: [(&str, Check<Error>); 11] = [
     ("all_reduce", sums_over_ranks),
 ];
 
-/// Values between -1 and 1 that a bf16 holds, never near 0, where a gate would hang on rounding.
+/// Values between -1 and 1 that bf16 holds exactly. None is near 0, where rounding could decide whether a
+/// mask lets it pass.
 fn values(seed: u32, len: usize) -> Vec<f32> {
     let mut state = seed.wrapping_mul(0x9e37_79b9) | 1;
     let mut next = || {
@@ -56,7 +57,7 @@ fn named(name: &str, tensor: &Tensor) -> Result<NamedValues> {
 
 fn convolutions(device: &Device) -> Result<Vec<NamedValues>> {
     let mut results = Vec::new();
-    // n, h, w, c, k, filter, padding.
+    // `[n, h, w, c, k, filter, padding]`.
     for [n, h, w, c, k, r, pad] in [
         [2, 9, 7, 3, 16, 3, 1],
         [3, 11, 45, 3, 64, 3, 1],
@@ -76,12 +77,12 @@ fn convolutions(device: &Device) -> Result<Vec<NamedValues>> {
         }
         let config = Conv2d { pad, relu: true };
         let grad = conv2d::grad_input(&dz, &weight, config, ReluDropoutMask { y: &x, scale: 2.0 })?;
-        results.push(named(&format!("{shape}, by data"), &grad.grad)?);
-        results.push(named(&format!("{shape}, sums"), &grad.bias_grad)?);
+        results.push(named(&format!("{shape}, grad-input"), &grad.grad)?);
+        results.push(named(&format!("{shape}, bias gradient"), &grad.bias_grad)?);
         let mut dw = Tensor::zeros([k, r, r, c], device)?;
         conv2d::grad_weight(&x, &dz, config, &mut dw, GradMode::Overwrite, &state)?;
         conv2d::grad_weight(&x, &dz, config, &mut dw, GradMode::Accumulate, &state)?;
-        results.push(named(&format!("{shape}, by filter, twice"), &dw)?);
+        results.push(named(&format!("{shape}, grad-weight, accumulated"), &dw)?);
     }
     Ok(results)
 }
@@ -100,12 +101,12 @@ fn linears(device: &Device) -> Result<Vec<NamedValues>> {
             results.push(named(&format!("{inputs} to {outputs}, relu {relu}"), &y)?);
         }
         let grad = linear::grad_input(&dz, &weight, ReluDropoutMask { y: &x, scale: 2.0 })?;
-        results.push(named(&format!("{inputs} to {outputs}, by data"), &grad.grad)?);
-        results.push(named(&format!("{inputs} to {outputs}, sums"), &grad.bias_grad)?);
+        results.push(named(&format!("{inputs} to {outputs}, grad-input"), &grad.grad)?);
+        results.push(named(&format!("{inputs} to {outputs}, bias gradient"), &grad.bias_grad)?);
         let mut dw = Tensor::zeros([outputs, inputs], device)?;
         linear::grad_weight(&x, &dz, &mut dw, GradMode::Overwrite, &state)?;
         linear::grad_weight(&x, &dz, &mut dw, GradMode::Accumulate, &state)?;
-        results.push(named(&format!("{inputs} to {outputs}, by weight, twice"), &dw)?);
+        results.push(named(&format!("{inputs} to {outputs}, grad-weight, accumulated"), &dw)?);
     }
     Ok(results)
 }
@@ -129,7 +130,7 @@ fn normalisation(device: &Device) -> Result<Vec<NamedValues>> {
     let (x, dy) = (tensor(1, [2, 3, 5, 13], device)?, tensor(2, [2, 3, 5, 13], device)?);
     let (y, base) = lrn::forward(&x, config)?;
     let grad = lrn::backward(&dy, ReluDropoutMask { y: &x, scale: 1.0 }, &base, config)?;
-    Ok(vec![named("forward", &y)?, named("gradient", &grad.grad)?, named("sums", &grad.bias_grad)?])
+    Ok(vec![named("forward", &y)?, named("gradient", &grad.grad)?, named("bias gradient", &grad.bias_grad)?])
 }
 
 fn dropouts(device: &Device) -> Result<Vec<NamedValues>> {
@@ -150,10 +151,10 @@ fn losses(device: &Device) -> Result<Vec<NamedValues>> {
     let squares = ops::euclidean_loss(&x, &tensor(2, [9, 1000], device)?, 0.5, &state)?;
     let finite = if state.finite()? { 1.0 } else { 0.0 };
     Ok(vec![
-        named("losses", &loss.per_sample)?,
-        named("gradient", &loss.grad.grad)?,
-        named("squared errors", &squares.per_sample)?,
-        named("their gradient", &squares.grad.grad)?,
+        named("cross-entropy losses", &loss.per_sample)?,
+        named("cross-entropy gradient", &loss.grad.grad)?,
+        named("Euclidean losses", &squares.per_sample)?,
+        named("Euclidean gradient", &squares.grad.grad)?,
         ("finite".into(), vec![finite]),
     ])
 }
@@ -183,7 +184,8 @@ fn updates(device: &Device) -> Result<Vec<NamedValues>> {
         let (x, bias) = (tensor(4, [3, 16], device)?, Weight::new(Tensor::zeros([24], device)?));
         let state = StepState::new(device)?;
         for step in 0..3 {
-            // A product before each step, so that its copy of the weights has to follow.
+            // A matrix product before each step, so that the step has to update the packed copy of the
+            // weights.
             linear::forward(&x, &weight, &bias, Linear { relu: true })?;
             state.begin(step, 0.05)?;
             ops::sgd_step(&mut weight, &grad, &mut velocity, &state, &config)?;
@@ -191,12 +193,13 @@ fn updates(device: &Device) -> Result<Vec<NamedValues>> {
         let y = linear::forward(&x, &weight, &bias, Linear { relu: true })?;
         results.push(named(&format!("{form:?}, weight"), weight.value())?);
         results.push(named(&format!("{form:?}, velocity"), &velocity)?);
-        results.push(named(&format!("{form:?}, product with the new weight"), &y)?);
+        results.push(named(&format!("{form:?}, matrix product with the new weight"), &y)?);
     }
     Ok(results)
 }
 
-/// By NCCL, over one rank, as part of a step that is captured. Nothing, where there is no NCCL, which one GPU does without.
+/// NCCL all-reduce over one rank, as part of a captured step. Returns no results without NCCL, which a single
+/// GPU does not need.
 fn sums_over_ranks(device: &Device) -> Result<Vec<NamedValues>> {
     if !super::has_nccl() {
         return Ok(Vec::new());
@@ -210,7 +213,7 @@ fn sums_over_ranks(device: &Device) -> Result<Vec<NamedValues>> {
     for step in 0..4 {
         state.begin(step, 0.1)?;
         replay.run(device, || -> Result<()> {
-            // Something to wait for.
+            // A gradient for the all-reduce to wait for.
             linear::grad_weight(&x, &dz, &mut grads[0], GradMode::Overwrite, &state)?;
             grads.iter_mut().try_for_each(|grad| all.begin(grad))?;
             all.finish(grads.iter_mut().map(Ok), &state)

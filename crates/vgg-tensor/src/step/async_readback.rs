@@ -1,9 +1,9 @@
-//! Results on their way to the host.
+//! Asynchronous copies of results to the host.
 
 use crate::cuda::DeviceToHost;
 use crate::{Device, Result, StepState, Tensor};
 
-/// Values of some tensors, and whether a step was finite, which are fetched while a GPU goes on with the next step.
+/// Copies tensors, and whether a step was finite, to the host while a GPU computes the next step.
 pub struct AsyncReadback {
     device: Device,
     values: Vec<f32>,
@@ -12,12 +12,13 @@ pub struct AsyncReadback {
 }
 
 impl AsyncReadback {
-    /// Nothing fetched yet.
+    /// A readback that has copied nothing yet.
     pub fn new(device: &Device) -> AsyncReadback {
         AsyncReadback { device: device.clone(), values: Vec::new(), finite: true, fetched: None }
     }
 
-    /// Starts to fetch the values of plain `f32` tensors, such as losses and logits, and the flag of `state`.
+    /// Starts to copy the values of unpadded `f32` tensors, such as losses and logits, and the flag of
+    /// `state`.
     ///
     /// # Errors
     /// [`crate::Error::Cuda`] on a GPU.
@@ -38,7 +39,8 @@ impl AsyncReadback {
             self.fetched = Some(DeviceToHost::new(cuda, bytes)?);
         }
         let Some(fetched) = &mut self.fetched else { return Ok(()) };
-        // Losses and logits are plain on a GPU; what is not is converted, and lives until the copy is on its way.
+        // Losses and logits are unpadded f32 on a GPU; other tensors are converted, and the converted copy
+        // lives until its copy to the host is queued.
         let plain =
             tensors.map(|tensor| Ok((cuda.plain_of("readback", "a tensor", tensor)?, tensor.shape().len())));
         let plain = plain.collect::<Result<Vec<_>>>()?;
@@ -48,7 +50,7 @@ impl AsyncReadback {
         unsafe { fetched.start(pieces) }
     }
 
-    /// Waits for what was started: the values behind each other, and whether the step was finite.
+    /// Waits for the copies: the concatenated values, and whether the step was finite.
     ///
     /// # Errors
     /// [`crate::Error::Cuda`] on a GPU.

@@ -1,4 +1,4 @@
-//! What a loop of steps uses besides operations: results on their way to the host, and steps that are captured and launched as one.
+//! Helpers of a training loop: asynchronous readback of results, and steps that are captured as CUDA graphs.
 
 mod async_readback;
 mod step_graph;

@@ -1,15 +1,16 @@
-//! Work that repeats.
+//! Training steps as CUDA graphs.
 
 use crate::cuda::Graph;
 use crate::{Device, Error};
 
-/// A row of operations that is done again and again on the same memory, such as a training step.
+/// A sequence of operations that runs repeatedly on the same memory, such as a training step.
 ///
-/// On a CPU it is done each time. On a GPU the first run does it, the second run captures it as a graph, and from then on
-/// the graph is launched, which saves the host its work. A graph repeats the work on the tensors it was captured with:
-/// whoever exchanges one of them starts anew with [`StepGraph::new`]. What differs from run to run is in an
-/// [`crate::StagedBatch`] or a [`crate::StepState`]. As long as a graph exists, memory of the device that was in use when it
-/// was captured is not used for other tensors. No other thread may use the device during a run.
+/// A CPU runs the operations each time. A GPU runs them the first time, captures them as a CUDA graph the
+/// second time, and from then on only launches the graph, which saves host time. A graph uses the tensors
+/// that it was captured with; if one of them is replaced, start over with [`StepGraph::new`]. Inputs that
+/// change from run to run belong in a [`crate::StagedBatch`] or a [`crate::StepState`]. While a graph exists,
+/// device memory that was in use during its capture is not reused for other tensors. No other thread may use
+/// the device during a run.
 #[derive(Default)]
 pub struct StepGraph {
     seen: bool,
@@ -17,16 +18,16 @@ pub struct StepGraph {
 }
 
 impl StepGraph {
-    /// Nothing yet.
+    /// A graph that has captured nothing yet.
     pub fn new() -> StepGraph {
         StepGraph::default()
     }
 
-    /// Does the work, by calling `work` or by launching what it did when it was captured. Results must lie in tensors
-    /// that are kept.
+    /// Runs the operations: calls `work`, or launches its captured graph. `work` must store results in
+    /// tensors that outlive it.
     ///
     /// # Errors
-    /// Those of `work`; [`Error::Cuda`] on a GPU.
+    /// Errors of `work`; [`Error::Cuda`] on a GPU.
     pub fn run<E: From<Error>>(
         &mut self,
         device: &Device,

@@ -1,4 +1,4 @@
-//! Tensors as operands of GPU kernels: in the format that an operation wants, converted if they have another.
+//! Tensors as operands of GPU kernels, converted to the format that the operation needs.
 
 use std::sync::Arc;
 
@@ -9,11 +9,11 @@ use super::{Device, Tensor};
 use crate::cuda::{CHANNELS, Cuda, CudaBuffer, Element, Format, THREADS, bits, rows};
 use crate::{Error, Result, Shape};
 
-/// Memory of an operand: rows of the last axis, `pitch` elements apart.
+/// GPU memory of an operand: rows of the last axis, `pitch` elements apart.
 pub(crate) struct Operand {
     pub(crate) pointer: u64,
     pub(crate) pitch: usize,
-    /// What was converted lives as long as this.
+    /// A converted copy, which lives as long as the operand.
     _own: Option<CudaBuffer>,
     _shared: Option<Arc<Storage>>,
 }
@@ -37,7 +37,7 @@ impl Cuda {
         }
     }
 
-    /// A tensor as an activation of this device: padded, in its precision.
+    /// A tensor as an activation of this device: padded, in the device's precision.
     pub(crate) fn activation_of(
         &self,
         op: &'static str,
@@ -55,7 +55,7 @@ impl Cuda {
         if format != Format::PLAIN {
             return Err(Error::Unsupported {
                 op,
-                reason: format!("{name} has the format of another precision"),
+                reason: format!("{name} is an activation of another precision"),
             });
         }
         let buffer = self.take(shape, wanted)?;
@@ -69,7 +69,7 @@ impl Cuda {
         Ok(Operand::owned(buffer, pitch))
     }
 
-    /// A tensor as plain floats.
+    /// A tensor as unpadded f32.
     pub(crate) fn plain_of(&self, op: &'static str, name: &'static str, tensor: &Tensor) -> Result<Operand> {
         self.expect_own(op, name, tensor)?;
         let (pointer, format) = tensor.cuda_memory(op, name)?;
@@ -83,7 +83,7 @@ impl Cuda {
         Ok(Operand::owned(buffer, shape.last()))
     }
 
-    /// A tensor as the matrix `[N, ..]` of an activation: rows of whole images, without padding inside.
+    /// An activation as the matrix `[N, ..]`: one row per image, without padding inside a row.
     pub(crate) fn matrix_of(&self, op: &'static str, name: &'static str, tensor: &Tensor) -> Result<Operand> {
         let shape = tensor.shape();
         let per_image = shape.numel_per_sample();
@@ -115,8 +115,9 @@ impl Cuda {
         Ok(Operand::owned(buffer, pitch))
     }
 
-    /// A weight as the operand of a product or a convolution: filters and channels padded, in the device's precision.
-    /// The copy is kept with the weight; where nothing is to be changed, it is the weight itself.
+    /// A weight as an operand of a matrix product or a convolution: filters and channels padded, in the
+    /// device's precision. The copy is kept with the weight; if the weight needs no conversion, it is the
+    /// operand itself.
     pub(crate) fn weight_of(&self, op: &'static str, name: &'static str, weight: &Weight) -> Result<Operand> {
         let value = weight.value();
         self.expect_own(op, name, value)?;
@@ -138,17 +139,18 @@ impl Cuda {
         Ok(Operand { pointer: buffer.pointer(), pitch, _own: None, _shared: Some(shared) })
     }
 
-    /// How a weight of this shape is laid out for kernels.
+    /// Layout of a weight of this shape for kernels.
     pub(crate) fn weight_layout(&self, shape: Shape) -> WeightLayout {
         let format = self.activation(shape.last());
-        // Filters, or rows of a matrix, are padded too; of a bias there is one row.
+        // Filters, or rows of a matrix, are padded too; a bias is a single row.
         let first = if shape.rank() == 1 { shape.first() } else { shape.first().next_multiple_of(CHANNELS) };
         let padded = shape.with_first(first);
         let is_plain = format.padding == 0 && first == shape.first();
         WeightLayout { padded, format, is_plain }
     }
 
-    /// Copies plain floats into at least as many and as long rows of this device's element; what is beyond becomes zero.
+    /// Copies unpadded f32 to rows of this device's element type, at least as many and as long; the rest
+    /// becomes zero.
     ///
     /// # Safety
     /// Both must be memory of this device of those sizes.
@@ -159,11 +161,12 @@ impl Cuda {
         unsafe { self.launch("to_padded", to.count * to.len / 8, &arguments) }
     }
 
-    /// Copies a tensor in some format into plain floats, or adds it; `step` is where a value that is not finite is told,
-    /// or 0.
+    /// Copies a tensor of any format to unpadded f32, or adds it. `step` is the GPU address of a step state
+    /// whose flag a non-finite value clears, or 0.
     ///
     /// # Safety
-    /// `from` must be memory of `shape` in `format`, `to` of as many plain floats, and `step` a state's on this device, or 0.
+    /// `from` must be memory of `shape` in `format`, `to` of as many plain floats, and `step` a state's on
+    /// this device, or 0.
     pub(crate) unsafe fn unpad(
         &self,
         from: u64,
@@ -185,8 +188,9 @@ impl Cuda {
         unsafe { self.launch("to_plain", rows * c, &arguments) }
     }
 
-    /// A gradient, an activation of `shape` that was just computed: applies the gate in place, if there is one, which is
-    /// the saved output in the same layout and the scale, and adds the sum per channel.
+    /// Completes a gradient `dz`, an activation of `shape` that was just computed: applies the mask `gate` in
+    /// place, if there is one, and sums the gradient per channel. `gate` is the GPU address of the saved
+    /// output, in the same layout, and the scale.
     ///
     /// # Safety
     /// `dz` must have been taken for an activation of `shape`, and the gate be memory of the same layout.
@@ -207,9 +211,11 @@ impl Cuda {
         })
     }
 
-    /// Applies the gate to a gradient in place, if there is one, and returns its sum per channel.
+    /// Applies the mask `gate` to a gradient in place, if there is one, and returns the gradient's sum per
+    /// channel.
     ///
-    /// `dz [rows, pitch]` is an activation; `gate` is the saved output in the same layout, and the scale.
+    /// `dz [rows, pitch]` is an activation; `gate` is the GPU address of the saved output, in the same
+    /// layout, and the scale.
     ///
     /// # Safety
     /// Both must be memory of `rows` rows of `pitch` elements.
@@ -222,7 +228,8 @@ impl Cuda {
         pitch: usize,
     ) -> Result<CudaBuffer> {
         let vectors = pitch / 8;
-        // Enough blocks to fill a GPU, and not so many that their sums weigh; by shape alone, for it decides bits.
+        // Enough blocks to fill a GPU, but few enough that adding their sums is cheap. By shape alone,
+        // because the split determines the rounding.
         let groups = vectors.div_ceil(THREADS);
         let per_block = rows.div_ceil((1024 / groups).max(1)).max(32);
         let blocks = rows.div_ceil(per_block);
@@ -250,25 +257,25 @@ impl Cuda {
     }
 }
 
-/// Rows in the memory of a GPU.
+/// Rows in GPU memory.
 struct Rows {
     pointer: u64,
     count: usize,
-    /// Elements of a row.
+    /// Elements per row.
     len: usize,
 }
 
 impl Rows {
-    /// Those of a plain tensor.
+    /// Rows of an unpadded tensor.
     fn of(pointer: u64, shape: Shape) -> Rows {
         Rows { pointer, count: rows(shape), len: shape.last() }
     }
 }
 
-/// See [`Cuda::weight_layout`].
+/// Layout that [`Cuda::weight_layout`] returns.
 pub(crate) struct WeightLayout {
     pub(crate) padded: Shape,
     pub(crate) format: Format,
-    /// Whether nothing is padded.
+    /// Whether no axis is padded.
     pub(crate) is_plain: bool,
 }

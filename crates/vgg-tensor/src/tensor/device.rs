@@ -7,16 +7,17 @@ use crate::cpu::{Cpu, Isa, SMALL_MAP, ThreadPool};
 use crate::cuda::Cuda;
 use crate::{ConvAlgorithm, DeviceConfig, DeviceKind, Error, Memory, PeakThroughput, Result, Shape};
 
-/// Bytes of a layer's output that the processor's last cache is trusted to hold.
+/// Size of the processor's last-level cache that [`Device::cache_batch`] assumes, in bytes.
 const LAST_LEVEL_CACHE: usize = 16 << 20;
 
-/// A cheap handle to an open device. A CPU device owns its threads and its memory; a GPU's has a stream of its own.
+/// A cheap handle to an open device. A CPU device owns its thread pool and its memory, a GPU device its
+/// stream and its memory.
 #[derive(Clone)]
 pub struct Device(Arc<Inner>);
 
 struct Inner {
     backend: Backend,
-    /// Why [`DeviceKind::Auto`] became a CPU.
+    /// Why [`DeviceKind::Auto`] fell back to the CPU.
     no_cuda: Option<String>,
 }
 
@@ -34,16 +35,17 @@ struct CpuBackend {
 }
 
 impl Device {
-    /// How many GPUs [`Device::open`] finds; none if something is missing that they need.
+    /// Number of GPUs that [`Device::open`] finds; 0 if CUDA is unavailable.
     pub fn gpus() -> usize {
         Cuda::count().unwrap_or(0)
     }
 
-    /// Opens a device. [`DeviceKind::Auto`] is a GPU if everything is there that one needs, else the CPU.
+    /// Opens a device. [`DeviceKind::Auto`] opens a GPU if CUDA is available, else the CPU.
     ///
     /// # Errors
-    /// [`Error::NoCuda`] if CUDA is asked for by name and cannot be used; [`Error::ThreadPool`] if threads cannot be
-    /// started; [`Error::InstructionSet`] if there is none of that name.
+    /// [`Error::NoCuda`] if CUDA is requested by name and is unavailable; [`Error::Cuda`] if a GPU fails;
+    /// [`Error::Threads`] if the threads cannot be started; [`Error::InstructionSet`] if the processor does
+    /// not support the instruction set.
     pub fn open(config: &DeviceConfig) -> Result<Device> {
         let no_cuda = match config.kind {
             DeviceKind::Cuda(ordinal) => return Ok(Device::of_cuda(Cuda::open(ordinal, config)?)),
@@ -75,16 +77,17 @@ impl Device {
         Device(Arc::new(Inner { backend: Backend::Cuda(cuda), no_cuda: None }))
     }
 
-    /// Opens the CPU with this many threads; 0 takes one per available core.
+    /// Opens a CPU device with this many threads; 0 means one per available core.
     ///
     /// # Errors
-    /// [`Error::ThreadPool`] if they cannot be started.
+    /// [`Error::Threads`] if the threads cannot be started.
     pub fn cpu(threads: usize) -> Result<Device> {
         Device::open(&DeviceConfig { kind: DeviceKind::Cpu, threads, ..DeviceConfig::default() })
     }
 
-    /// A device like this one that plans: operations check shapes and take memory as they would here, and leave out
-    /// all work. The values of its tensors are arbitrary; [`Device::memory`] tells what a program would need.
+    /// A dry-run device like this one: operations check shapes and allocate memory as on this device, but
+    /// compute nothing. The values of its tensors are arbitrary; [`Device::memory`] reports the memory that a
+    /// program would need.
     ///
     /// # Errors
     /// [`Error::Cuda`] if the driver fails.
@@ -102,13 +105,13 @@ impl Device {
         Ok(Device(Arc::new(Inner { backend, no_cuda: None })))
     }
 
-    /// Why [`DeviceKind::Auto`] became a CPU.
+    /// Why [`DeviceKind::Auto`] fell back to the CPU.
     pub fn why_not_cuda(&self) -> Option<&str> {
         self.0.no_cuda.as_deref()
     }
 
-    /// What decides the last digits of results besides their inputs: instruction set and convolution algorithm of a
-    /// CPU, architecture and precision of a GPU.
+    /// Settings that affect results bitwise: the instruction set and convolution algorithm of a CPU, or the
+    /// architecture, precision and engines of a GPU.
     pub fn numerics(&self) -> String {
         match &self.0.backend {
             Backend::Cpu(cpu) => format!("{}, {} convolutions", cpu.isa.name(), cpu.conv.name()),
@@ -116,7 +119,7 @@ impl Device {
         }
     }
 
-    /// Number of threads that operations run on; 1 for a GPU, whose work one thread hands out.
+    /// Number of threads that operations run on; 1 for a GPU, whose work one thread queues.
     pub fn threads(&self) -> usize {
         match &self.0.backend {
             Backend::Cpu(cpu) => cpu.threads.count(),
@@ -124,8 +127,8 @@ impl Device {
         }
     }
 
-    /// The instruction set that kernels use: `avx512f`, `avx2+fma`, `neon` or `portable` (or `portable-16`, to test);
-    /// `cuda` on a GPU. Another one may give other last bits.
+    /// The instruction set that kernels use: `avx512f`, `avx2+fma`, `neon` or `portable` (or `portable-16`,
+    /// for tests); `cuda` on a GPU. Results round differently from one instruction set to another.
     pub fn instruction_set(&self) -> &'static str {
         match &self.0.backend {
             Backend::Cpu(cpu) => cpu.isa.name(),
@@ -133,8 +136,9 @@ impl Device {
         }
     }
 
-    /// How many images are best taken through a row of layers at a time, if the whole batch has this shape after one
-    /// of them, so that what a layer writes is still in cache when the next one reads it. Not a matter of bits.
+    /// Number of images to run through consecutive layers at a time, so that a layer's output is still in
+    /// cache when the next layer reads it. `shape` is the output's shape for the whole batch. Results do not
+    /// depend on it.
     pub fn cache_batch(&self, shape: Shape) -> usize {
         let n = shape.first();
         match shape.dims() {
@@ -146,16 +150,16 @@ impl Device {
         }
     }
 
-    /// How many steps of a training are best started before the results of the first are asked for: a GPU works on one
-    /// while the host prepares the next.
+    /// Number of training steps to queue before the results of the first are read: 1 on a GPU, which computes
+    /// a step while the host prepares the next, and 0 on a CPU.
     pub fn pipeline_depth(&self) -> usize {
         usize::from(self.cuda().is_some())
     }
 
-    /// Measures what the device can do at best, in about a second.
+    /// Measures the peak throughput in about a second.
     ///
     /// # Errors
-    /// If a GPU fails.
+    /// [`Error::Cuda`] or [`Error::OutOfMemory`] if a GPU fails.
     pub fn measure_peak_throughput(&self) -> Result<PeakThroughput> {
         match &self.0.backend {
             Backend::Cpu(_) => Ok(crate::cpu::measure(self.cpu_context())),
@@ -163,10 +167,10 @@ impl Device {
         }
     }
 
-    /// Waits for all work that a GPU was given; a CPU has done it.
+    /// Waits for all work queued on a GPU; returns at once on a CPU.
     ///
     /// # Errors
-    /// If a GPU fails.
+    /// [`Error::Cuda`] if a GPU fails.
     pub fn synchronize(&self) -> Result<()> {
         match &self.0.backend {
             Backend::Cpu(_) => Ok(()),
@@ -174,15 +178,15 @@ impl Device {
         }
     }
 
-    /// Memory of a GPU that nobody has taken yet; nothing for a CPU, whose memory is the system's.
+    /// Free memory of a GPU, as the driver reports it; `None` for a CPU.
     ///
     /// # Errors
-    /// If the driver fails.
+    /// [`Error::Cuda`] if the driver fails.
     pub fn free_memory_bytes(&self) -> Result<Option<usize>> {
         self.cuda().map(|cuda| cuda.free_bytes()).transpose()
     }
 
-    /// Memory of tensors and of what kernels need besides.
+    /// Memory of tensors and of the kernels' scratch buffers.
     pub fn memory(&self) -> Memory {
         let (in_use_bytes, peak_bytes) = match &self.0.backend {
             Backend::Cpu(cpu) => cpu.memory.usage_bytes(),
@@ -191,11 +195,11 @@ impl Device {
         Memory { in_use_bytes, peak_bytes }
     }
 
-    /// Fills all memory that no tensor uses with NaN, so that an operation that forgets to write something shows it.
-    /// For tests.
+    /// Fills all memory that no tensor uses with NaN, so that a test sees elements that an operation does not
+    /// write.
     ///
     /// # Errors
-    /// If a GPU fails.
+    /// [`Error::Cuda`] if a GPU fails.
     pub fn poison_free_memory(&self) -> Result<()> {
         match &self.0.backend {
             Backend::Cpu(cpu) => cpu.memory.poison(),
@@ -204,21 +208,21 @@ impl Device {
         Ok(())
     }
 
-    /// The engines that a GPU's convolutions were given: shape and pass, place in cuDNN's list, and the microseconds that
-    /// it took when it was timed against the others. Nothing for a CPU.
+    /// Autotuned cuDNN engines of a GPU: shape and pass of the convolution, index of the engine in cuDNN's
+    /// list, and its time in microseconds. Empty for a CPU.
     pub fn cudnn_autotune_results(&self) -> Vec<(String, usize, f64)> {
         self.cuda().map(|cuda| cuda.describe_choices()).unwrap_or_default()
     }
 
-    /// What cuDNN says of a GPU, as JSON, from which it can plan without the GPU; nothing for a CPU.
+    /// The GPU's properties as cuDNN's JSON, from which cuDNN can plan without the GPU; `None` for a CPU.
     ///
     /// # Errors
-    /// If cuDNN fails.
+    /// [`Error::Cuda`] if cuDNN fails.
     pub fn cudnn_properties(&self) -> Result<Option<String>> {
         self.cuda().map(|cuda| cuda.device_properties()).transpose()
     }
 
-    /// The GPU, if it is one.
+    /// The GPU, or `None` on a CPU.
     pub(crate) fn cuda(&self) -> Option<&Cuda> {
         match &self.0.backend {
             Backend::Cpu(_) => None,
@@ -226,25 +230,25 @@ impl Device {
         }
     }
 
-    /// The CPU, for an operation whose operands are there.
+    /// The CPU context of an operation whose operands are in host memory.
     pub(crate) fn cpu_context(&self) -> Cpu<'_> {
         match &self.0.backend {
             Backend::Cpu(CpuBackend { isa, conv, dry_run, threads, memory }) => {
                 Cpu { isa: *isa, conv: *conv, dry_run: *dry_run, threads, memory }
             }
-            Backend::Cuda(_) => unreachable!("operands in host memory are on a CPU device"),
+            Backend::Cuda(_) => unreachable!("a GPU device has no operands in host memory"),
         }
     }
 
-    /// The GPU, for an operation whose operands are there.
+    /// The GPU of an operation whose operands are in GPU memory.
     pub(crate) fn cuda_context(&self) -> &Cuda {
         match self.cuda() {
             Some(cuda) => cuda,
-            None => unreachable!("operands in a GPU's memory are on a GPU"),
+            None => unreachable!("a CPU device has no operands in GPU memory"),
         }
     }
 
-    /// Whether the tensors of one can be operands on the other: host memory is the same for all CPU devices.
+    /// Whether operations can mix tensors of both devices; all CPU devices share host memory.
     pub(crate) fn shares_memory_with(&self, other: &Device) -> bool {
         Arc::ptr_eq(&self.0, &other.0) || self.cuda().is_none() && other.cuda().is_none()
     }
@@ -258,7 +262,7 @@ fn instruction_set(name: Option<&str>) -> Result<Isa> {
     })
 }
 
-/// Kind, threads or GPU, instruction set or precision, and the convolution algorithm if it is not automatic.
+/// Kind, threads or GPU, instruction set or precision, and the convolution algorithm unless it is automatic.
 impl std::fmt::Display for Device {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let cpu = match &self.0.backend {

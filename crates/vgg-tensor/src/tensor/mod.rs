@@ -28,7 +28,7 @@ use crate::{Error, GradMode, Result, Shape};
 #[derive(Clone)]
 pub struct Tensor {
     shape: Shape,
-    /// First element, for a view of some of the images.
+    /// Index of the first element in the storage: a view starts at one of the samples.
     offset: usize,
     storage: Arc<Storage>,
     device: Device,
@@ -49,10 +49,11 @@ impl Tensor {
         Ok(Tensor::build_by_copy(shape, device, |y| y.fill(0.0)))
     }
 
-    /// A copy of host data on `device`.
+    /// A tensor on `device` with a copy of `data`.
     ///
     /// # Errors
-    /// [`Error::Length`] if `data` does not fill `shape`.
+    /// [`Error::Length`] if `data` does not fill `shape`; [`Error::OutOfMemory`] and [`Error::Cuda`] on a
+    /// GPU.
     pub fn from_slice(data: &[f32], shape: impl Into<Shape>, device: &Device) -> Result<Tensor> {
         let shape = shape.into();
         if data.len() != shape.len() {
@@ -66,10 +67,11 @@ impl Tensor {
         Ok(Tensor::build_by_copy(shape, device, |y| y.copy_from_slice(data)))
     }
 
-    /// A copy of a host array on `device`.
+    /// A tensor on `device` with a copy of a host array.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] unless the array has one to four axes.
+    /// [`Error::Unsupported`] unless the array has one to four axes; [`Error::OutOfMemory`] and
+    /// [`Error::Cuda`] on a GPU.
     pub fn from_array<D: Dimension>(array: ArrayView<'_, f32, D>, device: &Device) -> Result<Tensor> {
         let shape = Shape::from_slice(array.shape()).ok_or_else(|| Error::Unsupported {
             op: "from_array",
@@ -91,7 +93,7 @@ impl Tensor {
         &self.device
     }
 
-    /// Address of the first element in the memory of its device, to tell tensors apart while they exist.
+    /// Address of the first element in the memory of its device; it distinguishes tensors while they exist.
     pub fn data_ptr(&self) -> usize {
         match &*self.storage {
             Storage::Cpu(_) => self.cpu().as_ptr() as usize,
@@ -99,10 +101,10 @@ impl Tensor {
         }
     }
 
-    /// A host copy, row-major.
+    /// The elements as a host vector, row-major.
     ///
     /// # Panics
-    /// If the values are on a GPU and it fails; [`Tensor::read_into`] tells.
+    /// If a GPU fails; [`Tensor::read_into`] returns an error instead.
     pub fn to_vec(&self) -> Vec<f32> {
         let mut values = Vec::new();
         if let Err(e) = self.read_into(&mut values) {
@@ -111,7 +113,7 @@ impl Tensor {
         values
     }
 
-    /// As [`Tensor::to_vec`], in place of what `values` held. Waits for a GPU.
+    /// Replaces `values` by the elements, row-major. Waits for a GPU.
     ///
     /// # Errors
     /// [`Error::OutOfMemory`] and [`Error::Cuda`] on a GPU.
@@ -127,7 +129,7 @@ impl Tensor {
         unsafe { cuda.download(plain.pointer, values) }
     }
 
-    /// A host copy.
+    /// The elements as a host array.
     ///
     /// # Panics
     /// As [`Tensor::to_vec`].
@@ -138,7 +140,7 @@ impl Tensor {
         }
     }
 
-    /// The same elements under another shape; nothing is copied but what another shape's padding would be in the way of.
+    /// The same elements in another shape. Nothing is copied unless the last axis changes and is padded.
     ///
     /// # Errors
     /// [`Error::Length`] if the number of elements differs.
@@ -154,7 +156,7 @@ impl Tensor {
         Ok(self)
     }
 
-    /// A copy without padding, if there is padding that another shape would get in its way.
+    /// A copy without padding if the tensor is padded and `shape` has another last axis.
     fn without_padding(&self, shape: Shape) -> Result<Option<Tensor>> {
         let (Some(cuda), Storage::Cuda(buffer)) = (self.device.cuda(), &*self.storage) else {
             return Ok(None);
@@ -170,28 +172,29 @@ impl Tensor {
         Ok(Some(Tensor::from_buffer(self.shape, plain, &self.device)))
     }
 
-    /// A view of some steps of the first axis; nothing is copied.
+    /// A view of the samples in `range`; nothing is copied.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] if the range lies outside.
+    /// [`Error::Unsupported`] if the range is out of bounds.
     pub fn images(&self, range: std::ops::Range<usize>) -> Result<Tensor> {
         if range.start > range.end || range.end > self.shape.first() {
             return Err(Error::Unsupported {
                 op: "images",
-                reason: format!("range {range:?} lies outside of {}", self.shape),
+                reason: format!("range {range:?} is out of bounds for shape {}", self.shape),
             });
         }
         let offset = self.offset + range.start * self.shape.numel_per_sample();
         Ok(Tensor { shape: self.shape.with_first(range.len()), offset, ..self.clone() })
     }
 
-    /// A copy of some tensors behind each other along the first axis.
+    /// Concatenates tensors along the first axis.
     ///
     /// # Errors
-    /// [`Error::Shape`] if they differ in another axis; [`Error::Unsupported`] if there are none.
+    /// [`Error::Shape`] if the other axes differ; [`Error::Unsupported`] if `parts` is empty;
+    /// [`Error::OutOfMemory`] and [`Error::Cuda`] on a GPU.
     pub fn concat(parts: &[Tensor]) -> Result<Tensor> {
         let Some(first) = parts.first() else {
-            return Err(Error::Unsupported { op: "concat", reason: "no tensors".into() });
+            return Err(Error::Unsupported { op: "concat", reason: "no tensors to concatenate".into() });
         };
         for part in parts {
             part.expect_shape("concat", "a part", first.shape.with_first(part.shape.first()))?;
@@ -209,11 +212,11 @@ impl Tensor {
         }))
     }
 
-    /// Replaces the elements by those of `source`.
+    /// Copies the elements of `source`.
     ///
     /// # Errors
-    /// [`Error::Shape`] if the shapes differ, [`Error::Device`] if `source` is on another device, [`Error::Shared`] if
-    /// another handle holds this storage.
+    /// [`Error::Shape`] if the shapes differ, [`Error::Device`] if `source` is on another device,
+    /// [`Error::Shared`] if another handle holds this storage.
     pub fn copy_from(&mut self, source: &Tensor) -> Result<()> {
         self.write("copy_from", source, GradMode::Overwrite)
     }
@@ -247,14 +250,14 @@ impl Tensor {
         Ok(())
     }
 
-    /// A new tensor whose every element `fill` writes.
+    /// A new tensor; `fill` must write every element.
     pub(crate) fn build(shape: Shape, device: &Device, fill: impl FnOnce(&mut [f32])) -> Tensor {
         let mut buffer = device.cpu_context().memory.take_f32(shape.len());
         fill(buffer.as_f32_mut(shape.len()));
         Tensor::from_buffer(shape, buffer, device)
     }
 
-    /// As [`Tensor::build`] where `fill` only moves values about; a planning device leaves it out.
+    /// Like [`Tensor::build`], for a `fill` that only copies values; a dry run skips it.
     fn build_by_copy(shape: Shape, device: &Device, fill: impl FnOnce(&mut [f32])) -> Tensor {
         let dry_run = device.cpu_context().dry_run;
         Tensor::build(shape, device, |y| {
@@ -264,7 +267,7 @@ impl Tensor {
         })
     }
 
-    /// Copies of plain tensors behind each other.
+    /// Concatenates tensors on a GPU.
     fn concat_on_gpu(cuda: &Cuda, parts: &[Tensor], shape: Shape, device: &Device) -> Result<Tensor> {
         let buffer = cuda.take_plain(shape)?;
         let mut to = buffer.pointer();
@@ -278,7 +281,7 @@ impl Tensor {
         Ok(Tensor::from_buffer(shape, buffer, device))
     }
 
-    /// A tensor over a buffer that holds its elements.
+    /// A tensor whose elements are in `buffer`.
     pub(crate) fn from_buffer(shape: Shape, buffer: impl Into<Storage>, device: &Device) -> Tensor {
         Tensor { shape, offset: 0, storage: Arc::new(buffer.into()), device: device.clone() }
     }
@@ -287,15 +290,15 @@ impl Tensor {
         &self.storage
     }
 
-    /// The elements in host memory, for an operation that has found the operands there.
+    /// The elements in host memory. An operation calls this only after it has matched on the storage.
     pub(crate) fn cpu(&self) -> &[f32] {
         match &*self.storage {
             Storage::Cpu(buffer) => &buffer.as_f32(self.offset + self.shape.len())[self.offset..],
-            Storage::Cuda(_) => unreachable!("an operation on the CPU got a tensor of a GPU"),
+            Storage::Cuda(_) => unreachable!("a CPU operation got a GPU tensor"),
         }
     }
 
-    /// The elements in host memory, to write.
+    /// The elements in host memory, writable.
     pub(crate) fn cpu_mut(&mut self, op: &'static str, operand: &'static str) -> Result<&mut [f32]> {
         let (offset, len) = (self.offset, self.shape.len());
         match Arc::get_mut(&mut self.storage) {
@@ -305,7 +308,7 @@ impl Tensor {
         }
     }
 
-    /// Where the elements lie on a GPU, and how.
+    /// GPU address and format of the elements.
     pub(crate) fn cuda_memory(&self, op: &'static str, operand: &'static str) -> Result<(u64, Format)> {
         let Storage::Cuda(buffer) = &*self.storage else { return Err(Error::Device { op, operand }) };
         let format = buffer.format();
@@ -315,14 +318,14 @@ impl Tensor {
     /// Bytes before the first element in a buffer of this format.
     fn offset_bytes(&self, format: Format) -> usize {
         let elements = match self.shape.rank() {
-            // The axis itself may be cut; a vector has no padding inside.
+            // A view of a vector may start at any element; a vector has no padding between elements.
             1 => self.offset,
             _ => self.offset / self.shape.last().max(1) * format.pitch(self.shape.last()),
         };
         elements * format.element.bytes()
     }
 
-    /// Where plain elements lie on a GPU, to write.
+    /// GPU address of unpadded f32 elements, writable.
     pub(crate) fn cuda_memory_mut(&mut self, op: &'static str, operand: &'static str) -> Result<u64> {
         let pointer = self.plain_cuda_memory(op, operand)?;
         match Arc::get_mut(&mut self.storage) {
@@ -331,18 +334,18 @@ impl Tensor {
         }
     }
 
-    /// Where plain elements lie on a GPU.
+    /// GPU address of unpadded f32 elements.
     pub(crate) fn plain_cuda_memory(&self, op: &'static str, operand: &'static str) -> Result<u64> {
         match self.cuda_memory(op, operand)? {
             (pointer, Format::PLAIN) => Ok(pointer),
             (_, format) => Err(Error::Unsupported {
                 op,
-                reason: format!("{operand} must be plain f32 values, and is an activation ({format:?})"),
+                reason: format!("{operand} must be unpadded f32, but is an activation ({format:?})"),
             }),
         }
     }
 
-    /// Whether all operands of an operation are where this one is.
+    /// Checks that all operands are on this tensor's device.
     pub(crate) fn expect_same_device(
         &self,
         op: &'static str,
@@ -367,7 +370,7 @@ impl Tensor {
         Err(Error::Shape { op, operand, expected, got: self.shape })
     }
 
-    /// The axes of a tensor of rank `N`.
+    /// Sizes of the axes, if there are `N`.
     pub(crate) fn axes<const N: usize>(
         &self,
         op: &'static str,

@@ -1,20 +1,21 @@
-//! Weights, what kernels derive from them, and parameters, which have a gradient besides.
+//! Weights with the packed copies that kernels read, and parameters: weights with a gradient.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::tensor::Storage;
 use crate::{GradMode, Result, Shape, Tensor};
 
-/// A weight tensor and the forms that kernels derive from it, such as packed filter panels.
+/// A weight tensor and its packed copies, such as the packed filters of a convolution.
 ///
-/// Every change of the value makes a new version; a packed form that was made from an older version is made
-/// anew when it is asked for.
+/// Every change of the value increments the version; a packed copy of an older version is repacked on its
+/// next use.
 pub struct Weight {
     value: Tensor,
     version: u64,
     packed: Mutex<Vec<Packed>>,
-    /// Whether packed forms are kept for the next use. Not in training on a CPU, where the next step makes them stale
-    /// and their memory, twice that of the weights, is better used otherwise; a GPU's step renews the one it has.
+    /// Whether packed copies are kept for the next use. A weight in training on a CPU keeps none: the next
+    /// step would make them stale, and they take twice the memory of the weights. A GPU keeps its copy, which
+    /// the SGD step updates.
     keep: bool,
 }
 
@@ -24,18 +25,18 @@ struct Packed {
     storage: Arc<Storage>,
 }
 
-/// Which packed kind: one per algorithm and pass.
+/// Kind of packed copy: one per algorithm and pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum PackedKind {
     /// Panels of 16 filters for the direct convolution.
     DirectForward,
-    /// The same of the rotated, swapped filters, for the gradient by data.
+    /// Panels of the rotated filters with inputs and outputs swapped, for the direct grad-input.
     DirectGradInput,
-    /// Transformed filters of Winograd's convolution with tiles of this many outputs.
+    /// Transformed filters of the Winograd convolution with tiles of this many outputs a side.
     WinogradForward(usize),
-    /// The same of the rotated, swapped filters.
+    /// Transformed rotated filters with inputs and outputs swapped, for the Winograd grad-input.
     WinogradGradInput(usize),
-    /// Padded and in the precision of a GPU.
+    /// Padded, in the precision of a GPU.
     Cuda,
 }
 
@@ -55,7 +56,7 @@ impl Weight {
         self.value.shape()
     }
 
-    /// Replaces the value.
+    /// Replaces the value; packed copies become stale.
     ///
     /// # Errors
     /// [`crate::Error::Shape`] if the shape differs.
@@ -66,7 +67,7 @@ impl Weight {
         Ok(())
     }
 
-    /// The same weight under another shape, as when fc6 becomes a convolution; nothing is copied.
+    /// The same weight in another shape, as when fc6 becomes a convolution; nothing is copied.
     ///
     /// # Errors
     /// [`crate::Error::Length`] if the number of elements differs.
@@ -79,21 +80,21 @@ impl Weight {
         })
     }
 
-    /// Forgets the packed forms, and keeps none from now on.
+    /// Drops the packed copies and keeps none from now on.
     fn drop_packed(&mut self) {
         self.keep = false;
         self.packed.get_mut().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
-    /// The elements, to change in place; a new version.
+    /// The elements, to change in place; increments the version.
     pub(crate) fn update(&mut self, op: &'static str) -> Result<&mut [f32]> {
         self.version += 1;
         self.value.cpu_mut(op, "weight")
     }
 
-    /// Where the value lies on a GPU, to change in place, and its copy there, if it has one of this version, to change
-    /// with it; a new version of both. So a copy that is used in every step is never made anew, and a captured step, which
-    /// counts no versions, leaves both as they belong together.
+    /// GPU address of the value, and of its packed copy if the copy is current. The caller must update both
+    /// in place; both get the new version. A copy that every step reads is therefore never repacked, and a
+    /// captured step, which does not increment versions, keeps value and copy consistent.
     pub(crate) fn update_on_gpu(&mut self, op: &'static str) -> Result<(u64, Option<u64>)> {
         let pointer = self.value.cuda_memory_mut(op, "weight")?;
         let packed = self.packed.get_mut().unwrap_or_else(PoisonError::into_inner);
@@ -109,7 +110,8 @@ impl Weight {
         Ok((pointer, copy))
     }
 
-    /// The packed form of this version, made by `make` into a buffer of `len` values if it is not there yet.
+    /// The packed copy of this version, of `len` values. `make` fills a new buffer if the copy is missing or
+    /// stale.
     pub(crate) fn packed(&self, kind: PackedKind, len: usize, make: impl FnOnce(&mut [f32])) -> Arc<Storage> {
         let made = self.packed_storage(kind, || {
             let mut buffer = self.value.device().cpu_context().memory.take_f32(len);
@@ -118,11 +120,11 @@ impl Weight {
         });
         match made {
             Ok(storage) => storage,
-            Err(e) => unreachable!("in host memory nothing can fail: {e}"),
+            Err(e) => unreachable!("packing in host memory cannot fail: {e}"),
         }
     }
 
-    /// The packed form of this version, made by `make` if it is not there yet.
+    /// The packed copy of this version. `make` packs it if the copy is missing or stale.
     pub(crate) fn packed_storage(
         &self,
         kind: PackedKind,
@@ -135,7 +137,7 @@ impl Weight {
         {
             return Ok(all[i].storage.clone());
         }
-        // What is stale goes first, so that its memory can be had again.
+        // A stale copy is dropped first, so that the new one can reuse its memory.
         drop(place.map(|i| all.swap_remove(i)));
         let storage = make()?;
         if self.keep || kind == PackedKind::Cuda {
@@ -151,10 +153,10 @@ impl std::fmt::Debug for Weight {
     }
 }
 
-/// What a parameter is, for rules such as "decay weights only".
+/// Kind of parameter, for rules such as "decay weights only".
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ParameterKind {
-    /// A filter or a matrix.
+    /// A filter bank or a matrix.
     Weight,
     /// A bias vector.
     Bias,
@@ -163,19 +165,19 @@ pub enum ParameterKind {
 /// A named weight with its gradient.
 #[derive(Debug)]
 pub struct Parameter {
-    /// Such as `conv1_1.weight` or `fc8.bias`.
+    /// Name, such as `conv1_1.weight` or `fc8.bias`.
     pub name: String,
     /// Weight or bias.
     pub kind: ParameterKind,
-    /// Value and packed forms.
+    /// Value and packed copies.
     pub weight: Weight,
-    /// Whether training changes it.
+    /// Whether training updates it.
     pub trainable: bool,
     grad: Option<Tensor>,
 }
 
 impl Parameter {
-    /// A trainable parameter without a gradient yet.
+    /// A trainable parameter that has no gradient yet.
     pub fn new(name: String, kind: ParameterKind, value: Tensor) -> Parameter {
         Parameter { name, kind, weight: Weight::new(value), trainable: true, grad: None }
     }
@@ -185,11 +187,11 @@ impl Parameter {
         self.grad.as_ref()
     }
 
-    /// The gradient's memory, made on first use, for an operation that writes it. From then on the weight is taken to
-    /// be in training and keeps no packed forms.
+    /// The gradient, allocated on first use, for an operation that writes it. From then on the weight counts
+    /// as in training and keeps no packed copies on a CPU.
     ///
     /// # Errors
-    /// [`crate::Error::OutOfMemory`] on a GPU.
+    /// [`crate::Error::OutOfMemory`] and [`crate::Error::Cuda`] on a GPU.
     pub fn grad_mut(&mut self) -> Result<&mut Tensor> {
         let grad = match self.grad.take() {
             Some(grad) => grad,
@@ -201,10 +203,11 @@ impl Parameter {
         Ok(self.grad.insert(grad))
     }
 
-    /// Writes a bias gradient from channel sums.
+    /// Overwrites the gradient with `source`, or adds `source` to it.
     ///
     /// # Errors
-    /// [`crate::Error::Shape`] if the shapes differ.
+    /// [`crate::Error::Shape`] if the shapes differ; [`crate::Error::Device`] if `source` is on another
+    /// device.
     pub fn write_grad(&mut self, source: &Tensor, mode: GradMode) -> Result<()> {
         match mode {
             GradMode::Overwrite => self.grad_mut()?.copy_from(source),
@@ -212,7 +215,7 @@ impl Parameter {
         }
     }
 
-    /// The same parameter under another shape; the gradient is dropped.
+    /// The same parameter in another shape; its gradient is dropped.
     ///
     /// # Errors
     /// [`crate::Error::Length`] if the number of elements differs.

@@ -1,4 +1,4 @@
-//! Images on their way to a device, step by step.
+//! Batches that are copied to a device ahead of their step.
 
 use std::ops::Range;
 
@@ -8,11 +8,11 @@ use crate::alloc::CpuBuffer;
 use crate::cuda::HostToDevice;
 use crate::{Device, Error, Result, Shape};
 
-const OP: &str = "upload";
+const OP: &str = "staged batch";
 
-/// The images of a step and their targets in the memory of a device, always at the same place, filled anew for each step.
+/// The images and targets of a step in device memory, at a fixed address that is refilled for each step.
 ///
-/// A GPU copies while it still works on the step before.
+/// A GPU copies a batch while it computes the step before.
 pub struct StagedBatch {
     device: Device,
     shape: Shape,
@@ -24,7 +24,7 @@ enum Memory {
     Cuda(Box<HostToDevice>),
 }
 
-/// Where the parts begin, in bytes: pixels, then offsets, then targets.
+/// Byte offsets of the parts: pixels at 0, then offsets, then targets.
 struct Layout {
     offsets: usize,
     targets: usize,
@@ -32,14 +32,15 @@ struct Layout {
 }
 
 impl StagedBatch {
-    /// Room for images `[N, H, W, 3]`.
+    /// Allocates memory for images `[N, H, W, 3]`.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] if that is not their shape; [`Error::OutOfMemory`] and [`Error::Cuda`] on a GPU.
+    /// [`Error::Unsupported`] if the shape is not `[N, H, W, 3]` or is empty; [`Error::OutOfMemory`] and
+    /// [`Error::Cuda`] on a GPU.
     pub fn new(shape: impl Into<Shape>, device: &Device) -> Result<StagedBatch> {
         let shape = shape.into();
         if !matches!(shape.dims(), [_, _, _, 3]) || shape.is_empty() {
-            let reason = format!("images {shape}; they must be [N, H, W, 3] and not empty");
+            let reason = format!("images {shape} must be [N, H, W, 3] and not empty");
             return Err(Error::Unsupported { op: OP, reason });
         }
         let bytes = Layout::of(shape).end;
@@ -55,10 +56,12 @@ impl StagedBatch {
         self.shape
     }
 
-    /// Replaces all images: `pixels [N, H, W, 3]`, `offset [N, 3]` as in [`crate::ops::normalize`], a target each.
+    /// Replaces all images: `pixels [N, H, W, 3]`, `offset [N, 3]` as in [`crate::ops::normalize`], and one
+    /// target per image.
     ///
     /// # Errors
-    /// [`Error::Shape`] and [`Error::Length`] if they do not fit.
+    /// [`Error::Shape`] if `pixels` or `offset` has another shape; [`Error::Length`] if the number of targets
+    /// differs; [`Error::Unsupported`] if the pixels are not contiguous; [`Error::Cuda`] on a GPU.
     pub fn fill(&mut self, pixels: ArrayView4<u8>, offset: ArrayView2<f32>, targets: &[u32]) -> Result<()> {
         let (n, h, w, c) = pixels.dim();
         let got = Shape::from([n, h, w, c]);
@@ -92,12 +95,12 @@ impl StagedBatch {
         }
     }
 
-    /// The device that holds them.
+    /// The device that holds the batch.
     pub fn device(&self) -> &Device {
         &self.device
     }
 
-    /// Pixels, offsets and targets of some images in host memory.
+    /// Pixels, offsets and targets of the images in a range, if they are in host memory.
     pub(crate) fn on_cpu(&self, images: Range<usize>) -> Option<(&[u8], &[f32], &[u32])> {
         let Memory::Cpu(buffer) = &self.memory else { return None };
         let layout = Layout::of(self.shape);
@@ -106,12 +109,13 @@ impl StagedBatch {
         let pixels = &all[images.start * per_image..images.end * per_image];
         let offset = words(layout.offsets, 3 * images.start..3 * images.end);
         let targets = words(layout.targets, images);
-        // SAFETY: the parts begin at multiples of 64 bytes of an aligned buffer, and any bits are a float or an integer.
+        // SAFETY: the parts begin at multiples of 64 bytes of an aligned buffer, and any bits are a float or
+        // an integer.
         let (offset, targets) = unsafe { (offset.align_to::<f32>().1, targets.align_to::<u32>().1) };
         Some((pixels, offset, targets))
     }
 
-    /// Where pixels, offsets and targets of the images from `first` on lie on a GPU.
+    /// GPU addresses of pixels, offsets and targets from image `first` on.
     pub(crate) fn on_gpu(&self, first: usize) -> Option<[u64; 3]> {
         let Memory::Cuda(staged) = &self.memory else { return None };
         let layout = Layout::of(self.shape);
@@ -123,10 +127,10 @@ impl StagedBatch {
         ])
     }
 
-    /// The shape of some of the images.
+    /// Shape of the images in a range.
     pub(crate) fn part(&self, images: &Range<usize>) -> Result<Shape> {
         if images.is_empty() || images.end > self.shape.first() {
-            let reason = format!("images {images:?} of {}", self.shape);
+            let reason = format!("images {images:?} are empty or out of bounds for shape {}", self.shape);
             return Err(Error::Unsupported { op: OP, reason });
         }
         Ok(self.shape.with_first(images.len()))

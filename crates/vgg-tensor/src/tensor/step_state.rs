@@ -1,4 +1,4 @@
-//! The state of a training step that kernels read and write themselves.
+//! The state of a training step that kernels read and write.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
@@ -7,11 +7,11 @@ use crate::cpu::FiniteFlag;
 use crate::cuda::{Cuda, CudaBuffer, bits};
 use crate::{Device, Error, Result};
 
-/// Learning rate, step number and the `finite` flag of a step, in the memory of the device that takes it.
+/// Learning rate, step number and `finite` flag of a step, in the memory of its device.
 ///
-/// Loss and gradient kernels clear the flag when they write a value that is not finite, and
-/// [`crate::ops::sgd_step`] changes nothing while it is clear: no bad value reaches a weight. Cloning shares the
-/// state.
+/// Loss and gradient kernels clear the flag when they write a value that is not finite.
+/// [`crate::ops::sgd_step`] changes nothing while the flag is clear, so no such value reaches a weight.
+/// Cloning shares the state.
 #[derive(Clone)]
 pub struct StepState(Arc<Inner>);
 
@@ -22,7 +22,7 @@ struct Inner {
     on_device: Option<(Cuda, CudaBuffer)>,
 }
 
-/// What kernels see: `struct Step` of `common.cuh`.
+/// The state in GPU memory: `struct Step` of `common.cuh`.
 #[repr(C)]
 #[derive(Clone, Copy, Default)]
 struct OnDevice {
@@ -32,7 +32,7 @@ struct OnDevice {
 }
 
 impl StepState {
-    /// Step 0 at learning rate 0, all finite.
+    /// A state at step 0 with learning rate 0 and the flag set.
     ///
     /// # Errors
     /// [`crate::Error::OutOfMemory`] and [`crate::Error::Cuda`] on a GPU.
@@ -47,7 +47,7 @@ impl StepState {
         Ok(state)
     }
 
-    /// Starts a step: sets rate and number and forgets what the last one found.
+    /// Starts a step: sets learning rate and step number, and sets the flag.
     ///
     /// # Errors
     /// [`crate::Error::Cuda`] on a GPU.
@@ -74,7 +74,7 @@ impl StepState {
         self.0.step.load(Relaxed)
     }
 
-    /// Whether every loss and gradient of this step was finite. On a GPU this waits for all that was started.
+    /// Whether every loss and gradient of this step was finite. On a GPU this waits for all queued work.
     ///
     /// # Errors
     /// [`crate::Error::Cuda`] on a GPU.
@@ -88,29 +88,29 @@ impl StepState {
         Ok(self.0.finite.is_set())
     }
 
-    /// Bytes of what kernels see.
+    /// Size of the state in GPU memory.
     pub(crate) const BYTES: usize = size_of::<OnDevice>();
 
-    /// Where in them the flag lies: 32 bits, 0 while all is finite.
+    /// Offset of the 32-bit flag in it, which is 0 while all values are finite.
     pub(crate) const NOT_FINITE_AT: usize = std::mem::offset_of!(OnDevice, not_finite);
 
-    /// Whether these bytes of it say that all was finite.
+    /// Whether the state in `bytes` has only seen finite values.
     pub(crate) fn says_finite(bytes: &[u8]) -> bool {
         bytes[Self::NOT_FINITE_AT..][..4].iter().all(|byte| *byte == 0)
     }
 
-    /// Where kernels of `cuda` find it.
+    /// GPU address of the state.
     pub(crate) fn pointer(&self, op: &'static str, cuda: &Cuda) -> Result<u64> {
         let on_device = self.0.on_device.as_ref().filter(|(of, _)| of.shares_memory_with(cuda));
         on_device.map(|(_, buffer)| buffer.pointer()).ok_or(Error::Device { op, operand: "state" })
     }
 
-    /// Whether it is a CPU's, for an operation there.
+    /// Checks that the state is a CPU's.
     pub(crate) fn expect_cpu(&self, op: &'static str) -> Result<()> {
         if self.0.on_device.is_some() { Err(Error::Device { op, operand: "state" }) } else { Ok(()) }
     }
 
-    /// The flag of a CPU's kernels.
+    /// The flag that CPU kernels clear.
     pub(crate) fn flag(&self) -> &FiniteFlag {
         &self.0.finite
     }

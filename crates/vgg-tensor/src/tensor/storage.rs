@@ -1,9 +1,9 @@
-//! Storage of tensors: where their elements lie.
+//! The memory of a tensor.
 
 use crate::alloc::CpuBuffer;
 use crate::cuda::CudaBuffer;
 
-/// Where the elements of a tensor lie. Every operation matches on it once.
+/// The memory of a tensor, on the CPU or a GPU. Every operation matches on it once.
 pub(crate) enum Storage {
     /// In host memory.
     Cpu(CpuBuffer),

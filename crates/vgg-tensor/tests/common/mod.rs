@@ -1,4 +1,4 @@
-//! The devices that are present, for tests that hold on each of them.
+//! The available devices, for tests that must pass on each of them.
 
 #![allow(dead_code, reason = "not every test that shares this needs all of it")]
 
@@ -9,12 +9,12 @@ use vgg_testkit::{assert_close, hashed};
 pub struct On {
     pub name: String,
     pub device: Device,
-    /// What its type of activations loses of the largest value: a bf16 has 8 bits.
+    /// Rounding error of the device's activations relative to the largest value: bf16 has 8 significant bits.
     pub rounding: f64,
 }
 
-/// The CPU, and the first GPU in every precision where there is one. Where `VGG_REQUIRE` names `gpu`, its absence is a
-/// failure.
+/// The CPU, and the first GPU in every precision if there is one. If `VGG_REQUIRE` names `gpu`, a missing GPU
+/// is a failure.
 pub fn every_device() -> Vec<On> {
     let mut all = vec![On { name: "cpu".into(), device: Device::cpu(2).unwrap(), rounding: 0.0 }];
     for (name, precision) in Precision::ALL {
@@ -37,7 +37,7 @@ pub fn every_device() -> Vec<On> {
 }
 
 impl On {
-    /// Reproducible values between -1 and 1 that a bf16 holds exactly.
+    /// Reproducible values between -1 and 1 that bf16 holds exactly.
     pub fn values(name: &str, len: usize) -> Vec<f32> {
         let mut values = hashed(name, 1.0, len);
         values.iter_mut().for_each(|v| *v = f32::from_bits(v.to_bits() & 0xffff_0000));
@@ -49,13 +49,13 @@ impl On {
         Tensor::from_slice(&On::values(name, shape.iter().product()), shape, &self.device).unwrap()
     }
 
-    /// A gradient whose channel sums do not matter.
+    /// A gradient whose bias gradient does not matter.
     pub fn grad_of(&self, dz: Tensor) -> Grad {
         let bias_grad = Tensor::zeros([dz.shape().last()], &self.device).unwrap();
         Grad { grad: dz, bias_grad }
     }
 
-    /// Compares within what this device may lose.
+    /// Asserts that `got` is within `tolerance`, or this device's rounding if that is larger.
     pub fn close(&self, got: &[f32], expected: &[f32], tolerance: f64, what: &str) {
         assert_close(got, expected, tolerance.max(self.rounding), &format!("{}: {what}", self.name));
     }

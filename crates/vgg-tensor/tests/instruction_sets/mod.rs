@@ -1,4 +1,4 @@
-//! Every device with code paths of its own: the CPU under each instruction set, and the GPUs.
+//! Every device with its own code paths: the CPU under each instruction set, and the GPU in each precision.
 
 #![allow(dead_code, reason = "not every test that shares this needs all of it")]
 
@@ -38,7 +38,7 @@ pub fn every_cpu(conv: ConvAlgorithm) -> Vec<On> {
     instruction_sets().into_iter().map(open).collect()
 }
 
-/// The GPU in each precision, where there is one.
+/// The GPU in each precision, if there is one.
 pub fn every_gpu() -> Vec<On> {
     every_device().into_iter().filter(is_gpu).collect()
 }
@@ -50,7 +50,7 @@ pub fn everywhere() -> Vec<On> {
     all
 }
 
-/// A device with a convolution algorithm, and the error that it may have relative to sums in f64.
+/// A device with a convolution algorithm, and its tolerance relative to sums in f64.
 pub struct ConvOn {
     pub on: On,
     pub tolerance: f64,
@@ -58,13 +58,13 @@ pub struct ConvOn {
 
 /// Every algorithm for filters of `r` x `r` under each instruction set, and the GPU in each precision.
 pub fn everywhere_for_filters_of(r: usize) -> Vec<ConvOn> {
-    // Winograd's algorithms serve 3x3 filters only; for others, all choices except `Direct` are the same.
+    // Winograd serves only 3x3 filters; for other filters, all choices except `Direct` are the same.
     let choices = ConvAlgorithm::ALL.into_iter().map(|entry| entry.1);
     let choices =
         choices.filter(|conv| r == 3 || matches!(conv, ConvAlgorithm::Auto | ConvAlgorithm::Direct));
     let mut all = Vec::new();
     for conv in choices {
-        // As in docs/numerics.md: transforms of larger tiles lose digits.
+        // As in docs/numerics.md: transforms of larger tiles lose accuracy.
         let tolerance = match conv {
             _ if r != 3 => 3e-6,
             ConvAlgorithm::Direct => 3e-6,
@@ -82,9 +82,9 @@ pub fn is_gpu(on: &On) -> bool {
     on.device.instruction_set() == "cuda"
 }
 
-/// Runs `op` with free memory full of NaN, so that an output element that it does not write is NaN.
+/// Runs `op` with free memory full of NaN, so that an output element that `op` does not write is NaN.
 pub fn in_poisoned_memory<T>(on: &On, op: impl Fn() -> T) -> T {
-    // The first run grows the arena to what the second needs.
+    // The first run grows the arena to the size that the second run needs.
     drop(op());
     on.device.poison_free_memory().unwrap();
     op()
@@ -100,9 +100,10 @@ pub fn assert_within(got: &[f32], expected: &[f64], bound: f64, what: &str) {
     }
 }
 
-/// Asserts that the channel sums of a gradient are the sums of its rows.
+/// Asserts that the bias gradient is the sum of the gradient's rows.
 ///
-/// The device must sum the values that it writes: a mask's scale must be a power of two on a GPU, where others round.
+/// The device must sum the values that it writes. On a GPU, a mask's scale must be a power of two, because
+/// other scales round after the sums are taken.
 #[track_caller]
 pub fn assert_bias_grad(grad: &Grad, what: &str) {
     let channels = grad.grad.shape().last();
@@ -118,7 +119,7 @@ pub fn assert_bias_grad(grad: &Grad, what: &str) {
     // A sum of n values in f32, in any order, has an error of at most n / 2^24 times the sum of magnitudes.
     let largest = magnitudes.into_iter().fold(0.0, f64::max);
     let bound = (dz.len() / channels) as f64 * 2f64.powi(-24) * largest;
-    assert_within(&grad.bias_grad.to_vec(), &sums, bound, &format!("{what}: channel sums"));
+    assert_within(&grad.bias_grad.to_vec(), &sums, bound, &format!("{what}: bias gradient"));
 }
 
 /// The values of a tensor in f64.
@@ -126,7 +127,7 @@ pub fn wide(tensor: &Tensor) -> Vec<f64> {
     tensor.to_vec().into_iter().map(f64::from).collect()
 }
 
-/// The largest magnitude, which tolerances are relative to.
+/// The largest magnitude, to which tolerances are relative.
 pub fn largest(values: &[f64]) -> f64 {
     assert!(values.iter().all(|value| value.is_finite()), "references are finite");
     values.iter().fold(0.0, |largest, value| value.abs().max(largest))

@@ -1,4 +1,4 @@
-//! Taking up a run where its newest whole checkpoint left it.
+//! Resuming a run from its newest valid checkpoint.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,11 +11,11 @@ use vgg_tensor::{Shape, Tensor};
 use super::{SavedState, folder, io, list};
 use crate::{Error, Result, identity};
 
-/// The newest checkpoint that is whole, put into `network` and `sgd`; with it, why newer ones were rejected. What is damaged is
-/// set aside if this process `tidies`.
+/// Loads the newest valid checkpoint into `network` and `sgd`. Returns its state, and why newer checkpoints
+/// were rejected. If this process `tidies`, it sets damaged checkpoints aside.
 ///
 /// # Errors
-/// [`Error::OtherRun`] if it is of a run that differs in more than what is allowed.
+/// [`Error::OtherRun`] if the checkpoint's identity has differences that are not allowed.
 pub(crate) fn load_newest(
     dir: &Path,
     tidies: bool,
@@ -54,15 +54,14 @@ pub(crate) fn load_newest(
     Ok((None, rejected))
 }
 
-/// Renames a damaged checkpoint, out of the way of those that will be written in its place: counted as one of the newest,
-/// it would have them removed.
+/// Renames a damaged checkpoint; otherwise it would count as one of the newest, and valid ones be pruned.
 fn set_aside(path: &Path) -> Result<()> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let aside = path.with_file_name(format!("damaged-{name}"));
     if aside.exists() {
         std::fs::remove_dir_all(&aside).map_err(|e| io("remove", &aside, e))?;
     }
-    Ok(std::fs::rename(path, &aside).map_err(|e| io("set aside", path, e))?)
+    Ok(std::fs::rename(path, &aside).map_err(|e| io("rename", path, e))?)
 }
 
 fn read(path: &Path) -> vgg_files::Result<(SavedState, Vec<NamedTensor>, Vec<NamedTensor>)> {

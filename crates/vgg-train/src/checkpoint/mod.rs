@@ -1,4 +1,4 @@
-//! Checkpoints: directories with weights, velocities and the state of the run, hashed and renamed into place.
+//! Checkpoints: directories with weights, velocities and state of a run, hashed and renamed into place.
 
 mod load;
 mod saver;
@@ -18,14 +18,15 @@ pub(crate) use snapshot::Snapshot;
 
 use crate::{EpochMetrics, EpochTiming, Error, Result, StepSums};
 
-/// When checkpoints are made besides the one after every epoch, and which are kept. Without influence on any result.
+/// When to write checkpoints in addition to the one after every epoch, and how many to keep.
+/// Does not affect results.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Checkpoints {
-    /// After so many steps.
+    /// Steps between checkpoints.
     pub every_steps: Option<u64>,
-    /// After so much time.
+    /// Time between checkpoints.
     pub every: Option<Duration>,
-    /// How many of the newest are kept, besides the best.
+    /// Number of newest checkpoints to keep, in addition to the best one.
     pub keep: usize,
 }
 
@@ -36,54 +37,54 @@ impl Default for Checkpoints {
     }
 }
 
-/// How long it took.
+/// Timing of a run.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Timing {
-    /// The epochs done.
+    /// Completed epochs.
     pub(crate) epochs: Vec<EpochTiming>,
-    /// What is done of the one after them, in seconds.
+    /// Seconds of the current epoch.
     pub(crate) part: f64,
-    /// How much of that it waited for data.
+    /// Seconds of those in which training waited for data.
     pub(crate) part_waited: f64,
 }
 
-/// Where a run stands, as a checkpoint holds it.
+/// State of a run in a checkpoint.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct SavedState {
-    /// What determines the run.
+    /// All settings that determine the run.
     pub(crate) identity: serde_json::Value,
-    /// Epochs done.
+    /// Completed epochs.
     pub(crate) epochs: usize,
-    /// Steps done.
+    /// Completed steps.
     pub(crate) step: u64,
     pub(crate) schedule: ScheduleState,
     pub(crate) metrics: Vec<EpochMetrics>,
-    /// Progress of the epoch after them.
+    /// Progress of the current epoch.
     pub(crate) part: EpochProgress,
-    /// In a file of its own, so that those of the state are the same whenever and wherever a run is made.
+    /// Stored in a separate file, so that `state.json` is the same whenever and wherever a run is made.
     #[serde(skip)]
     pub(crate) timing: Timing,
 }
 
-/// What was done of an epoch, by all ranks.
+/// Progress of an epoch on all ranks.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct EpochProgress {
-    /// Batches done.
+    /// Completed batches.
     pub(crate) batches: usize,
-    /// What each rank has done of them; none between epochs.
+    /// Progress of each rank; empty between epochs.
     shares: Vec<RankProgress>,
 }
 
-/// What a rank has done of an epoch.
+/// Progress of an epoch on one rank.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct RankProgress {
     pub(crate) sums: StepSums,
-    /// Images that were left out.
+    /// Images that were skipped.
     pub(crate) skipped: usize,
 }
 
 impl EpochProgress {
-    /// Of batches of which this rank has done `own`. All ranks must call this.
+    /// All-gathers the progress of all ranks; `own` is this rank's. All ranks must call this.
     pub(crate) fn all_gather(
         batches: usize,
         own: RankProgress,
@@ -99,7 +100,7 @@ impl EpochProgress {
         Ok(EpochProgress { batches, shares: rows.iter().map(share).collect() })
     }
 
-    /// What all have done together, added up in the order of ranks.
+    /// Sum of all ranks' progress, in rank order.
     pub(crate) fn total(&self) -> RankProgress {
         let mut total = RankProgress::default();
         for share in &self.shares {
@@ -109,7 +110,7 @@ impl EpochProgress {
         total
     }
 
-    /// What a rank resumes with: its own share, or, where there were more ranks or fewer, the first with all of them.
+    /// The progress that a rank resumes with: its own or, if the world size has changed, the total on rank 0.
     pub(crate) fn of_rank(&self, group: &dyn ProcessGroup) -> RankProgress {
         match group.rank() {
             rank if self.shares.len() == group.size() => self.shares[rank],
@@ -119,17 +120,17 @@ impl EpochProgress {
     }
 }
 
-/// Folder of the checkpoints of a run.
+/// Directory of a run's checkpoints.
 fn folder(dir: &Path) -> PathBuf {
     dir.join("checkpoints")
 }
 
-/// Where the checkpoint after a step is.
+/// Path of the checkpoint after a step.
 fn path_of(dir: &Path, step: u64) -> PathBuf {
     folder(dir).join(format!("step-{step:08}"))
 }
 
-/// Checkpoints in order of their steps.
+/// Lists checkpoints in step order.
 fn list(dir: &Path) -> Result<Vec<(u64, PathBuf)>> {
     let checkpoints = folder(dir);
     let entries = match std::fs::read_dir(&checkpoints) {
@@ -148,23 +149,23 @@ fn list(dir: &Path) -> Result<Vec<(u64, PathBuf)>> {
     Ok(found)
 }
 
-/// Makes the folder that all checkpoints of a run will be in.
+/// Creates the directory of a run's checkpoints.
 pub(crate) fn make_folder(dir: &Path) -> Result<()> {
     Ok(vgg_files::create_directory(&folder(dir))?)
 }
 
-/// Writes something of a run if that folder is still there. What was removed under a run, or is on a disk that is gone, is not made
-/// anew: another run may be there, or nothing that lasts.
+/// Calls `write` if the directory of checkpoints still exists. A directory that was removed, or whose disk is
+/// gone, is not created again: another run may use the path, or the path may not be on a persistent disk.
 ///
 /// # Errors
-/// [`Error::Gone`], also if it goes meanwhile; those of `write`.
+/// [`Error::Gone`] if the directory is missing, also after `write` has failed; the errors of `write`.
 pub(crate) fn in_its_place<T>(dir: &Path, write: impl FnOnce() -> Result<T>) -> Result<T> {
     let there = || if folder(dir).is_dir() { Ok(()) } else { Err(Error::Gone { path: dir.to_owned() }) };
     there()?;
     write().map_err(|error| there().err().unwrap_or(error))
 }
 
-/// Removes all checkpoints but the newest, and the one after the epoch of the smallest validation error.
+/// Removes all checkpoints but the `keep` newest (at least one) and the one with the lowest validation error.
 pub(crate) fn prune(dir: &Path, metrics: &[EpochMetrics], keep: usize) -> Result<()> {
     let measured = metrics.iter().filter_map(|m| Some((m.val_top1_error?, m.step)));
     let best = measured.min_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, step)| step);
@@ -179,12 +180,12 @@ pub(crate) fn prune(dir: &Path, metrics: &[EpochMetrics], keep: usize) -> Result
 /// Whether a run directory has a checkpoint.
 ///
 /// # Errors
-/// [`crate::Error::File`] if that cannot be told.
+/// [`crate::Error::File`] if the directory of checkpoints cannot be read.
 pub fn has_checkpoints(dir: &Path) -> Result<bool> {
     Ok(!list(dir)?.is_empty())
 }
 
-/// Removes every checkpoint of a run directory, for whom a finished run is of no further use.
+/// Removes every checkpoint of a run directory.
 ///
 /// # Errors
 /// [`crate::Error::File`] if they cannot be removed.

@@ -1,4 +1,4 @@
-//! Writing checkpoints beside the training.
+//! Writing checkpoints in a background thread.
 
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
@@ -9,7 +9,7 @@ use vgg_weights::WeightsMetadata;
 use super::{Snapshot, in_its_place, prune};
 use crate::{Error, Result};
 
-/// A thread that writes snapshots, one after another.
+/// A thread that writes snapshots in order.
 pub(crate) struct Saver {
     jobs: Option<Sender<Snapshot>>,
     done: Receiver<Result<()>>,
@@ -34,14 +34,14 @@ impl Saver {
             }
         };
         let thread = std::thread::Builder::new().name("vgg-checkpoint".into()).spawn(work);
-        let thread = thread.map_err(|e| Error::Config(format!("no thread for checkpoints: {e}")))?;
+        let thread = thread.map_err(|e| Error::Config(format!("cannot start the checkpoint thread: {e}")))?;
         Ok(Saver { jobs: Some(jobs), done, thread: Some(thread), under_way: 0 })
     }
 
     /// Whether an earlier snapshot is still being written.
     ///
     /// # Errors
-    /// What went wrong with one that is not.
+    /// The error of an earlier snapshot.
     pub(crate) fn is_busy(&mut self) -> Result<bool> {
         while let Ok(written) = self.done.try_recv() {
             self.under_way -= 1;
@@ -50,27 +50,27 @@ impl Saver {
         Ok(self.under_way > 0)
     }
 
-    /// Hands a snapshot over. At most one is in memory besides: an earlier one is waited for.
+    /// Waits until the earlier snapshots are written, and hands this one to the thread.
     ///
     /// # Errors
-    /// What went wrong with an earlier one.
+    /// The error of an earlier snapshot.
     pub(crate) fn save(&mut self, snapshot: Snapshot) -> Result<()> {
         self.wait()?;
-        let gone = || Error::Internal("the thread that writes checkpoints has ended".into());
+        let gone = || Error::Internal("the checkpoint thread has exited".into());
         let jobs = self.jobs.as_ref().ok_or_else(gone)?;
         jobs.send(snapshot).map_err(|_| gone())?;
         self.under_way += 1;
         Ok(())
     }
 
-    /// Waits until everything is written.
+    /// Waits until all snapshots are written.
     ///
     /// # Errors
-    /// What went wrong.
+    /// The error of a snapshot.
     pub(crate) fn wait(&mut self) -> Result<()> {
         while self.under_way > 0 {
             self.under_way -= 1;
-            let gone = |_| Error::Internal("the thread that writes checkpoints panicked".into());
+            let gone = |_| Error::Internal("the checkpoint thread panicked".into());
             self.done.recv().map_err(gone)??;
         }
         Ok(())
@@ -79,7 +79,7 @@ impl Saver {
 
 impl Drop for Saver {
     fn drop(&mut self) {
-        // What was handed over is written, even if training ends with another error.
+        // Finish writing the snapshots, even if training ends with another error.
         self.jobs = None;
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();

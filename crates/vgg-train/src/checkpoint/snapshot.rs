@@ -1,4 +1,4 @@
-//! A copy of a run, to be written while training goes on.
+//! A copy of a run's state that is written while training continues.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,7 +11,7 @@ use vgg_weights::WeightsMetadata;
 use super::{SavedState, path_of};
 use crate::{Error, Result};
 
-/// A run after a step.
+/// Weights, velocities and state of a run after a step.
 pub(crate) struct Snapshot {
     pub(super) state: SavedState,
     weights: Vec<NamedTensor>,
@@ -19,7 +19,7 @@ pub(crate) struct Snapshot {
 }
 
 impl Snapshot {
-    /// Copies what a checkpoint holds. Only this keeps the next step waiting.
+    /// Copies the contents of a checkpoint. Only this copy delays the next step.
     pub(crate) fn take(network: &Network, sgd: &Sgd, state: SavedState) -> Snapshot {
         let velocity = |(name, v): (&String, &vgg_tensor::Tensor)| NamedTensor {
             name: name.clone(),
@@ -30,10 +30,10 @@ impl Snapshot {
         Snapshot { state, weights: network.state_dict(), velocities }
     }
 
-    /// Writes it to its directory, whole or not at all.
+    /// Writes the checkpoint's directory atomically.
     ///
     /// # Errors
-    /// [`Error::BadValue`] if a value is not finite: such a checkpoint would be of no use, and push out those that are.
+    /// [`Error::BadValue`] if a value is not finite: a useless checkpoint would replace valid ones.
     pub(super) fn write(&self, dir: &Path, metadata: &WeightsMetadata) -> Result<()> {
         let bad = |array: &&NamedTensor| array.values.iter().any(|v| !v.is_finite());
         if let Some(array) = self.weights.iter().chain(&self.velocities).find(bad) {

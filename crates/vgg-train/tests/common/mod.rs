@@ -1,4 +1,4 @@
-//! A small run on the pictures of `vgg_testkit`, and what it leaves.
+//! A small run on the pictures of `vgg_testkit`, and helpers to inspect its directory.
 
 #![allow(dead_code, reason = "not every test uses every helper")]
 
@@ -28,21 +28,21 @@ pub struct Run {
     pub allow_changes: Vec<String>,
     pub on_bad_image: OnBadImage,
     pub init: Init,
-    /// Validation errors: of each validation in turn, the last one again and again.
+    /// Top-1 error of each validation in turn; the last one repeats.
     pub errors: Vec<f64>,
     pub validation_loss: f64,
-    /// Asked to stop before this step of this attempt.
+    /// Step of this attempt before which it is interrupted.
     pub stop: Option<usize>,
-    /// Asked to stop while this validation of this attempt goes on.
+    /// Validation of this attempt during which it is interrupted.
     pub stop_validation: Option<usize>,
     pub group: Arc<dyn ProcessGroup>,
-    /// Whether nothing is written.
+    /// Whether the run has no directory.
     pub nowhere: bool,
-    /// Losses and errors that steps report, and how long they waited for data.
+    /// Losses and errors that steps report, and the times that they waited for data.
     pub reported: Mutex<Vec<(f64, f64, Duration)>>,
 }
 
-/// What happened, in words that a test can compare.
+/// An event in a form that tests can compare.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Seen {
     Step { epoch: usize, step: usize, steps: usize, images: usize },
@@ -127,7 +127,7 @@ pub fn loader(set: &Arc<ImageSet>, run: &Run) -> Loader {
     Loader::new(set.clone(), config).unwrap()
 }
 
-/// Trains in `dir`: the outcome, the network, and what happened.
+/// Trains in `dir`; returns the outcome, the network and the events.
 pub fn run(set: &Arc<ImageSet>, dir: &Path, run: &Run) -> (Result<Outcome, Error>, Network, Vec<Seen>) {
     let device = Device::cpu(1).unwrap();
     let mut network = Network::random(spec(), run.init, 1, &device).unwrap();
@@ -193,7 +193,7 @@ pub fn checkpoints(dir: &Path) -> Vec<u64> {
     steps
 }
 
-/// The JSON of a checkpoint's state.
+/// `state.json` of a checkpoint.
 pub fn state(dir: &Path, step: u64) -> Value {
     let path = dir.join(format!("checkpoints/step-{step:08}/state.json"));
     serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()

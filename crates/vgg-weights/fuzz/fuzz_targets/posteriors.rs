@@ -1,4 +1,4 @@
-//! The reader of posterior files.
+//! Fuzzes the reader of posteriors files.
 
 #![no_main]
 

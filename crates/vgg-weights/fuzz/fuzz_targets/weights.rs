@@ -1,6 +1,6 @@
-//! Every reader of weights. `VGG_FUZZ_FORMAT` keeps a run with one reader: what it begins with is put before the input
-//! (safetensors, legacy, caffe), or the input is put into an archive, whose checksums then hold (zip: the archive itself;
-//! pickle: torch's pickle; npy: an array of an .npz).
+//! Fuzzes all readers of weights. `VGG_FUZZ_FORMAT` keeps a run on one reader: `legacy`, `zip` and `caffe`
+//! put the format's signature before the input; `pickle` and `npy` put the input into an archive with valid
+//! checksums, as torch's `data.pkl` or an array of an `.npz`; other values leave the input as it is.
 
 #![no_main]
 

@@ -1,5 +1,5 @@
-//! `NetParameter` of caffe.proto with one `LayerParameter` for each layer with weights. Caffe finds them by name,
-//! and passes over our metadata.
+//! Writing a `.caffemodel`: a `NetParameter` with one `LayerParameter` for each layer with weights. Caffe
+//! matches layers by name and ignores vgg's metadata.
 
 use std::io::{Result, Write};
 
@@ -11,7 +11,7 @@ use crate::WeightsMetadata;
 use crate::axes::reversed_channels;
 use crate::source::METADATA_FIELD;
 
-/// Fields of `NetParameter`, `LayerParameter`, `BlobProto` and `BlobShape`.
+/// Field numbers of `NetParameter`, `LayerParameter`, `BlobProto` and `BlobShape`.
 const NET_NAME: u32 = 1;
 const NET_LAYER: u32 = 100;
 const LAYER_NAME: u32 = 1;
@@ -27,7 +27,7 @@ pub(super) fn write(
     arrays: &[NamedTensor],
     metadata: &WeightsMetadata,
 ) -> Result<()> {
-    // Caffe's custom is blue first.
+    // Caffe's convention is BGR.
     let first = arrays.iter().find(|a| a.name == "conv1_1.weight");
     let first = first.map(|a| reversed_channels(&a.values, &a.shape)).unwrap_or_default();
     let ours = serde_json::to_string(&metadata.to_strings()?)?;

@@ -1,4 +1,4 @@
-//! Networks written for other libraries.
+//! Writing networks in the formats of other libraries.
 
 mod caffe;
 mod onnx;
@@ -13,25 +13,25 @@ use crate::naming::{TIMM_HEAD, TORCHVISION_HEAD};
 use crate::native::write_named_tensors;
 use crate::{Result, WeightsMetadata};
 
-/// A library that a network is written for.
+/// A format to write a network in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Target {
-    /// Ours.
+    /// vgg's own safetensors.
     Native,
-    /// `torchvision.models.vggN().load_state_dict`, as safetensors.
+    /// Safetensors for `torchvision.models.vggN().load_state_dict`.
     Torchvision,
-    /// `timm.create_model("vggN")`, as safetensors.
+    /// Safetensors for `timm.create_model("vggN")`.
     Timm,
-    /// A `.caffemodel` with the prototxt of the deployed network beside it; channels in the order B, G, R.
+    /// A `.caffemodel` in BGR order, and the deploy prototxt beside it.
     Caffe,
-    /// ONNX, for crops of the training size; the number of images is free.
+    /// ONNX for crops of the training size; the batch size is dynamic.
     Onnx,
-    /// ONNX of the fully convolutional network: height and width are free too, and the result is a map of scores.
+    /// ONNX of the fully convolutional network: height and width are dynamic, and the output is a score map.
     OnnxDense,
 }
 
 impl Target {
-    /// All of them with their names.
+    /// All targets with their names.
     pub const ALL: [(&'static str, Target); 6] = [
         ("native", Target::Native),
         ("torchvision", Target::Torchvision),
@@ -41,15 +41,16 @@ impl Target {
         ("onnx-dense", Target::OnnxDense),
     ];
 
-    /// The files that are written if `path` is asked for.
+    /// The files that [`convert`] writes for `path`.
     pub fn files(self, path: &Path) -> Vec<PathBuf> {
         let beside = (self == Target::Caffe).then(|| path.with_extension("prototxt"));
         std::iter::once(path.to_owned()).chain(beside).collect()
     }
 }
 
-/// Writes a network for a library to `path`, and returns all files that were written. None of it changes what the network
-/// computes: pixels must be prepared as `metadata` says, which safetensors and ONNX files carry along.
+/// Writes a network in the format of `target` to `path`, and returns all files that were written. The
+/// conversion does not change the network's outputs; pixels must be preprocessed according to `metadata`,
+/// which every format stores.
 ///
 /// # Errors
 /// [`crate::Error::File`] if a file cannot be written.
@@ -80,7 +81,7 @@ pub fn convert(
     Ok(files)
 }
 
-/// Gives arrays the names, and fully connected layers the shapes, of torchvision or timm.
+/// Renames tensors for torchvision or timm, and gives timm's fc6 and fc7 the shapes of convolutions.
 fn rename(arrays: &mut [NamedTensor], layers: &[LayerSpec], target: Target) {
     let mut number = 0;
     let mut names = Vec::new();
@@ -111,7 +112,7 @@ fn rename(arrays: &mut [NamedTensor], layers: &[LayerSpec], target: Target) {
     }
 }
 
-/// The weight and the bias of a layer.
+/// Weight and bias of a layer.
 fn parameters<'a>(arrays: &'a [NamedTensor], layer: &LayerSpec) -> Vec<&'a NamedTensor> {
     let of = |array: &&NamedTensor| array.name.rsplit_once('.').is_some_and(|(name, _)| name == layer.name);
     arrays.iter().filter(of).collect()

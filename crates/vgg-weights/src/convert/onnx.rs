@@ -1,4 +1,5 @@
-//! `ModelProto` of ONNX: the network for crops, or the fully convolutional one; logits, without softmax.
+//! Writing an ONNX `ModelProto` of the network for crops, or of the fully convolutional one. The outputs are
+//! logits, without softmax.
 
 use std::io::{Result, Write};
 
@@ -8,10 +9,10 @@ use super::parameters;
 use super::protobuf::{Message, Value};
 use crate::WeightsMetadata;
 
-/// Version of the format, and of its operators: old enough for every runtime of the last years.
+/// IR version and operator set, old enough for every runtime of the last years.
 const IR_VERSION: i64 = 8;
 const OPSET: i64 = 13;
-/// Types of `TensorProto` and `AttributeProto`.
+/// Type codes of `TensorProto` and `AttributeProto`.
 const FLOAT: i64 = 1;
 const ATTRIBUTE_FLOAT: i64 = 1;
 const ATTRIBUTE_INT: i64 = 2;
@@ -59,7 +60,7 @@ pub(super) fn write(
     model.write(out)
 }
 
-/// The nodes of a layer, each with the name of its result.
+/// The nodes of a layer, each with the name of its output.
 fn nodes(
     layer: &LayerSpec,
     below: &str,
@@ -87,7 +88,7 @@ fn nodes(
             ))
         }
         LayerKind::Lrn => {
-            // ONNX divides alpha by the number of channels that it adds up.
+            // ONNX divides alpha by `size`.
             let alpha = if metadata.spec.lrn_style == LrnStyle::AlexNet { 5e-4 } else { 1e-4 };
             let attributes =
                 vec![float("alpha", alpha), float("beta", 0.75), float("bias", 2.0), int("size", 5)];
@@ -99,7 +100,7 @@ fn nodes(
                 vec![ints("kernel_shape", &[2, 2]), ints("strides", &[2, 2]), int("ceil_mode", ceil)];
             vec![own("MaxPool", &[below], attributes)]
         }
-        // Nothing, in use.
+        // The identity at inference.
         LayerKind::Dropout => Vec::new(),
         LayerKind::Linear { relu: active } => {
             let mut before = Vec::new();
@@ -146,7 +147,7 @@ fn float(name: &str, value: f32) -> Message<'static> {
     Message::new().text(1, name).with(2, Value::Float(value)).number(20, ATTRIBUTE_FLOAT)
 }
 
-/// A `TensorProto`; the weights of fully connected layers are filters in the dense form.
+/// A `TensorProto`; the dense form has filters in place of fully connected layers' matrices.
 fn tensor<'a>(array: &'a NamedTensor, layer: &LayerSpec, dense: bool) -> Message<'a> {
     let mut shape = array.shape.clone();
     if dense && shape.len() == 2 {
@@ -157,7 +158,7 @@ fn tensor<'a>(array: &'a NamedTensor, layer: &LayerSpec, dense: bool) -> Message
     dims.number(2, FLOAT).text(8, &array.name).with(9, Value::Floats(&array.values))
 }
 
-/// A `ValueInfoProto` of floats; a side is a number, or the name of one that is free.
+/// A `ValueInfoProto` of floats; a dimension is a fixed number (`Ok`) or the name of a dynamic one (`Err`).
 fn value(name: &str, sides: &[std::result::Result<i64, String>]) -> Message<'static> {
     let shape = sides.iter().fold(Message::new(), |shape, side| {
         shape.message(

@@ -1,4 +1,4 @@
-//! Messages in the wire format of protocol buffers, written without a copy of their values.
+//! Writing messages in the wire format of protocol buffers, without copying tensor values.
 
 use std::io::{Result, Write};
 
@@ -7,12 +7,12 @@ pub(super) enum Value<'a> {
     Number(u64),
     Float(f32),
     Text(String),
-    /// Floats side by side.
+    /// Packed floats.
     Floats(&'a [f32]),
     Message(Message<'a>),
 }
 
-/// Fields with their numbers, in order.
+/// A message: its fields with their numbers, in order.
 #[derive(Default)]
 pub(super) struct Message<'a>(Vec<(u32, Value<'a>)>);
 
@@ -21,7 +21,7 @@ impl<'a> Message<'a> {
         Message::default()
     }
 
-    /// With one more field.
+    /// Appends a field.
     pub(super) fn with(mut self, field: u32, value: Value<'a>) -> Message<'a> {
         self.0.push((field, value));
         self
@@ -112,8 +112,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn messages_are_as_long_as_they_say() {
-        // The examples of the format's documentation: field 1 = 150, field 2 = "testing", in field 3.
+    fn message_length_equals_encoded_bytes() {
+        // The examples of the protocol buffers documentation: field 1 = 150, field 2 = "testing", in field 3.
         let message = Message::new().message(3, Message::new().number(1, 150).text(2, "testing"));
         let mut bytes = Vec::new();
         message.write(&mut bytes).unwrap();
@@ -136,7 +136,7 @@ mod tests {
             .text(21_000, "");
         let mut bytes = Vec::new();
         message.write(&mut bytes).unwrap();
-        // Tags are the number of the field times eight and the type: 0 varint, 2 length-delimited, 5 four bytes.
+        // A tag is 8 * field number + wire type: 0 varint, 2 length-delimited, 5 four bytes.
         let expected: [&[u8]; 5] = [
             &[0x08, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01],
             // 16 * 8 + 5 = 133 takes two bytes.
@@ -152,7 +152,7 @@ mod tests {
 
     #[test]
     fn float_arrays_larger_than_the_buffer_are_written_in_order() {
-        // More than one buffer, and not a whole number of them.
+        // More than one buffer, and not a multiple of its size.
         let values: Vec<f32> = (0..40_000).map(|i| i as f32).collect();
         let message = Message::new().with(1, Value::Floats(&values));
         let mut bytes = Vec::new();

@@ -1,4 +1,4 @@
-//! The deployed network in Caffe's text form.
+//! Writing the deploy prototxt of a Caffe network.
 
 use std::fmt::Write as _;
 
@@ -6,11 +6,11 @@ use vgg_layers::{LayerKind, LayerSpec, LrnStyle, PoolRounding};
 
 use crate::WeightsMetadata;
 
-/// What Caffe needs beside the weights to run the network.
+/// The network definition that Caffe needs in addition to the weights.
 pub(super) fn text(layers: &[LayerSpec], metadata: &WeightsMetadata) -> String {
     let WeightsMetadata { spec, mean_rgb: [r, g, b], pixel_scale, std_rgb, .. } = metadata;
     let mut text = format!(
-        "# Config {}. Pixels: B, G, R, 0..255, less [{b}, {g}, {r}], times {pixel_scale}, divided by {:?} (B, G, R).\n\
+        "# Config {}. Preprocessing: (BGR 0..255 - [{b}, {g}, {r}]) * {pixel_scale} / {:?}.\n\
          name: \"VGG\"\n\
          layer {{\n  name: \"data\"\n  type: \"Input\"\n  top: \"data\"\n  \
          input_param {{ shape {{ dim: 1 dim: 3 dim: {} dim: {} }} }}\n}}\n",
@@ -31,7 +31,7 @@ pub(super) fn text(layers: &[LayerSpec], metadata: &WeightsMetadata) -> String {
                 ("Convolution", own, false, true)
             }
             LayerKind::Lrn => {
-                // Caffe divides alpha by the number of channels that it adds up.
+                // Caffe divides alpha by `local_size`.
                 let alpha = if spec.lrn_style == LrnStyle::AlexNet { 5e-4 } else { 1e-4 };
                 let own = format!("lrn_param {{ local_size: 5 alpha: {alpha} beta: 0.75 k: 2 }}");
                 ("LRN", own, false, false)
@@ -62,7 +62,7 @@ pub(super) fn text(layers: &[LayerSpec], metadata: &WeightsMetadata) -> String {
 
 fn push(text: &mut String, name: &str, kind: &str, bottom: &str, top: &str, parameters: &str) {
     let own = if parameters.is_empty() { String::new() } else { format!("  {parameters}\n") };
-    // Writing to a string does not fail.
+    // Writing to a `String` cannot fail.
     let _ = write!(
         text,
         "layer {{\n  name: \"{name}\"\n  type: \"{kind}\"\n  bottom: \"{bottom}\"\n  top: \"{top}\"\n{own}}}\n"

@@ -11,12 +11,12 @@ use crate::{ChannelOrder, save};
 use vgg_files::{TensorData, TensorValues};
 use vgg_layers::{Config, NamedTensor, NetworkSpec};
 
-/// Eight filters in every convolution; fc6 sees a map of 2x2.
+/// Eight filters in every convolution; fc6's input is a 2x2 map.
 fn spec() -> NetworkSpec {
     NetworkSpec { width: 1.0 / 64.0, classes: 3, head: [6, 5], crop: 64, ..NetworkSpec::paper(Config::A) }
 }
 
-/// Parameters of which no two are alike.
+/// Parameters with different values in every tensor.
 fn arrays() -> Vec<NamedTensor> {
     let mut arrays = Vec::new();
     for (name, shape) in spec().file_shapes().unwrap() {
@@ -50,7 +50,7 @@ const TORCHVISION: [&str; 11] = [
     "classifier.6",
 ];
 
-/// With the names that a library has for the layers.
+/// Renames the layers to a library's names.
 fn renamed(mut arrays: Vec<NamedTensor>, names: [&str; 11]) -> Vec<NamedTensor> {
     for array in &mut arrays {
         let (layer, part) = array.name.split_once('.').unwrap();
@@ -127,14 +127,13 @@ fn metadata(pixels: Pixels) -> WeightsMetadata {
     }
 }
 
-const TORCH_PIXELS: &str = "pixels, by torchvision's custom: 0..255 less [123.675, 116.28, 103.53] (RGB), \
-                            times 0.003921569, divided by [0.229, 0.224, 0.225]";
-const CAFFE_PIXELS: &str =
-    "0..255 less [123.68, 116.779, 103.939] (RGB), times 1, divided by [1.0, 1.0, 1.0]";
-const EXCHANGED: &str = "conv1_1: its channels were in the order B, G, R and are exchanged";
-const PERMUTED: &str = "fc6: its inputs were in the order H, W, C and are permuted";
+const TORCH_PIXELS: &str = "preprocessing (torchvision convention): \
+                            (RGB 0..255 - [123.675, 116.28, 103.53]) * 0.003921569 / [0.229, 0.224, 0.225]";
+const CAFFE_PIXELS: &str = "(RGB 0..255 - [123.68, 116.779, 103.939]) * 1 / [1.0, 1.0, 1.0]";
+const EXCHANGED: &str = "conv1_1: input channels converted from BGR to RGB";
+const PERMUTED: &str = "fc6: inputs permuted from H, W, C to C, H, W";
 
-/// Blue first, by index: the three planes of each filter in the opposite order.
+/// conv1_1 in BGR order: the three planes of each filter reversed, by index.
 fn blue_first(mut arrays: Vec<NamedTensor>) -> Vec<NamedTensor> {
     let first = find(&mut arrays, "conv1_1.weight");
     let old = first.values.clone();
@@ -155,7 +154,7 @@ fn torchvision_names_are_read() {
         assert_eq!(loaded.network.state_dict(), arrays());
         assert_eq!(loaded.metadata, metadata(Pixels::Torchvision));
         assert_eq!(loaded.library, Library::Torchvision);
-        let file = "safetensors file with torchvision's names: config A, 3 classes";
+        let file = "safetensors file with torchvision tensor names: config A, 3 classes";
         assert_eq!(loaded.notes, [file, TORCH_PIXELS]);
     }
     let path = folder.path();
@@ -166,8 +165,8 @@ fn torchvision_names_are_read() {
 #[test]
 fn pixel_convention_can_be_given_for_files_without_metadata() {
     let folder = Folder::new();
-    let file = "safetensors file with torchvision's names: config A, 3 classes";
-    let told = format!("pixels, as you say: {CAFFE_PIXELS}");
+    let file = "safetensors file with torchvision tensor names: config A, 3 classes";
+    let told = format!("preprocessing (as specified): {CAFFE_PIXELS}");
     let path = folder.safetensors(&renamed(arrays(), TORCHVISION), &none());
     let loaded = open(&path, Some(Pixels::CaffeRgb));
     assert_eq!(loaded.network.state_dict(), arrays());
@@ -178,12 +177,12 @@ fn pixel_convention_can_be_given_for_files_without_metadata() {
     assert_eq!(loaded.network.state_dict(), arrays());
     assert_eq!(loaded.metadata, metadata(Pixels::CaffeBgr));
     assert_eq!(loaded.notes, [file, &told, EXCHANGED]);
-    // The paper's names without metadata are read if pixels are told, and else not.
+    // A file with the paper's names and without metadata needs an explicit pixel convention.
     let path = folder.safetensors(&arrays(), &none());
     let loaded = open(&path, Some(Pixels::CaffeRgb));
     assert_eq!(loaded.network.state_dict(), arrays());
     assert_eq!(loaded.library, Library::Native);
-    assert_eq!(loaded.notes, ["safetensors file with vgg's names: config A, 3 classes", &told]);
+    assert_eq!(loaded.notes, ["safetensors file with vgg tensor names: config A, 3 classes", &told]);
     let missing = format!("{}: metadata classes: is missing", path.display());
     assert_eq!(refused(&path).to_string(), missing);
 }
@@ -199,7 +198,7 @@ fn pixel_convention_is_rejected_for_files_with_metadata() {
         assert_eq!((&loaded.metadata, loaded.network.state_dict()), (&metadata, arrays()));
         let error = load_with(&path, &Device::cpu(1).unwrap(), Some(Pixels::CaffeBgr)).err().unwrap();
         assert!(matches!(error, Error::Metadata { path: p, key: "pixel_scale", .. } if p == path));
-        let foreign = ["safetensors file with torchvision's names: config A, 3 classes"];
+        let foreign = ["safetensors file with torchvision tensor names: config A, 3 classes"];
         let notes: &[&str] = if names == NATIVE { &[] } else { &foreign };
         assert_eq!(loaded.notes, notes);
     }
@@ -216,17 +215,17 @@ fn timm_names_and_convolutional_heads_are_read() {
     let loaded = open(&folder.safetensors(&file, &none()), None);
     assert_eq!(loaded.network.state_dict(), arrays());
     assert_eq!((loaded.library, loaded.metadata), (Library::Timm, metadata(Pixels::Torchvision)));
-    let pixels = TORCH_PIXELS.replace("torchvision's", "timm's");
-    assert_eq!(loaded.notes, ["safetensors file with timm's names: config A, 3 classes", &pixels]);
+    let pixels = TORCH_PIXELS.replace("torchvision", "timm");
+    assert_eq!(loaded.notes, ["safetensors file with timm tensor names: config A, 3 classes", &pixels]);
 }
 
-/// `[K, C, R, S]` to `[R, S, C, K]`, and matrices transposed; fc6's inputs from C, H, W to H, W, C.
+/// Permutes filters to `[R, S, C, K]`, transposes matrices, and permutes fc6's inputs to H, W, C.
 fn channels_last(mut arrays: Vec<NamedTensor>) -> Vec<NamedTensor> {
     for array in arrays.iter_mut().filter(|array| array.name.ends_with(".weight")) {
         let file = array.clone();
         let inputs: usize = file.shape[1..].iter().product();
         let outputs = file.shape[0];
-        // How many places of a map, or of a filter, each channel has.
+        // Positions per channel, in the map or the filter.
         let places = match file.shape.len() {
             4 => 9,
             _ if file.name.starts_with("fc6") => 4,
@@ -257,8 +256,8 @@ fn keras_arrays_are_permuted_and_converted_from_bgr() {
     let loaded = open(&folder.npz(&file), None);
     assert_eq!(loaded.network.state_dict(), arrays());
     assert_eq!((loaded.library, &loaded.metadata), (Library::Keras, &metadata(Pixels::CaffeBgr)));
-    let names = "npz file with Keras's names: config A, 3 classes";
-    let pixels = format!("pixels, by Keras's custom: {CAFFE_PIXELS}");
+    let names = "npz file with Keras tensor names: config A, 3 classes";
+    let pixels = format!("preprocessing (Keras convention): {CAFFE_PIXELS}");
     assert_eq!(loaded.notes, [names, &pixels, EXCHANGED, PERMUTED]);
 }
 
@@ -272,8 +271,8 @@ fn tensorflow_arrays_are_permuted_and_kept_in_rgb() {
     let loaded = open(&folder.npz(&file), None);
     assert_eq!(loaded.network.state_dict(), arrays());
     assert_eq!((loaded.library, &loaded.metadata), (Library::TensorFlow, &metadata(Pixels::CaffeRgb)));
-    let names = "npz file with TensorFlow's names: config A, 3 classes";
-    let pixels = format!("pixels, by TensorFlow's custom: {CAFFE_PIXELS}");
+    let names = "npz file with TensorFlow tensor names: config A, 3 classes";
+    let pixels = format!("preprocessing (TensorFlow convention): {CAFFE_PIXELS}");
     assert_eq!(loaded.notes, [names, &pixels, PERMUTED]);
 }
 
@@ -311,9 +310,9 @@ fn batch_normalisation_is_folded_into_convolutions_without_bias() {
     }
     assert_eq!(loaded.network.state_dict(), expected);
     assert_eq!(loaded.library, Library::Torchvision);
-    let folded = "batch normalisation is folded into 8 convolutions, for inference";
+    let folded = "batch normalisation folded into 8 convolutions, for inference";
     assert_eq!(loaded.notes[1..], [TORCH_PIXELS, folded]);
-    // A statistic is not optional.
+    // Running statistics are required.
     file.retain(|array| array.name != "features.5.running_var");
     let Error::Tensors { differences, .. } = refused(&folder.safetensors(&file, &none())) else { panic!() };
     assert_eq!(differences, ["features.5.running_var is missing"]);
@@ -337,9 +336,9 @@ fn every_mismatch_is_listed_in_order() {
         "features.0.weight has shape [8, 4, 3, 3] instead of [8, 3, 3, 3]",
         "features.3.bias is missing",
         "features.6.bias has shape [9] instead of [8]",
-        "stray is superfluous",
+        "stray is unexpected",
     ];
     assert_eq!(differences, expected);
-    // Missing layers are an error only for callers that need them.
+    // Other differences are errors even where layers may be missing.
     assert!(matches!(read_metadata(&path), Err(Error::Tensors { .. })));
 }

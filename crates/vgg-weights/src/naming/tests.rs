@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn names_of_all_libraries_are_understood() {
+fn names_of_all_libraries_map_to_layers() {
     for (name, layer) in [
         ("block1_conv2/kernel:0", Some("conv1_2")),
         ("block5_conv3/block5_conv3/bias:0", Some("conv5_3")),
@@ -61,7 +61,7 @@ fn sequential_names_are_sorted_by_number() {
         ("classifier.1.weight", ["classifier.1", "classifier.4", "classifier.6"], Library::Torchvision),
         ("pre_logits.fc1.weight", ["pre_logits.fc1", "pre_logits.fc2", "head.fc"], Library::Timm),
     ] {
-        // Files have names in any order, such as features.11 before features.3.
+        // Files have tensors in any order, such as features.11 before features.3.
         let mut entries = vgg11(VGG11);
         entries.push(entry(first_of_head, &[16, 32]));
         entries.sort_by(|a, b| a.name.cmp(&b.name));
@@ -74,7 +74,7 @@ fn sequential_names_are_sorted_by_number() {
 fn batch_normalisation_follows_its_convolution() {
     let numbers = [0, 4, 8, 11, 15, 18, 22, 25];
     let mut entries = vgg11(numbers);
-    // All but the last have one.
+    // All convolutions but the last are followed by batch normalisation.
     for number in &numbers[..7] {
         entries.push(entry(&format!("features.{}.running_mean", number + 1), &[8]));
     }
@@ -91,7 +91,7 @@ fn unknown_sequences_of_convolutions_are_not_recognised() {
     let mut without_one = vgg11(VGG11);
     without_one.drain(6..8);
     assert_eq!(recognise(&without_one), None);
-    // Weights of other ranks are no convolutions.
+    // Only tensors of four axes are convolutions.
     let mut entries = vgg11(VGG11);
     entries[2].shape = vec![8, 72];
     assert_eq!(recognise(&entries), None);
@@ -110,11 +110,11 @@ fn library_is_detected_from_names_and_conv1_1_axes() {
         let layers = vec![source("conv1_1", weight, bias, None)];
         assert_eq!(recognise(&entries), Some(Recognised { library, layers }));
     }
-    // Three filters of three channels are [K, C, R, S]; a filter that is not square is neither.
+    // Three filters of three channels are taken as [K, C, R, S]; filters that are not square are rejected.
     assert_eq!(recognise(&[entry("conv1_1.weight", &[3, 3, 3, 3])]).unwrap().library, Library::Native);
     assert_eq!(recognise(&[entry("conv1_1.weight", &[64, 3, 3, 5])]), None);
     assert_eq!(recognise(&[entry("conv1_1.weight", &[3, 5, 3, 64])]), None);
-    // Keras's names with torch's axes.
+    // Keras's names with PyTorch's axis order.
     assert_eq!(recognise(&[entry("block1_conv1/kernel", &[64, 3, 3, 3])]), None);
     assert_eq!(recognise(&[entry("conv1_2.weight", &[64, 3, 3, 3])]), None);
     assert_eq!(recognise(&[entry("conv1_1.bias", &[64, 3, 3, 3])]), None);
@@ -139,7 +139,7 @@ fn named_layers_are_sorted_and_duplicates_ignored() {
 }
 
 #[test]
-fn layers_are_in_the_networks_order_beyond_nine() {
+fn layers_are_in_network_order_beyond_nine() {
     let names = ["conv1_1", "conv1_2", "conv1_9", "conv1_10", "conv2_1", "conv9_1", "conv10_1", "fc6", "fc7"];
     let of = |name: &&str| entry(&format!("{name}.weight"), &[8, 3, 3, 3]);
     let recognised = recognise(&names.iter().rev().map(of).collect::<Vec<_>>()).unwrap();
@@ -188,7 +188,7 @@ fn keras_names_are_detected() {
 }
 
 #[test]
-fn a_gap_in_a_sequence_is_a_pooling() {
+fn a_gap_in_a_sequence_is_max_pooling() {
     let names = |numbers: &[u32], is_norm: bool| {
         names_in_sequence(&numbers.iter().map(|number| (*number, is_norm)).collect())
     };

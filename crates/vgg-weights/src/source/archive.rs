@@ -1,4 +1,4 @@
-//! Zip archives of weights.
+//! Reading zip archives of weights.
 
 use std::fs::File;
 use std::io::{Read, copy, sink};
@@ -10,10 +10,10 @@ use zip::read::ZipFile;
 use super::{corrupt, io};
 use crate::Result;
 
-/// An open archive whose entries all together are not much larger than the file: weights hardly compress.
+/// An open archive; opening rejects archives that unpack to much more than their size.
 pub(super) struct Archive {
     pub(super) path: PathBuf,
-    /// Of its entries.
+    /// Names of the entries.
     pub(super) names: Vec<String>,
     zip: ZipArchive<File>,
 }
@@ -31,19 +31,19 @@ impl Archive {
         }
         let most = length.saturating_mul(8).saturating_add(1 << 20);
         if sum > most {
-            let what = format!("its {length} bytes claim to unpack to {sum}; weights hardly compress");
+            let what = format!("its {length} bytes would unpack to {sum}, but weights hardly compress");
             return Err(corrupt(path, what));
         }
         Ok(Archive { path: path.to_owned(), names, zip })
     }
 
-    /// Bytes of an entry when unpacked, as the archive says.
+    /// Unpacked size of an entry in bytes, from the archive's directory.
     pub(super) fn size(&mut self, name: &str) -> Result<u64> {
         let entry = self.zip.by_name(name);
         Ok(entry.map_err(|e| corrupt(&self.path, format!("{name}: {e}")))?.size())
     }
 
-    /// A whole entry, which must be at most `most` bytes long.
+    /// Reads a whole entry of at most `most` bytes.
     pub(super) fn read(&mut self, name: &str, most: u64) -> Result<Vec<u8>> {
         let mut bytes = Vec::new();
         self.with(name, |entry| entry.take(most + 1).read_to_end(&mut bytes))?;
@@ -53,7 +53,7 @@ impl Archive {
         Ok(bytes)
     }
 
-    /// `bytes` bytes of an entry after the first `skip`. The caller has checked that the entry is so long.
+    /// Reads `bytes` bytes of an entry after the first `skip`. The caller has checked the entry's size.
     pub(super) fn part(&mut self, name: &str, skip: u64, bytes: usize) -> Result<Vec<u8>> {
         let mut part = vec![0; bytes];
         self.with(name, |entry| {
@@ -111,7 +111,7 @@ mod tests {
             assert_eq!(archive.part("x", 3, 4).unwrap(), b"3456");
             assert_eq!(archive.part("x", 0, 10).unwrap(), b"0123456789");
             let message = archive.part("x", 3, 8).unwrap_err().to_string();
-            assert!(message.ends_with("it ends too early"), "{message}");
+            assert!(message.ends_with("unexpected end of file"), "{message}");
             for message in [archive.size("q").unwrap_err(), archive.part("q", 0, 1).unwrap_err()] {
                 let message = message.to_string();
                 assert!(message.contains(path.to_str().unwrap()) && message.contains("q: "), "{message}");
@@ -129,14 +129,14 @@ mod tests {
             let length = std::fs::metadata(&path).unwrap().len() as usize;
             (Archive::open(&path).map(drop).map_err(|e| e.to_string()), length)
         };
-        // Deflate makes about one byte of a thousand zeros, so a few thousand more or less change little.
+        // Deflate packs about a thousand zeros into one byte, so a few thousand more or less change little.
         let length = opened([1 << 19, 1 << 19]).1;
         let most = (1 << 20) + 8 * length;
         assert_eq!(opened([1 << 19, most - (1 << 19)]).0, Ok(()));
         let sum = most + 400;
         let (refused, length) = opened([1 << 19, sum - (1 << 19)]);
         assert!(sum > (1 << 20) + 8 * length, "the archive grew");
-        let reason = format!("its {length} bytes claim to unpack to {sum}; weights hardly compress");
+        let reason = format!("its {length} bytes would unpack to {sum}, but weights hardly compress");
         assert!(refused.unwrap_err().ends_with(&reason));
     }
 

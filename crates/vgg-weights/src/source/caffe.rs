@@ -1,5 +1,5 @@
-//! Caffe's network with weights: `NetParameter` of caffe.proto in the wire format of protocol buffers, with layers of the
-//! present schema and of the one before it (V1). Only places of values are kept; a tensor is read when it is asked for.
+//! Reading a `.caffemodel`: a `NetParameter` of caffe.proto with layers of the current or the V1 schema.
+//! Opening a file records only the offsets of values; each tensor is read on demand.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -10,7 +10,7 @@ use super::number::Number;
 use super::{Entry, corrupt, count, io};
 use crate::Result;
 
-/// Layers of a network, and blobs of all of them, at most.
+/// Maximum number of blobs in a file.
 const MAX_BLOBS: usize = 1 << 14;
 
 /// An open file.
@@ -18,17 +18,17 @@ pub(crate) struct CaffeModel {
     path: PathBuf,
     file: BufReader<File>,
     blobs: Vec<Blob>,
-    /// What we write besides, which Caffe passes over.
+    /// vgg's metadata, which Caffe ignores; empty if there are none.
     pub(super) metadata: BTreeMap<String, String>,
 }
 
-/// Field of `NetParameter` that Caffe does not know: our metadata, as JSON.
+/// Number of the `NetParameter` field, unknown to Caffe, that holds vgg's metadata as JSON.
 pub(crate) const METADATA_FIELD: u32 = 21_000;
 const MAX_METADATA_BYTES: u64 = 4 << 20;
 
-/// Values of a layer.
+/// A tensor of a layer.
 struct Blob {
-    /// Of the layer and its place: `conv1_1.0` is the weight, `conv1_1.1` the bias.
+    /// Name of the layer and index of the blob: `conv1_1.0` is the weight, `conv1_1.1` the bias.
     name: String,
     shape: Vec<usize>,
     number: Number,
@@ -36,7 +36,7 @@ struct Blob {
     bytes: u64,
 }
 
-/// Whether a file may be of this format: it begins with the name of the network, or with a layer.
+/// Whether a file may be a caffemodel: its first field is the name of the network or a layer.
 pub(super) fn may_be(start: &[u8]) -> bool {
     matches!(start, [0x0a | 0x12, ..] | [0xa2, 0x06, ..])
 }
@@ -62,7 +62,7 @@ impl CaffeModel {
             }
         }
         if blobs.is_empty() {
-            return Err(corrupt(path, "it holds no layers with weights"));
+            return Err(corrupt(path, "it has no layers with weights"));
         }
         Ok(CaffeModel { path: path.to_owned(), file: reader.file, blobs, metadata })
     }
@@ -73,7 +73,7 @@ impl CaffeModel {
 
     pub(super) fn read(&mut self, name: &str) -> Result<Vec<f32>> {
         let Some(blob) = self.blobs.iter().find(|blob| blob.name == name) else {
-            return Err(corrupt(&self.path, format!("it has no blob {name}")));
+            return Err(corrupt(&self.path, format!("no blob named {name}")));
         };
         // `open` has checked the length against the file.
         let mut bytes = vec![0; blob.bytes as usize];
@@ -83,13 +83,13 @@ impl CaffeModel {
     }
 }
 
-/// A value in the wire format.
+/// The value of a field, by wire type.
 enum Wire {
-    /// A number.
+    /// An integer, already read.
     Varint(u64),
-    /// Bytes from here up to there.
+    /// Length-delimited bytes that end at this offset.
     Bytes(u64),
-    /// This many bytes.
+    /// A fixed number of bytes.
     Fixed(u64),
 }
 
@@ -100,7 +100,7 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// The layers of a message that ends at `end`.
+    /// Reads a layer's message, which ends at `end`, and appends its blobs.
     fn layer(&mut self, end: u64, name_field: u64, blobs_field: u64, blobs: &mut Vec<Blob>) -> Result<()> {
         let (mut name, mut own) = (String::new(), Vec::new());
         while self.at < end {
@@ -119,7 +119,7 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// A `BlobProto`: old shapes are num, channels, height and width.
+    /// Reads a `BlobProto`; its legacy shape is num, channels, height and width.
     fn blob(&mut self, end: u64) -> Result<Blob> {
         let (mut old, mut shape) = ([None; 4], None);
         let mut values: Option<(Number, u64, u64)> = None;
@@ -130,7 +130,7 @@ impl Reader<'_> {
                 (field @ (5 | 8), Wire::Bytes(end)) => {
                     let number = if field == 5 { Number::F32 } else { Number::F64 };
                     if values.replace((number, self.at, end - self.at)).is_some() {
-                        return Err(corrupt(self.path, "the values of a blob are in several pieces"));
+                        return Err(corrupt(self.path, "the values of a blob are in several fields"));
                     }
                     self.seek(end)?;
                 }
@@ -147,7 +147,7 @@ impl Reader<'_> {
         Ok(Blob { name: String::new(), shape, number, place, bytes })
     }
 
-    /// A `BlobShape`, packed or not.
+    /// Reads a `BlobShape`, packed or not.
     fn shape(&mut self, end: u64) -> Result<Vec<usize>> {
         let mut shape = Vec::new();
         while self.at < end && shape.len() <= 8 {
@@ -162,12 +162,12 @@ impl Reader<'_> {
             }
         }
         if shape.len() > 8 || self.at > end {
-            return Err(corrupt(self.path, "the shape of a blob makes no sense"));
+            return Err(corrupt(self.path, "the shape of a blob is invalid"));
         }
         Ok(shape)
     }
 
-    /// Number and value of the next field of a message that ends at `end`.
+    /// Reads the number and the value of the next field of a message that ends at `end`.
     fn field(&mut self, end: u64) -> Result<(u64, Wire)> {
         let tag = self.varint()?;
         let value = match tag & 7 {
@@ -181,7 +181,7 @@ impl Reader<'_> {
             kind => {
                 return Err(corrupt(
                     self.path,
-                    format!("it has a field of kind {kind}, as no caffemodel has"),
+                    format!("a field has wire type {kind}, which caffemodels do not use"),
                 ));
             }
         };
@@ -191,7 +191,7 @@ impl Reader<'_> {
             Wire::Fixed(bytes) => self.at + bytes,
         };
         if reach > end {
-            return Err(corrupt(self.path, "it ends within a field; it may have been cut off"));
+            return Err(corrupt(self.path, "it ends inside a field; it may be truncated"));
         }
         Ok((tag >> 3, value))
     }
@@ -214,7 +214,7 @@ impl Reader<'_> {
     fn text(&mut self, end: u64, most: u64) -> Result<String> {
         let length = end - self.at;
         if length > most {
-            return Err(corrupt(self.path, format!("a text of {length} bytes is too long")));
+            return Err(corrupt(self.path, format!("a string of {length} bytes is too long")));
         }
         let mut bytes = vec![0; length as usize];
         self.file.read_exact(&mut bytes).map_err(|e| io(self.path, e))?;
@@ -233,7 +233,7 @@ impl Reader<'_> {
                 return Ok(value);
             }
         }
-        Err(corrupt(self.path, "a number has too many bytes"))
+        Err(corrupt(self.path, "a varint has too many bytes"))
     }
 }
 

@@ -1,4 +1,5 @@
-//! Named tensors in a file, of whatever format: found out from the content, read one at a time and within bounds.
+//! Reading named tensors from files of every supported format. The format is detected from the content;
+//! tensors are read one at a time, with limits on sizes.
 
 mod archive;
 mod caffe;
@@ -25,13 +26,13 @@ use crate::{Error, Result};
 
 /// A file of named tensors.
 pub(crate) enum Source {
-    /// Ours, torchvision's and timm's.
+    /// Files of vgg, torchvision and timm.
     Safetensors(TensorFile),
-    /// What `torch.save` writes, as a zip archive or as in old versions.
+    /// The output of `torch.save`, as a zip archive or in the legacy format.
     Torch(Torch),
-    /// Caffe's network with weights, of either version.
+    /// A `.caffemodel` of the current or the V1 schema.
     Caffe(CaffeModel),
-    /// NumPy's archive of arrays.
+    /// A NumPy archive.
     Npz(Npz),
 }
 
@@ -46,16 +47,16 @@ impl Source {
     /// Opens a file of any format.
     ///
     /// # Errors
-    /// [`Error::File`] if it is missing, damaged or of no known format.
+    /// [`Error::File`] if the file is missing, damaged or of an unknown format.
     pub(crate) fn open(path: &Path) -> Result<Source> {
         let source = Source::of_content(path)?;
         let entries = source.entries();
         for (i, entry) in entries.iter().enumerate() {
             if count(&entry.shape).is_none() {
-                return Err(corrupt(path, format!("{} has the shape {:?}", entry.name, entry.shape)));
+                return Err(corrupt(path, format!("{} is too large: shape {:?}", entry.name, entry.shape)));
             }
             if entries[..i].iter().any(|other| other.name == entry.name) {
-                return Err(corrupt(path, format!("it has two tensors {}", entry.name)));
+                return Err(corrupt(path, format!("it has two tensors named {}", entry.name)));
             }
         }
         Ok(source)
@@ -63,7 +64,7 @@ impl Source {
 
     fn of_content(path: &Path) -> Result<Source> {
         if path.is_dir() {
-            return Err(corrupt(path, "it is a folder"));
+            return Err(corrupt(path, "it is a directory"));
         }
         let mut file = File::open(path).map_err(|e| io(path, e))?;
         let mut start = [0u8; 16];
@@ -96,11 +97,11 @@ impl Source {
         let known = "safetensors, .pth, .caffemodel or .npz";
         Err(corrupt(
             path,
-            format!("it begins like no weights file that is known ({known}; ONNX is written, not read)"),
+            format!("unknown file signature; expected {known} (ONNX can be written, but not read)"),
         ))
     }
 
-    /// What the file says besides its tensors, each a JSON value, if it is of a format of ours.
+    /// Metadata strings of the file, each a JSON value if vgg wrote it; empty for formats without metadata.
     pub(crate) fn metadata(&self) -> BTreeMap<String, String> {
         match self {
             Source::Safetensors(file) => file.metadata(),
@@ -109,7 +110,7 @@ impl Source {
         }
     }
 
-    /// What the format is called.
+    /// Name of the format.
     pub(crate) fn format(&self) -> &'static str {
         match self {
             Source::Safetensors(_) => "safetensors",
@@ -119,7 +120,7 @@ impl Source {
         }
     }
 
-    /// All tensors in the file's order.
+    /// All tensors in file order.
     pub(crate) fn entries(&self) -> Vec<Entry> {
         match self {
             Source::Safetensors(file) => {
@@ -132,12 +133,12 @@ impl Source {
         }
     }
 
-    /// Values of a tensor in row-major order; floats of other sizes are converted.
+    /// Reads the values of a tensor in row-major order, converted to `f32`.
     pub(crate) fn read(&mut self, path: &Path, entry: &Entry) -> Result<Vec<f32>> {
         let values = self.values(&entry.name)?;
-        // Integers come out as nothing.
+        // `Number::floats` returns no values for integers.
         if Some(values.len()) != count(&entry.shape) {
-            return Err(corrupt(path, format!("{} does not hold floats", entry.name)));
+            return Err(corrupt(path, format!("{} does not contain floats", entry.name)));
         }
         Ok(values)
     }
@@ -147,7 +148,7 @@ impl Source {
             Source::Safetensors(file) => {
                 let number = file.dtype(name).and_then(Number::of_safetensors);
                 let number =
-                    number.ok_or_else(|| corrupt(file.path(), format!("{name} does not hold floats")))?;
+                    number.ok_or_else(|| corrupt(file.path(), format!("{name} does not contain floats")))?;
                 Ok(number.floats(&file.read_bytes(name)?))
             }
             Source::Torch(file) => file.read(name),
@@ -157,22 +158,22 @@ impl Source {
     }
 }
 
-/// A file that is not what it should be.
+/// The error for a file with invalid contents.
 pub(crate) fn corrupt(path: &Path, reason: impl Into<String>) -> Error {
     vgg_files::Error::Corrupt { path: path.to_owned(), reason: reason.into() }.into()
 }
 
-/// An error of the system at a file that is read.
+/// The error for a failed open or read.
 pub(crate) fn io(path: &Path, source: std::io::Error) -> Error {
     let path = path.to_owned();
     match source.kind() {
         std::io::ErrorKind::NotFound => vgg_files::Error::Missing { path }.into(),
-        std::io::ErrorKind::UnexpectedEof => corrupt(&path, "it ends too early"),
+        std::io::ErrorKind::UnexpectedEof => corrupt(&path, "unexpected end of file"),
         _ => vgg_files::Error::Io { action: "read", path, source }.into(),
     }
 }
 
-/// The number of values of a shape, if it is at most what memory could ever hold.
+/// Number of elements of a shape; `None` if it is 2^40 or more.
 pub(crate) fn count(shape: &[usize]) -> Option<usize> {
     shape.iter().try_fold(1usize, |n, side| n.checked_mul(*side)).filter(|n| *n < 1 << 40)
 }
@@ -225,7 +226,7 @@ mod tests {
         assert_eq!(read("empty", &[0]).unwrap(), [0.0; 0]);
         for message in [read("long", &[1]), read("half", &[3])].map(|e| e.unwrap_err().to_string()) {
             assert!(message.contains(path.to_str().unwrap()), "{message}");
-            assert!(message.ends_with(" does not hold floats"), "{message}");
+            assert!(message.ends_with(" does not contain floats"), "{message}");
         }
         let shapes: BTreeMap<String, Vec<usize>> =
             source.entries().into_iter().map(|e| (e.name, e.shape)).collect();
@@ -238,8 +239,8 @@ mod tests {
 
     #[test]
     fn unknown_file_signatures_are_rejected() {
-        let unknown = "it begins like no weights file that is known (safetensors, .pth, .caffemodel or .npz; ONNX is \
-                       written, not read)";
+        let unknown = "unknown file signature; expected safetensors, .pth, .caffemodel or .npz \
+                       (ONNX can be written, but not read)";
         for start in
             [&b""[..], b"\x08\x08\x12\x03vgg", b"hello", b"PK\x05\x06", b"\x80\x02}.", b"\x80\x04\x8a\x0a"]
         {
@@ -248,14 +249,14 @@ mod tests {
         }
         let dir = tempfile::tempdir().unwrap();
         let message = Source::open(dir.path()).err().unwrap().to_string();
-        assert!(message.ends_with("it is a folder"), "{message}");
+        assert!(message.ends_with("it is a directory"), "{message}");
         let missing = Source::open(&dir.path().join("x")).err().unwrap();
         assert!(matches!(missing, Error::File(vgg_files::Error::Missing { .. })));
     }
 
     #[test]
     fn safetensors_header_length_is_not_mistaken_for_caffe() {
-        // A header of 10 or 18 bytes begins as a caffemodel does.
+        // A caffemodel also starts with byte 10 or 18, here the length of the header.
         for header in ["{}        ", "{}                "] {
             assert!(matches!(open(&safetensors(header, &[])), Ok(Source::Safetensors(_))));
         }
@@ -263,13 +264,13 @@ mod tests {
 
     #[test]
     fn duplicate_names_and_huge_shapes_are_rejected() {
-        // Two blobs `a.0`, of layers of one name.
+        // Two layers of the same name, each with a blob `a.0`.
         let blob = [&[0x3a, 2, 0x08, 1, 0x2a, 4][..], &1f32.to_le_bytes()].concat();
         let layer = [&[0xa2, 0x06, 15, 0x0a, 1, b'a', 0x3a, 10][..], &blob].concat();
         assert!(matches!(open(&layer), Ok(Source::Caffe(_))));
         let message = refused(&layer.repeat(2));
-        assert!(message.ends_with("it has two tensors a.0"), "{message}");
-        // One value that a view repeats: torch's tensors may have any shape.
+        assert!(message.ends_with("it has two tensors named a.0"), "{message}");
+        // A view of one value with stride 0: a PyTorch tensor may have any shape.
         let view = |side: u64| {
             let side = side.to_le_bytes();
             let storage = b"(U\x07storagectorch\nFloatStorage\nU\x010U\x03cpuK\x01tQ";
@@ -282,7 +283,7 @@ mod tests {
         };
         assert!(open(&view((1 << 40) - 1)).is_ok());
         let message = refused(&view(1 << 40));
-        assert!(message.ends_with("a has the shape [1099511627776]"), "{message}");
+        assert!(message.ends_with("a is too large: shape [1099511627776]"), "{message}");
     }
 
     #[test]
@@ -306,7 +307,7 @@ mod tests {
         let eof = of(std::io::ErrorKind::UnexpectedEof);
         assert!(matches!(
             eof,
-            Error::File(vgg_files::Error::Corrupt { reason, .. }) if reason == "it ends too early"
+            Error::File(vgg_files::Error::Corrupt { reason, .. }) if reason == "unexpected end of file"
         ));
         assert!(matches!(
             of(std::io::ErrorKind::PermissionDenied),

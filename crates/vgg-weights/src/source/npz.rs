@@ -1,4 +1,4 @@
-//! NumPy's archive of arrays.
+//! Reading NumPy's `.npz` archives.
 
 use std::collections::HashMap;
 
@@ -7,7 +7,7 @@ use super::number::Number;
 use super::{Entry, corrupt, count};
 use crate::Result;
 
-/// Bytes of an array's header, at most.
+/// Maximum size of an array's header in bytes.
 const MAX_HEADER_BYTES: usize = 1 << 16;
 
 /// An open file.
@@ -26,7 +26,7 @@ struct Array {
 }
 
 impl Npz {
-    /// Whether an archive holds arrays of NumPy's.
+    /// Whether an archive contains NumPy arrays.
     pub(super) fn is_in(archive: &Archive) -> bool {
         archive.names.iter().any(|name| name.ends_with(".npy"))
     }
@@ -45,48 +45,48 @@ impl Npz {
 
     pub(super) fn read(&mut self, name: &str) -> Result<Vec<f32>> {
         let Some(array) = self.places.get(name).map(|i| &self.arrays[*i]) else {
-            return Err(corrupt(&self.archive.path, format!("it has no array {name}")));
+            return Err(corrupt(&self.archive.path, format!("no array named {name}")));
         };
-        // `open` has checked the shape against the size of the entry, and that against the file.
+        // `open` has checked the shape against the entry's size, and that size against the file's.
         let bytes = count(&array.shape).unwrap_or(0) * array.number.bytes();
         let bytes = self.archive.part(&format!("{name}.npy"), array.header_bytes as u64, bytes)?;
         Ok(array.number.floats(&bytes))
     }
 }
 
-/// The header of an array, checked against the size of its entry.
+/// Reads the header of an array and checks it against the size of its entry.
 fn header(archive: &mut Archive, name: &str) -> Result<Array> {
     let path = archive.path.clone();
     let bad = |reason: String| corrupt(&path, format!("{name}: {reason}"));
     let size = archive.size(name)?;
     let start = archive.part(name, 0, size.min(12) as usize)?;
     if size < 12 || !start.starts_with(b"\x93NUMPY") {
-        return Err(bad("it is no array of NumPy's".into()));
+        return Err(bad("not a NumPy array".into()));
     }
-    // The length of the header has two bytes in version 1, and four later.
+    // The header's length has two bytes in version 1 and four bytes in later versions.
     let (before, len) = if start[6] == 1 {
         (10, usize::from(u16::from_le_bytes([start[8], start[9]])))
     } else {
         (12, u32::from_le_bytes([start[8], start[9], start[10], start[11]]) as usize)
     };
     if len > MAX_HEADER_BYTES || (before + len) as u64 > size {
-        return Err(bad(format!("its header should take {len} bytes")));
+        return Err(bad(format!("invalid header length {len}")));
     }
     let text = archive.part(name, before as u64, len)?;
     let (number, shape) = parse(&String::from_utf8_lossy(&text)).map_err(bad)?;
-    let values = count(&shape).ok_or_else(|| bad(format!("its shape {shape:?} is too large")))?;
+    let values = count(&shape).ok_or_else(|| bad(format!("the shape {shape:?} is too large")))?;
     let expected = (before + len) as u64 + values as u64 * number.bytes() as u64;
     if size != expected {
-        return Err(bad(format!("it has {size} bytes, but its header asks for {expected}")));
+        return Err(bad(format!("it has {size} bytes, but its header requires {expected}")));
     }
     let name = name.trim_end_matches(".npy").to_owned();
     Ok(Array { name, number, shape, header_bytes: before + len })
 }
 
-/// Type and shape from a header such as `{'descr': '<f4', 'fortran_order': False, 'shape': (3, 3, 3, 64), }`.
+/// Parses dtype and shape of a header such as `{'descr': '<f4', 'fortran_order': False, 'shape': (3, 64), }`.
 fn parse(header: &str) -> std::result::Result<(Number, Vec<usize>), String> {
     let after = |key: &str| {
-        let (_, rest) = header.split_once(key).ok_or_else(|| format!("its header has no {key}"))?;
+        let (_, rest) = header.split_once(key).ok_or_else(|| format!("the header has no {key}"))?;
         Ok::<&str, String>(rest.trim_start_matches([':', ' ']))
     };
     let number = match after("'descr'")?.split('\'').nth(1) {
@@ -96,20 +96,20 @@ fn parse(header: &str) -> std::result::Result<(Number, Vec<usize>), String> {
         Some("<i8" | "<u8") => Number::Other(8),
         Some("<i4" | "<u4") => Number::Other(4),
         Some("|u1" | "|i1" | "|b1") => Number::Other(1),
-        Some(other) => return Err(format!("values of type {other} are not read")),
-        None => return Err("its header names no type of values".into()),
+        Some(other) => return Err(format!("dtype {other} is not supported")),
+        None => return Err("the header has no valid 'descr'".into()),
     };
     if !after("'fortran_order'")?.starts_with("False") {
-        return Err("its values are in Fortran's order; save numpy.ascontiguousarray of it".into());
+        return Err("the array is in Fortran order; save numpy.ascontiguousarray(array)".into());
     }
     let shape = after("'shape'")?;
-    let inside = shape.strip_prefix('(').and_then(|s| s.split_once(')')).ok_or("its header has no shape")?.0;
+    let inside = shape.strip_prefix('(').and_then(|s| s.split_once(')')).ok_or("the shape is not a tuple")?.0;
     let sides = inside.split(',').map(str::trim).filter(|side| !side.is_empty());
     let shape: Vec<usize> = sides
         .map(str::parse)
         .collect::<std::result::Result<_, _>>()
-        .map_err(|_| "its shape is no list of numbers")?;
-    if shape.len() > 8 { Err("it has more than eight axes".into()) } else { Ok((number, shape)) }
+        .map_err(|_| "the shape has an invalid size")?;
+    if shape.len() > 8 { Err("the array has more than eight axes".into()) } else { Ok((number, shape)) }
 }
 
 #[cfg(test)]
@@ -176,13 +176,13 @@ mod tests {
             ("half", &[1.5, -0.25, 65504.0]),
             ("double", &[0.1, -2.5]),
             ("scalar", &[1.5]),
-            // Integers are no weights.
+            // Integers are not weights.
             ("step", &[]),
         ] {
             assert_eq!(npz.read(name).unwrap(), values, "{name}");
         }
         let message = npz.read("x").unwrap_err().to_string();
-        assert!(message.ends_with("it has no array x"), "{message}");
+        assert!(message.ends_with("no array named x"), "{message}");
     }
 
     #[test]
@@ -211,22 +211,22 @@ mod tests {
     #[test]
     fn unsupported_headers_are_rejected_with_a_reason() {
         for (header, reason) in [
-            ("{'descr': '>f4', 'fortran_order': False, 'shape': (2,), }", "values of type >f4 are not read"),
-            ("{'descr': '<c8', 'fortran_order': False, 'shape': (2,), }", "values of type <c8 are not read"),
-            ("{'descr': 4, }", "its header names no type of values"),
-            ("{'fortran_order': False, 'shape': (2,), }", "its header has no 'descr'"),
-            ("{'descr': '<f4', 'shape': (2,), }", "its header has no 'fortran_order'"),
-            ("{'descr': '<f4', 'fortran_order': False, }", "its header has no 'shape'"),
+            ("{'descr': '>f4', 'fortran_order': False, 'shape': (2,), }", "dtype >f4 is not supported"),
+            ("{'descr': '<c8', 'fortran_order': False, 'shape': (2,), }", "dtype <c8 is not supported"),
+            ("{'descr': 4, }", "the header has no valid 'descr'"),
+            ("{'fortran_order': False, 'shape': (2,), }", "the header has no 'descr'"),
+            ("{'descr': '<f4', 'shape': (2,), }", "the header has no 'fortran_order'"),
+            ("{'descr': '<f4', 'fortran_order': False, }", "the header has no 'shape'"),
             (
                 "{'descr': '<f4', 'fortran_order': True, 'shape': (2,), }",
-                "its values are in Fortran's order; save numpy.ascontiguousarray of it",
+                "the array is in Fortran order; save numpy.ascontiguousarray(array)",
             ),
-            ("{'descr': '<f4', 'fortran_order': False, 'shape': 2, }", "its header has no shape"),
-            ("{'descr': '<f4', 'fortran_order': False, 'shape': (2", "its header has no shape"),
-            ("{'descr': '<f4', 'fortran_order': False, 'shape': (-2,), }", "its shape is no list of numbers"),
+            ("{'descr': '<f4', 'fortran_order': False, 'shape': 2, }", "the shape is not a tuple"),
+            ("{'descr': '<f4', 'fortran_order': False, 'shape': (2", "the shape is not a tuple"),
+            ("{'descr': '<f4', 'fortran_order': False, 'shape': (-2,), }", "the shape has an invalid size"),
             (
                 "{'descr': '<f4', 'fortran_order': False, 'shape': (1, 1, 1, 1, 1, 1, 1, 1, 1), }",
-                "it has more than eight axes",
+                "the array has more than eight axes",
             ),
         ] {
             assert_eq!(parse(header), Err(reason.to_owned()), "{header}");
@@ -241,27 +241,27 @@ mod tests {
         for (bytes, reason) in [
             (
                 npy(1, F4, &values[..23]),
-                format!("it has {} bytes, but its header asks for {}", start + 23, start + 24),
+                format!("it has {} bytes, but its header requires {}", start + 23, start + 24),
             ),
             (
                 npy(1, F4, &[0; 25]),
-                format!("it has {} bytes, but its header asks for {}", start + 25, start + 24),
+                format!("it has {} bytes, but its header requires {}", start + 25, start + 24),
             ),
-            (npy(1, F4, &[])[..start - 1].to_vec(), format!("its header should take {} bytes", F4.len())),
-            (b"\x93NUMPY\x01\x00\x00\x00\x00".to_vec(), "it is no array of NumPy's".into()),
-            (b"\x93NUMPX\x01\x00\x00\x00\x00\x00".to_vec(), "it is no array of NumPy's".into()),
+            (npy(1, F4, &[])[..start - 1].to_vec(), format!("invalid header length {}", F4.len())),
+            (b"\x93NUMPY\x01\x00\x00\x00\x00".to_vec(), "not a NumPy array".into()),
+            (b"\x93NUMPX\x01\x00\x00\x00\x00\x00".to_vec(), "not a NumPy array".into()),
             (
                 npy(1, "{'descr': '<f4', 'fortran_order': False, 'shape': (1048576, 1048576), }", &[]),
-                "its shape [1048576, 1048576] is too large".into(),
+                "the shape [1048576, 1048576] is too large".into(),
             ),
         ] {
             let message = refused(&bytes);
             assert!(message.ends_with(&format!("a.npy: {reason}")), "{message}");
         }
-        // Spaces fill a header up; more than 65536 bytes of them are not read.
+        // Headers are padded with spaces; at most 65536 bytes are accepted.
         let header = |length: usize| format!("{F4}{}", " ".repeat(length - F4.len()));
         assert!(open(&[("a.npy", &npy(2, &header(65_536), &values))]).is_ok());
-        assert!(refused(&npy(2, &header(65_537), &values)).ends_with("its header should take 65537 bytes"));
+        assert!(refused(&npy(2, &header(65_537), &values)).ends_with("invalid header length 65537"));
     }
 
     #[test]

@@ -1,18 +1,18 @@
-//! Kinds of numbers in files.
+//! Number formats in weights files.
 
-/// A kind of number, little-endian.
+/// A number format, little-endian.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Number {
     F16,
     Bf16,
     F32,
     F64,
-    /// An integer or boolean of so many bytes: such as a counter beside the weights, never a weight.
+    /// An integer or boolean of this many bytes, such as a counter; never a weight.
     Other(usize),
 }
 
 impl Number {
-    /// Bytes of one.
+    /// Size of one number in bytes.
     pub(crate) fn bytes(self) -> usize {
         match self {
             Number::F16 | Number::Bf16 => 2,
@@ -22,7 +22,7 @@ impl Number {
         }
     }
 
-    /// From the name that safetensors uses.
+    /// The format with this name in safetensors; `None` if it is not a float.
     pub(crate) fn of_safetensors(name: &str) -> Option<Number> {
         Some(match name {
             "F16" => Number::F16,
@@ -33,7 +33,7 @@ impl Number {
         })
     }
 
-    /// The values as 32-bit floats. Integers are not weights: they come out as nothing.
+    /// Converts values to `f32`. Integers are never weights and give an empty vector.
     pub(crate) fn floats(self, bytes: &[u8]) -> Vec<f32> {
         fn each<const N: usize>(bytes: &[u8], value: fn([u8; N]) -> f32) -> Vec<f32> {
             bytes.as_chunks::<N>().0.iter().map(|b| value(*b)).collect()
@@ -48,7 +48,7 @@ impl Number {
     }
 }
 
-/// A float of 16 bits: one of sign, five of exponent, ten of fraction.
+/// Converts an IEEE half-precision float: one sign bit, five exponent bits, ten fraction bits.
 fn half(bits: u16) -> f32 {
     let sign = if bits & 0x8000 == 0 { 1.0 } else { -1.0 };
     let (exponent, fraction) = (i32::from(bits >> 10 & 0x1f), f32::from(bits & 0x3ff));
@@ -65,8 +65,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn halves_are_ieees() {
-        // numpy.float16 of these bits.
+    fn f16_values_match_numpy() {
+        // Values of numpy.float16 with these bits.
         for (bits, value) in [
             (0x3c00, 1.0),
             (0xc000, -2.0),
@@ -110,7 +110,7 @@ mod tests {
             match exponent {
                 31 if fraction > 0.0 => assert!(value.is_nan(), "{bits:#x}"),
                 31 => assert_eq!(value, sign * f64::INFINITY, "{bits:#x}"),
-                // Subnormal numbers, zero among them, have the exponent of the smallest normal one.
+                // Subnormal numbers and zero have the exponent of the smallest normal number.
                 0 => assert_eq!(value, sign * fraction * 2f64.powi(-14), "{bits:#x}"),
                 _ => assert_eq!(value, sign * (1.0 + fraction) * 2f64.powi(exponent - 15), "{bits:#x}"),
             }

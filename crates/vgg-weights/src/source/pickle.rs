@@ -1,17 +1,18 @@
-//! The part of Python's pickle that `torch.save` needs for a dictionary of tensors. Nothing is executed: a pickle may name
-//! the few functions that are listed here, which make values of ours, and nothing else.
+//! The subset of Python's pickle that `torch.save` uses for a dictionary of tensors. No code is executed: a
+//! pickle may refer only to the classes and functions in [`Machine::global`], which create [`Value`]s.
 //!
-//! Values live in one list and refer to each other by number, so that neither depth nor repetition costs memory.
+//! Values are in one list and refer to each other by index, so nesting and repetition take no extra memory.
 
 use std::collections::HashMap;
 
 use super::number::Number;
 pub(super) use super::value::{Global, Id, Storage, Tensor, Value};
 
-/// Values that a pickle may make.
+/// Maximum number of values in a pickle.
 const MAX_VALUES: usize = 1 << 18;
-/// Bytes of a text, and of the key of a storage, which is copied with each of its tensors.
+/// Maximum length of a string in bytes.
 const MAX_TEXT: usize = 4096;
+/// Maximum length of a storage's key in bytes; each of its tensors copies it.
 const MAX_KEY: usize = 64;
 
 /// The values of one pickle.
@@ -23,10 +24,10 @@ pub(super) struct Pickle {
 type Result<T> = std::result::Result<T, String>;
 
 impl Pickle {
-    /// Reads a pickle, and how many bytes it took.
+    /// Reads a pickle, and returns it with its length in bytes.
     ///
     /// # Errors
-    /// A reason, if it is damaged or wants something that is not allowed.
+    /// The reason, if the pickle is damaged or uses something that is not allowed.
     pub(super) fn read(bytes: &[u8]) -> Result<(Pickle, usize)> {
         let mut machine = Machine {
             bytes,
@@ -41,12 +42,12 @@ impl Pickle {
         Ok((Pickle { values: machine.values, root }, machine.at))
     }
 
-    /// The value that the pickle is of.
+    /// The pickled object.
     pub(super) fn root(&self) -> &Value {
         &self.values[self.root]
     }
 
-    /// All storages that it names.
+    /// All references to storages.
     pub(super) fn storages(&self) -> impl Iterator<Item = &Storage> {
         self.values.iter().filter_map(|value| match value {
             Value::Storage(storage) => Some(storage),
@@ -54,7 +55,7 @@ impl Pickle {
         })
     }
 
-    /// A value by its number.
+    /// The value at an index.
     pub(super) fn value(&self, id: Id) -> &Value {
         &self.values[id]
     }
@@ -70,12 +71,12 @@ struct Machine<'a> {
 }
 
 impl Machine<'_> {
-    /// Does one operation; true at the end.
+    /// Executes one opcode; returns true at STOP.
     fn step(&mut self) -> Result<bool> {
         let code = self.byte()?;
         match code {
             b'.' => return Ok(true),
-            // Version, frame.
+            // PROTO and FRAME.
             0x80 => drop(self.byte()?),
             0x95 => drop(self.take(8)?),
             b'(' => self.marks.push(self.stack.len()),
@@ -94,9 +95,9 @@ impl Machine<'_> {
             0x93 => self.named()?,
             b'Q' => self.persistent()?,
             b'R' => self.call()?,
-            // The state of an ordered dictionary is a note of torch's, without a meaning for weights.
+            // BUILD sets the `_metadata` of a state dict, which has no meaning for weights.
             b'b' => drop(self.pop()?),
-            _ => return Err(format!("operation 0x{code:02x} of pickle is not allowed here")),
+            _ => return Err(format!("pickle opcode 0x{code:02x} is not allowed")),
         }
         Ok(false)
     }
@@ -168,18 +169,18 @@ impl Machine<'_> {
         }
     }
 
-    /// A function whose module and name are on the stack.
+    /// STACK_GLOBAL: a class or function whose module and name are on the stack.
     fn named(&mut self) -> Result<()> {
         let (name, module) = (self.pop()?, self.pop()?);
         let text = |id: Id| match &self.values[id] {
             Value::Text(text) => Ok(text.clone()),
-            _ => Err("the name of a function is no text"),
+            _ => Err("the name of a function is not a string"),
         };
         let (module, name) = (text(module)?, text(name)?);
         self.global(&module, &name)
     }
 
-    /// Refuses everything that is not listed.
+    /// Pushes a class or function; rejects all that are not listed here.
     fn global(&mut self, module: &str, name: &str) -> Result<()> {
         let global = match (module, name) {
             ("collections", "OrderedDict") => Global::OrderedDict,
@@ -195,12 +196,12 @@ impl Machine<'_> {
             ("torch", "ByteStorage" | "BoolStorage" | "CharStorage") => Global::Storage(Number::Other(1)),
             _ if module.starts_with("torch") && !module.starts_with("torch._") => {
                 return Err(format!(
-                    "it holds a whole object, {module}.{name}, and not tensors alone; save model.state_dict() instead"
+                    "it contains an object of {module}.{name}, not only tensors; save model.state_dict() instead"
                 ));
             }
             _ => {
                 return Err(format!(
-                    "it asks for {module}.{name}, which weights have no need of; it is not executed"
+                    "it refers to {module}.{name}, which is not allowed in weights and was not executed"
                 ));
             }
         };
@@ -210,7 +211,7 @@ impl Machine<'_> {
     fn call(&mut self) -> Result<()> {
         let (arguments, callee) = (self.pop()?, self.pop()?);
         let Value::Tuple(arguments) = self.values[arguments].clone() else {
-            return Err("the arguments of a call are no tuple".into());
+            return Err("the arguments of a call are not a tuple".into());
         };
         let made = match self.values[callee] {
             Value::Global(Global::OrderedDict) => Value::Dict(Vec::new()),
@@ -219,14 +220,14 @@ impl Machine<'_> {
                 let first = *arguments.first().ok_or("a call has no arguments")?;
                 self.values[first].clone()
             }
-            _ => return Err("something is called that is no function".into()),
+            _ => return Err("a value is called that is not a function".into()),
         };
         self.push(made)
     }
 
-    /// `(storage, offset, shape, stride, ..)`.
+    /// The tensor of the arguments `(storage, offset, shape, stride, ..)`.
     fn tensor(&self, arguments: &[Id]) -> Result<Tensor> {
-        let bad = || "a tensor is made of something else than storage, offset, shape and stride".to_owned();
+        let bad = || "the arguments of a tensor are not storage, offset, shape and stride".to_owned();
         let [storage, offset, shape, stride, ..] = arguments else { return Err(bad()) };
         let Value::Storage(storage) = &self.values[*storage] else { return Err(bad()) };
         let number = |id: &Id| match self.values[*id] {
@@ -246,9 +247,9 @@ impl Machine<'_> {
         Ok(Tensor { storage: storage.clone(), offset: number(offset)?, shape, stride })
     }
 
-    /// `('storage', type, key, place, length, ..)`.
+    /// BINPERSID: the storage of the id `('storage', type, key, location, length, ..)`.
     fn persistent(&mut self) -> Result<()> {
-        let bad = "something else than a storage is outside of the pickle";
+        let bad = "a persistent id does not refer to a storage";
         let id = self.pop()?;
         let Value::Tuple(items) = &self.values[id] else { return Err(bad.into()) };
         let [what, number, key, _, len, ..] = items.as_slice() else { return Err(bad.into()) };
@@ -271,7 +272,7 @@ impl Machine<'_> {
         let list = *self.stack.last().ok_or("the stack is empty")?;
         match &mut self.values[list] {
             Value::List(to) if to.len() + items.len() <= MAX_VALUES => to.extend(items),
-            _ => return Err("something is appended to what is no list".into()),
+            _ => return Err("cannot append: not a list, or the list is full".into()),
         }
         Ok(())
     }
@@ -282,7 +283,7 @@ impl Machine<'_> {
             Value::Dict(to) if items.len().is_multiple_of(2) && to.len() + items.len() <= MAX_VALUES => {
                 to.extend(items.chunks_exact(2).map(|pair| (pair[0], pair[1])));
             }
-            _ => return Err("something is put into what is no dictionary".into()),
+            _ => return Err("cannot set items: not a dictionary, or the items are invalid".into()),
         }
         Ok(())
     }
@@ -290,16 +291,16 @@ impl Machine<'_> {
     fn remember(&mut self, number: u32) -> Result<()> {
         let top = *self.stack.last().ok_or("the stack is empty")?;
         if self.memo.len() >= MAX_VALUES {
-            return Err("it remembers too much".into());
+            return Err("the memo is too large".into());
         }
         self.memo.insert(number, top);
         Ok(())
     }
 
     fn recall(&mut self, number: u32) -> Result<()> {
-        let id = *self.memo.get(&number).ok_or("it recalls what it never remembered")?;
+        let id = *self.memo.get(&number).ok_or("the memo has no such value")?;
         if self.stack.len() >= MAX_VALUES {
-            return Err("its stack is too deep".into());
+            return Err("the stack is too deep".into());
         }
         self.stack.push(id);
         Ok(())
@@ -307,7 +308,7 @@ impl Machine<'_> {
 
     fn push(&mut self, value: Value) -> Result<()> {
         if self.values.len() >= MAX_VALUES || self.stack.len() >= MAX_VALUES {
-            return Err(format!("it makes more than {MAX_VALUES} values"));
+            return Err(format!("it has more than {MAX_VALUES} values"));
         }
         self.values.push(value);
         self.stack.push(self.values.len() - 1);
@@ -326,7 +327,7 @@ impl Machine<'_> {
         Ok(self.stack.split_off(mark))
     }
 
-    /// A long integer; what does not fit 64 bits is the number that old files begin with.
+    /// LONG1: an integer. One of more than 64 bits, the magic number of the legacy format, is ignored.
     fn long(&mut self) -> Result<()> {
         let n = usize::from(self.byte()?);
         let bytes = self.take(n)?;
@@ -343,7 +344,7 @@ impl Machine<'_> {
         let n =
             if code == b'X' { u32::from_le_bytes(self.array()?) as usize } else { usize::from(self.byte()?) };
         if n > MAX_TEXT {
-            return Err(format!("a text of {n} bytes is too long"));
+            return Err(format!("a string of {n} bytes is too long"));
         }
         let text = String::from_utf8_lossy(self.take(n)?).into_owned();
         self.push(Value::Text(text))
@@ -351,7 +352,7 @@ impl Machine<'_> {
 
     fn line(&mut self) -> Result<String> {
         let end =
-            self.bytes[self.at..].iter().take(1000).position(|b| *b == b'\n').ok_or("a name does not end")?;
+            self.bytes[self.at..].iter().take(1000).position(|b| *b == b'\n').ok_or("a name has no end")?;
         let text = String::from_utf8_lossy(&self.bytes[self.at..self.at + end]).into_owned();
         self.at += end + 1;
         Ok(text)
@@ -368,7 +369,7 @@ impl Machine<'_> {
     }
 
     fn take(&mut self, n: usize) -> Result<&[u8]> {
-        let end = self.at.checked_add(n).filter(|end| *end <= self.bytes.len()).ok_or("it ends too early")?;
+        let end = self.at.checked_add(n).filter(|end| *end <= self.bytes.len()).ok_or("it is truncated")?;
         let taken = &self.bytes[self.at..end];
         self.at = end;
         Ok(taken)

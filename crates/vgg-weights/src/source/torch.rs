@@ -1,5 +1,5 @@
-//! What `torch.save` writes: a zip archive with a pickle and raw storages, or, before version 1.6, pickles and storages one
-//! after the other.
+//! Reading files of `torch.save`: a zip archive with a pickle and raw storages or, before PyTorch 1.6,
+//! consecutive pickles and storages.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -11,9 +11,9 @@ use super::pickle::{Pickle, Storage, Tensor, Value};
 use super::{Entry, corrupt, count, io};
 use crate::Result;
 
-/// Bytes of a pickle without its storages, at most: the names of a thousand tensors are a tenth of a MiB.
+/// Maximum size of a pickle in bytes, without storages; a thousand tensors take about a tenth of a MiB.
 const MAX_PICKLE_BYTES: u64 = 16 << 20;
-/// Tensors of a file, at most.
+/// Maximum number of tensors in a file.
 const MAX_TENSORS: usize = 1 << 12;
 
 /// An open file.
@@ -24,9 +24,9 @@ pub(crate) struct Torch {
 }
 
 enum Storages {
-    /// Below this folder of the archive.
+    /// Entries in a folder of the archive.
     Archive { archive: Box<Archive>, folder: String },
-    /// By key, at these places of the file.
+    /// Offsets in the file, by key.
     Legacy { file: File, places: HashMap<String, u64> },
 }
 
@@ -37,12 +37,12 @@ impl Torch {
         let pickle =
             archive.names.iter().find(|name| name.ends_with("/data.pkl") || *name == "data.pkl").cloned();
         let Some(pickle) = pickle else {
-            return Err(corrupt(path, "it is a zip archive without data.pkl and without .npy arrays"));
+            return Err(corrupt(path, "the zip archive contains neither data.pkl nor .npy arrays"));
         };
         let folder = pickle.trim_end_matches("data.pkl").to_owned();
         let order = format!("{folder}byteorder");
         if archive.names.contains(&order) && archive.read(&order, 16)? != b"little" {
-            return Err(corrupt(path, "its numbers are big-endian"));
+            return Err(corrupt(path, "big-endian files are not supported"));
         }
         let bytes = archive.read(&pickle, MAX_PICKLE_BYTES)?;
         let (pickle, _) = Pickle::read(&bytes).map_err(|reason| corrupt(path, reason))?;
@@ -65,7 +65,7 @@ impl Torch {
         })
     }
 
-    /// Opens a file of an old version.
+    /// Opens a file in the legacy format.
     pub(super) fn open_legacy(path: &Path) -> Result<Torch> {
         let mut file = File::open(path).map_err(|e| io(path, e))?;
         let length = file.metadata().map_err(|e| io(path, e))?.len();
@@ -77,34 +77,34 @@ impl Torch {
             at += bytes;
             Ok(pickle)
         };
-        // A magic number, the version of the protocol, sizes of the system's types, the object, keys of its storages.
+        // Five pickles: magic number, protocol version, system information, object, keys of its storages.
         let (_, _, _) = (next()?, next()?, next()?);
         let (object, keys) = (next()?, next()?);
         let tensors = tensors(&object).map_err(|reason| corrupt(path, reason))?;
         let lens: HashMap<&str, &Storage> = object.storages().map(|s| (s.key.as_str(), s)).collect();
         let Value::List(keys_of_file) = keys.root() else {
-            return Err(corrupt(path, "the keys of its storages are no list"));
+            return Err(corrupt(path, "the keys of its storages are not a list"));
         };
         let (mut places, mut position) = (HashMap::new(), at as u64);
         for id in keys_of_file {
             let Value::Text(key) = keys.value(*id) else {
-                return Err(corrupt(path, "the key of a storage is no text"));
+                return Err(corrupt(path, "the key of a storage is not a string"));
             };
             let mut len = [0; 8];
             file.seek(SeekFrom::Start(position)).map_err(|e| io(path, e))?;
             file.read_exact(&mut len).map_err(|e| io(path, e))?;
-            // What the object does not name cannot be skipped without knowing its type.
+            // The object has the types of storages; a storage without a type cannot be skipped.
             let Some(storage) = lens.get(key.as_str()) else {
                 return Err(corrupt(path, format!("storage {key} belongs to no tensor")));
             };
             if u64::from_le_bytes(len) != storage.len as u64 {
-                return Err(corrupt(path, format!("storage {key} is not as long as its tensors say")));
+                return Err(corrupt(path, format!("the length of storage {key} does not match its tensors")));
             }
             places.insert(key.clone(), position + 8);
             let bytes = storage.len as u128 * storage.number.bytes() as u128;
             let end = u128::from(position) + 8 + bytes;
             if end > u128::from(length) {
-                return Err(corrupt(path, format!("it ends within storage {key}")));
+                return Err(corrupt(path, format!("it ends inside storage {key}")));
             }
             position = end as u64;
         }
@@ -120,11 +120,11 @@ impl Torch {
 
     pub(super) fn read(&mut self, name: &str) -> Result<Vec<f32>> {
         let Some((_, tensor)) = self.tensors.iter().find(|(n, _)| n == name) else {
-            return Err(corrupt(&self.path, format!("it has no tensor {name}")));
+            return Err(corrupt(&self.path, format!("no tensor named {name}")));
         };
         let tensor = tensor.clone();
         let Some(needed) = extent(&tensor) else {
-            return Err(corrupt(&self.path, format!("{name} reaches beyond its storage")));
+            return Err(corrupt(&self.path, format!("{name} extends beyond its storage")));
         };
         let size = tensor.storage.number.bytes();
         let (skip, bytes) = ((tensor.offset * size) as u64, needed * size);
@@ -144,7 +144,8 @@ impl Torch {
     }
 }
 
-/// How many values from its offset on a tensor reaches; `None` if that is beyond its storage, or it is larger than that.
+/// Number of storage values from a tensor's offset to its last value; `None` if the tensor extends beyond its
+/// storage or has more values than it.
 fn extent(tensor: &Tensor) -> Option<usize> {
     let values = count(&tensor.shape)?;
     if values == 0 {
@@ -156,11 +157,11 @@ fn extent(tensor: &Tensor) -> Option<usize> {
         .zip(&tensor.stride)
         .try_fold(0usize, |last, (side, stride)| last.checked_add((side - 1).checked_mul(*stride)?))?;
     let fits = tensor.offset.checked_add(last)? < tensor.storage.len && values <= tensor.storage.len;
-    // Where it does not fit, the sum may overflow.
+    // The sum may overflow if the tensor does not fit.
     fits.then(|| last + 1)
 }
 
-/// The values in row-major order, from memory in the order of the strides.
+/// Reorders strided values to row-major order.
 fn gather(tensor: &Tensor, values: Vec<f32>) -> Vec<f32> {
     let len: usize = tensor.shape.iter().product();
     let mut row_major = 1;
@@ -187,8 +188,8 @@ fn gather(tensor: &Tensor, values: Vec<f32>) -> Vec<f32> {
     out
 }
 
-/// The tensors of a dictionary, or of the dictionary under `state_dict` or `model` in it; a prefix of `module.` is what
-/// torch's parallel wrappers add.
+/// The tensors of a dictionary, or of its inner dictionary `state_dict` or `model`. The prefix `module.`,
+/// which PyTorch's `DataParallel` adds, is removed.
 fn tensors(pickle: &Pickle) -> std::result::Result<Vec<(String, Tensor)>, String> {
     let entries = |value: &Value| match value {
         Value::Dict(items) => Some(items.clone()),
@@ -198,16 +199,16 @@ fn tensors(pickle: &Pickle) -> std::result::Result<Vec<(String, Tensor)>, String
         Value::Text(text) => Some(text.as_str()),
         _ => None,
     };
-    let mut items = entries(pickle.root()).ok_or("it holds no dictionary of tensors")?;
+    let mut items = entries(pickle.root()).ok_or("it is not a dictionary of tensors")?;
     let inner = items.iter().find(|(key, _)| matches!(text(*key), Some("state_dict" | "model")));
     if let Some(inner) = inner.and_then(|(_, value)| entries(pickle.value(*value))) {
         items = inner;
     }
-    // A storage is what its first mention says, in every mention.
+    // All references to a storage must agree on its type and length.
     let mut storages: HashMap<&str, &Storage> = HashMap::new();
     for storage in pickle.storages() {
         if *storages.entry(&storage.key).or_insert(storage) != storage {
-            return Err(format!("storage {} is of two kinds", storage.key));
+            return Err(format!("storage {} has two types or lengths", storage.key));
         }
     }
     let mut tensors: Vec<(String, Tensor)> = Vec::new();
@@ -216,11 +217,11 @@ fn tensors(pickle: &Pickle) -> std::result::Result<Vec<(String, Tensor)>, String
             tensors.push((name.trim_start_matches("module.").to_owned(), tensor.clone()));
         }
         if tensors.len() > MAX_TENSORS {
-            return Err(format!("it holds more than {MAX_TENSORS} tensors"));
+            return Err(format!("it contains more than {MAX_TENSORS} tensors"));
         }
     }
     if tensors.is_empty() {
-        return Err("it holds no tensors".into());
+        return Err("it contains no tensors".into());
     }
     Ok(tensors)
 }

@@ -1,11 +1,11 @@
-//! What a pickle of tensors is made of.
+//! Values in a pickle of tensors.
 
 use super::number::Number;
 
-/// Number of a value.
+/// Index of a value in its pickle.
 pub(super) type Id = usize;
 
-/// A value.
+/// A value; collections refer to their items by index.
 #[derive(Debug, Clone)]
 pub(super) enum Value {
     Int(i64),
@@ -16,11 +16,11 @@ pub(super) enum Value {
     Global(Global),
     Storage(Storage),
     Tensor(Tensor),
-    /// A value without a meaning here, such as a float or a flag.
+    /// A value that is ignored, such as a float or a boolean.
     Other,
 }
 
-/// What a pickle may name.
+/// A class or function that a pickle may refer to.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Global {
     OrderedDict,
@@ -30,7 +30,7 @@ pub(super) enum Global {
     Storage(Number),
 }
 
-/// Numbers in the file.
+/// A `torch.Storage`: `len` numbers in the file.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Storage {
     pub(super) number: Number,

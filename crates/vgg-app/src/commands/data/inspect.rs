@@ -1,4 +1,4 @@
-//! `vgg data inspect` and `verify`: what a data set is, and whether a prepared one is still what it was.
+//! `vgg data inspect` and `verify`: contents and integrity of a data set.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -16,7 +16,7 @@ use crate::console::{Progress, out};
 pub(crate) struct Inspect {
     /// Data set: a prepared one, or a folder with train/<class>/* and val/<class>/*.
     dataset: PathBuf,
-    /// Print one JSON document.
+    /// Print JSON.
     #[arg(long)]
     json: bool,
 }
@@ -68,9 +68,9 @@ fn print(splits: &[ImageSet]) -> Result<()> {
     let mut to = out();
     match splits[0].manifest() {
         Some(manifest) => {
-            let side = manifest.smallest_side.map_or("of their own".into(), |side| format!("at most {side}"));
+            let side = manifest.smallest_side.map_or("unchanged".into(), |side| format!("at most {side}"));
             let encoding = match manifest.encoding {
-                Encoding::Jpeg { quality } => format!("JPEG of quality {quality}, or as they came"),
+                Encoding::Jpeg { quality } => format!("JPEG of quality {quality}, or copied unchanged"),
                 Encoding::Raw => "raw pixels".into(),
             };
             writeln!(to, "prepared from {}; smallest sides {side}; {encoding}", manifest.source)?;
@@ -81,33 +81,32 @@ fn print(splits: &[ImageSet]) -> Result<()> {
         let counts = set.class_counts();
         let (least, most) = (counts.iter().min().unwrap_or(&0), counts.iter().max().unwrap_or(&0));
         let (name, images, classes) = (set.split().name(), set.len(), counts.len());
-        writeln!(to, "{name}: {images} images of {classes} classes, {least} to {most} of a class")?;
+        writeln!(to, "{name}: {images} images in {classes} classes, {least} to {most} per class")?;
         if let Some(statistics) = set.statistics() {
             let mean = statistics.mean().map(|m| format!("{m:.3}")).join(", ");
-            writeln!(to, "  mean RGB of 0..255: {mean}")?;
+            writeln!(to, "  mean RGB (0..255): {mean}")?;
         }
         if let Some(own) = set.split_manifest() {
             let axes = own.eigenvalues.map(|value| format!("{:.2}", value.max(0.0).sqrt())).join(", ");
-            writeln!(to, "  deviations along the axes of the colour shift: {axes}")?;
+            writeln!(to, "  standard deviations along the PCA colour axes: {axes}")?;
             let bytes: u64 = own.shards.iter().map(|shard| shard.bytes).sum();
             writeln!(to, "  {} shards, {:.1} MiB", own.shards.len(), bytes as f64 / f64::from(1 << 20))?;
             print_sizes(&mut to, own)?;
             print_odd(&mut to, own)?;
         }
         if set.ignored() > 0 {
-            writeln!(to, "  {} files are no JPEG or PNG images", set.ignored())?;
+            writeln!(to, "  {} files ignored: not JPEG or PNG images", set.ignored())?;
         }
         writeln!(to, "  hash {}", set.hash())?;
     }
     Ok(())
 }
 
-/// How many images came with which smallest sides.
 fn print_sizes(to: &mut impl Write, split: &SplitManifest) -> Result<()> {
     const WIDEST: u64 = 40;
     let rows = split.size_histogram();
     let most = rows.iter().map(|row| row.images).max().unwrap_or(0).max(1);
-    writeln!(to, "  smallest sides that images came with:")?;
+    writeln!(to, "  smallest sides of the source images:")?;
     for row in rows {
         let range = match row.end {
             Some(end) => format!("{} to {}", row.start, end - 1),
@@ -119,16 +118,15 @@ fn print_sizes(to: &mut impl Write, split: &SplitManifest) -> Result<()> {
     Ok(())
 }
 
-/// What was unusual, with how many images, and what is not there.
 fn print_odd(to: &mut impl Write, split: &SplitManifest) -> Result<()> {
     let mut kinds = BTreeMap::<&str, usize>::new();
     split.anomalies.iter().for_each(|odd| *kinds.entry(&odd.what).or_default() += 1);
     for (what, count) in kinds {
         writeln!(to, "  {count} unusual: {what}")?;
     }
-    for (what, count) in [("left out", split.skipped.len()), ("classes incomplete", split.missing.len())] {
+    for (what, count) in [("skipped", split.skipped.len()), ("incomplete classes", split.missing.len())] {
         if count > 0 {
-            writeln!(to, "  {count} {what}; --json names them")?;
+            writeln!(to, "  {count} {what}; listed with --json")?;
         }
     }
     Ok(())
@@ -136,14 +134,14 @@ fn print_odd(to: &mut impl Write, split: &SplitManifest) -> Result<()> {
 
 impl Verify {
     pub(crate) fn run(self) -> Result<ExitCode> {
-        let mut progress = Progress::new("verifies", 0);
+        let mut progress = Progress::new("verifying", 0);
         let found = verify(&self.dataset, &mut |bytes| {
             progress.at(bytes, || format!("{:.1} GiB", bytes as f64 / f64::from(1 << 30)));
         })?;
         drop(progress);
         writeln!(out(), "{} images in {} shards", found.images, found.shards)?;
         if found.problems.is_empty() {
-            writeln!(out(), "all hashes and counts hold")?;
+            writeln!(out(), "all hashes and counts match")?;
             return Ok(ExitCode::SUCCESS);
         }
         for problem in &found.problems {

@@ -16,31 +16,45 @@ use crate::console::Progress;
 
 #[derive(Subcommand)]
 pub(crate) enum Data {
-    /// Make the synthetic data set.
+    /// Generate the synthetic data set.
+    ///
+    /// Example: vgg data synthetic --out data/synthetic
     Synthetic(Synthetic),
-    /// Make shards of the official ImageNet archives.
+    /// Convert the official ImageNet archives to shards.
+    ///
+    /// Example: vgg data prepare-imagenet --archives downloads --out data/imagenet
     PrepareImagenet(prepare::PrepareImagenet),
-    /// Make shards of class folders, or of another data set as it was unpacked.
+    /// Convert class folders, or another unpacked data set, to shards.
+    ///
+    /// Example: vgg data prepare-folder --dataset caltech101 --layout caltech --out data/caltech
     PrepareFolder(prepare::PrepareFolder),
     /// Join the parts of a preparation.
+    ///
+    /// Example: vgg data merge part1 part2 --out data/imagenet
     Merge(prepare::Merge),
-    /// Read all of a prepared data set: hashes, counts, classes.
+    /// Verify hashes, counts and classes of a prepared data set.
+    ///
+    /// Example: vgg data verify data/imagenet
     Verify(inspect::Verify),
-    /// Say what a data set is.
+    /// Describe a data set.
+    ///
+    /// Example: vgg data inspect data/imagenet
     Inspect(inspect::Inspect),
-    /// Show images as training sees them, on one sheet.
+    /// Draw augmented training images on one sheet.
+    ///
+    /// Example: vgg data show-batch --dataset data/imagenet --train-scale 256,512 --out batch.png
     ShowBatch(show::ShowBatch),
 }
 
 #[derive(Args)]
 pub(crate) struct Synthetic {
-    /// Folder to write to.
+    /// Output folder.
     #[arg(long)]
     out: PathBuf,
-    /// Training images of each of the ten classes; a quarter as many validation images, but at least 50.
+    /// Training images per class, of ten classes; a quarter as many for validation, at least 50.
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     images_per_class: u32,
-    /// Seed of everything.
+    /// Random seed.
     #[arg(long, default_value_t = 1)]
     seed: u64,
 }
@@ -68,14 +82,13 @@ impl Data {
     }
 }
 
-/// Makes the set in `out`, unless it is there.
 pub(super) fn make_synthetic(out: &std::path::Path, config: &SyntheticConfig) -> Result<()> {
     if is_made(out, config) {
-        eprintln!("{} holds this set already", out.display());
+        eprintln!("{} already holds this data set", out.display());
         return Ok(());
     }
     let of = 10 * (config.train_per_class + config.val_per_class) as u64;
-    eprintln!("makes {of} images in {}", out.display());
+    eprintln!("generating {of} images in {}", out.display());
     let progress = Mutex::new(Progress::new("images", of));
     generate(out, config, vgg::system::cores(), &|done, _| {
         if let Ok(mut progress) = progress.lock() {

@@ -1,4 +1,4 @@
-//! `vgg data prepare-imagenet`, `prepare-folder` and `merge`: published data sets into shards.
+//! `vgg data prepare-imagenet`, `prepare-folder` and `merge`: published data sets to shards.
 
 use std::io::Write as _;
 use std::ops::ControlFlow;
@@ -18,15 +18,15 @@ use crate::exit::UsageError;
 
 #[derive(Args)]
 pub(crate) struct PrepareImagenet {
-    /// Folder with ILSVRC2012_img_train.tar, ILSVRC2012_img_val.tar, ILSVRC2012_devkit_t12.tar.gz and, if there are to be
-    /// boxes, ILSVRC2012_bbox_train_v2.tar.gz and ILSVRC2012_bbox_val_v3.tgz. Kaggle's files, unpacked, or class folders of
-    /// all 1,000 classes will do as well.
+    /// Folder with ILSVRC2012_img_train.tar, ILSVRC2012_img_val.tar, ILSVRC2012_devkit_t12.tar.gz and, for
+    /// boxes, ILSVRC2012_bbox_train_v2.tar.gz and ILSVRC2012_bbox_val_v3.tgz; or Kaggle's files, unpacked; or
+    /// class folders of all 1,000 classes.
     #[arg(long)]
     archives: PathBuf,
-    /// Take archives that lack classes or images, and list what is missing.
+    /// Accept archives that lack classes or images, and list what is missing.
     #[arg(long)]
     allow_incomplete: bool,
-    /// Do not compare the archives' MD5 sums with the official ones.
+    /// Skip the check of the archives' MD5 sums against the official ones.
     #[arg(long)]
     skip_md5: bool,
     #[command(flatten)]
@@ -38,16 +38,16 @@ pub(crate) struct PrepareFolder {
     /// Folder of the data set.
     #[arg(long)]
     dataset: PathBuf,
-    /// How its files lie.
+    /// Layout of its files.
     #[arg(long, default_value = "folders")]
     layout: FolderLayout,
-    /// Training images of each class, with --layout caltech.
+    /// Training images per class, with --layout caltech.
     #[arg(long, default_value_t = 30)]
     train_per_class: usize,
-    /// Test images of each class, at most, with --layout caltech.
+    /// Maximum number of test images per class, with --layout caltech.
     #[arg(long, default_value_t = 50)]
     test_per_class: usize,
-    /// Which images these are.
+    /// Seed of the random split, with --layout caltech, or voc without ImageSets.
     #[arg(long, default_value_t = 1)]
     split_seed: u64,
     #[command(flatten)]
@@ -58,7 +58,7 @@ pub(crate) struct PrepareFolder {
 enum FolderLayout {
     /// train/<class>/* and val/<class>/*.
     Folders,
-    /// Tiny ImageNet's own.
+    /// Tiny ImageNet, as published.
     TinyImagenet,
     /// Caltech-101 and Caltech-256: class folders without splits.
     Caltech,
@@ -70,41 +70,41 @@ enum FolderLayout {
 
 #[derive(Args)]
 pub(crate) struct Merge {
-    /// The folders that hold the parts.
+    /// Folders of all parts.
     #[arg(required = true)]
     parts: Vec<PathBuf>,
-    /// Folder to write to, which must be empty.
+    /// Output folder, which must be empty.
     #[arg(long)]
     out: PathBuf,
-    /// Take parts that lack classes or images, and list what is missing.
+    /// Accept parts that lack classes or images, and list what is missing.
     #[arg(long)]
     allow_incomplete: bool,
 }
 
 #[derive(Args)]
 struct PrepareArgs {
-    /// Folder to write to. The same command goes on where it was stopped.
+    /// Output folder. Rerun the same command to resume an interrupted preparation.
     #[arg(long)]
     out: PathBuf,
-    /// Reduce images whose smallest side is larger to this; 0 keeps all as they are.
+    /// Downscale larger images to this smallest side; 0 keeps all sizes.
     #[arg(long, default_value_t = 512)]
     smallest_side: usize,
-    /// Store images as jpeg, or as raw pixels, which need no decoding and ten times the space.
+    /// Stored encoding: jpeg, or raw pixels, which need no decoding but ten times the space.
     #[arg(long, default_value = "jpeg")]
     encoding: Kind,
-    /// Quality of JPEGs of images that were reduced, or were no JPEG; other JPEGs are copied.
+    /// JPEG quality of images that were downscaled or were not JPEG; other JPEG files are copied unchanged.
     #[arg(long, default_value_t = 95, value_parser = clap::value_parser!(u8).range(1..=100))]
     quality: u8,
-    /// Size of a shard, at most.
+    /// Maximum size of a shard in MiB.
     #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u64).range(1..=4096))]
     shard_mib: u64,
-    /// Make only part i of n of the shards, for several machines; `vgg data merge` joins them.
+    /// Prepare only part i of n, for several machines; join the parts with `vgg data merge`.
     #[arg(long, value_name = "i/n", default_value = "1/1")]
     shard: Partition,
-    /// Threads that decode and encode; 0 takes one per core. The result does not depend on it.
+    /// Number of threads for decoding and encoding; 0 uses one per core. The result does not depend on it.
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u16).range(..=1024))]
     threads: u16,
-    /// Say what would be done, and do nothing.
+    /// Print inputs, space and time, and write nothing.
     #[arg(long)]
     dry_run: bool,
 }
@@ -124,7 +124,7 @@ impl PrepareImagenet {
         }
         let source = Ilsvrc::open(dir, IlsvrcOptions { allow_incomplete, skip_md5: self.skip_md5 })?;
         for name in source.without() {
-            eprintln!("note: {} has no {name}: images of that split get no boxes", dir.display());
+            eprintln!("note: {} has no {name}: images of that split get no bounding boxes", dir.display());
         }
         self.prepare.run(&source)
     }
@@ -144,7 +144,7 @@ impl PrepareFolder {
         let source = Files::open(&self.dataset, layout).with_context(|| {
             let value = self.layout.to_possible_value();
             let name = value.map_or(String::new(), |value| value.get_name().to_owned());
-            format!("{} does not lie as --layout {name} says", self.dataset.display())
+            format!("{} does not have the layout {name}", self.dataset.display())
         })?;
         self.prepare.run(&source)
     }
@@ -161,7 +161,7 @@ impl PrepareArgs {
     fn run(self, source: &dyn Source) -> Result<ExitCode> {
         let threads = if self.threads == 0 { vgg::system::cores() } else { usize::from(self.threads) };
         if (1..32).contains(&self.smallest_side) {
-            return Err(UsageError("--smallest-side is at least 32, or 0".into()).into());
+            return Err(UsageError("--smallest-side must be at least 32, or 0".into()).into());
         }
         let encoding = match self.encoding {
             Kind::Jpeg => Encoding::Jpeg { quality: self.quality },
@@ -182,13 +182,13 @@ impl PrepareArgs {
         let interrupt = Interrupt::listen()?;
         match with_progress(source, &options, &self.out, threads, &interrupt) {
             Err(vgg_data::Error::Interrupted) => {
-                eprintln!("interrupted; the same command goes on from the last whole shard");
+                eprintln!("interrupted; rerun the same command to resume from the last complete shard");
                 return Ok(interrupt.exit_code().into());
             }
             other => other?,
         }
         if !self.shard.is_whole() {
-            writeln!(out(), "part {} is done; vgg data merge joins the parts", self.shard)?;
+            writeln!(out(), "part {} is complete; join the parts with vgg data merge", self.shard)?;
             return Ok(ExitCode::SUCCESS);
         }
         tell(&self.out)?;
@@ -217,12 +217,12 @@ fn with_progress(
                 }
             }
             Event::Kept(..) => kept += 1,
-            Event::Skipped(path, reason) => eprintln!("left out: {path}: {reason}"),
+            Event::Skipped(path, reason) => eprintln!("skipped: {path}: {reason}"),
         }
         if interrupt.asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     })?;
     if kept > 0 {
-        eprintln!("{kept} parts of the input were done already");
+        eprintln!("{kept} parts of the input were already prepared");
     }
     Ok(())
 }
@@ -243,18 +243,12 @@ fn print_plan(source: &dyn Source, plan: &Plan) -> Result<()> {
         writeln!(to, "  {}  {} more files", gib(rest), plan.inputs.len() - SHOWN)?;
     }
     let (needed, free) = (gib(plan.needed_bytes), gib(plan.free_bytes));
-    writeln!(
-        to,
-        "to {}: at most about {needed}, of which {} are there; {free} are free",
-        plan.out.display(),
-        gib(plan.there_bytes)
-    )?;
+    writeln!(to, "{}: at most {needed}, {} written, {free} free", plan.out.display(), gib(plan.there_bytes))?;
     let time = std::time::Duration::from_secs_f64(plan.seconds);
-    writeln!(to, "about {} at 200 images/s a thread", clock(time))?;
+    writeln!(to, "about {} at 200 images/s per thread", clock(time))?;
     Ok(())
 }
 
-/// What a finished set came to.
 fn tell(dir: &Path) -> Result<()> {
     let manifest = Manifest::read(dir)?;
     let mut to = out();
@@ -265,7 +259,7 @@ fn tell(dir: &Path) -> Result<()> {
         writeln!(to, "{}: {} images in {shards} {plural}, {mib:.1} MiB", split.name(), own.images)?;
         for (what, count) in [
             ("unusual", own.anomalies.len()),
-            ("left out", own.skipped.len()),
+            ("skipped", own.skipped.len()),
             ("incomplete classes", own.missing.len()),
         ] {
             if count > 0 {
@@ -273,7 +267,7 @@ fn tell(dir: &Path) -> Result<()> {
             }
         }
         match unexpected_of_known_odd(own).as_deref() {
-            Some([]) => writeln!(to, "  the files that are known to be odd are those that everybody has")?,
+            Some([]) => writeln!(to, "  the known irregular files of ILSVRC-2012 are as expected")?,
             Some(lines) => lines.iter().try_for_each(|line| writeln!(to, "  {line}"))?,
             None => {}
         }

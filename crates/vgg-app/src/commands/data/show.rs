@@ -1,4 +1,4 @@
-//! `vgg data show-batch`: what a network is shown in training.
+//! `vgg data show-batch`: a sheet of augmented training images.
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -15,25 +15,25 @@ pub(crate) struct ShowBatch {
     /// Data set: a prepared one, or a folder with train/<class>/* and val/<class>/*.
     #[arg(long)]
     dataset: PathBuf,
-    /// train or val.
+    /// Split: train or val.
     #[arg(long, default_value = "train")]
     split: Split,
     /// Smallest side after rescaling: one value, or the two ends of scale jitter.
     #[arg(long, value_delimiter = ',', num_args = 1..=2, default_value = "256")]
     train_scale: Vec<usize>,
-    /// Side of the crop.
+    /// Crop side in pixels.
     #[arg(long, default_value_t = 224)]
     crop: usize,
-    /// Images on the sheet.
+    /// Number of images.
     #[arg(long, default_value_t = 40)]
     images: usize,
-    /// Images in a row.
+    /// Images per row.
     #[arg(long, default_value_t = 10)]
     columns: usize,
-    /// Standard deviation of the colour shift along the axes of the pixels' colours; 0 for none.
+    /// Standard deviation of the PCA colour jitter; 0 for none.
     #[arg(long, default_value_t = 0.1)]
     pca_jitter_std: f64,
-    /// Seed of crops, flips and colours.
+    /// Seed of crops, flips and colour jitter.
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// PNG file to write.
@@ -47,12 +47,10 @@ impl ShowBatch {
         let [low, high] = match self.train_scale.as_slice() {
             [low, high] => [*low, *high],
             [side] => [*side; 2],
-            _ => return Err(UsageError("--train-scale takes one side, or two".into()).into()),
+            _ => return Err(UsageError("--train-scale takes one or two sides".into()).into()),
         };
         if let Some(side) = set.smallest_side().filter(|side| *side < high) {
-            eprintln!(
-                "note: the images were reduced to {side}; S up to {high} enlarges them, which training refuses"
-            );
+            eprintln!("note: the images were downscaled to {side}; training rejects S up to {high}");
         }
         let sheet = BatchSheet {
             train_scale: [low, high],

@@ -1,4 +1,4 @@
-//! Sums in host memory: values are copied into buckets, which a thread takes through the group's transport.
+//! All-reduce in host memory: a thread passes buckets of copied values to the group's transport.
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use std::sync::Arc;
@@ -57,7 +57,7 @@ impl Sums {
     fn send(&mut self) {
         let next = self.spare.pop().unwrap_or_else(|| Vec::with_capacity(BUCKET));
         let bucket = std::mem::replace(&mut self.filling, next);
-        // A thread that is gone is noticed when its sums are missing.
+        // If the thread has ended, `refill` fails.
         if let Some(to_sum) = &self.to_sum
             && to_sum.send(bucket).is_ok()
         {
@@ -70,7 +70,7 @@ impl Sums {
         tensors: impl Iterator<Item = Result<&'a mut Tensor>>,
         state: &StepState,
     ) -> Result<()> {
-        // A loss that was not finite may have left no trace in a gradient.
+        // The flag is reduced as one more value: a loss may be non-finite while all gradients are finite.
         self.begin(&[if state.finite()? { 0.0 } else { f32::NAN }]);
         self.send();
         let mut sums = Summed { bucket: Vec::new(), at: 0 };
@@ -92,12 +92,12 @@ impl Sums {
         Ok(())
     }
 
-    /// Gets the next bucket if all of the last was taken.
+    /// Receives the next reduced bucket once the last one is used up.
     fn refill(&mut self, sums: &mut Summed) -> Result<()> {
         if sums.at < sums.bucket.len() {
             return Ok(());
         }
-        let gone = || Error::Internal("an all-reduce was finished with more tensors than were begun".into());
+        let gone = || Error::Internal("all-reduce: finish got more tensors than begin".into());
         self.under_way = self.under_way.checked_sub(1).ok_or_else(gone)?;
         let mut used = std::mem::replace(&mut sums.bucket, self.sums.recv().map_err(|_| gone())??);
         sums.at = 0;
@@ -109,7 +109,7 @@ impl Sums {
     }
 }
 
-/// A bucket that came back.
+/// A reduced bucket.
 struct Summed {
     bucket: Vec<f32>,
     at: usize,
@@ -127,7 +127,7 @@ impl Drop for Sums {
     fn drop(&mut self) {
         self.to_sum = None;
         if let Some(thread) = self.thread.take() {
-            // It has no result of its own, and what went wrong in it was told with its sums.
+            // The thread returns nothing, and sends its errors with the sums.
             let _ = thread.join();
         }
     }

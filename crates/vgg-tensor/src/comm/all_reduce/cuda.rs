@@ -1,4 +1,4 @@
-//! Sums over GPUs: in place, on a stream of their own, while the device's stream goes on.
+//! All-reduce on GPUs: in place, on a stream beside the device's own.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -11,17 +11,17 @@ const OP: &str = "all_reduce";
 
 pub(super) struct Sums {
     cuda: Cuda,
-    /// Shared with the graphs that sums were captured in.
+    /// Shared with the graphs in which all-reduces were captured.
     in_flight: Arc<Mutex<InFlight>>,
-    /// Where the tensors of the bucket that is being filled lie, and their lengths.
+    /// GPU addresses and lengths of the tensors in the bucket that is being filled.
     filling: Vec<(u64, usize)>,
     filling_bytes: usize,
 }
 
-/// Fields are dropped in this order: NCCL stops before the memory that it writes to is given back.
+/// Fields are dropped in this order: NCCL stops before the memory that it writes to is freed.
 struct InFlight {
     ranks: Communicator,
-    /// Handles of the tensors whose sums were begun and not waited for.
+    /// Handles of the tensors whose all-reduce has begun and not finished.
     begun: Vec<Tensor>,
 }
 
@@ -45,7 +45,8 @@ impl Sums {
 
     fn send(&mut self) -> Result<()> {
         self.cuda.keep_for_graph(|| self.in_flight.clone());
-        // SAFETY: `begun` holds the tensors of the bucket, and writing to them needs their only handle, until `finish` has waited.
+        // SAFETY: `begun` holds the tensors of the bucket, and writing to them needs their only handle, until
+        // `finish` has waited.
         unsafe { self.in_flight().ranks.sum(&self.filling) }?;
         self.filling.clear();
         self.filling_bytes = 0;
@@ -66,12 +67,12 @@ impl Sums {
         // SAFETY: the flag is a part of the state, which outlives the wait.
         unsafe { self.in_flight().ranks.any(step + StepState::NOT_FINITE_AT as u64) }?;
         self.in_flight().ranks.wait()?;
-        // The device's stream comes after the sums now, and so does whoever gets the memory next.
+        // Later work on the device's stream now follows the sums, so their memory may be reused.
         self.in_flight().begun.clear();
         for tensor in tensors {
             let tensor = tensor?;
             let (n, at) = (tensor.shape().len(), tensor.cuda_memory_mut(OP, "a tensor")?);
-            // Two numbers may be finite while their sum is not.
+            // A sum of finite values may overflow.
             // SAFETY: the tensor has that many floats, and the state is of this device.
             unsafe { self.cuda.launch("check_finite", n, &[at, n as u64, step]) }?;
         }

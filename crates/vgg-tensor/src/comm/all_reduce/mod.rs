@@ -1,7 +1,7 @@
-//! Sums of tensors over ranks, under way while other work goes on.
+//! All-reduce of tensors over ranks, overlapped with computation.
 //!
-//! Tensors go in as soon as they are final on a rank, in the same order on all, and the sums take their places at the end. So
-//! gradients of the last layers travel while those of the first are computed.
+//! The caller passes tensors as soon as they are final on its rank, in the same order on all ranks, and gets
+//! the sums at the end. Gradients of the last layers are thus reduced while those of the first are computed.
 
 mod cpu;
 #[cfg(feature = "cuda")]
@@ -11,13 +11,15 @@ use std::sync::Arc;
 
 use crate::{Device, Error, ProcessGroup, Result, StepState, Tensor};
 
-/// Bytes of a bucket, which is summed at once: 4 MiB. Smaller ones cost more calls, larger ones begin later.
+/// Bytes of a bucket, which is reduced at once: 4 MiB. Smaller buckets need more calls, larger ones start
+/// later.
 const BUCKET_BYTES: usize = 4 << 20;
 
-/// Sums over the ranks of a group. On a CPU the group's transport carries them, in a thread of its own; GPUs do it among
-/// themselves by NCCL, beside the device's stream.
+/// All-reduce over the ranks of a process group. On a CPU, a thread passes the values to the group's
+/// transport; on GPUs, NCCL reduces them on a stream beside the device's own.
 ///
-/// A sum may be given up between [`AllReduce::begin`] and [`AllReduce::finish`] only if no other is begun.
+/// An all-reduce may be abandoned between [`AllReduce::begin`] and [`AllReduce::finish`] only if `begin` is
+/// not called again.
 pub struct AllReduce(Transport);
 
 enum Transport {
@@ -27,10 +29,13 @@ enum Transport {
 }
 
 impl AllReduce {
-    /// Joins the ranks of `group`, all of which must do so, each with its own device; all are CPUs, or all are GPUs.
+    /// Joins the ranks of `group`. All ranks must call this, each with its own device; all devices are CPUs
+    /// or all are GPUs.
     ///
     /// # Errors
-    /// [`Error::Group`] if devices differ in kind or the transport fails; [`Error::NoCuda`] if GPUs lack NCCL.
+    /// [`Error::Group`] if the ranks mix CPUs and GPUs or the transport fails; [`Error::NoCuda`] if NCCL is
+    /// unavailable on GPUs; [`Error::Threads`] if the thread cannot be started; [`Error::Cuda`] if a GPU
+    /// fails.
     pub fn new(group: &Arc<dyn ProcessGroup>, device: &Device) -> Result<AllReduce> {
         let kind = device.cuda().is_some();
         let kinds = group.all_gather(&[f64::from(u8::from(kind))])?;
@@ -38,7 +43,7 @@ impl AllReduce {
             let name = |gpu: bool| if gpu { "a GPU" } else { "a CPU" };
             let (mine, theirs) = (name(kind), name(!kind));
             let reason = format!(
-                "rank {} uses {mine}, rank {other} uses {theirs}; all must use the same",
+                "rank {} uses {mine}, rank {other} uses {theirs}; all ranks must use the same kind of device",
                 group.rank()
             );
             return Err(Error::Group { reason });
@@ -50,11 +55,12 @@ impl AllReduce {
         }))
     }
 
-    /// Takes a plain tensor whose values are final on this rank; until the end they are nobody else's.
+    /// Starts the all-reduce of an unpadded f32 tensor whose values are final on this rank. Its values are
+    /// undefined until [`AllReduce::finish`].
     ///
     /// # Errors
-    /// [`Error::Device`] if it is on another device, [`Error::Shared`] if another handle holds it, [`Error::Cuda`] if a GPU
-    /// fails.
+    /// [`Error::Device`] if it is on another device, [`Error::Shared`] if it has another handle,
+    /// [`Error::Cuda`] if a GPU fails.
     pub fn begin(&mut self, tensor: &mut Tensor) -> Result<()> {
         match &mut self.0 {
             Transport::Host(sums) => {
@@ -66,11 +72,13 @@ impl AllReduce {
         }
     }
 
-    /// Puts the sums in the places of all `tensors` that were begun, which come in the same order. If `state` or a sum is not
-    /// finite on any rank, the flag of `state` is cleared on all.
+    /// Waits for the sums and writes them to `tensors`: those passed to [`AllReduce::begin`], in the same
+    /// order. If the flag of `state` is clear or a sum is not finite on any rank, the flag is cleared on all
+    /// ranks.
     ///
     /// # Errors
-    /// [`Error::Group`] if the transport fails, [`Error::Cuda`] if a GPU does.
+    /// [`Error::Group`] if the transport fails; [`Error::Cuda`] if a GPU fails; [`Error::Internal`] if there
+    /// are more tensors than were passed to `begin`.
     pub fn finish<'a>(
         &mut self,
         tensors: impl Iterator<Item = Result<&'a mut Tensor>>,

@@ -1,4 +1,4 @@
-//! Products in which rows of the large matrix are added up.
+//! The kernel of [`super::gemm_nn`], `y = x w`: sums of scaled rows of `w`.
 
 use std::ops::Range;
 
@@ -6,10 +6,10 @@ use super::super::SharedMut;
 use super::super::simd::{Vector, VectorKernel, prefetch};
 use super::{ROWS, from_fn};
 
-/// Rows of the large matrix that [`super::gemm_nn`] adds at a time.
+/// Block size of the inner dimension: rows of `w` per pass.
 const DEPTH: usize = 64;
 
-/// Some columns of a product, as sums of the large matrix's rows.
+/// A range of columns of `x w`.
 pub(super) struct GemmNn<'a> {
     pub(super) x: &'a [f32],
     pub(super) w: &'a [f32],
@@ -28,7 +28,7 @@ impl VectorKernel for GemmNn<'_> {
             for column in self.range.clone().step_by(2 * V::LANES) {
                 let width = (2 * V::LANES).min(self.range.end - column);
                 for row in (0..self.rows).step_by(ROWS) {
-                    // Only the first rows wait for memory.
+                    // Only the first tile of rows reads `w` from memory; the others find it in cache.
                     let fetch = row == 0;
                     match (ROWS.min(self.rows - row), width == 2 * V::LANES) {
                         (6, true) => self.sums::<V, 6>(row, column, depth.clone(), fetch),
@@ -83,7 +83,7 @@ impl GemmNn<'_> {
         }
     }
 
-    /// Columns that do not fill two vectors.
+    /// Computes columns that do not fill two vectors.
     fn edge(&self, rows: Range<usize>, columns: Range<usize>, depth: Range<usize>) {
         for row in rows {
             for column in columns.clone() {

@@ -1,4 +1,4 @@
-//! Products with a transposed matrix: both operands run along the inner dimension, in vectors.
+//! The kernel of [`super::gemm_nt`], `y = x w^T`: dot products, vectorised along the inner dimension.
 
 use std::ops::Range;
 
@@ -6,15 +6,15 @@ use super::super::SharedMut;
 use super::super::simd::{Vector, VectorKernel, prefetch};
 use super::{ROWS, from_fn};
 
-/// Values of the inner dimension that are summed before the next: six rows of `x` stay in a first-level cache, and a
-/// task's columns of `w` in a second-level cache while all rows use them.
+/// Block size of the inner dimension: six rows of `x` stay in the L1 cache, and a task's columns of `w` stay in the L2
+/// cache while all rows use them.
 const STRETCH: usize = 512;
-/// The same for so few rows that only the memory counts, which likes long runs.
+/// Block size of the inner dimension for at most three rows, which are limited by memory: long runs are faster.
 const LONG_STRETCH: usize = 8192;
-/// Rows that share one reading of the large matrix.
+/// Rows that share one pass over `w`.
 pub(super) const ROW_BLOCK: usize = 48;
 
-/// Some columns of a product with a transposed matrix, as dot products.
+/// A range of columns of `x w^T`.
 pub(super) struct GemmNt<'a> {
     pub(super) x: &'a [f32],
     pub(super) w: &'a [f32],
@@ -22,7 +22,7 @@ pub(super) struct GemmNt<'a> {
     pub(super) rows: usize,
     pub(super) columns: usize,
     pub(super) range: Range<usize>,
-    /// A vector of partial sums for every row of a block and column of the range.
+    /// Partial sums: one vector for every row of a block and column of the range.
     pub(super) sums: &'a mut [f32],
     pub(super) y: &'a SharedMut<'a, f32>,
 }
@@ -38,7 +38,7 @@ impl VectorKernel for GemmNt<'_> {
                 let len = stretch.min(whole - start);
                 for row in rows.clone().step_by(ROWS) {
                     let count = ROWS.min(rows.end - row);
-                    // The first rows wait for memory: what comes next is asked for early.
+                    // The first tile of rows reads `w` from memory: prefetch its next columns.
                     let fetch = row == rows.start && rows.len() > 3;
                     self.row_group::<V>(block, row, count, (start, len), fetch);
                 }
@@ -49,7 +49,7 @@ impl VectorKernel for GemmNt<'_> {
 }
 
 impl GemmNt<'_> {
-    /// All columns of the range for up to six rows.
+    /// Computes all columns of the range for up to six rows.
     #[inline(always)]
     fn row_group<V: Vector>(
         &mut self,
@@ -59,9 +59,9 @@ impl GemmNt<'_> {
         part: (usize, usize),
         fetch: bool,
     ) {
-        // Few rows do not fill the registers: take more columns.
+        // Few rows leave registers free for more columns.
         let at_once = if count <= 3 { 4 } else { 2 };
-        // Rows of `x` lie at a distance at which they compete for a place in the cache; a copy does not.
+        // Rows of `x` may map to the same cache sets and evict each other; a packed copy does not.
         let (start, len) = part;
         let mut packed = [0.0f32; ROWS * STRETCH];
         let x = if len <= STRETCH {
@@ -82,7 +82,7 @@ impl GemmNt<'_> {
                 (4, 2) => self.dots::<V, 4, 2>(place),
                 (5, 2) => self.dots::<V, 5, 2>(place),
                 (6, 2) => self.dots::<V, 6, 2>(place),
-                // At the edges one by one.
+                // Remainders: one element at a time.
                 _ => {
                     for i in 0..count * columns {
                         let (row, column) = (row + i / columns, column + i % columns);
@@ -137,7 +137,7 @@ impl GemmNt<'_> {
         }
     }
 
-    /// Adds up the lanes, and what does not fill a vector.
+    /// Sums the lanes and adds the tail of the inner dimension that does not fill a vector.
     #[inline(always)]
     fn finish<V: Vector>(&self, rows: Range<usize>, whole: usize) {
         for (i, row) in rows.enumerate() {
@@ -148,15 +148,15 @@ impl GemmNt<'_> {
             for ((y, kept), column) in y.iter_mut().zip(kept.chunks_exact(V::LANES)).zip(self.range.clone()) {
                 let w = &self.w[column * self.depth + whole..(column + 1) * self.depth];
                 let rest: f32 = x.iter().zip(w).map(|(x, w)| x * w).sum();
-                // SAFETY: the chunk is a vector.
+                // SAFETY: the chunk has the length of a vector.
                 *y = unsafe { V::load(kept.as_ptr()) }.sum() + rest;
             }
         }
     }
 }
 
-/// Where a kernel works: the block's first row, first row and column, start and length of a stretch of the inner
-/// dimension, and the rows of `x` there with their distance.
+/// Position of a tile: the block's first row, the tile's first row and column, start and length of the block of the
+/// inner dimension, whether to prefetch, and the rows of `x` there with their pitch.
 #[derive(Clone, Copy)]
 struct Place<'a> {
     x: (&'a [f32], usize),

@@ -1,15 +1,15 @@
-//! GemmNn of outer products: the gradient by a weight matrix.
+//! The kernel of [`super::gemm_tn`], `y = x^T w`: sums of outer products, for the grad-weight of linear layers.
 
 use super::super::FiniteFlag;
 use super::super::simd::{Vector, VectorKernel};
 use super::ROWS;
 
-/// Rows of a task of [`super::gemm_tn`], which share what is in cache of `w`.
+/// Rows per task of [`super::gemm_tn`]; they share the columns of `w` in cache.
 pub(super) const TN_ROWS: usize = 8 * ROWS;
-/// Columns of `w` that stay in cache meanwhile.
+/// Columns of `w` that stay in cache while a task's rows use them.
 const OUTER_COLUMNS: usize = 512;
 
-/// Some rows of a sum of outer products.
+/// A range of rows of `x^T w`.
 pub(super) struct GemmTn<'a> {
     pub(super) x: &'a [f32],
     pub(super) w: &'a [f32],
@@ -65,7 +65,7 @@ impl GemmTn<'_> {
         let mut x = self.x[self.first + i..][..last * self.rows + R].as_ptr();
         let mut w = self.w[column..][..last * self.columns + 2 * V::LANES].as_ptr();
         for _ in 0..self.depth {
-            // SAFETY: the slices above end with what is read last.
+            // SAFETY: the slices above include the last values that are read.
             unsafe {
                 let w = [V::load(w), V::load(w.add(V::LANES))];
                 for (r, sum) in sums.iter_mut().enumerate() {
@@ -84,7 +84,7 @@ impl GemmTn<'_> {
                     let y = y.as_mut_ptr().add(j * V::LANES);
                     let sum = if self.add { V::load(y).add(sum) } else { sum };
                     sum.store(y);
-                    // 0 for finite values, NaN for others.
+                    // Adds 0 for finite values, NaN for others.
                     bad[j] = sum.mul_add(V::splat(0.0), bad[j]);
                 }
             }

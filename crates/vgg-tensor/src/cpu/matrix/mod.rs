@@ -1,7 +1,7 @@
-//! Matrix products of fully connected layers: few rows against a matrix of up to 400 MB, which is read where it lies,
-//! once, in long runs. A packed copy would cost more than the product.
+//! Matrix products (GEMM) of fully connected layers: a few rows times a weight matrix of up to 400 MB.
 //!
-//! GemmNn are taken in an order that depends on sizes and the length of vectors alone.
+//! The weight matrix is read in place, once, in long contiguous runs; packing it would cost more than the product. The
+//! order of summation depends only on the sizes and the vector length.
 
 mod gemm_nn;
 mod gemm_nt;
@@ -13,10 +13,10 @@ use self::gemm_tn::{GemmTn, TN_ROWS};
 use super::{Cpu, FiniteFlag, SharedMut};
 use crate::GradMode;
 
-/// Rows that a kernel handles at once.
+/// Rows of a register tile.
 const ROWS: usize = 6;
 
-/// `y [rows, columns] = x [rows, depth] w^T`, with `w [columns, depth]`: both run along the inner dimension.
+/// `y [rows, columns] = x [rows, depth] w^T`, with `w [columns, depth]`: the inner dimension is contiguous in both.
 pub(crate) fn gemm_nt(cpu: Cpu, x: &[f32], w: &[f32], depth: usize, y: &mut [f32]) {
     let (rows, columns) = (x.len() / depth, w.len() / depth);
     assert_eq!(y.len(), rows * columns);
@@ -41,8 +41,8 @@ pub(crate) fn gemm_nn(cpu: Cpu, x: &[f32], w: &[f32], depth: usize, y: &mut [f32
     });
 }
 
-/// `y [rows, columns] = x^T w` or adds it, with `x [depth, rows]` and `w [depth, columns]`; a value that is not finite
-/// clears the flag.
+/// `y [rows, columns] = x^T w`, or `y += x^T w` if `mode` accumulates, with `x [depth, rows]` and `w [depth, columns]`.
+/// A non-finite value of `y` clears `finite`.
 pub(crate) fn gemm_tn(
     cpu: Cpu,
     x: &[f32],
@@ -60,12 +60,12 @@ pub(crate) fn gemm_tn(
     });
 }
 
-/// Columns of a task: some dozens of tasks, each of a multiple of `of` columns.
+/// Columns per task: at most 48 tasks, each with a multiple of `of` columns.
 fn piece(columns: usize, of: usize) -> usize {
     columns.div_ceil(48).next_multiple_of(of)
 }
 
-/// An array built by a loop, which unlike [`std::array::from_fn`] is compiled with the caller's instruction set.
+/// Builds an array in a loop that, unlike [`std::array::from_fn`], is compiled with the caller's instruction set.
 #[inline(always)]
 fn from_fn<T: Copy, const N: usize>(f: impl Fn(usize) -> T) -> [T; N] {
     let mut array = [f(0); N];

@@ -1,4 +1,4 @@
-//! Vectors of `f32`: a kernel's body is written once over [`Vector`] and compiled per instruction set.
+//! SIMD vectors of `f32`: a kernel is written once over [`Vector`] and compiled for each instruction set.
 
 #[cfg(target_arch = "aarch64")]
 mod neon;
@@ -12,24 +12,24 @@ pub(crate) use portable::Portable;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use x86::{Avx2Fma, Avx512};
 
-/// Values in a vector of every instruction set but AVX-512.
+/// Number of lanes in every instruction set except AVX-512.
 pub(crate) const LANES: usize = 8;
 
-/// Some `f32` values that are computed with at once.
+/// A SIMD vector of `f32`.
 pub(crate) trait Vector: Copy {
-    /// How many: 8 or 16.
+    /// Number of lanes: 8 or 16.
     const LANES: usize;
 
-    /// All lanes the same.
+    /// Sets all lanes to `x`.
     fn splat(x: f32) -> Self;
 
-    /// Reads a vector, unaligned.
+    /// Loads a vector from an unaligned address.
     ///
     /// # Safety
     /// `from` must be readable for `LANES` values.
     unsafe fn load(from: *const f32) -> Self;
 
-    /// Writes a vector, unaligned.
+    /// Stores the vector to an unaligned address.
     ///
     /// # Safety
     /// `to` must be writable for `LANES` values.
@@ -44,22 +44,22 @@ pub(crate) trait Vector: Copy {
     /// `self * x`.
     fn mul(self, x: Self) -> Self;
 
-    /// `self * x + y`, rounded once where the instruction set can.
+    /// `self * x + y`, rounded once if the instruction set has a fused multiply-add.
     fn mul_add(self, x: Self, y: Self) -> Self;
 
-    /// `x` where it is max_nan_first than `self`, else `self`: the first of equal ones, and a NaN in `self` stays.
+    /// `x` where `x > self`, else `self`: ties and a NaN in either operand keep `self`.
     fn max_nan_first(self, x: Self) -> Self;
 
-    /// `self` where `y` is positive, else 0.
+    /// `self` where `y > 0`, else 0.
     fn mask_gt_zero(self, y: Self) -> Self;
 
-    /// `self * x + y` with one factor for all lanes.
+    /// `self * x + y` with a scalar factor.
     #[inline(always)]
     fn scaled_add(self, x: f32, y: Self) -> Self {
         self.mul_add(Self::splat(x), y)
     }
 
-    /// Reads the first `n` values, at most `LANES`; the rest are 0.
+    /// Loads the first `n` values, at most `LANES`; the other lanes are 0.
     ///
     /// # Safety
     /// `from` must be readable for `n` values.
@@ -73,7 +73,7 @@ pub(crate) trait Vector: Copy {
         }
     }
 
-    /// Writes the first `n` values, at most `LANES`.
+    /// Stores the first `n` lanes, at most `LANES`.
     ///
     /// # Safety
     /// `to` must be writable for `n` values.
@@ -87,7 +87,7 @@ pub(crate) trait Vector: Copy {
         }
     }
 
-    /// Sum of the lanes, halves first.
+    /// Sum of the lanes: adds the upper half to the lower half until one lane remains.
     #[inline(always)]
     fn sum(self) -> f32 {
         let mut v = [0.0f32; 16];
@@ -104,13 +104,13 @@ pub(crate) trait Vector: Copy {
     }
 }
 
-/// A computation over vectors; implementors mark `run` as `#[inline(always)]`.
+/// A kernel that is generic over the vector type; implementors mark `run` as `#[inline(always)]`.
 pub(crate) trait VectorKernel {
-    /// Runs with vectors of one instruction set.
+    /// Runs with the vectors of one instruction set.
     fn run<V: Vector>(self);
 }
 
-/// Asks for a cache line that will be read soon; does nothing where it cannot.
+/// Prefetches a cache line on x86-64; does nothing on other architectures.
 #[inline(always)]
 pub(crate) fn prefetch(at: *const f32) {
     #[cfg(target_arch = "x86_64")]

@@ -1,4 +1,4 @@
-//! Registers of 64-bit ARM, in pairs.
+//! NEON vectors of 64-bit ARM: pairs of 128-bit registers.
 
 use std::arch::aarch64::*;
 

@@ -1,8 +1,8 @@
-//! Plain arrays, which the compiler turns into whatever the baseline has.
+//! Vectors as plain arrays, which the compiler translates to the baseline instruction set.
 
 use super::Vector;
 
-/// `N` values in an array. Sixteen are as slow as eight; they are there to test on any processor what AVX-512 does.
+/// An array of `N` values. 16 are no faster than 8; they test the code path of AVX-512 on any processor.
 #[derive(Clone, Copy)]
 pub(crate) struct Portable<const N: usize>([f32; N]);
 

@@ -1,4 +1,4 @@
-//! Registers of x86-64. Only [`crate::cpu::Isa`] hands these types out, after their features were seen.
+//! Vectors of x86-64. Only [`crate::cpu::Isa`] uses these types, after it has detected their features.
 
 use std::arch::x86_64::*;
 
@@ -57,7 +57,7 @@ impl Vector for Avx2Fma {
 
     #[inline(always)]
     fn max_nan_first(self, x: Self) -> Self {
-        // The instruction returns its second operand unless the first is max_nan_first, NaN or not.
+        // The instruction returns its second operand unless the first is larger, also if either is NaN.
         // SAFETY: features as above.
         Avx2Fma(unsafe { _mm256_max_ps(x.0, self.0) })
     }
@@ -70,7 +70,7 @@ impl Vector for Avx2Fma {
 
     #[inline(always)]
     fn sum(self) -> f32 {
-        // Halves first, as the plain version.
+        // The same order as the default implementation.
         // SAFETY: features as above.
         unsafe {
             let four = _mm_add_ps(_mm256_castps256_ps128(self.0), _mm256_extractf128_ps::<1>(self.0));

@@ -1,6 +1,6 @@
-//! Which engine was the fastest for which convolution, kept in a file from run to run.
+//! The autotuning cache: a file with the fastest engine of each convolution.
 //!
-//! The file is a cache: what it does not say, or says badly, is timed again.
+//! A convolution whose entry is missing or invalid is autotuned again.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -8,22 +8,22 @@ use std::path::{Path, PathBuf};
 
 use super::ConvolutionKey;
 
-/// A choice among the candidates of a convolution.
+/// The engine chosen for a convolution.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Choice {
-    /// Its place in the list that cuDNN's heuristics give.
+    /// Index in the list of candidates, which is in the order of cuDNN's heuristics.
     pub(super) engine_index: usize,
     pub(super) microseconds: f64,
 }
 
-/// The choices for one version of cuDNN, one kind of device and one precision.
+/// The choices for one cuDNN version, GPU model, precision and engine setting.
 pub(super) struct AutotuneCache {
     file: Option<PathBuf>,
     known: HashMap<String, Choice>,
 }
 
 impl AutotuneCache {
-    /// Those of the file `cudnn-NAME.txt` in a folder, if there is one.
+    /// Reads the file `cudnn-NAME.txt` in a folder, if it exists.
     pub(super) fn open(folder: Option<&Path>, name: &str) -> AutotuneCache {
         let safe: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
         let file = folder.map(|folder| folder.join(format!("cudnn-{safe}.txt")));
@@ -36,8 +36,8 @@ impl AutotuneCache {
         self.known.get(&name(key)).copied()
     }
 
-    /// Remembers a choice, and writes the file beside itself first. A file that cannot be written costs the next start
-    /// some seconds, nothing else.
+    /// Adds a choice and replaces the file atomically. If the file cannot be written, the next process autotunes again,
+    /// which takes some seconds.
     pub(super) fn insert(&mut self, key: &ConvolutionKey, choice: Choice) {
         self.known.insert(name(key), choice);
         let Some(file) = &self.file else { return };
@@ -47,14 +47,14 @@ impl AutotuneCache {
         for (name, Choice { engine_index, microseconds }) in lines {
             let _ = writeln!(text, "{name}\t{engine_index}\t{microseconds:.1}");
         }
-        // Of another process that writes too, the last one stays.
+        // If several processes write the file, the last one wins.
         let beside = file.with_extension(format!("{}.tmp", std::process::id()));
         let written = file.parent().map_or(Ok(()), std::fs::create_dir_all);
         let written = written.and_then(|()| std::fs::write(&beside, text));
         let _ = written.and_then(|()| std::fs::rename(&beside, file));
     }
 
-    /// Every choice as a line for people, by name.
+    /// All choices with the names of their convolutions, sorted by name.
     pub(super) fn describe(&self) -> Vec<(String, Choice)> {
         let mut all: Vec<(String, Choice)> =
             self.known.iter().map(|(name, choice)| (name.clone(), *choice)).collect();
@@ -83,7 +83,7 @@ mod tests {
     use crate::cuda::ConvolutionPass;
 
     #[test]
-    fn choices_outlive_the_process_and_bad_lines_are_left_out() {
+    fn choices_persist_and_invalid_lines_are_ignored() {
         let folder = std::env::temp_dir().join(format!("vgg-choices-{}", std::process::id()));
         let key =
             |n| ConvolutionKey { pass: ConvolutionPass::GradInput, n, h: 8, w: 8, c: 8, k: 16, r: 3, pad: 1 };
@@ -95,7 +95,7 @@ mod tests {
         assert_eq!(
             AutotuneCache::open(Some(&folder), "9.20 H100/bf16").get(&key(1)),
             None,
-            "of another version"
+            "the file of another cuDNN version"
         );
         again.insert(&key(2), choice);
         let file = again.file.clone().unwrap();

@@ -1,4 +1,4 @@
-//! The descriptors of cuDNN's backend interface, which are sets of attributes.
+//! The descriptors of cuDNN's backend API, which are sets of attributes.
 
 use std::ffi::c_void;
 
@@ -12,17 +12,17 @@ pub(super) use cudarc::cudnn::sys::{
     cudnnBackendAttributeName_t as Name, cudnnBackendDescriptorType_t as Kind,
 };
 
-/// A descriptor, destroyed when dropped.
+/// A descriptor, destroyed on drop.
 pub(super) struct Descriptor(sys::cudnnBackendDescriptor_t);
 
 // SAFETY: a descriptor is a value in host memory without ties to a thread.
 unsafe impl Send for Descriptor {}
 
 impl Descriptor {
-    /// An empty descriptor.
+    /// Creates an empty descriptor.
     pub(super) fn new(kind: Kind) -> Result<Descriptor> {
         let mut descriptor = std::ptr::null_mut();
-        // SAFETY: cuDNN writes the handle of what it makes.
+        // SAFETY: cuDNN writes the handle of the descriptor that it creates.
         let status = unsafe { sys::cudnnBackendCreateDescriptor(kind, &mut descriptor) };
         check("cudnnBackendCreateDescriptor", status)?;
         Ok(Descriptor(descriptor))
@@ -31,57 +31,58 @@ impl Descriptor {
     /// Sets an attribute.
     pub(super) fn set<V: Value>(self, name: Name, values: &[V]) -> Result<Descriptor> {
         let (len, values) = (values.len() as i64, values.as_ptr().cast::<c_void>());
-        // SAFETY: values are laid out as their type says; cuDNN copies them, and refuses a type that is not the attribute's.
+        // SAFETY: `V::TYPE` describes the layout of the values; cuDNN copies them and rejects a type that is not the
+        // attribute's.
         let status = unsafe { sys::cudnnBackendSetAttribute(self.0, name, V::TYPE, len, values) };
         check("cudnnBackendSetAttribute", status)?;
         Ok(self)
     }
 
-    /// Sets integers.
+    /// Sets an attribute to integers.
     pub(super) fn integers(self, name: Name, values: &[i64]) -> Result<Descriptor> {
         self.set(name, values)
     }
 
-    /// Sets a handle, which must outlive what is made of the descriptor.
+    /// Sets an attribute to a handle, which must outlive everything that is created from the descriptor.
     pub(super) fn handle(self, name: Name, handle: &sys::cudnnHandle_t) -> Result<Descriptor> {
         self.set(name, &[Handle(*handle)])
     }
 
-    /// Sets another descriptor.
+    /// Sets an attribute to another descriptor.
     pub(super) fn part(self, name: Name, part: &Descriptor) -> Result<Descriptor> {
         self.set(name, &[Raw(part.0)])
     }
 
-    /// Sets several descriptors.
+    /// Sets an attribute to several descriptors.
     pub(super) fn parts(self, name: Name, parts: &[Descriptor]) -> Result<Descriptor> {
         self.set(name, &parts.iter().map(|part| Raw(part.0)).collect::<Vec<Raw>>())
     }
 
-    /// Closes the descriptor: cuDNN checks it.
+    /// Finalises the descriptor; cuDNN validates it.
     pub(super) fn finish(self) -> Result<Descriptor> {
         // SAFETY: the descriptor exists.
         check("cudnnBackendFinalize", unsafe { sys::cudnnBackendFinalize(self.0) })?;
         Ok(self)
     }
 
-    /// How many integers an attribute has.
+    /// Number of integers in an attribute.
     pub(super) fn count<V: Bits>(&self, name: Name) -> Result<usize> {
         self.read::<V>(name, &mut [])
     }
 
-    /// Integers of an attribute, as many as there are and `values` has room for; how many there are.
+    /// Reads the integers of an attribute into `values`, as far as there is room, and returns their number.
     pub(super) fn get<V: Bits>(&self, name: Name, values: &mut [V]) -> Result<usize> {
         self.read(name, values)
     }
 
-    /// How many descriptors an attribute has.
+    /// Number of descriptors in an attribute.
     pub(super) fn count_parts(&self, name: Name) -> Result<usize> {
         self.read::<Raw>(name, &mut [])
     }
 
-    /// Fills descriptors from an attribute; how many were.
+    /// Fills descriptors from an attribute and returns the number of filled ones.
     pub(super) fn get_parts(&self, name: Name, parts: &[Descriptor]) -> Result<usize> {
-        // cuDNN writes to what the descriptors stand for, not to their places.
+        // cuDNN writes to the descriptors behind the handles, not to the handles.
         self.read(name, &mut parts.iter().map(|part| Raw(part.0)).collect::<Vec<Raw>>())
     }
 
@@ -89,7 +90,8 @@ impl Descriptor {
         let mut count = 0;
         let room = values.len() as i64;
         let values = if values.is_empty() { std::ptr::null_mut() } else { values.as_mut_ptr().cast() };
-        // SAFETY: there is room for that many values of the type; callers read none but integers, of which all bits are values.
+        // SAFETY: there is room for that many values of the type; callers read only integers, for which any bits are
+        // valid.
         let status =
             unsafe { sys::cudnnBackendGetAttribute(self.0, name, V::TYPE, room, &mut count, values) };
         check("cudnnBackendGetAttribute", status)?;
@@ -103,38 +105,38 @@ impl Descriptor {
 
 impl Drop for Descriptor {
     fn drop(&mut self) {
-        // SAFETY: made in `new`, destroyed once. It can fail only for what is none.
+        // SAFETY: created in `new`, destroyed once. It fails only for an invalid descriptor.
         let _ = unsafe { sys::cudnnBackendDestroyDescriptor(self.0) };
     }
 }
 
-/// A type of the values of attributes.
+/// A type of attribute values.
 ///
 /// # Safety
-/// `TYPE` must be what cuDNN calls values that are laid out so.
+/// `TYPE` must be cuDNN's type for values with this layout.
 pub(super) unsafe trait Value: Copy {
     const TYPE: Type;
 }
 
-/// Integers: cuDNN may write any bits.
+/// Integers, for which any bits that cuDNN writes are valid.
 pub(super) trait Bits: Value {}
 
-/// A descriptor that exists.
+/// A raw descriptor as an attribute value.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
 struct Raw(sys::cudnnBackendDescriptor_t);
 
-/// A handle.
+/// A cuDNN handle as an attribute value.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
 struct Handle(sys::cudnnHandle_t);
 
-/// A number of the enumeration of numerical notes, of which a newer cuDNN may have more.
+/// A value of cuDNN's enumeration of numerical notes, to which a newer cuDNN may add values.
 #[derive(Clone, Copy, Default)]
 #[repr(transparent)]
 pub(super) struct NoteNumber(pub(super) i32);
 
-/// Declares types of values.
+/// Implements [`Value`] for types.
 macro_rules! values {
     ($($kind:ty: $name:ident),* $(,)?) => {
         $(
@@ -165,7 +167,7 @@ impl Bits for i64 {}
 impl Bits for u8 {}
 impl Bits for NoteNumber {}
 
-/// An error with what cuDNN says of it.
+/// Converts a status to an error with cuDNN's message.
 pub(super) fn check(call: &'static str, status: sys::cudnnStatus_t) -> Result<()> {
     if status == sys::cudnnStatus_t::CUDNN_STATUS_SUCCESS {
         return Ok(());

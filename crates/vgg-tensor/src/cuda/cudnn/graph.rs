@@ -1,4 +1,4 @@
-//! A convolution and what is fused to it as one of cuDNN's operation graphs.
+//! A convolution with its fused bias and ReLU as a cuDNN operation graph.
 
 use cudarc::cudnn::sys;
 use cudarc::cudnn::sys::{cudnnDataType_t as DataType, cudnnPointwiseMode_t as Pointwise};
@@ -7,14 +7,14 @@ use super::descriptor::{Descriptor, Kind, Name};
 use crate::Result;
 use crate::cuda::{ConvolutionKey, ConvolutionPass, Element};
 
-/// Numbers of the tensors that have memory.
+/// Unique IDs of the tensors that have memory.
 pub(super) const X: i64 = 1;
 pub(super) const W: i64 = 2;
 pub(super) const Y: i64 = 3;
 pub(super) const BIAS: i64 = 4;
 
 impl ConvolutionKey {
-    /// The graph, finished for `handle`, or for no device if there is none.
+    /// The operation graph, finalised for `handle`, or without a device for `None`.
     pub(super) fn graph(&self, element: Element, handle: Option<sys::cudnnHandle_t>) -> Result<Descriptor> {
         let [n, h, w, c, k, r, pad] =
             [self.n, self.h, self.w, self.c, self.k, self.r, self.pad].map(|size| size as i64);
@@ -80,7 +80,7 @@ impl ConvolutionKey {
     }
 }
 
-/// A tensor of a graph: size as n, c, h, w; without an element it is only in registers, in float.
+/// A tensor of a graph, with size `[n, c, h, w]`. Without an element type it is virtual: only in registers, in float.
 struct Tensor {
     number: i64,
     size: [i64; 4],
@@ -97,7 +97,7 @@ impl Tensor {
         Descriptor::new(Kind::CUDNN_BACKEND_TENSOR_DESCRIPTOR)?
             .set(Name::CUDNN_ATTR_TENSOR_DATA_TYPE, &[data_type])?
             .integers(Name::CUDNN_ATTR_TENSOR_DIMENSIONS, &self.size)?
-            // Channels last.
+            // Channels last (NHWC).
             .integers(Name::CUDNN_ATTR_TENSOR_STRIDES, &[c * h * w, 1, c * w, c])?
             .integers(Name::CUDNN_ATTR_TENSOR_UNIQUE_ID, &[self.number])?
             .integers(Name::CUDNN_ATTR_TENSOR_BYTE_ALIGNMENT, &[16])?
@@ -106,7 +106,7 @@ impl Tensor {
     }
 }
 
-/// Cross-correlation at stride 1, summed in float.
+/// Cross-correlation with stride 1, accumulated in float.
 fn convolution(pad: i64) -> Result<Descriptor> {
     let mode = sys::cudnnConvolutionMode_t::CUDNN_CROSS_CORRELATION;
     let float = DataType::CUDNN_DATA_FLOAT;

@@ -1,4 +1,4 @@
-//! Convolutions by cuDNN: a graph per shape and pass, and for each the fastest of the engines that can run it.
+//! Convolutions by cuDNN: an operation graph per shape and pass, run by the fastest engine that supports it.
 
 mod autotune_cache;
 mod descriptor;
@@ -23,19 +23,20 @@ use super::stream::Stream;
 use super::{ConvolutionKey, ConvolutionOperands, Element};
 use crate::{DeviceConfig, Engines, Error, Precision, Result};
 
-/// cuDNN on one stream, with the plans that were made so far.
+/// cuDNN on one stream, with a cache of execution plans.
 pub(crate) struct Cudnn {
-    /// Locked for every call that takes it: cuDNN lets one thread at a time use a handle. Where both are locked, `choices` is first.
+    /// Locked for every call that takes it: only one thread at a time may use a cuDNN handle. Where both are locked,
+    /// `choices` is locked first.
     handle: Mutex<sys::cudnnHandle_t>,
     precision: Precision,
     engines: Engines,
     plans: Mutex<HashMap<ConvolutionKey, Arc<Known>>>,
     choices: Mutex<AutotuneCache>,
-    /// Guards of [`Cudnn::autotuning`] that exist.
+    /// Number of existing guards of [`Cudnn::autotuning`].
     autotuning: AtomicUsize,
 }
 
-/// While it exists, every convolution without a chosen engine is timed.
+/// While this guard exists, every convolution without a chosen engine is autotuned.
 pub(crate) struct Autotuning<'a>(&'a AtomicUsize);
 
 impl Drop for Autotuning<'_> {
@@ -44,10 +45,10 @@ impl Drop for Autotuning<'_> {
     }
 }
 
-/// What is known of a convolution.
+/// A cached plan of a convolution.
 struct Known {
     plan: Plan,
-    /// Whether it won against the others.
+    /// Whether autotuning chose it.
     chosen: bool,
     uses: AtomicUsize,
 }
@@ -55,33 +56,34 @@ struct Known {
 // SAFETY: a plan is a value in host memory that executions only read.
 unsafe impl Sync for Known {}
 
-// SAFETY: the handle is used under the context of whoever calls.
+// SAFETY: the handle is used under the calling thread's context.
 unsafe impl Send for Cudnn {}
 // SAFETY: the handle is behind a lock, and everything else is `Sync` itself.
 unsafe impl Sync for Cudnn {}
 
-/// Engines that are timed for a convolution: cuDNN puts the promising ones first.
+/// Maximum number of engines to time for a convolution; cuDNN ranks the most promising first.
 const TIMED: usize = 16;
-/// Time that may go into making the plans of one convolution: some engines are compiled for it.
+/// Time limit for creating the plans of one convolution: some engines are compiled at that point.
 const PLANNING_TIME: Duration = Duration::from_secs(3);
-/// Executions of which the mean counts go on for this long, after one that warms up, and are at most so many.
+/// Duration of the repeated executions whose mean is measured, after one warm-up, and their maximum number.
 const TIMING: Duration = Duration::from_millis(5);
 const MOST_REPETITIONS: usize = 10;
-/// What is at most so much slower than the best is timed again, so often.
+/// Plans that take at most this multiple of the fastest time are timed again, in this many rounds.
 const NEAR: f64 = 1.1;
 const ROUNDS: usize = 3;
-/// What is so much slower than the best, though the first run of an engine may be slow, is not timed further.
+/// A plan whose first execution takes longer than this multiple of the fastest time is not timed further. The limit is
+/// high because the first execution of an engine may be slow.
 const HOPELESS: f64 = 10.0;
-/// Uses after which it is worth while to time engines outside of a step that will be captured. Dense evaluation meets
-/// hundreds of sizes, most of them a few times; they take the engine that cuDNN puts first.
+/// Number of uses after which a convolution is autotuned without a guard of [`Cudnn::autotuning`]. Dense evaluation has
+/// hundreds of sizes, most of them used only a few times; they run on the engine that cuDNN ranks first.
 const WORTH_TIMING: usize = 8;
-/// Plans that are kept.
+/// Maximum number of cached plans.
 const MOST_PLANS: usize = 4096;
-/// More scratch memory than this, and than the first engine wants, disqualifies.
+/// Plans that need a larger workspace than this, and than the first plan, are not timed.
 const MOST_WORKSPACE_BYTES: usize = 64 << 20;
 
 impl Cudnn {
-    /// `device` names the kind of device.
+    /// `device` is the name of the GPU model.
     pub(super) fn new(stream: &CudaStream, config: &DeviceConfig, device: &str) -> Result<Cudnn> {
         let (precision, engines) = (config.precision, config.engines);
         let failed = |call| move |e: result::CudnnError| Error::Cuda { call, reason: format!("{:?}", e.0) };
@@ -110,11 +112,11 @@ impl Cudnn {
         Autotuning(&self.autotuning)
     }
 
-    /// Runs a convolution. In a step that will be captured, and for a shape that comes again and again, all candidates run
-    /// once, one after the other, and the fastest is kept.
+    /// Runs a convolution. In a step that will be captured, and for a shape that is used often, times the candidate
+    /// engines one after another and keeps the fastest.
     ///
     /// # Safety
-    /// The operands must be memory of this device of the sizes in the key, in its element.
+    /// The operands must be memory of this device with the sizes in `key` and the element type of its precision.
     pub(super) unsafe fn run(
         &self,
         stream: &Stream,
@@ -148,7 +150,7 @@ impl Cudnn {
         unsafe { self.execute(&known.plan, operands, workspace.pointer()) }
     }
 
-    /// The engines that were chosen, with the microseconds that each took when it was timed.
+    /// The engines that autotuning chose: convolution, engine index and microseconds.
     pub(super) fn describe_choices(&self) -> Vec<(String, usize, f64)> {
         let choices = self.choices.lock().unwrap_or_else(PoisonError::into_inner).describe();
         choices.into_iter().map(|(name, choice)| (name, choice.engine_index, choice.microseconds)).collect()
@@ -186,19 +188,19 @@ impl Cudnn {
             }
         }
         let Some(first) = plans.first() else {
-            let reason = last.map_or_else(|| "there is no engine for it".to_owned(), |e| e.to_string());
+            let reason = last.map_or_else(|| "cuDNN has no engine for it".to_owned(), |e| e.to_string());
             return Err(Error::Cuda { call: "cuDNN", reason: format!("{key:?}: {reason}") });
         };
         if !timing {
             return Ok(Known { plan: plans.swap_remove(0), chosen: false, uses: AtomicUsize::new(0) });
         }
-        // Executions lock it themselves.
+        // `fastest` locks the handle for each execution.
         drop(handle);
         let most = first.workspace_bytes.max(MOST_WORKSPACE_BYTES);
         plans.retain(|plan| plan.workspace_bytes <= most);
         // SAFETY: by the caller's promise.
         let (i, seconds) = unsafe { self.fastest(stream, &plans, operands) }.map_err(|why| {
-            let reason = format!("{key:?}: no engine runs: {why}");
+            let reason = format!("{key:?}: every engine failed; the first error: {why}");
             Error::Cuda { call: "cudnnBackendExecute", reason }
         })?;
         let plan = plans.swap_remove(i);
@@ -206,8 +208,8 @@ impl Cudnn {
         Ok(Known { plan, chosen: true, uses: AtomicUsize::new(0) })
     }
 
-    /// Which plan is the fastest, and its seconds: all of them in turn, then those that came near the best again, in
-    /// alternation, for clocks move meanwhile. Fails with what the first that failed said, if none runs.
+    /// Index of the fastest plan, and its time in seconds. Times all plans in turn, then the plans near the fastest again
+    /// in alternation, because clock rates change meanwhile. If no plan runs, fails with the first error.
     ///
     /// # Safety
     /// As [`Cudnn::run`], and the plans must be for these operands.
@@ -221,7 +223,7 @@ impl Cudnn {
         let mut why = None;
         for (i, plan) in plans.iter().enumerate() {
             let least = timed.iter().map(|(_, seconds)| *seconds).fold(f64::INFINITY, f64::min);
-            // An engine that cannot run what it promised is passed over.
+            // An engine that fails although it claims to support the graph is skipped.
             // SAFETY: by the caller's promise.
             match unsafe { self.time(stream, plan, operands, least) } {
                 Ok(seconds) => timed.push((i, seconds)),
@@ -242,8 +244,8 @@ impl Cudnn {
         timed.into_iter().min_by(|a, b| a.1.total_cmp(&b.1)).ok_or_else(|| why.unwrap_or_default())
     }
 
-    /// Seconds of an execution. Each overwrites the result of the one before. A plan that is much slower than `least`
-    /// runs once.
+    /// Seconds per execution. Each execution overwrites the result of the previous one. A plan that is much slower than
+    /// `least` runs once.
     ///
     /// # Safety
     /// As [`Cudnn::fastest`].
@@ -258,7 +260,7 @@ impl Cudnn {
         let run = |times: usize| -> Result<Duration> {
             stream.synchronize()?;
             let start = Instant::now();
-            // SAFETY: by the caller's promise; the workspace is as large as the plan asks.
+            // SAFETY: by the caller's promise; the workspace has the size that the plan requires.
             (0..times).try_for_each(|_| unsafe { self.execute(plan, operands, workspace.pointer()) })?;
             stream.synchronize()?;
             Ok(start.elapsed())
@@ -275,7 +277,7 @@ impl Cudnn {
         self.handle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The properties of the device as cuDNN's JSON.
+    /// The device properties in cuDNN's JSON format.
     pub(super) fn device_properties(&self) -> Result<String> {
         let name = Name::CUDNN_ATTR_DEVICEPROP_JSON_REPRESENTATION;
         let handle = self.lock_handle();
@@ -290,7 +292,7 @@ impl Cudnn {
     }
 
     /// # Safety
-    /// Operands and workspace must be memory of the sizes in the graph of the plan.
+    /// Operands and workspace must be device memory with the sizes in the plan's graph.
     unsafe fn execute(
         &self,
         plan: &Plan,
@@ -315,7 +317,7 @@ impl Cudnn {
 
 impl Drop for Cudnn {
     fn drop(&mut self) {
-        // SAFETY: nothing uses the handle after this; what fails here is lost with the process.
+        // SAFETY: nothing uses the handle after this; on failure it is leaked until the process exits.
         let _ = unsafe { result::destroy_handle(*self.lock_handle()) };
     }
 }

@@ -1,4 +1,4 @@
-//! Engines that can run a graph, and the plan of one.
+//! The engines that can run an operation graph, and execution plans.
 
 use cudarc::cudnn::sys;
 use cudarc::cudnn::sys::{cudnnBackendHeurMode_t as Mode, cudnnBackendNumericalNote_t as Note};
@@ -6,11 +6,11 @@ use cudarc::cudnn::sys::{cudnnBackendHeurMode_t as Mode, cudnnBackendNumericalNo
 use super::descriptor::{Descriptor, Kind, Name, NoteNumber};
 use crate::{Engines, Precision, Result};
 
-/// What plans are made for.
+/// The device for which plans are created.
 pub(super) enum Target {
     /// The device of a handle.
     Handle(sys::cudnnHandle_t),
-    /// A device that need not be there, from its properties.
+    /// A device that need not be present, described by its properties.
     #[cfg_attr(not(test), expect(dead_code, reason = "plans without a GPU are for tests"))]
     Properties(Descriptor),
 }
@@ -38,11 +38,11 @@ impl Target {
     }
 }
 
-/// What runs: an engine with its settings, made ready for the device.
+/// An execution plan: a configured engine, finalised for a device.
 pub(super) struct Plan {
     pub(super) descriptor: Descriptor,
     pub(super) workspace_bytes: usize,
-    /// Its place in the list of candidates.
+    /// Index in the list of candidates.
     pub(super) engine_index: usize,
 }
 
@@ -58,7 +58,7 @@ impl Plan {
     }
 }
 
-/// Engines for a graph, the most promising first: those that are allowed, and keep to the precision.
+/// Configured engines for a graph, most promising first, that are allowed and keep the precision.
 pub(super) fn candidates(
     graph: &Descriptor,
     precision: Precision,
@@ -67,7 +67,7 @@ pub(super) fn candidates(
 ) -> Result<Vec<Descriptor>> {
     let (mut fitting, mut last) = (Vec::new(), None);
     for mode in [Mode::CUDNN_HEUR_MODE_A, Mode::CUDNN_HEUR_MODE_FALLBACK] {
-        // What one list cannot say, the other may.
+        // If one heuristic fails, the other may succeed.
         match listed(graph, mode, target) {
             Ok(configs) => {
                 let fits = |config: &Descriptor| fits(config, precision, allowed).unwrap_or(false);
@@ -82,7 +82,7 @@ pub(super) fn candidates(
     }
 }
 
-/// The engines of one of cuDNN's lists.
+/// The configured engines that one of cuDNN's heuristics returns.
 fn listed(graph: &Descriptor, mode: Mode, target: &Target) -> Result<Vec<Descriptor>> {
     let heuristic = target
         .heuristic(Descriptor::new(Kind::CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR)?)?
@@ -104,7 +104,7 @@ fn fits(config: &Descriptor, precision: Precision, allowed: Engines) -> Result<b
     let mut notes = [NoteNumber::default(); 16];
     let count = engine[0].get(Name::CUDNN_ATTR_ENGINE_NUMERICAL_NOTE, &mut notes)?;
     let has = |note: Note| notes[..count.min(notes.len())].iter().any(|known| known.0 == note as i32);
-    // On float data, tensor cores mean tf32.
+    // On float data, an engine that uses tensor cores computes in tf32.
     let rounds = precision == Precision::F32
         && (has(Note::CUDNN_NUMERICAL_NOTE_TENSOR_CORE)
             || has(Note::CUDNN_NUMERICAL_NOTE_DOWN_CONVERT_INPUTS));
@@ -118,8 +118,8 @@ mod tests {
     use super::*;
     use crate::cuda::{ConvolutionKey, ConvolutionPass, CudaLibrary, Element, cuda_libraries};
 
-    /// Side, channels in, filters, filter's side and padding of every convolution of A to E, its input padded to eight
-    /// channels, and of fc6 and fc7 as convolutions.
+    /// Image side, input channels, filters, kernel size and padding of every convolution of A to E, with the input padded
+    /// to eight channels, and of fc6 and fc7 as convolutions.
     const SHAPES: [[usize; 5]; 14] = [
         [224, 8, 64, 3, 1],
         [224, 64, 64, 3, 1],
@@ -137,11 +137,11 @@ mod tests {
         [6, 4096, 4096, 1, 0],
     ];
 
-    /// What the self-test runs in every precision, with and without ReLU.
+    /// The convolutions that the self-test runs in every precision, with and without ReLU.
     const SELFTEST: [[usize; 5]; 4] =
         [[9, 8, 16, 3, 1], [8, 24, 40, 3, 1], [6, 16, 8, 1, 0], [9, 8, 24, 7, 0]];
 
-    /// cuDNN plans for an H100 that is not there.
+    /// cuDNN creates plans for an H100 from its properties; the GPU need not be present.
     #[test]
     fn every_convolution_of_the_paper_has_a_plan_on_an_h100() {
         let cudnn = cuda_libraries().iter().find(|status| status.library == CudaLibrary::Cudnn);
@@ -191,9 +191,8 @@ mod tests {
             .unwrap_or_else(|e| panic!("{key:?}, {}: {e}", precision.name()));
         let count = engines.len();
         let plan = engines.iter().find_map(|engine| Plan::new(engine, 0, target).ok());
-        let plan = plan.unwrap_or_else(|| {
-            panic!("{key:?}, {}: none of {count} engines can be planned", precision.name())
-        });
+        let plan =
+            plan.unwrap_or_else(|| panic!("{key:?}, {}: no plan from {count} engines", precision.name()));
         let mib = plan.workspace_bytes >> 20;
         println!("{}, {key:?}: {count} engines, workspace {mib} MiB", precision.name());
     }

@@ -1,18 +1,19 @@
-// The first convolution of a network, whose three channels fill cuDNN's engines badly: by tensor cores, in bf16 alone.
+// conv1_1 on tensor cores, for bf16 only: its three input channels make poor use of cuDNN's engines.
 
 #ifdef VGG_BF16
 
-// A tile of outputs, a row of two groups of 16 pixels for each warp; the inputs it needs; the filters it makes.
+// A block computes a tile of outputs, one row of two groups of 16 pixels per warp, from these inputs and with
+// these filters.
 #define TILE_ROWS 8
 #define TILE_COLUMNS 32
 #define INPUT_ROWS (TILE_ROWS + 2)
 #define INPUT_COLUMNS (TILE_COLUMNS + 2)
 #define FILTERS 64
-// Products of 16 terms, two taps of 8 channels each: the tenth tap is nothing.
+// Matrix products of 16 terms, two taps of 8 channels each; the tenth tap is zero.
 #define PRODUCTS 5
 
-// The filter that column `column` of the product's group `group` of 8 belongs to. A thread gets two columns of each
-// group; so ordered, these are two runs of 8 filters, and four threads write 64 bytes side by side.
+// The filter of column `column` in group `group` of 8 columns of the product. A thread holds two columns of
+// each group; in this order they are two runs of 8 filters, and four threads write 64 contiguous bytes.
 __device__ inline int filter_of(int group, int column) { return group / 4 * 32 + column / 2 * 8 + group % 4 * 2 + column % 2; }
 
 __device__ inline V8 rectified(const float (*sum)[4], int first_group, int half, const float* bias) {
@@ -25,8 +26,8 @@ __device__ inline V8 rectified(const float (*sum)[4], int first_group, int half,
     return y;
 }
 
-// `y [n, h, w, 64] = relu(bias + x * weight)`, 3x3 with padding 1, of `x [n, h, w, 8]` and `weight [64, 3, 3, 8]`. A block
-// of threads makes every `gridDim.x`th tile.
+// `y [n, h, w, 64] = relu(bias + x * weight)` for 3x3 filters with padding 1, `x [n, h, w, 8]` and
+// `weight [64, 3, 3, 8]`. A block computes every `gridDim.x`th tile.
 KERNEL void conv1_1(const T* x, const T* weight, const T* bias, T* y, int n, int h, int w) {
     __shared__ uint4 inputs[INPUT_ROWS * INPUT_COLUMNS + 1];
     __shared__ uint2 filters[PRODUCTS * (FILTERS / 8) * 32];
@@ -37,7 +38,7 @@ KERNEL void conv1_1(const T* x, const T* weight, const T* bias, T* y, int n, int
         const unsigned* from = words + (filter * 9 + tap) * 4 + i % 4;
         filters[i] = make_uint2(from[0], tap < 8 ? from[4] : 0);
     }
-    // What the tenth tap reads.
+    // The zeros that the tenth tap reads.
     if (threadIdx.x == 0) inputs[INPUT_ROWS * INPUT_COLUMNS] = make_uint4(0, 0, 0, 0);
     float shift[2][8];
     for (int half = 0; half < 2; ++half)

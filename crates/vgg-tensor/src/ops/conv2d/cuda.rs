@@ -1,4 +1,4 @@
-//! Convolution on a GPU: cuDNN on padded channels, and our own pass for gates and sums.
+//! Convolution on a GPU: cuDNN on padded channels, and separate kernels for masks and bias gradients.
 
 use super::{Conv2d, ConvShape};
 use crate::cuda::{ConvolutionKey, ConvolutionOperands, ConvolutionPass, Cuda, Element};
@@ -7,7 +7,8 @@ use crate::{Grad, GradMode, Result, StepState, Tensor, Weight};
 
 const OP: &str = "conv2d";
 
-/// `y [n, oh, ow, k]`. Scores, a 1x1 convolution without ReLU, are a matrix product and stay in float.
+/// `y [n, oh, ow, k]`. A 1x1 convolution without ReLU computes scores: it is a matrix product with an f32
+/// result.
 pub(super) fn forward(
     s: ConvShape,
     x: &Tensor,
@@ -28,7 +29,8 @@ pub(super) fn forward(
         let blocks = (s.n * s.h.div_ceil(8) * s.w.div_ceil(32)).min(1024);
         let pointers = [input.pointer, filters.pointer, bias.pointer, y.pointer()];
         let arguments = [&pointers[..], &[s.n as u64, s.h as u64, s.w as u64]].concat();
-        // SAFETY: input, filters, bias and `y` are padded activations and weights of the sizes that this kernel is for.
+        // SAFETY: input, filters, bias and `y` are padded activations and weights of the sizes that this
+        // kernel requires.
         unsafe { cuda.launch_blocks("conv1_1", [blocks, 1], &arguments) }?;
         return Ok(Tensor::from_buffer(s.output(), y, device));
     }
@@ -40,7 +42,7 @@ pub(super) fn forward(
     Ok(Tensor::from_buffer(s.output(), y, device))
 }
 
-/// The gradient by the input `y [n, h, w, c]`, gated by it.
+/// Grad-input in the shape of the input `y [n, h, w, c]`, masked by it.
 pub(super) fn grad_input(s: ConvShape, dz: &Tensor, weight: &Weight, y: &Tensor, scale: f32) -> Result<Grad> {
     let device = dz.device();
     let cuda = device.cuda_context();
@@ -55,7 +57,7 @@ pub(super) fn grad_input(s: ConvShape, dz: &Tensor, weight: &Weight, y: &Tensor,
     unsafe { cuda.gradient(s.input(), dx, Some((saved.pointer, scale)), device) }
 }
 
-/// The gradient by the filters: in the precision of activations first, then written or added in float.
+/// Grad-weight: computed in the precision of activations, then written or added in f32.
 pub(super) fn grad_weight(
     s: ConvShape,
     x: &Tensor,
@@ -78,7 +80,7 @@ pub(super) fn grad_weight(
     unsafe { cuda.unpad(padded.pointer(), layout.format, shape, to, add, state.pointer(OP, cuda)?) }
 }
 
-/// Whether this is the first layer of a network of full width, for which there is a kernel of our own.
+/// Whether this is conv1_1 of a full-width network, which has a kernel of its own.
 fn is_of_image(cuda: &Cuda, s: &ConvShape, config: Conv2d) -> bool {
     let &ConvShape { c, k, r, pad, .. } = s;
     cuda.element() == Element::Bf16 && c <= 8 && k == 64 && (r, pad) == (3, 1) && config.relu

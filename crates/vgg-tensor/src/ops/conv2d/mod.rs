@@ -1,4 +1,4 @@
-//! Convolution of images with filters, stride 1, with bias and ReLU fused, and its gradients.
+//! 2D convolution with stride 1, bias and ReLU fused, and its gradients.
 
 mod cpu;
 mod cuda;
@@ -12,34 +12,39 @@ use crate::{Error, Grad, GradMode, ReluDropoutMask, Result, Shape, StepState, Te
 
 const OP: &str = "conv2d";
 
-/// What a convolution does besides its filters.
+/// Settings of a convolution other than its filters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Conv2d {
-    /// Zero pixels around the image: 1 for a 3x3 filter that keeps the size, 0 for 1x1 and for a valid one.
+    /// Zero padding on each side: 1 for a 3x3 filter that keeps the size, 0 for 1x1 and unpadded filters.
     pub pad: usize,
-    /// Whether to clamp the result at zero.
+    /// Whether to apply a ReLU.
     pub relu: bool,
 }
 
-/// `y = relu(x * weight + bias)`: the cross-correlation that every deep-learning library calls convolution.
+/// `y = relu(x * weight + bias)`, where `*` is the cross-correlation that deep-learning libraries call
+/// convolution.
 ///
-/// `x [N, H, W, C]`, `weight [K, R, S, C]`, `bias [K]`; returns `[N, H + 2 pad - R + 1, W + 2 pad - S + 1, K]`.
+/// `x [N, H, W, C]`, `weight [K, R, S, C]`, `bias [K]`; returns
+/// `[N, H + 2 pad - R + 1, W + 2 pad - S + 1, K]`.
 ///
 /// # Errors
-/// [`Error::Shape`] and [`Error::Rank`] if operands do not fit each other; [`Error::Unsupported`] if the filter is
-/// max_nan_first than the padded image, or sizes are beyond 1024 x 1024 pixels or 256 images.
+/// [`Error::Shape`], [`Error::Rank`] or [`Error::Device`] if the operands do not match;
+/// [`Error::Unsupported`] if an operand is empty, if the filter is not square, not larger than the padding or
+/// larger than the padded image, and beyond 1024 x 1024 pixels per image or 256 images;
+/// [`Error::OutOfMemory`] and [`Error::Cuda`] on a GPU.
 pub fn forward(x: &Tensor, weight: &Weight, bias: &Weight, config: Conv2d) -> Result<Tensor> {
     let s = ConvShape::of(x.shape(), weight.shape(), config.pad)?;
     bias.value().expect_shape("conv2d", "bias", [s.k])?;
     run_forward(s, x, weight, bias, config, None)
 }
 
-/// As [`forward`] followed by 2x2 max-pooling; where the algorithm can, only the pooled map goes to memory.
+/// [`forward`] followed by 2x2 max-pooling; if the algorithm supports it, only the pooled map is written to
+/// memory.
 ///
-/// Returns `[N, PH, PW, K]`, the bits of the two operations one after the other.
+/// Returns `[N, PH, PW, K]`, bitwise identical to the two operations one after the other.
 ///
 /// # Errors
-/// As [`forward`]; [`Error::Unsupported`] if pooling leaves nothing.
+/// As [`forward`]; [`Error::Unsupported`] if the output is too small to pool.
 pub fn forward_pooled(
     x: &Tensor,
     weight: &Weight,
@@ -51,7 +56,7 @@ pub fn forward_pooled(
     bias.value().expect_shape("conv2d", "bias", [s.k])?;
     let pooled = (rounding.pooled(s.oh), rounding.pooled(s.ow));
     if pooled.0 * pooled.1 == 0 {
-        let reason = format!("nothing is left of {} after 2x2 pooling", s.output());
+        let reason = format!("output {} is too small for 2x2 pooling", s.output());
         return Err(Error::Unsupported { op: "conv2d", reason });
     }
     match x.storage() {
@@ -81,10 +86,10 @@ fn run_forward(
     }
 }
 
-/// Gradient by the input, before the activation of the layer below.
+/// Grad-input: the gradient with respect to the input, before the activation of the layer below.
 ///
-/// `dz` is the gradient of this convolution's output before its own ReLU, `[N, OH, OW, K]`; `gate.y` is its input
-/// `[N, H, W, C]`. Returns the gradient in the shape of the input.
+/// `dz [N, OH, OW, K]` is the gradient of this convolution's output before its own ReLU; `gate.y [N, H, W,
+/// C]` is its input. Returns the gradient in the shape of the input.
 ///
 /// # Errors
 /// As [`forward`].
@@ -98,8 +103,8 @@ pub fn grad_input(dz: &Tensor, weight: &Weight, config: Conv2d, gate: ReluDropou
     }
 }
 
-/// As [`grad_input`] with an input that is not needed any more: where the algorithm can, the gradient takes its
-/// memory.
+/// Like [`grad_input`], for an input `y` that is no longer needed: if the algorithm supports it, the gradient
+/// overwrites `y`.
 ///
 /// # Errors
 /// As [`forward`].
@@ -121,7 +126,7 @@ pub fn grad_input_in_place(
     Ok(run_backward_data(s, dz, weight, scale, |run| {
         match y.cpu_mut(OP, "y") {
             Ok(dx) => run(None, dx),
-            Err(_) => unreachable!("it was writable above"),
+            Err(_) => unreachable!("`in_place` has checked that y is writable"),
         }
         y
     }))
@@ -129,12 +134,13 @@ pub fn grad_input_in_place(
 
 fn gradient_shape(dz: &Tensor, weight: &Weight, config: Conv2d, y: &Tensor) -> Result<ConvShape> {
     let s = ConvShape::of(y.shape(), weight.shape(), config.pad)?;
-    dz.expect_shape("conv2d backward by data", "dz", s.output())?;
+    dz.expect_shape("conv2d grad_input", "dz", s.output())?;
     dz.expect_same_device(OP, &[("weight", weight.value()), ("the saved input", y)])?;
     Ok(s)
 }
 
-/// `build` calls its argument with the saved input, or without if it lies in the gradient's memory, and that memory.
+/// `build` passes its argument the saved input and the memory of the gradient, or `None` and that memory if
+/// it holds the saved input.
 fn run_backward_data(
     shape: ConvShape,
     dz: &Tensor,
@@ -152,13 +158,14 @@ fn run_backward_data(
     Grad { grad: dx, bias_grad }
 }
 
-/// Gradient by the filters, written into `dw [K, R, S, C]` or added to it.
+/// Grad-weight: the gradient with respect to the filters, written to `dw [K, R, S, C]` or added to it.
 ///
-/// `x [N, H, W, C]` is the input, `dz [N, OH, OW, K]` the gradient of the output before the ReLU. A value that is
-/// not finite clears the flag of `state`.
+/// `x [N, H, W, C]` is the input, `dz [N, OH, OW, K]` the gradient of the output before the ReLU. A gradient
+/// that is not finite clears the flag of `state`.
 ///
 /// # Errors
-/// As [`forward`]; [`Error::Shared`] if another handle holds `dw`.
+/// As [`forward`]; [`Error::Shared`] if `dw` has another handle; [`Error::Device`] if `state` is another
+/// device's.
 pub fn grad_weight(
     x: &Tensor,
     dz: &Tensor,
@@ -168,7 +175,7 @@ pub fn grad_weight(
     state: &StepState,
 ) -> Result<()> {
     let s = ConvShape::of(x.shape(), dw.shape(), config.pad)?;
-    dz.expect_shape("conv2d backward by filter", "dz", s.output())?;
+    dz.expect_shape("conv2d grad_weight", "dz", s.output())?;
     x.expect_same_device(OP, &[("dz", dz), ("dw", dw)])?;
     match x.storage() {
         Storage::Cpu(_) => {

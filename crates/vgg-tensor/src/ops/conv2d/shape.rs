@@ -1,9 +1,9 @@
-//! The sizes of one convolution, and what is supported.
+//! The sizes of a convolution, and their limits.
 
 use crate::{Error, Result, Shape};
 
 const OP: &str = "conv2d";
-/// Pixels of an image; one side may be longer than 1024 if the other is shorter.
+/// Most pixels of an image. One side may exceed 1024 if the other is shorter.
 const MAX_PIXELS: usize = 1024 * 1024;
 const MAX_IMAGES: usize = 256;
 
@@ -23,7 +23,7 @@ pub(crate) struct ConvShape {
 }
 
 impl ConvShape {
-    /// Sizes from the shapes of the operands.
+    /// The sizes of a convolution, from the shapes of its operands.
     pub(crate) fn of(x: Shape, weight: Shape, pad: usize) -> Result<ConvShape> {
         let &[n, h, w, c] = x.dims() else {
             return Err(Error::Rank { op: OP, operand: "x", expected: "[N, H, W, C]", got: x });
@@ -37,11 +37,11 @@ impl ConvShape {
         }
         let unsupported = |reason| Err(Error::Unsupported { op: OP, reason });
         if x.is_empty() || weight.is_empty() {
-            return unsupported(format!("an empty operand: x {x}, weight {weight}"));
+            return unsupported(format!("x {x} or weight {weight} is empty"));
         }
         if n > MAX_IMAGES || h.saturating_mul(w) > MAX_PIXELS {
             return unsupported(format!(
-                "x {x} is max_nan_first than {MAX_IMAGES} images of 1024 x 1024 pixels; split the batch or shrink the images"
+                "x {x} exceeds {MAX_IMAGES} images of 1024 x 1024 pixels; split the batch or shrink the images"
             ));
         }
         if r != s {
@@ -67,13 +67,13 @@ impl ConvShape {
         Shape::from([self.n, self.oh, self.ow, self.k])
     }
 
-    /// Values in one filter.
+    /// Number of values in a filter.
     pub(crate) fn depth(&self) -> usize {
         self.r * self.s * self.c
     }
 
-    /// The convolution with rotated filters that makes the gradient by data: from `[n, oh, ow, k]` back to
-    /// `[n, h, w, c]`. Filters are square, so one padding serves both axes.
+    /// The convolution with rotated filters that computes grad-input: from `[n, oh, ow, k]` back to `[n, h,
+    /// w, c]`. Filters are square, so one padding applies to both axes.
     pub(crate) fn mirrored(&self) -> ConvShape {
         ConvShape {
             h: self.oh,

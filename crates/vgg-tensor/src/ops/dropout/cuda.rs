@@ -15,7 +15,7 @@ pub(super) fn forward(x: &Tensor, rate: f32, key: DropoutKey, state: Option<&Ste
     let n = shape.first();
     let pixels = rows(shape) / n.max(1);
     let threshold = (f64::from(rate) * 4_294_967_296.0) as u64;
-    // Where the kernel reads the number of the step, or 0.
+    // Address of the step state from which the kernel reads the step number, or 0.
     let state = state.map_or(Ok(0), |state| state.pointer(OP, cuda))?;
     let arguments = [
         input.pointer,

@@ -1,4 +1,4 @@
-// Dropout by Philox4x32-10, the same numbers as on the CPU: see `philox.rs`.
+// Dropout by Philox4x32-10, with the same random numbers as on the CPU: see `philox.rs`.
 
 __device__ inline void philox(unsigned counter[4], unsigned key0, unsigned key1) {
     for (int round = 0; round < 10; ++round) {
@@ -13,9 +13,9 @@ __device__ inline void philox(unsigned counter[4], unsigned key0, unsigned key1)
     }
 }
 
-// Drops a value if its 32 random bits are below `threshold`, else multiplies it by `scale`. A sample is `pixels` rows of
-// `c` values, padded to `pitch`; a thread handles 8 values of a row. Where `step` is given, its number counts, so that a
-// captured step draws anew each time.
+// Drops a value if its 32 random bits are below `threshold`, else multiplies it by `scale`. A sample is
+// `pixels` rows of `c` values, padded to `pitch`; one thread handles 8 values of a row. If `step` is given,
+// its step number replaces `step_number`, so that a captured step draws new values at each launch.
 KERNEL void dropout(const T* x, T* y, i64 n, i64 pixels, int c, int pitch, u64 threshold, float scale, u64 seed,
                     u64 step_number, const Step* step, unsigned layer, u64 first_sample) {
     const i64 i = thread();

@@ -1,4 +1,4 @@
-//! Dropout with random numbers that depend on a key and a position alone.
+//! Dropout with counter-based random numbers, which depend on a key and a position alone.
 
 mod cpu;
 mod cuda;
@@ -7,17 +7,17 @@ mod philox;
 use crate::tensor::Storage;
 use crate::{Error, Result, StepState, Tensor};
 
-/// What the random numbers of one dropout depend on.
+/// Key of the random numbers of one dropout.
 ///
-/// A sample's numbers do not depend on how its batch is split: sample `i` of the tensor draws as sample
-/// `first_sample + i` of the step.
+/// A sample's numbers do not depend on how its batch is split: sample `i` of the tensor uses the numbers of
+/// sample `first_sample + i` of the step's batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DropoutKey {
     /// Seed of the run.
     pub seed: u64,
     /// Step of the run.
     pub step: u64,
-    /// Which dropout of the network.
+    /// Number of the dropout within the network.
     pub layer: u32,
     /// Position of the first sample of this tensor in the step's batch.
     pub first_sample: usize,
@@ -25,19 +25,20 @@ pub struct DropoutKey {
 
 /// Zeroes each value of `x [N, ..]` with probability `rate` and multiplies the others by `1 / (1 - rate)`.
 ///
-/// Its backward pass is a [`crate::ReluDropoutMask`] with that scale, for a dropped value is not positive.
+/// The backward pass is a [`crate::ReluDropoutMask`] with that scale, because a dropped value is not
+/// positive.
 ///
 /// # Errors
-/// [`Error::Unsupported`] unless `0 <= rate < 1`.
+/// [`Error::Unsupported`] unless `0 <= rate < 1`; [`Error::OutOfMemory`] and [`Error::Cuda`] on a GPU.
 pub fn forward(x: &Tensor, rate: f32, key: DropoutKey) -> Result<Tensor> {
     dropped(x, rate, key, None)
 }
 
-/// Like [`forward`], but reads the step number from `state` at execution time instead of `key.step`, so that a captured step
-/// ([`crate::StepGraph`]) draws new values at each launch.
+/// Like [`forward`], but reads the step number from `state` at execution time instead of from `key.step`, so
+/// that a captured step ([`crate::StepGraph`]) draws new values at each launch.
 ///
 /// # Errors
-/// As [`forward`], and [`Error::Device`] if `state` is another device's.
+/// As [`forward`]; [`Error::Device`] if `state` is another device's.
 pub fn forward_in_step(x: &Tensor, rate: f32, key: DropoutKey, state: &StepState) -> Result<Tensor> {
     dropped(x, rate, key, Some(state))
 }

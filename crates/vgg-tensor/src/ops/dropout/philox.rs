@@ -1,11 +1,12 @@
-//! Philox4x32-10, the counter-based generator of Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3".
+//! Philox4x32-10, the counter-based generator of Salmon et al. 2011, "Parallel random numbers: as easy as 1,
+//! 2, 3".
 
 const MULTIPLIERS: [u64; 2] = [0xD251_1F53, 0xCD9E_8D57];
 const WEYL: [u32; 2] = [0x9E37_79B9, 0xBB67_AE85];
 
-/// Four random words of a stream: the key is `seed`; the counter is made of the block's number, step and layer.
+/// Four random words: the key of Philox is `seed`, the counter consists of `block`, `step` and `layer`.
 ///
-/// The counter has room for 2^40 blocks, 2^32 steps and 2^24 layers.
+/// The counter has room for 2^40 blocks, 2^64 steps and 2^24 layers.
 pub(super) fn block(seed: u64, block: u64, step: u64, layer: u32) -> [u32; 4] {
     let counter = [block as u32, (block >> 32) as u32 & 0xFF | layer << 8, step as u32, (step >> 32) as u32];
     philox4x32(counter, [seed as u32, (seed >> 32) as u32])

@@ -25,7 +25,8 @@ pub(super) fn forward(x: &Tensor, target: &Tensor, weight: f32, state: &StepStat
         pitch as u64,
         state.pointer(OP, cuda)?,
     ];
-    // SAFETY: both are plain and of one shape, `dz` is an activation of it, and there is a loss for each of the `n` rows.
+    // SAFETY: both are plain and of one shape, `dz` is an activation of it, and there is a loss for each of
+    // the `n` rows.
     unsafe { cuda.launch_blocks(OP, [n, 1], &arguments) }?;
     Ok(Loss {
         per_sample: Tensor::from_buffer(Shape::from([n]), losses, device),

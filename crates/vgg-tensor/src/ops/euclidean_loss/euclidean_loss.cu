@@ -1,4 +1,4 @@
-// `0.5 * sum of (x - target)^2` of a row, and `weight * (x - target)` to padded T; a block per row.
+// Writes `0.5 * sum of (x - target)^2` of a row, and `weight * (x - target)` to padded T; one block per row.
 KERNEL void euclidean_loss(const float* x, const float* target, float weight, float* losses, T* dz, i64 per_sample, int c,
                           int pitch, Step* step) {
     __shared__ float shared[THREADS / 32];

@@ -1,4 +1,4 @@
-//! Euclidean loss, for the bounding boxes of a localiser.
+//! Euclidean loss, for the bounding-box regression of a localisation network.
 
 mod cuda;
 
@@ -6,13 +6,15 @@ use crate::ops::Loss;
 use crate::tensor::Storage;
 use crate::{Grad, Result, StepState, Tensor};
 
-/// `0.5 * sum over the row of (x - target)^2` of every sample, and the gradient of `weight` times their sum.
+/// Loss `0.5 * sum of (x - target)^2` of every sample, and the gradient of `weight` times the sum of the
+/// losses.
 ///
-/// `x` and `target` are `[N, ..]` of one shape. A loss that is not finite clears the flag of `state`. Source:
-/// Simonyan & Zisserman 2015, appendix A.1.
+/// `x` and `target` have the same shape `[N, ..]`. A loss that is not finite clears the flag of `state`.
+/// Source: Simonyan & Zisserman 2015, appendix A.1.
 ///
 /// # Errors
-/// [`crate::Error::Shape`] if the shapes differ.
+/// [`crate::Error::Shape`] if the shapes differ; [`crate::Error::Device`] if `target` or `state` is on
+/// another device; [`crate::Error::OutOfMemory`] and [`crate::Error::Cuda`] on a GPU.
 pub fn euclidean_loss(x: &Tensor, target: &Tensor, weight: f32, state: &StepState) -> Result<Loss> {
     target.expect_shape("euclidean_loss", "target", x.shape())?;
     x.expect_same_device("euclidean_loss", &[("target", target)])?;

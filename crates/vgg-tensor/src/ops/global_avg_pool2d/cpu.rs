@@ -1,4 +1,4 @@
-//! The mean over map cells on the CPU, summed in f64.
+//! Global average pooling on the CPU, summed in f64.
 
 use crate::cpu::Cpu;
 

@@ -1,4 +1,4 @@
-//! The mean over map cells on a GPU.
+//! Global average pooling on a GPU.
 
 use crate::{Result, Shape, Tensor};
 

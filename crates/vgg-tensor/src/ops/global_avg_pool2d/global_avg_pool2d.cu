@@ -1,4 +1,4 @@
-// The mean over the cells of a score map `[n, cells, classes]` of float, a thread per score.
+// The mean over the cells of an f32 score map `[n, cells, classes]`, one thread per score.
 KERNEL void global_avg_pool2d_forward(const float* map, float* y, i64 n, i64 cells, int classes) {
     const i64 i = thread();
     if (i >= n * classes) return;

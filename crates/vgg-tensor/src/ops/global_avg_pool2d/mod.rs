@@ -1,4 +1,4 @@
-//! Class scores of an image from its dense score map.
+//! Global average pooling of dense score maps.
 
 mod cpu;
 mod cuda;
@@ -6,17 +6,18 @@ mod cuda;
 use crate::tensor::Storage;
 use crate::{Error, Result, Shape, Tensor};
 
-/// Class scores of each image from its dense score map: the mean over map cells.
+/// Class scores of each image: the mean over the cells of its dense score map.
 ///
-/// `score_map [N, H, W, K]`: logits; neighbouring cells are 32 pixels apart in the input. Returns `[N, K]` logits;
-/// softmax comes later, once per view. Source: Simonyan & Zisserman 2015, section 3.2.
+/// `score_map [N, H, W, K]` holds logits; neighbouring cells are 32 pixels apart in the input. Returns logits
+/// `[N, K]`; softmax is applied later, once per view. Source: Simonyan & Zisserman 2015, section 3.2.
 ///
 /// # Errors
-/// [`Error::Rank`] unless there are four axes, [`Error::Unsupported`] if the map is empty.
+/// [`Error::Rank`] unless there are four axes; [`Error::Unsupported`] if the map is empty;
+/// [`Error::OutOfMemory`] and [`Error::Cuda`] on a GPU.
 pub fn global_avg_pool2d(score_map: &Tensor) -> Result<Tensor> {
     let [n, _, _, k] = score_map.axes("global_avg_pool2d", "score_map", "[N, H, W, K]")?;
     if score_map.shape().is_empty() {
-        let reason = format!("the map {} is empty", score_map.shape());
+        let reason = format!("score_map {} is empty", score_map.shape());
         return Err(Error::Unsupported { op: "global_avg_pool2d", reason });
     }
     match score_map.storage() {

@@ -1,4 +1,4 @@
-//! Fully connected layers on the CPU, by matrix products.
+//! Fully connected layers on the CPU, as matrix products.
 
 use super::LinearShape;
 use crate::cpu::{Cpu, add_bias, add_rows, gate, gemm_nn, gemm_nt, gemm_tn};
@@ -27,7 +27,7 @@ pub(super) fn grad_input(
     sums: &mut [f32],
 ) {
     gemm_nn(cpu, dz, weight, s.outputs, dx);
-    // One partial sum per sample, added in the order of the samples.
+    // Each sample has its own sum; the sums are added in sample order.
     let channels = sums.len();
     let mut partial = cpu.scratch(s.n * channels);
     let y = below.y.cpu();

@@ -1,4 +1,4 @@
-//! Fully connected layers on a GPU: cuBLASLt on padded rows.
+//! Fully connected layers on a GPU, as cuBLASLt products of padded rows.
 
 use super::{Linear, LinearShape};
 use crate::cuda::{CublasEpilogue, Cuda, Element, Matrix, Product, rows};
@@ -7,7 +7,7 @@ use crate::{Grad, GradMode, Result, Shape, StepState, Tensor, Weight};
 
 const OP: &str = "linear";
 
-/// `y [n, out]`: with ReLU an activation, without it float.
+/// `y [n, out]`: an activation with ReLU, f32 without.
 pub(super) fn forward(
     s: LinearShape,
     x: &Tensor,
@@ -26,7 +26,8 @@ pub(super) fn forward(
     let y = cuda.take(shape, format)?;
     let (matrix, bias) = (cuda.weight_of(OP, "weight", weight)?, cuda.weight_of(OP, "bias", bias)?);
     let outputs = format.pitch(s.outputs);
-    // SAFETY: matrices are activations and weights padded alike, `y` and the bias as wide as the padded weight has rows.
+    // SAFETY: matrices are activations and weights padded alike, `y` and the bias as wide as the padded
+    // weight has rows.
     unsafe {
         cuda.product(&Product {
             a: activation(cuda, &input, s.n),
@@ -39,7 +40,7 @@ pub(super) fn forward(
     Ok(Tensor::from_buffer(shape, y, device))
 }
 
-/// `weight x + bias` in float for every row of `x [.., c]`, whatever its shape.
+/// Scores `weight x + bias` in f32 for every row of `x [.., c]`, in `shape`.
 pub(super) fn scores_of_rows(x: &Tensor, weight: &Weight, bias: &Weight, shape: Shape) -> Result<Tensor> {
     let cuda = x.device().cuda_context();
     let input = cuda.activation_of(OP, "x", x)?;
@@ -69,7 +70,7 @@ fn scores(s: LinearShape, input: &Operand, weight: &Weight, bias: &Weight, shape
     Ok(Tensor::from_buffer(shape, y, device))
 }
 
-/// The gradient by the input `y`, in its shape, gated by it.
+/// Grad-input in the shape of the input `y`, masked by it.
 pub(super) fn grad_input(
     s: LinearShape,
     dz: &Tensor,
@@ -84,7 +85,7 @@ pub(super) fn grad_input(
     let matrix = cuda.weight_of(OP, "weight", weight)?;
     let saved = cuda.activation_of(OP, "the saved input", y)?;
     let dx = cuda.take(shape, cuda.activation(c))?;
-    // Images whose channels are padded do not lie as rows of a matrix; then the product goes elsewhere first.
+    // Images with padded channels are not rows of a matrix: the product is then written to a buffer first.
     let direct = shape.rank() == 2 || saved.pitch == c;
     let row_pitch = cuda.activation(s.inputs).pitch(s.inputs);
     let apart = match direct {
@@ -92,7 +93,8 @@ pub(super) fn grad_input(
         false => Some(cuda.take(Shape::from([s.n, s.inputs]), cuda.activation(s.inputs))?),
     };
     let to = apart.as_ref().map_or(dx.pointer(), |buffer| buffer.pointer());
-    // SAFETY: the gradient is as wide as the padded weight has rows, and what is written has `n` rows of `row_pitch`.
+    // SAFETY: the gradient is as wide as the padded weight has rows, and what is written has `n` rows of
+    // `row_pitch`.
     unsafe {
         cuda.product(&Product {
             a: activation(cuda, &gradient, s.n),
@@ -113,7 +115,7 @@ pub(super) fn grad_input(
     unsafe { cuda.gradient(shape, dx, Some((saved.pointer, scale)), device) }
 }
 
-/// The gradient by the matrix, in float.
+/// Grad-weight, in f32.
 pub(super) fn grad_weight(
     s: LinearShape,
     x: &Tensor,
@@ -141,7 +143,7 @@ pub(super) fn grad_weight(
     unsafe { cuda.launch("check_finite", len, &[to, len as u64, state.pointer(OP, cuda)?]) }
 }
 
-/// A whole operand as a matrix of `rows`, padding and all.
+/// An operand with its padding, as a matrix of `rows` rows.
 fn activation(cuda: &Cuda, operand: &Operand, rows: usize) -> Matrix {
     matrix_at(operand.pointer, cuda.element(), [rows, operand.pitch])
 }

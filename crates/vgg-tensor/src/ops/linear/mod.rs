@@ -6,20 +6,21 @@ mod cuda;
 use crate::tensor::Storage;
 use crate::{Error, Grad, GradMode, ReluDropoutMask, Result, Shape, StepState, Tensor, Weight};
 
-/// What a fully connected layer does besides its matrix.
+/// Settings of a fully connected layer other than its weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Linear {
-    /// Whether to clamp the result at zero.
+    /// Whether to apply a ReLU.
     pub relu: bool,
 }
 
 /// `y = relu(x weight^T + bias)`.
 ///
-/// `x` has any number of axes and is taken as `[N, in]`, so `[N, H, W, C]` needs no flattening; `weight [out, in]`,
-/// `bias [out]`. Returns `[N, out]`.
+/// `x` may have any number of axes and is read as `[N, in]`, so `[N, H, W, C]` needs no flattening;
+/// `weight [out, in]`, `bias [out]`. Returns `[N, out]`.
 ///
 /// # Errors
-/// [`Error::Shape`] and [`Error::Rank`] if operands do not fit each other.
+/// [`Error::Shape`], [`Error::Rank`] or [`Error::Device`] if the operands do not match;
+/// [`Error::Unsupported`] if an operand is empty; [`Error::OutOfMemory`] and [`Error::Cuda`] on a GPU.
 pub fn forward(x: &Tensor, weight: &Weight, bias: &Weight, config: Linear) -> Result<Tensor> {
     let s = LinearShape::of(x.shape(), weight.shape())?;
     bias.value().expect_shape("linear", "bias", [s.outputs])?;
@@ -33,17 +34,17 @@ pub fn forward(x: &Tensor, weight: &Weight, bias: &Weight, config: Linear) -> Re
     }
 }
 
-/// Gradient by the input, before the activation of the layer below.
+/// Grad-input: the gradient with respect to the input, before the activation of the layer below.
 ///
-/// `dz [N, out]` is the gradient of the output before its own ReLU; `gate.y` is the input, in the shape that it
-/// had. Returns the gradient in that shape, and its sum over all but the last axis.
+/// `dz [N, out]` is the gradient of the output before its own ReLU; `gate.y` is the input, in its original
+/// shape. Returns the gradient in that shape, and its sum over all axes but the last.
 ///
 /// # Errors
 /// As [`forward`].
 pub fn grad_input(dz: &Tensor, weight: &Weight, gate: ReluDropoutMask) -> Result<Grad> {
     let x = gate.y.shape();
     let s = LinearShape::of(x, weight.shape())?;
-    dz.expect_shape("linear backward by data", "dz", [s.n, s.outputs])?;
+    dz.expect_shape("linear grad_input", "dz", [s.n, s.outputs])?;
     dz.expect_same_device("linear", &[("weight", weight.value()), ("the saved input", gate.y)])?;
     match dz.storage() {
         Storage::Cpu(_) => {
@@ -59,13 +60,14 @@ pub fn grad_input(dz: &Tensor, weight: &Weight, gate: ReluDropoutMask) -> Result
     }
 }
 
-/// Gradient by the matrix, written into `dw [out, in]` or added to it.
+/// Grad-weight: the gradient with respect to the weights, written to `dw [out, in]` or added to it.
 ///
-/// `x` is the input, `dz [N, out]` the gradient of the output before the ReLU. A value that is not finite clears
-/// the flag of `state`.
+/// `x` is the input, `dz [N, out]` the gradient of the output before the ReLU. A gradient that is not finite
+/// clears the flag of `state`.
 ///
 /// # Errors
-/// As [`forward`]; [`Error::Shared`] if another handle holds `dw`.
+/// As [`forward`]; [`Error::Shared`] if `dw` has another handle; [`Error::Device`] if `state` is another
+/// device's.
 pub fn grad_weight(
     x: &Tensor,
     dz: &Tensor,
@@ -74,7 +76,7 @@ pub fn grad_weight(
     state: &StepState,
 ) -> Result<()> {
     let s = LinearShape::of(x.shape(), dw.shape())?;
-    dz.expect_shape("linear backward by weight", "dz", [s.n, s.outputs])?;
+    dz.expect_shape("linear grad_weight", "dz", [s.n, s.outputs])?;
     x.expect_same_device("linear", &[("dz", dz), ("dw", dw)])?;
     match x.storage() {
         Storage::Cpu(_) => {
@@ -106,7 +108,7 @@ impl LinearShape {
             return Err(Error::Rank { op, operand: "weight", expected: "[out, in]", got: weight });
         };
         if x.is_empty() || weight.is_empty() {
-            let reason = format!("an empty operand: x {x}, weight {weight}");
+            let reason = format!("x {x} or weight {weight} is empty");
             return Err(Error::Unsupported { op, reason });
         }
         if x.numel_per_sample() != inputs {

@@ -26,7 +26,7 @@ pub(super) fn normalise(cpu: Cpu, config: Lrn, x: &[f32], base: &[f32], y: &mut 
     });
 }
 
-/// `dx_i = dy_i base_i^-beta - 2 a beta x_i * sum over the window of dy_j x_j base_j^(-beta-1)`, gated.
+/// `dx_i = dy_i base_i^-beta - 2 a beta x_i * sum over the window of dy_j x_j base_j^(-beta-1)`, masked.
 pub(super) fn backward(
     cpu: Cpu,
     config: Lrn,
@@ -64,8 +64,8 @@ pub(super) fn backward(
     add_rows(&partial, sums);
 }
 
-/// Sums of `f(x)` over a window centred on each channel and cut off at the ends: one shifted row after the other, so
-/// that the sums of neighbouring channels go side by side.
+/// Sums of `f(x)` over a window centred on each channel and cut off at the ends. Shifted rows are added one
+/// after the other, so that the loop over channels vectorises.
 fn window_sums(size: usize, x: &[f32], f: impl Fn(f32) -> f32, sums: &mut [f32]) {
     let half = size / 2;
     sums.fill(0.0);
@@ -78,7 +78,7 @@ fn window_sums(size: usize, x: &[f32], f: impl Fn(f32) -> f32, sums: &mut [f32])
     }
 }
 
-/// `base^-beta`; the usual 0.75 by square roots, which are rounded correctly everywhere.
+/// `base^-beta`; the usual 0.75 uses square roots, which are correctly rounded on every platform.
 fn power(base: f32, beta: f32) -> f32 {
     if beta == 0.75 {
         let root = base.sqrt();

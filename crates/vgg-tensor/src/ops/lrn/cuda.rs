@@ -6,7 +6,7 @@ use crate::{Error, Grad, ReluDropoutMask, Result, Tensor};
 
 const OP: &str = "lrn";
 
-/// `y`, and the bases in float, padded as `y` is.
+/// `y`, and the bases in f32, padded like `y`.
 pub(super) fn forward(x: &Tensor, config: Lrn) -> Result<(Tensor, Tensor)> {
     let device = x.device();
     let cuda = device.cuda_context();
@@ -41,7 +41,7 @@ pub(super) fn backward(dy: &Tensor, gate: ReluDropoutMask, base: &Tensor, config
     let x = cuda.activation_of(OP, "x", gate.y)?;
     let (bases, format) = base.cuda_memory(OP, "base")?;
     if format.element != Element::F32 || format.pitch(c) != x.pitch {
-        return Err(Error::Unsupported { op: OP, reason: "the bases are not of the forward pass".into() });
+        return Err(Error::Unsupported { op: OP, reason: "base is not a result of the forward pass".into() });
     }
     let dx = cuda.take(shape, cuda.activation(c))?;
     let (rows, pitch) = (rows(shape), x.pitch);
@@ -57,7 +57,8 @@ pub(super) fn backward(dy: &Tensor, gate: ReluDropoutMask, base: &Tensor, config
         bits(config.weight()),
         bits(config.beta),
     ];
-    // SAFETY: gradient, input and `dx` are activations of one shape; the pitch and the element of the bases were checked.
+    // SAFETY: gradient, input and `dx` are activations of one shape; the pitch and the element of the bases
+    // were checked.
     unsafe { cuda.launch("lrn_backward", rows * pitch, &arguments) }?;
     // SAFETY: `dx` and the input are activations of this shape.
     unsafe { cuda.gradient(shape, dx, Some((x.pointer, gate.scale)), device) }

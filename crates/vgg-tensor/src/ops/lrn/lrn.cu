@@ -1,4 +1,4 @@
-// Local response normalisation, a thread per value. Windows reach at most a few channels.
+// Local response normalisation, one thread per value: windows span only a few channels.
 
 __device__ inline float lrn_power(float base, float beta) {
     if (beta == 0.75f) {
@@ -29,7 +29,7 @@ KERNEL void lrn_forward(const T* x, T* y, float* base, i64 rows, int c, int pitc
     from_float(to_float(x[i]) * lrn_power(b, beta), y[i]);
 }
 
-// `dx = dy base^-beta - 2 a beta x * sum over the window of dy x base^(-beta-1)`, before the gate.
+// `dx = dy base^-beta - 2 a beta x * sum over the window of dy x base^(-beta-1)`, before the mask.
 KERNEL void lrn_backward(const T* dy, const T* x, const float* base, T* dx, i64 rows, int c, int pitch, int half, float a,
                          float beta) {
     const i64 i = thread();

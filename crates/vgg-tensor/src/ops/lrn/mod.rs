@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::tensor::Storage;
 use crate::{Error, Grad, ReluDropoutMask, Result, Tensor};
 
-/// Whether `alpha` applies to the sum over the window or to its mean.
+/// Whether `alpha` multiplies the sum over the window or its mean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LrnStyle {
@@ -18,23 +18,23 @@ pub enum LrnStyle {
     Caffe,
 }
 
-/// Parameters of the normalisation `y = x / (k + a * sum of x^2 over a window of channels)^beta`.
+/// Parameters of `y = x / (k + a * sum of x^2 over a window of channels)^beta`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Lrn {
-    /// Channels in the window, odd; cut off at the first and last channel.
+    /// Channels in the window, an odd number; the window is cut off at the first and last channel.
     pub size: usize,
-    /// Weight of the squares.
+    /// Factor of the squares.
     pub alpha: f32,
     /// Exponent.
     pub beta: f32,
-    /// Added to the squares.
+    /// Constant added to the squares.
     pub k: f32,
-    /// How `alpha` is meant.
+    /// Meaning of `alpha`.
     pub style: LrnStyle,
 }
 
 impl Lrn {
-    /// The parameters of Krizhevsky et al., which VGG takes over: size 5, alpha 1e-4, beta 0.75, k 2.
+    /// The parameters of Krizhevsky et al. 2012, which VGG adopts: size 5, alpha 1e-4, beta 0.75, k 2.
     pub fn alexnet(style: LrnStyle) -> Lrn {
         Lrn { size: 5, alpha: 1e-4, beta: 0.75, k: 2.0, style }
     }
@@ -47,11 +47,11 @@ impl Lrn {
     }
 }
 
-/// Normalises over the last axis. Returns `y`, and the bases of the powers, which [`backward`] needs; both have the
-/// shape of `x`.
+/// Normalises over the last axis. Returns `y` and the bases of the powers, which [`backward`] needs; both
+/// have the shape of `x`.
 ///
 /// # Errors
-/// [`Error::Unsupported`] if the window is not odd.
+/// [`Error::Unsupported`] if the window size is not odd; [`Error::OutOfMemory`] and [`Error::Cuda`] on a GPU.
 pub fn forward(x: &Tensor, config: Lrn) -> Result<(Tensor, Tensor)> {
     check(config)?;
     match x.storage() {
@@ -68,13 +68,15 @@ pub fn forward(x: &Tensor, config: Lrn) -> Result<(Tensor, Tensor)> {
     }
 }
 
-/// Gradient by the input, before the activation of the layer below.
+/// Grad-input, before the activation of the layer below.
 ///
-/// `dy` is the gradient of the output; `gate.y` is the input `x`; `base` as [`forward`] returned it. Where `x` is
-/// not positive `dy` may have been zeroed already: `y` is zero there, so nothing else depends on it.
+/// `dy` is the gradient of the output; `gate.y` is the input `x`; `base` is the second result of [`forward`].
+/// Where `x` is not positive, `dy` may already be zero: after a ReLU `x` is zero there, so `dy` does not
+/// contribute to the gradient of other channels.
 ///
 /// # Errors
-/// [`Error::Shape`] if shapes differ.
+/// [`Error::Shape`] or [`Error::Device`] if the operands do not match; [`Error::Unsupported`] if the window
+/// size is not odd or `base` has another format; [`Error::OutOfMemory`] and [`Error::Cuda`] on a GPU.
 pub fn backward(dy: &Tensor, gate: ReluDropoutMask, base: &Tensor, config: Lrn) -> Result<Grad> {
     check(config)?;
     dy.expect_shape("lrn backward", "dy", gate.y.shape())?;
@@ -98,6 +100,6 @@ fn check(config: Lrn) -> Result<()> {
     if config.size % 2 == 1 {
         return Ok(());
     }
-    let reason = format!("a window of {} channels; it must be odd", config.size);
+    let reason = format!("a window of {} channels must be odd", config.size);
     Err(Error::Unsupported { op: "lrn", reason })
 }

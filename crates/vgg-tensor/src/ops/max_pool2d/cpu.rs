@@ -1,4 +1,4 @@
-//! Max-pooling on the CPU, a row of windows at a time.
+//! Max-pooling on the CPU, one row of windows at a time.
 
 use crate::Shape;
 use crate::cpu::{Cpu, SharedMut, Vector, VectorKernel};
@@ -23,7 +23,7 @@ pub(in crate::ops) fn forward(
 pub(super) fn backward(cpu: Cpu, input: Shape, output: Shape, dy: &[f32], index: &[u8], dx: &mut [f32]) {
     let rows = Rows::new(input, output);
     let per_image = input.numel_per_sample();
-    // A task writes all rows of one image, for windows of neighbouring rows never share an input row.
+    // One task per image: windows of neighbouring rows never share an input row.
     cpu.for_each_chunk(dx, per_image, |image, dx| {
         dx.fill(0.0);
         for row in 0..rows.oh {
@@ -71,7 +71,7 @@ impl VectorKernel for PoolRow<'_> {
         let mut index = self.index;
         for (column, y) in self.y.chunks_exact_mut(c).enumerate() {
             let at = |r: usize, q: usize| {
-                // A window that is cut off repeats its first row or column, which changes neither value nor index.
+                // A cut-off window repeats its first row or column, which changes neither value nor index.
                 let r = if 2 * row + r < h { 2 * row + r } else { 2 * row };
                 let q = if 2 * column + q < w { 2 * column + q } else { 2 * column };
                 &self.x[((image * h + r) * w + q) * c..][..c]
@@ -96,13 +96,13 @@ impl VectorKernel for PoolRow<'_> {
     }
 }
 
-/// The max_nan_first value, the first of equal ones.
+/// The larger value; `a` if they are equal or one is NaN.
 #[inline(always)]
 fn max_nan_first(a: f32, b: f32) -> f32 {
     if b > a { b } else { a }
 }
 
-/// Gradients of one row of windows of one image.
+/// The gradients of one row of windows of one image.
 struct ScatterRow<'a> {
     rows: Rows,
     row: usize,

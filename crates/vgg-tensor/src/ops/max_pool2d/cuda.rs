@@ -9,7 +9,7 @@ use crate::{Error, Grad, Result, Shape, Tensor};
 
 const OP: &str = "max_pool2d";
 
-/// The pooled map, and where values came from if that is asked for.
+/// The pooled map, and the index of each maximum if `index` is set.
 pub(super) fn forward(x: &Tensor, output: Shape, index: bool) -> Result<(Tensor, Option<CudaBuffer>)> {
     let device = x.device();
     let cuda = device.cuda_context();
@@ -24,7 +24,8 @@ pub(super) fn forward(x: &Tensor, output: Shape, index: bool) -> Result<(Tensor,
     let bytes = index.as_ref().map_or(0, |index| index.pointer());
     let sizes = sizes(x.shape(), output, pitch);
     let arguments: Vec<u64> = [input.pointer, y.pointer(), bytes].into_iter().chain(sizes).collect();
-    // SAFETY: input and `y` are activations of these sizes, and the index, if asked for, has a byte for each element of `y`.
+    // SAFETY: input and `y` are activations of these sizes, and the index, if asked for, has a byte for each
+    // element of `y`.
     unsafe { cuda.launch("max_pool2d_forward", output.len() / output.last() * pitch / 8, &arguments) }?;
     Ok((Tensor::from_buffer(output, y, device), index))
 }
@@ -42,7 +43,8 @@ pub(super) fn backward(grad: &Grad, index: &PoolIndex) -> Result<Grad> {
     let sizes = sizes(index.input, index.output, pitch);
     let arguments: Vec<u64> = [dz.pointer, bytes.pointer(), dx.pointer()].into_iter().chain(sizes).collect();
     let [n, h, w, ..] = *index.input.dims() else { unreachable!("pooled maps have four axes") };
-    // SAFETY: the gradient and the index are of the pooled map, and `dx` is an activation of its input's size.
+    // SAFETY: the gradient and the index are of the pooled map, and `dx` is an activation of its input's
+    // size.
     unsafe { cuda.launch("max_pool2d_backward", n * h.div_ceil(2) * w.div_ceil(2) * pitch / 8, &arguments) }?;
     Ok(Grad { grad: Tensor::from_buffer(index.input, dx, device), bias_grad: grad.bias_grad.clone() })
 }

@@ -1,5 +1,5 @@
-// 2x2 windows at stride 2. A window that is cut off repeats its first row or column. Of equal values the first counts.
-// A thread handles 8 channels of one window; `index`, where given, gets a byte per value.
+// 2x2 windows at stride 2. A cut-off window repeats its first row or column. The first of equal values is the
+// maximum. One thread handles 8 channels of a window; `index`, if given, receives one byte per value.
 
 KERNEL void max_pool2d_forward(const T* x, T* y, unsigned char* index, int n, int h, int w, int pitch, int oh, int ow) {
     const i64 i = thread();
@@ -31,8 +31,9 @@ KERNEL void max_pool2d_forward(const T* x, T* y, unsigned char* index, int n, in
     }
 }
 
-// Each gradient goes to where its value came from. A thread writes the whole window, so that no pixel is written twice and,
-// with windows over all of the map, none is forgotten; what a floored window leaves out is zeroed by its last thread.
+// Copies each gradient to the position of the maximum. One thread writes a whole window, so that every pixel
+// of the map is written once. A row or column that `Floor` rounding drops has threads of its own, which write
+// zeros.
 KERNEL void max_pool2d_backward(const T* dy, const unsigned char* index, T* dx, int n, int h, int w, int pitch, int oh,
                                 int ow) {
     const i64 i = thread();

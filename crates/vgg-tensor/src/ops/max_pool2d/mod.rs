@@ -1,4 +1,4 @@
-//! Max-pooling over 2x2 windows at stride 2, and its gradient.
+//! Max-pooling over 2x2 windows with stride 2, and its gradient.
 
 pub(super) mod cpu;
 mod cuda;
@@ -10,13 +10,13 @@ use serde::{Deserialize, Serialize};
 use crate::tensor::Storage;
 use crate::{Error, Grad, Result, Shape, Tensor};
 
-/// How a side that two does not divide is pooled.
+/// How a side of odd length is pooled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PoolRounding {
-    /// The last row or column is dropped, as PyTorch does by default.
+    /// The last row or column is dropped, PyTorch's default.
     Floor,
-    /// The last row or column makes a window of its own, as Caffe does.
+    /// The last row or column is a window of its own, as in Caffe.
     Ceil,
 }
 
@@ -30,7 +30,7 @@ impl PoolRounding {
     }
 }
 
-/// Which element of its window every pooled value came from: one byte each, row-major in the window.
+/// Position of each maximum in its window: one byte per pooled value, row-major in the window.
 #[derive(Debug, Clone)]
 pub struct PoolIndex {
     storage: Arc<Storage>,
@@ -38,12 +38,14 @@ pub struct PoolIndex {
     output: Shape,
 }
 
-/// Largest value of each 2x2 window: `[N, H, W, C]` to `[N, H/2, W/2, C]`, and where it was.
+/// Max-pooling from `[N, H, W, C]` to `[N, H/2, W/2, C]`, rounded by `rounding`, with the index of each
+/// maximum.
 ///
-/// Of equal values the first counts.
+/// The first of equal values is the maximum.
 ///
 /// # Errors
-/// [`Error::Rank`] unless `x` has four axes; [`Error::Unsupported`] if nothing would be left.
+/// [`Error::Rank`] unless `x` has four axes; [`Error::Unsupported`] if the output is empty;
+/// [`Error::OutOfMemory`] and [`Error::Cuda`] on a GPU.
 pub fn forward(x: &Tensor, rounding: PoolRounding) -> Result<(Tensor, PoolIndex)> {
     let (input, output) = shapes(x, rounding)?;
     match x.storage() {
@@ -58,12 +60,12 @@ pub fn forward(x: &Tensor, rounding: PoolRounding) -> Result<(Tensor, PoolIndex)
         }
         Storage::Cuda(_) => match cuda::forward(x, output, true)? {
             (y, Some(index)) => Ok((y, PoolIndex::on_gpu(index, input, output))),
-            (_, None) => unreachable!("the index was asked for"),
+            (_, None) => unreachable!("the index was requested"),
         },
     }
 }
 
-/// As [`forward`], without remembering where the values were.
+/// Like [`forward`], without the index.
 ///
 /// # Errors
 /// As [`forward`].
@@ -77,13 +79,14 @@ pub fn infer(x: &Tensor, rounding: PoolRounding) -> Result<Tensor> {
     }
 }
 
-/// Gradient by the input: each value of `grad.grad` goes to where the window's largest value was.
+/// Grad-input: each value of `grad.grad` is copied to the position of its maximum.
 ///
-/// The gate of the activation below has been applied to the pooled gradient already (a pooled value is positive
-/// exactly if the value it came from is), and scattering keeps the sums per channel.
+/// The mask of the activation below is already applied to `grad`: a pooled value is positive exactly if its
+/// source is. The sums per channel do not change.
 ///
 /// # Errors
-/// [`Error::Shape`] if `grad.grad` is not of the pooled shape.
+/// [`Error::Shape`] if `grad.grad` does not have the pooled shape; [`Error::Device`] if `index` is on another
+/// device; [`Error::OutOfMemory`] and [`Error::Cuda`] on a GPU.
 pub fn backward(grad: &Grad, index: &PoolIndex) -> Result<Grad> {
     grad.grad.expect_shape("max_pool2d backward", "dz", index.output)?;
     match grad.grad.storage() {
@@ -112,7 +115,7 @@ fn shapes(x: &Tensor, rounding: PoolRounding) -> Result<(Shape, Shape)> {
     let [n, h, w, c] = x.axes("max_pool2d", "x", "[N, H, W, C]")?;
     let output = Shape::from([n, rounding.pooled(h), rounding.pooled(w), c]);
     if output.is_empty() {
-        let reason = format!("nothing is left of x {} after 2x2 pooling", x.shape());
+        let reason = format!("x {} is too small for 2x2 pooling", x.shape());
         return Err(Error::Unsupported { op: "max_pool2d", reason });
     }
     Ok((x.shape(), output))

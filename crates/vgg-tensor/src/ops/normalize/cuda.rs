@@ -1,11 +1,11 @@
-//! Bytes in a GPU's memory become activations there.
+//! Conversion of pixels to activations in GPU memory.
 
 use ndarray::ArrayView2;
 
 use crate::cuda::{bits, rows};
 use crate::{Device, Result, Shape, Tensor};
 
-/// Uploads and converts.
+/// Uploads pixels and offsets, and converts the pixels.
 pub(super) fn normalize(
     bytes: &[u8],
     offset: &ArrayView2<f32>,
@@ -22,10 +22,11 @@ pub(super) fn normalize(
     unsafe { convert(pixels.pointer(), offsets.pointer(), scale, shape, device) }
 }
 
-/// Converts what is there.
+/// Converts pixels that are on the device.
 ///
 /// # Safety
-/// `pixels` must be a byte for each value of `shape [N, H, W, 3]`, and `offsets` three floats for each image, on the device.
+/// `pixels` must be a byte for each value of `shape [N, H, W, 3]`, and `offsets` three floats for each image,
+/// on the device.
 pub(super) unsafe fn convert(
     pixels: u64,
     offsets: u64,

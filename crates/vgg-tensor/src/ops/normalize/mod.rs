@@ -1,4 +1,4 @@
-//! The upload of a batch of images.
+//! Conversion of pixels to network inputs.
 
 mod cuda;
 
@@ -8,13 +8,14 @@ use ndarray::{ArrayView2, ArrayView4};
 
 use crate::{Device, Error, Result, Shape, StagedBatch, Tensor};
 
-/// `(pixels + offset) * scale`, the only upload of images.
+/// `(pixels + offset) * scale` on `device`.
 ///
-/// `pixels [N, H, W, 3]` of 0..255; `offset [N, 3]` in the same unit is each image's colour shift minus the mean;
-/// `scale` per channel. Returns `[N, H, W, 3]`.
+/// `pixels [N, H, W, 3]` are bytes. `offset [N, 3]`, in the same unit, is each image's PCA jitter minus the
+/// mean pixel; `scale` is a factor per channel. Returns `[N, H, W, 3]`.
 ///
 /// # Errors
-/// [`Error::Shape`] if `offset` does not fit, [`Error::Unsupported`] unless `pixels` are contiguous and not empty.
+/// [`Error::Shape`] if `offset` has another shape; [`Error::Unsupported`] unless `pixels` are `[N, H, W, 3]`,
+/// contiguous and not empty; [`Error::OutOfMemory`] and [`Error::Cuda`] on a GPU.
 pub fn normalize(
     pixels: ArrayView4<u8>,
     offset: ArrayView2<f32>,
@@ -26,7 +27,7 @@ pub fn normalize(
     let shape = Shape::from([n, h, w, c]);
     let unsupported = |reason| Error::Unsupported { op, reason };
     if c != 3 || shape.is_empty() {
-        return Err(unsupported(format!("pixels {shape}; they must be [N, H, W, 3] and not empty")));
+        return Err(unsupported(format!("pixels {shape} must be [N, H, W, 3] and not empty")));
     }
     if offset.dim() != (n, 3) {
         let got = Shape::from([offset.nrows(), offset.ncols()]);
@@ -41,21 +42,22 @@ pub fn normalize(
     Ok(convert(bytes, |image, c| offset[[image, c]], scale, shape, device))
 }
 
-/// As [`normalize`] for some images of an upload.
+/// Like [`normalize`], for a range of images of a staged batch.
 ///
 /// # Errors
-/// [`Error::Unsupported`] unless there are such images.
+/// [`Error::Unsupported`] if the range is empty or out of bounds; [`Error::OutOfMemory`] and [`Error::Cuda`]
+/// on a GPU.
 pub fn normalize_staged(upload: &StagedBatch, images: Range<usize>, scale: [f32; 3]) -> Result<Tensor> {
     let (shape, device) = (upload.part(&images)?, upload.device());
     if let Some([pixels, offsets, _]) = upload.on_gpu(images.start) {
-        // SAFETY: the upload has these images.
+        // SAFETY: the staged batch has these images.
         return unsafe { cuda::convert(pixels, offsets, scale, shape, device) };
     }
     match upload.on_cpu(images) {
         Some((bytes, offset, _)) => {
             Ok(convert(bytes, |image, c| offset[3 * image + c], scale, shape, device))
         }
-        None => unreachable!("an upload is on a CPU or on a GPU"),
+        None => unreachable!("a staged batch is on a CPU or on a GPU"),
     }
 }
 

@@ -1,4 +1,5 @@
-// `y [pixels, 8] = (pixels + offset of the image) * scale`, the last five channels zero. A thread makes one pixel.
+// `y [pixels, 8] = (pixels + offset of the image) * scale`; the last five channels are zero. One thread per
+// pixel.
 KERNEL void normalize(const unsigned char* pixels, const float* offset, float scale0, float scale1, float scale2,
                         i64 count, i64 per_image, T* y) {
     const i64 i = thread();

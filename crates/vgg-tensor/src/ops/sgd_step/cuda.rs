@@ -1,4 +1,4 @@
-//! The update on a GPU: one pass over weights, velocity, gradient and the copy that products read.
+//! SGD step on a GPU: one pass over weight, velocity, gradient and the packed copy of the weight.
 
 use super::{MomentumVariant, SgdConfig};
 use crate::cuda::bits;
@@ -34,6 +34,7 @@ pub(super) fn step(
         c as u64,
         pitch as u64,
     ];
-    // SAFETY: weight, velocity and gradient have one shape, the copy is padded to `pitch`, and the state is of this device.
+    // SAFETY: weight, velocity and gradient have one shape, the copy is padded to `pitch`, and the state is
+    // of this device.
     unsafe { cuda.launch(OP, n, &arguments) }
 }

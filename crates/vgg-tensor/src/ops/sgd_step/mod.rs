@@ -1,4 +1,4 @@
-//! One step of stochastic gradient descent with momentum and weight decay.
+//! A step of stochastic gradient descent with momentum and weight decay.
 
 mod cuda;
 
@@ -7,34 +7,38 @@ use serde::{Deserialize, Serialize};
 use crate::tensor::Storage;
 use crate::{Result, StepState, Tensor, Weight};
 
-/// Where the learning rate enters.
+/// Where the learning rate enters the momentum update.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum MomentumVariant {
-    /// `v = momentum v + lr (g + decay w); w = w - v`, as Krizhevsky et al. and Caffe: a cut of the rate does not
-    /// touch the velocity that has been gathered.
+    /// Krizhevsky et al. and Caffe: `v = momentum v + lr (g + decay w); w = w - v`. A learning rate cut
+    /// leaves the accumulated velocity unchanged.
     Caffe,
-    /// `v = momentum v + (g + decay w); w = w - lr v`, as PyTorch: a cut of the rate acts on the velocity at once.
+    /// PyTorch: `v = momentum v + (g + decay w); w = w - lr v`. A learning rate cut scales the accumulated
+    /// velocity at once.
     Torch,
 }
 
-/// Parameters of a step for one parameter.
+/// Hyperparameters of the step of one parameter.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SgdConfig {
-    /// Where the learning rate enters.
+    /// Where the learning rate enters the momentum update.
     pub momentum_variant: MomentumVariant,
-    /// What is kept of the velocity.
+    /// Momentum: the factor of the previous velocity.
     pub momentum: f32,
-    /// L2 penalty, already multiplied for this parameter's kind.
+    /// Weight decay (L2 penalty), with the factor of this parameter's kind applied.
     pub weight_decay: f32,
-    /// Multiplies the learning rate of the step state.
+    /// Factor of the step state's learning rate.
     pub lr_mult: f32,
 }
 
-/// Updates `weight` and `velocity` from `grad`, all of one shape; does nothing if the step is not finite.
+/// Updates `weight` and `velocity` from `grad`, which have the same shape. Does nothing if the flag of
+/// `state` is clear.
 ///
 /// # Errors
-/// [`crate::Error::Shape`] if shapes differ; [`crate::Error::Shared`] if weight or velocity are shared.
+/// [`crate::Error::Shape`] if the shapes differ; [`crate::Error::Device`] if operands are on different
+/// devices; [`crate::Error::Shared`] if `weight` or `velocity` has another handle; [`crate::Error::Cuda`] on
+/// a GPU.
 pub fn sgd_step(
     weight: &mut Weight,
     grad: &Tensor,
@@ -69,7 +73,7 @@ pub fn sgd_step(
 
 fn update(w: &mut [f32], g: &[f32], v: &mut [f32], lr: f32, config: &SgdConfig) {
     let SgdConfig { momentum, weight_decay, .. } = *config;
-    // Caffe's form scales the gradient, torch's the velocity.
+    // Caffe's variant scales the gradient by the learning rate, PyTorch's the velocity.
     let (of_grad, of_velocity) = match config.momentum_variant {
         MomentumVariant::Caffe => (lr, 1.0),
         MomentumVariant::Torch => (1.0, lr),

@@ -1,5 +1,5 @@
-// One pass over weights, velocity, gradient and, where given, the weights' copy in T, whose rows of `c` values are `pitch`
-// apart. Nothing changes if the step is not finite.
+// Updates weights, velocity and, if given, the weights' copy in T, whose rows of `c` values are `pitch`
+// apart. Does nothing if the step is not finite.
 KERNEL void sgd_step(float* w, float* v, const float* g, T* copy, const Step* step, i64 n, float momentum,
                      float weight_decay, float lr_mult, int caffe, int c, int pitch) {
     const i64 i = thread();

@@ -1,4 +1,4 @@
-//! Softmax on the CPU. Sums over classes are taken in f64.
+//! Softmax on the CPU, summed in f64.
 
 use crate::cpu::{Cpu, rows_per_task};
 
@@ -12,7 +12,7 @@ pub(super) fn forward(cpu: Cpu, classes: usize, x: &[f32], y: &mut [f32]) {
     });
 }
 
-/// Softmax of one row. Returns the logarithm of the sum of exponentials.
+/// Writes the softmax of one row, and returns the logarithm of its sum of exponentials.
 pub(in crate::ops) fn row(x: &[f32], y: &mut [f32]) -> f64 {
     let largest = f64::from(x.iter().copied().fold(f32::NEG_INFINITY, f32::max));
     let sum: f64 = x.iter().map(|x| (f64::from(*x) - largest).exp()).sum();

@@ -8,7 +8,7 @@ pub(super) use cpu::row as cpu_row;
 use crate::tensor::Storage;
 use crate::{Result, Tensor};
 
-/// Posterior of every row of logits: `exp(x - max) / sum`.
+/// Posteriors of every row of logits: `exp(x - max) / sum`.
 ///
 /// # Errors
 /// [`crate::Error::OutOfMemory`] and [`crate::Error::Cuda`] on a GPU.

@@ -1,4 +1,4 @@
-// Softmax of rows of float, a block per row.
+// Softmax of f32 rows, one block per row.
 
 KERNEL void softmax_forward(const float* x, float* y, int classes) {
     __shared__ float shared[THREADS / 32];

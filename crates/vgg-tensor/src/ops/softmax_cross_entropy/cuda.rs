@@ -1,4 +1,4 @@
-//! Loss of a batch on a GPU.
+//! Softmax cross-entropy on a GPU.
 
 use super::Loss;
 use crate::cuda::bits;
@@ -6,16 +6,16 @@ use crate::{Result, Shape, StepState, Tensor};
 
 const OP: &str = "softmax_cross_entropy";
 
-/// With targets from the host.
+/// Loss with targets in host memory.
 pub(super) fn forward(logits: &Tensor, targets: &[u32], weight: f32, state: &StepState) -> Result<Loss> {
     let cuda = logits.device().cuda_context();
     let on_device = cuda.take_bytes(4 * targets.len())?;
     cuda.upload(targets, &on_device)?;
-    // SAFETY: there is a target for each row, as the dispatch has checked.
+    // SAFETY: there is a target for each row, as the caller has checked.
     unsafe { forward_of(logits, on_device.pointer(), weight, state) }
 }
 
-/// With targets that are on the device.
+/// Loss with targets on the device.
 ///
 /// # Safety
 /// `targets` must be an integer of 32 bits for each row of `logits`, on the device.
@@ -42,7 +42,8 @@ pub(super) unsafe fn forward_of(
         pitch as u64,
         state.pointer(OP, cuda)?,
     ];
-    // SAFETY: logits are plain, `dz` is an activation of their shape, there is a loss and a target for each of the `n` rows.
+    // SAFETY: logits are plain, `dz` is an activation of their shape, there is a loss and a target for each
+    // of the `n` rows.
     unsafe { cuda.launch_blocks(OP, [n, 1], &arguments) }?;
     Ok(Loss {
         per_sample: Tensor::from_buffer(Shape::from([n]), losses, device),

@@ -1,4 +1,4 @@
-//! Multinomial logistic regression: softmax and the negative logarithm of the target's posterior.
+//! Softmax cross-entropy loss, the paper's multinomial logistic regression objective.
 
 mod cpu;
 mod cuda;
@@ -8,24 +8,25 @@ use std::ops::Range;
 use crate::tensor::Storage;
 use crate::{Error, Grad, Result, Shape, StagedBatch, StepState, Tensor};
 
-/// Losses of the samples and the gradient of their weighted sum.
+/// Losses of the samples, and the gradient of their weighted sum.
 #[derive(Debug)]
 pub struct Loss {
-    /// `[N]`: each sample's loss, not weighted.
+    /// Loss of each sample `[N]`, not weighted.
     pub per_sample: Tensor,
-    /// Gradient by the logits of `weight * sum of losses`. Logits have no activation.
+    /// Gradient of `weight * sum of losses` with respect to the logits, which have no activation.
     pub grad: Grad,
 }
 
-/// `-ln softmax(logits)[target]` of every sample.
+/// Loss `-ln softmax(logits)[target]` of every sample.
 ///
-/// `logits [N, K]`; `targets` are class indices below `K`. `weight` is what a sample counts in the gradient, usually
-/// one over the mini-batch, so that micro-batches add up to its mean. A loss that is not finite clears the flag of
-/// `state`.
+/// `logits [N, K]`; `targets` are class indices below `K`. `weight` is the weight of a sample in the
+/// gradient, usually one over the batch size, so that the gradients of micro-batches add up to the mean over
+/// the batch. A loss that is not finite clears the flag of `state`.
 ///
 /// # Errors
-/// [`Error::Rank`] unless logits have two axes; [`Error::Length`] unless there is a target per sample;
-/// [`Error::Target`] if one is out of range.
+/// [`Error::Rank`] unless the logits have two axes; [`Error::Length`] unless there is one target per sample;
+/// [`Error::Target`] if a target is out of range; [`Error::Device`] if `state` is another device's;
+/// [`Error::OutOfMemory`] and [`Error::Cuda`] on a GPU.
 pub fn softmax_cross_entropy(
     logits: &Tensor,
     targets: &[u32],
@@ -58,11 +59,11 @@ pub fn softmax_cross_entropy(
     }
 }
 
-/// As [`softmax_cross_entropy`] with the targets of some images of an upload. On a GPU, a target that is no class makes
-/// its loss NaN and clears the flag of `state`.
+/// Like [`softmax_cross_entropy`], with the targets of a range of images of a staged batch. On a GPU, an
+/// invalid target makes its loss NaN and clears the flag of `state`.
 ///
 /// # Errors
-/// As [`softmax_cross_entropy`].
+/// As [`softmax_cross_entropy`]; [`Error::Unsupported`] if the range is empty or out of bounds.
 pub fn softmax_cross_entropy_staged(
     logits: &Tensor,
     upload: &StagedBatch,
@@ -77,14 +78,14 @@ pub fn softmax_cross_entropy_staged(
         return Err(Error::Length { len: images.len(), shape: Shape::from([n]) });
     }
     if !logits.device().shares_memory_with(upload.device()) {
-        return Err(Error::Device { op, operand: "upload" });
+        return Err(Error::Device { op, operand: "staged batch" });
     }
     if let Some([_, _, targets]) = upload.on_gpu(images.start) {
-        // SAFETY: the upload is on this GPU and has these images, one for each row.
+        // SAFETY: the staged batch is on this GPU and has these images, one for each row.
         return unsafe { cuda::forward_of(logits, targets, weight, state) };
     }
     match upload.on_cpu(images) {
         Some((_, _, targets)) => softmax_cross_entropy(logits, targets, weight, state),
-        None => unreachable!("an upload is on a CPU or on a GPU"),
+        None => unreachable!("a staged batch is on a CPU or on a GPU"),
     }
 }

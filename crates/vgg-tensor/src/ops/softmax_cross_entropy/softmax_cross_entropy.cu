@@ -1,5 +1,5 @@
-// Loss and gradient of a row of logits, a block per row: `ln sum - x[target]`, and `weight * (softmax - one-hot)`. A target that is no class
-// makes a loss that is not a number.
+// Loss `ln sum - x[target]` and gradient `weight * (softmax - one-hot)` of a row of logits, one block per
+// row. A target that is not a class makes the loss NaN.
 KERNEL void softmax_cross_entropy(const float* x, const unsigned* targets, float weight, float* losses, T* dz, int classes,
                                   int pitch, Step* step) {
     __shared__ float shared[THREADS / 32];

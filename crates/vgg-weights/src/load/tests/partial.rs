@@ -1,8 +1,8 @@
-//! Files that lack layers, and files that are refused.
+//! Tests of `load` with files that lack layers, and with invalid files.
 
 use super::*;
 
-/// The paper's names and metadata, without fc7's weight and without fc8.
+/// A native file without `fc7.weight` and without fc8.
 fn partial(folder: &Folder) -> PathBuf {
     let mut file = arrays();
     file.retain(|array| array.name != "fc7.weight" && !array.name.starts_with("fc8"));
@@ -14,7 +14,7 @@ fn partial_files_are_described_but_not_loaded() {
     let folder = Folder::new();
     let path = partial(&folder);
     let Error::Tensors { differences, .. } = refused(&path) else { panic!() };
-    // fc7's bias is left over, which is no difference by itself.
+    // fc7.bias is present, but not reported by itself.
     assert_eq!(differences, ["fc7 is missing", "fc8 is missing"]);
     assert_eq!(read_metadata(&path).unwrap(), metadata(Pixels::CaffeRgb));
     assert_eq!(describe(&path).unwrap(), (metadata(Pixels::CaffeRgb), vec![]));
@@ -22,14 +22,14 @@ fn partial_files_are_described_but_not_loaded() {
     file.retain(|array| !array.name.starts_with("classifier"));
     let path = folder.safetensors(&file, &none());
     let notes = describe(&path).unwrap().1;
-    assert_eq!(notes[2..], ["not in the file: fc6, fc7, fc8"]);
+    assert_eq!(notes[2..], ["layers not in the file: fc6, fc7, fc8"]);
 }
 
 fn zeros(spec: NetworkSpec) -> Network {
     Network::new(spec, &Device::cpu(1).unwrap()).unwrap()
 }
 
-/// Names of the layers of which some value is not zero.
+/// Names of the layers with a value that is not zero.
 fn copied(network: &Network) -> Vec<String> {
     let weights = network.state_dict().into_iter().filter(|array| array.values.iter().any(|v| *v != 0.0));
     let mut names: Vec<String> =
@@ -39,7 +39,7 @@ fn copied(network: &Network) -> Vec<String> {
 }
 
 #[test]
-fn matching_layers_of_a_partial_file_are_imported() {
+fn matching_layers_of_a_partial_file_are_loaded() {
     let folder = Folder::new();
     let path = partial(&folder);
     let mut network = zeros(NetworkSpec { head: [6, 4], ..spec() });
@@ -93,10 +93,10 @@ fn unrecognised_tensor_names_are_rejected() {
     let folder = Folder::new();
     let other = [NamedTensor { name: "layer1.0.weight".into(), shape: vec![2], values: vec![0.5; 2] }];
     let path = folder.safetensors(&other, &metadata(Pixels::CaffeRgb).to_strings().unwrap());
-    let unknown = "its tensors are not named as those of a VGG network in any known library";
+    let unknown = "its tensor names are not those of a VGG network in any supported library";
     let message = refused(&path).to_string();
     assert!(message.ends_with(unknown), "{message}");
-    // Without metadata that is what is said first of a file that might be ours.
+    // A safetensors file without metadata might be native, so the missing metadata are reported first.
     let path = folder.safetensors(&other, &none());
     assert!(matches!(refused(&path), Error::Metadata { key: "classes", .. }));
     let path = folder.npz(&other);

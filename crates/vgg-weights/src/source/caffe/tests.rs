@@ -24,7 +24,7 @@ fn floats(values: &[f32]) -> Vec<u8> {
     values.iter().flat_map(|v| v.to_le_bytes()).collect()
 }
 
-/// `BlobProto` of the present schema: data 5, shape 7 with dim 1.
+/// `BlobProto` of the current schema: data 5, shape 7 with dim 1.
 fn blob(shape: &[u64], values: &[f32]) -> Vec<u8> {
     let dims: Vec<u8> = shape.iter().flat_map(|side| number(1, *side)).collect();
     [bytes(7, &dims), bytes(5, &floats(values))].concat()
@@ -36,7 +36,7 @@ fn old_blob(shape: [u64; 4], values: &[f32]) -> Vec<u8> {
     [number(1, n), number(2, c), number(3, h), number(4, w), bytes(5, &floats(values))].concat()
 }
 
-/// A layer of the present schema: name 1, type 2, blobs 7.
+/// A layer of the current schema: name 1, type 2, blobs 7.
 fn layer(name: &str, blobs: &[Vec<u8>]) -> Vec<u8> {
     let blobs: Vec<u8> = blobs.iter().flat_map(|blob| bytes(7, blob)).collect();
     bytes(100, &[bytes(1, name.as_bytes()), bytes(2, b"Convolution"), blobs].concat())
@@ -68,7 +68,7 @@ fn expected(name: &str, shape: &[usize], values: &[f32]) -> (String, Vec<usize>,
 fn current_schema_is_read() {
     let file = [
         bytes(1, b"VGG"),
-        // input_dim, debug_info and fields of four and eight bytes are passed over.
+        // input_dim and unknown fields of four and eight bytes are skipped.
         number(4, 224),
         [varint(8 * 900 + 5), vec![1; 4]].concat(),
         [varint(8 * 901 + 1), vec![1; 8]].concat(),
@@ -84,12 +84,12 @@ fn current_schema_is_read() {
     ];
     assert_eq!(blobs(&file), all);
     let message = open(&file).unwrap().read("fc8.1").unwrap_err().to_string();
-    assert!(message.ends_with("it has no blob fc8.1"), "{message}");
+    assert!(message.ends_with("no blob named fc8.1"), "{message}");
 }
 
 #[test]
 fn v1_schema_is_read() {
-    // layers 2 of the network, with bottom 2, name 4, type 5 and blobs 6.
+    // Field 2 of the network, `layers`, with bottom 2, name 4, type 5 and blobs 6.
     let blobs_of_layer = [
         bytes(6, &old_blob([1, 3, 1, 2], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0])),
         bytes(6, &old_blob([1, 1, 1, 1], &[-0.5])),
@@ -110,13 +110,13 @@ fn blob_shapes_and_values_are_read_in_every_encoding() {
     let doubles: Vec<u8> = [0.1f64, -2.5].iter().flat_map(|v| v.to_le_bytes()).collect();
     let double = [bytes(8, &doubles), bytes(7, &number(1, 2))].concat();
     assert_eq!(blobs(&layer("a", &[double])), [expected("a.0", &[2], &[0.1, -2.5])]);
-    // The new shape wins over old sides; old sides that are absent are left out; no side is one value.
+    // `shape` takes precedence over legacy sides; absent legacy sides are left out; no sides mean one value.
     let both = [old_blob([2, 1, 1, 1], &[1.0, 2.0]), bytes(7, &number(1, 2))].concat();
     assert_eq!(blobs(&layer("a", &[both])), [expected("a.0", &[2], &[1.0, 2.0])]);
     let two_sides = [number(3, 1), number(4, 2), bytes(5, &floats(&[1.0, 2.0]))].concat();
     assert_eq!(blobs(&layer("a", &[two_sides])), [expected("a.0", &[1, 2], &[1.0, 2.0])]);
     assert_eq!(blobs(&layer("a", &[bytes(5, &floats(&[3.0]))])), [expected("a.0", &[], &[3.0])]);
-    // diff 6 is passed over, and a blob of no values is one.
+    // diff 6 is skipped; a blob may be empty.
     let empty = [bytes(7, &number(1, 0)), bytes(6, &[0; 8])].concat();
     assert_eq!(blobs(&layer("a", &[empty])), [expected("a.0", &[0], &[])]);
     let eight: Vec<u64> = vec![1; 8];
@@ -132,7 +132,7 @@ fn vgg_metadata_is_read() {
     assert!(open(&file[1]).unwrap().metadata.is_empty());
     let message = refused(&[bytes(21_000, b"[]"), file[1].clone()].concat());
     assert!(message.contains("metadata: "), "{message}");
-    // Four MiB of it are read.
+    // At most 4 MiB are read.
     let filled = |length: usize| {
         let mut text = br#"{"crop":"64"}"#.to_vec();
         text.resize(length, b' ');
@@ -140,7 +140,7 @@ fn vgg_metadata_is_read() {
     };
     assert_eq!(open(&filled(4 << 20)).unwrap().metadata["crop"], "64");
     let message = refused(&filled((4 << 20) + 1));
-    assert!(message.ends_with("a text of 4194305 bytes is too long"), "{message}");
+    assert!(message.ends_with("a string of 4194305 bytes is too long"), "{message}");
 }
 
 #[test]
@@ -148,9 +148,9 @@ fn damaged_files_are_rejected_with_a_reason() {
     let good = layer("a", &[blob(&[2], &[1.0, 2.0])]);
     let with = |blob: Vec<u8>| layer("a", &[blob]);
     let shape = bytes(7, &number(1, 2));
-    let cut = "it ends within a field; it may have been cut off";
+    let cut = "it ends inside a field; it may be truncated";
     for (file, reason) in [
-        (bytes(1, b"VGG"), "it holds no layers with weights"),
+        (bytes(1, b"VGG"), "it has no layers with weights"),
         (good[..good.len() - 1].to_vec(), cut),
         (with([&shape[..], &bytes(5, &floats(&[1.0]))].concat()), "a blob of shape [2] has 4 bytes"),
         (with([&shape[..], &bytes(5, &floats(&[1.0; 3]))].concat()), "a blob of shape [2] has 12 bytes"),
@@ -158,27 +158,27 @@ fn damaged_files_are_rejected_with_a_reason() {
         (with(blob(&[1 << 40, 1 << 40], &[])), "has 0 bytes"),
         (
             with([&shape[..], &bytes(5, &floats(&[1.0])), &bytes(5, &floats(&[2.0]))].concat()),
-            "the values of a blob are in several pieces",
+            "the values of a blob are in several fields",
         ),
         // data as single fields of four bytes.
         (with([varint(8 * 5 + 5), vec![0; 4]].concat()), "the values of a blob are not packed"),
         (with([varint(8 * 8 + 1), vec![0; 8]].concat()), "the values of a blob are not packed"),
-        (with(blob(&[1; 9], &[1.0])), "the shape of a blob makes no sense"),
-        (with(bytes(7, &bytes(1, &[1; 9]))), "the shape of a blob makes no sense"),
-        // A packed side that reaches out of its shape.
-        (with([bytes(7, &bytes(1, &[0x81])), number(1, 1)].concat()), "the shape of a blob makes no sense"),
-        ([good.clone(), varint(8 * 9 + 3)].concat(), "it has a field of kind 3, as no caffemodel has"),
+        (with(blob(&[1; 9], &[1.0])), "the shape of a blob is invalid"),
+        (with(bytes(7, &bytes(1, &[1; 9]))), "the shape of a blob is invalid"),
+        // A packed side that extends beyond its shape.
+        (with([bytes(7, &bytes(1, &[0x81])), number(1, 1)].concat()), "the shape of a blob is invalid"),
+        ([good.clone(), varint(8 * 9 + 3)].concat(), "a field has wire type 3, which caffemodels do not use"),
         ([good.clone(), varint(8 * 9 + 5), vec![0; 3]].concat(), cut),
         ([good.clone(), varint(8 * 9 + 1), vec![0; 7]].concat(), cut),
         ([good.clone(), varint(8 * 9 + 2), varint(u64::MAX)].concat(), cut),
-        ([good.clone(), varint(8 * 9), vec![0x80]].concat(), "it ends too early"),
-        ([good.clone(), varint(8 * 9), vec![0xff; 11]].concat(), "a number has too many bytes"),
-        (layer(&"n".repeat(1001), &[]), "a text of 1001 bytes is too long"),
+        ([good.clone(), varint(8 * 9), vec![0x80]].concat(), "unexpected end of file"),
+        ([good.clone(), varint(8 * 9), vec![0xff; 11]].concat(), "a varint has too many bytes"),
+        (layer(&"n".repeat(1001), &[]), "a string of 1001 bytes is too long"),
     ] {
         let message = refused(&file);
         assert!(message.ends_with(reason), "{message} instead of {reason}");
     }
-    // The same fields in full.
+    // The same fields, complete.
     for rest in [
         [varint(8 * 9 + 5), vec![0; 4]].concat(),
         [varint(8 * 9 + 1), vec![0; 8]].concat(),
@@ -213,6 +213,6 @@ fn file_signature_is_a_name_or_a_layer() {
     ] {
         assert_eq!(may_be(start), may, "{start:x?}");
     }
-    // The tags are those of the fields: name 1, layers 2, layer 100.
+    // The tags of the fields name 1, layers 2 and layer 100.
     assert_eq!((varint(8 + 2), varint(16 + 2), varint(800 + 2)), (vec![0x0a], vec![0x12], vec![0xa2, 0x06]));
 }

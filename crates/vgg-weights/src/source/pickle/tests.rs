@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// A value and what it refers to: numbers, texts in quotes, collections as Python prints them, `_` for the rest.
+/// A value in Python's notation, with the values that it refers to; `_` for an ignored value.
 fn show(pickle: &Pickle, value: &Value) -> String {
     let list =
         |ids: &[Id]| ids.iter().map(|id| show(pickle, pickle.value(*id))).collect::<Vec<_>>().join(", ");
@@ -34,9 +34,9 @@ fn refused(bytes: &[u8]) -> String {
     Pickle::read(bytes).err().unwrap_or_else(|| panic!("{bytes:x?} is read"))
 }
 
-/// `pickle.dumps(value, protocol)` of Python 3.11 for
-/// `{"a": [1, 2], "b": (3, 4, 5), "c": (300, 70000, -5, 2**40), "d": OrderedDict([("x", 1)]), "e": 1.5, "f": None,
-/// "g": True, "h": [], "i": (), "k": (1,), "l": (1, 2)}`.
+/// `pickle.dumps(value, protocol)` of Python 3.11 for `{"a": [1, 2], "b": (3, 4, 5), "c": (300, 70000, -5,
+/// 2**40), "d": OrderedDict([("x", 1)]), "e": 1.5, "f": None, "g": True, "h": [], "i": (), "k": (1,), "l":
+/// (1, 2)}`.
 const PROTOCOL_2: &[u8] = b"\x80\x02}q\x00(X\x01\x00\x00\x00aq\x01]q\x02(K\x01K\x02eX\x01\x00\x00\x00bq\x03\
     K\x03K\x04K\x05\x87q\x04X\x01\x00\x00\x00cq\x05(M,\x01Jp\x11\x01\x00J\xfb\xff\xff\xff\
     \x8a\x06\x00\x00\x00\x00\x00\x01tq\x06X\x01\x00\x00\x00dq\x07ccollections\nOrderedDict\nq\x08)Rq\t\
@@ -76,7 +76,7 @@ fn every_opcode_is_interpreted_as_in_pickletools() {
         (b"\x8a\x08\xff\xff\xff\xff\xff\xff\xff\x7f.", "9223372036854775807"),
         (b"\x8a\x09\x00\x00\x00\x00\x00\x00\x00\x00\x01.", "_"),
         (b"\x89.", "_"),
-        // Texts with lengths of one and of four bytes.
+        // Strings with lengths of one byte and of four bytes.
         (b"U\x02ab.", "'ab'"),
         (b"C\x02ab.", "'ab'"),
         (b"\x8c\x02ab.", "'ab'"),
@@ -84,7 +84,7 @@ fn every_opcode_is_interpreted_as_in_pickletools() {
         // POP and POP_MARK.
         (b"K\x01K\x020.", "1"),
         (b"K\x01(K\x02K\x031.", "1"),
-        // APPEND, APPENDS, SETITEM, SETITEMS; each can follow the other.
+        // APPEND, APPENDS, SETITEM, SETITEMS, in any order.
         (b"]K\x01a(K\x02K\x03eK\x04a.", "[1, 2, 3, 4]"),
         (b"}K\x01K\x02s(K\x03K\x04K\x05K\x06u.", "{1: 2, 3: 4, 5: 6}"),
         // Marks nest.
@@ -94,7 +94,7 @@ fn every_opcode_is_interpreted_as_in_pickletools() {
         (b"K\x01q\x05K\x02q\x060h\x05.", "1"),
         (b"K\x01r\x05\x01\x00\x00K\x02q\x050j\x05\x01\x00\x00.", "1"),
         (b"K\x01\x94K\x02\x94h\x00h\x01\x87.", "(2, 1, 2)"),
-        // BUILD passes over the state.
+        // BUILD ignores the state.
         (b"K\x01}b.", "1"),
         // FRAME has a length of eight bytes.
         (b"\x95\x02\x00\x00\x00\x00\x00\x00\x00K\x01.", "1"),
@@ -103,7 +103,7 @@ fn every_opcode_is_interpreted_as_in_pickletools() {
     }
 }
 
-/// A storage of so many values, and a tensor of it by its offset, shape and strides.
+/// A storage of 12 values with the key 3, and the start of a call that makes a tensor.
 const STORAGE: &[u8] = b"(U\x07storagectorch\nFloatStorage\nU\x013U\x03cpuK\x0ctQ";
 const TENSOR: &[u8] = b"ctorch._utils\n_rebuild_tensor_v2\n(";
 
@@ -117,7 +117,7 @@ fn torch_tensors_and_storages_are_rebuilt() {
     // `_rebuild_parameter(tensor, True, OrderedDict())`.
     let parameter = [b"ctorch._utils\n_rebuild_parameter\n(", &tensor[..], b"\x88NtR."].concat();
     assert_eq!(read(&parameter), expected);
-    // `torch.Size((3, 2))`, and the tensor that old versions made, of lists.
+    // `torch.Size((3, 2))`, and `_rebuild_tensor` of old versions, with lists.
     assert_eq!(read(b"ctorch\nSize\nK\x03K\x02\x86\x85R."), "(3, 2)");
     let old = [b"ctorch._utils\n_rebuild_tensor\n(", STORAGE, b"K\x00](K\x06e](K\x02etR."].concat();
     assert_eq!(read(&old), "[6] by [2] from 0 of storage 3 of 12");
@@ -139,7 +139,7 @@ fn storage_classes_map_to_number_kinds() {
     ] {
         let line = read(format!("ctorch\n{class}\n.").as_bytes());
         assert_eq!(line, format!("Storage({number:?})"));
-        // As protocol 4 names it: from the stack.
+        // Protocol 4 takes the name from the stack.
         let named = [&b"U\x05torchU"[..], &[class.len() as u8], class.as_bytes(), b"\x93."].concat();
         assert_eq!(read(&named), line);
     }
@@ -157,22 +157,22 @@ fn all_storages_of_a_pickle_are_listed() {
 #[test]
 fn other_globals_are_rejected_by_name() {
     let message = refused(b"cposix\nsystem\n.");
-    assert_eq!(message, "it asks for posix.system, which weights have no need of; it is not executed");
+    assert_eq!(message, "it refers to posix.system, which is not allowed in weights and was not executed");
     let message = refused(b"ctorch._utils\n_import_dotted_name\n.");
-    assert!(message.contains("torch._utils._import_dotted_name, which weights have no need of"));
-    let whole = "it holds a whole object, torchvision.models.vgg.VGG, and not tensors alone; \
+    assert!(message.contains("torch._utils._import_dotted_name, which is not allowed in weights"));
+    let whole = "it contains an object of torchvision.models.vgg.VGG, not only tensors; \
                  save model.state_dict() instead";
     assert_eq!(refused(b"ctorchvision.models.vgg\nVGG\n."), whole);
     assert_eq!(refused(b"U\x16torchvision.models.vggU\x03VGG\x93."), whole);
-    assert_eq!(refused(b"K\x01K\x02\x93."), "the name of a function is no text");
+    assert_eq!(refused(b"K\x01K\x02\x93."), "the name of a function is not a string");
 }
 
 #[test]
 fn invalid_tensor_arguments_are_rejected() {
-    let bad = "a tensor is made of something else than storage, offset, shape and stride";
+    let bad = "the arguments of a tensor are not storage, offset, shape and stride";
     for arguments in [
         &b"K\x01K\x00K\x06\x85K\x01\x85"[..],
-        // An offset, and a side, that is negative or no number.
+        // A negative offset; an offset and a side that are not numbers.
         &[STORAGE, b"J\xff\xff\xff\xffK\x06\x85K\x01\x85"].concat(),
         &[STORAGE, b"NK\x06\x85K\x01\x85"].concat(),
         &[STORAGE, b"K\x00N\x85K\x01\x85"].concat(),
@@ -190,7 +190,7 @@ fn invalid_tensor_arguments_are_rejected() {
 
 #[test]
 fn invalid_persistent_ids_are_rejected() {
-    let bad = "something else than a storage is outside of the pickle";
+    let bad = "a persistent id does not refer to a storage";
     for id in [
         &b"K\x01"[..],
         b"(U\x06modulectorch\nFloatStorage\nU\x013U\x03cpuK\x0ct",
@@ -213,10 +213,10 @@ fn invalid_persistent_ids_are_rejected() {
 #[test]
 fn damaged_pickles_are_rejected_with_a_reason() {
     for (bytes, reason) in [
-        (&b""[..], "it ends too early"),
-        (b"K", "it ends too early"),
-        (b"K\x01", "it ends too early"),
-        (b"X\x05\x00\x00\x00abcd", "it ends too early"),
+        (&b""[..], "it is truncated"),
+        (b"K", "it is truncated"),
+        (b"K\x01", "it is truncated"),
+        (b"X\x05\x00\x00\x00abcd", "it is truncated"),
         (b".", "the stack is empty"),
         (b"0.", "the stack is empty"),
         (b"K\x01\x86.", "the stack is empty"),
@@ -225,47 +225,47 @@ fn damaged_pickles_are_rejected_with_a_reason() {
         (b"K\x01a.", "the stack is empty"),
         (b"t.", "there is no mark"),
         (b"K\x01(0t.", "the mark is beyond the stack"),
-        (b"h\x00.", "it recalls what it never remembered"),
-        (b"}K\x01a.", "something is appended to what is no list"),
-        (b"]K\x01K\x02s.", "something is put into what is no dictionary"),
-        (b"}(K\x01u.", "something is put into what is no dictionary"),
-        (b"K\x01)R.", "something is called that is no function"),
-        (b"ccollections\nOrderedDict\nK\x01R.", "the arguments of a call are no tuple"),
+        (b"h\x00.", "the memo has no such value"),
+        (b"}K\x01a.", "cannot append: not a list, or the list is full"),
+        (b"]K\x01K\x02s.", "cannot set items: not a dictionary, or the items are invalid"),
+        (b"}(K\x01u.", "cannot set items: not a dictionary, or the items are invalid"),
+        (b"K\x01)R.", "a value is called that is not a function"),
+        (b"ccollections\nOrderedDict\nK\x01R.", "the arguments of a call are not a tuple"),
         (b"ctorch\nSize\n)R.", "a call has no arguments"),
-        (b"ctorch\nFloatStorage\n)R.", "something is called that is no function"),
-        (b"ctorch", "a name does not end"),
-        (b"\x81.", "operation 0x81 of pickle is not allowed here"),
-        (b"i", "operation 0x69 of pickle is not allowed here"),
+        (b"ctorch\nFloatStorage\n)R.", "a value is called that is not a function"),
+        (b"ctorch", "a name has no end"),
+        (b"\x81.", "pickle opcode 0x81 is not allowed"),
+        (b"i", "pickle opcode 0x69 is not allowed"),
     ] {
         assert_eq!(refused(bytes), reason, "{}", bytes.escape_ascii());
     }
 }
 
 #[test]
-fn texts_values_stack_and_memo_are_limited() {
+fn strings_values_stack_and_memo_are_limited() {
     let text = |length: u32| [b"X", &length.to_le_bytes()[..], &vec![b'a'; length as usize], b"."].concat();
     assert_eq!(read(&text(MAX_TEXT as u32)).len(), MAX_TEXT + 2);
-    assert_eq!(refused(&text(MAX_TEXT as u32 + 1)), "a text of 4097 bytes is too long");
-    // A name takes at most 999 bytes and its end.
+    assert_eq!(refused(&text(MAX_TEXT as u32 + 1)), "a string of 4097 bytes is too long");
+    // A name has at most 999 bytes before its newline.
     let name = |length: usize| [b"c", &vec![b'm'; length][..], b"\nf\n."].concat();
-    assert!(refused(&name(999)).starts_with("it asks for mmm"));
-    assert_eq!(refused(&name(1000)), "a name does not end");
-    // As many values as are allowed, one more, and the same value pushed as often from the memo.
+    assert!(refused(&name(999)).starts_with("it refers to mmm"));
+    assert_eq!(refused(&name(1000)), "a name has no end");
+    // The maximum number of values; more; and one value pushed that often from the memo.
     let most = [&b"("[..], &b"N".repeat(MAX_VALUES - 1), b"t."].concat();
     assert!(Pickle::read(&most).is_ok());
     let values = [b"(", &b"N".repeat(MAX_VALUES + 1)[..], b"t."].concat();
-    assert_eq!(refused(&values), "it makes more than 262144 values");
+    assert_eq!(refused(&values), "it has more than 262144 values");
     let popped = [&b"N0".repeat(MAX_VALUES)[..], b"N."].concat();
-    assert_eq!(refused(&popped), "it makes more than 262144 values");
+    assert_eq!(refused(&popped), "it has more than 262144 values");
     let recalled = [b"Nq\x00(", &b"h\x00".repeat(MAX_VALUES)[..], b"t."].concat();
-    assert_eq!(refused(&recalled), "its stack is too deep");
+    assert_eq!(refused(&recalled), "the stack is too deep");
     let remembered: Vec<u8> =
         (0..=MAX_VALUES as u32).flat_map(|i| [b"r", &i.to_le_bytes()[..]].concat()).collect();
-    assert_eq!(refused(&[b"N", &remembered[..], b"."].concat()), "it remembers too much");
-    // A list that grows by recalled values.
+    assert_eq!(refused(&[b"N", &remembered[..], b"."].concat()), "the memo is too large");
+    // A list that grows by values from the memo.
     let half =
         [b"Nq\x00]", &[b"(", &b"h\x00".repeat(MAX_VALUES / 2)[..], b"e"].concat().repeat(2)[..]].concat();
     assert!(Pickle::read(&[&half[..], b"."].concat()).is_ok());
     let more = [&half[..], b"h\x00a."].concat();
-    assert_eq!(refused(&more), "something is appended to what is no list");
+    assert_eq!(refused(&more), "cannot append: not a list, or the list is full");
 }

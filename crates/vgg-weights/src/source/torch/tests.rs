@@ -5,7 +5,7 @@ use std::io::Write as _;
 use super::super::number::Number;
 use super::*;
 
-/// A storage as a pickle mentions it: class, key and number of values.
+/// A reference to a storage: class, key and number of values.
 type Mention<'a> = (&'a str, &'a str, u8);
 
 fn text(text: &str) -> Vec<u8> {
@@ -25,7 +25,7 @@ fn tensor(mention: Mention, offset: u8, shape: &[u8], stride: &[u8]) -> Vec<u8> 
     [b"ctorch._utils\n_rebuild_tensor_v2\n(", &storage.concat()[..], b"tQ", &arguments, b"tR"].concat()
 }
 
-/// A pickle without its end.
+/// The opcodes of a dictionary.
 fn dict(items: &[(&str, Vec<u8>)]) -> Vec<u8> {
     let items: Vec<u8> =
         items.iter().flat_map(|(name, value)| [text(name), value.clone()].concat()).collect();
@@ -49,7 +49,7 @@ fn zip(path: &Path, entries: &[(&str, &[u8])]) {
     archive.finish().unwrap();
 }
 
-/// A file as before torch 1.6: magic number, protocol, sizes, object, keys, and storages with their lengths.
+/// A legacy file: magic number, protocol, system information, object, keys, and storages with their lengths.
 fn legacy(object: &[u8], keys: &[u8], storages: &[(u64, Vec<u8>)]) -> Vec<u8> {
     let magic = [&b"\x8a\x0a"[..], &[0x6c; 10]].concat();
     let pickles = [&magic[..], b"M\xe9\x03", b"}", object, keys].map(pickle).concat();
@@ -96,7 +96,7 @@ fn check_object(mut torch: Torch) {
         assert_eq!(torch.read(name).unwrap(), values, "{name}");
     }
     let message = torch.read("x").unwrap_err().to_string();
-    assert!(message.ends_with("it has no tensor x"), "{message}");
+    assert!(message.ends_with("no tensor named x"), "{message}");
 }
 
 #[test]
@@ -111,7 +111,7 @@ fn archive_tensors_are_read_by_offset_and_strides() {
             [(&second, &f64s), (&data, &object), (&first, &f32s), (&order, b"little")];
         zip(&path, &entries);
         check_object(Torch::open_archive(Archive::open(&path).unwrap()).unwrap());
-        // Before torch 2.1 archives did not tell their byte order.
+        // Before PyTorch 2.1, archives had no `byteorder`.
         zip(&path, &entries[..3]);
         check_object(Torch::open_archive(Archive::open(&path).unwrap()).unwrap());
     }
@@ -136,13 +136,13 @@ fn damaged_archives_are_rejected_with_a_reason() {
     };
     let (object, f32s, f64s) = (pickle(&object()), floats(&VALUES), doubles());
     let reason = refused(&[("a/data", &object)]);
-    assert!(reason.ends_with("it is a zip archive without data.pkl and without .npy arrays"), "{reason}");
+    assert!(reason.ends_with("the zip archive contains neither data.pkl nor .npy arrays"), "{reason}");
     let entries: [(&str, &[u8]); 3] = [("a/data.pkl", &object), ("a/data/0", &f32s), ("a/data/1", &f64s)];
     let reason = refused(&[entries[0], entries[1], entries[2], ("a/byteorder", b"big")]);
-    assert!(reason.ends_with("its numbers are big-endian"), "{reason}");
+    assert!(reason.ends_with("big-endian files are not supported"), "{reason}");
     let reason = refused(&entries[..2]);
     assert!(reason.contains("a/data/1"), "{reason}");
-    // Values too few and too many.
+    // Too few values, and too many.
     for bytes in [&f32s[..20], &[&f32s[..], &[0; 4]].concat()] {
         let reason = refused(&[entries[0], ("a/data/0", bytes), entries[2]]);
         let expected = format!("a: its storage has {} bytes instead of 24", bytes.len());
@@ -161,12 +161,12 @@ fn damaged_legacy_files_are_rejected_with_a_reason() {
     let one = dict(&[("a", tensor(F32, 0, &[6], &[1]))]);
     let storage = (6, floats(&VALUES));
     for (keys, storages, reason) in [
-        (b"}".to_vec(), vec![storage.clone()], "the keys of its storages are no list"),
-        (b"](K\x01e".to_vec(), vec![storage.clone()], "the key of a storage is no text"),
+        (b"}".to_vec(), vec![storage.clone()], "the keys of its storages are not a list"),
+        (b"](K\x01e".to_vec(), vec![storage.clone()], "the key of a storage is not a string"),
         (keys(&["5"]), vec![storage.clone()], "storage 5 belongs to no tensor"),
-        (keys(&["0"]), vec![(5, storage.1.clone())], "storage 0 is not as long as its tensors say"),
-        (keys(&["0"]), vec![(6, floats(&VALUES[..5]))], "it ends within storage 0"),
-        (keys(&["0"]), vec![], "it ends too early"),
+        (keys(&["0"]), vec![(5, storage.1.clone())], "the length of storage 0 does not match its tensors"),
+        (keys(&["0"]), vec![(6, floats(&VALUES[..5]))], "it ends inside storage 0"),
+        (keys(&["0"]), vec![], "unexpected end of file"),
         (keys(&[]), vec![storage.clone()], "the storage of a is missing"),
     ] {
         let message = refused(&one, &keys, &storages);
@@ -175,7 +175,7 @@ fn damaged_legacy_files_are_rejected_with_a_reason() {
     let two_kinds =
         dict(&[("a", tensor(F32, 0, &[6], &[1])), ("b", tensor(("DoubleStorage", "0", 6), 0, &[6], &[1]))]);
     let message = refused(&two_kinds, &keys(&["0"]), &[storage]);
-    assert!(message.ends_with("storage 0 is of two kinds"), "{message}");
+    assert!(message.ends_with("storage 0 has two types or lengths"), "{message}");
 }
 
 fn names(object: &[u8]) -> std::result::Result<Vec<String>, String> {
@@ -191,11 +191,11 @@ fn nested_state_dict_and_model_are_read() {
         let object = dict(&[("epoch", b"K\x05".to_vec()), (key, inner.clone()), ("z", one())]);
         assert_eq!(names(&object), Ok(vec!["x".to_owned(), "y".to_owned()]), "{key}");
     }
-    assert_eq!(names(&dict(&[("other", inner)])), Err("it holds no tensors".to_owned()));
-    // A tensor of that name is a tensor.
+    assert_eq!(names(&dict(&[("other", inner)])), Err("it contains no tensors".to_owned()));
+    // A tensor may itself be called `model`.
     assert_eq!(names(&dict(&[("model", one())])), Ok(vec!["model".to_owned()]));
-    assert_eq!(names(b"]"), Err("it holds no dictionary of tensors".to_owned()));
-    // Values that are no tensors, and keys that are no names, are passed over.
+    assert_eq!(names(b"]"), Err("it is not a dictionary of tensors".to_owned()));
+    // Values that are not tensors, and keys that are not strings, are ignored.
     let object = dict(&[("x", one()), ("step", b"K\x05".to_vec())]);
     assert_eq!(names(&[&object[..], b"K\x01", &one(), b"s"].concat()), Ok(vec!["x".to_owned()]));
 }
@@ -203,13 +203,13 @@ fn nested_state_dict_and_model_are_read() {
 #[test]
 fn more_than_4096_tensors_are_rejected() {
     let one = tensor(F32, 0, &[6], &[1]);
-    // Remembered once, recalled for each name.
+    // One tensor, memoised and fetched again for each name.
     let many = |count: usize| {
         let items: Vec<u8> = (0..count).flat_map(|_| b"U\x01xh\x01".to_vec()).collect();
         [&one[..], b"q\x010}(", &items, b"u"].concat()
     };
     assert_eq!(names(&many(4096)).map(|names| names.len()), Ok(4096));
-    assert_eq!(names(&many(4097)), Err("it holds more than 4096 tensors".to_owned()));
+    assert_eq!(names(&many(4097)), Err("it contains more than 4096 tensors".to_owned()));
 }
 
 fn view(len: usize, offset: usize, shape: &[usize], stride: &[usize]) -> Tensor {
@@ -229,7 +229,7 @@ fn extent_ends_at_the_last_value_of_a_view() {
         (view(6, 6, &[], &[]), None),
         (view(6, 6, &[0], &[1]), Some(0)),
         (view(6, 1, &[2, 3], &[3, 1]), None),
-        // One value, repeated: as many as the storage has, and more.
+        // One value repeated by stride 0: as many times as the storage has values, and more.
         (view(6, 0, &[2, 3], &[0, 0]), Some(1)),
         (view(6, 0, &[7], &[0]), None),
         // Products and sums beyond 64 bits.
@@ -252,12 +252,12 @@ fn strided_values_are_gathered_in_row_major_order() {
     let values: Vec<f32> = (0..12).map(|i| i as f32).collect();
     assert_eq!(gathered(&[3, 4], &[4, 1], &values), values);
     assert_eq!(gathered(&[2, 3], &[1, 2], &values[..6]), [0.0, 2.0, 4.0, 1.0, 3.0, 5.0]);
-    // [K, C, R, S] = [2, 3, 1, 2] with channels last in memory: strides [6, 1, 6, 3].
+    // [K, C, R, S] = [2, 3, 1, 2] in channels_last memory format: strides [6, 1, 6, 3].
     let channels_last = [0., 3., 1., 4., 2., 5., 6., 9., 7., 10., 8., 11.];
     assert_eq!(gathered(&[2, 3, 1, 2], &[6, 1, 6, 3], &values), channels_last);
-    // The stride of a side of 1 means nothing.
+    // The stride of an axis of size 1 is ignored.
     assert_eq!(gathered(&[1, 4], &[99, 1], &values[..4]), values[..4]);
-    // Rows that are farther apart than they are long.
+    // Rows with a gap between them.
     assert_eq!(gathered(&[2, 2], &[4, 1], &values[..6]), [0.0, 1.0, 4.0, 5.0]);
     assert_eq!(gathered(&[3], &[0], &values[..1]), [0.0; 3]);
 }

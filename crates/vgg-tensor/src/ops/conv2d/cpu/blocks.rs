@@ -1,17 +1,17 @@
-//! Cutting the output of a convolution into blocks of pixels, and the padded copy of a block's input.
+//! Splits the output of a convolution into blocks of pixels, and copies the padded input of a block.
 
 use std::ops::Range;
 
 use super::ConvShape;
 use crate::cpu::LANES;
 
-/// Pixels in a block, at most.
+/// Most pixels in a block.
 pub(super) const MAX_PIXELS: usize = 768;
 
 /// Filters in a panel: two vectors.
 pub(super) const PANEL: usize = 2 * LANES;
 
-/// Output pixels cut into blocks, by shape alone: whole small images together, or part of a large one.
+/// Output pixels split into blocks by shape alone: several whole small images, or a part of a large one.
 #[derive(Clone, Copy)]
 pub(super) struct Blocks {
     shape: ConvShape,
@@ -29,7 +29,7 @@ pub(super) struct Block {
 }
 
 impl Blocks {
-    /// Blocks whose input and output of up to `channels` channels stay in a core's second-level cache.
+    /// Blocks whose input and output, of up to `channels` channels, fit in a core's L2 cache.
     pub(super) fn new(shape: &ConvShape, channels: usize) -> Blocks {
         let all = shape.n * shape.oh * shape.ow;
         let target = (48 * 1024 / channels).clamp(96, MAX_PIXELS).min((all / 8).max(24));
@@ -62,7 +62,7 @@ impl Blocks {
         }
     }
 
-    /// Values that the padded input of a block takes, `channels` of each pixel at a pitch of `pitch`.
+    /// Length of a block's padded input, with `pitch` values per pixel.
     pub(super) fn input_len(&self, pitch: usize) -> usize {
         let s = &self.shape;
         // A vector may be read past the last value.
@@ -70,7 +70,7 @@ impl Blocks {
     }
 }
 
-/// Where the input of a block lies in its padded copy.
+/// Layout of the padded copy of a block's input.
 #[derive(Clone, Copy)]
 pub(super) struct Padded {
     /// Values from one pixel to the next.
@@ -82,8 +82,8 @@ pub(super) struct Padded {
 }
 
 impl Block {
-    /// Copies the input pixels that the block needs into `out`, zeros where they lie outside of the image, and only
-    /// the channels in `channels`.
+    /// Copies the input pixels of the block, with zeros outside of the image, and only the channels in
+    /// `channels`.
     pub(super) fn copy_padded(
         &self,
         s: &ConvShape,
@@ -113,7 +113,7 @@ impl Block {
 
     fn copy_row(&self, s: &ConvShape, from: &[f32], channels: &Range<usize>, pitch: usize, to: &mut [f32]) {
         let columns = to.len() / pitch;
-        // Padded column j is image column first + j - pad; those in `inside` exist.
+        // Padded column j is image column first + j - pad; the columns in `inside` lie in the image.
         let first = self.columns.start;
         let inside = s.pad.saturating_sub(first).min(columns)..(s.w + s.pad - first).min(columns);
         to[..inside.start * pitch].fill(0.0);
@@ -153,7 +153,7 @@ impl Block {
         }
     }
 
-    /// Calls `f(first pixel number in the output, pixels)` for every run of the block that is one stretch of memory.
+    /// Calls `f(first pixel number in the output, pixels)` for every contiguous run of the block.
     pub(super) fn for_each_row(&self, s: &ConvShape, mut f: impl FnMut(usize, usize)) {
         for image in self.images.clone() {
             for y in self.rows.clone() {

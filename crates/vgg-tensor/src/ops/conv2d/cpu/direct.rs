@@ -1,8 +1,9 @@
-//! Direct convolution: for six pixels and sixteen filters at a time, sums over the filter's window in registers.
+//! Direct convolution: sums over the filter window in registers, for six pixels and sixteen filters at a
+//! time.
 //!
-//! In `[N, H, W, C]` the `S` taps of a filter row are neighbours in memory, so a row of the window is one run of
-//! `S * C` values and no im2col matrix is needed: a block's input is copied once with its padding, and the kernel
-//! reads windows straight from there. Filters are packed into panels `[K / 16][R * S * C][16]`.
+//! In `[N, H, W, C]` the `S` taps of a filter row are adjacent in memory, so a row of the window is one run
+//! of `S * C` values and no im2col matrix is needed: a block's input is copied once with its padding, and the
+//! kernel reads windows directly from the copy. Filters are packed into panels `[K / 16][R * S * C][16]`.
 
 use super::blocks::{Block, Blocks, MAX_PIXELS, PANEL, Padded};
 use super::{ConvKernel, ConvShape, Forward, GradInput, GradWeight, direct_filter};
@@ -10,9 +11,9 @@ use crate::cpu::{Cpu, LANES, SharedMut, Vector, VectorKernel, add_bias, gate};
 use crate::tensor::PackedKind;
 use crate::tensor::Storage;
 
-/// Pixels in a tile: with two vectors each they fill the registers.
+/// Pixels in a tile: with two vectors each, they fill the registers.
 const TILE: usize = 6;
-/// Longest stretch of a window that a panel covers while it stays in the first-level cache.
+/// Longest part of a window whose panel of filters stays in the L1 cache.
 const STRETCH: usize = 320;
 
 /// The direct algorithm.
@@ -25,7 +26,7 @@ impl ConvKernel for Direct {
             let w = job.weight.value().cpu();
             pack(cpu, s, out, |k, tap, c| w[(k * s.r * s.s + tap) * s.c + c]);
         });
-        let Storage::Cpu(panels) = &*panels else { unreachable!("made in host memory") };
+        let Storage::Cpu(panels) = &*panels else { unreachable!("filters are packed in host memory") };
         let finish = |block: &Block, y: &SharedMut<f32>| {
             block.for_each_row(s, |start, len| {
                 // SAFETY: rows of different blocks are disjoint.
@@ -38,14 +39,14 @@ impl ConvKernel for Direct {
 
     fn grad_input(&self, cpu: Cpu, job: &GradInput, dx: &mut [f32], sums: &mut [f32]) {
         let s = job.shape.mirrored();
-        let Some(saved) = job.y else { unreachable!("this algorithm does not gate in place") };
+        let Some(saved) = job.y else { unreachable!("the saved input is not overwritten") };
         let panels = job.weight.packed(PackedKind::DirectGradInput, panels_len(&s), |out| {
             let w = job.weight.value().cpu();
             let taps = s.r * s.s;
             pack(cpu, &s, out, |k, tap, c| w[(c * taps + taps - 1 - tap) * s.k + k]);
         });
-        let Storage::Cpu(panels) = &*panels else { unreachable!("made in host memory") };
-        // Sums are taken block by block and added in the blocks' order.
+        let Storage::Cpu(panels) = &*panels else { unreachable!("filters are packed in host memory") };
+        // Each block has its own sums, which are added in block order.
         let blocks = Blocks::new(&s, s.c.max(s.k)).count();
         let mut partial = cpu.scratch(blocks * s.k);
         let partial_sums = SharedMut::new(&mut partial);
@@ -75,7 +76,7 @@ fn panels_len(s: &ConvShape) -> usize {
     s.k.div_ceil(PANEL) * s.depth() * PANEL
 }
 
-/// Packs filters into panels; `weight(k, tap, c)` is one value, and filters past the last are zero.
+/// Packs filters into panels. `weight(k, tap, c)` returns one value; filters past the last are zero.
 fn pack(cpu: Cpu, s: &ConvShape, out: &mut [f32], weight: impl Fn(usize, usize, usize) -> f32 + Sync) {
     cpu.for_each_chunk(out, s.depth() * PANEL, |panel, out| {
         for (at, group) in out.chunks_exact_mut(PANEL).enumerate() {
@@ -88,7 +89,7 @@ fn pack(cpu: Cpu, s: &ConvShape, out: &mut [f32], weight: impl Fn(usize, usize, 
     });
 }
 
-/// Computes `y [n, oh, ow, k]` block by block; `finish` sees each block while it is still in cache.
+/// Computes `y [n, oh, ow, k]` block by block, and calls `finish` on each block while it is in cache.
 fn convolve(
     cpu: Cpu,
     s: &ConvShape,
@@ -107,7 +108,7 @@ fn convolve(
     });
 }
 
-/// The sums of one block, without bias.
+/// Computes a block of the output, without bias.
 struct BlockKernel<'a> {
     s: &'a ConvShape,
     block: &'a Block,
@@ -137,16 +138,17 @@ impl VectorKernel for BlockKernel<'_> {
                     let mut input = [self.input.as_ptr(); TILE];
                     let mut out = [std::ptr::null_mut(); TILE];
                     for i in 0..TILE {
-                        // Past the last pixel the tile repeats it; the copies are thrown away.
+                        // A partial tile repeats its last pixel; the repeated results are discarded.
                         let pixel = first + i.min(here - 1);
-                        // SAFETY: offsets are of pixels of the block: their windows lie in `input`, their outputs in
-                        // `y`, where only this task touches them.
+                        // SAFETY: offsets are of pixels of the block: their windows lie in `input`, their
+                        // outputs in `y`, where only this task touches them.
                         unsafe {
                             input[i] = self.input.as_ptr().add(inputs[pixel] + start);
                             out[i] = self.y.pointer(outputs[pixel] + panel * PANEL, width);
                         }
                     }
-                    // SAFETY: the pointers are as `tile` needs; a partial tile goes through memory of its own.
+                    // SAFETY: the pointers are as `tile` requires; a partial tile is computed in a local
+                    // buffer.
                     unsafe {
                         if here == TILE && width == PANEL {
                             tile::<V>(input, window, filters.as_ptr(), out, !stretch.first());
@@ -161,7 +163,7 @@ impl VectorKernel for BlockKernel<'_> {
     }
 }
 
-/// A stretch of a filter's window: the whole window if it is short, else a row or part of a row.
+/// A part of the filter window: the whole window if it is short, else a row or part of a row.
 #[derive(Clone, Copy)]
 struct Stretch {
     row: usize,
@@ -176,7 +178,7 @@ impl Stretch {
     }
 }
 
-/// The stretches of a window in the order in which they are summed.
+/// The parts of a window, in the order in which they are summed.
 struct Stretches {
     rows: usize,
     run: usize,
@@ -207,7 +209,7 @@ impl Iterator for Stretches {
     }
 }
 
-/// The part of the filter's window that a call covers: `rows` runs of `len` values, `pitch` apart in the input.
+/// The part of the filter window that a call sums: `rows` runs of `len` values, `pitch` apart in the input.
 #[derive(Clone, Copy)]
 struct Window {
     rows: usize,
@@ -255,7 +257,7 @@ unsafe fn tile<V: Vector>(
     }
 }
 
-/// As [`tile`], writing only the first `pixels` pixels and `width` filters.
+/// Like [`tile`], but writes only the first `pixels` pixels and `width` filters.
 ///
 /// # Safety
 /// As [`tile`], with `y` writable for `width` values only.

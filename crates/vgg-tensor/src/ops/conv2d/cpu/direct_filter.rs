@@ -1,9 +1,9 @@
-//! Gradient by filter, directly: for six filters and sixteen values of the window at a time, sums over pixels in
-//! registers.
+//! Direct grad-weight: sums over pixels in registers, for six filters and sixteen values of the window at a
+//! time.
 //!
-//! The gradient is cut into tiles of channels and filters that stay in a core's second-level cache, and the pixels
-//! into a fixed number of groups where tiles alone would not occupy the threads. A task sums one tile over one
-//! group; the groups' parts are then added in order.
+//! The gradient is split into tiles of channels and filters that stay in a core's L2 cache. If these are too
+//! few tasks, the pixels are also split into a fixed number of groups. A task sums one tile over one group;
+//! the partial sums of the groups are then added in order.
 
 use std::ops::Range;
 
@@ -18,7 +18,7 @@ const TILE: usize = 6;
 const FILTERS: usize = 96;
 /// Channels in a task's tile.
 const CHANNELS: usize = 64;
-/// Tasks that a gradient is cut into, at least, if it has the pixels.
+/// Fewest tasks of a gradient, if it has enough pixels.
 const TASKS: usize = 16;
 
 pub(super) fn grad_weight(cpu: Cpu, job: &GradWeight, dw: &mut [f32]) {
@@ -37,21 +37,22 @@ pub(super) fn grad_weight(cpu: Cpu, job: &GradWeight, dw: &mut [f32]) {
     });
 }
 
-/// How the gradient of a shape is cut into tasks.
+/// How a gradient is split into tasks.
 struct Cut {
     shape: ConvShape,
     blocks: Blocks,
     channel_tiles: usize,
     filter_tiles: usize,
     groups: usize,
-    /// Runs of window values that are neighbours in memory: whole filter rows if all channels are in one tile and
-    /// few, else the channels of one tap.
+    /// Whether a segment, a run of window values that are adjacent in memory, is a whole filter row, or else
+    /// the channels of one tap. Rows are used if all channels are in one tile and are no multiple of
+    /// [`PANEL`].
     whole_rows: bool,
     segments: usize,
     segment_len: usize,
 }
 
-/// One task's part of the gradient.
+/// The part of the gradient that a task computes.
 struct Part {
     channels: Range<usize>,
     filters: Range<usize>,
@@ -74,7 +75,7 @@ impl Cut {
         self.channel_tiles * self.filter_tiles * self.groups
     }
 
-    /// Values in a row of a tile: every segment rounded up to whole panels.
+    /// Values in a row of a tile: every segment is rounded up to whole panels.
     fn row_len(&self) -> usize {
         self.segments * self.segment_len.next_multiple_of(PANEL)
     }
@@ -83,12 +84,12 @@ impl Cut {
         self.row_len() * self.shape.k.min(FILTERS).next_multiple_of(TILE)
     }
 
-    /// Values that the padded input of a block takes.
+    /// Length of a block's padded input.
     fn input_len(&self) -> usize {
         self.blocks.input_len(self.shape.c.min(CHANNELS))
     }
 
-    /// Scratch values of a task: a block's input and gradient.
+    /// Scratch memory of a task: a block's input and gradient.
     fn scratch_len(&self) -> usize {
         self.input_len() + MAX_PIXELS * self.shape.k.min(FILTERS).next_multiple_of(TILE)
     }
@@ -137,7 +138,7 @@ impl Cut {
         }
     }
 
-    /// Adds the groups' parts of filter `k` in order and writes them in the order of the weights.
+    /// Adds the groups' partial sums of filter `k` in order, and writes them in the layout of the weights.
     fn combine(&self, k: usize, partial: &[f32], dw: &mut [f32], mode: GradMode) {
         let s = &self.shape;
         let (filter_tile, row) = (k / FILTERS, k % FILTERS);
@@ -147,7 +148,7 @@ impl Cut {
         for channel_tile in 0..self.channel_tiles {
             let first = channel_tile * CHANNELS;
             let channels = CHANNELS.min(s.c - first);
-            // In memory a segment of `dw` starts at its tap (or row) and covers this tile's channels.
+            // A segment of `dw` starts at its tap (or filter row) and covers this tile's channels.
             let (step, len) = if self.whole_rows { (s.s * s.c, s.s * s.c) } else { (s.c, channels) };
             for group in 0..self.groups {
                 let task = (channel_tile * self.filter_tiles + filter_tile) * self.groups + group;
@@ -170,7 +171,7 @@ struct BlockKernel<'a> {
     input: &'a [f32],
     /// `[filters / 6][pixels][6]`.
     dz: &'a [f32],
-    /// Where each pixel's window starts in `input`.
+    /// Start of each pixel's window in `input`.
     offsets: &'a [usize],
     sums: &'a mut [f32],
 }
@@ -192,8 +193,8 @@ impl VectorKernel for BlockKernel<'_> {
                     let sums = &mut self.sums[tile * TILE * row_len + segment * padded_len + at..];
                     let sums = &mut sums[..(TILE - 1) * row_len + PANEL];
                     let input = &self.input[start + at..];
-                    // SAFETY: a window that starts at an offset ends inside the input, which has sixteen values of
-                    // slack for the last vector; `sums` was cut to what the kernel touches.
+                    // SAFETY: a window that starts at an offset ends inside the input, which has sixteen
+                    // values of slack for the last vector; `sums` was cut to what the kernel touches.
                     unsafe { add_pixels::<V>(input.as_ptr(), self.offsets, dz, sums.as_mut_ptr(), row_len) };
                 }
             }
@@ -204,7 +205,8 @@ impl VectorKernel for BlockKernel<'_> {
 /// `sums[i][0..16] += sum over pixels of dz[pixel][i] * input[offset of pixel + 0..16]`, for six filters.
 ///
 /// # Safety
-/// `input` must be readable for 16 values at every offset, `sums` writable for 16 values in six rows `row_len` apart.
+/// `input` must be readable for 16 values at every offset, `sums` writable for 16 values in six rows
+/// `row_len` apart.
 #[inline(always)]
 unsafe fn add_pixels<V: Vector>(
     input: *const f32,

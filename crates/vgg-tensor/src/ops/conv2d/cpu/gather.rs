@@ -1,5 +1,5 @@
-//! Valid convolution with large filters, as in dense fc6: the windows of some pixels are gathered into rows and
-//! multiplied by the filters where they lie, so that no packed copy of 400 MB is made.
+//! Unpadded convolution with large filters, as in dense fc6. The windows of some pixels are gathered into
+//! rows and multiplied by the unpacked filters, so that no packed copy of 400 MB is needed.
 
 use super::{ConvKernel, Forward, GradInput, GradWeight, direct::Direct};
 use crate::cpu::{Cpu, add_bias, gemm_nt};
@@ -7,7 +7,8 @@ use crate::cpu::{Cpu, add_bias, gemm_nt};
 /// Pixels gathered at a time.
 const PIXELS: usize = 256;
 
-/// The gathering algorithm. Gradients, which only fine-tuning a dense network would need, are the direct ones.
+/// The gather algorithm. It uses the direct algorithm for gradients, which only fine-tuning of a dense
+/// network needs.
 pub(super) struct Gather;
 
 impl ConvKernel for Gather {

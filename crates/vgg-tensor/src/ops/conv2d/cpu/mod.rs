@@ -1,4 +1,4 @@
-//! Convolution on the CPU: algorithms behind one trait, and the choice among them.
+//! Convolution on the CPU: the interface of the algorithms, and dispatch to the one that `plan.rs` chooses.
 
 mod blocks;
 mod direct;
@@ -12,28 +12,29 @@ use super::shape::ConvShape;
 use crate::cpu::Cpu;
 use crate::{GradMode, Shape, StepState, Weight};
 
-/// Forward pass: operands of `y = relu(x * weight + bias)`.
+/// Operands of the forward pass `y = relu(x * weight + bias)`.
 pub(super) struct Forward<'a> {
     pub(super) shape: ConvShape,
     pub(super) x: &'a [f32],
     pub(super) weight: &'a Weight,
     pub(super) bias: &'a [f32],
     pub(super) relu: bool,
-    /// Height and width of the output after 2x2 max-pooling, if that is wanted instead of the whole.
+    /// Height and width of the output after 2x2 max-pooling, if only the pooled output is wanted.
     pub(super) pooled: Option<(usize, usize)>,
 }
 
-/// Gradient by data: `dx = scale * (dz * rotated weight)` where the saved input `y` is positive.
+/// Operands of grad-input: `dx = scale * (dz * rotated weight)` where the saved input `y` is positive, else
+/// 0.
 pub(super) struct GradInput<'a> {
     pub(super) shape: ConvShape,
     pub(super) dz: &'a [f32],
     pub(super) weight: &'a Weight,
-    /// `None`: what is written over holds it, which needs [`ConvKernel::gates_in_place`].
+    /// `None` if the output buffer holds the saved input, which needs [`ConvKernel::gates_in_place`].
     pub(super) y: Option<&'a [f32]>,
     pub(super) scale: f32,
 }
 
-/// Gradient by filter: `dw = sum over images and pixels of dz (x) x`.
+/// Operands of grad-weight: `dw = sum over images and pixels of dz (x) x`.
 pub(super) struct GradWeight<'a> {
     pub(super) shape: ConvShape,
     pub(super) x: &'a [f32],
@@ -42,9 +43,9 @@ pub(super) struct GradWeight<'a> {
     pub(super) state: &'a StepState,
 }
 
-/// A way to compute convolutions. Which one serves a shape decides bits, so the choice depends on the shape alone.
+/// A convolution algorithm. The algorithm affects rounding, so it is chosen by shape alone.
 pub(super) trait ConvKernel: Sync {
-    /// Writes `y [n, oh, ow, k]`, or the pooled map if that is asked for and [`ConvKernel::can_pool`].
+    /// Writes `y [n, oh, ow, k]`, or the pooled map if it is requested and [`ConvKernel::can_pool`].
     fn forward(&self, cpu: Cpu, job: &Forward, y: &mut [f32]);
 
     /// Writes `dx [n, h, w, c]` and its sum per channel.
@@ -53,12 +54,12 @@ pub(super) trait ConvKernel: Sync {
     /// Writes or accumulates `dw [k, r, s, c]`.
     fn grad_weight(&self, cpu: Cpu, job: &GradWeight, dw: &mut [f32]);
 
-    /// Whether the gradient by data can be written over the saved input.
+    /// Whether grad-input can overwrite the saved input.
     fn gates_in_place(&self) -> bool {
         false
     }
 
-    /// Whether the forward pass can write the pooled map alone.
+    /// Whether the forward pass can write only the pooled map.
     fn can_pool(&self) -> bool {
         false
     }

@@ -1,19 +1,19 @@
-//! Which algorithm serves which convolution. It decides bits, so it is a function of the shape, and of whether
-//! there is one image; never of timing or threads.
+//! The choice of algorithm. It affects rounding, so it depends on the shape and on whether there is one
+//! image, never on timing or threads.
 
 use super::winograd::{POINTWISE, WINOGRAD2, WINOGRAD4, WINOGRAD6};
 use super::{ConvKernel, ConvShape, direct, gather};
 use crate::ConvAlgorithm;
 use crate::cpu::SMALL_MAP;
 
-/// What reading one transformed filter value from memory costs.
+/// Cost of reading one transformed filter value from memory.
 const FROM_MEMORY: f64 = 2.5;
 
-/// What an algorithm costs, in the time that a core takes for one multiply-add of vectors.
+/// Cost of an algorithm, in units of one vector multiply-add on a core.
 struct Cost {
-    /// Outputs of a tile along a side.
+    /// Outputs along a side of a tile.
     m: usize,
-    /// Vector operations of the transforms of a tile and eight channels, in and out.
+    /// Vector operations of the transforms per tile and eight channels, of inputs and outputs.
     input: f64,
     output: f64,
     algorithm: &'static dyn ConvKernel,
@@ -42,8 +42,8 @@ pub(super) fn choose(choice: ConvAlgorithm, s: &ConvShape) -> &'static dyn ConvK
     }
 }
 
-/// The cheapest tile. Only for an image alone with a small map, where reading the filters takes most of the time, the
-/// number of images counts: else the bits of an image would depend on the batch that it comes in.
+/// The cheapest tile size. The number of images counts only for a single image with a small map, where
+/// reading the filters takes most of the time; otherwise the results of an image would depend on its batch.
 fn cheapest(s: &ConvShape) -> &'static dyn ConvKernel {
     let images = if s.n == 1 && s.h * s.w <= SMALL_MAP { 1 } else { 16 };
     let (c, k) = (s.c.div_ceil(16) as f64 * 2.0, s.k.div_ceil(16) as f64 * 2.0);

@@ -1,8 +1,8 @@
-//! Gradient by filter: `dg = G^T [sum over tiles of (B^T d B) * (A dy A^T)] G`.
+//! Grad-weight: `dg = G^T [sum over tiles of (B^T d B) * (A dy A^T)] G`.
 //!
-//! For each tile element the sum over tiles is a matrix product with the tiles as its inner dimension: the transformed
-//! inputs lie as `[element][c / lanes][tiles][lanes]` and the gradients as `[element][k / 48][tiles][48]`, so that the
-//! kernel walks along both.
+//! For each tile element, the sum over tiles is a matrix product whose inner dimension is the tiles. The
+//! transformed inputs have the layout `[element][c / lanes][tiles][lanes]` and the gradients
+//! `[element][k / 48][tiles][48]`, so that the kernel reads both sequentially.
 
 use std::marker::PhantomData;
 
@@ -13,14 +13,16 @@ use super::transform::{Columns, MAX_SIDE, Transform};
 use crate::GradMode;
 use crate::cpu::{Cpu, SharedMut, Vector, VectorKernel};
 
-/// Tiles that are summed at a time. The sums of these stretches are added in order: it decides bits.
+/// Tiles that are summed at a time. The sums of these stretches are added in order, so the length affects
+/// rounding.
 const STRETCH: usize = 144;
-/// Tiles that one task transforms.
+/// Tiles per task of the transforms.
 const RANGE: usize = 8;
-/// Filters that lie side by side in the transformed gradients: whole vectors, and whole rows of the kernel.
+/// Filters that are adjacent in the transformed gradients: a multiple of the vector length and of the rows of
+/// the kernel.
 const FILTERS: usize = 48;
 
-/// Filters that the kernel of an instruction set handles at once.
+/// Number of filters that the kernel for vectors of `lanes` values handles at once.
 fn rows_at_once(lanes: usize) -> usize {
     if lanes == 16 { 12 } else { 6 }
 }
@@ -35,7 +37,7 @@ pub(super) fn grad_weight<T: Transform>(cpu: Cpu, job: &GradWeight, dw: &mut [f3
     let (x_side, dz_side) = (Stretch::new(stretch, s.c, lanes), Stretch::new(stretch, s.k, FILTERS));
     let mut x = cpu.scratch(elements * x_side.pitch);
     let mut dz = cpu.scratch(elements * dz_side.pitch);
-    // [element][k][c], both rounded up to what the kernel handles.
+    // `[element][k][c]`, both padded to multiples of the kernel's sizes.
     let at_once = rows_at_once(lanes);
     let (rows, row_len) = (s.k.next_multiple_of(at_once), s.c.next_multiple_of(lanes));
     let mut sums = cpu.scratch(elements * rows * row_len);
@@ -78,7 +80,7 @@ pub(super) fn grad_weight<T: Transform>(cpu: Cpu, job: &GradWeight, dw: &mut [f3
     });
 }
 
-/// Layout of one side: `[elements][channels / width][tiles][width]`.
+/// Layout of the transformed inputs or gradients: `[elements][channels / width][tiles][width]`.
 #[derive(Clone, Copy)]
 struct Stretch {
     tiles: usize,
@@ -104,7 +106,7 @@ impl TileLayout for Stretch {
     }
 }
 
-/// Where the transformed tiles of one side go.
+/// Destination of the transformed inputs or gradients.
 struct Transformed<'a> {
     layout: Stretch,
     values: &'a mut [f32],
@@ -147,7 +149,7 @@ fn transform_both<T: Transform>(
     });
 }
 
-/// Adds the products of a stretch of tiles to the sums of one element, for some rows (filters).
+/// Adds the products of a stretch of tiles to the sums of one element, for a range of rows (filters).
 struct Sum<'a> {
     x: &'a [f32],
     dz: &'a [f32],
@@ -189,11 +191,12 @@ impl VectorKernel for Sum<'_> {
     }
 }
 
-/// `out[i][..] (+)= sum over tiles of dz[tile][i] x[tile][..]` for some filters and `N` vectors of channels.
+/// `out[i][..] (+)= sum over tiles of dz[tile][i] x[tile][..]` for `ROWS` filters and `N` vectors of
+/// channels.
 ///
 /// # Safety
-/// `dz` must be readable for `ROWS` values in every 48 of `count` tiles, `x` for `N` runs of `count` vectors, and
-/// `out` writable for `ROWS` rows of `N` vectors.
+/// `dz` must be readable for `ROWS` values in every 48 of `count` tiles, `x` for `N` runs of `count` vectors,
+/// and `out` writable for `ROWS` rows of `N` vectors.
 #[inline(always)]
 unsafe fn sum_tiles<V: Vector, const ROWS: usize, const N: usize>(
     dz: *const f32,
@@ -232,9 +235,9 @@ unsafe fn sum_tiles<V: Vector, const ROWS: usize, const N: usize>(
     }
 }
 
-/// One filter's gradient from its sums: `G^T u G`.
+/// The gradient of one filter from its sums: `G^T u G`.
 struct Filter<'a, T> {
-    /// Starts at this filter's row of the first element.
+    /// Sums from this filter's row of the first element on.
     sums: &'a [f32],
     pitch: usize,
     c: usize,

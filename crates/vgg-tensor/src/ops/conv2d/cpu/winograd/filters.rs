@@ -1,4 +1,4 @@
-//! Filters, transformed: `G g G^T`, in the panels that the products read.
+//! Filter transform `G g G^T` into the panels that the matrix products read.
 
 use super::super::ConvShape;
 use super::tiles::BLOCK;
@@ -10,17 +10,17 @@ pub(super) fn filters_len<T: Transform>(s: &ConvShape) -> usize {
     T::SIDE * T::SIDE * s.k.div_ceil(BLOCK) * s.c * BLOCK
 }
 
-/// Which of a convolution's passes the filters serve.
+/// The pass of the convolution that uses the filters.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Pass {
-    /// As they are: a panel holds 16 filters.
+    /// Unchanged: a panel holds 16 filters.
     Forward,
-    /// Turned by 180 degrees, inputs and outputs exchanged: a panel holds 16 channels of the filters.
+    /// Rotated by 180 degrees, with inputs and outputs swapped: a panel holds 16 channels of the filters.
     GradInput,
 }
 
-/// Transforms `weight`, in memory `[k][taps][c]` of the forward convolution, for a convolution of shape `s`: that of
-/// the pass, so that for the gradient by data `s.k` are the channels of the filters and `s.c` their number.
+/// Transforms `weight [k][taps][c]` of the forward convolution for a convolution of shape `s`, the shape of
+/// the pass: for grad-input, `s.k` is the number of channels of the filters and `s.c` the number of filters.
 pub(super) fn transform_filters<T: Transform>(
     cpu: Cpu,
     s: &ConvShape,
@@ -51,7 +51,7 @@ pub(super) fn transform_filters<T: Transform>(
     });
 }
 
-/// Collects 16 outputs (zeros past the last) and 16 inputs of the filters as `[tap][input][output]`.
+/// Gathers 16 outputs (zeros past the last) and 16 inputs of the filters as `[tap][input][output]`.
 fn gather<T: Transform>(
     s: &ConvShape,
     weight: &[f32],
@@ -86,7 +86,7 @@ fn gather<T: Transform>(
 struct FilterBlock<'a, T> {
     taps: &'a [[[f32; BLOCK]; BLOCK]; 9],
     channels: usize,
-    /// Where the first input of the panel lies in every element.
+    /// Start of the panel's first input within every element.
     start: usize,
     pitch: usize,
     out: &'a SharedMut<'a, f32>,

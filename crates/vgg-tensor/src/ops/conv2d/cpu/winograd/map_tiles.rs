@@ -1,4 +1,4 @@
-//! Tiles of a map, transformed channel by channel: `B^T d B` of the input, and `A dy A^T` of the output's gradient.
+//! Transforms of tiles, channel by channel: `B^T d B` of the input, and `A dy A^T` of the output's gradient.
 
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -7,7 +7,7 @@ use super::tiles::{TileLayout, Tiles, Window};
 use super::transform::{Columns, MAX_SIDE, Side, Transform};
 use crate::cpu::{SharedMut, Vector, VectorKernel};
 
-/// How the pixels of a tile are transformed along a side.
+/// Transform of the pixels of a tile along one side.
 pub(super) trait TileTransform {
     /// Pixels along a side.
     const PIXELS: usize;
@@ -17,10 +17,10 @@ pub(super) trait TileTransform {
     fn transform<V: Vector>(pixels: &Side<V>) -> Side<V>;
 }
 
-/// Of the input.
+/// Transform of the input.
 pub(super) struct InputTransform<T>(PhantomData<T>);
 
-/// Of the output's gradient.
+/// Transform of the output's gradient.
 pub(super) struct GradTransform<T>(PhantomData<T>);
 
 impl<T: Transform> TileTransform for InputTransform<T> {
@@ -43,7 +43,7 @@ impl<T: Transform> TileTransform for GradTransform<T> {
     }
 }
 
-/// Images `[n, h, w, channels]`, of which a tile reads from `pad` pixels before its place on.
+/// Images `[n, h, w, channels]`. A tile starts `pad` pixels before its place.
 #[derive(Clone, Copy)]
 pub(super) struct Map<'a> {
     pub(super) values: &'a [f32],
@@ -52,11 +52,11 @@ pub(super) struct Map<'a> {
     pub(super) pad: usize,
 }
 
-/// Transforms some tiles of all channels.
+/// Transforms all channels of a range of tiles.
 pub(super) struct MapTiles<'a, R, P> {
     pub(super) tiles: &'a Tiles,
     pub(super) map: Map<'a>,
-    /// Which tiles of the convolution.
+    /// Tiles of the convolution.
     pub(super) range: Range<usize>,
     /// First tile of the block that `out` holds.
     pub(super) first: usize,

@@ -1,6 +1,6 @@
-//! Winograd's convolution: overlapping tiles of the input and the filters are transformed so that a convolution
-//! becomes one product per tile element; a matrix product over channels for each element; the results are transformed
-//! back. See `docs/winograd.md`.
+//! Winograd convolution. Overlapping tiles of the input and the filters are transformed, one matrix product
+//! over channels is computed for each element of the transformed tiles, and the results are transformed back.
+//! See `docs/winograd.md`.
 
 mod filter_gradient;
 mod filters;
@@ -25,27 +25,27 @@ use crate::tensor::Storage;
 
 /// A 1x1 convolution as a matrix product.
 pub(super) static POINTWISE: &dyn ConvKernel = &Winograd::<F1>(PhantomData);
-/// 2x2 outputs a tile.
+/// Tiles of 2x2 outputs.
 pub(super) static WINOGRAD2: &dyn ConvKernel = &Winograd::<F2>(PhantomData);
-/// 4x4 outputs a tile.
+/// Tiles of 4x4 outputs.
 pub(super) static WINOGRAD4: &dyn ConvKernel = &Winograd::<F4>(PhantomData);
-/// 6x6 outputs a tile.
+/// Tiles of 6x6 outputs.
 pub(super) static WINOGRAD6: &dyn ConvKernel = &Winograd::<F6>(PhantomData);
 
-/// The algorithm with the tiles of one transform.
+/// The algorithm with the tile size of transform `T`.
 struct Winograd<T>(PhantomData<T>);
 
-/// Floats of scratch memory that one thread's tiles and products may take where threads work alone: what its caches
-/// hold without pushing out the filters.
+/// Floats of scratch memory per thread for tiles and products when each thread works on its own block: what
+/// fits in its caches next to the filters.
 const ALONE: usize = 200 * 1024;
-/// Tiles in such a block, at least and at most.
+/// Fewest and most tiles in such a block.
 const ALONE_TILES: [usize; 2] = [24, 96];
-/// Blocks below which a few threads would not share out evenly, so that they work together instead.
+/// With fewer blocks than this, a few threads would be loaded unevenly, so all threads work on one block.
 const FEW_BLOCKS: usize = 8;
-/// Tiles transformed at once where threads work together.
+/// Tiles per block when all threads work on one block.
 const TOGETHER: usize = 192;
-/// Channels in and out from which the threads work together on one block, so that the transformed filters, max_nan_first
-/// than any cache, are read from memory once for many tiles.
+/// Product of input and output channels from which all threads work on one block. The transformed filters are
+/// then larger than any cache and are read from memory once for many tiles.
 const SHARED_FILTERS: usize = 128 * 256;
 
 impl<T: Transform> ConvKernel for Winograd<T> {
@@ -54,7 +54,7 @@ impl<T: Transform> ConvKernel for Winograd<T> {
         let filters = job.weight.packed(PackedKind::WinogradForward(T::M), filters_len::<T>(s), |out| {
             transform_filters::<T>(cpu, s, job.weight.value().cpu(), Pass::Forward, out);
         });
-        let Storage::Cpu(filters) = &*filters else { unreachable!("made in host memory") };
+        let Storage::Cpu(filters) = &*filters else { unreachable!("filters are packed in host memory") };
         let filters = filters.as_f32(filters_len::<T>(s));
         let tiles = Tiles::new::<T>(s);
         let floor = if job.relu { 0.0 } else { f32::NEG_INFINITY };
@@ -79,7 +79,7 @@ impl<T: Transform> ConvKernel for Winograd<T> {
         let filters = job.weight.packed(PackedKind::WinogradGradInput(T::M), filters_len::<T>(s), |out| {
             transform_filters::<T>(cpu, s, job.weight.value().cpu(), Pass::GradInput, out);
         });
-        let Storage::Cpu(filters) = &*filters else { unreachable!("made in host memory") };
+        let Storage::Cpu(filters) = &*filters else { unreachable!("filters are packed in host memory") };
         let filters = filters.as_f32(filters_len::<T>(s));
         let tiles = Tiles::new::<T>(s);
         let mut partial = cpu.scratch(tiles.count().div_ceil(RANGE) * s.k);
@@ -108,10 +108,11 @@ impl<T: Transform> ConvKernel for Winograd<T> {
     }
 }
 
-/// Tiles that one task transforms, forth or back. Blocks hold a multiple of it.
+/// Tiles per task of the input and output transforms. Blocks hold a multiple of it.
 const RANGE: usize = 6;
 
-/// Tiles that go through the three phases before the next, and whether all threads work on one such block.
+/// Number of tiles that pass through the three phases together, and whether all threads work on one such
+/// block.
 fn block_len<T: Transform>(s: &ConvShape, tiles: usize) -> (usize, bool) {
     let [least, most] = ALONE_TILES;
     let channels = s.c.next_multiple_of(BLOCK) + s.k.next_multiple_of(BLOCK);
@@ -121,7 +122,7 @@ fn block_len<T: Transform>(s: &ConvShape, tiles: usize) -> (usize, bool) {
     (len.min(tiles).next_multiple_of(RANGE), shared)
 }
 
-/// One convolution: `finish` sees every tile of the output.
+/// Computes a convolution, and calls `finish` on every tile of the output.
 fn convolve<T: Transform, F: Epilogue>(cpu: Cpu, tiles: &Tiles, x: &[f32], filters: &[f32], finish: &F) {
     let s = &tiles.shape;
     let count = tiles.count();
@@ -149,12 +150,12 @@ fn convolve<T: Transform, F: Epilogue>(cpu: Cpu, tiles: &Tiles, x: &[f32], filte
         let mut scratch = cpu.scratch(scratch);
         (0..blocks).for_each(|i| run(i, &mut scratch));
     } else {
-        // Inside of a task the phases of a block run on its thread alone.
+        // Inside a task, the phases of a block run on its thread.
         cpu.for_each_with_scratch(blocks, scratch, run);
     }
 }
 
-/// What the blocks of a convolution share.
+/// Data shared by the blocks of a convolution.
 struct Block<'a, T, F> {
     cpu: Cpu<'a>,
     tiles: &'a Tiles,
@@ -167,7 +168,8 @@ struct Block<'a, T, F> {
 }
 
 impl<T: Transform, F: Epilogue> Block<'_, T, F> {
-    /// The three phases of the tiles `first .. first + count`.
+    /// Runs the three phases for the tiles `first .. first + count`: input transform, matrix products, output
+    /// transform.
     fn run(&self, first: usize, count: usize, v: &mut [f32], m: &mut [f32]) {
         let (cpu, groups) = (self.cpu, self.v);
         let range = |i: usize| first + i * RANGE..first + ((i + 1) * RANGE).min(count);
@@ -204,7 +206,7 @@ impl<T: Transform, F: Epilogue> Block<'_, T, F> {
     fn products(&self, count: usize, v: &[f32], m: &mut [f32]) {
         let s = &self.tiles.shape;
         let panels = self.m.blocks;
-        // Two tasks an element, so that even 16 of them share out evenly.
+        // Two tasks per element, so that even 16 elements are distributed evenly.
         let parts = 2.min(panels);
         let filters_len = panels * s.c * BLOCK;
         let m = SharedMut::new(m);

@@ -1,4 +1,4 @@
-//! Tiles of products, transformed back: `A^T m A`, and what follows while the values are in registers.
+//! Output transform `A^T m A`, and the epilogue that runs while the values are in registers.
 
 use std::ops::Range;
 
@@ -6,9 +6,10 @@ use super::tiles::{BLOCK, PackedTiles, Place, Tiles};
 use super::transform::{Columns, MAX_SIDE, Side, Transform};
 use crate::cpu::{SharedMut, Vector, VectorKernel, prefetch};
 
-/// What is done with the pixels of a tile.
+/// Epilogue of the output transform.
 pub(super) trait Epilogue: Sync {
-    /// Takes rows `row` and `row + 1` of a tile (one row if `M` is 1), `n` filters from `k` on.
+    /// Processes rows `row` and `row + 1` of a tile (one row if `M` is 1), for `n` filters from `k` on, and
+    /// adds to `sum`.
     ///
     /// # Safety
     /// No other task may hold the same tile and filters.
@@ -22,26 +23,26 @@ pub(super) trait Epilogue: Sync {
         sum: &mut V,
     );
 
-    /// Asks for memory that the rows of a tile will need.
+    /// Prefetches memory that the rows of a tile will need.
     fn prefetch<T: Transform>(&self, _place: Place, _k: usize) {}
 
-    /// Takes the sums that `rows` gathered over a group of tiles.
+    /// Receives the sums that `rows` accumulated over a group of tiles.
     ///
     /// # Safety
-    /// As above.
+    /// As [`Epilogue::rows`].
     unsafe fn sums<V: Vector>(&self, _group: usize, _k: usize, _n: usize, _sum: V) {}
 }
 
-/// Transforms some tiles back, all filters of them.
+/// Transforms a range of tiles back, for all filters.
 pub(super) struct OutputTiles<'a, T, F> {
     pub(super) tiles: &'a Tiles,
     pub(super) products: &'a [f32],
     pub(super) groups: PackedTiles,
-    /// Which tiles of the convolution.
+    /// Tiles of the convolution.
     pub(super) range: Range<usize>,
     /// First tile of the block that `products` holds.
     pub(super) first: usize,
-    /// Number of this range, for the sums.
+    /// Number of this group of tiles, for the sums.
     pub(super) group: usize,
     pub(super) finish: &'a F,
     pub(super) transform: std::marker::PhantomData<T>,
@@ -55,7 +56,7 @@ impl<T: Transform, F: Epilogue> VectorKernel for OutputTiles<'_, T, F> {
         assert!(self.products.len() >= elements * self.groups.pitch);
         for block in 0..self.groups.blocks {
             let mut sums = [V::splat(0.0); 2];
-            // Vectors of the block that hold filters.
+            // Vectors of the block that contain filters.
             let vectors = (BLOCK / V::LANES).min((filters - block * BLOCK).div_ceil(V::LANES));
             for tile in self.range.clone() {
                 let place = self.tiles.place(tile);
@@ -84,7 +85,7 @@ impl<T: Transform, F: Epilogue> VectorKernel for OutputTiles<'_, T, F> {
 }
 
 impl<T: Transform, F: Epilogue> OutputTiles<'_, T, F> {
-    /// One vector of filters of one tile.
+    /// Transforms one vector of filters of one tile.
     ///
     /// # Safety
     /// `from` must be readable for a vector at every multiple of the pitch up to the last element.
@@ -109,7 +110,7 @@ impl<T: Transform, F: Epilogue> OutputTiles<'_, T, F> {
     }
 }
 
-/// Adds the bias, clamps at zero or not, and writes the output.
+/// Adds the bias, clamps at `floor`, and writes the output.
 pub(super) struct BiasRelu<'a> {
     pub(super) tiles: &'a Tiles,
     pub(super) bias: &'a [f32],
@@ -147,7 +148,7 @@ impl Epilogue for BiasRelu<'_> {
     }
 }
 
-/// As [`BiasRelu`], then keeps the largest value of each 2x2 window.
+/// Like [`BiasRelu`], followed by 2x2 max-pooling.
 pub(super) struct ActivateAndPool<'a> {
     pub(super) tiles: &'a Tiles,
     pub(super) bias: &'a [f32],
@@ -181,7 +182,8 @@ impl Epilogue for ActivateAndPool<'_> {
             if x + j / 2 >= pw {
                 break;
             }
-            // Bias and ReLU keep the order, so they may follow the maximum; a window that is cut off has fewer values.
+            // Adding a bias and the ReLU are monotonic, so they may follow the maximum; a cut-off window has
+            // fewer values.
             let mut largest = rows[0][j];
             if place.x + j + 1 < s.ow {
                 largest = largest.max_nan_first(rows[0][j + 1]);
@@ -200,11 +202,11 @@ impl Epilogue for ActivateAndPool<'_> {
     }
 }
 
-/// Takes a gradient back through the activation below: scaled where the saved output is positive, else 0, and summed
-/// per channel.
+/// Backward pass of the ReLU and dropout below: the gradient is scaled where the saved output is positive,
+/// zero elsewhere, and summed per channel.
 pub(super) struct ReluBackward<'a> {
     pub(super) tiles: &'a Tiles,
-    /// `None`: the gradient is written over it.
+    /// The saved output; `None` if the gradient overwrites it.
     pub(super) saved: Option<&'a [f32]>,
     pub(super) scale: f32,
     pub(super) dx: SharedMut<'a, f32>,

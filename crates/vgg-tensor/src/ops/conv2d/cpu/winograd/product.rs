@@ -1,14 +1,14 @@
-//! Products of transformed tiles with transformed filters: one small matrix product for each tile element.
+//! Matrix products of transformed tiles with transformed filters, one per tile element.
 
 use std::ops::Range;
 
 use super::tiles::{BLOCK, PackedTiles};
 use crate::cpu::{SharedMut, Vector, VectorKernel, prefetch};
 
-/// Blocks of channels that are summed before the next filters: 16 KiB of filters, half of a first-level cache.
+/// Channel blocks that are summed before the next filters: 16 KiB of filters, half of an L1 cache.
 const STRETCH: usize = 16;
 
-/// `m[tile][k] = sum over c of v[tile][c] u[c][k]` of one tile element, for some panels of 16 filters.
+/// `m[tile][k] = sum over c of v[tile][c] u[c][k]` for one tile element and a range of panels of 16 filters.
 pub(super) struct Product<'a> {
     /// One element of the tiles: `[groups][c / 16][rows][16]`.
     pub(super) v: &'a [f32],
@@ -21,11 +21,11 @@ pub(super) struct Product<'a> {
     /// All elements of the products, each `[groups][k / 16][rows][16]`.
     pub(super) m: &'a SharedMut<'a, f32>,
     pub(super) m_groups: PackedTiles,
-    /// Where this element starts in `m`.
+    /// Start of this element in `m`.
     pub(super) m_start: usize,
 }
 
-/// Tiles that the kernel of an instruction set handles at once.
+/// Number of tiles that the kernel for vectors of `lanes` values multiplies at once.
 pub(super) fn rows(lanes: usize) -> usize {
     if lanes == 16 { 12 } else { 6 }
 }
@@ -43,7 +43,7 @@ impl VectorKernel for Product<'_> {
             let channels = (self.channels - first * BLOCK).min(STRETCH * BLOCK);
             for panel in self.panels.clone() {
                 let filters = &self.u[(panel * self.channels + first * BLOCK) * BLOCK..][..channels * BLOCK];
-                // While this panel is used, its successor is fetched, in as many parts as there are groups.
+                // Prefetch the next panel while this one is used, a part of it per group.
                 let next = filters.as_ptr().wrapping_add(self.channels * BLOCK);
                 let lines = channels.div_ceil(groups);
                 for group in 0..groups {
@@ -54,7 +54,8 @@ impl VectorKernel for Product<'_> {
                     let v = &self.v[group * self.v_groups.group_len() + first * rows * BLOCK..];
                     let v = &v[..blocks * rows * BLOCK];
                     let start = self.m_start + self.m_groups.at(group * rows, panel);
-                    // SAFETY: tasks write different elements and panels; `v` and `filters` are cut to what is read.
+                    // SAFETY: tasks write different elements and panels; `v` and `filters` are cut to what is
+                    // read.
                     unsafe {
                         let m = self.m.pointer(start, rows * BLOCK);
                         some_rows::<V>(here, v.as_ptr(), channels, filters.as_ptr(), m, first > 0);
@@ -65,7 +66,7 @@ impl VectorKernel for Product<'_> {
     }
 }
 
-/// Chooses the kernel for the tiles that a group really has.
+/// Selects the kernel for the number of tiles in a group.
 ///
 /// # Safety
 /// As [`kernel`], for a whole group.
@@ -94,12 +95,12 @@ unsafe fn some_rows<V: Vector>(
     }
 }
 
-/// `m[i][0..16] (+)= sum over c of v[i][c] u[c][0..16]` for `ROWS` tiles of a group of `GROUP`: the sums stay in
-/// registers, every channel's 16 filters are read once, and each tile's value is spread over a vector.
+/// `m[i][0..16] (+)= sum over c of v[i][c] u[c][0..16]` for `ROWS` tiles of a group of `GROUP`. The sums stay
+/// in registers, the 16 filters of a channel are read once, and each tile's value is broadcast to a vector.
 ///
 /// # Safety
-/// `v` must be readable for whole blocks `[c / 16][GROUP][16]`, `u` for `[channels][16]`, and `m` writable for
-/// `[ROWS][16]`.
+/// `v` must be readable for whole blocks `[c / 16][GROUP][16]`, `u` for `[channels][16]`, and `m` writable
+/// for `[ROWS][16]`.
 #[inline(always)]
 unsafe fn kernel<V: Vector, const GROUP: usize, const ROWS: usize, const VECTORS: usize>(
     v: *const f32,

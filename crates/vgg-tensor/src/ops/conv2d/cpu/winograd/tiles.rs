@@ -1,4 +1,4 @@
-//! Where the tiles of a convolution lie, and how transformed tiles are laid out in scratch memory.
+//! The tiles of a convolution's output, and the layout of transformed tiles in scratch memory.
 
 use std::ops::Range;
 
@@ -9,7 +9,7 @@ use crate::cpu::Vector;
 /// Channels in a block of the layouts: a cache line.
 pub(super) const BLOCK: usize = 16;
 
-/// The output cut into tiles of `m x m` pixels, counted along columns, then rows, then images.
+/// The output split into tiles of `m x m` pixels, numbered along columns, then rows, then images.
 #[derive(Clone, Copy)]
 pub(super) struct Tiles {
     pub(super) shape: ConvShape,
@@ -18,7 +18,7 @@ pub(super) struct Tiles {
     columns: usize,
 }
 
-/// One tile: its image, and its first output pixel there.
+/// The image of a tile, and the tile's first output pixel.
 #[derive(Clone, Copy)]
 pub(super) struct Place {
     pub(super) image: usize,
@@ -43,13 +43,14 @@ impl Tiles {
     }
 }
 
-/// Layout of one side of the products: per tile element `[tiles / rows][channels / 16][rows][16]`, so that the
-/// product of `rows` tiles with 16 filters reads and writes one run of memory.
+/// Layout of the operands of the matrix products: for each tile element
+/// `[tiles / rows][channels / 16][rows][16]`, so that the product of `rows` tiles with 16 filters reads and
+/// writes contiguous memory.
 #[derive(Clone, Copy)]
 pub(super) struct PackedTiles {
-    /// Tiles in a group: as many as the product's kernel handles at once.
+    /// Tiles in a group: the number that the kernel multiplies at once.
     pub(super) rows: usize,
-    /// Blocks of channels.
+    /// Number of channel blocks.
     pub(super) blocks: usize,
     /// Values from one tile element to the next.
     pub(super) pitch: usize,
@@ -58,11 +59,11 @@ pub(super) struct PackedTiles {
 impl PackedTiles {
     pub(super) fn new(tiles: usize, channels: usize, rows: usize) -> PackedTiles {
         let blocks = channels.div_ceil(BLOCK);
-        // An odd number of cache lines, so that the elements of a tile do not compete for one set of the cache.
+        // An odd number of cache lines, so that the elements of a tile fall into different cache sets.
         PackedTiles { rows, blocks, pitch: tiles.div_ceil(rows) * blocks * rows * BLOCK + BLOCK }
     }
 
-    /// Where block `block` of a tile starts.
+    /// Start of channel block `block` of a tile.
     #[inline(always)]
     pub(super) fn at(&self, tile: usize, block: usize) -> usize {
         let (group, row) = (tile / self.rows, tile % self.rows);
@@ -77,7 +78,7 @@ impl PackedTiles {
 
 /// A layout of transformed tiles.
 pub(super) trait TileLayout: Copy + Sync {
-    /// Where a channel of a tile starts, in every element; the channel is a multiple of the vectors' length.
+    /// Start of a channel of a tile within every element; `channel` is a multiple of the vector length.
     fn start(&self, tile: usize, channel: usize) -> usize;
     /// Values from one tile element to the next.
     fn pitch(&self) -> usize;
@@ -95,7 +96,7 @@ impl TileLayout for PackedTiles {
     }
 }
 
-/// The pixels under a tile, of which those outside of the image are 0.
+/// The input pixels of a tile; pixels outside of the image are 0.
 pub(super) struct Window {
     corner: *const f32,
     row: usize,
@@ -106,7 +107,8 @@ pub(super) struct Window {
 }
 
 impl Window {
-    /// `side * side` pixels of an image of `size` pixels and `channels` values each, `pad` before the place.
+    /// `side * side` pixels of an image of `size` pixels with `channels` values each, from `pad` pixels
+    /// before `place` on.
     #[inline(always)]
     pub(super) fn new(
         x: &[f32],
@@ -119,7 +121,7 @@ impl Window {
         let [h, w] = size;
         assert!(x.len() >= (place.image + 1) * h * w * channels);
         let origin = ((place.image * h + place.y) * w + place.x) * channels;
-        // May lie before the image; only pixels inside are read.
+        // The corner may lie before the image; only pixels inside are read.
         let corner = x.as_ptr().wrapping_add(origin).wrapping_sub((pad * w + pad) * channels);
         let (rows, columns) = (inside(place.y, pad, h, side), inside(place.x, pad, w, side));
         Window { corner, row: w * channels, column: channels, rows, columns, side }
@@ -131,7 +133,8 @@ impl Window {
         self.rows == (0..self.side) && self.columns == (0..self.side)
     }
 
-    /// A vector of pixel `(i, j)` from channel `c` on, of which only `n` exist; `WHOLE` if all pixels and lanes do.
+    /// Loads a vector of pixel `(i, j)` from channel `c` on, of which `n` channels exist. `WHOLE` states that
+    /// all pixels and lanes exist.
     #[inline(always)]
     pub(super) fn load<V: Vector, const WHOLE: bool>(&self, i: usize, j: usize, c: usize, n: usize) -> V {
         let at = self.corner.wrapping_add(i * self.row + j * self.column + c);
@@ -150,7 +153,7 @@ impl Window {
     }
 }
 
-/// Which of `side` places from `first - pad` on lie in `0..len`, counted from the first place.
+/// The part of `side` positions, starting at `first - pad`, that lies in `0..len`, relative to the start.
 #[inline(always)]
 fn inside(first: usize, pad: usize, len: usize, side: usize) -> Range<usize> {
     pad.saturating_sub(first).min(side)..(len + pad - first).min(side)

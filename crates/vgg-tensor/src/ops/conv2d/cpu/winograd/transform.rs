@@ -1,11 +1,12 @@
-//! The transforms of Winograd's convolutions F(M, 3), along one axis.
+//! The transforms of Winograd convolution F(M, 3) along one axis.
 //!
-//! `M` neighbouring outputs `y` of a filter `g` of three taps over `M + 2` inputs `d` are
-//! `y = A^T [(G g) * (B^T d)]`, with `M + 2` products instead of `3 M`. In two dimensions each matrix is applied to
-//! the columns and then to the rows. The matrices interpolate at 0, infinity, and 1, -1 (F2), 2, -2 (F4), 1/2, -1/2
-//! (F6); Lavin & Gray, "Fast Algorithms for Convolutional Neural Networks", 2015, derive the first two.
+//! For `M` neighbouring outputs `y` of a filter `g` of three taps over `M + 2` inputs `d`,
+//! `y = A^T [(G g) * (B^T d)]` needs `M + 2` products instead of `3 M`. In two dimensions each matrix is
+//! applied to the columns and then to the rows. The matrices interpolate at 0, infinity, and 1, -1 (F2), 2,
+//! -2 (F4), 1/2, -1/2 (F6). Lavin & Gray, "Fast Algorithms for Convolutional Neural Networks", 2015, derive
+//! the first two.
 //!
-//! The gradients follow: by data is a convolution again; by filter is `G^T [(B^T d) * (A dy)]`.
+//! Grad-input is again a convolution; grad-weight is `G^T [(B^T d) * (A dy)]`.
 
 use std::mem::MaybeUninit;
 
@@ -14,16 +15,16 @@ use crate::cpu::Vector;
 /// Longest side of a tile.
 pub(super) const MAX_SIDE: usize = 8;
 
-/// Values along one side of a tile; those past the transform's own length are 0.
+/// Values along one side of a tile; values past the transform's length are 0.
 pub(super) type Side<V> = [V; MAX_SIDE];
 
-/// The matrices of one F(M, R).
+/// The matrices of F(M, R).
 pub(super) trait Transform: 'static + Sync + Send {
     /// Outputs along a side of a tile.
     const M: usize;
     /// Taps along a side of the filter.
     const R: usize;
-    /// Inputs, and products, along a side.
+    /// Inputs, and products, along a side of a tile.
     const SIDE: usize = Self::M + Self::R - 1;
 
     /// `B^T d`: `SIDE` values to `SIDE`.
@@ -44,7 +45,7 @@ pub(super) struct F2;
 pub(super) struct F4;
 /// 6 x 6 outputs from tiles of 8 x 8.
 pub(super) struct F6;
-/// A 1 x 1 filter, where every matrix is 1: what remains is a matrix product over pixels.
+/// A 1 x 1 filter, where every matrix is 1: the convolution is a matrix product over pixels.
 pub(super) struct F1;
 
 impl Transform for F1 {
@@ -258,10 +259,11 @@ impl Transform for F6 {
     }
 }
 
-/// A tile after its columns were transformed, to be read by rows.
+/// A tile whose columns are transformed, to be read by rows.
 ///
-/// It is not cleared first: that would take as long as a good part of a transform. (No closures here or in other inner
-/// loops: the compiler inlines them where it likes, and without it they lose the instruction set.)
+/// The array starts uninitialised, because clearing it takes a good part of the time of a transform.
+/// (Closures are avoided here and in other inner loops: the compiler may not inline them, and then they lose
+/// the instruction set.)
 pub(super) struct Columns<V> {
     columns: [MaybeUninit<Side<V>>; MAX_SIDE],
     count: usize,
