@@ -1,4 +1,4 @@
-"""Error rates, intervals and tests of two networks' posteriors, by scikit-learn, statsmodels and scipy.
+"""Error rates, confidence intervals and paired tests for two classifiers, by scikit-learn, statsmodels and scipy.
 
 Writes fixtures/analysis.json. Needs numpy, scipy, statsmodels and scikit-learn.
 """
@@ -12,12 +12,12 @@ from statsmodels.stats.proportion import proportion_confint
 from hashed import FIXTURES, write_json
 
 IMAGES, CLASSES = 60, 8
-# Posteriors are multiples of this: exact in float32, and of sum 1.
+# Posteriors are multiples of 1/UNIT, so they are exact in float32 and sum to exactly 1.
 UNIT = 1024
 
 
 def wilson():
-    """Wilson's 95 % interval of `wrong` out of `n`."""
+    """Wilson score intervals (95 %) for `wrong` errors out of `n`."""
     cases = [(0, 1), (1, 1), (0, 2), (2, 2), (1, 3), (0, 4), (4, 4), (0, 10), (20, 20), (30, 100), (381, 1000)]
     cases += [(49_999, 50_000), (12_345, 50_000), (1, 50_000), (0, 50_000)]
     rows = []
@@ -28,7 +28,7 @@ def wilson():
 
 
 def paired(n, first, second):
-    """Of `n` pairs, `first` and `second` are those where one alone is wrong."""
+    """Exact McNemar test and interval; in `first` (`second`) of `n` pairs only the first (second) network is wrong."""
     p = binomtest(first, first + second, 0.5).pvalue if first + second else 1.0
     table = [[0, first], [second, n - first - second]]
     if first + second:
@@ -44,21 +44,21 @@ def paired(n, first, second):
 
 
 def posteriors(rng, labels, skill):
-    """Integers [IMAGES, CLASSES] of sum UNIT, no two of a row equal."""
+    """Integers [IMAGES, CLASSES]; each row sums to UNIT and has no ties."""
     rows = []
     while len(rows) < IMAGES:
         scores = rng.normal(size=CLASSES) * 1.5
         scores[labels[len(rows)]] += skill
         row = np.floor(UNIT * np.exp(scores) / np.exp(scores).sum()).astype(int)
         row[row.argmax()] += UNIT - row.sum()
-        # Ties are counted otherwise by scikit-learn, and a zero has no logarithm.
+        # scikit-learn resolves ties differently, and log(0) is not finite.
         if len(set(row)) == CLASSES and row.min() > 0:
             rows.append(row)
     return np.stack(rows)
 
 
 def network(values, labels):
-    """Errors of one network."""
+    """Top-k errors, log loss and confusion matrix of one network."""
     p, classes = values / UNIT, np.arange(CLASSES)
     assert (p.sum(axis=1) == 1).all()
     wrong = lambda k: int(len(labels) - top_k_accuracy_score(labels, p, k=k, labels=classes, normalize=False))
@@ -76,7 +76,7 @@ def network(values, labels):
 
 
 def comparison(first, second, labels, k):
-    """Of two networks by their `k` best answers."""
+    """Compares the top-`k` errors of two networks."""
     wrong = lambda values: (np.argsort(-values, axis=1)[:, :k] != labels[:, None]).all(axis=1)
     a, b = wrong(first), wrong(second)
     return paired(len(labels), int((a & ~b).sum()), int((b & ~a).sum()))

@@ -1,8 +1,8 @@
-"""How far PyTorch's bf16 autocast takes the gradients of narrow networks from float64.
+"""Gradient error of PyTorch's bf16 autocast against float64, for narrow networks A and D.
 
-Makes fixtures/bf16_gradients.json: the loss, and for every parameter the norm
-of (gradient in autocast - gradient in float64) over the norm of the latter, of
-networks A and D on hashed weights and images. A GPU's bf16 is held against it.
+Writes fixtures/bf16_gradients.json: the loss, and for every parameter
+norm(gradient with autocast - gradient in float64) / norm(gradient in float64),
+with hashed weights and images. The tests compare the GPU's bf16 error with it.
 Run: python bf16_gradients.py with torch 2 (a few seconds, on a CPU)
 """
 

@@ -1,11 +1,11 @@
 """Mean, covariance and principal components of RGB over two synthetic images.
 
-Makes fixtures/colour_statistics.json, in units of 0..255, all pixels of the two
-images of pillow_resize.py pooled (population covariance); the eigenvalues
-descend, and eigenvectors[k] belongs to eigenvalues[k].
+Writes fixtures/colour_statistics.json: pixel values are 0..255, and the pixels
+of both images of pillow_resize.py are pooled (population covariance). The
+eigenvalues are in descending order; eigenvectors[k] belongs to eigenvalues[k].
 Run: /usr/bin/python3 colour_statistics.py   (a second)
-The Rust test's tolerance is for sums of a different order and another
-eigensolver; an eigenvector's sign is free, so compare up to sign.
+The Rust test's tolerance covers a different summation order and eigensolver.
+The sign of an eigenvector is arbitrary, so the test compares up to sign.
 """
 
 import numpy as np

@@ -1,9 +1,10 @@
-"""Logits and gradients of a network of its own stages, with kernels 1, 3 and 5 and odd numbers of filters.
+"""Logits and gradients of a custom network with kernels 1, 3 and 5 and odd numbers of filters.
 
-Makes fixtures/custom_network.safetensors. Run: /usr/bin/python3 custom_network.py
-The reference runs in float64 from the float32 hashed values. A seed of the
-images is searched so that no ReLU and no max-pool lies so near its kink that
-float32 could take the other side.
+Writes fixtures/custom_network.safetensors. Run: /usr/bin/python3 custom_network.py
+The reference computes in float64 from the float32 hashed values. The script
+searches for an image seed with which no ReLU input is so close to 0, and no
+two candidates of a max-pool so close to each other, that float32 rounding
+could change the outcome.
 """
 
 import torch
@@ -32,7 +33,7 @@ def hashed_weights():
 
 
 def forward(w, x):
-    """Logits, and the distance of the nearest ReLU or pool from its kink."""
+    """Logits, and the smallest distance of any ReLU or max-pool from its non-differentiable point."""
     margins = []
     for stage, convs in enumerate(STAGES, 1):
         for i, (_, kernel) in enumerate(convs, 1):

@@ -1,7 +1,7 @@
-"""Posteriors of a small net D over whole images, central crops and grids of crops, by PyTorch in float64.
+"""Posteriors of a small net D by dense, centre-crop and multi-crop evaluation, in PyTorch (float64).
 
-Writes fixtures/dense_posteriors.json. Needs numpy and torch 1.13 or newer. The images already have the test side, so
-no resampling is involved.
+Writes fixtures/dense_posteriors.json. Needs numpy and torch 1.13 or newer. The images already have the test scale,
+so no resizing is involved.
 """
 
 import numpy as np
@@ -63,7 +63,7 @@ def centre(image):
 
 
 def grid(image):
-    """The crops of a grid of five by five, k (side - crop) / 4 with halves rounded up."""
+    """A 5 x 5 grid of crops; their offsets are k (side - crop) / 4, k = 0..4, with halves rounded up."""
     h, w, _ = image.shape
     places = [[int(np.floor(k * (side - CROP) / 4 + 0.5)) for k in range(5)] for side in (h, w)]
     return [image[top : top + CROP, left : left + CROP] for top in places[0] for left in places[1]]

@@ -1,10 +1,11 @@
-"""Archives like ImageNet's of a few images: a tar of tars, validation images, the development kit, boxes.
+"""Builds small archives in ImageNet's format: training tar of tars, validation tar, development kit, bounding boxes.
 
 Run: python3 fake_imagenet.py IMAGES DEVKIT_FOLDER OUT [CLASSES]
 
-IMAGES holds <wnid>_<anything>.JPEG (one class each) or <wnid>/*; DEVKIT_FOLDER the real meta.mat and
-ILSVRC2012_validation_ground_truth.txt. The first CLASSES WNIDs (20 if not said) get up to 12 training images each; validation
-images are of the first numbers whose true class is among them.
+IMAGES contains <wnid>_<anything>.JPEG or <wnid>/*. DEVKIT_FOLDER contains the real meta.mat and
+ILSVRC2012_validation_ground_truth.txt, and ilsvrc2012_id_map.tsv. The first CLASSES WNIDs (default 20) get up to 12
+training images each. Each of them also gets up to 3 validation images, which have the first numbers of that class in
+the ground truth.
 """
 
 import io

@@ -1,5 +1,7 @@
-"""Descriptors of images by a small net D, by PyTorch in float64: a layer averaged over places and mirrorings, at one side and at
-two, as their mean and stacked, scaled to length 1.
+"""Image features of a small net D, in PyTorch (float64).
+
+A layer's activations are averaged over positions and horizontal flips, at one scale and at two; two scales are
+averaged or concatenated, then L2-normalised.
 
 Writes fixtures/features.json. Needs numpy, Pillow and torch 1.13 or newer.
 """
@@ -28,7 +30,7 @@ def weights(name, shape):
 
 
 def activations(x):
-    """What pool5, fc6 and fc7 give, after ReLU, of whole images."""
+    """Activations of pool5, fc6 and fc7 (after ReLU) for whole images."""
     channels, layers = 3, conv_layers("D")
     for i, (name, block, kernel) in enumerate(layers):
         weight, bias = weights(name, (WIDTHS[block], channels, kernel, kernel))

@@ -1,8 +1,8 @@
-"""Hashed tensors shared by the reference scripts, and the two fixture writers.
+"""Hashed tensors that the reference scripts share, and the writers of JSON and safetensors fixtures.
 
-Not run by itself. Every weight, bias and pixel is a pure function of a name and
-an index, so the Rust tests build the same inputs without storing them. All
-integer arithmetic wraps at 32 bits, and every value is exact in float32.
+This is a library, not a script. Every weight, bias and pixel is a pure function
+of a name and an index, so the Rust tests build the same inputs without storing
+them. All integer arithmetic wraps at 32 bits; every value is exact in float32.
 """
 
 import json
@@ -15,7 +15,7 @@ import numpy as np
 FIXTURES = Path(__file__).resolve().parent.parent / "fixtures"
 CHUNK = 1 << 22
 
-# Table 1: kernel sizes of the convolutions in each of the five blocks.
+# Table 1 of the paper: kernel sizes of the convolutions in each of the five blocks.
 CONFIGS = {
     "A": [[3], [3], [3, 3], [3, 3], [3, 3]],
     "A-LRN": [[3], [3], [3, 3], [3, 3], [3, 3]],
@@ -44,7 +44,7 @@ def fmix32(h):
     return h
 
 
-# Published values of both hashes.
+# Published test values of both hashes.
 assert fnv1a("a") == 0xE40C292C and fnv1a("foobar") == 0xBF9CF968
 assert fmix32(1)[0] == 0x514E28B7
 
@@ -60,7 +60,7 @@ def unit(name, count):
 
 
 def tensor(name, shape):
-    """A weight ([K,C,R,S] or [out,in]) or a bias, by the layer's name."""
+    """A weight ([K,C,R,S] or [out,in]) or a bias, by parameter name."""
     if name.endswith(".weight"):
         bound = np.float32(math.sqrt(6.0 / math.prod(shape[1:])))
     else:
@@ -71,7 +71,7 @@ def tensor(name, shape):
 
 
 def images(seed, n, height, width):
-    """[n,3,H,W]; the index counts in NHWC order."""
+    """Images [n,3,H,W]; the hash index counts in NHWC order."""
     values = unit(f"image{seed}", n * height * width * 3)
     return np.ascontiguousarray(values.reshape(n, height, width, 3).transpose(0, 3, 1, 2))
 
@@ -86,7 +86,7 @@ def conv_layers(config):
 
 
 def write_safetensors(path, tensors, metadata):
-    """Header length (8 bytes), JSON header, raw little-endian float32 data, names sorted."""
+    """Writes the header length (8 bytes), the JSON header and little-endian float32 data, sorted by name."""
     header, blobs, at = {"__metadata__": metadata}, [], 0
     for name in sorted(tensors):
         value = np.asarray(tensors[name])

@@ -1,5 +1,6 @@
-"""JPEGs of four colours, and what Pillow makes of them: CMYK as Photoshop writes it (with Adobe's marker, upside down), CMYK without
-the marker, and YCCK.
+"""Four-component JPEGs and their RGB values by Pillow.
+
+The files are CMYK with Adobe's marker (inverted, as Photoshop writes it), CMYK without the marker, and YCCK.
 
 Run: python3 jpeg_colours.py ../fixtures/jpeg_colours
 Needs Pillow and numpy.
@@ -32,7 +33,7 @@ def main():
     marker = adobe.find(b"Adobe") - 4
     assert adobe[marker : marker + 2] == b"\xff\xee"
     length = int.from_bytes(adobe[marker + 2 : marker + 4], "big") + 2
-    # The last byte of the marker says what the components are; 2 is YCCK.
+    # The last byte of the marker is the colour transform; 2 means YCCK.
     ycck = bytes(adobe[: marker + length - 1]) + b"\x02" + bytes(adobe[marker + length :])
     plain = bytes(adobe[:marker]) + bytes(adobe[marker + length :])
     for name, data in {"cmyk_adobe": bytes(adobe), "cmyk_plain": plain, "ycck": ycck}.items():

@@ -1,7 +1,8 @@
-"""The random numbers of a run, written from their published definitions: ChaCha8, Philox4x32-10, Box-Muller, a Feistel permutation.
+"""Random numbers of a run, from published definitions: ChaCha8, Philox4x32-10, Box-Muller, a Feistel permutation.
 
-Not run by itself. The Rust code keys a ChaCha8 stream by (seed, epoch, sample, purpose) for data and by (seed, layer name) for
-initial weights, and Philox by (seed, step, layer) for dropout; docs/formats.md and docs/numerics.md describe the keys.
+This is a library, not a script. The Rust code keys a ChaCha8 stream by (seed, epoch, sample, purpose) for data and by
+(seed, layer name) for initial weights, and Philox by (seed, step, layer) for dropout; docs/formats.md and
+docs/numerics.md describe the keys.
 """
 
 import math
@@ -29,7 +30,7 @@ def quarter(s, a, b, c, d):
 
 
 def chacha_block(key, counter, rounds):
-    """Sixteen words of the original ChaCha (Bernstein 2008): 64 bits of counter, 64 bits of nonce, here 0."""
+    """Sixteen words of the original ChaCha (Bernstein 2008) with a 64-bit counter and a 64-bit nonce of 0."""
     start = [0x61707865, 0x3320646E, 0x79622D32, 0x6B206574, *struct.unpack("<8I", key)]
     start += [counter & MASK32, counter >> 32, 0, 0]
     s = list(start)
@@ -62,7 +63,7 @@ class ChaCha8:
 
 
 class DataStream(ChaCha8):
-    """Draws of the loader."""
+    """Random numbers of the data loader."""
 
     def __init__(self, seed, epoch, sample, purpose):
         super().__init__(struct.pack("<QQQQ", seed, epoch, sample, purpose))
@@ -82,7 +83,7 @@ class DataStream(ChaCha8):
 
 
 class WeightStream(ChaCha8):
-    """Draws of a layer's initial weights."""
+    """Random numbers for the initial weights of a layer."""
 
     def __init__(self, seed, name):
         super().__init__(struct.pack("<Q", seed) + name.encode().ljust(16, b"\0") + b"weights\0")
@@ -106,7 +107,7 @@ def scramble(x):
 
 
 def permutation(seed, epoch, n):
-    """The order of an epoch: a Feistel network of 12 rounds, cycle walking past values from n on."""
+    """The sample order of an epoch: a 12-round Feistel network, with cycle walking for values >= n."""
     stream = DataStream(seed, epoch, 0, ORDER)
     half = max(-(-(n - 1).bit_length() // 2), 1)
     keys = [stream.u64() for _ in range(12)]
@@ -127,7 +128,7 @@ def permutation(seed, epoch, n):
 
 
 def philox(counter, key):
-    """Philox4x32-10 of Salmon et al. 2011."""
+    """Philox4x32-10 (Salmon et al. 2011)."""
     counter, key = list(counter), list(key)
     for _ in range(10):
         a, b = 0xD2511F53 * counter[0], 0xCD9E8D57 * counter[2]
@@ -136,12 +137,12 @@ def philox(counter, key):
     return counter
 
 
-# Random123's kat_vectors.
+# Test vectors from kat_vectors of Random123.
 assert philox([0] * 4, [0] * 2) == [0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8]
 
 
 def dropout_mask(seed, step, layer, sample, count, rate):
-    """1 / (1 - rate) for each value of a sample that is kept, 0 for those that are dropped."""
+    """The dropout mask of a sample: 1 / (1 - rate) for each kept value, 0 for each dropped one."""
     rate = float(np.float32(rate))
     blocks = -(-count // 4)
     bits = []

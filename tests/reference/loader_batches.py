@@ -1,6 +1,7 @@
-"""Batches of two epochs as the loader must make them, and statistics of the training pixels, in NumPy.
+"""Expected batches of the loader in three epochs, and statistics of the training pixels, in NumPy.
 
-Makes crates/vgg-data/tests/fixtures/loader.json: of each batch the samples, the labels, CRC-32 of the pixels and the offsets.
+Writes crates/vgg-data/tests/fixtures/loader.json: the samples, labels, CRC-32s of the pixels and colour offsets of each
+batch.
 Run: /usr/bin/python3 loader_batches.py   (a second)
 """
 
@@ -19,7 +20,7 @@ CASES = {
     "no flip, no colour": dict(SETTINGS, flip=False, colour_std=0.0),
     "fixed scale, lanczos": dict(SETTINGS, train_scale=[40, 40], interpolation="lanczos"),
     "nearest": dict(SETTINGS, interpolation="nearest"),
-    # Larger than the words of one seed.
+    # A seed that needs more than 32 bits.
     "large seed": dict(SETTINGS, seed=2**40 + 3),
 }
 MEAN = np.array([120.5, 110.25, 100.0])

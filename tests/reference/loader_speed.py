@@ -1,10 +1,12 @@
-"""Images/s of one core, beside torchvision (Pillow) and OpenCV in turns: decoding, S drawn from [256;512], crop of 224, flip,
-colour shift, mean.
+"""Loading speed of one core in images/s, compared with torchvision (Pillow) and OpenCV.
+
+Each sample is decoded, resized to a scale S drawn from [256;512], cropped to 224, flipped, PCA-jittered and
+mean-subtracted. The programs are measured alternately.
 
 Run: python3 loader_speed.py path/to/loader_speed[,ANOTHER_BUILD] DATASET [DATASET_OF_OURS ...]
-The further ones are read by ours alone, such as the same images prepared; one that ends in "raw" or a number after it, with
-S = 256 and pixels left as bytes, too.
-Needs torch, torchvision, Pillow, numpy and opencv-python. Give each one core: taskset -c 0 python3 ...
+Only our loader reads the additional data sets, for example shards of the same images. A data set with "raw" in its
+name is measured a second time with S = 256 and u8 pixels.
+Needs torch, torchvision, Pillow, numpy and opencv-python. Run on one core: taskset -c 0 python3 ...
 """
 
 import random

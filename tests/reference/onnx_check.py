@@ -1,6 +1,6 @@
-"""Runs what `vgg convert --to onnx` and `--to onnx-dense` write in ONNX Runtime, beside vgg itself.
+"""Runs the files that `vgg convert --to onnx` and `--to onnx-dense` write in ONNX Runtime, and compares with vgg.
 
-Writes nothing that is committed. Needs onnx, onnxruntime, numpy, Pillow and safetensors, and the program.
+Writes no fixtures. Needs onnx, onnxruntime, numpy, Pillow, safetensors, and the vgg binary.
 
 Run: python3 onnx_check.py path/to/vgg [WIDTH] [CROP] [CONFIG...]
 """
@@ -58,7 +58,7 @@ def main():
                 scale = json.loads(meta["pixel_scale"]) / np.array(json.loads(meta["std_rgb"]), dtype=np.float32)
                 for i in range(2):
                     side = min(sides[i])
-                    # A file that exists must be of the same evaluation.
+                    # vgg refuses an existing posteriors file of a different evaluation, so each one has its own path.
                     out = folder / f"{config}-{form}-{side}.posteriors"
                     run("evaluate", "--weights", f"{config}.safetensors", "--dataset", "set", "--protocol", protocol,
                         "--test-scales", side, "--flip", "false", "--posteriors", out, "--device", "cpu")
@@ -73,7 +73,7 @@ def main():
                     theirs = softmax(scores[0].reshape(2, -1).mean(1).astype(np.float64))
                     assert 1e-30 < ours.min() < 0.499, ours
                     worst = max(worst, np.abs(np.log(ours) - np.log(theirs)).max())
-            print(config, f"largest difference of log posteriors so far {worst:.1e}", flush=True)
+            print(config, f"largest difference in log posteriors so far {worst:.1e}", flush=True)
     assert worst < 1e-4
     print("ok")
 

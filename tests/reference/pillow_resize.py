@@ -1,7 +1,7 @@
-"""Pillow's resize of two synthetic images to several smallest sides, by each filter.
+"""Two synthetic images resized by Pillow to several scales (smallest sides) with each interpolation.
 
-Makes fixtures/pillow_resize.json: for each case the output's size and CRC-32 of all of its RGB values, which the reference in
-vgg-testkit must have. vgg-data may differ from that by one level in one of a hundred values.
+Writes fixtures/pillow_resize.json: for each case the size of the output and the CRC-32 of its RGB values. The reference
+in vgg-testkit must match exactly; vgg-data may differ from it by one level in 1 % of the values.
 Run: /usr/bin/python3 pillow_resize.py   (a second)
 """
 

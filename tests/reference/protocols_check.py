@@ -1,16 +1,16 @@
-"""The test protocols of section 3.2 once more, by PyTorch and Pillow, beside `vgg evaluate` on natural images.
+"""Compares `vgg evaluate` on natural images with the test protocols of section 3.2 in PyTorch and Pillow.
 
-Nothing is shared with vgg but the weights file, and nothing is committed but what this prints. Needs numpy, torch, Pillow
-and safetensors, and the program.
+Shares only the weights file with vgg, and writes no fixtures. Needs numpy, torch, Pillow, safetensors, and the vgg
+binary.
 
 Run: python3 protocols_check.py path/to/vgg WEIGHTS FOLDER_OF_IMAGES [SIDES] [IMAGES]
 
-It takes the first images of the folder as PNG, evaluates them densely, by crops and by both over all SIDES (256,288 if not
-said), and compares
-- the rescaled pixels, and every crop, with those of this script: they are the same, and so what follows holds from the file on;
-- the rescaled pixels with Pillow's, and the posteriors with those on Pillow's pixels;
-- the posteriors with those of this script;
-and shows that each way in which a protocol is easily got wrong is told apart from rounding.
+Takes IMAGES images (default 20) of the folder, stores them as PNG, evaluates them with the dense, multi-crop and
+combined protocols over all SIDES (default 256,288), and compares
+- the resized pixels and every crop with this script's, which must be identical;
+- the dense posteriors with this script's on pixels resized by Pillow;
+- the posteriors of all protocols with this script's on vgg's pixels.
+Also checks that common mistakes in a protocol change the posteriors by much more than rounding does.
 """
 
 import json
@@ -32,7 +32,7 @@ torch.set_grad_enabled(False)
 
 
 class Reference:
-    """A fully convolutional network from our weights file, read by itself."""
+    """A fully convolutional network with the weights of a vgg weights file."""
 
     def __init__(self, path):
         with safe_open(path, "pt") as file:
@@ -62,7 +62,7 @@ class Reference:
         return torch.from_numpy(np.ascontiguousarray(x.transpose(0, 3, 1, 2)))
 
     def scores(self, images, ceil=False):
-        """Mean of the score map of images of one size."""
+        """Spatial mean of the score maps; all images have one size."""
         return torch.cat([self.score_map(self.input(images[i : i + 10]), ceil).double().mean((2, 3)) for i in range(0, len(images), 10)])
 
     def posteriors(self, images, **options):
@@ -74,7 +74,7 @@ def mirrored(image):
 
 
 def scaled_size(h, w, side):
-    """The short side is `side`, the long one the nearest integer."""
+    """Height and width whose smaller side is `side`; the other is rounded to the nearest integer."""
     short, long = min(h, w), max(h, w)
     other = (2 * long * side + short) // (2 * short)
     return (side, other) if h <= w else (other, side)
@@ -95,7 +95,7 @@ def grid(whole, crop, shift=0):
 
 
 def dense(net, wholes, flip=True, wrong=None):
-    """Posterior of an image from its rescaled versions."""
+    """Dense posterior of an image from its resized versions."""
     if wrong == "logits averaged over scales":
         scores = [net.scores([w, mirrored(w)]).mean(0) for w in wholes]
         return F.softmax(torch.stack(scores).mean(0), 0).numpy()
@@ -136,7 +136,7 @@ def make_set(folder, name, images, classes):
 
 
 def crop_differences(folder, crop, wholes):
-    """Levels between vgg's crops and those of this script, mirrored ones too."""
+    """Largest pixel difference between each of vgg's crops, flipped or not, and this script's."""
     apart = []
     for entry in json.loads((folder / "views.json").read_text()):
         view = entry["view"]
@@ -173,19 +173,19 @@ def main():
         at = [int(Path(p).stem) if Path(p).stem != "extra" else None for p in paths]
         rows = [(row, i) for row, i in enumerate(at) if i is not None]
         top = np.median(ours["dense"].max(1))
-        print(f"config {net.config}, {len(rows)} images, Q = {sides}: median of the highest posterior {top:.2f}")
+        print(f"config {net.config}, {len(rows)} images, Q = {sides}: median of the largest posterior {top:.2f}")
 
         dumped = {}
         for entry in json.loads((views / "views.json").read_text()):
             if not entry["view"]["flip"]:
                 dumped[entry["image"], entry["view"]["test_scale"]] = np.asarray(Image.open(views / entry["file"]))
         pixels = [np.abs(dumped[paths[row], side].astype(int) - rescaled(images[i], side)).max() for row, i in rows for side in sides]
-        good &= report("rescaled pixels, levels from this script's", pixels, 0)
+        good &= report("resized pixels, difference in levels", pixels, 0)
         agreement()
         by_pillow = [dense(net, [pillow(images[i], side) for side in sides]) for _, i in rows]
-        good &= report("dense, on Pillow's pixels", np.abs(ours["dense"][[row for row, _ in rows]] - np.stack(by_pillow)), 1e-2)
+        good &= report("dense, pixels resized by Pillow", np.abs(ours["dense"][[row for row, _ in rows]] - np.stack(by_pillow)), 1e-2)
 
-        good &= report("crops, levels from this script's", crop_differences(folder / "crops", net.crop, dumped), 0)
+        good &= report("crops, difference in levels", crop_differences(folder / "crops", net.crop, dumped), 0)
 
         theirs = {"dense": [], "multi-crop": [], "combined": []}
         for row, _ in rows:
@@ -196,9 +196,9 @@ def main():
         own = [row for row, _ in rows]
         for protocol, expected in theirs.items():
             apart, expected = np.abs(ours[protocol][own] - np.stack(expected)), np.stack(expected)
-            good &= report(f"{protocol}, on vgg's pixels", apart, 1e-4)
+            good &= report(f"{protocol}, pixels resized by vgg", apart, 1e-4)
             same = np.sum(ours[protocol][own].argmax(1) == expected.argmax(1))
-            print(f"       median {np.median(apart.max(1)):.2e}; the same first answer for {same} of {len(own)} images")
+            print(f"       median {np.median(apart.max(1)):.2e}; the same top-1 class for {same} of {len(own)} images")
             good &= bool(same == len(own))
 
         for wrong in ["no flip", "softmax before the mean", "pooling rounds up", "logits averaged over scales"]:
@@ -206,11 +206,11 @@ def main():
             for row, _ in rows:
                 wholes = [dumped[paths[row], side] for side in sides]
                 found.append(dense(net, wholes, flip=wrong != "no flip", wrong=wrong))
-            good &= report(f"told apart: {wrong}", np.abs(ours["dense"][own] - np.stack(found)), 1e-3, at_least=True)
+            good &= report(f"mistake detected: {wrong}", np.abs(ours["dense"][own] - np.stack(found)), 1e-3, at_least=True)
         shifted = []
         for row, _ in rows[:4]:
             shifted.append(crops(net, [dumped[paths[row], side] for side in sides], shift=1))
-        good &= report("told apart: grid off by one", np.abs(ours["multi-crop"][own][:4] - np.stack(shifted)), 1e-3, at_least=True)
+        good &= report("mistake detected: grid off by one", np.abs(ours["multi-crop"][own][:4] - np.stack(shifted)), 1e-3, at_least=True)
     print("ok" if good else "FAILED")
     sys.exit(not good)
 

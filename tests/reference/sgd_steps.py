@@ -1,13 +1,14 @@
-"""Gradients and four SGD steps of narrow networks C and A-LRN, in two forms of momentum.
+"""Gradients and four SGD steps of narrow networks C and A-LRN, with both momentum variants.
 
-Makes fixtures/sgd_c.safetensors and fixtures/sgd_a_lrn.safetensors: the logits
+Writes fixtures/sgd_c.safetensors and fixtures/sgd_a_lrn.safetensors: the logits
 and gradients of step 0, and the losses and weights of four steps with Caffe's
-form (the rate inside the velocity) and torch's (the rate outside it).
-Run: /usr/bin/python3 sgd_steps.py   (a minute or two, with the search for seeds)
-The Rust test's tolerance is for its own float32 rounding: the reference runs in
-float64 from the float32 hashed values. Seeds are searched so that no ReLU and
-no max-pool lies so near its kink that float32 could take the other side, and
-the two forms are asserted to differ by far more than the tolerance.
+momentum (the velocity includes the learning rate) and PyTorch's (it does not).
+Run: /usr/bin/python3 sgd_steps.py   (a minute or two, with the seed search)
+The reference computes in float64 from the float32 hashed values, so the Rust
+test's tolerance covers only its own float32 rounding. The script searches for
+seeds with which no ReLU input is so close to 0, and no two candidates of a
+max-pool so close to each other, that float32 rounding could change the outcome.
+It asserts that the two variants differ by much more than the tolerance.
 """
 
 import numpy as np
@@ -19,10 +20,11 @@ from hashed import FIXTURES, conv_layers, images, tensor, write_safetensors
 WIDTHS, HEAD, CLASSES, SIDE, BATCH = [8, 8, 16, 32, 32], 16, 10, 32, 2
 MOMENTUM, DECAY, STEPS = 0.9, 5e-2, 4
 
-# Input scale: A-LRN's makes the normalisation matter. Margins of step 0 and of
-# the later steps are in units of the activations, so they grow with the input.
-# A-LRN diverges at 0.05 (its activations are some 14 times larger): its rate is
-# lower, so weight decay shows in C only (in A-LRN it moves the weights by 4e-5).
+# A-LRN's larger input scale makes the normalisation matter. The margins (of step
+# 0, of the later steps) are in units of the activations, so they grow with the
+# input. A-LRN diverges at a learning rate of 0.05 because its activations are
+# about 14 times larger. At its lower learning rate weight decay moves the weights
+# by only 4e-5, so only C tests weight decay.
 NETS = {
     "C": dict(file="sgd_c", scale=1, rates=[0.05, 0.05, 0.005, 0.005], margins=(1e-4, 1e-5)),
     "A-LRN": dict(file="sgd_a_lrn", scale=30, rates=[2e-4, 2e-4, 2e-5, 2e-5], margins=(1e-3, 1e-4)),
@@ -49,14 +51,14 @@ def inputs_of(config, seed, dtype=torch.float64):
 
 
 def lrn(a, k=2.0, n=5, alpha=1e-4, beta=0.75):
-    """AlexNet's formula, across channels; alpha is not divided by n."""
+    """Cross-channel LRN in AlexNet's formula: alpha is not divided by n."""
     squares = F.pad(a * a, (0, 0, 0, 0, n // 2, n // 2))
     total = sum(squares[:, j : j + a.shape[1]] for j in range(n))
     return a / (k + alpha * total) ** beta
 
 
 def pool_margin(x):
-    """Per sample: the least gap between a positive 2x2 window's two largest values."""
+    """The smallest gap, per sample, between the two largest values of any 2x2 window with a positive maximum."""
     windows = x.unfold(2, 2, 2).unfold(3, 2, 2).reshape(x.shape[0], -1, 4)
     top = windows.topk(2, dim=2).values
     gap = torch.where(top[..., 0] > 0, top[..., 0] - top[..., 1], torch.inf)
@@ -64,7 +66,7 @@ def pool_margin(x):
 
 
 def forward(config, w, x, alpha=1e-4):
-    """Logits, and per sample the distance of the nearest ReLU or pool from its kink."""
+    """Logits, and per sample the smallest distance of any ReLU or max-pool from its non-differentiable point."""
     margins = []
     layers = conv_layers(config)
     for i, (name, block, kernel) in enumerate(layers):
@@ -85,7 +87,7 @@ def forward(config, w, x, alpha=1e-4):
 
 
 def train(config, seed, form, dtype=torch.float64):
-    """Returns the losses, margins, weights, and step 0's logits and gradients."""
+    """Losses, margins and final weights, and the logits and gradients of step 0."""
     w = hashed_weights(config, dtype)
     is_weight = {name: name.endswith(".weight") for name in w}
     velocity = {name: torch.zeros_like(p) for name, p in w.items()}
@@ -122,7 +124,7 @@ def train(config, seed, form, dtype=torch.float64):
 
 
 def find_seed(config, chunk=32, limit=40000):
-    """The first of 1, 101, 201, ... whose kinks are far enough, and its two runs."""
+    """The first seed of 1, 101, 201, ... with large enough margins, and its runs with both variants."""
     at_first, later = NETS[config]["margins"]
     w = hashed_weights(config)
     for start in range(0, limit, chunk):
@@ -159,10 +161,10 @@ def main():
         print("  losses caffe", [f"{v:.5f}" for v in losses_c], "torch", [f"{v:.5f}" for v in losses_t])
         print("  margins caffe", [f"{v:.1e}" for v in margins_c], "torch", [f"{v:.1e}" for v in margins_t])
         print(f"  logits of step 0: largest {logits.abs().max():.3f}")
-        print(f"  forms differ most in {most} by {forms[most]:.3e}, least by {min(forms.values()):.1e}")
+        print(f"  variants differ most in {most} by {forms[most]:.3e}, least by {min(forms.values()):.1e}")
         start = {n: p.detach() for n, p in hashed_weights(config).items()}
         moved = difference(caffe, start)
-        for form, run in runs.items():  # what float32 alone costs, with the same code
+        for form, run in runs.items():  # the error of float32 alone, with the same code
             single = train(config, seed, form, torch.float32)
             noise = difference(single[2], run[2])
             grad_noise = difference(single[3][1], grads)
@@ -174,9 +176,9 @@ def main():
             if n.endswith(".weight"):
                 print(
                     f"    {n:16} grad norm {grads[n].norm():.3e} max {grads[n].abs().max():.3e} "
-                    f"moved {moved[n]:.3f} forms {forms[n]:.1e}"
+                    f"moved {moved[n]:.3f} variants {forms[n]:.1e}"
                 )
-        if config == "A-LRN":  # the normalisation must matter: alpha over n is the usual slip
+        if config == "A-LRN":  # the normalisation must matter; dividing alpha by n is a common mistake
             with torch.no_grad():
                 slip = forward(config, hashed_weights(config), inputs_of(config, seed), alpha=1e-4 / 5)[0]
             change = ((slip - logits).abs().max() / logits.abs().max()).item()

@@ -1,8 +1,9 @@
-"""Makes a data set with shuffled training labels, of links into another one.
+"""Makes a data set with shuffled training labels, as symbolic links into another data set.
 
     python3 shuffle_labels.py DATASET OUT
 
-A network trained on it must stay at chance on val/, which keeps its labels; otherwise something leaks.
+The labels of val/ are unchanged. The validation error of a network trained on it must stay at chance level; a lower
+error means that validation data leak into training.
 """
 
 import random

@@ -1,7 +1,7 @@
-"""A whole training run in NumPy and PyTorch (float64), written from the documentation and not from the Rust code.
+"""A complete training run in NumPy and PyTorch (float64), written from the documentation, not from the Rust code.
 
-Not run by itself: `training_runs.py` and `loader_batches.py` use it. It covers the order of images, scale jitter, crop, flip, the
-PCA colour shift, initial weights, dropout, SGD, schedules, frozen layers, and validation on the centre crop.
+`training_runs.py` and `loader_batches.py` import this library. It covers the sample order, scale jitter, crop, flip,
+PCA jitter, initial weights, dropout, SGD, schedules, frozen layers, and validation on the centre crop.
 """
 
 import math
@@ -20,13 +20,13 @@ TORCHVISION = dict(mean=[0.485 * 255, 0.456 * 255, 0.406 * 255], scale=1 / 255, 
 
 
 def f32(x):
-    """Rounded to float32: an array, or a number."""
+    """Rounds an array or a number to float32."""
     rounded = np.asarray(x, dtype=np.float32).astype(np.float64)
     return rounded if rounded.ndim else float(rounded)
 
 
 def picture(number, label):
-    """[H,W,3] u8, a ramp that depends on the class, with hashed noise."""
+    """[H,W,3] u8: a ramp that depends on the class, plus hashed noise."""
     h, w = SIZES[number % 5]
     y, x, c = np.mgrid[0:h, 0:w, 0:3]
     ramp = (x * (label + 1) + y * (7 - label) + c * 40 + label * 31) % 256
@@ -35,7 +35,7 @@ def picture(number, label):
 
 
 def split(first, per_class):
-    """(image, label) in the order of sorted paths: class folders, then files."""
+    """(image, label) pairs in the order of sorted paths."""
     return [(picture(first + k * per_class + i, k), k) for k in range(CLASSES) for i in range(per_class)]
 
 
@@ -53,13 +53,13 @@ def scaled_size(h, w, side):
 
 
 def statistics(images):
-    """Mean and covariance (over N) of all pixels, float64."""
+    """Mean and population covariance of all pixels, float64."""
     pixels = np.concatenate([image.reshape(-1, 3) for image in images]).astype(np.float64)
     return pixels.mean(0), np.cov(pixels.T, bias=True)
 
 
 def components(covariance):
-    """Eigenvalues, largest first, and eigenvectors as rows, the largest component of each positive."""
+    """Eigenvalues in descending order, and eigenvectors as rows; the largest component of each is positive."""
     values, vectors = np.linalg.eigh(covariance)
     rows = vectors.T[::-1]
     rows = [row * np.sign(row[np.argmax(np.abs(row))]) for row in rows]
@@ -67,7 +67,7 @@ def components(covariance):
 
 
 def augmented(image, sample, epoch, s, covariance):
-    """The crop of a training image, and the shift of its colours."""
+    """The crop of a training image, and its PCA jitter."""
     stream = DataStream(s["seed"], epoch, sample, AUGMENT)
     side = stream.between(*s["train_scale"])
     h, w = scaled_size(*image.shape[:2], side)
@@ -76,7 +76,7 @@ def augmented(image, sample, epoch, s, covariance):
     crop = resized(image, (h, w), s["interpolation"], (top, left), (s["crop"], s["crop"]))
     shift = np.zeros(3)
     if s["colour_std"] > 0:
-        # Krizhevsky et al. 2012 have eigenvalues of pixels in 0..1: those in 0..255 are 255 times as large.
+        # Krizhevsky et al. (2012) define the shift for pixels in 0..1: here it is 255 * (value / 255**2).
         values, vectors = components(covariance)
         for value, vector in zip(values, vectors):
             shift += vector * (value / 255) * s["colour_std"] * stream.normal()
@@ -88,7 +88,7 @@ def widths(s):
 
 
 def shapes(s):
-    """Layer name to weight shape."""
+    """Weight shape of each layer."""
     result, inputs = {}, 3
     for name, block, kernel in conv_layers(s["config"]):
         result[name] = (widths(s)[block], inputs, kernel, kernel)
@@ -153,7 +153,7 @@ def forward(w, x, s, masks=None):
 
 
 def pixels_of(s, mean, covariance):
-    """Mean, and factor for each channel."""
+    """Mean and scale of each channel."""
     if s["pixel_scale"] in ("torchvision", "inherit"):
         p = TORCHVISION if s["pixel_scale"] == "torchvision" else s["start_pixels"]
         return f32(p["mean"]), f32(p["scale"]) / f32(p["std"])
@@ -167,7 +167,7 @@ def input_of(crops, offsets, factor):
 
 
 def wrong(scores, labels, k):
-    """A label that ties with others for the k-th place is wrong."""
+    """The number of top-k errors; a label that ties for the k-th place counts as wrong."""
     return sum(int((row >= row[label]).sum() - 1 >= k) for row, label in zip(scores, labels))
 
 
@@ -214,14 +214,14 @@ class Schedule:
 
 
 def train(s, log=None):
-    """Metrics of every epoch, and the weights at the end."""
+    """Metrics of every epoch, and the final weights."""
     images, val = train_images(), val_images()
     bad = set(s["bad_train"])
     mean, covariance = statistics([image for i, (image, _) in enumerate(images) if i not in bad])
     offset, factor = pixels_of(s, mean, covariance)
     w = initial_weights(s)
     layers = list(shapes(s))
-    train_layers = [n for n in w if s["train_layers"] is None or n.split(".")[0] in s["train_layers"]]
+    trainable = [n for n in w if s["train_layers"] is None or n.split(".")[0] in s["train_layers"]]
     velocity = {name: torch.zeros_like(w[name]) for name in trainable}
     schedule, step, rows = Schedule(s), 0, []
     for epoch in range(s["max_epochs"]):

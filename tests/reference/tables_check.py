@@ -1,17 +1,17 @@
-"""The tables that `vgg experiment` wrote, recomputed from the posterior files and run directories beside them.
+"""Recomputes the tables that `vgg experiment` wrote from the posteriors files and run directories in the same folder.
 
     vgg experiment table3 --profile smoke --out DIR
     python3 tables_check.py DIR
 
-Needs numpy, scipy and safetensors. For every DIR/*.json that is a table with runs it computes, without vgg,
+Needs numpy, scipy and safetensors; does not use vgg. For every DIR/*.json that is a table with runs, computes
 
-- from the posterior files: the mean over the networks of a row, top-1 and top-5 errors (a label that ties with others comes after
-  them), Wilson's intervals by scipy, and the numbers of images and of those left out;
-- from run.json, result.json and metrics.jsonl of each network: S, Q, protocol, seed, epochs, weights;
-- from the paper: the numbers that stand beside the rows;
+- from the posteriors files: the mean over the networks of a row, top-1 and top-5 errors (a label that ties with other
+  classes ranks after them), Wilson intervals by scipy, and the numbers of evaluated and skipped images;
+- from run.json, result.json and metrics.jsonl of each network: S, Q, protocol, seed, epochs and weights;
+- from the paper: the paper's columns;
 
-and compares the JSON file, each cell of the CSV file and each cell of the Markdown file with them. It prints what it compared, and
-exits with 1 if anything differs.
+and compares them with the JSON file and with each cell of the CSV and Markdown files. Prints the number of comparisons
+and the differences, and exits with 1 if there are any.
 """
 
 import csv
@@ -28,7 +28,7 @@ from scipy.stats import binomtest
 JITTER, THREE = [256, 512], [256, 384, 512]
 LOW, HIGH = [224, 256, 288], [352, 384, 416]
 
-# S, Q, top-1, top-5 and, on the test set, top-5 error in %, in the paper's order.
+# S, Q, top-1 error, top-5 error and test-set top-5 error in %, in the order of the paper's rows.
 PAPER = {
     "table3": [
         ([256], [256], 29.6, 10.4), ([256], [256], 29.7, 10.5), ([256], [256], 28.7, 9.9),
@@ -57,7 +57,7 @@ PAPER = {
 
 
 class Check:
-    """Counts what was compared and keeps what differs."""
+    """Counts the comparisons and collects the differences."""
 
     def __init__(self):
         self.compared, self.faults = 0, []
@@ -79,7 +79,7 @@ def posteriors(path):
 
 
 def wrong(scores, labels, k):
-    """Images whose label is not among the first k of a sort in which it comes after all others of its score."""
+    """The number of top-k errors; a label ranks after other classes of equal score."""
     is_label = np.arange(scores.shape[1])[None, :] == labels[:, None]
     order = np.lexsort((is_label, -scores), axis=1)
     return int(np.sum(~np.any(order[:, :k] == labels[:, None], axis=1)))
@@ -165,7 +165,7 @@ def check_paper(check, table, rows):
 
 
 def check_csv(check, table, rows, path):
-    """Every cell: numbers as in the JSON file, lists with semicolons."""
+    """Compares every cell with the JSON file; semicolons separate the elements of lists."""
     cells = list(csv.DictReader(io.StringIO(path.read_text())))
     check.equal(f"{path.name}: rows", len(cells), len(rows))
     for i, (own, row) in enumerate(zip(cells, rows)):
@@ -220,7 +220,7 @@ COLUMNS = {
     "paper: top-1, %": lambda row: percent(row["paper_top1_error"]),
     "paper: top-5, %": lambda row: percent(row["paper_top5_error"]),
     "paper: test, top-5, %": lambda row: percent(row["paper_test_top5_error"]),
-    "top-1 less paper's": difference,
+    "top-1 minus paper": difference,
     "test set: top-5, %": lambda row: "n/a (needs the ILSVRC server)" if row["members"] else "",
     "epochs": lambda row: str(row["epochs"]),
     "note": lambda row: row["note"] or "",
@@ -250,8 +250,8 @@ def check_table(path):
     check_paper(check, table, rows)
     check_csv(check, table, rows, path.with_suffix(".csv"))
     check_markdown(check, rows, path.with_suffix(".md"))
-    beside = "the paper's typed from the paper" if table in PAPER else "none of the paper's"
-    print(f"{table}: {len(rows)} rows ({labelled} with a label of their own), {files} posterior files, numbers beside them: "
+    beside = "typed from the paper" if table in PAPER else "none"
+    print(f"{table}: {len(rows)} rows ({labelled} with a custom label), {files} posteriors files; the paper's columns: "
           f"{beside}; compared {check.compared} values of JSON, CSV and Markdown, {len(check.faults)} differ")
     for fault in check.faults:
         print(f"  {fault}")
@@ -264,7 +264,7 @@ def main():
     verdicts = [check_table(path) for path in sorted(Path(sys.argv[1]).glob("*.json"))]
     verdicts = [verdict for verdict in verdicts if verdict is not None]
     if not verdicts:
-        sys.exit(f"there is no table with runs in {sys.argv[1]}")
+        sys.exit(f"no table with runs in {sys.argv[1]}")
     print("ok" if all(verdicts) else "FAILED")
     sys.exit(not all(verdicts))
 

@@ -1,11 +1,11 @@
 """Logits of torchvision's VGG-11, 13, 16 and 19 (configurations A, B, D, E) with hashed weights.
 
-Makes fixtures/torchvision_logits.json: batch 2 at 224x224, images of seed 1,
+Writes fixtures/torchvision_logits.json: batch 2 at 224x224, images of seed 1,
 evaluation mode (no dropout), computed in float64 from the float32 values and
-rounded to 9 significant digits. Also prints how far a float32 run lies from it.
+rounded to 9 significant digits. Also prints the error of a float32 run.
 Run: /usr/bin/python3 torchvision_logits.py   (some minutes, up to 3 GB)
-The Rust test's tolerance is for its own float32 rounding only (the order of
-sums): nothing here is random, and the reference's own error is negligible.
+The Rust test's tolerance covers only its own float32 rounding (summation
+order): the reference is deterministic and its own error is negligible.
 """
 
 import time
@@ -32,7 +32,7 @@ def load(config):
     names = [name for name, _, _ in conv_layers(config)] + ["fc6", "fc7", "fc8"]
     modules = convs + fcs
     assert len(names) == len(modules)
-    # torchvision's pools must fall between the paper's blocks.
+    # torchvision must pool after each of the paper's blocks.
     pools, seen = [], 0
     for m in model.features:
         seen += isinstance(m, torch.nn.Conv2d)
@@ -64,7 +64,7 @@ def main():
             f"{config}: {sum(p.numel() for p in model.parameters())} parameters, "
             f"logits std {double.std():.4f} max {scale:.4f}, "
             f"between the two images max {np.abs(double[0] - double[1]).max():.4f}, "
-            f"float32 off by {noise:.2e} ({noise / scale:.1e} of the largest), "
+            f"float32 error {noise:.2e} ({noise / scale:.1e} of the largest logit), "
             f"{time.time() - start:.0f} s",
             flush=True,
         )

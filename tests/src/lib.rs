@@ -1,4 +1,4 @@
-//! What the end-to-end tests share.
+//! Helpers shared by the end-to-end tests.
 
 use std::path::{Path, PathBuf};
 
@@ -6,16 +6,16 @@ use vgg_layers::{NamedTensor, Network, NetworkSpec};
 use vgg_tensor::{Device, DeviceConfig, DeviceKind, Precision};
 use vgg_testkit::{assert_close, hashed};
 
-/// A committed file of reference values.
+/// Path of a committed file with reference values.
 pub fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(name)
 }
 
-/// A folder of real images below the one that `VGG_TEST_IMAGES` names. They are not part of the repository: without the variable
-/// `None`, and it is said that a test is skipped, unless `VGG_REQUIRE` names `images`.
+/// A folder of real images below the folder in `VGG_TEST_IMAGES`. They are not part of the repository:
+/// without the variable, reports a skip and returns `None`; panics if `VGG_REQUIRE` lists `images`.
 pub fn real_images(name: &str) -> Option<PathBuf> {
     let Some(root) = std::env::var_os("VGG_TEST_IMAGES") else {
-        vgg_testkit::skip("images", &format_args!("VGG_TEST_IMAGES names no folder with {name}"));
+        vgg_testkit::skip("images", &format_args!("VGG_TEST_IMAGES does not name a folder with {name}"));
         return None;
     };
     let folder = Path::new(&root).join(name);
@@ -23,12 +23,12 @@ pub fn real_images(name: &str) -> Option<PathBuf> {
     Some(folder)
 }
 
-/// Asserts that two lists of arrays have the same names in the same order, and that each array is within `tolerance` of its
-/// reference.
+/// Asserts that both lists have the same names in the same order, and that each tensor is within `tolerance`
+/// of its reference.
 #[track_caller]
 pub fn assert_arrays_close(ours: &[NamedTensor], expected: &[NamedTensor], tolerance: f64, what: &str) {
     let names = |arrays: &[NamedTensor]| arrays.iter().map(|array| array.name.clone()).collect::<Vec<_>>();
-    assert!(!expected.is_empty(), "{what}: nothing to compare with");
+    assert!(!expected.is_empty(), "{what}: no reference tensors");
     assert_eq!(names(ours), names(expected), "{what}");
     for (ours, expected) in ours.iter().zip(expected) {
         assert_close(&ours.values, &expected.values, tolerance, &format!("{what}, {}", ours.name));
@@ -47,7 +47,7 @@ pub fn hashed_network(spec: NetworkSpec, device: &Device) -> Network {
     network
 }
 
-/// The first GPU. Where there is none, it is said aloud that a test is skipped, unless `VGG_REQUIRE` names `gpu`.
+/// The first GPU. Without one, reports a skip, which is a failure if `VGG_REQUIRE` lists `gpu`.
 pub fn gpu(precision: Precision) -> Option<Device> {
     match Device::open(&DeviceConfig { kind: DeviceKind::Cuda(0), precision, ..DeviceConfig::default() }) {
         Ok(device) => Some(device),

@@ -1,4 +1,4 @@
-//! Pixels and statistics against Pillow and numpy, loading, and what a data set refuses.
+//! Pixels and statistics against Pillow and numpy, loading, and errors of data sets.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ fn fixture(name: &str) -> serde_json::Value {
     serde_json::from_slice(&std::fs::read(vgg_tests::fixture(name)).unwrap()).unwrap()
 }
 
-/// The source images of the references.
+/// The source image of the references.
 fn source(h: usize, w: usize) -> Image {
     Image::from_shape_fn((h, w, 3), |(y, x, c)| {
         if (x / 9 + y / 11) % 2 == 0 {
@@ -25,23 +25,23 @@ fn source(h: usize, w: usize) -> Image {
     })
 }
 
-/// All but that of the nearest pixel, of which the loader's reference has more.
+/// All but nearest, which the loader's reference covers.
 const FILTERS: [(&str, Interpolation); 3] = [
     ("bilinear", Interpolation::Bilinear),
     ("bicubic", Interpolation::Bicubic),
     ("lanczos", Interpolation::Lanczos),
 ];
 
-/// How many values differ by at least one, two and three levels.
+/// Numbers of values that differ by at least one, two and three levels.
 fn apart(ours: &[u8], expected: &[u8]) -> [usize; 3] {
     assert_eq!(ours.len(), expected.len());
     let count = |levels: u8| ours.iter().zip(expected).filter(|(a, b)| a.abs_diff(**b) >= levels).count();
     [1, 2, 3].map(count)
 }
 
-/// Asserts that noise, in which every value may be near a tie, is that of a reference but for one level in one of fifty values, and two,
-/// where both passes round otherwise, in one of a thousand. By the nearest pixel, a row or a column may be its neighbour, where its centre
-/// is on an edge.
+/// Asserts that noise, in which any value may be near a tie, matches a reference except for one level in one
+/// of fifty values, and two levels, if both passes round differently, in one of a thousand. With nearest
+/// interpolation, a row or a column may be its neighbour if its centre is on an edge.
 #[track_caller]
 fn assert_near(ours: &[u8], expected: &[u8], interpolation: Interpolation, what: &str) {
     let [one, two, three] = apart(ours, expected);
@@ -53,9 +53,9 @@ fn assert_near(ours: &[u8], expected: &[u8], interpolation: Interpolation, what:
     }
 }
 
-/// The reference in Rust is Pillow to the last bit, so it can stand for it at any size.
+/// The Rust reference is bitwise identical to Pillow, so it stands in for Pillow at any size.
 #[test]
-fn resizing_is_pillows_but_for_a_level_in_few_values() {
+fn resizing_matches_pillow_except_one_level_in_few_values() {
     let all = fixture("pillow_resize.json");
     let cases = all["cases"].as_array().unwrap();
     assert_eq!(cases.len(), 2 * 4 * 4, "images, sides and filters");
@@ -73,7 +73,7 @@ fn resizing_is_pillows_but_for_a_level_in_few_values() {
 }
 
 #[test]
-fn photographs_are_resized_as_by_pillow() {
+fn photographs_are_resized_like_pillow() {
     let Some(folder) = vgg_tests::real_images("imagenet-natural-200") else { return };
     let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.retain(|path| path.extension().is_some_and(|extension| extension == "JPEG"));
@@ -88,7 +88,7 @@ fn photographs_are_resized_as_by_pillow() {
             let ours = resize(&image, size.0, size.1, *filter).unwrap();
             let pillow = pillow_resize(image.as_slice().unwrap(), h, w, size, name);
             let levels = apart(ours.as_slice().unwrap(), &pillow);
-            // More where the ratio makes many exact ties, such as that of 5 to 4.
+            // More differences at ratios with many exact ties, such as 5 to 4.
             let fits = 20 * levels[0] <= ours.len() && levels[2] == 0;
             assert!(fits, "{}, {name}: {levels:?} of {} values", path.display(), ours.len());
             (values, one, two) = (values + ours.len(), one + levels[0], two + levels[1]);
@@ -98,7 +98,7 @@ fn photographs_are_resized_as_by_pillow() {
 }
 
 #[test]
-fn a_region_is_what_would_be_cut_out_later() {
+fn resizing_a_region_equals_cropping_the_resized_image() {
     let image = source(90, 160);
     for (name, filter) in FILTERS {
         for whole in [(61, 108), (90, 160), (137, 243), (90, 100), (180, 160)] {
@@ -115,14 +115,15 @@ fn a_region_is_what_would_be_cut_out_later() {
 }
 
 #[test]
-fn statistics_are_numpys() {
+fn statistics_match_numpy() {
     let reference = fixture("colour_statistics.json");
     let mut statistics = PixelStatistics::default();
     statistics.add(&source(61, 47));
     let mut second = PixelStatistics::default();
     second.add(&source(90, 160));
     statistics.merge(&second);
-    // Sums are whole numbers, so what is left is the rounding of numpy's sums of 17,267 pixels, and of two solvers.
+    // Our sums are integers; the remaining difference is the rounding of numpy's sums over 17,267 pixels and
+    // of two solvers.
     let near = |ours: [f64; 3], theirs: &serde_json::Value, largest: f64| {
         let theirs: Vec<f64> = theirs.as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).collect();
         assert_eq!(theirs.len(), 3);
@@ -136,13 +137,14 @@ fn statistics_are_numpys() {
     let (values, vectors) = eigenvectors(covariance);
     for i in 0..3 {
         near(covariance[i], &reference["covariance"][i], 255.0 * 255.0);
-        // The sign of an eigenvector is free.
+        // The sign of an eigenvector is arbitrary.
         let theirs = reference["eigenvectors"][i].as_array().unwrap();
         let dot: f64 = (0..3).map(|c| vectors[i][c] * theirs[c].as_f64().unwrap()).sum();
         near(vectors[i].map(|v| v * dot.signum()), &reference["eigenvectors"][i], 100.0);
     }
     near(values, &reference["eigenvalues"], 255.0 * 255.0);
-    // The eigenvalues of pixels of 0..1 are these over 255 squared, so a shift in 0..255 has them over 255.
+    // The eigenvalues of 0..1 pixels are these divided by 255^2, so for a shift in 0..255 they are divided by
+    // 255.
     let shift = PcaJitter::new(&statistics, 0.1);
     assert!((shift.eigenvalues[0] - values[0] / 255.0).abs() < 1e-9);
 }
@@ -154,7 +156,7 @@ fn synthetic(dir: &Path) -> SyntheticConfig {
 }
 
 #[test]
-fn the_synthetic_set_depends_on_its_seed_alone() {
+fn synthetic_set_depends_only_on_its_seed() {
     let (a, b) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let config = synthetic(a.path());
     generate(b.path(), &config, 1, &|_, _| ()).unwrap();
@@ -170,7 +172,7 @@ fn the_synthetic_set_depends_on_its_seed_alone() {
     }
     let boxes = std::fs::read_to_string(a.path().join("boxes.csv")).unwrap();
     assert_eq!(boxes.lines().count(), 31);
-    // And it does depend on the seed.
+    // Another seed gives other images.
     let c = tempfile::tempdir().unwrap();
     generate(c.path(), &SyntheticConfig { seed: 4, ..config }, 2, &|_, _| ()).unwrap();
     let other = std::fs::read_to_string(c.path().join("boxes.csv")).unwrap();
@@ -237,28 +239,28 @@ fn bad_images_are_named_or_skipped() {
     let error = folder.image(0).unwrap_err().to_string();
     assert!(error.contains("00000.jpg") && error.contains("0 bytes"), "{error}");
     let error = folder.image(1).unwrap_err().to_string();
-    assert!(error.contains("00001.jpg") && error.contains("cut off"), "{error}");
+    assert!(error.contains("00001.jpg") && error.contains("truncated"), "{error}");
     let skipped: usize = batches(&folder, 2, 0).iter().map(|b| b.skipped.len()).sum();
     assert_eq!(skipped, 2);
 }
 
 #[test]
-fn a_missing_class_folder_is_named() {
+fn missing_class_folder_is_named() {
     let dir = tempfile::tempdir().unwrap();
     synthetic(dir.path());
     std::fs::remove_dir_all(dir.path().join("val").join(CLASSES[4])).unwrap();
     let error = ImageSet::open(dir.path(), Split::Val).err().unwrap().to_string();
-    assert!(error.contains("val lacks the class folders netted-leaf"), "{error}");
+    assert!(error.contains("val does not have these class folders of train: netted-leaf"), "{error}");
     let error = ImageSet::open(&dir.path().join("nowhere"), Split::Val).err().unwrap().to_string();
-    assert!(error.contains("no such folder"), "{error}");
+    assert!(error.contains("folder does not exist"), "{error}");
 }
 
-/// Awkward files from the wild, with Pillow's verdict on each. They are not part of the repository.
+/// Unusual files found in practice, with Pillow's result for each. They are not part of the repository.
 #[test]
-fn awkward_images_are_decoded_or_refused_as_pillow_does() {
+fn unusual_images_are_decoded_or_refused_like_pillow() {
     let Some(folder) = vgg_tests::real_images("awkward-images") else { return };
     let mut manifest = csv::Reader::from_path(folder.join("manifest.csv")).unwrap();
-    // Where our decoder is stricter than Pillow: arithmetic coding, and a colour marker that is cut short.
+    // Our decoder is stricter than Pillow: no arithmetic coding, no truncated colour marker.
     let stricter: &[&str] =
         if cfg!(feature = "turbojpeg") { &[] } else { &["arithmetic.JPEG", "truncated_app14.JPEG"] };
     let (mut seen, mut faults) = (0, Vec::new());
@@ -280,7 +282,7 @@ fn awkward_images_are_decoded_or_refused_as_pillow_does() {
 
 /// `tests/reference/jpeg_colours.py` made the files, and Pillow the pixels.
 #[test]
-fn jpegs_of_four_colours_have_pillows_pixels() {
+fn cmyk_and_ycck_jpegs_match_pillow() {
     let folder = vgg_tests::fixture("jpeg_colours");
     for name in ["cmyk_adobe", "cmyk_plain", "ycck"] {
         let read = |extension: &str| {
@@ -290,7 +292,7 @@ fn jpegs_of_four_colours_have_pillows_pixels() {
         let (ours, pillow) = (read("jpg"), read("png"));
         assert_eq!(ours.dim(), pillow.dim());
         assert!(ours.len() > 1000, "{name}");
-        // Another inverse transform rounds otherwise, by a level before colours are converted.
+        // Another inverse DCT rounds differently, by one level before colour conversion.
         let most = ours.iter().zip(&pillow).map(|(a, b)| a.abs_diff(*b)).max();
         assert!(most <= Some(2), "{name}: {most:?} levels from Pillow's");
     }

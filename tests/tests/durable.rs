@@ -1,4 +1,4 @@
-//! Checkpoints: whatever fails while one is written, an older one loads, and nothing that was changed passes for whole.
+//! Checkpoints: if writing one fails at any point, an older one loads, and every modification is detected.
 
 mod training;
 
@@ -11,10 +11,10 @@ use training::{RUN, Run, run, small_set};
 use vgg_data::ImageSet;
 use vgg_files::faults::{self, Fault, Loss};
 
-/// Faults are the whole program's, so one test at a time.
+/// Faults affect the whole process, so tests run one at a time.
 static ALONE: Mutex<()> = Mutex::new(());
 
-/// Copies the files of a directory, and of those in it.
+/// Copies a directory recursively.
 fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
@@ -27,7 +27,7 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// All that lies in a directory, at any depth, but what belongs there by its name.
+/// Temporary and damaged files in a directory, at any depth.
 fn litter(dir: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for path in fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()) {
@@ -41,7 +41,7 @@ fn litter(dir: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// Every file and directory below a directory, by path; of a file, what is in it.
+/// Every file and directory below a directory, by path; for files, with their contents.
 fn contents(dir: &Path) -> BTreeMap<PathBuf, Option<Vec<u8>>> {
     let mut found = BTreeMap::new();
     for entry in fs::read_dir(dir).unwrap().map(Result::unwrap) {
@@ -57,7 +57,7 @@ fn contents(dir: &Path) -> BTreeMap<PathBuf, Option<Vec<u8>>> {
     found
 }
 
-/// A run to compare with, and one that was interrupted after a checkpoint.
+/// A complete run, and one interrupted after a checkpoint.
 struct Runs {
     dir: tempfile::TempDir,
     set: Arc<ImageSet>,
@@ -72,12 +72,13 @@ impl Runs {
         let whole = dir.path().join("whole");
         let begun = dir.path().join("begun");
         run(&set, &whole, &RUN).0.unwrap();
-        // All but the last step, after which there is a checkpoint, and the weights.
+        // Stops before the last step, which is followed by a checkpoint and the weights.
         assert!(run(&set, &begun, &Run { stop: Some(8), ..RUN }).0.unwrap().interrupted);
         Runs { dir, set, whole, begun }
     }
 
-    /// Continues the interrupted run in `dir` with a fault. `false` if the run has fewer operations, and succeeds.
+    /// Resumes the interrupted run in `dir` with a fault. Returns `false` if the run has fewer operations and
+    /// succeeds.
     fn fail(&self, dir: &Path, at: u64, fault: Fault) -> bool {
         copy(&self.begun, dir);
         faults::plan(Some((at, fault)));
@@ -93,7 +94,7 @@ impl Runs {
         true
     }
 
-    /// Resumes a run that failed, compares it with the whole one and removes it.
+    /// Resumes a failed run, compares it with the complete one and removes it.
     fn resume(&self, dir: &Path, when: &str) {
         run(&self.set, dir, &RUN).0.unwrap_or_else(|error| panic!("{when}: {error}"));
         self.compare(dir, when);
@@ -117,7 +118,7 @@ fn full_disk_at_any_operation_loses_nothing() {
     let mut at = 0;
     while runs.fail(&parts, at, Fault::Full) {
         faults::plan(None);
-        // What can be tidied up is. An operation whose failure changes nothing may be passed over.
+        // Temporary files are removed where possible. A failed operation without effect may be ignored.
         assert_eq!(litter(&parts), [""; 0].map(PathBuf::from), "after operation {at}");
         runs.resume(&parts, &format!("full at operation {at}"));
         at += 1;
@@ -127,13 +128,13 @@ fn full_disk_at_any_operation_loses_nothing() {
 }
 
 #[test]
-fn stopped_at_any_operation_a_run_resumes_to_the_same_bits() {
+fn run_stopped_at_any_operation_resumes_bitwise_identically() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let runs = Runs::new();
     let parts = runs.dir.path().join("parts");
     let mut at = 0;
     while runs.fail(&parts, at, Fault::Stop) {
-        // What a killed process leaves, and what is left if the machine loses power as well.
+        // The state after a killed process, and after a power loss as well.
         let dir = tempfile::tempdir_in(runs.dir.path()).unwrap();
         let mut states = Vec::new();
         for loss in [None, Some(Loss::Zeroed), Some(Loss::Cut), Some(Loss::Names)] {
@@ -145,7 +146,7 @@ fn stopped_at_any_operation_a_run_resumes_to_the_same_bits() {
             states.push((loss, state, contents(&parts)));
         }
         faults::plan(None);
-        // Where nothing more is lost, there is nothing else to resume.
+        // States without further losses need no second resume.
         states.dedup_by(|next, previous| next.2 == previous.2);
         for (loss, state, _) in states {
             runs.resume(&state, &format!("stopped before operation {at}, {loss:?}"));
@@ -154,7 +155,7 @@ fn stopped_at_any_operation_a_run_resumes_to_the_same_bits() {
         at += 1;
     }
     assert!(at > 25, "{at} operations");
-    // What a run has reported as done is not lost any more.
+    // Results that a run has reported as complete survive a power loss.
     faults::lose(Loss::Names).unwrap();
     faults::plan(None);
     runs.compare(&parts, "power lost at the end");
@@ -162,7 +163,7 @@ fn stopped_at_any_operation_a_run_resumes_to_the_same_bits() {
 }
 
 #[test]
-fn a_flipped_bit_anywhere_is_noticed() {
+fn any_flipped_bit_is_detected() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let dir = tempfile::tempdir().unwrap();
     let folder = small_set(&dir.path().join("set"));
@@ -172,7 +173,7 @@ fn a_flipped_bit_anywhere_is_noticed() {
     let mut files = 0;
     for path in fs::read_dir(&checkpoint).unwrap().map(|entry| entry.unwrap().path()) {
         let whole = fs::read(&path).unwrap();
-        // All of the manifest, which nothing else vouches for, and some of the rest.
+        // All of the manifest, which no other file covers, and a sample of the rest.
         let apart = if path.ends_with("manifest.json") { 1 } else { whole.len() / 40 + 1 };
         for at in (0..whole.len()).step_by(apart) {
             for bit in (0..8).skip(at % 2 * usize::from(apart > 1)) {

@@ -1,4 +1,4 @@
-//! Evaluation of a data set against PyTorch, and what happens on the way.
+//! Evaluation of a data set against PyTorch, skipped images and interruption.
 
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -20,7 +20,7 @@ fn spec() -> NetworkSpec {
     NetworkSpec { width: 1.0 / 16.0, classes: 10, head: [16, 16], crop: 64, ..NetworkSpec::paper(Config::D) }
 }
 
-/// Three images of hashed pixels, in the first classes of ten; the script of the reference makes the same.
+/// Ten classes with one image of hashed pixels each, as in the reference script.
 fn make_set(root: &Path) {
     for class in 0..10 {
         let (h, w) = SIZES[class.min(2)];
@@ -85,15 +85,15 @@ fn posteriors_of_all_protocols_are_pytorchs() {
         for (i, row) in rows.iter().enumerate() {
             let expected: Vec<f32> =
                 row.as_array().unwrap().iter().map(|v| v.as_f64().unwrap() as f32).collect();
-            // The logits are within 1e-5 of f64, and their differences, of up to some ten, go through an exponential function. Measured
-            // 8.2e-6.
+            // The logits are within 1e-5 of f64; their differences, of up to about ten, are exponentiated.
+            // Measured 8.2e-6.
             assert_close(&ours.values.row(i).to_vec(), &expected, 4e-5, &format!("{key}, image {i}"));
         }
     }
 }
 
 #[test]
-fn a_posterior_file_is_read_as_written() {
+fn posteriors_file_round_trips() {
     let dir = tempfile::tempdir().unwrap();
     make_set(dir.path());
     let dense = evaluation(Protocol::Dense, DensePool::ScoreMean);
@@ -109,7 +109,7 @@ fn a_posterior_file_is_read_as_written() {
 }
 
 #[test]
-fn shards_make_the_whole() {
+fn merged_shards_equal_the_whole() {
     let dir = tempfile::tempdir().unwrap();
     make_set(dir.path());
     let dense = evaluation(Protocol::Dense, DensePool::ScoreMean);
@@ -127,12 +127,13 @@ fn shards_make_the_whole() {
     let named: Vec<(&Path, &Posteriors)> = shards.iter().map(|shard| (Path::new("shard"), shard)).collect();
     let merged = merge(&named).unwrap();
     assert_eq!((&merged.paths, &merged.labels, &merged.origin), (&whole.paths, &whole.labels, &whole.origin));
-    // Images of one size went through together with others, and none without its mirror image: the same bits.
+    // Batches group images differently, but each image comes with its flip: the results are bitwise
+    // identical.
     assert_eq!(merged.values, whole.values);
 }
 
 #[test]
-fn a_bad_image_stops_or_is_left_out_and_a_break_ends_it() {
+fn bad_image_stops_or_is_skipped_and_break_interrupts() {
     let dir = tempfile::tempdir().unwrap();
     make_set(dir.path());
     std::fs::write(dir.path().join("val/class4/image.png"), b"").unwrap();

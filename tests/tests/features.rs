@@ -1,4 +1,4 @@
-//! Descriptors of images against PyTorch.
+//! Image descriptors against PyTorch.
 
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -29,7 +29,7 @@ fn config(layer: &str, test_scales: &[usize], aggregate: Aggregate, l2_normalise
     }
 }
 
-/// Images of hashed pixels; the script of the reference makes the same.
+/// Images of hashed pixels, as in the reference script.
 fn make_set(root: &Path) {
     for (i, (h, w)) in SIZES.into_iter().enumerate() {
         let values = hashed(&format!("pixels{i}"), 1.0, h * w * 3);
@@ -44,7 +44,7 @@ fn make_set(root: &Path) {
 }
 
 fn run(root: &Path, config: &FeatureConfig, device: &Device) -> vgg_eval::Result<Features> {
-    // As many classes as the network was trained for is no matter here.
+    // The number of classes of network and data set need not agree.
     let spec = NetworkSpec {
         width: 1.0 / 16.0,
         classes: 10,
@@ -92,14 +92,14 @@ fn descriptors_are_pytorchs() {
 }
 
 #[test]
-fn a_convolution_before_a_pool_is_its_own_output() {
+fn convolution_layer_is_taken_before_its_pool() {
     let dir = tempfile::tempdir().unwrap();
     make_set(dir.path());
     let device = Device::cpu(1).unwrap();
     let of = |layer: &str| run(dir.path(), &config(layer, &[64], Aggregate::Mean, false), &device).unwrap();
     let (conv, pool) = (of("conv5_3"), of("pool5"));
     assert_eq!((conv.values.dim(), pool.values.dim()), ((3, 32), (3, 32)));
-    // Of the square image, whose map has even sides, a maximum over four is more than their mean.
+    // The square image has maps of even sides: a maximum over four values is at least their mean.
     let (conv, pool) = (conv.values.row(2).to_vec(), pool.values.row(2).to_vec());
     assert!(conv.iter().zip(&pool).all(|(c, p)| c <= p) && conv != pool);
     let unknown = run(dir.path(), &config("fc9", &[64], Aggregate::Mean, true), &device);
@@ -109,7 +109,7 @@ fn a_convolution_before_a_pool_is_its_own_output() {
 }
 
 #[test]
-fn a_file_says_what_its_features_are() {
+fn features_file_has_its_metadata() {
     let dir = tempfile::tempdir().unwrap();
     make_set(dir.path());
     let config = config("fc7", &[64, 80], Aggregate::Stack, true);

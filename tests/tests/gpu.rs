@@ -1,4 +1,4 @@
-//! What a GPU makes of a step, beside PyTorch: float as on a CPU, bf16 no worse than autocast.
+//! GPU training steps against PyTorch: f32 as on a CPU, bf16 no worse than autocast.
 
 use serde_json::Value;
 use vgg_data::Batch;
@@ -33,7 +33,7 @@ fn step(config: Config, device: &Device) -> (f64, Vec<NamedTensor>) {
     (mean, network.gradients())
 }
 
-/// Norm of the difference over the norm of `b`, and the cosine between both.
+/// Norm of the difference relative to the norm of `b`, and the cosine similarity.
 fn distance(a: &[f32], b: &[f32]) -> (f64, f64) {
     let (mut dd, mut ab, mut aa, mut bb) = (0.0, 0.0, 0.0, 0.0);
     for (a, b) in a.iter().zip(b).map(|(a, b)| (f64::from(*a), f64::from(*b))) {
@@ -43,20 +43,20 @@ fn distance(a: &[f32], b: &[f32]) -> (f64, f64) {
 }
 
 #[test]
-fn bf16_is_no_further_from_exact_than_pytorchs_autocast() {
+fn bf16_error_is_at_most_that_of_pytorch_autocast() {
     let json = std::fs::read(fixture("bf16_gradients.json")).unwrap();
     let reference: Value = serde_json::from_slice(&json).unwrap();
     let gpu = gpu(Precision::Bf16);
     for config in [Config::A, Config::D] {
         let theirs = &reference[config.name()];
-        // The CPU's f32 is a thousand times nearer to exact than any bf16.
+        // f32 on the CPU is a thousand times closer to exact than any bf16.
         let (loss, exact) = step(config.clone(), &Device::cpu(2).unwrap());
         let expected = theirs["loss"].as_f64().unwrap();
         assert!((loss - expected).abs() < 1e-5 * expected, "{config}: loss {loss}, PyTorch's {expected}");
-        // That there is none was said above.
+        // `gpu` has already reported the skip.
         let Some(gpu) = &gpu else { continue };
         let (loss, gradients) = step(config.clone(), gpu);
-        // A bf16 is rounded by up to 2^-9 = 2e-3; 5e-4 on an H100.
+        // bf16 rounds by up to 2^-9 = 2e-3; measured 5e-4 on an H100.
         assert!((loss - expected).abs() < 5e-3 * expected, "{config}: loss {loss}, exact {expected}");
         assert_eq!(
             (gradients.len(), theirs["errors"].as_object().unwrap().len()),
@@ -68,29 +68,31 @@ fn bf16_is_no_further_from_exact_than_pytorchs_autocast() {
             let autocast = theirs["errors"][&ours.name].as_f64().unwrap();
             let what = format!("{config}, {}: error {error:.4}, autocast's {autocast:.4}", ours.name);
             println!("{what}, cosine {cosine:.4}");
-            // Both round at the same places but not to the same values: 0.74 to 1.02 times autocast's on the emulator. An error e
-            // is a cosine of at least sqrt(1 - e^2), here 0.88 for the largest; that one has 0.93.
+            // Both round at the same operations but not to the same values: 0.74 to 1.02 times autocast's
+            // error on the emulator. An error e implies a cosine of at least sqrt(1 - e^2), here 0.88 for the
+            // largest error, whose measured cosine is 0.93.
             assert!(error <= 1.25 * autocast && cosine > 0.9, "{what}, cosine {cosine}");
         }
     }
 }
 
 #[test]
-fn float_is_the_cpus() {
+fn f32_matches_the_cpu() {
     let Some(gpu) = gpu(Precision::F32) else { return };
     for config in [Config::A, Config::ALrn, Config::D] {
         let (loss, exact) = step(config.clone(), &Device::cpu(2).unwrap());
         let (ours, gradients) = step(config.clone(), &gpu);
-        // A loss is the mean of 16 rounded ones: 1e-6, with a margin of ten.
+        // The loss is the mean of 16 rounded losses: 1e-6, with a margin of ten.
         assert!((loss - ours).abs() < 1e-5 * loss, "{config}: loss {ours}, on the CPU {loss}");
-        // Rounding of up to sixteen layers in f32, forward and back: each layer 3e-6 (crates/vgg-tensor/tests), 32 of them.
+        // Rounding of up to sixteen layers in f32, forward and backward: 3e-6 per layer
+        // (crates/vgg-tensor/tests), 32 of them.
         assert_arrays_close(&gradients, &exact, 1e-4, config.name());
     }
 }
 
-/// A captured step belongs to one network and one optimiser: with others, the work is theirs.
+/// A captured step belongs to one network and one optimiser; others must not reuse it.
 #[test]
-fn steps_of_several_networks_and_optimisers_do_not_mix() {
+fn captured_steps_are_not_shared_between_networks_or_optimisers() {
     let Some(gpu) = gpu(Precision::F32) else { return };
     let (ours, exact) = (alternating_steps(&gpu), alternating_steps(&Device::cpu(2).unwrap()));
     for ((name, ours), (_, exact)) in ours.iter().zip(&exact) {

@@ -1,4 +1,4 @@
-//! Data sets in their own layouts become shards with the right classes, splits and boxes.
+//! Published data set layouts become shards with the right classes, splits and boxes.
 
 use std::fs;
 use std::ops::ControlFlow;
@@ -7,7 +7,7 @@ use std::path::Path;
 use vgg_data::prepare::{Entry, Files, Layout, PrepareOptions, Source, prepare};
 use vgg_data::{Encoding, ImageSet, Split};
 
-/// A file with its folders.
+/// Writes a file and creates its parent folders.
 fn put(root: &Path, path: &str, contents: impl AsRef<[u8]>) {
     let path = root.join(path);
     fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -98,7 +98,7 @@ fn caltech() {
     let layout = |train_per_class, seed| Layout::Caltech { train_per_class, test_per_class: 3, seed };
     let open = |seed| Files::open(dir.path(), layout(3, seed)).unwrap();
     let (train, val) = (all(&open(1), Split::Train), all(&open(1), Split::Val));
-    assert_eq!((train.len(), val.len()), (6, 2 + 3), "three of each class, and what is left up to three");
+    assert_eq!((train.len(), val.len()), (6, 2 + 3), "three per class, and up to three of the rest");
     assert!(val.iter().all(|image| !train.contains(image)));
     assert_ne!(train, all(&open(2), Split::Train));
     assert_eq!(train, all(&open(1), Split::Train));
@@ -159,7 +159,7 @@ fn imagenet_from_kaggle() {
     assert_eq!(val, [own("ILSVRC/Data/CLS-LOC/val/ILSVRC2012_val_00000001.JPEG", "n15075141", Some(1))]);
     put(root, "LOC_val_solution.csv", "ImageId,PredictionString\n");
     let error = Files::open(root, layout(true)).err().unwrap().to_string();
-    assert!(error.contains("does not say what ILSVRC2012_val_00000001.JPEG is"), "{error}");
+    assert!(error.contains("no class for ILSVRC2012_val_00000001.JPEG"), "{error}");
 }
 
 #[test]
@@ -167,7 +167,7 @@ fn cifar_10() {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("set");
     put(&root, "batches.meta.txt", "airplane\nautomobile\n\n");
-    // Red, green and blue planes that grow with the place.
+    // Red, green and blue planes that increase with the position.
     let record = |label: u8| {
         let plane = |add: usize| (0..1024).map(move |i| ((i + add) % 251) as u8);
         [vec![label], plane(0).chain(plane(1)).chain(plane(2)).collect()].concat()
@@ -182,15 +182,15 @@ fn cifar_10() {
     assert_eq!(
         (image.dim(), image[[31, 30, 0]], image[[31, 30, 2]]),
         ((32, 32, 3), 18, 20),
-        "nothing is lost"
+        "pixels must be exact"
     );
     put(&root, "test_batch.bin", &record(1)[..3000]);
     let error = Files::open(&root, Layout::Cifar10).err().unwrap().to_string();
-    assert!(error.contains("test_batch.bin") && error.contains("no multiple of 3073"), "{error}");
+    assert!(error.contains("test_batch.bin") && error.contains("not a multiple of 3073"), "{error}");
 }
 
 #[test]
-fn images_whose_names_differ_in_the_format_alone_stay_apart() {
+fn images_whose_names_differ_only_in_extension_are_kept_apart() {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("set");
     for name in ["a.jpg", "a.png", "b.jpg", "c.d.jpg", "\u{e9}.jpg"] {
@@ -206,7 +206,7 @@ fn images_whose_names_differ_in_the_format_alone_stay_apart() {
 }
 
 #[test]
-fn real_sets_are_read() {
+fn real_data_sets_are_read() {
     let (Some(caltech), Some(raccoons)) =
         (vgg_tests::real_images("caltech101-10"), vgg_tests::real_images("voc-raccoon"))
     else {

@@ -1,4 +1,4 @@
-//! A small network learns: on images that it has not seen it beats chance by far, on a CPU and on a GPU.
+//! A small network learns: it beats chance on unseen images by far, on a CPU and on a GPU.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use vgg_testkit::make_pictures;
 use vgg_tests::gpu;
 use vgg_train::{Checkpoints, EpochMetrics, Resume, Schedule};
 
-/// Net A at an eighth of its width, on crops of 32 x 32.
+/// Net A at one eighth of its width, on 32 x 32 crops.
 fn plan(batch: usize, max_epochs: usize) -> RunPlan {
     let settings = r#"
         network   = { config = "A", width = 0.125, head = [64, 64], dropout = 0.0, lrn_style = "alexnet", pool_rounding = "floor", init = { scheme = "he" } }
@@ -31,7 +31,7 @@ fn plan(batch: usize, max_epochs: usize) -> RunPlan {
     plan
 }
 
-/// The last epoch of training on `dir/set`.
+/// Trains on `dir/set` and returns the metrics of the last epoch.
 fn trained(dir: &Path, device: &Device, plan: &RunPlan) -> EpochMetrics {
     let dataset = Dataset::open(&dir.join("set"), 1 << 30).unwrap();
     let statistics = dataset.statistics(dir, 2, &SingleProcess, &mut |_| ()).unwrap();
@@ -51,24 +51,26 @@ fn trained(dir: &Path, device: &Device, plan: &RunPlan) -> EpochMetrics {
 }
 
 #[test]
-fn a_network_learns_the_synthetic_set_on_a_cpu() {
+fn network_learns_the_synthetic_set_on_a_cpu() {
     let dir = tempfile::tempdir().unwrap();
     let set = SyntheticConfig { seed: 101, train_per_class: 120, val_per_class: 50 };
     generate(&dir.path().join("set"), &set, 2, &|_, _| ()).unwrap();
     let last = trained(dir.path(), &Device::cpu(2).unwrap(), &plan(10, 12));
     let (top1, top5) = (last.val_top1_error.unwrap(), last.val_top5_error.unwrap());
-    // Ten classes: chance is 0.9 and 0.5. Seen: 0.50 and 0.09. With faults put into the code: 0.87 with the labels of other images, 0.89 with
-    // the mean added, 0.90 at a rate of 0, 0.67 with no mean in validation, 0.82 with one image in eight, 0.86 with the convolutions
-    // frozen. A wrong sign of the biases' rate is not noticed here, but by `training_runs.rs`.
+    // Ten classes: chance level is 0.9 (top-1) and 0.5 (top-5). Measured: 0.50 and 0.09. With faults injected
+    // into the code, top-1 error is 0.87 with labels of other images, 0.89 with the mean added, 0.90 with a
+    // learning rate of 0, 0.67 without mean subtraction in validation, 0.82 with one image in eight, and 0.86
+    // with frozen convolutions. A wrong sign of the biases' learning rate is detected by `training_runs.rs`,
+    // not here.
     assert!(top1 < 0.65 && top5 < 0.2, "{last:?}");
 }
 
 #[test]
-fn a_network_learns_small_pictures_on_a_gpu() {
+fn network_learns_small_pictures_on_a_gpu() {
     let Some(device) = gpu(Precision::F32) else { return };
     let dir = tempfile::tempdir().unwrap();
     make_pictures(&dir.path().join("set"), |path, pixels| write_png(path, pixels).unwrap()).unwrap();
     let last = trained(dir.path(), &device, &plan(7, 40));
-    // Seven classes of two images: chance is 6 / 7 and a loss of 1.95. Seen: 2 of 14 wrong.
+    // Seven classes of two images: chance level is 6 / 7, and a loss of 1.95. Measured: 2 of 14 wrong.
     assert!(last.val_top1_error.unwrap() <= 6.0 / 14.0 && last.val_loss.unwrap() < 1.3, "{last:?}");
 }

@@ -1,7 +1,7 @@
-//! The files in `datasets` say what a user needs.
+//! The files in `datasets` contain what a user needs.
 
 #[test]
-fn every_data_set_says_where_it_is_and_what_to_type() {
+fn every_data_set_has_its_home_and_command() {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("datasets");
     let mut names = Vec::new();
     for entry in std::fs::read_dir(folder).unwrap() {
@@ -23,7 +23,7 @@ fn every_data_set_says_where_it_is_and_what_to_type() {
         for file in files {
             let name = file["name"].as_str().unwrap();
             let md5 = file.get("md5").map(|md5| md5.as_str().unwrap());
-            // ImageNet does not publish sums of its boxes.
+            // ImageNet publishes no MD5 sums for its bounding boxes.
             let without = name.starts_with("ILSVRC2012_bbox_");
             let sound = |md5: &str| md5.len() == 32 && md5.bytes().all(|b| b.is_ascii_hexdigit());
             assert!(md5.map_or(without, sound), "{name}: {md5:?}");

@@ -1,6 +1,6 @@
-//! Memory of training: what was planned is what is taken, and a steady step asks the system for no memory but short lists.
+//! Training memory: the peak matches the plan, and steady-state steps allocate nothing but short lists.
 //!
-//! One test in a process of its own, for it counts what the whole process allocates.
+//! A single test in its own process, as it counts the allocations of the whole process.
 
 #![allow(unsafe_code, reason = "a global allocator")]
 
@@ -13,15 +13,15 @@ use vgg_optim::{Schedule, Sgd, SgdOptions};
 use vgg_tensor::Device;
 use vgg_train::{StepConfig, TrainConfig, TrainStep, step_memory_bytes};
 
-/// Counts how often the program asks the system's allocator for more than a short list.
+/// Counts allocations of more than a short list.
 struct Counting;
 
-/// Bytes of such a list: the tensors of a pass are at most a few dozen.
+/// Size of a short list in bytes: a pass has at most a few dozen tensors.
 const SHORT: usize = 4096;
 
 static CALLS: AtomicUsize = AtomicUsize::new(0);
 
-// SAFETY: every call goes on to the system's allocator as it came.
+// SAFETY: every call is forwarded unchanged to the system's allocator.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         if layout.size() > SHORT {
@@ -40,14 +40,14 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// Page faults of this process so far, where the system tells.
+/// Page faults of this process so far, if the system reports them.
 fn page_faults() -> Option<u64> {
     let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
     stat.rsplit(')').next()?.split_whitespace().nth(7)?.parse().ok()
 }
 
 #[test]
-fn steps_take_what_was_planned_and_then_nothing() {
+fn peak_memory_matches_the_plan_and_steady_steps_allocate_nothing() {
     for (name, threads) in [(Config::A, 1), (Config::ALrn, 2), (Config::C, 2), (Config::D, 2)] {
         let spec =
             NetworkSpec { width: 0.25, crop: 64, head: [512, 512], ..NetworkSpec::paper(name.clone()) };
@@ -78,10 +78,10 @@ fn steps_take_what_was_planned_and_then_nothing() {
         assert_eq!(calls, 0, "{name:?}: allocations of more than {SHORT} bytes in three steps");
         assert_eq!(device.memory().peak_bytes, taken, "{name:?}: steady steps need no more memory");
         if let (Some(before), Some(after)) = (faults, page_faults()) {
-            // None of the steps' own; the kernel may count one of the reading of this file, or of a thread's stack.
+            // The steps cause none; the kernel may count one for reading this file or for a thread's stack.
             assert!(after - before <= 3, "{name:?}: {} page faults in three steps", after - before);
         } else {
-            vgg_testkit::skip("page-faults", &"the system does not count them");
+            vgg_testkit::skip("page-faults", &"the system does not report them");
         }
     }
 }

@@ -1,5 +1,5 @@
-//! The ONNX files that `convert` writes, decoded with message types written from ONNX's schema (onnx.proto) and computed
-//! by plain loops in f64 with the formulas of ONNX's operator reference.
+//! ONNX files written by `convert`, decoded with message types from ONNX's schema (onnx.proto) and computed
+//! with plain f64 loops by the formulas of ONNX's operator reference.
 //!
 //! Values are NCHW here and NHWC in the library, so a wrong order of fc6's inputs cannot cancel out.
 
@@ -15,7 +15,7 @@ use vgg_testkit::{assert_close, hashed};
 use vgg_tests::hashed_network;
 use vgg_weights::{ChannelOrder, Target, WeightsMetadata, convert, save};
 
-/// A small network: fc6 sees a map of 2x2, and blocks differ in their number of filters.
+/// A small network: fc6 sees a 2x2 map, and blocks differ in their numbers of filters.
 fn spec(config: Config, lrn_style: LrnStyle, pool_rounding: PoolRounding) -> NetworkSpec {
     NetworkSpec {
         width: 1.0 / 32.0,
@@ -41,8 +41,8 @@ fn metadata(spec: &NetworkSpec) -> WeightsMetadata {
     }
 }
 
-/// A network whose biases are of the size of its activations for pixels up to 128, about 100: a bias that is lost, or a
-/// normalisation with another constant, then changes the logits in their first digits.
+/// A network with biases as large as its activations for pixels up to 128, about 100. A missing bias, or an
+/// LRN with another constant, then changes the logits in their first digits.
 fn network(spec: &NetworkSpec, device: &Device) -> Network {
     let mut network = hashed_network(spec.clone(), device);
     for mut array in network.state_dict().into_iter().filter(|array| array.name.ends_with(".bias")) {
@@ -52,7 +52,7 @@ fn network(spec: &NetworkSpec, device: &Device) -> Network {
     network
 }
 
-/// The model that is written for a network.
+/// The model that `convert` writes for a network.
 fn written(network: &Network, target: Target) -> ModelProto {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("model.onnx");
@@ -60,12 +60,12 @@ fn written(network: &Network, target: Target) -> ModelProto {
     decode(&path)
 }
 
-/// The largest activations are sums of at most 400 products. f32 rounds each of the up to 16 layers by about 1e-6 of its
-/// largest value (Winograd's transforms lose one digit more than plain sums), and the errors add up at random; 2e-5 is
-/// five times that. Every fault in an attribute is above 1e-3.
+/// The largest activations are sums of at most 400 products. f32 rounds each of up to 16 layers by about 1e-6
+/// of its largest value (Winograd loses one digit more than direct convolution), and the errors add up
+/// randomly; 2e-5 is five times that. Every fault in an attribute exceeds 1e-3.
 const TOLERANCE: f64 = 2e-5;
 
-/// Compares logits of two crops.
+/// Compares the logits of two crops.
 fn check_crops(network: &Network) {
     let (device, crop) = (network.device(), network.spec().crop);
     let pixels = hashed("crops", 128.0, 2 * crop * crop * 3);
@@ -78,8 +78,8 @@ fn check_crops(network: &Network) {
     assert_close(&theirs, &ours.to_vec(), TOLERANCE, &format!("{:?}", network.spec()));
 }
 
-/// Compares the map of scores of an image that is neither square nor of even sides. From sides 75 and 97, pooling that
-/// rounds down makes 2 and 3, and pooling that rounds up makes 3 and 4; fc6 covers 2x2 of them.
+/// Compares the score map of an image that is not square and has odd sides. Sides 75 and 97 become 2 and 3
+/// with floor pooling, 3 and 4 with ceil pooling; fc6 covers 2x2 of them.
 fn check_dense(network: Network) {
     let (device, rounding) = (network.device().clone(), network.spec().pool_rounding);
     let model = written(&network, Target::OnnxDense);
@@ -129,7 +129,7 @@ fn c_with_either_pool_rounding_matches_the_network() {
     check(Config::C, LrnStyle::AlexNet, PoolRounding::Ceil);
 }
 
-/// Name and sides of a graph's input or output; a free side is its name.
+/// Name and dimensions of a graph input or output; a dynamic dimension is given by its name.
 fn value_info(info: &ValueInfoProto) -> (String, Vec<String>) {
     let tensor = info.r#type.as_ref().unwrap().tensor_type.as_ref().unwrap();
     assert_eq!(tensor.elem_type, Some(FLOAT));
@@ -153,7 +153,7 @@ fn versions_inputs_and_outputs() {
         (Target::OnnxDense, strings(["n", "3", "h", "w"]), strings(["n", "5", "map_h", "map_w"])),
     ] {
         let model = written(&network, target);
-        // LRN, Flatten and Gemm of opset 13 are those that `compute` implements; format 8 came with opset 15.
+        // `compute` implements LRN, Flatten and Gemm of opset 13; IR version 8 came with opset 15.
         assert_eq!(model.ir_version, Some(8));
         let opset = OperatorSetIdProto { domain: Some(String::new()), version: Some(13) };
         assert_eq!(model.opset_import, [opset]);
@@ -168,7 +168,7 @@ fn versions_inputs_and_outputs() {
     }
 }
 
-/// The graph of a file with each node as `name: operator(inputs) -> outputs`.
+/// The nodes of a graph, each as `name: operator(inputs) -> outputs`.
 fn lines(graph: &GraphProto) -> Vec<String> {
     let line = |node: &NodeProto| {
         let (inputs, outputs) = (node.input.join(", "), node.output.join(", "));
@@ -184,7 +184,7 @@ fn nodes_are_named_after_layers_and_topologically_ordered() {
     for target in [Target::Onnx, Target::OnnxDense] {
         let graph = written(&network, target).graph.unwrap();
         let mut known: HashSet<&str> = graph.initializer.iter().map(TensorProto::name).collect();
-        assert_eq!(known.len(), graph.initializer.len(), "two initializers have one name");
+        assert_eq!(known.len(), graph.initializer.len(), "initializer names must be unique");
         known.extend(graph.input.iter().map(ValueInfoProto::name));
         for node in &graph.node {
             assert!(node.input.iter().all(|name| known.contains(name.as_str())), "{node:?}");
@@ -217,7 +217,7 @@ fn nodes_are_named_after_layers_and_topologically_ordered() {
                 "fc8: Conv(relu_fc7, fc8.weight, fc8.bias) -> fc8",
             ]
         };
-        // Eight convolutions with ReLU, five poolings, LRN, and the head; no dropout.
+        // Eight convolutions with ReLU, five pools, LRN, and the head; no dropout.
         assert_eq!(lines.len(), 2 * 8 + 5 + 1 + end.len());
         assert_eq!(lines[lines.len() - end.len()..], *end);
     }
@@ -261,9 +261,9 @@ fn metadata_entries_equal_those_of_the_weights() {
         let model = written(&network, target);
         let entries = model.metadata_props.iter().map(|p| (p.key().to_owned(), p.value().to_owned()));
         let entries: BTreeMap<String, String> = entries.collect();
-        assert_eq!(entries.len(), model.metadata_props.len(), "two entries have one key");
+        assert_eq!(entries.len(), model.metadata_props.len(), "keys must be unique");
         assert_eq!(entries, expected);
-        // What somebody needs to prepare pixels for ONNX Runtime.
+        // Needed to preprocess pixels for ONNX Runtime.
         assert_eq!(entries["mean_rgb"], "[123.5,116.25,103.75]");
         assert_eq!(entries["std_rgb"], "[1.0,1.5,2.0]");
         assert_eq!(entries["pixel_scale"], "0.25");

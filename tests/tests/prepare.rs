@@ -1,4 +1,4 @@
-//! Preparation: archives like ImageNet's, whole and damaged, become shards, or are refused by name.
+//! Preparation of ImageNet-like archives: shards, parts, interruptions and merging.
 
 mod preparation;
 
@@ -64,7 +64,7 @@ fn every_image_has_its_class_and_its_box() {
 }
 
 #[test]
-fn threads_parts_and_interruptions_change_nothing() {
+fn shards_do_not_depend_on_threads_parts_or_interruptions() {
     let dir = tempfile::tempdir().unwrap();
     let images = images();
     FakeImagenet::new(&images).write(&dir.path().join("archives"));
@@ -86,7 +86,7 @@ fn threads_parts_and_interruptions_change_nothing() {
     merge(&parts, &at("merged"), false).unwrap();
     assert_eq!(contents(&at("merged")), whole);
     let used = merge(&parts, &at("merged"), false).unwrap_err().to_string();
-    assert!(used.contains("merged") && used.contains("a folder of its own"), "{used}");
+    assert!(used.contains("merged") && used.contains("needs an empty folder"), "{used}");
     let shard = std::fs::read_dir(&parts[1]).unwrap().map(|entry| entry.unwrap().path());
     let shard = shard.filter(|path| path.extension().is_some_and(|e| e == "tar")).min().unwrap();
     std::fs::rename(&shard, dir.path().join("elsewhere")).unwrap();
@@ -104,14 +104,14 @@ fn threads_parts_and_interruptions_change_nothing() {
     }
     made(&source, &options(40), &at("stopped"), 1).unwrap();
     assert_eq!(contents(&at("stopped")), whole);
-    // Once more does nothing; with other options it is refused.
+    // Repeating it does nothing; other options are refused.
     made(&source, &options(40), &at("stopped"), 1).unwrap();
     let error = made(&source, &options(50), &at("stopped"), 1).unwrap_err().to_string();
-    assert!(error.contains("another preparation was begun here"), "{error}");
+    assert!(error.contains("other settings or input"), "{error}");
 }
 
 #[test]
-fn a_merge_that_failed_may_be_repeated() {
+fn failed_merge_can_be_repeated() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
     FakeImagenet::new(&images()).write(&at("archives"));
@@ -129,7 +129,7 @@ fn a_merge_that_failed_may_be_repeated() {
     }
     let error = merge(&parts, &at("out"), false).unwrap_err();
     assert!(matches!(error, Error::Incomplete { .. }), "{error}");
-    // What a kill would leave as well.
+    // A killed merge also leaves such a file.
     std::fs::write(at("out/.train.names.1-0-1.partial"), "x").unwrap();
     let record = std::fs::read_dir(at("two/.preparation")).unwrap().map(|entry| entry.unwrap().path());
     let record = record.filter(|path| path.to_string_lossy().contains("train-")).min().unwrap();
@@ -144,7 +144,7 @@ fn a_merge_that_failed_may_be_repeated() {
 }
 
 #[test]
-fn an_input_that_changed_is_noticed() {
+fn changed_input_is_detected() {
     let dir = tempfile::tempdir().unwrap();
     let mut fake = FakeImagenet::new(&images());
     let (archives, out) = (dir.path().join("archives"), dir.path().join("out"));
@@ -158,7 +158,7 @@ fn an_input_that_changed_is_noticed() {
 }
 
 #[test]
-fn a_prepared_folder_has_the_folders_images() {
+fn prepared_folder_has_the_same_images() {
     let dir = tempfile::tempdir().unwrap();
     let config = SyntheticConfig { seed: 3, train_per_class: 2, val_per_class: 1 };
     let folder = dir.path().join("set");
@@ -197,7 +197,7 @@ fn a_prepared_folder_has_the_folders_images() {
             }
         }
     }
-    // A class that is none.
+    // An invalid class.
     let index = dir.path().join("raw/val.index");
     let whole = std::fs::read(&index).unwrap();
     let mut bytes = whole.clone();
@@ -206,7 +206,7 @@ fn a_prepared_folder_has_the_folders_images() {
     let error = ImageSet::open(&dir.path().join("raw"), Split::Val).err().unwrap().to_string();
     assert!(error.contains("image 1 in val"), "{error}");
     std::fs::write(&index, whole).unwrap();
-    // One bit of a shard, and one of the index.
+    // One flipped bit in a shard, and in each index file.
     for name in ["train-000000.tar", "val.index", "val.names", "classes.json", "index.json"] {
         let path = dir.path().join("raw").join(name);
         let whole = std::fs::read(&path).unwrap();
@@ -224,7 +224,7 @@ fn a_prepared_folder_has_the_folders_images() {
 }
 
 #[test]
-fn the_real_kit_is_read_as_others_read_it() {
+fn official_devkit_matches_the_published_class_map() {
     let Some(kit) = vgg_tests::real_images("ilsvrc2012-devkit") else { return };
     let dir = tempfile::tempdir().unwrap();
     FakeImagenet::new(&images()).write(dir.path());

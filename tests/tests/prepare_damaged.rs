@@ -1,4 +1,4 @@
-//! Archives like ImageNet's that are damaged: refused by name, or borne and said.
+//! Damaged ImageNet-like archives: refused with the file's name, or tolerated and reported.
 
 mod preparation;
 
@@ -9,7 +9,7 @@ use vgg_data::prepare::{Ilsvrc, IlsvrcOptions};
 use vgg_data::{Manifest, Split};
 use vgg_testkit::imagenet::{ARCHIVES, FakeImagenet, gzip};
 
-/// What is done to the archives, and what must be said of it.
+/// A change of the archives, and words that the error must contain.
 type Damage<'a> = (&'a str, &'a dyn Fn(&mut FakeImagenet), &'a dyn Fn(&Path), &'a [&'a str]);
 
 #[test]
@@ -36,7 +36,7 @@ fn damaged_archives_are_refused_by_name() {
     };
     let no_class = |dir: &Path| {
         edit(dir, ARCHIVES[0], &|bytes| {
-            // Cut where the second class's header would begin.
+            // Truncated where the header of the second class would begin.
             let size = std::str::from_utf8(&bytes[124..135]).unwrap();
             let first = u64::from_str_radix(size.trim(), 8).unwrap().next_multiple_of(512) as usize;
             bytes[..512 + first].to_vec()
@@ -47,20 +47,20 @@ fn damaged_archives_are_refused_by_name() {
         ("a checksum of gzip", keep, &box_bit, &["bbox_val_v3.tgz", "damaged"]),
         ("cut between classes", keep, &no_class, &["ILSVRC2012_img_train.tar", "its end is missing"]),
         ("no boxes", &|f| f.val_boxes.clear(), whole, &["bbox_val_v3.tgz", "no annotation"]),
-        ("outer tar cut", keep, &cut_outer, &["ILSVRC2012_img_train.tar", "cut off"]),
+        ("outer tar cut", keep, &cut_outer, &["ILSVRC2012_img_train.tar", "truncated"]),
         ("tar without its end", keep, &cut_end, &["ILSVRC2012_img_val.tar", "its end is missing"]),
         ("gzip", keep, &zipped, &["ILSVRC2012_img_val.tar", "gzip"]),
         ("kit missing", keep, &no_kit, &["devkit_t12", "image-net.org"]),
         ("kit cut", keep, &kit_cut, &["devkit_t12", "damaged"]),
         ("a member above", &|f| f.val[0].0 = "../x.JPEG".into(), whole, &["\"../x.JPEG\"", "outside"]),
         ("an absolute member", &|f| f.val[0].0 = "/etc/x".into(), whole, &["\"/etc/x\"", "outside"]),
-        ("a class twice", &|f| f.train[1].0 = f.train[0].0.clone(), whole, &["tar", "there twice"]),
-        ("an image twice", &|f| f.val[1].0 = f.val[0].0.clone(), whole, &["_val_", "there twice"]),
+        ("a class twice", &|f| f.train[1].0 = f.train[0].0.clone(), whole, &["tar", "occurs twice"]),
+        ("an image twice", &|f| f.val[1].0 = f.val[0].0.clone(), whole, &["_val_", "occurs twice"]),
         (
             "a foreign class",
             &|f| f.train[0].0 = "n99999999".into(),
             whole,
-            &["n99999999.tar", "no archive of a class"],
+            &["n99999999.tar", "not the archive of a class"],
         ),
         ("a foreign name", &|f| f.val[0].0 = "cat.JPEG".into(), whole, &["cat.JPEG", "ILSVRC2012_val_"]),
         ("number 0", &|f| f.val[0].0 = "ILSVRC2012_val_00000000.JPEG".into(), whole, &["from 1 to 50000"]),
@@ -84,7 +84,7 @@ fn damaged_archives_are_refused_by_name() {
 }
 
 #[test]
-fn what_can_be_borne_is() {
+fn bad_images_and_boxes_are_skipped_and_recorded() {
     let dir = tempfile::tempdir().unwrap();
     let images: Vec<Vec<u8>> = images().into_iter().take(6).collect();
     let mut fake = FakeImagenet::new(&images);
@@ -116,7 +116,7 @@ fn what_can_be_borne_is() {
     let described = descriptions(&out);
     let of = |i: usize| &described[&format!("{}/{}", ARCHIVES[1], fake.val[i].0)]["boxes"];
     assert!(of(3).as_array().unwrap().is_empty() && of(4).is_null() && of(5).as_array().unwrap().len() == 1);
-    // Without leave, what is missing is told, and what could not be used.
+    // Without `allow_incomplete`, the error lists missing and unusable images.
     let strict = Ilsvrc::open(&archives, IlsvrcOptions { allow_incomplete: false, skip_md5: true }).unwrap();
     let error = made(&strict, &options(40), &dir.path().join("strict"), 1).unwrap_err().to_string();
     assert!(error.contains("of 1300 images") && error.contains("and 9"), "{error}");
@@ -124,7 +124,7 @@ fn what_can_be_borne_is() {
     assert!(checked.contains("MD5") && checked.contains("fa75699e90414af021442c21a62c3abf"), "{checked}");
 }
 
-/// A member of any type.
+/// A tar member of any type.
 fn member(kind: tar::EntryType, name: &str, bytes: &[u8]) -> Vec<u8> {
     let mut header = tar::Header::new_ustar();
     header.set_entry_type(kind);
@@ -140,7 +140,7 @@ fn member(kind: tar::EntryType, name: &str, bytes: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn members_that_are_no_files_or_lie_are_refused() {
+fn members_that_are_not_files_or_have_wrong_sizes_are_refused() {
     let images: Vec<Vec<u8>> = images().into_iter().take(3).collect();
     let name = "ILSVRC2012_val_00000001.JPEG";
     let sized = |record: &[u8]| {
@@ -150,8 +150,8 @@ fn members_that_are_no_files_or_lie_are_refused() {
     for (archive, first, words) in [
         (1, member(tar::EntryType::Symlink, name, b""), "Symlink"),
         (1, member(tar::EntryType::Link, name, b""), "Link"),
-        (1, sized(b"20 size=99999999999\n"), "claims to have"),
-        (1, sized(b"13 size=5000\n"), "cut off"),
+        (1, sized(b"20 size=99999999999\n"), "more than any image has"),
+        (1, sized(b"13 size=5000\n"), "truncated"),
         (0, member(tar::EntryType::Regular, "n01000039.tar", &inner), "gzip"),
     ] {
         let dir = tempfile::tempdir().unwrap();
@@ -165,7 +165,7 @@ fn members_that_are_no_files_or_lie_are_refused() {
 }
 
 #[test]
-fn a_kit_that_cannot_be_read_says_why() {
+fn unreadable_devkit_has_a_reason() {
     let dir = tempfile::tempdir().unwrap();
     let mut fake = FakeImagenet::new(&images().into_iter().take(3).collect::<Vec<_>>());
     fake.write(dir.path());
@@ -179,7 +179,7 @@ fn a_kit_that_cannot_be_read_says_why() {
         Ilsvrc::open(dir.path(), LENIENT).map(drop).map_err(|e| e.to_string())
     };
     let whole = fake.meta_mat();
-    open(whole.clone()).expect("with lines as Windows ends them");
+    open(whole.clone()).expect("Windows line endings are accepted");
     let refused = |meta: Vec<u8>, word: &str| {
         let error = open(meta).unwrap_err();
         assert!(error.contains("meta.mat") && error.contains(word), "{error}");
@@ -191,7 +191,7 @@ fn a_kit_that_cannot_be_read_says_why() {
     refused(other, "byte order");
     fake.compressed = false;
     let plain = fake.meta_mat();
-    // Cut and damaged anywhere: never a panic, and what is cut is noticed.
+    // Truncated and damaged anywhere: never a panic, and truncation is detected.
     for cut in (0..plain.len()).step_by(plain.len() / 23) {
         open(plain[..cut].to_vec()).unwrap_err();
     }

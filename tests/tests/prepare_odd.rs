@@ -1,5 +1,5 @@
-//! Images that are not what their names say, in colours of four, of 16 bits or of absurd sizes, and names that are no text: each is
-//! used or refused by name, and nothing else is lost.
+//! Images that differ from their extension, CMYK or 16-bit images, absurd sizes, and names that are not
+//! UTF-8: each is used, or refused by name, and nothing else is lost.
 
 mod preparation;
 
@@ -21,7 +21,7 @@ fn png(image: &DynamicImage) -> Vec<u8> {
     bytes.into_inner()
 }
 
-/// A JPEG whose frame claims other sides.
+/// A JPEG whose header claims other sides.
 fn claims(jpeg: &[u8], side: u16) -> Vec<u8> {
     let mut bytes = jpeg.to_vec();
     let frame = bytes.windows(4).position(|w| w[0] == 0xFF && w[1] == 0xC0 && w[2] == 0).unwrap();
@@ -31,7 +31,7 @@ fn claims(jpeg: &[u8], side: u16) -> Vec<u8> {
 }
 
 #[test]
-fn odd_images_are_used_or_refused_by_name() {
+fn unusual_images_are_used_or_refused_by_name() {
     let jpeg = images().remove(0);
     let fixture = |name: &str| std::fs::read(vgg_tests::fixture("jpeg_colours").join(name)).unwrap();
     let grey = image::GrayImage::from_fn(50, 40, |x, y| image::Luma([(x * 5 + y) as u8]));
@@ -39,7 +39,7 @@ fn odd_images_are_used_or_refused_by_name() {
     let deep =
         image::ImageBuffer::from_fn(50, 40, |x, y| image::Rgb([x as u16 * 1000, y as u16 * 1000, 65535]));
     let cut = jpeg[..jpeg.len() - 20].to_vec();
-    // Used, and what is unusual about it; or refused, and a word of the reason.
+    // Used, with the anomaly if any; or refused, with a word of the reason.
     type Fate = Result<Option<&'static str>, &'static str>;
     let odd: [(&str, Vec<u8>, Fate); 10] = [
         ("grey.JPEG", png(&grey.into()), Ok(Some("PNG"))),
@@ -49,7 +49,7 @@ fn odd_images_are_used_or_refused_by_name() {
         ("ycck.JPEG", fixture("ycck.jpg"), Ok(Some("CMYK"))),
         ("plain.JPEG", jpeg.clone(), Ok(None)),
         ("huge.JPEG", claims(&jpeg, 30_000), Err("30000")),
-        ("cut.JPEG", cut, Err("cut off")),
+        ("cut.JPEG", cut, Err("truncated")),
         ("empty.JPEG", Vec::new(), Err("empty")),
         ("gif.JPEG", b"GIF89a and more".to_vec(), Err("GIF")),
     ];
@@ -80,7 +80,7 @@ fn odd_images_are_used_or_refused_by_name() {
                 let whole = vgg_data::decode(bytes, path).unwrap();
                 assert_eq!(ours.dim().2, 3);
                 assert_eq!(described[&format!("train/a/{name}")]["height"], whole.dim().0);
-                // Larger images are reduced to a smallest side of 64, others kept.
+                // Images above a smallest side of 64 are downscaled to it, others kept.
                 let large = whole.dim().0 > 64;
                 let side = whole.dim().0.min(whole.dim().1).min(64);
                 let (h, w) = vgg_data::scaled_size(whole.dim().0, whole.dim().1, side);
@@ -99,7 +99,7 @@ fn odd_images_are_used_or_refused_by_name() {
 }
 
 #[test]
-fn names_that_are_no_text_are_told_or_replaced() {
+fn non_utf8_names_are_refused_or_replaced() {
     let name = OsStr::from_bytes(b"caf\xe9.JPEG");
     let jpegs = images();
     let dir = tempfile::tempdir().unwrap();
@@ -108,7 +108,7 @@ fn names_that_are_no_text_are_told_or_replaced() {
     std::fs::write(class.join(name), &jpegs[0]).unwrap();
     let error = Files::open(&dir.path().join("set"), Layout::Folders).err().unwrap().to_string();
     assert!(error.contains("not UTF-8") && error.contains("caf"), "{error}");
-    // In an archive they are what they are; in a shard they get a plain name, and no two the same.
+    // Archives may contain such names; in a shard each gets a unique ASCII name.
     let archives = dir.path().join("archives");
     let fake = FakeImagenet::new(&jpegs[..6]);
     fake.write(&archives);

@@ -1,4 +1,4 @@
-//! Preparation where there is no room, no leave to write, or other input than before.
+//! Preparation without disk space, without write permission, or with changed input.
 
 mod preparation;
 
@@ -12,14 +12,14 @@ use vgg_data::{Error, ImageSet, Manifest, Split};
 use vgg_testkit::SmallDisk;
 use vgg_testkit::imagenet::FakeImagenet;
 
-/// Names of what is in a folder that should not be there: files that were begun.
+/// Names of unfinished files in a folder.
 fn litter(dir: &Path) -> Vec<String> {
     let names = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name());
     names.map(|name| name.to_string_lossy().into_owned()).filter(|name| name.contains("partial")).collect()
 }
 
 #[test]
-fn a_disk_that_fills_up_loses_nothing() {
+fn preparation_resumes_after_a_full_disk() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
     let Some(disk) = SmallDisk::mount(&at("disk"), 4096) else { return };
@@ -30,7 +30,7 @@ fn a_disk_that_fills_up_loses_nothing() {
     let mut filled = false;
     let error = prepare(&source, &options(40), &out, 2, &mut |event| {
         if matches!(event, Event::Images(..)) && !filled {
-            // Somebody else takes what is left, to the last block.
+            // Another process takes the remaining space.
             let mut rest = std::fs::File::create(at("disk/rest")).unwrap();
             while std::io::Write::write_all(&mut rest, &[1; 4096]).is_ok() {}
             filled = true;
@@ -48,7 +48,7 @@ fn a_disk_that_fills_up_loses_nothing() {
 }
 
 #[test]
-fn too_little_room_is_refused_before_the_start() {
+fn too_little_space_is_an_error_before_the_start() {
     let dir = tempfile::tempdir().unwrap();
     let Some(_disk) = SmallDisk::mount(&dir.path().join("disk"), 64) else { return };
     FakeImagenet::new(&images()).write(&dir.path().join("archives"));
@@ -58,7 +58,7 @@ fn too_little_room_is_refused_before_the_start() {
 }
 
 #[test]
-fn a_read_only_output_is_said() {
+fn read_only_output_is_an_error() {
     let dir = tempfile::tempdir().unwrap();
     let Some(disk) = SmallDisk::mount(&dir.path().join("disk"), 4096) else { return };
     FakeImagenet::new(&images()).write(&dir.path().join("archives"));
@@ -69,7 +69,7 @@ fn a_read_only_output_is_said() {
 }
 
 #[test]
-fn leave_for_images_to_be_missing_may_be_given_later() {
+fn allow_incomplete_may_be_given_later() {
     let dir = tempfile::tempdir().unwrap();
     let (archives, out) = (dir.path().join("archives"), dir.path().join("out"));
     FakeImagenet::new(&images()).write(&archives);
@@ -87,13 +87,13 @@ fn leave_for_images_to_be_missing_may_be_given_later() {
         ControlFlow::Continue(())
     })
     .unwrap();
-    assert!(kept > 3, "what was done is not done again");
+    assert!(kept > 3, "finished work must be reused");
     let manifest = Manifest::read(&out).unwrap();
     assert_eq!(manifest.splits[&Split::Train].missing.len(), 1000);
 }
 
 #[test]
-fn a_folder_that_changed_is_noticed() {
+fn changed_folder_is_detected() {
     let dir = tempfile::tempdir().unwrap();
     let (set, out) = (dir.path().join("set"), dir.path().join("out"));
     let config = SyntheticConfig { seed: 3, train_per_class: 2, val_per_class: 1 };

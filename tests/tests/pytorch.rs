@@ -1,4 +1,4 @@
-//! Logits, gradients and SGD steps against PyTorch, from weights that both sides make by an integer hash.
+//! Logits, gradients and SGD steps against PyTorch, with hashed weights on both sides.
 
 use vgg_files::TensorFile;
 use vgg_layers::{Config, Conv, DropoutSeed, NamedTensor, NetworkSpec, Stages};
@@ -27,9 +27,9 @@ fn full_networks_have_torchvisions_logits() {
         assert_eq!(rows.len(), 2, "images");
         let expected: Vec<f32> =
             rows.iter().flat_map(|r| r.as_array().unwrap()).map(|v| v.as_f64().unwrap() as f32).collect();
-        // torchvision's own f32 is 3e-6 to 4e-6 away from f64.
+        // torchvision's own f32 differs from f64 by 3e-6 to 4e-6.
         assert_close(&logits, &expected, 1e-5, config.name());
-        // The 7x7 convolution of fc6 sums in another order than the matrix product.
+        // The 7x7 convolution of fc6 sums in another order than the GEMM.
         let dense = network.into_fully_convolutional().unwrap();
         let map = dense.score_map(&images(1, 2, 224, 1.0, &device)).unwrap();
         assert_eq!(map.shape().dims(), [2, 1, 1, 1000]);
@@ -38,7 +38,7 @@ fn full_networks_have_torchvisions_logits() {
 }
 
 #[test]
-fn networks_of_own_stages_have_pytorchs_logits_and_gradients() {
+fn custom_networks_match_pytorch_logits_and_gradients() {
     let mut reference = TensorFile::open(&fixture("custom_network.safetensors")).unwrap();
     let seed: u64 = reference.metadata()["seed"].parse().unwrap();
     let stage = |convs: &[[usize; 2]]| {
@@ -66,7 +66,7 @@ fn networks_of_own_stages_have_pytorchs_logits_and_gradients() {
     }
 }
 
-/// The arrays of a reference whose names begin with this and a dot, in the order of names.
+/// The reference tensors whose names start with this prefix and a dot, sorted by name.
 fn references(file: &mut TensorFile, prefix: &str) -> Vec<NamedTensor> {
     let mut arrays = Vec::new();
     for whole in file.names() {
@@ -83,12 +83,13 @@ fn sorted(mut arrays: Vec<NamedTensor>) -> Vec<NamedTensor> {
     arrays
 }
 
-/// What four steps may lose, in gradients, losses and weights: some roundings of 2^-24 in each of sixteen layers, forward and back, as
-/// no activation is so near a kink that they decide on which side it is (`tests/reference/sgd_steps.py` searches for such inputs).
-/// Measured: 5.6e-6 in gradients, 1.6e-6 in weights.
+/// Tolerance of gradients, losses and weights over four steps: some roundings of 2^-24 in each of sixteen
+/// layers, forward and backward. No activation is so close to a kink that rounding decides its side:
+/// `tests/reference/sgd_steps.py` searches for such inputs. Measured: 5.6e-6 in gradients, 1.6e-6 in weights.
 const STEPS: f64 = 3e-5;
 
-/// Four steps in one form of SGD; checks losses and weights, and the gradients and logits of the first step.
+/// Runs four steps with one momentum variant. Checks losses and weights, and the gradients and logits of the
+/// first step.
 fn four_steps(config: Config, file: &str, scale: f32, momentum_variant: MomentumVariant) -> Vec<NamedTensor> {
     let device = Device::cpu(2).unwrap();
     let spec = NetworkSpec {
@@ -146,7 +147,8 @@ fn sgd_steps_of_both_forms_are_pytorchs() {
     {
         let caffe = four_steps(config.clone(), file, scale, MomentumVariant::Caffe);
         let torch = four_steps(config, file, scale, MomentumVariant::Torch);
-        // Of this tensor the two differ the most, by as much as PyTorch's do, and by over a hundred tolerances.
+        // The variants differ most in this tensor, by the same amount as in PyTorch, and by over a hundred
+        // tolerances.
         let metadata = TensorFile::open(&fixture(file)).unwrap().metadata().clone();
         let most = &metadata["forms_difference_tensor"];
         let expected: f64 = metadata["forms_difference"].parse().unwrap();

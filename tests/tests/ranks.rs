@@ -1,4 +1,4 @@
-//! Several ranks train what one process trains.
+//! Training on several ranks is equivalent to training in one process.
 
 mod training;
 
@@ -14,18 +14,19 @@ use vgg_tensor::ops;
 use vgg_tensor::{AllReduce, Device, GradMode, Precision, StepState, Tensor, on_thread_ranks};
 use vgg_tests::gpu;
 
-/// Trains on `of` ranks, of which only the last is asked to stop; whether they were interrupted.
+/// Trains on `of` ranks, of which only the last receives the stop request. Returns whether they were
+/// interrupted.
 fn on_ranks(of: usize, folder: &Arc<ImageSet>, dir: &Path, like: &Run) -> bool {
     let Run { seed, stop, .. } = *like;
     let outcomes = on_thread_ranks(of, |group| {
         let stop = stop.filter(|_| group.rank() + 1 == of);
         run(folder, dir, &Run { threads: 1, seed, stop, group: Some(group), ..RUN }).0.unwrap().interrupted
     });
-    assert_eq!(outcomes, vec![outcomes[0]; of], "all ranks end alike");
+    assert_eq!(outcomes, vec![outcomes[0]; of], "all ranks must have the same outcome");
     outcomes[0]
 }
 
-/// The weights that a run ended with, of tensors in the order of their names.
+/// The final weights of a run, with tensors sorted by name.
 fn weights(dir: &Path) -> Vec<f32> {
     let mut file = vgg_files::TensorFile::open(&dir.join("weights.safetensors")).unwrap();
     let mut names = file.names();
@@ -33,7 +34,7 @@ fn weights(dir: &Path) -> Vec<f32> {
     names.iter().flat_map(|name| file.read_f32(name).unwrap()).collect()
 }
 
-/// Losses of the epochs.
+/// Training losses of the epochs.
 fn losses(dir: &Path) -> Vec<f64> {
     let text = std::fs::read_to_string(dir.join("metrics.jsonl")).unwrap();
     let loss =
@@ -41,7 +42,7 @@ fn losses(dir: &Path) -> Vec<f64> {
     text.lines().map(loss).collect()
 }
 
-/// Largest absolute difference; infinite if the lengths differ, or if any value is not finite.
+/// Largest absolute difference; infinite if the lengths differ or a value is not finite.
 fn apart(a: &[f64], b: &[f64]) -> f64 {
     if a.is_empty() || a.len() != b.len() || a.iter().chain(b).any(|value| !value.is_finite()) {
         return f64::INFINITY;
@@ -49,13 +50,13 @@ fn apart(a: &[f64], b: &[f64]) -> f64 {
     a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max)
 }
 
-/// Weights and losses of a run, widened.
+/// Weights and losses of a run as f64.
 fn results(dir: &Path) -> [Vec<f64>; 2] {
     [weights(dir).into_iter().map(f64::from).collect(), losses(dir)]
 }
 
-/// Weights (of tensors in the order of their names) and losses of the epochs of a run, computed without threads, exchange or checkpoints: for
-/// each step, plain loops over the parts that its ranks have of the batch, whose gradients are added in the order of ranks.
+/// Weights (tensors sorted by name) and losses of a run, recomputed without threads, communication or
+/// checkpoints: plain loops over the ranks' parts of each batch, with gradients summed in rank order.
 fn replay(folder: &Arc<ImageSet>, seed: u64, ranks_of: &dyn Fn(u64) -> usize) -> (Vec<f32>, Vec<f64>) {
     let device = Device::cpu(1).unwrap();
     let mut network = Network::random(training::spec(), Init::He, seed, &device).unwrap();
@@ -64,7 +65,7 @@ fn replay(folder: &Arc<ImageSet>, seed: u64, ranks_of: &dyn Fn(u64) -> usize) ->
     let state = StepState::new(&device).unwrap();
     let mut step = 0;
     let mut losses = Vec::new();
-    // Three epochs at 0.01, cut to a tenth once half of them are done.
+    // Three epochs: two at 0.01, then one tenth of it.
     for (epoch, lr) in [0.01, 0.01, 0.01_f64 * 0.1].into_iter().enumerate() {
         let mut loss_sum = 0.0;
         let each = |batch: &Batch, _| {
@@ -83,7 +84,8 @@ fn replay(folder: &Arc<ImageSet>, seed: u64, ranks_of: &dyn Fn(u64) -> usize) ->
     (arrays.into_iter().flat_map(|array| array.values).collect(), losses)
 }
 
-/// Leaves in `network` the sum of the gradients of each rank's part of a batch; returns the sum of the losses of its images.
+/// Stores in `network` the sum of the gradients of all ranks' parts of a batch. Returns the sum of its
+/// losses.
 fn sum_gradients(
     network: &mut Network,
     batch: &Batch,
@@ -127,29 +129,32 @@ fn sum_gradients(
     loss_sum
 }
 
-/// Asserts that a run has the bits of a replay. Losses are sums in f64 in another order: 20 terms, a few units of 1e-16 each.
+/// Asserts that a run is bitwise identical to a replay. Losses are f64 sums in another order: 20 terms, a few
+/// units of 1e-16 each.
 fn assert_replayed(dir: &Path, folder: &Arc<ImageSet>, ranks_of: &dyn Fn(u64) -> usize, what: &str) {
     let (expected, expected_losses) = replay(folder, RUN.seed, ranks_of);
     assert!(expected.iter().all(|value| value.is_finite()) && expected.len() > 10_000);
-    assert!(weights(dir) == expected, "{what}: weights differ from those of plain loops");
+    assert!(weights(dir) == expected, "{what}: weights differ from plain loops");
     let difference = apart(&losses(dir), &expected_losses);
     assert!(difference < 1e-12, "{what}: losses {difference:e} apart");
 }
 
-/// Largest difference of weights, or of an epoch's loss, between several ranks and one process after nine steps, in every one of
-/// several runs.
+/// Tolerance of weights and of an epoch's loss between several ranks and one process after nine steps, for
+/// any run.
 ///
-/// Gradients summed in another order differ in their last bits: 1e-6 here. But now and then an activation lies so near the
-/// kink of a ReLU, or two values of a pool so near each other, that these bits decide which side they take; then a gradient changes
-/// by what one place of one image contributes. Of 72 runs (24 seeds; 2, 3 and 6 ranks) nine had such a step and ended up to
-/// 2.2e-3 (weights) and 1.9e-3 (losses) apart; all others stayed within 4e-6. This is five times the most that was seen.
+/// Gradients summed in another order differ in their last bits, here by 1e-6. Occasionally such bits move an
+/// activation across the kink of a ReLU or change the maximum of a pool, which changes a gradient by one
+/// position's contribution. Of 72 runs (24 seeds; 2, 3 and 6 ranks) nine had such a step and ended up to
+/// 2.2e-3 (weights) and 1.9e-3 (losses) apart; all others stayed within 4e-6. The tolerance is five times the
+/// largest difference.
 const ANY_RUN: f64 = 1e-2;
 
-/// The same in at least one of several runs: the most of those without such a step, with a margin of 2.5. One run in eight has one, so
-/// that three runs all have one is a chance of 0.2 %.
+/// The same for the best of several runs: the largest difference without such a step, with a margin of 2.5.
+/// One run in eight has such a step, so three runs all have one with a probability of 0.2 %.
 const BEST_RUN: f64 = 1e-5;
 
-/// Asserts that the runs of several seeds, each given by its directory and that of one process, agree.
+/// Asserts that runs of several seeds agree; each pair has the directories of the ranks' run and the single
+/// process's.
 fn assert_agree(pairs: &[[PathBuf; 2]], what: &str) {
     let differences = |[ours, single]: &[PathBuf; 2]| {
         let (ours, single) = (results(ours), results(single));
@@ -163,7 +168,7 @@ fn assert_agree(pairs: &[[PathBuf; 2]], what: &str) {
 }
 
 #[test]
-fn ranks_come_to_what_one_process_comes_to_and_to_the_same_each_time() {
+fn ranks_match_one_process_and_are_reproducible() {
     let dir = tempfile::tempdir().unwrap();
     let folder = small_set(&dir.path().join("set"));
     let at = |seed: u64, name: &str| dir.path().join(format!("{name}-{seed}"));
@@ -172,7 +177,8 @@ fn ranks_come_to_what_one_process_comes_to_and_to_the_same_each_time() {
         run(&folder, &at(seed, "one"), &Run { seed, ..RUN }).0.unwrap();
     }
     assert_replayed(&at(RUN.seed, "one"), &folder, &|_| 1, "one process");
-    // Of batches of 8, 8 and 4 images: three ranks have different numbers, and with six some have none.
+    // With batches of 8, 8 and 4 images, three ranks have unequal numbers, and six ranks leave some without
+    // any.
     for of in [2, 3, 6] {
         let mut pairs = Vec::new();
         for seed in seeds {
@@ -181,13 +187,13 @@ fn ranks_come_to_what_one_process_comes_to_and_to_the_same_each_time() {
             pairs.push([ours, at(seed, "one")]);
         }
         assert_agree(&pairs, &format!("{of} ranks"));
-        // Bits that are known beforehand are the same each time.
+        // The replay predicts the weights bitwise.
         assert_replayed(&pairs[0][0], &folder, &|_| of, &format!("{of} ranks"));
     }
 }
 
 #[test]
-fn a_run_goes_on_with_another_number_of_ranks() {
+fn run_resumes_with_another_number_of_ranks() {
     let dir = tempfile::tempdir().unwrap();
     let folder = small_set(&dir.path().join("set"));
     let parts = dir.path().join("parts");
@@ -202,34 +208,34 @@ fn a_run_goes_on_with_another_number_of_ranks() {
     assert_replayed(&parts, &folder, &ranks_of, "2, 3 and 1 ranks");
 }
 
-/// How many ranks one GPU can be: NCCL takes one for each, the emulator any number.
+/// Numbers of ranks that one GPU supports: NCCL allows one rank per GPU, the emulator any number.
 fn ranks_of(gpu: &Device) -> &'static [usize] {
     if gpu.to_string().contains("emulated") { &[1, 2, 3] } else { &[1] }
 }
 
-/// Lengths of tensors that are summed: one is larger than a bucket, others share one.
+/// Lengths of the summed tensors: one exceeds a bucket, the others share one.
 const LENGTHS: [usize; 5] = [3, 1_100_000, 64, 1, 500];
-/// The same in a single bucket.
+/// Lengths that fit in a single bucket.
 const SHORT: [usize; 5] = [3, 100, 64, 1, 500];
 
-/// Value `i` of tensor `number` on a rank: whole, so that sums of three are exact in f32.
+/// Value `i` of tensor `number` on a rank: an integer, so that sums of three are exact in f32.
 fn value(rank: usize, number: usize, i: usize) -> f32 {
     ((i * 7 + number + rank * 31) % 1000) as f32
 }
 
-/// What is wrong on some ranks.
+/// The faults injected on some ranks.
 #[derive(Clone, Copy)]
 enum Spoilt {
     None,
-    /// On the last rank, a value of the second tensor.
+    /// A value of the second tensor, on the last rank.
     Last(f32),
     /// The same value on all ranks.
     All(f32),
-    /// On the last rank, a loss that is not finite, of which the tensors have no trace.
+    /// A non-finite loss on the last rank, which does not show in the tensors.
     Loss,
 }
 
-/// Sums of tensors over the ranks, as each of them got them, and whether the step was finite there.
+/// All-reduced tensors on each rank, and whether the step was finite there.
 fn sums(
     of: usize,
     open: &(dyn Fn() -> Device + Sync),
@@ -240,7 +246,7 @@ fn sums(
         let device = open();
         let mut all = AllReduce::new(&group, &device).unwrap();
         let state = StepState::new(&device).unwrap();
-        // Twice, for what is used again.
+        // Two rounds, to test reused buffers.
         let mut result = (Vec::new(), false);
         for round in 0..2 {
             state.begin(round, 0.1).unwrap();
@@ -267,7 +273,7 @@ fn sums(
 }
 
 #[test]
-fn sums_are_those_of_all_ranks_on_every_device() {
+fn all_reduce_sums_all_ranks_on_every_device() {
     let check = |of: usize, open: &(dyn Fn() -> Device + Sync)| {
         let sum = |number, i| (0..of).map(|rank| value(rank, number, i)).sum::<f32>();
         let expected: Vec<f32> =
@@ -279,12 +285,12 @@ fn sums_are_those_of_all_ranks_on_every_device() {
         }
         let finite =
             |spoilt| sums(of, open, SHORT, spoilt).into_iter().map(|(_, finite)| finite).collect::<Vec<_>>();
-        // What one rank saw, all must know.
+        // All ranks learn of a non-finite value on one rank.
         assert_eq!(finite(Spoilt::Loss), vec![false; of], "{of} ranks");
         for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
             assert_eq!(finite(Spoilt::Last(bad)), vec![false; of], "{of} ranks, {bad}");
         }
-        // Of several finite values the sum may be infinite.
+        // The sum of finite values may be infinite.
         assert_eq!(finite(Spoilt::All(f32::MAX)), vec![of == 1; of], "{of} ranks");
     };
     [1, 2, 3].into_iter().for_each(|of| check(of, &|| Device::cpu(1).unwrap()));
@@ -295,7 +301,7 @@ fn sums_are_those_of_all_ranks_on_every_device() {
 }
 
 #[test]
-fn gpus_come_to_what_one_comes_to() {
+fn several_gpus_match_one_gpu() {
     let Some(device) = gpu(Precision::F32) else { return };
     let dir = tempfile::tempdir().unwrap();
     let folder = small_set(&dir.path().join("set"));
@@ -319,7 +325,7 @@ fn gpus_come_to_what_one_comes_to() {
 }
 
 #[test]
-fn ranks_on_devices_of_different_kinds_are_refused() {
+fn ranks_on_different_kinds_of_device_are_rejected() {
     let Some(_) = gpu(Precision::F32) else { return };
     let errors = on_thread_ranks(2, |group| {
         let device = if group.rank() == 0 { gpu(Precision::F32).unwrap() } else { Device::cpu(1).unwrap() };

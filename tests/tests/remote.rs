@@ -1,4 +1,4 @@
-//! Prepared data sets at a URL are those on the disk, whatever happens on the way.
+//! Prepared data sets at a URL equal those on disk, even with faulty servers.
 //!
 //! `cargo test -p vgg-tests --features remote --test remote`
 
@@ -21,7 +21,7 @@ use vgg_data::{
     RemoteConfig, Split,
 };
 
-/// A prepared set of 30 training and 10 validation images, in several shards.
+/// A prepared data set of 30 training and 10 validation images in several shards.
 fn prepared(dir: &Path) -> ImageSet {
     let config = SyntheticConfig { seed: 3, train_per_class: 3, val_per_class: 1 };
     generate(&dir.join("set"), &config, 2, &|_, _| ()).unwrap();
@@ -72,7 +72,7 @@ fn batches(set: ImageSet, rank: Partition) -> Vec<Batch> {
 }
 
 #[test]
-fn images_are_fetched_once_and_are_those_of_the_folder() {
+fn images_are_fetched_once_and_match_the_folder() {
     let dir = tempfile::tempdir().unwrap();
     let local = prepared(dir.path());
     let server = Server::of(&dir.path().join("out"));
@@ -81,8 +81,8 @@ fn images_are_fetched_once_and_are_those_of_the_folder() {
     let (fetched, images) = (server.ranges.load(Relaxed), local.len());
     assert!(fetched >= images, "{fetched} requests");
     assert_same(&open(&server, &config), &local);
-    assert_eq!(server.ranges.load(Relaxed), fetched, "the second time everything is in the cache");
-    // What a crash or the disk has damaged is fetched again.
+    assert_eq!(server.ranges.load(Relaxed), fetched, "the second pass must use the cache");
+    // Data damaged by a crash or the disk is fetched again.
     let data = std::fs::read_dir(&config.cache).unwrap().map(|entry| entry.unwrap().path());
     let data = data.filter(|path| path.is_dir()).map(|path| path.join("data")).next().unwrap();
     let mut bytes = std::fs::read(&data).unwrap();
@@ -94,12 +94,12 @@ fn images_are_fetched_once_and_are_those_of_the_folder() {
 }
 
 #[test]
-fn the_cache_keeps_to_its_bound() {
+fn cache_respects_its_size_limit() {
     let dir = tempfile::tempdir().unwrap();
     let local = prepared(dir.path());
     let server = Server::of(&dir.path().join("out"));
     let config = config(dir.path(), 60_000);
-    // Two processes would be as these two.
+    // Two sets stand for two processes.
     let sets = [open(&server, &config), open(&server, &config)];
     std::thread::scope(|scope| {
         sets.iter().for_each(|set| drop(scope.spawn(|| assert_same(set, &local))));
@@ -112,7 +112,7 @@ fn the_cache_keeps_to_its_bound() {
 }
 
 #[test]
-fn batches_are_those_of_the_folder_on_any_number_of_ranks() {
+fn batches_match_the_folder_on_any_number_of_ranks() {
     let dir = tempfile::tempdir().unwrap();
     let local = batches(prepared(dir.path()), Partition::WHOLE);
     let server = Server::of(&dir.path().join("out"));
@@ -134,17 +134,17 @@ fn batches_are_those_of_the_folder_on_any_number_of_ranks() {
 }
 
 #[test]
-fn what_goes_wrong_on_the_way_is_told() {
+fn server_faults_are_reported_or_retried() {
     let dir = tempfile::tempdir().unwrap();
     let local = prepared(dir.path());
     let config = config(dir.path(), 0);
     let with = |fault| Server::with_fault(&dir.path().join("out"), fault);
-    // Servers that are busy are asked again.
+    // Requests to busy servers are retried.
     let server = with(Fault::Busy(3));
     assert_same(&open(&server, &config), &local);
     let server = with(Fault::FlipsABit);
     let error = open(&server, &config).image(0).unwrap_err();
-    assert!(!error.is_bad_image() && error.to_string().contains("was it replaced"), "{error}");
+    assert!(!error.is_bad_image() && error.to_string().contains("was replaced"), "{error}");
     let server = with(Fault::IgnoresRanges);
     let error = open(&server, &config).image(0).unwrap_err().to_string();
     assert!(error.contains("fetch") && error.contains("train-000000.tar"), "{error}");

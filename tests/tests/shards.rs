@@ -1,4 +1,4 @@
-//! A prepared set of 14 million images takes no more memory than a small one.
+//! The memory of a prepared data set does not grow with its size, up to 14 million images.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -11,7 +11,7 @@ use vgg_data::{
 };
 use vgg_files::hash_bytes;
 
-/// A set whose images are all the same one of a single shard.
+/// Writes a data set whose records all refer to the same image in a single shard.
 fn make(root: &Path, images: u64) {
     let ppm = [b"P6\n48 40\n255\n".as_slice(), &[7; 48 * 40 * 3]].concat();
     let mut tar = tar::Builder::new(Vec::new());
@@ -64,14 +64,14 @@ fn make(root: &Path, images: u64) {
     manifest.write(root).unwrap();
 }
 
-/// Memory that is no file's, in KiB.
+/// Anonymous memory of this process in KiB.
 fn anonymous_kib() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find(|line| line.starts_with("RssAnon:"))?;
     line.split_whitespace().nth(1)?.parse().ok()
 }
 
-/// What is taken while batches of three epochs are made.
+/// Memory used while batches of three epochs are made.
 fn taken(root: &Path, images: u64) -> Option<u64> {
     make(root, images);
     let before = anonymous_kib()?;
@@ -96,7 +96,7 @@ fn taken(root: &Path, images: u64) -> Option<u64> {
     let mut loader = Loader::new(set, config).unwrap();
     let (mut ids, mut most) = (Vec::<usize>::new(), 0);
     for epoch in 0..3 {
-        // From the middle on, as after an interruption.
+        // Starts in the middle, as after an interruption.
         loader
             .for_each(epoch, images as usize / 32, |batch, _| {
                 ids.extend(&batch.ids);
@@ -115,7 +115,7 @@ fn memory_does_not_grow_with_the_set() {
     let (Some(small), Some(large)) =
         (taken(&dir.path().join("a"), 1400), taken(&dir.path().join("b"), 14_000_000))
     else {
-        vgg_testkit::skip("memory", &"the system does not tell how much is taken");
+        vgg_testkit::skip("memory", &"the system does not report memory use");
         return;
     };
     assert!(large < small + 4096, "{small} KiB for 1,400 images, {large} KiB for 14 million");

@@ -1,4 +1,4 @@
-//! Prepared shards that are damaged before or while they are read: an image is what was written, or an error that names it.
+//! Shards that are damaged before or while they are read: an image is intact, or an error names it.
 
 mod damaged_set;
 
@@ -12,7 +12,7 @@ use vgg_data::{
     Partition, Split, verify,
 };
 
-/// Flips bits of every image of an open set and of no other, and back again.
+/// Flips bits in one image at a time of an open set, and restores them.
 fn flipped_bits_are_refused(set: &Set, places: &dyn Fn(&Stored) -> Vec<usize>) {
     let open = set.open().unwrap();
     for (i, stored) in set.images.iter().enumerate() {
@@ -25,7 +25,7 @@ fn flipped_bits_are_refused(set: &Set, places: &dyn Fn(&Stored) -> Vec<usize>) {
             assert_refused(&open, i, stored, &what);
             assert_true(&open, next, &set.images[next], &what);
             flip(&path, stored.start + at, bit);
-            assert_true(&open, i, stored, "as it was");
+            assert_true(&open, i, stored, "restored");
         }
     }
 }
@@ -42,7 +42,7 @@ fn flipped_bits_of_raw_pixels_are_refused() {
 
 #[test]
 fn flipped_bits_of_the_size_of_raw_pixels_are_refused() {
-    // `P6`, width and height, and 255, of a line each.
+    // `P6`, width and height, and 255, on a line each.
     let header = |stored: &Stored| {
         let (h, w, _) = stored.pixels.dim();
         (0..format!("P6\n{w} {h}\n255\n").len()).collect()
@@ -51,14 +51,15 @@ fn flipped_bits_of_the_size_of_raw_pixels_are_refused() {
 }
 
 #[test]
-fn damage_outside_of_the_images_changes_no_pixel_but_is_verified() {
+fn damage_outside_of_images_is_found_by_verify() {
     for encoding in ENCODINGS {
         let set = Set::prepared(encoding);
         let open = set.open().unwrap();
         assert_eq!(set.problems(), [""; 0]);
         for (i, stored) in set.images.iter().enumerate().step_by(3) {
             let path = set.path(stored.shard);
-            // Name, length and checksum in the header before the image, and the header of its class behind it.
+            // Name, length and checksum in the header before the image, and the header of its class behind
+            // it.
             let behind = (stored.start + stored.bytes).next_multiple_of(512);
             for at in [stored.start - 512, stored.start - 512 + 124, stored.start - 512 + 148, behind + 3] {
                 flip(&path, at, 2);
@@ -104,7 +105,7 @@ fn verify_names_the_file_of_any_damage() {
             fs::write(&path, whole).unwrap();
         }
         assert_eq!(set.problems(), [""; 0]);
-        // Nothing can be said of a set whose manifest is not what was written.
+        // A set whose manifest is damaged cannot be verified.
         let manifest = fs::read(root.join("index.json")).unwrap();
         for at in (0..manifest.len()).step_by(manifest.len() / 40) {
             flip(&root.join("index.json"), at, 1);
@@ -116,7 +117,7 @@ fn verify_names_the_file_of_any_damage() {
 }
 
 #[test]
-fn missing_cut_and_longer_files_are_refused_when_a_set_is_opened() {
+fn missing_truncated_and_longer_files_are_refused_on_opening() {
     for encoding in ENCODINGS {
         let set = Set::prepared(encoding);
         let last = set.shards.last().unwrap().as_str();
@@ -132,7 +133,7 @@ fn missing_cut_and_longer_files_are_refused_when_a_set_is_opened() {
             for length in [0, whole.len() / 2, whole.len() - 1] {
                 fs::write(&path, &whole[..length]).unwrap();
                 let error = refused("cut");
-                let words = format!("{length} bytes where the index says {}", whole.len());
+                let words = format!("{length} bytes, but the manifest states {}", whole.len());
                 assert!(error.contains(&words), "{error}");
             }
             fs::write(&path, [whole.as_slice(), &[0]].concat()).unwrap();
@@ -166,10 +167,10 @@ fn shard_overwritten_with_other_bytes_of_the_same_length_is_refused() {
     }
 }
 
-/// A set that is open keeps the files that it was opened with.
+/// An open set keeps the files that it was opened with.
 #[cfg(unix)]
 #[test]
-fn removed_and_replaced_shards_of_an_open_set_are_read_as_they_were() {
+fn open_set_still_reads_removed_and_replaced_shards() {
     for encoding in ENCODINGS {
         let set = Set::prepared(encoding);
         let open = set.open().unwrap();
@@ -187,7 +188,7 @@ fn removed_and_replaced_shards_of_an_open_set_are_read_as_they_were() {
 }
 
 #[test]
-fn cached_images_stay_what_they_were() {
+fn cached_images_stay_intact() {
     let set = Set::prepared(JPEG);
     let open = set.open().unwrap().with_cache(1 << 30);
     for (i, stored) in set.images.iter().enumerate().step_by(2) {
@@ -205,8 +206,8 @@ fn cached_images_stay_what_they_were() {
     }
 }
 
-/// Flips each bit of two records: what they point at is refused, or the image is the right one. The class is not looked at: nothing
-/// but `vgg data verify` notices that a record has another one.
+/// Flips each bit of two records: the record's image is refused, or it is the right one. Only verification
+/// detects a changed class.
 fn flipped_bits_of_a_record_are_refused(encoding: Encoding) {
     let set = Set::prepared(encoding);
     let index = set.root().join("train.index");
@@ -221,14 +222,14 @@ fn flipped_bits_of_a_record_are_refused(encoding: Encoding) {
                 match open.image(i) {
                     Ok(image) => {
                         assert!(image == set.images[i].pixels, "{what}: wrong pixels");
-                        // Of the name or the class: bytes 8 to 15, and 24 to 27.
+                        // The bit belongs to the name (bytes 8 to 15) or the class (bytes 24 to 27).
                         assert!((64..128).contains(&bit) || (192..224).contains(&bit), "{what}");
                         right += 1;
                     }
                     Err(error) => {
                         let text = error.to_string();
                         let named = text.contains(&format!("the record of image {i} in train is damaged"))
-                            || text.contains("its bytes are not those that were written");
+                            || text.contains("its CRC-32 differs from the index");
                         assert!(named, "{what}: {text}");
                     }
                 }
@@ -254,7 +255,7 @@ fn flipped_bits_of_the_record_of_raw_pixels_are_refused() {
 }
 
 #[test]
-fn loader_stops_at_a_damaged_image_or_leaves_it_out() {
+fn loader_stops_at_or_skips_a_damaged_image() {
     let set = Set::prepared(JPEG);
     let damaged = 5;
     let stored = &set.images[damaged];
@@ -298,8 +299,8 @@ fn loader_stops_at_a_damaged_image_or_leaves_it_out() {
     assert!(skipped[0].0 == damaged && skipped[0].1.contains(&stored.path), "{skipped:?}");
 }
 
-/// What happens to the images of an open set when its first shard is cut. The shards are mapped into memory: the rest of the page
-/// in which a file ends reads as zeros, and a process that reads further pages is ended by SIGBUS.
+/// Reading images of an open set after its first shard is truncated. Shards are memory-mapped: the rest of
+/// the page in which a file ends reads as zeros, and reading further pages ends the process with SIGBUS.
 #[cfg(target_os = "linux")]
 mod cut {
     use std::os::unix::process::ExitStatusExt;
@@ -307,12 +308,12 @@ mod cut {
 
     use super::*;
 
-    /// Tells a child which set to read, and how long the shard is to be.
+    /// Passes the path of the set and the shard's new length to a child.
     const WHAT: &str = "VGG_TEST_CUT_SHARD";
     const PAGE: usize = 4096;
     const SIGBUS: i32 = 7;
 
-    /// The test that a child runs: does nothing unless there is something to read.
+    /// The test that the child runs; does nothing without the variable.
     #[test]
     fn child_cuts_and_reads() {
         let Ok(what) = std::env::var(WHAT) else { return };
@@ -333,8 +334,8 @@ mod cut {
         format!("{:08x}", crc32fast::hash(image.as_slice().unwrap()))
     }
 
-    /// What another process says of the images, which it reads in order after it has opened the set and cut its first shard; and the
-    /// signal that ended it.
+    /// Results of a child process that opens the set, truncates its first shard and reads all images in
+    /// order; and the signal that ended it.
     fn read_after_cut(set: &Set, length: usize) -> (Vec<String>, Option<i32>) {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.args(["--exact", "cut::child_cuts_and_reads", "--nocapture"]);
@@ -348,13 +349,13 @@ mod cut {
         images.iter().map(|stored| checksum(&stored.pixels)).collect()
     }
 
-    /// The last byte of the last image of the first shard reads as zero.
+    /// Checks that truncating the last byte of the first shard's last image is detected, as it reads as zero.
     fn last_byte_is_lost(encoding: Encoding) {
         let set = Set::prepared(encoding);
         let last = set.images.iter().take_while(|stored| stored.shard == 0).count() - 1;
         let stored = &set.images[last];
         let length = stored.start + stored.bytes - 1;
-        assert_ne!(length % PAGE, 0, "the byte is in a page that is left");
+        assert_ne!(length % PAGE, 0, "the byte must be in a page that remains");
         let (said, signal) = read_after_cut(&set, length);
         assert_eq!((said.len(), signal), (set.images.len(), None));
         assert_eq!(said[..last], written(&set.images[..last]));
@@ -363,17 +364,17 @@ mod cut {
     }
 
     #[test]
-    fn jpeg_that_ends_behind_the_cut_is_refused() {
+    fn truncated_jpeg_is_refused() {
         last_byte_is_lost(JPEG);
     }
 
     #[test]
-    fn raw_pixels_that_end_behind_the_cut_are_refused() {
+    fn truncated_raw_pixels_are_refused() {
         last_byte_is_lost(Encoding::Raw);
     }
 
     #[test]
-    fn image_in_a_page_that_is_gone_ends_the_process() {
+    fn image_in_a_missing_page_ends_the_process() {
         for encoding in ENCODINGS {
             let set = Set::prepared(encoding);
             let last = set.images.iter().take_while(|stored| stored.shard == 0).last().unwrap();

@@ -8,14 +8,14 @@ use training::{RUN, Run, run, small_set};
 use vgg_train::Error;
 
 #[test]
-fn interrupted_and_resumed_is_the_same_to_the_last_bit() {
+fn interrupted_run_resumes_bitwise_identically() {
     let dir = tempfile::tempdir().unwrap();
     let folder = small_set(&dir.path().join("set"));
     let (whole, parts) = (dir.path().join("whole"), dir.path().join("parts"));
     let outcome = run(&folder, &whole, &RUN).0.unwrap();
     assert_eq!((outcome.metrics.len(), outcome.interrupted), (3, false));
     let stopped = run(&folder, &parts, &Run { threads: 1, stop: Some(4), ..RUN }).0.unwrap();
-    assert!(stopped.interrupted, "stops within the second epoch");
+    assert!(stopped.interrupted, "must stop within the second epoch");
     run(&folder, &parts, &RUN).0.unwrap();
     for file in ["weights.safetensors", "metrics.jsonl", "metrics.csv"] {
         let read = |dir: &Path| std::fs::read(dir.join(file)).unwrap();
@@ -24,7 +24,7 @@ fn interrupted_and_resumed_is_the_same_to_the_last_bit() {
 }
 
 #[test]
-fn a_loss_that_is_not_finite_stops_before_the_update() {
+fn non_finite_loss_stops_before_the_update() {
     let dir = tempfile::tempdir().unwrap();
     let folder = small_set(&dir.path().join("set"));
     let diverges = Run { lr: 1e18, ..RUN };
@@ -40,13 +40,13 @@ fn a_loss_that_is_not_finite_stops_before_the_update() {
     }
     assert!(!dir.path().join("run/weights.safetensors").exists());
     let checkpoints = std::fs::read_dir(dir.path().join("run/checkpoints")).unwrap().count();
-    assert_eq!(checkpoints, 0, "no bad value reaches a checkpoint");
+    assert_eq!(checkpoints, 0, "a bad value must not reach a checkpoint");
     let noted = std::fs::read_to_string(dir.path().join("run/not-finite.json")).unwrap();
     assert!(noted.contains("conv1_1.weight") && noted.contains("samples"), "{noted}");
 }
 
 #[test]
-fn a_loss_at_chance_is_reported() {
+fn loss_at_chance_level_is_reported() {
     let dir = tempfile::tempdir().unwrap();
     let folder = small_set(&dir.path().join("set"));
     let at_chance = Run { validation_loss: 10f64.ln() + 0.01, ..RUN };
@@ -55,12 +55,12 @@ fn a_loss_at_chance_is_reported() {
 }
 
 #[test]
-fn a_damaged_checkpoint_is_passed_over_and_another_run_is_refused() {
+fn damaged_checkpoint_is_skipped_and_another_run_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let folder = small_set(&dir.path().join("set"));
     let (whole, parts) = (dir.path().join("whole"), dir.path().join("parts"));
     run(&folder, &whole, &RUN).0.unwrap();
-    // Twenty images in batches of eight are three steps an epoch: stops in the third epoch.
+    // Twenty images in batches of eight are three steps per epoch: step 7 is in the third epoch.
     assert!(run(&folder, &parts, &Run { stop: Some(7), ..RUN }).0.unwrap().interrupted);
     let newest = parts.join("checkpoints/step-00000007/velocity.safetensors");
     let mut bytes = std::fs::read(&newest).unwrap();
@@ -69,13 +69,13 @@ fn a_damaged_checkpoint_is_passed_over_and_another_run_is_refused() {
     let resumed = run(&folder, &parts, &RUN).0.unwrap();
     assert_eq!(resumed.metrics.len(), 3);
     let read = |dir: &Path| std::fs::read(dir.join("weights.safetensors")).unwrap();
-    assert!(read(&whole) == read(&parts), "it went on from the checkpoint before, to the same bits");
+    assert!(read(&whole) == read(&parts), "must resume bitwise identically from the checkpoint before");
     let other = run(&folder, &parts, &Run { identity: "another", ..RUN }).0;
     assert!(matches!(other, Err(Error::OtherRun { .. })), "{other:?}");
 }
 
 #[test]
-fn when_every_checkpoint_is_damaged_a_new_one_lives() {
+fn new_checkpoint_survives_damaged_ones() {
     let dir = tempfile::tempdir().unwrap();
     let folder = small_set(&dir.path().join("set"));
     let parts = dir.path().join("parts");
@@ -86,9 +86,9 @@ fn when_every_checkpoint_is_damaged_a_new_one_lives() {
         }
     };
     damage();
-    assert!(run(&folder, &parts, &Run { stop: Some(4), ..RUN }).0.unwrap().interrupted, "starts over");
-    assert!(parts.join("checkpoints/step-00000004").is_dir(), "the new one is not taken for the oldest");
-    // And again, over what was set aside before.
+    assert!(run(&folder, &parts, &Run { stop: Some(4), ..RUN }).0.unwrap().interrupted, "must start over");
+    assert!(parts.join("checkpoints/step-00000004").is_dir(), "must not be removed as the oldest");
+    // Again, with damaged checkpoints already set aside.
     damage();
     assert_eq!(run(&folder, &parts, &RUN).0.unwrap().metrics.len(), 3);
 }

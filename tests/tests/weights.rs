@@ -1,4 +1,4 @@
-//! Weights of other libraries: the logits that those compute, and what is refused.
+//! Weights of other libraries: their logits, and files that are refused.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -29,14 +29,14 @@ fn logits(loaded: &Loaded) -> Vec<f32> {
 }
 
 #[test]
-fn every_library_has_its_own_logits() {
+fn every_library_has_its_expected_logits() {
     let device = Device::cpu(2).unwrap();
     for (name, key, library, tolerance) in [
         ("torchvision.safetensors", "torchvision", Library::Torchvision, 1e-5),
         ("torchvision.pth", "torchvision", Library::Torchvision, 1e-5),
         ("legacy.pth", "torchvision", Library::Torchvision, 1e-5),
         ("channels_last.pth", "torchvision", Library::Torchvision, 1e-5),
-        // Weights of eleven bits.
+        // Weights in half precision, with eleven significant bits.
         ("half_parallel.pth", "torchvision", Library::Torchvision, 2e-3),
         ("torchvision_bn.pth", "torchvision_bn", Library::Torchvision, 1e-5),
         ("timm.safetensors", "timm", Library::Timm, 1e-5),
@@ -59,7 +59,7 @@ fn every_library_has_its_own_logits() {
 }
 
 #[test]
-fn customs_are_kept_with_the_weights_and_changes_are_said() {
+fn conventions_are_kept_and_conversions_are_reported() {
     let device = Device::cpu(1).unwrap();
     let caffe = load(&file("old.caffemodel"), &device).unwrap();
     assert_eq!((caffe.metadata.mean_rgb, caffe.metadata.pixel_scale), ([123.68, 116.779, 103.939], 1.0));
@@ -70,14 +70,14 @@ fn customs_are_kept_with_the_weights_and_changes_are_said() {
     assert!(normalised.notes.iter().any(|note| note.contains("folded into 8 convolutions")));
     let keras = load(&file("keras.npz"), &device).unwrap();
     assert!(keras.notes.iter().any(|note| note.contains("H, W, C")));
-    // A conversion of the authors' weights to torch's names does not say that it wants their pixels.
+    // Conversions of the authors' weights to PyTorch names do not state their pixel preprocessing.
     let told = load_with(&file("torchvision.pth"), &device, Some("caffe-bgr".parse().unwrap())).unwrap();
     assert_eq!(told.metadata.mean_rgb, caffe.metadata.mean_rgb);
     assert!(logits(&told) != reference("torchvision"));
 }
 
 #[test]
-fn what_is_written_for_a_library_is_read_back() {
+fn converted_files_are_read_back() {
     let (device, dir) = (Device::cpu(2).unwrap(), tempfile::tempdir().unwrap());
     let original = load(&file("timm.safetensors"), &device).unwrap();
     let mut read_back = 0;
@@ -85,7 +85,7 @@ fn what_is_written_for_a_library_is_read_back() {
         let path = dir.path().join(name);
         let files = convert(&path, &original.network, &original.metadata, target).unwrap();
         assert!(files.iter().all(|file| file.is_file()));
-        // ONNX is written only; tests/tests/onnx.rs computes with what was written.
+        // ONNX is write-only; tests/tests/onnx.rs computes with the written file.
         if matches!(target, Target::Onnx | Target::OnnxDense) {
             continue;
         }
@@ -100,7 +100,7 @@ fn what_is_written_for_a_library_is_read_back() {
 }
 
 #[test]
-fn a_head_may_be_missing_where_it_is_allowed() {
+fn layers_can_be_loaded_from_files_without_a_head() {
     let (device, dir) = (Device::cpu(1).unwrap(), tempfile::tempdir().unwrap());
     let path = dir.path().join("features.safetensors");
     let network = load(&file("timm.safetensors"), &device).unwrap().network;
@@ -116,9 +116,9 @@ fn a_head_may_be_missing_where_it_is_allowed() {
     vgg_files::write_with(&path, |out| vgg_files::write_tensors(out, &tensors, &Default::default())).unwrap();
     let whole = load_with(&path, &device, Some("caffe-rgb".parse().unwrap())).err().unwrap().to_string();
     assert!(whole.contains("fc6 is missing; fc7 is missing; fc8 is missing"), "{whole}");
-    // Without a word on pixels, a file of ours is not complete.
+    // A native file without pixel metadata is incomplete.
     assert!(matches!(load(&path, &device), Err(Error::Metadata { .. })));
-    // torchvision's names have a custom; layers that are there can be taken.
+    // torchvision's names imply a convention; existing layers can be loaded.
     let path = dir.path().join("torchvision.safetensors");
     for tensor in &mut tensors {
         let (layer, part) = tensor.name.split_once('.').unwrap();
@@ -136,14 +136,14 @@ fn a_head_may_be_missing_where_it_is_allowed() {
 }
 
 #[test]
-fn a_pickle_is_never_executed() {
+fn pickles_are_never_executed() {
     let device = Device::cpu(1).unwrap();
     let refused = load(&file("evil.pth"), &device).err().unwrap().to_string();
     assert!(refused.contains("posix.system") && refused.contains("not executed"), "{refused}");
     assert!(!Path::new("/tmp/vgg-pickle-was-executed").exists());
 }
 
-/// A file of torch's old kind with a dictionary of these items and storages of these lengths.
+/// Writes a legacy torch file with a dictionary of these items and storages of these lengths.
 fn legacy_file(path: &Path, items: &[u8], storages: &[(&str, usize)]) {
     let mut bytes =
         [&b"\x80\x02\x8a\x0a"[..], &[0x6c; 10], b".", b"\x80\x02M\xe9\x03.", b"\x80\x02}."].concat();
@@ -161,7 +161,7 @@ fn text(text: &str) -> Vec<u8> {
     [b"X", &(text.len() as u32).to_le_bytes()[..], text.as_bytes()].concat()
 }
 
-/// A name, and a tensor `[len / stride]` of a storage that it says is `len` long.
+/// A name, and a tensor `[len / stride]` of a storage that claims to have `len` values.
 fn item(name: &str, key: &str, len: i64, stride: i64) -> Vec<u8> {
     let number = |n: i64| [&b"\x8a\x08"[..], &n.to_le_bytes()].concat();
     let storage = [
@@ -179,20 +179,20 @@ fn item(name: &str, key: &str, len: i64, stride: i64) -> Vec<u8> {
 }
 
 #[test]
-fn tensors_that_promise_more_than_the_file_has_are_refused() {
+fn tensors_larger_than_the_file_are_refused() {
     let (device, dir) = (Device::cpu(1).unwrap(), tempfile::tempdir().unwrap());
     let path = dir.path().join("x.pth");
     let refused = |what: &str| {
         let message = load(&path, &device).err().unwrap().to_string();
         assert!(message.contains(what), "{message}");
     };
-    // Two mentions of one storage, of which the first is long.
+    // One storage is mentioned twice, first with a large length.
     let alias = [item("a", "1", 1 << 36, 1 << 33), item("b", "1", 8, 1)].concat();
     legacy_file(&path, &alias, &[("1", 8)]);
     refused("storage 1 has two types or lengths");
     legacy_file(&path, &item("a", "1", 1 << 36, 1), &[("1", 8)]);
     refused("the length of storage 1 does not match its tensors");
-    // A text that each mention would copy.
+    // A string that every reference would copy.
     legacy_file(&path, &item("a", &"k".repeat(1 << 20), 8, 1), &[("1", 8)]);
     refused("a string of 1048576 bytes is too long");
     legacy_file(&path, &item("a", "1", i64::MAX, 1), &[("1", 8)]);
@@ -200,7 +200,7 @@ fn tensors_that_promise_more_than_the_file_has_are_refused() {
 }
 
 #[test]
-fn integers_are_no_weights() {
+fn integer_weights_are_refused() {
     let (device, dir) = (Device::cpu(1).unwrap(), tempfile::tempdir().unwrap());
     let path = dir.path().join("x.npz");
     let keras = std::fs::File::open(file("keras.npz")).unwrap();
@@ -224,7 +224,7 @@ fn integers_are_no_weights() {
 }
 
 #[test]
-fn cut_and_damaged_files_are_refused() {
+fn truncated_and_damaged_files_are_refused() {
     let (device, dir) = (Device::cpu(1).unwrap(), tempfile::tempdir().unwrap());
     for name in [
         "torchvision.safetensors",
@@ -241,7 +241,7 @@ fn cut_and_damaged_files_are_refused() {
             assert!(load(&path, &device).is_err(), "{name} cut at {cut}");
         }
     }
-    // A weight that is no number.
+    // A NaN weight.
     let mut bytes = std::fs::read(file("torchvision.safetensors")).unwrap();
     let end = bytes.len();
     bytes[end - 4..].copy_from_slice(&f32::NAN.to_le_bytes());
@@ -250,10 +250,10 @@ fn cut_and_damaged_files_are_refused() {
     assert!(matches!(load(&path, &device), Err(Error::NotFinite { .. })));
 }
 
-/// Flips, overwrites, cuts and repeats bytes at random: whatever comes out is read or refused, never a panic or more memory
-/// than the file is worth.
+/// Flips, overwrites, truncates and repeats bytes at random: the file is read or refused, without a panic and
+/// without more memory than its size justifies.
 #[test]
-fn files_damaged_at_random_are_read_or_refused() {
+fn randomly_damaged_files_are_read_or_refused() {
     let (device, dir) = (Device::cpu(1).unwrap(), tempfile::tempdir().unwrap());
     let mut state = 0x2545_f491_4f6c_dd1d_u64;
     let mut random = move |below: usize| {
@@ -267,7 +267,7 @@ fn files_damaged_at_random_are_read_or_refused() {
         let bytes = std::fs::read(entry.unwrap().path()).unwrap();
         for _ in 0..60 {
             let mut damaged = bytes.clone();
-            // What matters is at the ends: headers, pickles and directories.
+            // Headers, pickles and directories are at the ends.
             let mut place = |len: usize| match random(3) {
                 0 => random(len.min(600)),
                 1 => len - 1 - random(len.min(2500)),
@@ -287,7 +287,7 @@ fn files_damaged_at_random_are_read_or_refused() {
 }
 
 #[test]
-fn a_zip_bomb_is_not_unpacked() {
+fn zip_bombs_are_not_unpacked() {
     let dir = tempfile::tempdir().unwrap();
     for name in ["archive/data.pkl", "archive/data/0", "conv1_1_W.npy"] {
         let path = dir.path().join("bomb");

@@ -1,7 +1,7 @@
-//! What is written for Caffe, torchvision and timm, by value.
+//! The values of files written for Caffe, torchvision and timm.
 //!
-//! A Caffe model is decoded with message types written from caffe.proto and computed from its two files alone, the weights
-//! and the text of the deployed network, with plain loops in f64 and Caffe's rules.
+//! A Caffe model is decoded with message types from caffe.proto and computed from its two files alone, the
+//! weights and the prototxt, with plain f64 loops by Caffe's rules.
 
 mod caffe_file;
 
@@ -42,7 +42,7 @@ fn metadata(spec: &NetworkSpec) -> WeightsMetadata {
     }
 }
 
-/// Pixels up to 128 make activations of about 100, for which normalisation matters, and biases are as large.
+/// Pixels up to 128 give activations of about 100, for which LRN matters, and biases of the same size.
 fn network(spec: &NetworkSpec) -> Network {
     let mut network = hashed_network(spec.clone(), &Device::cpu(1).unwrap());
     for mut array in network.state_dict().into_iter().filter(|array| array.name.ends_with(".bias")) {
@@ -52,7 +52,7 @@ fn network(spec: &NetworkSpec) -> Network {
     network
 }
 
-/// `[N, H, W, RGB]` as f64 with blue first.
+/// `[N, H, W, RGB]` as f64 in BGR order.
 fn blue_first(pixels: &[f32], shape: [usize; 4]) -> Array4<f64> {
     let [n, h, w, _] = shape;
     Array4::from_shape_fn((n, h, w, 3), |(i, y, x, c)| f64::from(pixels[((i * h + y) * w + x) * 3 + 2 - c]))
@@ -62,12 +62,12 @@ fn values(map: &Array4<f64>) -> Vec<f32> {
     map.iter().map(|v| *v as f32).collect()
 }
 
-/// f32 rounds each of up to 16 layers by about 1e-6 of its largest value, and the errors add up at random; this is five
-/// times that.
+/// f32 rounds each of up to 16 layers by about 1e-6 of its largest value, and the errors add up randomly;
+/// this is five times that.
 const TOLERANCE: f64 = 2e-5;
 
-/// Compares the logits of a crop, and pool5 of an image of odd sides, whose rounding shows: 75 and 97 become 2 and 3, or 3
-/// and 4.
+/// Compares the logits of a crop, and pool5 of an image with odd sides, where pool rounding matters: 75 and
+/// 97 become 2 and 3, or 3 and 4.
 fn check(config: Config, lrn_style: LrnStyle, pool_rounding: PoolRounding) {
     let network = network(&spec(config.clone(), lrn_style, pool_rounding));
     let deployed = Deployed::of(&network, &metadata(network.spec()));
@@ -125,7 +125,7 @@ fn prototxt_has_pixel_comment_input_and_unique_layers() {
     let lines: Vec<String> = layers.into_iter().skip(1).map(line).collect();
     let convolutions = ["2_1", "3_1", "3_2", "4_1", "4_2", "5_1", "5_2"];
     let names: HashSet<&str> = lines.iter().map(|line| line.split(' ').next().unwrap()).collect();
-    assert_eq!(names.len(), lines.len(), "two layers have one name");
+    assert_eq!(names.len(), lines.len(), "layer names must be unique");
     assert!(convolutions.iter().all(|name| names.contains(format!("conv{name}").as_str())));
     let start = [
         "conv1_1 Convolution data conv1_1",
@@ -168,7 +168,7 @@ fn caffemodel_has_every_layer_and_bgr_filters() {
         for (blob, NamedTensor { name, shape, values }) in layer.blobs.iter().zip(parameters) {
             assert_eq!(blob.dims(), *shape, "{name}");
             assert!(name.strip_prefix(layer.name()).is_some_and(|rest| [".weight", ".bias"].contains(&rest)));
-            // Value i of conv1_1's weight is at place i % 9 of channel i / 9 % 3 of filter i / 27.
+            // Value i of conv1_1's weight is at position i % 9 of channel i / 9 % 3 of filter i / 27.
             let blue_first = |i: usize| i / 27 * 27 + (2 - i / 9 % 3) * 9 + i % 9;
             let from = |i: usize| if name == "conv1_1.weight" { blue_first(i) } else { i };
             let expected: Vec<f32> = (0..values.len()).map(|i| values[from(i)]).collect();
@@ -181,10 +181,10 @@ fn caffemodel_has_every_layer_and_bgr_filters() {
     assert_eq!(ours, TensorFile::open(&native).unwrap().metadata());
 }
 
-/// Numbers of the convolutions among `features`, as torchvision has them in `models.vgg11` .. `vgg19`.
+/// Indices of the convolutions in `features` of torchvision's `models.vgg11` to `vgg19`.
 const FEATURES: [(Config, &[usize]); 5] = [
     (Config::A, &[0, 3, 6, 8, 11, 13, 16, 18]),
-    // A normalisation is a module as well.
+    // LRN is a module as well.
     (Config::ALrn, &[0, 4, 7, 9, 12, 14, 17, 19]),
     (Config::B, &[0, 2, 5, 7, 10, 12, 15, 17, 20, 22]),
     (Config::D, &[0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28]),

@@ -1,5 +1,5 @@
-//! `cargo xtask bench`: `vgg bench`, or with `--peers` our networks beside those of PyTorch, ONNX Runtime, OpenVINO and
-//! candle, on the same machine, taking turns.
+//! `cargo xtask bench`: runs `vgg bench`; with `--peers`, compares our networks with PyTorch, ONNX Runtime,
+//! OpenVINO and candle on the same machine, alternating between the programs.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -12,10 +12,10 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::{become_it, cargo, metadata, root};
 
-/// OpenMP's threads go on spinning for up to 200 ms after their work, and would take a core from the next program.
+/// Pause between programs: OpenMP threads spin for up to 200 ms after their work and would occupy a core.
 const REST: Duration = Duration::from_millis(400);
 
-/// What is compared.
+/// A workload to compare.
 struct Case {
     mode: &'static str,
     config: &'static str,
@@ -25,8 +25,8 @@ struct Case {
     crop: usize,
     peers: &'static [&'static str],
     rounds: usize,
-    /// Samples of each program in a round. If there are several, the first does not count: with the caches full of
-    /// another program's data, a sample of some milliseconds says little.
+    /// Samples of each program per round. If there are several, the first is discarded: with another
+    /// program's data in the caches, a sample of a few milliseconds is unreliable.
     in_a_row: usize,
 }
 
@@ -41,7 +41,7 @@ const fn case(
     Case { mode, config, batch, threads, width: 1.0, crop: 224, peers, rounds, in_a_row: 1 }
 }
 
-/// A case of short samples.
+/// A case with short samples.
 const fn short(case: Case) -> Case {
     Case { in_a_row: 6, ..case }
 }
@@ -105,7 +105,7 @@ impl Case {
     }
 }
 
-/// Starts everybody, takes samples in turns, and prints a row for each peer.
+/// Starts all programs, takes samples in turns, and prints a row per peer.
 fn compare(case: &Case, vgg: &Path, peers: &Peers) -> Result<()> {
     let mut ours = Runner::start(our_command(case, vgg))?;
     let mut theirs = Vec::new();
@@ -115,7 +115,7 @@ fn compare(case: &Case, vgg: &Path, peers: &Peers) -> Result<()> {
             Runner::start(peers.command(peer, case)).with_context(|| format!("starting {peer}"))?,
         ));
     }
-    // The first round warms up.
+    // The first round is a warm-up.
     let mut samples = vec![Vec::new(); theirs.len() + 1];
     for round in 0..=case.rounds {
         let runners =
@@ -133,7 +133,7 @@ fn compare(case: &Case, vgg: &Path, peers: &Peers) -> Result<()> {
     let medians: Vec<f64> = samples.iter_mut().map(|s| median(s)).collect();
     let mut peaks = theirs.iter().map(|(_, runner)| runner.peak_mib());
     let our_peak = ours.peak_mib();
-    ours.finish().context("vgg's results are not those of direct sums")?;
+    ours.finish().context("vgg's results differ from direct convolution")?;
     for ((name, _), ms) in theirs.iter().zip(&medians[1..]) {
         let (ratio, peak) = (ms / medians[0], peaks.next().unwrap_or_default());
         println!(
@@ -156,14 +156,14 @@ fn our_command(case: &Case, vgg: &Path) -> Command {
     command
 }
 
-/// Where the peers were set up.
+/// Executables of the installed peers.
 struct Peers {
     python: PathBuf,
     candle: PathBuf,
 }
 
 impl Peers {
-    /// Installs what is not there yet: some minutes, and gigabytes for PyTorch.
+    /// Installs missing peers, which takes minutes, and gigabytes for PyTorch.
     fn set_up(dir: &Path) -> Result<Peers> {
         let environment = dir.join("python");
         let python = environment.join("bin").join("python");
@@ -178,7 +178,7 @@ impl Peers {
         let target = dir.join("candle");
         let mut build = Command::new("cargo");
         build.args(["build", "--release", "--quiet", "--manifest-path"]).arg(manifest);
-        // Only our own binary has to run on any processor.
+        // Only our own binary must run on any processor.
         build.arg("--target-dir").arg(&target).env("RUSTFLAGS", "-C target-cpu=native");
         run_to_end(&mut build)?;
         let versions = "import torch, onnxruntime, openvino; print(f'torch {torch.__version__}, \
@@ -208,7 +208,7 @@ fn run_to_end(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// A program that takes a sample for every line.
+/// A program that takes one sample per line of input.
 struct Runner {
     child: Child,
     answers: BufReader<ChildStdout>,
@@ -218,7 +218,7 @@ struct Runner {
 impl Runner {
     fn start(mut command: Command) -> Result<Runner> {
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        // What a program says on standard error is kept for the case that it fails.
+        // Standard error is kept in case the program fails.
         let log = tempfile()?;
         command.stderr(log.try_clone()?);
         let mut child = command.spawn().with_context(|| format!("cannot run {command:?}"))?;
@@ -234,10 +234,10 @@ impl Runner {
         if self.answers.read_line(&mut line)? == 0 {
             return self.failed();
         }
-        line.trim().parse().with_context(|| format!("{line:?} is no number"))
+        line.trim().parse().with_context(|| format!("{line:?} is not a number"))
     }
 
-    /// No more samples: the program ends, and must have found nothing wrong.
+    /// Ends the program and checks that it found no error.
     fn finish(mut self) -> Result<()> {
         drop(self.child.stdin.take());
         if self.child.wait()?.success() { Ok(()) } else { self.failed() }
@@ -260,13 +260,13 @@ impl Runner {
 
 impl Drop for Runner {
     fn drop(&mut self) {
-        // It may have ended by itself, which is as well.
+        // The program may already have ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// A file without a name.
+/// An unnamed file.
 fn tempfile() -> Result<File> {
     let path = std::env::temp_dir().join(format!("vgg-bench-{}", std::process::id()));
     let file = File::options().read(true).write(true).create(true).truncate(true).open(&path)?;

@@ -1,4 +1,4 @@
-//! What continuous integration runs.
+//! `cargo xtask ci`: all checks of continuous integration.
 
 use std::ffi::OsString;
 use std::process::{Command, ExitCode, Stdio};
@@ -6,14 +6,14 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-/// The steps in order, cheapest first.
+/// The first checks, cheapest first.
 const STEPS: [(&str, &[&str]); 6] = [
     ("fmt", &["fmt", "--all", "--check"]),
     ("clippy", &["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"]),
     ("build", &["build", "--workspace", "--examples", "--quiet"]),
     ("test", &["test", "--workspace"]),
     ("doc", &["doc", "--workspace", "--exclude", "vgg-app", "--no-deps", "--quiet"]),
-    // From what is fetched already. The build of each package on its own is `LIBRARIES`' affair.
+    // Offline, with fetched dependencies; `LIBRARIES` covers the build of each package alone.
     (
         "package",
         &[
@@ -33,7 +33,8 @@ const STEPS: [(&str, &[&str]); 6] = [
     ),
 ];
 
-/// Crates that others may use: each must build alone, without the features that the workspace turns on for another.
+/// Crates for other users. Each must build alone, without features that the workspace enables through another
+/// crate.
 const LIBRARIES: [&str; 14] = [
     "vgg-error",
     "vgg-files",
@@ -55,7 +56,7 @@ pub(crate) fn run(arguments: &[OsString]) -> Result<ExitCode> {
     let full = match arguments {
         [] => false,
         [option] if option == "--full" => true,
-        _ => bail!("ci takes --full, or nothing"),
+        _ => bail!("ci takes only the option --full"),
     };
     crate::tidy::run()?;
     for (name, arguments) in STEPS {
@@ -83,7 +84,7 @@ pub(crate) fn run(arguments: &[OsString]) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The libraries without their default feature `cuda`.
+/// Checks the libraries without the default feature `cuda`.
 fn without_cuda() -> Result<()> {
     let start = Instant::now();
     eprintln!("== without CUDA");
@@ -96,7 +97,7 @@ fn without_cuda() -> Result<()> {
     Ok(())
 }
 
-/// Licences and sources of all dependencies, and known vulnerabilities where the list of them can be fetched.
+/// Checks licences and sources of all dependencies, and advisories if the database can be fetched.
 fn dependencies() -> Result<()> {
     if !is_there("cargo-deny", "licences and advisories of dependencies")? {
         return Ok(());
@@ -107,11 +108,11 @@ fn dependencies() -> Result<()> {
     if fetched.is_ok_and(|status| status.success()) {
         return crate::cargo(&["deny", "--log-level", "error", "check", "advisories"]);
     }
-    eprintln!("== advisories: SKIPPED, for the advisory database cannot be fetched");
+    eprintln!("== advisories: SKIPPED, as the advisory database cannot be fetched");
     Ok(())
 }
 
-/// A project that depends on `vgg` alone is built, and run on weights and images that the program makes.
+/// Builds a project that depends only on `vgg`, and runs it on generated weights and images.
 fn consumer() -> Result<()> {
     let start = Instant::now();
     eprintln!("== consumer");
@@ -130,7 +131,7 @@ fn consumer() -> Result<()> {
     let class = std::fs::read_dir(place.join(set).join("val"))?.next().context("no class")??.path();
     let image = std::fs::read_dir(class)?.next().context("no image")??.path();
     let project = crate::root().join("tests/consumer");
-    // With the versions of the workspace, which are fetched already.
+    // Uses the workspace's dependency versions, which are already fetched.
     std::fs::copy(crate::root().join("Cargo.lock"), project.join("Cargo.lock"))?;
     let mut run = Command::new("cargo");
     run.args(["run", "--quiet", "--manifest-path"]).arg(project.join("Cargo.toml"));
@@ -141,7 +142,7 @@ fn consumer() -> Result<()> {
     Ok(())
 }
 
-/// Training that is killed at random moments, again and again.
+/// Kills training runs at random times, 200 times.
 fn killed_runs() -> Result<()> {
     let start = Instant::now();
     eprintln!("== killed runs");
@@ -153,10 +154,10 @@ fn killed_runs() -> Result<()> {
     Ok(())
 }
 
-/// A feature that needs more than Rust.
+/// A feature that needs a tool other than Rust.
 struct Optional {
     feature: &'static str,
-    /// A program that it cannot be built without.
+    /// A program that the build or its tests need.
     needs: &'static str,
     package: &'static str,
     tests: &'static [&'static str],
@@ -168,7 +169,7 @@ const OPTIONAL: [Optional; 3] = [
     Optional { feature: "mpi", needs: "mpirun", package: "vgg-app", tests: &["ranks"] },
 ];
 
-/// The tests that a feature has a part in, and its build into the program.
+/// Checks the build and the tests of an optional feature.
 fn optional(optional: &Optional) -> Result<()> {
     let Optional { feature, needs, package, tests } = optional;
     if !is_there(needs, &format!("feature {feature}"))? {
@@ -185,14 +186,14 @@ fn optional(optional: &Optional) -> Result<()> {
     Ok(())
 }
 
-/// Whether a program is there. That it is not is said aloud, and is a failure if `VGG_REQUIRE` names it.
+/// Whether a program is installed. If not, reports a skip, which is a failure if `VGG_REQUIRE` lists it.
 fn is_there(program: &str, what: &str) -> Result<bool> {
     if Command::new(program).arg("--version").stdout(Stdio::null()).status().is_ok() {
         return Ok(true);
     }
     let required = std::env::var("VGG_REQUIRE").unwrap_or_default();
-    ensure!(!required.split(',').any(|name| name == program), "{program} is required and is not there");
-    eprintln!("== {what}: SKIPPED, for there is no {program}");
+    ensure!(!required.split(',').any(|name| name == program), "{program} is required but not installed");
+    eprintln!("== {what}: SKIPPED, as {program} is not installed");
     Ok(false)
 }
 
@@ -211,10 +212,10 @@ const OPERATIONS: [&str; 11] = [
     "soundness",
 ];
 
-/// What must not be skipped on the emulated GPU.
+/// Requirements that must not be skipped on the emulated GPU.
 const EMULATED: &str = "gpu,emulated-gpu,nccl,a GPU that two ranks can share";
 
-/// The tests of everything that computes, on a GPU that g++ makes of the kernels' sources.
+/// Runs all tests of computations on an emulated GPU, which g++ builds from the kernels' sources.
 fn emulated_gpu() -> Result<()> {
     if !is_there("g++", "emulated GPU")? {
         return Ok(());
@@ -225,12 +226,12 @@ fn emulated_gpu() -> Result<()> {
     let mut whole = vec!["--test", "gpu"];
     OPERATIONS.iter().for_each(|test| whole.extend(["--test", test]));
     let library = vec!["--lib", "--", "cuda::", "selftest::"];
-    // Of these, the tests whose names say that they use a GPU.
+    // Of these, only the tests with GPU-related names.
     let parts = ["--test", "ranks", "--test", "features", "--test", "learns", "--test", "training_runs"];
     let parts = [&parts[..], &["--", "gpu", "device", "descriptors"]].concat();
     for what in &[whole, library, parts] {
         let mut tests = Command::new("cargo");
-        // Of the whole workspace: with its features, all is built already.
+        // With the whole workspace's features, everything is already built.
         tests.args(["test", "--quiet", "--workspace"]).args(what);
         let status = tests.env("VGG_CUDA_PATH", &libraries).env("VGG_REQUIRE", EMULATED).status();
         ensure!(

@@ -1,4 +1,4 @@
-//! `cargo xtask cuda-emulator`: builds the GPU that is none, from the kernels' own sources. See `tests/cuda_emulator`.
+//! `cargo xtask cuda-emulator`: builds an emulated GPU from the kernels' sources. See `tests/cuda_emulator`.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -8,28 +8,28 @@ use anyhow::{Context, Result, ensure};
 
 use crate::{metadata, root};
 
-/// The libraries that the one library answers for.
+/// The libraries that the emulator replaces.
 const NAMES: [&str; 5] =
     ["libcuda.so.1", "libnvrtc.so.13", "libcublasLt.so.13", "libcudnn.so.9", "libnccl.so.2"];
-/// Its parts besides the kernels.
+/// Sources of the emulator other than the kernels.
 const SOURCES: [&str; 5] = ["driver.cpp", "nvrtc.cpp", "cublaslt.cpp", "cudnn.cpp", "nccl.cpp"];
 const KERNEL: &str = "KERNEL void ";
 
-/// What a file whose kernels exist in bf16 alone stands in.
+/// The guard of a file whose kernels exist only in bf16.
 const BF16_ALONE: &str = "\n#ifdef VGG_BF16\n";
 
-/// Builds it below the target folder and prints where.
+/// Builds the emulator and prints its folder.
 pub(crate) fn run() -> Result<ExitCode> {
     let folder = build()?;
     println!("{}", folder.display());
     Ok(ExitCode::SUCCESS)
 }
 
-/// The folder of the libraries, built anew.
+/// Builds the emulator and returns its folder.
 pub(crate) fn build() -> Result<PathBuf> {
     let target = metadata()?["target_directory"].as_str().map(PathBuf::from);
     let folder = target.context("cargo metadata names no target directory")?.join("cuda-emulator");
-    std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    std::fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
     let (kernels, library) = (folder.join("kernels.cpp"), folder.join("libemulator.so"));
     std::fs::write(&kernels, kernels_source()?)
         .with_context(|| format!("cannot write {}", kernels.display()))?;
@@ -40,7 +40,7 @@ pub(crate) fn build() -> Result<PathBuf> {
         .arg(&library)
         .arg("-I")
         .arg(&sources);
-    // Where an address sanitizer is wanted, it is in the library too.
+    // For an address-sanitized build, the library is sanitized, too.
     if std::env::var_os("VGG_EMULATOR_ASAN").is_some() {
         compiler.arg("-fsanitize=address");
     }
@@ -55,7 +55,8 @@ pub(crate) fn build() -> Result<PathBuf> {
     Ok(folder)
 }
 
-/// An empty library of this name that brings the emulator with it. Libraries are found by the name that is in them.
+/// Builds an empty library of this name that loads the emulator. The loader identifies a library by its
+/// soname.
 fn alias(folder: &Path, name: &str) -> Result<()> {
     let mut linker = Command::new("g++");
     linker.args(["-shared", "-o"]).arg(folder.join(name)).arg(format!("-Wl,-soname,{name},-rpath,$ORIGIN"));
@@ -65,7 +66,7 @@ fn alias(folder: &Path, name: &str) -> Result<()> {
     Ok(())
 }
 
-/// Every kernel in both precisions, and a table of them.
+/// The source of every kernel in both precisions, and a table of them.
 fn kernels_source() -> Result<String> {
     let src = root().join("crates").join("vgg-tensor").join("src");
     let mut files = Vec::new();
@@ -100,7 +101,7 @@ fn kernels_source() -> Result<String> {
     Ok(text)
 }
 
-/// All `.cu` files below a folder, in order.
+/// Collects all `.cu` files below a folder, sorted.
 fn sources(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
     let entries = std::fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
     let mut paths: Vec<PathBuf> = entries.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;

@@ -1,6 +1,5 @@
-//! Tasks: `cargo xtask experiment` builds the program and makes a table of the paper; `cargo
-//! xtask bench` measures speed; `cargo xtask ci` is what
-//! continuous integration runs; `cargo xtask tidy` holds the shape of the workspace.
+//! Project tasks: `cargo xtask experiment` reproduces a table of the paper, `bench` measures speed, `ci` runs
+//! all checks, and `tidy` checks the structure of the workspace.
 
 mod bench;
 mod ci;
@@ -17,17 +16,17 @@ use anyhow::{Context, Result, bail};
 const USAGE: &str = "\
 usage: cargo xtask TASK
 
-  experiment ARGS  builds the program and makes a table, as `vgg experiment ARGS`: table1, table2, table3
+  experiment ARGS  build the program and run `vgg experiment ARGS`: table1, table2, table3
   prepare-imagenet ARGS
-                   builds the program and makes shards of the official archives, as `vgg data prepare-imagenet ARGS`
-  bench ARGS       builds the program and times it, as `vgg bench ARGS`; `bench --peers [PART OF A CASE'S NAME]` beside
-                   PyTorch, ONNX Runtime, OpenVINO and candle, which it sets up below target/peers (needs Python)
-  ci [--full]      every check, cheapest first: tidy, fmt, clippy, build, tests, docs; `--full` kills 200 training runs besides
-  gpu-check [OUT]  builds the program and runs xtask/gpu/check.sh with it: self-test and benchmark of a GPU, PyTorch beside it
-  cuda-emulator    builds a GPU for tests from the kernels' sources (needs g++) and prints where it is: VGG_CUDA_PATH
+                   build the program and run `vgg data prepare-imagenet ARGS`
+  bench ARGS       build the program and run `vgg bench ARGS`; `bench --peers [PART OF A CASE'S NAME]` compares it with
+                   PyTorch, ONNX Runtime, OpenVINO and candle, installed below target/peers (needs Python)
+  ci [--full]      all checks, cheapest first: tidy, fmt, clippy, build, tests, docs; `--full` also kills 200 training runs
+  gpu-check [OUT]  build the program and run xtask/gpu/check.sh: self-test and benchmark of a GPU, compared with PyTorch
+  cuda-emulator    build an emulated GPU for tests from the kernels' sources (needs g++) and print its folder: VGG_CUDA_PATH
   mutants [--crate C] [--sample N] [--seed S]
-                   change lines one at a time by cargo-mutants and count how many changes the tests notice; hours for all
-  tidy             arrows between crates, the code map, lengths of files";
+                   run cargo-mutants and report the share of mutants that the tests catch; takes hours for all crates
+  tidy             check dependencies between crates, the code map, lengths of files, names and prose";
 
 fn main() -> ExitCode {
     match run() {
@@ -55,19 +54,19 @@ fn run() -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         other => {
-            eprintln!("{}{USAGE}", other.map(|o| format!("there is no task {o}\n\n")).unwrap_or_default());
+            eprintln!("{}{USAGE}", other.map(|o| format!("unknown task {o}\n\n")).unwrap_or_default());
             Ok(ExitCode::from(2))
         }
     }
 }
 
-/// Arguments as text.
+/// Converts arguments to UTF-8.
 fn text(arguments: impl Iterator<Item = OsString>) -> Result<Vec<String>> {
     let not_text = |argument: OsString| anyhow::anyhow!("{} is not UTF-8", argument.display());
     arguments.map(|argument| argument.into_string().map_err(not_text)).collect()
 }
 
-/// Builds the release binary and becomes it, so that exit codes and signals pass.
+/// Builds the release binary and replaces this process with it, so that exit codes and signals pass through.
 fn vgg(command: &[&str], arguments: impl Iterator<Item = OsString>) -> Result<ExitCode> {
     cargo(&["build", "--release", "--package", "vgg-app"])?;
     let target = metadata()?["target_directory"].as_str().map(PathBuf::from);
@@ -77,7 +76,7 @@ fn vgg(command: &[&str], arguments: impl Iterator<Item = OsString>) -> Result<Ex
     become_it(vgg)
 }
 
-/// Builds the release binary and lets the check script have it.
+/// Builds the release binary and runs the check script with it.
 fn gpu_check(arguments: impl Iterator<Item = OsString>) -> Result<ExitCode> {
     cargo(&["build", "--release", "--package", "vgg-app"])?;
     let target = metadata()?["target_directory"].as_str().map(PathBuf::from);
@@ -105,7 +104,7 @@ fn root() -> PathBuf {
     manifest.parent().map_or(manifest.clone(), PathBuf::from)
 }
 
-/// What `cargo metadata` says of the workspace.
+/// The output of `cargo metadata` for the workspace.
 fn metadata() -> Result<serde_json::Value> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = Command::new(cargo)
@@ -116,7 +115,7 @@ fn metadata() -> Result<serde_json::Value> {
     if !output.status.success() {
         bail!("cargo metadata failed: {}", String::from_utf8_lossy(&output.stderr).trim());
     }
-    serde_json::from_slice(&output.stdout).context("cargo metadata printed no JSON")
+    serde_json::from_slice(&output.stdout).context("cargo metadata did not print JSON")
 }
 
 /// Runs cargo in the workspace.

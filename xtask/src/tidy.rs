@@ -1,4 +1,4 @@
-//! Checks of the workspace: which crate and which module may use which, the code map, lengths of files, and language.
+//! `cargo xtask tidy`: checks dependencies between crates and modules, code map, file lengths, and language.
 
 mod imports;
 mod language;
@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 
-/// The arrows between crates, exactly; development edges apart.
+/// The exact dependencies between crates of the workspace, without dev-dependencies.
 const ARROWS: [(&str, &[&str]); 17] = [
     ("vgg-error", &[]),
     ("vgg-tensor", &["vgg-error"]),
@@ -79,13 +79,13 @@ const ARROWS: [(&str, &[&str]); 17] = [
     ("xtask", &[]),
 ];
 
-/// Packages that only tests use.
+/// Packages that only tests depend on.
 const TESTS: [&str; 2] = ["vgg-testkit", "vgg-tests"];
 
-/// Lines of the application's sources, at most: it parses, calls a library and prints.
+/// Maximum number of lines of vgg-app, which only parses arguments, calls libraries and prints.
 const MAX_APP_LINES: usize = 3500;
 
-/// Longest source file, in lines.
+/// Maximum number of lines of a source file.
 const MAX_LINES: usize = 400;
 
 pub(crate) fn run() -> Result<ExitCode> {
@@ -103,10 +103,10 @@ pub(crate) fn run() -> Result<ExitCode> {
     long_files(&crate::root().join("xtask"), &mut faults)?;
     long_files(&crate::root().join("tests"), &mut faults)?;
     if faults.is_empty() {
-        eprintln!("== tidy: fine");
+        eprintln!("== tidy: passed");
         return Ok(ExitCode::SUCCESS);
     }
-    bail!("not tidy:\n  {}", faults.join("\n  "))
+    bail!("tidy failed:\n  {}", faults.join("\n  "))
 }
 
 fn arrows() -> Result<Vec<String>> {
@@ -115,7 +115,7 @@ fn arrows() -> Result<Vec<String>> {
     for package in metadata["packages"].as_array().into_iter().flatten() {
         let name = package["name"].as_str().unwrap_or_default();
         let Some((_, allowed)) = ARROWS.iter().find(|(crate_, _)| *crate_ == name) else {
-            faults.push(format!("{name} has no place among the arrows of xtask/src/tidy.rs"));
+            faults.push(format!("{name} is missing from the dependencies in xtask/src/tidy.rs"));
             continue;
         };
         let used: BTreeSet<&str> = package["dependencies"]
@@ -128,16 +128,16 @@ fn arrows() -> Result<Vec<String>> {
             .collect();
         let allowed: BTreeSet<&str> = allowed.iter().copied().collect();
         for arrow in used.difference(&allowed) {
-            faults.push(format!("{name} must not use {arrow}"));
+            faults.push(format!("{name} must not depend on {arrow}"));
         }
         for arrow in allowed.difference(&used) {
-            faults.push(format!("{name} no longer uses {arrow}; take the arrow out of xtask/src/tidy.rs"));
+            faults.push(format!("{name} no longer depends on {arrow}; remove it from xtask/src/tidy.rs"));
         }
     }
     Ok(faults)
 }
 
-/// The code map in the architecture page lists exactly the crates that exist.
+/// Checks that the code map in docs/architecture.md lists exactly the crates in `crates/`.
 fn code_map() -> Result<Vec<String>> {
     let page = crate::root().join("docs/architecture.md");
     let text = std::fs::read_to_string(&page).with_context(|| format!("cannot read {}", page.display()))?;
@@ -153,11 +153,12 @@ fn code_map() -> Result<Vec<String>> {
     }
     Ok(listed
         .symmetric_difference(&there)
-        .map(|c| format!("docs/architecture.md and crates/ differ: {c}"))
+        .map(|c| format!("{c} is only in one of docs/architecture.md and crates/"))
         .collect())
 }
 
-/// Each library and the program warn of `unwrap`: input must not reach one. In a table of lints it would hold for tests, too.
+/// Checks that each library and the binary warn about `unwrap`, which invalid input must not reach. A lint
+/// table in Cargo.toml would also apply to tests.
 fn unwraps_allowed() -> Result<Vec<String>> {
     let mut faults = Vec::new();
     for (name, _) in ARROWS.iter().filter(|(name, _)| name.starts_with("vgg") && !TESTS.contains(name)) {
@@ -165,7 +166,7 @@ fn unwraps_allowed() -> Result<Vec<String>> {
         let roots = [folder.join("lib.rs"), folder.join("main.rs")];
         for root in roots.iter().filter(|root| root.exists()) {
             if !std::fs::read_to_string(root)?.contains("#![warn(clippy::unwrap_used)]") {
-                faults.push(format!("{} does not warn of clippy::unwrap_used", root.display()));
+                faults.push(format!("{} does not enable the lint clippy::unwrap_used", root.display()));
             }
         }
     }
@@ -180,14 +181,14 @@ fn long_files(folder: &Path, faults: &mut Vec<String>) -> Result<()> {
         } else if path.extension().is_some_and(|e| e == "rs") {
             let lines = std::fs::read_to_string(&path)?.lines().count();
             if lines > MAX_LINES {
-                faults.push(format!("{} has {lines} lines", path.display()));
+                faults.push(format!("{} has {lines} lines, more than {MAX_LINES}", path.display()));
             }
         }
     }
     Ok(())
 }
 
-/// Lines of all Rust files below a folder.
+/// Number of lines of all Rust files in a folder and its subfolders.
 fn lines_below(folder: &Path) -> Result<usize> {
     let mut lines = 0;
     for entry in std::fs::read_dir(folder)? {

@@ -55,7 +55,7 @@ fn invalid_data_exits_with_65_and_missing_data_with_66() {
     let dir = dir.path();
     let set = small_set(dir);
     experiment_file(dir);
-    fails(dir, &["train", "a.toml", "--dataset", "nowhere"], 66, &["nowhere", "no such folder"]);
+    fails(dir, &["train", "a.toml", "--dataset", "nowhere"], 66, &["nowhere", "folder does not exist"]);
 
     let image = std::fs::read_dir(set.join("train/barred-cross")).unwrap().next().unwrap().unwrap().path();
     let bytes = std::fs::read(&image).unwrap();
@@ -71,7 +71,7 @@ fn invalid_data_exits_with_65_and_missing_data_with_66() {
         .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["skipped"].as_u64());
     assert_eq!(skipped.collect::<Vec<_>>(), [Some(1); 2], "once in each epoch: {metrics}");
     std::fs::write(&image, &bytes[..bytes.len() / 2]).unwrap();
-    fails(dir, &["train", "a.toml", "--out", "r3"], 65, &[&name, "cut off"]);
+    fails(dir, &["train", "a.toml", "--out", "r3"], 65, &[&name, "truncated"]);
     std::fs::write(&image, &bytes).unwrap();
     // A set without any readable image has no error rate, not one of 0.
     let mut spoilt = Vec::new();
@@ -100,7 +100,12 @@ fn invalid_data_exits_with_65_and_missing_data_with_66() {
     std::fs::remove_file(set.join("val/barred-cross/wide.png")).unwrap();
 
     std::fs::rename(set.join("val/bricked-square"), dir.join("aside")).unwrap();
-    fails(dir, &["train", "a.toml", "--out", "r4"], 65, &["val lacks the class folders bricked-square"]);
+    fails(
+        dir,
+        &["train", "a.toml", "--out", "r4"],
+        65,
+        &["val does not have these class folders of train: bricked-square"],
+    );
     std::fs::create_dir(set.join("val/bricked-square")).unwrap();
     fails(dir, &["train", "a.toml", "--out", "r5"], 66, &["bricked-square", "no JPEG or PNG"]);
 }
@@ -133,7 +138,7 @@ fn invalid_weights_are_rejected() {
     let bytes = std::fs::read(dir.join("a.safetensors")).unwrap();
     std::fs::write(dir.join("half.safetensors"), &bytes[..bytes.len() / 2]).unwrap();
     let evaluate = |weights: &'static str| ["evaluate", "--dataset", "set", "--weights", weights];
-    fails(dir, &evaluate("half.safetensors"), 65, &["half.safetensors", "bytes long"]);
+    fails(dir, &evaluate("half.safetensors"), 65, &["half.safetensors", "its header requires"]);
     fails(dir, &evaluate("none.safetensors"), 66, &["none.safetensors does not exist"]);
     fails(dir, &evaluate("a.toml"), 65, &["a.toml"]);
     let wrong = ["evaluate", "--dataset", "set", "--weights", "a.safetensors", "--config", "D"];

@@ -175,7 +175,7 @@ fn each_rank_uses_its_own_gpu() {
     let killed = std::time::Instant::now();
     let output = all.end();
     assert!(!output.status.success() && killed.elapsed().as_secs() < 60);
-    assert!(stderr(&output).contains("rank 2 is gone"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("rank 2 has disconnected"), "{}", stderr(&output));
     // With two GPUs, the third rank has none.
     let binary = Path::new(env!("CARGO_BIN_EXE_vgg"));
     let two = [("VGG_EMULATED_GPUS", "2")];
@@ -184,7 +184,7 @@ fn each_rank_uses_its_own_gpu() {
     assert!(!output.status.success());
     let message = stderr(&output);
     assert!(message.contains("error on rank 2 of 3") && message.contains("there is no GPU 2"), "{message}");
-    assert!(message.contains("rank 2 is gone"), "{message}");
+    assert!(message.contains("rank 2 has disconnected"), "{message}");
 }
 
 #[test]

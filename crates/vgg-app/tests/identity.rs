@@ -18,9 +18,9 @@ const DECIDES: &[(&[&str], &[&str])] = &[
     (&["network.init.scheme=glorot-normal"], &["network.init.scheme: \"he\" before, \"glorot-normal\" now"]),
     (
         &["network.init.from=a.safetensors", "network.init.layers=all"],
-        &["start: nothing before", "network.init.layers: nothing before, \"all\" now"],
+        &["start: none before", "network.init.layers: none before, \"all\" now"],
     ),
-    (&["network.train_layers=[\"fc8\"]"], &["network.train_layers: nothing before, [\"fc8\"] now"]),
+    (&["network.train_layers=[\"fc8\"]"], &["network.train_layers: none before, [\"fc8\"] now"]),
     (&["data.train_scale=[36, 47]"], &["data.train_scale: [36,48] before, [36,47] now"]),
     (
         &["data.crop=64", "data.train_scale=64", "validate.test_scale=64"],

@@ -229,7 +229,7 @@ fn ranks_with_different_options_are_rejected() {
     };
     let output = by_rank("train a.toml --out run --set run.seed=$RANK");
     let message = stderr(&output);
-    assert!(!output.status.success() && message.contains("run.seed: 0 there, 1 here"), "{message}");
+    assert!(!output.status.success() && message.contains("run.seed: 0 on rank 0, 1 here"), "{message}");
     let output = by_rank("evaluate --dataset set --weights $(test $RANK = 0 && echo w || echo v)");
     let message = stderr(&output);
     assert!(!output.status.success() && message.contains("rank 1 has another network"), "{message}");

@@ -1,9 +1,11 @@
-//! Measures how many training images per second one core loads: decoding, scale jitter, crop, flip, PCA colour jitter and mean.
+//! Measures how many training images per second one core loads: decoding, scale jitter, crop, flip, PCA
+//! colour jitter and mean.
 //!
 //! `cargo run --release -p vgg-data --example loader_speed DIR [LOW,HIGH] [SECONDS] [bytes]`
 //!
-//! DIR is a data set, in class folders or prepared. The training scale S is drawn from LOW to HIGH (default 256,512) and the
-//! measurement takes SECONDS (default 5). With `bytes`, pixels are not converted to `f32`, as for a GPU.
+//! DIR is a data set, in class folders or prepared. The training scale S is drawn from LOW to HIGH (default
+//! 256,512) and the measurement takes SECONDS (default 5). With `bytes`, pixels are not converted to `f32`,
+//! as for a GPU.
 
 use std::path::Path;
 use std::time::{Duration, Instant};

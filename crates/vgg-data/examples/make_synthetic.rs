@@ -1,4 +1,5 @@
-//! Generates the synthetic data set in a folder: `cargo run --release -p vgg-data --example make_synthetic OUT`
+//! Generates the synthetic data set in a folder:
+//! `cargo run --release -p vgg-data --example make_synthetic OUT`
 
 use std::path::PathBuf;
 use std::time::Instant;

@@ -1,4 +1,4 @@
-//! Training augmentation of the paper's section 3.1: scale jitter, random crop, horizontal flip and PCA colour jitter.
+//! Training augmentation (section 3.1 of the paper): scale jitter, crop, horizontal flip, PCA colour jitter.
 
 use ndarray::ArrayView3;
 use serde::{Deserialize, Serialize};
@@ -13,7 +13,8 @@ pub const MAX_SIDE: usize = 16_384;
 /// Settings of the augmentation of training images.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AugmentConfig {
-    /// Training scale S (smallest side after rescaling): drawn uniformly from `[low, high]`, ends included. Equal ends fix it.
+    /// Training scale S (smallest side after rescaling): drawn uniformly from `[low, high]`, ends included.
+    /// Equal ends fix it.
     pub train_scale: [usize; 2],
     /// Side of the square crop.
     pub crop: usize,
@@ -44,7 +45,7 @@ impl AugmentConfig {
     /// Checks the training scale and the crop.
     ///
     /// # Errors
-    /// [`Error::Config`] if `train_scale` is descending, below the crop or above [`MAX_SIDE`], or the crop is 0.
+    /// [`Error::Config`] if `train_scale` is descending, below `crop` or above [`MAX_SIDE`], or `crop` is 0.
     pub fn check(&self) -> Result<()> {
         let [low, high] = self.train_scale;
         if low > high || low < self.crop || self.crop == 0 || high > MAX_SIDE {
@@ -71,7 +72,8 @@ impl AugmentConfig {
         }
     }
 
-    /// Rescales, crops and flips an image. The PCA colour jitter is not applied: it is part of [`crate::Batch::offset`].
+    /// Rescales, crops and flips an image. The PCA colour jitter is not applied: it is part of
+    /// [`crate::Batch::offset`].
     ///
     /// # Errors
     /// [`Error::Config`] if the crop is outside the rescaled image.

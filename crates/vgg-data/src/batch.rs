@@ -9,7 +9,7 @@ use crate::Error;
 pub struct Batch {
     /// Pixels `[N, crop, crop, 3]`, 0..255.
     pub pixels: Array4<u8>,
-    /// RGB offset of each image, `[N, 3]`, added to its pixels: PCA colour jitter minus mean, in units of 0..255.
+    /// RGB offset of each image, `[N, 3]`, added to its pixels of 0..255: PCA colour jitter minus mean.
     pub offset: Array2<f32>,
     /// Class indices.
     pub targets: Vec<u32>,

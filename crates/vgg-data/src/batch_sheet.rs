@@ -5,7 +5,7 @@ use crate::{
     imagenet,
 };
 
-/// Settings of a contact sheet of augmented images. The images are evenly spaced in the split, and so cover its classes.
+/// Settings of a contact sheet of augmented images. The images are evenly spaced in the split.
 #[derive(Debug, Clone, Copy)]
 pub struct BatchSheet {
     /// Training scale S: lower and upper end of the scale jitter.

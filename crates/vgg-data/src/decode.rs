@@ -19,10 +19,12 @@ const MAX_BYTES: u64 = 1 << 30;
 /// The JPEG decoder of this build. Pixels of different decoders differ by a few levels.
 pub const JPEG_DECODER: &str = if cfg!(feature = "turbojpeg") { "libjpeg-turbo" } else { "zune-jpeg" };
 
-/// Decodes a JPEG, PNG or 8-bit binary PPM image. The content determines the format; `path` is only used in messages.
+/// Decodes a JPEG, PNG or 8-bit binary PPM image. The format is detected from the content; `path` is for
+/// messages.
 ///
-/// Grey and CMYK are converted to RGB, alpha is dropped, and 16 bits are reduced to 8. EXIF orientation is ignored. With the
-/// feature `turbojpeg`, libjpeg-turbo decodes JPEGs: its values may differ by a few levels, and it also reads arithmetic coding.
+/// Grey and CMYK are converted to RGB, alpha is dropped, and 16 bits are reduced to 8. EXIF orientation is
+/// ignored. With the feature `turbojpeg`, libjpeg-turbo decodes JPEGs: its values may differ by a few levels,
+/// and it also reads arithmetic coding.
 ///
 /// # Errors
 /// [`Error::Decode`] if the file is empty, of another format, truncated, damaged or too large.
@@ -68,7 +70,8 @@ pub fn decode(bytes: &[u8], path: &Path) -> Result<Image> {
     Image::from_shape_vec((h as usize, w as usize, 3), pixels.into_raw()).map_err(|e| fail(e.to_string()))
 }
 
-/// The pixels of an 8-bit binary PPM as in prepared data sets: a line with width and height, a line `255`, then the pixels.
+/// The pixels of an 8-bit binary PPM as in prepared data sets: a line with width and height, a line `255`,
+/// then the pixels.
 pub(crate) fn ppm(bytes: &[u8]) -> Option<ArrayView3<'_, u8>> {
     let mut lines = bytes.strip_prefix(b"P6\n")?.splitn(3, |&byte| byte == b'\n');
     let size = std::str::from_utf8(lines.next()?).ok()?;

@@ -66,7 +66,7 @@ pub enum Error {
         /// What is wrong, and what to do.
         reason: String,
     },
-    /// Images or classes of a published data set are missing, and [`crate::prepare::PrepareOptions`] do not allow it.
+    /// Images or classes of a published data set are missing, which the source does not allow.
     #[error("{path}: {reason}", path = path.display())]
     Incomplete {
         /// The data set or its part.

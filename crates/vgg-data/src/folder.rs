@@ -31,8 +31,8 @@ pub(crate) struct Folder {
 }
 
 impl Folder {
-    /// Scans a split, as described at [`crate::ImageSet::open`]. Classes are the sorted folders of `train`; every split must have
-    /// exactly these.
+    /// Scans a split, as described at [`crate::ImageSet::open`]. Classes are the sorted folders of `train`;
+    /// every split must have exactly these.
     pub(crate) fn open(root: &Path, split: Split) -> Result<Folder> {
         if !root.is_dir() {
             return Err(Error::Missing { path: root.to_owned(), reason: "the folder does not exist".into() });

@@ -1,7 +1,8 @@
 //! Sizes and crop offsets in integer arithmetic, so that other programs can reproduce them exactly.
 
 /// Height and width of an `h` x `w` image after isotropic rescaling to smallest side `side`. The long side is
-/// `long * side / short` rounded to nearest, halves up: `(2 * long * side + short) / (2 * short)`, rounded down.
+/// `long * side / short` rounded to nearest, halves up: the integer quotient
+/// `(2 * long * side + short) / (2 * short)`.
 ///
 /// ```
 /// assert_eq!(vgg_data::scaled_size(375, 500, 256), (256, 341));
@@ -16,8 +17,8 @@ pub fn centre_offset(side: usize, crop: usize) -> usize {
     side.saturating_sub(crop) / 2
 }
 
-/// Offset of crop `k` (0 to 4) of five crops spaced evenly from edge to edge: `k * (side - crop) / 4` rounded to
-/// nearest, halves up.
+/// Offset of crop `k` (0 to 4) of five crops spaced evenly from edge to edge: `k * (side - crop) / 4` rounded
+/// to nearest, halves up.
 pub fn grid_offset(side: usize, crop: usize, k: usize) -> usize {
     (k * side.saturating_sub(crop) + 2) / 4
 }

@@ -29,8 +29,8 @@ fn hflip_scalar(from: &[u8], to: &mut [u8]) {
 mod ssse3 {
     use std::arch::x86_64::{_mm_loadu_si128, _mm_setr_epi8, _mm_shuffle_epi8, _mm_storeu_si128};
 
-    /// Copies five pixels (15 bytes) at a time. Each store writes 16 bytes; the extra byte is on the left, where the next store
-    /// overwrites it.
+    /// Copies five pixels (15 bytes) at a time. Each store writes 16 bytes; the extra byte is on the left,
+    /// where the next store overwrites it.
     #[target_feature(enable = "ssse3")]
     pub(super) fn hflip_row(from: &[u8], to: &mut [u8]) {
         const FIVE: usize = 15;
@@ -39,8 +39,8 @@ mod ssse3 {
         let order = _mm_setr_epi8(-1, 12, 13, 14, 9, 10, 11, 6, 7, 8, 3, 4, 5, 0, 1, 2);
         let mut done = 0;
         while done + FIVE < length {
-            // SAFETY: `done + 15 < length`, so the 16 bytes of `from` starting at `done` and the 16 bytes of `to` ending at
-            // `length - done` are in bounds.
+            // SAFETY: `done + 15 < length`, so the 16 bytes of `from` starting at `done` and the 16 bytes of
+            // `to` ending at `length - done` are in bounds.
             unsafe {
                 let five = _mm_loadu_si128(from.as_ptr().add(done).cast());
                 let out = to.as_mut_ptr().add(length - done - FIVE - 1);

@@ -1,7 +1,7 @@
 //! The 1,000 classes of ILSVRC-2012, in WNID order.
 
-/// WNID, ILSVRC2012_ID, number of training images and words of each class. WNID order is the order of the logits of
-/// networks trained on ImageNet.
+/// WNID, ILSVRC2012_ID, number of training images and words of each class. WNID order is the order of the
+/// logits of networks trained on ImageNet.
 const CLASSES: &str = include_str!("imagenet_classes.tsv");
 
 /// WNID and words of every class, in order of class index.

@@ -18,11 +18,11 @@ use crate::folder::Folder;
 use crate::shards::{Shards, UNFINISHED};
 use crate::{Image, Manifest, PixelStatistics, Result, Split, SplitManifest, decode, misnamed};
 
-/// The images of one split and their classes: prepared shards if the data set has an `index.json`, otherwise class folders,
-/// `train/<class>/*` and `val/<class>/*`.
+/// The images of one split and their classes: prepared shards if the data set has an `index.json`, otherwise
+/// class folders, `train/<class>/*` and `val/<class>/*`.
 ///
-/// [`ImageSet::with_cache`] keeps decoded images in memory, so that later epochs do not decode them again. Apart from this
-/// cache, memory does not grow with the number of images in shards.
+/// [`ImageSet::with_cache`] keeps decoded images in memory, so that later epochs do not decode them again.
+/// Apart from this cache, memory does not grow with the number of images in shards.
 pub struct ImageSet {
     split: Split,
     source: Source,
@@ -39,16 +39,18 @@ enum Source {
 impl ImageSet {
     /// Opens a split. Classes are the sorted folders of `train`, or the classes in the index of the shards.
     ///
-    /// In class folders, every JPEG and PNG file is an image, whatever its name. A file that is neither is ignored, unless it is
-    /// empty or has the extension of an image: then it counts as an image, so that decoding it reports the error.
+    /// In class folders, every JPEG and PNG file is an image, whatever its name. A file that is neither is
+    /// ignored, unless it is empty or has the extension of an image: then it counts as an image, so that
+    /// decoding it reports the error.
     ///
-    /// With the feature `remote`, `root` may be a URL. It is opened as by `ImageSet::open_remote`, with the settings of
-    /// `RemoteConfig::from_environment`.
+    /// With the feature `remote`, `root` may be a URL. It is opened as by `ImageSet::open_remote`, with the
+    /// settings of `RemoteConfig::from_environment`.
     ///
     /// # Errors
-    /// [`crate::Error::Missing`] if a folder or a shard does not exist or holds no images; [`crate::Error::Layout`] if the splits have
-    /// different classes, or the shards differ from the index; [`crate::Error::Unfinished`] if the preparation is incomplete;
-    /// [`crate::Error::Config`] if `root` is a URL and the feature `remote` is not enabled.
+    /// [`crate::Error::Missing`] if a folder or a shard does not exist or holds no images;
+    /// [`crate::Error::Layout`] if the splits have different classes, or the shards differ from the index;
+    /// [`crate::Error::Unfinished`] if the preparation is incomplete; [`crate::Error::Config`] if `root` is a
+    /// URL and the feature `remote` is not enabled.
     pub fn open(root: &Path, split: Split) -> Result<ImageSet> {
         let source = match root.to_str().filter(|root| root.contains("://")) {
             #[cfg(feature = "remote")]
@@ -68,8 +70,9 @@ impl ImageSet {
         Ok(ImageSet::of(source, split))
     }
 
-    /// Opens a split of a prepared data set in an object store. `url` is the URL of the folder with the `index.json`; the scheme
-    /// is `s3`, `gs`, `http` or `https`. Images are fetched one by one and cached on a local disk.
+    /// Opens a split of a prepared data set in an object store. `url` is the URL of the folder with the
+    /// `index.json`; the scheme is `s3`, `gs`, `http` or `https`. Images are fetched one by one and cached on
+    /// a local disk.
     ///
     /// # Errors
     /// As [`ImageSet::open`], and [`crate::Error::Io`] if a request fails.
@@ -123,8 +126,8 @@ impl ImageSet {
         }
     }
 
-    /// Path of an image relative to the root, with `/` as separator. For an image in a shard: the path of the shard and the name
-    /// in it.
+    /// Path of an image relative to the root, with `/` as separator. For an image in a shard: the path of the
+    /// shard and the name in it.
     pub fn path(&self, index: usize) -> Cow<'_, str> {
         match &self.source {
             Source::Folder(folder) => Cow::Borrowed(&folder.samples[index].path),
@@ -195,7 +198,8 @@ impl ImageSet {
         found.into_iter().map(|(index, format)| (self.path(index), format)).collect()
     }
 
-    /// Hash of the split: of paths, sizes and classes of all images in class folders, or of the contents of the shards.
+    /// Hash of the split: of the paths, sizes and classes of all images in class folders, or of classes and
+    /// shards.
     pub fn hash(&self) -> Hash {
         match &self.source {
             Source::Folder(folder) => folder.hash(),
@@ -203,7 +207,8 @@ impl ImageSet {
         }
     }
 
-    /// Starts fetching an image in the background if it is in an object store and is not cached. Any thread may then read it.
+    /// Starts fetching an image in the background if it is in an object store and is not cached. Any thread
+    /// may then read it.
     pub fn prefetch(&self, index: usize) {
         if let Source::Shards(shards) = &self.source
             && !self.cache.read().unwrap_or_else(PoisonError::into_inner).contains_key(&index)
@@ -215,7 +220,8 @@ impl ImageSet {
     /// The pixels of an image.
     ///
     /// # Errors
-    /// [`crate::Error::Decode`] if the image cannot be decoded; [`crate::Error::Missing`] or [`crate::Error::Io`] if it cannot be read.
+    /// [`crate::Error::Decode`] if the image cannot be decoded; [`crate::Error::Missing`] or
+    /// [`crate::Error::Io`] if it cannot be read.
     pub fn image(&self, index: usize) -> Result<Arc<Image>> {
         Ok(match self.pixels(index)? {
             Pixels::Decoded(image) => image,

@@ -34,7 +34,7 @@ pub struct LoaderConfig {
     pub seed: u64,
     /// What to do if an image cannot be decoded.
     pub on_bad_image: OnBadImage,
-    /// Number of worker threads, at least 1. The batches do not depend on it.
+    /// Number of worker threads; 0 counts as 1. The batches do not depend on it.
     pub workers: usize,
     /// The rank and the world size: the loader makes this rank's part of each batch.
     pub rank: Partition,
@@ -95,11 +95,12 @@ impl Loader {
         EpochOrder::new(self.samples, self.batch, self.seed, epoch).for_rank(self.rank)
     }
 
-    /// Calls `consume` with each batch of an epoch, in order from batch `first`, until it returns `false`. The second argument is
-    /// the time spent waiting for the batch.
+    /// Calls `consume` with each batch of an epoch, in order from batch `first`, until it returns `false`.
+    /// The second argument is the time spent waiting for the batch.
     ///
     /// # Errors
-    /// Errors of `consume`; errors of [`ImageSet::pixels`] and [`AugmentConfig::apply`]; [`Error::Worker`] if a worker panicked.
+    /// Errors of `consume`; errors of [`ImageSet::pixels`] and [`AugmentConfig::apply`]; [`Error::Worker`] if
+    /// a worker panicked.
     pub fn for_each<E: From<Error>>(
         &mut self,
         epoch: u64,
@@ -151,7 +152,7 @@ impl EpochOrder {
         EpochOrder { epoch, order, batch, rank: Partition::WHOLE }
     }
 
-    /// The same order, with each batch restricted to a rank's part. The parts of all ranks in sequence are the batch.
+    /// The same order, with each batch restricted to a rank's part. The batch is the parts in rank order.
     pub fn for_rank(self, rank: Partition) -> EpochOrder {
         EpochOrder { rank, ..self }
     }

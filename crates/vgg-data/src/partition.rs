@@ -1,4 +1,5 @@
-//! [`Partition`]: one of several parts, such as a rank's part of a batch, a shard of an evaluation or a part of a preparation.
+//! [`Partition`]: one of several parts, such as a rank's part of a batch, a shard of an evaluation or a part
+//! of a preparation.
 
 use std::fmt;
 use std::ops::Range;
@@ -9,7 +10,8 @@ use serde::{Deserialize, Serialize};
 /// Largest number of parts.
 const MAX_COUNT: usize = 1 << 16;
 
-/// Part `index` (from 0) of `count` parts. In text and in files, parts are numbered from 1: `2/8` is the second of eight.
+/// Part `index` (from 0) of `count` parts. In text and in files, parts are numbered from 1: `2/8` is the
+/// second of eight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Partition {

@@ -1,4 +1,5 @@
-//! PCA colour jitter of Krizhevsky et al. 2012 (AlexNet): a random shift along the principal components of the RGB pixels.
+//! PCA colour jitter of Krizhevsky et al. 2012 (AlexNet): a random shift along the principal components of
+//! the RGB pixels.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,11 +7,12 @@ use crate::{KeyedRng, PixelStatistics};
 
 /// Principal components of the training pixels, and the standard deviation of the shift along them.
 ///
-/// The shift `sum over i of p_i * a_i * l_i` is added to every pixel of an image, where `p_i` is an eigenvector, `l_i`
-/// its eigenvalue and `a_i` a normal variable with standard deviation `std` (the paper: 0.1), drawn once per use of an image.
+/// The shift `sum over i of p_i * a_i * l_i` is added to every pixel of an image, where `p_i` is an
+/// eigenvector, `l_i` its eigenvalue and `a_i` a normal variable with standard deviation `std` (the paper:
+/// 0.1), drawn once per use of an image.
 ///
-/// In Krizhevsky et al., `l_i` is an eigenvalue of the covariance of pixels of 0..1. Here pixels are 0..255, so `l_i` is an
-/// eigenvalue of their covariance divided by 255, and the shift is in units of 0..255.
+/// In Krizhevsky et al., `l_i` is an eigenvalue of the covariance of pixels of 0..1. Here pixels are 0..255,
+/// so `l_i` is an eigenvalue of their covariance divided by 255, and the shift is in units of 0..255.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct PcaJitter {
     /// Standard deviation of the factors `a_i`.

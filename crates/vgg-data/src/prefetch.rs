@@ -11,8 +11,8 @@ use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
 use crate::{Error, Result};
 
-/// A pool of worker threads that turn jobs into results. Results are returned in the order in which jobs were submitted, for any
-/// number of workers.
+/// A pool of worker threads that turn jobs into results. Results are returned in the order in which jobs were
+/// submitted, for any number of workers.
 pub struct Prefetcher<J: Send + 'static, T: Send + 'static> {
     jobs: Option<Sender<(u64, J)>>,
     results: Receiver<(u64, Option<T>)>,
@@ -27,8 +27,8 @@ pub struct Prefetcher<J: Send + 'static, T: Send + 'static> {
 }
 
 impl<J: Send + 'static, T: Send + 'static> Prefetcher<J, T> {
-    /// Starts `workers` threads (at least one) that run `work`. `depth` is the largest number of submitted jobs whose results
-    /// have not been taken.
+    /// Starts `workers` threads (at least one) that run `work`. `depth` is the largest number of submitted
+    /// jobs whose results have not been taken.
     pub fn new(workers: usize, depth: usize, work: impl Fn(J) -> T + Send + Sync + 'static) -> Self {
         let (jobs, to_do) = bounded::<(u64, J)>(depth.max(1));
         let (done, results) = unbounded();

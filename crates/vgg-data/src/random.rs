@@ -1,4 +1,4 @@
-//! Random numbers that depend on a key (seed, epoch, sample, purpose), not on the order in which they are drawn.
+//! Random numbers that depend on a key (seed, epoch, sample, purpose), not on the order of draws.
 
 use std::convert::Infallible;
 use std::ops::RangeInclusive;
@@ -17,8 +17,8 @@ pub enum Purpose {
     Scene,
 }
 
-/// A ChaCha8 generator keyed by seed, epoch, sample and purpose. It implements the traits of `rand_core`; the values of its own
-/// methods do not depend on the version of `rand`.
+/// A ChaCha8 generator keyed by seed, epoch, sample and purpose. It implements the traits of `rand_core`; the
+/// values of its own methods do not depend on the version of `rand`.
 #[derive(Debug, Clone)]
 pub struct KeyedRng(ChaCha8Rng);
 
@@ -83,10 +83,10 @@ impl TryRng for KeyedRng {
     }
 }
 
-/// A random permutation of `0..n` whose elements are computed independently. It takes no memory for any `n`, and ranks and
-/// resumed epochs can start at any position.
+/// A random permutation of `0..n` whose elements are computed independently. It takes no memory for any `n`,
+/// and ranks and resumed epochs can start at any position.
 ///
-/// It is a Feistel network on the next power of four, with cycle walking for values of `n` or more. Both are bijections.
+/// It is a Feistel network on the next power of four with cycle walking. Both are bijections.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Permutation {
     n: u64,
@@ -158,8 +158,8 @@ mod tests {
             moments[0] += z;
             moments[1] += z * z;
         }
-        // The bounds are five standard deviations: sqrt(20,000 * 0.2 * 0.8) = 57 for a count, 0.0071 for the mean of 20,000 values,
-        // and 0.01 for the mean of their squares, whose variance is 2.
+        // The bounds are five standard deviations: sqrt(20,000 * 0.2 * 0.8) = 57 for a count, 0.0071 for the
+        // mean of 20,000 values, and 0.01 for the mean of their squares, whose variance is 2.
         assert!(seen.iter().all(|n| (3717..=4283).contains(n)), "{seen:?}");
         assert!(moments[0].abs() / 20_000.0 < 0.036 && (moments[1] / 20_000.0 - 1.0).abs() < 0.05);
     }
@@ -190,7 +190,7 @@ mod tests {
         let expected = 2000.0 / 7.0;
         let chi = |count: u32| (f64::from(count) - expected).powi(2) / expected;
         let chi: f64 = counts.iter().flatten().map(|&count| chi(count)).sum();
-        // Chi squared with 36 degrees of freedom has standard deviation sqrt(72) = 8.5; the bound is five of them.
+        // The bound is five standard deviations, sqrt(72) = 8.5, of chi squared with 36 degrees of freedom.
         assert!(chi < 36.0 + 5.0 * 8.5, "{chi}");
         // A seventh of 12,000 pairs, plus or minus five times sqrt(12,000 * 1/7 * 6/7).
         assert!((1522..=1906).contains(&followed), "{followed}");

@@ -1,8 +1,9 @@
 //! Antialiased resizing of a whole image, or of the region that a crop needs.
 //!
-//! The crate fast_image_resize resizes first along rows, then along columns, as Pillow does. Its filter weights have 16 bits, Pillow's 22.
-//! On photographs, less than 1 % of the values differ from Pillow's by one level, and a few in a million by two. If the ratio of the sizes
-//! makes many exact ties, such as 3 to 2, up to 4 % of an image's values can differ.
+//! The crate fast_image_resize resizes first along rows, then along columns, as Pillow does. Its filter
+//! weights have 16 bits, Pillow's 22. On photographs, less than 1 % of the values differ from Pillow's by one
+//! level, and a few in a million by two. If the ratio of the sizes makes many exact ties, such as 3 to 2, up
+//! to 4 % of an image's values can differ.
 
 use std::ops::Range;
 
@@ -14,7 +15,8 @@ use serde::{Deserialize, Serialize};
 use crate::hflip::{hflip, hflip_row};
 use crate::{Error, Image, Result};
 
-/// Interpolation. All but `Nearest` are antialiased: the support grows with the reduction, as in Pillow's filters of the same names.
+/// Interpolation. All but `Nearest` are antialiased: the support grows with the reduction, as in Pillow's
+/// filters of the same names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Interpolation {
@@ -63,8 +65,9 @@ pub fn resize(image: &Image, h: usize, w: usize, interpolation: Interpolation) -
     resize_region(image.view(), (h, w), (0, 0), (h, w), interpolation)
 }
 
-/// The region of `size` at `offset` (rows, columns) of `image` resized to `whole`, without computing the rest. A few values may differ by
-/// one level from a crop of the resized image, because the precision of the weights depends on the largest weight in the region.
+/// The region of `size` at `offset` (rows, columns) of `image` resized to `whole`, without computing the
+/// rest. A few values may differ by one level from a crop of the resized image, because the precision of the
+/// weights depends on the largest weight in the region.
 ///
 /// # Errors
 /// [`Error::Config`] if a size is zero or the region is outside the resized image.
@@ -116,7 +119,7 @@ pub(crate) fn resize_into(
     Ok(())
 }
 
-/// One axis of a resize: `pixels` output pixels from `len` source pixels that start at `start`, out of `side` source pixels.
+/// One axis of a resize: `pixels` output pixels from `len` source pixels at `start`, out of `side`.
 struct Stretch {
     side: usize,
     start: f64,
@@ -137,7 +140,8 @@ impl Stretch {
         Stretch { side, start, len, pixels: size }
     }
 
-    /// Source pixels that a filter with this support (in pixels of the coarser grid) can read, plus one at each end.
+    /// Source pixels that a filter of this support (in pixels of the coarser grid) reads, plus one at each
+    /// end.
     fn reach(&self, support: f64) -> Range<usize> {
         let radius = support * (self.len / self.pixels as f64).max(1.0) + 1.0;
         let first = (self.start - radius).floor().max(0.0) as usize;
@@ -147,7 +151,8 @@ impl Stretch {
 
 type Failure = Box<dyn std::error::Error>;
 
-/// Resizes pixels `[down.side, w, 3]` to `out`, `[down.pixels, across.pixels, 3]`. The result of the first pass is rounded to `u8`.
+/// Resizes pixels `[down.side, w, 3]` to `out`, `[down.pixels, across.pixels, 3]`. The result of the first
+/// pass is rounded to `u8`.
 fn both_passes(
     pixels: &[u8],
     w: usize,

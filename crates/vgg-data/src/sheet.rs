@@ -1,4 +1,4 @@
-//! Contact sheets: images side by side with captions, and PNG output. `batch_sheet` draws augmented training images.
+//! Contact sheets of images with captions, and PNG output. `batch_sheet` draws augmented training images.
 
 use std::path::Path;
 
@@ -12,7 +12,8 @@ use crate::{Error, Image, Result};
 /// Gap between images, in pixels.
 const GAP: usize = 2;
 
-/// Places images in rows of `columns` on a white background. Images may differ in size: every cell has the largest height and width.
+/// Places images in rows of `columns` on a white background. Images may differ in size: every cell has the
+/// largest height and width.
 ///
 /// # Errors
 /// [`Error::Config`] if there are no images or no columns.
@@ -32,7 +33,8 @@ pub fn contact_sheet(images: &[Image], columns: usize) -> Result<Image> {
     Ok(sheet)
 }
 
-/// As [`contact_sheet`], with lines of text below each image. Images are cropped to `tile` x `tile`; text is cut at that width.
+/// As [`contact_sheet`], with lines of text below each image. Images are cropped to `tile` x `tile`; text is
+/// cut at that width.
 ///
 /// # Errors
 /// As [`contact_sheet`].

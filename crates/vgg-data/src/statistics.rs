@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Image;
 
-/// Sums over pixels, 0..255. The sums are exact integers, so the result does not depend on order or number of threads.
+/// Exact integer sums over pixels of 0..255, so the result does not depend on order or number of threads.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PixelStatistics {
     /// Number of pixels.
@@ -56,8 +56,8 @@ impl PixelStatistics {
         covariance
     }
 
-    /// Factor that scales pixels to unit variance: one over the root of the mean variance of the channels; 1 if that
-    /// variance is zero.
+    /// Factor that scales pixels to unit variance: one over the root of the mean variance of the channels; 1
+    /// if that variance is zero.
     pub fn unit_variance_scale(&self) -> f64 {
         let c = self.covariance();
         let variance = (c[0][0] + c[1][1] + c[2][2]) / 3.0;

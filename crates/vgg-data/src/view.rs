@@ -47,8 +47,8 @@ impl View {
     /// The pixels of the view of `image`.
     ///
     /// # Errors
-    /// [`Error::Config`] if the crop is larger than the test scale; [`Error::TooLarge`] if the region is the whole image and has
-    /// more than 1024 x 1024 pixels.
+    /// [`Error::Config`] if the crop is larger than the test scale; [`Error::TooLarge`] if the region is the
+    /// whole image and has more than 1024 x 1024 pixels.
     pub fn apply(&self, image: &Image, interpolation: Interpolation) -> Result<Image> {
         let (h, w, _) = image.dim();
         let whole = scaled_size(h, w, self.test_scale);

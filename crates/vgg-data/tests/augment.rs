@@ -1,4 +1,4 @@
-//! Augmentation: the ranges and probabilities of what is drawn, and the pixels of the crop. Also resize and pixel statistics.
+//! Augmentation: ranges and probabilities of the draws, and pixels of the crop. Resize and pixel statistics.
 
 use ndarray::s;
 use vgg_data::{
@@ -23,7 +23,7 @@ fn drawn(config: &AugmentConfig) -> Vec<Augmentation> {
     (0..N).map(|sample| config.draw(3, 5, sample, 10, 15)).collect()
 }
 
-/// Asserts that `count` of `of` draws is within five standard deviations of its expectation for probability `p`.
+/// Asserts that `count` of `of` draws is within five standard deviations of `p * of`.
 fn assert_share(count: usize, of: usize, p: f64, what: &str) {
     let expected = of as f64 * p;
     let deviation = (expected * (1.0 - p)).sqrt();
@@ -236,7 +236,8 @@ fn eigenvectors_are_sorted_and_have_a_unique_sign() {
     let (values, vectors) = eigenvectors([[2.0, 0.0, 0.0], [0.0, 7.0, 0.0], [0.0, 0.0, 5.0]]);
     assert_eq!(values, [7.0, 5.0, 2.0]);
     assert_eq!(vectors, [[0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [1.0, 0.0, 0.0]]);
-    // V^T diag(9, 4, 1) V for these rows of V. The largest component of the second row is negative; the result has it positive.
+    // V^T diag(9, 4, 1) V for these rows of V. The largest component of the second row is negative; the
+    // result has it positive.
     let rows = [[2.0, 3.0, 6.0], [3.0, -6.0, 2.0], [6.0, 2.0, -3.0]].map(|row| row.map(|v: f64| v / 7.0));
     let mut matrix = [[0.0; 3]; 3];
     for (value, row) in [9.0, 4.0, 1.0].into_iter().zip(rows) {

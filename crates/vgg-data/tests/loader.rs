@@ -111,7 +111,8 @@ fn statistics_and_principal_components_match_numpy() {
     let dir = tempfile::tempdir().unwrap();
     let (set, reference) = (opened(&dir), reference());
     let statistics = statistics(&set);
-    // Both sum integers in f64. They differ only in the order of a few roundings of 1e-16, times squares of up to 6e4.
+    // Both sum integers in f64. They differ only in the order of a few roundings of 1e-16, times squares of
+    // up to 6e4.
     let close = |ours: f64, theirs: f64| {
         assert!((ours - theirs).abs() < 1e-9 * theirs.abs().max(1.0), "{ours} {theirs}")
     };

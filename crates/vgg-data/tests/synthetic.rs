@@ -1,4 +1,4 @@
-//! The synthetic data set: bounding boxes, object sizes, seeds, resumption, and the protection of other files.
+//! The synthetic data set: bounding boxes, object sizes, seeds, resumption and protection of other files.
 
 use vgg_data::synthetic::{CLASSES, Scene, SyntheticConfig, generate, is_made};
 use vgg_data::{ImageSet, Split};

@@ -1,6 +1,8 @@
-//! How fast ranks sum: `mpirun -n 2 cargo run --release -p vgg-distributed --features mpi --example sum_speed`
+//! Measures all-reduce: `mpirun -n 2 cargo run --release -p vgg-distributed --features mpi --example
+//! sum_speed`
 //!
-//! The GB/s are what `vgg plan --link` and `--network` mean: bytes that a rank sends, which are `2 (n - 1) / n` of the values.
+//! The GB/s are the rates of `vgg_distributed::Cluster`: bytes that a rank sends, `2 (n - 1) / n` of the
+//! values.
 
 use std::time::Instant;
 

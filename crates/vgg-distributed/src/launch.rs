@@ -1,36 +1,36 @@
-//! What launchers tell the processes that they start.
+//! The environment variables by which launchers assign ranks.
 
 use crate::Error;
 
-/// A process of several.
+/// The rank of this process, as assigned by a launcher.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Launch {
-    /// Who started it.
+    /// The launcher.
     pub launcher: Launcher,
-    /// Its number, from 0.
+    /// Rank, from 0.
     pub rank: usize,
-    /// How many there are.
+    /// World size.
     pub size: usize,
-    /// Its number among those on this machine.
+    /// Local rank: rank among the processes on this machine, from 0.
     pub local_rank: usize,
-    /// How many are on this machine; all, if the launcher does not say.
+    /// Number of local ranks; the world size if the launcher does not set it.
     pub local_size: usize,
 }
 
-/// Who starts processes.
+/// A program that starts ranks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Launcher {
     /// `mpirun` of Open MPI.
     OpenMpi,
     /// Slurm's `srun`.
     Slurm,
-    /// `mpirun` of MPICH and its kin.
+    /// `mpirun` of MPICH and its derivatives.
     Mpich,
-    /// PyTorch's `torchrun`, or whoever sets the same variables.
+    /// PyTorch's `torchrun`, or any program that sets the same variables.
     Torchrun,
 }
 
-/// A launcher, its name, and its variables: rank, number of ranks, and the same on this machine.
+/// A launcher, its name, and its variables: rank, world size, local rank, local world size.
 type Known = (Launcher, &'static str, [&'static str; 4]);
 
 const KNOWN: [Known; 4] = [
@@ -50,11 +50,14 @@ const KNOWN: [Known; 4] = [
 ];
 
 impl Launch {
-    /// What launchers say; `get` looks up a variable. Of several, `torchrun` is the innermost, which others may have started; else the first
-    /// counts that says of more than one rank.
+    /// Reads the variables of all launchers; `get` looks up a variable. Returns `None` if no launcher started
+    /// this process.
+    ///
+    /// If several launchers set variables, `torchrun` takes precedence, because another launcher may have
+    /// started it. Otherwise the first launcher with more than one rank counts, or else the first launcher.
     ///
     /// # Errors
-    /// [`Error::HalfSet`] and [`Error::Value`].
+    /// [`Error::HalfSet`] if only some of a launcher's variables are set; [`Error::Value`] if one is invalid.
     pub fn from(get: &dyn Fn(&str) -> Option<String>) -> Result<Option<Launch>, Error> {
         let by_torchrun = get("TORCHELASTIC_RUN_ID").is_some();
         let mut first = None;
@@ -69,7 +72,7 @@ impl Launch {
 
     fn by(known: &Known, get: &dyn Fn(&str) -> Option<String>) -> Result<Option<Launch>, Error> {
         let (launcher, name, [rank_name, size_name, local_rank_name, local_size_name]) = *known;
-        // In a batch script Slurm's variables are those of the whole job, of which nothing was started by srun.
+        // In a batch script, Slurm's variables describe the whole job, but srun did not start this process.
         if launcher == Launcher::Slurm && get("SLURM_STEP_ID").is_none() {
             return Ok(None);
         }
@@ -77,7 +80,7 @@ impl Launch {
         if launcher == Launcher::Torchrun {
             needed.extend(["MASTER_ADDR", "MASTER_PORT"]);
         }
-        // An address may be there for others; ranks and their numbers make sense together alone.
+        // The address may be set for another program, so it does not identify a launcher.
         let own = [rank_name, size_name, local_rank_name, local_size_name];
         let Some(set) = own.into_iter().find(|name| get(name).is_some()) else { return Ok(None) };
         let missing: Vec<&str> = needed.into_iter().filter(|name| get(name).is_none()).collect();
@@ -100,7 +103,7 @@ impl Launch {
         }
     }
 
-    /// That these ranks cannot reach each other, and why.
+    /// The error that this rank cannot connect to the others for `reason`.
     pub(crate) fn without(&self, reason: &str) -> Error {
         Error::NoTransport { rank: self.rank, size: self.size, reason: reason.to_owned() }
     }
@@ -110,7 +113,7 @@ fn number(name: &'static str, value: String) -> Result<usize, Error> {
     value.trim().parse().map_err(|_| Error::Value { name, value })
 }
 
-/// The largest number of a list such as Slurm's `4(x2),1`: two machines with four ranks, and one with one.
+/// The largest number in a list such as Slurm's `4(x2),1`: two machines with four ranks and one with one.
 fn largest(name: &'static str, value: String) -> Result<usize, Error> {
     let first = |part: &str| part.split('(').next().and_then(|number| number.trim().parse().ok());
     let all: Option<Vec<usize>> = value.split(',').map(first).collect();
@@ -127,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn every_launcher_is_understood() {
+    fn every_launcher_is_detected() {
         let launch = |launcher, rank, size, local_rank, local_size| {
             Ok(Some(Launch { launcher, rank, size, local_rank, local_size }))
         };
@@ -136,28 +139,32 @@ mod tests {
             ("OMPI_COMM_WORLD_SIZE", "4"),
             ("OMPI_COMM_WORLD_LOCAL_SIZE", "2"),
         ];
-        assert_eq!(of(&open_mpi), launch(Launcher::OpenMpi, 3, 4, 1, 2), "by blocks, if it is not said");
+        assert_eq!(
+            of(&open_mpi),
+            launch(Launcher::OpenMpi, 3, 4, 1, 2),
+            "consecutive local ranks by default"
+        );
         let slurm = [("SLURM_PROCID", "5"), ("SLURM_NTASKS", "9"), ("SLURM_STEP_ID", "0")];
         assert_eq!(of(&slurm), launch(Launcher::Slurm, 5, 9, 5, 9));
         let whole =
             [&slurm[..], &[("SLURM_LOCALID", "1"), ("SLURM_STEP_TASKS_PER_NODE", "4(x2),1")]].concat();
         assert_eq!(of(&whole), launch(Launcher::Slurm, 5, 9, 1, 4));
-        assert_eq!(of(&slurm[..2]), Ok(None), "a batch script is no step");
+        assert_eq!(of(&slurm[..2]), Ok(None), "a batch script is not a step");
         assert_eq!(of(&[("PMI_RANK", "1"), ("PMI_SIZE", "2")]), launch(Launcher::Mpich, 1, 2, 1, 2));
         let torchrun = [("RANK", "1"), ("WORLD_SIZE", "2"), ("MASTER_ADDR", "a"), ("MASTER_PORT", "1")];
         assert_eq!(of(&torchrun), launch(Launcher::Torchrun, 1, 2, 1, 2));
         assert_eq!(of(&[]), Ok(None));
-        // Slurm has started one torchrun on each machine, and that two ranks.
+        // srun started one torchrun on each machine, and torchrun started two ranks.
         let slurm = [("SLURM_PROCID", "1"), ("SLURM_NTASKS", "3"), ("SLURM_STEP_ID", "0")];
         let both = [&slurm[..], &torchrun, &[("TORCHELASTIC_RUN_ID", "none")]].concat();
         assert_eq!(of(&both), launch(Launcher::Torchrun, 1, 2, 1, 2));
-        // A step of one task says nothing of other ranks.
+        // A Slurm step of one task does not exclude ranks of another launcher.
         let one = [("SLURM_PROCID", "0"), ("SLURM_NTASKS", "1"), ("SLURM_STEP_ID", "0")];
         assert_eq!(of(&[&one[..], &torchrun].concat()), launch(Launcher::Torchrun, 1, 2, 1, 2));
     }
 
     #[test]
-    fn what_is_missing_is_named() {
+    fn missing_and_invalid_variables_are_named() {
         let text = of(&[("OMPI_COMM_WORLD_RANK", "3")]).unwrap_err();
         assert!(text.contains("OMPI_COMM_WORLD_RANK is set, but not OMPI_COMM_WORLD_SIZE"), "{text}");
         let text = of(&[("RANK", "0"), ("WORLD_SIZE", "2"), ("MASTER_ADDR", "a")]).unwrap_err();

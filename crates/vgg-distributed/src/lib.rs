@@ -1,8 +1,8 @@
-//! Ranks of a training that is spread over processes: what `mpirun`, `srun` and `torchrun` say of them, and what carries sums from
-//! one to another: MPI, or TCP.
+//! Process groups for data-parallel training: ranks started by `mpirun`, `srun` or `torchrun`, connected by
+//! MPI or TCP. [`StepEstimate`] models how training scales.
 //!
 //! ```
-//! // Started by no launcher, a process is on its own.
+//! // Without a launcher's variables, the process is not a rank.
 //! let launch = vgg_distributed::Launch::from(&|_| None)?;
 //! assert!(launch.is_none());
 //! # Ok::<(), vgg_distributed::Error>(())
@@ -29,44 +29,44 @@ use rendezvous::Rendezvous;
 pub use scale::{Bottleneck, Cluster, ScaleWorkload, StepEstimate};
 use tcp::TcpGroup;
 
-/// What keeps ranks from finding each other.
+/// An error that prevents ranks from forming a process group.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A launcher's variables are set in part, or make no sense.
+    /// Only some of a launcher's variables are set.
     #[error(
-        "{set} is set, but not {missing}: {launcher} sets them all; start all ranks by it, or unset {set}"
+        "{set} is set, but not {missing}; start all ranks with {launcher}, which sets them all, or unset {set}"
     )]
     HalfSet {
-        /// Whose variables they are.
+        /// The launcher.
         launcher: &'static str,
-        /// One that is there.
+        /// A variable that is set.
         set: &'static str,
-        /// Those that are not.
+        /// The variables that are not set.
         missing: String,
     },
-    /// A variable holds no number, or one that cannot be.
-    #[error("{name} is {value:?}, which is no number of a rank or of ranks that could be")]
+    /// The value of a variable is not a number, or is out of range.
+    #[error("{name}={value:?} is not a valid rank, world size or port")]
     Value {
         /// The variable.
         name: &'static str,
-        /// What it holds.
+        /// Its value.
         value: String,
     },
-    /// There is nothing that would carry sums between these ranks.
-    #[error("this is rank {rank} of {size}, but {reason}")]
+    /// The ranks cannot connect to each other.
+    #[error("rank {rank} of {size} cannot join the process group: {reason}")]
     NoTransport {
-        /// Its rank.
+        /// The rank of this process.
         rank: usize,
-        /// How many there are.
+        /// The world size.
         size: usize,
-        /// What is missing.
+        /// The cause.
         reason: String,
     },
 }
 
 impl Error {
-    /// The kind of error, such as for an exit code.
+    /// The kind of the error, for example to choose an exit code.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Error::HalfSet { .. } | Error::Value { .. } => ErrorKind::Usage,
@@ -75,24 +75,27 @@ impl Error {
     }
 }
 
-/// The group that a process was started in, and what its launcher said.
+/// The process group of this process, and how it was launched.
 pub struct Joined {
-    /// [`SingleProcess`] if it was started by itself.
+    /// The process group; [`SingleProcess`] if there is one rank.
     pub group: Arc<dyn ProcessGroup>,
-    /// None if it was.
+    /// The rank of this process as set by its launcher; `None` if there is one rank.
     pub launch: Option<Launch>,
 }
 
-/// Waits for all ranks that this process was started with. To be called once, before threads are started.
+/// Joins the process group of this launch and waits for all ranks. Call it once, before threads are started.
 ///
-/// Ranks of `mpirun` and `srun` reach each other by MPI, those of `torchrun` by TCP, at `MASTER_ADDR` and the port after
-/// `MASTER_PORT`. Where there is no MPI but these two are set, they serve any launcher's ranks.
+/// Ranks of `mpirun` and `srun` communicate by MPI; ranks of `torchrun` by TCP, at `MASTER_ADDR` and the port
+/// after `MASTER_PORT`. In a build without MPI, ranks of every launcher use TCP if these two variables are
+/// set.
 ///
-/// `lost` hears, on a thread of its own, that another rank is gone while this one may wait for it without end, in a library say; it must end the
-/// process. Under MPI the launcher does that.
+/// `lost` is called on a separate thread when another rank has disconnected, because this rank may wait for
+/// it indefinitely, for example inside a library. It must end the process. Under MPI the launcher ends all
+/// ranks.
 ///
 /// # Errors
-/// [`Error`].
+/// [`Error::HalfSet`] if only some of a launcher's variables are set; [`Error::Value`] if a variable is
+/// invalid; [`Error::NoTransport`] if the ranks cannot connect.
 pub fn join(lost: impl Fn(&str) + Send + 'static) -> Result<Joined, Error> {
     let get = |name: &str| std::env::var(name).ok();
     let launch = Launch::from(&get)?.filter(|launch| launch.size > 1);

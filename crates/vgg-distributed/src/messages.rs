@@ -1,9 +1,9 @@
-//! Messages of ranks over TCP: a length, then the bytes.
+//! Messages between ranks over TCP: a length, then the bytes.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::TcpStream;
 
-/// Set in the length of a message that says why there is no other.
+/// Bit in the length of a message that contains an error instead of data.
 const FAILURE: u64 = 1 << 63;
 const LONGEST_REASON: usize = 1 << 16;
 
@@ -12,13 +12,13 @@ pub(crate) fn send(link: &mut TcpStream, rank: usize, bytes: &[u8]) -> Result<()
     link.write_all(&length).and_then(|()| link.write_all(bytes)).map_err(gone(rank))
 }
 
-/// Tells a rank why nothing else will come. It may be gone itself.
+/// Sends an error to a rank. A failure is ignored, because the rank may have exited.
 pub(crate) fn send_failure(link: &mut TcpStream, reason: &str) {
     let length = (reason.len() as u64 | FAILURE).to_le_bytes();
     let _ = link.write_all(&length).and_then(|()| link.write_all(reason.as_bytes()));
 }
 
-/// Gets a message of so many bytes.
+/// Receives a message of `expected` bytes, or an error.
 pub(crate) fn receive(
     link: &mut TcpStream,
     rank: usize,
@@ -32,7 +32,7 @@ pub(crate) fn receive(
     let length = (length & !FAILURE) as usize;
     if if failed { length > LONGEST_REASON } else { length != expected } {
         return Err(format!(
-            "rank {rank} sent {length} bytes where {expected} were expected: all must run the same program with the same settings"
+            "rank {rank} sent {length} bytes instead of {expected}; run the same program with the same settings on all ranks"
         ));
     }
     bytes.resize(length, 0);
@@ -43,9 +43,9 @@ pub(crate) fn receive(
 fn gone(rank: usize) -> impl Fn(std::io::Error) -> String {
     move |e| match e.kind() {
         ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => {
-            format!("rank {rank} is gone")
+            format!("rank {rank} has disconnected")
         }
-        ErrorKind::WouldBlock | ErrorKind::TimedOut => format!("rank {rank} does not answer"),
+        ErrorKind::WouldBlock | ErrorKind::TimedOut => format!("rank {rank} timed out"),
         _ => format!("rank {rank}: {e}"),
     }
 }

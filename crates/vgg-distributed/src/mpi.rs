@@ -1,4 +1,4 @@
-//! Ranks that reach each other by MPI.
+//! A process group over MPI.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -14,33 +14,33 @@ use crate::{Error, Launch};
 pub(crate) struct MpiGroup {
     rank: usize,
     size: usize,
-    /// One call at a time, from whatever thread.
+    /// Any thread may call MPI, one at a time.
     world: Mutex<World>,
 }
 
 struct World {
     all: SimpleCommunicator,
-    /// Ends MPI when it goes.
+    /// Finalises MPI on drop.
     _universe: Universe,
-    /// What is sent and received in turns, kept from sum to sum.
+    /// Send and receive buffers, reused between calls.
     send: Vec<f32>,
     receive: Vec<f32>,
 }
 
-// SAFETY: MPI was told that several threads would call it one at a time, and the lock sees to that.
+// SAFETY: MPI is initialised for calls from several threads, one at a time, and the lock ensures that.
 unsafe impl Send for World {}
 
 impl MpiGroup {
     pub(crate) fn join(launch: Launch) -> std::result::Result<MpiGroup, Error> {
         let begun = mpi::initialize_with_threading(Threading::Serialized);
-        let (universe, threading) = begun.ok_or_else(|| launch.without("MPI was begun before"))?;
+        let (universe, threading) = begun.ok_or_else(|| launch.without("MPI is already initialised"))?;
         if threading < Threading::Serialized {
-            return Err(launch.without("this MPI lets only one thread call it"));
+            return Err(launch.without("this MPI does not support MPI_THREAD_SERIALIZED"));
         }
         let all = universe.world();
         let (rank, size) = (all.rank() as usize, all.size() as usize);
         if (rank, size) != (launch.rank, launch.size) {
-            let reason = format!("MPI says rank {rank} of {size}: the program was built with another MPI");
+            let reason = format!("MPI reports rank {rank} of {size}; build with the MPI of the launcher");
             return Err(launch.without(&reason));
         }
         let world = World { all, _universe: universe, send: Vec::new(), receive: Vec::new() };
@@ -62,8 +62,9 @@ impl ProcessGroup for MpiGroup {
     }
 
     fn all_reduce(&self, values: &mut [f32]) -> Result<()> {
-        // Each rank adds a part of all, in the order of ranks, and hands the sums round: as much traffic as the best
-        // all-reduce, and the same bits whatever the library would choose to do.
+        // Each rank sums its part of the values in the order of ranks, then all ranks gather the parts. No
+        // all-reduce has less traffic, and the result does not depend on an algorithm that the library
+        // chooses.
         let part = values.len().div_ceil(self.size);
         self.with(|World { all, send, receive, .. }| {
             send.clear();
@@ -91,7 +92,7 @@ impl ProcessGroup for MpiGroup {
     }
 
     fn abort(&self, code: i32) -> ! {
-        // Not by the lock: another thread may be waiting in it for ranks that will never come.
+        // Without the lock: another thread may hold it while it waits for ranks that have failed.
         SimpleCommunicator::world().abort(code)
     }
 }

@@ -1,4 +1,4 @@
-//! Where ranks meet: the first waits at an address, and the others come there.
+//! Rendezvous of ranks over TCP: rank 0 listens at an address, and the other ranks connect to it.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant};
@@ -8,15 +8,15 @@ use socket2::{SockRef, TcpKeepalive};
 use crate::messages::{receive, send, send_failure};
 use crate::{Error, Launch};
 
-/// How long ranks wait for each other.
+/// Time limit for all ranks to connect.
 const PATIENCE: Duration = Duration::from_secs(300);
-/// How long somebody who has come is given to say who it is.
+/// Time limit for a process to introduce itself after it has connected.
 const INTRODUCTION: Duration = Duration::from_secs(5);
 const INTRODUCTION_BYTES: usize = 256;
-/// After about this long without a sign of life, the machine of a rank counts as gone.
+/// A rank whose machine has not responded for about this long counts as lost.
 const SILENCE: Duration = Duration::from_secs(40);
 
-/// `MASTER_ADDR` and `MASTER_PORT`, and the name of the run.
+/// Address of rank 0, from `MASTER_ADDR` and `MASTER_PORT`, and the name of the run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Rendezvous {
     host: String,
@@ -24,15 +24,15 @@ pub(crate) struct Rendezvous {
     run: String,
 }
 
-/// Links to the first rank, or on the first one to all others in their order.
+/// Connections to rank 0; on rank 0, connections to all other ranks in order.
 #[derive(Debug)]
 pub(crate) struct Links {
     pub(crate) data: Vec<TcpStream>,
-    /// Those that carry nothing, with the rank at the other end.
+    /// Connections that carry no data and detect lost ranks, with the rank at the other end.
     pub(crate) watch: Vec<(usize, TcpStream)>,
 }
 
-/// What a link is for.
+/// The purpose of a connection.
 #[derive(Debug, Clone, Copy)]
 enum Kind {
     Data,
@@ -40,19 +40,19 @@ enum Kind {
 }
 
 impl Rendezvous {
-    /// What the environment says, if it says where; `get` looks up a variable.
+    /// Reads the environment through `get`; `None` if the address is not set.
     pub(crate) fn from(get: &dyn Fn(&str) -> Option<String>) -> Result<Option<Rendezvous>, Error> {
         let (Some(host), Some(port)) = (get("MASTER_ADDR"), get("MASTER_PORT")) else { return Ok(None) };
-        // The next one: torchrun itself listens at MASTER_PORT.
+        // The next port, because torchrun itself listens on MASTER_PORT.
         let next = port.trim().parse::<u16>().ok().and_then(|port| port.checked_add(1));
         let Some(next) = next else { return Err(Error::Value { name: "MASTER_PORT", value: port }) };
         let run = get("TORCHELASTIC_RUN_ID").unwrap_or_default();
-        // After a restart, ranks of the attempt before may still be about.
+        // After a restart, ranks of the previous attempt may still be running.
         let attempt = get("TORCHELASTIC_RESTART_COUNT").unwrap_or_default();
         Ok(Some(Rendezvous { host, port: next, run: format!("{run}/{attempt}") }))
     }
 
-    /// Links between the first rank and the others: on the first one to each, in their order, on others the one to it.
+    /// Connects the ranks: rank 0 to all other ranks in order, and every other rank to rank 0.
     pub(crate) fn meet(&self, launch: Launch) -> Result<Links, String> {
         self.meet_within(launch, PATIENCE)
     }
@@ -68,20 +68,21 @@ impl Rendezvous {
         };
         let watched = links.watch.iter().map(|(_, link)| link);
         let set = links.data.iter().chain(watched).try_for_each(settle);
-        set.map_err(|e| format!("a link between ranks: {e}"))?;
+        set.map_err(|e| format!("cannot configure a connection between ranks: {e}"))?;
         Ok(links)
     }
 
     fn address(&self) -> Result<SocketAddr, String> {
         let (host, port) = (self.host.as_str(), self.port);
-        let found = (host, port).to_socket_addrs().map_err(|e| format!("MASTER_ADDR {host}: {e}"))?;
-        // Of several, the one that most listen at.
+        let found =
+            (host, port).to_socket_addrs().map_err(|e| format!("cannot resolve MASTER_ADDR {host}: {e}"))?;
+        // Of several addresses, prefer IPv4, which is the most common.
         let all: Vec<SocketAddr> = found.collect();
         let first = all.iter().find(|address| address.is_ipv4()).or(all.first());
         first.copied().ok_or_else(|| format!("MASTER_ADDR {host} has no address"))
     }
 
-    /// What a rank says first.
+    /// The first message of a rank.
     fn introduction(&self, rank: usize, size: usize, kind: Kind) -> [u8; INTRODUCTION_BYTES] {
         let text = format!("vgg {} {kind:?} {size} {rank} {}", env!("CARGO_PKG_VERSION"), self.run);
         let mut bytes = [0; INTRODUCTION_BYTES];
@@ -91,7 +92,7 @@ impl Rendezvous {
 
     fn wait(&self, launch: Launch, deadline: Instant) -> Result<Links, String> {
         let address = self.address()?;
-        // The name may stand for one of several networks that this machine is in.
+        // The address may belong to one of several networks of this machine: listen on all of them.
         let anywhere = match address.ip() {
             ip if ip.is_loopback() => ip,
             IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
@@ -99,19 +100,17 @@ impl Rendezvous {
         };
         let cannot = |e| {
             let port = self.port;
-            format!(
-                "it cannot listen at port {port}, the one after MASTER_PORT: {e}; set another MASTER_PORT"
-            )
+            format!("cannot listen on port {port}, the port after MASTER_PORT: {e}; set another MASTER_PORT")
         };
         let listener = TcpListener::bind((anywhere, self.port)).map_err(cannot)?;
         listener.set_nonblocking(true).map_err(cannot)?;
-        // Of each rank two.
+        // Two connections for each rank.
         let mut links: Vec<[Option<TcpStream>; 2]> = (1..launch.size).map(|_| [None, None]).collect();
         while links.iter().flatten().any(Option::is_none) {
             match listener.accept() {
                 Ok((stream, _)) => self.welcome(stream, launch.size, &mut links),
                 Err(e) if e.kind() != std::io::ErrorKind::WouldBlock => {
-                    return Err(format!("it cannot take in so many ranks: {e}"));
+                    return Err(format!("cannot accept a connection: {e}"));
                 }
                 Err(_) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(20)),
                 Err(_) => {
@@ -119,7 +118,7 @@ impl Rendezvous {
                         .filter(|rank| links[rank - 1].iter().any(Option::is_none))
                         .map(|rank| rank.to_string())
                         .collect();
-                    let reason = format!("these ranks did not come: {}", missing.join(", "));
+                    let reason = format!("these ranks did not connect: {}", missing.join(", "));
                     links.iter_mut().flatten().flatten().for_each(|link| send_failure(link, &reason));
                     return Err(reason);
                 }
@@ -133,7 +132,7 @@ impl Rendezvous {
         Ok(Links { data, watch })
     }
 
-    /// Takes in a rank of this run, and nobody else.
+    /// Accepts the connection if it is from a rank of this run, and rejects it otherwise.
     fn welcome(&self, mut stream: TcpStream, size: usize, links: &mut [[Option<TcpStream>; 2]]) {
         let mut text = Vec::new();
         let timed =
@@ -144,10 +143,8 @@ impl Rendezvous {
         let mut all = (1..size).flat_map(|rank| [(rank, Kind::Data), (rank, Kind::Watch)]);
         let found = all.find(|(rank, kind)| text == self.introduction(*rank, size, *kind));
         match found.map(|(rank, kind)| &mut links[rank - 1][kind as usize]) {
-            None => {
-                send_failure(&mut stream, "the first rank is of another run, or of another version of vgg")
-            }
-            Some(Some(_)) => send_failure(&mut stream, "another process has this rank already"),
+            None => send_failure(&mut stream, "rank 0 belongs to another run, or to another version of vgg"),
+            Some(Some(_)) => send_failure(&mut stream, "another process already has this rank"),
             Some(place) => {
                 if send(&mut stream, 0, &[]).is_ok() {
                     *place = Some(stream);
@@ -163,23 +160,25 @@ impl Rendezvous {
             });
             match tried {
                 Ok(stream) => break stream,
-                Err(e) if Instant::now() >= deadline => return Err(format!("rank 0 cannot be reached: {e}")),
+                Err(e) if Instant::now() >= deadline => return Err(format!("cannot connect to rank 0: {e}")),
                 Err(_) => std::thread::sleep(Duration::from_millis(100)),
             }
         };
         let own = self.introduction(launch.rank, launch.size, kind);
-        // Others may be in front.
+        // Rank 0 handles one connection at a time, and others may be first.
         let patience = INTRODUCTION * (launch.size as u32 + 1);
         stream.set_read_timeout(Some(patience)).map_err(|e| e.to_string())?;
         let welcome = send(&mut stream, 0, &own).and_then(|()| receive(&mut stream, 0, 0, &mut Vec::new()));
         let rank = launch.rank;
-        welcome.map_err(|e| format!("it was not taken in ({e}); is there another rank {rank}?"))?;
+        welcome.map_err(|e| {
+            format!("rank 0 did not accept the connection: {e}; check that no other process is rank {rank}")
+        })?;
         Ok(stream)
     }
 }
 
-/// From now on a link has all the time in the world, as long as there is somebody at its other end. One that carries data may be
-/// full for as long as the other rank computes; whether there is another machine, the one that carries none tells.
+/// Removes the time limits of a connection and enables TCP keepalive. The buffer of a data connection may be
+/// full for as long as the other rank computes, so only the connection without data detects a lost machine.
 fn settle(link: &TcpStream) -> std::io::Result<()> {
     link.set_read_timeout(None)?;
     link.set_nodelay(true)?;
@@ -208,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn who_does_not_come_is_named() {
+    fn ranks_that_do_not_connect_are_named() {
         let place = place();
         let second = std::thread::spawn({
             let place = place.clone();
@@ -218,12 +217,12 @@ mod tests {
             }
         });
         let reason = place.meet_within(of(0, 4), Duration::from_millis(500)).unwrap_err();
-        assert_eq!(reason, "these ranks did not come: 2, 3");
-        assert_eq!(second.join().unwrap(), reason, "those who came are told");
+        assert_eq!(reason, "these ranks did not connect: 2, 3");
+        assert_eq!(second.join().unwrap(), reason, "connected ranks get the same error");
     }
 
     #[test]
-    fn strangers_are_sent_away() {
+    fn connections_from_outside_of_the_run_are_rejected() {
         let place = place();
         let first = std::thread::spawn({
             let place = place.clone();

@@ -1,71 +1,72 @@
-//! What a training step on many GPUs takes, by a model of few numbers (`docs/scale.md`).
+//! A model of the duration of a training step on many GPUs, described in `docs/scale.md`.
 
-/// Seconds of a step of ConvNet D on an H100 in bf16 beside its images, and for each of them: fitted to 4,840 images/s in steps of 64
-/// images and 5,482 in steps of 256, measured.
+/// Fixed seconds per step, and seconds per image, of ConvNet D on an H100 in bf16: fitted to the measured
+/// 4,840 images/s at batch 64 and 5,482 images/s at batch 256.
 const STEP_S: f64 = 0.002_06;
 const IMAGE_S: f64 = 1.743_7e-4;
-/// Multiply-adds of an image of ConvNet D, to which other networks are compared.
+/// Multiply-adds per image of ConvNet D. The compute time of other networks is proportional to their
+/// multiply-adds.
 const MACS_OF_D: f64 = 15_470_264_320.0;
-/// Share of a step that is the backward pass, beside which gradients are all-reduced.
+/// Share of the backward pass in a step. The all-reduce of gradients overlaps it.
 const BACKWARD: f64 = 0.6;
-/// A bucket of gradients, and seconds that its all-reduce takes however small it is, for each doubling of ranks.
+/// Bytes of a gradient bucket, and latency of its all-reduce in seconds for each doubling of the ranks.
 const BUCKET_BYTES: f64 = 4_194_304.0;
 const LATENCY_S: f64 = 10e-6;
-/// GPUs of a machine, which share its network.
+/// Number of GPUs of a machine, which share its network.
 const GPUS_PER_MACHINE: usize = 8;
 
-/// What is trained.
+/// The training to estimate.
 #[derive(Debug, Clone, Copy)]
 pub struct ScaleWorkload {
-    /// Weights and biases, whose gradients are all-reduced in f32.
+    /// Number of weights and biases, whose gradients are all-reduced in f32.
     pub parameters: usize,
-    /// Multiply-adds of the forward pass of an image.
+    /// Multiply-adds of the forward pass per image.
     pub macs_per_image: f64,
-    /// Bytes of an image as it is stored.
+    /// Bytes of a stored image.
     pub image_bytes: f64,
-    /// Images of a mini-batch over all GPUs; `None`: 256, or 32 for each GPU if that is more.
+    /// Batch over all GPUs; `None`: the larger of 256 and 32 per GPU.
     pub batch: Option<usize>,
 }
 
-/// What a cluster offers.
+/// The hardware of a cluster.
 #[derive(Debug, Clone, Copy)]
 pub struct Cluster {
-    /// GB/s from one GPU to another of its machine.
+    /// GB/s between two GPUs of a machine.
     pub link_gb_per_s: f64,
-    /// GB/s for each GPU between machines.
+    /// GB/s between machines, per GPU.
     pub network_gb_per_s: f64,
     /// GB/s from the object store to each machine of eight GPUs.
     pub store_gb_per_s: f64,
-    /// Cores for each GPU.
+    /// CPU cores per GPU.
     pub cores_per_gpu: usize,
-    /// Images that a core decodes and augments in a second.
+    /// Images per second that a core decodes and augments.
     pub images_per_core_s: f64,
 }
 
-/// What a step takes. Times in seconds.
+/// The estimate for a step. Times are in seconds.
 #[derive(Debug, Clone, Copy)]
 pub struct StepEstimate {
     /// Number of GPUs.
     pub gpus: usize,
-    /// Images of the mini-batch.
+    /// Batch over all GPUs.
     pub batch: usize,
     /// Forward and backward pass.
     pub compute_s: f64,
     /// All-reduce of the gradients.
     pub all_reduce_s: f64,
-    /// The part of the all-reduce that the backward pass does not hide.
+    /// Exposed all-reduce: the part that does not overlap the backward pass.
     pub exposed_s: f64,
-    /// The step.
+    /// The whole step.
     pub step_s: f64,
-    /// Images a second.
+    /// Images per second.
     pub images_per_s: f64,
-    /// Images a second if reading and decoding kept up.
+    /// Images per second if reading and decoding were no limit.
     pub wanted_images_per_s: f64,
-    /// What limits the step first.
+    /// The resource that limits the step.
     pub bottleneck: Bottleneck,
 }
 
-/// What limits a step.
+/// The resource that limits a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Bottleneck {
     /// The GPUs.
@@ -79,14 +80,15 @@ pub enum Bottleneck {
 }
 
 impl StepEstimate {
-    /// A step on so many GPUs, at least one.
+    /// Estimates a step on `gpus` GPUs, at least one.
     pub fn new(gpus: usize, workload: &ScaleWorkload, cluster: &Cluster) -> StepEstimate {
         let batch = workload.batch.unwrap_or(256.max(32 * gpus));
         let per_gpu = batch as f64 / gpus as f64;
         let compute = (STEP_S + IMAGE_S * per_gpu) * (workload.macs_per_image / MACS_OF_D);
         let bytes = workload.parameters as f64 * 4.0;
         let all_reduce = all_reduce_s(gpus, bytes, cluster);
-        // The convolutions' gradients come last: the last bucket is always exposed.
+        // The backward pass ends with the first convolutions, so the all-reduce of the last bucket is always
+        // exposed.
         let last = if gpus > 1 { (all_reduce * BUCKET_BYTES / bytes).min(all_reduce) } else { 0.0 };
         let exposed = (all_reduce - BACKWARD * compute).max(last);
         let machines = gpus.div_ceil(GPUS_PER_MACHINE) as f64;
@@ -114,8 +116,8 @@ impl StepEstimate {
     }
 }
 
-/// Within a machine each GPU sends and receives all but its own part, twice; between machines it does so with the part that it has
-/// reduced there.
+/// Seconds of an all-reduce. Within a machine, each GPU sends and receives all but its own part, twice;
+/// between machines, it does the same with the part that it has reduced within its machine.
 fn all_reduce_s(gpus: usize, bytes: f64, cluster: &Cluster) -> f64 {
     let within = gpus.min(GPUS_PER_MACHINE) as f64;
     let machines = gpus.div_ceil(GPUS_PER_MACHINE) as f64;
@@ -145,7 +147,7 @@ mod tests {
     };
 
     #[test]
-    fn one_gpu_is_what_was_measured() {
+    fn one_gpu_matches_the_measurements() {
         for (batch, measured) in [(64, 4840.0), (256, 5482.0)] {
             let step = StepEstimate::new(1, &ScaleWorkload { batch: Some(batch), ..D }, &CLUSTER);
             let apart = (step.images_per_s / measured - 1.0_f64).abs();
@@ -154,8 +156,9 @@ mod tests {
     }
 
     #[test]
-    fn an_all_reduce_of_two_machines_worked_by_hand() {
-        // 8 GPUs of each: 2 * 7/8 of 553.4 MB at 300 GB/s, 2 * 1/2 of an eighth of it at 40 GB/s, and 4 doublings of 132 buckets.
+    fn an_all_reduce_over_two_machines_matches_a_calculation_by_hand() {
+        // 8 GPUs per machine: 2 * 7/8 of 553.4 MB at 300 GB/s, 2 * 1/2 of an eighth of it at 40 GB/s, and the
+        // latency of 132 buckets for 4 doublings.
         let expected = 1.75 * 553.430_176e6 / 300e9 + 553.430_176e6 / 8.0 / 40e9 + 10e-6 * 4.0 * 132.0;
         let step = StepEstimate::new(16, &D, &CLUSTER);
         assert!((step.all_reduce_s / expected - 1.0).abs() < 1e-12, "{}", step.all_reduce_s);
@@ -163,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn each_limit_can_be_the_first() {
+    fn every_resource_can_be_the_bottleneck() {
         let of = |gpus, workload, cluster| StepEstimate::new(gpus, workload, cluster).bottleneck;
         assert_eq!(of(1, &D, &CLUSTER), Bottleneck::Compute);
         let fixed = ScaleWorkload { batch: Some(256), ..D };

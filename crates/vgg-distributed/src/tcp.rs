@@ -1,7 +1,7 @@
-//! Ranks that reach the first one by TCP, at the address that `torchrun` tells all of them.
+//! A process group over TCP: all ranks connect to rank 0, at the address that `torchrun` sets.
 //!
-//! The first rank takes what the others send, in their order, and answers all. That is right for what GPUs need besides NCCL, and
-//! for a few CPUs; MPI carries sums of many ranks better.
+//! Rank 0 receives from the other ranks in order and sends the result to all. This suits the collectives that
+//! GPUs do not run over NCCL, and a few CPU ranks; MPI is better for all-reduce over many CPU ranks.
 
 use std::net::TcpStream;
 use std::sync::{Mutex, PoisonError};
@@ -13,19 +13,19 @@ use crate::messages::{receive, send, send_failure};
 use crate::rendezvous::Rendezvous;
 use crate::watch::Watch;
 
-/// All processes that met at an address.
+/// All processes that connected at an address.
 pub(crate) struct TcpGroup {
     rank: usize,
     size: usize,
     links: Mutex<Links>,
-    /// Until all have said goodbye.
+    /// Watches the other ranks until all have left.
     _watch: Watch,
 }
 
-/// To the first rank; the first has one to each of the others, in their order.
+/// The connection to rank 0; on rank 0, one connection to each other rank, in order.
 struct Links {
     streams: Vec<TcpStream>,
-    /// What is sent and received in turns, kept from call to call.
+    /// Message buffer, reused between calls.
     bytes: Vec<u8>,
 }
 
@@ -41,7 +41,7 @@ impl TcpGroup {
         Ok(TcpGroup { rank: launch.rank, size: launch.size, links, _watch: watch })
     }
 
-    /// Does something with the links. What fails on the first rank all others are told.
+    /// Runs `f` on the connections. Rank 0 sends an error to all other ranks.
     fn with(&self, f: impl FnOnce(&mut Links) -> std::result::Result<(), String>) -> Result<()> {
         let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
         f(&mut links).map_err(|reason| {
@@ -54,15 +54,15 @@ impl TcpGroup {
 }
 
 impl Drop for TcpGroup {
-    /// All end together: none is to find another gone that has only finished before.
+    /// Leaves at a barrier, so that no rank reports a rank as lost that has only finished earlier.
     fn drop(&mut self) {
-        // If one is gone indeed, there is nothing left to say to it.
+        // An error means that a rank has disconnected; there is nothing left to do.
         let _ = self.barrier();
     }
 }
 
 impl Links {
-    /// On the first rank: the bytes of each other in turn, as many of each.
+    /// On rank 0: receives `expected` bytes from each other rank in order and passes them to `take`.
     fn take(&mut self, expected: usize, mut take: impl FnMut(&[u8])) -> std::result::Result<(), String> {
         for (link, rank) in self.streams.iter_mut().zip(1..) {
             receive(link, rank, expected, &mut self.bytes)?;
@@ -71,12 +71,12 @@ impl Links {
         Ok(())
     }
 
-    /// On the first rank: what there is to answer, to all.
+    /// On rank 0: sends the buffer to all other ranks.
     fn answer(&mut self) -> std::result::Result<(), String> {
         self.streams.iter_mut().zip(1..).try_for_each(|(link, rank)| send(link, rank, &self.bytes))
     }
 
-    /// On another rank: sends what there is, and gets the answer in its place.
+    /// On another rank: sends the buffer and receives the reply into it.
     fn ask(&mut self, expected: usize) -> std::result::Result<(), String> {
         let link = &mut self.streams[0];
         send(link, 0, &self.bytes)?;
@@ -131,7 +131,7 @@ impl ProcessGroup for TcpGroup {
     }
 
     fn abort(&self, code: i32) -> ! {
-        // The others find their links cut.
+        // The other ranks detect that their connections are closed.
         std::process::exit(code)
     }
 }
@@ -154,7 +154,7 @@ mod tests {
     use super::*;
     use crate::Launcher;
 
-    /// What each of three ranks comes to, and what it hears of others that are gone.
+    /// Runs `one` on three ranks; returns the result of each and its calls of `lost`.
     fn each<R: Send + 'static>(one: fn(TcpGroup) -> R) -> Vec<(R, Vec<String>)> {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let get = move |name: &str| match name {
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn sums_and_lists_are_those_of_all() {
+    fn all_reduce_and_all_gather_combine_all_ranks() {
         let found = each(|group| {
             let rank = group.rank() as f32;
             let mut values = vec![rank + 1.0; 100_000];
@@ -201,9 +201,9 @@ mod tests {
     }
 
     #[test]
-    fn who_is_gone_is_named() {
+    fn a_rank_that_disconnects_is_named() {
         let found = each(|group| match group.rank() {
-            // It goes without goodbye.
+            // Leaves without the barrier.
             2 => {
                 let Links { streams, .. } = &*group.links.lock().unwrap();
                 streams[0].shutdown(std::net::Shutdown::Both).unwrap();
@@ -211,6 +211,9 @@ mod tests {
             }
             _ => group.all_reduce(&mut [1.0; 5]).unwrap_err().to_string(),
         });
-        assert!(found[0].0.contains("rank 2 is gone") && found[1].0.contains("rank 2 is gone"), "{found:?}");
+        assert!(
+            found[0].0.contains("rank 2 has disconnected") && found[1].0.contains("rank 2 has disconnected"),
+            "{found:?}"
+        );
     }
 }

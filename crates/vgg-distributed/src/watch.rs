@@ -1,7 +1,7 @@
-//! Whether the other ranks are still there, while this one waits for something else.
+//! Detection of lost ranks while this rank waits for something else.
 //!
-//! Each rank has a link of its own for this, which carries nothing: it ends when the process at its other end does, and the system asks
-//! there now and then, so that a machine that is gone is found as well.
+//! Each rank has a separate connection for this, which carries no data. It closes when the process at the
+//! other end exits, and TCP keepalive closes it when the other machine is lost.
 
 use std::io::{ErrorKind, Read};
 use std::net::TcpStream;
@@ -9,16 +9,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Duration;
 
-/// Between two looks.
+/// Time between two checks.
 const INTERVAL: Duration = Duration::from_secs(1);
-/// Whoever is in the middle of an exchange with a rank that is gone notices by itself, and knows more.
+/// Time before a lost rank is reported: a collective operation with that rank fails by itself, with a more
+/// specific error.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// Looks after links until it is dropped.
+/// Watches connections until it is dropped.
 pub(crate) struct Watch(Arc<AtomicBool>);
 
 impl Watch {
-    /// Of links to these ranks. `lost` is told of the first that is gone.
+    /// Watches the connections to these ranks; calls `lost` for the first that closes.
     pub(crate) fn start(
         links: Vec<(usize, TcpStream)>,
         lost: impl Fn(&str) + Send + 'static,
@@ -41,7 +42,7 @@ impl Watch {
                 if let Some((rank, _)) = links.iter().find(|(_, link)| is_gone(link)) {
                     std::thread::sleep(grace);
                     if !told.load(SeqCst) {
-                        lost(&format!("rank {rank} is gone"));
+                        lost(&format!("rank {rank} has disconnected"));
                     }
                     return;
                 }
@@ -58,7 +59,7 @@ impl Drop for Watch {
     }
 }
 
-/// Nothing is ever sent: what comes is the end.
+/// Whether the connection is closed. No data is ever sent on it, so a read that returns is its end.
 fn is_gone(mut link: &TcpStream) -> bool {
     !matches!(link.read(&mut [0]), Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted))
 }
@@ -71,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_rank_that_goes_without_goodbye_is_named() {
+    fn a_rank_that_disconnects_is_reported() {
         let listener = TcpListener::bind("localhost:0").unwrap();
         let pair = || {
             let there = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
@@ -83,14 +84,14 @@ mod tests {
         let watch = Watch::start_with(vec![(1, first), (2, second)], [moment; 2], move |what| {
             tell.send(what.to_owned()).unwrap();
         });
-        assert!(heard.recv_timeout(5 * moment).is_err(), "both are there");
+        assert!(heard.recv_timeout(5 * moment).is_err(), "both ranks are connected");
         drop(other);
-        assert_eq!(heard.recv().unwrap(), "rank 2 is gone");
+        assert_eq!(heard.recv().unwrap(), "rank 2 has disconnected");
         drop((watch, one));
     }
 
     #[test]
-    fn after_goodbye_nobody_is_missed() {
+    fn a_dropped_watch_reports_nothing() {
         let listener = TcpListener::bind("localhost:0").unwrap();
         let there = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let here = listener.accept().unwrap().0;
@@ -100,6 +101,6 @@ mod tests {
             Watch::start_with(vec![(1, here)], [moment; 2], move |what| tell.send(what.to_owned()).unwrap());
         drop(watch);
         drop(there);
-        assert!(heard.recv().is_err(), "the thread ends and says nothing");
+        assert!(heard.recv().is_err(), "the thread ends without a report");
     }
 }

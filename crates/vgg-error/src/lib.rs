@@ -1,4 +1,5 @@
-//! The kinds of errors that the crates of this workspace share. The `Error` of each crate has a method `kind()`.
+//! The kinds of errors that the crates of this workspace share. The `Error` of each crate has a method
+//! `kind()`, which returns an [`ErrorKind`].
 //!
 //! ```
 //! use vgg_error::ErrorKind;
@@ -14,13 +15,13 @@
 
 #![warn(clippy::unwrap_used)]
 
-/// What went wrong, for programs that have an exit code for each kind.
+/// The kind of an error. Programs can choose an exit code by it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// Invalid arguments or settings, or arguments that do not fit each other or the data.
+    /// Invalid arguments or settings, or arguments that are incompatible with each other or with the data.
     Usage,
-    /// A file with damaged or unexpected contents: an image, weights, a data set.
+    /// A file has corrupt or unexpected contents: an image, weights or a data set.
     BadData,
     /// A file or directory does not exist.
     Missing,
@@ -28,6 +29,6 @@ pub enum ErrorKind {
     Io,
     /// A bug in these crates.
     Internal,
-    /// Anything else: a device that fails, a loss that is not finite, an interruption.
+    /// Any other error: a device failure, a non-finite loss, an interruption.
     Other,
 }

@@ -61,7 +61,7 @@ pub fn table1(networks: &[NetworkSpec]) -> Result<Report> {
     })
 }
 
-/// Table 2: numbers of parameters, beside the paper's.
+/// Table 2: numbers of parameters, compared with the paper's.
 ///
 /// # Errors
 /// [`crate::Error::Network`] if a network is invalid.

@@ -3,7 +3,7 @@
 //! A [`TablePlan`] lists the runs of a table, the run that each one starts from, and the evaluations of its
 //! rows. [`make_table`] trains and evaluates what is missing. Each run has a directory named by the hash of
 //! everything that determines it, so that an interrupted table can be resumed and tables share runs. A
-//! [`Report`] presents the rows beside the paper's numbers, as text and as data.
+//! [`Report`] presents the rows with the paper's numbers, as text and as data.
 //!
 //! A [`RunPlan`] holds a run's settings: [`read_run`] reads it from TOML, and the run's `run.json` records it
 //! in a form that can be read again. This crate prints nothing.

@@ -1,4 +1,4 @@
-//! Builds the report of a table from its rows, with the paper's columns beside ours.
+//! Builds the report of a table from its rows and the paper's values.
 
 use std::path::Path;
 

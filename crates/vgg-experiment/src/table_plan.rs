@@ -53,7 +53,7 @@ impl TablePlan {
     /// The run with this name.
     ///
     /// # Errors
-    /// [`Error::Plan`] if there is none.
+    /// [`Error::Plan`] if the table has no run with this name.
     pub fn run(&self, name: &str) -> Result<&RunPlan> {
         let known = || self.runs.iter().map(|r| r.name.as_str()).collect::<Vec<_>>().join(", ");
         let found = self.runs.iter().find(|run| run.name == name);

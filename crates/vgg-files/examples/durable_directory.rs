@@ -1,5 +1,4 @@
-//! Writes a directory that appears whole or not at all, and verifies it: `cargo run -p vgg-files --example
-//! durable_directory [DIR]`.
+//! Writes a directory atomically and verifies it: `cargo run -p vgg-files --example durable_directory [DIR]`.
 
 use std::path::PathBuf;
 
@@ -13,6 +12,6 @@ fn main() -> vgg_files::Result<()> {
     writer.add("letters.txt", |out| writeln!(out, "a b c"))?;
     writer.commit()?;
     let manifest = verify(&target)?;
-    println!("{}: {} files, all as they were written", target.display(), manifest.files.len());
+    println!("{}: {} files verified", target.display(), manifest.files.len());
     Ok(())
 }

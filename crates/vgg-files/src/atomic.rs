@@ -1,4 +1,4 @@
-//! Files that appear whole or not at all.
+//! Atomic writing of files, reading, and removal of the partial files of interrupted writers.
 
 use std::fs;
 use std::io::{BufWriter, Write};
@@ -10,18 +10,18 @@ use serde::{Serialize, de::DeserializeOwned};
 use crate::disk::{self, Sink};
 use crate::error::{Error, Result, at};
 
-/// Writes a file through `fill`. Until it is whole and synced, `path` keeps what it had; if anything fails, nothing
-/// is left behind.
+/// Writes a file atomically with `fill`. `path` keeps its old contents until the new file is complete and
+/// synced. If an operation fails, the partial file is removed.
 ///
 /// # Errors
-/// [`Error::Io`] with the path, or whatever `fill` returns.
+/// [`Error::Io`] with the path if `fill` or a file system operation fails.
 pub fn write_with(path: &Path, fill: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> Result<()> {
     let mut file = FileWriter::create(path)?;
     fill(&mut file).map_err(at("write", path))?;
     file.commit()
 }
 
-/// A file under another name until it is committed. Dropped before, it leaves nothing behind.
+/// A file with a temporary name until [`FileWriter::commit`]. If dropped before, it is removed.
 pub struct FileWriter {
     path: PathBuf,
     partial: PathBuf,
@@ -29,10 +29,10 @@ pub struct FileWriter {
 }
 
 impl FileWriter {
-    /// Begins the file beside `path`, in a folder that is made if need be.
+    /// Creates the temporary file in the folder of `path`. Creates the folder if it does not exist.
     ///
     /// # Errors
-    /// [`Error::Io`].
+    /// [`Error::Io`] if the folder or the file cannot be created.
     pub fn create(path: &Path) -> Result<FileWriter> {
         if let Some(parent) = path.parent() {
             disk::create_dir_all(parent).map_err(at("create", parent))?;
@@ -40,10 +40,10 @@ impl FileWriter {
         FileWriter::create_in_folder(path)
     }
 
-    /// Begins the file beside `path`, in a folder that must be there.
+    /// Creates the temporary file in the folder of `path`, which must exist.
     ///
     /// # Errors
-    /// [`Error::Io`].
+    /// [`Error::Io`] if the file cannot be created.
     pub fn create_in_folder(path: &Path) -> Result<FileWriter> {
         let partial = beside(path);
         let file = Sink::create(&partial).map_err(at("write", path))?;
@@ -51,10 +51,10 @@ impl FileWriter {
         Ok(FileWriter { path: path.to_owned(), partial, out })
     }
 
-    /// Syncs the file and gives it its name.
+    /// Syncs the file, renames it to `path` and syncs the folder.
     ///
     /// # Errors
-    /// [`Error::Io`]; `path` keeps what it had.
+    /// [`Error::Io`] if one of these fails. Unless it is the last, `path` keeps its old contents.
     pub fn commit(mut self) -> Result<()> {
         let out = self.out.take().ok_or(std::io::Error::other("committed twice"));
         let synced = out.and_then(|out| out.into_inner().map_err(|e| e.into_error())?.sync());
@@ -64,7 +64,7 @@ impl FileWriter {
 }
 
 impl FileWriter {
-    /// Brings to the disk what was written so far.
+    /// Flushes and syncs the bytes written so far.
     pub(crate) fn sync(&mut self) -> std::io::Result<()> {
         let Some(out) = &mut self.out else { return Ok(()) };
         out.flush()?;
@@ -84,18 +84,18 @@ impl Write for FileWriter {
 
 impl Drop for FileWriter {
     fn drop(&mut self) {
-        // After a commit there is nothing under this name. Otherwise the write has failed already; that its litter stays
-        // behind as well would be no better news.
+        // After a commit the temporary file does not exist. Otherwise the write has failed already, and a
+        // second error is not reported.
         let _ = disk::remove_file(&self.partial);
     }
 }
 
-/// Removes what writers left in `directory` that died: files and directories under the names that they have until they are
-/// whole. What a [`crate::DirectoryWriter`] was about to replace gets its name back. Only who holds the directory's lock may do
-/// so; a directory that is not there has nothing in it.
+/// Removes the partial files and directories that killed writers left in `directory`. A directory that a
+/// [`crate::DirectoryWriter`] had moved away to replace it gets its name back. The caller must hold the
+/// directory's lock. If `directory` does not exist, nothing is done.
 ///
 /// # Errors
-/// [`Error::Io`].
+/// [`Error::Io`] if a file cannot be listed, renamed or removed.
 pub fn remove_partial_files(directory: &Path) -> Result<()> {
     let entries = match fs::read_dir(directory) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
@@ -107,11 +107,11 @@ pub fn remove_partial_files(directory: &Path) -> Result<()> {
         let Some((rest, kind)) = name.strip_prefix('.').and_then(|name| name.rsplit_once('.')) else {
             continue;
         };
-        // Between the two stands the number of the process.
+        // `rest` is the name, a dot, and the identifiers of the writer.
         let whole = rest.rsplit_once('.').map(|(name, _)| directory.join(name));
         match (kind, whole) {
             ("old", Some(whole)) if !whole.exists() => {
-                disk::rename(&path, &whole).map_err(at("put back", &whole))?;
+                disk::rename(&path, &whole).map_err(at("restore", &whole))?;
             }
             ("partial" | "old", Some(_)) if path.is_dir() => {
                 disk::remove_dir_all(&path).map_err(at("remove", &path))?;
@@ -123,7 +123,7 @@ pub fn remove_partial_files(directory: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Writes `bytes` as [`write_with`] does.
+/// Writes `bytes` to a file atomically.
 ///
 /// # Errors
 /// As [`write_with`].
@@ -131,28 +131,28 @@ pub fn write_bytes(path: &Path, bytes: &[u8]) -> Result<()> {
     write_with(path, |out| out.write_all(bytes))
 }
 
-/// Writes `value` as indented JSON with a final newline.
+/// Writes `value` to a file atomically, as indented JSON with a final newline.
 ///
 /// # Errors
-/// As [`write_with`]; [`Error::Corrupt`] if the value has no JSON form.
+/// As [`write_with`]; [`Error::Corrupt`] if the value cannot be serialised.
 pub fn write_json<T: Serialize + ?Sized>(path: &Path, value: &T) -> Result<()> {
     let mut json = serde_json::to_vec_pretty(value).map_err(|e| Error::corrupt(path, e))?;
     json.push(b'\n');
     write_bytes(path, &json)
 }
 
-/// Creates a directory and its missing parents. Their names are on the disk when this returns.
+/// Creates a directory and its missing parents, durably.
 ///
 /// # Errors
-/// [`Error::Io`].
+/// [`Error::Io`] if one cannot be created or synced.
 pub fn create_directory(path: &Path) -> Result<()> {
     disk::create_dir_all(path).map_err(at("create", path))
 }
 
-/// Removes a file, if it is there.
+/// Removes a file, if it exists.
 ///
 /// # Errors
-/// [`Error::Io`].
+/// [`Error::Io`] if it cannot be removed.
 pub fn remove_file(path: &Path) -> Result<()> {
     match fs::remove_file(path) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(at("remove", path)(e)),
@@ -163,24 +163,24 @@ pub fn remove_file(path: &Path) -> Result<()> {
 /// Reads a file.
 ///
 /// # Errors
-/// [`Error::Missing`] or [`Error::Io`].
+/// [`Error::Missing`] if it does not exist; [`Error::Io`] if it cannot be read.
 pub fn read_bytes(path: &Path) -> Result<Vec<u8>> {
     fs::read(path).map_err(at("read", path))
 }
 
-/// Reads JSON.
+/// Reads a JSON file.
 ///
 /// # Errors
-/// [`Error::Missing`], [`Error::Io`], or [`Error::Corrupt`] with what the parser said.
+/// As [`read_bytes`]; [`Error::Corrupt`] with the parser's message if it is not JSON of this type.
 pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
     let bytes = read_bytes(path)?;
     serde_json::from_slice(&bytes).map_err(|e| Error::corrupt(path, e))
 }
 
-/// A name beside `path` that no other process uses.
+/// A unique temporary name in the folder of `path`.
 pub(crate) fn beside(path: &Path) -> PathBuf {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    // The number of a process is not enough: containers have the same ones.
+    // The process id is not enough: processes in different containers can have the same.
     static NUMBER: AtomicU64 = AtomicU64::new(0);
     let (process, number) = (std::process::id(), NUMBER.fetch_add(1, Relaxed));
     let now = std::time::UNIX_EPOCH.elapsed().map_or(0, |t| t.as_nanos());
@@ -196,7 +196,7 @@ pub(crate) fn write_synced(
     out.into_inner().map_err(|e| e.into_error())?.sync()
 }
 
-/// Makes a rename in `path`'s parent durable.
+/// Syncs the parent of `path`, which makes a rename durable.
 pub(crate) fn sync_parent(path: &Path) -> Result<()> {
     let parent = disk::parent(path);
     disk::sync_directory(parent).map_err(at("sync", parent))
@@ -207,7 +207,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_failed_write_leaves_the_old_file_and_no_litter() {
+    fn failed_write_keeps_the_old_file_and_leaves_no_partial_file() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("sub/file.txt");
         write_bytes(&path, b"old").unwrap();
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_json_names_the_file() {
+    fn json_errors_name_the_file() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x.json");
         assert!(read_json::<u32>(&path).unwrap_err().is_missing());

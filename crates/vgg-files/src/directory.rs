@@ -1,4 +1,4 @@
-//! Directories that appear whole or not at all, with a manifest of their files.
+//! Atomic writing of directories, with a manifest of their files, and verification against the manifest.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,23 +14,24 @@ use crate::{Hash, hash_file, read_json};
 
 const MANIFEST: &str = "manifest.json";
 
-/// Size and hash of every file of a directory.
+/// The `manifest.json` of a directory: size and hash of every file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
-    /// By file name.
+    /// Entries by file name.
     pub files: BTreeMap<String, Entry>,
 }
 
-/// One file of a manifest.
+/// Size and hash of a file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
-    /// Length of the file.
+    /// Size in bytes.
     pub bytes: u64,
-    /// BLAKE3 of its contents.
+    /// BLAKE3 hash of the contents.
     pub blake3: Hash,
 }
 
-/// Writes a directory beside its final name; [`DirectoryWriter::commit`] makes it appear.
+/// A directory that is written under a temporary name until [`DirectoryWriter::commit`]. If dropped before,
+/// it is removed.
 pub struct DirectoryWriter {
     path: PathBuf,
     partial: PathBuf,
@@ -39,13 +40,13 @@ pub struct DirectoryWriter {
 }
 
 impl DirectoryWriter {
-    /// Starts a directory that will be at `path`, in one that must be there.
+    /// Creates the temporary directory in the parent of `path`, which must exist.
     ///
     /// # Errors
-    /// [`Error::Io`] if it cannot be made.
+    /// [`Error::Io`] if it cannot be created.
     pub fn new(path: &Path) -> Result<DirectoryWriter> {
         let partial = beside(path);
-        // Left by a process of the same number that was killed.
+        // Left by a killed process of the same temporary name.
         if partial.exists() {
             disk::remove_dir_all(&partial).map_err(at("remove", &partial))?;
         }
@@ -53,7 +54,7 @@ impl DirectoryWriter {
         Ok(DirectoryWriter { path: path.to_owned(), partial, files: BTreeMap::new(), committed: false })
     }
 
-    /// Adds a file.
+    /// Writes a file with `fill` and syncs it.
     ///
     /// # Errors
     /// [`Error::Io`] if it cannot be written.
@@ -69,17 +70,17 @@ impl DirectoryWriter {
         Ok(())
     }
 
-    /// Writes the manifest and gives the directory its name, in place of what was there.
+    /// Writes the manifest and renames the directory to `path`. Replaces an existing directory.
     ///
     /// # Errors
-    /// [`Error::Io`]; an earlier directory of this name is then still there.
+    /// [`Error::Io`] if an operation fails. Before the final rename, an existing directory is kept.
     pub fn commit(mut self) -> Result<()> {
         let manifest = Manifest { files: std::mem::take(&mut self.files) };
-        // It has no name of its own to be renamed to, and makes no folder anew that was removed meanwhile.
+        // Not by `write_with`, which would create the directory again if it was removed.
         let path = self.partial.join(MANIFEST);
         write_synced(&path, |out| Ok(serde_json::to_writer_pretty(out, &manifest)?))
             .map_err(at("write", &path))?;
-        // The names in the directory.
+        // Makes the names of the files in the directory durable.
         sync_parent(&path)?;
         let old = self.partial.with_extension("old");
         if self.path.exists() {
@@ -87,7 +88,7 @@ impl DirectoryWriter {
         }
         if let Err(source) = disk::rename(&self.partial, &self.path) {
             if old.exists() {
-                disk::rename(&old, &self.path).map_err(at("put back", &self.path))?;
+                disk::rename(&old, &self.path).map_err(at("restore", &self.path))?;
             }
             return Err(at("write", &self.path)(source));
         }
@@ -103,16 +104,17 @@ impl DirectoryWriter {
 impl Drop for DirectoryWriter {
     fn drop(&mut self) {
         if !self.committed {
-            // Only tidying after a failure that was reported.
+            // The failure has been reported already.
             let _ = disk::remove_dir_all(&self.partial);
         }
     }
 }
 
-/// Checks every file of a directory against its manifest.
+/// Checks size and hash of every file in a directory's manifest. Other files in the directory are ignored.
 ///
 /// # Errors
-/// [`Error::Corrupt`] naming the first file that differs; [`Error::Missing`] if one or the manifest is not there.
+/// [`Error::Corrupt`] with the first file that differs; [`Error::Missing`] if a file or the manifest does not
+/// exist; [`Error::Io`] if one cannot be read.
 pub fn verify(directory: &Path) -> Result<Manifest> {
     let manifest: Manifest = read_json(&directory.join(MANIFEST))?;
     for (name, entry) in &manifest.files {
@@ -121,11 +123,11 @@ pub fn verify(directory: &Path) -> Result<Manifest> {
         if bytes != entry.bytes {
             return Err(Error::corrupt(
                 &path,
-                format!("{bytes} bytes long, but {} were written", entry.bytes),
+                format!("it has {bytes} bytes, but the manifest states {}", entry.bytes),
             ));
         }
         if hash_file(&path)? != entry.blake3 {
-            return Err(Error::corrupt(&path, "its hash is not the one in the manifest"));
+            return Err(Error::corrupt(&path, "its hash differs from the manifest"));
         }
     }
     Ok(manifest)
@@ -136,12 +138,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_flipped_bit_and_a_cut_file_are_noticed() {
+    fn verify_detects_a_flipped_bit_and_a_truncated_file() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("checkpoint");
         let mut writer = DirectoryWriter::new(&path).unwrap();
         writer.add("a.bin", |out| out.write_all(&[1; 1000])).unwrap();
-        assert!(!path.exists(), "nothing appears before the commit");
+        assert!(!path.exists(), "the directory must not exist before the commit");
         writer.commit().unwrap();
         verify(&path).unwrap();
 
@@ -154,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn an_abandoned_directory_leaves_nothing() {
+    fn dropped_directory_is_removed() {
         let dir = tempfile::tempdir().unwrap();
         let mut writer = DirectoryWriter::new(&dir.path().join("x")).unwrap();
         writer.add("a", |out| out.write_all(b"a")).unwrap();

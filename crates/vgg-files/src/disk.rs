@@ -1,7 +1,7 @@
-//! Changes of the disk. Every write, sync, creation, rename and removal of this crate goes through this module.
+//! File system operations: writes, syncs, creations, renames and removals of this crate.
 //!
-//! With the feature `faults`, which is for tests, any of these operations can be made to fail, and whatever was not synced
-//! can be taken away, as by a power failure.
+//! With the feature `faults`, which is for tests, any of these operations can be made to fail, and data that
+//! were not synced can be discarded, as by a power failure.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 #[cfg(feature = "faults")]
 pub mod faults;
 
-/// A file that is being written.
+/// A file open for writing.
 pub(crate) struct Sink {
     path: PathBuf,
     file: File,
@@ -34,7 +34,7 @@ impl Write for Sink {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        // `File` has no buffer.
+        // `File` is unbuffered.
         Ok(())
     }
 }
@@ -43,15 +43,15 @@ pub(crate) fn create_dir(path: &Path) -> io::Result<()> {
     apply(Change::CreateDirectory(path), || fs::create_dir(path))
 }
 
-/// Creates a directory and its missing parents, and syncs the parent of each: a file is only as durable as the names of the
-/// directories above it.
+/// Creates a directory and its missing parents, and syncs the parent of each, because a file is only durable
+/// if the names of the directories above it are.
 pub(crate) fn create_dir_all(path: &Path) -> io::Result<()> {
     if path.as_os_str().is_empty() || path.is_dir() {
         return Ok(());
     }
     create_dir_all(parent(path))?;
     match create_dir(path) {
-        // Another process was faster.
+        // Another process has created it in the meantime.
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {}
         other => other?,
     }
@@ -70,7 +70,7 @@ pub(crate) fn remove_dir_all(path: &Path) -> io::Result<()> {
     apply(Change::Remove(path), || fs::remove_dir_all(path))
 }
 
-/// Makes the names in a directory durable: what was created, renamed and removed there.
+/// Syncs a directory, which makes creations, renames and removals in it durable.
 pub(crate) fn sync_directory(path: &Path) -> io::Result<()> {
     apply(Change::SyncDirectory(path), || {
         #[cfg(unix)]
@@ -79,7 +79,7 @@ pub(crate) fn sync_directory(path: &Path) -> io::Result<()> {
     })
 }
 
-/// The directory that holds the name of `path`.
+/// The parent directory of `path`; `.` for a plain file name.
 pub(crate) fn parent(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
@@ -87,7 +87,7 @@ pub(crate) fn parent(path: &Path) -> &Path {
     }
 }
 
-/// One operation.
+/// A file system operation.
 #[cfg_attr(not(feature = "faults"), expect(dead_code, reason = "only the feature `faults` looks at it"))]
 enum Change<'a> {
     CreateFile(&'a Path),

@@ -1,64 +1,64 @@
-//! What can go wrong with files.
+//! Errors of this crate.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use vgg_error::ErrorKind;
 
-/// Result of an operation on files.
+/// A result with this crate's [`Error`].
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// A file operation that failed, with its path.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The system refused.
+    /// The operating system reported an error.
     #[error("cannot {action} {path}: {source}", path = path.display())]
     Io {
-        /// What was tried, such as `write`.
+        /// The operation that failed, such as `write`.
         action: &'static str,
         /// The path.
         path: PathBuf,
-        /// What the system said.
+        /// The operating system's error.
         source: io::Error,
     },
-    /// There is no such file.
+    /// The file does not exist.
     #[error("{path} does not exist", path = path.display())]
     Missing {
         /// The path.
         path: PathBuf,
     },
-    /// The contents are not what they should be.
+    /// The file is damaged or has another format.
     #[error("{path} is damaged or not of the expected format: {reason}", path = path.display())]
     Corrupt {
         /// The path.
         path: PathBuf,
-        /// What is wrong.
+        /// The reason.
         reason: String,
     },
-    /// There is too little space on the disk.
+    /// The file system has too little free space.
     #[error(
-        "{path} has {free:.1} MiB free, and {needed:.1} are needed",
+        "{path} has {free:.1} MiB free, but {needed:.1} MiB are needed",
         path = path.display(), free = *free as f64 / f64::from(1 << 20), needed = *needed as f64 / f64::from(1 << 20)
     )]
     NoSpace {
-        /// Where.
+        /// The directory.
         path: PathBuf,
-        /// Bytes that are needed.
+        /// Required space in bytes.
         needed: u64,
-        /// Bytes that are free.
+        /// Free space in bytes.
         free: u64,
     },
-    /// Another process uses the directory.
+    /// Another process holds the lock of the directory.
     #[error("{path} is in use by another process", path = path.display())]
     Locked {
-        /// The lock file.
+        /// The directory.
         path: PathBuf,
     },
 }
 
 impl Error {
-    /// The kind of error, such as for an exit code.
+    /// The kind of error, from which programs derive their exit code.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Error::Missing { .. } => ErrorKind::Missing,
@@ -67,7 +67,7 @@ impl Error {
         }
     }
 
-    /// Whether the file is missing.
+    /// Whether this is [`Error::Missing`].
     pub fn is_missing(&self) -> bool {
         matches!(self, Error::Missing { .. })
     }
@@ -77,7 +77,7 @@ impl Error {
     }
 }
 
-/// Adds action and path to an I/O error.
+/// Converts an I/O error: `NotFound` of `read` or `open` to [`Error::Missing`], others to [`Error::Io`].
 pub(crate) fn at<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> Error + 'a {
     move |source| match source.kind() {
         io::ErrorKind::NotFound if matches!(action, "read" | "open") => {

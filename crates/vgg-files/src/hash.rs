@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Result, at};
 
-/// A BLAKE3 hash, shown and stored in hexadecimal.
+/// A BLAKE3 hash, displayed and serialised as 64 lowercase hexadecimal digits.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Hash(String);
@@ -17,7 +17,11 @@ impl TryFrom<String> for Hash {
 
     fn try_from(text: String) -> std::result::Result<Hash, String> {
         let sound = text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-        if sound { Ok(Hash(text)) } else { Err(format!("{text:?} is no BLAKE3 hash")) }
+        if sound {
+            Ok(Hash(text))
+        } else {
+            Err(format!("{text:?} is not a BLAKE3 hash: expected 64 lowercase hexadecimal digits"))
+        }
     }
 }
 
@@ -28,12 +32,12 @@ impl From<Hash> for String {
 }
 
 impl Hash {
-    /// All 64 hexadecimal digits.
+    /// The 64 hexadecimal digits.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The first 12 digits, for names of files and for people.
+    /// The first 12 digits, for file names and messages.
     pub fn short(&self) -> &str {
         &self.0[..self.0.len().min(12)]
     }
@@ -51,23 +55,23 @@ impl fmt::Debug for Hash {
     }
 }
 
-/// A hash of bytes that come in pieces.
+/// Incremental BLAKE3 hashing.
 #[derive(Clone, Default)]
 pub struct Hasher(blake3::Hasher);
 
 impl Hasher {
-    /// Takes some more.
+    /// Adds bytes.
     pub fn update(&mut self, bytes: &[u8]) {
         self.0.update(bytes);
     }
 
-    /// The hash of all so far.
+    /// The hash of all bytes added so far. More bytes may be added afterwards.
     pub fn hash(&self) -> Hash {
         Hash(self.0.finalize().to_hex().to_string())
     }
 }
 
-/// Hash of some bytes.
+/// Hash of `bytes`.
 pub fn hash_bytes(bytes: &[u8]) -> Hash {
     Hash(blake3::hash(bytes).to_hex().to_string())
 }
@@ -75,7 +79,7 @@ pub fn hash_bytes(bytes: &[u8]) -> Hash {
 /// Hash of a file's contents.
 ///
 /// # Errors
-/// [`crate::Error::Missing`] or [`crate::Error::Io`].
+/// [`crate::Error::Missing`] if the file does not exist; [`crate::Error::Io`] if it cannot be read.
 pub fn hash_file(path: &Path) -> Result<Hash> {
     let mut hasher = blake3::Hasher::new();
     let file = std::fs::File::open(path).map_err(at("open", path))?;

@@ -1,7 +1,8 @@
-//! Durable files: the one place where this workspace writes.
+//! Durable file output: atomic writes of files and directories, manifests, locks, and safetensors files.
 //!
-//! A file or directory appears under its name only when it is whole: it is written beside it, synced, renamed, and
-//! the parent is synced. A directory carries a manifest with the size and BLAKE3 hash of every file in it.
+//! A file or directory appears under its name only when it is complete: it is written under a temporary name
+//! in the same folder, synced and renamed, and then the parent is synced. A [`DirectoryWriter`] adds a
+//! manifest with the size and BLAKE3 hash of every file.
 //!
 //! ```
 //! # let dir = tempfile::tempdir().unwrap();

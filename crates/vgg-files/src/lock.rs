@@ -1,4 +1,4 @@
-//! One process at a time in a directory.
+//! [`Lock`]: exclusive use of a directory by one process.
 
 use std::fs::{File, TryLockError};
 use std::path::Path;
@@ -13,10 +13,10 @@ pub struct Lock {
 }
 
 impl Lock {
-    /// Takes the lock, through the file `.lock` in `directory`, which is made if need be.
+    /// Locks the file `.lock` in `directory`. Creates both if they do not exist. Does not wait.
     ///
     /// # Errors
-    /// [`Error::Locked`] if another process holds it, [`Error::Io`] if the directory cannot be written.
+    /// [`Error::Locked`] if the lock is held already; [`Error::Io`] if the lock file cannot be opened.
     pub fn acquire(directory: &Path) -> Result<Lock> {
         disk::create_dir_all(directory).map_err(at("create", directory))?;
         let path = directory.join(".lock");
@@ -36,7 +36,8 @@ impl Lock {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // Closing the file does not release the lock while a child process that is being started still has a copy of it.
+        // Closing the file does not release the lock while a child process that is being started has a copy
+        // of the descriptor.
         let _ = self.file.unlock();
     }
 }
@@ -46,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_copy_of_the_file_in_a_child_process_does_not_hold_the_lock() {
+    fn copy_of_the_descriptor_does_not_hold_the_lock() {
         let dir = tempfile::tempdir().unwrap();
         let lock = Lock::acquire(dir.path()).unwrap();
         let _copy = lock.file.try_clone().unwrap();
@@ -55,7 +56,7 @@ mod tests {
     }
 
     #[test]
-    fn the_second_is_refused_until_the_first_is_gone() {
+    fn second_lock_fails_until_the_first_is_dropped() {
         let dir = tempfile::tempdir().unwrap();
         let first = Lock::acquire(dir.path()).unwrap();
         assert!(matches!(Lock::acquire(dir.path()), Err(Error::Locked { .. })));

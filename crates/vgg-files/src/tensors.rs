@@ -1,5 +1,5 @@
-//! Safetensors files, written in a fixed order and read within bounds: the header is checked against the length of
-//! the file before anything is allocated, and each tensor is read on its own.
+//! Safetensors files. [`write_tensors`] writes deterministic bytes; [`TensorFile`] checks the header against
+//! the length of the file before it allocates memory, and reads each tensor separately.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -10,7 +10,7 @@ use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 
 use crate::error::{Error, Result, at};
 
-/// Longest header that is read: room for a million tensors' names would be a tenth of it.
+/// Largest header that is read.
 const MAX_HEADER_BYTES: u64 = 64 << 20;
 
 /// A tensor to write.
@@ -18,9 +18,9 @@ const MAX_HEADER_BYTES: u64 = 64 << 20;
 pub struct TensorData<'a> {
     /// Name in the file.
     pub name: String,
-    /// Sizes of the axes.
+    /// Shape.
     pub shape: Vec<usize>,
-    /// Row-major values.
+    /// Values in row-major order.
     pub values: TensorValues<'a>,
 }
 
@@ -41,7 +41,7 @@ impl TensorValues<'_> {
         }
     }
 
-    /// Writes the values little-endian, a little at a time.
+    /// Writes the values in little-endian order, through a small buffer.
     fn write(&self, out: &mut dyn Write) -> std::io::Result<()> {
         match self {
             TensorValues::F32(v) => write_values(v, f32::to_le_bytes, out),
@@ -71,10 +71,10 @@ fn write_values<T: Copy, const N: usize>(
     Ok(())
 }
 
-/// Writes tensors and metadata to `out`. The same input makes the same bytes.
+/// Writes tensors, in the given order, and metadata in safetensors format. Equal input gives equal bytes.
 ///
 /// # Errors
-/// Whatever writing to `out` returns.
+/// Errors of writing to `out`.
 pub fn write_tensors(
     out: &mut dyn Write,
     tensors: &[TensorData],
@@ -96,7 +96,7 @@ pub fn write_tensors(
         start = end;
     }
     let mut header = serde_json::to_vec(&header)?;
-    // Values begin at a multiple of eight.
+    // The values start at a multiple of eight bytes.
     header.resize(header.len().next_multiple_of(8), b' ');
     out.write_all(&(header.len() as u64).to_le_bytes())?;
     out.write_all(&header)?;
@@ -116,11 +116,12 @@ pub struct TensorFile {
 }
 
 impl TensorFile {
-    /// Opens a file and checks its header: offsets within the file, in order, without gaps or overlaps, and of the
-    /// size that shape and type need.
+    /// Opens a file and checks its header: the byte ranges of the tensors must cover the data without gaps or
+    /// overlaps, and have the sizes that shapes and types require.
     ///
     /// # Errors
-    /// [`Error::Missing`], [`Error::Io`], or [`Error::Corrupt`] with what is wrong.
+    /// [`Error::Missing`] if the file does not exist; [`Error::Io`] if it cannot be read; [`Error::Corrupt`]
+    /// if the header is invalid or the length of the file differs from it.
     pub fn open(path: &Path) -> Result<TensorFile> {
         let corrupt = |reason: String| Error::corrupt(path, reason);
         let mut file = File::open(path).map_err(at("open", path))?;
@@ -133,37 +134,38 @@ impl TensorFile {
         let header_len = u64::from_le_bytes(size);
         if header_len > MAX_HEADER_BYTES || header_len > length - 8 {
             return Err(corrupt(format!(
-                "its header should take {header_len} bytes, but the file has {length}"
+                "its header length, {header_len} bytes, exceeds 64 MiB or the length of the file, {length} bytes"
             )));
         }
         let mut header = vec![0; header_len as usize];
         file.read_exact(&mut header).map_err(at("read", path))?;
         let header: Metadata =
             serde_json::from_slice(&header).map_err(|e| corrupt(format!("header: {e}")))?;
-        // The sum of all sizes may be more than 64 bits hold.
+        // The sum of all sizes may overflow 64 bits.
         let expected = 8 + u128::from(header_len) + header.data_len() as u128;
         if u128::from(length) != expected {
-            return Err(corrupt(format!("{length} bytes long, but its header asks for {expected}")));
+            return Err(corrupt(format!("it has {length} bytes, but its header requires {expected}")));
         }
         Ok(TensorFile { path: path.to_owned(), file, data_start: 8 + header_len, header })
     }
 
-    /// The path it was opened from.
+    /// The path that was opened.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Names of the tensors in the order of their values.
+    /// Names of the tensors, in order of their data.
     pub fn names(&self) -> Vec<String> {
         self.header.offset_keys()
     }
 
-    /// Shape of a tensor.
+    /// Shape of a tensor; `None` if there is no such tensor.
     pub fn shape(&self, name: &str) -> Option<&[usize]> {
         self.header.info(name).map(|info| info.shape.as_slice())
     }
 
-    /// Type of a tensor's values, such as `F32`.
+    /// Data type of a tensor: `F16`, `BF16`, `F32`, `F64`, `I64` or `another type`; `None` if it does not
+    /// exist.
     pub fn dtype(&self, name: &str) -> Option<&'static str> {
         Some(match self.header.info(name)?.dtype {
             Dtype::F16 => "F16",
@@ -178,7 +180,7 @@ impl TensorFile {
     /// Reads the bytes of a tensor of any type.
     ///
     /// # Errors
-    /// [`Error::Corrupt`] if there is none of this name; [`Error::Io`].
+    /// [`Error::Corrupt`] if there is no tensor of this name; [`Error::Io`] if it cannot be read.
     pub fn read_bytes(&mut self, name: &str) -> Result<Vec<u8>> {
         let Some(dtype) = self.header.info(name).map(|info| info.dtype) else {
             return Err(Error::corrupt(&self.path, format!("it has no tensor {name}")));
@@ -186,7 +188,7 @@ impl TensorFile {
         self.read(name, dtype)
     }
 
-    /// The metadata, all of it strings.
+    /// The metadata (`__metadata__`).
     pub fn metadata(&self) -> BTreeMap<String, String> {
         self.header.metadata().iter().flatten().map(|(k, v)| (k.clone(), v.clone())).collect()
     }
@@ -194,7 +196,7 @@ impl TensorFile {
     /// Reads a tensor of 32-bit floats.
     ///
     /// # Errors
-    /// [`Error::Corrupt`] if there is none of this name and type; [`Error::Io`].
+    /// [`Error::Corrupt`] if there is no tensor of this name and type; [`Error::Io`] if it cannot be read.
     pub fn read_f32(&mut self, name: &str) -> Result<Vec<f32>> {
         let bytes = self.read(name, Dtype::F32)?;
         Ok(bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
@@ -225,7 +227,7 @@ impl TensorFile {
             return Err(Error::corrupt(&self.path, reason));
         }
         let (start, end) = info.data_offsets;
-        // Bounded: `open` has checked the offsets against the length of the file.
+        // `open` has checked the offsets against the length of the file, which limits the allocation.
         let mut bytes = vec![0; end - start];
         self.file.seek(SeekFrom::Start(self.data_start + start as u64)).map_err(at("read", &self.path))?;
         self.file.read_exact(&mut bytes).map_err(at("read", &self.path))?;
@@ -253,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read() {
+    fn written_tensors_are_read_back() {
         let dir = tempfile::tempdir().unwrap();
         let mut file = TensorFile::open(&sample(dir.path())).unwrap();
         assert_eq!(file.names(), ["b", "a"]);
@@ -266,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn the_library_of_the_format_reads_it() {
+    fn safetensors_crate_reads_written_files() {
         let dir = tempfile::tempdir().unwrap();
         let bytes = std::fs::read(sample(dir.path())).unwrap();
         let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
@@ -274,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_file_and_a_huge_header_are_refused() {
+    fn truncated_files_and_huge_headers_are_rejected() {
         let dir = tempfile::tempdir().unwrap();
         let path = sample(dir.path());
         let bytes = std::fs::read(&path).unwrap();

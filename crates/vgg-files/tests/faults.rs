@@ -1,5 +1,5 @@
-//! Full disks, stopped machines and power failures at every operation of every writer: what was there before is whole, and what
-//! was reported as written is never lost.
+//! Full disks, stopped machines and power failures at every operation of every writer: old files stay
+//! complete, and data reported as written are never lost.
 
 mod full_disk;
 
@@ -11,7 +11,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use vgg_files::faults::{self, Fault, Loss};
 use vgg_files::{DirectoryWriter, Error, FileWriter, Lock, Result};
 
-/// A plan of faults holds for the whole process, so only one test may run at a time.
+/// The plan of faults is global to the process, so only one test may run at a time.
 fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     let guard = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
@@ -20,12 +20,12 @@ fn alone() -> MutexGuard<'static, ()> {
     guard
 }
 
-/// What happens to the disk after the machine has stopped; `None`: only the process was killed.
+/// The losses after the machine has stopped; `None` if only the process was killed.
 const LOSSES: [Option<Loss>; 4] = [None, Some(Loss::Zeroed), Some(Loss::Cut), Some(Loss::Names)];
 
-/// Runs `act` in fresh directories made by `prepare`, and stops it before each of its operations in turn, the last time after all
-/// of them. `check` sees the directory as a restarted machine finds it, with whether `act` had returned `Ok`. Returns the number of
-/// operations.
+/// Runs `act` in new directories filled by `prepare`, and stops it before each of its operations in turn, and
+/// finally after all of them. `check` gets the directory after the restart, and whether `act` had returned
+/// `Ok`. Returns the number of operations.
 fn stopped_everywhere(
     prepare: impl Fn(&Path),
     act: impl Fn(&Path) -> Result<()>,
@@ -55,8 +55,9 @@ fn stopped_everywhere(
     unreachable!()
 }
 
-/// Runs `act` in directories made by `prepare`, on a disk that is full at each of its operations in turn. Every time it must fail
-/// with the path; `check` sees what it leaves, and whether the operation was the last one. Returns the number of operations.
+/// Runs `act` in directories filled by `prepare`, on a disk that is full at each of its operations in turn.
+/// It must fail with the path each time. `check` gets the directory, and whether the operation was the last
+/// one. Returns the number of operations.
 fn full_everywhere(
     prepare: impl Fn(&Path),
     act: impl Fn(&Path) -> Result<()>,
@@ -84,7 +85,7 @@ fn full_everywhere(
     operations
 }
 
-/// Every file below a directory, and every directory, by path; of a file, what is in it.
+/// All directories and files below a directory, sorted by path; files with their contents.
 fn contents(dir: &Path) -> Vec<(PathBuf, Option<Vec<u8>>)> {
     let mut found = Vec::new();
     for path in fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()) {
@@ -99,7 +100,7 @@ fn contents(dir: &Path) -> Vec<(PathBuf, Option<Vec<u8>>)> {
     found
 }
 
-/// The names in a directory, sorted.
+/// The sorted names in a directory.
 fn names(dir: &Path) -> Vec<String> {
     let entries = fs::read_dir(dir).unwrap();
     let mut names: Vec<String> =
@@ -108,19 +109,19 @@ fn names(dir: &Path) -> Vec<String> {
     names
 }
 
-/// The only file in a directory that a writer has not finished.
+/// The only partial file in a directory.
 fn partial(dir: &Path) -> PathBuf {
     let unfinished: Vec<String> = names(dir).into_iter().filter(|name| name.ends_with(".partial")).collect();
     assert_eq!(unfinished.len(), 1, "{unfinished:?}");
     dir.join(&unfinished[0])
 }
 
-/// What `write_long` writes.
+/// The bytes that `write_long` writes.
 fn long(byte: u8) -> Vec<u8> {
     vec![byte; 3000]
 }
 
-/// Three writes: a writer passes its buffer on when it is flushed.
+/// Writes in three operations, by flushing the buffer each time.
 fn write_long(out: &mut dyn Write, byte: u8) -> std::io::Result<()> {
     for _ in 0..3 {
         out.write_all(&[byte; 1000])?;
@@ -130,14 +131,14 @@ fn write_long(out: &mut dyn Write, byte: u8) -> std::io::Result<()> {
 }
 
 #[test]
-fn power_failure_takes_data_after_the_last_sync() {
+fn power_failure_loses_data_after_the_last_sync() {
     let _alone = alone();
     let dir = tempfile::tempdir().unwrap();
     faults::plan(Some((u64::MAX, Fault::Stop)));
     let mut file = FileWriter::create(&dir.path().join("a")).unwrap();
     file.write_all(b"some bytes").unwrap();
     file.flush().unwrap();
-    // As of a killed process: what cleans up does not run.
+    // As in a killed process, `drop` does not run.
     std::mem::forget(file);
     let path = partial(dir.path());
     assert_eq!(fs::read(&path).unwrap(), b"some bytes");
@@ -150,18 +151,18 @@ fn power_failure_takes_data_after_the_last_sync() {
     faults::plan(None);
 }
 
-/// Writes of a small file are: create, write, sync, rename, sync of the directory.
+/// The operations of writing a small file are: create, write, sync, rename, sync of the directory.
 #[test]
 fn power_failure_before_each_operation_of_a_small_file() {
     let _alone = alone();
     let cases: [(u64, Loss, &[u8], &[u8]); 12] = [
-        // Stopped before this, loss, file, partial file.
+        // Operation before which it stops, loss, file, partial file (`-` if it must not exist).
         (1, Loss::Zeroed, b"old", b""),
         (1, Loss::Names, b"old", b"-"),
         (2, Loss::Zeroed, b"old", b"\0\0\0"),
         (2, Loss::Cut, b"old", b""),
         (2, Loss::Names, b"old", b"-"),
-        // Synced, but without a durable name.
+        // The data are synced, but the name is not durable.
         (3, Loss::Zeroed, b"old", b"new"),
         (3, Loss::Cut, b"old", b"new"),
         (3, Loss::Names, b"old", b"-"),
@@ -189,7 +190,7 @@ fn power_failure_before_each_operation_of_a_small_file() {
 }
 
 #[test]
-fn stopped_write_leaves_the_whole_old_or_the_whole_new_file() {
+fn stopped_write_leaves_the_old_or_the_new_file() {
     let _alone = alone();
     let path = |dir: &Path| dir.join("a");
     let operations = stopped_everywhere(
@@ -207,7 +208,7 @@ fn stopped_write_leaves_the_whole_old_or_the_whole_new_file() {
 }
 
 #[test]
-fn stopped_write_of_a_new_file_leaves_nothing_or_the_whole_file() {
+fn stopped_write_of_a_new_file_leaves_no_or_a_complete_file() {
     let _alone = alone();
     let value = ["some", "values"];
     let path = |dir: &Path| dir.join("of/new/directories/a.json");
@@ -227,7 +228,7 @@ fn stopped_write_of_a_new_file_leaves_nothing_or_the_whole_file() {
     assert!(operations > 8, "{operations}");
 }
 
-/// Writes a directory whose files hold `byte`.
+/// Writes a directory whose files consist of `byte`.
 fn write_directory(path: &Path, byte: u8) -> Result<()> {
     let mut writer = DirectoryWriter::new(path)?;
     writer.add("long", |out| write_long(out, byte))?;
@@ -235,7 +236,7 @@ fn write_directory(path: &Path, byte: u8) -> Result<()> {
     writer.commit()
 }
 
-/// The byte that such a directory was made of, if it is whole.
+/// The byte of a directory of `write_directory`, if it is complete.
 fn byte_of(path: &Path) -> Result<u8> {
     let manifest = vgg_files::verify(path)?;
     assert_eq!(manifest.files.keys().collect::<Vec<_>>(), ["long", "short"]);
@@ -246,7 +247,7 @@ fn byte_of(path: &Path) -> Result<u8> {
 }
 
 #[test]
-fn stopped_directory_is_whole_or_absent() {
+fn stopped_directory_is_complete_or_absent() {
     let _alone = alone();
     let path = |dir: &Path| dir.join("a");
     let operations = stopped_everywhere(
@@ -267,7 +268,7 @@ fn stopped_directory_is_whole_or_absent() {
 }
 
 #[test]
-fn stopped_replacement_of_a_directory_leaves_the_whole_old_or_new_one() {
+fn stopped_replacement_of_a_directory_leaves_the_old_or_new_one() {
     let _alone = alone();
     let path = |dir: &Path| dir.join("a");
     let operations = stopped_everywhere(
@@ -291,7 +292,7 @@ fn committed_results_survive_a_stop_in_the_next_one() {
         |dir| {
             vgg_files::write_bytes(&dir.join("file"), b"first").unwrap_or(());
             write_directory(&dir.join("directory"), 1)?;
-            // From here on, both must stay, whatever happens.
+            // From here on, both must be kept.
             fs::write(dir.join("reached"), "").unwrap();
             vgg_files::write_bytes(&dir.join("file"), b"second")?;
             write_directory(&dir.join("directory"), 2)
@@ -310,11 +311,11 @@ fn committed_results_survive_a_stop_in_the_next_one() {
 }
 
 #[test]
-fn cleaning_up_may_be_stopped_and_repeated() {
+fn remove_partial_files_can_be_stopped_and_repeated() {
     let _alone = alone();
     stopped_everywhere(
         |dir| {
-            // As two writers leave them that were stopped: one between its two renames, one before the first of them.
+            // Partial directories of two stopped writers: one between its two renames, one before both.
             write_directory(&dir.join(".a.1-0-1.old"), 1).unwrap();
             write_directory(&dir.join(".a.1-0-1.partial"), 2).unwrap();
             write_directory(&dir.join(".b.2-0-1.partial"), 2).unwrap();
@@ -349,7 +350,7 @@ fn directory_of_a_lock_is_durable() {
         |dir, written, when| {
             assert_eq!(fs::read(path(dir)).is_ok_and(|bytes| bytes == b"a"), path(dir).exists(), "{when}");
             assert!(path(dir).exists() || !written, "{when}");
-            // Another may take the lock.
+            // The lock can be acquired again.
             drop(Lock::acquire(path(dir).parent().unwrap()).unwrap());
         },
     );

@@ -1,4 +1,4 @@
-//! Hashes, manifests, locks, free space and errors, by value.
+//! Hashes, manifests, atomic writes, locks, free space and error messages.
 
 use std::fs;
 use std::io::Write;
@@ -9,7 +9,7 @@ use vgg_files::{
     read_bytes, read_json, remove_partial_files, verify, write_bytes, write_json, write_with,
 };
 
-/// Lengths and hashes of BLAKE3's published test vectors: their input is 0, 1, ... 250, and that again and again.
+/// Lengths and hashes of BLAKE3's published test vectors. The input repeats 0, 1, ... 250.
 const VECTORS: [(usize, &str); 6] = [
     (0, "af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262"),
     (1, "2d3adedff11b61f14c886e35afa036736dcd87a74d27b5c1510225d0f592e213"),
@@ -20,7 +20,7 @@ const VECTORS: [(usize, &str); 6] = [
 ];
 
 #[test]
-fn hashes_are_those_of_blake3() {
+fn hashes_match_blake3_test_vectors() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("input");
     for (length, hash) in VECTORS {
@@ -33,7 +33,7 @@ fn hashes_are_those_of_blake3() {
             hasher.update(piece);
         }
         assert_eq!(hasher.hash().as_str(), hash, "{length} bytes in pieces");
-        // It may go on.
+        // Bytes can be added after `hash`.
         hasher.update(b"more");
         assert_eq!(hasher.hash(), hash_bytes(&[&input, b"more".as_slice()].concat()));
     }
@@ -42,7 +42,7 @@ fn hashes_are_those_of_blake3() {
 }
 
 #[test]
-fn hash_is_64_small_hexadecimal_digits() {
+fn hash_is_64_lowercase_hexadecimal_digits() {
     let digits = VECTORS[1].1;
     let hash = Hash::try_from(digits.to_owned()).unwrap();
     assert_eq!(hash.to_string(), digits);
@@ -54,7 +54,7 @@ fn hash_is_64_small_hexadecimal_digits() {
     for (what, text) in [
         ("too short", digits[1..].to_owned()),
         ("too long", format!("{digits}0")),
-        ("large digits", digits.to_uppercase()),
+        ("uppercase digits", digits.to_uppercase()),
         ("another letter", digits.replace('2', "g")),
         ("another sign", digits.replace('2', "/")),
         ("empty", String::new()),
@@ -91,7 +91,7 @@ fn manifest_has_length_and_hash_of_every_file() {
 }
 
 #[test]
-fn changed_missing_and_unreadable_files_of_a_directory_are_named() {
+fn verify_names_changed_missing_and_unreadable_files() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("directory");
     let refused = |what: &str, damage: &dyn Fn()| {
@@ -107,9 +107,9 @@ fn changed_missing_and_unreadable_files_of_a_directory_are_named() {
         let named = matches!(&error, Error::Corrupt { path, reason } if path.ends_with(file) && reason.contains(words));
         assert!(named, "{what}: {error}");
     };
-    corrupt("changed", &|| write("one", &[1]), "one", "its hash is not the one in the manifest");
-    corrupt("cut", &|| write("one", &[]), "one", "0 bytes long, but 1 were written");
-    corrupt("longer", &|| write("none", &[0; 3]), "none", "3 bytes long, but 0 were written");
+    corrupt("changed", &|| write("one", &[1]), "one", "its hash differs from the manifest");
+    corrupt("truncated", &|| write("one", &[]), "one", "0 bytes, but the manifest states 1");
+    corrupt("longer", &|| write("none", &[0; 3]), "none", "3 bytes, but the manifest states 0");
     corrupt("no JSON", &|| write("manifest.json", b"{"), "manifest.json", "EOF");
     corrupt("no manifest", &|| write("manifest.json", b"{}"), "manifest.json", "missing field `files`");
     let error = refused("missing", &|| fs::remove_file(path.join("none")).unwrap());
@@ -120,7 +120,7 @@ fn changed_missing_and_unreadable_files_of_a_directory_are_named() {
     assert!(error.is_missing(), "{error}");
 }
 
-/// What is there besides does no harm to what was written.
+/// `verify` ignores other files in the directory.
 #[test]
 fn files_that_the_manifest_does_not_list_are_allowed() {
     let dir = tempfile::tempdir().unwrap();
@@ -132,7 +132,7 @@ fn files_that_the_manifest_does_not_list_are_allowed() {
 }
 
 #[test]
-fn directory_needs_one_to_be_in_and_replaces_what_was_there() {
+fn directory_needs_a_parent_and_replaces_an_existing_one() {
     let dir = tempfile::tempdir().unwrap();
     let error = DirectoryWriter::new(&dir.path().join("none/directory")).err().unwrap();
     assert!(matches!(error, Error::Io { action: "create", .. }), "{error}");
@@ -144,7 +144,7 @@ fn directory_needs_one_to_be_in_and_replaces_what_was_there() {
     verify(&path).unwrap();
     assert!(!path.join("old").exists());
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
-    // A file that cannot be made is an error with its path, and nothing of it stays.
+    // If a file cannot be written, the error has its path, and the partial directory is removed.
     let mut writer = DirectoryWriter::new(&dir.path().join("other")).unwrap();
     let error = writer.add("a/b", |_| Ok(())).unwrap_err().to_string();
     assert!(error.contains("other/a/b"), "{error}");
@@ -155,7 +155,7 @@ fn directory_needs_one_to_be_in_and_replaces_what_was_there() {
 }
 
 #[test]
-fn file_is_seen_when_it_is_committed_and_not_before() {
+fn file_appears_when_it_is_committed() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("new/file");
     let error = FileWriter::create_in_folder(&path).err().unwrap();
@@ -169,7 +169,7 @@ fn file_is_seen_when_it_is_committed_and_not_before() {
     let begun: Vec<_> = fs::read_dir(path.parent().unwrap()).unwrap().map(|e| e.unwrap().path()).collect();
     assert_eq!(begun.len(), 1);
     assert_eq!(fs::read(&begun[0]).unwrap(), b"some bytes");
-    // A second writer of the same file is in nobody's way.
+    // A second writer of the same file does not interfere.
     let mut second = FileWriter::create(&path).unwrap();
     second.write_all(b"second").unwrap();
     file.commit().unwrap();
@@ -183,7 +183,7 @@ fn file_is_seen_when_it_is_committed_and_not_before() {
 }
 
 #[test]
-fn cleaning_up_removes_what_is_unfinished_and_nothing_else() {
+fn remove_partial_files_removes_only_partial_files() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
     let unfinished = [".a.1-2-3.partial", ".b.c.json.1-2-3.partial", ".whole.1-2-3.old"];
@@ -202,14 +202,14 @@ fn cleaning_up_removes_what_is_unfinished_and_nothing_else() {
         .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
         .collect();
     left.sort();
-    // `e` was about to be replaced, and has its name again.
+    // `e` was moved away to be replaced, and gets its name back.
     let mut expected = [&others[..], &["e", "f"]].concat();
     expected.sort_unstable();
     assert_eq!(left, expected);
     assert_eq!(fs::read_to_string(at("e/inside")).unwrap(), ".e.1-2-3.old");
     assert_eq!(fs::read_to_string(at("f/inside")).unwrap(), "f");
     assert_eq!(fs::read_to_string(at("whole")).unwrap(), "whole");
-    // Where nothing is, nothing is to be done; what is no directory is an error.
+    // A missing directory is no error; a file instead of a directory is one.
     remove_partial_files(&at("none")).unwrap();
     let error = remove_partial_files(&at("whole")).unwrap_err();
     assert!(matches!(&error, Error::Io { action: "read", path, .. } if path.ends_with("whole")), "{error}");
@@ -222,7 +222,7 @@ fn json_is_indented_and_ends_with_a_newline() {
     write_json(&path, &serde_json::json!({ "a": [1, 2.5], "b": null })).unwrap();
     let text = fs::read_to_string(&path).unwrap();
     assert_eq!(text, "{\n  \"a\": [\n    1,\n    2.5\n  ],\n  \"b\": null\n}\n");
-    // A key that is no text has no JSON form.
+    // A map whose keys are not strings cannot be serialised to JSON.
     let value = std::collections::BTreeMap::from([(vec![1], 2)]);
     let error = write_json(&path, &value).unwrap_err();
     assert!(matches!(&error, Error::Corrupt { path, .. } if path.ends_with("a.json")), "{error}");
@@ -230,7 +230,7 @@ fn json_is_indented_and_ends_with_a_newline() {
 }
 
 #[test]
-fn lock_is_held_by_one_until_it_is_dropped() {
+fn lock_is_exclusive_until_it_is_dropped() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("new/run");
     let first = Lock::acquire(&path).unwrap();
@@ -240,12 +240,12 @@ fn lock_is_held_by_one_until_it_is_dropped() {
             other => panic!("{other:?}"),
         }
     }
-    // Another directory is another lock.
+    // Another directory has another lock.
     drop(Lock::acquire(dir.path()).unwrap());
     drop(first);
     let names: Vec<_> = fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(names, [".lock"]);
-    // What is in the file that it is held through does not matter, and stays.
+    // The contents of the lock file do not matter, and are kept.
     fs::write(path.join(".lock"), "something").unwrap();
     drop(Lock::acquire(&path).unwrap());
     assert_eq!(fs::read_to_string(path.join(".lock")).unwrap(), "something");
@@ -254,10 +254,11 @@ fn lock_is_held_by_one_until_it_is_dropped() {
     assert!(matches!(error, Error::Io { action: "create", .. }), "{error}");
 }
 
-/// Tells a child process of a test that it is one.
+/// Environment variable that is set in a child process of a test.
 const CHILD: &str = "VGG_TEST_CHILD";
 
-/// Runs a test of this file in another process, whose working directory is `dir`. Its exit code, if it was not aborted.
+/// Runs a test of this file in a child process with working directory `dir`. Returns its exit code; `None` if
+/// it was aborted.
 fn child(test: &str, dir: &Path) -> Option<i32> {
     let mut command = std::process::Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", test]).env(CHILD, "1").current_dir(dir);
@@ -268,7 +269,7 @@ fn child(test: &str, dir: &Path) -> Option<i32> {
 fn lock_holds_against_another_process_and_ends_with_it() {
     if std::env::var_os(CHILD).is_some() {
         match Lock::acquire(Path::new("locked")) {
-            // Without releasing it.
+            // Ends the process without releasing the lock.
             Ok(_lock) => std::process::abort(),
             Err(Error::Locked { .. }) => std::process::exit(17),
             Err(error) => panic!("{error}"),
@@ -277,9 +278,9 @@ fn lock_holds_against_another_process_and_ends_with_it() {
     let dir = tempfile::tempdir().unwrap();
     let child = || child("lock_holds_against_another_process_and_ends_with_it", dir.path());
     let lock = Lock::acquire(&dir.path().join("locked")).unwrap();
-    assert_eq!(child(), Some(17), "refused");
+    assert_eq!(child(), Some(17), "the lock is held");
     drop(lock);
-    assert_eq!(child(), None, "it had the lock, and was aborted");
+    assert_eq!(child(), None, "the child held the lock and was aborted");
     Lock::acquire(&dir.path().join("locked")).unwrap();
 }
 
@@ -324,16 +325,16 @@ fn several_threads_may_create_the_same_directories() {
 }
 
 #[test]
-fn free_space_is_that_of_the_disk() {
+fn free_space_matches_df() {
     let dir = tempfile::tempdir().unwrap();
     let free = free_bytes(dir.path()).unwrap();
     let deeper = free_bytes(&dir.path().join("not/there/yet")).unwrap();
-    // Others may write meanwhile, but hardly a gigabyte.
+    // Other processes may write in the meantime, but hardly a gigabyte.
     assert!(free > 0 && free.abs_diff(deeper) < 1 << 30, "{free} and {deeper}");
     free_bytes(Path::new("not-there-yet")).unwrap();
     free_bytes(Path::new("")).unwrap();
     if cfg!(target_os = "linux") {
-        // A file system of its own that never has any.
+        // /proc is a file system without free space.
         assert_eq!(free_bytes(Path::new("/proc")).unwrap(), 0);
         assert_eq!(free_bytes(Path::new("/proc/not/there")).unwrap(), 0);
         let mut df = std::process::Command::new("df");
@@ -345,7 +346,7 @@ fn free_space_is_that_of_the_disk() {
 }
 
 #[test]
-fn probe_refuses_more_than_fits_and_leaves_nothing() {
+fn probe_fails_if_space_is_too_small_and_leaves_no_file() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("new/run");
     probe(&path, 0).unwrap();
@@ -376,7 +377,7 @@ fn errors_name_the_file() {
     let error = read_bytes(dir.path()).unwrap_err();
     assert!(!error.is_missing());
     assert!(error.to_string().starts_with(&format!("cannot read {}: ", dir.path().display())), "{error}");
-    // A directory that is missing is no missing file where something is to be written.
+    // `NotFound` during a write is not reported as a missing file.
     let error = write_with(&path, |_| Err(std::io::ErrorKind::NotFound.into())).unwrap_err();
     assert!(error.to_string().starts_with(&format!("cannot write {shown}: ")), "{error}");
     assert!(!error.is_missing());
@@ -384,7 +385,7 @@ fn errors_name_the_file() {
     let error = read_json::<Vec<u8>>(&path).unwrap_err().to_string();
     assert!(error.starts_with(&format!("{shown} is damaged or not of the expected format: EOF")), "{error}");
     let error = Error::NoSpace { path: path.clone(), needed: 5 << 19, free: 1 << 20 };
-    assert_eq!(error.to_string(), format!("{shown} has 1.0 MiB free, and 2.5 are needed"));
+    assert_eq!(error.to_string(), format!("{shown} has 1.0 MiB free, but 2.5 MiB are needed"));
     let error = Error::Locked { path: path.clone() };
     assert_eq!(error.to_string(), format!("{shown} is in use by another process"));
 }

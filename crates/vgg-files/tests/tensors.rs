@@ -1,4 +1,4 @@
-//! Safetensors files made by hand, byte by byte: read by value, and refused when they are damaged.
+//! Safetensors files composed byte by byte: values that are read, and damaged files that are rejected.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -7,12 +7,12 @@ use std::io::Write;
 use tempfile::TempDir;
 use vgg_files::{Error, Result, TensorData, TensorFile, TensorValues, write_tensors};
 
-/// The length of the header, the header, and the values.
+/// A file of header length, header and values.
 fn bytes_of(header: &str, values: &[u8]) -> Vec<u8> {
     [&(header.len() as u64).to_le_bytes(), header.as_bytes(), values].concat()
 }
 
-/// Opens a file with these contents; it lasts as long as its directory.
+/// Opens a file with these contents, which exists until the returned directory is dropped.
 fn open(bytes: &[u8]) -> (TempDir, Result<TensorFile>) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("x.safetensors");
@@ -20,7 +20,7 @@ fn open(bytes: &[u8]) -> (TempDir, Result<TensorFile>) {
     (dir, TensorFile::open(&path))
 }
 
-/// Why a file with these contents is refused.
+/// The reason for which a file with these contents is rejected.
 #[track_caller]
 fn refusal(bytes: &[u8]) -> String {
     match open(bytes).1 {
@@ -34,7 +34,7 @@ fn refusal(bytes: &[u8]) -> String {
 
 #[test]
 fn values_of_every_type_are_read() {
-    // The names are neither in the order of the values nor in that of the alphabet.
+    // The names are neither in the order of the data nor in alphabetical order.
     let header = r#"{
         "double": {"dtype": "F64", "shape": [1], "data_offsets": [8, 16]},
         "__metadata__": {"k": "v", "a": "ä"},
@@ -47,13 +47,13 @@ fn values_of_every_type_are_read() {
         "small": {"dtype": "I32", "shape": [1], "data_offsets": [39, 43]}
     }"#;
     let values: [&[u8]; 7] = [
-        // 1.5 and -2 in 32 bits.
+        // 1.5 and -2 as F32.
         &[0x00, 0x00, 0xc0, 0x3f, 0x00, 0x00, 0x00, 0xc0],
-        // 1 in 64 bits.
+        // 1 as F64.
         &[0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0xf0, 0x3f],
-        // -2 and 2^32 + 3.
+        // -2 and 2^32 + 3 as I64.
         &[0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 3, 0, 0, 0, 1, 0, 0, 0],
-        // 1 in both kinds of 16 bits.
+        // 1 as F16 and as BF16.
         &[0x00, 0x3c],
         &[0x80, 0x3f],
         &[7, 8, 9],
@@ -63,7 +63,7 @@ fn values_of_every_type_are_read() {
     let mut file = file.unwrap();
     assert!(file.path().ends_with("x.safetensors"));
     let mut names = file.names();
-    // A tensor without values begins where the next one does.
+    // An empty tensor has the offset of the next one.
     names.retain(|name| name != "empty");
     assert_eq!(names, ["floats", "double", "integers", "half", "brain", "bytes", "small"]);
     let metadata = BTreeMap::from([("a".to_owned(), "ä".to_owned()), ("k".to_owned(), "v".to_owned())]);
@@ -83,7 +83,7 @@ fn values_of_every_type_are_read() {
         assert_eq!(file.shape(name), Some(shape), "{name}");
         assert_eq!(file.read_bytes(name).unwrap(), bytes, "{name}");
     }
-    // In any order, and more than once.
+    // Tensors can be read in any order, and more than once.
     assert_eq!(file.read_i64("integers").unwrap(), [-2, (1 << 32) + 3]);
     assert_eq!(file.read_f32("floats").unwrap(), [1.5, -2.0]);
     assert_eq!(file.read_f32("floats").unwrap(), [1.5, -2.0]);
@@ -91,7 +91,7 @@ fn values_of_every_type_are_read() {
 }
 
 #[test]
-fn wrong_name_or_type_is_an_error_with_both() {
+fn errors_state_name_and_type() {
     let header = r#"{"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]},
                      "b": {"dtype": "I64", "shape": [1], "data_offsets": [4, 12]}}"#;
     let (_dir, file) = open(&bytes_of(header, &[0; 12]));
@@ -117,7 +117,7 @@ fn files_without_tensors_or_metadata_are_read() {
 }
 
 #[test]
-fn offsets_that_overlap_or_leave_gaps_are_refused() {
+fn offsets_with_overlaps_or_gaps_are_rejected() {
     let two = |dtype: &str, first: [usize; 2], second: [usize; 2]| {
         format!(
             r#"{{"a": {{"dtype": "{dtype}", "shape": [2], "data_offsets": {first:?}}},
@@ -137,36 +137,36 @@ fn offsets_that_overlap_or_leave_gaps_are_refused() {
         ("end before start", [8, 0], [8, 16]),
         ("outside of the file", [0, 8], [1 << 40, (1 << 40) + 8]),
     ] {
-        // As many values as the offsets ask for: only the offsets are wrong.
+        // The file has as many bytes as the offsets require: only the offsets are wrong.
         let values = vec![0; first[1].max(second[1]).min(100)];
         let reason = refusal(&bytes_of(&two("F32", first, second), &values));
         assert!(reason.starts_with("header: "), "{what}: {reason}");
     }
-    // Of twice the size.
+    // The type requires twice the size.
     let reason = refusal(&bytes_of(&two("F64", [0, 8], [8, 16]), &values));
     assert!(reason.starts_with("header: "), "{reason}");
 }
 
 #[test]
-fn length_must_be_what_the_header_asks_for() {
+fn length_must_match_the_header() {
     let header = r#"{"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}"#;
     let needed = 8 + header.len() + 8;
     open(&bytes_of(header, &[0; 8])).1.unwrap();
     for length in [0, 7, 9, 1000] {
         let reason = refusal(&bytes_of(header, &vec![0; length]));
         let found = 8 + header.len() + length;
-        assert_eq!(reason, format!("{found} bytes long, but its header asks for {needed}"));
+        assert_eq!(reason, format!("it has {found} bytes, but its header requires {needed}"));
     }
 }
 
 #[test]
-fn sizes_that_overflow_are_refused() {
+fn overflowing_sizes_are_rejected() {
     let huge = 1u64 << 60;
     let refused = |header: &str| {
         let reason = refusal(&bytes_of(header, &[]));
-        assert!(reason.starts_with("header: ") || reason.contains("asks for"), "{reason}");
+        assert!(reason.starts_with("header: ") || reason.contains("header requires"), "{reason}");
     };
-    // The product of the sides, their product with the size of a value, and the sum of several.
+    // Overflow of the number of values, of the size of a tensor, and of the sum of sizes.
     refused(&format!(r#"{{"a": {{"dtype": "F32", "shape": [{huge}, 16], "data_offsets": [0, 0]}}}}"#));
     refused(&format!(r#"{{"a": {{"dtype": "F32", "shape": [{huge}], "data_offsets": [0, 0]}}}}"#));
     let size = (1u64 << 61) - 1;
@@ -180,7 +180,7 @@ fn sizes_that_overflow_are_refused() {
 }
 
 #[test]
-fn headers_that_are_no_header_are_refused() {
+fn invalid_headers_are_rejected() {
     for (what, header) in [
         ("nothing", ""),
         ("no JSON", "{"),
@@ -200,7 +200,7 @@ fn headers_that_are_no_header_are_refused() {
 }
 
 #[test]
-fn header_longer_than_the_file_or_than_64_mib_is_refused_before_it_is_read() {
+fn header_longer_than_the_file_or_64_mib_is_rejected_before_reading() {
     for length in [0, 1, 7] {
         assert_eq!(refusal(&vec![0; length]), format!("{length} bytes are too few for a safetensors file"));
     }
@@ -209,7 +209,7 @@ fn header_longer_than_the_file_or_than_64_mib_is_refused_before_it_is_read() {
         let path = dir.path().join("x.safetensors");
         let mut file = File::create(&path).unwrap();
         file.write_all(&header.to_le_bytes()).unwrap();
-        // The rest takes no room on the disk, and is zeros, which are no JSON.
+        // The rest is a hole of zeros, which are not JSON.
         file.set_len(length).unwrap();
         match TensorFile::open(&path).unwrap_err() {
             Error::Corrupt { reason, .. } => reason,
@@ -217,7 +217,7 @@ fn header_longer_than_the_file_or_than_64_mib_is_refused_before_it_is_read() {
         }
     };
     let too_long = |header: u64, length: u64| {
-        format!("its header should take {header} bytes, but the file has {length}")
+        format!("its header length, {header} bytes, exceeds 64 MiB or the length of the file, {length} bytes")
     };
     assert_eq!(claims(3, 10), too_long(3, 10));
     assert!(claims(2, 10).starts_with("header: "));
@@ -228,14 +228,14 @@ fn header_longer_than_the_file_or_than_64_mib_is_refused_before_it_is_read() {
 }
 
 #[test]
-fn missing_file_is_said_to_be_missing() {
+fn missing_file_is_error_missing() {
     let dir = tempfile::tempdir().unwrap();
     let error = TensorFile::open(&dir.path().join("none")).unwrap_err();
     assert!(matches!(&error, Error::Missing { path } if path.ends_with("none")), "{error}");
 }
 
 #[test]
-fn written_bytes_are_those_of_the_format() {
+fn written_bytes_match_the_format() {
     let tensors = [
         TensorData {
             name: "b".into(),
@@ -250,7 +250,7 @@ fn written_bytes_are_those_of_the_format() {
     write_tensors(&mut bytes, &tensors, &metadata).unwrap();
     let (length, rest) = bytes.split_at(8);
     let length = u64::from_le_bytes(length.try_into().unwrap()) as usize;
-    // Values begin at a multiple of eight bytes.
+    // The values start at a multiple of eight bytes.
     assert_eq!(length % 8, 0);
     let (header, values) = rest.split_at(length);
     let header: serde_json::Value = serde_json::from_slice(header).unwrap();
@@ -264,7 +264,7 @@ fn written_bytes_are_those_of_the_format() {
     let expected =
         [[0x00, 0x00, 0xc0, 0x3f, 0x00, 0x00, 0x80, 0xff], [0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]];
     assert_eq!(values, expected.concat());
-    // The same input makes the same bytes, and no metadata make no entry.
+    // Equal input gives equal bytes; without metadata there is no `__metadata__`.
     let mut again = Vec::new();
     write_tensors(&mut again, &tensors, &metadata).unwrap();
     assert!(again == bytes);
@@ -274,8 +274,8 @@ fn written_bytes_are_those_of_the_format() {
 }
 
 #[test]
-fn long_tensors_are_written_whole() {
-    // More than two of the pieces in which values are written, and not a multiple of them.
+fn long_tensors_are_written_completely() {
+    // More than two write buffers, and not a multiple of them.
     let length = 2 * 16 * 1024 + 3;
     let floats: Vec<f32> = (0..length).map(|i| i as f32).collect();
     let integers: Vec<i64> = (0..length as i64).map(|i| i - 7).collect();
@@ -297,7 +297,7 @@ fn long_tensors_are_written_whole() {
 }
 
 #[test]
-fn disk_that_fails_while_tensors_are_written_is_an_error() {
+fn write_errors_are_returned() {
     struct Fails(usize);
     impl Write for Fails {
         fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
@@ -314,7 +314,7 @@ fn disk_that_fails_while_tensors_are_written_is_an_error() {
     let mut whole = Vec::new();
     write(&mut whole).unwrap();
     for room in 0..whole.len() {
-        let error = write(&mut Fails(room)).expect_err("there is too little room");
+        let error = write(&mut Fails(room)).expect_err("the output has too little space");
         assert_eq!(error.kind(), std::io::ErrorKind::StorageFull, "{room} bytes");
     }
     write(&mut Fails(whole.len())).unwrap();

@@ -1,4 +1,4 @@
-//! The paper's Table 1 as one constant table, and custom networks.
+//! ConvNet configurations: the columns of the paper's Table 1 as a constant table, and custom networks.
 
 use std::borrow::Cow;
 
@@ -7,9 +7,10 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::{Conv, Error, Result, Stages};
 
-/// A column of Table 1, or a custom network.
+/// A ConvNet configuration: a column of Table 1, or a custom network.
 ///
-/// In TOML and JSON it is the name of a column, such as `"D"`, or a list of [`Stages`], such as `[[64], [128], [256, 256]]`.
+/// In TOML and JSON it is the name of a column, such as `"D"`, or a list of [`Stages`], such as
+/// `[[64], [128], [256, 256]]`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Config {
     /// 11 weight layers.
@@ -18,11 +19,11 @@ pub enum Config {
     ALrn,
     /// 13 weight layers.
     B,
-    /// B with a 5x5 convolution in the place of each pair of 3x3 (section 4.1).
+    /// B with one 5x5 convolution in place of each pair of 3x3 convolutions (section 4.1).
     B5x5,
-    /// 16 weight layers, three of them 1x1.
+    /// 16 weight layers, three of them 1x1 convolutions.
     C,
-    /// 16 weight layers, all 3x3.
+    /// 16 weight layers; all convolutions are 3x3.
     D,
     /// 19 weight layers.
     E,
@@ -30,15 +31,15 @@ pub enum Config {
     Custom(Stages),
 }
 
-/// What a column of the table says.
+/// A column of the table.
 struct Row {
     config: Config,
     name: &'static str,
-    /// Sides of the filters, stage by stage.
+    /// Kernel sizes, stage by stage.
     kernels: [&'static [usize]; 5],
 }
 
-/// Filters of the convolutions, stage by stage.
+/// Number of filters of each convolution, stage by stage.
 const FILTERS: [usize; 5] = [64, 128, 256, 512, 512];
 
 static TABLE: [Row; 7] = [
@@ -77,10 +78,10 @@ impl Config {
         self.row().map_or("custom", |row| row.name)
     }
 
-    /// The column of this name; upper and lower case are the same.
+    /// Returns the column of this name, ignoring case.
     ///
     /// # Errors
-    /// [`Error::UnknownConfig`] if there is none.
+    /// [`Error::UnknownConfig`] if no column has this name.
     pub fn from_name(name: &str) -> Result<Config> {
         let found = TABLE.iter().find(|row| row.name.eq_ignore_ascii_case(name));
         found
@@ -88,16 +89,16 @@ impl Config {
             .ok_or_else(|| Error::UnknownConfig { name: name.to_owned(), known: NAMES.join(", ") })
     }
 
-    /// The convolutions, at full width.
+    /// The convolutional stages at full width.
     pub fn stages(&self) -> Cow<'_, Stages> {
         match (self, self.row()) {
             (Config::Custom(stages), _) => Cow::Borrowed(stages),
             (_, Some(row)) => Cow::Owned(row.stages()),
-            (_, None) => unreachable!("every column has a row"),
+            (_, None) => unreachable!("every column is in the table"),
         }
     }
 
-    /// Weight layers: convolutions and the three fully connected ones.
+    /// Number of weight layers: the convolutions and the three fully connected layers.
     pub fn weight_layers(&self) -> usize {
         self.stages().iter().map(<[Conv]>::len).sum::<usize>() + 3
     }

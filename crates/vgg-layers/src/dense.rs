@@ -1,5 +1,5 @@
-//! The fully convolutional network of section 3.2: fc6 as a convolution over the whole pool5 map, fc7 and fc8 as
-//! 1x1 convolutions. It takes images of any size and returns a map of class scores.
+//! The fully convolutional network of section 3.2, for dense evaluation: fc6 is a convolution with the kernel
+//! size of a crop's pool5 map, fc7 and fc8 are 1x1 convolutions.
 
 use std::sync::Arc;
 
@@ -8,17 +8,17 @@ use vgg_tensor::{Device, Shape, Tensor};
 use crate::network::Params;
 use crate::{Error, LayerKind, Network, NetworkSpec, PoolRounding, Result, Stopwatch};
 
-/// A network for whole images. It shares no memory with another network: the parameters were moved here.
+/// A fully convolutional network: it maps images of at least the crop's size to maps of class scores.
 pub struct DenseNetwork {
     network: Network,
     pool_rounding: PoolRounding,
 }
 
 impl Network {
-    /// Turns the fully connected layers into convolutions. Nothing is copied.
+    /// Converts the fully connected layers to convolutions. The parameters are moved, not copied.
     ///
     /// # Errors
-    /// None in practice; operations on tensors can fail.
+    /// [`Error::Tensor`] if a tensor cannot be reshaped, which does not happen in practice.
     pub fn into_fully_convolutional(mut self) -> Result<DenseNetwork> {
         for layer in &mut self.layers {
             let LayerKind::Linear { .. } = layer.spec.kind else { continue };
@@ -34,29 +34,29 @@ impl Network {
 }
 
 impl DenseNetwork {
-    /// The network that it was made from.
+    /// The specification of the network.
     pub fn spec(&self) -> &NetworkSpec {
         &self.network.spec
     }
 
-    /// Where it is.
+    /// The device of the parameters.
     pub fn device(&self) -> &Device {
         &self.network.device
     }
 
-    /// Rounds odd sides in pooling otherwise than the network was trained with; without effect on whole crops.
+    /// Sets the rounding of odd sides in pooling, which may differ from training. It has no effect on crops.
     pub fn set_pool_rounding(&mut self, rounding: PoolRounding) {
         self.pool_rounding = rounding;
     }
 
-    /// Measures every layer from now on, or no more.
+    /// Measures the time of every layer with `stopwatch`; `None` stops measuring.
     pub fn set_stopwatch(&mut self, stopwatch: Option<Arc<Stopwatch>>) {
         self.network.set_stopwatch(stopwatch);
     }
 
     /// Class scores `[N, h, w, classes]` of images `x [N, H, W, 3]`, before softmax.
     ///
-    /// With a crop of 224 and pooling that rounds down, `h = H / 32 - 6`.
+    /// With a crop of 224 and pooling that rounds down, `h = H / 32 - 6` in integer division.
     ///
     /// # Errors
     /// [`Error::Input`] if the images are smaller than the crop; [`Error::Layer`] if an operation fails.
@@ -65,21 +65,21 @@ impl DenseNetwork {
         self.network.infer_images(x, self.pool_rounding, self.network.layers.len())
     }
 
-    /// What a layer makes of images `x [N, H, W, 3]`, after its ReLU: `[N, h, w, C]`, such as 4096 channels of `fc7`.
-    /// Source: appendix B.
+    /// Activations `[N, h, w, C]` of a layer for images `x [N, H, W, 3]`, after its ReLU. `C` is 4096 for the
+    /// paper's `fc7`. Source: appendix B.
     ///
     /// # Errors
-    /// As [`DenseNetwork::score_map`]; [`Error::UnknownLayer`] if there is none of this name.
+    /// As [`DenseNetwork::score_map`]; [`Error::UnknownLayer`] if no layer has this name.
     pub fn activations(&self, x: &Tensor, layer: &str) -> Result<Tensor> {
         let last = self.position(layer)?;
         self.check_input(x)?;
         self.network.infer_images(x, self.pool_rounding, last + 1)
     }
 
-    /// Channels of a layer's activations.
+    /// Number of channels of a layer's activations.
     ///
     /// # Errors
-    /// [`Error::UnknownLayer`] if there is none of this name.
+    /// [`Error::UnknownLayer`] if no layer has this name.
     pub fn channels(&self, layer: &str) -> Result<usize> {
         Ok(self.network.layers[self.position(layer)?].spec.output[2])
     }

@@ -1,4 +1,4 @@
-//! What can go wrong in defining or running a network.
+//! Errors of defining and running networks.
 
 use vgg_error::ErrorKind;
 
@@ -9,15 +9,15 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A specification that makes no network.
+    /// An invalid specification.
     #[error("the network cannot be built: {0}")]
     Spec(String),
-    /// There is no configuration of this name.
-    #[error("there is no configuration {name}; it is one of {known}")]
+    /// No configuration has this name.
+    #[error("unknown configuration {name}; it must be one of {known}")]
     UnknownConfig {
-        /// What was asked for.
+        /// The requested name.
         name: String,
-        /// The names that exist.
+        /// The valid names.
         known: String,
     },
     /// An operation failed in a layer.
@@ -25,68 +25,70 @@ pub enum Error {
     Layer {
         /// Name of the layer.
         layer: String,
-        /// What the operation said.
+        /// The error of the operation.
         source: vgg_tensor::Error,
     },
-    /// Images of a size that the network does not take.
-    #[error("the network takes images {expected}, but got {got}")]
+    /// Images of a shape that the network does not accept.
+    #[error("the network takes images of shape {expected}, but got {got}")]
     Input {
-        /// What it takes.
+        /// The accepted shapes.
         expected: String,
-        /// The shape that was given.
+        /// The shape of the images.
         got: String,
     },
     /// A parameter that the network does not have.
     #[error("the network has no parameter {name}")]
     UnknownParameter {
-        /// The name asked for.
+        /// The requested name.
         name: String,
     },
     /// A layer that the network does not have.
     #[error("config {config} has no layer {name}")]
     UnknownLayer {
-        /// The name asked for.
+        /// The requested name.
         name: String,
         /// The configuration.
         config: &'static str,
     },
-    /// Values for a parameter in another shape.
-    #[error("parameter {name} has shape {expected:?}, but the given values have {got:?}")]
+    /// Values with a shape other than the parameter's.
+    #[error("parameter {name} has shape {expected:?}, but the given values have shape {got:?}")]
     ParameterShape {
         /// Name of the parameter.
         name: String,
-        /// Its shape in files.
+        /// Its shape in weights files.
         expected: Vec<usize>,
-        /// The shape given.
+        /// The shape of the values.
         got: Vec<usize>,
     },
-    /// A layer that should be copied has another shape in the source network.
-    #[error("layer {layer} cannot be copied: its weights are {from:?} in the source and {to:?} here")]
+    /// A layer to copy has a different shape in the source network.
+    #[error(
+        "layer {layer} cannot be copied: its weights have shape {from:?} in the source and {to:?} in this network"
+    )]
     Copy {
         /// Name of the layer.
         layer: String,
         /// Shape in the source.
         from: Vec<usize>,
-        /// Shape here.
+        /// Shape in this network.
         to: Vec<usize>,
     },
-    /// No layer of the source fits.
+    /// No layer of the source matches.
     #[error(
         "no layer of the source, config {from}, can be copied to config {to}: their widths or heads differ"
     )]
     NothingToCopy {
         /// Configuration of the source.
         from: &'static str,
-        /// Configuration here.
+        /// Configuration of this network.
         to: &'static str,
     },
-    /// An operation outside of any layer failed.
+    /// A tensor operation outside of any layer failed.
     #[error("{0}")]
     Tensor(#[from] vgg_tensor::Error),
 }
 
 impl Error {
-    /// The kind of error, such as for an exit code.
+    /// The kind of the error, for example to choose an exit code.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Error::Tensor(source) | Error::Layer { source, .. } => source.kind(),

@@ -1,7 +1,7 @@
-//! Random initial weights.
+//! Random initialisation of weights.
 //!
-//! Every layer draws from a stream of its own, keyed by seed and name, in the order of the file layout: a network
-//! with more layers draws the same values for the layers that it shares.
+//! Every layer has its own random stream, keyed by seed and layer name, and draws values in the order of the
+//! file layout. Networks of different depth therefore draw the same values for the layers that they share.
 
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
@@ -13,18 +13,19 @@ use crate::{LayerKind, LayerSpec};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Init {
-    /// Normal with variance 0.01, as the paper says; it explodes in deep networks.
+    /// Normal with variance 0.01, as the paper states; activations explode in deep networks.
     PaperVariance,
-    /// Normal with standard deviation 0.01, as Krizhevsky et al. and Caffe's examples.
+    /// Normal with standard deviation 0.01, as in Krizhevsky et al. and Caffe's examples.
     #[serde(rename = "gaussian-0.01")]
     Gaussian001,
-    /// Uniform within `sqrt(6 / (fan in + fan out))` (Glorot & Bengio 2010).
+    /// Uniform in `+-sqrt(6 / (fan_in + fan_out))` (Glorot & Bengio 2010); PyTorch's `xavier_uniform_`.
     GlorotUniform,
-    /// Normal with variance `2 / (fan in + fan out)`.
+    /// Normal with variance `2 / (fan_in + fan_out)`; PyTorch's `xavier_normal_`.
     GlorotNormal,
-    /// Normal with variance `2 / fan in` (He et al. 2015).
+    /// Normal with variance `2 / fan_in` (He et al. 2015); PyTorch's `kaiming_normal_`.
     He,
-    /// torchvision's: convolutions normal with variance `2 / fan out`, fully connected layers with standard deviation 0.01.
+    /// As in torchvision: normal with variance `2 / fan_out` for convolutions and standard deviation 0.01 for
+    /// fully connected layers.
     HeFanOut,
 }
 
@@ -39,7 +40,7 @@ impl Init {
         Init::HeFanOut,
     ];
 
-    /// Name on the command line and in experiment files.
+    /// Name in settings, such as `gaussian-0.01`.
     pub fn name(self) -> &'static str {
         match self {
             Init::PaperVariance => "paper-variance",
@@ -77,7 +78,7 @@ impl std::str::FromStr for Init {
     type Err = String;
     fn from_str(name: &str) -> Result<Init, String> {
         Init::ALL.into_iter().find(|init| init.name() == name).ok_or_else(|| {
-            format!("there is no initialiser {name}; it is one of {}", Init::ALL.map(Init::name).join(", "))
+            format!("unknown initialiser {name}; it must be one of {}", Init::ALL.map(Init::name).join(", "))
         })
     }
 }
@@ -91,12 +92,12 @@ fn stream(seed: u64, name: &str) -> ChaCha8Rng {
     ChaCha8Rng::from_seed(key)
 }
 
-/// Uniform in [0, 1), 32 bits of it.
+/// Uniform in [0, 1), from 32 random bits.
 fn unit(rng: &mut ChaCha8Rng) -> f64 {
     f64::from(rng.next_u32()) / 4_294_967_296.0
 }
 
-/// Normal values by the method of Box and Muller; `libm`, so that every platform gets the same bits.
+/// Normal values by the Box-Muller transform; `libm` makes them bitwise identical on every platform.
 fn normal(rng: &mut ChaCha8Rng, std: f64, len: usize) -> Vec<f32> {
     let mut values = Vec::with_capacity(len + 1);
     while values.len() < len {

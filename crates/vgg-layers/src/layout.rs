@@ -1,21 +1,20 @@
-//! From the layout of files to that of memory and back.
+//! Conversion between the layout of weights files and the memory layout.
 //!
-//! Files have filters as `[K, C, R, S]` and the inputs of fc6 in the order `C, H, W`, as torch and Caffe do; memory
-//! has channels last. Both are the same exchange of two axes within each row, and this is the only place where it
-//! is done.
+//! Files store filters as `[K, C, R, S]` and the inputs of fc6 in the order `C, H, W`, as PyTorch and Caffe
+//! do; memory is channels last. Only this module converts: it transposes two axes within each row.
 
-/// Values with the name and shape that files use.
+/// A tensor with the name and shape that it has in weights files.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NamedTensor {
-    /// Such as `conv1_1.weight`.
+    /// Name, such as `conv1_1.weight`.
     pub name: String,
-    /// `[K, C, R, S]`, `[out, in]` or `[K]`.
+    /// Shape: `[K, C, R, S]`, `[out, in]` or `[K]`.
     pub shape: Vec<usize>,
     /// Row-major values.
     pub values: Vec<f32>,
 }
 
-/// How one parameter is laid out: `rows` rows of `channels` times `places` values.
+/// Layout of a parameter: `rows` rows of `channels * places` values; `places` are spatial positions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Layout {
     pub(crate) rows: usize,
@@ -24,12 +23,12 @@ pub(crate) struct Layout {
 }
 
 impl Layout {
-    /// Rows `[channels][places]` to `[places][channels]`.
+    /// Transposes rows `[channels][places]` to `[places][channels]`.
     pub(crate) fn to_memory(self, file: &[f32]) -> Vec<f32> {
         self.exchange(file, self.channels, self.places)
     }
 
-    /// Rows `[places][channels]` to `[channels][places]`.
+    /// Transposes rows `[places][channels]` to `[channels][places]`.
     pub(crate) fn to_file(self, memory: &[f32]) -> Vec<f32> {
         self.exchange(memory, self.places, self.channels)
     }

@@ -1,9 +1,10 @@
-//! The ConvNets of Simonyan & Zisserman 2015 (Table 1): A, A-LRN, B, C, D, E, the 5x5 variant of B from section 4.1, and
-//! custom networks defined by [`Stages`].
+//! The ConvNets of Simonyan & Zisserman 2015 (Table 1): A, A-LRN, B, C, D, E, the 5x5 variant of B from
+//! section 4.1, and custom networks defined by [`Stages`].
 //!
-//! A [`NetworkSpec`] says which network, how wide, for how many classes and which crop; its layers, shapes and
-//! parameter counts are known before any memory is taken. A [`Network`] has parameters on a device and runs
-//! forward and backward; [`Network::into_fully_convolutional`] makes the dense network of section 3.2.
+//! A [`NetworkSpec`] defines the configuration, width, number of classes and crop of a network. It returns
+//! layers, shapes and parameter counts without allocating memory. A [`Network`] has parameters on a device
+//! and runs forward and backward passes; [`Network::into_fully_convolutional`] converts it to the dense
+//! network of section 3.2.
 //!
 //! ```
 //! use vgg_layers::{Config, NetworkSpec};
@@ -39,5 +40,5 @@ pub use stages::{Conv, Stages};
 pub use stopwatch::{LayerTime, Pass, Stopwatch};
 pub use summary::{Summary, SummaryRow};
 pub use transfer::LayerSelection;
-// Part of this crate's interface.
+// Part of this crate's public API.
 pub use vgg_tensor::Device;

@@ -7,7 +7,7 @@ use vgg_tensor::{Device, Parameter, ParameterKind, Shape, Tensor};
 use crate::layout::{Layout, NamedTensor};
 use crate::{Error, Init, LayerKind, LayerSpec, NetworkSpec, Result, Stopwatch};
 
-/// A network for crops of one size, ready to train.
+/// A network for crops of one size, for training and inference.
 pub struct Network {
     pub(crate) spec: NetworkSpec,
     pub(crate) device: Device,
@@ -28,17 +28,17 @@ pub(crate) struct Params {
 }
 
 impl Network {
-    /// A network whose parameters are all zero, to be loaded or initialised.
+    /// Creates a network whose parameters are all zero, to be loaded or initialised.
     ///
     /// # Errors
-    /// [`Error::Spec`] if the specification makes no network; [`Error::Tensor`] if a GPU's memory does not suffice.
+    /// [`Error::Spec`] if the specification is invalid; [`Error::Tensor`] if a GPU has too little memory.
     pub fn new(spec: NetworkSpec, device: &Device) -> Result<Network> {
         let layers =
             spec.layers()?.into_iter().map(|layer| Layer::new(layer, device)).collect::<Result<_>>()?;
         Ok(Network { spec, device: device.clone(), layers, stopwatch: None })
     }
 
-    /// A network with random weights and zero biases.
+    /// Creates a network with random weights and zero biases.
     ///
     /// # Errors
     /// As [`Network::new`].
@@ -49,10 +49,10 @@ impl Network {
         Ok(network)
     }
 
-    /// Draws the weights of some layers anew, and sets their biases to zero.
+    /// Sets the weights of these layers to new random values and their biases to zero.
     ///
     /// # Errors
-    /// [`Error::UnknownLayer`] if one has no parameters here.
+    /// [`Error::UnknownLayer`] if the network has no layer of this name with parameters.
     pub fn reinitialize(&mut self, layers: &[String], init: Init, seed: u64) -> Result<()> {
         for name in layers {
             let device = self.device.clone();
@@ -67,12 +67,12 @@ impl Network {
         Ok(())
     }
 
-    /// What the network is.
+    /// The specification of the network.
     pub fn spec(&self) -> &NetworkSpec {
         &self.spec
     }
 
-    /// Where it is.
+    /// The device of the parameters.
     pub fn device(&self) -> &Device {
         &self.device
     }
@@ -87,20 +87,20 @@ impl Network {
         self.layers.iter().filter_map(|l| l.params.as_ref()).flat_map(|p| [&p.weight, &p.bias])
     }
 
-    /// As [`Network::parameters`], to change.
+    /// As [`Network::parameters`], mutable.
     pub fn parameters_mut(&mut self) -> impl Iterator<Item = &mut Parameter> {
         self.layers.iter_mut().filter_map(|l| l.params.as_mut()).flat_map(|p| [&mut p.weight, &mut p.bias])
     }
 
-    /// Measures every layer from now on, or no more.
+    /// Measures the time of every layer with `stopwatch`; `None` stops measuring.
     pub fn set_stopwatch(&mut self, stopwatch: Option<Arc<Stopwatch>>) {
         self.stopwatch = stopwatch;
     }
 
-    /// Makes only these layers trainable.
+    /// Makes these layers trainable and freezes all others.
     ///
     /// # Errors
-    /// [`Error::UnknownLayer`] if one has no parameters here.
+    /// [`Error::UnknownLayer`] if the network has no layer of this name with parameters.
     pub fn train_only(&mut self, layers: &[String]) -> Result<()> {
         for name in layers {
             self.layer_mut(name)?;
@@ -115,20 +115,20 @@ impl Network {
         Ok(())
     }
 
-    /// A copy of every parameter in the layout of files, in order.
+    /// Copies of all parameters in the file layout, in order.
     pub fn state_dict(&self) -> Vec<NamedTensor> {
         self.layers.iter().flat_map(Layer::state_dict).collect()
     }
 
-    /// A copy of every gradient in the layout of files; those that were never computed are left out.
+    /// Copies of all gradients in the file layout, in order; parameters without a gradient are omitted.
     pub fn gradients(&self) -> Vec<NamedTensor> {
         self.layers.iter().flat_map(Layer::gradients).collect()
     }
 
-    /// Sets a parameter from values in the layout of files.
+    /// Sets a parameter from a tensor in the file layout.
     ///
     /// # Errors
-    /// [`Error::UnknownParameter`] or [`Error::ParameterShape`] if the array does not fit.
+    /// [`Error::UnknownParameter`] if no parameter has this name; [`Error::ParameterShape`] if shapes differ.
     pub fn load_tensor(&mut self, array: &NamedTensor) -> Result<()> {
         let unknown = || Error::UnknownParameter { name: array.name.clone() };
         let (layer, part) = array.name.rsplit_once('.').ok_or_else(unknown)?;

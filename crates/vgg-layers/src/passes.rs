@@ -1,4 +1,4 @@
-//! Forward and backward passes, layer by layer.
+//! Forward and backward passes of a [`Network`].
 
 use std::ops::Range;
 
@@ -10,18 +10,18 @@ use crate::error::in_layer;
 use crate::network::{Layer, Params};
 use crate::{Error, LayerKind, Network, Pass, PoolRounding, Result, Stopwatch};
 
-/// What the random numbers of dropout depend on in one forward pass.
+/// Seeds dropout in one forward pass: equal values give equal masks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DropoutSeed {
     /// Seed of the run.
     pub seed: u64,
-    /// Step of the run.
+    /// Step number in the run.
     pub step: u64,
-    /// Position of the first sample of this micro-batch in the step's mini-batch.
+    /// Index in the batch of the first sample of this micro-batch.
     pub first_sample: usize,
 }
 
-/// What a forward pass keeps for the backward pass: the input of every layer that needs it.
+/// Tensors that a forward pass saves for the backward pass, such as the inputs of layers.
 #[derive(Default)]
 pub struct ForwardCache {
     saved: Vec<Saved>,
@@ -34,7 +34,7 @@ enum Saved {
         x: Tensor,
         base: Tensor,
     },
-    /// Dropout needs nothing: its output says what was dropped.
+    /// Dropout saves nothing: the zeros of its output show what was dropped.
     Nothing,
 }
 
@@ -42,18 +42,18 @@ impl Network {
     /// Logits `[N, classes]` of crops `x [N, crop, crop, 3]`, without dropout.
     ///
     /// # Errors
-    /// [`Error::Input`] if `x` is no batch of crops; [`Error::Layer`] if an operation fails.
+    /// [`Error::Input`] if `x` has another shape; [`Error::Layer`] if an operation fails.
     pub fn infer(&self, x: &Tensor) -> Result<Tensor> {
         self.check_input(x)?;
         self.infer_images(x, self.spec.pool_rounding, self.layers.len())
     }
 
-    /// What the first `layers` layers make of images of any size that they accept.
+    /// Output of the first `layers` layers for images of any size that they accept.
     ///
-    /// Layers with large maps see a few images at a time, as many as the device says.
+    /// Layers with large feature maps process `Device::cache_batch` images at a time.
     pub(crate) fn infer_images(&self, x: &Tensor, rounding: PoolRounding, layers: usize) -> Result<Tensor> {
         let n = x.shape().first();
-        // The first convolution keeps the size; what it returns is the largest of all.
+        // The first convolution keeps the spatial size, so its output is the largest feature map.
         let widest = self.layers.first().map_or(1, |layer| layer.spec.output[2]);
         let first_output: Vec<usize> = x.shape().dims()[..3].iter().copied().chain([widest]).collect();
         let at_once = Shape::from_slice(&first_output).map_or(n, |shape| self.device.cache_batch(shape));
@@ -71,7 +71,8 @@ impl Network {
         Ok(self.infer_while(next..layers, all, rounding, |_| true)?.0)
     }
 
-    /// These layers in order, as long as `go_on` says so of what they returned; also the next layer.
+    /// Runs layers in order while `go_on` is true for their output. Returns the last output and the next
+    /// layer's index.
     fn infer_while(
         &self,
         layers: Range<usize>,
@@ -105,7 +106,7 @@ impl Network {
         Ok((x, next))
     }
 
-    /// As [`Network::infer`] with dropout, and what [`Network::backward`] needs.
+    /// As [`Network::infer`] with dropout; also returns the cache for [`Network::backward`].
     ///
     /// # Errors
     /// As [`Network::infer`].
@@ -113,8 +114,8 @@ impl Network {
         self.forward_with(x, run, None)
     }
 
-    /// Like [`Network::forward`], but dropout reads the step number from `state` at execution time instead of `run.step`, so that a
-    /// captured step draws new values at each launch.
+    /// As [`Network::forward`], but dropout reads the step number from `state` at execution time instead of
+    /// `run.step`, so that a captured step draws new masks at each launch.
     ///
     /// # Errors
     /// As [`Network::infer`].
@@ -166,13 +167,13 @@ impl Network {
         Ok((x, ForwardCache { saved }))
     }
 
-    /// Computes the gradients of all trainable parameters from that of the logits, last layer first.
+    /// Computes the gradients of all trainable parameters from the gradient of the logits, last layer first.
     ///
-    /// Layers below the lowest trainable one are not visited. A gradient that is not finite clears the flag of
+    /// The pass ends at the network's first trainable layer. A non-finite gradient clears the flag of
     /// `state`.
     ///
     /// # Errors
-    /// [`Error::Layer`] if an operation fails.
+    /// [`Error::Spec`] if `cache` is from a different network; [`Error::Layer`] if an operation fails.
     pub fn backward(
         &mut self,
         cache: ForwardCache,
@@ -183,11 +184,11 @@ impl Network {
         self.backward_with(cache, dlogits, mode, state, &mut |_| Ok(()))
     }
 
-    /// As [`Network::backward`]; `finished` is given the parameters of each layer as soon as their gradients are written: the last
-    /// layer's first, bias before weight.
+    /// As [`Network::backward`]; calls `finished` for the parameters of each layer as soon as their gradients
+    /// are written: last layer first, bias before weight.
     ///
     /// # Errors
-    /// As [`Network::backward`], and those of `finished`.
+    /// As [`Network::backward`]; [`Error::Layer`] if `finished` fails.
     pub fn backward_with(
         &mut self,
         cache: ForwardCache,
@@ -201,11 +202,11 @@ impl Network {
         let mut grad = dlogits;
         let mut cache = cache;
         if cache.saved.len() != self.layers.len() {
-            return Err(Error::Spec("the cache is of another network".into()));
+            return Err(Error::Spec("the forward cache is from another network".into()));
         }
         for index in (lowest..self.layers.len()).rev() {
             let Some(saved) = cache.saved.pop() else {
-                return Err(Error::Spec("the cache is of another network".into()));
+                return Err(Error::Spec("the forward cache is from another network".into()));
             };
             let below = (index > lowest).then(|| self.scale_below(index));
             let (style, layer) = (self.spec.lrn_style, &mut self.layers[index]);
@@ -233,7 +234,7 @@ impl Network {
         Ok(())
     }
 
-    /// What gradients are multiplied by on their way into layer `index`'s input: dropout's factor, if it is there.
+    /// Scale of the gradient at the input of layer `index`: `1 / (1 - rate)` after dropout, else 1.
     fn scale_below(&self, index: usize) -> f32 {
         match index.checked_sub(1).map(|below| self.layers[below].spec.kind) {
             Some(LayerKind::Dropout) => 1.0 / (1.0 - self.spec.dropout),
@@ -257,7 +258,7 @@ impl Network {
             (LayerKind::Lrn, _) => lrn::forward(x, Lrn::alexnet(self.spec.lrn_style)).map(|(y, _)| y),
             (LayerKind::Dropout, _) => Ok(x.clone()),
             (LayerKind::Conv { .. } | LayerKind::Linear { .. }, None) => {
-                unreachable!("every such layer is made with parameters")
+                unreachable!("convolutions and linear layers have parameters")
             }
         }
     }
@@ -280,8 +281,8 @@ impl Params {
 }
 
 impl Layer {
-    /// Writes the gradients of a layer with parameters; with `below`, the scale of the gate, returns the gradient of
-    /// its input, else what came in.
+    /// Writes the gradients of the layer's parameters. With `below`, the scale of the [`ReluDropoutMask`] at
+    /// the input, returns the grad-input; otherwise returns `grad`.
     fn backward(
         &mut self,
         x: Tensor,
@@ -316,7 +317,7 @@ impl Layer {
     }
 }
 
-/// A convolution that keeps the size of its input.
+/// A convolution with ReLU whose padding keeps the spatial size.
 pub(crate) fn conv_config(kernel: usize) -> conv2d::Conv2d {
     conv2d::Conv2d { pad: kernel / 2, relu: true }
 }

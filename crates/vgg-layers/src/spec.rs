@@ -1,4 +1,4 @@
-//! What a network is, before it has any memory: its layers with their shapes.
+//! The specification of a network: its layers and their shapes, without any memory.
 
 use serde::{Deserialize, Serialize};
 pub use vgg_tensor::ops::lrn::LrnStyle;
@@ -6,32 +6,32 @@ pub use vgg_tensor::ops::max_pool2d::PoolRounding;
 
 use crate::{Config, Conv, Error, Result, Stages};
 
-/// Outputs of a fully connected layer at most: numbers of parameters then fit 64 bits many times over.
+/// Maximum number of outputs of a fully connected layer; parameter counts then fit 64 bits by a wide margin.
 const MAX_OUTPUTS: usize = 1 << 20;
 
-/// Side of the crop at most.
+/// Maximum side of the crop in pixels.
 const MAX_CROP: usize = 1024;
 
-/// A network: a column of Table 1 or a custom one, and how it is scaled.
+/// The specification of a network: a column of Table 1 or custom stages, and its sizes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NetworkSpec {
     /// Column of Table 1, or custom stages.
     #[serde(alias = "stages")]
     pub config: Config,
-    /// Factor on the numbers of filters, which are then rounded to multiples of 8; the paper: 1.
+    /// Factor of all numbers of filters, which are rounded to multiples of 8 if it is not 1. Paper: 1.
     pub width: f64,
     /// Number of classes.
     pub classes: usize,
-    /// Outputs of fc6 and fc7; the paper: 4096 each.
+    /// Number of outputs of fc6 and fc7. Paper: 4096 each.
     pub head: [usize; 2],
-    /// Side of the training crop in pixels, a multiple of [`NetworkSpec::stride`], 32 in the paper; the paper: 224.
+    /// Side of the training crop in pixels, a multiple of [`NetworkSpec::stride`]. Paper: 224.
     pub crop: usize,
-    /// Rate of dropout after fc6 and fc7; the paper: 0.5.
+    /// Dropout rate after fc6 and fc7. Paper: 0.5.
     pub dropout: f32,
-    /// How the normalisation of A-LRN is meant.
+    /// Formula of the local response normalisation of A-LRN.
     pub lrn_style: LrnStyle,
-    /// How pooling rounds odd sides. Without effect on crops; Caffe rounds up.
+    /// Rounding of odd sides in pooling. It has no effect on crops; Caffe rounds up.
     pub pool_rounding: PoolRounding,
 }
 
@@ -40,25 +40,25 @@ pub struct NetworkSpec {
 pub struct LayerSpec {
     /// The paper's name, such as `conv3_2`, `pool3` or `fc6`.
     pub name: String,
-    /// What it does.
+    /// Type of the layer.
     pub kind: LayerKind,
-    /// `[H, W, C]` of its input.
+    /// `[H, W, C]` of the input.
     pub input: [usize; 3],
-    /// `[H, W, C]` of its output; fully connected layers have one cell.
+    /// `[H, W, C]` of the output; `[1, 1, C]` for fully connected layers.
     pub output: [usize; 3],
 }
 
-/// What a layer does.
+/// The type of a layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LayerKind {
-    /// Convolution at stride 1 that keeps the size, with ReLU.
+    /// Convolution with stride 1 and padding that keeps the spatial size, then ReLU.
     Conv {
-        /// Side of the filters.
+        /// Kernel size.
         kernel: usize,
     },
     /// Local response normalisation across channels.
     Lrn,
-    /// Max-pooling 2x2 at stride 2.
+    /// 2x2 max pooling with stride 2.
     MaxPool,
     /// Fully connected.
     Linear {
@@ -70,7 +70,7 @@ pub enum LayerKind {
 }
 
 impl NetworkSpec {
-    /// The network as in the paper: full width, 1000 classes, crop 224.
+    /// The paper's network: full width, 1000 classes, crop 224.
     pub fn paper(config: Config) -> NetworkSpec {
         NetworkSpec {
             config,
@@ -87,7 +87,7 @@ impl NetworkSpec {
     /// The layers in order, with shapes for one crop.
     ///
     /// # Errors
-    /// [`Error::Spec`] if a size makes no network.
+    /// [`Error::Spec`] if a value is out of range.
     pub fn layers(&self) -> Result<Vec<LayerSpec>> {
         let mut layers = Layers { list: Vec::new(), at: [self.crop, self.crop, 3] };
         for (stage, convs) in (1..).zip(self.stages()?.iter()) {
@@ -114,7 +114,7 @@ impl NetworkSpec {
         Ok(layers.list)
     }
 
-    /// The convolutions with `width` applied to their numbers of filters.
+    /// The convolutional stages with `width` applied to the numbers of filters.
     ///
     /// # Errors
     /// As [`NetworkSpec::layers`].
@@ -124,7 +124,7 @@ impl NetworkSpec {
         Stages::new(self.config.stages().iter().map(|convs| convs.iter().map(scaled).collect()).collect())
     }
 
-    /// Names and shapes of the parameters as files have them, each weight before its bias.
+    /// Names and shapes of the parameters in weights files, each weight before its bias.
     ///
     /// # Errors
     /// As [`NetworkSpec::layers`].
@@ -145,7 +145,7 @@ impl NetworkSpec {
         Ok(self.layers()?.iter().map(LayerSpec::parameter_count).sum())
     }
 
-    /// Total stride in pixels of the last pooling layer: 2 to the power of the number of stages; 32 in the paper.
+    /// Total stride of the last pooling layer in pixels: 2 to the power of the number of stages. Paper: 32.
     pub fn stride(&self) -> usize {
         1 << self.config.stages().count()
     }
@@ -160,7 +160,7 @@ impl NetworkSpec {
             ));
         }
         if !(self.width > 0.0 && self.width <= 4.0) {
-            return bad(format!("width {} is not above 0 and at most 4", self.width));
+            return bad(format!("width {} must be above 0 and at most 4", self.width));
         }
         let sizes = [self.classes, self.head[0], self.head[1]];
         if sizes.iter().any(|size| !(1..=MAX_OUTPUTS).contains(size)) {
@@ -168,14 +168,14 @@ impl NetworkSpec {
             return bad(format!("classes {classes} and head {head:?} must be between 1 and {MAX_OUTPUTS}"));
         }
         if !(0.0..1.0).contains(&self.dropout) {
-            return bad(format!("dropout {} is not in [0, 1)", self.dropout));
+            return bad(format!("dropout {} must be in [0, 1)", self.dropout));
         }
         Ok(())
     }
 }
 
 impl LayerSpec {
-    /// Shape of the weights as files have it: `[K, C, R, S]` or `[out, in]`; `None` for a layer without.
+    /// Shape of the weights in weights files: `[K, C, R, S]` or `[out, in]`; `None` if there are no weights.
     pub fn weight_shape(&self) -> Option<Vec<usize>> {
         match self.kind {
             LayerKind::Conv { kernel } => Some(vec![self.output[2], self.input[2], kernel, kernel]),
@@ -189,12 +189,12 @@ impl LayerSpec {
         self.weight_shape().map_or(0, |shape| shape.iter().product::<usize>() + shape[0])
     }
 
-    /// Inputs of one output, for initialisation.
+    /// Number of inputs of an output, for initialisation.
     pub(crate) fn fan_in(&self) -> usize {
         self.weight_shape().map_or(0, |shape| shape[1..].iter().product())
     }
 
-    /// Outputs that one input reaches, for initialisation.
+    /// Number of outputs that an input affects, for initialisation.
     pub(crate) fn fan_out(&self) -> usize {
         self.weight_shape().map_or(0, |shape| shape[0] * shape[2..].iter().product::<usize>())
     }

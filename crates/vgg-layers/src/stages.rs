@@ -4,8 +4,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::{Error, Result};
 
-/// The convolutional stages of a network, in order from the input. A stage is a sequence of convolutions, each followed by ReLU, and ends
-/// with 2x2 max pooling.
+/// The convolutional stages of a network, in order from the input. A stage is a sequence of convolutions,
+/// each followed by ReLU, and ends with 2x2 max pooling.
 ///
 /// In TOML and JSON a convolution is its number of filters, or a table with a kernel size other than 3:
 /// `[[64], [128], [256, { filters = 256, kernel = 1 }]]`.
@@ -39,7 +39,8 @@ impl Stages {
     /// Validates stages.
     ///
     /// # Errors
-    /// [`Error::Spec`] unless there are 1 to 10 stages, none of them empty, with kernel sizes 1, 3 or 5 and 1 to 65,536 filters.
+    /// [`Error::Spec`] unless there are 1 to 10 stages, none of them empty, with kernel sizes 1, 3 or 5 and 1
+    /// to 65,536 filters.
     pub fn new(stages: Vec<Vec<Conv>>) -> Result<Stages> {
         let bad = |what: String| Err(Error::Spec(what));
         if !(1..=MAX_STAGES).contains(&stages.len()) {
@@ -63,7 +64,7 @@ impl Stages {
         Ok(Stages(stages))
     }
 
-    /// Convolutions, stage by stage.
+    /// Iterates over the convolutions, stage by stage.
     pub fn iter(&self) -> impl Iterator<Item = &[Conv]> {
         self.0.iter().map(Vec::as_slice)
     }
@@ -73,7 +74,7 @@ impl Stages {
         self.0.len()
     }
 
-    /// Stages that are valid by construction.
+    /// Stages of Table 1, which need no validation.
     pub(crate) fn of_table(stages: Vec<Vec<Conv>>) -> Stages {
         Stages(stages)
     }

@@ -1,4 +1,4 @@
-//! How long the layers of a network take, for benchmarks.
+//! Timing of a network's layers, for benchmarks.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
@@ -8,22 +8,22 @@ use vgg_tensor::Device;
 /// A pass through a layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pass {
-    /// From input to output.
+    /// Forward pass.
     Forward,
-    /// From the output's gradient to the input's.
+    /// Grad-input: gradient of the input from the gradient of the output.
     GradInput,
-    /// From the output's gradient to the weights'.
+    /// Grad-weight: gradient of the weights from the gradient of the output.
     GradWeight,
 }
 
 /// One measurement.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LayerTime {
-    /// The layer; a pooling that is done within a convolution counts there.
+    /// Name of the layer. The time of pooling that is fused into a convolution counts for the convolution.
     pub layer: String,
-    /// Which pass.
+    /// The pass.
     pub pass: Pass,
-    /// Wall time.
+    /// Wall-clock time in seconds.
     pub seconds: f64,
 }
 
@@ -35,20 +35,21 @@ pub struct Stopwatch {
 }
 
 impl Stopwatch {
-    /// For a network on this device, which it makes wait for every layer.
+    /// Creates a stopwatch for a network on `device`. It synchronises the device before and after every
+    /// layer.
     pub fn new(device: &Device) -> Stopwatch {
         Stopwatch { device: device.clone(), times: Mutex::default() }
     }
 
-    /// What was measured since the last call, in the order of time.
+    /// Returns the measurements since the last call, in chronological order.
     pub fn take(&self) -> Vec<LayerTime> {
         std::mem::take(&mut *self.times.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Runs `f` and notes its time.
+    /// Runs `f` and records its time.
     pub(crate) fn time<T>(watch: Option<&Stopwatch>, layer: &str, pass: Pass, f: impl FnOnce() -> T) -> T {
         let Some(watch) = watch else { return f() };
-        // A failure to wait shows in the layer's own result, or in the next one's.
+        // An error of the device also appears in the result of this layer or of the next one.
         let _ = watch.device.synchronize();
         let start = Instant::now();
         let result = f();

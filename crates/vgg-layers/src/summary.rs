@@ -1,29 +1,29 @@
-//! What a network consists of, for people and reports.
+//! The summary of a network: layers, shapes, parameters and arithmetic, for display and reports.
 
 use serde::Serialize;
 
 use crate::{LayerKind, NetworkSpec, Result};
 
-/// A network layer by layer, with totals.
+/// The layers of a network, with totals.
 #[derive(Debug, Clone, Serialize)]
 pub struct Summary {
     /// Column of Table 1, or `custom`.
     pub config: &'static str,
-    /// Layers with weights.
+    /// Number of weight layers.
     pub weight_layers: usize,
     /// The layers in order.
     pub layers: Vec<SummaryRow>,
-    /// Weights and biases.
+    /// Number of weights and biases.
     pub parameters: usize,
-    /// Weights and biases of the convolutions.
+    /// Number of weights and biases of the convolutions.
     pub conv_parameters: usize,
     /// Multiply-accumulate operations for one crop.
     pub macs: u64,
-    /// Values that the convolutions put out for one crop.
+    /// Number of output values of the convolutions for one crop.
     pub conv_activations: usize,
-    /// Side of the square of input pixels that one cell of the last pooling sees.
+    /// Receptive field of the last pooling layer: side of a square in pixels.
     pub receptive_field_last_pool: usize,
-    /// The same for fc6: that of the whole network.
+    /// Receptive field of fc6 and of the whole network: side of a square in pixels.
     pub receptive_field_fc6: usize,
 }
 
@@ -32,15 +32,15 @@ pub struct Summary {
 pub struct SummaryRow {
     /// The paper's name.
     pub name: String,
-    /// Such as `conv 3x3` or `fully connected`.
+    /// Type, such as `conv 3x3` or `fully connected`.
     pub kind: String,
-    /// `[H, W, C]` of its output for one crop.
+    /// `[H, W, C]` of the output for one crop.
     pub output: [usize; 3],
-    /// Weights and biases.
+    /// Number of weights and biases.
     pub parameters: usize,
     /// Multiply-accumulate operations for one crop.
     pub macs: u64,
-    /// Side of the square of input pixels that one cell of its output sees.
+    /// Receptive field of the output: side of a square in pixels.
     pub receptive_field: usize,
 }
 

@@ -1,23 +1,23 @@
-//! Which layers a network takes over from another one, by their names.
+//! Selection of the layers that a network copies from another network, by name.
 
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, LayerSpec, NetworkSpec, Result};
 
-/// Which layers are taken over.
+/// The layers to copy from another network.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LayerSelection {
-    /// What section 3.1 takes from A: its first four convolutions and all fully connected layers.
+    /// The layers that section 3.1 copies from A: the first four convolutions and all fully connected layers.
     ///
-    /// By name, conv1_1, conv2_1, conv3_1 and conv3_2: by position the second convolution of A would not fit any
-    /// deeper network.
+    /// The convolutions are selected by their names in A: conv1_1, conv2_1, conv3_1 and conv3_2. By position,
+    /// A's second convolution would not fit any deeper network.
     Paper,
-    /// Every layer whose name and shape the two networks share. From A to B to C or D to E, this grows a network
-    /// step by step.
+    /// Every layer with the same name and shape in both networks. From A to B to C or D to E, this grows a
+    /// network step by step.
     #[serde(rename = "all")]
     AllMatching,
-    /// These layers.
+    /// The named layers.
     #[serde(untagged)]
     Layers(Vec<String>),
 }
@@ -25,15 +25,16 @@ pub enum LayerSelection {
 const PAPER: [&str; 7] = ["conv1_1", "conv2_1", "conv3_1", "conv3_2", "fc6", "fc7", "fc8"];
 
 impl LayerSelection {
-    /// Checks that every layer of the map is in both networks, with the same shape.
+    /// Checks that both networks have every selected layer, with the same shape.
     ///
     /// # Errors
-    /// [`Error::UnknownLayer`] or [`Error::Copy`] if not; [`Error::NothingToCopy`] if the map comes to no layer at all.
+    /// [`Error::UnknownLayer`] if a network lacks a layer; [`Error::Copy`] if the shapes differ;
+    /// [`Error::NothingToCopy`] if no layer is selected.
     pub fn check(&self, from: &NetworkSpec, to: &NetworkSpec) -> Result<()> {
         self.layers(from, to).map(drop)
     }
 
-    /// The layers to copy.
+    /// Returns the names of the layers to copy.
     ///
     /// # Errors
     /// As [`LayerSelection::check`].

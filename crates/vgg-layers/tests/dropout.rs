@@ -1,4 +1,5 @@
-//! Whole networks with dropout: gradients against finite differences, and which mask belongs to which step, sample and layer.
+//! Networks with dropout: gradients against finite differences, and the dependence of masks on step, sample
+//! and layer.
 
 use vgg_layers::{Config, DropoutSeed, Init, NamedTensor, Network, NetworkSpec};
 use vgg_tensor::ops::{dropout, linear, softmax_cross_entropy};
@@ -53,32 +54,35 @@ fn moved(network: &mut Network, start: &[NamedTensor], direction: &[Vec<f32>], d
 }
 
 #[test]
-fn gradients_of_whole_networks_with_dropout_are_those_of_finite_differences() {
+fn gradients_with_dropout_match_finite_differences() {
     for (config, rate) in [(Config::A, 0.3), (Config::ALrn, 0.7), (Config::C, 0.1), (Config::B5x5, 0.85)] {
         let mut network = network(config.clone(), rate);
         let gradients = gradients(&mut network, RUN);
         let start = network.state_dict();
         assert!(gradients.iter().map(|g| &g.name).eq(start.iter().map(|w| &w.name)));
-        // One parameter at a time, so that a layer of small gradients counts as much as one of large.
+        // One parameter at a time, so that layers with small gradients count as much as layers with large
+        // ones.
         for (number, gradient) in gradients.iter().enumerate() {
             let norm = gradient.values.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
-            assert!(norm > 1e-4, "{config}, {}: a gradient of {norm} proves nothing", gradient.name);
-            // Along the gradient the slope is its norm.
+            assert!(norm > 1e-4, "{config}, {}: gradient norm {norm} is too small to test", gradient.name);
+            // The directional derivative along the gradient is its norm.
             let along = |g: &NamedTensor| g.values.iter().map(|v| (f64::from(*v) / norm) as f32).collect();
             let direction: Vec<Vec<f32>> = gradients
                 .iter()
                 .enumerate()
                 .map(|(i, g)| if i == number { along(g) } else { vec![0.0; g.values.len()] })
                 .collect();
-            // A ReLU or a pool between the two points spoils the difference, and rounding of the loss the smaller distances.
+            // A kink of ReLU or max pooling between the two points distorts the slope; rounding of the loss
+            // distorts small distances.
             let slopes = [4e-3, 1e-3, 2.5e-4].map(|distance| {
                 moved(&mut network, &start, &direction, distance);
                 let above = loss(&network, RUN);
                 moved(&mut network, &start, &direction, -distance);
                 (above - loss(&network, RUN)) / (2.0 * f64::from(distance))
             });
-            // The third power of the distance, and rounding of a loss to 2e-7 over twice the distance, leave 2 % at one of them; a
-            // mask that is not the gradient's, or a factor that is missing, is off by 10 % or more.
+            // The truncation error (third power of the distance) and rounding of the loss (2e-7 over twice
+            // the distance) are below 2 % at one of the distances. A wrong mask or a missing factor is off by
+            // 10 % or more.
             let close = slopes.iter().any(|slope| (slope / norm - 1.0).abs() < 0.02);
             assert!(close, "{config} {rate}, {}: slopes {slopes:?}, norm {norm}", gradient.name);
         }
@@ -90,11 +94,11 @@ fn logits(rate: f32, run: DropoutSeed) -> Vec<f32> {
 }
 
 #[test]
-fn the_masks_of_fc6_and_fc7_are_those_of_their_keys() {
+fn dropout_masks_of_fc6_and_fc7_depend_on_their_keys() {
     let device = Device::cpu(1).unwrap();
     let rate = 0.35;
     let network = network(Config::A, rate);
-    // The head by hand on the features of the network below it.
+    // The fully connected layers, computed by hand from the pool5 features.
     let dense = Network::random(spec(Config::A, rate), Init::He, 4, &device)
         .unwrap()
         .into_fully_convolutional()
@@ -111,12 +115,12 @@ fn the_masks_of_fc6_and_fc7_are_those_of_their_keys() {
         x = dropout::forward(&fc(&x, name, true), rate, key).unwrap();
     }
     let logits = network.forward(images(6), RUN).unwrap().0;
-    // The same operations; the convolutions below may be split in another way.
+    // The same operations, but the convolutions may use other tiles.
     assert_close(&logits.to_vec(), &fc(&x, "fc8", false).to_vec(), 1e-5, "logits");
 }
 
 #[test]
-fn every_step_seed_and_place_in_the_batch_has_a_mask_of_its_own() {
+fn masks_differ_by_step_seed_and_position_in_the_batch() {
     let base = logits(0.5, RUN);
     assert_eq!(base, logits(0.5, RUN));
     let other = [
@@ -128,9 +132,9 @@ fn every_step_seed_and_place_in_the_batch_has_a_mask_of_its_own() {
     ];
     for run in other {
         let differ = base.chunks(5).zip(logits(0.5, run).chunks(5)).filter(|(a, b)| a != b).count();
-        assert_eq!(differ, 6, "{run:?}: every image has another mask");
+        assert_eq!(differ, 6, "{run:?}: every image has a different mask");
     }
-    // Equal images have masks of their own, and a part of a batch has those of its place.
+    // Equal images get different masks, and a micro-batch gets the masks of its position in the batch.
     let device = Device::cpu(1).unwrap();
     let one = hashed("image", 1.5, 32 * 32 * 3);
     let same = Tensor::from_slice(&one.repeat(6), [6, 32, 32, 3], &device).unwrap();
@@ -144,7 +148,7 @@ fn every_step_seed_and_place_in_the_batch_has_a_mask_of_its_own() {
 }
 
 #[test]
-fn without_dropout_training_and_inference_agree_and_inference_never_drops() {
+fn dropout_rate_0_equals_inference_and_inference_has_no_dropout() {
     let free = network(Config::A, 0.0);
     let inferred = free.infer(&images(6)).unwrap().to_vec();
     assert_close(&free.forward(images(6), RUN).unwrap().0.to_vec(), &inferred, 1e-6, "rate 0");

@@ -1,4 +1,4 @@
-//! Layers by name: shapes, limits, initial weights, activations, times, parameters in and out.
+//! Layers: names, shapes, limits of sizes, activations, rounding of pooling, and timing.
 
 mod common;
 
@@ -14,7 +14,7 @@ use vgg_testkit::assert_close;
 
 #[test]
 fn configurations_have_the_papers_names_and_kernels() {
-    // Names of convolutions whose kernels are not 3x3, and the layers of each block.
+    // Name, and number of convolutions of each block.
     let expected: [(&str, &[usize]); 7] = [
         ("A", &[1, 1, 2, 2, 2]),
         ("A-LRN", &[1, 1, 2, 2, 2]),
@@ -55,11 +55,11 @@ fn configurations_have_the_papers_names_and_kernels() {
         assert_eq!(ours, layers, "{name}");
     }
     let error = "F".parse::<Config>().unwrap_err().to_string();
-    assert_eq!(error, "there is no configuration F; it is one of A, A-LRN, B, B-5x5, C, D, E");
+    assert_eq!(error, "unknown configuration F; it must be one of A, A-LRN, B, B-5x5, C, D, E");
 }
 
 #[test]
-fn files_have_the_shapes_of_caffe_and_torch() {
+fn file_shapes_match_caffe_and_pytorch() {
     let shapes = NetworkSpec { classes: 10, ..NetworkSpec::paper(Config::C) }.file_shapes().unwrap();
     let of = |name: &str| shapes.iter().find(|(known, _)| known == name).unwrap().1.clone();
     assert_eq!(shapes.len(), 32);
@@ -82,18 +82,18 @@ fn files_have_the_shapes_of_caffe_and_torch() {
         kinds,
         ["conv 3x3", "local response normalisation", "max-pool 2x2", "fully connected", "dropout 0.5"]
     );
-    // 3 of the first convolution; pooling adds one, and doubles what comes after.
+    // The first convolution has 3. Pooling adds its stride and doubles the stride of later layers.
     let fields =
         ["conv1_1", "lrn1", "pool1", "conv2_1", "pool2", "conv3_1"].map(|name| row(name).receptive_field);
     assert_eq!(fields, [3, 3, 4, 8, 10, 18]);
     assert_eq!((summary.config, summary.weight_layers), ("A-LRN", 11));
-    // 7.43 million of the fact sheet.
+    // 7.43 million.
     assert_eq!(summary.conv_activations, 7_426_048);
     assert_eq!(NetworkSpec::paper(Config::A).parameter_count().unwrap(), 132_863_336);
 }
 
 #[test]
-fn sizes_that_make_no_network_are_refused_at_their_limits() {
+fn sizes_beyond_their_limits_are_rejected() {
     let base = small(Config::A);
     let sound = [
         NetworkSpec { crop: 32, ..base.clone() },
@@ -124,7 +124,7 @@ fn sizes_that_make_no_network_are_refused_at_their_limits() {
 }
 
 #[test]
-fn activations_are_those_of_the_layers_one_by_one() {
+fn activations_match_the_layers_run_one_by_one() {
     let config = Config::ALrn;
     let classic = network(config.clone());
     let dense = network(config).into_fully_convolutional().unwrap();
@@ -151,7 +151,7 @@ fn activations_are_those_of_the_layers_one_by_one() {
     let pool1 = max_pool2d::infer(&lrn1, PoolRounding::Floor).unwrap();
     close("pool1", &pool1);
     close("conv2_1", &conv(&pool1, "conv2_1"));
-    // fc7 and fc8 on the map of fc6 are products at each of its cells.
+    // fc7 and fc8 are matrix products at each position of the fc6 map.
     let fc6 = dense.activations(&images(1, 64, 96), "fc6").unwrap();
     assert_eq!(fc6.shape().dims(), [1, 1, 2, 24]);
     let cells = Tensor::from_slice(&fc6.to_vec(), [2, 24], &device()).unwrap();
@@ -191,7 +191,7 @@ fn activations_are_those_of_the_layers_one_by_one() {
 }
 
 #[test]
-fn a_trained_rounding_is_the_dense_networks_until_it_is_set() {
+fn a_dense_network_keeps_the_rounding_of_training_until_it_is_set() {
     let spec = NetworkSpec { pool_rounding: PoolRounding::Ceil, ..small(Config::A) };
     let mut dense =
         Network::random(spec, Init::He, 3, &device()).unwrap().into_fully_convolutional().unwrap();
@@ -228,7 +228,7 @@ fn a_stopwatch_times_each_layer_and_pass_once() {
         "conv1_1",
     ];
     assert_eq!(of(Pass::GradWeight), with_weights);
-    // Nothing asks for the gradient of the images; dropout costs nothing.
+    // The gradient of the images is not computed, and dropout has no backward pass of its own.
     let through = [
         "fc8", "fc7", "fc6", "pool5", "conv5_2", "conv5_1", "pool4", "conv4_2", "conv4_1", "pool3",
         "conv3_2", "conv3_1", "pool2", "conv2_1", "pool1", "lrn1",
@@ -237,7 +237,7 @@ fn a_stopwatch_times_each_layer_and_pass_once() {
     network.set_stopwatch(None);
     network.infer(&images(1, 64, 64)).unwrap();
     assert_eq!(stopwatch.take(), []);
-    // A pooling that a convolution does itself counts there.
+    // The time of fused pooling counts for the convolution.
     let mut dense = network.into_fully_convolutional().unwrap();
     dense.set_stopwatch(Some(stopwatch.clone()));
     dense.score_map(&images(1, 64, 64)).unwrap();

@@ -1,4 +1,4 @@
-//! Networks as wholes: the paper's numbers, starting from one another, dense against classic.
+//! Whole networks: the paper's numbers, copied layers, dense against fully connected, gradients.
 
 use vgg_layers::{Config, DropoutSeed, Error, Init, LayerSelection, Network, NetworkSpec, PoolRounding};
 use vgg_tensor::ops::{global_avg_pool2d, softmax_cross_entropy};
@@ -22,8 +22,9 @@ fn images(n: usize, h: usize, w: usize) -> Tensor {
 }
 
 #[test]
-fn table_2_and_the_fact_sheet() {
-    // Parameters, of the convolutions, receptive field at pool5 and fc6, millions of multiply-accumulates.
+fn table_2_parameters_and_receptive_fields() {
+    // Parameters, parameters of convolutions, receptive fields of pool5 and fc6, millions of
+    // multiply-accumulates.
     let expected = [
         (Config::A, 132_863_336, 9_220_480, 150, 342, 7609),
         (Config::ALrn, 132_863_336, 9_220_480, 150, 342, 7609),
@@ -64,7 +65,7 @@ fn layers(map: &LayerSelection, from: Config, to: Config) -> Result<Vec<String>,
 }
 
 #[test]
-fn the_paper_map_is_four_convolutions_and_the_head() {
+fn the_paper_selection_is_four_convolutions_and_the_fully_connected_layers() {
     for config in [Config::B, Config::C, Config::D, Config::E] {
         let copied = layers(&LayerSelection::Paper, Config::A, config).unwrap();
         assert_eq!(copied, ["conv1_1", "conv2_1", "conv3_1", "conv3_2", "fc6", "fc7", "fc8"]);
@@ -72,7 +73,7 @@ fn the_paper_map_is_four_convolutions_and_the_head() {
 }
 
 #[test]
-fn a_network_grows_by_the_names_of_its_layers() {
+fn networks_grow_by_the_names_of_layers() {
     let new = |from, to: Config| {
         let copied = layers(&LayerSelection::AllMatching, from, to.clone()).unwrap();
         let all = network(to, 2);
@@ -86,11 +87,12 @@ fn a_network_grows_by_the_names_of_its_layers() {
 }
 
 #[test]
-fn what_cannot_be_copied_is_named() {
+fn a_layer_that_cannot_be_copied_is_named() {
     let error = layers(&LayerSelection::Paper, Config::A, Config::B5x5).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "layer conv1_1 cannot be copied: its weights are [8, 3, 3, 3] in the source and [8, 3, 5, 5] here"
+        "layer conv1_1 cannot be copied: its weights have shape [8, 3, 3, 3] in the source \
+         and [8, 3, 5, 5] in this network"
     );
     let map = LayerSelection::Layers(vec!["conv3_2".into()]);
     let error = layers(&map, Config::A, Config::B5x5).unwrap_err();
@@ -98,7 +100,7 @@ fn what_cannot_be_copied_is_named() {
 }
 
 #[test]
-fn dense_on_a_crop_is_the_classic_network() {
+fn dense_on_a_crop_equals_the_fully_connected_network() {
     for config in Config::all() {
         let network = network(config.clone(), 3);
         let x = images(2, 64, 64);
@@ -106,7 +108,7 @@ fn dense_on_a_crop_is_the_classic_network() {
         let dense = network.into_fully_convolutional().unwrap();
         let map = dense.score_map(&x).unwrap();
         assert_eq!(map.shape().dims(), [2, 1, 1, 5]);
-        // Two orders of the same f32 sums.
+        // The same f32 sums in two orders.
         assert_close(&global_avg_pool2d(&map).unwrap().to_vec(), &logits, 1e-5, config.name());
     }
 }
@@ -117,10 +119,10 @@ fn the_size_of_a_dense_map_follows_the_image_and_the_rounding() {
     let size = |d: &vgg_layers::DenseNetwork, h, w| {
         d.score_map(&images(1, h, w)).unwrap().shape().dims()[1..3].to_vec()
     };
+    // 159 columns are 4 after pool5 if pooling rounds down, and 5 if it rounds up.
     assert_eq!(size(&dense, 96, 159), [2, 3]);
     dense.set_pool_rounding(PoolRounding::Ceil);
     assert_eq!(size(&dense, 96, 159), [2, 4]);
-    // 96 rows make 6, 159 columns 9 before pool5: rounded up, the last one is a window of its own.
     let error = dense.score_map(&images(1, 63, 100)).unwrap_err();
     assert!(error.to_string().contains("at least 64"), "{error}");
 }
@@ -141,7 +143,7 @@ fn frozen_layers_get_no_gradient() {
 }
 
 #[test]
-fn micro_batches_add_up_to_the_whole_gradient() {
+fn micro_batches_accumulate_the_gradient_of_the_batch() {
     let state = StepState::new(&device()).unwrap();
     let targets = [0, 4, 2, 1, 3];
     let gradients = |split: &[usize]| {
@@ -162,14 +164,14 @@ fn micro_batches_add_up_to_the_whole_gradient() {
     let parts = gradients(&[2, 2, 1]);
     assert!(parts.iter().map(|array| &array.name).eq(whole.iter().map(|array| &array.name)));
     for (part, whole) in parts.iter().zip(&whole) {
-        // The image that comes alone is convolved with other tiles, which costs a few units in the last place.
+        // The single image uses other convolution tiles, which changes a few units in the last place.
         assert_close(&part.values, &whole.values, 5e-6, &whole.name);
     }
     assert_eq!(gradients(&[2, 2, 1]), gradients(&[2, 2, 1]));
 }
 
 #[test]
-fn training_bits_do_not_depend_on_threads() {
+fn gradients_are_bitwise_identical_for_any_number_of_threads() {
     let gradients = |threads| {
         let device = Device::cpu(threads).unwrap();
         let mut network = Network::random(small(Config::C), Init::He, 6, &device).unwrap();
@@ -186,17 +188,17 @@ fn training_bits_do_not_depend_on_threads() {
 }
 
 #[test]
-fn a_wrong_input_is_refused_with_both_shapes() {
+fn a_wrong_input_is_rejected_with_both_shapes() {
     let error = network(Config::A, 1).infer(&images(1, 32, 64)).unwrap_err();
-    assert_eq!(error.to_string(), "the network takes images [N, 64, 64, 3], but got [1, 32, 64, 3]");
+    assert_eq!(error.to_string(), "the network takes images of shape [N, 64, 64, 3], but got [1, 32, 64, 3]");
 }
 
 #[test]
-fn an_error_in_a_deeper_layer_names_it() {
+fn an_error_names_its_layer() {
     let mut network = network(Config::B, 1);
     let run = DropoutSeed { seed: 0, step: 0, first_sample: 0 };
     let (_, trace) = network.forward(images(1, 64, 64), run).unwrap();
-    // The gradient of three images for the trace of one.
+    // The gradient of three images for the forward cache of one.
     let zeros = |dims: &[usize]| Tensor::zeros(Shape::from_slice(dims).unwrap(), &device()).unwrap();
     let wrong = Grad { grad: zeros(&[3, 5]), bias_grad: zeros(&[5]) };
     let error =

@@ -1,4 +1,4 @@
-//! Parameters of a network: initial weights, in and out, copies, gradients.
+//! Parameters of a network: initialisation, loading, copying, gradients.
 
 mod common;
 
@@ -10,7 +10,7 @@ use vgg_testkit::{assert_close, hashed};
 
 #[test]
 fn initial_weights_have_the_variance_of_their_layer() {
-    // Wide enough for a standard error below 1 %.
+    // Wide enough for a standard error of at most 2.2 %.
     let spec =
         NetworkSpec { width: 0.25, classes: 40, head: [300, 200], crop: 64, ..NetworkSpec::paper(Config::C) };
     let variance = |init: Init, name: &str| {
@@ -19,7 +19,8 @@ fn initial_weights_have_the_variance_of_their_layer() {
             network.state_dict().into_iter().find(|array| array.name == format!("{name}.weight")).unwrap();
         array.values.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>() / array.values.len() as f64
     };
-    // A 1x1 layer of 64 to 64, a 3x3 of 64 to 128, and a fully connected one of 300 to 200.
+    // conv3_3 is 1x1 from 64 to 64 channels, conv4_1 3x3 from 64 to 128, and fc7 fully connected from 300 to
+    // 200.
     for (init, expected) in [
         (Init::He, [2.0 / 64.0, 2.0 / 576.0, 2.0 / 300.0]),
         (Init::HeFanOut, [2.0 / 64.0, 2.0 / 1152.0, 1e-4]),
@@ -30,7 +31,7 @@ fn initial_weights_have_the_variance_of_their_layer() {
     ] {
         for (name, expected) in ["conv3_3", "conv4_1", "fc7"].into_iter().zip(expected) {
             let ratio = variance(init, name) / expected;
-            // Five standard errors of 4,096 normal values.
+            // Five standard errors of the variance of 4,096 normal values.
             assert!((ratio - 1.0).abs() < 5.0 * (2.0f64 / 4096.0).sqrt(), "{}, {name}: {ratio}", init.name());
         }
     }
@@ -44,16 +45,16 @@ fn initial_weights_have_the_variance_of_their_layer() {
 }
 
 #[test]
-fn layers_of_one_name_draw_the_same_in_every_network_and_others_do_not() {
+fn initial_weights_depend_on_the_layer_name_and_not_on_the_network() {
     let of = |config, seed, name: &str| {
         let network = Network::random(small(config), Init::He, seed, &device()).unwrap();
         network.state_dict().into_iter().find(|array| array.name == name).unwrap().values
     };
     assert_eq!(of(Config::A, 1, "conv4_2.weight"), of(Config::E, 1, "conv4_2.weight"));
     assert_ne!(of(Config::A, 1, "conv4_2.weight"), of(Config::A, 2, "conv4_2.weight"));
-    // conv4_1 and conv4_2 have one shape at this width.
+    // conv4_1 and conv4_2 have the same shape at this width.
     assert_ne!(of(Config::A, 1, "conv4_2.weight"), of(Config::A, 1, "conv4_1.weight"));
-    // An odd number of values drops the last of a pair.
+    // Values are drawn in pairs; an odd number drops the last one.
     let odd = |classes| {
         Network::random(NetworkSpec { classes, head: [3, 5], ..small(Config::A) }, Init::He, 1, &device())
             .unwrap()
@@ -66,7 +67,7 @@ fn layers_of_one_name_draw_the_same_in_every_network_and_others_do_not() {
 }
 
 #[test]
-fn drawing_layers_anew_leaves_the_others_and_clears_biases() {
+fn reinitialize_changes_only_its_layers_and_clears_their_biases() {
     let mut network = network(Config::A);
     let bias = NamedTensor { name: "fc7.bias".into(), shape: vec![16], values: vec![0.5; 16] };
     network.load_tensor(&bias).unwrap();
@@ -81,7 +82,7 @@ fn drawing_layers_anew_leaves_the_others_and_clears_biases() {
 }
 
 #[test]
-fn parameters_go_in_as_they_come_out_and_what_does_not_fit_is_refused() {
+fn a_state_dict_round_trips_and_mismatches_are_rejected() {
     let (mut network, other) = (network(Config::C), network(Config::D));
     let arrays: Vec<NamedTensor> = network
         .state_dict()
@@ -90,7 +91,7 @@ fn parameters_go_in_as_they_come_out_and_what_does_not_fit_is_refused() {
         .collect();
     arrays.iter().for_each(|array| network.load_tensor(array).unwrap());
     assert_eq!(network.state_dict(), arrays);
-    // In memory channels come last: the first filter's first pixel, all channels.
+    // Memory is channels last: all channels of the first filter's first position come first.
     let weight = network.parameters().find(|p| p.name == "conv3_1.weight").unwrap();
     let file = &arrays.iter().find(|a| a.name == "conv3_1.weight").unwrap().values;
     let channels = weight.weight.shape().last();
@@ -111,13 +112,13 @@ fn parameters_go_in_as_they_come_out_and_what_does_not_fit_is_refused() {
         let error = network.load_tensor(&array(name, shape)).unwrap_err();
         assert!(matches!(error, Error::ParameterShape { ref got, .. } if got == shape), "{error}");
     }
-    assert_eq!(network.state_dict(), arrays, "nothing was changed");
+    assert_eq!(network.state_dict(), arrays, "no parameter has changed");
     assert_eq!(network.layer_names().count(), 16);
     assert!(network.layer_names().eq(other.layer_names()));
 }
 
 #[test]
-fn a_map_of_layers_is_checked() {
+fn a_layer_selection_is_checked() {
     let (source, target) = (small(Config::A), small(Config::B));
     let map = LayerSelection::Layers(vec!["fc8".into(), "conv2_1".into()]);
     assert_eq!(map.layers(&source, &target).unwrap(), ["fc8", "conv2_1"]);
@@ -134,7 +135,7 @@ fn a_map_of_layers_is_checked() {
 }
 
 #[test]
-fn backward_adds_where_it_is_told_and_says_when_each_layer_is_done() {
+fn backward_accumulates_by_mode_and_calls_finished_for_each_layer() {
     let mut network = network(Config::A);
     let state = StepState::new(&device()).unwrap();
     let run = DropoutSeed { seed: 0, step: 0, first_sample: 0 };
@@ -158,7 +159,7 @@ fn backward_adds_where_it_is_told_and_says_when_each_layer_is_done() {
     }
     let order: Vec<String> = network.parameters().map(|p| p.name.clone()).collect();
     assert_eq!(done[..22], order.iter().rev().cloned().collect::<Vec<_>>());
-    // A trace of another network, and a network of which nothing learns.
+    // A forward cache of another network, and a network without trainable parameters.
     let (logits, _) = network.forward(images(2, 64, 64), run).unwrap();
     let (_, other) = Network::random(small(Config::B), Init::He, 1, &device())
         .unwrap()
@@ -174,7 +175,7 @@ fn backward_adds_where_it_is_told_and_says_when_each_layer_is_done() {
 }
 
 #[test]
-fn inputs_of_another_shape_are_refused() {
+fn inputs_of_another_shape_are_rejected() {
     let network = network(Config::A);
     let run = DropoutSeed { seed: 0, step: 0, first_sample: 0 };
     let four = Tensor::from_slice(&hashed("image", 1.0, 64 * 64 * 4), [1, 64, 64, 4], &device()).unwrap();
@@ -182,7 +183,7 @@ fn inputs_of_another_shape_are_refused() {
         assert!(matches!(network.infer(&x), Err(Error::Input { .. })));
         assert!(matches!(network.forward(x.clone(), run), Err(Error::Input { .. })));
     }
-    // Many images go through in parts, to the same logits as one by one.
+    // A large batch is processed in parts, with the same logits as single images.
     let together = network.infer(&images(9, 64, 64)).unwrap().to_vec();
     let alone: Vec<f32> = (0..9)
         .flat_map(|i| network.infer(&images(9, 64, 64).images(i..i + 1).unwrap()).unwrap().to_vec())

@@ -11,7 +11,7 @@ fn own(json: &str) -> NetworkSpec {
 }
 
 #[test]
-fn stages_are_convolutions_with_a_pooling_behind_each_stage() {
+fn each_stage_is_convolutions_followed_by_pooling() {
     let spec = own(r#"[[12], [{"filters": 7, "kernel": 1}, 20], [{"filters": 33, "kernel": 5}]]"#);
     let conv = |kernel| LayerKind::Conv { kernel };
     let layers: Vec<_> = spec.layers().unwrap().into_iter().map(|l| (l.name, l.kind, l.output)).collect();
@@ -31,15 +31,17 @@ fn stages_are_convolutions_with_a_pooling_behind_each_stage() {
     ];
     assert_eq!(layers, expected.map(|(name, kind, output)| (name.to_owned(), kind, output)));
     assert_eq!((spec.config.name(), spec.config.weight_layers(), spec.stride()), ("custom", 7, 8));
-    // Weights and biases: 3 9 12 + 12, 12 7 + 7, 7 9 20 + 20, 20 25 33 + 33, 33 64 20 + 20, 20 30 + 30, 30 10 + 10.
+    // Weights and biases: 3 * 9 * 12 + 12, 12 * 7 + 7, 7 * 9 * 20 + 20, 20 * 25 * 33 + 33, 33 * 64 * 20 + 20,
+    // 20 * 30 + 30, 30 * 10 + 10.
     assert_eq!(spec.parameter_count().unwrap(), 336 + 91 + 1280 + 16_533 + 42_260 + 630 + 310);
-    // Fields: 3, pool 4, 1x1 4, 3x3 8, pool 10, 5x5 26, pool 30; fc6 sees the crop and what padding adds.
+    // Receptive fields: conv1_1 3, pool1 4, conv2_1 4, conv2_2 8, pool2 10, conv3_1 26, pool3 30; fc6 adds 7
+    // strides of 8.
     let summary = spec.summary().unwrap();
     assert_eq!((summary.receptive_field_last_pool, summary.receptive_field_fc6), (30, 30 + 7 * 8));
 }
 
 #[test]
-fn numbers_of_filters_are_kept_at_width_1_and_rounded_to_eights_at_others() {
+fn filters_are_unchanged_at_width_1_and_multiples_of_8_at_others() {
     let filters = |width: f64| {
         let spec = NetworkSpec { width, ..own("[[12, 20]]") };
         spec.layers().unwrap()[..2].iter().map(|layer| layer.output[2]).collect::<Vec<_>>()
@@ -48,7 +50,7 @@ fn numbers_of_filters_are_kept_at_width_1_and_rounded_to_eights_at_others() {
 }
 
 #[test]
-fn files_write_a_convolution_as_a_number_or_with_its_kernel() {
+fn a_convolution_serializes_as_a_number_or_a_table() {
     for json in
         [r#"[[64],[128],[256,256]]"#, r#"[[64,{"filters":64,"kernel":1}],[{"filters":9,"kernel":5}]]"#]
     {
@@ -60,7 +62,7 @@ fn files_write_a_convolution_as_a_number_or_with_its_kernel() {
 }
 
 #[test]
-fn every_column_of_table_1_is_stages() {
+fn every_column_of_table_1_equals_its_stages() {
     let d = "[[64,64],[128,128],[256,256,256],[512,512,512],[512,512,512]]";
     assert_eq!(serde_json::to_string(&*Config::D.stages()).unwrap(), d);
     for config in Config::all() {
@@ -73,7 +75,7 @@ fn every_column_of_table_1_is_stages() {
 }
 
 #[test]
-fn what_makes_no_network_is_refused_with_the_place() {
+fn invalid_stages_are_rejected_with_their_position() {
     let eleven = format!("[{}]", ["[8]"; 11].join(","));
     for (json, words) in [
         ("[]", "0 stages; there must be 1 to 10"),

@@ -1,4 +1,4 @@
-//! Prints the learning rates that the paper's schedule gives for a made-up validation curve.
+//! Prints the learning rates of the paper's schedule for a synthetic validation curve.
 
 use vgg_optim::{OnExhausted, Schedule, ScheduleState};
 
@@ -14,7 +14,7 @@ fn main() {
     };
     let mut state = ScheduleState::default();
     for epoch in 0..74 {
-        // Each reduction lets the error sink to a lower floor.
+        // Each reduction lowers the floor of the error.
         let floor = 0.3 - 0.05 * state.reductions as f64;
         let error = floor + 0.6 * 0.8f64.powi(epoch);
         println!("epoch {epoch:2}  lr {:.0e}  error {error:.3}", schedule.lr(&state, epoch as usize));

@@ -1,32 +1,32 @@
-//! What can go wrong in optimisation.
+//! Errors of the optimiser and of schedules.
 
 use vgg_error::ErrorKind;
 
 /// Result of an operation of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// An optimiser or schedule that cannot work.
+/// Invalid settings or velocities, or a tensor operation that failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// Settings that make no sense.
+    /// A setting is out of range.
     #[error("{0}")]
     Config(String),
-    /// A saved velocity that belongs to no parameter, or is missing.
+    /// A saved velocity does not match a parameter.
     #[error("the velocity of {name} {reason}")]
     Velocity {
         /// Name of the parameter.
         name: String,
-        /// What is wrong.
+        /// The mismatch.
         reason: String,
     },
-    /// An operation on tensors failed.
+    /// A tensor operation failed.
     #[error("{0}")]
     Tensor(#[from] vgg_tensor::Error),
 }
 
 impl Error {
-    /// The kind of error, such as for an exit code.
+    /// The kind of the error, for example to choose an exit code.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Error::Tensor(source) => source.kind(),

@@ -4,66 +4,68 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
 
-/// How the learning rate changes from epoch to epoch.
+/// A learning-rate schedule, evaluated once per epoch.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
 pub enum Schedule {
-    /// One rate.
+    /// A constant learning rate.
     Constant {
-        /// The rate.
+        /// Learning rate.
         lr: f64,
     },
-    /// PyTorch's `MultiStepLR`: the rate is multiplied by `gamma` at each milestone.
+    /// PyTorch's `MultiStepLR`: the learning rate is multiplied by `gamma` at each milestone.
     Steps {
-        /// The first rate.
+        /// Initial learning rate.
         lr: f64,
         /// Factor of a reduction, in (0, 1).
         gamma: f64,
-        /// Epochs, counted from 0, from which on the reduced rate holds; ascending.
+        /// First epochs, counted from 0, of each reduced learning rate; ascending.
         milestones: Vec<usize>,
     },
-    /// PyTorch's `ReduceLROnPlateau`, the paper's schedule: the rate is reduced when the validation error stops improving.
+    /// PyTorch's `ReduceLROnPlateau`, the paper's schedule: the learning rate is reduced when the validation
+    /// error stops improving.
     Plateau {
-        /// The first rate; the paper: 1e-2.
+        /// Initial learning rate. Paper: 1e-2.
         lr: f64,
-        /// Factor of a reduction, in (0, 1); the paper: 0.1.
+        /// Factor of a reduction, in (0, 1). Paper: 0.1.
         factor: f64,
-        /// Reductions at most; the paper: 3.
+        /// Maximum number of reductions. Paper: 3.
         max_reductions: usize,
-        /// Epochs without improvement after which the rate is reduced. PyTorch waits for one more.
+        /// Epochs without improvement after which the learning rate is reduced. PyTorch waits for one more
+        /// epoch.
         patience: usize,
-        /// Least decrease of the validation error that counts as an improvement (absolute).
+        /// The validation error must decrease by more than this (absolute) to count as an improvement.
         threshold: f64,
-        /// What happens at the plateau after the last reduction.
+        /// Action at the plateau after the last reduction.
         on_exhausted: OnExhausted,
     },
 }
 
-/// What happens at a plateau when no reduction is left.
+/// Action at a plateau after the maximum number of reductions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OnExhausted {
-    /// The run ends.
+    /// End the run.
     Stop,
-    /// The run continues at the last rate.
+    /// Continue the run at the last learning rate.
     Continue,
 }
 
 /// Progress of a schedule; part of every checkpoint.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct ScheduleState {
-    /// Reductions so far.
+    /// Number of reductions so far.
     pub reductions: usize,
-    /// Least validation error so far.
+    /// Lowest validation error that counted as an improvement.
     pub best: Option<f64>,
-    /// Epochs since the last improvement or reduction.
+    /// Number of epochs since the last improvement or reduction.
     pub bad_epochs: usize,
     /// Whether the run should end.
     pub stop: bool,
 }
 
 impl Schedule {
-    /// Checks the settings.
+    /// Validates the settings.
     ///
     /// # Errors
     /// [`Error::Config`] if a value is out of range.
@@ -75,7 +77,9 @@ impl Schedule {
         };
         if !(lr > 0.0 && lr.is_finite() && factor > 0.0 && factor < 1.0) {
             let name = if matches!(self, Schedule::Steps { .. }) { "gamma" } else { "factor" };
-            return Err(Error::Config(format!("lr {lr} must be above 0 and {name} {factor} in (0, 1)")));
+            return Err(Error::Config(format!(
+                "lr {lr} must be finite and above 0, and {name} {factor} in (0, 1)"
+            )));
         }
         if let Schedule::Steps { milestones, .. } = self
             && !(milestones.is_sorted() && milestones.first().is_none_or(|first| *first > 0))
@@ -101,7 +105,8 @@ impl Schedule {
         }
     }
 
-    /// Updates `state` with a validation error, `epochs` after the previous one.
+    /// Updates `state` with the validation error of a validation that is `epochs` epochs after the previous
+    /// one.
     pub fn after_validation(&self, state: &mut ScheduleState, error: f64, epochs: usize) {
         let Schedule::Plateau { max_reductions, patience, threshold, on_exhausted, .. } = self else {
             return;
@@ -129,7 +134,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_plateau_reduces_the_rate_three_times_and_stops() {
+    fn a_plateau_reduces_the_learning_rate_three_times_and_stops() {
         let schedule = Schedule::Plateau {
             lr: 0.01,
             factor: 0.1,
@@ -151,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn steps_reduce_the_rate_at_their_milestones() {
+    fn steps_reduce_the_learning_rate_at_their_milestones() {
         let schedule = Schedule::Steps { lr: 1.0, gamma: 0.1, milestones: vec![4, 6] };
         let rates: Vec<f64> = (0..8).map(|e| schedule.lr(&ScheduleState::default(), e)).collect();
         assert_eq!(rates.iter().filter(|r| **r == 1.0).count(), 4);

@@ -1,4 +1,4 @@
-//! SGD with momentum and weight decay over the parameters of a network.
+//! SGD with momentum and weight decay for the parameters of a network.
 
 use std::collections::BTreeMap;
 
@@ -12,20 +12,21 @@ use crate::{Error, Result};
 /// Settings of the optimiser.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct SgdOptions {
-    /// Where the learning rate enters.
+    /// Momentum formula: Caffe's or PyTorch's.
     pub momentum_variant: MomentumVariant,
-    /// What is kept of the velocity; the paper: 0.9.
+    /// Momentum, in [0, 1). Paper: 0.9.
     pub momentum: f32,
-    /// L2 penalty; the paper: 5e-4.
+    /// Weight decay (L2 penalty multiplier). Paper: 5e-4.
     pub weight_decay: f32,
-    /// Whether biases decay too. The paper does not say; Caffe's habit is not.
+    /// Whether weight decay applies to biases. The paper does not say; in Caffe models it usually does not.
     pub decay_biases: bool,
-    /// Factor on the learning rate of biases.
+    /// Factor of the learning rate for biases, Caffe's `lr_mult`.
     pub bias_lr_mult: f32,
 }
 
 impl SgdOptions {
-    /// The paper's, in Caffe's form; where the paper is silent, Caffe's habit.
+    /// The paper's settings, with Caffe's momentum formula. Biases do not decay and use the learning rate of
+    /// weights.
     pub const PAPER: SgdOptions = SgdOptions {
         momentum_variant: MomentumVariant::Caffe,
         momentum: 0.9,
@@ -35,7 +36,7 @@ impl SgdOptions {
     };
 }
 
-/// The optimiser: options, and a velocity per trainable parameter.
+/// SGD with momentum: its settings, and a velocity for every trainable parameter.
 #[derive(Debug)]
 pub struct Sgd {
     options: SgdOptions,
@@ -43,16 +44,17 @@ pub struct Sgd {
 }
 
 impl Sgd {
-    /// An optimiser at rest.
+    /// Creates an optimiser whose velocities are zero.
     ///
     /// # Errors
-    /// [`Error::Config`] if a setting makes no sense.
+    /// [`Error::Config`] if a setting is out of range.
     pub fn new(options: SgdOptions) -> Result<Sgd> {
         let SgdOptions { momentum, weight_decay, bias_lr_mult, .. } = options;
         let sound = |v: f32| v >= 0.0 && v.is_finite();
         if !(0.0..1.0).contains(&momentum) || !sound(weight_decay) || !sound(bias_lr_mult) {
             return Err(Error::Config(format!(
-                "momentum {momentum} must be in [0, 1), weight_decay {weight_decay} and bias_lr_mult {bias_lr_mult} not negative"
+                "momentum {momentum} must be in [0, 1); weight_decay {weight_decay} and bias_lr_mult {bias_lr_mult} \
+                 must be finite and not negative"
             )));
         }
         Ok(Sgd { options, velocities: BTreeMap::new() })
@@ -63,7 +65,8 @@ impl Sgd {
         &self.options
     }
 
-    /// Updates every trainable parameter that has a gradient; nothing if the step is not finite.
+    /// Updates every trainable parameter that has a gradient. Changes nothing if the finite flag of `state`
+    /// is cleared.
     ///
     /// # Errors
     /// [`Error::Tensor`] if an operation fails.
@@ -74,7 +77,7 @@ impl Sgd {
     ) -> Result<()> {
         for parameter in parameters.filter(|p| p.trainable) {
             let config = self.config(parameter.kind);
-            // A handle to the gradient, so that weight and gradient can be borrowed apart.
+            // Clones the handle, so that weight and gradient can be borrowed separately.
             let Some(grad) = parameter.grad().cloned() else { continue };
             let velocity = match self.velocities.get_mut(&parameter.name) {
                 Some(velocity) => velocity,
@@ -93,17 +96,17 @@ impl Sgd {
         &self.velocities
     }
 
-    /// Takes up velocities from a checkpoint.
+    /// Restores velocities from a checkpoint.
     ///
     /// # Errors
-    /// [`Error::Velocity`] if one belongs to no parameter or has another shape.
+    /// [`Error::Velocity`] if no parameter has the name of a velocity, or the shapes differ.
     pub fn restore(&mut self, velocities: BTreeMap<String, Tensor>, parameters: &[&Parameter]) -> Result<()> {
         for (name, velocity) in &velocities {
             let wrong = |reason: &str| Error::Velocity { name: name.clone(), reason: reason.into() };
             let parameter =
-                parameters.iter().find(|p| p.name == *name).ok_or_else(|| wrong("belongs to nothing"))?;
+                parameters.iter().find(|p| p.name == *name).ok_or_else(|| wrong("matches no parameter"))?;
             if parameter.weight.shape() != velocity.shape() {
-                return Err(wrong("has another shape than its parameter"));
+                return Err(wrong("has a shape different from its parameter"));
             }
         }
         self.velocities = velocities;

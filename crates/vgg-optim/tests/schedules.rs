@@ -1,4 +1,4 @@
-//! Learning rates of every epoch, worked out by hand.
+//! Learning rates of every epoch against values calculated by hand.
 
 use vgg_optim::{OnExhausted, Schedule, ScheduleState};
 
@@ -6,7 +6,7 @@ fn plateau(max_reductions: usize, patience: usize, threshold: f64, on_exhausted:
     Schedule::Plateau { lr: 1.0, factor: 0.5, max_reductions, patience, threshold, on_exhausted }
 }
 
-/// The rate after each of these validation errors, an epoch apart.
+/// The learning rates after validation errors one epoch apart, and the final state.
 fn rates(schedule: &Schedule, errors: &[f64]) -> (Vec<f64>, ScheduleState) {
     let mut state = ScheduleState::default();
     let mut rates = Vec::new();
@@ -19,7 +19,7 @@ fn rates(schedule: &Schedule, errors: &[f64]) -> (Vec<f64>, ScheduleState) {
 
 #[test]
 fn a_plateau_counts_epochs_since_the_best_error() {
-    // Best: 0.5 at first, then 0.4; equal errors are no gain.
+    // Best: 0.5 at first, then 0.4; equal errors are no improvement.
     let errors = [0.5, 0.6, 0.4, 0.4, 0.45, 0.41, 0.4, 0.4];
     let (rates, state) = rates(&plateau(9, 3, 0.0, OnExhausted::Stop), &errors);
     assert_eq!(rates, [1.0, 1.0, 1.0, 1.0, 1.0, 0.5, 0.5, 0.5]);
@@ -27,31 +27,31 @@ fn a_plateau_counts_epochs_since_the_best_error() {
 }
 
 #[test]
-fn a_gain_must_be_above_the_least_gain() {
-    // 0.25 less each time: no gain if the least is 0.25, a gain if it is just below.
+fn an_improvement_must_exceed_the_threshold() {
+    // A decrease of 0.25 is no improvement if the threshold is 0.25, and an improvement if it is just below.
     let errors = [1.0, 0.75, 0.5];
     assert_eq!(rates(&plateau(9, 1, 0.25, OnExhausted::Stop), &errors).0, [1.0, 0.5, 0.5]);
     assert_eq!(rates(&plateau(9, 1, 0.2499, OnExhausted::Stop), &errors).0, [1.0, 1.0, 1.0]);
-    // Compared with the best error, and not with the one before.
+    // Errors are compared with the best error, not with the previous one.
     assert_eq!(rates(&plateau(9, 1, 0.25, OnExhausted::Stop), &[1.0, 0.875, 0.625]).0, [1.0, 0.5, 0.5]);
-    // Compared with the error that was a gain, and not with smaller ones that were none.
+    // The best error is the last improvement, not a lower error that was no improvement.
     let (_, state) = rates(&plateau(9, 9, 0.25, OnExhausted::Stop), &[1.0, 0.875]);
     assert_eq!((state.best, state.bad_epochs), (Some(1.0), 1));
 }
 
 #[test]
-fn after_the_last_cut_a_run_stops_or_goes_on() {
+fn after_the_last_reduction_a_run_stops_or_continues() {
     let errors = [0.5; 6];
     let (stops, state) = rates(&plateau(2, 1, 0.0, OnExhausted::Stop), &errors[..4]);
     assert_eq!((stops, state.stop, state.reductions), (vec![1.0, 0.5, 0.25, 0.25], true, 2));
-    assert!(!rates(&plateau(2, 1, 0.0, OnExhausted::Stop), &errors[..3]).1.stop, "only one plateau later");
+    assert!(!rates(&plateau(2, 1, 0.0, OnExhausted::Stop), &errors[..3]).1.stop, "stops one plateau later");
     let (goes_on, state) = rates(&plateau(2, 1, 0.0, OnExhausted::Continue), &errors);
     assert_eq!((goes_on, state.stop), (vec![1.0, 0.5, 0.25, 0.25, 0.25, 0.25], false));
-    assert!(rates(&plateau(0, 1, 0.0, OnExhausted::Stop), &errors[..2]).1.stop, "no cut at all");
+    assert!(rates(&plateau(0, 1, 0.0, OnExhausted::Stop), &errors[..2]).1.stop, "no reduction at all");
 }
 
 #[test]
-fn validations_some_epochs_apart_count_all_of_them() {
+fn validations_several_epochs_apart_count_every_epoch() {
     let schedule = plateau(9, 4, 0.0, OnExhausted::Stop);
     let mut state = ScheduleState::default();
     for (error, epochs, bad_epochs, reductions) in
@@ -63,7 +63,7 @@ fn validations_some_epochs_apart_count_all_of_them() {
 }
 
 #[test]
-fn steps_reduce_the_rate_from_their_milestones_on() {
+fn steps_reduce_the_learning_rate_from_their_milestones_on() {
     let schedule = Schedule::Steps { lr: 2.0, gamma: 0.5, milestones: vec![2, 4, 6] };
     let rates: Vec<f64> = (0..8).map(|epoch| schedule.lr(&ScheduleState::default(), epoch)).collect();
     assert_eq!(rates, [2.0, 2.0, 1.0, 1.0, 0.5, 0.5, 0.25, 0.25]);
@@ -80,14 +80,14 @@ fn steps_reduce_the_rate_from_their_milestones_on() {
 }
 
 #[test]
-fn a_constant_rate_stays() {
+fn a_constant_learning_rate_does_not_change() {
     let constant = Schedule::Constant { lr: 0.03 };
     let state = ScheduleState { reductions: 3, ..ScheduleState::default() };
     assert_eq!([0, 5, 99].map(|epoch| constant.lr(&state, epoch)), [0.03; 3]);
 }
 
 #[test]
-fn settings_that_make_no_sense_are_refused_at_their_limits() {
+fn settings_out_of_range_are_rejected() {
     let steps =
         |lr, gamma, milestones: &[usize]| Schedule::Steps { lr, gamma, milestones: milestones.to_vec() };
     let gain = |threshold| plateau(1, 1, threshold, OnExhausted::Stop);

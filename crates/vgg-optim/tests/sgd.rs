@@ -1,4 +1,4 @@
-//! SGD against the textbook formulas in f64, and what it leaves alone.
+//! SGD against its formulas in f64, parameters that it must not change, and restored velocities.
 
 use vgg_optim::{Error, MomentumVariant, Sgd, SgdOptions};
 use vgg_tensor::{Device, GradMode, Parameter, ParameterKind, StepState, Tensor, ops};
@@ -17,12 +17,12 @@ fn parameter(name: &str, kind: ParameterKind, values: &[f32]) -> Parameter {
     Parameter::new(name.into(), kind, tensor(values))
 }
 
-/// The gradient of step `step`: different in each value.
+/// The gradient of a step: every value is different.
 fn gradient(step: usize, len: usize) -> Vec<f32> {
     (0..len).map(|i| (i as f32 + 1.0) * [1.0, -0.5, 0.25][step]).collect()
 }
 
-/// Three steps of a weight and a bias; their values and the optimizer.
+/// Runs three steps on a weight and a bias; returns both and the optimiser.
 fn stepped(options: SgdOptions) -> (Vec<Parameter>, Sgd) {
     let mut parameters = vec![
         parameter("fc8.weight", ParameterKind::Weight, &[1.0, -2.0, 3.0]),
@@ -41,7 +41,7 @@ fn stepped(options: SgdOptions) -> (Vec<Parameter>, Sgd) {
     (parameters, sgd)
 }
 
-/// The same by the formulas of Krizhevsky et al. and of PyTorch's documentation.
+/// The same steps by the formulas of Krizhevsky et al. and of PyTorch's documentation.
 fn by_hand(start: &[f64], options: &SgdOptions, decay: f64, rate_factor: f64) -> Vec<f64> {
     let mut values = start.to_vec();
     let momentum = f64::from(options.momentum);
@@ -69,13 +69,13 @@ fn assert_values(parameter: &Parameter, expected: &[f64], what: &str) {
     let ours = parameter.weight.value().to_vec();
     assert_eq!(ours.len(), expected.len());
     for (a, b) in ours.iter().zip(expected) {
-        // A dozen roundings of values below 16.
-        assert!((f64::from(*a) - b).abs() < 1e-5, "{what}: {ours:?} instead of {expected:?}");
+        // The error of a dozen roundings of values below 16.
+        assert!((f64::from(*a) - b).abs() < 1e-5, "{what}: {ours:?}, expected {expected:?}");
     }
 }
 
 #[test]
-fn three_steps_are_those_of_the_formulas() {
+fn three_steps_match_the_formulas() {
     for momentum_variant in [MomentumVariant::Caffe, MomentumVariant::Torch] {
         for decay_biases in [false, true] {
             let options = SgdOptions {
@@ -97,7 +97,7 @@ fn three_steps_are_those_of_the_formulas() {
 }
 
 #[test]
-fn the_papers_options_are_the_papers() {
+fn paper_options_have_the_values_of_the_paper() {
     let SgdOptions { momentum_variant, momentum, weight_decay, decay_biases, bias_lr_mult } =
         SgdOptions::PAPER;
     assert_eq!(
@@ -107,7 +107,7 @@ fn the_papers_options_are_the_papers() {
 }
 
 #[test]
-fn frozen_parameters_those_without_gradient_and_bad_steps_are_left_alone() {
+fn frozen_parameters_missing_gradients_and_non_finite_steps_change_nothing() {
     let mut frozen = parameter("a.weight", ParameterKind::Weight, &[1.0]);
     frozen.write_grad(&tensor(&[1.0]), GradMode::Overwrite).unwrap();
     frozen.trainable = false;
@@ -133,7 +133,7 @@ fn frozen_parameters_those_without_gradient_and_bad_steps_are_left_alone() {
 }
 
 #[test]
-fn restored_velocities_go_on_and_those_that_do_not_fit_are_refused() {
+fn restored_velocities_continue_and_mismatches_are_rejected() {
     let options = SgdOptions { weight_decay: 0.0, ..SgdOptions::PAPER };
     let (mut parameters, sgd) = stepped(options);
     let velocities = sgd.velocities().clone();
@@ -149,7 +149,7 @@ fn restored_velocities_go_on_and_those_that_do_not_fit_are_refused() {
     resumed.step(parameters.iter_mut(), &state).unwrap();
     for (i, value) in parameters[0].weight.value().to_vec().into_iter().enumerate() {
         let expected = before[i] - (0.9 * velocity[i] + 0.25 * (i as f32 + 1.0));
-        assert!((value - expected).abs() < 1e-6, "{value} instead of {expected}");
+        assert!((value - expected).abs() < 1e-6, "{value}, expected {expected}");
     }
 
     let known: Vec<&Parameter> = parameters.iter().collect();
@@ -160,15 +160,15 @@ fn restored_velocities_go_on_and_those_that_do_not_fit_are_refused() {
         assert!(matches!(error, Error::Velocity { .. }) && sgd.velocities().is_empty());
         error.to_string()
     };
-    assert_eq!(refused("fc9.weight", &[1.0]), "the velocity of fc9.weight belongs to nothing");
+    assert_eq!(refused("fc9.weight", &[1.0]), "the velocity of fc9.weight matches no parameter");
     assert_eq!(
         refused("fc8.weight", &[1.0, 2.0]),
-        "the velocity of fc8.weight has another shape than its parameter"
+        "the velocity of fc8.weight has a shape different from its parameter"
     );
 }
 
 #[test]
-fn options_that_make_no_sense_are_refused_at_their_limits() {
+fn options_out_of_range_are_rejected() {
     let new = |momentum, weight_decay, bias_lr_mult| {
         Sgd::new(SgdOptions { momentum, weight_decay, bias_lr_mult, ..SgdOptions::PAPER }).is_ok()
     };

@@ -1,11 +1,11 @@
-//! Classifies an image, extracts its features and fine-tunes on a folder: `consumer WEIGHTS IMAGE DATASET OUT`.
+//! `consumer WEIGHTS IMAGE DATASET OUT` classifies an image, extracts features and fine-tunes on a folder.
 
 use vgg::{Classifier, FeatureExtractor, Finetune};
 
 fn main() -> vgg::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [weights, image, dataset, out] = arguments.as_slice() else {
-        panic!("give WEIGHTS IMAGE DATASET OUT")
+        panic!("usage: consumer WEIGHTS IMAGE DATASET OUT")
     };
     for answer in Classifier::open(weights)?.classify(image)?.iter().take(3) {
         println!("{:5.1} %  {}", 100.0 * answer.posterior, answer.name);

@@ -1,4 +1,4 @@
-//! Caffe's two files of a network, decoded and computed with plain loops in f64 by Caffe's rules.
+//! Caffe's two files of a network, decoded and computed with plain f64 loops by Caffe's rules.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ pub struct NetParameter {
     pub name: Option<String>,
     #[prost(message, repeated, tag = "100")]
     pub layer: Vec<LayerParameter>,
-    /// Not Caffe's: our metadata.
+    /// Our extension: metadata.
     #[prost(string, optional, tag = "21000")]
     pub metadata: Option<String>,
 }
@@ -85,11 +85,11 @@ impl Fields {
         }
     }
 
-    /// Removes the only field of this name, if there is one.
+    /// Removes the field with this name, if there is one; asserts that it is unique.
     pub fn take(&mut self, name: &str) -> Option<Field> {
         let at = self.0.iter().position(|(key, _)| key == name)?;
         let (_, field) = self.0.remove(at);
-        assert!(self.0.iter().all(|(key, _)| key != name), "{name} is there twice");
+        assert!(self.0.iter().all(|(key, _)| key != name), "{name} is not unique");
         Some(field)
     }
 
@@ -117,16 +117,16 @@ impl Fields {
         }
     }
 
-    /// Fields that nobody read would go unchecked.
+    /// Asserts that all fields have been read, and hence checked.
     pub fn finish(self) {
         assert!(self.0.is_empty(), "unknown fields {:?}", self.0);
     }
 }
 
-/// A network as Caffe deploys it.
+/// A network as deployed in Caffe.
 pub struct Deployed {
     pub weights: NetParameter,
-    /// The text, and its comment.
+    /// The prototxt, and its comment.
     pub text: Fields,
     pub comment: String,
 }
@@ -140,12 +140,12 @@ impl Deployed {
         assert_eq!(files, [path.as_path(), prototxt.as_path()]);
         let bytes = std::fs::read(&path).unwrap();
         let weights = NetParameter::decode(bytes.as_slice()).unwrap();
-        assert_eq!(weights.encoded_len(), bytes.len(), "the file has fields that the test does not know");
+        assert_eq!(weights.encoded_len(), bytes.len(), "the file has unknown fields");
         let text = std::fs::read_to_string(&prototxt).unwrap();
         Deployed { weights, comment: text.lines().next().unwrap().to_owned(), text: Fields::parse(&text) }
     }
 
-    /// The layers of the text; the network has no other fields but its name.
+    /// The layers of the prototxt; the network has no other field but its name.
     pub fn layers(&self) -> Vec<Fields> {
         let mut text = self.text.clone();
         assert_eq!(text.text("name").as_deref(), Some("VGG"));
@@ -156,13 +156,14 @@ impl Deployed {
         text.0.into_iter().map(layer).collect()
     }
 
-    /// Weight and bias of a layer, found by its name.
+    /// Weight and bias of a layer, by name.
     pub fn blobs(&self, name: &str) -> [&BlobProto; 2] {
         let layer = self.weights.layer.iter().find(|layer| layer.name() == name).unwrap();
         layer.blobs.iter().collect::<Vec<_>>().try_into().unwrap()
     }
 
-    /// All blobs of maps `data [N, H, W, C]`, whose channels are B, G, R, up to the first inner product at most.
+    /// All blobs for maps `data [N, H, W, C]` in BGR order; unless `whole`, only those before the first inner
+    /// product.
     pub fn compute(&self, data: Array4<f64>, whole: bool) -> BTreeMap<String, Array4<f64>> {
         let mut blobs = BTreeMap::from([("data".to_owned(), data)]);
         for mut layer in self.layers().into_iter().skip(1) {
@@ -179,7 +180,7 @@ impl Deployed {
                 "Pooling" => pool(x, layer.message("pooling_param")),
                 "InnerProduct" => self.inner_product(&name, x, layer.message("inner_product_param")),
                 "Dropout" => {
-                    // Nothing at test time.
+                    // No effect at test time.
                     let mut own = layer.message("dropout_param");
                     assert_eq!(own.number("dropout_ratio"), Some(0.375));
                     own.finish();
@@ -213,7 +214,7 @@ impl Deployed {
         conv2d(x, &filters, &bias.data.iter().map(|v| f64::from(*v)).collect(), pad)
     }
 
-    /// Caffe's maps are `[N, C, H, W]`: inputs are in that order.
+    /// Caffe's maps are `[N, C, H, W]`, so the inputs are in that order.
     pub fn inner_product(&self, name: &str, x: &Array4<f64>, mut own: Fields) -> Array4<f64> {
         let [weight, bias] = self.blobs(name);
         let outputs = own.number("num_output").unwrap();
@@ -228,7 +229,7 @@ impl Deployed {
     }
 }
 
-/// Caffe divides alpha by the number of channels, and adds k.
+/// Caffe divides alpha by the window size, and adds k.
 pub fn normalise(x: &Array4<f64>, mut own: Fields) -> Array4<f64> {
     let size: usize = own.number("local_size").unwrap_or(5);
     let alpha: f64 = own.number("alpha").unwrap_or(1.0);
@@ -238,7 +239,7 @@ pub fn normalise(x: &Array4<f64>, mut own: Fields) -> Array4<f64> {
     lrn(x, size, alpha / size as f64, beta, k)
 }
 
-/// Caffe rounds up unless it is told to round down.
+/// Caffe rounds up unless the layer says FLOOR.
 pub fn pool(x: &Array4<f64>, mut own: Fields) -> Array4<f64> {
     assert_eq!(own.scalar("pool").as_deref(), Some("MAX"));
     assert_eq!((own.number("kernel_size"), own.number("stride")), (Some(2), Some(2)));

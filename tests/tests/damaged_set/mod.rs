@@ -1,4 +1,4 @@
-//! A prepared set whose files are damaged, and what reading it may give.
+//! A prepared data set to damage, and assertions on reading it.
 
 use std::fs;
 use std::ops::ControlFlow;
@@ -12,7 +12,7 @@ use vgg_testkit::fmix32;
 pub const ENCODINGS: [Encoding; 2] = [Encoding::Raw, JPEG];
 pub const JPEG: Encoding = Encoding::Jpeg { quality: 90 };
 
-/// A prepared set, and what is in it.
+/// A prepared data set and its contents.
 pub struct Set {
     pub dir: tempfile::TempDir,
     pub shards: Vec<String>,
@@ -21,9 +21,9 @@ pub struct Set {
 
 /// An image of the split `train`.
 pub struct Stored {
-    /// Its shard, of `Set::shards`.
+    /// Index of its shard in `Set::shards`.
     pub shard: usize,
-    /// Place and length of its file within the shard.
+    /// Offset and length of its file within the shard.
     pub start: usize,
     pub bytes: usize,
     /// `train-000000.tar/...`.
@@ -33,7 +33,7 @@ pub struct Stored {
 }
 
 impl Set {
-    /// Twenty small images in several shards.
+    /// Prepares twenty small images in several shards.
     pub fn prepared(encoding: Encoding) -> Set {
         let dir = tempfile::tempdir().unwrap();
         let source = dir.path().join("source");
@@ -41,12 +41,12 @@ impl Set {
             let split = if i < 20 { "train" } else { "val" };
             let folder = source.join(split).join(["cat", "dog"][i % 2]);
             fs::create_dir_all(&folder).unwrap();
-            // A part in noise, so that no two bytes near each other are the same.
+            // Mostly noise, so that neighbouring bytes differ.
             let pixels = (0..60 * 50 * 3).map(|at| (fmix32((at + 10_000 * i) as u32) >> 26) as u8 + 100);
             let image = image::RgbImage::from_raw(60, 50, pixels.collect()).unwrap();
             image.save(folder.join(format!("{i:02}.png"))).unwrap();
         }
-        // Of the input, which has some 8 KiB an image, so much goes into one shard.
+        // Input bytes per shard; an image has about 8 KiB.
         let options = PrepareOptions {
             smallest_side: Some(40),
             encoding,
@@ -60,7 +60,8 @@ impl Set {
         let shards: Vec<String> = own.shards.iter().map(|shard| shard.file.clone()).collect();
         assert!(shards.len() > 2, "{shards:?}");
         let set = ImageSet::open(&root, Split::Train).unwrap();
-        // A record of 32 bytes: place in the shard (8), place of the name (8), bytes, shard, class and checksum (4 each).
+        // A record of 32 bytes: offset in the shard (8), offset of the name (8), length, shard, class and
+        // checksum (4 each).
         let index = fs::read(root.join("train.index")).unwrap();
         let images: Vec<Stored> = (0..set.len())
             .map(|i| {
@@ -88,18 +89,18 @@ impl Set {
         self.root().join(&self.shards[shard])
     }
 
-    /// Opened anew, without a cache.
+    /// Opens the set without a cache.
     pub fn open(&self) -> Result<ImageSet, Error> {
         ImageSet::open(&self.root(), Split::Train)
     }
 
-    /// What `vgg data verify` reports.
+    /// The problems that verification reports.
     pub fn problems(&self) -> Vec<String> {
         verify(&self.root(), &mut |_| ()).unwrap().problems
     }
 }
 
-/// Changes bytes of a file in place, so that a process that has it open or mapped sees the change.
+/// Changes bytes of a file in place, so that processes that have it open or mapped see the change.
 pub fn change(path: &Path, start: usize, change: impl Fn(&mut [u8]), length: usize) {
     use std::io::{Read, Seek, SeekFrom, Write};
     let mut file = fs::File::options().read(true).write(true).open(path).unwrap();
@@ -115,7 +116,7 @@ pub fn flip(path: &Path, at: usize, bit: usize) {
     change(path, at, |bytes| bytes[0] ^= 1 << bit, 1);
 }
 
-/// Fails unless the image is what was written.
+/// Asserts that the image is intact.
 #[track_caller]
 pub fn assert_true(set: &ImageSet, i: usize, stored: &Stored, what: &str) {
     let image = set.image(i).unwrap_or_else(|error| panic!("{what}: {error}"));
@@ -123,7 +124,7 @@ pub fn assert_true(set: &ImageSet, i: usize, stored: &Stored, what: &str) {
     assert_eq!(set.target(i), stored.target, "{what}: {}", stored.path);
 }
 
-/// Fails unless reading the image is an error that names it and its shard.
+/// Asserts that reading the image fails with its name and shard.
 #[track_caller]
 pub fn assert_refused(set: &ImageSet, i: usize, stored: &Stored, what: &str) {
     match set.image(i) {
@@ -133,12 +134,12 @@ pub fn assert_refused(set: &ImageSet, i: usize, stored: &Stored, what: &str) {
             assert!(error.is_bad_image(), "{what}: {error}");
             let text = error.to_string();
             assert!(text.contains(&stored.path), "{what}: {text}");
-            assert!(text.contains("its bytes are not those that were written"), "{what}: {text}");
+            assert!(text.contains("its CRC-32 differs from the index"), "{what}: {text}");
         }
     }
 }
 
-/// Bytes within the file of an image: the first, the last, and some between.
+/// Offsets within an image's file: the first, the last, and some in between.
 pub fn places(stored: &Stored) -> Vec<usize> {
     let mut places: Vec<usize> = (0..stored.bytes).step_by(stored.bytes / 7 + 1).collect();
     places.push(stored.bytes - 1);

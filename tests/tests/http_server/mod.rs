@@ -1,4 +1,4 @@
-//! A server of the files of a folder, with byte ranges and with faults.
+//! An HTTP server for the files of a folder, with byte ranges and injected faults.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
@@ -6,24 +6,24 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-/// What is wrong with a server.
+/// A fault of the server.
 #[derive(Clone, Copy)]
 pub enum Fault {
     None,
-    /// So many requests are refused at first.
+    /// Refuses this number of requests first.
     Busy(usize),
-    /// In every range that is asked of a shard.
+    /// Flips a bit in every requested range of a shard.
     FlipsABit,
-    /// Of shards, it sends all.
+    /// Sends whole shards instead of ranges.
     IgnoresRanges,
-    /// A file.
+    /// Lacks this file.
     Lacks(&'static str),
 }
 
-/// A server on a port of its own, as long as the program runs.
+/// A server on a free port; runs until the process ends.
 pub struct Server {
     port: u16,
-    /// Ranges of shards that were asked for.
+    /// Number of requests for shards.
     pub ranges: Arc<AtomicUsize>,
 }
 

@@ -1,4 +1,4 @@
-//! Operators in plain loops in f64, with the formulas of ONNX's operator reference.
+//! ONNX operators as plain f64 loops, by the formulas of ONNX's operator reference.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -65,7 +65,7 @@ pub struct Attributes<'a>(pub BTreeMap<&'a str, &'a AttributeProto>);
 impl<'a> Attributes<'a> {
     pub fn of(node: &'a NodeProto) -> Attributes<'a> {
         let attributes: BTreeMap<_, _> = node.attribute.iter().map(|a| (a.name(), a)).collect();
-        assert_eq!(attributes.len(), node.attribute.len(), "{}: an attribute is there twice", node.name());
+        assert_eq!(attributes.len(), node.attribute.len(), "{}: an attribute is not unique", node.name());
         Attributes(attributes)
     }
 
@@ -162,7 +162,7 @@ pub fn lrn(x: &Array, attributes: &mut Attributes) -> Array {
     Array { shape: x.shape.clone(), values: (0..x.values.len()).map(value).collect() }
 }
 
-/// With `ceil_mode`, a last window may reach beyond the map.
+/// With `ceil_mode`, the last window may extend beyond the map.
 pub fn max_pool(x: &Array, attributes: &mut Attributes) -> Array {
     let [n, c, h, w] = x.map();
     let [r, s] = attributes.ints("kernel_shape").unwrap();
@@ -201,17 +201,16 @@ pub fn gemm(x: &Array, weight: &Array, bias: &Array, attributes: &mut Attributes
     out
 }
 
-/// Computes a graph node by node, in the order of the file.
+/// Computes a graph node by node, in file order.
 pub fn run(graph: &GraphProto, image: Array) -> Array {
     let initializers = graph.initializer.iter().map(|t| (t.name(), Array::of_tensor(t)));
     let mut values: HashMap<&str, Array> = initializers.collect();
     values.insert(graph.input[0].name(), image);
     for node in &graph.node {
-        let input =
-            |name: &String| values.get(name.as_str()).unwrap_or_else(|| panic!("{name} is not there"));
+        let input = |name: &String| values.get(name.as_str()).unwrap_or_else(|| panic!("{name} is missing"));
         let inputs: Vec<&Array> = node.input.iter().map(input).collect();
         let result = compute(node, &inputs);
-        assert!(values.insert(&node.output[0], result).is_none(), "{} is made twice", node.output[0]);
+        assert!(values.insert(&node.output[0], result).is_none(), "{} is computed twice", node.output[0]);
     }
     values.remove(graph.output[0].name()).unwrap()
 }

@@ -1,4 +1,4 @@
-//! Messages of onnx.proto, as far as `convert` uses them.
+//! The messages of onnx.proto that `convert` uses.
 
 /// `TensorProto.DataType.FLOAT`.
 pub const FLOAT: i32 = 1;
@@ -121,7 +121,7 @@ pub struct TensorShapeProto {
     pub dim: Vec<DimensionProto>,
 }
 
-/// The two members of a oneof, of which a file has one.
+/// A oneof with two members.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct DimensionProto {
     #[prost(int64, optional, tag = "1")]

@@ -1,4 +1,4 @@
-//! What the tests of preparation share.
+//! Helpers shared by the tests of preparation.
 
 #![allow(dead_code, reason = "not every test uses every helper")]
 
@@ -44,7 +44,7 @@ pub fn contents(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut found = BTreeMap::new();
     for entry in std::fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();
-        assert!(path.is_file(), "{} is left over", path.display());
+        assert!(path.is_file(), "{} was left behind", path.display());
         if !path.ends_with(".lock") {
             let name = path.file_name().unwrap().into();
             found.insert(name, std::fs::read(path).unwrap());
@@ -53,7 +53,7 @@ pub fn contents(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     found
 }
 
-/// The description that stands beside each image, by its source.
+/// The JSON description of each image, by its source.
 pub fn descriptions(dir: &Path) -> BTreeMap<String, serde_json::Value> {
     let mut found = BTreeMap::new();
     for name in contents(dir).into_keys().filter(|name| name.extension().is_some_and(|e| e == "tar")) {

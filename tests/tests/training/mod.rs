@@ -1,4 +1,4 @@
-//! A small run, as the tests of training take it.
+//! A small run, shared by the tests of training.
 
 #![allow(dead_code, reason = "not every test uses every helper")]
 
@@ -14,25 +14,25 @@ use vgg_tensor::{Device, ProcessGroup, SingleProcess};
 use vgg_train::{Checkpoints, Error, Event, Outcome, Resume, TrainConfig, Trainer, Training, Validation};
 use vgg_weights::{ChannelOrder, WeightsMetadata};
 
-/// Images that go through the network at once.
+/// Micro-batch size.
 pub const MICRO_BATCH: usize = 5;
-/// Mean of every colour, which is subtracted.
+/// Mean of every colour channel.
 pub const MEAN: f32 = 128.0;
-/// Factor on pixels after that.
+/// Scale of mean-subtracted pixels.
 pub const PIXEL_SCALE: f32 = 0.02;
 
-/// What a run of three epochs is to be like.
+/// Settings of a run of three epochs.
 pub struct Run {
     pub threads: usize,
-    /// Stops before this step.
+    /// Step before which the run stops.
     pub stop: Option<usize>,
     pub init: Init,
     pub lr: f64,
-    /// Keys the initial weights, the order and augmentation of images, and dropout.
+    /// Seed of initial weights, order and augmentation of images, and dropout.
     pub seed: u64,
     pub validation_loss: f64,
     pub identity: &'static str,
-    /// `None` for a process on its own.
+    /// `None` for a single process.
     pub group: Option<Arc<dyn ProcessGroup>>,
     /// `None` for a CPU.
     pub gpu: Option<Device>,
@@ -56,7 +56,7 @@ impl Run {
     }
 }
 
-/// Trains in `dir`; the outcome, and whether a dead start was reported.
+/// Trains in `dir`. Returns the outcome, and whether [`Event::NoProgress`] was reported.
 pub fn run(folder: &Arc<ImageSet>, dir: &Path, run: &Run) -> (Result<Outcome, Error>, bool) {
     let device = run.gpu.clone().unwrap_or_else(|| Device::cpu(run.threads).unwrap());
     let spec = spec();
@@ -111,7 +111,7 @@ pub fn spec() -> NetworkSpec {
     NetworkSpec { width: 0.125, classes: 10, head: [16, 16], crop: 32, ..NetworkSpec::paper(Config::B) }
 }
 
-/// The batches of a run: of the whole set, or the rank's part of each.
+/// The loader of a run: for the whole set, or for the rank's part of each batch.
 pub fn loader(folder: &Arc<ImageSet>, run: &Run) -> Loader {
     let augment = AugmentConfig {
         train_scale: [32, 48],
@@ -134,7 +134,7 @@ pub fn loader(folder: &Arc<ImageSet>, run: &Run) -> Loader {
     Loader::new(folder.clone(), config).unwrap()
 }
 
-/// Twenty training images.
+/// Generates a data set with twenty training images.
 pub fn small_set(root: &Path) -> Arc<ImageSet> {
     let set = SyntheticConfig { seed: 1, train_per_class: 2, val_per_class: 1 };
     generate(root, &set, 2, &|_, _| ()).unwrap();

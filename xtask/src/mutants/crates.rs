@@ -1,10 +1,10 @@
-//! Which crates are tested by mutants, and by which tests.
+//! The crates for mutation testing, and the tests that run for each.
 
-/// A crate, or a part of it.
+/// A crate, or part of one.
 pub(super) struct Crate {
     pub(super) name: &'static str,
     pub(super) package: &'static str,
-    /// Files whose lines are changed, as globs; all of the package if none is named.
+    /// Globs of the files to mutate; empty for the whole package.
     pub(super) files: &'static [&'static str],
     /// Arguments for `cargo test` of the package.
     pub(super) own_tests: &'static [&'static str],
@@ -16,7 +16,7 @@ pub(super) const CRATES: [Crate; 8] = [
     Crate {
         name: "vgg-data",
         package: "vgg-data",
-        // What makes batches. Decoding, shards and preparation are tested against real files.
+        // The code that makes batches. Decoding, shards and preparation are tested with real files.
         files: &[
             "crates/vgg-data/src/augment.rs",
             "crates/vgg-data/src/batch.rs",

@@ -1,6 +1,7 @@
-//! `cargo xtask mutants`: changes lines of a crate one at a time by cargo-mutants and counts how many changes the tests notice.
+//! `cargo xtask mutants`: runs cargo-mutants and reports the share of mutants that the tests catch.
 //!
-//! Each mutant is first tested by the crate's own tests. Those that survive are tested by the workspace tests that cover the crate.
+//! Each mutant is first tested by the crate's own tests. The survivors are tested by the workspace tests that
+//! cover the crate.
 
 mod crates;
 mod tree;
@@ -16,34 +17,34 @@ use serde::Deserialize;
 
 use crates::{CRATES, Crate};
 
-/// The least share of viable mutants that must be caught.
+/// Minimum share of viable mutants that must be caught.
 const LEAST: f64 = 0.9;
 
 const USAGE: &str =
     "mutants takes --crate NAME, --sample N (of each crate; default: all mutants), --seed S (default 1)";
 
-/// What to test.
+/// The parsed command line.
 struct Options {
     crates: Vec<&'static Crate>,
     sample: Option<usize>,
     seed: u64,
 }
 
-/// Outcomes of the mutants of a crate, by name.
+/// Outcomes of a crate's mutants.
 #[derive(Default)]
 struct Score {
     all: usize,
     sampled: usize,
     unviable: usize,
     caught: usize,
-    /// Of these, those whose tests did not end in time.
+    /// Number of `caught` whose tests timed out.
     timed_out: usize,
-    /// Of these, by the workspace tests alone.
+    /// Number of `caught` that only the workspace tests caught.
     caught_by_workspace: usize,
     missed: Vec<String>,
 }
 
-/// Names of mutants by outcome. A test that hangs notices its mutant, too.
+/// Outcomes of one test run. A test that times out also catches its mutant.
 struct Outcomes {
     caught: usize,
     timed_out: usize,
@@ -51,11 +52,11 @@ struct Outcomes {
     missed: Vec<String>,
 }
 
-/// A mutant that no test notices, with the reason why that is accepted.
+/// A mutant that no test catches, and the reason why this is accepted.
 #[derive(Deserialize)]
 struct Accepted {
     file: String,
-    /// The source line, without the blanks around it: there may be several such mutants in a file.
+    /// The source line without surrounding whitespace, as a file may have several such mutants.
     line: String,
     mutant: String,
     reason: String,
@@ -111,15 +112,11 @@ impl Options {
                 "--crate" => {
                     options.crates.retain(|known| known.name == value);
                     let known = || CRATES.map(|known| known.name).join(", ");
-                    ensure!(
-                        !options.crates.is_empty(),
-                        "there is no crate {value} here; there are {}",
-                        known()
-                    );
+                    ensure!(!options.crates.is_empty(), "unknown crate {value}; choose one of {}", known());
                 }
                 "--sample" => options.sample = Some(value.parse().context("--sample")?),
                 "--seed" => options.seed = value.parse().context("--seed")?,
-                _ => bail!("there is no option {name}; {USAGE}"),
+                _ => bail!("unknown option {name}; {USAGE}"),
             }
         }
         Ok(options)
@@ -127,7 +124,7 @@ impl Options {
 }
 
 impl Accepted {
-    /// Whether this is the mutant of a line of output, `FILE:LINE:COLUMN: MUTANT`, of the sources in `tree`.
+    /// Whether `name`, in the form `FILE:LINE:COLUMN: MUTANT`, is this mutant in the sources in `tree`.
     fn is(&self, name: &str, tree: &Path) -> bool {
         let parts: Vec<&str> = name.splitn(4, ':').collect();
         let [file, line, _, mutant] = parts.as_slice() else { return false };
@@ -182,7 +179,7 @@ fn test_crate(of: &Crate, options: &Options, tree: &Path) -> Result<Score> {
     Ok(score)
 }
 
-/// Names of all mutants of these files of a package, or of all its files.
+/// Names of all mutants of a package, or of the given files.
 fn list(package: &str, files: &[&str], tree: &Path) -> Result<Vec<String>> {
     let mut list = Command::new("cargo");
     list.args(["mutants", "--list", "--json", "--package", package]).current_dir(tree);
@@ -196,7 +193,7 @@ fn list(package: &str, files: &[&str], tree: &Path) -> Result<Vec<String>> {
     mutants.iter().map(name).collect::<Option<Vec<_>>>().context("a mutant without a name")
 }
 
-/// `size` of the names, the same for the same names and seed, in their order.
+/// Samples `size` names deterministically by seed, keeping their order.
 fn sample(names: &[String], size: usize, seed: u64) -> Vec<String> {
     let mut keyed: Vec<(u64, usize)> = (0..names.len()).map(|i| (scrambled(seed, i as u64), i)).collect();
     keyed.sort_unstable();
@@ -204,7 +201,7 @@ fn sample(names: &[String], size: usize, seed: u64) -> Vec<String> {
     chosen.into_iter().map(|i| names[i].clone()).collect()
 }
 
-/// SplitMix64 of Steele et al. 2014.
+/// SplitMix64 (Steele et al. 2014).
 fn scrambled(seed: u64, i: u64) -> u64 {
     let mut z =
         seed.wrapping_mul(0x632B_E59B_D9B4_E019).wrapping_add((i + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
@@ -213,8 +210,8 @@ fn scrambled(seed: u64, i: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// Runs the tests on unchanged sources, which must pass: otherwise every mutant would count as caught. Returns how many seconds the
-/// tests of a mutant get: five times what these took, and at least 20.
+/// Runs the tests on unchanged sources, which must pass: otherwise every mutant would count as caught.
+/// Returns the timeout of a mutant's tests in seconds: five times this run's duration, at least 20.
 fn baseline(tree: &Path, packages: &[&str], tests: &[&str]) -> Result<u64> {
     let cargo = |last: &[&str]| -> Result<()> {
         let mut command = Command::new("cargo");
@@ -224,7 +221,7 @@ fn baseline(tree: &Path, packages: &[&str], tests: &[&str]) -> Result<u64> {
         }
         command.env("CARGO_TARGET_DIR", tree.with_file_name("target")).env_remove("VGG_REQUIRE");
         let status = command.stdout(std::io::stderr()).status().context("cannot run cargo test")?;
-        ensure!(status.success(), "the tests of {} fail without any change", packages.join(" and "));
+        ensure!(status.success(), "the tests of {} fail without a mutant", packages.join(" and "));
         Ok(())
     };
     cargo(&["--no-run"])?;
@@ -233,7 +230,7 @@ fn baseline(tree: &Path, packages: &[&str], tests: &[&str]) -> Result<u64> {
     Ok((5 * start.elapsed().as_secs()).max(20))
 }
 
-/// Tests these mutants by the named tests of some packages.
+/// Tests these mutants with the given tests of the packages.
 fn test(of: &Crate, names: &[String], tree: &Path, packages: &[&str], tests: &[&str]) -> Result<Outcomes> {
     let timeout_s = baseline(tree, packages, tests)?;
     let out: PathBuf = tree.with_file_name("outcomes").join(of.name);
@@ -254,18 +251,18 @@ fn test(of: &Crate, names: &[String], tree: &Path, packages: &[&str], tests: &[&
     for name in names {
         mutants.args(["--re", &exactly(name)]);
     }
-    // For the build as well as for the tests, so that no other test is built.
+    // For the build as well, so that no other test is built.
     for argument in tests {
         mutants.arg(format!("--cargo-arg={argument}"));
     }
     mutants.current_dir(tree);
     mutants.env("CARGO_TARGET_DIR", tree.with_file_name("target")).env_remove("VGG_REQUIRE");
-    // Exit codes 2 and 3 say that mutants were missed or timed out.
+    // Exit codes 2 and 3 mean that mutants were missed or timed out.
     let status = mutants.stdout(std::io::stderr()).status().context("cannot run cargo mutants")?;
     ensure!(matches!(status.code(), Some(0 | 2 | 3)), "cargo mutants ended with {status}");
     let lines = |file: &str| -> Vec<String> {
         let text = std::fs::read_to_string(out.join("mutants.out").join(file)).unwrap_or_default();
-        // Deleted fields are tested whatever is asked for.
+        // cargo-mutants tests deletions of struct fields even if they do not match.
         text.lines().map(str::to_owned).filter(|name| names.contains(name)).collect()
     };
     let outcomes = Outcomes {
@@ -274,14 +271,14 @@ fn test(of: &Crate, names: &[String], tree: &Path, packages: &[&str], tests: &[&
         unviable: lines("unviable.txt").len(),
         missed: lines("missed.txt"),
     };
-    // Now and then two mutants have one name.
+    // Two mutants sometimes have the same name.
     let tested = outcomes.tested();
     let of_name = of.name;
     ensure!(tested >= names.len(), "{tested} of {} mutants of {of_name} have an outcome", names.len());
     Ok(outcomes)
 }
 
-/// A regular expression for a name alone.
+/// A regular expression that matches only this name.
 fn exactly(name: &str) -> String {
     let mut pattern = String::from("^");
     for c in name.chars() {

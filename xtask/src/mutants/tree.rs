@@ -1,4 +1,4 @@
-//! A copy of the working tree in which lines may be changed.
+//! A copy of the working tree in which cargo-mutants may change files.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -6,13 +6,14 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
-/// A copy that nobody else changes meanwhile.
+/// A locked copy of the working tree.
 pub(super) struct Tree {
     pub(super) path: PathBuf,
     _lock: File,
 }
 
-/// Brings the copy below the target folder up to date. Files that are the same keep their times, so that cargo builds nothing anew.
+/// Updates the copy below the target folder. Unchanged files keep their timestamps, so that cargo does not
+/// rebuild them.
 pub(super) fn copy() -> Result<Tree> {
     let target = crate::metadata()?["target_directory"].as_str().map(PathBuf::from);
     let folder = target.context("cargo metadata names no target directory")?.join("mutants");
@@ -37,7 +38,7 @@ pub(super) fn copy() -> Result<Tree> {
     Ok(Tree { path: tree, _lock: lock })
 }
 
-/// Files that git lists, below the root.
+/// Files that git lists, relative to the root.
 fn listed(options: &[&str]) -> Result<Vec<PathBuf>> {
     let output =
         Command::new("git").args(["ls-files", "-z"]).args(options).current_dir(crate::root()).output()?;

@@ -1,14 +1,16 @@
-//! Which file of a crate imports which: two that import each other are one topic, or one of them is in the wrong place.
+//! Imports between the files of a crate: files must not import each other, and vgg-tensor's modules only
+//! lower layers.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-/// A module by its path within a crate, such as `["ops", "linear"]`.
+/// A module path within a crate, such as `["ops", "linear"]`.
 type Module = Vec<String>;
 
-/// Top modules of vgg-tensor, from the lowest layer to the highest. A file imports its own module and lower layers, nothing else.
+/// Top-level modules of vgg-tensor, from the lowest layer to the highest. A file may import its own module
+/// and lower layers only.
 const TENSOR_LAYERS: [&[&str]; 9] = [
     &["grad_mode", "shape"],
     &["error"],
@@ -21,8 +23,8 @@ const TENSOR_LAYERS: [&[&str]; 9] = [
     &["selftest"],
 ];
 
-/// Pairs of files that import each other, tests apart: directly, through a re-export, or by a path inside the code. What a folder's own
-/// `mod.rs` shares with its files does not count.
+/// Pairs of files that import each other, directly, through a re-export or by an inline path; tests are
+/// ignored, and so are imports between a `mod.rs` and its submodules.
 pub(super) fn mutual() -> Result<Vec<String>> {
     let mut faults = Vec::new();
     for entry in std::fs::read_dir(crate::root().join("crates"))? {
@@ -48,7 +50,7 @@ pub(super) fn mutual() -> Result<Vec<String>> {
 /// The source files of a crate.
 struct Sources {
     files: BTreeMap<Module, PathBuf>,
-    /// Their text without comments and tests.
+    /// Source text without comments and tests.
     code: BTreeMap<Module, String>,
 }
 
@@ -65,7 +67,7 @@ impl Sources {
         Ok(Sources { files, code })
     }
 
-    /// The module that defines what `path` names in `module`; none if that is another crate. Re-exports are followed.
+    /// The module that defines `path` as used in `module`; `None` for other crates. Follows re-exports.
     fn target(&self, module: &Module, path: &str, depth: usize) -> Option<&Module> {
         let mut parts: Vec<&str> = path.split("::").collect();
         let first = *parts.first()?;
@@ -103,7 +105,7 @@ fn without_comments(text: &str) -> String {
     lines.flat_map(|line| [line, "\n"]).collect()
 }
 
-/// Paths of the crate's own that stand in the code, such as `super::Split::Train`.
+/// Paths in the code that start with `crate`, `super` or `self`, such as `super::Split::Train`.
 fn inline_paths(code: &str) -> Vec<String> {
     let is_path = |c: char| c.is_alphanumeric() || c == '_' || c == ':';
     let words = code.split(|c: char| !is_path(c));
@@ -111,7 +113,7 @@ fn inline_paths(code: &str) -> Vec<String> {
     own.map(|word| word.trim_end_matches(':').to_owned()).collect()
 }
 
-/// Imports of vgg-tensor that do not go to a lower layer, also those of names that `lib.rs` re-exports.
+/// Imports in vgg-tensor that do not go to a lower layer, including names that `lib.rs` re-exports.
 pub(super) fn upward() -> Result<Vec<String>> {
     let src = crate::root().join("crates/vgg-tensor/src");
     let mut files = BTreeMap::new();
@@ -131,14 +133,14 @@ pub(super) fn upward() -> Result<Vec<String>> {
         for name in names_of_crate(&std::fs::read_to_string(path)?, module) {
             let target = reexported.get(&name).unwrap_or(&name);
             if target != own && !matches!((layer(target), layer(own)), (Some(to), Some(from)) if to < from) {
-                faults.push(format!("{} imports {target}, which is no layer below {own}", path.display()));
+                faults.push(format!("{} imports {target}, which is not below {own}", path.display()));
             }
         }
     }
     Ok(faults)
 }
 
-/// What stands behind `crate::` anywhere in a file, comments apart, and what `super` names at the crate's root.
+/// Names used after `crate::` in a file, comments excluded, or after the `super` path of the crate root.
 fn names_of_crate(text: &str, module: &Module) -> BTreeSet<String> {
     let code = without_comments(text);
     let head =
@@ -151,7 +153,7 @@ fn names_of_crate(text: &str, module: &Module) -> BTreeSet<String> {
     inline.chain(used).filter(|name| !name.is_empty()).collect()
 }
 
-/// All modules below a folder, with their files.
+/// Collects all modules below a folder, with their files.
 fn modules(folder: &Path, src: &Path, files: &mut BTreeMap<Module, PathBuf>) -> Result<()> {
     for entry in std::fs::read_dir(folder).with_context(|| folder.display().to_string())? {
         let path = entry?.path();
@@ -170,7 +172,7 @@ fn modules(folder: &Path, src: &Path, files: &mut BTreeMap<Module, PathBuf>) -> 
     Ok(())
 }
 
-/// The paths of all `use` items, one for each name.
+/// The paths of all `use` items, one per name.
 fn uses(code: &str) -> Vec<String> {
     let mut paths = Vec::new();
     for item in code.split(';') {
@@ -184,7 +186,7 @@ fn uses(code: &str) -> Vec<String> {
     paths
 }
 
-/// `a::{b, c::d}` as `a::b` and `a::c::d`.
+/// Expands `a::{b, c::d}` to `a::b` and `a::c::d`.
 fn expand(prefix: &str, path: &str, paths: &mut Vec<String>) {
     let Some((head, body)) = path.split_once('{') else {
         let name = path.split(" as ").next().unwrap_or_default();

@@ -1,16 +1,15 @@
-//! What a program can check of the project's language: names that have one spelling, lines that are wrapped, and figures that several
-//! pages quote.
+//! Checks of language: old names, long lines, and figures that several pages quote.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use serde::Deserialize;
 
-/// Longest line of prose in a page, and of a comment in a source file.
+/// Maximum line lengths of prose in pages and of comments in sources.
 const MAX_PROSE: usize = 100;
 const MAX_COMMENT: usize = 140;
 
-/// `xtask/language.toml`.
+/// The contents of `xtask/language.toml`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Language {
@@ -18,7 +17,7 @@ struct Language {
     figures: Vec<Figure>,
 }
 
-/// A name that is not used any more, in code, settings, flags or pages.
+/// An old name that code, settings, flags and pages must not use.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Term {
@@ -26,7 +25,7 @@ struct Term {
     new: String,
 }
 
-/// A figure that several pages quote from one page of results.
+/// A figure that several files quote from one page of results.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Figure {
@@ -35,7 +34,7 @@ struct Figure {
     quoted_in: Vec<String>,
 }
 
-/// Names with an old spelling, lines that are too long, and figures that differ from their source.
+/// Finds old names, lines that are too long, and quoted figures that differ from their source.
 pub(super) fn faults() -> Result<Vec<String>> {
     let path = crate::root().join("xtask/language.toml");
     let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
@@ -51,14 +50,14 @@ pub(super) fn faults() -> Result<Vec<String>> {
         for page in std::iter::once(&figure.source).chain(&figure.quoted_in) {
             let text = std::fs::read_to_string(crate::root().join(page)).with_context(|| page.clone())?;
             if !unwrapped(&text).contains(&figure.text) {
-                faults.push(format!("{page} does not contain {:?}, see xtask/language.toml", figure.text));
+                faults.push(format!("{page} does not contain {:?}; see xtask/language.toml", figure.text));
             }
         }
     }
     Ok(faults)
 }
 
-/// Sources, settings and pages that git knows; pages of results and the changelog may quote old names.
+/// Sources, settings and pages tracked by git, without the changelog, which may quote old names.
 fn files() -> Result<Vec<PathBuf>> {
     let listed = std::process::Command::new("git").arg("ls-files").current_dir(crate::root()).output()?;
     let names = String::from_utf8(listed.stdout)?;
@@ -79,7 +78,7 @@ fn old_terms(file: &str, text: &str, terms: &[Term], faults: &mut Vec<String>) {
     }
 }
 
-/// Whether `word` stands in `line`, not as a part of another word.
+/// Whether `line` contains `word` as a whole word.
 fn has_word(line: &str, word: &str) -> bool {
     let is_part = |c: char| c.is_alphanumeric() || c == '_';
     line.match_indices(word).any(|(at, _)| {
@@ -89,8 +88,8 @@ fn has_word(line: &str, word: &str) -> bool {
     })
 }
 
-/// Lines of prose in pages, but for tables, links, code, and pages of results, which quote what the program prints; comments in
-/// sources.
+/// Checks prose in pages, except tables, links and code, and comments in sources. Pages of results quote
+/// program output and are exempt.
 fn long_lines(file: &str, text: &str, faults: &mut Vec<String>) {
     let (is_page, is_source) =
         (file.ends_with(".md") && !file.starts_with("docs/results/"), file.ends_with(".rs"));
@@ -111,7 +110,7 @@ fn long_lines(file: &str, text: &str, faults: &mut Vec<String>) {
     }
 }
 
-/// The text with line breaks as spaces.
+/// Replaces each run of white space, such as a line break, by one space.
 fn unwrapped(text: &str) -> String {
     text.split_whitespace().flat_map(|word| [word, " "]).collect()
 }
@@ -121,13 +120,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_old_name_is_found_as_a_word_only() {
+    fn old_names_match_whole_words_only() {
         assert!(has_word("a one_two b", "one_two") && has_word("--a-b=x", "--a-b"));
         assert!(!has_word("done_two", "one_two") && !has_word("one_twos", "one_two"));
     }
 
     #[test]
-    fn long_prose_is_a_fault_and_a_table_is_none() {
+    fn long_prose_fails_and_long_tables_pass() {
         let long = "x ".repeat(60);
         let count = |file: &str, text: &str| {
             let mut faults = Vec::new();

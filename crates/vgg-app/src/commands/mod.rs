@@ -72,7 +72,7 @@ enum Command {
     ///
     /// Example: vgg features --weights vgg16.safetensors --dataset data/voc --out features.safetensors
     Features(features::Features),
-    /// Reproduce a table of the paper, with the paper's results beside it.
+    /// Reproduce a table of the paper and compare with the paper's results.
     ///
     /// Example: vgg experiment table3 --profile mini
     Experiment(experiment::Experiment),

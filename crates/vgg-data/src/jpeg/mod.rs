@@ -1,4 +1,5 @@
-//! JPEG headers: size, colour components and EXIF orientation, and whether the stream is complete. `turbo` decodes the pixels.
+//! JPEG headers: size, colour components and EXIF orientation, and whether the stream is complete. `turbo`
+//! decodes the pixels.
 
 #[cfg(feature = "turbojpeg")]
 pub(crate) mod turbo;
@@ -14,8 +15,8 @@ pub(crate) struct Outline {
     pub(crate) size: Option<(u32, u32)>,
     /// Orientation in the EXIF data, if there are any.
     pub(crate) exif: Option<Exif>,
-    /// Whether the end marker follows the compressed data. Decoders fill the missing part of a truncated file with grey, which
-    /// would become training data.
+    /// Whether the end marker follows the compressed data. Decoders fill the missing part of a truncated file
+    /// with grey, which would become training data.
     pub(crate) whole: bool,
 }
 

@@ -1,4 +1,5 @@
-//! JPEG decoding by libjpeg-turbo, which Pillow and torchvision also use: it is faster and gives the same values as theirs.
+//! JPEG decoding by libjpeg-turbo, which Pillow and torchvision also use: it is faster and gives the same
+//! values as theirs.
 
 use std::cell::RefCell;
 use std::ffi::{CStr, c_int};
@@ -13,8 +14,9 @@ const MOST_SCANS: c_int = 500;
 /// Largest memory for a progressive JPEG, in MiB.
 const MOST_MEMORY: c_int = 1024;
 
-/// Prefixes of libjpeg-turbo's warnings. They report damage that still leaves an image, and are ignored, as in Pillow. The
-/// library's error code cannot distinguish warnings, because it does not change when an error follows a warning.
+/// Prefixes of libjpeg-turbo's warnings. They report damage that still leaves an image, and are ignored, as
+/// in Pillow. The library's error code cannot distinguish warnings, because it does not change when an error
+/// follows a warning.
 const WARNINGS: [&str; 5] = [
     "Corrupt JPEG data",
     "Unknown Adobe",
@@ -73,8 +75,8 @@ impl Decoder {
         let (format, each) = if of_ink { (tj::TJPF_TJPF_CMYK, 4) } else { (tj::TJPF_TJPF_RGB, 3) };
         let mut pixels = vec![0; h * w * each];
         let pitch = c_int::try_from(w * each).map_err(|e| e.to_string())?;
-        // SAFETY: `tj3Init` returned the handle, `bytes` has `length` bytes, and `pixels` has room for the `h` rows of `pitch` bytes
-        // that the header states.
+        // SAFETY: `tj3Init` returned the handle, `bytes` has `length` bytes, and `pixels` has room for the
+        // `h` rows of `pitch` bytes that the header states.
         let status = unsafe {
             let (data, length) = (bytes.as_ptr(), bytes.len() as tj::size_t);
             tj::tj3Decompress8(self.0.as_ptr(), data, length, pixels.as_mut_ptr(), pitch, format as c_int)

@@ -14,11 +14,11 @@ use crate::{Error, Result};
 /// Largest member that is read, more than any image of a data set has.
 const MAX_MEMBER_BYTES: u64 = 256 << 20;
 
-/// Passes every file of a tar file to `consume`, then compares the MD5 checksum of the tar file with `md5`, if given.
+/// Passes every file of a tar file to `consume`, then compares the MD5 checksum with `md5`, if given.
 ///
 /// # Errors
-/// [`Error::Source`] with archive and member if the archive is damaged; [`Error::Checksum`] if the checksum differs;
-/// [`Error::Missing`] or [`Error::Io`] if the file cannot be read; errors of `consume`.
+/// [`Error::Source`] with archive and member if the archive is damaged; [`Error::Checksum`] if the checksum
+/// differs; [`Error::Missing`] or [`Error::Io`] if the file cannot be read; errors of `consume`.
 pub(super) fn members(
     path: &Path,
     md5: Option<&str>,
@@ -90,7 +90,8 @@ impl Member<'_> {
     }
 }
 
-/// Passes every file of a tar file to `consume`, and reads to the end of `reader`, so that a checksum of the whole is complete.
+/// Passes every file of a tar file to `consume`, and reads to the end of `reader`, so that a checksum of the
+/// whole is complete.
 fn walk(reader: impl Read, path: &Path, consume: &mut dyn FnMut(Member) -> Result<()>) -> Result<()> {
     let refuse = |path: &Path, reason: String| Error::Source { path: path.to_owned(), reason };
     let damaged = |e: io::Error| failure(path, e);

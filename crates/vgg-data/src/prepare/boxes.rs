@@ -66,8 +66,8 @@ pub(super) fn parse(xml: &[u8]) -> std::result::Result<Vec<BoundingBox>, String>
     Ok(boxes)
 }
 
-/// Clips boxes to an `h` x `w` image, and removes boxes that are then empty or inverted. Returns a description of the change, or `None`
-/// if there is none.
+/// Clips boxes to an `h` x `w` image, and removes boxes that are then empty or inverted. Returns a
+/// description of the change, or `None` if there is none.
 pub(super) fn mend(boxes: &mut Vec<BoundingBox>, h: usize, w: usize) -> Option<&'static str> {
     let (h, w) = (h as f64, w as f64);
     let before = boxes.clone();

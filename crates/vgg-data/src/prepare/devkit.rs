@@ -1,4 +1,4 @@
-//! The ILSVRC2012 development kit: which class has which number, and which class each validation image has.
+//! The ILSVRC2012 development kit: the classes with their numbers, and the class of each validation image.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -8,27 +8,27 @@ use super::archive::gzipped_members;
 use super::matlab::{StructArray, Value, struct_array};
 use crate::{Error, Result};
 
-/// Validation images of ILSVRC2012.
+/// Number of validation images of ILSVRC2012.
 pub(super) const VALIDATION_IMAGES: usize = 50_000;
-/// Its classes.
+/// Number of classes of ILSVRC2012.
 pub(super) const CLASSES: usize = 1000;
 
-/// What the kit says.
+/// Contents of the development kit.
 pub(super) struct Devkit {
-    /// Sorted by WNID: the position is the class index.
+    /// Classes sorted by WNID; the position is the class index.
     pub(super) classes: Vec<Class>,
-    /// Training images that each class should have.
+    /// Number of training images of each class.
     pub(super) training_images: Vec<u64>,
-    /// Class index of each validation image, in the order of their numbers.
+    /// Class index of each validation image, in order of image number.
     pub(super) validation: Vec<u32>,
 }
 
 impl Devkit {
-    /// From `meta.mat` and the ground truth.
+    /// Reads `meta.mat` and the ground truth of the validation images.
     pub(super) fn new(meta: &[u8], ground_truth: &[u8]) -> std::result::Result<Devkit, String> {
         let array = struct_array(meta, "synsets").map_err(|e| format!("meta.mat: {e}"))?;
         let mut synsets = synsets(&array).map_err(|e| format!("meta.mat: {e}"))?;
-        // A class's index is its place among sorted WNIDs, not its number in the kit: networks and folders go by it.
+        // The class index is the position in WNID order, as in networks and class folders, not ILSVRC2012_ID.
         synsets.sort_by(|a, b| a.0.name.cmp(&b.0.name));
         let mut index_of = BTreeMap::new();
         for (index, (class, _)) in synsets.iter().enumerate() {
@@ -43,7 +43,7 @@ impl Devkit {
         Ok(Devkit { classes, training_images, validation })
     }
 
-    /// From `ILSVRC2012_devkit_t12.tar.gz`.
+    /// Reads `ILSVRC2012_devkit_t12.tar.gz`.
     pub(super) fn from_archive(bytes: &[u8], path: &Path) -> Result<Devkit> {
         let refuse = |reason: String| Error::Source { path: path.to_owned(), reason };
         let (mut meta, mut truth) = (None, None);
@@ -55,14 +55,14 @@ impl Devkit {
             }
             Ok(())
         })?;
-        let missing = |name: &str| refuse(format!("it holds no {name}"));
+        let missing = |name: &str| refuse(format!("it has no {name}"));
         let meta = meta.ok_or_else(|| missing("meta.mat"))?;
         let truth = truth.ok_or_else(|| missing("ILSVRC2012_validation_ground_truth.txt"))?;
         Devkit::new(&meta, &truth).map_err(refuse)
     }
 }
 
-/// The lowest classes of the kit's tree, which are those of the challenge, and their training images.
+/// The classes of the challenge, the leaves of the synset tree, with their numbers of training images.
 fn synsets(array: &StructArray) -> std::result::Result<Vec<(Class, u64)>, String> {
     let at = |name: &str| {
         let found = array.fields.iter().position(|field| field == name);
@@ -72,11 +72,11 @@ fn synsets(array: &StructArray) -> std::result::Result<Vec<(Class, u64)>, String
         [at("ILSVRC2012_ID")?, at("WNID")?, at("words")?, at("num_children")?, at("num_train_images")?];
     let number = |value: &Value| match value {
         Value::Numbers(numbers) if numbers.len() == 1 => Ok(numbers[0] as u64),
-        _ => Err("a field that should be a number is not".to_owned()),
+        _ => Err("a field that must be a number is not".to_owned()),
     };
     let text = |value: &Value| match value {
         Value::Text(text) => Ok(text.clone()),
-        Value::Numbers(_) => Err("a field that should be text is not".to_owned()),
+        Value::Numbers(_) => Err("a field that must be text is not".to_owned()),
     };
     let mut classes = Vec::new();
     for element in &array.elements {
@@ -92,7 +92,7 @@ fn synsets(array: &StructArray) -> std::result::Result<Vec<(Class, u64)>, String
     }
     if classes.len() != CLASSES {
         return Err(format!(
-            "it has {} classes without children where ILSVRC2012 has {CLASSES}",
+            "it has {} classes without children, but ILSVRC2012 has {CLASSES}",
             classes.len()
         ));
     }
@@ -103,17 +103,20 @@ fn validation(truth: &[u8], index_of: &BTreeMap<u32, u32>) -> std::result::Resul
     let name = "ILSVRC2012_validation_ground_truth.txt";
     let text = std::str::from_utf8(truth).map_err(|_| format!("{name}: it is not text"))?;
     let mut targets = Vec::with_capacity(VALIDATION_IMAGES);
-    // `lines` takes those of Windows too.
+    // `str::lines` also accepts Windows line ends.
     for (number, line) in text.lines().enumerate() {
         let id = line.trim().parse::<u32>().ok().and_then(|id| index_of.get(&id));
         let what = || {
-            format!("{name}: line {} is {line:?}, which is no number of a class, 1 to {CLASSES}", number + 1)
+            format!(
+                "{name}: line {} is {line:?}, which is not a class number from 1 to {CLASSES}",
+                number + 1
+            )
         };
         targets.push(*id.ok_or_else(what)?);
     }
     if targets.len() != VALIDATION_IMAGES {
         return Err(format!(
-            "{name}: it has {} lines where there are {VALIDATION_IMAGES} images",
+            "{name}: it has {} lines, but there are {VALIDATION_IMAGES} images",
             targets.len()
         ));
     }

@@ -65,7 +65,8 @@ pub(super) fn store(entry: &mut Entry, options: &PrepareOptions) -> Result<Store
     let mut statistics = PixelStatistics::default();
     statistics.add(&image);
     let size = (image.dim().0, image.dim().1);
-    // Without `smallest_side`, every file is copied. With it, small files are copied if they are PPM, or JPEG in grey or YCbCr.
+    // Without `smallest_side`, every file is copied. With it, a file that needs no reduction is copied if it
+    // is a PPM, or a JPEG with fewer than four components.
     let may_stay = components.is_some_and(|n| n < 4) || entry.bytes.starts_with(b"P6");
     let as_it_came = reduced.is_none() && (options.smallest_side.is_none() || may_stay);
     let (extension, bytes) = match options.encoding {

@@ -1,4 +1,4 @@
-//! An image on its way into a shard.
+//! [`Entry`]: an image of a source, with its class and bounding boxes.
 
 use std::path::PathBuf;
 
@@ -7,49 +7,50 @@ use serde::{Deserialize, Serialize};
 /// A class of a source.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Class {
-    /// Its name, by which classes are sorted: a WNID, or the name of a folder.
+    /// Name: a WNID or the name of a folder. Classes are sorted by name.
     pub name: String,
-    /// What it is called, if that is known.
+    /// Words that describe the class, if known.
     pub words: Option<String>,
-    /// Its number in the ILSVRC2012 development kit, from 1, which is **not** its index.
+    /// ILSVRC2012_ID, the number in the development kit, from 1. It is **not** the class index.
     pub ilsvrc2012_id: Option<u32>,
 }
 
-/// An image as it comes.
+/// An image of a source.
 #[derive(Debug, Clone)]
 pub struct Entry {
-    /// Where it comes from: a file, or an archive and a name within it.
+    /// Path of the file, or of the archive followed by the name in it.
     pub path: PathBuf,
-    /// The same below the folder of the source, with `/`: it goes into the shard.
+    /// The same relative to the root of the source, with `/` as separator. It is stored in the shard.
     pub source: String,
-    /// Its name, without what tells the format.
+    /// File name without the extension.
     pub stem: String,
     /// Class index.
     pub target: u32,
     /// Contents of the file.
     pub bytes: Vec<u8>,
-    /// Boxes around objects; `None` if the source has none for this image.
+    /// Bounding boxes of objects; `None` if the source has no annotation of this image.
     pub boxes: Option<Vec<BoundingBox>>,
 }
 
-/// A box around an object, in pixels of the image as it came.
+/// Bounding box of an object, in pixels of the source image.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct BoundingBox {
-    /// What it is.
+    /// Name of the object's class.
     pub name: String,
-    /// Left.
+    /// Left edge.
     pub xmin: f64,
-    /// Top.
+    /// Top edge.
     pub ymin: f64,
-    /// Right.
+    /// Right edge.
     pub xmax: f64,
-    /// Bottom.
+    /// Bottom edge.
     pub ymax: f64,
 }
 
 impl Entry {
-    /// Its name in a shard, without what tells the format: `class/stem`, without dots, which would end it for WebDataset,
-    /// and of at most 90 bytes. What had to be changed keeps a hash of what it was, so that names stay apart.
+    /// Name of the image in a shard, without extension: `class/stem`, at most 90 bytes. It has no dots,
+    /// because WebDataset takes the text before the first dot as the key. If characters are replaced or
+    /// removed, a hash of the original name is appended, so that different names stay different.
     pub(super) fn key(&self, class: &str) -> String {
         let plain = |text: &str| {
             let keep = |c: char| if c.is_ascii_alphanumeric() || "-_+=@,".contains(c) { c } else { '_' };
@@ -71,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_kept_where_they_can_be() {
+    fn valid_names_are_kept_and_others_get_a_hash() {
         let key = |class: &str, stem: &str| {
             let (path, stem) = (PathBuf::new(), stem.to_owned());
             Entry { path, source: String::new(), stem, target: 0, bytes: Vec::new(), boxes: None }.key(class)

@@ -1,4 +1,4 @@
-//! From finished units to a data set: `classes.json`, and at last `index.json`.
+//! Completes a data set from its finished units: writes `classes.json` and finally `index.json`.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,7 +12,7 @@ use super::{Class, Input, PROGRESS, PrepareOptions, PrepareState};
 use crate::error::at;
 use crate::{Error, IndexFile, InputList, Manifest, Partition, Result, Split, SplitManifest};
 
-/// A class in `classes.json`: its index, its number in the development kit, and how many images there are.
+/// A class in `classes.json`: its index, name, words, ILSVRC2012_ID, and number of images in each split.
 #[derive(Serialize)]
 struct ClassLine<'a> {
     index: usize,
@@ -22,6 +22,10 @@ struct ClassLine<'a> {
 }
 
 /// Joins the units of `out` into a data set.
+///
+/// # Errors
+/// [`Error::Incomplete`] if images are missing and may not be; errors of [`join`]; [`Error::File`] or
+/// [`Error::Io`] if a file cannot be written or removed.
 pub(super) fn finish(begun: &PrepareState, out: &Path) -> Result<()> {
     let names = begun.classes.iter().map(|class| class.name.clone()).collect();
     let options = &begun.options;
@@ -49,7 +53,7 @@ pub(super) fn finish(begun: &PrepareState, out: &Path) -> Result<()> {
     remove_progress(out)
 }
 
-/// What the images of each class should come to and do not, a line for each class.
+/// One line for each class whose number of images differs from the expected number.
 fn missing(begun: &PrepareState, split: Split, expected: Option<&[u64]>, of_class: &[u64]) -> Vec<String> {
     let pairs = of_class.iter().zip(expected.unwrap_or(of_class)).zip(&begun.classes);
     let differs = pairs.filter(|((found, expected), _)| found != expected);
@@ -60,10 +64,10 @@ fn missing(begun: &PrepareState, split: Split, expected: Option<&[u64]>, of_clas
     differs.map(tell).collect()
 }
 
-/// What is missing, and why as far as that is known.
+/// Message of [`Error::Incomplete`]: the incomplete classes and the skipped images.
 fn all_missing(split: &SplitManifest) -> String {
     const SHOWN: usize = 20;
-    let mut text = String::from("the images are not those of the official data set:");
+    let mut text = String::from("the images differ from the official data set:");
     let skipped = split.skipped.iter().map(|image| format!("{}: {}", image.path, image.reason));
     let lines: Vec<String> = split.missing.iter().cloned().chain(skipped).collect();
     for line in lines.iter().take(SHOWN) {
@@ -76,7 +80,7 @@ fn all_missing(split: &SplitManifest) -> String {
     text
 }
 
-/// What was begun when `manifest` was made, as far as it says.
+/// Reconstructs the [`PrepareState`] of a finished preparation, as far as the manifest states it.
 pub(super) fn begun(manifest: &Manifest) -> PrepareState {
     let class = |name: &String| Class { name: name.clone(), words: None, ilsvrc2012_id: None };
     PrepareState {
@@ -94,13 +98,15 @@ pub(super) fn begun(manifest: &Manifest) -> PrepareState {
     }
 }
 
+/// Checks the lengths of all shards.
+///
 /// # Errors
-/// [`Error::Missing`] or [`Error::Layout`] if a shard is not there, or has another length than it should.
+/// [`Error::Missing`] or [`Error::Layout`] if a shard does not exist or has another length.
 pub(super) fn check_shards(manifest: &Manifest, out: &Path) -> Result<()> {
     manifest.splits.values().flat_map(|split| &split.shards).try_for_each(|shard| check_shard(shard, out))
 }
 
-/// Removes what is needed only until `index.json` is there.
+/// Removes the progress folder, which is not needed after `index.json` is written.
 pub(super) fn remove_progress(out: &Path) -> Result<()> {
     let progress = out.join(PROGRESS);
     match fs::remove_dir_all(&progress) {
@@ -109,7 +115,7 @@ pub(super) fn remove_progress(out: &Path) -> Result<()> {
     }
 }
 
-/// Names and lengths of all inputs as one hash: there may be millions.
+/// Hashes the names and lengths of all inputs, of which there may be millions.
 pub(super) fn list_of(inputs: &[Input]) -> InputList {
     let mut hasher = Hasher::default();
     for input in inputs {

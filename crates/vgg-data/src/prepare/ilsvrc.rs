@@ -1,5 +1,5 @@
-//! [`Ilsvrc`]: the official ILSVRC2012 archives. They are the training images (a tar file of 1,000 tar files), the validation images,
-//! the development kit and the bounding boxes.
+//! [`Ilsvrc`]: the official ILSVRC2012 archives. They are the training images (a tar file of 1,000 tar
+//! files), the validation images, the development kit and the bounding boxes.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -45,8 +45,9 @@ impl Ilsvrc {
     /// Finds the archives in a folder, and reads the development kit and the bounding boxes.
     ///
     /// # Errors
-    /// [`Error::Missing`] if an archive does not exist, with its download address; [`Error::Checksum`] if the MD5 checksum of
-    /// the development kit differs; [`Error::Source`] if the development kit or the bounding boxes cannot be read.
+    /// [`Error::Missing`] if an archive does not exist, with its download address; [`Error::Checksum`] if the
+    /// MD5 checksum of the development kit differs; [`Error::Source`] if the development kit or the bounding
+    /// boxes cannot be read.
     pub fn open(dir: &Path, options: IlsvrcOptions) -> Result<Ilsvrc> {
         let required = [TRAIN, VAL, DEVKIT];
         let missing: Vec<&str> = required.into_iter().filter(|name| !dir.join(name).is_file()).collect();

@@ -18,8 +18,8 @@ use crate::{
 /// Writes the index and the names of a split, and returns its manifest.
 ///
 /// # Errors
-/// [`Error::Source`] if images were lost or none can be used; [`Error::Missing`] or [`Error::Layout`] if a shard does not exist or has
-/// another length; [`Error::File`] if a record cannot be read.
+/// [`Error::Source`] if images were lost or none can be used; [`Error::Missing`] or [`Error::Layout`] if a
+/// shard does not exist or has another length; [`Error::File`] if a record cannot be read.
 pub(super) fn join(out: &Path, split: Split, classes: usize) -> Result<SplitManifest> {
     let units: usize = read_json(&count_path(out, split))?;
     let mut indices = Indices::create(out, split)?;

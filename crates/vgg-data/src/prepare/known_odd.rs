@@ -1,4 +1,5 @@
-//! The ILSVRC-2012 training files that are not RGB or grey JPEGs: one PNG and 22 CMYK JPEGs. They identify the usual archive.
+//! The ILSVRC-2012 training files that are not RGB or grey JPEGs: one PNG and 22 CMYK JPEGs. They identify
+//! the usual archive.
 
 use crate::{SplitManifest, imagenet};
 
@@ -30,8 +31,8 @@ const CMYK: [&str; 22] = [
     "n13037406_4650",
 ];
 
-/// One line for each of these files that `split` does not record as PNG or CMYK. `None` unless every class of `split` has as many
-/// images as in the ILSVRC-2012 training set.
+/// One line for each of these files that `split` does not record as PNG or CMYK. `None` unless every class of
+/// `split` has as many images as in the ILSVRC-2012 training set.
 pub fn unexpected(split: &SplitManifest) -> Option<Vec<String>> {
     if !imagenet::train_images().eq(split.of_class.iter().copied()) {
         return None;

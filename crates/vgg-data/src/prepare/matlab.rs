@@ -1,5 +1,5 @@
-//! MATLAB files of version 5: as much of them as `meta.mat` of the ILSVRC2012 development kit needs, a structure array of
-//! text and numbers.
+//! Reader of MATLAB 5 files, limited to what `meta.mat` of the ILSVRC2012 development kit needs: structure
+//! arrays of text and numbers.
 
 use std::io::Read;
 
@@ -13,7 +13,7 @@ const COMPRESSED: u32 = 15;
 /// Classes of arrays.
 const STRUCT: u8 = 2;
 const CHAR: u8 = 4;
-/// More than any list of classes has.
+/// Largest decompressed element, more than any list of classes has.
 const MAX_BYTES: u64 = 64 << 20;
 
 /// A value in a field.
@@ -21,29 +21,29 @@ const MAX_BYTES: u64 = 64 << 20;
 pub(super) enum Value {
     /// A row of characters.
     Text(String),
-    /// Real numbers, in columns.
+    /// Real numbers, in column-major order.
     Numbers(Vec<f64>),
 }
 
-/// A structure array: for each element, the values of its fields in the order of `fields`.
+/// A structure array. Each element has the values of its fields, in the order of `fields`.
 #[derive(Debug)]
 pub(super) struct StructArray {
     pub(super) fields: Vec<String>,
     pub(super) elements: Vec<Vec<Value>>,
 }
 
-/// The structure array `name` of a file.
+/// Reads the structure array `name` of a file.
 pub(super) fn struct_array(file: &[u8], name: &str) -> Result<StructArray, String> {
     if file.starts_with(b"MATLAB 7.3") || file.get(..8) == Some(b"\x89HDF\r\n\x1a\n") {
-        return Err("it is a MATLAB file of version 7.3 (HDF5); the kit has one of version 5: \
+        return Err("it is a MATLAB file of version 7.3 (HDF5), but the development kit's is of version 5: \
                     save it with save('meta.mat', 'synsets', '-v6')"
             .into());
     }
     if !file.starts_with(b"MATLAB 5.0") {
-        return Err("it is no MATLAB file of version 5".into());
+        return Err("it is not a MATLAB file of version 5".into());
     }
     if file.get(126..128) != Some(b"IM") {
-        return Err("it is a MATLAB file of a machine with the other byte order".into());
+        return Err("it is a big-endian MATLAB file; only little-endian byte order is supported".into());
     }
     let mut rest = file.get(128..).unwrap_or_default();
     while !rest.is_empty() {
@@ -52,7 +52,7 @@ pub(super) fn struct_array(file: &[u8], name: &str) -> Result<StructArray, Strin
         let element = if element.kind == COMPRESSED {
             let mut bytes = Vec::new();
             let inflated = ZlibDecoder::new(element.data).take(MAX_BYTES).read_to_end(&mut bytes);
-            inflated.map_err(|e| format!("a compressed part cannot be unpacked: {e}"))?;
+            inflated.map_err(|e| format!("a compressed element cannot be decompressed: {e}"))?;
             unpacked = bytes;
             take(&mut unpacked.as_slice())?
         } else {
@@ -64,7 +64,7 @@ pub(super) fn struct_array(file: &[u8], name: &str) -> Result<StructArray, Strin
             return Ok(array);
         }
     }
-    Err(format!("it holds no structure array {name}"))
+    Err(format!("it has no structure array {name}"))
 }
 
 struct Element<'a> {
@@ -74,13 +74,13 @@ struct Element<'a> {
 
 /// The next data element, with its padding.
 fn take<'a>(rest: &mut &'a [u8]) -> Result<Element<'a>, String> {
-    let cut = || "it is cut off".to_owned();
+    let cut = || "it is truncated".to_owned();
     let word = |bytes: &[u8], at: usize| -> Result<u32, String> {
         let bytes = bytes.get(at..at + 4).and_then(|b| b.try_into().ok()).ok_or_else(cut)?;
         Ok(u32::from_le_bytes(bytes))
     };
     let first = word(rest, 0)?;
-    // Up to four bytes stand within the tag.
+    // Small element format: up to four bytes of data are in the tag.
     if first >> 16 != 0 {
         let data = rest.get(4..4 + (first >> 16) as usize).ok_or_else(cut)?;
         *rest = rest.get(8..).ok_or_else(cut)?;
@@ -94,11 +94,11 @@ fn take<'a>(rest: &mut &'a [u8]) -> Result<Element<'a>, String> {
     Ok(Element { kind: first, data })
 }
 
-/// What precedes an array's contents: class, number of elements, name.
+/// Reads the header of an array: class, number of elements, name.
 fn header<'a>(rest: &mut &'a [u8]) -> Result<(u8, usize, &'a [u8]), String> {
     let (flags, dimensions, name) = (take(rest)?, take(rest)?, take(rest)?);
     if flags.kind != UINT32 || name.kind != INT8 {
-        return Err("an array's header is not as it should be".into());
+        return Err("the header of an array is invalid".into());
     }
     let class = *flags.data.first().ok_or("an array has no class")?;
     let mut count = 1_usize;
@@ -126,9 +126,9 @@ fn named_struct(mut rest: &[u8], name: &str) -> Result<Option<StructArray>, Stri
         String::from_utf8_lossy(&bytes[..end]).into_owned()
     };
     let fields: Vec<String> = names.data.chunks(length).map(text).collect();
-    // Each value takes its tag at least.
+    // Each value takes at least the 8 bytes of its tag.
     if fields.is_empty() || count > rest.len() / 8 {
-        return Err("it claims to have more elements than there is room for".into());
+        return Err("its header gives more elements than the file has".into());
     }
     let mut elements = Vec::new();
     for _ in 0..count {
@@ -159,7 +159,7 @@ fn value(rest: &mut &[u8]) -> Result<Value, String> {
     Ok(Value::Text(characters.collect()))
 }
 
-/// The numbers of an element, which may be stored in fewer bytes than their array's class has.
+/// The numbers of an element. MATLAB may store them in a smaller type than the class of the array.
 fn numbers(element: &Element) -> Result<Vec<f64>, String> {
     let data = element.data;
     macro_rules! of {
@@ -180,6 +180,6 @@ fn numbers(element: &Element) -> Result<Vec<f64>, String> {
         9 => of!(f64),
         // UTF-8.
         16 => String::from_utf8_lossy(data).chars().map(|c| f64::from(u32::from(c))).collect(),
-        other => return Err(format!("numbers of type {other} are not known")),
+        other => return Err(format!("numbers of type {other} are not supported")),
     })
 }

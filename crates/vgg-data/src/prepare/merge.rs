@@ -1,4 +1,4 @@
-//! From the parts of one preparation, made on several machines, to a data set.
+//! [`merge`]: joins the parts of one preparation, written on several machines, into a data set.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,12 +12,13 @@ use super::{BEGUN_FILE, PROGRESS, PrepareState};
 use crate::error::at;
 use crate::{Error, INDEX_FILE, Partition, Result};
 
-/// Joins directories that hold the parts of one preparation into `out`, an empty folder, which becomes the same as if there
-/// had been one part. Shards are linked where that is possible, and copied otherwise; the parts stay as they are.
+/// Joins the folders with the parts of one preparation into `out`, an empty folder. The result is identical
+/// to a preparation in one part. Shards are hard-linked, or copied if that fails. The parts are not changed.
 ///
 /// # Errors
-/// [`Error::Source`] if a part is missing, is there twice, or is not of the same preparation; [`Error::Layout`] if `out` holds
-/// something; [`Error::Io`].
+/// [`Error::Source`] if a part is missing, unfinished, given twice, or of another preparation;
+/// [`Error::Layout`] if `out` has other files; [`Error::Incomplete`] if images are missing and neither
+/// `allow_incomplete` nor a part allows it; [`Error::Io`] or [`Error::File`] on an I/O error.
 pub fn merge(parts: &[PathBuf], out: &Path, allow_incomplete: bool) -> Result<()> {
     let _lock = Lock::acquire(out)?;
     begin_anew(out)?;
@@ -27,17 +28,19 @@ pub fn merge(parts: &[PathBuf], out: &Path, allow_incomplete: bool) -> Result<()
     for dir in parts {
         let mut begun: PrepareState = match read_json(&dir.join(PROGRESS).join(BEGUN_FILE)) {
             Err(e) if e.is_missing() && dir.join(INDEX_FILE).is_file() => {
-                return Err(refuse(dir, "it is a whole data set, no part of one".into()));
+                return Err(refuse(dir, "it is a whole data set, not a part of one".into()));
             }
-            Err(e) if e.is_missing() => return Err(refuse(dir, "it holds no part of a preparation".into())),
+            Err(e) if e.is_missing() => {
+                return Err(refuse(dir, "it does not contain a part of a preparation".into()));
+            }
             other => other?,
         };
         let part = begun.options.part;
         if let Some(first) = seen.insert(part, dir) {
-            return Err(refuse(dir, format!("it is part {part}, as {} is", first.display())));
+            return Err(refuse(dir, format!("it is part {part}, and so is {}", first.display())));
         }
         begun.options.part = Partition::WHOLE;
-        // Each machine may have its own copy of the input.
+        // Each machine may have its own copy of the input, with other modification times.
         begun.inputs.iter_mut().for_each(|input| input.modified = 0);
         match &mut whole {
             None => whole = Some(begun),
@@ -47,7 +50,7 @@ pub fn merge(parts: &[PathBuf], out: &Path, allow_incomplete: bool) -> Result<()
             }
         }
     }
-    let Some(mut begun) = whole else { return Err(refuse(out, "there are no parts to merge".into())) };
+    let Some(mut begun) = whole else { return Err(refuse(out, "no parts to merge were given".into())) };
     begun.may_miss |= allow_incomplete;
     let count = seen.keys().next_back().map_or(1, |part| part.count);
     let mut all = (0..count).map(|index| Partition { index, count });
@@ -66,17 +69,17 @@ pub fn merge(parts: &[PathBuf], out: &Path, allow_incomplete: bool) -> Result<()
         let units: usize = read_json(&count_path(out, split))?;
         if let Some(unit) = (0..units).find(|&unit| !record_path(out, split, unit).is_file()) {
             let part = Partition { index: unit % count, count };
-            let reason = format!("part {part} is not finished; give its command again");
+            let reason = format!("part {part} is not finished; run its preparation again");
             return Err(refuse(seen[&part], reason));
         }
     }
     finish(&begun, out)
 }
 
-/// Says that the files of a folder are those of a merge, which lie in its parts as well.
+/// Marker file of an unfinished merge. It states that the folder only has files that the parts also have.
 const MERGES: &str = "merge";
 
-/// Looks whether a merge has a folder to itself; what an earlier one left there, which failed or was killed, is removed.
+/// Removes the files of an earlier unfinished merge from `out`, and checks that it has no other files.
 fn begin_anew(out: &Path) -> Result<()> {
     if out.join(PROGRESS).join(MERGES).is_file() && !out.join(INDEX_FILE).is_file() {
         for entry in fs::read_dir(out).map_err(at("read", out))? {
@@ -90,7 +93,7 @@ fn begin_anew(out: &Path) -> Result<()> {
     remove_progress(out)
 }
 
-/// Links or copies the files of a folder.
+/// Hard-links or copies the files of a folder whose names `which` accepts.
 fn bring(from: &Path, to: &Path, which: &dyn Fn(&str) -> bool) -> Result<()> {
     for entry in fs::read_dir(from).map_err(at("read", from))? {
         let path = entry.map_err(at("read", from))?.path();

@@ -1,7 +1,8 @@
 //! Preparation: converts a published data set to shards.
 //!
-//! A [`Source`] lists its images in a fixed order. They are grouped into units of limited size. The shards of a unit depend only on
-//! the unit, so an interrupted preparation keeps its finished units, and several machines can share the units.
+//! A [`Source`] lists its images in a fixed order. They are grouped into units of limited size. The shards of
+//! a unit depend only on the unit, so an interrupted preparation keeps its finished units, and several
+//! machines can share the units.
 
 mod archive;
 mod boxes;
@@ -53,8 +54,9 @@ pub trait Source {
     /// Passes every image of a split to `consume`, always in the same order, and checks the known checksums.
     ///
     /// # Errors
-    /// Errors of `consume`; [`Error::Source`] if the input is damaged or has another layout; [`Error::Checksum`] if a checksum
-    /// differs; [`Error::Missing`] or [`Error::Io`] if a file cannot be read.
+    /// Errors of `consume`; [`Error::Source`] if the input is damaged or has another layout;
+    /// [`Error::Checksum`] if a checksum differs; [`Error::Missing`] or [`Error::Io`] if a file cannot be
+    /// read.
     fn entries(&self, split: Split, consume: &mut dyn FnMut(Entry) -> Result<()>) -> Result<()>;
     /// Expected number of images of each class of a split, if known.
     fn expected(&self, split: Split) -> Option<Vec<u64>>;
@@ -82,7 +84,7 @@ pub struct PrepareOptions {
 /// Progress of a preparation.
 #[derive(Debug)]
 pub enum Event<'a> {
-    /// Number of images of the split that have been processed, including those of finished units.
+    /// Number of images of the split that have been read, including finished units and other parts.
     Images(Split, u64),
     /// The unit of this number was finished by an earlier preparation and is kept.
     Kept(Split, usize),
@@ -90,7 +92,8 @@ pub enum Event<'a> {
     Skipped(&'a str, &'a str),
 }
 
-/// Source and settings of an unfinished preparation. The file is written first; a resumed preparation must match it.
+/// Source and settings of an unfinished preparation. It is written first; a resumed preparation must match
+/// it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct PrepareState {
     source: String,
@@ -114,14 +117,15 @@ struct Input {
 /// Name of the file of the [`PrepareState`], in the folder of unfinished preparations.
 const BEGUN_FILE: &str = "prepare.json";
 
-/// Prepares a source in `out`. It resumes an interrupted preparation after its last finished unit. If `options.part` is not the
-/// whole, [`merge`] completes the data set.
+/// Prepares a source in `out`. It resumes an interrupted preparation after its last finished unit. If
+/// `options.part` is not the whole, [`merge`] completes the data set.
 ///
 /// # Errors
-/// [`Error::Source`] if the input is damaged, or the source, the options or the input differ from those of an earlier
-/// preparation in `out`; [`Error::Layout`] if `out` has other files; [`Error::NoSpace`] if there is too little space;
-/// [`Error::Incomplete`] if images are missing and [`Source::may_miss`] is false; [`Error::Interrupted`] if `events` returns `Break`;
-/// [`Error::Io`] and [`Error::File`] if a file cannot be read or written, or another process is using `out`.
+/// Errors of [`Source::entries`]; [`Error::Source`] if the source, the options or the input differ from an
+/// earlier preparation in `out`; [`Error::Layout`] if `out` has other files; [`Error::NoSpace`] if there is
+/// too little space; [`Error::Incomplete`] if images are missing and [`Source::may_miss`] is false;
+/// [`Error::Interrupted`] if `events` returns `Break`; [`Error::Io`] or [`Error::File`] if a file cannot be
+/// written, or another process is using `out`.
 pub fn prepare(
     source: &dyn Source,
     options: &PrepareOptions,
@@ -140,7 +144,7 @@ pub fn prepare(
         may_miss: source.may_miss(),
     };
     if out.join(INDEX_FILE).is_file() {
-        // The data set is complete, but the process may have been killed before it removed the progress folder.
+        // The data set is complete, but an earlier process may have been killed before its cleanup.
         let manifest = Manifest::read(out)?;
         let inputs = finish::list_of(&begun.inputs);
         begun.inputs.clear();
@@ -184,8 +188,10 @@ fn only_ours(out: &Path) -> Result<()> {
     for entry in std::fs::read_dir(out).map_err(crate::error::at("read", out))? {
         let name = entry.map_err(crate::error::at("read", out))?.file_name();
         if name != ".lock" && name != PROGRESS {
-            let reason =
-                format!("the folder has a file {}, but a preparation needs an empty folder", name.display());
+            let reason = format!(
+                "the folder already contains {}, but a preparation needs an empty folder",
+                name.display()
+            );
             return Err(Error::Layout { path: out.to_owned(), reason });
         }
     }

@@ -1,4 +1,4 @@
-//! Reads the images of a source in order, converts them on worker threads, and writes them in order, grouped into units.
+//! Reads the images of a source in order, converts them on worker threads, and writes them in units.
 
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};

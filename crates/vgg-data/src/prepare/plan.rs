@@ -13,7 +13,7 @@ pub struct Plan {
     pub inputs: Vec<(PathBuf, u64)>,
     /// Output folder.
     pub out: PathBuf,
-    /// Estimated size of the output in bytes, an upper bound in most cases.
+    /// Estimated size of the output in bytes.
     pub needed_bytes: u64,
     /// Bytes of the output that have been written already.
     pub there_bytes: u64,
@@ -31,7 +31,8 @@ const IMAGES_PER_SECOND: f64 = 200.0;
 /// Estimates the space and time of the preparation of `source` in `out`.
 ///
 /// # Errors
-/// [`Error::Missing`] or [`Error::Io`] if an input cannot be read; [`Error::File`] if the free space of `out` cannot be determined.
+/// [`Error::Missing`] or [`Error::Io`] if an input cannot be read; [`Error::File`] if the free space of `out`
+/// cannot be determined.
 pub fn plan(source: &dyn Source, options: &PrepareOptions, out: &Path, threads: usize) -> Result<Plan> {
     let inputs: Vec<Input> = inputs_of(source)?;
     let bytes: u64 = inputs.iter().map(|input| input.bytes).sum();

@@ -1,4 +1,4 @@
-//! Writes a unit of the input to one shard, or to several if one exceeds the limit, and then the unit's record.
+//! Writes a unit of the input to one shard, or several if it exceeds the limit, and then its record.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -18,7 +18,7 @@ use crate::{Anomaly, PixelStatistics, Result, ShardFile, Skipped, Split};
 /// Record of a finished unit. It is written after the shards.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct UnitRecord {
-    /// Hash of the names, classes and contents of all input images.
+    /// Hash of the names, classes, contents and bounding boxes of all input images.
     pub(super) input: Hash,
     /// Number of input images.
     pub(super) entries: u64,

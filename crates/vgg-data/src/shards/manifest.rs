@@ -1,4 +1,4 @@
-//! `index.json`: what a prepared data set is.
+//! [`Manifest`]: the `index.json` of a prepared data set.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -9,135 +9,136 @@ use vgg_files::{Hash, hash_bytes, read_bytes, write_json};
 use super::Record;
 use crate::{PixelStatistics, Split};
 
-/// Name of the manifest, which is written last: a directory that has it is whole.
+/// Name of the manifest file. It is written last, so a folder that has it is complete.
 pub const INDEX_FILE: &str = "index.json";
 
 const FORMAT: &str = "vgg-shards";
 const VERSION: u32 = 3;
 
-/// What a prepared data set is.
+/// Description of a prepared data set.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
-    /// `vgg-shards`.
+    /// Name of the format: `vgg-shards`.
     pub format: String,
-    /// 2.
+    /// Version of the format: 3.
     pub version: u32,
-    /// What it was made from, for people.
+    /// Name of the source data set.
     pub source: String,
-    /// How images are stored.
+    /// Format of the stored images.
     pub encoding: Encoding,
-    /// Smallest side that images were reduced to; `None` if they have their own size.
+    /// Smallest side to which larger images were reduced; `None` if images have their original size.
     pub smallest_side: Option<usize>,
-    /// Bytes of a shard at most.
+    /// Largest size of a shard in bytes.
     pub shard_bytes: u64,
-    /// Files that it was made from.
+    /// Input files of the preparation.
     pub inputs: InputList,
-    /// Names of the classes in the order of their indices.
+    /// Names of the classes, in order of class index.
     pub classes: Vec<String>,
-    /// More of them: words, numbers in the development kit, images of each.
+    /// `classes.json`: index, name, words, ILSVRC2012_ID and number of images of each class.
     pub class_list: Option<IndexFile>,
     /// The splits.
     pub splits: BTreeMap<Split, SplitManifest>,
-    /// Hash of all this, as JSON without it.
+    /// Hash of the manifest as JSON with `checksum` null.
     pub checksum: Option<Hash>,
 }
 
-/// Files that a set was made from.
+/// Input files of a preparation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InputList {
-    /// How many.
+    /// Number of files.
     pub files: u64,
-    /// Their length together.
+    /// Total size in bytes.
     pub bytes: u64,
-    /// Hash of a line for each: path below their folder, a tab, length.
+    /// Hash of one line per file: path relative to the root, a tab, size in bytes.
     pub blake3: Hash,
 }
 
-/// How images are stored.
+/// Format of the stored images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase", tag = "kind")]
 pub enum Encoding {
-    /// As JPEG; a JPEG that need not be made smaller is copied byte for byte.
+    /// JPEG. Files that need no reduction are copied unchanged, except that PNG and CMYK files are encoded as
+    /// JPEG if `smallest_side` is set.
     Jpeg {
-        /// Quality of those that were made smaller, 1 to 100.
+        /// Quality of the images that are encoded again, 1 to 100.
         quality: u8,
     },
-    /// As pixels, in a binary PPM.
+    /// Raw pixels, as binary PPM.
     Raw,
 }
 
-/// One split.
+/// Description of one split.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SplitManifest {
-    /// Images.
+    /// Number of images.
     pub images: u64,
-    /// Images of each class.
+    /// Number of images of each class.
     pub of_class: Vec<u64>,
-    /// Where images are.
+    /// Index: a 32-byte record per image.
     pub index: IndexFile,
-    /// What they are called: a line for each.
+    /// Names of the images in the shards, one line per image.
     pub names: IndexFile,
-    /// Tar files.
+    /// The shards.
     pub shards: Vec<ShardFile>,
-    /// Sums over the pixels that are stored, before a JPEG was made of those that were made smaller.
+    /// Pixel statistics of the stored images, before JPEG encoding of those that were encoded again.
     pub statistics: PixelStatistics,
     /// Mean of red, green and blue, 0..255.
     pub mean_rgb: [f64; 3],
-    /// Covariance of red, green and blue, in squares of 0..255.
+    /// Covariance of red, green and blue, for pixels of 0..255.
     pub covariance: [[f64; 3]; 3],
-    /// Its eigenvalues, in squares of 0..255, largest first.
+    /// Eigenvalues of the covariance, largest first.
     pub eigenvalues: [f64; 3],
-    /// Its eigenvectors, one a row: what the colour shift goes along.
+    /// Unit eigenvectors of the covariance, one per row: the axes of the PCA colour jitter.
     pub eigenvectors: [[f64; 3]; 3],
-    /// Images by the smallest side that they came with, in steps of 32.
+    /// Number of source images by smallest side, in bins of 32 pixels; the key is the lower end.
     pub smallest_sides: BTreeMap<u32, u64>,
-    /// What was unusual about images.
+    /// Images with unusual properties.
     pub anomalies: Vec<Anomaly>,
-    /// Images that could not be used.
+    /// Images that could not be used and are not stored.
     pub skipped: Vec<Skipped>,
-    /// What the source should have and did not.
+    /// One line for each class whose number of images differs from the published number.
     pub missing: Vec<String>,
 }
 
-/// A file of what there is to know of all images.
+/// A file with data about all images or classes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IndexFile {
-    /// Name.
+    /// File name.
     pub file: String,
-    /// Length.
+    /// Size in bytes.
     pub bytes: u64,
-    /// Hash of its contents.
+    /// Hash of the contents.
     pub blake3: Hash,
 }
 
-/// A tar file.
+/// A shard, which is a tar file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ShardFile {
-    /// Name.
+    /// File name.
     pub file: String,
-    /// Length.
+    /// Size in bytes.
     pub bytes: u64,
-    /// Images in it.
+    /// Number of images.
     pub images: u64,
-    /// Hash of its contents.
+    /// Hash of the contents.
     pub blake3: Hash,
 }
 
-/// An unusual image, which was used all the same.
+/// An unusual property of an image, which is stored nevertheless.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Anomaly {
-    /// Where it came from.
+    /// Path in the source.
     pub path: String,
-    /// In what way.
+    /// Description of the property.
     pub what: String,
 }
 
 /// An image that could not be used.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Skipped {
-    /// Where it came from.
+    /// Path in the source.
     pub path: String,
-    /// Why.
+    /// Reason.
     pub reason: String,
 }
 
@@ -165,50 +166,50 @@ impl Manifest {
         }
     }
 
-    /// Reads that of a prepared data set.
+    /// Reads the manifest of a prepared data set.
     ///
     /// # Errors
-    /// [`crate::Error::Layout`] as of [`Manifest::from_json`]; [`crate::Error::File`] if it cannot be read.
+    /// [`crate::Error::Layout`] if it is invalid; [`crate::Error::File`] if it cannot be read.
     pub fn read(root: &Path) -> crate::Result<Manifest> {
         let json = read_bytes(&root.join(INDEX_FILE))?;
         Manifest::from_json(&json).map_err(|reason| crate::Error::Layout { path: root.to_owned(), reason })
     }
 
-    /// Reads one.
+    /// Parses a manifest.
     ///
     /// # Errors
-    /// What is wrong: it is no manifest, one that this program does not read, or one that contradicts itself.
+    /// A message if it is not a manifest, of an unsupported version, damaged or inconsistent.
     pub fn from_json(json: &[u8]) -> Result<Manifest, String> {
         #[derive(Deserialize)]
         struct Head {
             format: String,
             version: u32,
         }
-        let wrong = |e: serde_json::Error| format!("{INDEX_FILE} is no index of shards: {e}");
+        let wrong = |e: serde_json::Error| format!("{INDEX_FILE} is not a manifest of shards: {e}");
         let Head { format, version } = serde_json::from_slice(json).map_err(wrong)?;
         if format != FORMAT || version != VERSION {
             return Err(format!(
-                "{INDEX_FILE} is of format {format} {version}, and this program reads {FORMAT} {VERSION}; prepare the set again"
+                "{INDEX_FILE} has format {format} {version}, but only {FORMAT} {VERSION} is supported; prepare the data set again"
             ));
         }
         let manifest: Manifest = serde_json::from_slice(json).map_err(wrong)?;
         if manifest.checksum.as_ref() != Some(&manifest.sum()?) {
-            return Err(format!("{INDEX_FILE} is damaged: it is not what was written"));
+            return Err(format!("{INDEX_FILE} is damaged: its checksum does not match"));
         }
         manifest.check()?;
         Ok(manifest)
     }
 
-    /// Writes it to a directory, with its checksum.
+    /// Writes the manifest, with its checksum, to the folder of a data set.
     ///
     /// # Errors
-    /// [`crate::Error::File`].
+    /// [`crate::Error::File`] if it cannot be written.
     pub fn write(mut self, root: &Path) -> crate::Result<()> {
         self.checksum = Some(self.sum().map_err(crate::Error::Config)?);
         Ok(write_json(&root.join(INDEX_FILE), &self)?)
     }
 
-    /// What its checksum should be.
+    /// Computes the checksum.
     fn sum(&self) -> Result<Hash, String> {
         let bare = Manifest { checksum: None, ..self.clone() };
         Ok(hash_bytes(&serde_json::to_vec(&bare).map_err(|e| e.to_string())?))
@@ -222,14 +223,14 @@ impl Manifest {
                 || records != Some(own.index.bytes)
                 || own.of_class.len() != self.classes.len()
             {
-                return Err(format!("{INDEX_FILE} contradicts itself about {}", split.name()));
+                return Err(format!("{INDEX_FILE} is inconsistent about the split {}", split.name()));
             }
             let indices = [&own.index.file, &own.names.file];
             let named = own.shards.iter().map(|shard| &shard.file).chain(indices);
             if let Some(name) =
                 named.into_iter().find(|name| name.contains(['/', '\\']) || name.starts_with('.'))
             {
-                return Err(format!("{INDEX_FILE} names a file {name}, which is not in the directory"));
+                return Err(format!("{INDEX_FILE} names a file {name}, which is not in the folder"));
             }
         }
         Ok(())
@@ -237,7 +238,7 @@ impl Manifest {
 }
 
 impl SplitManifest {
-    /// Hash of what all shards hold.
+    /// Hash of the classes and of the contents of all shards.
     pub(crate) fn hash(&self, classes: &[String]) -> Hash {
         let mut text = classes.join("\n");
         for shard in &self.shards {

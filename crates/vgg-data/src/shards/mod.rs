@@ -1,8 +1,8 @@
-//! Prepared data sets: images in tar files, found by an index, so that any of 14 million is read at once.
+//! Prepared data sets: tar files of images (shards) with an index for random access to 14 million images.
 //!
-//! A directory holds `index.json` (the [`Manifest`]), for each split an index of records of 32 bytes, the names, and the
-//! shards: tar files that WebDataset reads too. All but `index.json` is mapped into memory, not read; with the feature
-//! `remote` it may lie in an object store, from which images come one by one.
+//! A data set has an `index.json` (the [`Manifest`]). Each split has an index of 32-byte records, a list of
+//! names, and the shards, which WebDataset can also read. All files but `index.json` are memory-mapped. With
+//! the feature `remote`, the data set may be in an object store, from which images are fetched one by one.
 
 mod manifest;
 mod mapped;
@@ -32,7 +32,7 @@ pub use verify::{Verified, verify};
 use crate::{Error, PixelStatistics, Result, Split};
 use mapped::map;
 
-/// Folder of what is known of finished units, in a data set whose preparation is not finished.
+/// Progress folder with the records of finished units, in a data set whose preparation is incomplete.
 pub(crate) const UNFINISHED: &str = ".preparation";
 
 /// One split of a prepared data set.
@@ -46,7 +46,7 @@ pub(crate) struct Shards {
     images: usize,
 }
 
-/// Where the tar files are.
+/// The tar files, memory-mapped or in an object store.
 enum Files {
     Here(Vec<Mmap>),
     #[cfg(feature = "remote")]
@@ -54,7 +54,7 @@ enum Files {
 }
 
 impl Shards {
-    /// Whether a directory holds a prepared data set.
+    /// Whether a folder has an `index.json`.
     pub(crate) fn are_in(root: &Path) -> bool {
         root.join(INDEX_FILE).is_file()
     }
@@ -68,7 +68,7 @@ impl Shards {
         Shards::new(root, manifest, split, [index?, names?], Files::Here(files))
     }
 
-    /// Opens a set whose `index.json` is at a URL.
+    /// Opens a data set in an object store. `url` is the URL of its folder.
     #[cfg(feature = "remote")]
     pub(crate) fn open_remote(url: &str, split: Split, config: &RemoteConfig) -> Result<Shards> {
         let root = Path::new(url);
@@ -80,8 +80,10 @@ impl Shards {
         Shards::new(root, manifest, split, indices, Files::Remote(remote))
     }
 
+    /// Checks all records.
+    ///
     /// # Errors
-    /// [`Error::Layout`] if a record points outside of the classes, of a shard or of the names.
+    /// [`Error::Layout`] if a record's class, bytes or name are out of range.
     fn new(
         root: &Path,
         manifest: Manifest,
@@ -129,7 +131,7 @@ impl Shards {
         self.own().statistics
     }
 
-    /// Of what all shards hold.
+    /// Hash of the classes and of the contents of all shards.
     pub(crate) fn hash(&self) -> Hash {
         self.own().hash(&self.manifest.classes)
     }
@@ -138,7 +140,7 @@ impl Shards {
         self.record(index).target
     }
 
-    /// The shard's name and the image's within it.
+    /// Name of the shard, followed by the name of the image in it.
     pub(crate) fn path(&self, index: usize) -> String {
         let record = self.record(index);
         let shard = self.own().shards.get(record.shard as usize).map_or("?", |shard| &shard.file);
@@ -147,10 +149,11 @@ impl Shards {
         format!("{shard}/{}", String::from_utf8_lossy(name))
     }
 
-    /// The file of an image.
+    /// Bytes of an image file.
     ///
     /// # Errors
-    /// [`Error::Layout`] if the index points outside of its shard; of a remote set, [`Error::Io`] if it cannot be fetched.
+    /// [`Error::Layout`] if its record is out of range; [`Error::Missing`] or [`Error::Io`] if it cannot be
+    /// fetched from the object store.
     pub(crate) fn bytes(&self, index: usize) -> Result<Cow<'_, [u8]>> {
         let record = self.record(index);
         match &self.files {
@@ -166,19 +169,19 @@ impl Shards {
         }
     }
 
-    /// Checks what an image is made from.
+    /// Checks the CRC-32 of an image file.
     ///
     /// # Errors
-    /// [`Error::Decode`] if its bytes are not those that were written.
+    /// [`Error::Decode`] if it differs from the index.
     pub(crate) fn check(&self, index: usize, bytes: &[u8]) -> Result<()> {
         if crc32fast::hash(bytes) == self.record(index).crc32 {
             return Ok(());
         }
-        let reason = "its contents are not those that were written".into();
+        let reason = "its CRC-32 differs from the index: the image or the index is damaged".into();
         Err(Error::Decode { path: self.root.join(self.path(index)), reason })
     }
 
-    /// Begins to fetch what will be asked for, where it is not here.
+    /// Starts fetching an image in the background if it is in an object store.
     pub(crate) fn prefetch(&self, index: usize) {
         #[cfg(feature = "remote")]
         if let Files::Remote(remote) = &self.files {
@@ -195,7 +198,7 @@ impl Shards {
     }
 
     fn own(&self) -> &SplitManifest {
-        // `usable` has looked.
+        // `usable` has checked that the split exists.
         &self.manifest.splits[&self.split]
     }
 
@@ -206,13 +209,17 @@ impl Shards {
     }
 }
 
-/// The split of a manifest, if it can be used.
+/// The split of a manifest.
+///
+/// # Errors
+/// [`Error::Missing`] if there is no such split, or it has no images.
 fn usable<'a>(manifest: &'a Manifest, root: &Path, split: Split) -> Result<&'a SplitManifest> {
     let missing = |reason: String| Error::Missing { path: root.to_owned(), reason };
     let own = manifest.splits.get(&split);
-    let own = own.ok_or_else(|| missing(format!("it was prepared without a split {}", split.name())))?;
+    let own =
+        own.ok_or_else(|| missing(format!("the data set was prepared without a split {}", split.name())))?;
     if own.images == 0 {
-        return Err(missing(format!("its split {} has no images", split.name())));
+        return Err(missing(format!("the split {} has no images", split.name())));
     }
     Ok(own)
 }

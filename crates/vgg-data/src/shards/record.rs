@@ -1,22 +1,23 @@
-//! Where an image is: a record of the index.
+//! [`Record`]: the index entry of an image, 32 bytes.
 
-/// Tar files are made of blocks of this many bytes.
+/// Block size of tar files in bytes.
 pub(crate) const BLOCK: usize = 512;
 
-/// Place, name and class of an image. Little-endian, in this order.
+/// Location, name and class of an image. Stored in little-endian order: `offset`, `name`, `bytes`, `shard`,
+/// `target`, `crc32`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Record {
-    /// First byte of its file within the shard.
+    /// Offset of the image file in the shard.
     pub(crate) offset: u64,
-    /// First byte of its line among the names.
+    /// Offset of the image's line in the file of names.
     pub(crate) name: u64,
-    /// Bytes of its file.
+    /// Size of the image file in bytes.
     pub(crate) bytes: u32,
-    /// Which shard of the split.
+    /// Number of the shard in the split.
     pub(crate) shard: u32,
     /// Class index.
     pub(crate) target: u32,
-    /// CRC-32 of its file.
+    /// CRC-32 of the image file.
     pub(crate) crc32: u32,
 }
 
@@ -53,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_record_is_what_was_written() {
+    fn record_round_trips() {
         let (offset, name) = (0x0102_0304_0506, 0x0908_0706_0504);
         let record = Record { offset, name, bytes: 7, shard: 0x0800_0000, target: 999, crc32: 0xdead_beef };
         assert_eq!(Record::from_bytes(&record.to_bytes()), record);

@@ -1,23 +1,23 @@
-//! How large the images of a split were before they were prepared.
+//! Histogram of the smallest sides of a split's source images.
 
 use super::SplitManifest;
 
-/// Lower ends of the rows in pixels; all are ends of the manifest's bins.
+/// Lower ends of the rows in pixels. All are multiples of 32, the width of the manifest's bins.
 const ROWS: [u32; 12] = [0, 64, 128, 192, 256, 320, 384, 448, 512, 768, 1024, 2048];
 
-/// Images whose smallest side was at least `start` and below `end`.
+/// Number of source images with smallest side from `start` to below `end`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SizeRow {
-    /// Smallest side from here, in pixels.
+    /// Smallest side in pixels, inclusive.
     pub start: u32,
-    /// To below here; `None` for the last row.
+    /// Upper end in pixels, exclusive; `None` for the last row.
     pub end: Option<u32>,
-    /// Images.
+    /// Number of images.
     pub images: u64,
 }
 
 impl SplitManifest {
-    /// Images by their smallest side, from the first row that has some to the last.
+    /// Histogram of the smallest sides, from the first non-empty row to the last.
     pub fn size_histogram(&self) -> Vec<SizeRow> {
         let row = |i: usize| {
             let end = ROWS.get(i + 1).copied();

@@ -1,4 +1,4 @@
-//! Whether a prepared data set is what it was when it was made.
+//! [`verify`]: checks a prepared data set against its hashes and its index.
 
 use std::fs::File;
 use std::io::Read;
@@ -10,26 +10,28 @@ use super::{INDEX_FILE, IndexFile, Manifest, Record, ShardFile};
 use crate::error::at;
 use crate::{Error, Result, Split};
 
-/// What was verified.
+/// Result of [`verify`].
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Verified {
-    /// Shards that were read.
+    /// Number of shards that were read.
     pub shards: usize,
-    /// Images counted in them.
+    /// Number of images in the valid shards.
     pub images: u64,
-    /// What is wrong, with the file.
+    /// Problems, each with the file name.
     pub problems: Vec<String>,
 }
 
-/// Reads all of a prepared data set: hashes, counts, names and classes. `progress` hears how many bytes are done.
+/// Reads all files of a prepared data set and checks hashes, counts, names and classes. `progress` is called
+/// with the number of bytes of shards that have been read.
 ///
 /// # Errors
-/// [`Error::Missing`] or [`Error::Layout`] if there is no manifest that can be read. What is wrong with the rest is in the
-/// result.
+/// [`Error::Missing`], [`Error::Layout`] or [`Error::File`] if the manifest cannot be read. Other problems
+/// are in the result.
 pub fn verify(root: &Path, progress: &mut dyn FnMut(u64)) -> Result<Verified> {
     let manifest = match Manifest::read(root) {
         Err(Error::File(e)) if e.is_missing() => {
-            let reason = "there is no index.json: this is no prepared data set, or it is not finished".into();
+            let reason =
+                "no index.json: this is not a prepared data set, or its preparation is incomplete".into();
             return Err(Error::Missing { path: root.to_owned(), reason });
         }
         other => other?,
@@ -51,7 +53,7 @@ pub fn verify(root: &Path, progress: &mut dyn FnMut(u64)) -> Result<Verified> {
             records.as_chunks::<{ Record::BYTES }>().0.iter().map(Record::from_bytes).collect();
         let mut of_class = vec![0; manifest.classes.len()];
         for (number, shard) in own.shards.iter().enumerate() {
-            // Records are in the order of shards.
+            // Records are sorted by shard.
             let first = records.partition_point(|r| (r.shard as usize) < number);
             let end = records.partition_point(|r| r.shard as usize <= number);
             match members(root, shard, &records[first..end], &names, &mut of_class) {
@@ -70,19 +72,19 @@ pub fn verify(root: &Path, progress: &mut dyn FnMut(u64)) -> Result<Verified> {
 }
 
 fn counts(split: Split) -> String {
-    format!("the images of each class in {} are not as many as {INDEX_FILE} says", split.name())
+    format!("the numbers of images per class in {} differ from {INDEX_FILE}", split.name())
 }
 
 fn contents(root: &Path, file: &IndexFile) -> std::result::Result<Vec<u8>, String> {
     let path = root.join(&file.file);
     let bytes = read_bytes(&path).map_err(|e| e.to_string())?;
     if hash_bytes(&bytes) != file.blake3 {
-        return Err(format!("{}: its contents are not what was written", path.display()));
+        return Err(format!("{}: its hash differs from index.json: the file is damaged", path.display()));
     }
     Ok(bytes)
 }
 
-/// Number of images of a shard, if hash, members and index agree.
+/// Checks hash, members and index records of a shard, and returns its number of images.
 fn members(
     root: &Path,
     shard: &ShardFile,
@@ -92,7 +94,7 @@ fn members(
 ) -> std::result::Result<u64, String> {
     let path = root.join(&shard.file);
     if hash_file(&path).map_err(|e| e.to_string())? != shard.blake3 {
-        return Err("its contents are not what was written".into());
+        return Err("its hash differs from index.json: the file is damaged".into());
     }
     let file = File::open(&path).map_err(at("open", &path)).map_err(|e| e.to_string())?;
     let mut archive = tar::Archive::new(std::io::BufReader::new(file));
@@ -109,32 +111,32 @@ fn members(
             "cls" => {
                 let mut text = String::new();
                 member.read_to_string(&mut text).map_err(damaged)?;
-                let record = records.next().ok_or("the index lacks some of its images")?;
-                let target: u32 = text.parse().map_err(|_| format!("{name} holds no class"))?;
+                let record = records.next().ok_or("some of its images are not in the index")?;
+                let target: u32 = text.parse().map_err(|_| format!("{name} has no valid class"))?;
                 if key != image || target != record.target {
                     return Err(format!(
-                        "{name} does not belong to the image before it, or the index says otherwise"
+                        "{name} does not belong to the preceding image, or its class differs from the index"
                     ));
                 }
-                *of_class.get_mut(target as usize).ok_or_else(|| format!("{name} holds no class"))? += 1;
+                *of_class.get_mut(target as usize).ok_or_else(|| format!("{name} has no valid class"))? += 1;
                 images += 1;
             }
             _ => {
                 let place = (member.raw_file_position(), member.size());
                 let record = records.as_slice().first();
                 if record.map(|r| (r.offset, u64::from(r.bytes))) != Some(place) {
-                    return Err(format!("{name} is not where the index says"));
+                    return Err(format!("{name} is not at the position in the index"));
                 }
                 let line = record.and_then(|record| names.get(record.name as usize..)).unwrap_or_default();
                 if line.split(|&byte| byte == b'\n').next() != Some(name.as_bytes()) {
-                    return Err(format!("{name} is not called that among the names"));
+                    return Err(format!("{name} has another name in the list of names"));
                 }
                 image = key.to_owned();
             }
         }
     }
     if images != shard.images || records.next().is_some() {
-        return Err(format!("it holds {images} images where {} should be", shard.images));
+        return Err(format!("it has {images} images instead of {}", shard.images));
     }
     Ok(images)
 }

@@ -1,8 +1,10 @@
-//! A synthetic data set of ten classes: JPEG scenes of 300 to 500 pixels a side, each with one textured shape on clutter.
+//! A synthetic data set of ten classes: JPEG scenes with sides of 300 to 500 pixels, each with one textured
+//! shape on a cluttered background.
 //!
-//! A class is a combination of shape and texture. Colours (dark on light), position and tilt are random, and the size varies by a
-//! factor of four. Neither colours nor a coarse image reveal the class, and a network trained at one scale is worse at
-//! another, so scale jitter helps. The bounding boxes of the objects are written to `boxes.csv`.
+//! A class is a combination of shape and texture. Colours (dark on light), position and tilt are random, and
+//! the size varies by a factor of four. Neither colours nor a coarse image reveal the class, and a network
+//! trained at one scale is worse at another, so scale jitter helps. The bounding boxes of the objects are
+//! written to `boxes.csv`.
 
 mod object;
 mod scene;
@@ -64,15 +66,16 @@ pub fn is_made(out: &Path, config: &SyntheticConfig) -> bool {
     recipe.is_ok_and(|r| r == Recipe::of(config))
 }
 
-/// Writes the set to `out`: `train/<class>/*.jpg`, `val/<class>/*.jpg`, and `boxes.csv` with the bounding box of every
-/// object in pixels, `path,left,top,right,bottom`, right and bottom exclusive.
+/// Writes the set to `out`: `train/<class>/*.jpg`, `val/<class>/*.jpg`, and `boxes.csv` with the bounding box
+/// of every object in pixels, `path,left,top,right,bottom`, right and bottom exclusive.
 ///
-/// The files are bitwise identical for any number of `threads`. `progress` is called with the number of images that are
-/// written and the total number. An interrupted generation resumes if the configuration is the same.
+/// The files are bitwise identical for any number of `threads`. `progress` is called with the number of
+/// images that are written and the total number. An interrupted generation can be repeated.
 ///
 /// # Errors
-/// [`Error::Config`] if `train_per_class` or `val_per_class` is 0; [`Error::Layout`] if `out` holds other files, which are not
-/// changed; [`Error::Missing`] or [`Error::Io`] if a file cannot be written, or another process is writing to `out`.
+/// [`Error::Config`] if `train_per_class` or `val_per_class` is 0; [`Error::Layout`] if `out` holds other
+/// files, which are not changed; [`Error::Missing`] or [`Error::Io`] if a file cannot be written, or another
+/// process is writing to `out`.
 pub fn generate(
     out: &Path,
     config: &SyntheticConfig,
@@ -178,8 +181,8 @@ fn encode(image: &Image) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Returns an error if `out` holds files of anything but this set: images among them would become samples, and no existing
-/// file is removed. The files of an interrupted generation of the same recipe are accepted and overwritten.
+/// Returns an error if `out` holds files of anything but this set: images among them would become samples,
+/// and no existing file is removed. Files of an interrupted generation of the same recipe are overwritten.
 fn refuse_foreign(out: &Path, recipe: &Recipe) -> Result<()> {
     let refuse = |what: &str| {
         let reason = format!("{what}; choose another folder, or remove the existing files first");
@@ -210,7 +213,7 @@ fn file(e: vgg_files::Error) -> Error {
             Error::Io { action: "write", path, reason: source.to_string() }
         }
         vgg_files::Error::Locked { path } => {
-            Error::Io { action: "write to", path, reason: "another process is writing to it".into() }
+            Error::Io { action: "write to", path, reason: "another process is using the folder".into() }
         }
         other => Error::Config(other.to_string()),
     }

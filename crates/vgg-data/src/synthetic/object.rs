@@ -1,4 +1,4 @@
-//! The ten classes: outline and texture of each, in object coordinates, where the object fits in the unit disc.
+//! The ten classes: outline and texture of each, in object coordinates (the object fits in the unit disc).
 
 use libm::{atan2f, cosf, fabsf, floorf, hypotf, sinf, sqrtf};
 
@@ -16,8 +16,8 @@ pub const CLASSES: [&str; 10] = [
     "waved-star",
 ];
 
-/// Signed distance of a point from the outline of a class's shape, negative inside, in units of the object's radius. It is
-/// approximate, but accurate enough near the outline for an antialiased edge.
+/// Signed distance of a point from the outline of a class's shape, negative inside, in units of the object's
+/// radius. It is approximate, but accurate enough near the outline for an antialiased edge.
 pub(super) fn outline(class: usize, u: f32, v: f32) -> f32 {
     let r = hypotf(u, v);
     match class {

@@ -1,4 +1,4 @@
-//! One scene of the synthetic data set: [`Scene::draw`] samples its content, [`Scene::render`] paints the pixels.
+//! A scene of the synthetic data set: [`Scene::draw`] samples its content, [`Scene::render`] the pixels.
 
 use libm::{cosf, exp, log, sinf};
 
@@ -222,7 +222,8 @@ impl Canvas {
         Canvas { width, height, pixels: vec![[0.0; 3]; height * width] }
     }
 
-    /// Paints the pixels of the square within `reach` of `centre`: `paint(dx, dy, x, y)` returns colour and coverage, or `None`.
+    /// Paints the pixels of the square within `reach` of `centre`: `paint(dx, dy, x, y)` returns colour and
+    /// coverage, or `None`.
     fn for_each_near(
         &mut self,
         centre: [f32; 2],

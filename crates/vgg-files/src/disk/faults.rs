@@ -1,15 +1,15 @@
-//! Faults for tests: operations that fail, and power failures.
+//! Fault injection for tests: failing operations and power failures.
 //!
-//! [`plan`] counts the operations of all threads and lets one of them fail. After that, [`lose`] does to the disk what a power
-//! failure would do at that moment. It takes the worst that POSIX allows:
+//! [`plan`] numbers the operations of all threads and makes one of them fail. [`lose`] then simulates a power
+//! failure, with the worst loss that POSIX allows:
 //!
-//! - Of a file, only the bytes that it had when it was last synced are certain. The rest is cut off or reads as zeros.
-//! - Of a directory, only the names that it had when it was last synced are certain. Later creations, renames and removals
-//!   are undone or kept. Syncing a file does not make its name durable.
+//! - A file keeps only the bytes that it had at its last sync. The rest is truncated or reads as zeros.
+//! - A directory keeps only the names that it had at its last sync. Later creations, renames and removals are
+//!   undone or kept. Syncing a file does not make its name durable.
 //!
-//! Whatever was on the disk before [`plan`] counts as synced, and so does every change that bypasses this crate.
+//! Data written before [`plan`], or not through this crate, count as synced.
 //!
-//! There is one plan for the whole process: tests that use it must not run at the same time as others.
+//! The plan is global to the process: tests that use it must not run concurrently with others.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -25,24 +25,24 @@ use super::{Change, parent};
 pub enum Fault {
     /// The disk is full: the operation fails, a write after half of its bytes. Later operations succeed.
     Full,
-    /// The machine stops before the operation: it and all later ones do nothing and fail.
+    /// The machine stops before the operation: this and all later operations fail without effect.
     Stop,
 }
 
-/// What a power failure takes. Each of them takes at least as much as those before it.
+/// The loss in a power failure. Each variant loses at least as much as the preceding one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Loss {
-    /// Unsynced data read as zeros; files keep their lengths and names.
+    /// Unsynced data read as zeros. Files keep their lengths and names.
     Zeroed,
-    /// Files end where their unsynced data began; they keep their names.
+    /// Files are truncated to their synced bytes. They keep their names.
     Cut,
-    /// As [`Loss::Cut`], and every directory has the names that it had when it was last synced.
+    /// As [`Loss::Cut`], and every directory has the names of its last sync.
     Names,
 }
 
-/// From now on counts operations from 0, and lets one of them fail. `None` ends that.
+/// Numbers the operations from 0, and makes the one of the given number fail. `None` ends fault injection.
 ///
-/// Removals have no number: they succeed on a full disk, and do nothing on a machine that has stopped.
+/// Removals have no number: they succeed on a full disk, and fail without effect on a stopped machine.
 pub fn plan(fault: Option<(u64, Fault)>) {
     *state() = State { done: 0, planned: fault, unsynced: Unsynced::NOTHING };
 }
@@ -52,7 +52,7 @@ pub fn done() -> u64 {
     state().done
 }
 
-/// Takes from the disk what was not synced since [`plan`]. It may be called again with a greater loss.
+/// Discards what was not synced since [`plan`]. It may be called again with a greater loss.
 ///
 /// # Errors
 /// If a file cannot be changed.
@@ -72,7 +72,7 @@ fn state() -> MutexGuard<'static, State> {
     STATE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Performs an operation unless it is to fail, and remembers how to undo it.
+/// Performs an operation unless the plan makes it fail, and records how to undo it.
 pub(super) fn apply<T>(change: Change, operation: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
     let mut state = state();
     if state.planned.is_none() {
@@ -109,11 +109,11 @@ impl State {
     }
 }
 
-/// What a power failure may take.
+/// Changes that a power failure may lose.
 struct Unsynced {
-    /// Files with unsynced data, and how many of their bytes are synced.
+    /// Files with unsynced data, and the number of their synced bytes.
     files: BTreeMap<PathBuf, u64>,
-    /// How to undo the changes of names, oldest first.
+    /// Undo records of changed names, oldest first.
     names: Vec<Undo>,
 }
 
@@ -142,14 +142,14 @@ impl Unsynced {
         }
     }
 
-    /// Forgets how to undo the changes of names in a directory.
+    /// Drops the undo records of names in a directory.
     fn directory_synced(&mut self, directory: &Path) {
         for undo in take(&mut self.names) {
             if parent(undo.path()) != directory {
                 self.names.push(undo);
                 continue;
             }
-            // Earlier changes that can still be undone are found where they are now.
+            // Update the paths in the remaining records.
             match undo {
                 Undo::Renamed { from, to, .. } => {
                     let names = take(&mut self.names).into_iter();
@@ -178,7 +178,7 @@ impl Unsynced {
     }
 }
 
-/// How to undo a change of names.
+/// Undo record of a changed name.
 enum Undo {
     Created(PathBuf),
     Renamed { from: PathBuf, to: PathBuf, replaced: Option<Saved> },
@@ -202,14 +202,14 @@ impl Undo {
         })
     }
 
-    /// What was changed; a rename never leaves its directory.
+    /// The changed path. A rename is always within one directory.
     fn path(&self) -> &Path {
         match self {
             Undo::Created(path) | Undo::Renamed { to: path, .. } | Undo::Removed(path, _) => path,
         }
     }
 
-    /// The same after a directory above it was renamed.
+    /// The same record after a directory above the path was renamed.
     fn moved(self, old: &Path, new: &Path) -> Undo {
         match self {
             Undo::Created(path) => Undo::Created(moved(path, old, new)),
@@ -233,7 +233,7 @@ impl Undo {
     }
 }
 
-/// A path below `from` as it is below `to`; any other as it is.
+/// Replaces the prefix `from` of a path by `to`; returns other paths unchanged.
 fn moved(path: PathBuf, from: &Path, to: &Path) -> PathBuf {
     match path.strip_prefix(from) {
         Ok(rest) if rest.as_os_str().is_empty() => to.to_owned(),
@@ -242,14 +242,14 @@ fn moved(path: PathBuf, from: &Path, to: &Path) -> PathBuf {
     }
 }
 
-/// A copy of a file or directory, without unsynced data.
+/// A copy of the synced data of a file or directory.
 enum Saved {
     File(Vec<u8>),
     Directory(BTreeMap<PathBuf, Saved>),
 }
 
 impl Saved {
-    /// `None` if there is nothing at `path`.
+    /// `None` if `path` does not exist.
     fn read(path: &Path, unsynced: &BTreeMap<PathBuf, u64>) -> io::Result<Option<Saved>> {
         if !path.exists() {
             return Ok(None);

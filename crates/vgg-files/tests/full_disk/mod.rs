@@ -1,15 +1,15 @@
-//! Full disks, and what faults do when there is none.
+//! Full disks, and the behaviour of fault injection itself.
 
 use super::*;
 
 #[test]
-fn full_disk_leaves_the_old_file_and_nothing_else() {
+fn full_disk_keeps_the_old_file_and_leaves_no_other() {
     let _alone = alone();
     let operations = full_everywhere(
         |dir| fs::write(dir.join("a"), long(1)).unwrap(),
         |dir| vgg_files::write_with(&dir.join("a"), |out| write_long(out, 2)),
         |dir, last, when| {
-            // The last operation syncs the directory, when the new file has its name already.
+            // The last operation syncs the directory; the new file has its name by then.
             let byte = if last { 2 } else { 1 };
             assert!(fs::read(dir.join("a")).unwrap() == long(byte), "{when}");
             assert_eq!(names(dir), ["a"], "{when}");
@@ -19,7 +19,7 @@ fn full_disk_leaves_the_old_file_and_nothing_else() {
 }
 
 #[test]
-fn full_disk_leaves_the_old_directory() {
+fn full_disk_keeps_the_old_directory() {
     let _alone = alone();
     let path = |dir: &Path| dir.join("a");
     let operations = full_everywhere(
@@ -39,7 +39,7 @@ fn full_disk_leaves_the_old_directory() {
 }
 
 #[test]
-fn full_disk_leaves_nothing_of_a_new_directory() {
+fn full_disk_leaves_no_partial_directory() {
     let _alone = alone();
     let operations = full_everywhere(
         |_| (),
@@ -53,19 +53,19 @@ fn full_disk_leaves_nothing_of_a_new_directory() {
 }
 
 #[test]
-fn probe_of_a_full_disk_fails_and_leaves_nothing() {
+fn probe_of_a_full_disk_fails_and_leaves_no_file() {
     let _alone = alone();
     let operations = full_everywhere(
         |_| (),
         |dir| vgg_files::probe(dir, 0),
         |dir, _, when| assert_eq!(names(dir), [""; 0], "{when}"),
     );
-    // Create, write and sync: only the sync tells that a file system which allocates late is full.
+    // Create, write and sync. With delayed allocation, only the sync fails on a full file system.
     assert_eq!(operations, 3);
 }
 
 #[test]
-fn full_disk_takes_half_of_a_write() {
+fn full_disk_fails_after_half_of_a_write() {
     let _alone = alone();
     let dir = tempfile::tempdir().unwrap();
     faults::plan(Some((1, Fault::Full)));
@@ -80,7 +80,7 @@ fn full_disk_takes_half_of_a_write() {
 }
 
 #[test]
-fn stopped_machine_changes_nothing() {
+fn stopped_machine_changes_no_file() {
     let _alone = alone();
     let acts: [fn(&Path) -> Result<()>; 5] = [
         |dir| vgg_files::write_bytes(&dir.join("a"), b"a"),
@@ -94,7 +94,7 @@ fn stopped_machine_changes_nothing() {
         fs::write(dir.path().join(".a.1-0-1.partial"), "").unwrap();
         let before = contents(dir.path());
         faults::plan(Some((0, Fault::Stop)));
-        // From its first operation on, the machine has stopped.
+        // The machine stops before the first operation.
         vgg_files::write_bytes(&dir.path().join("b"), b"").unwrap_err();
         let error = act(dir.path()).expect_err("the machine has stopped");
         faults::plan(None);
@@ -104,7 +104,7 @@ fn stopped_machine_changes_nothing() {
 }
 
 #[test]
-fn without_a_plan_nothing_fails_and_nothing_is_lost() {
+fn without_a_plan_no_operation_fails_and_no_data_are_lost() {
     let _alone = alone();
     let dir = tempfile::tempdir().unwrap();
     faults::plan(None);

@@ -1,8 +1,9 @@
 //! The arena of a CPU device: tensors allocate their buffers from it and return them on drop.
 //!
-//! An arena reserves address space; the system commits a page when it is first written. Allocation is best-fit and
-//! packs buffers from the lowest address, so a step that allocates the same sizes in the same order gets the same
-//! addresses. After the first step, no new page is committed and no memory is requested from the system.
+//! An arena reserves address space; the system commits a page when it is first written. Allocation is
+//! best-fit and packs buffers from the lowest address, so a step that allocates the same sizes in the same
+//! order gets the same addresses. After the first step, no new page is committed and no memory is requested
+//! from the system.
 
 use std::ptr::NonNull;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -29,7 +30,8 @@ pub(crate) struct CpuBuffer {
     arena: Arc<Arena>,
 }
 
-// SAFETY: the buffer owns its memory exclusively; access follows the usual borrow rules through `&self`/`&mut self`.
+// SAFETY: the buffer owns its memory exclusively; access follows the usual borrow rules through `&self`/`&mut
+// self`.
 unsafe impl Send for CpuBuffer {}
 // SAFETY: as above; shared access only reads.
 unsafe impl Sync for CpuBuffer {}
@@ -83,7 +85,7 @@ struct Map {
 }
 
 impl Arena {
-    /// Allocates a buffer of at least `bytes` bytes. Its contents are zero or left over from an earlier buffer.
+    /// Allocates at least `bytes` bytes. The contents are zero or left over from an earlier buffer.
     pub(crate) fn take(self: &Arc<Self>, bytes: usize) -> CpuBuffer {
         if cfg!(vgg_exact_buffers) {
             let start = exact::allocate(bytes);
@@ -182,8 +184,8 @@ impl Map {
     }
 }
 
-/// A separate allocation of the exact size for every buffer, so that a sanitizer or Miri detects any access out of
-/// bounds. Enabled by `--cfg vgg_exact_buffers`.
+/// A separate allocation of the exact size for every buffer, so that a sanitizer or Miri detects any access
+/// out of bounds. Enabled by `--cfg vgg_exact_buffers`.
 mod exact {
     use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
     use std::ptr::NonNull;

@@ -12,8 +12,8 @@ pub(crate) fn add_bias(rows: &mut [f32], bias: &[f32], relu: bool) {
     }
 }
 
-/// Backward pass of ReLU and dropout: `dx = scale * dx` where the output `y` is positive, else 0. Adds every row of
-/// `sums.len()` values of the result to `sums`.
+/// Backward pass of ReLU and dropout: `dx = scale * dx` where the output `y` is positive, else 0. Adds every
+/// row of `sums.len()` values of the result to `sums`.
 pub(crate) fn gate(dx: &mut [f32], y: &[f32], scale: f32, sums: &mut [f32]) {
     for (dx, y) in dx.chunks_exact_mut(sums.len()).zip(y.chunks_exact(sums.len())) {
         for ((dx, y), sum) in dx.iter_mut().zip(y).zip(sums.iter_mut()) {

@@ -21,7 +21,8 @@ pub(crate) struct Cpu<'a> {
 impl Cpu<'_> {
     /// Runs `task(0), task(1), .. task(n - 1)` in any order on the device's threads.
     ///
-    /// The caller must split the work by shape alone, so that results are bitwise identical for any number of threads.
+    /// The caller must split the work by shape alone: results are then bitwise identical for any thread
+    /// count.
     pub(crate) fn for_each(&self, n: usize, task: impl Fn(usize) + Sync + Send) {
         if !self.dry_run {
             self.threads.run(n, &task);

@@ -1,9 +1,9 @@
-//! The thread pool of a CPU device. It runs jobs of numbered tasks and ends each job with a barrier, which costs a
-//! microsecond between jobs in quick succession.
+//! The thread pool of a CPU device. It runs jobs of numbered tasks and ends each job with a barrier, which
+//! costs a microsecond between jobs in quick succession.
 //!
 //! The calling thread works too, so a pool of `n` threads has `n - 1` workers. An idle worker spins for some
-//! microseconds, then sleeps. A worker that wakes too late for a job does not delay it: the caller waits only for the
-//! workers that have entered the job.
+//! microseconds, then sleeps. A worker that wakes too late for a job does not delay it: the caller waits only
+//! for the workers that have entered the job.
 
 use std::any::Any;
 use std::cell::{Cell, UnsafeCell};
@@ -15,10 +15,11 @@ use std::thread::JoinHandle;
 use crossbeam_utils::sync::{Parker, Unparker};
 use crossbeam_utils::{Backoff, CachePadded};
 
-/// Number of polls before a thread sleeps; the pauses between polls grow and take about 30 microseconds in total.
+/// Number of polls before a thread sleeps; the pauses between polls grow and take about 30 microseconds in
+/// total.
 const LOOKS: usize = 30;
-/// Bits of [`Shared::state`]: the number of workers inside the job, whether workers may enter it, whether the pool shuts
-/// down; the bits above hold the number of the job.
+/// Bits of [`Shared::state`]: the number of workers inside the job, whether workers may enter it, whether the
+/// pool shuts down; the bits above hold the number of the job.
 const INSIDE: usize = 0xffff;
 const OPEN: usize = 1 << 16;
 const END: usize = 1 << 17;
@@ -60,8 +61,8 @@ struct Job {
     caller: Unparker,
 }
 
-// SAFETY: `job` is written by the caller that holds the turn while no worker is inside, and read by workers only
-// after they entered; everything else synchronises itself.
+// SAFETY: `job` is written by the caller that holds the turn while no worker is inside, and read by workers
+// only after they entered; everything else synchronises itself.
 unsafe impl Sync for Shared {}
 // SAFETY: as above; a job's pointer is used only while its caller waits.
 unsafe impl Send for Shared {}
@@ -93,8 +94,8 @@ impl ThreadPool {
         self.workers.len() + 1
     }
 
-    /// Runs `task(0), .. task(n - 1)` in any order, each once, and returns when all are done. A panic in a task resumes
-    /// in the caller.
+    /// Runs `task(0), .. task(n - 1)` in any order, each once, and returns when all are done. A panic in a
+    /// task resumes in the caller.
     pub(crate) fn run(&self, n: usize, task: &(dyn Fn(usize) + Sync)) {
         if n <= 1 || self.workers.is_empty() || IN_TASK.get() {
             return (0..n).for_each(task);

@@ -1,4 +1,5 @@
-//! Uninhabited stand-ins for the CUDA types in builds without the feature `cuda`: GPU code compiles and is never run.
+//! Uninhabited stand-ins for the CUDA types in builds without the feature `cuda`: GPU code compiles and is
+//! never run.
 
 use std::convert::Infallible;
 

@@ -1,4 +1,5 @@
-//! Row-major matrix products by cuBLASLt, with fused bias and ReLU. The algorithm of each shape is selected once.
+//! Row-major matrix products by cuBLASLt, with fused bias and ReLU. The algorithm of each shape is selected
+//! once.
 
 use std::collections::HashMap;
 use std::ffi::c_void;
@@ -68,8 +69,8 @@ impl Blas {
             ([a, b, out].map(|m| (m.rows, m.columns, m.pitch, m.transposed, m.element.bytes())), *epilogue);
         let algorithm = self.algorithm(key, &operation, layouts)?;
         let (alpha, beta) = (1.0f32, if *epilogue == CublasEpilogue::Add { 1.0f32 } else { 0.0 });
-        // SAFETY: by the caller's promise; descriptors live until the call returns, and the stream runs uses of the memory
-        // in order.
+        // SAFETY: by the caller's promise; descriptors live until the call returns, and the stream runs uses
+        // of the memory in order.
         unsafe {
             result::matmul(
                 self.handle,
@@ -169,8 +170,8 @@ impl Operation {
         use sys::cublasLtMatmulDescAttributes_t as Attribute;
         let made = result::create_matmul_desc(compute, sys::cudaDataType_t::CUDA_R_32F);
         let operation = Operation(made.map_err(error("cublasLtMatmulDescCreate"))?);
-        // SAFETY: the transpose attributes are 32-bit integers, the epilogue is a value of its enumeration, and the bias is
-        // a device pointer.
+        // SAFETY: the transpose attributes are 32-bit integers, the epilogue is a value of its enumeration,
+        // and the bias is a device pointer.
         unsafe {
             operation.set(Attribute::CUBLASLT_MATMUL_DESC_TRANSA, i32::from(first.transposed))?;
             operation.set(Attribute::CUBLASLT_MATMUL_DESC_TRANSB, i32::from(second.transposed))?;

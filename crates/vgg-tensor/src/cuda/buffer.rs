@@ -1,8 +1,9 @@
 //! The arena of a GPU: one range of address space per device, backed with memory up to the high-water mark.
 //!
-//! Work on a device runs in order on one stream, so a buffer may be freed while a kernel still reads it: the next owner
-//! of the memory writes to it later. A captured graph uses memory by address. While it exists, no other buffer gets
-//! memory that was in use during the capture, and memory returns to the driver only when the device is closed.
+//! Work on a device runs in order on one stream, so a buffer may be freed while a kernel still reads it: the
+//! next owner of the memory writes to it later. A captured graph uses memory by address. While it exists, no
+//! other buffer gets memory that was in use during the capture, and memory returns to the driver only when
+//! the device is closed.
 
 use std::any::Any;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -108,7 +109,8 @@ impl Drop for Reservation {
 }
 
 impl CudaArena {
-    /// Reserves address space as large as the device's memory, without backing it. On a dry run the size is unlimited.
+    /// Reserves address space as large as the device's memory, without backing it. On a dry run the size is
+    /// unlimited.
     pub(crate) fn new(context: &Arc<CudaContext>, backed: bool) -> Result<Arc<CudaArena>> {
         let total = context.total_mem().map_err(cuda_error("cuDeviceTotalMem"))?;
         let (reserved, mut base) = (total.next_multiple_of(STEP) + STEP, 0);
@@ -283,7 +285,8 @@ impl Drop for CudaArena {
         }
         let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
         let mut pointer = self.base;
-        // SAFETY: every buffer holds the arena, so none is left. On failure, memory is leaked until the process exits.
+        // SAFETY: every buffer holds the arena, so none is left. On failure, memory is leaked until the
+        // process exits.
         unsafe {
             let _ = sys::cuCtxSynchronize();
             for (handle, bytes) in state.pieces.drain(..) {

@@ -1,8 +1,9 @@
 // Definitions that all kernels use. NVRTC compiles this file and all kernels as one source.
 //
-// An activation is a row-major array of `T`, float or bf16 by the precision of the device, whose last axis is padded with
-// zeros to a pitch that is a multiple of 8. Kernels work on vectors of 8 values and sum in float. The order of summation
-// does not depend on timing: no kernel uses atomics, and all threads that write `not_finite` of a step write 1.
+// An activation is a row-major array of `T`, float or bf16 by the precision of the device, whose last axis is
+// padded with zeros to a pitch that is a multiple of 8. Kernels work on vectors of 8 values and sum in float.
+// The order of summation does not depend on timing: no kernel uses atomics, and all threads that write
+// `not_finite` of a step write 1.
 
 // A bf16 is the upper half of a float.
 struct bf16 {
@@ -88,9 +89,10 @@ __device__ inline void from_float(float x, float& y) { y = x; }
 __device__ inline void from_float(float x, bf16& y) { y.bits = (unsigned short)pack(x, 0.0f); }
 
 #ifdef VGG_BF16
-// `d [16, 8] += a [16, 16] * b [16, 8]`, computed by one warp. Thread `4 r + q` holds `d` at `(r, 2 q)`,
-// `(r, 2 q + 1)`, `(r + 8, 2 q)`, `(r + 8, 2 q + 1)`; pairs of bf16 of `a` at `(r, 2 q)`, `(r + 8, 2 q)`, `(r, 2 q + 8)`,
-// `(r + 8, 2 q + 8)`; and of `b` at `(2 q, r)` and `(2 q + 8, r)`.
+// `d [16, 8] += a [16, 16] * b [16, 8]`, computed by one warp. Thread `4 r + q` holds
+// `d` at `(r, 2 q)`, `(r, 2 q + 1)`, `(r + 8, 2 q)`, `(r + 8, 2 q + 1)`,
+// pairs of bf16 of `a` at `(r, 2 q)`, `(r + 8, 2 q)`, `(r, 2 q + 8)`, `(r + 8, 2 q + 8)`,
+// and pairs of `b` at `(2 q, r)` and `(2 q + 8, r)`.
 __device__ inline void multiply_add(float (&d)[4], const unsigned (&a)[4], uint2 b) {
 #ifdef __CUDA_ARCH__
     asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"

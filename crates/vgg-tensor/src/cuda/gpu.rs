@@ -77,7 +77,8 @@ impl Cuda {
             });
         }
         let context = context(ordinal).map_err(no_device)?;
-        // SAFETY: the events would guard cudarc's own buffers, which are not used; `transfer.rs` has its own events.
+        // SAFETY: the events would guard cudarc's own buffers, which are not used; `transfer.rs` has its own
+        // events.
         unsafe { context.disable_event_tracking() };
         let stream = Stream::new(&context)?;
         let capability = context.compute_capability().map_err(cuda_error("cuDeviceGetAttribute"))?;
@@ -160,13 +161,13 @@ impl Cuda {
         unsafe { self.launch_blocks(kernel, [threads.div_ceil(THREADS), 1], arguments) }
     }
 
-    /// Launches a kernel on a grid of blocks. Arguments are the bits of pointers and of 32-bit or 64-bit integers;
-    /// [`super::bits`] converts a float.
+    /// Launches a kernel on a grid of blocks. Arguments are the bits of pointers and of 32-bit or 64-bit
+    /// integers; [`super::bits`] converts a float.
     ///
     /// # Safety
-    /// The arguments must match the kernel's signature. Each pointer must be to memory of this device of the size that
-    /// the kernel's comment gives, or 0 where the kernel allows it. A buffer may be dropped when this returns: the stream
-    /// runs later uses of its memory after the kernel.
+    /// The arguments must match the kernel's signature. Each pointer must be to memory of this device of the
+    /// size that the kernel's comment gives, or 0 where the kernel allows it. A buffer may be dropped when
+    /// this returns: the stream runs later uses of its memory after the kernel.
     pub(crate) unsafe fn launch_blocks(
         &self,
         kernel: &'static str,
@@ -183,7 +184,8 @@ impl Cuda {
             *pointer = std::ptr::from_ref(argument).cast_mut().cast();
         }
         let grid = (blocks[0] as u32, blocks[1] as u32, 1);
-        // SAFETY: by the caller's promise; on a little-endian host, a 32-bit integer is the first half of a 64-bit one.
+        // SAFETY: by the caller's promise; on a little-endian host, a 32-bit integer is the first half of a
+        // 64-bit one.
         unsafe {
             result::launch_kernel(
                 function,
@@ -209,7 +211,8 @@ impl Cuda {
     /// Computes a convolution.
     ///
     /// # Safety
-    /// The operands must be memory of this device with the sizes in `key` and elements of type [`Cuda::element`].
+    /// The operands must be memory of this device with the sizes in `key` and elements of type
+    /// [`Cuda::element`].
     pub(crate) unsafe fn convolution(
         &self,
         key: ConvolutionKey,
@@ -219,7 +222,8 @@ impl Cuda {
         unsafe { self.gpu.cudnn.run(self, key, operands) }
     }
 
-    /// While the guard exists, convolutions are autotuned on their first use, because a graph will repeat them.
+    /// While the guard exists, convolutions are autotuned on their first use, because a graph will repeat
+    /// them.
     pub(crate) fn autotuning(&self) -> Autotuning<'_> {
         self.gpu.cudnn.autotuning()
     }

@@ -1,8 +1,8 @@
 // Backward pass of ReLU and dropout by the saved output, and bias gradients (sums per channel).
 
-// `dz = y > 0 ? scale * dz : 0` in place, unless `y` is null. Writes the sums over rows `[first, first + per_block)` of
-// each column to `partial [blocks, pitch]`. A block covers up to 256 vectors of 8 columns; if it has fewer vectors, the
-// remaining threads process other rows, and their sums are added in order.
+// `dz = y > 0 ? scale * dz : 0` in place, unless `y` is null. Writes the sums of each column over rows
+// `[first, first + per_block)` to `partial [blocks, pitch]`. A block covers up to 256 vectors of 8 columns;
+// if it has fewer vectors, the remaining threads process other rows, and their sums are added in order.
 KERNEL void gate_and_sum(T* dz, const T* y, float scale, i64 rows, int pitch, i64 per_block, float* partial) {
     __shared__ float sums[THREADS * 8];
     const int vectors = pitch / 8, group = blockIdx.y * THREADS;
@@ -32,8 +32,8 @@ KERNEL void gate_and_sum(T* dz, const T* y, float scale, i64 rows, int pitch, i6
     }
 }
 
-// `sums [c]` of `partial [blocks, pitch]`. A block of threads handles 32 channels with eight threads for each channel. A
-// thread adds every eighth row; the eight sums are added in order.
+// `sums [c]` of `partial [blocks, pitch]`. A block of threads handles 32 channels with eight threads for each
+// channel. A thread adds every eighth row; the eight sums are added in order.
 KERNEL void add_partial_sums(const float* partial, float* sums, int blocks, int c, int pitch) {
     __shared__ float lanes[THREADS];
     const int channel = blockIdx.x * 32 + threadIdx.x % 32, lane = threadIdx.x / 32;

@@ -7,7 +7,8 @@ use super::error::cuda_error;
 use super::gpu::Cuda;
 use crate::Result;
 
-/// A captured graph. Launching it is sound even if its buffers have been dropped, because their memory is reserved.
+/// A captured graph. Launching it is sound even if its buffers have been dropped, because their memory is
+/// reserved.
 pub(crate) struct Graph {
     graph: CudaGraph,
     _memory: Reservation,

@@ -12,7 +12,7 @@ use cudarc::nvrtc::{result as nvrtc, sys as nvrtc_sys};
 use super::error::cuda_error;
 use crate::{Error, Precision, Result};
 
-/// The kernel sources; each operation has its own next to its Rust code.
+/// The kernel sources; the source of an operation is next to its Rust code.
 const SOURCES: [&str; 12] = [
     include_str!("common.cuh"),
     include_str!("layout.cu"),
@@ -50,8 +50,8 @@ unsafe impl Send for Kernels {}
 unsafe impl Sync for Kernels {}
 
 impl Kernels {
-    /// Compiles and loads every kernel for an architecture such as `sm_90`. If the folder `cache` has an image of the
-    /// same source and compiler, loads that instead.
+    /// Compiles and loads every kernel for an architecture such as `sm_90`. If the folder `cache` has an
+    /// image of the same source and compiler, loads that instead.
     pub(super) fn compile(
         context: &Arc<CudaContext>,
         architecture: &str,
@@ -88,7 +88,8 @@ impl Kernels {
 impl Drop for Kernels {
     fn drop(&mut self) {
         if self.context.bind_to_thread().is_ok() {
-            // SAFETY: nothing is launched after this; on failure the module is leaked until the process exits.
+            // SAFETY: nothing is launched after this; on failure the module is leaked until the process
+            // exits.
             let _ = unsafe { driver::module::unload(self.module) };
         }
     }
@@ -194,7 +195,8 @@ mod tests {
     use super::*;
     use crate::cuda::{CudaLibrary, cuda_libraries};
 
-    /// Compiles for A100 and H100 in bf16 and f32 (tf32 uses the f32 kernels), without register spills and stack frames.
+    /// Compiles for A100 and H100 in bf16 and f32 (tf32 uses the f32 kernels), without register spills and
+    /// stack frames.
     #[test]
     fn kernels_compile_without_spills() {
         let nvrtc = cuda_libraries().iter().find(|status| status.library == CudaLibrary::Nvrtc);

@@ -12,8 +12,8 @@ KERNEL void to_padded(const float* src, T* dst, i64 rows, i64 padded_rows, int c
     store8(dst + row * pitch + first, x);
 }
 
-// `dst [rows, c] = src [rows, pitch]`, or `dst += src` if `add`. A non-finite result sets `step->not_finite`, unless
-// `step` is null.
+// `dst [rows, c] = src [rows, pitch]`, or `dst += src` if `add`. A non-finite result sets `step->not_finite`,
+// unless `step` is null.
 KERNEL void to_plain(const T* src, float* dst, i64 rows, int c, int pitch, int add, Step* step) {
     const i64 i = thread();
     if (i >= rows * c) return;
@@ -54,8 +54,8 @@ KERNEL void add_bias(float* y, const float* bias, i64 rows, int c, int relu) {
     y[i] = relu && x < 0.0f ? 0.0f : x;
 }
 
-// `dst [rows, row_pitch]` from `src [rows, per_row / c, pitch]`: flattens images with padded channels to rows of `per_row`
-// values, padded with zeros to `row_pitch`.
+// `dst [rows, row_pitch]` from `src [rows, per_row / c, pitch]`: flattens images with padded channels to rows
+// of `per_row` values, padded with zeros to `row_pitch`.
 KERNEL void flatten(const T* src, T* dst, i64 rows, i64 per_row, int c, int pitch, i64 row_pitch) {
     const i64 i = thread();
     if (i >= rows * row_pitch) return;

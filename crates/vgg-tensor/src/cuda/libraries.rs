@@ -1,8 +1,9 @@
-//! Search for the CUDA libraries: their paths and versions, whether they are compatible, and what to install otherwise.
+//! Search for the CUDA libraries: their paths and versions, whether they are compatible, and what to install
+//! otherwise.
 //!
-//! Nothing is linked. Each library is opened from the first place that has it, so that a later lookup by name returns
-//! the same library. The places, in order: the folders in `VGG_CUDA_PATH`, the system's loader, CUDA toolkits, and the
-//! `nvidia-*` wheels of Python environments.
+//! Nothing is linked. Each library is opened from the first place that has it, so that a later lookup by name
+//! returns the same library. The places, in order: the folders in `VGG_CUDA_PATH`, the system's loader, CUDA
+//! toolkits, and the `nvidia-*` wheels of Python environments.
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -121,8 +122,8 @@ pub(super) fn check() -> Result<(), String> {
         }
         let name = status.library.name();
         Err(format!(
-            "the system's loader opens a {name} other than {version} in {}; set VGG_CUDA_PATH to the folder of the \
-             loader's library, or unset it",
+            "the system's loader opens a {name} other than {version} in {}; set VGG_CUDA_PATH to the folder \
+             of the loader's library, or unset it",
             path.display()
         ))
     })
@@ -190,7 +191,8 @@ fn find(
         _ => true,
     };
     let names: Vec<&str> = facts.names.iter().copied().filter(fits).collect();
-    // In a folder: versioned names, newest first. In the system's loader: the unversioned name first, as in cudarc.
+    // In a folder: versioned names, newest first. In the system's loader: the unversioned name first, as in
+    // cudarc.
     let unversioned = facts.names[0].split(".so").next().map(|stem| format!("{stem}.so")).unwrap_or_default();
     let places = folders.iter().flat_map(|folder| {
         let bare = folder.as_os_str().is_empty().then(|| PathBuf::from(&unversioned));

@@ -1,6 +1,8 @@
-//! Infrastructure of the GPU operations: memory, kernels, matrix products and convolutions, all on one stream.
+//! Infrastructure of the GPU operations: memory, kernels, matrix products and convolutions, all on one
+//! stream.
 //!
-//! Without the feature `cuda`, only [`operands`] and uninhabited stand-ins for the other types (`absent.rs`) exist.
+//! Without the feature `cuda`, only [`operands`] and uninhabited stand-ins for the other types (`absent.rs`)
+//! exist.
 
 mod operands;
 

@@ -1,4 +1,5 @@
-//! Operands of GPU operations by device address: tensor formats, matrices and convolutions. Uses no CUDA types.
+//! Operands of GPU operations by device address: tensor formats, matrices and convolutions. Uses no CUDA
+//! types.
 
 #![cfg_attr(not(feature = "cuda"), allow(dead_code, reason = "without CUDA nothing reads the operands"))]
 

@@ -73,7 +73,8 @@ impl Stream {
         }
         self.refuse_capture("cuMemcpyHtoD")?;
         self.bind()?;
-        // SAFETY: the assertion checks the buffer's size; the driver has read pageable memory when the call returns.
+        // SAFETY: the assertion checks the buffer's size; the driver has read pageable memory when the call
+        // returns.
         unsafe { result::memcpy_htod_async(to.pointer(), values, self.raw()) }
             .map_err(cuda_error("cuMemcpyHtoD"))
     }

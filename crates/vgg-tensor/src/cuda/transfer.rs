@@ -149,7 +149,8 @@ impl DeviceToHost {
     /// Starts to download pieces `(from, bytes)`, one after another in the host buffer.
     ///
     /// # Safety
-    /// Each piece must be memory of this device of that many bytes; together they must not exceed the capacity.
+    /// Each piece must be memory of this device of that many bytes; together they must not exceed the
+    /// capacity.
     pub(crate) unsafe fn start(
         &mut self,
         pieces: impl Iterator<Item = (sys::CUdeviceptr, usize)>,

@@ -1,4 +1,4 @@
-//! Caltech-101 and Caltech-256: class folders without splits, which are drawn.
+//! Caltech-101 and Caltech-256: class folders without splits. The splits are drawn at random.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use super::{FileEntry, Files, classes};
 use crate::folder::{folders_of, images_of};
 use crate::{Error, KeyedRng, Permutation, Purpose, Result, Split};
 
-/// Where the classes are, if not in the folder itself.
+/// Subfolders that may hold the class folders.
 const INNER: [&str; 2] = ["101_ObjectCategories", "256_ObjectCategories"];
 
 pub(super) fn open(root: &Path, [train, test]: [usize; 2], seed: u64) -> Result<Files> {
@@ -19,7 +19,7 @@ pub(super) fn open(root: &Path, [train, test]: [usize; 2], seed: u64) -> Result<
         let images = images_of(&folder.join(class))?;
         if images.len() <= train {
             let reason = format!(
-                "class {class} has {} images, of which {train} were to be for training",
+                "class {class} has {} images, but needs more than the {train} training images per class",
                 images.len()
             );
             return Err(Error::Layout { path: folder, reason });

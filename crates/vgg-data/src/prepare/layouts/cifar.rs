@@ -1,4 +1,4 @@
-//! CIFAR-10's binary version: records of a label and three planes of 32 x 32 pixels.
+//! The binary version of CIFAR-10: records of a label and three planes of 32 x 32 pixels.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -11,12 +11,12 @@ use crate::{Result, Split};
 const SIDE: usize = 32;
 const PLANE: usize = SIDE * SIDE;
 const RECORD: usize = 1 + 3 * PLANE;
-/// What the archive holds, if the folder above it was named.
+/// Folder in the archive, which `root` may contain.
 const INNER: &str = "cifar-10-batches-bin";
 
 pub(super) fn open(root: &Path) -> Result<Files> {
     let prefix = if root.join(INNER).is_dir() { format!("{INNER}/") } else { String::new() };
-    // Sorted already.
+    // The file lists the classes in sorted order.
     let names = lines(root, &format!("{prefix}batches.meta.txt"))?;
     let batch = |i: usize| format!("{prefix}data_batch_{i}.bin");
     let mut splits = Vec::new();
@@ -31,13 +31,13 @@ pub(super) fn open(root: &Path) -> Result<Files> {
             if bytes.is_empty() || bytes.len() % RECORD != 0 {
                 return Err(wrong(
                     &at_path,
-                    format!("its length, {}, is no multiple of {RECORD}", bytes.len()),
+                    format!("its length of {} bytes is not a multiple of {RECORD}", bytes.len()),
                 ));
             }
             for (i, record) in bytes.chunks_exact(RECORD).enumerate() {
                 let target = u32::from(record[0]);
                 if target as usize >= names.len() {
-                    return Err(wrong(&at_path, format!("image {i} has the label {target}")));
+                    return Err(wrong(&at_path, format!("image {i} has the invalid label {target}")));
                 }
                 let stem = format!("{}_{i:05}", super::stem_of(&path));
                 let record = Some((i * RECORD) as u64);
@@ -50,7 +50,7 @@ pub(super) fn open(root: &Path) -> Result<Files> {
     Ok(Files::new("CIFAR-10", root, classes(&names, |_| None), splits).also_reads(names_of))
 }
 
-/// The image of the record that starts at `start`, as a PPM.
+/// Reads the record at offset `start` and converts its image to PPM.
 pub(super) fn image(path: &Path, start: u64) -> Result<Vec<u8>> {
     let mut record = [0; RECORD];
     let mut file = File::open(path).map_err(at("open", path))?;

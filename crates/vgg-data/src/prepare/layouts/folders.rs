@@ -1,4 +1,4 @@
-//! `train/<class>/*` and `val/<class>/*`.
+//! Class folders: `train/<class>/*` and optionally `val/<class>/*`.
 
 use std::path::Path;
 

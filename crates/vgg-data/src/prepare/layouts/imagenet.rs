@@ -1,4 +1,4 @@
-//! ImageNet's files, unpacked: as Kaggle's competition has them, or in class folders of both splits.
+//! Unpacked ImageNet: in the layout of the Kaggle competition, or in class folders of both splits.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -32,7 +32,7 @@ pub(super) fn open(root: &Path, allow_incomplete: bool) -> Result<Files> {
     Ok(files)
 }
 
-/// WNIDs of the challenge, sorted.
+/// The sorted WNIDs of the challenge.
 struct Known(Vec<String>);
 
 impl Known {
@@ -40,7 +40,7 @@ impl Known {
         self.0.binary_search_by(|known| known.as_str().cmp(wnid)).ok().map(|i| i as u32)
     }
 
-    /// The images of `folder/<wnid>/*`.
+    /// Lists the images `folder/<wnid>/*`.
     fn folders(&self, root: &Path, folder: &str, allow_incomplete: bool) -> Result<Vec<FileEntry>> {
         let at = root.join(folder);
         let there = folders_of(&at)?;
@@ -54,11 +54,14 @@ impl Known {
         }
         let mut entries = Vec::new();
         for wnid in &there {
-            let foreign = || wrong(&at, format!("{wnid} is no class of the challenge"));
+            let foreign = || wrong(&at, format!("{wnid} is not a class of the challenge"));
             let target = self.index(wnid).ok_or_else(foreign)?;
             let names = images_of(&at.join(wnid))?;
             if names.is_empty() && !allow_incomplete {
-                return Err(Error::Incomplete { path: at.join(wnid), reason: "it holds no images".into() });
+                return Err(Error::Incomplete {
+                    path: at.join(wnid),
+                    reason: "the class has no images".into(),
+                });
             }
             for name in names {
                 let mut entry = FileEntry::plain(format!("{folder}/{wnid}/{name}"), target);
@@ -70,20 +73,20 @@ impl Known {
     }
 
     fn kaggle_val(&self, root: &Path) -> Result<Vec<FileEntry>> {
-        // ImageId,PredictionString: the WNID and the edges of a box, once or more.
+        // Columns: ImageId,PredictionString. The latter is one or more of: WNID, four edges of a box.
         let mut class_of = HashMap::new();
         for line in lines(root, SOLUTION)?.iter().skip(1) {
             let fields =
                 line.split_once(',').and_then(|(stem, rest)| Some((stem, rest.split_whitespace().next()?)));
             let found = fields.and_then(|(stem, wnid)| Some((stem.to_owned(), self.index(wnid)?)));
-            let (stem, target) =
-                found.ok_or_else(|| wrong(&root.join(SOLUTION), format!("it has the line {line:?}")))?;
+            let (stem, target) = found
+                .ok_or_else(|| wrong(&root.join(SOLUTION), format!("it has the invalid line {line:?}")))?;
             class_of.insert(stem, target);
         }
         let mut entries = Vec::new();
         for name in images_of(&root.join(IMAGES).join("val"))? {
             let mut entry = FileEntry::plain(format!("{IMAGES}/val/{name}"), 0);
-            let unknown = || wrong(&root.join(SOLUTION), format!("it does not say what {name} is"));
+            let unknown = || wrong(&root.join(SOLUTION), format!("it has no class for {name}"));
             entry.target = *class_of.get(&entry.stem).ok_or_else(unknown)?;
             entry.boxes = annotation(root, &format!("val/{}", entry.stem));
             entries.push(entry);

@@ -1,4 +1,4 @@
-//! Data sets as they lie on a disk after they were unpacked, each in its own layout, as lists of files with classes.
+//! [`Files`]: unpacked data sets as lists of files with classes. Each layout has a module.
 
 mod caltech;
 mod cifar;
@@ -15,64 +15,64 @@ use super::{BoundingBox, Class, Entry, Source};
 use crate::error::at;
 use crate::{Error, Result, Split};
 
-/// A data set in files.
+/// An unpacked data set.
 pub struct Files {
     name: String,
     root: PathBuf,
     classes: Vec<Class>,
     splits: Vec<(Split, Vec<FileEntry>)>,
-    /// Files that are read, below the root.
+    /// Input files, relative to the root.
     inputs: Vec<String>,
-    /// Images that each class should have, if that is known.
+    /// Expected number of images of each class, if known.
     expected: BTreeMap<Split, Vec<u64>>,
     may_miss: bool,
 }
 
-/// How files lie.
+/// The layout of an unpacked data set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Layout {
-    /// `train/<class>/*` and, if there is one, `val/<class>/*`.
+    /// Class folders: `train/<class>/*` and optionally `val/<class>/*`.
     Folders,
-    /// ImageNet's files as Kaggle has them, `ILSVRC/Data/CLS-LOC/{train,val}` and `LOC_val_solution.csv`, or in class folders.
+    /// ImageNet from Kaggle, `ILSVRC/Data/CLS-LOC/{train,val}` and `LOC_val_solution.csv`, or class folders.
     Imagenet {
         /// Whether classes and images may be missing.
         allow_incomplete: bool,
     },
     /// Tiny ImageNet: `train/<wnid>/images`, `val/images`, `val/val_annotations.txt`.
     TinyImagenet,
-    /// Caltech-101 and Caltech-256: a folder for each class, without splits.
+    /// Caltech-101 and Caltech-256: a folder per class, without splits. The splits are drawn at random.
     Caltech {
-        /// Training images of each class.
+        /// Number of training images per class.
         train_per_class: usize,
-        /// Others, at most, which become the split `val`.
+        /// Largest number of other images per class, which become the split `val`.
         test_per_class: usize,
-        /// Which images they are.
+        /// Seed of the random split.
         seed: u64,
     },
     /// PASCAL VOC: `JPEGImages`, `Annotations`, `ImageSets/Main`.
     Voc {
-        /// Which images become `train` where there are no `ImageSets`.
+        /// Seed of the random split, which is used if there are no `ImageSets`.
         seed: u64,
     },
-    /// CIFAR-10's binary version.
+    /// The binary version of CIFAR-10.
     Cifar10,
 }
 
-/// An image of a data set in files.
+/// An image of an unpacked data set.
 struct FileEntry {
-    /// Below the root, with `/`.
+    /// Path relative to the root, with `/` as separator.
     path: String,
     stem: String,
     target: u32,
     boxes: Annotation,
-    /// Which part of the file it is: first byte of a CIFAR record.
+    /// Offset of a CIFAR record in the file; `None` if the image is the whole file.
     record: Option<u64>,
 }
 
-/// Where boxes are.
+/// Bounding boxes of an image.
 enum Annotation {
     None,
-    /// An XML file below the root.
+    /// An XML file with this path relative to the root.
     Xml(String),
     Boxes(Vec<BoundingBox>),
 }
@@ -84,13 +84,15 @@ impl FileEntry {
 }
 
 impl Files {
-    /// Finds the files of a data set.
+    /// Lists the files of a data set.
     ///
     /// # Errors
-    /// [`Error::Missing`], [`Error::Layout`] and [`Error::Source`] if it does not lie as it should.
+    /// [`Error::Missing`] if a file or folder does not exist; [`Error::Layout`] or [`Error::Source`] if the
+    /// data set does not have this layout; [`Error::Incomplete`] if classes or images are missing and may not
+    /// be; [`Error::Io`] if a file cannot be read.
     pub fn open(root: &Path, layout: Layout) -> Result<Files> {
         if !root.is_dir() {
-            return Err(Error::Missing { path: root.to_owned(), reason: "there is no such folder".into() });
+            return Err(Error::Missing { path: root.to_owned(), reason: "the folder does not exist".into() });
         }
         let mut files = match layout {
             Layout::Folders => folders::open(root),
@@ -127,14 +129,14 @@ impl Files {
         }
     }
 
-    /// Labels and the like that are read besides images.
+    /// Adds input files other than images and annotations, such as lists of labels.
     fn also_reads(mut self, names: impl IntoIterator<Item = String>) -> Files {
         self.inputs.extend(names);
         self.inputs.sort_unstable();
         self
     }
 
-    /// Gives images of one class whose names differ in what tells the format alone that as part of their names.
+    /// Uses the path as the stem of images of one class that have the same stem, such as `a.jpg` and `a.png`.
     fn tell_apart(&mut self) {
         for (_, entries) in &mut self.splits {
             let mut seen = std::collections::HashMap::<(u32, String), u32>::new();
@@ -208,7 +210,7 @@ impl Source for Files {
     }
 }
 
-/// Classes of these names, sorted.
+/// Classes of these sorted names.
 fn classes(names: &[String], words: impl Fn(&str) -> Option<String>) -> Vec<Class> {
     names.iter().map(|name| Class { name: name.clone(), words: words(name), ilsvrc2012_id: None }).collect()
 }
@@ -218,7 +220,7 @@ fn stem_of(path: &str) -> String {
     name.rsplit_once('.').map_or(name, |(stem, _)| stem).to_owned()
 }
 
-/// The lines of a text file below `root`.
+/// The non-empty lines of the text file `name` in `root`.
 fn lines(root: &Path, name: &str) -> Result<Vec<String>> {
     let path = root.join(name);
     let bytes = std::fs::read(&path).map_err(at("read", &path))?;

@@ -1,4 +1,5 @@
-//! Tiny ImageNet: 200 classes, with a box for every image. Its test images have no classes and are not used.
+//! Tiny ImageNet: 200 classes, with a bounding box per image. Its test images have no labels and are not
+//! used.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -25,7 +26,7 @@ pub(super) fn open(root: &Path) -> Result<Files> {
             let found =
                 fields.split_first().and_then(|(name, edges)| Some((*name, bounding_box(wnid, edges)?)));
             let (name, one) =
-                found.ok_or_else(|| wrong(&root.join(&list), format!("it has the line {line:?}")))?;
+                found.ok_or_else(|| wrong(&root.join(&list), format!("it has the invalid line {line:?}")))?;
             boxes.insert(name.to_owned(), one);
         }
         let folder = format!("train/{wnid}/images");
@@ -47,7 +48,7 @@ pub(super) fn open(root: &Path) -> Result<Files> {
             _ => None,
         };
         let (name, target, one) =
-            found.ok_or_else(|| wrong(&root.join(LIST), format!("it has the line {line:?}")))?;
+            found.ok_or_else(|| wrong(&root.join(LIST), format!("it has the invalid line {line:?}")))?;
         let mut entry = FileEntry::plain(format!("val/images/{name}"), target as u32);
         entry.boxes = Annotation::Boxes(vec![one]);
         val.push(entry);

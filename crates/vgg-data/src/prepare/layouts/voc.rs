@@ -1,4 +1,5 @@
-//! PASCAL VOC. An image may show objects of several classes: all boxes are kept, and its class here is that of the largest.
+//! PASCAL VOC. An image may show objects of several classes. All bounding boxes are kept; the image has the
+//! class of the largest.
 
 use std::path::Path;
 
@@ -9,24 +10,29 @@ use crate::prepare::BoundingBox;
 use crate::prepare::boxes::parse;
 use crate::{KeyedRng, Permutation, Purpose, Result, Split};
 
-/// A fifth is for validation where nobody has said which.
+/// Without `ImageSets`, one in this many images is a validation image.
 const VAL_SHARE: usize = 5;
 
 pub(super) fn open(root: &Path, seed: u64) -> Result<Files> {
-    // The archives hold VOCdevkit/VOC2007 and the like.
+    // The archives contain VOCdevkit/VOC2007 or VOCdevkit/VOC2012.
     let there: Vec<&str> = ["VOCdevkit/VOC2012", "VOCdevkit/VOC2007"]
         .into_iter()
         .filter(|inner| root.join(inner).is_dir())
         .collect();
     let inner = match there.as_slice() {
-        [_, _] => return Err(wrong(root, "it holds VOC2007 and VOC2012; give the folder of one of them")),
+        [_, _] => {
+            return Err(wrong(
+                root,
+                "the folder contains VOC2007 and VOC2012; use the folder of one of them",
+            ));
+        }
         other => other.first(),
     };
     let prefix = inner.map_or(String::new(), |inner| format!("{inner}/"));
     let first = |names: [&'static str; 2]| {
         names.into_iter().find(|name| root.join(format!("{prefix}{name}")).is_dir())
     };
-    let missing = |name: &str| wrong(root, format!("has no folder {name}"));
+    let missing = |name: &str| wrong(root, format!("the folder has no subfolder {name}"));
     let images = first(["JPEGImages", "images"]).ok_or_else(|| missing("JPEGImages"))?;
     let annotations = first(["Annotations", "annotations"]).ok_or_else(|| missing("Annotations"))?;
     let names = images_of(&root.join(format!("{prefix}{images}")))?;
@@ -40,7 +46,7 @@ pub(super) fn open(root: &Path, seed: u64) -> Result<Files> {
         let boxes = parse(&bytes).map_err(|reason| wrong(&at_xml, reason))?;
         let area = |b: &BoundingBox| (b.xmax - b.xmin) * (b.ymax - b.ymin);
         let largest = boxes.iter().max_by(|a, b| area(a).total_cmp(&area(b)));
-        let largest = largest.ok_or_else(|| wrong(&at_xml, "it has no object"))?.name.clone();
+        let largest = largest.ok_or_else(|| wrong(&at_xml, "it has no objects"))?.name.clone();
         found.push((FileEntry { boxes: Annotation::Xml(xml), ..entry }, largest));
     }
     let mut names: Vec<String> = found.iter().map(|(_, class)| class.clone()).collect();
@@ -59,7 +65,8 @@ pub(super) fn open(root: &Path, seed: u64) -> Result<Files> {
     Ok(Files::new("PASCAL VOC", root, classes(&names, |_| None), splits).also_reads(lists))
 }
 
-/// Whether each image is for validation: what `ImageSets/Main` says, `test` before `val`, or a fifth that is drawn.
+/// Whether each image is a validation image: those listed in `ImageSets/Main/test.txt`, else in `val.txt`,
+/// else a random fifth.
 fn validation(root: &Path, prefix: &str, entries: &[FileEntry], seed: u64) -> Result<Vec<bool>> {
     for list in ["test", "val"] {
         let name = format!("{prefix}ImageSets/Main/{list}.txt");

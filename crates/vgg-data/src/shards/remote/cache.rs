@@ -1,11 +1,13 @@
-//! Images that were fetched, on a local disk, up to a number of bytes.
+//! Cache of fetched images on a local disk, of limited size.
 //!
-//! `data` holds images one after another; `slots` holds for each image where it is. Once it is full nothing more is added:
-//! every image comes round once an epoch, and then what is thrown away for a newer one would have been needed as soon.
+//! The file `data` has the images one after another; the file `slots` has the position of each image in
+//! `data`. A full cache does not evict: every image is used once an epoch, so an evicted image would be
+//! needed as soon as the one that replaces it.
 //!
-//! Several processes may share a cache. Each takes room by one atomic addition, writes there, and then says where. What a
-//! crash leaves half written does not have the checksum of the image, and is fetched again. So is whatever cannot be read, and what
-//! cannot be written is not kept: a cache that is too small is no reason to stop.
+//! Several processes may share a cache. A process reserves space by one atomic addition, writes the image,
+//! and then publishes its position. An image that is incomplete after a crash does not match its CRC-32, and
+//! is fetched again, like any image that cannot be read. An image that cannot be written is not cached; this
+//! is not an error.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -19,16 +21,16 @@ use crate::shards::Record;
 use crate::{Error, Result};
 
 pub(super) struct Cache {
-    /// How many bytes are taken, then for each image one more than where it begins, or 0.
+    /// The number of reserved bytes of `data`, then per image its position plus 1, or 0 if it is not cached.
     slots: MmapRaw,
     data: File,
     budget: u64,
-    /// Set when nothing more can be written.
+    /// Set if a write failed; nothing more is written then.
     full: AtomicBool,
 }
 
 impl Cache {
-    /// A cache for `images` images in a folder that may be there already.
+    /// Opens or creates a cache for `images` images in a folder.
     pub(super) fn open(folder: &Path, images: u64, budget: u64) -> Result<Cache> {
         std::fs::create_dir_all(folder).map_err(at("create", folder))?;
         let open = |name: &str| {
@@ -37,18 +39,19 @@ impl Cache {
             Ok::<_, Error>((file.map_err(at("open", &path))?, path))
         };
         let (slots, path) = open("slots")?;
-        // Zeros, where it grows: nothing is there. Room for all of it, as a mapped file that finds none ends the program.
+        // New slots are zero: not cached. The space is allocated, because writing to a mapped sparse file on
+        // a full disk ends the process by a signal.
         fs4::FileExt::allocate(&slots, (images + 1) * 8).map_err(at("write", &path))?;
         let slots = MmapRaw::map_raw(&slots).map_err(at("map", &path))?;
         Ok(Cache { slots, data: open("data")?.0, budget, full: AtomicBool::new(false) })
     }
 
-    /// Whether an image was put here; what is here may turn out to be damaged.
+    /// Whether an image is cached. It may be damaged.
     pub(super) fn has(&self, index: usize) -> bool {
         self.slot(index + 1).load(Ordering::Acquire) != 0
     }
 
-    /// An image that is here, and whole.
+    /// Reads an image; `None` if it is not cached, or damaged.
     pub(super) fn get(&self, index: usize, record: Record) -> Option<Vec<u8>> {
         let start = self.slot(index + 1).load(Ordering::Acquire).checked_sub(1)?;
         let mut bytes = vec![0; record.bytes as usize];
@@ -56,10 +59,10 @@ impl Cache {
         (crc32fast::hash(&bytes) == record.crc32).then_some(bytes)
     }
 
-    /// Keeps an image, if there is room, unless another process has.
+    /// Stores an image if there is space. If two processes store it at the same time, one copy is used.
     pub(super) fn put(&self, index: usize, bytes: &[u8]) {
         let length = bytes.len() as u64;
-        // One that turned out to be damaged has lost its room.
+        // The space of a damaged image is not reused.
         let before = self.slot(index + 1).load(Ordering::Acquire);
         if self.full.load(Ordering::Relaxed) {
             return;
@@ -70,15 +73,16 @@ impl Cache {
             self.full.store(true, Ordering::Relaxed);
             return;
         }
-        // Of two that were written at once, one is enough.
+        // If another process has published the image in the meantime, its copy is used.
         let _ =
             self.slot(index + 1).compare_exchange(before, start + 1, Ordering::Release, Ordering::Relaxed);
     }
 
     fn slot(&self, i: usize) -> &AtomicU64 {
         assert!((i + 1) * 8 <= self.slots.len());
-        // SAFETY: eight bytes of a mapping, aligned since it begins at a page, to which all access is atomic, and which lives
-        // as long as the reference. The file keeps its length: every process gives it the same.
+        // SAFETY: the eight bytes are inside the mapping, as asserted, and aligned, because a mapping begins
+        // at a page. All access to them is atomic, and the mapping lives as long as the reference. The file
+        // keeps its length: every process allocates the same.
         unsafe { AtomicU64::from_ptr(self.slots.as_mut_ptr().add(i * 8).cast()) }
     }
 }

@@ -1,4 +1,4 @@
-//! Shards in an object store: images are fetched by their place in a tar file, many at a time, and kept on a local disk.
+//! Shards in an object store: images are fetched by concurrent range requests and cached on a local disk.
 
 mod cache;
 mod config;
@@ -17,13 +17,13 @@ use self::cache::Cache;
 use super::{Manifest, Record, ShardFile};
 use crate::{Result, Split};
 
-/// The images of a split that are elsewhere.
+/// The images of a split in an object store.
 pub(super) struct Remote {
     store: Store,
     cache: Cache,
-    /// Requests at a time.
+    /// Limits the number of concurrent requests.
     at_once: Arc<Semaphore>,
-    /// What somebody will ask for.
+    /// Prefetched images.
     under_way: Mutex<HashMap<usize, JoinHandle<Result<Vec<u8>>>>>,
 }
 
@@ -38,7 +38,8 @@ impl Remote {
             manifest.splits.get(&split).map_or(0, |own| own.shards.iter().map(|shard| shard.bytes).sum())
         };
         let all: u64 = manifest.splits.keys().map(|&split| bytes_of(split)).sum();
-        // Each split has its share, as each of its images comes round as often.
+        // The cache is divided between the splits in proportion to their size, assuming that all images are
+        // used equally often.
         let share =
             (u128::from(config.cache_bytes) * u128::from(bytes_of(split)) / u128::from(all.max(1))) as u64;
         let own = &manifest.splits[&split];
@@ -52,7 +53,7 @@ impl Remote {
         })
     }
 
-    /// Begins to fetch an image, unless it is here or on its way.
+    /// Starts fetching an image, unless it is cached or already being fetched.
     pub(super) fn prefetch(&self, index: usize, record: Record, shards: &[ShardFile]) {
         let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
         if !under_way.contains_key(&index) && !self.cache.has(index) {
@@ -60,7 +61,7 @@ impl Remote {
         }
     }
 
-    /// The file of an image, as it was when the set was prepared.
+    /// Bytes of an image file, from a prefetch, the cache or a request. They match the CRC-32 in the index.
     pub(super) fn bytes(&self, index: usize, record: Record, shards: &[ShardFile]) -> Result<Vec<u8>> {
         let begun = self.under_way.lock().unwrap_or_else(PoisonError::into_inner).remove(&index);
         if begun.is_none()
@@ -69,7 +70,7 @@ impl Remote {
             return Ok(bytes);
         }
         let mut fetched = begun;
-        // Once more if what came is not what was sent.
+        // Fetch once more if the CRC-32 differs.
         for _ in 0..2 {
             let Some(on_its_way) = fetched.take().or_else(|| self.fetch(record, shards)) else { break };
             let bytes = self.store.wait(on_its_way)?;
@@ -80,7 +81,8 @@ impl Remote {
         }
         let file = shards.get(record.shard as usize).map_or("", |shard| &shard.file);
         let reason =
-            "it does not hold what was prepared there: was it replaced? Its index is another's".to_owned();
+            "an image's CRC-32 differs from the index: the shard or the index was replaced or is damaged"
+                .to_owned();
         Err(self.store.folder().not_fetched(file, reason))
     }
 
@@ -89,7 +91,7 @@ impl Remote {
         let file = shards.get(record.shard as usize).map_or(String::new(), |shard| shard.file.clone());
         let range = record.offset..record.offset + u64::from(record.bytes);
         self.store.spawn(async move {
-            // Never closed.
+            // The semaphore is never closed, so `acquire` cannot fail.
             let _permit = at_once.acquire().await;
             folder.range(&file, range).await
         })

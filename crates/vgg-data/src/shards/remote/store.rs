@@ -1,4 +1,4 @@
-//! The files of a set in an object store.
+//! Access to the files of a data set in an object store.
 
 use std::future::Future;
 use std::io::Write;
@@ -18,14 +18,14 @@ use crate::shards::mapped::map;
 use crate::shards::{INDEX_FILE, IndexFile, Manifest};
 use crate::{Error, Result};
 
-/// Bytes of an index that come with one request.
+/// Number of bytes of an index that are fetched with one request.
 const PIECE: u64 = 8 << 20;
 
-/// A folder of an object store, with what fetches from it.
+/// A folder of an object store, with the runtime that fetches from it.
 pub(in crate::shards) struct Store {
     folder: Arc<Folder>,
     cache: PathBuf,
-    /// Not held by what runs in it, which could not end it. Always there until the end.
+    /// Owned here and not by its tasks, because a task cannot drop its own runtime. `None` only during drop.
     runtime: Option<Runtime>,
 }
 
@@ -37,22 +37,24 @@ pub(super) struct Folder {
 }
 
 impl Store {
-    /// Credentials and endpoints come from `AWS_*` and `GOOGLE_*` of the environment.
+    /// Opens a folder. Credentials and endpoints come from the environment variables `AWS_*` and `GOOGLE_*`.
     ///
     /// # Errors
-    /// [`Error::Config`] if the URL is none that can be read.
+    /// [`Error::Config`] if the URL is invalid or its scheme is not supported.
     pub(in crate::shards) fn connect(url: &str, config: &RemoteConfig) -> Result<Store> {
         static PROVIDER: Once = Once::new();
-        // An error says that there is one already, of the program that uses this crate.
+        // It fails if the program that uses this crate has installed a provider already.
         PROVIDER.call_once(|| drop(rustls::crypto::ring::default_provider().install_default()));
         let refuse = |e: String| Error::Config(format!("{url}: {e}"));
         let parsed = url::Url::parse(url).map_err(|e| refuse(e.to_string()))?;
         if !matches!(parsed.scheme(), "s3" | "gs" | "http" | "https") {
-            return Err(refuse("URLs of data sets begin with s3://, gs://, http:// or https://".into()));
+            return Err(refuse(
+                "the URL of a data set must begin with s3://, gs://, http:// or https://".into(),
+            ));
         }
         let options =
             std::env::vars().filter(|(name, _)| name.starts_with("AWS_") || name.starts_with("GOOGLE_"));
-        // Whoever says http means it.
+        // object_store rejects http:// URLs without this option.
         let plain = (parsed.scheme() == "http").then(|| ("allow_http".to_owned(), "true".to_owned()));
         let options = options.chain(plain);
         let (store, path) =
@@ -73,7 +75,7 @@ impl Store {
         Manifest::from_json(&bytes).map_err(|reason| Error::Layout { path: self.folder.url.clone(), reason })
     }
 
-    /// An index, which is kept in the cache and checked against its hash each time.
+    /// Maps an index into memory. It is cached on the local disk, and its hash is checked each time.
     pub(in crate::shards) fn index(&self, file: &IndexFile) -> Result<Mmap> {
         let name = format!("{}-{}", file.blake3.short(), file.file);
         let path = self.cache.join(&name);
@@ -94,18 +96,18 @@ impl Store {
             done = piece.end;
         }
         if hasher.hash() != file.blake3 {
-            let reason = format!("{} is not what {INDEX_FILE} says", file.file);
+            let reason = format!("the hash of {} differs from {INDEX_FILE}", file.file);
             return Err(Error::Layout { path: self.folder.url.clone(), reason });
         }
         Ok(out.commit()?)
     }
 
-    /// The folder, for what is spawned.
+    /// The folder, to be moved into a task.
     pub(super) fn folder(&self) -> Arc<Folder> {
         self.folder.clone()
     }
 
-    /// Begins work that somebody may wait for; `None` at the end of all.
+    /// Starts a task; `None` if the runtime has been shut down.
     pub(super) fn spawn<T: Send + 'static>(
         &self,
         work: impl Future<Output = Result<T>> + Send + 'static,
@@ -113,7 +115,7 @@ impl Store {
         self.runtime.as_ref().map(|runtime| runtime.spawn(work))
     }
 
-    /// The result of what was spawned.
+    /// Waits for the result of a task.
     pub(super) fn wait<T>(&self, work: JoinHandle<Result<T>>) -> Result<T> {
         self.run(async { work.await.map_err(|_| Error::Worker)? })
     }
@@ -121,7 +123,7 @@ impl Store {
 
 impl Drop for Store {
     fn drop(&mut self) {
-        // What is on its way is needed by nobody now.
+        // The results of running tasks are not needed any more.
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }
@@ -135,13 +137,17 @@ impl Folder {
         Ok(fetched.await.map_err(|e| self.failed(file, &e))?.into())
     }
 
-    /// Some bytes of a file, all of them.
+    /// Fetches a byte range of a file.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] if the file does not exist; [`Error::Io`] if the request fails or has another
+    /// length.
     pub(super) async fn range(&self, file: &str, range: Range<u64>) -> Result<Vec<u8>> {
         let fetched = self.store.get_range(&self.path.clone().join(file), range.clone()).await;
         let bytes = fetched.map_err(|e| self.failed(file, &e))?;
         if bytes.len() as u64 != range.end - range.start {
             let reason =
-                format!("{} bytes came where {} were asked for", bytes.len(), range.end - range.start);
+                format!("the response has {} bytes instead of {}", bytes.len(), range.end - range.start);
             return Err(self.not_fetched(file, reason));
         }
         Ok(bytes.into())

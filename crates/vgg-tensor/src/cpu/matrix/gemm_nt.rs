@@ -6,10 +6,10 @@ use super::super::SharedMut;
 use super::super::simd::{Vector, VectorKernel, prefetch};
 use super::{ROWS, from_fn};
 
-/// Block size of the inner dimension: six rows of `x` stay in the L1 cache, and a task's columns of `w` stay in the L2
-/// cache while all rows use them.
+/// Block size of the inner dimension: six rows of `x` stay in the L1 cache, and a task's columns of `w` stay
+/// in the L2 cache while all rows use them.
 const STRETCH: usize = 512;
-/// Block size of the inner dimension for at most three rows, which are limited by memory: long runs are faster.
+/// Block size of the inner dimension for at most three rows: memory is the limit, and long runs are faster.
 const LONG_STRETCH: usize = 8192;
 /// Rows that share one pass over `w`.
 pub(super) const ROW_BLOCK: usize = 48;
@@ -155,8 +155,8 @@ impl GemmNt<'_> {
     }
 }
 
-/// Position of a tile: the block's first row, the tile's first row and column, start and length of the block of the
-/// inner dimension, whether to prefetch, and the rows of `x` there with their pitch.
+/// Position of a tile: the block's first row, the tile's first row and column, start and length of the block
+/// of the inner dimension, whether to prefetch, and the rows of `x` there with their pitch.
 #[derive(Clone, Copy)]
 struct Place<'a> {
     x: (&'a [f32], usize),

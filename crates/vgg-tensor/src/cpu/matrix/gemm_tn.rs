@@ -1,4 +1,4 @@
-//! The kernel of [`super::gemm_tn`], `y = x^T w`: sums of outer products, for the grad-weight of linear layers.
+//! The kernel of [`super::gemm_tn`], `y = x^T w`: sums of outer products, the grad-weight of linear layers.
 
 use super::super::FiniteFlag;
 use super::super::simd::{Vector, VectorKernel};

@@ -1,7 +1,7 @@
 //! Matrix products (GEMM) of fully connected layers: a few rows times a weight matrix of up to 400 MB.
 //!
-//! The weight matrix is read in place, once, in long contiguous runs; packing it would cost more than the product. The
-//! order of summation depends only on the sizes and the vector length.
+//! The weight matrix is read in place, once, in long contiguous runs; packing it would cost more than the
+//! product. The order of summation depends only on the sizes and the vector length.
 
 mod gemm_nn;
 mod gemm_nt;
@@ -16,7 +16,7 @@ use crate::GradMode;
 /// Rows of a register tile.
 const ROWS: usize = 6;
 
-/// `y [rows, columns] = x [rows, depth] w^T`, with `w [columns, depth]`: the inner dimension is contiguous in both.
+/// `y [rows, columns] = x [rows, depth] w^T`, with `w [columns, depth]`: both are contiguous along `depth`.
 pub(crate) fn gemm_nt(cpu: Cpu, x: &[f32], w: &[f32], depth: usize, y: &mut [f32]) {
     let (rows, columns) = (x.len() / depth, w.len() / depth);
     assert_eq!(y.len(), rows * columns);
@@ -41,8 +41,8 @@ pub(crate) fn gemm_nn(cpu: Cpu, x: &[f32], w: &[f32], depth: usize, y: &mut [f32
     });
 }
 
-/// `y [rows, columns] = x^T w`, or `y += x^T w` if `mode` accumulates, with `x [depth, rows]` and `w [depth, columns]`.
-/// A non-finite value of `y` clears `finite`.
+/// `y [rows, columns] = x^T w`, or `y += x^T w` if `mode` accumulates, with `x [depth, rows]` and
+/// `w [depth, columns]`. A non-finite value of `y` clears `finite`.
 pub(crate) fn gemm_tn(
     cpu: Cpu,
     x: &[f32],
@@ -65,7 +65,7 @@ fn piece(columns: usize, of: usize) -> usize {
     columns.div_ceil(48).next_multiple_of(of)
 }
 
-/// Builds an array in a loop that, unlike [`std::array::from_fn`], is compiled with the caller's instruction set.
+/// Builds an array; unlike [`std::array::from_fn`], the loop is compiled with the caller's instruction set.
 #[inline(always)]
 fn from_fn<T: Copy, const N: usize>(f: impl Fn(usize) -> T) -> [T; N] {
     let mut array = [f(0); N];

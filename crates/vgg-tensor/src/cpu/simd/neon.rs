@@ -15,8 +15,8 @@ impl Neon {
     }
 }
 
-// SAFETY, for every block in this implementation: every 64-bit ARM processor has these instructions; memory is the
-// caller's promise.
+// SAFETY, for every block in this implementation: every 64-bit ARM processor has these instructions; memory
+// is the caller's promise.
 impl Vector for Neon {
     const LANES: usize = 8;
 

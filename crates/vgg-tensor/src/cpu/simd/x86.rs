@@ -8,8 +8,8 @@ use super::Vector;
 #[derive(Clone, Copy)]
 pub(crate) struct Avx2Fma(__m256);
 
-// SAFETY, for every block in this implementation: the type is used only inside functions compiled with AVX2 and FMA,
-// on processors that have them; memory is the caller's promise.
+// SAFETY, for every block in this implementation: the type is used only inside functions compiled with AVX2
+// and FMA, on processors that have them; memory is the caller's promise.
 impl Vector for Avx2Fma {
     const LANES: usize = 8;
 

@@ -36,8 +36,8 @@ impl AutotuneCache {
         self.known.get(&name(key)).copied()
     }
 
-    /// Adds a choice and replaces the file atomically. If the file cannot be written, the next process autotunes again,
-    /// which takes some seconds.
+    /// Adds a choice and replaces the file atomically. If the file cannot be written, the next process
+    /// autotunes again, which takes some seconds.
     pub(super) fn insert(&mut self, key: &ConvolutionKey, choice: Choice) {
         self.known.insert(name(key), choice);
         let Some(file) = &self.file else { return };

@@ -31,8 +31,8 @@ impl Descriptor {
     /// Sets an attribute.
     pub(super) fn set<V: Value>(self, name: Name, values: &[V]) -> Result<Descriptor> {
         let (len, values) = (values.len() as i64, values.as_ptr().cast::<c_void>());
-        // SAFETY: `V::TYPE` describes the layout of the values; cuDNN copies them and rejects a type that is not the
-        // attribute's.
+        // SAFETY: `V::TYPE` describes the layout of the values; cuDNN copies them and rejects a type that is
+        // not the attribute's.
         let status = unsafe { sys::cudnnBackendSetAttribute(self.0, name, V::TYPE, len, values) };
         check("cudnnBackendSetAttribute", status)?;
         Ok(self)
@@ -90,8 +90,8 @@ impl Descriptor {
         let mut count = 0;
         let room = values.len() as i64;
         let values = if values.is_empty() { std::ptr::null_mut() } else { values.as_mut_ptr().cast() };
-        // SAFETY: there is room for that many values of the type; callers read only integers, for which any bits are
-        // valid.
+        // SAFETY: there is room for that many values of the type; callers read only integers, for which any
+        // bits are valid.
         let status =
             unsafe { sys::cudnnBackendGetAttribute(self.0, name, V::TYPE, room, &mut count, values) };
         check("cudnnBackendGetAttribute", status)?;

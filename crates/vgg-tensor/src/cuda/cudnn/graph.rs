@@ -80,7 +80,8 @@ impl ConvolutionKey {
     }
 }
 
-/// A tensor of a graph, with size `[n, c, h, w]`. Without an element type it is virtual: only in registers, in float.
+/// A tensor of a graph, with size `[n, c, h, w]`. Without an element type it is virtual: only in registers,
+/// in float.
 struct Tensor {
     number: i64,
     size: [i64; 4],

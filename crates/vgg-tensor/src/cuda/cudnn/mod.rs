@@ -25,8 +25,8 @@ use crate::{DeviceConfig, Engines, Error, Precision, Result};
 
 /// cuDNN on one stream, with a cache of execution plans.
 pub(crate) struct Cudnn {
-    /// Locked for every call that takes it: only one thread at a time may use a cuDNN handle. Where both are locked,
-    /// `choices` is locked first.
+    /// Locked for every call that takes it: only one thread at a time may use a cuDNN handle. Where both are
+    /// locked, `choices` is locked first.
     handle: Mutex<sys::cudnnHandle_t>,
     precision: Precision,
     engines: Engines,
@@ -48,7 +48,7 @@ impl Drop for Autotuning<'_> {
 /// A cached plan of a convolution.
 struct Known {
     plan: Plan,
-    /// Whether autotuning chose it.
+    /// Whether autotuning chose it, in this process or according to the cache file.
     chosen: bool,
     uses: AtomicUsize,
 }
@@ -71,11 +71,12 @@ const MOST_REPETITIONS: usize = 10;
 /// Plans that take at most this multiple of the fastest time are timed again, in this many rounds.
 const NEAR: f64 = 1.1;
 const ROUNDS: usize = 3;
-/// A plan whose first execution takes longer than this multiple of the fastest time is not timed further. The limit is
-/// high because the first execution of an engine may be slow.
+/// A plan whose first execution takes longer than this multiple of the fastest time is not timed further. The
+/// limit is high because the first execution of an engine may be slow.
 const HOPELESS: f64 = 10.0;
-/// Number of uses after which a convolution is autotuned without a guard of [`Cudnn::autotuning`]. Dense evaluation has
-/// hundreds of sizes, most of them used only a few times; they run on the engine that cuDNN ranks first.
+/// Number of uses after which a convolution is autotuned without a guard of [`Cudnn::autotuning`]. Dense
+/// evaluation has hundreds of sizes, most of them used only a few times; they run on the engine that cuDNN
+/// ranks first.
 const WORTH_TIMING: usize = 8;
 /// Maximum number of cached plans.
 const MOST_PLANS: usize = 4096;
@@ -112,11 +113,11 @@ impl Cudnn {
         Autotuning(&self.autotuning)
     }
 
-    /// Runs a convolution. In a step that will be captured, and for a shape that is used often, times the candidate
-    /// engines one after another and keeps the fastest.
+    /// Runs a convolution. In a step that will be captured, and for a shape that is used often, times the
+    /// candidate engines one after another and keeps the fastest.
     ///
     /// # Safety
-    /// The operands must be memory of this device with the sizes in `key` and the element type of its precision.
+    /// The operands must be memory of this device with the sizes in `key` and its activations' element type.
     pub(super) unsafe fn run(
         &self,
         stream: &Stream,
@@ -146,7 +147,7 @@ impl Cudnn {
             return Ok(());
         }
         stream.bind()?;
-        // SAFETY: by the caller's promise; the workspace is as large as the plan asks.
+        // SAFETY: by the caller's promise; the workspace has the size that the plan requires.
         unsafe { self.execute(&known.plan, operands, workspace.pointer()) }
     }
 
@@ -208,8 +209,9 @@ impl Cudnn {
         Ok(Known { plan, chosen: true, uses: AtomicUsize::new(0) })
     }
 
-    /// Index of the fastest plan, and its time in seconds. Times all plans in turn, then the plans near the fastest again
-    /// in alternation, because clock rates change meanwhile. If no plan runs, fails with the first error.
+    /// Index of the fastest plan, and its time in seconds. Times all plans in turn, then the plans near the
+    /// fastest again in alternation, because clock rates change meanwhile. If no plan runs, fails with the
+    /// first error.
     ///
     /// # Safety
     /// As [`Cudnn::run`], and the plans must be for these operands.
@@ -244,8 +246,8 @@ impl Cudnn {
         timed.into_iter().min_by(|a, b| a.1.total_cmp(&b.1)).ok_or_else(|| why.unwrap_or_default())
     }
 
-    /// Seconds per execution. Each execution overwrites the result of the previous one. A plan that is much slower than
-    /// `least` runs once.
+    /// Seconds per execution. Each execution overwrites the result of the previous one. A plan that is much
+    /// slower than `least` runs once.
     ///
     /// # Safety
     /// As [`Cudnn::fastest`].

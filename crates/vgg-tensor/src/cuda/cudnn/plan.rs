@@ -118,8 +118,8 @@ mod tests {
     use super::*;
     use crate::cuda::{ConvolutionKey, ConvolutionPass, CudaLibrary, Element, cuda_libraries};
 
-    /// Image side, input channels, filters, kernel size and padding of every convolution of A to E, with the input padded
-    /// to eight channels, and of fc6 and fc7 as convolutions.
+    /// Image side, input channels, filters, kernel size and padding of every convolution of A to E, with the
+    /// input padded to eight channels, and of fc6 and fc7 as convolutions.
     const SHAPES: [[usize; 5]; 14] = [
         [224, 8, 64, 3, 1],
         [224, 64, 64, 3, 1],
