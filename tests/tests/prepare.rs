@@ -86,7 +86,7 @@ fn shards_do_not_depend_on_threads_parts_or_interruptions() {
     merge(&parts, &at("merged"), false).unwrap();
     assert_eq!(contents(&at("merged")), whole);
     let used = merge(&parts, &at("merged"), false).unwrap_err().to_string();
-    assert!(used.contains("merged") && used.contains("needs an empty folder"), "{used}");
+    assert!(used.contains("merged") && used.contains("must be empty"), "{used}");
     let shard = std::fs::read_dir(&parts[1]).unwrap().map(|entry| entry.unwrap().path());
     let shard = shard.filter(|path| path.extension().is_some_and(|e| e == "tar")).min().unwrap();
     std::fs::rename(&shard, dir.path().join("elsewhere")).unwrap();

@@ -61,7 +61,9 @@ fn hint(error: &anyhow::Error) -> Option<&'static str> {
             Some("rerun the same preparation to resume it; join complete parts with vgg data merge")
         }
         _ => match cause.downcast_ref::<vgg_tensor::Error>() {
-            Some(vgg_tensor::Error::NoCuda { .. }) => Some("pass --device cpu to run without a GPU"),
+            Some(vgg_tensor::Error::NoCuda { .. }) => {
+                Some("a command that has --device runs without a GPU with --device cpu")
+            }
             _ => None,
         },
     })
@@ -75,7 +77,10 @@ mod tests {
     fn hint_and_exit_code_follow_the_cause() {
         let tensor = vgg_tensor::Error::NoCuda { reason: "no driver".into() };
         let error = anyhow::Error::from(vgg::Error::Tensor(tensor));
-        assert_eq!(message(&error), "CUDA is unavailable: no driver\npass --device cpu to run without a GPU");
+        assert_eq!(
+            message(&error),
+            "CUDA is unavailable: no driver\na command that has --device runs without a GPU with --device cpu"
+        );
         assert_eq!(code(&error), 2);
         let bug = anyhow::Error::from(vgg_train::Error::Internal("x".into()));
         assert_eq!((code(&bug), message(&bug).contains("please report it")), (1, true));

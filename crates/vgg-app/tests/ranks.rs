@@ -13,7 +13,7 @@ use serde_json::Value;
 use vgg_files::TensorFile;
 use vgg_testkit::relative_error;
 
-/// Each epoch is one step; all randomness is keyed by the step.
+/// With a batch of 12, each epoch is one step, so that epoch and step coincide.
 const TRAIN: [&str; 6] =
     ["train", "a.toml", "--set", "optimizer.batch=12", "--set", "optimizer.weight_decay=0.0"];
 const KEPT: [&str; 6] =

@@ -24,9 +24,9 @@ pub struct ProtocolCost {
     /// Images per second, from `ms`.
     pub images_per_s: f64,
     /// Time divided by that of the centre crop at the first test scale.
-    pub times_centre: f64,
+    pub time_over_centre: f64,
     /// Multiply-accumulates divided by those of the centre crop.
-    pub arithmetic_times_centre: f64,
+    pub macs_over_centre: f64,
 }
 
 /// The costs of all protocols at the first of the test scales `sides`, and at all of them, for an image of
@@ -95,8 +95,8 @@ pub fn protocol_costs(
             views: *views,
             ms,
             images_per_s: 1e3 / ms,
-            times_centre: ms / costs.first().map_or(ms, |first| first.ms),
-            arithmetic_times_centre: macs / cases[0].1,
+            time_over_centre: ms / costs.first().map_or(ms, |first| first.ms),
+            macs_over_centre: macs / cases[0].1,
         });
     }
     Ok(costs)

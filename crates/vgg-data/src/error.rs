@@ -36,8 +36,8 @@ pub enum Error {
         /// The reason.
         reason: String,
     },
-    /// A rescaled image has more than 1024 x 1024 pixels.
-    #[error("{path}: at smallest side {side} it has {h} x {w} pixels, more than the limit of 1024 x 1024", path = path.display())]
+    /// A rescaled image has more than 1,048,576 pixels (1024 x 1024).
+    #[error("{path}: at smallest side {side} it has {h} x {w} pixels, more than 1048576 (1024 x 1024) in all", path = path.display())]
     TooLarge {
         /// The image; empty until [`Error::of_image`] sets it.
         path: PathBuf,

@@ -98,7 +98,7 @@ pub fn merge(named: &[(&Path, &Posteriors)]) -> Result<Posteriors> {
     let missing: Vec<String> =
         shards.iter().enumerate().filter(|(_, s)| s.is_none()).map(|(i, _)| (i + 1).to_string()).collect();
     if !missing.is_empty() {
-        return Err(Error::Fusion(format!("missing shards of {of}: {}", missing.join(", "))));
+        return Err(Error::Fusion(format!("of {of} shards, these are missing: {}", missing.join(", "))));
     }
     let parts: Vec<&Posteriors> = shards.into_iter().flatten().map(|(_, p)| p).collect();
     let mut whole = Posteriors {
@@ -181,7 +181,7 @@ mod tests {
         let (x, y) = (Path::new("x"), Path::new("y"));
         let whole = merge(&[(y, &second), (x, &first)]).unwrap();
         assert_eq!((whole.paths.len(), whole.values[[2, 1]], whole.origin.shard), (3, 0.9, Partition::WHOLE));
-        assert!(merge(&[(x, &first)]).unwrap_err().to_string().contains("missing shards of 2: 2"));
+        assert!(merge(&[(x, &first)]).unwrap_err().to_string().contains("of 2 shards, these are missing: 2"));
         assert!(merge(&[(x, &first), (y, &first)]).unwrap_err().to_string().contains("are both shard 1"));
     }
 }

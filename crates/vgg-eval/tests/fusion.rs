@@ -251,8 +251,8 @@ fn shards_are_merged_in_shard_order_for_any_order_of_files() {
 fn missing_and_duplicate_shards_are_rejected() {
     let (all, [first, empty, last]) = three_shards();
     assert_refused(merged(&[]), &["no posteriors"]);
-    assert_refused(merged(&[&empty]), &["missing shards of 3", ": 1, 3"]);
-    assert_refused(merged(&[&last, &first]), &["missing shards of 3", ": 2"]);
+    assert_refused(merged(&[&empty]), &["of 3 shards, these are missing", ": 1, 3"]);
+    assert_refused(merged(&[&last, &first]), &["of 3 shards, these are missing", ": 2"]);
     assert_refused(merged(&[&first, &empty, &last, &empty]), &["1.st", "3.st", "shard 2/3"]);
     assert_refused(merged(&[&shard(&all, 4, 3, 0..2)]), &["0.st", "shard 4/3"]);
     assert_refused(merged(&[&first, &empty, &shard(&all, 3, 3, 1..5)]), &["two shards"]);

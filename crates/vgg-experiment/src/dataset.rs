@@ -7,8 +7,8 @@ use vgg_data::{ImageSet, PixelStatistics, Prefetcher, Split};
 use vgg_files::{Hash, hash_bytes, read_json, write_json};
 use vgg_tensor::ProcessGroup;
 
+use crate::Result;
 use crate::ranks::from_first;
-use crate::{Error, Result};
 
 /// Both splits of a data set.
 pub struct Dataset {
@@ -101,7 +101,8 @@ impl Dataset {
             progress(done);
         }
         if sum.pixels == 0 {
-            return Err(Error::Plan("no training image can be decoded".into()));
+            let (path, reason) = (self.train.root().to_owned(), "no training image can be decoded".into());
+            return Err(vgg_data::Error::Layout { path, reason }.into());
         }
         write_json(&path, &sum)?;
         Ok(sum)

@@ -107,7 +107,7 @@ pub fn report(plan: &TablePlan, rows: &[Row], out: &Path, context: &RunContext) 
     if !plan.changes.is_empty() {
         notes.push(format!("overridden settings: {}", plan.changes.join(", ")));
     }
-    notes.extend(plan.scaled());
+    notes.extend(plan.differences_from_paper());
     notes.extend(shallow(&plan.name, rows));
     let columns = columns(&plan.name);
     Ok(Report {
@@ -159,7 +159,7 @@ fn percent(share: Option<f64>) -> String {
 impl TablePlan {
     /// The settings that differ from the paper's, each with the paper's value in brackets; several values if
     /// the runs differ. `None` if there are no differences.
-    pub fn scaled(&self) -> Option<String> {
+    pub fn differences_from_paper(&self) -> Option<String> {
         let mut what = Vec::new();
         let mut compare = |name: &str, theirs: &str, ours: &dyn Fn(&RunPlan) -> String| {
             let ours = distinct(self.runs.iter().map(ours));

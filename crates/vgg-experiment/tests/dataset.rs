@@ -110,7 +110,7 @@ fn missing_and_undecodable_images_are_errors() {
     }
     let dataset = Dataset::open(&root, 0).unwrap();
     let error = statistics(&dataset, dir.path()).unwrap_err();
-    assert_eq!(error.to_string(), "no training image can be decoded");
+    assert!(error.to_string().ends_with("no training image can be decoded"), "{error}");
     let kept = dir.path().join(format!("statistics-{}.json", dataset.hash.short()));
     assert!(!kept.exists());
 }

@@ -29,7 +29,7 @@ fn all_tables_that_come_with_the_program_are_sound() {
 #[test]
 fn the_paper_profile_is_the_papers() {
     let plans = plans(Profile::Paper);
-    assert_eq!(plans[0].scaled(), None);
+    assert_eq!(plans[0].differences_from_paper(), None);
     assert_eq!(plans[0].runs.len(), 12);
     for plan in &plans[..2] {
         for (row, theirs) in plan.rows.iter().zip(paper::rows(&plan.name)) {

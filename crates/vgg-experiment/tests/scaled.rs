@@ -22,7 +22,7 @@ fn table(runs: Vec<RunPlan>) -> TablePlan {
 /// The differences listed for these runs.
 #[track_caller]
 fn differences(runs: Vec<RunPlan>) -> String {
-    let said = table(runs).scaled().unwrap();
+    let said = table(runs).differences_from_paper().unwrap();
     said.strip_prefix("profile mini; differs from the paper (in brackets): ").unwrap().to_owned()
 }
 
@@ -38,7 +38,7 @@ fn says(change: impl FnOnce(&mut RunPlan), expected: &str) {
 fn says_nothing(change: impl FnOnce(&mut RunPlan)) {
     let mut run = paper_run("A/256", Config::A);
     change(&mut run);
-    assert_eq!(table(vec![run]).scaled(), None);
+    assert_eq!(table(vec![run]).differences_from_paper(), None);
 }
 
 fn plateau(lr: f64) -> Schedule {
@@ -60,13 +60,13 @@ fn the_papers_settings_have_no_differences() {
         run.data.train_scale = train_scale;
         run
     });
-    assert_eq!(table(runs.to_vec()).scaled(), None, "in any order");
+    assert_eq!(table(runs.to_vec()).differences_from_paper(), None, "in any order");
     let rates = [0.001, 0.01].map(|lr| {
         let mut run = paper_run("A", Config::A);
         run.schedule = plateau(lr);
         run
     });
-    assert_eq!(table(rates.to_vec()).scaled(), None);
+    assert_eq!(table(rates.to_vec()).differences_from_paper(), None);
 }
 
 #[test]

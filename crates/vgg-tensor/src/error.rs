@@ -96,7 +96,7 @@ pub enum Error {
     },
     /// A GPU allocation failed for lack of memory.
     #[error(
-        "out of GPU memory: cannot allocate {} MiB, {} of {} MiB are free; reduce micro_batch",
+        "out of GPU memory: cannot allocate {} MiB, {} of {} MiB are free; use a smaller batch",
         wanted_bytes >> 20, free_bytes >> 20, total_bytes >> 20
     )]
     OutOfMemory {

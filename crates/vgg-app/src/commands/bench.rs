@@ -170,8 +170,8 @@ fn print_costs(costs: &[ProtocolCost]) -> Result<()> {
             vgg_experiment::test_scales_text(&c.test_scales),
             c.views.to_string(),
             format!("{:.2}", c.images_per_s),
-            format!("{:.1}", c.times_centre),
-            format!("{:.1}", c.arithmetic_times_centre),
+            format!("{:.1}", c.time_over_centre),
+            format!("{:.1}", c.macs_over_centre),
         ]
     });
     Ok(print_table(&head.map(str::to_owned), &rows.collect::<Vec<_>>())?)

@@ -28,7 +28,7 @@ pub(crate) struct Experiment {
     #[arg(required_unless_present_any = ["file", "print"])]
     table: Option<String>,
     /// Built-in recipe: smoke (seconds; the networks learn nothing), mini (small networks that learn; table3
-    /// in about six minutes on two cores) or paper (the paper's settings).
+    /// in six to ten minutes on two cores) or paper (the paper's settings).
     #[arg(long, value_parser = choice(&Profile::ALL), default_value = "mini")]
     profile: Profile,
     /// Recipe file instead of a built-in one; makes all of its tables unless one is named.

@@ -207,10 +207,13 @@ pub(super) fn test_scales(given: &[usize], network: &Pretrained) -> Result<Vec<u
     Ok(if given.is_empty() { vec![network.default_test_scale()] } else { given.to_vec() })
 }
 
-/// Parses two numbers such as `4096,4096`.
+/// Parses two numbers separated by a comma.
 pub(super) fn pair(text: &str) -> Result<[usize; 2], String> {
     let numbers: Result<Vec<usize>, _> = text.split(',').map(|n| usize::from_str(n.trim())).collect();
-    numbers.ok().and_then(|n| n.try_into().ok()).ok_or_else(|| "expected a pair such as 4096,4096".into())
+    numbers
+        .ok()
+        .and_then(|n| n.try_into().ok())
+        .ok_or_else(|| "expected two numbers separated by a comma".into())
 }
 
 #[derive(Args)]

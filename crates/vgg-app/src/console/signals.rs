@@ -10,8 +10,9 @@ use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 use signal_hook::low_level::exit;
 
-/// Signals within this time of the first are ignored: Slurm signals ranks and launcher, which forwards it.
-const ECHO: Duration = Duration::from_secs(1);
+/// Signals within this time of the first are ignored: Slurm signals the ranks and also their launcher, which forwards
+/// the signal, so that each rank receives it twice.
+const REPEAT_WINDOW: Duration = Duration::from_secs(1);
 
 pub(crate) struct Interrupt(Arc<AtomicUsize>);
 
@@ -28,7 +29,7 @@ impl Interrupt {
                         heard.store(number as usize, SeqCst);
                         first = Some(Instant::now());
                     }
-                    Some(at) if at.elapsed() < ECHO => {}
+                    Some(at) if at.elapsed() < REPEAT_WINDOW => {}
                     Some(_) => exit(128 + number),
                 }
             }

@@ -13,7 +13,7 @@ mod finish;
 mod hashed;
 mod ilsvrc;
 mod join;
-mod known_odd;
+mod known_anomalies;
 mod layouts;
 mod matlab;
 mod merge;
@@ -31,7 +31,7 @@ use vgg_files::{Lock, read_json, remove_partial_files, write_json};
 
 pub use entry::{BoundingBox, Class, Entry};
 pub use ilsvrc::{Ilsvrc, IlsvrcOptions};
-pub use known_odd::unexpected as unexpected_of_known_odd;
+pub use known_anomalies::unrecorded_anomalies;
 pub use layouts::{Files, Layout};
 pub use merge::merge;
 pub use plan::{Plan, plan};
@@ -188,10 +188,7 @@ fn only_ours(out: &Path) -> Result<()> {
     for entry in std::fs::read_dir(out).map_err(crate::error::at("read", out))? {
         let name = entry.map_err(crate::error::at("read", out))?.file_name();
         if name != ".lock" && name != PROGRESS {
-            let reason = format!(
-                "the folder already contains {}, but a preparation needs an empty folder",
-                name.display()
-            );
+            let reason = format!("the output folder must be empty, but contains {}", name.display());
             return Err(Error::Layout { path: out.to_owned(), reason });
         }
     }

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 use clap::{Args, ValueEnum};
 use vgg_data::prepare::{
     Event, Files, Ilsvrc, IlsvrcOptions, Layout, Plan, PrepareOptions, Source, merge, plan, prepare,
-    unexpected_of_known_odd,
+    unrecorded_anomalies,
 };
 use vgg_data::{Encoding, INDEX_FILE, Manifest, Partition, Split};
 
@@ -266,7 +266,7 @@ fn tell(dir: &Path) -> Result<()> {
                 writeln!(to, "  {what}: {count}, listed in {INDEX_FILE}")?;
             }
         }
-        match unexpected_of_known_odd(own).as_deref() {
+        match unrecorded_anomalies(own).as_deref() {
             Some([]) => writeln!(to, "  the known irregular files of ILSVRC-2012 are as expected")?,
             Some(lines) => lines.iter().try_for_each(|line| writeln!(to, "  {line}"))?,
             None => {}

@@ -1,10 +1,10 @@
 //! The transforms of Winograd convolution F(M, 3) along one axis.
 //!
 //! For `M` neighbouring outputs `y` of a filter `g` of three taps over `M + 2` inputs `d`,
-//! `y = A^T [(G g) * (B^T d)]` needs `M + 2` products instead of `3 M`. In two dimensions each matrix is
-//! applied to the columns and then to the rows. The matrices interpolate at 0, infinity, and 1, -1 (F2), 2,
-//! -2 (F4), 1/2, -1/2 (F6). Lavin & Gray, "Fast Algorithms for Convolutional Neural Networks", 2015, derive
-//! the first two.
+//! `y = A^T [(G g) * (B^T d)]` needs `M + 2` products instead of `3 M`. In two dimensions each matrix is applied to the
+//! columns and then to the rows. The matrices interpolate at 0, infinity, 1 and -1; F4 also at 2 and -2,
+//! and F6 also at 1/2 and -1/2. Lavin & Gray, "Fast Algorithms for Convolutional Neural Networks", 2015,
+//! derive the first two.
 //!
 //! Grad-input is again a convolution; grad-weight is `G^T [(B^T d) * (A dy)]`.
 

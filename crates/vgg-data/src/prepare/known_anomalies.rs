@@ -33,7 +33,7 @@ const CMYK: [&str; 22] = [
 
 /// One line for each of these files that `split` does not record as PNG or CMYK. `None` unless every class of
 /// `split` has as many images as in the ILSVRC-2012 training set.
-pub fn unexpected(split: &SplitManifest) -> Option<Vec<String>> {
+pub fn unrecorded_anomalies(split: &SplitManifest) -> Option<Vec<String>> {
     if !imagenet::train_images().eq(split.of_class.iter().copied()) {
         return None;
     }
