@@ -25,7 +25,7 @@ impl Dataset {
     /// Opens both splits. Up to `cache_bytes` of decoded images are kept in memory, shared by all runs.
     ///
     /// # Errors
-    /// [`Error::Data`] if a folder is missing or the splits have different classes.
+    /// [`crate::Error::Data`] if a folder is missing or the splits have different classes.
     pub fn open(root: &Path, cache_bytes: u64) -> Result<Dataset> {
         let (train, val) = (ImageSet::open(root, Split::Train)?, ImageSet::open(root, Split::Val)?);
         let hash = hash_bytes(format!("{}\n{}", train.hash(), val.hash()).as_bytes());
@@ -51,7 +51,7 @@ impl Dataset {
     /// them. `progress` receives the number of finished images.
     ///
     /// # Errors
-    /// [`Error::Data`] if an image is missing; [`Error::Plan`] if no image can be decoded; [`Error::File`] if
+    /// [`crate::Error::Data`] if an image is missing or none can be decoded; [`crate::Error::File`] if
     /// the result cannot be stored.
     pub fn statistics(
         &self,
