@@ -17,19 +17,35 @@ pub(crate) fn message(error: &anyhow::Error) -> String {
             text = format!("{text}: {cause}");
         }
     }
-    match hint(error) {
+    match hint(kind(error)) {
         Some(hint) => format!("{text}\n{hint}"),
         None => text,
     }
 }
 
+/// The exit code, by the kind of the outermost cause that has one.
 pub(crate) fn code(error: &anyhow::Error) -> u8 {
     match kind(error) {
-        ErrorKind::Usage => 2,
-        ErrorKind::BadData => BAD_DATA,
-        ErrorKind::Missing => 66,
-        ErrorKind::Io => 74,
+        ErrorKind::Usage | ErrorKind::NoCuda => 2,
+        ErrorKind::BadData | ErrorKind::Incomplete | ErrorKind::Checksum => BAD_DATA,
+        ErrorKind::Missing | ErrorKind::Unfinished => 66,
+        ErrorKind::Io | ErrorKind::NoSpace => 74,
         _ => 1,
+    }
+}
+
+/// What to do about the error. Hints name options, which library errors never mention.
+fn hint(kind: ErrorKind) -> Option<&'static str> {
+    match kind {
+        ErrorKind::NoCuda => Some("a command that has --device runs without a GPU with --device cpu"),
+        ErrorKind::Incomplete => Some("pass --allow-incomplete to accept the images that are present"),
+        ErrorKind::Checksum => Some("download the file again, or pass --skip-md5 to accept it"),
+        ErrorKind::NoSpace => Some("use another disk, or store smaller images with --smallest-side"),
+        ErrorKind::Unfinished => {
+            Some("rerun the same preparation to resume it; join complete parts with vgg data merge")
+        }
+        ErrorKind::Internal => Some("this is a bug in vgg; please report it"),
+        _ => None,
     }
 }
 
@@ -37,36 +53,9 @@ fn kind(error: &anyhow::Error) -> ErrorKind {
     let kind_of = |cause: &(dyn std::error::Error + 'static)| match cause.downcast_ref::<vgg_bench::Error>() {
         Some(error) => Some(error.kind()),
         None if cause.is::<UsageError>() => Some(ErrorKind::Usage),
-        None => vgg::error_kind(cause),
+        None => cause.downcast_ref().map(vgg_distributed::Error::kind).or_else(|| vgg::error_kind(cause)),
     };
     error.chain().find_map(kind_of).unwrap_or(ErrorKind::Other)
-}
-
-/// What to do about the error. Hints name options, which library errors never mention.
-fn hint(error: &anyhow::Error) -> Option<&'static str> {
-    if kind(error) == ErrorKind::Internal {
-        return Some("this is a bug in vgg; please report it");
-    }
-    error.chain().find_map(|cause| match cause.downcast_ref::<vgg_data::Error>() {
-        Some(vgg_data::Error::Incomplete { .. }) => {
-            Some("pass --allow-incomplete to accept the images that are present")
-        }
-        Some(vgg_data::Error::Checksum { .. }) => {
-            Some("download the file again, or pass --skip-md5 to accept it")
-        }
-        Some(vgg_data::Error::NoSpace { .. }) => {
-            Some("use another disk, or store smaller images with --smallest-side")
-        }
-        Some(vgg_data::Error::Unfinished { .. }) => {
-            Some("rerun the same preparation to resume it; join complete parts with vgg data merge")
-        }
-        _ => match cause.downcast_ref::<vgg_tensor::Error>() {
-            Some(vgg_tensor::Error::NoCuda { .. }) => {
-                Some("a command that has --device runs without a GPU with --device cpu")
-            }
-            _ => None,
-        },
-    })
 }
 
 #[cfg(test)]

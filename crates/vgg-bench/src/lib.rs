@@ -29,22 +29,22 @@ pub enum Error {
     #[error("{0}")]
     WrongResult(String),
     /// A tensor operation or the device failed.
-    #[error("{0}")]
+    #[error(transparent)]
     Tensor(#[from] vgg_tensor::Error),
     /// The network failed.
-    #[error("{0}")]
+    #[error(transparent)]
     Network(#[from] vgg_layers::Error),
     /// The optimiser failed.
-    #[error("{0}")]
+    #[error(transparent)]
     Optim(#[from] vgg_optim::Error),
     /// Training failed.
-    #[error("{0}")]
+    #[error(transparent)]
     Train(#[from] vgg_train::Error),
     /// Evaluation failed.
-    #[error("{0}")]
+    #[error(transparent)]
     Eval(#[from] vgg_eval::Error),
     /// The images could not be processed.
-    #[error("{0}")]
+    #[error(transparent)]
     Data(#[from] vgg_data::Error),
 }
 

@@ -99,8 +99,8 @@ pub enum Error {
         reason: String,
     },
     /// A file of a prepared data set cannot be read or written.
-    #[error("{0}")]
-    File(#[source] Arc<vgg_files::Error>),
+    #[error(transparent)]
+    File(Arc<vgg_files::Error>),
     /// A setting is invalid, or settings contradict each other.
     #[error("{0}")]
     Config(String),
@@ -122,14 +122,15 @@ impl Error {
     /// The kind of error, from which programs derive their exit code.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Error::Missing { .. } | Error::Unfinished { .. } => ErrorKind::Missing,
-            Error::Layout { .. }
-            | Error::Decode { .. }
-            | Error::TooLarge { .. }
-            | Error::Source { .. }
-            | Error::Incomplete { .. }
-            | Error::Checksum { .. } => ErrorKind::BadData,
-            Error::Io { .. } | Error::NoSpace { .. } => ErrorKind::Io,
+            Error::Missing { .. } => ErrorKind::Missing,
+            Error::Unfinished { .. } => ErrorKind::Unfinished,
+            Error::Incomplete { .. } => ErrorKind::Incomplete,
+            Error::Checksum { .. } => ErrorKind::Checksum,
+            Error::NoSpace { .. } => ErrorKind::NoSpace,
+            Error::Layout { .. } | Error::Decode { .. } | Error::TooLarge { .. } | Error::Source { .. } => {
+                ErrorKind::BadData
+            }
+            Error::Io { .. } => ErrorKind::Io,
             Error::File(source) => source.kind(),
             Error::Config(_) => ErrorKind::Usage,
             Error::Interrupted => ErrorKind::Other,

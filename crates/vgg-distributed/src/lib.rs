@@ -69,8 +69,7 @@ impl Error {
     /// The kind of the error, for example to choose an exit code.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Error::HalfSet { .. } | Error::Value { .. } => ErrorKind::Usage,
-            Error::NoTransport { .. } => ErrorKind::Other,
+            Error::HalfSet { .. } | Error::Value { .. } | Error::NoTransport { .. } => ErrorKind::Usage,
         }
     }
 }

@@ -21,12 +21,22 @@
 pub enum ErrorKind {
     /// Invalid arguments or settings, or arguments that are incompatible with each other or with the data.
     Usage,
+    /// CUDA was requested and is unavailable.
+    NoCuda,
     /// A file has corrupt or unexpected contents: an image, weights or a data set.
     BadData,
+    /// Images or classes of a published data set are missing.
+    Incomplete,
+    /// The checksum of a downloaded file is not the published one.
+    Checksum,
     /// A file or directory does not exist.
     Missing,
+    /// A data set whose preparation is not complete.
+    Unfinished,
     /// A file cannot be read or written.
     Io,
+    /// A disk has too little space for a data set.
+    NoSpace,
     /// A bug in these crates.
     Internal,
     /// Any other error: a device failure, a non-finite loss, an interruption.

@@ -41,16 +41,16 @@ pub enum Error {
     #[error("{0}")]
     Fusion(String),
     /// Reading images failed.
-    #[error("{0}")]
+    #[error(transparent)]
     Data(#[from] vgg_data::Error),
     /// A layer or the network failed.
-    #[error("{0}")]
+    #[error(transparent)]
     Network(#[from] vgg_layers::Error),
     /// A tensor operation or a collective failed.
-    #[error("{0}")]
+    #[error(transparent)]
     Tensor(#[from] vgg_tensor::Error),
     /// A file operation failed.
-    #[error("{0}")]
+    #[error(transparent)]
     File(#[from] vgg_files::Error),
 }
 

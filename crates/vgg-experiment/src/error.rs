@@ -29,25 +29,25 @@ pub enum Error {
         source: Box<Error>,
     },
     /// The process group failed.
-    #[error("{0}")]
+    #[error(transparent)]
     Ranks(#[from] vgg_tensor::Error),
     /// The data set cannot be used.
-    #[error("{0}")]
+    #[error(transparent)]
     Data(#[from] vgg_data::Error),
     /// A network is invalid.
-    #[error("{0}")]
+    #[error(transparent)]
     Network(#[from] vgg_layers::Error),
     /// A weights file cannot be used.
-    #[error("{0}")]
+    #[error(transparent)]
     Weights(#[from] vgg_weights::Error),
     /// Training failed.
-    #[error("{0}")]
+    #[error(transparent)]
     Train(#[from] vgg_train::Error),
     /// Evaluation failed.
-    #[error("{0}")]
+    #[error(transparent)]
     Eval(#[from] vgg_eval::Error),
     /// A file cannot be read or written.
-    #[error("{0}")]
+    #[error(transparent)]
     File(#[from] vgg_files::Error),
 }
 

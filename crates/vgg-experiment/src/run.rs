@@ -159,7 +159,7 @@ fn pixels(plan: &RunPlan, start: Option<&PathBuf>, context: &RunContext) -> Resu
                 std_rgb: metadata.std_rgb,
             }
         }
-        (PixelScale::Inherit, None) => return Err(Error::Plan("pixel_scale inherit needs init.from".into())),
+        (PixelScale::Inherit, None) => return Err(Error::Plan("inherit needs network.init.from".into())),
     })
 }
 

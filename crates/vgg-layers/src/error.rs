@@ -83,7 +83,7 @@ pub enum Error {
         to: &'static str,
     },
     /// A tensor operation outside of any layer failed.
-    #[error("{0}")]
+    #[error(transparent)]
     Tensor(#[from] vgg_tensor::Error),
 }
 

@@ -21,7 +21,7 @@ pub enum Error {
         reason: String,
     },
     /// A tensor operation failed.
-    #[error("{0}")]
+    #[error(transparent)]
     Tensor(#[from] vgg_tensor::Error),
 }
 

@@ -141,13 +141,13 @@ impl Error {
                 ErrorKind::Other
             }
             Error::Internal(_) => ErrorKind::Internal,
+            Error::NoCuda { .. } => ErrorKind::NoCuda,
             Error::Shape { .. }
             | Error::Rank { .. }
             | Error::Unsupported { .. }
             | Error::Target { .. }
             | Error::Shared { .. }
             | Error::Length { .. }
-            | Error::NoCuda { .. }
             | Error::Device { .. }
             | Error::InstructionSet { .. } => ErrorKind::Usage,
         }

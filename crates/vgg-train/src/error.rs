@@ -88,22 +88,22 @@ pub enum Error {
         step: u64,
     },
     /// Loading data failed.
-    #[error("{0}")]
+    #[error(transparent)]
     Data(#[from] vgg_data::Error),
     /// A layer or the network failed.
-    #[error("{0}")]
+    #[error(transparent)]
     Network(#[from] vgg_layers::Error),
     /// The optimiser failed.
-    #[error("{0}")]
+    #[error(transparent)]
     Optim(#[from] vgg_optim::Error),
     /// Writing weights failed.
-    #[error("{0}")]
+    #[error(transparent)]
     Weights(#[from] vgg_weights::Error),
     /// A tensor operation or a collective failed.
-    #[error("{0}")]
+    #[error(transparent)]
     Tensor(#[from] vgg_tensor::Error),
     /// A file operation failed.
-    #[error("{0}")]
+    #[error(transparent)]
     File(#[from] vgg_files::Error),
     /// Validation failed.
     #[error("validation failed: {0}")]

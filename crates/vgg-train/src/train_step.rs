@@ -326,7 +326,7 @@ impl Work<'_> {
             let x = ops::normalize_staged(self.staged, images.clone(), self.config.scale)?;
             let (staged, state) = (self.staged, self.state);
             let run = DropoutSeed { first_sample: self.run.first_sample + first, ..self.run };
-            let (logits, trace) = self.network.forward_in_step(x, run, state)?;
+            let (logits, cache) = self.network.forward_in_step(x, run, state)?;
             let loss = ops::softmax_cross_entropy_staged(&logits, staged, images, weight, state)?;
             self.results.push((loss.per_sample, logits));
             let mode = if first == 0 { GradMode::Overwrite } else { GradMode::Accumulate };
@@ -334,9 +334,9 @@ impl Work<'_> {
                 // In the last micro-batch, this rank's gradients become final.
                 Some(reducer) if images_end == n => {
                     let finished = &mut |parameter: &mut Parameter| reducer.push(parameter);
-                    self.network.backward_with(trace, loss.grad, mode, self.state, finished)?;
+                    self.network.backward_with(cache, loss.grad, mode, self.state, finished)?;
                 }
-                _ => self.network.backward(trace, loss.grad, mode, self.state)?,
+                _ => self.network.backward(cache, loss.grad, mode, self.state)?,
             }
         }
         if let Some(reducer) = &mut self.reducer {

@@ -12,7 +12,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[non_exhaustive]
 pub enum Error {
     /// The file cannot be opened, read or written, or its contents are invalid.
-    #[error("{0}")]
+    #[error(transparent)]
     File(#[from] vgg_files::Error),
     /// A metadata entry is missing or invalid.
     #[error("{path}: metadata {key}: {reason}", path = path.display())]
@@ -51,7 +51,7 @@ pub enum Error {
         tensor: String,
     },
     /// The network cannot be built.
-    #[error("{0}")]
+    #[error(transparent)]
     Network(#[from] vgg_layers::Error),
 }
 

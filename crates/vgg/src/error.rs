@@ -16,25 +16,25 @@ pub enum Error {
     #[error("interrupted; run again to resume")]
     Interrupted,
     /// A tensor operation or the device failed.
-    #[error("{0}")]
+    #[error(transparent)]
     Tensor(#[from] vgg_tensor::Error),
     /// The network is invalid.
-    #[error("{0}")]
+    #[error(transparent)]
     Network(#[from] vgg_layers::Error),
     /// The weights file cannot be used.
-    #[error("{0}")]
+    #[error(transparent)]
     Weights(#[from] vgg_weights::Error),
     /// An image or a data set cannot be used.
-    #[error("{0}")]
+    #[error(transparent)]
     Data(#[from] vgg_data::Error),
     /// Evaluation failed.
-    #[error("{0}")]
+    #[error(transparent)]
     Eval(#[from] vgg_eval::Error),
     /// Training failed.
-    #[error("{0}")]
+    #[error(transparent)]
     Experiment(#[from] vgg_experiment::Error),
     /// A file cannot be read or written.
-    #[error("{0}")]
+    #[error(transparent)]
     File(#[from] vgg_files::Error),
 }
 

@@ -39,7 +39,7 @@ impl Doctor {
             return Ok(());
         }
         writeln!(out(), "vgg {}", env!("CARGO_PKG_VERSION"))?;
-        writeln!(out(), "device: {}", device)?;
+        writeln!(out(), "device: {device}")?;
         writeln!(
             out(),
             "speed: {gflops:.0} GFLOP/s in the forward pass of a narrow net D; net D at full width would train at about {images_per_s:.1} images/s"
@@ -54,7 +54,7 @@ impl Doctor {
             }
         }
         match gpu() {
-            Ok(gpu) => writeln!(out(), "cuda: {}", gpu)?,
+            Ok(gpu) => writeln!(out(), "cuda: {gpu}")?,
             Err(e) => writeln!(out(), "{e}")?,
         }
         Ok(())

@@ -9,7 +9,6 @@ use vgg_tensor::ProcessGroup;
 
 use crate::console::{Interrupt, be_quiet, note};
 use crate::exit;
-use crate::exit::UsageError;
 
 /// Delay before other ranks report an error: rank 0 reports an error that all have.
 const FIRST_GOES_FIRST: Duration = Duration::from_secs(5);
@@ -29,7 +28,7 @@ impl Ranks {
             // Immediately: exit handlers of such libraries would block here, too.
             signal_hook::low_level::exit(1);
         };
-        let joined = vgg_distributed::join(lost).map_err(|e| UsageError(e.to_string()))?;
+        let joined = vgg_distributed::join(lost)?;
         let group = joined.group;
         if group.rank() > 0 {
             be_quiet();

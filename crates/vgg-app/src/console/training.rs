@@ -92,12 +92,12 @@ impl TrainingView {
             }
             Event::Diverges { loss, chance } => self.progress.line(&format!(
                 "  warning: the loss {loss:.3} is far above chance level ({chance:.3}): training diverges. Usual remedies: \
-                 a lower learning rate, pixel_scale = \"unit-variance\", or starting from a trained A (init.from)."
+                 a lower learning rate, pixel_scale = \"unit-variance\", or starting from a trained A (network.init.from)."
             )),
             Event::NoProgress { loss, chance } => self.progress.line(&format!(
                 "  note: after one epoch the loss is still at chance level, {loss:.3} (ln of the number of classes: \
                  {chance:.3}). Networks without normalisation may need a few epochs to start learning. If the loss \
-                 stays there, usual remedies: init.scheme = \"he\", starting from a trained A (init.from), pixel_scale = \
+                 stays there, usual remedies: network.init.scheme = \"he\", starting from a trained A (network.init.from), pixel_scale = \
                  \"unit-variance\", less dropout, smaller batches, another learning rate."
             )),
         }

@@ -81,7 +81,7 @@ struct Maps {
 /// A mapping of address space, and its free ranges.
 struct Map {
     memory: MmapMut,
-    free: FreeList,
+    free_list: FreeList,
 }
 
 impl Arena {
@@ -106,8 +106,8 @@ impl Arena {
     /// Fills all free memory below the high-water mark with the byte 0xff, which makes every `f32` NaN.
     pub(crate) fn poison(&self) {
         for map in &mut self.lock().maps {
-            let reached = map.free.high_water();
-            for gap in map.free.iter() {
+            let reached = map.free_list.high_water();
+            for gap in map.free_list.iter() {
                 let end = (gap.start + gap.len).min(reached);
                 if gap.start < end {
                     map.memory[gap.start..end].fill(0xff);
@@ -119,7 +119,7 @@ impl Arena {
     /// Bytes allocated now, and the high-water mark in bytes.
     pub(crate) fn usage_bytes(&self) -> (usize, usize) {
         let maps = self.lock();
-        (maps.in_use_bytes, maps.maps.iter().map(|map| map.free.high_water()).sum())
+        (maps.in_use_bytes, maps.maps.iter().map(|map| map.free_list.high_water()).sum())
     }
 
     /// Frees a buffer.
@@ -132,7 +132,7 @@ impl Arena {
         let at = start.as_ptr() as usize;
         let home = maps.maps.iter_mut().find(|map| map.range().contains(&at));
         if let Some(map) = home {
-            map.free.free(at - map.range().start, bytes);
+            map.free_list.free(at - map.range().start, bytes);
         }
     }
 
@@ -168,8 +168,8 @@ impl Map {
         // Huge pages reduce TLB misses. Without them, normal pages are used.
         #[cfg(target_os = "linux")]
         let _ = memory.advise(memmap2::Advice::HugePage);
-        let free = FreeList::new(memory.len());
-        Map { memory, free }
+        let free_list = FreeList::new(memory.len());
+        Map { memory, free_list }
     }
 
     fn range(&self) -> std::ops::Range<usize> {
@@ -178,7 +178,7 @@ impl Map {
     }
 
     fn take(&mut self, bytes: usize) -> Option<NonNull<u8>> {
-        let at = self.free.alloc(bytes)?;
+        let at = self.free_list.alloc(bytes)?;
         // The range lies within the mapping.
         NonNull::new(self.memory.as_mut_ptr().wrapping_add(at))
     }

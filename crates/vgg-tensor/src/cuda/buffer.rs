@@ -61,7 +61,7 @@ pub(crate) struct CudaArena {
 }
 
 struct State {
-    free: FreeList,
+    free_list: FreeList,
     in_use_bytes: usize,
     /// Memory from the driver: handle and bytes of each allocation, mapped contiguously from `base`.
     pieces: Vec<(sys::CUmemGenericAllocationHandle, usize)>,
@@ -79,7 +79,7 @@ struct State {
 #[derive(Default)]
 struct Recording {
     /// Ranges allocated or freed during the capture.
-    free: Vec<FreeRange>,
+    ranges: Vec<FreeRange>,
     owners: Vec<Owner>,
 }
 
@@ -102,8 +102,8 @@ impl Drop for Reservation {
         state.graphs.retain(|number| *number != self.number);
         let newest = state.graphs.last().copied().unwrap_or(0);
         let released = state.withheld.extract_if(.., |(captures_before, _)| *captures_before >= newest);
-        for FreeRange { start, len } in released.map(|(_, gap)| gap).chain(self.kept.drain(..)) {
-            state.free.free(start, len);
+        for FreeRange { start, len } in released.map(|(_, range)| range).chain(self.kept.drain(..)) {
+            state.free_list.free(start, len);
         }
     }
 }
@@ -121,9 +121,9 @@ impl CudaArena {
                 .result()
                 .map_err(cuda_error("cuMemAddressReserve"))?;
         }
-        let free = FreeList::new(if backed { reserved } else { usize::MAX / 2 });
+        let free_list = FreeList::new(if backed { reserved } else { usize::MAX / 2 });
         let state = State {
-            free,
+            free_list,
             in_use_bytes: 0,
             pieces: Vec::new(),
             backed_bytes: 0,
@@ -144,17 +144,17 @@ impl CudaArena {
         }
         let bytes = bytes.max(1).next_multiple_of(ALIGN);
         let mut state = self.lock();
-        let Some(at) = state.free.alloc(bytes) else { return Err(self.out_of_memory(bytes)) };
+        let Some(at) = state.free_list.alloc(bytes) else { return Err(self.out_of_memory(bytes)) };
         if self.backed
             && at + bytes > state.backed_bytes
             && let Err(e) = self.back(&mut state, at + bytes)
         {
-            state.free.free(at, bytes);
+            state.free_list.free(at, bytes);
             return Err(e);
         }
         state.in_use_bytes += bytes;
         if let Some(recording) = &mut state.recording {
-            recording.free.push(FreeRange { start: at, len: bytes });
+            recording.ranges.push(FreeRange { start: at, len: bytes });
         }
         let captures_before = state.captures;
         let pointer = self.base + at as sys::CUdeviceptr;
@@ -177,10 +177,10 @@ impl CudaArena {
     pub(crate) fn end_recording(self: &Arc<Self>) -> Reservation {
         let mut guard = self.lock();
         let state = &mut *guard;
-        let Recording { free, owners } = state.recording.take().unwrap_or_default();
-        let kept = free
+        let Recording { ranges, owners } = state.recording.take().unwrap_or_default();
+        let kept = ranges
             .into_iter()
-            .flat_map(|FreeRange { start, len }| state.free.alloc_within(start, len))
+            .flat_map(|FreeRange { start, len }| state.free_list.alloc_within(start, len))
             .collect();
         state.captures += 1;
         let number = state.captures;
@@ -192,12 +192,12 @@ impl CudaArena {
     pub(crate) fn poison(&self, stream: sys::CUstream) -> Result<()> {
         let state = self.lock();
         self.context.bind_to_thread().map_err(cuda_error("cuCtxSetCurrent"))?;
-        for gap in state.free.iter() {
-            let end = (gap.start + gap.len).min(state.backed_bytes);
-            if gap.start < end {
-                let pointer = self.base + gap.start as sys::CUdeviceptr;
+        for range in state.free_list.iter() {
+            let end = (range.start + range.len).min(state.backed_bytes);
+            if range.start < end {
+                let pointer = self.base + range.start as sys::CUdeviceptr;
                 // SAFETY: these addresses are backed with memory, and no buffer uses it.
-                unsafe { result::memset_d8_async(pointer, 0xff, end - gap.start, stream) }
+                unsafe { result::memset_d8_async(pointer, 0xff, end - range.start, stream) }
                     .map_err(cuda_error("cuMemsetD8"))?;
             }
         }
@@ -207,7 +207,7 @@ impl CudaArena {
     /// Bytes allocated now, and the high-water mark in bytes.
     pub(crate) fn usage_bytes(&self) -> (usize, usize) {
         let state = self.lock();
-        (state.in_use_bytes, state.free.high_water())
+        (state.in_use_bytes, state.free_list.high_water())
     }
 
     /// Requests memory from the driver until the first `end` bytes are backed.
@@ -262,14 +262,14 @@ impl CudaArena {
         }
         let mut state = self.lock();
         state.in_use_bytes -= buffer.bytes;
-        let gap = FreeRange { start: (buffer.pointer - self.base) as usize, len: buffer.bytes };
+        let range = FreeRange { start: (buffer.pointer - self.base) as usize, len: buffer.bytes };
         if state.graphs.last().is_some_and(|newest| *newest > buffer.captures_before) {
-            state.withheld.push((buffer.captures_before, gap));
+            state.withheld.push((buffer.captures_before, range));
             return;
         }
-        state.free.free(gap.start, gap.len);
+        state.free_list.free(range.start, range.len);
         if let Some(recording) = &mut state.recording {
-            recording.free.push(gap);
+            recording.ranges.push(range);
         }
     }
 

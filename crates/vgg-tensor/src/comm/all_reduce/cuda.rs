@@ -64,11 +64,13 @@ impl Sums {
     ) -> Result<()> {
         self.send()?;
         let step = state.pointer(OP, &self.cuda)?;
+        let mut in_flight = self.in_flight();
         // SAFETY: the flag is a part of the state, which outlives the wait.
-        unsafe { self.in_flight().ranks.any(step + StepState::NOT_FINITE_AT as u64) }?;
-        self.in_flight().ranks.wait()?;
+        unsafe { in_flight.ranks.any(step + StepState::NOT_FINITE_AT as u64) }?;
+        in_flight.ranks.wait()?;
         // Later work on the device's stream now follows the sums, so their memory may be reused.
-        self.in_flight().begun.clear();
+        in_flight.begun.clear();
+        drop(in_flight);
         for tensor in tensors {
             let tensor = tensor?;
             let (n, at) = (tensor.shape().len(), tensor.cuda_memory_mut(OP, "a tensor")?);

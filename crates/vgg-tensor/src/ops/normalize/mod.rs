@@ -47,13 +47,13 @@ pub fn normalize(
 /// # Errors
 /// [`Error::Unsupported`] if the range is empty or out of bounds; [`Error::OutOfMemory`] and [`Error::Cuda`]
 /// on a GPU.
-pub fn normalize_staged(upload: &StagedBatch, images: Range<usize>, scale: [f32; 3]) -> Result<Tensor> {
-    let (shape, device) = (upload.part(&images)?, upload.device());
-    if let Some([pixels, offsets, _]) = upload.on_gpu(images.start) {
+pub fn normalize_staged(staged: &StagedBatch, images: Range<usize>, scale: [f32; 3]) -> Result<Tensor> {
+    let (shape, device) = (staged.part(&images)?, staged.device());
+    if let Some([pixels, offsets, _]) = staged.on_gpu(images.start) {
         // SAFETY: the staged batch has these images.
         return unsafe { cuda::convert(pixels, offsets, scale, shape, device) };
     }
-    match upload.on_cpu(images) {
+    match staged.on_cpu(images) {
         Some((bytes, offset, _)) => {
             Ok(convert(bytes, |image, c| offset[3 * image + c], scale, shape, device))
         }

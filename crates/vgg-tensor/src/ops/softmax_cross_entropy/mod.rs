@@ -66,25 +66,25 @@ pub fn softmax_cross_entropy(
 /// As [`softmax_cross_entropy`]; [`Error::Unsupported`] if the range is empty or out of bounds.
 pub fn softmax_cross_entropy_staged(
     logits: &Tensor,
-    upload: &StagedBatch,
+    staged: &StagedBatch,
     images: Range<usize>,
     weight: f32,
     state: &StepState,
 ) -> Result<Loss> {
     let op = "softmax_cross_entropy";
     let [n, _] = logits.axes(op, "logits", "[N, K]")?;
-    upload.part(&images)?;
+    staged.part(&images)?;
     if images.len() != n {
         return Err(Error::Length { len: images.len(), shape: Shape::from([n]) });
     }
-    if !logits.device().shares_memory_with(upload.device()) {
+    if !logits.device().shares_memory_with(staged.device()) {
         return Err(Error::Device { op, operand: "staged batch" });
     }
-    if let Some([_, _, targets]) = upload.on_gpu(images.start) {
+    if let Some([_, _, targets]) = staged.on_gpu(images.start) {
         // SAFETY: the staged batch is on this GPU and has these images, one for each row.
         return unsafe { cuda::forward_of(logits, targets, weight, state) };
     }
-    match upload.on_cpu(images) {
+    match staged.on_cpu(images) {
         Some((_, _, targets)) => softmax_cross_entropy(logits, targets, weight, state),
         None => unreachable!("a staged batch is on a CPU or on a GPU"),
     }
