@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use training::{RUN, Run, run, small_set};
 use vgg_data::ImageSet;
-use vgg_files::faults::{self, Fault, Loss};
+use vgg_files::faults::{self, Fault, PowerLoss};
 
 /// Faults affect the whole process, so tests run one at a time.
 static ALONE: Mutex<()> = Mutex::new(());
@@ -81,9 +81,9 @@ impl Runs {
     /// succeeds.
     fn fail(&self, dir: &Path, at: u64, fault: Fault) -> bool {
         copy(&self.begun, dir);
-        faults::plan(Some((at, fault)));
+        faults::inject(Some((at, fault)));
         let outcome = run(&self.set, dir, &RUN).0;
-        if faults::done() <= at {
+        if faults::operations() <= at {
             outcome.unwrap();
             return false;
         }
@@ -117,13 +117,13 @@ fn full_disk_at_any_operation_loses_nothing() {
     let parts = runs.dir.path().join("parts");
     let mut at = 0;
     while runs.fail(&parts, at, Fault::Full) {
-        faults::plan(None);
+        faults::inject(None);
         // Temporary files are removed where possible. A failed operation without effect may be ignored.
         assert_eq!(litter(&parts), [""; 0].map(PathBuf::from), "after operation {at}");
         runs.resume(&parts, &format!("full at operation {at}"));
         at += 1;
     }
-    faults::plan(None);
+    faults::inject(None);
     assert!(at > 25, "{at} operations");
 }
 
@@ -137,15 +137,15 @@ fn run_stopped_at_any_operation_resumes_bitwise_identically() {
         // The state after a killed process, and after a power loss as well.
         let dir = tempfile::tempdir_in(runs.dir.path()).unwrap();
         let mut states = Vec::new();
-        for loss in [None, Some(Loss::Zeroed), Some(Loss::Cut), Some(Loss::Names)] {
+        for loss in [None, Some(PowerLoss::Zeroed), Some(PowerLoss::Cut), Some(PowerLoss::Names)] {
             if let Some(loss) = loss {
-                faults::lose(loss).unwrap();
+                faults::power_loss(loss).unwrap();
             }
             let state = dir.path().join(format!("{loss:?}"));
             copy(&parts, &state);
             states.push((loss, state, contents(&parts)));
         }
-        faults::plan(None);
+        faults::inject(None);
         // States without further losses need no second resume.
         states.dedup_by(|next, previous| next.2 == previous.2);
         for (loss, state, _) in states {
@@ -156,8 +156,8 @@ fn run_stopped_at_any_operation_resumes_bitwise_identically() {
     }
     assert!(at > 25, "{at} operations");
     // Results that a run has reported as complete survive a power loss.
-    faults::lose(Loss::Names).unwrap();
-    faults::plan(None);
+    faults::power_loss(PowerLoss::Names).unwrap();
+    faults::inject(None);
     runs.compare(&parts, "power lost at the end");
     vgg_files::verify(&parts.join("checkpoints/step-00000009")).unwrap();
 }

@@ -57,7 +57,7 @@ fn run(
     let evaluation = &Evaluation { pool_rounding, ..evaluation.clone() };
     let model = evaluation.prepare(hashed_network(spec(), &device), PREPROCESSING, "weights").unwrap();
     let folder = Arc::new(ImageSet::open(root, Split::Val).unwrap());
-    let options = EvaluateOptions { workers: 2, on_bad_image, shard: Partition::WHOLE };
+    let options = EvaluateOptions { workers: 2, on_bad_image, part: Partition::WHOLE };
     evaluate(&model, &folder, evaluation, options, &mut |_| ControlFlow::Continue(()))
 }
 
@@ -117,14 +117,14 @@ fn merged_shards_equal_the_whole() {
     let device = Device::cpu(2).unwrap();
     let model = dense.prepare(hashed_network(spec(), &device), PREPROCESSING, "weights").unwrap();
     let folder = Arc::new(ImageSet::open(dir.path(), Split::Val).unwrap());
-    let shards: Vec<Posteriors> = (1..=3)
+    let parts: Vec<Posteriors> = (1..=3)
         .map(|number| {
-            let shard = Partition { index: number - 1, count: 3 };
-            let options = EvaluateOptions { workers: 2, on_bad_image: OnBadImage::Stop, shard };
+            let part = Partition { index: number - 1, count: 3 };
+            let options = EvaluateOptions { workers: 2, on_bad_image: OnBadImage::Stop, part };
             evaluate(&model, &folder, &dense, options, &mut |_| ControlFlow::Continue(())).unwrap()
         })
         .collect();
-    let named: Vec<(&Path, &Posteriors)> = shards.iter().map(|shard| (Path::new("shard"), shard)).collect();
+    let named: Vec<(&Path, &Posteriors)> = parts.iter().map(|shard| (Path::new("shard"), shard)).collect();
     let merged = merge(&named).unwrap();
     assert_eq!((&merged.paths, &merged.labels, &merged.origin), (&whole.paths, &whole.labels, &whole.origin));
     // Batches group images differently, but each image comes with its flip: the results are bitwise
@@ -148,7 +148,7 @@ fn bad_image_stops_or_is_skipped_and_break_interrupts() {
     let device = Device::cpu(1).unwrap();
     let model = dense.prepare(hashed_network(spec(), &device), PREPROCESSING, "weights").unwrap();
     let folder = Arc::new(ImageSet::open(dir.path(), Split::Train).unwrap());
-    let options = EvaluateOptions { workers: 1, on_bad_image: OnBadImage::Stop, shard: Partition::WHOLE };
+    let options = EvaluateOptions { workers: 1, on_bad_image: OnBadImage::Stop, part: Partition::WHOLE };
     let ended = evaluate(&model, &folder, &dense, options, &mut |_| ControlFlow::Break(()));
     assert!(matches!(ended, Err(vgg_eval::Error::Interrupted)));
 }

@@ -54,7 +54,7 @@ fn run(root: &Path, config: &FeatureConfig, device: &Device) -> vgg_eval::Result
     };
     let network = hashed_network(spec, device).into_fully_convolutional()?;
     let folder = Arc::new(ImageSet::open(root, Split::Val).unwrap());
-    let options = EvaluateOptions { workers: 2, on_bad_image: OnBadImage::Stop, shard: Partition::WHOLE };
+    let options = EvaluateOptions { workers: 2, on_bad_image: OnBadImage::Stop, part: Partition::WHOLE };
     let preprocessing = Preprocessing { offset: [-120.0, -110.0, -100.0], scale: [0.02; 3] };
     let model = EvalModel::dense(network, preprocessing, "weights");
     let found =

@@ -36,7 +36,7 @@ def main(folder):
     print(f"\nCeilings: {limits}; {figures['device']}; training, batch {figures['batch']}:\n")
     print("| layer | pass | microseconds | TFLOP/s | of its limit |\n|---|---|---|---|---|")
     for row in figures["layers"]:
-        flops, limit = row["direct_gflops"], row["of_direct_limit"]
+        flops, limit = row["effective_gflops"], row["direct_limit_ratio"]
         cells = [row["layer"], row["pass"], f"{row['ms'] * 1e3:.0f}", f"{flops / 1e3:.1f}" if flops else ""]
         print("| " + " | ".join(cells + [f"{limit:.2f}" if limit else ""]) + " |")
     print("\n| convolution | place of its engine in cuDNN's list | microseconds when timed |\n|---|---|---|")

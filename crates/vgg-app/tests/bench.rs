@@ -17,7 +17,7 @@ fn json_report_of_a_training_step() {
     let rest = ["--mode", "train", "--batch", "3", "--samples", "1", "--layers", "--json"];
     let text = ok(dir.path(), &[&SMALL[..], &rest[..]].concat());
     let figures: Value = serde_json::from_str(&text).unwrap();
-    for field in ["images_per_s", "direct_gflops", "limit_gflops", "limit_read_gb_per_s", "median_ms"] {
+    for field in ["images_per_s", "effective_gflops", "limit_gflops", "limit_read_gb_per_s", "median_ms"] {
         assert!(figures[field].as_f64().unwrap() > 0.0, "{field}");
     }
     // Largest logit difference, relative to the largest logit: each of eight Winograd convolutions may lose

@@ -252,7 +252,7 @@ fn run_interrupted_during_validation_resumes_with_it() {
     let state = std::fs::read(dir.join("run/checkpoints/step-00000003/state.json")).unwrap();
     let state: serde_json::Value = serde_json::from_slice(&state).unwrap();
     assert_eq!(
-        (&state["epochs"], &state["part"]["batches"]),
+        (&state["epochs"], &state["current_epoch"]["batches"]),
         (&0.into(), &3.into()),
         "all steps of the epoch, without validation"
     );

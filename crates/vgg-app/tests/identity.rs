@@ -63,7 +63,7 @@ fn train<'a>(out: &'a str, set: &[&'a str]) -> Vec<&'a str> {
 }
 
 /// Trains a run of one epoch in `dir/run`.
-fn begun(dir: &Path) {
+fn started_run(dir: &Path) {
     small_set(dir);
     experiment_file(dir);
     init(dir, "0.125", "a.safetensors");
@@ -73,7 +73,7 @@ fn begun(dir: &Path) {
 #[test]
 fn every_changed_setting_of_the_identity_is_named() {
     let dir = tempfile::tempdir().unwrap();
-    begun(dir.path());
+    started_run(dir.path());
     for (set, names) in DECIDES {
         fails(dir.path(), &train("run", set), 2, names);
     }
@@ -124,7 +124,7 @@ fn every_key_of_the_plateau_schedule_is_in_the_identity() {
 #[test]
 fn schedule_kind_is_in_the_identity() {
     let dir = tempfile::tempdir().unwrap();
-    begun(dir.path());
+    started_run(dir.path());
     let path = dir.path().join("a.toml");
     let text = std::fs::read_to_string(&path).unwrap();
     let constant = r#"{ kind = "constant", lr = 0.01 }"#;
@@ -138,7 +138,7 @@ fn schedule_kind_is_in_the_identity() {
 #[test]
 fn images_initial_weights_and_instruction_set_are_in_the_identity() {
     let dir = tempfile::tempdir().unwrap();
-    begun(dir.path());
+    started_run(dir.path());
     let started = train("started", &["network.init.from=a.safetensors", "network.init.layers=all"]);
     ok(dir.path(), &started);
     // Weights of another seed under the same file name.
@@ -162,7 +162,7 @@ fn images_initial_weights_and_instruction_set_are_in_the_identity() {
 #[test]
 fn threads_workers_checkpoints_and_the_data_path_are_not_in_the_identity() {
     let dir = tempfile::tempdir().unwrap();
-    begun(dir.path());
+    started_run(dir.path());
     let metrics = std::fs::read(dir.path().join("run/metrics.jsonl")).unwrap();
     std::fs::rename(dir.path().join("set"), dir.path().join("moved")).unwrap();
     let mut same = train("run", &["data.dataset=moved", "data.enlarge=true", "network.classes=2"]);

@@ -30,7 +30,7 @@ fn wrong(of: &Posteriors) -> Vec<usize> {
 }
 
 #[test]
-fn combined_is_the_fusion_of_dense_and_crops_and_shards_make_the_whole() {
+fn combined_is_the_fusion_of_dense_and_crops_and_parts_make_the_whole() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     small_set(dir);
@@ -58,19 +58,19 @@ fn combined_is_the_fusion_of_dense_and_crops_and_shards_make_the_whole() {
     assert_same(&load("combined.p"), &dense.paths, &mean);
     assert_ne!(dense.values, crops.values);
 
-    for shard in ["1/2", "2/2"] {
-        let file = format!("{}.s", &shard[..1]);
+    for part in ["1/2", "2/2"] {
+        let file = format!("{}.s", &part[..1]);
         evaluate(
             dir,
             "w.safetensors",
-            &["--protocol", "dense", "--test-scales", "36,40", "--shard", shard, "--posteriors", &file],
+            &["--protocol", "dense", "--test-scales", "36,40", "--part", part, "--posteriors", &file],
         );
     }
     ok(dir, &["merge", "2.s", "1.s", "--out", "merged.p"]);
     assert_same(&load("merged.p"), &dense.paths, &dense.values);
     let missing = run(dir, &["merge", "1.s", "--out", "x.p"]);
     assert_eq!(missing.status.code(), Some(2));
-    assert!(stderr(&missing).contains("of 2 shards, these are missing: 2"), "{}", stderr(&missing));
+    assert!(stderr(&missing).contains("parts missing of 2: 2"), "{}", stderr(&missing));
 
     ok(dir, &["analyse", "dense.p", "--out", "analysis", "--dataset", "set"]);
     for name in ["classes.csv", "confusion.csv", "confusion.png", "mistakes.csv"] {

@@ -270,10 +270,10 @@ fn evaluation_on_ranks_matches_one_process() {
             // Each image is in a batch with its flip, so its bits do not depend on other images.
             assert_eq!(apart(&values(&file), &values("one")), 0.0);
         }
-        let shard = [&evaluate[..], &["shard", "--shard", "1/2"]].concat();
-        let output = start(*launcher, dir, 1, &shard).end();
+        let part = [&evaluate[..], &["part", "--part", "1/2"]].concat();
+        let output = start(*launcher, dir, 1, &part).end();
         assert!(output.status.success(), "{}", stderr(&output));
-        std::fs::remove_file(dir.join("shard")).unwrap();
+        std::fs::remove_file(dir.join("part")).unwrap();
     }
 }
 

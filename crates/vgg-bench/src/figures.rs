@@ -16,9 +16,9 @@ pub struct LayerFigures {
     /// Milliseconds: the median over the samples.
     pub ms: f64,
     /// GFLOP/s, with the operations of a direct convolution.
-    pub direct_gflops: f64,
+    pub effective_gflops: f64,
     /// Time that a direct convolution would take at peak throughput, divided by the measured time.
-    pub of_direct_limit: f64,
+    pub direct_limit_ratio: f64,
 }
 
 fn pass_name(pass: Pass) -> &'static str {
@@ -60,8 +60,8 @@ pub fn layer_figures(
         LayerFigures {
             pass: pass_name(pass),
             ms,
-            direct_gflops: flops / ms / 1e6,
-            of_direct_limit: limit_ms / ms,
+            effective_gflops: flops / ms / 1e6,
+            direct_limit_ratio: limit_ms / ms,
             layer,
         }
     };

@@ -66,7 +66,7 @@ pub fn protocol_costs(
     let preprocessing = Preprocessing { offset: [-120.0; 3], scale: [0.01; 3] };
     let network = || Network::random(spec.clone(), Init::He, 1, device);
     // Both forms of the network, prepared once.
-    let classic = cases[0].0.prepare(network()?, preprocessing, "")?;
+    let fully_connected = cases[0].0.prepare(network()?, preprocessing, "")?;
     let dense = Evaluation { protocol: Protocol::Dense, ..cases[0].0.clone() }.prepare(
         network()?,
         preprocessing,
@@ -76,7 +76,7 @@ pub fn protocol_costs(
     for sample in 0..=samples {
         for ((evaluation, ..), times) in cases.iter().zip(&mut times) {
             let takes_crops = matches!(evaluation.protocol, Protocol::Centre | Protocol::MultiCrop);
-            let prepared = if takes_crops { &classic } else { &dense };
+            let prepared = if takes_crops { &fully_connected } else { &dense };
             let start = Instant::now();
             classify(prepared, &image, evaluation)?;
             // The first sample packs filters and allocates memory.

@@ -21,7 +21,7 @@ pub struct BenchReport {
     /// Throughput of the median sample.
     pub images_per_s: f64,
     /// GFLOP/s, with the operations of direct convolutions; Winograd convolutions perform fewer.
-    pub direct_gflops: f64,
+    pub effective_gflops: f64,
     /// Milliseconds of the median sample.
     pub median_ms: f64,
     /// Milliseconds of every sample, ascending.

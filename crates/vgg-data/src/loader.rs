@@ -42,7 +42,7 @@ pub struct LoaderConfig {
 
 /// Loads batches of a data set. Their order and pixels depend only on the settings, the seed and the epoch.
 pub struct Loader {
-    folder: Arc<ImageSet>,
+    image_set: Arc<ImageSet>,
     batches: Prefetcher<Job, Result<Batch>>,
     spare: Vec<Vec<u8>>,
     samples: usize,
@@ -72,7 +72,7 @@ impl Loader {
     ///
     /// # Errors
     /// [`Error::Config`] if the augmentation, the batch size or the rank is invalid.
-    pub fn new(folder: Arc<ImageSet>, config: LoaderConfig) -> Result<Loader> {
+    pub fn new(image_set: Arc<ImageSet>, config: LoaderConfig) -> Result<Loader> {
         config.augment.check()?;
         if config.batch == 0 {
             return Err(Error::Config("batch must be at least 1".into()));
@@ -83,15 +83,15 @@ impl Loader {
                 "rank {index} is not valid for world size {count}: ranks are 0 to world size - 1"
             )));
         }
-        let (samples, batch, seed, rank) = (folder.len(), config.batch, config.seed, config.rank);
+        let (samples, batch, seed, rank) = (image_set.len(), config.batch, config.seed, config.rank);
         let workers = config.workers.max(1);
-        let set = folder.clone();
+        let set = image_set.clone();
         let batches = Prefetcher::new(workers, workers + 2, move |job| make_batch(&set, &config, job));
-        Ok(Loader { folder, batches, spare: Vec::new(), samples, batch, seed, rank })
+        Ok(Loader { image_set, batches, spare: Vec::new(), samples, batch, seed, rank })
     }
 
     /// The order of the samples in an epoch, for this loader's rank.
-    pub fn plan(&self, epoch: u64) -> EpochOrder {
+    pub fn epoch_order(&self, epoch: u64) -> EpochOrder {
         EpochOrder::new(self.samples, self.batch, self.seed, epoch).for_rank(self.rank)
     }
 
@@ -107,11 +107,11 @@ impl Loader {
         first: usize,
         mut consume: impl FnMut(&Batch, Duration) -> std::result::Result<bool, E>,
     ) -> std::result::Result<(), E> {
-        let plan = self.plan(epoch);
+        let plan = self.epoch_order(epoch);
         let result = self.run(&plan, first, &mut consume);
         // Discard the prefetched batches after an early exit, so that the next epoch does not receive them.
         while self.batches.under_way() > 0 {
-            let _ = self.batches.take();
+            let _ = self.batches.recv();
         }
         result
     }
@@ -129,10 +129,10 @@ impl Loader {
             {
                 let pixels = self.spare.pop().unwrap_or_default();
                 let ids = plan.batch(i);
-                ids.iter().for_each(|&id| self.folder.prefetch(id));
+                ids.iter().for_each(|&id| self.image_set.prefetch(id));
                 self.batches.submit(Job { epoch: plan.epoch, ids, pixels })?;
             }
-            let Some(batch) = self.batches.take()? else { return Ok(()) };
+            let Some(batch) = self.batches.recv()? else { return Ok(()) };
             let waited = self.batches.take_waited();
             let batch = batch?;
             let more = consume(&batch, waited)?;
@@ -170,7 +170,7 @@ impl EpochOrder {
     }
 }
 
-fn make_batch(folder: &ImageSet, config: &LoaderConfig, job: Job) -> Result<Batch> {
+fn make_batch(image_set: &ImageSet, config: &LoaderConfig, job: Job) -> Result<Batch> {
     let crop = config.augment.crop;
     let each = crop * crop * 3;
     let mut pixels = job.pixels;
@@ -178,7 +178,7 @@ fn make_batch(folder: &ImageSet, config: &LoaderConfig, job: Job) -> Result<Batc
     let mut offsets = Vec::with_capacity(job.ids.len() * 3);
     let (mut targets, mut ids, mut skipped) = (Vec::new(), Vec::new(), Vec::new());
     for id in job.ids {
-        let image = match folder.pixels(id) {
+        let image = match image_set.pixels(id) {
             Ok(image) => image,
             Err(error) if config.on_bad_image == OnBadImage::Skip && error.is_bad_image() => {
                 skipped.push(BadImage { id, error });
@@ -190,7 +190,7 @@ fn make_batch(folder: &ImageSet, config: &LoaderConfig, job: Job) -> Result<Batc
         let drawn = config.augment.draw(config.seed, job.epoch, id as u64, h, w);
         config.augment.apply_into(image.view(), &drawn, &mut pixels[ids.len() * each..][..each])?;
         offsets.extend((0..3).map(|c| drawn.pca_jitter[c] - config.mean_rgb[c]));
-        targets.push(folder.target(id));
+        targets.push(image_set.target(id));
         ids.push(id);
     }
     let n = targets.len();

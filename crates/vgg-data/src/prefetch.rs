@@ -90,7 +90,7 @@ impl<J: Send + 'static, T: Send + 'static> Prefetcher<J, T> {
     ///
     /// # Errors
     /// [`Error::Worker`] if the job panicked or the workers have exited.
-    pub fn take(&mut self) -> Result<Option<T>> {
+    pub fn recv(&mut self) -> Result<Option<T>> {
         if self.under_way() == 0 {
             return Ok(None);
         }
@@ -105,7 +105,7 @@ impl<J: Send + 'static, T: Send + 'static> Prefetcher<J, T> {
         result.map(Some).ok_or(Error::Worker)
     }
 
-    /// Time spent waiting in [`Prefetcher::take`] since the last call of this function.
+    /// Time spent waiting in [`Prefetcher::recv`] since the last call of this function.
     pub fn take_waited(&mut self) -> Duration {
         std::mem::take(&mut self.waited)
     }
@@ -139,9 +139,9 @@ mod tests {
                     p.submit(next).unwrap();
                     next += 1;
                 }
-                assert_eq!(p.take().unwrap(), Some(expected * expected));
+                assert_eq!(p.recv().unwrap(), Some(expected * expected));
             }
-            assert_eq!(p.take().unwrap(), None);
+            assert_eq!(p.recv().unwrap(), None);
         }
     }
 
@@ -152,8 +152,8 @@ mod tests {
             i
         });
         (0..3).for_each(|i| p.submit(i).unwrap());
-        assert_eq!(p.take().unwrap(), Some(0));
-        assert!(matches!(p.take(), Err(Error::Worker)));
-        assert_eq!(p.take().unwrap(), Some(2));
+        assert_eq!(p.recv().unwrap(), Some(0));
+        assert!(matches!(p.recv(), Err(Error::Worker)));
+        assert_eq!(p.recv().unwrap(), Some(2));
     }
 }

@@ -35,7 +35,7 @@ use tcp::TcpGroup;
 pub enum Error {
     /// Only some of a launcher's variables are set.
     #[error(
-        "{set} is set, but not {missing}; start all ranks with {launcher}, which sets them all, or unset {set}"
+        "{set} is set, but not {missing}. {launcher} sets all of them: start every rank with it, or unset {set}"
     )]
     HalfSet {
         /// The launcher.

@@ -62,22 +62,26 @@ impl Drop for TcpGroup {
 }
 
 impl Links {
-    /// On rank 0: receives `expected` bytes from each other rank in order and passes them to `take`.
-    fn take(&mut self, expected: usize, mut take: impl FnMut(&[u8])) -> std::result::Result<(), String> {
+    /// On rank 0: receives `expected` bytes from each other rank in order and passes them to `use_bytes`.
+    fn receive_all(
+        &mut self,
+        expected: usize,
+        mut use_bytes: impl FnMut(&[u8]),
+    ) -> std::result::Result<(), String> {
         for (link, rank) in self.streams.iter_mut().zip(1..) {
             receive(link, rank, expected, &mut self.bytes)?;
-            take(&self.bytes);
+            use_bytes(&self.bytes);
         }
         Ok(())
     }
 
     /// On rank 0: sends the buffer to all other ranks.
-    fn answer(&mut self) -> std::result::Result<(), String> {
+    fn send_all(&mut self) -> std::result::Result<(), String> {
         self.streams.iter_mut().zip(1..).try_for_each(|(link, rank)| send(link, rank, &self.bytes))
     }
 
     /// On another rank: sends the buffer and receives the reply into it.
-    fn ask(&mut self, expected: usize) -> std::result::Result<(), String> {
+    fn exchange(&mut self, expected: usize) -> std::result::Result<(), String> {
         let link = &mut self.streams[0];
         send(link, 0, &self.bytes)?;
         receive(link, 0, expected, &mut self.bytes)
@@ -97,17 +101,17 @@ impl ProcessGroup for TcpGroup {
         let size = size_of_val(values);
         self.with(|links| {
             if self.rank == 0 {
-                links.take(size, |bytes| {
+                links.receive_all(size, |bytes| {
                     values
                         .iter_mut()
                         .zip(decoded(bytes, f32::from_le_bytes))
                         .for_each(|(v, other)| *v += other);
                 })?;
                 encode(values, f32::to_le_bytes, &mut links.bytes);
-                return links.answer();
+                return links.send_all();
             }
             encode(values, f32::to_le_bytes, &mut links.bytes);
-            links.ask(size)?;
+            links.exchange(size)?;
             values.iter_mut().zip(decoded(&links.bytes, f32::from_le_bytes)).for_each(|(v, sum)| *v = sum);
             Ok(())
         })
@@ -117,12 +121,14 @@ impl ProcessGroup for TcpGroup {
         let mut all = values.to_vec();
         self.with(|links| {
             if self.rank == 0 {
-                links.take(size_of_val(values), |bytes| all.extend(decoded(bytes, f64::from_le_bytes)))?;
+                links.receive_all(size_of_val(values), |bytes| {
+                    all.extend(decoded(bytes, f64::from_le_bytes))
+                })?;
                 encode(&all, f64::to_le_bytes, &mut links.bytes);
-                return links.answer();
+                return links.send_all();
             }
             encode(values, f64::to_le_bytes, &mut links.bytes);
-            links.ask(self.size * size_of_val(values))?;
+            links.exchange(self.size * size_of_val(values))?;
             all.clear();
             all.extend(decoded(&links.bytes, f64::from_le_bytes));
             Ok(())

@@ -145,8 +145,8 @@ impl<'a> Analysis<'a> {
         for (i, name) in names.iter().enumerate() {
             let short: String = first_name(name).chars().take(LETTERS).collect();
             let middle = i * cell + cell / 2;
-            draw_text(&mut whole, &format!("{:2} {short}", i + 1), top + middle - LINE / 2, 4);
-            let number = (i + 1).to_string();
+            draw_text(&mut whole, &format!("{i:2} {short}"), top + middle - LINE / 2, 4);
+            let number = i.to_string();
             draw_text(&mut whole, &number, LINE + 4, left + middle - LETTER * number.len() / 2);
         }
         whole
@@ -155,7 +155,7 @@ impl<'a> Analysis<'a> {
     fn write_csv(&self, path: &Path, rows: impl FnOnce(&mut Csv) -> csv::Result<()>) -> Result<()> {
         let mut csv = csv::Writer::from_writer(Vec::new());
         let bytes = rows(&mut csv).and_then(|()| csv.into_inner().map_err(|e| e.into_error().into()));
-        let bytes = bytes.map_err(|e| Error::Config(format!("{}: {e}", path.display())))?;
+        let bytes = bytes.map_err(|e| Error::Internal(format!("{}: {e}", path.display())))?;
         Ok(vgg_files::write_bytes(path, &bytes)?)
     }
 
@@ -181,7 +181,7 @@ impl<'a> Analysis<'a> {
     }
 
     fn mistakes_csv(&self, csv: &mut Csv) -> csv::Result<()> {
-        csv.write_record(["path", "class", "predicted", "posterior", "posterior_of_class"])?;
+        csv.write_record(["path", "true_class", "predicted_class", "predicted_posterior", "true_posterior"])?;
         for m in self.posteriors.mistakes() {
             let label = self.posteriors.labels[m.image] as usize;
             let own = format!("{:.6}", self.posteriors.values[[m.image, label]]);

@@ -12,6 +12,12 @@ pub enum Error {
     /// Settings do not match the network or each other.
     #[error("{0}")]
     Config(String),
+    /// A bug in this crate.
+    #[error("internal error: {0}")]
+    Internal(String),
+    /// The ranks of a process group differ: in their settings, or in the program that they run.
+    #[error("{0}")]
+    Ranks(String),
     /// The network and the data set have different numbers of classes.
     #[error("the network has {network} classes, but the data set has {dataset}")]
     Classes {
@@ -58,7 +64,8 @@ impl Error {
     /// The kind of error, for example to choose an exit code.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Error::Config(_) | Error::Classes { .. } | Error::Fusion(_) => ErrorKind::Usage,
+            Error::Config(_) | Error::Ranks(_) | Error::Classes { .. } | Error::Fusion(_) => ErrorKind::Usage,
+            Error::Internal(_) => ErrorKind::Internal,
             Error::Posteriors { .. } | Error::NoImages { .. } => ErrorKind::BadData,
             Error::Interrupted => ErrorKind::Other,
             Error::Data(source) => source.kind(),

@@ -20,8 +20,8 @@ pub fn rank_partition(group: &dyn ProcessGroup) -> Partition {
 ///
 /// # Errors
 /// [`Error::Config`] with the first names that differ.
-pub fn check_classes(network: &[String], folder: &ImageSet) -> Result<()> {
-    let dataset = folder.classes();
+pub fn check_classes(network: &[String], image_set: &ImageSet) -> Result<()> {
+    let dataset = image_set.classes();
     let is_number = |name: &String| name.strip_prefix("class").is_some_and(|n| n.parse::<usize>().is_ok());
     // The evaluation rejects a different number of classes.
     if network.len() != dataset.len() || network.iter().all(is_number) {
@@ -35,7 +35,7 @@ pub fn check_classes(network: &[String], folder: &ImageSet) -> Result<()> {
     }
 }
 
-/// Computes the posteriors of a split, or of a shard of it, in its order. `progress` receives the number of
+/// Computes the posteriors of a split, or of a part of it, in its order. `progress` receives the number of
 /// completed images; if it breaks, the evaluation ends with [`Error::Interrupted`].
 ///
 /// # Errors
@@ -45,66 +45,66 @@ pub fn check_classes(network: &[String], folder: &ImageSet) -> Result<()> {
 /// - [`Error::NoImages`] if every image was skipped.
 pub fn evaluate(
     model: &EvalModel,
-    folder: &Arc<ImageSet>,
+    image_set: &Arc<ImageSet>,
     evaluation: &Evaluation,
     options: EvaluateOptions,
     progress: &mut dyn FnMut(usize) -> ControlFlow<()>,
 ) -> Result<Posteriors> {
-    let rows = posterior_rows(model, folder, evaluation, options, progress)?;
-    // A shard of a small split may be empty.
-    let may_be_empty = !options.shard.is_whole() && options.shard.range(folder.len()).is_empty();
-    let rows = if may_be_empty { rows } else { rows.of_some(folder)? };
-    posteriors_of(rows, &model.weights_hash, folder, evaluation, options.shard)
+    let rows = posterior_rows(model, image_set, evaluation, options, progress)?;
+    // A part of a small split may be empty.
+    let may_be_empty = !options.part.is_whole() && options.part.range(image_set.len()).is_empty();
+    let rows = if may_be_empty { rows } else { rows.of_some(image_set)? };
+    posteriors_of(rows, &model.weights_hash, image_set, evaluation, options.part)
 }
 
-/// [`evaluate`] for a whole split that is distributed over the ranks of a group; the shard in `options` is
+/// [`evaluate`] for a whole split that is distributed over the ranks of a group; the part in `options` is
 /// ignored. All ranks must call this: rank 0 gets the posteriors, the others `None`. One interrupt stops all.
 ///
 /// # Errors
-/// As [`evaluate`]; [`Error::Config`] on a rank with another network, data set or protocol than rank 0;
+/// As [`evaluate`]; [`Error::Ranks`] on a rank with another network, data set or protocol than rank 0;
 /// [`Error::Tensor`] if the connection to another rank is lost.
 pub fn evaluate_on_ranks(
     group: &dyn ProcessGroup,
     model: &EvalModel,
-    folder: &Arc<ImageSet>,
+    image_set: &Arc<ImageSet>,
     evaluation: &Evaluation,
     options: EvaluateOptions,
     progress: &mut dyn FnMut(usize) -> ControlFlow<()>,
 ) -> Result<Option<Posteriors>> {
-    same_on_all_ranks(group, &serde_json::json!([model.weights_hash, folder.hash(), evaluation]))?;
-    let options = EvaluateOptions { shard: rank_partition(group), ..options };
-    let own = posterior_rows(model, folder, evaluation, options, progress);
-    let rows = EvalRecords::of_all(own, group, folder)?;
-    rows.map(|rows| posteriors_of(rows, &model.weights_hash, folder, evaluation, Partition::WHOLE))
+    same_on_all_ranks(group, &serde_json::json!([model.weights_hash, image_set.hash(), evaluation]))?;
+    let options = EvaluateOptions { part: rank_partition(group), ..options };
+    let own = posterior_rows(model, image_set, evaluation, options, progress);
+    let rows = EvalRecords::of_all(own, group, image_set)?;
+    rows.map(|rows| posteriors_of(rows, &model.weights_hash, image_set, evaluation, Partition::WHOLE))
         .transpose()
 }
 
 fn posterior_rows(
     model: &EvalModel,
-    folder: &Arc<ImageSet>,
+    image_set: &Arc<ImageSet>,
     evaluation: &Evaluation,
     options: EvaluateOptions,
     progress: &mut dyn FnMut(usize) -> ControlFlow<()>,
 ) -> Result<EvalRecords> {
     let spec = model.spec();
-    if spec.classes != folder.classes().len() {
-        return Err(Error::Classes { network: spec.classes, dataset: folder.classes().len() });
+    if spec.classes != image_set.classes().len() {
+        return Err(Error::Classes { network: spec.classes, dataset: image_set.classes().len() });
     }
     let views = evaluation.views(spec.crop)?;
     let of_group = |group: &[Vec<Image>]| model.posteriors(group, &views, evaluation.dense_pool);
-    EvalRecords::of(folder, &views, evaluation.interpolation, options, progress, of_group)
+    EvalRecords::of(image_set, &views, evaluation.interpolation, options, progress, of_group)
 }
 
 fn posteriors_of(
     mut rows: EvalRecords,
     weights_hash: &str,
-    folder: &ImageSet,
+    image_set: &ImageSet,
     evaluation: &Evaluation,
-    shard: Partition,
+    part: Partition,
 ) -> Result<Posteriors> {
-    let classes = folder.classes().to_vec();
+    let classes = image_set.classes().to_vec();
     let networks = vec![ModelProvenance { protocol: evaluation.clone(), weights: weights_hash.to_owned() }];
-    let origin = Origin { networks, classes, dataset: folder.hash().as_str().to_owned(), shard };
+    let origin = Origin { networks, classes, dataset: image_set.hash().as_str().to_owned(), part };
     let values = rows.take_values(origin.classes.len())?;
     Ok(Posteriors { values, labels: rows.labels, paths: rows.paths, skipped: rows.skipped, origin })
 }
@@ -126,18 +126,18 @@ pub fn classify(model: &EvalModel, image: &Image, evaluation: &Evaluation) -> Re
 /// # Errors
 /// As [`evaluate`]; [`Error::File`] or [`Error::Data`] if a file cannot be written.
 pub fn dump_views(
-    folder: &ImageSet,
+    image_set: &ImageSet,
     evaluation: &Evaluation,
     crop: usize,
-    shard: Partition,
+    part: Partition,
     dir: &Path,
 ) -> Result<()> {
     let views = evaluation.views(crop)?;
     let mut list = Vec::new();
-    for index in shard.range(folder.len()) {
-        let path = folder.path(index);
-        let shown = show(&*folder.image(index)?, &views, evaluation.interpolation)
-            .map_err(|e| e.of_image(&folder.root().join(&*path)))?;
+    for index in part.range(image_set.len()) {
+        let path = image_set.path(index);
+        let shown = show(&*image_set.image(index)?, &views, evaluation.interpolation)
+            .map_err(|e| e.of_image(&image_set.root().join(&*path)))?;
         let of_image = dir.join(index.to_string());
         std::fs::create_dir_all(&of_image).map_err(|e| vgg_data::Error::Io {
             action: "create",

@@ -79,7 +79,7 @@ pub struct Features {
 }
 
 /// Computes the descriptors of a split, distributed over the ranks of `group`. Rank 0 gets all of them, the
-/// others `None`. The shard in `options` is ignored.
+/// others `None`. The part in `options` is ignored.
 ///
 /// # Errors
 /// [`crate::Error::Config`] if the model is not dense or a test scale is below its crop;
@@ -87,18 +87,18 @@ pub struct Features {
 pub fn features(
     group: &dyn ProcessGroup,
     model: &EvalModel,
-    folder: &Arc<ImageSet>,
+    image_set: &Arc<ImageSet>,
     config: &FeatureConfig,
     options: EvaluateOptions,
     progress: &mut dyn FnMut(usize) -> ControlFlow<()>,
 ) -> Result<Option<Features>> {
     let columns = config.columns(model.dense_network()?)?;
     let views = config.views(model.spec().crop)?;
-    same_on_all_ranks(group, &serde_json::json!([model.weights_hash, folder.hash(), config]))?;
-    let options = EvaluateOptions { shard: rank_partition(group), ..options };
+    same_on_all_ranks(group, &serde_json::json!([model.weights_hash, image_set.hash(), config]))?;
+    let options = EvaluateOptions { part: rank_partition(group), ..options };
     let of_group = |images: &[Vec<Image>]| config.of(model, images, &views);
-    let own = EvalRecords::of(folder, &views, config.interpolation, options, progress, of_group);
-    let Some(mut rows) = EvalRecords::of_all(own, group, folder)? else { return Ok(None) };
+    let own = EvalRecords::of(image_set, &views, config.interpolation, options, progress, of_group);
+    let Some(mut rows) = EvalRecords::of_all(own, group, image_set)? else { return Ok(None) };
     Ok(Some(Features {
         values: rows.take_values(columns)?,
         labels: rows.labels,
@@ -106,8 +106,8 @@ pub fn features(
         skipped: rows.skipped,
         config: config.clone(),
         weights: model.weights_hash.clone(),
-        classes: folder.classes().to_vec(),
-        dataset: folder.hash().as_str().to_owned(),
+        classes: image_set.classes().to_vec(),
+        dataset: image_set.hash().as_str().to_owned(),
     }))
 }
 

@@ -1,4 +1,4 @@
-//! Fusion of the posteriors of several networks (Section 4.4), and merging of the shards of a split.
+//! Fusion of the posteriors of several networks (Section 4.4), and merging of the parts of a split.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -68,41 +68,41 @@ pub fn fuse(named: &[(&Path, &Posteriors)]) -> Result<Posteriors> {
     })
 }
 
-/// Merges the posteriors of all shards of a split, given in any order.
+/// Merges the posteriors of all parts of a split, given in any order.
 ///
 /// # Errors
-/// [`Error::Fusion`] if a shard is missing or duplicate, or if networks, protocols or data sets differ.
+/// [`Error::Fusion`] if a part is missing or duplicate, or if networks, protocols or data sets differ.
 pub fn merge(named: &[(&Path, &Posteriors)]) -> Result<Posteriors> {
     let Some((_, first)) = named.first() else {
         return Err(Error::Fusion("no posteriors to merge".into()));
     };
-    let of = first.origin.shard.count;
-    let mut shards: Vec<Option<(&Path, &Posteriors)>> = vec![None; of];
+    let of = first.origin.part.count;
+    let mut parts: Vec<Option<(&Path, &Posteriors)>> = vec![None; of];
     for (path, posteriors) in named {
-        let origin = Origin { shard: first.origin.shard, ..posteriors.origin.clone() };
-        if posteriors.origin.shard.count != of || origin != first.origin {
+        let origin = Origin { part: first.origin.part, ..posteriors.origin.clone() };
+        if posteriors.origin.part.count != of || origin != first.origin {
             let what =
-                "are not shards of one evaluation: network, protocol, data set or number of shards differ";
+                "are not parts of one evaluation: network, protocol, data set or number of parts differ";
             return Err(Error::Fusion(format!("{} and {} {what}", named[0].0.display(), path.display())));
         }
-        let shard = posteriors.origin.shard;
-        match shards.get_mut(shard.index) {
-            None => return Err(Error::Fusion(format!("{} has an invalid shard {shard}", path.display()))),
+        let part = posteriors.origin.part;
+        match parts.get_mut(part.index) {
+            None => return Err(Error::Fusion(format!("{} has an invalid part {part}", path.display()))),
             Some(Some((other, _))) => {
                 let (a, b) = (other.display(), path.display());
-                return Err(Error::Fusion(format!("{a} and {b} are both shard {shard}")));
+                return Err(Error::Fusion(format!("{a} and {b} are both part {part}")));
             }
             Some(empty) => *empty = Some((path, posteriors)),
         }
     }
     let missing: Vec<String> =
-        shards.iter().enumerate().filter(|(_, s)| s.is_none()).map(|(i, _)| (i + 1).to_string()).collect();
+        parts.iter().enumerate().filter(|(_, s)| s.is_none()).map(|(i, _)| (i + 1).to_string()).collect();
     if !missing.is_empty() {
-        return Err(Error::Fusion(format!("of {of} shards, these are missing: {}", missing.join(", "))));
+        return Err(Error::Fusion(format!("parts missing of {of}: {}", missing.join(", "))));
     }
-    let parts: Vec<&Posteriors> = shards.into_iter().flatten().map(|(_, p)| p).collect();
+    let parts: Vec<&Posteriors> = parts.into_iter().flatten().map(|(_, p)| p).collect();
     let mut whole = Posteriors {
-        origin: Origin { shard: Partition::WHOLE, ..first.origin.clone() },
+        origin: Origin { part: Partition::WHOLE, ..first.origin.clone() },
         ..Posteriors::default()
     };
     let mut values = Vec::new();
@@ -114,7 +114,7 @@ pub fn merge(named: &[(&Path, &Posteriors)]) -> Result<Posteriors> {
     }
     let distinct: BTreeSet<&String> = whole.paths.iter().collect();
     if distinct.len() != whole.paths.len() {
-        return Err(Error::Fusion("an image is in two shards".into()));
+        return Err(Error::Fusion("an image is in two parts".into()));
     }
     let shape = (whole.labels.len(), first.values.ncols());
     whole.values = Array2::from_shape_vec(shape, values).map_err(|e| Error::Fusion(e.to_string()))?;
@@ -126,7 +126,7 @@ pub(crate) fn same_origin(which: &str, a: &Posteriors, b: &Posteriors) -> Result
     if a.values.ncols() != b.values.ncols() || ours.classes != theirs.classes {
         return Err(Error::Fusion(format!("{which} have different classes")));
     }
-    if ours.dataset != theirs.dataset || ours.shard != theirs.shard {
+    if ours.dataset != theirs.dataset || ours.part != theirs.part {
         return Err(Error::Fusion(format!("{which} have different images")));
     }
     Ok(())
@@ -146,13 +146,13 @@ mod tests {
     use super::*;
     use ndarray::array;
 
-    fn of(values: Array2<f32>, paths: &[&str], shard: Partition) -> Posteriors {
+    fn of(values: Array2<f32>, paths: &[&str], part: Partition) -> Posteriors {
         Posteriors {
             values,
             labels: paths.iter().map(|p| u32::from(p.contains('b'))).collect(),
             paths: paths.iter().map(|p| (*p).to_owned()).collect(),
             skipped: Vec::new(),
-            origin: Origin { dataset: "d".into(), shard, ..Origin::default() },
+            origin: Origin { dataset: "d".into(), part, ..Origin::default() },
         }
     }
 
@@ -174,14 +174,14 @@ mod tests {
     }
 
     #[test]
-    fn merge_requires_every_shard_once() {
-        let shard = |number: usize| Partition { index: number - 1, count: 2 };
-        let first = of(array![[0.8, 0.2]], &["a"], shard(1));
-        let second = of(array![[0.4, 0.6], [0.1, 0.9]], &["b", "bb"], shard(2));
+    fn merge_requires_every_part_once() {
+        let part = |number: usize| Partition { index: number - 1, count: 2 };
+        let first = of(array![[0.8, 0.2]], &["a"], part(1));
+        let second = of(array![[0.4, 0.6], [0.1, 0.9]], &["b", "bb"], part(2));
         let (x, y) = (Path::new("x"), Path::new("y"));
         let whole = merge(&[(y, &second), (x, &first)]).unwrap();
-        assert_eq!((whole.paths.len(), whole.values[[2, 1]], whole.origin.shard), (3, 0.9, Partition::WHOLE));
-        assert!(merge(&[(x, &first)]).unwrap_err().to_string().contains("of 2 shards, these are missing: 2"));
-        assert!(merge(&[(x, &first), (y, &first)]).unwrap_err().to_string().contains("are both shard 1"));
+        assert_eq!((whole.paths.len(), whole.values[[2, 1]], whole.origin.part), (3, 0.9, Partition::WHOLE));
+        assert!(merge(&[(x, &first)]).unwrap_err().to_string().contains("parts missing of 2: 2"));
+        assert!(merge(&[(x, &first), (y, &first)]).unwrap_err().to_string().contains("are both part 1"));
     }
 }

@@ -50,7 +50,7 @@ pub fn score_map(model: &EvalModel, image: &Image, evaluation: &Evaluation, clas
     let map = ops::softmax(&network.score_map(&x)?)?.to_array();
     let of_class = map.index_axis(Axis(map.ndim() - 1), class).to_owned();
     let cells = of_class.into_dimensionality::<ndarray::Ix3>();
-    let cells = cells.map_err(|e| crate::Error::Config(e.to_string()))?;
+    let cells = cells.map_err(|e| crate::Error::Internal(format!("score map: {e}")))?;
     Ok(score_map_picture(&shown, cells.index_axis(Axis(0), 0), crop, stride))
 }
 

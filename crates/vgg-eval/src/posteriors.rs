@@ -35,7 +35,7 @@ pub struct Origin {
     /// Hash of the split.
     pub dataset: String,
     /// The part of the split that was evaluated.
-    pub shard: Partition,
+    pub part: Partition,
 }
 
 /// A network and its protocol.
@@ -92,7 +92,7 @@ impl Posteriors {
             networks: entry(&metadata, "networks").map_err(|e| bad(&e))?,
             classes: entry(&metadata, "classes").map_err(|e| bad(&e))?,
             dataset: entry(&metadata, "dataset").map_err(|e| bad(&e))?,
-            shard: entry(&metadata, "shard").map_err(|e| bad(&e))?,
+            part: entry(&metadata, "part").map_err(|e| bad(&e))?,
         };
         if !(origin.classes.is_empty() || origin.classes.len() == classes) {
             return Err(bad("posteriors and names of classes differ in number"));
@@ -134,7 +134,7 @@ impl Posteriors {
                 ("networks".to_owned(), serde_json::to_string(&origin.networks)?),
                 ("classes".to_owned(), serde_json::to_string(&origin.classes)?),
                 ("dataset".to_owned(), serde_json::to_string(&origin.dataset)?),
-                ("shard".to_owned(), serde_json::to_string(&origin.shard)?),
+                ("part".to_owned(), serde_json::to_string(&origin.part)?),
             ]);
             if let [ModelProvenance { protocol, weights }] = origin.networks.as_slice() {
                 metadata.insert("protocol".to_owned(), serde_json::to_string(protocol)?);

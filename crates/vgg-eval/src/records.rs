@@ -25,7 +25,7 @@ pub struct EvaluateOptions {
     /// Whether an image that cannot be decoded is an error, or is skipped and listed.
     pub on_bad_image: OnBadImage,
     /// The part of the split to evaluate.
-    pub shard: Partition,
+    pub part: Partition,
 }
 
 /// Results for the images of a split.
@@ -43,17 +43,17 @@ pub(crate) struct EvalRecords {
 }
 
 impl EvalRecords {
-    /// Evaluates the images of a shard. `of_group` gets the views of several images and returns their rows.
+    /// Evaluates the images of a part. `of_group` gets the views of several images and returns their rows.
     pub(crate) fn of(
-        folder: &Arc<ImageSet>,
+        image_set: &Arc<ImageSet>,
         views: &[WeightedView],
         interpolation: Interpolation,
         options: EvaluateOptions,
         progress: &mut dyn FnMut(usize) -> ControlFlow<()>,
         mut of_group: impl FnMut(&[Vec<Image>]) -> Result<Array2<f32>>,
     ) -> Result<EvalRecords> {
-        let all = options.shard.range(folder.len());
-        let (decoder, n, shown_views) = (folder.clone(), all.len(), views.to_vec());
+        let all = options.part.range(image_set.len());
+        let (decoder, n, shown_views) = (image_set.clone(), all.len(), views.to_vec());
         let work = move |i: usize| {
             let path = decoder.root().join(&*decoder.path(i));
             show(&*decoder.image(i)?, &shown_views, interpolation).map_err(|e| e.of_image(&path))
@@ -65,11 +65,11 @@ impl EvalRecords {
         let (mut submitted, mut taken) = (0, 0);
         loop {
             while images.has_room() && submitted < n {
-                folder.prefetch(all.start + submitted);
+                image_set.prefetch(all.start + submitted);
                 images.submit(all.start + submitted)?;
                 submitted += 1;
             }
-            let shown = match images.take()?.transpose() {
+            let shown = match images.recv()?.transpose() {
                 Ok(shown) => shown,
                 Err(bad) if bad.is_bad_image() && options.on_bad_image == OnBadImage::Skip => {
                     rows.skipped.push(bad.to_string());
@@ -87,8 +87,8 @@ impl EvalRecords {
             }
             let Some(shown) = shown else { break };
             group.push(shown);
-            rows.labels.push(folder.target(all.start + taken));
-            rows.paths.push(folder.path(all.start + taken).into_owned());
+            rows.labels.push(image_set.target(all.start + taken));
+            rows.paths.push(image_set.path(all.start + taken).into_owned());
             taken += 1;
         }
         Ok(rows)
@@ -103,10 +103,10 @@ impl EvalRecords {
     pub(crate) fn of_all(
         own: Result<EvalRecords>,
         group: &dyn ProcessGroup,
-        folder: &ImageSet,
+        image_set: &ImageSet,
     ) -> Result<Option<EvalRecords>> {
         if group.size() == 1 {
-            return own?.of_some(folder).map(Some);
+            return own?.of_some(image_set).map(Some);
         }
         let interrupted = matches!(own, Err(Error::Interrupted));
         let own = if interrupted { EvalRecords::default() } else { own? };
@@ -114,7 +114,7 @@ impl EvalRecords {
         if asked.iter().any(|asked| *asked > 0.0) {
             return Err(Error::Interrupted);
         }
-        let parts = group.gather_bytes_to_root(&serde_json::to_vec(&own).map_err(nonsense)?)?;
+        let parts = group.gather_bytes_to_root(&serde_json::to_vec(&own).map_err(invalid_records)?)?;
         let values: Vec<u8> = own.values.iter().flat_map(|value| value.to_le_bytes()).collect();
         drop(own);
         let values = group.gather_bytes_to_root(&values)?;
@@ -123,22 +123,22 @@ impl EvalRecords {
         }
         let mut all = EvalRecords::default();
         for (part, values) in parts.into_iter().zip(values) {
-            let part: EvalRecords = serde_json::from_slice(&part).map_err(nonsense)?;
+            let part: EvalRecords = serde_json::from_slice(&part).map_err(invalid_records)?;
             all.labels.extend(part.labels);
             all.paths.extend(part.paths);
             all.skipped.extend(part.skipped);
             all.values.extend(values.as_chunks().0.iter().map(|value| f32::from_le_bytes(*value)));
         }
-        all.of_some(folder).map(Some)
+        all.of_some(image_set).map(Some)
     }
 
     /// The records, if there are any.
     ///
     /// # Errors
     /// [`Error::NoImages`] if there are none.
-    pub(crate) fn of_some(self, folder: &ImageSet) -> Result<EvalRecords> {
+    pub(crate) fn of_some(self, image_set: &ImageSet) -> Result<EvalRecords> {
         if self.labels.is_empty() {
-            return Err(Error::NoImages { path: folder.root().to_owned() });
+            return Err(Error::NoImages { path: image_set.root().to_owned() });
         }
         Ok(self)
     }
@@ -146,27 +146,27 @@ impl EvalRecords {
     /// Takes the values as `[N, columns]`.
     pub(crate) fn take_values(&mut self, columns: usize) -> Result<Array2<f32>> {
         let values = std::mem::take(&mut self.values);
-        Array2::from_shape_vec((self.labels.len(), columns), values).map_err(nonsense)
+        Array2::from_shape_vec((self.labels.len(), columns), values).map_err(invalid_records)
     }
 }
 
 /// Checks that `what` is the same on all ranks.
 ///
 /// # Errors
-/// [`Error::Config`] on each rank that differs from rank 0.
+/// [`Error::Ranks`] on each rank that differs from rank 0.
 pub(crate) fn same_on_all_ranks(group: &dyn ProcessGroup, what: &serde_json::Value) -> Result<()> {
     let own = what.to_string();
     if group.size() == 1 || group.all_gather_bytes(own.as_bytes())?[0] == own.as_bytes() {
         return Ok(());
     }
     let rank = group.rank();
-    Err(Error::Config(format!(
+    Err(Error::Ranks(format!(
         "rank {rank} has another network, data set or protocol than rank 0; all ranks need the same"
     )))
 }
 
-fn nonsense(what: impl std::fmt::Display) -> Error {
-    Error::Config(format!("invalid records of a rank: {what}; all ranks must run the same program"))
+fn invalid_records(what: impl std::fmt::Display) -> Error {
+    Error::Ranks(format!("invalid records of a rank: {what}; all ranks must run the same program"))
 }
 
 /// Whether to evaluate a group of images before adding `next`: it is full, the views of `next` have other

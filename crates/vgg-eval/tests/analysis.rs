@@ -164,7 +164,7 @@ fn comparisons_of_different_images_or_labels_are_rejected() {
         (|p| p.paths.swap(0, 1), "images"),
         (|p| p.labels[0] = 1, "images"),
         (|p| p.origin.dataset = "other".into(), "images"),
-        (|p| p.origin.shard.count = 2, "images"),
+        (|p| p.origin.part.count = 2, "images"),
         (|p| p.origin.classes = vec!["cat".into(), "dog".into()], "classes"),
         (|p| p.values = array![[0.7, 0.3, 0.0], [0.4, 0.6, 0.0]], "classes"),
     ] {

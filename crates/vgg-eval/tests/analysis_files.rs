@@ -38,7 +38,7 @@ fn csv_files_have_classes_confusion_matrix_and_mistakes() {
                      \"says \"\"no\"\", twice\",0,1,0\n\
                      c,1,0,0\n";
     assert_eq!(text("confusion.csv"), confusion);
-    let mistakes = "path,class,predicted,posterior,posterior_of_class\n\
+    let mistakes = "path,true_class,predicted_class,predicted_posterior,true_posterior\n\
                     c/4.jpg,c,\"kit fox, Vulpes macrotis\",0.875000,0.000000\n\
                     \"a/3, copy.jpg\",\"kit fox, Vulpes macrotis\",\"says \"\"no\"\", twice\",0.625000,0.250000\n";
     assert_eq!(text("mistakes.csv"), mistakes);

@@ -22,10 +22,10 @@ fn dumped_views_are_the_network_input_pixels() {
             ("cow/3.png", (56, 40)),
         ],
     );
-    let folder = ImageSet::open(dir.path(), Split::Val).unwrap();
+    let image_set = ImageSet::open(dir.path(), Split::Val).unwrap();
     let to = dir.path().join("views");
     let base = evaluation(Protocol::Combined, &[40]);
-    dump_views(&folder, &base, CROP, Partition { index: 1, count: 3 }, &to).unwrap();
+    dump_views(&image_set, &base, CROP, Partition { index: 1, count: 3 }, &to).unwrap();
     let list: Vec<Value> = vgg_files::read_json(&to.join("views.json")).unwrap();
     let views = base.views(CROP).unwrap();
     assert_eq!((list.len(), views.len()), (2 * 52, 52));
@@ -33,11 +33,11 @@ fn dumped_views_are_the_network_input_pixels() {
         let view = views[number];
         let file = format!("{index}/{number}.png");
         let expected =
-            json!({ "file": file, "image": folder.path(index), "view": view.view, "weight": view.weight });
+            json!({ "file": file, "image": image_set.path(index), "view": view.view, "weight": view.weight });
         assert_eq!(entry, &expected);
         let path = to.join(file);
         let pixels = vgg_data::decode(&std::fs::read(&path).unwrap(), &path).unwrap();
-        let shown = view.view.apply(&folder.image(index).unwrap(), Interpolation::Bilinear).unwrap();
+        let shown = view.view.apply(&image_set.image(index).unwrap(), Interpolation::Bilinear).unwrap();
         assert!(pixels == shown, "{}", path.display());
     }
     assert_eq!(list[0]["view"], json!({ "test_scale": 40, "region": "whole", "flip": false }));
@@ -47,7 +47,7 @@ fn dumped_views_are_the_network_input_pixels() {
     let mut names: Vec<_> = std::fs::read_dir(&to).unwrap().map(|e| e.unwrap().file_name()).collect();
     names.sort();
     assert_eq!(names, ["2", "3", "views.json"]);
-    let below_a_file = dump_views(&folder, &base, CROP, Partition::WHOLE, &to.join("views.json/x"));
+    let below_a_file = dump_views(&image_set, &base, CROP, Partition::WHOLE, &to.join("views.json/x"));
     let refused = below_a_file.unwrap_err().to_string();
     assert!(refused.contains("create") && refused.contains("views.json/x/0"), "{refused}");
 }

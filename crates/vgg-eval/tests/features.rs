@@ -46,32 +46,32 @@ fn model(network: Network, weights_hash: &str) -> EvalModel<'static> {
 fn set() -> (tempfile::TempDir, Arc<ImageSet>) {
     let dir = tempfile::tempdir().unwrap();
     write_set(dir.path(), &FILES);
-    let folder = Arc::new(ImageSet::open(dir.path(), Split::Val).unwrap());
-    (dir, folder)
+    let image_set = Arc::new(ImageSet::open(dir.path(), Split::Val).unwrap());
+    (dir, image_set)
 }
 
 fn run_on(
     group: &dyn ProcessGroup,
-    folder: &Arc<ImageSet>,
+    image_set: &Arc<ImageSet>,
     config: &FeatureConfig,
     options: EvaluateOptions,
 ) -> Result<Option<Features>> {
     let mut nobody = |_| ControlFlow::Continue(());
-    features(group, &model(network(3), "w1"), folder, config, options, &mut nobody)
+    features(group, &model(network(3), "w1"), image_set, config, options, &mut nobody)
 }
 
-fn run(folder: &Arc<ImageSet>, config: &FeatureConfig) -> Features {
-    run_on(&SingleProcess, folder, config, options(2)).unwrap().unwrap()
+fn run(image_set: &Arc<ImageSet>, config: &FeatureConfig) -> Features {
+    run_on(&SingleProcess, image_set, config, options(2)).unwrap().unwrap()
 }
 
 /// Mean activations of a layer over all positions, for each flip at one test scale.
 fn means_of_side(
-    folder: &ImageSet,
+    image_set: &ImageSet,
     index: usize,
     config: &FeatureConfig,
     test_scale: usize,
 ) -> Vec<Vec<f64>> {
-    let (network, image) = (dense(network(3)), folder.image(index).unwrap());
+    let (network, image) = (dense(network(3)), image_set.image(index).unwrap());
     let flips: &[bool] = if config.flip { &[false, true] } else { &[false] };
     let mean_of = |flip: &bool| {
         let view = View { test_scale, region: Region::Whole, flip: *flip };
@@ -86,9 +86,10 @@ fn length(values: &[f64]) -> f64 {
 }
 
 /// The descriptor of an image, without normalisation.
-fn reference(folder: &ImageSet, index: usize, config: &FeatureConfig) -> Vec<f64> {
-    let sides: Vec<Vec<f64>> =
-        (config.test_scales.iter()).map(|side| mean(&means_of_side(folder, index, config, *side))).collect();
+fn reference(image_set: &ImageSet, index: usize, config: &FeatureConfig) -> Vec<f64> {
+    let sides: Vec<Vec<f64>> = (config.test_scales.iter())
+        .map(|side| mean(&means_of_side(image_set, index, config, *side)))
+        .collect();
     match config.aggregate {
         Aggregate::Mean => mean(&sides),
         Aggregate::Stack => sides.concat(),
@@ -97,14 +98,14 @@ fn reference(folder: &ImageSet, index: usize, config: &FeatureConfig) -> Vec<f64
 
 /// Asserts that the descriptors are the references of these images, in this order.
 #[track_caller]
-fn assert_features(ours: &Features, folder: &ImageSet, config: &FeatureConfig, images: &[usize]) {
+fn assert_features(ours: &Features, image_set: &ImageSet, config: &FeatureConfig, images: &[usize]) {
     let paths: Vec<String> = images.iter().map(|i| format!("val/{}", FILES[*i].0)).collect();
     assert_eq!(ours.paths, paths);
     let labels: Vec<u32> = images.iter().map(|i| [0, 1, 1, 2][*i]).collect();
     assert_eq!(ours.labels, labels);
     assert_eq!(ours.values.nrows(), images.len());
     for (row, i) in ours.values.rows().into_iter().zip(images) {
-        let expected = reference(folder, *i, config);
+        let expected = reference(image_set, *i, config);
         let scale = if config.l2_normalise { length(&expected) } else { 1.0 };
         let expected: Vec<f64> = expected.into_iter().map(|value| value / scale).collect();
         assert!(length(&expected) > 0.1, "image {i} has no activations");
@@ -114,31 +115,31 @@ fn assert_features(ours: &Features, folder: &ImageSet, config: &FeatureConfig, i
 
 #[test]
 fn descriptors_are_means_over_positions_flips_and_scales() {
-    let (_dir, folder) = set();
+    let (_dir, image_set) = set();
     for layer in ["conv2_1", "pool5", "fc6", "fc7"] {
         for sides in [&[40][..], &[64, 32], &[32, 96, 64]] {
             let config = config(layer, sides, Aggregate::Mean);
-            assert_features(&run(&folder, &config), &folder, &config, &[0, 1, 2, 3]);
+            assert_features(&run(&image_set, &config), &image_set, &config, &[0, 1, 2, 3]);
         }
     }
     let without_flip = FeatureConfig { flip: false, ..config("pool5", &[64], Aggregate::Mean) };
-    let ours = run(&folder, &without_flip);
-    assert_features(&ours, &folder, &without_flip, &[0, 1, 2, 3]);
-    let flipped = run(&folder, &config("pool5", &[64], Aggregate::Mean));
+    let ours = run(&image_set, &without_flip);
+    assert_features(&ours, &image_set, &without_flip, &[0, 1, 2, 3]);
+    let flipped = run(&image_set, &config("pool5", &[64], Aggregate::Mean));
     assert!(distance(&ours.values.row(0).to_vec(), &flipped.values.row(0).to_vec()) > 1e-3);
 }
 
 #[test]
 fn stacked_descriptors_follow_the_order_of_the_scales() {
-    let (_dir, folder) = set();
+    let (_dir, image_set) = set();
     for sides in [&[64, 32][..], &[32, 96, 64]] {
         let config = config("pool5", sides, Aggregate::Stack);
-        let ours = run(&folder, &config);
+        let ours = run(&image_set, &config);
         assert_eq!(ours.values.ncols(), sides.len() * 64);
-        assert_features(&ours, &folder, &config, &[0, 1, 2, 3]);
+        assert_features(&ours, &image_set, &config, &[0, 1, 2, 3]);
     }
     let [there, back] =
-        [[64, 32], [32, 64]].map(|sides| run(&folder, &config("pool5", &sides, Aggregate::Stack)));
+        [[64, 32], [32, 64]].map(|sides| run(&image_set, &config("pool5", &sides, Aggregate::Stack)));
     let (there, back) = (there.values.row(0).to_vec(), back.values.row(0).to_vec());
     assert_close(&there[..64], &back[64..], TOLERANCE, "scale 64");
     assert!(distance(&there[..64], &back[..64]) > 1e-2);
@@ -146,11 +147,11 @@ fn stacked_descriptors_follow_the_order_of_the_scales() {
 
 #[test]
 fn normalised_descriptors_have_length_one() {
-    let (_dir, folder) = set();
+    let (_dir, image_set) = set();
     for aggregate in [Aggregate::Mean, Aggregate::Stack] {
         let config = FeatureConfig { l2_normalise: true, ..config("pool5", &[64, 40], aggregate) };
-        let ours = run(&folder, &config);
-        assert_features(&ours, &folder, &config, &[0, 1, 2, 3]);
+        let ours = run(&image_set, &config);
+        assert_features(&ours, &image_set, &config, &[0, 1, 2, 3]);
         for row in ours.values.rows() {
             let length = row.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>().sqrt();
             // 128 values rounded to 24 bits.
@@ -161,73 +162,74 @@ fn normalised_descriptors_have_length_one() {
 
 #[test]
 fn a_descriptor_of_zeros_stays_zero() {
-    let (_dir, folder) = set();
+    let (_dir, image_set) = set();
     let zero = model(Network::new(network(3).spec().clone(), &common::cpu()).unwrap(), "w");
     let config = FeatureConfig { l2_normalise: true, ..config("pool5", &[40], Aggregate::Mean) };
     let mut nobody = |_| ControlFlow::Continue(());
-    let ours = features(&SingleProcess, &zero, &folder, &config, options(1), &mut nobody);
+    let ours = features(&SingleProcess, &zero, &image_set, &config, options(1), &mut nobody);
     assert!(ours.unwrap().unwrap().values.iter().all(|value| *value == 0.0));
 }
 
 #[test]
 fn features_record_their_provenance() {
-    let (_dir, folder) = set();
+    let (_dir, image_set) = set();
     let config = config("fc7", &[40], Aggregate::Mean);
-    let ours = run(&folder, &config);
+    let ours = run(&image_set, &config);
     assert_eq!((&ours.config, ours.weights.as_str()), (&config, "w1"));
     assert_eq!(ours.classes, ["ant", "bee", "cow"]);
-    assert_eq!(ours.dataset, folder.hash().as_str());
+    assert_eq!(ours.dataset, image_set.hash().as_str());
     assert!(ours.skipped.is_empty());
 }
 
 #[test]
 fn undecodable_images_are_skipped_and_listed() {
-    let (dir, folder) = set();
+    let (dir, image_set) = set();
     std::fs::write(dir.path().join("val/bee/1.png"), b"").unwrap();
     let config = config("fc6", &[40], Aggregate::Mean);
     let skip = EvaluateOptions { on_bad_image: OnBadImage::Skip, ..options(2) };
-    let ours = run_on(&SingleProcess, &folder, &config, skip).unwrap().unwrap();
-    assert_features(&ours, &folder, &config, &[0, 2, 3]);
+    let ours = run_on(&SingleProcess, &image_set, &config, skip).unwrap().unwrap();
+    assert_features(&ours, &image_set, &config, &[0, 2, 3]);
     assert!(ours.skipped.len() == 1 && ours.skipped[0].contains("val/bee/1.png"), "{:?}", ours.skipped);
-    let stopped = run_on(&SingleProcess, &folder, &config, options(2));
+    let stopped = run_on(&SingleProcess, &image_set, &config, options(2));
     assert!(matches!(stopped, Err(Error::Data(_))));
 }
 
 #[test]
 fn rank_0_gets_the_descriptors_of_all_ranks() {
-    let (_dir, folder) = set();
+    let (_dir, image_set) = set();
     let config = config("pool5", &[64, 32], Aggregate::Stack);
-    let other_shard = EvaluateOptions { shard: Partition { index: 2 - 1, count: 2 }, ..options(1) };
+    let other_shard = EvaluateOptions { part: Partition { index: 2 - 1, count: 2 }, ..options(1) };
     for size in [2, 3, 5] {
-        let mut ranks = on_thread_ranks(size, |rank| run_on(&*rank, &folder, &config, other_shard).unwrap());
+        let mut ranks =
+            on_thread_ranks(size, |rank| run_on(&*rank, &image_set, &config, other_shard).unwrap());
         assert!(ranks[1..].iter().all(Option::is_none), "{size} ranks");
-        assert_features(&ranks.swap_remove(0).unwrap(), &folder, &config, &[0, 1, 2, 3]);
+        assert_features(&ranks.swap_remove(0).unwrap(), &image_set, &config, &[0, 1, 2, 3]);
     }
 }
 
 #[test]
 fn ranks_with_another_configuration_are_rejected() {
-    let (_dir, folder) = set();
+    let (_dir, image_set) = set();
     let results = on_thread_ranks(2, |rank| {
         let sides = if rank.rank() == 1 { [64, 32] } else { [32, 64] };
-        run_on(&*rank, &folder, &config("pool5", &sides, Aggregate::Mean), options(1))
+        run_on(&*rank, &image_set, &config("pool5", &sides, Aggregate::Mean), options(1))
     });
     assert!(matches!(&results[1], Err(Error::Config(what)) if what.contains("rank 1")), "{:?}", results[1]);
 }
 
 #[test]
 fn progress_counts_images_and_can_interrupt() {
-    let (_dir, folder) = set();
-    let mut told = Vec::new();
+    let (_dir, image_set) = set();
+    let mut reported = Vec::new();
     let mut progress = |done| {
-        told.push(done);
-        if told.len() == 2 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        reported.push(done);
+        if reported.len() == 2 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     };
     let config = config("fc7", &[40], Aggregate::Mean);
     let ended =
-        features(&SingleProcess, &model(network(3), "w"), &folder, &config, options(1), &mut progress);
+        features(&SingleProcess, &model(network(3), "w"), &image_set, &config, options(1), &mut progress);
     assert!(matches!(ended, Err(Error::Interrupted)));
-    assert_eq!(told, [1, 3]);
+    assert_eq!(reported, [1, 3]);
 }
 
 #[test]

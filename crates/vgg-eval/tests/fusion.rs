@@ -35,7 +35,7 @@ fn member(weights: &str, values: Array2<f32>) -> Posteriors {
             networks: vec![network(weights)],
             classes,
             dataset: "d1".into(),
-            shard: Partition::WHOLE,
+            part: Partition::WHOLE,
         },
         values,
     }
@@ -206,7 +206,7 @@ fn fusion_of_different_images_or_classes_is_rejected_with_the_file() {
     assert_refused(with(|p| p.values = Array2::zeros((3, 3))), &["0.st and 2.st", "classes"]);
     assert_refused(with(|p| p.origin.dataset = "d2".into()), &["0.st and 2.st", "images"]);
     assert_refused(
-        with(|p| p.origin.shard = Partition { index: 1 - 1, count: 2 }),
+        with(|p| p.origin.part = Partition { index: 1 - 1, count: 2 }),
         &["0.st and 2.st", "images"],
     );
     let fewer = with(|p| {
@@ -223,7 +223,7 @@ fn shard(all: &Posteriors, number: usize, of: usize, rows: std::ops::Range<usize
         labels: all.labels[rows.clone()].to_vec(),
         paths: all.paths[rows].to_vec(),
         skipped: vec![format!("skipped in {number}")],
-        origin: Origin { shard: Partition { index: number - 1, count: of }, ..all.origin.clone() },
+        origin: Origin { part: Partition { index: number - 1, count: of }, ..all.origin.clone() },
     }
 }
 
@@ -273,7 +273,7 @@ fn shards_of_different_evaluations_are_rejected_with_the_files() {
     assert_refused(with(|p| p.origin.networks[0].protocol.protocol = Protocol::Centre), &files);
     assert_refused(with(|p| p.origin.dataset = "d2".into()), &files);
     assert_refused(with(|p| p.origin.classes[0] = "cat".into()), &files);
-    assert_refused(with(|p| p.origin.shard.count = 4), &files);
+    assert_refused(with(|p| p.origin.part.count = 4), &files);
     let of_two = [shard(&all, 1, 2, 0..2), shard(&all, 2, 3, 2..5)];
     assert_refused(merged(&[&of_two[0], &of_two[1]]), &["0.st", "1.st"]);
 }

@@ -36,7 +36,7 @@ fn sample() -> Posteriors {
             networks: vec![network(Protocol::MultiCrop, "w1")],
             classes: ["a", "b", "c"].map(str::to_owned).to_vec(),
             dataset: "hash".into(),
-            shard: Partition { index: 1, count: 3 },
+            part: Partition { index: 1, count: 3 },
         },
     }
 }
@@ -200,7 +200,7 @@ fn assert_refused(word: &str, change: impl FnOnce(&mut Parts)) {
 fn a_valid_file_is_loaded() {
     let loaded = load(|_| {}).unwrap();
     assert_eq!(loaded.values, ndarray::array![[0.5, 0.25, 0.25], [0.0, 1.0, 0.0]]);
-    assert_eq!((loaded.labels, loaded.origin.shard), (vec![2, 0], Partition { index: 0, count: 2 }));
+    assert_eq!((loaded.labels, loaded.origin.part), (vec![2, 0], Partition { index: 0, count: 2 }));
 }
 
 #[test]
@@ -264,7 +264,7 @@ fn invalid_shards_are_rejected() {
         assert_refused(&format!("{number}/{of}"), |parts| parts.set("shard", &text));
     }
     let last = load(|parts| parts.set("shard", "\"65536/65536\"")).unwrap();
-    assert_eq!(last.origin.shard, Partition { index: 65_535, count: 65_536 });
+    assert_eq!(last.origin.part, Partition { index: 65_535, count: 65_536 });
 }
 
 #[test]

@@ -91,7 +91,7 @@ impl Dataset {
                 jobs.submit(next)?;
                 next += 1;
             }
-            match jobs.take()? {
+            match jobs.recv()? {
                 None => break,
                 Some(Ok(one)) => sum.merge(&one),
                 Some(Err(e)) if e.is_bad_image() => (),

@@ -339,8 +339,8 @@ impl<'a> PreparedRun<'a> {
         let (offset, scale) = self.metadata.offset_and_scale();
         let on_bad_image = self.plan.data.on_bad_image;
         // Each rank evaluates its part.
-        let shard = rank_partition(&*context.group);
-        let options = EvaluateOptions { workers: context.workers, on_bad_image, shard };
+        let part = rank_partition(&*context.group);
+        let options = EvaluateOptions { workers: context.workers, on_bad_image, part };
         let model = EvalModel::borrowed(network, Preprocessing { offset, scale });
         evaluate(&model, &context.dataset.val, &evaluation, options, &mut |_| {
             if (context.interrupted)() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }

@@ -363,7 +363,7 @@ fn posteriors(
     let preprocessing = Preprocessing { offset, scale };
     let model = member.evaluation.prepare(loaded.network, preprocessing, done.weights.as_str())?;
     let on_bad_image = run.data.on_bad_image;
-    let options = EvaluateOptions { workers: context.workers, on_bad_image, shard: Partition::WHOLE };
+    let options = EvaluateOptions { workers: context.workers, on_bad_image, part: Partition::WHOLE };
     let of = rank_partition(group).range(val.len()).len();
     let mut progress = |done: usize| {
         events(Event::Evaluates { member, done, of });

@@ -171,15 +171,15 @@ fn run_files_record_the_run_and_it_is_not_trained_again() {
     let start = dir.path().join("start.safetensors");
     let plan = changed(|plan| start_from(plan, &start, LayerSelection::Layers(vec!["fc7".into()])));
     let out = dir.path().join("run");
-    let mut begun = Vec::new();
+    let mut started = Vec::new();
     let finished = train(dir.path(), &plan, &out, &mut |event| match event {
-        RunEvent::Begins { images, transfer } => begun.push((images, transfer.cloned().unwrap())),
+        RunEvent::Begins { images, transfer } => started.push((images, transfer.cloned().unwrap())),
         RunEvent::Cached(_) => panic!("the directory was empty"),
         _ => (),
     })
     .unwrap();
-    assert_eq!((begun.len(), begun[0].0, &begun[0].1.loaded), (1, 14, &vec!["fc7".to_owned()]));
-    assert_eq!(begun[0].1.initialized.len(), 10);
+    assert_eq!((started.len(), started[0].0, &started[0].1.loaded), (1, 14, &vec!["fc7".to_owned()]));
+    assert_eq!(started[0].1.initialized.len(), 10);
     assert_eq!((finished.epochs, finished.last.epoch, &finished.dir), (3, 3, &out));
     assert_eq!(finished.weights, vgg_files::hash_file(&finished.weights_file()).unwrap());
     let json =

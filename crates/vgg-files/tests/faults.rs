@@ -8,7 +8,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use vgg_files::faults::{self, Fault, Loss};
+use vgg_files::faults::{self, Fault, PowerLoss};
 use vgg_files::{DirectoryWriter, Error, FileWriter, Lock, Result};
 
 /// The plan of faults is global to the process, so only one test may run at a time.
@@ -16,12 +16,13 @@ fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     let guard = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     // A test that failed may have left its plan.
-    faults::plan(None);
+    faults::inject(None);
     guard
 }
 
 /// The losses after the machine has stopped; `None` if only the process was killed.
-const LOSSES: [Option<Loss>; 4] = [None, Some(Loss::Zeroed), Some(Loss::Cut), Some(Loss::Names)];
+const POWER_LOSSES: [Option<PowerLoss>; 4] =
+    [None, Some(PowerLoss::Zeroed), Some(PowerLoss::Cut), Some(PowerLoss::Names)];
 
 /// Runs `act` in new directories filled by `prepare`, and stops it before each of its operations in turn, and
 /// finally after all of them. `check` gets the directory after the restart, and whether `act` had returned
@@ -33,16 +34,16 @@ fn stopped_everywhere(
 ) -> u64 {
     for at in 0.. {
         let mut done = 0;
-        for loss in LOSSES {
+        for loss in POWER_LOSSES {
             let dir = tempfile::tempdir().unwrap();
             prepare(dir.path());
-            faults::plan(Some((at, Fault::Stop)));
+            faults::inject(Some((at, Fault::Stop)));
             let outcome = act(dir.path());
-            done = faults::done();
+            done = faults::operations();
             if let Some(loss) = loss {
-                faults::lose(loss).unwrap();
+                faults::power_loss(loss).unwrap();
             }
-            faults::plan(None);
+            faults::inject(None);
             if done <= at {
                 outcome.as_ref().unwrap();
             }
@@ -66,10 +67,10 @@ fn full_everywhere(
     let attempt = |at: u64| {
         let dir = tempfile::tempdir().unwrap();
         prepare(dir.path());
-        faults::plan(Some((at, Fault::Full)));
+        faults::inject(Some((at, Fault::Full)));
         let outcome = act(dir.path());
-        let done = faults::done();
-        faults::plan(None);
+        let done = faults::operations();
+        faults::inject(None);
         (dir, outcome, done)
     };
     let (_, outcome, operations) = attempt(u64::MAX);
@@ -134,7 +135,7 @@ fn write_long(out: &mut dyn Write, byte: u8) -> std::io::Result<()> {
 fn power_failure_loses_data_after_the_last_sync() {
     let _alone = alone();
     let dir = tempfile::tempdir().unwrap();
-    faults::plan(Some((u64::MAX, Fault::Stop)));
+    faults::inject(Some((u64::MAX, Fault::Stop)));
     let mut file = FileWriter::create(&dir.path().join("a")).unwrap();
     file.write_all(b"some bytes").unwrap();
     file.flush().unwrap();
@@ -142,44 +143,44 @@ fn power_failure_loses_data_after_the_last_sync() {
     std::mem::forget(file);
     let path = partial(dir.path());
     assert_eq!(fs::read(&path).unwrap(), b"some bytes");
-    faults::lose(Loss::Zeroed).unwrap();
+    faults::power_loss(PowerLoss::Zeroed).unwrap();
     assert_eq!(fs::read(&path).unwrap(), [0; 10]);
-    faults::lose(Loss::Cut).unwrap();
+    faults::power_loss(PowerLoss::Cut).unwrap();
     assert_eq!(fs::read(&path).unwrap(), b"");
-    faults::lose(Loss::Names).unwrap();
+    faults::power_loss(PowerLoss::Names).unwrap();
     assert_eq!(names(dir.path()), [""; 0]);
-    faults::plan(None);
+    faults::inject(None);
 }
 
 /// The operations of writing a small file are: create, write, sync, rename, sync of the directory.
 #[test]
 fn power_failure_before_each_operation_of_a_small_file() {
     let _alone = alone();
-    let cases: [(u64, Loss, &[u8], &[u8]); 12] = [
+    let cases: [(u64, PowerLoss, &[u8], &[u8]); 12] = [
         // Operation before which it stops, loss, file, partial file (`-` if it must not exist).
-        (1, Loss::Zeroed, b"old", b""),
-        (1, Loss::Names, b"old", b"-"),
-        (2, Loss::Zeroed, b"old", b"\0\0\0"),
-        (2, Loss::Cut, b"old", b""),
-        (2, Loss::Names, b"old", b"-"),
+        (1, PowerLoss::Zeroed, b"old", b""),
+        (1, PowerLoss::Names, b"old", b"-"),
+        (2, PowerLoss::Zeroed, b"old", b"\0\0\0"),
+        (2, PowerLoss::Cut, b"old", b""),
+        (2, PowerLoss::Names, b"old", b"-"),
         // The data are synced, but the name is not durable.
-        (3, Loss::Zeroed, b"old", b"new"),
-        (3, Loss::Cut, b"old", b"new"),
-        (3, Loss::Names, b"old", b"-"),
-        (4, Loss::Zeroed, b"new", b"-"),
-        (4, Loss::Cut, b"new", b"-"),
-        (4, Loss::Names, b"old", b"-"),
-        (5, Loss::Names, b"new", b"-"),
+        (3, PowerLoss::Zeroed, b"old", b"new"),
+        (3, PowerLoss::Cut, b"old", b"new"),
+        (3, PowerLoss::Names, b"old", b"-"),
+        (4, PowerLoss::Zeroed, b"new", b"-"),
+        (4, PowerLoss::Cut, b"new", b"-"),
+        (4, PowerLoss::Names, b"old", b"-"),
+        (5, PowerLoss::Names, b"new", b"-"),
     ];
     for (at, loss, whole, left) in cases {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a");
         fs::write(&path, b"old").unwrap();
-        faults::plan(Some((at, Fault::Stop)));
+        faults::inject(Some((at, Fault::Stop)));
         let outcome = vgg_files::write_bytes(&path, b"new");
-        assert_eq!((outcome.is_ok(), faults::done() > at), (at == 5, at < 5), "{at} {loss:?}");
-        faults::lose(loss).unwrap();
-        faults::plan(None);
+        assert_eq!((outcome.is_ok(), faults::operations() > at), (at == 5, at < 5), "{at} {loss:?}");
+        faults::power_loss(loss).unwrap();
+        faults::inject(None);
         assert_eq!(fs::read(&path).unwrap(), whole, "{at} {loss:?}");
         if left == b"-" {
             assert_eq!(names(dir.path()), ["a"], "{at} {loss:?}");

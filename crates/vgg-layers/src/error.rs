@@ -12,6 +12,9 @@ pub enum Error {
     /// An invalid specification.
     #[error("the network cannot be built: {0}")]
     Spec(String),
+    /// A bug in this crate or its caller.
+    #[error("internal error: {0}")]
+    Internal(String),
     /// No configuration has this name.
     #[error("unknown configuration {name}; it must be one of {known}")]
     UnknownConfig {
@@ -92,6 +95,7 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Error::Tensor(source) | Error::Layer { source, .. } => source.kind(),
+            Error::Internal(_) => ErrorKind::Internal,
             _ => ErrorKind::Usage,
         }
     }

@@ -173,7 +173,7 @@ impl Network {
     /// `state`.
     ///
     /// # Errors
-    /// [`Error::Spec`] if `cache` is from a different network; [`Error::Layer`] if an operation fails.
+    /// [`Error::Internal`] if `cache` is from a different network; [`Error::Layer`] if an operation fails.
     pub fn backward(
         &mut self,
         cache: ForwardCache,
@@ -202,11 +202,11 @@ impl Network {
         let mut grad = dlogits;
         let mut cache = cache;
         if cache.saved.len() != self.layers.len() {
-            return Err(Error::Spec("the forward cache is from another network".into()));
+            return Err(Error::Internal("the forward cache is from another network".into()));
         }
         for index in (lowest..self.layers.len()).rev() {
             let Some(saved) = cache.saved.pop() else {
-                return Err(Error::Spec("the forward cache is from another network".into()));
+                return Err(Error::Internal("the forward cache is from another network".into()));
             };
             let below = (index > lowest).then(|| self.scale_below(index));
             let (style, layer) = (self.spec.lrn_style, &mut self.layers[index]);

@@ -126,9 +126,9 @@ fn sizes_beyond_their_limits_are_rejected() {
 #[test]
 fn activations_match_the_layers_run_one_by_one() {
     let config = Config::ALrn;
-    let classic = network(config.clone());
+    let fully_connected = network(config.clone());
     let dense = network(config).into_fully_convolutional().unwrap();
-    let parameter = |name: &str| classic.parameters().find(|p| p.name == name).unwrap();
+    let parameter = |name: &str| fully_connected.parameters().find(|p| p.name == name).unwrap();
     let conv = |x: &Tensor, name: &str| {
         let (weight, bias) = (parameter(&format!("{name}.weight")), parameter(&format!("{name}.bias")));
         conv2d::forward(x, &weight.weight, &bias.weight, conv2d::Conv2d { pad: 1, relu: true }).unwrap()

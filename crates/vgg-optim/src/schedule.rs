@@ -71,15 +71,17 @@ impl Schedule {
     /// [`Error::Config`] if a value is out of range.
     pub fn check(&self) -> Result<()> {
         let (lr, factor) = match self {
-            Schedule::Constant { lr } => (*lr, 0.5),
-            Schedule::Steps { lr, gamma, .. } => (*lr, *gamma),
-            Schedule::Plateau { lr, factor, .. } => (*lr, *factor),
+            Schedule::Constant { lr } => (*lr, None),
+            Schedule::Steps { lr, gamma, .. } => (*lr, Some(("gamma", *gamma))),
+            Schedule::Plateau { lr, factor, .. } => (*lr, Some(("factor", *factor))),
         };
-        if !(lr > 0.0 && lr.is_finite() && factor > 0.0 && factor < 1.0) {
-            let name = if matches!(self, Schedule::Steps { .. }) { "gamma" } else { "factor" };
-            return Err(Error::Config(format!(
-                "lr {lr} must be finite and above 0, and {name} {factor} in (0, 1)"
-            )));
+        if !(lr > 0.0 && lr.is_finite()) {
+            return Err(Error::Config(format!("lr {lr} must be finite and above 0")));
+        }
+        if let Some((name, factor)) = factor
+            && !(factor > 0.0 && factor < 1.0)
+        {
+            return Err(Error::Config(format!("{name} {factor} must be above 0 and below 1")));
         }
         if let Schedule::Steps { milestones, .. } = self
             && !(milestones.is_sorted() && milestones.first().is_none_or(|first| *first > 0))

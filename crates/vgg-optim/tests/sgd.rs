@@ -111,10 +111,10 @@ fn frozen_parameters_missing_gradients_and_non_finite_steps_change_nothing() {
     let mut frozen = parameter("a.weight", ParameterKind::Weight, &[1.0]);
     frozen.write_grad(&tensor(&[1.0]), GradMode::Overwrite).unwrap();
     frozen.trainable = false;
-    let idle = parameter("b.weight", ParameterKind::Weight, &[1.0]);
+    let without_grad = parameter("b.weight", ParameterKind::Weight, &[1.0]);
     let mut moved = parameter("c.weight", ParameterKind::Weight, &[1.0]);
     moved.write_grad(&tensor(&[1.0]), GradMode::Overwrite).unwrap();
-    let mut parameters = [frozen, idle, moved];
+    let mut parameters = [frozen, without_grad, moved];
     let mut sgd = Sgd::new(SgdOptions { weight_decay: 0.0, ..SgdOptions::PAPER }).unwrap();
     let state = StepState::new(&device()).unwrap();
     state.begin(0, 0.5).unwrap();

@@ -32,10 +32,10 @@ fn main() -> Result<()> {
         let bias = Weight::new(Tensor::zeros([k], &device)?);
         let mut dw = Tensor::zeros([k, 3, 3, c], &device)?;
         let (config, state) = (Conv2d { pad: 1, relu: true }, StepState::new(&device)?);
-        let gate = ReluDropoutMask { y: &x, scale: 1.0 };
+        let mask = ReluDropoutMask { y: &x, scale: 1.0 };
         let flops = 2.0 * (batch * side * side * k * 9 * c) as f64;
         let forward = median_ms(|| conv2d::forward(&x, &weight, &bias, config).map(drop))?;
-        let data = median_ms(|| conv2d::grad_input(&dz, &weight, config, gate).map(drop))?;
+        let data = median_ms(|| conv2d::grad_input(&dz, &weight, config, mask).map(drop))?;
         let filter =
             median_ms(|| conv2d::grad_weight(&x, &dz, config, &mut dw, GradMode::Overwrite, &state))?;
         let show = |ms: f64| format!("{ms:.2} ms {:.0} GFLOP/s", flops / ms / 1e6);

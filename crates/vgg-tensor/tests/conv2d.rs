@@ -73,8 +73,8 @@ impl Case {
         let weight = Weight::new(tensor(&self.w, self.ws));
         let bias = Weight::new(Tensor::from_slice(&self.b, [self.ws[0]], device).unwrap());
         let y = conv2d::forward(&x, &weight, &bias, self.config).unwrap();
-        let gate = ReluDropoutMask { y: &x, scale: 2.0 };
-        let grad = conv2d::grad_input(&dz, &weight, self.config, gate).unwrap();
+        let mask = ReluDropoutMask { y: &x, scale: 2.0 };
+        let grad = conv2d::grad_input(&dz, &weight, self.config, mask).unwrap();
         let mut dw = Tensor::zeros(self.ws, device).unwrap();
         let state = StepState::new(device).unwrap();
         conv2d::grad_weight(&x, &dz, self.config, &mut dw, GradMode::Overwrite, &state).unwrap();

@@ -136,8 +136,8 @@ fn edges(channels: usize, rows: usize) -> Vec<f32> {
 /// Asserts that a gradient is `scale` times the expected one where `saved` is above zero, and exactly 0
 /// elsewhere.
 fn assert_gated(grad: &Grad, saved: &[f32], ungated: &[f64], scale: f64, tolerance: f64, what: &str) {
-    let gate = |i: usize| if saved[i] > 0.0 { scale * ungated[i] } else { 0.0 };
-    let expected: Vec<f64> = (0..saved.len()).map(gate).collect();
+    let mask = |i: usize| if saved[i] > 0.0 { scale * ungated[i] } else { 0.0 };
+    let expected: Vec<f64> = (0..saved.len()).map(mask).collect();
     let got = grad.grad.to_vec();
     assert_within(&got, &expected, tolerance * scale * largest(ungated), what);
     for (i, saved) in saved.iter().enumerate() {
@@ -246,8 +246,8 @@ fn mask_of_fully_connected_layers() {
             let y = Tensor::from_slice(&saved, [rows, h, w, c], &on.device).unwrap();
             for scale in [1.0, 4.0, 2.5] {
                 let what = format!("{}: [{rows}, {h}, {w}, {c}], scale {scale}", on.name);
-                let gate = ReluDropoutMask { y: &y, scale };
-                let grad = linear::grad_input(&on.tensor("dz", [rows, outputs]), &weight, gate).unwrap();
+                let mask = ReluDropoutMask { y: &y, scale };
+                let grad = linear::grad_input(&on.tensor("dz", [rows, outputs]), &weight, mask).unwrap();
                 assert_gated(&grad, &saved, &ungated, f64::from(scale), on.rounding.max(2e-6), &what);
                 if scale != 2.5 || !is_gpu(&on) {
                     assert_bias_grad(&grad, &what);
@@ -272,8 +272,8 @@ fn mask_of_local_response_normalisation() {
         let (_, base) = lrn::forward(&x, config).unwrap();
         for scale in [1.0, 4.0, 2.5] {
             let what = format!("{}: scale {scale}", on.name);
-            let gate = ReluDropoutMask { y: &x, scale };
-            let grad = lrn::backward(&on.tensor("dy", [2, 3, 1, 19]), gate, &base, config).unwrap();
+            let mask = ReluDropoutMask { y: &x, scale };
+            let grad = lrn::backward(&on.tensor("dy", [2, 3, 1, 19]), mask, &base, config).unwrap();
             assert_gated(&grad, &saved, &ungated, f64::from(scale), on.rounding.max(1e-6), &what);
             if scale != 2.5 || !is_gpu(&on) {
                 assert_bias_grad(&grad, &what);
@@ -305,9 +305,9 @@ fn bias_gradients_over_many_rows() {
             assert_bias_grad(&grad, &format!("{what}: fully connected"));
             let weight = Weight::new(on.tensor("w", [3, 3, 3, c]));
             let x = on.tensor("x", [1, n, 1, c]);
-            let gate = ReluDropoutMask { y: &x, scale: 1.0 };
+            let mask = ReluDropoutMask { y: &x, scale: 1.0 };
             let config = Conv2d { pad: 1, relu: true };
-            let grad = conv2d::grad_input(&on.tensor("dz", [1, n, 1, 3]), &weight, config, gate).unwrap();
+            let grad = conv2d::grad_input(&on.tensor("dz", [1, n, 1, 3]), &weight, config, mask).unwrap();
             assert_bias_grad(&grad, &format!("{what}: convolution"));
         }
     }
@@ -324,9 +324,9 @@ fn max_pooling_keeps_the_bias_gradient() {
             // A gradient with a correct bias gradient.
             let weight = Weight::new(on.tensor("w", [3, 3, 3, c]));
             let config = Conv2d { pad: 1, relu: true };
-            let gate = ReluDropoutMask { y: &y, scale: 1.0 };
+            let mask = ReluDropoutMask { y: &y, scale: 1.0 };
             let dz = on.tensor("dz", [n, h, w, 3]);
-            let pooled = conv2d::grad_input(&dz, &weight, config, gate).unwrap();
+            let pooled = conv2d::grad_input(&dz, &weight, config, mask).unwrap();
             let grad = max_pool2d::backward(&pooled, &index).unwrap();
             assert_bias_grad(&grad, &format!("{}: {rounding:?}", on.name));
         }

@@ -83,7 +83,7 @@ impl<'a, 'b> Epoch<'a, 'b> {
         group: Arc<dyn ProcessGroup>,
         batches: usize,
     ) -> Epoch<'a, 'b> {
-        let seconds_before = state.timing.part;
+        let seconds_before = state.timing.current_epoch;
         Epoch {
             network,
             optimizer,
@@ -100,7 +100,7 @@ impl<'a, 'b> Epoch<'a, 'b> {
     }
 
     /// Runs the step of the next batch; returns `false`, without running it, if any rank was interrupted.
-    pub(crate) fn take(&mut self, batch: &Batch, waited: Duration, interrupted: bool) -> Result<bool> {
+    pub(crate) fn run_step(&mut self, batch: &Batch, waited: Duration, interrupted: bool) -> Result<bool> {
         let save = match &mut self.checkpoints {
             Some(checkpoints) => checkpoints.is_due(self.state.step)?,
             None => false,
@@ -121,7 +121,7 @@ impl<'a, 'b> Epoch<'a, 'b> {
     /// Waits for the steps in progress; returns `false` if the epoch is incomplete, after saving its state.
     pub(crate) fn end(mut self) -> Result<bool> {
         self.finish(0)?;
-        self.state.timing.part = self.seconds();
+        self.state.timing.current_epoch = self.seconds();
         let whole = self.state.batches == self.batches;
         if !whole {
             self.save()?;
@@ -136,7 +136,7 @@ impl<'a, 'b> Epoch<'a, 'b> {
         }
         self.state.own.skipped += batch.skipped.len();
         self.state.batches += 1;
-        self.state.timing.part_waited += waited.as_secs_f64();
+        self.state.timing.current_epoch_waited += waited.as_secs_f64();
         if agreed.images.iter().all(|images| *images == 0) {
             return Ok(());
         }
@@ -177,7 +177,7 @@ impl<'a, 'b> Epoch<'a, 'b> {
 
     fn save(&mut self) -> Result<()> {
         self.finish(0)?;
-        self.state.timing.part = self.seconds();
+        self.state.timing.current_epoch = self.seconds();
         // A checkpoint contains the progress of all ranks; rank 0 writes it.
         let state = self.state.all_gather(&*self.group)?;
         let Some(checkpoints) = &mut self.checkpoints else { return Ok(()) };

@@ -62,10 +62,10 @@ pub const METRICS_FILE: &str = "metrics.jsonl";
 pub(crate) fn write(dir: &Path, metrics: &[EpochMetrics], timings: &[EpochTiming]) -> Result<()> {
     write_file(&dir.join(METRICS_FILE), &lines(metrics)?)?;
     write_file(&dir.join("timing.jsonl"), &lines(timings)?)?;
-    let config = |e: &dyn std::fmt::Display| crate::Error::Config(format!("cannot write metrics.csv: {e}"));
+    let internal = |e: &dyn std::fmt::Display| crate::Error::Internal(format!("metrics.csv: {e}"));
     let mut csv = csv::Writer::from_writer(Vec::new());
-    metrics.iter().try_for_each(|m| csv.serialize(m)).map_err(|e| config(&e))?;
-    let bytes = csv.into_inner().map_err(|e| config(&e))?;
+    metrics.iter().try_for_each(|m| csv.serialize(m)).map_err(|e| internal(&e))?;
+    let bytes = csv.into_inner().map_err(|e| internal(&e))?;
     write_file(&dir.join("metrics.csv"), &bytes)
 }
 
@@ -79,7 +79,7 @@ fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
 fn lines<T: Serialize>(rows: &[T]) -> Result<Vec<u8>> {
     let mut out = Vec::new();
     for row in rows {
-        serde_json::to_writer(&mut out, row).map_err(|e| crate::Error::Config(e.to_string()))?;
+        serde_json::to_writer(&mut out, row).map_err(|e| crate::Error::Internal(format!("metrics: {e}")))?;
         out.push(b'\n');
     }
     Ok(out)

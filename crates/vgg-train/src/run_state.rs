@@ -42,8 +42,8 @@ impl RunState {
     /// This rank's state from a checkpoint.
     pub(crate) fn resumed(saved: SavedState, group: &dyn ProcessGroup) -> RunState {
         RunState {
-            batches: saved.part.batches,
-            own: saved.part.of_rank(group),
+            batches: saved.current_epoch.batches,
+            own: saved.current_epoch.of_rank(group),
             identity: saved.identity,
             epochs: saved.epochs,
             step: saved.step,
@@ -64,14 +64,14 @@ impl RunState {
     }
 
     /// The state for a checkpoint with this progress of the epoch.
-    pub(crate) fn saved(&self, part: EpochProgress) -> SavedState {
+    pub(crate) fn saved(&self, current_epoch: EpochProgress) -> SavedState {
         SavedState {
             identity: self.identity.clone(),
             epochs: self.epochs,
             step: self.step,
             schedule: self.schedule.clone(),
             metrics: self.metrics.clone(),
-            part,
+            current_epoch,
             timing: self.timing.clone(),
         }
     }

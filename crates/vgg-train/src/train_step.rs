@@ -166,7 +166,7 @@ impl TrainStep {
     pub fn step(&mut self, network: &mut Network, optimizer: &mut Sgd, batch: &Batch) -> Result<StepReport> {
         self.start(network, optimizer, batch)?;
         let report = self.finish()?;
-        report.ok_or_else(|| Error::Config("the step has no result".into()))
+        report.ok_or_else(|| Error::Internal("the step has no result".into()))
     }
 
     /// Starts a step. The gradient is the mean over the batch for every split into micro-batches; if a loss

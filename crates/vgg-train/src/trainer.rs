@@ -151,7 +151,7 @@ impl<'a> Trainer<'a> {
         let t = &mut self.training;
         let number = self.state.epochs as u64;
         let first = self.state.batches;
-        let batches = t.loader.plan(number).batches();
+        let batches = t.loader.epoch_order(number).batches();
         let interrupted = t.interrupted;
         self.step.set_lr(lr);
         let step_before = self.state.step;
@@ -168,7 +168,7 @@ impl<'a> Trainer<'a> {
         epoch.checkpoints =
             self.saver.as_mut().map(|saver| CheckpointSchedule::new(saver, policy, step_before));
         t.loader.for_each(number, first, |batch: &Batch, waited: Duration| -> Result<bool> {
-            epoch.take(batch, waited, interrupted())
+            epoch.run_step(batch, waited, interrupted())
         })?;
         epoch.end()
     }
@@ -185,8 +185,8 @@ impl<'a> Trainer<'a> {
             let since = (state.epochs - 1) % config.validate_every + 1;
             config.schedule.after_validation(&mut state.schedule, v.top1_error, since);
         }
-        let seconds = take(&mut state.timing.part);
-        let waited = take(&mut state.timing.part_waited);
+        let seconds = take(&mut state.timing.current_epoch);
+        let waited = take(&mut state.timing.current_epoch_waited);
         let timing = EpochTiming {
             epoch: state.epochs,
             seconds,
@@ -270,7 +270,7 @@ fn find(t: &mut Training, optimizer: &mut Sgd) -> Result<RunState> {
         let (found, rejected) = load_newest(dir, tidies, &t.identity, t.allow_changes, t.network, optimizer)?;
         rejected.iter().for_each(|why| (t.events)(Event::Rejected(why)));
         if let Some(saved) = found {
-            (t.events)(Event::Resumed { epochs: saved.epochs, batches: saved.part.batches });
+            (t.events)(Event::Resumed { epochs: saved.epochs, batches: saved.current_epoch.batches });
             return Ok(RunState::resumed(saved, &*t.group));
         }
     }

@@ -85,10 +85,10 @@ fn a_resumed_run_is_bitwise_identical_to_an_uninterrupted_one() {
     assert_eq!(seen.iter().filter(|s| matches!(s, Seen::Step { .. })).count(), 6);
     let saved = state(&parts, 6);
     assert_eq!(
-        (&saved["epochs"], &saved["step"], &saved["part"]["batches"]),
+        (&saved["epochs"], &saved["step"], &saved["current_epoch"]["batches"]),
         (&json!(1), &json!(6), &json!(2))
     );
-    assert_eq!(saved["part"]["shares"][0]["sums"]["n"], 8);
+    assert_eq!(saved["current_epoch"]["ranks"][0]["sums"]["n"], 8);
     assert!(!parts.join("weights.safetensors").exists());
     let (_, _, seen) = run(&set, &parts, &Run { errors: errors[1..].to_vec(), ..Run::default() });
     assert_eq!(
@@ -119,7 +119,7 @@ fn a_run_interrupted_in_validation_resumes_with_the_validation() {
     let outcome = outcome.unwrap();
     assert!(outcome.interrupted && outcome.metrics.len() == 1);
     let saved = state(&parts, 8);
-    assert_eq!((&saved["epochs"], &saved["part"]["batches"]), (&json!(1), &json!(4)));
+    assert_eq!((&saved["epochs"], &saved["current_epoch"]["batches"]), (&json!(1), &json!(4)));
     let (_, _, seen) = run(&set, &parts, &Run { errors: vec![0.3, 0.9], ..Run::default() });
     assert_eq!(seen[..3], [Seen::Resumed { epochs: 1, batches: 4 }, Seen::Validated, Seen::Epoch(2)]);
     let read = |out: &Path| std::fs::read(out.join("metrics.jsonl")).unwrap();
@@ -209,7 +209,7 @@ fn interrupting_any_rank_stops_all_and_each_resumes_its_progress() {
     };
     let images = |step| -> Vec<u64> {
         let state = state(&out, step);
-        let shares = state["part"]["shares"].as_array().unwrap().iter();
+        let shares = state["current_epoch"]["ranks"].as_array().unwrap().iter();
         shares.map(|share| share["sums"]["n"].as_u64().unwrap()).collect()
     };
     attempt(3, 1, 6);
@@ -252,7 +252,7 @@ fn ranks_interrupted_in_validation_save_the_progress_of_all() {
     });
     assert_eq!(stopped, [true; 2]);
     let saved = state(&out, 4);
-    let images: Vec<u64> = saved["part"]["shares"]
+    let images: Vec<u64> = saved["current_epoch"]["ranks"]
         .as_array()
         .unwrap()
         .iter()

@@ -278,7 +278,7 @@ fn a_run_without_a_directory_writes_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let set = pictures(dir.path());
     let out = dir.path().join("run");
-    let outcome = run(&set, &out, &Run { nowhere: true, ..Run::default() }).0.unwrap();
+    let outcome = run(&set, &out, &Run { without_dir: true, ..Run::default() }).0.unwrap();
     assert!(outcome.metrics.len() == 3 && !out.exists());
 }
 

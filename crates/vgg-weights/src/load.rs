@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use vgg_layers::{LayerSelection, Network};
 use vgg_tensor::Device;
 
-use crate::loader::Plan;
+use crate::loader::LoadPlan;
 use crate::naming::{Library, recognise};
 use crate::source::{Source, corrupt};
 use crate::{Error, Pixels, Result, WeightsMetadata};
@@ -63,7 +63,7 @@ pub fn load_with(path: &Path, device: &Device, pixels: Option<Pixels>) -> Result
     let plan = plan(&source, path, pixels, false)?;
     let mut network = Network::new(plan.metadata.spec.clone(), device)?;
     plan.read(&mut source, path, &|_| true, &mut |array| Ok(network.load_tensor(&array)?))?;
-    let Plan { metadata, library, notes, .. } = plan;
+    let LoadPlan { metadata, library, notes, .. } = plan;
     Ok(Loaded { network, metadata, library, notes })
 }
 
@@ -106,12 +106,12 @@ pub fn describe(path: &Path) -> Result<(WeightsMetadata, Vec<String>)> {
     Ok((plan.metadata, plan.notes))
 }
 
-fn plan(source: &Source, path: &Path, pixels: Option<Pixels>, partial: bool) -> Result<Plan> {
+fn plan(source: &Source, path: &Path, pixels: Option<Pixels>, partial: bool) -> Result<LoadPlan> {
     let recognised = recognise(&source.entries());
     let strings = source.metadata();
     let says = strings.contains_key("config");
     if says && pixels.is_some() {
-        let reason = "the file's metadata specify the pixel convention, which cannot be overridden".into();
+        let reason = "the file states its pixel preprocessing itself, so it cannot be overridden".into();
         return Err(Error::Metadata { path: path.to_owned(), key: "pixel_scale", reason });
     }
     let is_native = recognised.as_ref().is_none_or(|r| r.library == Library::Native);
@@ -126,7 +126,7 @@ fn plan(source: &Source, path: &Path, pixels: Option<Pixels>, partial: bool) -> 
             "its tensor names are not those of a VGG network in any supported library",
         ));
     };
-    Plan::new(source, path, recognised, pixels, native, partial)
+    LoadPlan::new(source, path, recognised, pixels, native, partial)
 }
 
 #[cfg(test)]

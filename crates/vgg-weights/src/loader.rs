@@ -11,7 +11,7 @@ use crate::source::{Entry, Source, corrupt};
 use crate::{ChannelOrder, Error, Pixels, Result, WeightsMetadata};
 
 /// Which layers to load from a file, and how to convert them.
-pub(crate) struct Plan {
+pub(crate) struct LoadPlan {
     pub(crate) metadata: WeightsMetadata,
     pub(crate) library: Library,
     entries: Vec<Entry>,
@@ -23,23 +23,23 @@ pub(crate) struct Plan {
     pub(crate) notes: Vec<String>,
 }
 
-impl Plan {
-    /// Plans the loading of a file and compares its shapes with the network's. `told` is an explicit pixel
+impl LoadPlan {
+    /// Plans the loading of a file and compares its shapes with the network's. `override_pixels` is an explicit pixel
     /// convention, `native` the vgg metadata of the file, if any; `partial` allows missing layers.
     pub(crate) fn new(
         source: &Source,
         path: &Path,
         recognised: Recognised,
-        told: Option<Pixels>,
+        override_pixels: Option<Pixels>,
         native: Option<WeightsMetadata>,
         partial: bool,
-    ) -> Result<Plan> {
+    ) -> Result<LoadPlan> {
         let entries = source.entries();
         let Recognised { library, layers } = recognised;
         let shape = |l: &LayerSource| Some((l.layer.clone(), shape_of(&entries, &l.weight, library)?));
         let shapes: Vec<(String, Vec<usize>)> = layers.iter().filter_map(shape).collect();
         let ours = native.is_some();
-        let pixels = told.unwrap_or(Pixels::of(library));
+        let pixels = override_pixels.unwrap_or(Pixels::of(library));
         let metadata = match native {
             Some(metadata) => metadata,
             None => metadata(guess(&shapes, library).map_err(|reason| corrupt(path, reason))?, pixels),
@@ -47,9 +47,9 @@ impl Plan {
         // `convert` writes Caffe files with conv1_1 in BGR order.
         let bgr = if ours { library == Library::Caffe } else { pixels.is_bgr() };
         let (missing, notes) = (Vec::new(), Vec::new());
-        let mut plan = Plan { metadata, library, entries, layers, bgr, missing, notes };
+        let mut plan = LoadPlan { metadata, library, entries, layers, bgr, missing, notes };
         plan.compare(path, partial)?;
-        plan.describe(source.format(), ours, told.is_some());
+        plan.describe(source.format(), ours, override_pixels.is_some());
         Ok(plan)
     }
 
@@ -106,7 +106,7 @@ impl Plan {
         self.entries.iter().find(|entry| entry.name == name)
     }
 
-    fn describe(&mut self, format: &str, ours: bool, told: bool) {
+    fn describe(&mut self, format: &str, ours: bool, override_pixels: bool) {
         if ours && self.library == Library::Native {
             return;
         }
@@ -114,7 +114,7 @@ impl Plan {
         let (library, config, classes) = (self.library.name(), &spec.config, spec.classes);
         let mut notes =
             vec![format!("{format} file with {library} tensor names: config {config}, {classes} classes")];
-        let whose = if told { "as specified".to_owned() } else { format!("{library} convention") };
+        let whose = if override_pixels { "as specified".to_owned() } else { format!("{library} convention") };
         if !ours {
             notes.push(format!(
                 "preprocessing ({whose}): (RGB 0..255 - {mean_rgb:?}) * {pixel_scale} / {std_rgb:?}"

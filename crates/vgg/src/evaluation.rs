@@ -42,7 +42,7 @@ pub fn evaluate_split(
     let config = network.metadata.spec.config;
     let device = network.network.device().clone();
     let model = evaluation.prepare(network.network, preprocessing, weights.as_str())?;
-    let options = EvaluateOptions { workers: system::cores(), on_bad_image, shard: Partition::WHOLE };
+    let options = EvaluateOptions { workers: system::cores(), on_bad_image, part: Partition::WHOLE };
     let start = Instant::now();
     let posteriors =
         vgg_eval::evaluate(&model, split, evaluation, options, &mut |_| ControlFlow::Continue(()))?;

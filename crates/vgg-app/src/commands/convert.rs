@@ -16,15 +16,17 @@ const PUBLISHED: [Config; 4] = [Config::A, Config::B, Config::D, Config::E];
 
 #[derive(Args)]
 pub(crate) struct Convert {
-    /// Weights file: native, torchvision or timm safetensors, .pth, .caffemodel, or .npz with Keras names.
+    /// Weights file: native, torchvision or timm safetensors, .pth, .caffemodel, or .npz with
+    /// Keras or TensorFlow names.
     input: PathBuf,
     /// Output file.
     output: PathBuf,
     /// Output format: native, torchvision, timm, caffe (also writes a .prototxt), onnx or onnx-dense.
     #[arg(long, default_value = "native", value_parser = target)]
     to: Target,
-    /// Pixel preprocessing, if the file does not state it: torchvision, caffe-bgr or caffe-rgb. Default: the
-    /// convention of the library whose tensor names the file uses.
+    /// Pixel preprocessing, if the file does not state it. torchvision: RGB in 0..1, minus mean, divided by standard
+    /// deviation; caffe-bgr: BGR in 0..255, minus mean; caffe-rgb: the same in RGB order. Default: that of the library
+    /// whose tensor names the file uses.
     #[arg(long)]
     pixels: Option<Pixels>,
     /// Overwrite existing files.

@@ -27,7 +27,7 @@ pub(crate) struct Evaluate {
     views: ViewOptions,
     /// Evaluate only part i of n, such as 2/8; join the parts with `vgg merge`.
     #[arg(long, default_value = "1/1")]
-    shard: Partition,
+    part: Partition,
     /// Output folder for the network's inputs: a PNG of every view, and views.json.
     #[arg(long)]
     dump_views: Option<PathBuf>,
@@ -48,9 +48,9 @@ impl Evaluate {
     }
 
     fn evaluate(&self, ranks: &Ranks) -> Result<ExitCode> {
-        let whole = self.shard.is_whole();
+        let whole = self.part.is_whole();
         if ranks.group().size() > 1 && !whole {
-            let what = "--shard cannot be used on several ranks, which divide the split among themselves";
+            let what = "--part cannot be used on several ranks, which divide the split among themselves";
             return Err(UsageError(what.into()).into());
         }
         let device = self.device.open_among(ranks)?;
@@ -58,25 +58,25 @@ impl Evaluate {
         let config = pretrained.metadata.spec.config.clone();
         let crop = pretrained.metadata.spec.crop;
         let evaluation = self.views.evaluation(&pretrained)?;
-        let folder = self.eval.images()?;
-        check_classes(&pretrained.metadata.classes, &folder)?;
+        let image_set = self.eval.images()?;
+        check_classes(&pretrained.metadata.classes, &image_set)?;
         let weights = pretrained.hash()?;
         let preprocessing = pretrained.preprocessing();
         let model = evaluation.prepare(pretrained.network, preprocessing, weights.as_str())?;
         if ranks.is_first() {
-            self.may_write(&evaluation, weights.as_str(), &folder)?;
+            self.may_write(&evaluation, weights.as_str(), &image_set)?;
         }
         if let Some(dir) = self.dump_views.as_ref().filter(|_| ranks.is_first()) {
-            dump_views(&folder, &evaluation, crop, self.shard, dir)?;
+            dump_views(&image_set, &evaluation, crop, self.part, dir)?;
         }
         let (workers, on_bad_image) = (self.device.workers_among(ranks), self.eval.on_bad_image());
-        let options = EvaluateOptions { workers, on_bad_image, shard: self.shard };
+        let options = EvaluateOptions { workers, on_bad_image, part: self.part };
         let group = &**ranks.group();
-        let part = if whole { rank_partition(group) } else { self.shard };
-        let pass = DatasetPass::new("evaluating", part.range(folder.len()).len(), ranks)?;
-        let found = pass.go(&folder, |seen| match whole {
-            true => evaluate_on_ranks(group, &model, &folder, &evaluation, options, seen),
-            false => evaluate(&model, &folder, &evaluation, options, seen).map(Some),
+        let part = if whole { rank_partition(group) } else { self.part };
+        let pass = DatasetPass::new("evaluating", part.range(image_set.len()).len(), ranks)?;
+        let found = pass.go(&image_set, |seen| match whole {
+            true => evaluate_on_ranks(group, &model, &image_set, &evaluation, options, seen),
+            false => evaluate(&model, &image_set, &evaluation, options, seen).map(Some),
         })?;
         let (posteriors, seconds) = match found {
             PassResult::Nothing(code) => return Ok(code),
@@ -93,7 +93,7 @@ impl Evaluate {
             split: self.eval.split.name().to_owned(),
             images_per_s: posteriors.labels.len() as f64 / seconds,
             weights: weights.as_str().to_owned(),
-            dataset: folder.hash().as_str().to_owned(),
+            dataset: image_set.hash().as_str().to_owned(),
             device: device.to_string(),
             ranks: ranks.group().size(),
         };
@@ -105,12 +105,12 @@ impl Evaluate {
         Ok(ExitCode::SUCCESS)
     }
 
-    fn may_write(&self, evaluation: &Evaluation, weights: &str, folder: &ImageSet) -> Result<()> {
+    fn may_write(&self, evaluation: &Evaluation, weights: &str, image_set: &ImageSet) -> Result<()> {
         let Some(path) = &self.posteriors else { return Ok(()) };
         let network = ModelProvenance { protocol: evaluation.clone(), weights: weights.to_owned() };
-        let (classes, dataset) = (folder.classes().to_vec(), folder.hash().as_str().to_owned());
-        let bytes = 4 * folder.len() * classes.len();
-        may_write(path, &Origin { networks: vec![network], classes, dataset, shard: self.shard })?;
+        let (classes, dataset) = (image_set.classes().to_vec(), image_set.hash().as_str().to_owned());
+        let bytes = 4 * image_set.len() * classes.len();
+        may_write(path, &Origin { networks: vec![network], classes, dataset, part: self.part })?;
         expect_room(path, bytes)
     }
 }

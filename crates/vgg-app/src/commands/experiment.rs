@@ -24,8 +24,7 @@ use crate::exit::UsageError;
 pub(crate) struct Experiment {
     /// Table: table1 (configurations), table2 (parameters), table3 (one test scale), table4 (several), table5
     /// (dense and multi-crop), table6 (fusion), table7 (state of the art), shallow (5x5 filters), init
-    /// (initialisation), or all that need training.
-    #[arg(required_unless_present_any = ["file", "print"])]
+    /// (initialisation), or "all": every table that trains networks.
     table: Option<String>,
     /// Built-in recipe: smoke (seconds; the networks learn nothing), mini (small networks that learn; table3
     /// in six to ten minutes on two cores) or paper (the paper's settings).
@@ -34,7 +33,7 @@ pub(crate) struct Experiment {
     /// Recipe file instead of a built-in one; makes all of its tables unless one is named.
     #[arg(long)]
     file: Option<PathBuf>,
-    /// Print the built-in recipe of a table instead of running it.
+    /// Print the file of the built-in recipe that has this table, as a template for --file. Runs nothing.
     #[arg(long, value_name = "TABLE", conflicts_with_all = ["table", "file"])]
     print: Option<String>,
     /// Folder with train/<class>/* and val/<class>/*, or shards. Default: a generated synthetic data set.
@@ -57,6 +56,9 @@ impl Experiment {
         if let Some(name) = &self.print {
             write!(out(), "{}", embedded_recipe(self.profile, name)?.1)?;
             return Ok(ExitCode::SUCCESS);
+        }
+        if self.table.is_none() && self.file.is_none() {
+            return Err(UsageError("name a table, such as table3 or all, or pass --file".into()).into());
         }
         let ranks = Ranks::join()?;
         ranks.work(|| self.make(&ranks))

@@ -73,17 +73,18 @@ impl Features {
         let preprocessing = pretrained.preprocessing();
         let network = pretrained.network.into_fully_convolutional()?;
         config.check(&network)?;
-        let folder = self.eval.images()?;
+        let image_set = self.eval.images()?;
         if ranks.is_first() {
-            self.may_write(&config, weights.as_str(), folder.hash().as_str())?;
-            expect_room(&self.out, 4 * folder.len() * config.columns(&network)?)?;
+            self.may_write(&config, weights.as_str(), image_set.hash().as_str())?;
+            expect_room(&self.out, 4 * image_set.len() * config.columns(&network)?)?;
         }
         let (workers, on_bad_image) = (self.device.workers_among(ranks), self.eval.on_bad_image());
-        let options = EvaluateOptions { workers, on_bad_image, shard: Partition::WHOLE };
+        let options = EvaluateOptions { workers, on_bad_image, part: Partition::WHOLE };
         let group = &**ranks.group();
         let model = EvalModel::dense(network, preprocessing, weights.as_str());
-        let pass = DatasetPass::new("features", rank_partition(group).range(folder.len()).len(), ranks)?;
-        let found = pass.go(&folder, |seen| features(group, &model, &folder, &config, options, seen))?;
+        let pass = DatasetPass::new("features", rank_partition(group).range(image_set.len()).len(), ranks)?;
+        let found =
+            pass.go(&image_set, |seen| features(group, &model, &image_set, &config, options, seen))?;
         let (found, seconds) = match found {
             PassResult::Nothing(code) => return Ok(code),
             PassResult::All { what, seconds } => (what, seconds),

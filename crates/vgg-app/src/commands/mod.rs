@@ -50,19 +50,19 @@ enum Command {
     Evaluate(evaluate::Evaluate),
     /// Average the posteriors of several networks (fusion) and report the errors.
     ///
-    /// Example: vgg fuse d.safetensors e.safetensors --out fused.safetensors
+    /// Example: vgg fuse d-posteriors.safetensors e-posteriors.safetensors
     Fuse(posteriors::Fuse),
-    /// Join the shards of an evaluation.
+    /// Join the posteriors of all parts of an evaluation, from evaluate --part.
     ///
-    /// Example: vgg merge part1.safetensors part2.safetensors --out all.safetensors
+    /// Example: vgg merge part1.safetensors part2.safetensors --out d-posteriors.safetensors
     Merge(posteriors::Merge),
     /// Compare two networks by McNemar's paired test.
     ///
-    /// Example: vgg compare d.safetensors e.safetensors
+    /// Example: vgg compare d-posteriors.safetensors e-posteriors.safetensors
     Compare(posteriors::Compare),
     /// Report per-class errors, confusions and the most confident mistakes of a posteriors file.
     ///
-    /// Example: vgg analyse d.safetensors --dataset data/imagenet --out analysis
+    /// Example: vgg analyse d-posteriors.safetensors --dataset data/imagenet --out analysis
     Analyse(analyse::Analyse),
     /// Classify images.
     ///

@@ -180,9 +180,9 @@ impl ViewOptions {
         let protocol = self.protocol.unwrap_or(Protocol::Dense);
         let test_scales = test_scales(&self.test_scales, network)?;
         let dense = matches!(protocol, Protocol::Dense | Protocol::Combined);
-        let idle =
+        let dense_only =
             [("--pool-rounding", self.pool_rounding.is_some()), ("--dense-pool", self.dense_pool.is_some())];
-        if let Some((option, _)) = idle.iter().find(|(_, given)| *given && !dense) {
+        if let Some((option, _)) = dense_only.iter().find(|(_, given)| *given && !dense) {
             let what = format!("{option} has no effect with --protocol {}", protocol.name());
             return Err(UsageError(what).into());
         }
@@ -240,10 +240,15 @@ pub(super) struct NetworkArgs {
 }
 
 impl NetworkArgs {
+    /// Whether a network is given.
+    pub(super) fn is_given(&self) -> bool {
+        self.config.is_some() || self.stages.is_some()
+    }
+
     pub(super) fn spec(self) -> Result<NetworkSpec> {
         let NetworkArgs { config, stages, width, classes, head, crop } = self;
         let config = config.or(stages.map(Config::Custom));
-        let config = config.ok_or_else(|| UsageError("either --config or --stages is required".into()))?;
+        let config = config.ok_or_else(|| UsageError("give a network: --config or --stages".into()))?;
         Ok(NetworkSpec { width, classes, head, crop, ..NetworkSpec::paper(config) })
     }
 }

@@ -75,7 +75,7 @@ impl DatasetPass<'_> {
     /// Runs `work`, which reports the number of finished images and stops on [`ControlFlow::Break`].
     pub(super) fn go<T>(
         mut self,
-        folder: &ImageSet,
+        image_set: &ImageSet,
         work: impl FnOnce(&mut dyn FnMut(usize) -> ControlFlow<()>) -> vgg_eval::Result<Option<T>>,
     ) -> Result<PassResult<T>> {
         let start = Instant::now();
@@ -93,7 +93,7 @@ impl DatasetPass<'_> {
             }
             other => other?,
         };
-        say_misnamed(folder);
+        say_misnamed(image_set);
         Ok(found.map_or(PassResult::Nothing(ExitCode::SUCCESS), |what| PassResult::All { what, seconds }))
     }
 }

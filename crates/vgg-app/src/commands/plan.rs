@@ -27,11 +27,12 @@ pub(crate) struct Plan {
     /// Number of epochs.
     #[arg(long, default_value_t = 74)]
     epochs: usize,
-    /// Stored bytes per image, measured on 200 photographs: 30,000 at smallest side 256 and JPEG quality 90,
-    /// 107,000 at 512 and 95.
+    /// Bytes per stored image. Measured on 200 photographs: 30,000 for images reduced to a smallest side of 256
+    /// pixels at JPEG quality 90; 107,000 for 512 pixels at quality 95.
     #[arg(long, default_value_t = 30_000.0)]
     image_bytes: f64,
-    /// Images decoded per second and core, measured: 1,030 at side 256, 385 at 512; turbojpeg adds a quarter.
+    /// Images that one core decodes per second. Measured: 1,030 at a smallest side of 256 pixels, 385 at 512; a
+    /// build with the turbojpeg feature is a quarter faster.
     #[arg(long, default_value_t = 1030.0)]
     images_per_core: f64,
     /// Bandwidth between two GPUs of a machine during all-reduce, in GB/s.
@@ -46,7 +47,7 @@ pub(crate) struct Plan {
     /// CPU cores per GPU.
     #[arg(long, default_value_t = 12)]
     cores: usize,
-    /// Price per GPU hour.
+    /// Price of one GPU for one hour, in any currency.
     #[arg(long, default_value_t = 3.0)]
     price: f64,
 }

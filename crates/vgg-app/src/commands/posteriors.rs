@@ -113,7 +113,7 @@ fn put_together(
     Ok(())
 }
 
-/// Refuses to overwrite anything but posteriors of the same networks, protocols, images and shard.
+/// Refuses to overwrite anything but posteriors of the same networks, protocols, images and part.
 pub(super) fn may_write(path: &Path, origin: &Origin) -> Result<()> {
     if path.exists() && Posteriors::load(path)?.origin != *origin {
         let path = path.display();

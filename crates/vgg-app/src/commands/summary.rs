@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use super::options::NetworkArgs;
 
 use crate::console::out;
+use crate::exit::UsageError;
 
 const MIB: f64 = 1_048_576.0;
 
@@ -31,6 +32,9 @@ impl Summary {
                 let (metadata, notes) = vgg_weights::describe(&path)?;
                 notes.iter().for_each(|note| eprintln!("{note}"));
                 metadata.spec
+            }
+            None if !network.is_given() => {
+                return Err(UsageError("give a network: --config, --stages or --weights".into()).into());
             }
             None => network.spec()?,
         };

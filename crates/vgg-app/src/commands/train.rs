@@ -19,7 +19,6 @@ use crate::exit::UsageError;
 #[derive(Args)]
 pub(crate) struct Train {
     /// TOML settings, or the run.json of an earlier run to repeat it.
-    #[arg(required_unless_present = "preset")]
     file: Option<PathBuf>,
     /// Built-in settings instead of a file: the paper's, in which B to E start from a trained A, or torchvision's,
     /// in which every network starts from random weights. Choose the network with --set network.config=D.
@@ -66,7 +65,11 @@ impl Train {
         let plan = match (&self.file, self.preset) {
             (Some(file), _) => read_run(file, &self.set)?,
             (None, Some(preset)) => preset_run(preset, &self.set)?,
-            (None, None) => return Err(UsageError("pass a settings file or --preset".into()).into()),
+            (None, None) => {
+                return Err(
+                    UsageError("pass a settings file, or --preset paper or torchvision".into()).into()
+                );
+            }
         };
         let dir = self.out.unwrap_or_else(|| PathBuf::from("runs").join(&plan.name));
         let resume = match self.resume {

@@ -75,7 +75,7 @@ impl<'r> TrainSession<'r> {
             group: self.ranks.group().clone(),
             interrupted: &|| self.interrupt.asked(),
         });
-        [&self.dataset.train, &self.dataset.val].into_iter().for_each(|folder| say_misnamed(folder));
+        [&self.dataset.train, &self.dataset.val].into_iter().for_each(|image_set| say_misnamed(image_set));
         done
     }
 

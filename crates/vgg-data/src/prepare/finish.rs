@@ -26,16 +26,16 @@ struct ClassLine<'a> {
 /// # Errors
 /// [`Error::Incomplete`] if images are missing and may not be; errors of [`join`]; [`Error::File`] or
 /// [`Error::Io`] if a file cannot be written or removed.
-pub(super) fn finish(begun: &PrepareState, out: &Path) -> Result<()> {
-    let names = begun.classes.iter().map(|class| class.name.clone()).collect();
-    let options = &begun.options;
-    let mut manifest = Manifest::new(begun.source.clone(), options.encoding, options.smallest_side, names);
+pub(super) fn finish(state: &PrepareState, out: &Path) -> Result<()> {
+    let names = state.classes.iter().map(|class| class.name.clone()).collect();
+    let options = &state.options;
+    let mut manifest = Manifest::new(state.source.clone(), options.encoding, options.smallest_side, names);
     manifest.shard_bytes = options.shard_bytes;
-    manifest.inputs = list_of(&begun.inputs);
-    for (&split, expected) in &begun.expected {
-        let mut own = join(out, split, begun.classes.len())?;
-        own.missing = missing(begun, split, expected.as_deref(), &own.of_class);
-        if !own.missing.is_empty() && !begun.may_miss {
+    manifest.inputs = list_of(&state.inputs);
+    for (&split, expected) in &state.expected {
+        let mut own = join(out, split, state.classes.len())?;
+        own.missing = missing(state, split, expected.as_deref(), &own.of_class);
+        if !own.missing.is_empty() && !state.allow_missing {
             return Err(Error::Incomplete { path: out.to_owned(), reason: all_missing(&own) });
         }
         manifest.splits.insert(split, own);
@@ -43,7 +43,7 @@ pub(super) fn finish(begun: &PrepareState, out: &Path) -> Result<()> {
     let images =
         |index: usize| manifest.splits.iter().map(move |(split, own)| (split.name(), own.of_class[index]));
     let line = |(index, class)| ClassLine { index, class, images: images(index).collect() };
-    let lines: Vec<ClassLine> = begun.classes.iter().enumerate().map(line).collect();
+    let lines: Vec<ClassLine> = state.classes.iter().enumerate().map(line).collect();
     let file = "classes.json".to_owned();
     let path = out.join(&file);
     write_json(&path, &lines)?;
@@ -54,8 +54,8 @@ pub(super) fn finish(begun: &PrepareState, out: &Path) -> Result<()> {
 }
 
 /// One line for each class whose number of images differs from the expected number.
-fn missing(begun: &PrepareState, split: Split, expected: Option<&[u64]>, of_class: &[u64]) -> Vec<String> {
-    let pairs = of_class.iter().zip(expected.unwrap_or(of_class)).zip(&begun.classes);
+fn missing(state: &PrepareState, split: Split, expected: Option<&[u64]>, of_class: &[u64]) -> Vec<String> {
+    let pairs = of_class.iter().zip(expected.unwrap_or(of_class)).zip(&state.classes);
     let differs = pairs.filter(|((found, expected), _)| found != expected);
     let tell = |((found, expected), class): ((&u64, &u64), &Class)| {
         let words = class.words.as_ref().map_or(String::new(), |words| format!(" ({words})"));
@@ -81,7 +81,7 @@ fn all_missing(split: &SplitManifest) -> String {
 }
 
 /// Reconstructs the [`PrepareState`] of a finished preparation, as far as the manifest states it.
-pub(super) fn begun(manifest: &Manifest) -> PrepareState {
+pub(super) fn state(manifest: &Manifest) -> PrepareState {
     let class = |name: &String| Class { name: name.clone(), words: None, ilsvrc2012_id: None };
     PrepareState {
         source: manifest.source.clone(),
@@ -94,7 +94,7 @@ pub(super) fn begun(manifest: &Manifest) -> PrepareState {
         inputs: Vec::new(),
         classes: manifest.classes.iter().map(class).collect(),
         expected: BTreeMap::new(),
-        may_miss: true,
+        allow_missing: true,
     }
 }
 

@@ -166,7 +166,7 @@ impl Source for Ilsvrc {
         })
     }
 
-    fn may_miss(&self) -> bool {
+    fn allow_missing(&self) -> bool {
         self.options.allow_incomplete
     }
 }

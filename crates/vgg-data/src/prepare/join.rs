@@ -26,7 +26,7 @@ pub(super) fn join(out: &Path, split: Split, classes: usize) -> Result<SplitMani
     let mut whole = Whole { of_class: vec![0; classes], ..Whole::default() };
     for unit in 0..units {
         let record: UnitRecord = read_json(&record_path(out, split, unit))?;
-        whole.take(record, &mut indices)?;
+        whole.add_unit(record, &mut indices)?;
     }
     let (index, names) = (indices.index.commit()?, indices.names.commit()?);
     whole.shards.iter().try_for_each(|shard| check_shard(shard, out))?;
@@ -73,7 +73,7 @@ struct Whole {
 }
 
 impl Whole {
-    fn take(&mut self, unit: UnitRecord, indices: &mut Indices) -> Result<()> {
+    fn add_unit(&mut self, unit: UnitRecord, indices: &mut Indices) -> Result<()> {
         let before = self.shards.len() as u32;
         for placed in unit.images {
             self.of_class[placed.target as usize] += 1;

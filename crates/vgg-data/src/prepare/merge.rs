@@ -26,7 +26,7 @@ pub fn merge(parts: &[PathBuf], out: &Path, allow_incomplete: bool) -> Result<()
     let mut whole: Option<PrepareState> = None;
     let mut seen = BTreeMap::new();
     for dir in parts {
-        let mut begun: PrepareState = match read_json(&dir.join(PROGRESS).join(BEGUN_FILE)) {
+        let mut state: PrepareState = match read_json(&dir.join(PROGRESS).join(BEGUN_FILE)) {
             Err(e) if e.is_missing() && dir.join(INDEX_FILE).is_file() => {
                 return Err(refuse(dir, "it is a whole data set, not a part of one".into()));
             }
@@ -35,23 +35,23 @@ pub fn merge(parts: &[PathBuf], out: &Path, allow_incomplete: bool) -> Result<()
             }
             other => other?,
         };
-        let part = begun.options.part;
+        let part = state.options.part;
         if let Some(first) = seen.insert(part, dir) {
             return Err(refuse(dir, format!("it is part {part}, and so is {}", first.display())));
         }
-        begun.options.part = Partition::WHOLE;
+        state.options.part = Partition::WHOLE;
         // Each machine may have its own copy of the input, with other modification times.
-        begun.inputs.iter_mut().for_each(|input| input.modified = 0);
+        state.inputs.iter_mut().for_each(|input| input.modified = 0);
         match &mut whole {
-            None => whole = Some(begun),
+            None => whole = Some(state),
             Some(whole) => {
-                super::same(&begun, whole, dir)?;
-                whole.may_miss |= begun.may_miss;
+                super::same(&state, whole, dir)?;
+                whole.allow_missing |= state.allow_missing;
             }
         }
     }
-    let Some(mut begun) = whole else { return Err(refuse(out, "no parts to merge were given".into())) };
-    begun.may_miss |= allow_incomplete;
+    let Some(mut state) = whole else { return Err(refuse(out, "no parts to merge were given".into())) };
+    state.allow_missing |= allow_incomplete;
     let count = seen.keys().next_back().map_or(1, |part| part.count);
     let mut all = (0..count).map(|index| Partition { index, count });
     if let Some(missing) = all.find(|part| !seen.contains_key(part)) {
@@ -60,12 +60,12 @@ pub fn merge(parts: &[PathBuf], out: &Path, allow_incomplete: bool) -> Result<()
     let progress = out.join(PROGRESS);
     write_bytes(&progress.join(MERGES), b"")?;
     for dir in parts {
-        let splits: Vec<&str> = begun.expected.keys().map(|split| split.name()).collect();
+        let splits: Vec<&str> = state.expected.keys().map(|split| split.name()).collect();
         let ours = |name: &str| splits.iter().any(|split| name.starts_with(split));
         bring(dir, out, &|name| name.ends_with(".tar") && ours(name))?;
         bring(&dir.join(PROGRESS), &progress, &|name| name.ends_with(".json") && ours(name))?;
     }
-    for &split in begun.expected.keys() {
+    for &split in state.expected.keys() {
         let units: usize = read_json(&count_path(out, split))?;
         if let Some(unit) = (0..units).find(|&unit| !record_path(out, split, unit).is_file()) {
             let part = Partition { index: unit % count, count };
@@ -73,7 +73,7 @@ pub fn merge(parts: &[PathBuf], out: &Path, allow_incomplete: bool) -> Result<()
             return Err(refuse(seen[&part], reason));
         }
     }
-    finish(&begun, out)
+    finish(&state, out)
 }
 
 /// Marker file of an unfinished merge. It states that the folder only has files that the parts also have.

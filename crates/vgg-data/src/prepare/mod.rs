@@ -9,6 +9,7 @@ mod boxes;
 mod devkit;
 mod encode;
 mod entry;
+mod estimate;
 mod finish;
 mod hashed;
 mod ilsvrc;
@@ -18,7 +19,6 @@ mod layouts;
 mod matlab;
 mod merge;
 mod pipeline;
-mod plan;
 mod unit;
 
 use std::collections::BTreeMap;
@@ -30,11 +30,11 @@ use serde::{Deserialize, Serialize};
 use vgg_files::{Lock, read_json, remove_partial_files, write_json};
 
 pub use entry::{BoundingBox, Class, Entry};
+pub use estimate::{Estimate, estimate};
 pub use ilsvrc::{Ilsvrc, IlsvrcOptions};
 pub use known_anomalies::unrecorded_anomalies;
 pub use layouts::{Files, Layout};
 pub use merge::merge;
-pub use plan::{Plan, plan};
 
 use crate::shards::UNFINISHED as PROGRESS;
 use crate::{Encoding, Error, INDEX_FILE, Manifest, Partition, Result, Split};
@@ -61,7 +61,7 @@ pub trait Source {
     /// Expected number of images of each class of a split, if known.
     fn expected(&self, split: Split) -> Option<Vec<u64>>;
     /// Whether images may be missing.
-    fn may_miss(&self) -> bool;
+    fn allow_missing(&self) -> bool;
     /// Number of images, if known before reading them.
     fn images(&self) -> Option<u64> {
         None
@@ -103,7 +103,7 @@ struct PrepareState {
     /// Expected number of images of each class.
     expected: BTreeMap<Split, Option<Vec<u64>>>,
     /// Whether images may be missing.
-    may_miss: bool,
+    allow_missing: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -123,7 +123,7 @@ const BEGUN_FILE: &str = "prepare.json";
 /// # Errors
 /// Errors of [`Source::entries`]; [`Error::Source`] if the source, the options or the input differ from an
 /// earlier preparation in `out`; [`Error::Layout`] if `out` has other files; [`Error::NoSpace`] if there is
-/// too little space; [`Error::Incomplete`] if images are missing and [`Source::may_miss`] is false;
+/// too little space; [`Error::Incomplete`] if images are missing and [`Source::allow_missing`] is false;
 /// [`Error::Interrupted`] if `events` returns `Break`; [`Error::Io`] or [`Error::File`] if a file cannot be
 /// written, or another process is using `out`.
 pub fn prepare(
@@ -135,20 +135,20 @@ pub fn prepare(
 ) -> Result<()> {
     let _lock = Lock::acquire(out)?;
     remove_partial_files(out)?;
-    let mut begun = PrepareState {
+    let mut state = PrepareState {
         source: source.name(),
         options: options.clone(),
         inputs: inputs_of(source)?,
         classes: source.classes().to_vec(),
         expected: source.splits().into_iter().map(|split| (split, source.expected(split))).collect(),
-        may_miss: source.may_miss(),
+        allow_missing: source.allow_missing(),
     };
     if out.join(INDEX_FILE).is_file() {
         // The data set is complete, but an earlier process may have been killed before its cleanup.
         let manifest = Manifest::read(out)?;
-        let inputs = finish::list_of(&begun.inputs);
-        begun.inputs.clear();
-        same(&begun, &finish::begun(&manifest), out)?;
+        let inputs = finish::list_of(&state.inputs);
+        state.inputs.clear();
+        same(&state, &finish::state(&manifest), out)?;
         if inputs != manifest.inputs {
             let reason = "the data set was prepared from other input; choose another folder".into();
             return Err(Error::Source { path: out.to_owned(), reason });
@@ -159,14 +159,14 @@ pub fn prepare(
     let progress = out.join(PROGRESS);
     match read_json(&progress.join(BEGUN_FILE)) {
         Ok(before) => {
-            same(&begun, &before, out)?;
-            // `may_miss` may differ from the earlier preparation.
-            write_json(&progress.join(BEGUN_FILE), &begun)?;
+            same(&state, &before, out)?;
+            // `allow_missing` may differ from the earlier preparation.
+            write_json(&progress.join(BEGUN_FILE), &state)?;
         }
         Err(e) if e.is_missing() => {
             only_ours(out)?;
-            plan(source, options, out, threads)?.check()?;
-            write_json(&progress.join(BEGUN_FILE), &begun)?;
+            estimate(source, options, out, threads)?.check()?;
+            write_json(&progress.join(BEGUN_FILE), &state)?;
         }
         Err(e) => return Err(e.into()),
     }
@@ -177,7 +177,7 @@ pub fn prepare(
     if !options.part.is_whole() {
         return Ok(());
     }
-    finish::finish(&begun, out)
+    finish::finish(&state, out)
 }
 
 /// Checks that a folder is empty, apart from the lock file and the progress folder.
@@ -195,11 +195,11 @@ fn only_ours(out: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Compares a preparation with an earlier one in the same folder. [`Source::may_miss`] may differ.
+/// Compares a preparation with an earlier one in the same folder. [`Source::allow_missing`] may differ.
 ///
 /// # Errors
 /// [`Error::Source`] with the differences, if there are any.
-fn same(begun: &PrepareState, before: &PrepareState, out: &Path) -> Result<()> {
+fn same(state: &PrepareState, before: &PrepareState, out: &Path) -> Result<()> {
     let mut differences = Vec::new();
     let mut compare = |what: &str, before: &dyn Fn() -> String, now: &dyn Fn() -> String| {
         let (before, now) = (before(), now());
@@ -207,15 +207,15 @@ fn same(begun: &PrepareState, before: &PrepareState, out: &Path) -> Result<()> {
             differences.push(format!("{what}: {before} before, {now} now"));
         }
     };
-    compare("source", &|| before.source.clone(), &|| begun.source.clone());
-    compare("options", &|| before.options.to_string(), &|| begun.options.to_string());
-    let names = |begun: &PrepareState| {
-        begun.classes.iter().map(|class| class.name.as_str()).collect::<Vec<_>>().join(" ")
+    compare("source", &|| before.source.clone(), &|| state.source.clone());
+    compare("options", &|| before.options.to_string(), &|| state.options.to_string());
+    let names = |state: &PrepareState| {
+        state.classes.iter().map(|class| class.name.as_str()).collect::<Vec<_>>().join(" ")
     };
-    compare("classes", &|| names(before), &|| names(begun));
-    compare("number of inputs", &|| before.inputs.len().to_string(), &|| begun.inputs.len().to_string());
+    compare("classes", &|| names(before), &|| names(state));
+    compare("number of inputs", &|| before.inputs.len().to_string(), &|| state.inputs.len().to_string());
     let tell = |i: &Input| format!("{} ({} bytes, modified {} ns after 1970)", i.path, i.bytes, i.modified);
-    for (old, new) in before.inputs.iter().zip(&begun.inputs) {
+    for (old, new) in before.inputs.iter().zip(&state.inputs) {
         compare("input", &|| tell(old), &|| tell(new));
     }
     if differences.is_empty() {

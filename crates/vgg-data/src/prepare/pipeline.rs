@@ -152,7 +152,7 @@ impl<'a> Pipeline<'a, '_> {
 
     /// Writes the result of the oldest submitted image.
     fn write_one(&mut self) -> Result<()> {
-        let Some((entry, stored)) = self.workers.take()? else { return Ok(()) };
+        let Some((entry, stored)) = self.workers.recv()? else { return Ok(()) };
         let Some(Unit { work: Work::Write(writer), .. }) = &mut self.unit else { return Ok(()) };
         match stored {
             Ok(stored) => writer.add(&entry, &self.classes[entry.target as usize], &stored),

@@ -81,7 +81,7 @@ pub fn write_set(root: &Path, files: &[(&str, (usize, usize))]) {
 }
 
 pub fn options(workers: usize) -> EvaluateOptions {
-    EvaluateOptions { workers, on_bad_image: OnBadImage::Stop, shard: Partition::WHOLE }
+    EvaluateOptions { workers, on_bad_image: OnBadImage::Stop, part: Partition::WHOLE }
 }
 
 /// Posteriors of images `0`, `1` and so on.

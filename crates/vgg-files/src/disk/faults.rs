@@ -1,13 +1,13 @@
 //! Fault injection for tests: failing operations and power failures.
 //!
-//! [`plan`] numbers the operations of all threads and makes one of them fail. [`lose`] then simulates a power
+//! [`inject`] numbers the operations of all threads and makes one of them fail. [`power_loss`] then simulates a power
 //! failure, with the worst loss that POSIX allows:
 //!
 //! - A file keeps only the bytes that it had at its last sync. The rest is truncated or reads as zeros.
 //! - A directory keeps only the names that it had at its last sync. Later creations, renames and removals are
 //!   undone or kept. Syncing a file does not make its name durable.
 //!
-//! Data written before [`plan`], or not through this crate, count as synced.
+//! Data written before [`inject`], or not through this crate, count as synced.
 //!
 //! The plan is global to the process: tests that use it must not run concurrently with others.
 
@@ -31,33 +31,33 @@ pub enum Fault {
 
 /// The loss in a power failure. Each variant loses at least as much as the preceding one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Loss {
+pub enum PowerLoss {
     /// Unsynced data read as zeros. Files keep their lengths and names.
     Zeroed,
     /// Files are truncated to their synced bytes. They keep their names.
     Cut,
-    /// As [`Loss::Cut`], and every directory has the names of its last sync.
+    /// As [`PowerLoss::Cut`], and every directory has the names of its last sync.
     Names,
 }
 
 /// Numbers the operations from 0, and makes the one of the given number fail. `None` ends fault injection.
 ///
 /// Removals have no number: they succeed on a full disk, and fail without effect on a stopped machine.
-pub fn plan(fault: Option<(u64, Fault)>) {
+pub fn inject(fault: Option<(u64, Fault)>) {
     *state() = State { done: 0, planned: fault, unsynced: Unsynced::NOTHING };
 }
 
-/// Number of operations since [`plan`].
-pub fn done() -> u64 {
+/// Number of operations since [`inject`].
+pub fn operations() -> u64 {
     state().done
 }
 
-/// Discards what was not synced since [`plan`]. It may be called again with a greater loss.
+/// Discards what was not synced since [`inject`]. It may be called again with a greater loss.
 ///
 /// # Errors
 /// If a file cannot be changed.
-pub fn lose(loss: Loss) -> io::Result<()> {
-    state().unsynced.lose(loss)
+pub fn power_loss(loss: PowerLoss) -> io::Result<()> {
+    state().unsynced.power_loss(loss)
 }
 
 static STATE: Mutex<State> = Mutex::new(State { done: 0, planned: None, unsynced: Unsynced::NOTHING });
@@ -161,16 +161,16 @@ impl Unsynced {
         }
     }
 
-    fn lose(&mut self, loss: Loss) -> io::Result<()> {
+    fn power_loss(&mut self, loss: PowerLoss) -> io::Result<()> {
         for (path, synced) in &self.files {
             let file = File::options().write(true).open(path)?;
             let length = file.metadata()?.len();
             file.set_len(*synced)?;
-            if loss == Loss::Zeroed {
+            if loss == PowerLoss::Zeroed {
                 file.set_len(length)?;
             }
         }
-        if loss == Loss::Names {
+        if loss == PowerLoss::Names {
             self.files.clear();
             take(&mut self.names).into_iter().rev().try_for_each(Undo::undo)?;
         }

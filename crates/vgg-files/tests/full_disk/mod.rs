@@ -68,7 +68,7 @@ fn probe_of_a_full_disk_fails_and_leaves_no_file() {
 fn full_disk_fails_after_half_of_a_write() {
     let _alone = alone();
     let dir = tempfile::tempdir().unwrap();
-    faults::plan(Some((1, Fault::Full)));
+    faults::inject(Some((1, Fault::Full)));
     let mut file = FileWriter::create(&dir.path().join("a")).unwrap();
     file.write_all(b"0123456789").unwrap();
     let error = file.flush().unwrap_err();
@@ -76,7 +76,7 @@ fn full_disk_fails_after_half_of_a_write() {
     assert_eq!(fs::read(partial(dir.path())).unwrap(), b"01234");
     drop(file);
     assert_eq!(names(dir.path()), [""; 0]);
-    faults::plan(None);
+    faults::inject(None);
 }
 
 #[test]
@@ -93,11 +93,11 @@ fn stopped_machine_changes_no_file() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join(".a.1-0-1.partial"), "").unwrap();
         let before = contents(dir.path());
-        faults::plan(Some((0, Fault::Stop)));
+        faults::inject(Some((0, Fault::Stop)));
         // The machine stops before the first operation.
         vgg_files::write_bytes(&dir.path().join("b"), b"").unwrap_err();
         let error = act(dir.path()).expect_err("the machine has stopped");
-        faults::plan(None);
+        faults::inject(None);
         assert!(error.to_string().contains("the machine has stopped"), "act {number}: {error}");
         assert_eq!(contents(dir.path()), before, "act {number}");
     }
@@ -107,11 +107,11 @@ fn stopped_machine_changes_no_file() {
 fn without_a_plan_no_operation_fails_and_no_data_are_lost() {
     let _alone = alone();
     let dir = tempfile::tempdir().unwrap();
-    faults::plan(None);
+    faults::inject(None);
     let mut file = FileWriter::create(&dir.path().join("a")).unwrap();
     file.write_all(b"a").unwrap();
     file.flush().unwrap();
-    faults::lose(Loss::Names).unwrap();
+    faults::power_loss(PowerLoss::Names).unwrap();
     assert_eq!(fs::read(partial(dir.path())).unwrap(), b"a");
     file.commit().unwrap();
     assert_eq!(names(dir.path()), ["a"]);

@@ -86,21 +86,21 @@ struct Map {
 
 impl Arena {
     /// Allocates at least `bytes` bytes. The contents are zero or left over from an earlier buffer.
-    pub(crate) fn take(self: &Arc<Self>, bytes: usize) -> CpuBuffer {
+    pub(crate) fn alloc(self: &Arc<Self>, bytes: usize) -> CpuBuffer {
         if cfg!(vgg_exact_buffers) {
             let start = exact::allocate(bytes);
             return CpuBuffer { start, bytes, arena: self.clone() };
         }
         let bytes = bytes.max(1).next_multiple_of(ALIGN);
         let mut maps = self.lock();
-        let start = maps.take(bytes);
+        let start = maps.alloc(bytes);
         drop(maps);
         CpuBuffer { start, bytes, arena: self.clone() }
     }
 
     /// Allocates a buffer for `len` values of `f32`.
     pub(crate) fn take_f32(self: &Arc<Self>, len: usize) -> CpuBuffer {
-        self.take(len * 4)
+        self.alloc(len * 4)
     }
 
     /// Fills all free memory below the high-water mark with the byte 0xff, which makes every `f32` NaN.
@@ -143,11 +143,11 @@ impl Arena {
 }
 
 impl Maps {
-    fn take(&mut self, bytes: usize) -> NonNull<u8> {
-        let found = self.maps.iter_mut().find_map(|map| map.take(bytes));
+    fn alloc(&mut self, bytes: usize) -> NonNull<u8> {
+        let found = self.maps.iter_mut().find_map(|map| map.alloc(bytes));
         let start = found.unwrap_or_else(|| {
             let mut map = Map::new(bytes);
-            let Some(start) = map.take(bytes) else {
+            let Some(start) = map.alloc(bytes) else {
                 unreachable!("a new mapping has room for its first buffer")
             };
             self.maps.push(map);
@@ -177,7 +177,7 @@ impl Map {
         start..start + self.memory.len()
     }
 
-    fn take(&mut self, bytes: usize) -> Option<NonNull<u8>> {
+    fn alloc(&mut self, bytes: usize) -> Option<NonNull<u8>> {
         let at = self.free_list.alloc(bytes)?;
         // The range lies within the mapping.
         NonNull::new(self.memory.as_mut_ptr().wrapping_add(at))

@@ -54,7 +54,7 @@ impl Communicator {
     /// # Safety
     /// Each must be memory of this device of that many floats, which nothing else uses before
     /// [`Communicator::wait`].
-    pub(crate) unsafe fn sum(&self, places: &[(u64, usize)]) -> Result<()> {
+    pub(crate) unsafe fn all_reduce_sum(&self, places: &[(u64, usize)]) -> Result<()> {
         if places.is_empty() {
             return Ok(());
         }
@@ -76,7 +76,7 @@ impl Communicator {
     ///
     /// # Safety
     /// It must be memory of this device that nothing else uses before [`Communicator::wait`].
-    pub(crate) unsafe fn any(&self, flag: u64) -> Result<()> {
+    pub(crate) unsafe fn all_reduce_or(&self, flag: u64) -> Result<()> {
         self.after_computing()?;
         // SAFETY: by the caller's promise.
         unsafe { self.all_reduce(flag, 1, ncclDataType_t::ncclUint32, ncclRedOp_t::ncclMax) }

@@ -9,7 +9,7 @@ mod parallel;
 mod simd;
 mod thread_pool;
 
-pub(crate) use epilogue::{add_bias, add_rows, gate};
+pub(crate) use epilogue::{add_bias, add_rows, relu_backward};
 pub(crate) use finite_flag::FiniteFlag;
 pub(crate) use isa::Isa;
 pub(crate) use limits::measure;

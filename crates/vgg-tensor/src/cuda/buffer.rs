@@ -136,7 +136,7 @@ impl CudaArena {
     }
 
     /// Allocates a buffer of at least `bytes` bytes with arbitrary contents.
-    pub(crate) fn take(self: &Arc<Self>, bytes: usize, format: Format) -> Result<CudaBuffer> {
+    pub(crate) fn alloc(self: &Arc<Self>, bytes: usize, format: Format) -> Result<CudaBuffer> {
         if cfg!(vgg_exact_buffers) && self.backed {
             // SAFETY: the memory is freed in `put`.
             let pointer = unsafe { result::malloc_sync(bytes.max(1)) }.map_err(cuda_error("cuMemAlloc"))?;

@@ -12,7 +12,8 @@ use super::error::cuda_error;
 use super::kernels::Kernels;
 use super::stream::Stream;
 use super::{
-    CHANNELS, ConvolutionKey, ConvolutionOperands, Element, Format, Product, THREADS, libraries, rows,
+    CHANNEL_ALIGNMENT, ConvolutionKey, ConvolutionOperands, Element, Format, Product, THREADS, libraries,
+    rows,
 };
 use crate::{DeviceConfig, Engines, Error, Precision, Result, Shape};
 
@@ -134,17 +135,17 @@ impl Cuda {
 
     /// The format of activations with `c` channels.
     pub(crate) fn activation(&self, c: usize) -> Format {
-        Format { element: self.element(), padding: c.next_multiple_of(CHANNELS) - c }
+        Format { element: self.element(), padding: c.next_multiple_of(CHANNEL_ALIGNMENT) - c }
     }
 
     /// Allocates the memory of a tensor in a format.
-    pub(crate) fn take(&self, shape: Shape, format: Format) -> Result<CudaBuffer> {
-        self.memory.take(rows(shape) * format.pitch(shape.last()) * format.element.bytes(), format)
+    pub(crate) fn alloc(&self, shape: Shape, format: Format) -> Result<CudaBuffer> {
+        self.memory.alloc(rows(shape) * format.pitch(shape.last()) * format.element.bytes(), format)
     }
 
     /// Allocates the memory of an `f32` tensor without padding.
     pub(crate) fn take_plain(&self, shape: Shape) -> Result<CudaBuffer> {
-        self.take(shape, Format::PLAIN)
+        self.alloc(shape, Format::PLAIN)
     }
 
     /// Launches a kernel with at least `threads` threads. Arguments are as in [`Cuda::launch_blocks`].

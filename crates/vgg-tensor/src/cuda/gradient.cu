@@ -3,7 +3,7 @@
 // `dz = y > 0 ? scale * dz : 0` in place, unless `y` is null. Writes the sums of each column over rows
 // `[first, first + per_block)` to `partial [blocks, pitch]`. A block covers up to 256 vectors of 8 columns;
 // if it has fewer vectors, the remaining threads process other rows, and their sums are added in order.
-KERNEL void gate_and_sum(T* dz, const T* y, float scale, i64 rows, int pitch, i64 per_block, float* partial) {
+KERNEL void relu_backward_and_bias_grad(T* dz, const T* y, float scale, i64 rows, int pitch, i64 per_block, float* partial) {
     __shared__ float sums[THREADS * 8];
     const int vectors = pitch / 8, group = blockIdx.y * THREADS;
     const int here = vectors - group < THREADS ? vectors - group : THREADS;

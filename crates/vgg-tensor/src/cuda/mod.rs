@@ -34,8 +34,8 @@ mod transfer;
 #[cfg(not(feature = "cuda"))]
 pub(crate) use absent::{Cuda, CudaBuffer, DeviceToHost, Graph, HostToDevice, measure};
 pub(crate) use operands::{
-    CHANNELS, ConvolutionKey, ConvolutionOperands, ConvolutionPass, CublasEpilogue, Element, Format, Matrix,
-    Product, THREADS, bits, rows,
+    CHANNEL_ALIGNMENT, ConvolutionKey, ConvolutionOperands, ConvolutionPass, CublasEpilogue, Element, Format,
+    Matrix, Product, THREADS, bits, rows,
 };
 
 #[cfg(feature = "cuda")]

@@ -6,7 +6,7 @@
 use crate::{Precision, Shape};
 
 /// Channels of images and filters are padded to a multiple of this.
-pub(crate) const CHANNELS: usize = 8;
+pub(crate) const CHANNEL_ALIGNMENT: usize = 8;
 /// Threads per block, in every kernel.
 pub(crate) const THREADS: usize = 256;
 

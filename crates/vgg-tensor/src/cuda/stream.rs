@@ -62,7 +62,7 @@ impl Stream {
 
     /// Allocates memory that does not belong to a tensor.
     pub(crate) fn take_bytes(&self, bytes: usize) -> Result<CudaBuffer> {
-        self.memory.take(bytes, Format::PLAIN)
+        self.memory.alloc(bytes, Format::PLAIN)
     }
 
     /// Copies values to the start of a buffer, in stream order.

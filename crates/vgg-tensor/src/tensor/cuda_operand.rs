@@ -6,7 +6,7 @@ use super::grad::Grad;
 use super::parameter::{PackedKind, Weight};
 use super::storage::Storage;
 use super::{Device, Tensor};
-use crate::cuda::{CHANNELS, Cuda, CudaBuffer, Element, Format, THREADS, bits, rows};
+use crate::cuda::{CHANNEL_ALIGNMENT, Cuda, CudaBuffer, Element, Format, THREADS, bits, rows};
 use crate::{Error, Result, Shape};
 
 /// GPU memory of an operand: rows of the last axis, `pitch` elements apart.
@@ -58,7 +58,7 @@ impl Cuda {
                 reason: format!("{name} is an activation of another precision"),
             });
         }
-        let buffer = self.take(shape, wanted)?;
+        let buffer = self.alloc(shape, wanted)?;
         // SAFETY: the tensor is plain, and the buffer was taken for its padded form.
         unsafe {
             self.pad(
@@ -94,7 +94,7 @@ impl Cuda {
         }
         let format = self.activation(per_image);
         let pitch = format.pitch(per_image);
-        let buffer = self.take(Shape::from([shape.first(), per_image]), format)?;
+        let buffer = self.alloc(Shape::from([shape.first(), per_image]), format)?;
         let n = shape.first();
         // SAFETY: the tensor is an activation, and the buffer was taken for rows of whole images.
         unsafe {
@@ -129,7 +129,7 @@ impl Cuda {
             return Ok(Operand::borrowed(pointer, pitch));
         }
         let shared = weight.packed_storage(PackedKind::Cuda, || {
-            let buffer = self.take(layout.padded, layout.format)?;
+            let buffer = self.alloc(layout.padded, layout.format)?;
             let padded = Rows { pointer: buffer.pointer(), count: rows(layout.padded), len: pitch };
             // SAFETY: the value is plain, and the buffer was taken for the padded layout.
             unsafe { self.pad(Rows::of(pointer, shape), padded) }?;
@@ -143,7 +143,8 @@ impl Cuda {
     pub(crate) fn weight_layout(&self, shape: Shape) -> WeightLayout {
         let format = self.activation(shape.last());
         // Filters, or rows of a matrix, are padded too; a bias is a single row.
-        let first = if shape.rank() == 1 { shape.first() } else { shape.first().next_multiple_of(CHANNELS) };
+        let first =
+            if shape.rank() == 1 { shape.first() } else { shape.first().next_multiple_of(CHANNEL_ALIGNMENT) };
         let padded = shape.with_first(first);
         let is_plain = format.padding == 0 && first == shape.first();
         WeightLayout { padded, format, is_plain }
@@ -188,41 +189,41 @@ impl Cuda {
         unsafe { self.launch("to_plain", rows * c, &arguments) }
     }
 
-    /// Completes a gradient `dz`, an activation of `shape` that was just computed: applies the mask `gate` in
-    /// place, if there is one, and sums the gradient per channel. `gate` is the GPU address of the saved
+    /// Completes a gradient `dz`, an activation of `shape` that was just computed: applies the mask `mask` in
+    /// place, if there is one, and sums the gradient per channel. `mask` is the GPU address of the saved
     /// output, in the same layout, and the scale.
     ///
     /// # Safety
-    /// `dz` must have been taken for an activation of `shape`, and the gate be memory of the same layout.
+    /// `dz` must have been taken for an activation of `shape`, and the mask be memory of the same layout.
     pub(crate) unsafe fn gradient(
         &self,
         shape: Shape,
         dz: CudaBuffer,
-        gate: Option<(u64, f32)>,
+        mask: Option<(u64, f32)>,
         device: &Device,
     ) -> Result<Grad> {
         let c = shape.last();
         let pitch = dz.format().pitch(c);
         // SAFETY: by the caller's promise.
-        let sums = unsafe { self.gate_and_sum(dz.pointer(), gate, rows(shape), c, pitch) }?;
+        let sums = unsafe { self.relu_backward_and_bias_grad(dz.pointer(), mask, rows(shape), c, pitch) }?;
         Ok(Grad {
             grad: Tensor::from_buffer(shape, dz, device),
             bias_grad: Tensor::from_buffer(Shape::from([c]), sums, device),
         })
     }
 
-    /// Applies the mask `gate` to a gradient in place, if there is one, and returns the gradient's sum per
+    /// Applies the mask `mask` to a gradient in place, if there is one, and returns the gradient's sum per
     /// channel.
     ///
-    /// `dz [rows, pitch]` is an activation; `gate` is the GPU address of the saved output, in the same
+    /// `dz [rows, pitch]` is an activation; `mask` is the GPU address of the saved output, in the same
     /// layout, and the scale.
     ///
     /// # Safety
     /// Both must be memory of `rows` rows of `pitch` elements.
-    unsafe fn gate_and_sum(
+    unsafe fn relu_backward_and_bias_grad(
         &self,
         dz: u64,
-        gate: Option<(u64, f32)>,
+        mask: Option<(u64, f32)>,
         rows: usize,
         c: usize,
         pitch: usize,
@@ -234,12 +235,12 @@ impl Cuda {
         let per_block = rows.div_ceil((1024 / groups).max(1)).max(32);
         let blocks = rows.div_ceil(per_block);
         let partial = self.take_bytes(blocks * pitch * 4)?;
-        let (y, scale) = gate.unwrap_or((0, 1.0));
+        let (y, scale) = mask.unwrap_or((0, 1.0));
         let grid = [blocks, groups];
         // SAFETY: by the caller's promise; `partial` has a row of floats for each block.
         unsafe {
             self.launch_blocks(
-                "gate_and_sum",
+                "relu_backward_and_bias_grad",
                 grid,
                 &[dz, y, bits(scale), rows as u64, pitch as u64, per_block as u64, partial.pointer()],
             )

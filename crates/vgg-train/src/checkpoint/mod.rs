@@ -43,9 +43,9 @@ pub(crate) struct Timing {
     /// Completed epochs.
     pub(crate) epochs: Vec<EpochTiming>,
     /// Seconds of the current epoch.
-    pub(crate) part: f64,
+    pub(crate) current_epoch: f64,
     /// Seconds of those in which training waited for data.
-    pub(crate) part_waited: f64,
+    pub(crate) current_epoch_waited: f64,
 }
 
 /// State of a run in a checkpoint.
@@ -60,7 +60,7 @@ pub(crate) struct SavedState {
     pub(crate) schedule: ScheduleState,
     pub(crate) metrics: Vec<EpochMetrics>,
     /// Progress of the current epoch.
-    pub(crate) part: EpochProgress,
+    pub(crate) current_epoch: EpochProgress,
     /// Stored in a separate file, so that `state.json` is the same whenever and wherever a run is made.
     #[serde(skip)]
     pub(crate) timing: Timing,
@@ -72,7 +72,7 @@ pub(crate) struct EpochProgress {
     /// Completed batches.
     pub(crate) batches: usize,
     /// Progress of each rank; empty between epochs.
-    shares: Vec<RankProgress>,
+    ranks: Vec<RankProgress>,
 }
 
 /// Progress of an epoch on one rank.
@@ -93,19 +93,19 @@ impl EpochProgress {
         let RankProgress { sums: StepSums { loss, wrong, n }, skipped } = own;
         let all = group.all_gather(&[loss, wrong as f64, n as f64, skipped as f64])?;
         let (rows, _) = all.as_chunks();
-        let share = |[loss, wrong, n, skipped]: &[f64; 4]| RankProgress {
+        let progress = |[loss, wrong, n, skipped]: &[f64; 4]| RankProgress {
             sums: StepSums { loss: *loss, wrong: *wrong as usize, n: *n as usize },
             skipped: *skipped as usize,
         };
-        Ok(EpochProgress { batches, shares: rows.iter().map(share).collect() })
+        Ok(EpochProgress { batches, ranks: rows.iter().map(progress).collect() })
     }
 
     /// Sum of all ranks' progress, in rank order.
     pub(crate) fn total(&self) -> RankProgress {
         let mut total = RankProgress::default();
-        for share in &self.shares {
-            total.sums.add(share.sums);
-            total.skipped += share.skipped;
+        for rank in &self.ranks {
+            total.sums.add(rank.sums);
+            total.skipped += rank.skipped;
         }
         total
     }
@@ -113,7 +113,7 @@ impl EpochProgress {
     /// The progress that a rank resumes with: its own or, if the world size has changed, the total on rank 0.
     pub(crate) fn of_rank(&self, group: &dyn ProcessGroup) -> RankProgress {
         match group.rank() {
-            rank if self.shares.len() == group.size() => self.shares[rank],
+            rank if self.ranks.len() == group.size() => self.ranks[rank],
             0 => self.total(),
             _ => RankProgress::default(),
         }

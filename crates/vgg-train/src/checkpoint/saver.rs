@@ -34,7 +34,7 @@ impl Saver {
             }
         };
         let thread = std::thread::Builder::new().name("vgg-checkpoint".into()).spawn(work);
-        let thread = thread.map_err(|e| Error::Config(format!("cannot start the checkpoint thread: {e}")))?;
+        let thread = thread.map_err(|e| vgg_tensor::Error::Threads { threads: 1, reason: e.to_string() })?;
         Ok(Saver { jobs: Some(jobs), done, thread: Some(thread), under_way: 0 })
     }
 

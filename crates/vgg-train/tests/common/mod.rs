@@ -37,7 +37,7 @@ pub struct Run {
     pub stop_validation: Option<usize>,
     pub group: Arc<dyn ProcessGroup>,
     /// Whether the run has no directory.
-    pub nowhere: bool,
+    pub without_dir: bool,
     /// Losses and errors that steps report, and the times that they waited for data.
     pub reported: Mutex<Vec<(f64, f64, Duration)>>,
 }
@@ -77,7 +77,7 @@ impl Default for Run {
             stop: None,
             stop_validation: None,
             group: Arc::new(SingleProcess),
-            nowhere: false,
+            without_dir: false,
             reported: Mutex::default(),
         }
     }
@@ -140,7 +140,7 @@ pub fn run(set: &Arc<ImageSet>, dir: &Path, run: &Run) -> (Result<Outcome, Error
         config: &run.config,
         identity: run.identity.clone(),
         group: run.group.clone(),
-        dir: (!run.nowhere).then_some(dir),
+        dir: (!run.without_dir).then_some(dir),
         allow_changes: &run.allow_changes,
         checkpoints: run.checkpoints,
         resume: run.resume,

@@ -15,7 +15,7 @@ use zip::write::SimpleFileOptions;
 static FORMAT: LazyLock<String> = LazyLock::new(|| std::env::var("VGG_FUZZ_FORMAT").unwrap_or_default());
 static DEVICE: LazyLock<Device> = LazyLock::new(|| Device::cpu(1).expect("a CPU"));
 
-fn begun(start: &[u8], data: &[u8]) -> Vec<u8> {
+fn prefixed(start: &[u8], data: &[u8]) -> Vec<u8> {
     if data.starts_with(start) { data.to_vec() } else { [start, data].concat() }
 }
 
@@ -31,15 +31,15 @@ fn archive(members: &[(&str, &[u8])]) -> zip::result::ZipResult<Vec<u8>> {
 
 fn file(data: &[u8]) -> Vec<u8> {
     match FORMAT.as_str() {
-        "legacy" => begun(&[0x80, 2, 0x8a, 10], data),
-        "zip" => begun(b"PK\x03\x04", data),
-        "caffe" => begun(&[0xa2, 0x06], data),
+        "legacy" => prefixed(&[0x80, 2, 0x8a, 10], data),
+        "zip" => prefixed(b"PK\x03\x04", data),
+        "caffe" => prefixed(&[0xa2, 0x06], data),
         "pickle" => {
             let storages = ["archive/data/0", "archive/data/1"].map(|name| (name, [0; 1024].as_slice()));
             let members = [("archive/data.pkl", data), storages[0], storages[1], ("archive/version", b"3\n")];
             archive(&members).unwrap_or_default()
         }
-        "npy" => archive(&[("block1_conv1/kernel.npy", &begun(b"\x93NUMPY\x01\0", data))]).unwrap_or_default(),
+        "npy" => archive(&[("block1_conv1/kernel.npy", &prefixed(b"\x93NUMPY\x01\0", data))]).unwrap_or_default(),
         _ => data.to_vec(),
     }
 }

@@ -166,23 +166,26 @@ fn torchvision_names_are_read() {
 fn pixel_convention_can_be_given_for_files_without_metadata() {
     let folder = Folder::new();
     let file = "safetensors file with torchvision tensor names: config A, 3 classes";
-    let told = format!("preprocessing (as specified): {CAFFE_PIXELS}");
+    let override_pixels = format!("preprocessing (as specified): {CAFFE_PIXELS}");
     let path = folder.safetensors(&renamed(arrays(), TORCHVISION), &none());
     let loaded = open(&path, Some(Pixels::CaffeRgb));
     assert_eq!(loaded.network.state_dict(), arrays());
     assert_eq!(loaded.metadata, metadata(Pixels::CaffeRgb));
-    assert_eq!(loaded.notes, [file, &told]);
+    assert_eq!(loaded.notes, [file, &override_pixels]);
     let path = folder.safetensors(&renamed(blue_first(arrays()), TORCHVISION), &none());
     let loaded = open(&path, Some(Pixels::CaffeBgr));
     assert_eq!(loaded.network.state_dict(), arrays());
     assert_eq!(loaded.metadata, metadata(Pixels::CaffeBgr));
-    assert_eq!(loaded.notes, [file, &told, EXCHANGED]);
+    assert_eq!(loaded.notes, [file, &override_pixels, EXCHANGED]);
     // A file with the paper's names and without metadata needs an explicit pixel convention.
     let path = folder.safetensors(&arrays(), &none());
     let loaded = open(&path, Some(Pixels::CaffeRgb));
     assert_eq!(loaded.network.state_dict(), arrays());
     assert_eq!(loaded.library, Library::Native);
-    assert_eq!(loaded.notes, ["safetensors file with vgg tensor names: config A, 3 classes", &told]);
+    assert_eq!(
+        loaded.notes,
+        ["safetensors file with vgg tensor names: config A, 3 classes", &override_pixels]
+    );
     let missing = format!("{}: metadata classes: is missing", path.display());
     assert_eq!(refused(&path).to_string(), missing);
 }

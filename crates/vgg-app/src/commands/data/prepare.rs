@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result};
 use clap::{Args, ValueEnum};
 use vgg_data::prepare::{
-    Event, Files, Ilsvrc, IlsvrcOptions, Layout, Plan, PrepareOptions, Source, merge, plan, prepare,
+    Estimate, Event, Files, Ilsvrc, IlsvrcOptions, Layout, PrepareOptions, Source, estimate, merge, prepare,
     unrecorded_anomalies,
 };
 use vgg_data::{Encoding, INDEX_FILE, Manifest, Partition, Split};
@@ -100,7 +100,7 @@ struct PrepareArgs {
     shard_mib: u64,
     /// Prepare only part i of n, for several machines; join the parts with `vgg data merge`.
     #[arg(long, value_name = "i/n", default_value = "1/1")]
-    shard: Partition,
+    part: Partition,
     /// Number of threads for decoding and encoding; 0 uses one per core. The result does not depend on it.
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u16).range(..=1024))]
     threads: u16,
@@ -171,11 +171,11 @@ impl PrepareArgs {
             smallest_side: (self.smallest_side > 0).then_some(self.smallest_side),
             encoding,
             shard_bytes: self.shard_mib << 20,
-            part: self.shard,
+            part: self.part,
         };
         if self.dry_run {
-            let planned = plan(source, &options, &self.out, threads)?;
-            print_plan(source, &planned)?;
+            let planned = estimate(source, &options, &self.out, threads)?;
+            print_estimate(source, &planned)?;
             planned.check()?;
             return Ok(ExitCode::SUCCESS);
         }
@@ -187,8 +187,8 @@ impl PrepareArgs {
             }
             other => other?,
         }
-        if !self.shard.is_whole() {
-            writeln!(out(), "part {} is complete; join the parts with vgg data merge", self.shard)?;
+        if !self.part.is_whole() {
+            writeln!(out(), "part {} is complete; join the parts with vgg data merge", self.part)?;
             return Ok(ExitCode::SUCCESS);
         }
         tell(&self.out)?;
@@ -227,7 +227,7 @@ fn with_progress(
     Ok(())
 }
 
-fn print_plan(source: &dyn Source, plan: &Plan) -> Result<()> {
+fn print_estimate(source: &dyn Source, estimate: &Estimate) -> Result<()> {
     let mut to = out();
     let gib = |bytes: u64| match bytes as f64 / f64::from(1 << 20) {
         mib if mib < 100.0 => format!("{mib:.2} MiB"),
@@ -235,16 +235,21 @@ fn print_plan(source: &dyn Source, plan: &Plan) -> Result<()> {
     };
     writeln!(to, "{}, {} classes", source.name(), source.classes().len())?;
     const SHOWN: usize = 8;
-    for (path, bytes) in plan.inputs.iter().take(SHOWN) {
+    for (path, bytes) in estimate.inputs.iter().take(SHOWN) {
         writeln!(to, "  {}  {}", gib(*bytes), path.display())?;
     }
-    if plan.inputs.len() > SHOWN {
-        let rest: u64 = plan.inputs[SHOWN..].iter().map(|(_, bytes)| bytes).sum();
-        writeln!(to, "  {}  {} more files", gib(rest), plan.inputs.len() - SHOWN)?;
+    if estimate.inputs.len() > SHOWN {
+        let rest: u64 = estimate.inputs[SHOWN..].iter().map(|(_, bytes)| bytes).sum();
+        writeln!(to, "  {}  {} more files", gib(rest), estimate.inputs.len() - SHOWN)?;
     }
-    let (needed, free) = (gib(plan.needed_bytes), gib(plan.free_bytes));
-    writeln!(to, "{}: at most {needed}, {} written, {free} free", plan.out.display(), gib(plan.there_bytes))?;
-    let time = std::time::Duration::from_secs_f64(plan.seconds);
+    let (needed, free) = (gib(estimate.needed_bytes), gib(estimate.free_bytes));
+    writeln!(
+        to,
+        "{}: at most {needed}, {} written, {free} free",
+        estimate.out.display(),
+        gib(estimate.there_bytes)
+    )?;
+    let time = std::time::Duration::from_secs_f64(estimate.seconds);
     writeln!(to, "about {} at 200 images/s per thread", clock(time))?;
     Ok(())
 }

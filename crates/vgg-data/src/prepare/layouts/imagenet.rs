@@ -28,7 +28,7 @@ pub(super) fn open(root: &Path, allow_incomplete: bool) -> Result<Files> {
         .also_reads(kaggle.then(|| SOLUTION.to_owned()));
     files.expected =
         [(Split::Train, imagenet::train_images().collect()), (Split::Val, vec![50; 1000])].into();
-    files.may_miss = allow_incomplete;
+    files.allow_missing = allow_incomplete;
     Ok(files)
 }
 

@@ -25,7 +25,7 @@ pub struct Files {
     inputs: Vec<String>,
     /// Expected number of images of each class, if known.
     expected: BTreeMap<Split, Vec<u64>>,
-    may_miss: bool,
+    allow_missing: bool,
 }
 
 /// The layout of an unpacked data set.
@@ -104,7 +104,7 @@ impl Files {
             Layout::Voc { seed } => voc::open(root, seed),
             Layout::Cifar10 => cifar::open(root),
         }?;
-        files.tell_apart();
+        files.disambiguate_names();
         Ok(files)
     }
 
@@ -125,7 +125,7 @@ impl Files {
             splits,
             inputs,
             expected: BTreeMap::new(),
-            may_miss: false,
+            allow_missing: false,
         }
     }
 
@@ -137,7 +137,7 @@ impl Files {
     }
 
     /// Uses the path as the stem of images of one class that have the same stem, such as `a.jpg` and `a.png`.
-    fn tell_apart(&mut self) {
+    fn disambiguate_names(&mut self) {
         for (_, entries) in &mut self.splits {
             let mut seen = std::collections::HashMap::<(u32, String), u32>::new();
             for entry in entries.iter() {
@@ -201,8 +201,8 @@ impl Source for Files {
         self.expected.get(&split).cloned()
     }
 
-    fn may_miss(&self) -> bool {
-        self.may_miss
+    fn allow_missing(&self) -> bool {
+        self.allow_missing
     }
 
     fn images(&self) -> Option<u64> {

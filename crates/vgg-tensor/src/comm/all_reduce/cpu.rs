@@ -10,7 +10,7 @@ use crate::{Error, ProcessGroup, Result, StepState, Tensor};
 /// Values of a bucket.
 const BUCKET: usize = BUCKET_BYTES / size_of::<f32>();
 
-pub(super) struct Sums {
+pub(super) struct HostReducer {
     to_sum: Option<Sender<Vec<f32>>>,
     sums: Receiver<Result<Vec<f32>>>,
     thread: Option<JoinHandle<()>>,
@@ -19,8 +19,8 @@ pub(super) struct Sums {
     spare: Vec<Vec<f32>>,
 }
 
-impl Sums {
-    pub(super) fn new(group: Arc<dyn ProcessGroup>) -> Result<Sums> {
+impl HostReducer {
+    pub(super) fn new(group: Arc<dyn ProcessGroup>) -> Result<HostReducer> {
         let (to_sum, buckets) = unbounded::<Vec<f32>>();
         let (done, sums) = unbounded();
         let work = move || {
@@ -33,7 +33,7 @@ impl Sums {
         };
         let thread = std::thread::Builder::new().name("vgg-all-reduce".into()).spawn(work);
         let thread = thread.map_err(|e| Error::Threads { threads: 1, reason: e.to_string() })?;
-        Ok(Sums {
+        Ok(HostReducer {
             to_sum: Some(to_sum),
             sums,
             thread: Some(thread),
@@ -73,12 +73,12 @@ impl Sums {
         // The flag is reduced as one more value: a loss may be non-finite while all gradients are finite.
         self.begin(&[if state.finite()? { 0.0 } else { f32::NAN }]);
         self.send();
-        let mut sums = Summed { bucket: Vec::new(), at: 0 };
+        let mut sums = ReducedBucket { bucket: Vec::new(), at: 0 };
         for tensor in tensors {
             let mut to = tensor?.cpu_mut("all_reduce", "a tensor")?;
             while !to.is_empty() {
                 self.refill(&mut sums)?;
-                let from = sums.take(to.len());
+                let from = sums.next_values(to.len());
                 let (now, later) = to.split_at_mut(from.len());
                 now.copy_from_slice(from);
                 state.flag().check(now);
@@ -86,14 +86,14 @@ impl Sums {
             }
         }
         self.refill(&mut sums)?;
-        state.flag().check(sums.take(1));
+        state.flag().check(sums.next_values(1));
         sums.bucket.clear();
         self.spare.push(sums.bucket);
         Ok(())
     }
 
     /// Receives the next reduced bucket once the last one is used up.
-    fn refill(&mut self, sums: &mut Summed) -> Result<()> {
+    fn refill(&mut self, sums: &mut ReducedBucket) -> Result<()> {
         if sums.at < sums.bucket.len() {
             return Ok(());
         }
@@ -110,20 +110,20 @@ impl Sums {
 }
 
 /// A reduced bucket.
-struct Summed {
+struct ReducedBucket {
     bucket: Vec<f32>,
     at: usize,
 }
 
-impl Summed {
-    fn take(&mut self, most: usize) -> &[f32] {
+impl ReducedBucket {
+    fn next_values(&mut self, most: usize) -> &[f32] {
         let start = self.at;
         self.at = (start + most).min(self.bucket.len());
         &self.bucket[start..self.at]
     }
 }
 
-impl Drop for Sums {
+impl Drop for HostReducer {
     fn drop(&mut self) {
         self.to_sum = None;
         if let Some(thread) = self.thread.take() {

@@ -9,7 +9,7 @@ use crate::{Error, ProcessGroup, Result, StepState, Tensor};
 
 const OP: &str = "all_reduce";
 
-pub(super) struct Sums {
+pub(super) struct NcclReducer {
     cuda: Cuda,
     /// Shared with the graphs in which all-reduces were captured.
     in_flight: Arc<Mutex<InFlight>>,
@@ -20,16 +20,16 @@ pub(super) struct Sums {
 
 /// Fields are dropped in this order: NCCL stops before the memory that it writes to is freed.
 struct InFlight {
-    ranks: Communicator,
-    /// Handles of the tensors whose all-reduce has begun and not finished.
-    begun: Vec<Tensor>,
+    communicator: Communicator,
+    /// Handles of the tensors whose all-reduce has in_progress and not finished.
+    in_progress: Vec<Tensor>,
 }
 
-impl Sums {
-    pub(super) fn new(group: &dyn ProcessGroup, cuda: &Cuda) -> Result<Sums> {
-        let in_flight = InFlight { ranks: Communicator::join(group, cuda)?, begun: Vec::new() };
+impl NcclReducer {
+    pub(super) fn new(group: &dyn ProcessGroup, cuda: &Cuda) -> Result<NcclReducer> {
+        let in_flight = InFlight { communicator: Communicator::join(group, cuda)?, in_progress: Vec::new() };
         let in_flight = Arc::new(Mutex::new(in_flight));
-        Ok(Sums { cuda: cuda.clone(), in_flight, filling: Vec::new(), filling_bytes: 0 })
+        Ok(NcclReducer { cuda: cuda.clone(), in_flight, filling: Vec::new(), filling_bytes: 0 })
     }
 
     pub(super) fn begin(&mut self, tensor: &mut Tensor) -> Result<()> {
@@ -38,16 +38,16 @@ impl Sums {
             return Err(Error::Device { op: OP, operand: "a tensor" });
         }
         self.filling.push((tensor.cuda_memory_mut(OP, "a tensor")?, len));
-        self.in_flight().begun.push(tensor.clone());
+        self.in_flight().in_progress.push(tensor.clone());
         self.filling_bytes += size_of::<f32>() * len;
         if self.filling_bytes >= BUCKET_BYTES { self.send() } else { Ok(()) }
     }
 
     fn send(&mut self) -> Result<()> {
         self.cuda.keep_for_graph(|| self.in_flight.clone());
-        // SAFETY: `begun` holds the tensors of the bucket, and writing to them needs their only handle, until
+        // SAFETY: `in_progress` holds the tensors of the bucket, and writing to them needs their only handle, until
         // `finish` has waited.
-        unsafe { self.in_flight().ranks.sum(&self.filling) }?;
+        unsafe { self.in_flight().communicator.all_reduce_sum(&self.filling) }?;
         self.filling.clear();
         self.filling_bytes = 0;
         Ok(())
@@ -66,10 +66,10 @@ impl Sums {
         let step = state.pointer(OP, &self.cuda)?;
         let mut in_flight = self.in_flight();
         // SAFETY: the flag is a part of the state, which outlives the wait.
-        unsafe { in_flight.ranks.any(step + StepState::NOT_FINITE_AT as u64) }?;
-        in_flight.ranks.wait()?;
+        unsafe { in_flight.communicator.all_reduce_or(step + StepState::NOT_FINITE_AT as u64) }?;
+        in_flight.communicator.wait()?;
         // Later work on the device's stream now follows the sums, so their memory may be reused.
-        in_flight.begun.clear();
+        in_flight.in_progress.clear();
         drop(in_flight);
         for tensor in tensors {
             let tensor = tensor?;

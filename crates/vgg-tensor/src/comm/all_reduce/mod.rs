@@ -23,9 +23,9 @@ const BUCKET_BYTES: usize = 4 << 20;
 pub struct AllReduce(Transport);
 
 enum Transport {
-    Host(cpu::Sums),
+    Host(cpu::HostReducer),
     #[cfg(feature = "cuda")]
-    Nccl(Box<cuda::Sums>),
+    Nccl(Box<cuda::NcclReducer>),
 }
 
 impl AllReduce {
@@ -50,8 +50,8 @@ impl AllReduce {
         }
         Ok(AllReduce(match device.cuda() {
             #[cfg(feature = "cuda")]
-            Some(cuda) => Transport::Nccl(Box::new(cuda::Sums::new(&**group, cuda)?)),
-            _ => Transport::Host(cpu::Sums::new(group.clone())?),
+            Some(cuda) => Transport::Nccl(Box::new(cuda::NcclReducer::new(&**group, cuda)?)),
+            _ => Transport::Host(cpu::HostReducer::new(group.clone())?),
         }))
     }
 
@@ -63,12 +63,12 @@ impl AllReduce {
     /// [`Error::Cuda`] if a GPU fails.
     pub fn begin(&mut self, tensor: &mut Tensor) -> Result<()> {
         match &mut self.0 {
-            Transport::Host(sums) => {
-                sums.begin(tensor.cpu_mut("all_reduce", "a tensor")?);
+            Transport::Host(reducer) => {
+                reducer.begin(tensor.cpu_mut("all_reduce", "a tensor")?);
                 Ok(())
             }
             #[cfg(feature = "cuda")]
-            Transport::Nccl(sums) => sums.begin(tensor),
+            Transport::Nccl(reducer) => reducer.begin(tensor),
         }
     }
 
@@ -85,9 +85,9 @@ impl AllReduce {
         state: &StepState,
     ) -> Result<()> {
         match &mut self.0 {
-            Transport::Host(sums) => sums.finish(tensors, state),
+            Transport::Host(reducer) => reducer.finish(tensors, state),
             #[cfg(feature = "cuda")]
-            Transport::Nccl(sums) => sums.finish(tensors, state),
+            Transport::Nccl(reducer) => reducer.finish(tensors, state),
         }
     }
 }

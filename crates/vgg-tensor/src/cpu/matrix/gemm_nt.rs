@@ -8,9 +8,9 @@ use super::{ROWS, from_fn};
 
 /// Block size of the inner dimension: six rows of `x` stay in the L1 cache, and a task's columns of `w` stay
 /// in the L2 cache while all rows use them.
-const STRETCH: usize = 512;
+const DEPTH_BLOCK: usize = 512;
 /// Block size of the inner dimension for at most three rows: memory is the limit, and long runs are faster.
-const LONG_STRETCH: usize = 8192;
+const LONG_DEPTH_BLOCK: usize = 8192;
 /// Rows that share one pass over `w`.
 pub(super) const ROW_BLOCK: usize = 48;
 
@@ -33,9 +33,9 @@ impl VectorKernel for GemmNt<'_> {
         let whole = self.depth / V::LANES * V::LANES;
         for block in (0..self.rows).step_by(ROW_BLOCK) {
             let rows = block..(block + ROW_BLOCK).min(self.rows);
-            let stretch = if rows.len() <= 3 { LONG_STRETCH } else { STRETCH };
-            for start in (0..whole.max(1)).step_by(stretch) {
-                let len = stretch.min(whole - start);
+            let depth_block = if rows.len() <= 3 { LONG_DEPTH_BLOCK } else { DEPTH_BLOCK };
+            for start in (0..whole.max(1)).step_by(depth_block) {
+                let len = depth_block.min(whole - start);
                 for row in rows.clone().step_by(ROWS) {
                     let count = ROWS.min(rows.end - row);
                     // The first tile of rows reads `w` from memory: prefetch its next columns.
@@ -63,8 +63,8 @@ impl GemmNt<'_> {
         let at_once = if count <= 3 { 4 } else { 2 };
         // Rows of `x` may map to the same cache sets and evict each other; a packed copy does not.
         let (start, len) = part;
-        let mut packed = [0.0f32; ROWS * STRETCH];
-        let x = if len <= STRETCH {
+        let mut packed = [0.0f32; ROWS * DEPTH_BLOCK];
+        let x = if len <= DEPTH_BLOCK {
             for (i, to) in packed.chunks_exact_mut(len.max(1)).take(count).enumerate() {
                 to[..len].copy_from_slice(&self.x[(row + i) * self.depth + start..][..len]);
             }

@@ -55,7 +55,7 @@ pub(crate) trait Vector: Copy {
 
     /// `self * x + y` with a scalar factor.
     #[inline(always)]
-    fn scaled_add(self, x: f32, y: Self) -> Self {
+    fn mul_add_scalar(self, x: f32, y: Self) -> Self {
         self.mul_add(Self::splat(x), y)
     }
 

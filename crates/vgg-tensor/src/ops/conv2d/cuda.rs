@@ -21,7 +21,7 @@ pub(super) fn forward(
     if s.r == 1 && s.pad == 0 && !config.relu {
         return linear::scores_on_gpu(x, weight, bias, s.output());
     }
-    let y = cuda.take(s.output(), cuda.activation(s.k))?;
+    let y = cuda.alloc(s.output(), cuda.activation(s.k))?;
     let input = cuda.activation_of(OP, "x", x)?;
     let (filters, bias) = (cuda.weight_of(OP, "weight", weight)?, cuda.weight_of(OP, "bias", bias)?);
     if is_of_image(cuda, &s, config) {
@@ -46,7 +46,7 @@ pub(super) fn forward(
 pub(super) fn grad_input(s: ConvShape, dz: &Tensor, weight: &Weight, y: &Tensor, scale: f32) -> Result<Grad> {
     let device = dz.device();
     let cuda = device.cuda_context();
-    let dx = cuda.take(s.input(), cuda.activation(s.c))?;
+    let dx = cuda.alloc(s.input(), cuda.activation(s.c))?;
     let gradient = cuda.activation_of(OP, "dz", dz)?;
     let filters = cuda.weight_of(OP, "weight", weight)?;
     let saved = cuda.activation_of(OP, "the saved input", y)?;
@@ -69,7 +69,7 @@ pub(super) fn grad_weight(
     let cuda = x.device().cuda_context();
     let (input, gradient) = (cuda.activation_of(OP, "x", x)?, cuda.activation_of(OP, "dz", dz)?);
     let layout = cuda.weight_layout(dw.shape());
-    let padded = cuda.take(layout.padded, layout.format)?;
+    let padded = cuda.alloc(layout.padded, layout.format)?;
     let operands =
         ConvolutionOperands { x: input.pointer, w: padded.pointer(), y: gradient.pointer, bias: 0 };
     // SAFETY: as above; the gradient of the filters is laid out as padded weights are.

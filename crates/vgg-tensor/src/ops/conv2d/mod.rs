@@ -88,18 +88,18 @@ fn run_forward(
 
 /// Grad-input: the gradient with respect to the input, before the activation of the layer below.
 ///
-/// `dz [N, OH, OW, K]` is the gradient of this convolution's output before its own ReLU; `gate.y [N, H, W,
+/// `dz [N, OH, OW, K]` is the gradient of this convolution's output before its own ReLU; `mask.y [N, H, W,
 /// C]` is its input. Returns the gradient in the shape of the input.
 ///
 /// # Errors
 /// As [`forward`].
-pub fn grad_input(dz: &Tensor, weight: &Weight, config: Conv2d, gate: ReluDropoutMask) -> Result<Grad> {
-    let s = gradient_shape(dz, weight, config, gate.y)?;
+pub fn grad_input(dz: &Tensor, weight: &Weight, config: Conv2d, mask: ReluDropoutMask) -> Result<Grad> {
+    let s = gradient_shape(dz, weight, config, mask.y)?;
     match dz.storage() {
-        Storage::Cpu(_) => Ok(run_backward_data(s, dz, weight, gate.scale, |run| {
-            Tensor::build(s.input(), dz.device(), |dx| run(Some(gate.y.cpu()), dx))
+        Storage::Cpu(_) => Ok(run_backward_data(s, dz, weight, mask.scale, |run| {
+            Tensor::build(s.input(), dz.device(), |dx| run(Some(mask.y.cpu()), dx))
         })),
-        Storage::Cuda(_) => cuda::grad_input(s, dz, weight, gate.y, gate.scale),
+        Storage::Cuda(_) => cuda::grad_input(s, dz, weight, mask.y, mask.scale),
     }
 }
 

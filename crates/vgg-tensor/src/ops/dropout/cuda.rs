@@ -11,7 +11,7 @@ pub(super) fn forward(x: &Tensor, rate: f32, key: DropoutKey, state: Option<&Ste
     let cuda = device.cuda_context();
     let (shape, c) = (x.shape(), x.shape().last());
     let input = cuda.activation_of(OP, "x", x)?;
-    let y = cuda.take(shape, cuda.activation(c))?;
+    let y = cuda.alloc(shape, cuda.activation(c))?;
     let n = shape.first();
     let pixels = rows(shape) / n.max(1);
     let threshold = (f64::from(rate) * 4_294_967_296.0) as u64;

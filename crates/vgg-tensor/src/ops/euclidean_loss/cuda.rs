@@ -13,7 +13,7 @@ pub(super) fn forward(x: &Tensor, target: &Tensor, weight: f32, state: &StepStat
     let (values, targets) = (cuda.plain_of(OP, "x", x)?, cuda.plain_of(OP, "target", target)?);
     let losses = cuda.take_plain(Shape::from([n]))?;
     let format = cuda.activation(c);
-    let (dz, pitch) = (cuda.take(shape, format)?, format.pitch(c));
+    let (dz, pitch) = (cuda.alloc(shape, format)?, format.pitch(c));
     let arguments = [
         values.pointer,
         targets.pointer,

@@ -1,7 +1,7 @@
 //! Fully connected layers on the CPU, as matrix products.
 
 use super::LinearShape;
-use crate::cpu::{Cpu, add_bias, add_rows, gate, gemm_nn, gemm_nt, gemm_tn};
+use crate::cpu::{Cpu, add_bias, add_rows, gemm_nn, gemm_nt, gemm_tn, relu_backward};
 use crate::{GradMode, ReluDropoutMask, StepState};
 
 pub(super) fn forward(
@@ -36,7 +36,7 @@ pub(super) fn grad_input(
         // SAFETY: each sample has sums of its own.
         let sums = unsafe { partial_sums.slice(i * channels, channels) };
         sums.fill(0.0);
-        gate(dx, &y[i * s.inputs..][..s.inputs], below.scale, sums);
+        relu_backward(dx, &y[i * s.inputs..][..s.inputs], below.scale, sums);
     });
     sums.fill(0.0);
     add_rows(&partial, sums);

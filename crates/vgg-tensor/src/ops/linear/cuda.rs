@@ -23,7 +23,7 @@ pub(super) fn forward(
         return scores(s, &input, weight, bias, shape);
     }
     let format = cuda.activation(s.outputs);
-    let y = cuda.take(shape, format)?;
+    let y = cuda.alloc(shape, format)?;
     let (matrix, bias) = (cuda.weight_of(OP, "weight", weight)?, cuda.weight_of(OP, "bias", bias)?);
     let outputs = format.pitch(s.outputs);
     // SAFETY: matrices are activations and weights padded alike, `y` and the bias as wide as the padded
@@ -84,13 +84,13 @@ pub(super) fn grad_input(
     let gradient = cuda.activation_of(OP, "dz", dz)?;
     let matrix = cuda.weight_of(OP, "weight", weight)?;
     let saved = cuda.activation_of(OP, "the saved input", y)?;
-    let dx = cuda.take(shape, cuda.activation(c))?;
+    let dx = cuda.alloc(shape, cuda.activation(c))?;
     // Images with padded channels are not rows of a matrix: the product is then written to a buffer first.
     let direct = shape.rank() == 2 || saved.pitch == c;
     let row_pitch = cuda.activation(s.inputs).pitch(s.inputs);
     let apart = match direct {
         true => None,
-        false => Some(cuda.take(Shape::from([s.n, s.inputs]), cuda.activation(s.inputs))?),
+        false => Some(cuda.alloc(Shape::from([s.n, s.inputs]), cuda.activation(s.inputs))?),
     };
     let to = apart.as_ref().map_or(dx.pointer(), |buffer| buffer.pointer());
     // SAFETY: the gradient is as wide as the padded weight has rows, and what is written has `n` rows of

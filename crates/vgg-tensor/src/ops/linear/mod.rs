@@ -36,27 +36,27 @@ pub fn forward(x: &Tensor, weight: &Weight, bias: &Weight, config: Linear) -> Re
 
 /// Grad-input: the gradient with respect to the input, before the activation of the layer below.
 ///
-/// `dz [N, out]` is the gradient of the output before its own ReLU; `gate.y` is the input, in its original
+/// `dz [N, out]` is the gradient of the output before its own ReLU; `mask.y` is the input, in its original
 /// shape. Returns the gradient in that shape, and its sum over all axes but the last.
 ///
 /// # Errors
 /// As [`forward`].
-pub fn grad_input(dz: &Tensor, weight: &Weight, gate: ReluDropoutMask) -> Result<Grad> {
-    let x = gate.y.shape();
+pub fn grad_input(dz: &Tensor, weight: &Weight, mask: ReluDropoutMask) -> Result<Grad> {
+    let x = mask.y.shape();
     let s = LinearShape::of(x, weight.shape())?;
     dz.expect_shape("linear grad_input", "dz", [s.n, s.outputs])?;
-    dz.expect_same_device("linear", &[("weight", weight.value()), ("the saved input", gate.y)])?;
+    dz.expect_same_device("linear", &[("weight", weight.value()), ("the saved input", mask.y)])?;
     match dz.storage() {
         Storage::Cpu(_) => {
             let cpu = dz.device().cpu_context();
             let mut bias_grad = Tensor::zeros([x.last()], dz.device())?;
             let sums = bias_grad.cpu_mut("linear", "bias gradient")?;
             let dz = Tensor::build(x, dz.device(), |dx| {
-                cpu::grad_input(cpu, s, dz.cpu(), weight.value().cpu(), gate, dx, sums);
+                cpu::grad_input(cpu, s, dz.cpu(), weight.value().cpu(), mask, dx, sums);
             });
             Ok(Grad { grad: dz, bias_grad })
         }
-        Storage::Cuda(_) => cuda::grad_input(s, dz, weight, gate.y, gate.scale),
+        Storage::Cuda(_) => cuda::grad_input(s, dz, weight, mask.y, mask.scale),
     }
 }
 

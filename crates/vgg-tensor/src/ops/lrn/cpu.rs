@@ -1,7 +1,7 @@
 //! Local response normalisation on the CPU, pixel by pixel.
 
 use super::Lrn;
-use crate::cpu::{Cpu, SharedMut, add_rows, gate, rows_per_task};
+use crate::cpu::{Cpu, SharedMut, add_rows, relu_backward, rows_per_task};
 
 /// `base = k + a * sum of squares over the window`.
 pub(super) fn bases(cpu: Cpu, channels: usize, config: Lrn, x: &[f32], base: &mut [f32]) {
@@ -57,7 +57,7 @@ pub(super) fn backward(
             for (i, dx) in dx.iter_mut().enumerate() {
                 *dx = dy[i] * powers[i] - factor * x[i] * *dx;
             }
-            gate(dx, x, scale, sums);
+            relu_backward(dx, x, scale, sums);
         }
     });
     sums.fill(0.0);

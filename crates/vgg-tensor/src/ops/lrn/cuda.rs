@@ -14,7 +14,7 @@ pub(super) fn forward(x: &Tensor, config: Lrn) -> Result<(Tensor, Tensor)> {
     let input = cuda.activation_of(OP, "x", x)?;
     let format = cuda.activation(c);
     let (y, base) =
-        (cuda.take(shape, format)?, cuda.take(shape, Format { element: Element::F32, ..format })?);
+        (cuda.alloc(shape, format)?, cuda.alloc(shape, Format { element: Element::F32, ..format })?);
     let (rows, pitch) = (rows(shape), input.pitch);
     let arguments = [
         input.pointer,
@@ -33,17 +33,17 @@ pub(super) fn forward(x: &Tensor, config: Lrn) -> Result<(Tensor, Tensor)> {
     Ok((Tensor::from_buffer(shape, y, device), Tensor::from_buffer(shape, base, device)))
 }
 
-pub(super) fn backward(dy: &Tensor, gate: ReluDropoutMask, base: &Tensor, config: Lrn) -> Result<Grad> {
+pub(super) fn backward(dy: &Tensor, mask: ReluDropoutMask, base: &Tensor, config: Lrn) -> Result<Grad> {
     let device = dy.device();
     let cuda = device.cuda_context();
     let (shape, c) = (dy.shape(), dy.shape().last());
     let gradient = cuda.activation_of(OP, "dy", dy)?;
-    let x = cuda.activation_of(OP, "x", gate.y)?;
+    let x = cuda.activation_of(OP, "x", mask.y)?;
     let (bases, format) = base.cuda_memory(OP, "base")?;
     if format.element != Element::F32 || format.pitch(c) != x.pitch {
         return Err(Error::Unsupported { op: OP, reason: "base is not a result of the forward pass".into() });
     }
-    let dx = cuda.take(shape, cuda.activation(c))?;
+    let dx = cuda.alloc(shape, cuda.activation(c))?;
     let (rows, pitch) = (rows(shape), x.pitch);
     let arguments = [
         gradient.pointer,
@@ -61,5 +61,5 @@ pub(super) fn backward(dy: &Tensor, gate: ReluDropoutMask, base: &Tensor, config
     // were checked.
     unsafe { cuda.launch("lrn_backward", rows * pitch, &arguments) }?;
     // SAFETY: `dx` and the input are activations of this shape.
-    unsafe { cuda.gradient(shape, dx, Some((x.pointer, gate.scale)), device) }
+    unsafe { cuda.gradient(shape, dx, Some((x.pointer, mask.scale)), device) }
 }

@@ -70,29 +70,29 @@ pub fn forward(x: &Tensor, config: Lrn) -> Result<(Tensor, Tensor)> {
 
 /// Grad-input, before the activation of the layer below.
 ///
-/// `dy` is the gradient of the output; `gate.y` is the input `x`; `base` is the second result of [`forward`].
+/// `dy` is the gradient of the output; `mask.y` is the input `x`; `base` is the second result of [`forward`].
 /// Where `x` is not positive, `dy` may already be zero: after a ReLU `x` is zero there, so `dy` does not
 /// contribute to the gradient of other channels.
 ///
 /// # Errors
 /// [`Error::Shape`] or [`Error::Device`] if the operands do not match; [`Error::Unsupported`] if the window
 /// size is not odd or `base` has another format; [`Error::OutOfMemory`] and [`Error::Cuda`] on a GPU.
-pub fn backward(dy: &Tensor, gate: ReluDropoutMask, base: &Tensor, config: Lrn) -> Result<Grad> {
+pub fn backward(dy: &Tensor, mask: ReluDropoutMask, base: &Tensor, config: Lrn) -> Result<Grad> {
     check(config)?;
-    dy.expect_shape("lrn backward", "dy", gate.y.shape())?;
-    base.expect_shape("lrn backward", "base", gate.y.shape())?;
-    dy.expect_same_device("lrn", &[("x", gate.y), ("base", base)])?;
+    dy.expect_shape("lrn backward", "dy", mask.y.shape())?;
+    base.expect_shape("lrn backward", "base", mask.y.shape())?;
+    dy.expect_same_device("lrn", &[("x", mask.y), ("base", base)])?;
     match dy.storage() {
         Storage::Cpu(_) => {
             let cpu = dy.device().cpu_context();
-            let mut bias_grad = Tensor::zeros([gate.y.shape().last()], dy.device())?;
+            let mut bias_grad = Tensor::zeros([mask.y.shape().last()], dy.device())?;
             let sums = bias_grad.cpu_mut("lrn", "bias gradient")?;
             let dz = Tensor::build(dy.shape(), dy.device(), |dx| {
-                cpu::backward(cpu, config, [dy.cpu(), gate.y.cpu(), base.cpu()], gate.scale, dx, sums);
+                cpu::backward(cpu, config, [dy.cpu(), mask.y.cpu(), base.cpu()], mask.scale, dx, sums);
             });
             Ok(Grad { grad: dz, bias_grad })
         }
-        Storage::Cuda(_) => cuda::backward(dy, gate, base, config),
+        Storage::Cuda(_) => cuda::backward(dy, mask, base, config),
     }
 }
 

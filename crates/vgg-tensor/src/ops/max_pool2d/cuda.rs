@@ -15,7 +15,7 @@ pub(super) fn forward(x: &Tensor, output: Shape, index: bool) -> Result<(Tensor,
     let cuda = device.cuda_context();
     let format = cuda.activation(output.last());
     let pitch = format.pitch(output.last());
-    let y = cuda.take(output, format)?;
+    let y = cuda.alloc(output, format)?;
     let index = match index {
         true => Some(cuda.take_bytes(output.len() / output.last() * pitch)?),
         false => None,
@@ -38,7 +38,7 @@ pub(super) fn backward(grad: &Grad, index: &PoolIndex) -> Result<Grad> {
     };
     let format = cuda.activation(index.input.last());
     let pitch = format.pitch(index.input.last());
-    let dx = cuda.take(index.input, format)?;
+    let dx = cuda.alloc(index.input, format)?;
     let dz = cuda.activation_of(OP, "dz", &grad.grad)?;
     let sizes = sizes(index.input, index.output, pitch);
     let arguments: Vec<u64> = [dz.pointer, bytes.pointer(), dx.pointer()].into_iter().chain(sizes).collect();

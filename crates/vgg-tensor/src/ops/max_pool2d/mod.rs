@@ -51,7 +51,7 @@ pub fn forward(x: &Tensor, rounding: PoolRounding) -> Result<(Tensor, PoolIndex)
     match x.storage() {
         Storage::Cpu(_) => {
             let cpu = x.device().cpu_context();
-            let mut index = cpu.memory.take(output.len());
+            let mut index = cpu.memory.alloc(output.len());
             let y = Tensor::build(output, x.device(), |y| {
                 cpu::forward(cpu, input, output, x.cpu(), y, Some(index.as_u8_mut(output.len())));
             });

@@ -35,7 +35,7 @@ pub(super) unsafe fn convert(
     device: &Device,
 ) -> Result<Tensor> {
     let cuda = device.cuda_context();
-    let y = cuda.take(shape, cuda.activation(shape.last()))?;
+    let y = cuda.alloc(shape, cuda.activation(shape.last()))?;
     let [s0, s1, s2] = scale.map(bits);
     let (count, per_image) = (rows(shape), shape.numel_per_sample() / 3);
     let arguments = [pixels, offsets, s0, s1, s2, count as u64, per_image as u64, y.pointer()];

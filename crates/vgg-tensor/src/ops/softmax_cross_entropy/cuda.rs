@@ -31,7 +31,7 @@ pub(super) unsafe fn forward_of(
     let x = cuda.plain_of(OP, "logits", logits)?;
     let losses = cuda.take_plain(Shape::from([n]))?;
     let format = cuda.activation(classes);
-    let (dz, pitch) = (cuda.take(shape, format)?, format.pitch(classes));
+    let (dz, pitch) = (cuda.alloc(shape, format)?, format.pitch(classes));
     let arguments = [
         x.pointer,
         targets,

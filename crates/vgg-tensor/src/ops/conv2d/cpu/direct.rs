@@ -7,14 +7,14 @@
 
 use super::blocks::{Block, Blocks, MAX_PIXELS, PANEL, Padded};
 use super::{ConvKernel, ConvShape, Forward, GradInput, GradWeight, direct_filter};
-use crate::cpu::{Cpu, LANES, SharedMut, Vector, VectorKernel, add_bias, gate};
+use crate::cpu::{Cpu, LANES, SharedMut, Vector, VectorKernel, add_bias, relu_backward};
 use crate::tensor::PackedKind;
 use crate::tensor::Storage;
 
 /// Pixels in a tile: with two vectors each, they fill the registers.
 const TILE: usize = 6;
 /// Longest part of a window whose panel of filters stays in the L1 cache.
-const STRETCH: usize = 320;
+const WINDOW_BLOCK: usize = 320;
 
 /// The direct algorithm.
 pub(super) struct Direct;
@@ -57,7 +57,7 @@ impl ConvKernel for Direct {
             block.for_each_row(&s, |start, len| {
                 // SAFETY: rows of different blocks are disjoint.
                 let row = unsafe { dx.slice(start * s.k, len * s.k) };
-                gate(row, &saved[start * s.k..][..len * s.k], job.scale, sums);
+                relu_backward(row, &saved[start * s.k..][..len * s.k], job.scale, sums);
             });
         };
         convolve(cpu, &s, job.dz, panels.as_f32(panels_len(&s)), dx, finish);
@@ -189,8 +189,8 @@ impl Stretches {
     fn of(s: &ConvShape) -> Stretches {
         let run = s.s * s.c;
         let (rows, len) = match s.r * run {
-            all if all <= 2 * STRETCH => (s.r, run),
-            _ => (1, run.div_ceil(run.div_ceil(STRETCH))),
+            all if all <= 2 * WINDOW_BLOCK => (s.r, run),
+            _ => (1, run.div_ceil(run.div_ceil(WINDOW_BLOCK))),
         };
         Stretches { rows: s.r, run, next: Some(Stretch { row: 0, rows, from: 0, len }) }
     }

@@ -15,9 +15,9 @@ use crate::cpu::{Cpu, LANES, SharedMut, Vector, VectorKernel};
 /// Filters in a register tile.
 const TILE: usize = 6;
 /// Filters in a task's tile, a multiple of [`TILE`].
-const FILTERS: usize = 96;
+const FILTER_TILE: usize = 96;
 /// Channels in a task's tile.
-const CHANNELS: usize = 64;
+const CHANNEL_TILE: usize = 64;
 /// Fewest tasks of a gradient, if it has enough pixels.
 const TASKS: usize = 16;
 
@@ -61,11 +61,11 @@ struct Part {
 
 impl Cut {
     fn new(s: &ConvShape) -> Cut {
-        let blocks = Blocks::new(s, CHANNELS + FILTERS);
-        let channel_tiles = s.c.div_ceil(CHANNELS);
-        let filter_tiles = s.k.div_ceil(FILTERS);
+        let blocks = Blocks::new(s, CHANNEL_TILE + FILTER_TILE);
+        let channel_tiles = s.c.div_ceil(CHANNEL_TILE);
+        let filter_tiles = s.k.div_ceil(FILTER_TILE);
         let groups = TASKS.div_ceil(channel_tiles * filter_tiles).min(blocks.count());
-        let channels = s.c.min(CHANNELS);
+        let channels = s.c.min(CHANNEL_TILE);
         let whole_rows = !channels.is_multiple_of(PANEL) && channel_tiles == 1;
         let (segments, segment_len) = if whole_rows { (s.r, s.s * s.c) } else { (s.r * s.s, channels) };
         Cut { shape: *s, blocks, channel_tiles, filter_tiles, groups, whole_rows, segments, segment_len }
@@ -81,25 +81,25 @@ impl Cut {
     }
 
     fn tile_len(&self) -> usize {
-        self.row_len() * self.shape.k.min(FILTERS).next_multiple_of(TILE)
+        self.row_len() * self.shape.k.min(FILTER_TILE).next_multiple_of(TILE)
     }
 
     /// Length of a block's padded input.
     fn input_len(&self) -> usize {
-        self.blocks.input_len(self.shape.c.min(CHANNELS))
+        self.blocks.input_len(self.shape.c.min(CHANNEL_TILE))
     }
 
     /// Scratch memory of a task: a block's input and gradient.
     fn scratch_len(&self) -> usize {
-        self.input_len() + MAX_PIXELS * self.shape.k.min(FILTERS).next_multiple_of(TILE)
+        self.input_len() + MAX_PIXELS * self.shape.k.min(FILTER_TILE).next_multiple_of(TILE)
     }
 
     fn part(&self, task: usize) -> Part {
         let (tile, group) = (task / self.groups, task % self.groups);
         let range = |i: usize, size: usize, whole: usize| i * size..((i + 1) * size).min(whole);
         Part {
-            channels: range(tile / self.filter_tiles, CHANNELS, self.shape.c),
-            filters: range(tile % self.filter_tiles, FILTERS, self.shape.k),
+            channels: range(tile / self.filter_tiles, CHANNEL_TILE, self.shape.c),
+            filters: range(tile % self.filter_tiles, FILTER_TILE, self.shape.k),
             group,
         }
     }
@@ -141,13 +141,13 @@ impl Cut {
     /// Adds the groups' partial sums of filter `k` in order, and writes them in the layout of the weights.
     fn combine(&self, k: usize, partial: &[f32], dw: &mut [f32], mode: GradMode) {
         let s = &self.shape;
-        let (filter_tile, row) = (k / FILTERS, k % FILTERS);
+        let (filter_tile, row) = (k / FILTER_TILE, k % FILTER_TILE);
         if mode == GradMode::Overwrite {
             dw.fill(0.0);
         }
         for channel_tile in 0..self.channel_tiles {
-            let first = channel_tile * CHANNELS;
-            let channels = CHANNELS.min(s.c - first);
+            let first = channel_tile * CHANNEL_TILE;
+            let channels = CHANNEL_TILE.min(s.c - first);
             // A segment of `dw` starts at its tap (or filter row) and covers this tile's channels.
             let (step, len) = if self.whole_rows { (s.s * s.c, s.s * s.c) } else { (s.c, channels) };
             for group in 0..self.groups {

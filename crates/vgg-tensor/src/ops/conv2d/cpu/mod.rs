@@ -1,13 +1,13 @@
 //! Convolution on the CPU: the interface of the algorithms, and dispatch to the one that `plan.rs` chooses.
 
+mod algorithm;
 mod blocks;
 mod direct;
 mod direct_filter;
 mod gather;
-mod plan;
 mod winograd;
 
-use self::plan::choose;
+use self::algorithm::choose;
 use super::shape::ConvShape;
 use crate::cpu::Cpu;
 use crate::{GradMode, Shape, StepState, Weight};

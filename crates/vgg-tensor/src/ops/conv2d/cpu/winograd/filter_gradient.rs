@@ -13,9 +13,9 @@ use super::transform::{Columns, MAX_SIDE, Transform};
 use crate::GradMode;
 use crate::cpu::{Cpu, SharedMut, Vector, VectorKernel};
 
-/// Tiles that are summed at a time. The sums of these stretches are added in order, so the length affects
+/// Tiles that are summed at a time. The sums of these blocks are added in order, so the length affects
 /// rounding.
-const STRETCH: usize = 144;
+const TILE_BLOCK: usize = 144;
 /// Tiles per task of the transforms.
 const RANGE: usize = 8;
 /// Filters that are adjacent in the transformed gradients: a multiple of the vector length and of the rows of
@@ -33,16 +33,16 @@ pub(super) fn grad_weight<T: Transform>(cpu: Cpu, job: &GradWeight, dw: &mut [f3
     let tiles = Tiles::new::<T>(s);
     let lanes = cpu.isa.wide_lanes();
     let elements = T::SIDE * T::SIDE;
-    let stretch = STRETCH.min(tiles.count());
-    let (x_side, dz_side) = (Stretch::new(stretch, s.c, lanes), Stretch::new(stretch, s.k, FILTERS));
+    let tile_block = TILE_BLOCK.min(tiles.count());
+    let (x_side, dz_side) = (Stretch::new(tile_block, s.c, lanes), Stretch::new(tile_block, s.k, FILTERS));
     let mut x = cpu.scratch(elements * x_side.pitch);
     let mut dz = cpu.scratch(elements * dz_side.pitch);
     // `[element][k][c]`, both padded to multiples of the kernel's sizes.
     let at_once = rows_at_once(lanes);
     let (rows, row_len) = (s.k.next_multiple_of(at_once), s.c.next_multiple_of(lanes));
     let mut sums = cpu.scratch(elements * rows * row_len);
-    for first in (0..tiles.count()).step_by(stretch) {
-        let count = stretch.min(tiles.count() - first);
+    for first in (0..tiles.count()).step_by(tile_block) {
+        let count = tile_block.min(tiles.count() - first);
         transform_both::<T>(
             cpu,
             job,
@@ -61,7 +61,7 @@ pub(super) fn grad_weight<T: Transform>(cpu: Cpu, job: &GradWeight, dw: &mut [f3
             cpu.isa.run_wide(Sum {
                 x: &x[element * x_side.pitch..][..x_side.pitch],
                 dz: &dz[element * dz_side.pitch..][..dz_side.pitch],
-                stretch,
+                tile_block,
                 count,
                 rows: part * per_task * at_once..((part + 1) * per_task * at_once).min(rows),
                 row_len,
@@ -149,11 +149,11 @@ fn transform_both<T: Transform>(
     });
 }
 
-/// Adds the products of a stretch of tiles to the sums of one element, for a range of rows (filters).
+/// Adds the products of a tile_block of tiles to the sums of one element, for a range of rows (filters).
 struct Sum<'a> {
     x: &'a [f32],
     dz: &'a [f32],
-    stretch: usize,
+    tile_block: usize,
     count: usize,
     rows: std::ops::Range<usize>,
     row_len: usize,
@@ -168,16 +168,16 @@ impl VectorKernel for Sum<'_> {
         let at_once = rows_at_once(V::LANES);
         for channel in (0..self.row_len).step_by(2 * V::LANES) {
             let vectors = if self.row_len - channel > V::LANES { 2 } else { 1 };
-            let x = &self.x[channel * self.stretch..];
-            let x = &x[..((vectors - 1) * self.stretch + self.count) * V::LANES];
+            let x = &self.x[channel * self.tile_block..];
+            let x = &x[..((vectors - 1) * self.tile_block + self.count) * V::LANES];
             for row in self.rows.clone().step_by(at_once) {
-                let dz = &self.dz[row / FILTERS * FILTERS * self.stretch..][..self.count * FILTERS];
+                let dz = &self.dz[row / FILTERS * FILTERS * self.tile_block..][..self.count * FILTERS];
                 let at = self.start + row * self.row_len + channel;
                 // SAFETY: tasks write different rows; the slices are cut to what is read.
                 unsafe {
                     let out = self.sums.pointer(at, (at_once - 1) * self.row_len + vectors * V::LANES);
                     let dz = dz.as_ptr().add(row % FILTERS);
-                    let (x, x_stride) = (x.as_ptr(), self.stretch * V::LANES);
+                    let (x, x_stride) = (x.as_ptr(), self.tile_block * V::LANES);
                     let Sum { count, row_len, add, .. } = self;
                     match (at_once, vectors) {
                         (12, 1) => sum_tiles::<V, 12, 1>(dz, x, x_stride, row_len, count, out, add),

@@ -6,7 +6,7 @@ use super::tiles::{BLOCK, PackedTiles};
 use crate::cpu::{SharedMut, Vector, VectorKernel, prefetch};
 
 /// Channel blocks that are summed before the next filters: 16 KiB of filters, half of an L1 cache.
-const STRETCH: usize = 16;
+const CHANNEL_BLOCKS: usize = 16;
 
 /// `m[tile][k] = sum over c of v[tile][c] u[c][k]` for one tile element and a range of panels of 16 filters.
 pub(super) struct Product<'a> {
@@ -38,9 +38,9 @@ impl VectorKernel for Product<'_> {
         let groups = self.tiles.div_ceil(rows);
         assert!(self.v.len() >= groups * self.v_groups.group_len());
         assert!(self.u.len() >= self.panels.end * self.channels * BLOCK);
-        for first in (0..self.v_groups.blocks).step_by(STRETCH) {
-            let blocks = STRETCH.min(self.v_groups.blocks - first);
-            let channels = (self.channels - first * BLOCK).min(STRETCH * BLOCK);
+        for first in (0..self.v_groups.blocks).step_by(CHANNEL_BLOCKS) {
+            let blocks = CHANNEL_BLOCKS.min(self.v_groups.blocks - first);
+            let channels = (self.channels - first * BLOCK).min(CHANNEL_BLOCKS * BLOCK);
             for panel in self.panels.clone() {
                 let filters = &self.u[(panel * self.channels + first * BLOCK) * BLOCK..][..channels * BLOCK];
                 // Prefetch the next panel while this one is used, a part of it per group.

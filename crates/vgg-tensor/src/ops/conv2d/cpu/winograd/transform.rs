@@ -118,15 +118,15 @@ impl Transform for F4 {
 
     #[inline(always)]
     fn input<V: Vector>(d: &Side<V>) -> Side<V> {
-        let (a, b) = (d[2].scaled_add(-4.0, d[4]), d[1].scaled_add(-4.0, d[3]));
+        let (a, b) = (d[2].mul_add_scalar(-4.0, d[4]), d[1].mul_add_scalar(-4.0, d[3]));
         let (e, f) = (d[4].sub(d[2]), d[3].sub(d[1]));
         side([
-            d[0].scaled_add(4.0, d[2].scaled_add(-5.0, d[4])),
+            d[0].mul_add_scalar(4.0, d[2].mul_add_scalar(-5.0, d[4])),
             a.add(b),
             a.sub(b),
-            f.scaled_add(2.0, e),
-            f.scaled_add(-2.0, e),
-            d[1].scaled_add(4.0, d[3].scaled_add(-5.0, d[5])),
+            f.mul_add_scalar(2.0, e),
+            f.mul_add_scalar(-2.0, e),
+            d[1].mul_add_scalar(4.0, d[3].mul_add_scalar(-5.0, d[5])),
         ])
     }
 
@@ -134,13 +134,18 @@ impl Transform for F4 {
     fn output<V: Vector>(m: &Side<V>) -> Side<V> {
         let (p, q) = (m[1].add(m[2]), m[1].sub(m[2]));
         let (s, t) = (m[3].add(m[4]), m[3].sub(m[4]));
-        side([m[0].add(p.add(s)), t.scaled_add(2.0, q), s.scaled_add(4.0, p), t.scaled_add(8.0, q).add(m[5])])
+        side([
+            m[0].add(p.add(s)),
+            t.mul_add_scalar(2.0, q),
+            s.mul_add_scalar(4.0, p),
+            t.mul_add_scalar(8.0, q).add(m[5]),
+        ])
     }
 
     #[inline(always)]
     fn output_gradient<V: Vector>(y: &Side<V>) -> Side<V> {
         let (even, odd) = (y[0].add(y[2]), y[1].add(y[3]));
-        let (even2, odd2) = (y[2].scaled_add(4.0, y[0]), y[3].scaled_add(8.0, y[1].add(y[1])));
+        let (even2, odd2) = (y[2].mul_add_scalar(4.0, y[0]), y[3].mul_add_scalar(8.0, y[1].add(y[1])));
         side([y[0], even.add(odd), even.sub(odd), even2.add(odd2), even2.sub(odd2), y[3]])
     }
 
@@ -167,9 +172,9 @@ impl Transform for F4 {
         let (s, t) = (u[3].add(u[4]), u[3].sub(u[4]));
         let sixth = 1.0 / 6.0;
         [
-            p.scaled_add(-sixth, u[0].mul(V::splat(0.25))).add(s.mul(V::splat(1.0 / 24.0))),
-            t.scaled_add(1.0 / 12.0, q.mul(V::splat(-sixth))),
-            s.sub(p).scaled_add(sixth, u[5]),
+            p.mul_add_scalar(-sixth, u[0].mul(V::splat(0.25))).add(s.mul(V::splat(1.0 / 24.0))),
+            t.mul_add_scalar(1.0 / 12.0, q.mul(V::splat(-sixth))),
+            s.sub(p).mul_add_scalar(sixth, u[5]),
         ]
     }
 }
@@ -180,21 +185,21 @@ impl Transform for F6 {
 
     #[inline(always)]
     fn input<V: Vector>(d: &Side<V>) -> Side<V> {
-        let a = d[4].scaled_add(-4.25, d[2].add(d[6]));
-        let b = d[3].scaled_add(-4.25, d[1].add(d[5]));
-        let c = d[2].scaled_add(0.25, d[4].scaled_add(-1.25, d[6]));
-        let e = d[1].scaled_add(0.5, d[3].scaled_add(-2.5, d[5].add(d[5])));
-        let f = d[2].scaled_add(4.0, d[4].scaled_add(-5.0, d[6]));
-        let g = d[1].scaled_add(2.0, d[3].scaled_add(-2.5, d[5].mul(V::splat(0.5))));
+        let a = d[4].mul_add_scalar(-4.25, d[2].add(d[6]));
+        let b = d[3].mul_add_scalar(-4.25, d[1].add(d[5]));
+        let c = d[2].mul_add_scalar(0.25, d[4].mul_add_scalar(-1.25, d[6]));
+        let e = d[1].mul_add_scalar(0.5, d[3].mul_add_scalar(-2.5, d[5].add(d[5])));
+        let f = d[2].mul_add_scalar(4.0, d[4].mul_add_scalar(-5.0, d[6]));
+        let g = d[1].mul_add_scalar(2.0, d[3].mul_add_scalar(-2.5, d[5].mul(V::splat(0.5))));
         [
-            d[4].sub(d[2]).scaled_add(5.25, d[0].sub(d[6])),
+            d[4].sub(d[2]).mul_add_scalar(5.25, d[0].sub(d[6])),
             a.add(b),
             a.sub(b),
             c.add(e),
             c.sub(e),
             f.add(g),
             f.sub(g),
-            d[3].sub(d[5]).scaled_add(5.25, d[7].sub(d[1])),
+            d[3].sub(d[5]).mul_add_scalar(5.25, d[7].sub(d[1])),
         ]
     }
 
@@ -205,11 +210,11 @@ impl Transform for F6 {
         let (u, v) = (m[5].add(m[6]), m[5].sub(m[6]));
         side([
             m[0].add(p).add(s.add(u)),
-            t.scaled_add(2.0, v.scaled_add(0.5, q)),
-            s.scaled_add(4.0, u.scaled_add(0.25, p)),
-            t.scaled_add(8.0, v.scaled_add(0.125, q)),
-            s.scaled_add(16.0, u.scaled_add(0.0625, p)),
-            t.scaled_add(32.0, v.scaled_add(0.03125, q)).add(m[7]),
+            t.mul_add_scalar(2.0, v.mul_add_scalar(0.5, q)),
+            s.mul_add_scalar(4.0, u.mul_add_scalar(0.25, p)),
+            t.mul_add_scalar(8.0, v.mul_add_scalar(0.125, q)),
+            s.mul_add_scalar(16.0, u.mul_add_scalar(0.0625, p)),
+            t.mul_add_scalar(32.0, v.mul_add_scalar(0.03125, q)).add(m[7]),
         ])
     }
 
@@ -217,10 +222,10 @@ impl Transform for F6 {
     fn output_gradient<V: Vector>(y: &Side<V>) -> Side<V> {
         let even = y[0].add(y[2]).add(y[4]);
         let odd = y[1].add(y[3]).add(y[5]);
-        let even2 = y[4].scaled_add(16.0, y[2].scaled_add(4.0, y[0]));
-        let odd2 = y[5].scaled_add(32.0, y[3].scaled_add(8.0, y[1].add(y[1])));
-        let even_half = y[4].scaled_add(0.0625, y[2].scaled_add(0.25, y[0]));
-        let odd_half = y[5].scaled_add(0.03125, y[3].scaled_add(0.125, y[1].mul(V::splat(0.5))));
+        let even2 = y[4].mul_add_scalar(16.0, y[2].mul_add_scalar(4.0, y[0]));
+        let odd2 = y[5].mul_add_scalar(32.0, y[3].mul_add_scalar(8.0, y[1].add(y[1])));
+        let even_half = y[4].mul_add_scalar(0.0625, y[2].mul_add_scalar(0.25, y[0]));
+        let odd_half = y[5].mul_add_scalar(0.03125, y[3].mul_add_scalar(0.125, y[1].mul(V::splat(0.5))));
         [
             y[0],
             even.add(odd),
@@ -238,9 +243,9 @@ impl Transform for F6 {
         let at = |ends: V, middle: V| (ends.add(middle), ends.sub(middle));
         let ninths = V::splat(-2.0 / 9.0);
         let (one, minus_one) = at(g[0].add(g[2]).mul(ninths), g[1].mul(ninths));
-        let two = g[2].scaled_add(4.0, g[0]).mul(V::splat(1.0 / 90.0));
+        let two = g[2].mul_add_scalar(4.0, g[0]).mul(V::splat(1.0 / 90.0));
         let (two, minus_two) = at(two, g[1].mul(V::splat(1.0 / 45.0)));
-        let half = g[0].scaled_add(4.0, g[2]).mul(V::splat(8.0 / 45.0));
+        let half = g[0].mul_add_scalar(4.0, g[2]).mul(V::splat(8.0 / 45.0));
         let (half, minus_half) = at(half, g[1].mul(V::splat(16.0 / 45.0)));
         [g[0], one, minus_one, two, minus_two, half, minus_half, g[2]]
     }
@@ -252,9 +257,9 @@ impl Transform for F6 {
         let (h, k) = (u[5].add(u[6]), u[5].sub(u[6]));
         let ninths = -2.0 / 9.0;
         [
-            h.scaled_add(32.0 / 45.0, s.scaled_add(1.0 / 90.0, p.scaled_add(ninths, u[0]))),
-            k.scaled_add(16.0 / 45.0, t.scaled_add(1.0 / 45.0, q.mul(V::splat(ninths)))),
-            h.scaled_add(8.0 / 45.0, s.scaled_add(2.0 / 45.0, p.scaled_add(ninths, u[7]))),
+            h.mul_add_scalar(32.0 / 45.0, s.mul_add_scalar(1.0 / 90.0, p.mul_add_scalar(ninths, u[0]))),
+            k.mul_add_scalar(16.0 / 45.0, t.mul_add_scalar(1.0 / 45.0, q.mul(V::splat(ninths)))),
+            h.mul_add_scalar(8.0 / 45.0, s.mul_add_scalar(2.0 / 45.0, p.mul_add_scalar(ninths, u[7]))),
         ]
     }
 }

@@ -8,7 +8,7 @@ use crate::{Encoding, Error, Result};
 
 /// Estimated space and time of a preparation.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Plan {
+pub struct Estimate {
     /// Input files and their sizes in bytes.
     pub inputs: Vec<(PathBuf, u64)>,
     /// Output folder.
@@ -33,7 +33,12 @@ const IMAGES_PER_SECOND: f64 = 200.0;
 /// # Errors
 /// [`Error::Missing`] or [`Error::Io`] if an input cannot be read; [`Error::File`] if the free space of `out`
 /// cannot be determined.
-pub fn plan(source: &dyn Source, options: &PrepareOptions, out: &Path, threads: usize) -> Result<Plan> {
+pub fn estimate(
+    source: &dyn Source,
+    options: &PrepareOptions,
+    out: &Path,
+    threads: usize,
+) -> Result<Estimate> {
     let inputs: Vec<Input> = inputs_of(source)?;
     let bytes: u64 = inputs.iter().map(|input| input.bytes).sum();
     let images = source.images().unwrap_or(bytes / IMAGE_BYTES + 1);
@@ -51,7 +56,7 @@ pub fn plan(source: &dyn Source, options: &PrepareOptions, out: &Path, threads: 
         }
     };
     let parts = options.part.count.max(1) as u64;
-    Ok(Plan {
+    Ok(Estimate {
         inputs: inputs.into_iter().map(|input| (source.root().join(input.path), input.bytes)).collect(),
         out: out.to_owned(),
         needed_bytes: (stored + images * BYTES_AROUND_IMAGE) / parts,
@@ -66,7 +71,7 @@ fn bytes_in(dir: &Path) -> u64 {
     files.filter_map(|file| file.metadata().ok()).filter(|file| file.is_file()).map(|file| file.len()).sum()
 }
 
-impl Plan {
+impl Estimate {
     /// Checks the free space.
     ///
     /// # Errors
