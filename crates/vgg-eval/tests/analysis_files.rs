@@ -77,10 +77,10 @@ fn confusion_picture_of_up_to_40_classes_has_names_and_numbers() {
         for i in 0..classes {
             // 24 letters of the first name.
             let name = format!("class number {i} of a long name");
-            let line = format!("{:>2} {}", i + 1, &name[..24]);
+            let line = format!("{i:>2} {}", &name[..24]);
             draw_text(&mut expected, &line, 40 + i * cell + cell / 2 - 8, 4);
-            let half_width = if i < 9 { 4 } else { 8 };
-            draw_text(&mut expected, &format!("{}", i + 1), 20, 224 + i * cell + cell / 2 - half_width);
+            let half_width = if i < 10 { 4 } else { 8 };
+            draw_text(&mut expected, &i.to_string(), 20, 224 + i * cell + cell / 2 - half_width);
         }
         assert!(written == expected, "{classes} classes");
     }

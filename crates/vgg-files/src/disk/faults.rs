@@ -9,7 +9,7 @@
 //!
 //! Data written before [`inject`], or not through this crate, count as synced.
 //!
-//! The plan is global to the process: tests that use it must not run concurrently with others.
+//! Fault injection is global to the process: tests that use it must not run concurrently with others.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -44,12 +44,12 @@ pub enum PowerLoss {
 ///
 /// Removals have no number: they succeed on a full disk, and fail without effect on a stopped machine.
 pub fn inject(fault: Option<(u64, Fault)>) {
-    *state() = State { done: 0, planned: fault, unsynced: Unsynced::NOTHING };
+    *state() = State { operations: 0, injected: fault, unsynced: Unsynced::NOTHING };
 }
 
 /// Number of operations since [`inject`].
 pub fn operations() -> u64 {
-    state().done
+    state().operations
 }
 
 /// Discards what was not synced since [`inject`]. It may be called again with a greater loss.
@@ -60,11 +60,11 @@ pub fn power_loss(loss: PowerLoss) -> io::Result<()> {
     state().unsynced.power_loss(loss)
 }
 
-static STATE: Mutex<State> = Mutex::new(State { done: 0, planned: None, unsynced: Unsynced::NOTHING });
+static STATE: Mutex<State> = Mutex::new(State { operations: 0, injected: None, unsynced: Unsynced::NOTHING });
 
 struct State {
-    done: u64,
-    planned: Option<(u64, Fault)>,
+    operations: u64,
+    injected: Option<(u64, Fault)>,
     unsynced: Unsynced,
 }
 
@@ -72,10 +72,10 @@ fn state() -> MutexGuard<'static, State> {
     STATE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Performs an operation unless the plan makes it fail, and records how to undo it.
+/// Performs an operation unless an injected fault makes it fail, and records how to undo it.
 pub(super) fn apply<T>(change: Change, operation: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
     let mut state = state();
-    if state.planned.is_none() {
+    if state.injected.is_none() {
         drop(state);
         return operation();
     }
@@ -93,17 +93,19 @@ pub(super) fn apply<T>(change: Change, operation: impl FnOnce() -> io::Result<T>
 
 impl State {
     fn fail(&mut self, change: &Change) -> io::Result<()> {
-        let number = self.done;
+        let number = self.operations;
         let counts = !matches!(change, Change::Remove(_));
-        self.done += u64::from(counts);
-        match self.planned {
+        self.operations += u64::from(counts);
+        match self.injected {
             Some((at, Fault::Full)) if counts && number == at => {
                 if let Change::Write { mut file, bytes, .. } = *change {
                     file.write_all(&bytes[..bytes.len() / 2])?;
                 }
                 Err(io::ErrorKind::StorageFull.into())
             }
-            Some((at, Fault::Stop)) if self.done > at => Err(io::Error::other("the machine has stopped")),
+            Some((at, Fault::Stop)) if self.operations > at => {
+                Err(io::Error::other("the machine has stopped"))
+            }
             _ => Ok(()),
         }
     }

@@ -116,9 +116,13 @@ pub(crate) struct ConvolutionKey {
 /// Addresses of a convolution's operands; 0 for an operand that the pass does not use.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ConvolutionOperands {
+    /// Input, or its gradient.
     pub(crate) x: u64,
+    /// Weights, or their gradient.
     pub(crate) w: u64,
+    /// Output, or its gradient.
     pub(crate) y: u64,
+    /// Bias; 0 if there is none.
     pub(crate) bias: u64,
 }
 
