@@ -214,7 +214,7 @@ fn ranks_with_another_configuration_are_rejected() {
         let sides = if rank.rank() == 1 { [64, 32] } else { [32, 64] };
         run_on(&*rank, &image_set, &config("pool5", &sides, Aggregate::Mean), options(1))
     });
-    assert!(matches!(&results[1], Err(Error::Config(what)) if what.contains("rank 1")), "{:?}", results[1]);
+    assert!(matches!(&results[1], Err(Error::Ranks(what)) if what.contains("rank 1")), "{:?}", results[1]);
 }
 
 #[test]
