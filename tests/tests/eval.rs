@@ -109,7 +109,7 @@ fn posteriors_file_round_trips() {
 }
 
 #[test]
-fn merged_shards_equal_the_whole() {
+fn merged_parts_equal_the_whole() {
     let dir = tempfile::tempdir().unwrap();
     make_set(dir.path());
     let dense = evaluation(Protocol::Dense, DensePool::ScoreMean);
@@ -124,7 +124,7 @@ fn merged_shards_equal_the_whole() {
             evaluate(&model, &folder, &dense, options, &mut |_| ControlFlow::Continue(())).unwrap()
         })
         .collect();
-    let named: Vec<(&Path, &Posteriors)> = parts.iter().map(|shard| (Path::new("shard"), shard)).collect();
+    let named: Vec<(&Path, &Posteriors)> = parts.iter().map(|part| (Path::new("part"), part)).collect();
     let merged = merge(&named).unwrap();
     assert_eq!((&merged.paths, &merged.labels, &merged.origin), (&whole.paths, &whole.labels, &whole.origin));
     // Batches group images differently, but each image comes with its flip: the results are bitwise

@@ -16,17 +16,19 @@ use anyhow::{Context, Result, bail};
 const USAGE: &str = "\
 usage: cargo xtask TASK
 
-  experiment ARGS  build the program and run `vgg experiment ARGS`: table1, table2, table3
+  experiment ARGS  build the program and run `vgg experiment ARGS`: table1 to table7, shallow, init or all
   prepare-imagenet ARGS
                    build the program and run `vgg data prepare-imagenet ARGS`
   bench ARGS       build the program and run `vgg bench ARGS`; `bench --peers [PART OF A CASE'S NAME]` compares it with
                    PyTorch, ONNX Runtime, OpenVINO and candle, installed below target/peers (needs Python)
-  ci [--full]      all checks, cheapest first: tidy, fmt, clippy, build, tests, docs; `--full` also kills 200 training runs
+  ci [--full]      all checks, cheapest first: tidy, fmt, clippy, build, tests, docs; `--full` also kills and
+                   resumes a test training run 200 times
   gpu-check [OUT]  build the program and run xtask/gpu/check.sh: self-test and benchmark of a GPU, compared with PyTorch
   cuda-emulator    build an emulated GPU for tests from the kernels' sources (needs g++) and print its folder: VGG_CUDA_PATH
   mutants [--crate C] [--sample N] [--seed S]
                    run cargo-mutants and report the share of mutants that the tests catch; takes hours for all crates
-  tidy             check dependencies between crates, the code map, lengths of files, names and prose";
+  tidy             check dependencies between crates, the table of files in docs/architecture.md, lengths of files, names and
+                   prose";
 
 fn main() -> ExitCode {
     match run() {
@@ -89,12 +91,14 @@ fn gpu_check(arguments: impl Iterator<Item = OsString>) -> Result<ExitCode> {
 #[cfg(unix)]
 fn become_it(mut command: Command) -> Result<ExitCode> {
     use std::os::unix::process::CommandExt;
-    Err(command.exec()).context("cannot run vgg")
+    let name = command.get_program().to_string_lossy().into_owned();
+    Err(command.exec()).with_context(|| format!("cannot run {name}"))
 }
 
 #[cfg(not(unix))]
 fn become_it(mut command: Command) -> Result<ExitCode> {
-    let status = command.status().context("cannot run vgg")?;
+    let name = command.get_program().to_string_lossy().into_owned();
+    let status = command.status().with_context(|| format!("cannot run {name}"))?;
     Ok(ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1)))
 }
 

@@ -37,7 +37,7 @@ pub(crate) fn code(error: &anyhow::Error) -> u8 {
 /// What to do about the error. Hints name options, which library errors never mention.
 fn hint(kind: ErrorKind) -> Option<&'static str> {
     match kind {
-        ErrorKind::NoCuda => Some("a command that has --device runs without a GPU with --device cpu"),
+        ErrorKind::NoCuda => Some("where the command has --device, pass --device cpu to run without a GPU"),
         ErrorKind::Incomplete => Some("pass --allow-incomplete to accept the images that are present"),
         ErrorKind::Checksum => Some("download the file again, or pass --skip-md5 to accept it"),
         ErrorKind::NoSpace => Some("use another disk, or store smaller images with --smallest-side"),
@@ -68,7 +68,7 @@ mod tests {
         let error = anyhow::Error::from(vgg::Error::Tensor(tensor));
         assert_eq!(
             message(&error),
-            "CUDA is unavailable: no driver\na command that has --device runs without a GPU with --device cpu"
+            "CUDA is unavailable: no driver\nwhere the command has --device, pass --device cpu to run without a GPU"
         );
         assert_eq!(code(&error), 2);
         let bug = anyhow::Error::from(vgg_train::Error::Internal("x".into()));

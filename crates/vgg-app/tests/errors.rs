@@ -22,7 +22,7 @@ fn invalid_settings_exit_with_2() {
         ("nonsense=1", &["unknown field `nonsense`"]),
         ("network.config=F", &["unknown variant `F`", "A-LRN"]),
         ("data.crop=33", &["crop 33 is not a multiple of 32"]),
-        ("data.train_scale=16", &["train_scale [16, 16]", "at least the crop, 32"]),
+        ("data.train_scale=16", &["train_scale 16 is smaller than the crop, 32"]),
         ("network.classes=3", &["network.classes is 3", "2 classes"]),
         ("network.train_layers=[\"conv9_9\"]", &["no layer conv9_9"]),
         ("optimizer.momentum=1.0", &["momentum 1"]),

@@ -47,15 +47,10 @@ impl AugmentConfig {
     /// # Errors
     /// [`Error::Config`] if `train_scale` is descending, below `crop` or above [`MAX_SIDE`], or `crop` is 0.
     pub fn check(&self) -> Result<()> {
-        let [low, high] = self.train_scale;
-        if low > high || low < self.crop || self.crop == 0 || high > MAX_SIDE {
-            let crop = self.crop;
-            let what = format!(
-                "train_scale [{low}, {high}] must be ascending, at least the crop, {crop}, and at most {MAX_SIDE}"
-            );
-            return Err(Error::Config(what));
+        if self.crop == 0 {
+            return Err(Error::Config("the crop must be at least 1".into()));
         }
-        Ok(())
+        check_train_scale(self.train_scale, self.crop)
     }
 
     /// Draws the augmentation of sample `sample`, an `h` x `w` image, in an epoch.
@@ -93,4 +88,20 @@ impl AugmentConfig {
         let size = (self.crop, self.crop);
         resize_into(image, whole, (a.top, a.left), size, self.interpolation, a.flip, out)
     }
+}
+
+/// Checks a training scale, from its smallest to its largest side.
+///
+/// # Errors
+/// [`Error::Config`] if it is descending, below `crop` or above [`MAX_SIDE`].
+pub fn check_train_scale(train_scale: [usize; 2], crop: usize) -> Result<()> {
+    let [low, high] = train_scale;
+    let scale = if low == high { format!("{low}") } else { format!("[{low}, {high}]") };
+    let problem = match () {
+        () if low > high => "must be ascending".to_owned(),
+        () if low < crop => format!("is smaller than the crop, {crop}"),
+        () if high > MAX_SIDE => format!("is larger than {MAX_SIDE}"),
+        () => return Ok(()),
+    };
+    Err(Error::Config(format!("train_scale {scale} {problem}")))
 }

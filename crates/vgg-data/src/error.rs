@@ -37,7 +37,7 @@ pub enum Error {
         reason: String,
     },
     /// A rescaled image has more than 1,048,576 pixels (1024 x 1024).
-    #[error("{path}: at smallest side {side} it has {h} x {w} pixels, more than 1048576 (1024 x 1024) in all", path = path.display())]
+    #[error("{path}: rescaled to smallest side {side} it has {h} x {w} pixels; at most 1048576 (1024 x 1024) are allowed", path = path.display())]
     TooLarge {
         /// The image; empty until [`Error::of_image`] sets it.
         path: PathBuf,

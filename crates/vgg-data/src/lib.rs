@@ -39,7 +39,7 @@ mod view;
 /// RGB pixels `[H, W, 3]`, 0..255.
 pub type Image = ndarray::Array3<u8>;
 
-pub use augment::{AugmentConfig, Augmentation, MAX_SIDE};
+pub use augment::{AugmentConfig, Augmentation, MAX_SIDE, check_train_scale};
 pub use batch::{BadImage, Batch};
 pub use batch_sheet::BatchSheet;
 pub use decode::{JPEG_DECODER, decode, misnamed, sniff};

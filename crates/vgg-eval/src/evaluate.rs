@@ -53,7 +53,7 @@ pub fn evaluate(
     let rows = posterior_rows(model, image_set, evaluation, options, progress)?;
     // A part of a small split may be empty.
     let may_be_empty = !options.part.is_whole() && options.part.range(image_set.len()).is_empty();
-    let rows = if may_be_empty { rows } else { rows.of_some(image_set)? };
+    let rows = if may_be_empty { rows } else { rows.non_empty(image_set)? };
     posteriors_of(rows, &model.weights_hash, image_set, evaluation, options.part)
 }
 
@@ -74,7 +74,7 @@ pub fn evaluate_on_ranks(
     same_on_all_ranks(group, &serde_json::json!([model.weights_hash, image_set.hash(), evaluation]))?;
     let options = EvaluateOptions { part: rank_partition(group), ..options };
     let own = posterior_rows(model, image_set, evaluation, options, progress);
-    let rows = EvalRecords::of_all(own, group, image_set)?;
+    let rows = EvalRecords::gather(own, group, image_set)?;
     rows.map(|rows| posteriors_of(rows, &model.weights_hash, image_set, evaluation, Partition::WHOLE))
         .transpose()
 }
@@ -92,7 +92,7 @@ fn posterior_rows(
     }
     let views = evaluation.views(spec.crop)?;
     let of_group = |group: &[Vec<Image>]| model.posteriors(group, &views, evaluation.dense_pool);
-    EvalRecords::of(image_set, &views, evaluation.interpolation, options, progress, of_group)
+    EvalRecords::evaluate_part(image_set, &views, evaluation.interpolation, options, progress, of_group)
 }
 
 fn posteriors_of(

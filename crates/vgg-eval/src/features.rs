@@ -96,9 +96,10 @@ pub fn features(
     let views = config.views(model.spec().crop)?;
     same_on_all_ranks(group, &serde_json::json!([model.weights_hash, image_set.hash(), config]))?;
     let options = EvaluateOptions { part: rank_partition(group), ..options };
-    let of_group = |images: &[Vec<Image>]| config.of(model, images, &views);
-    let own = EvalRecords::of(image_set, &views, config.interpolation, options, progress, of_group);
-    let Some(mut rows) = EvalRecords::of_all(own, group, image_set)? else { return Ok(None) };
+    let of_group = |images: &[Vec<Image>]| config.descriptors(model, images, &views);
+    let own =
+        EvalRecords::evaluate_part(image_set, &views, config.interpolation, options, progress, of_group);
+    let Some(mut rows) = EvalRecords::gather(own, group, image_set)? else { return Ok(None) };
     Ok(Some(Features {
         values: rows.take_values(columns)?,
         labels: rows.labels,
@@ -118,7 +119,7 @@ pub fn features(
 pub fn image_features(model: &EvalModel, image: &Image, config: &FeatureConfig) -> Result<Array1<f32>> {
     let views = config.views(model.spec().crop)?;
     let shown = show(image, &views, config.interpolation)?;
-    Ok(config.of(model, &[shown], &views)?.index_axis_move(Axis(0), 0))
+    Ok(config.descriptors(model, &[shown], &views)?.index_axis_move(Axis(0), 0))
 }
 
 impl FeatureConfig {
@@ -149,11 +150,16 @@ impl FeatureConfig {
     /// # Errors
     /// [`crate::Error::Network`] if the network has no such layer.
     pub fn columns(&self, network: &DenseNetwork) -> Result<usize> {
-        let sides = if self.aggregate == Aggregate::Stack { self.test_scales.len() } else { 1 };
-        Ok(sides * network.channels(&self.layer)?)
+        let scales = if self.aggregate == Aggregate::Stack { self.test_scales.len() } else { 1 };
+        Ok(scales * network.channels(&self.layer)?)
     }
 
-    fn of(&self, model: &EvalModel, images: &[Vec<Image>], views: &[WeightedView]) -> Result<Array2<f32>> {
+    fn descriptors(
+        &self,
+        model: &EvalModel,
+        images: &[Vec<Image>],
+        views: &[WeightedView],
+    ) -> Result<Array2<f32>> {
         let network = model.dense_network()?;
         let channels = network.channels(&self.layer)?;
         let stacked = self.aggregate == Aggregate::Stack;
@@ -164,8 +170,8 @@ impl FeatureConfig {
             let x = model.upload(images, first..first + same)?;
             let means = ops::global_avg_pool2d(&network.activations(&x, &self.layer)?)?.to_vec();
             for (i, row) in means.chunks_exact(channels).enumerate() {
-                let side = self.side_of(&views[first + i % same]);
-                let at = if stacked { side * channels } else { 0 };
+                let scale = self.scale_index(&views[first + i % same]);
+                let at = if stacked { scale * channels } else { 0 };
                 let mut to = sum.row_mut(i / same);
                 to.iter_mut().skip(at).zip(row).for_each(|(s, v)| *s += f64::from(*v));
             }
@@ -185,7 +191,7 @@ impl FeatureConfig {
         Ok(sum.mapv(|v| v as f32))
     }
 
-    fn side_of(&self, view: &WeightedView) -> usize {
+    fn scale_index(&self, view: &WeightedView) -> usize {
         self.test_scales.iter().position(|side| *side == view.view.test_scale).unwrap_or(0)
     }
 }

@@ -22,7 +22,7 @@ pub fn fuse(named: &[(&Path, &Posteriors)]) -> Result<Posteriors> {
         let against = format!("{} and {}", first_path.display(), path.display());
         same_origin(&against, first, other)?;
     }
-    let everywhere = |path: &&String| named.iter().all(|(_, p)| !p.skipped(path));
+    let everywhere = |path: &&String| named.iter().all(|(_, p)| !p.was_skipped(path));
     let paths: Vec<String> = first.paths.iter().filter(everywhere).cloned().collect();
     let mut sum = Array2::<f64>::zeros((paths.len(), first.values.ncols()));
     let (mut labels, mut all) = (Vec::new(), 0);
@@ -98,7 +98,7 @@ pub fn merge(named: &[(&Path, &Posteriors)]) -> Result<Posteriors> {
     let missing: Vec<String> =
         parts.iter().enumerate().filter(|(_, s)| s.is_none()).map(|(i, _)| (i + 1).to_string()).collect();
     if !missing.is_empty() {
-        return Err(Error::Fusion(format!("parts missing of {of}: {}", missing.join(", "))));
+        return Err(Error::Fusion(format!("missing parts (of {of}): {}", missing.join(", "))));
     }
     let parts: Vec<&Posteriors> = parts.into_iter().flatten().map(|(_, p)| p).collect();
     let mut whole = Posteriors {
@@ -134,7 +134,7 @@ pub(crate) fn same_origin(which: &str, a: &Posteriors, b: &Posteriors) -> Result
 
 impl Posteriors {
     /// Whether this image was skipped.
-    fn skipped(&self, path: &str) -> bool {
+    fn was_skipped(&self, path: &str) -> bool {
         // Each reason contains the whole path.
         let below = format!("/{path}: ");
         self.skipped.iter().any(|reason| reason.contains(&below)) && !self.paths.iter().any(|own| own == path)
@@ -181,7 +181,7 @@ mod tests {
         let (x, y) = (Path::new("x"), Path::new("y"));
         let whole = merge(&[(y, &second), (x, &first)]).unwrap();
         assert_eq!((whole.paths.len(), whole.values[[2, 1]], whole.origin.part), (3, 0.9, Partition::WHOLE));
-        assert!(merge(&[(x, &first)]).unwrap_err().to_string().contains("parts missing of 2: 2"));
+        assert!(merge(&[(x, &first)]).unwrap_err().to_string().contains("missing parts (of 2): 2"));
         assert!(merge(&[(x, &first), (y, &first)]).unwrap_err().to_string().contains("are both part 1"));
     }
 }

@@ -44,7 +44,7 @@ pub(crate) struct EvalRecords {
 
 impl EvalRecords {
     /// Evaluates the images of a part. `of_group` gets the views of several images and returns their rows.
-    pub(crate) fn of(
+    pub(crate) fn evaluate_part(
         image_set: &Arc<ImageSet>,
         views: &[WeightedView],
         interpolation: Interpolation,
@@ -100,13 +100,13 @@ impl EvalRecords {
     /// # Errors
     /// The error in `own`; [`Error::Interrupted`] on all ranks if one was interrupted; [`Error::NoImages`] on
     /// rank 0 if there are no records.
-    pub(crate) fn of_all(
+    pub(crate) fn gather(
         own: Result<EvalRecords>,
         group: &dyn ProcessGroup,
         image_set: &ImageSet,
     ) -> Result<Option<EvalRecords>> {
         if group.size() == 1 {
-            return own?.of_some(image_set).map(Some);
+            return own?.non_empty(image_set).map(Some);
         }
         let interrupted = matches!(own, Err(Error::Interrupted));
         let own = if interrupted { EvalRecords::default() } else { own? };
@@ -129,14 +129,14 @@ impl EvalRecords {
             all.skipped.extend(part.skipped);
             all.values.extend(values.as_chunks().0.iter().map(|value| f32::from_le_bytes(*value)));
         }
-        all.of_some(image_set).map(Some)
+        all.non_empty(image_set).map(Some)
     }
 
     /// The records, if there are any.
     ///
     /// # Errors
     /// [`Error::NoImages`] if there are none.
-    pub(crate) fn of_some(self, image_set: &ImageSet) -> Result<EvalRecords> {
+    pub(crate) fn non_empty(self, image_set: &ImageSet) -> Result<EvalRecords> {
         if self.labels.is_empty() {
             return Err(Error::NoImages { path: image_set.root().to_owned() });
         }

@@ -43,7 +43,7 @@ fn dumped_views_are_the_network_input_pixels() {
     assert_eq!(list[0]["view"], json!({ "test_scale": 40, "region": "whole", "flip": false }));
     let grid = json!({ "grid": { "crop": 32, "row": 0, "column": 0 } });
     assert_eq!((&list[3]["view"]["region"], &list[3]["weight"]), (&grid, &json!(0.01)));
-    // Other shards are not written.
+    // Other parts are not written.
     let mut names: Vec<_> = std::fs::read_dir(&to).unwrap().map(|e| e.unwrap().file_name()).collect();
     names.sort();
     assert_eq!(names, ["2", "3", "views.json"]);

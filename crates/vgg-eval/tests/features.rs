@@ -198,10 +198,10 @@ fn undecodable_images_are_skipped_and_listed() {
 fn rank_0_gets_the_descriptors_of_all_ranks() {
     let (_dir, image_set) = set();
     let config = config("pool5", &[64, 32], Aggregate::Stack);
-    let other_shard = EvaluateOptions { part: Partition { index: 2 - 1, count: 2 }, ..options(1) };
+    let other_part = EvaluateOptions { part: Partition { index: 2 - 1, count: 2 }, ..options(1) };
     for size in [2, 3, 5] {
         let mut ranks =
-            on_thread_ranks(size, |rank| run_on(&*rank, &image_set, &config, other_shard).unwrap());
+            on_thread_ranks(size, |rank| run_on(&*rank, &image_set, &config, other_part).unwrap());
         assert!(ranks[1..].iter().all(Option::is_none), "{size} ranks");
         assert_features(&ranks.swap_remove(0).unwrap(), &image_set, &config, &[0, 1, 2, 3]);
     }

@@ -1,4 +1,4 @@
-//! Fusion of networks and merging of shards: values by hand, and errors.
+//! Fusion of networks and merging of parts: values by hand, and errors.
 
 mod common;
 
@@ -54,8 +54,8 @@ fn fused(members: &[&Posteriors]) -> Result<Posteriors> {
     put_together(members, fuse)
 }
 
-fn merged(shards: &[&Posteriors]) -> Result<Posteriors> {
-    put_together(shards, merge)
+fn merged(parts: &[&Posteriors]) -> Result<Posteriors> {
+    put_together(parts, merge)
 }
 
 /// Fuses or merges files `0.st`, `1.st` and so on.
@@ -216,8 +216,8 @@ fn fusion_of_different_images_or_classes_is_rejected_with_the_file() {
     assert_refused(fewer, &["2.st", "2 images", "0.st", "3"]);
 }
 
-/// A shard of `all` with these rows.
-fn shard(all: &Posteriors, number: usize, of: usize, rows: std::ops::Range<usize>) -> Posteriors {
+/// A part of `all` with these rows.
+fn part(all: &Posteriors, number: usize, of: usize, rows: std::ops::Range<usize>) -> Posteriors {
     Posteriors {
         values: all.values.slice(ndarray::s![rows.clone(), ..]).to_owned(),
         labels: all.labels[rows.clone()].to_vec(),
@@ -227,17 +227,17 @@ fn shard(all: &Posteriors, number: usize, of: usize, rows: std::ops::Range<usize
     }
 }
 
-/// Five images, and shards of 2, 0 and 3 of them.
-fn three_shards() -> (Posteriors, [Posteriors; 3]) {
+/// Five images, and parts of 2, 0 and 3 of them.
+fn three_parts() -> (Posteriors, [Posteriors; 3]) {
     let rows = [[1.0, 0.0], [0.875, 0.125], [0.75, 0.25], [0.625, 0.375], [0.5, 0.5]];
     let all = member("a", Array2::from(rows.to_vec()));
-    let shards = [shard(&all, 1, 3, 0..2), shard(&all, 2, 3, 2..2), shard(&all, 3, 3, 2..5)];
-    (all, shards)
+    let parts = [part(&all, 1, 3, 0..2), part(&all, 2, 3, 2..2), part(&all, 3, 3, 2..5)];
+    (all, parts)
 }
 
 #[test]
-fn shards_are_merged_in_shard_order_for_any_order_of_files() {
-    let (all, [first, empty, last]) = three_shards();
+fn parts_are_merged_in_part_order_for_any_order_of_files() {
+    let (all, [first, empty, last]) = three_parts();
     for files in [[&first, &empty, &last], [&last, &first, &empty], [&empty, &last, &first]] {
         let whole = merged(&files).unwrap();
         assert_eq!(whole.values, all.values);
@@ -248,19 +248,19 @@ fn shards_are_merged_in_shard_order_for_any_order_of_files() {
 }
 
 #[test]
-fn missing_and_duplicate_shards_are_rejected() {
-    let (all, [first, empty, last]) = three_shards();
+fn missing_and_duplicate_parts_are_rejected() {
+    let (all, [first, empty, last]) = three_parts();
     assert_refused(merged(&[]), &["no posteriors"]);
-    assert_refused(merged(&[&empty]), &["of 3 shards, these are missing", ": 1, 3"]);
-    assert_refused(merged(&[&last, &first]), &["of 3 shards, these are missing", ": 2"]);
-    assert_refused(merged(&[&first, &empty, &last, &empty]), &["1.st", "3.st", "shard 2/3"]);
-    assert_refused(merged(&[&shard(&all, 4, 3, 0..2)]), &["0.st", "shard 4/3"]);
-    assert_refused(merged(&[&first, &empty, &shard(&all, 3, 3, 1..5)]), &["two shards"]);
+    assert_refused(merged(&[&empty]), &["missing parts (of 3): 1, 3"]);
+    assert_refused(merged(&[&last, &first]), &["missing parts (of 3): 2"]);
+    assert_refused(merged(&[&first, &empty, &last, &empty]), &["1.st", "3.st", "part 2/3"]);
+    assert_refused(merged(&[&part(&all, 4, 3, 0..2)]), &["0.st", "part 4/3"]);
+    assert_refused(merged(&[&first, &empty, &part(&all, 3, 3, 1..5)]), &["two parts"]);
 }
 
 #[test]
-fn shards_of_different_evaluations_are_rejected_with_the_files() {
-    let (all, [first, empty, last]) = three_shards();
+fn parts_of_different_evaluations_are_rejected_with_the_files() {
+    let (all, [first, empty, last]) = three_parts();
     let with = |change: fn(&mut Posteriors)| {
         let mut odd = last.clone();
         change(&mut odd);
@@ -274,6 +274,6 @@ fn shards_of_different_evaluations_are_rejected_with_the_files() {
     assert_refused(with(|p| p.origin.dataset = "d2".into()), &files);
     assert_refused(with(|p| p.origin.classes[0] = "cat".into()), &files);
     assert_refused(with(|p| p.origin.part.count = 4), &files);
-    let of_two = [shard(&all, 1, 2, 0..2), shard(&all, 2, 3, 2..5)];
+    let of_two = [part(&all, 1, 2, 0..2), part(&all, 2, 3, 2..5)];
     assert_refused(merged(&[&of_two[0], &of_two[1]]), &["0.st", "1.st"]);
 }

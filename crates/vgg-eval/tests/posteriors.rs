@@ -107,7 +107,7 @@ fn metadata_of_one_network_have_its_protocol_and_weights() {
         ("networks", json!([{ "protocol": protocol, "weights": "w1" }])),
         ("paths", json!(["val/a/1.png", "val/a/2 \"x\".png", "val/b/ü.png", "val/b/9.png"])),
         ("protocol", protocol),
-        ("shard", json!("2/3")),
+        ("part", json!("2/3")),
         ("skipped", json!(["cannot decode /d/val/b/0.png: the file is empty"])),
         ("weights", json!("w1")),
     ];
@@ -122,7 +122,7 @@ fn metadata_of_several_networks_have_only_the_list() {
     posteriors.origin.networks = vec![network(Protocol::Centre, "w1"), network(Protocol::Dense, "w2")];
     let metadata = metadata(&posteriors);
     let keys: Vec<&str> = metadata.keys().map(String::as_str).collect();
-    assert_eq!(keys, ["classes", "dataset", "networks", "paths", "shard", "skipped"]);
+    assert_eq!(keys, ["classes", "dataset", "networks", "part", "paths", "skipped"]);
     let networks = &metadata["networks"];
     assert_eq!(networks[0]["protocol"]["flip"], json!(false));
     assert_eq!((&networks[0]["weights"], &networks[1]["weights"]), (&json!("w1"), &json!("w2")));
@@ -142,7 +142,7 @@ fn valid() -> Parts {
         ("paths", r#"["x","y"]"#),
         ("classes", r#"["a","b","c"]"#),
         ("dataset", r#""hash""#),
-        ("shard", r#""1/2""#),
+        ("part", r#""1/2""#),
         ("networks", "[]"),
     ];
     Parts {
@@ -216,7 +216,7 @@ fn malformed_metadata_are_rejected() {
     assert_refused("networks", |parts| parts.set("networks", r#"[{"weights":"w"}]"#));
     assert_refused("classes", |parts| parts.set("classes", "{}"));
     assert_refused("dataset", |parts| parts.set("dataset", "hash"));
-    assert_refused("shard", |parts| parts.set("shard", "[1, 2]x"));
+    assert_refused("part", |parts| parts.set("part", "[1, 2]x"));
 }
 
 #[test]
@@ -258,12 +258,12 @@ fn posteriors_outside_zero_to_one_are_rejected() {
 }
 
 #[test]
-fn invalid_shards_are_rejected() {
+fn invalid_parts_are_rejected() {
     for (number, of) in [(0, 1), (3, 2), (1, 0), (0, 0), (1, 65_537)] {
         let text = format!("\"{number}/{of}\"");
-        assert_refused(&format!("{number}/{of}"), |parts| parts.set("shard", &text));
+        assert_refused(&format!("{number}/{of}"), |parts| parts.set("part", &text));
     }
-    let last = load(|parts| parts.set("shard", "\"65536/65536\"")).unwrap();
+    let last = load(|parts| parts.set("part", "\"65536/65536\"")).unwrap();
     assert_eq!(last.origin.part, Partition { index: 65_535, count: 65_536 });
 }
 

@@ -141,7 +141,7 @@ fn dense_and_combined_protocols_prepare_a_dense_network() {
 }
 
 #[test]
-fn a_shard_is_a_range_of_images() {
+fn a_part_is_a_range_of_images() {
     let ranges = |n, of| {
         (1..=of).map(|number| Partition { index: number - 1, count: of }.range(n)).collect::<Vec<_>>()
     };
@@ -149,12 +149,12 @@ fn a_shard_is_a_range_of_images() {
     assert_eq!(ranges(2, 5), [0..0, 0..0, 0..1, 1..1, 1..2]);
     assert_eq!(Partition::WHOLE.range(7), 0..7);
     assert_eq!(Partition::WHOLE, Partition { index: 1 - 1, count: 1 });
-    // The product of the shard's number and the number of images does not fit into 64 bits.
+    // The product of the part's number and the number of images does not fit into 64 bits.
     assert_eq!(Partition { index: 65_536 - 1, count: 65_536 }.range(usize::MAX).end, usize::MAX);
 }
 
 #[test]
-fn a_shard_is_parsed_from_number_and_count() {
+fn a_part_is_parsed_from_number_and_count() {
     for (text, number, of) in [("1/1", 1, 1), ("3/8", 3, 8), ("8/8", 8, 8), ("65536/65536", 65_536, 65_536)] {
         assert_eq!(text.parse(), Ok(Partition { index: number - 1, count: of }));
     }
@@ -164,7 +164,7 @@ fn a_shard_is_parsed_from_number_and_count() {
 }
 
 #[test]
-fn rank_partition_is_the_shard_of_the_rank() {
-    let shards = vgg_tensor::on_thread_ranks(3, |rank| rank_partition(&*rank));
-    assert_eq!(shards, [1, 2, 3].map(|number| Partition { index: number - 1, count: 3 }));
+fn rank_partition_is_the_part_of_the_rank() {
+    let parts = vgg_tensor::on_thread_ranks(3, |rank| rank_partition(&*rank));
+    assert_eq!(parts, [1, 2, 3].map(|number| Partition { index: number - 1, count: 3 }));
 }

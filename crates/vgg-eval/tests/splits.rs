@@ -1,4 +1,4 @@
-//! Evaluation of whole splits: order, batches, progress, shards, skipped images, and ranks.
+//! Evaluation of whole splits: order, batches, progress, parts, skipped images, and ranks.
 
 mod common;
 
@@ -161,7 +161,7 @@ fn an_evaluation_ends_as_soon_as_progress_breaks() {
 }
 
 #[test]
-fn shards_evaluate_their_part_and_merge_to_the_whole() {
+fn parts_are_evaluated_alone_and_merge_to_the_whole() {
     let (_dir, image_set) = set();
     let of = |number: usize| {
         run(
@@ -171,11 +171,11 @@ fn shards_evaluate_their_part_and_merge_to_the_whole() {
         )
         .unwrap()
     };
-    let shards = [of(1), of(2), of(3)];
-    for (part, images) in shards.iter().zip([&[0, 1][..], &[2, 3], &[4, 5, 6]]) {
+    let parts = [of(1), of(2), of(3)];
+    for (part, images) in parts.iter().zip([&[0, 1][..], &[2, 3], &[4, 5, 6]]) {
         assert_classified(part, &image_set, &dense(), images);
     }
-    let named: Vec<(&Path, &Posteriors)> = shards.iter().map(|part| (Path::new("p"), part)).collect();
+    let named: Vec<(&Path, &Posteriors)> = parts.iter().map(|part| (Path::new("p"), part)).collect();
     assert_classified(&merge(&named).unwrap(), &image_set, &dense(), &[0, 1, 2, 3, 4, 5, 6]);
     // Progress counts the images of the part.
     let last = EvaluateOptions { part: Partition { index: 3 - 1, count: 3 }, ..options(1) };
@@ -183,7 +183,7 @@ fn shards_evaluate_their_part_and_merge_to_the_whole() {
 }
 
 #[test]
-fn a_shard_may_be_empty() {
+fn a_part_may_be_empty() {
     let (_dir, image_set) = set();
     let part = Partition { index: 1 - 1, count: 8 };
     let empty = run(&image_set, &dense(), EvaluateOptions { part, ..options(1) }).unwrap();
@@ -357,7 +357,7 @@ fn ranks_with_another_network_than_rank_0_are_rejected() {
         let weights = if rank.rank() == 2 { "w2" } else { "w1" };
         run_on(&*rank, &image_set, weights, options(1))
     });
-    assert!(matches!(&results[2], Err(Error::Config(what)) if what.contains("rank 2")), "{:?}", results[2]);
+    assert!(matches!(&results[2], Err(Error::Ranks(what)) if what.contains("rank 2")), "{:?}", results[2]);
     // The other ranks lose the connection to it.
     assert!(results[..2].iter().all(|result| matches!(result, Err(Error::Tensor(_)))), "{results:?}");
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
-use vgg_data::{Interpolation, MAX_SIDE, OnBadImage};
+use vgg_data::{Interpolation, MAX_SIDE, OnBadImage, check_train_scale};
 use vgg_eval::Protocol;
 use vgg_layers::{Config, Init, LayerSelection, LrnStyle, NetworkSpec, PoolRounding};
 use vgg_train::{MomentumVariant, Schedule, SgdOptions, TrainConfig};
@@ -268,12 +268,7 @@ impl RunPlan {
     }
 
     fn check_sides(&self, crop: usize) -> Result<()> {
-        let [low, high] = self.data.train_scale;
-        if low > high || low < crop || high > MAX_SIDE {
-            return Err(self.bad(format!(
-                "train_scale [{low}, {high}] must be ascending, at least the crop, {crop}, and at most {MAX_SIDE}"
-            )));
-        }
+        check_train_scale(self.data.train_scale, crop).map_err(|e| self.bad(e.to_string()))?;
         let side = self.validate.test_scale;
         if !(crop..=MAX_SIDE).contains(&side) {
             return Err(self.bad(format!(

@@ -41,11 +41,13 @@ fn training_scales_are_ascending_between_the_crop_and_the_largest_side() {
     for (low, high) in [(32, 32), (32, 16_384), (16_384, 16_384), (40, 41)] {
         accepted(|run| run.data.train_scale = [low, high]);
     }
-    for (low, high) in [(31, 40), (41, 40), (32, 16_385), (16_385, 16_385)] {
-        let message = format!(
-            "run A/36: train_scale [{low}, {high}] must be ascending, at least the crop, 32, and at most 16384"
-        );
-        refused(|run| run.data.train_scale = [low, high], &message);
+    for (low, high, problem) in [
+        (31, 40, "[31, 40] is smaller than the crop, 32"),
+        (41, 40, "[41, 40] must be ascending"),
+        (32, 16_385, "[32, 16385] is larger than 16384"),
+        (16_385, 16_385, "16385 is larger than 16384"),
+    ] {
+        refused(|run| run.data.train_scale = [low, high], &format!("run A/36: train_scale {problem}"));
     }
 }
 

@@ -6,7 +6,7 @@ use crate::{Error, LayerSpec, NetworkSpec, Result};
 
 /// The layers to copy from another network.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case", expecting = "expected \"paper\", \"all\" or a list of layer names")]
 pub enum LayerSelection {
     /// The layers that section 3.1 copies from A: the first four convolutions and all fully connected layers.
     ///

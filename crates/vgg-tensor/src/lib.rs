@@ -1,7 +1,8 @@
 //! Tensors on a CPU or an NVIDIA GPU ([`Device`], [`Tensor`], [`Parameter`]) and the operations of VGG
 //! networks with their gradients, one module per operation under [`ops`].
 //!
-//! Layers and image files are other crates' work. Tensors are `f32`, row-major and contiguous; images are
+//! Layers and image files are other crates' work. Values are read and written as `f32` (a GPU may store
+//! activations as bf16). Tensors are row-major and contiguous; images are
 //! `[N, H, W, C]` and filters `[K, R, S, C]`. Every operation is a free function: it checks its operands,
 //! names them in its errors, and dispatches on the device that holds the data.
 //!
@@ -10,8 +11,8 @@
 //! *before* the activation. With it, it returns the sum over every axis but the last, which is the gradient
 //! of that layer's bias ([`Grad`]).
 //!
-//! Results are bitwise identical for any number of threads: work is split into blocks by shape alone, and no
-//! sum is divided among threads.
+//! Results are bitwise identical for any number of threads: work is split by shape alone, never by the
+//! number of threads, and partial sums are added in a fixed order.
 //!
 //! ```
 //! use ndarray::array;
@@ -29,10 +30,12 @@
 #![warn(clippy::unwrap_used)]
 
 // Layers of modules, the lowest first. A module imports only from lower layers; `cargo xtask tidy` checks it.
-mod config;
-mod error;
 mod grad_mode;
 mod shape;
+
+mod error;
+
+mod config;
 
 mod alloc;
 

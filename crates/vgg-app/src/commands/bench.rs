@@ -53,7 +53,8 @@ pub(crate) struct Bench {
     /// Number of timed samples; the median is reported. Warm-up samples are not counted.
     #[arg(long, default_value_t = 5)]
     samples: usize,
-    /// Also print the time of each layer and pass, and its share of the device's limit.
+    /// Also print the time of each layer and pass, and its speed relative to the device's limit for direct
+    /// convolutions.
     #[arg(long)]
     layers: bool,
     /// Take one sample per line of standard input and print its milliseconds.
@@ -186,7 +187,9 @@ fn print(figures: &BenchReport) -> Result<()> {
     )?;
     let BenchReport { limit_gflops, limit_read_gb_per_s, .. } = figures;
     writeln!(out(), "device peak: {limit_gflops:.0} GFLOP/s, {limit_read_gb_per_s:.1} GB/s memory read")?;
-    let planned = figures.planned_tensor_bytes.map_or(String::new(), |b| format!(", {} planned", gib(b)));
+    let planned = figures
+        .planned_tensor_bytes
+        .map_or(String::new(), |b| format!(", {} estimated by a dry run", gib(b)));
     let process = figures.peak_process_bytes.map_or(String::new(), |b| format!(", {} process", gib(b)));
     writeln!(out(), "peak memory: {} tensors{planned}{process}", gib(figures.peak_tensor_bytes))?;
     let difference = figures.difference_from_direct;

@@ -33,7 +33,8 @@ pub(crate) struct Experiment {
     /// Recipe file instead of a built-in one; makes all of its tables unless one is named.
     #[arg(long)]
     file: Option<PathBuf>,
-    /// Print the file of the built-in recipe that has this table, as a template for --file. Runs nothing.
+    /// Print the recipe of --profile that has this table, as a template for --file. The tables that train
+    /// networks share one recipe.
     #[arg(long, value_name = "TABLE", conflicts_with_all = ["table", "file"])]
     print: Option<String>,
     /// Folder with train/<class>/* and val/<class>/*, or shards. Default: a generated synthetic data set.

@@ -27,7 +27,7 @@ pub(crate) struct Fuse {
 
 #[derive(Args)]
 pub(crate) struct Merge {
-    /// Posteriors files of all shards of one evaluation.
+    /// Posteriors files of all parts of one evaluation.
     #[arg(required = true)]
     posteriors: Vec<PathBuf>,
     /// Output file.

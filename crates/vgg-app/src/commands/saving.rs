@@ -20,9 +20,9 @@ pub(super) struct SavingOptions {
     /// Number of latest checkpoints to keep, in addition to the one with the lowest validation error.
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..))]
     keep_checkpoints: u16,
-    /// Resume a run although this setting has changed, such as run.max_epochs: a path that the error lists,
-    /// or a prefix of one. May be repeated.
-    #[arg(long = "allow-config-change", value_name = "PATH")]
+    /// Resume a run although this setting has changed: a key that the error lists, such as run.max_epochs, or
+    /// a group of keys, such as run. May be repeated.
+    #[arg(long = "allow-config-change", value_name = "KEY")]
     allow_changes: Vec<String>,
 }
 

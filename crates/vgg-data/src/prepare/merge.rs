@@ -55,7 +55,7 @@ pub fn merge(parts: &[PathBuf], out: &Path, allow_incomplete: bool) -> Result<()
     let count = seen.keys().next_back().map_or(1, |part| part.count);
     let mut all = (0..count).map(|index| Partition { index, count });
     if let Some(missing) = all.find(|part| !seen.contains_key(part)) {
-        return Err(refuse(out, format!("part {missing} is missing")));
+        return Err(refuse(out, format!("part {missing} is missing among the given folders")));
     }
     let progress = out.join(PROGRESS);
     write_bytes(&progress.join(MERGES), b"")?;
