@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::{become_it, cargo, metadata, root};
+use crate::{cargo, exec_or_run, metadata, root};
 
 /// Pause between programs: OpenMP threads spin for up to 200 ms after their work and would occupy a core.
 const REST: Duration = Duration::from_millis(400);
@@ -81,7 +81,7 @@ pub(crate) fn run(arguments: impl Iterator<Item = OsString>) -> Result<ExitCode>
     if arguments.first().is_none_or(|a| a != "--peers") {
         let mut command = Command::new(vgg);
         command.arg("bench").args(arguments);
-        return become_it(command);
+        return exec_or_run(command);
     }
     let filter = arguments.get(1).map(|f| f.to_string_lossy().into_owned()).unwrap_or_default();
     let peers = Peers::set_up(&target.join("peers"))?;

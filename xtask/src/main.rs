@@ -75,7 +75,7 @@ fn vgg(command: &[&str], arguments: impl Iterator<Item = OsString>) -> Result<Ex
     let target = target.context("cargo metadata names no target directory")?;
     let mut vgg = Command::new(target.join("release").join("vgg"));
     vgg.args(command).args(arguments);
-    become_it(vgg)
+    exec_or_run(vgg)
 }
 
 /// Builds the release binary and runs the check script with it.
@@ -85,18 +85,18 @@ fn gpu_check(arguments: impl Iterator<Item = OsString>) -> Result<ExitCode> {
     let target = target.context("cargo metadata names no target directory")?;
     let mut script = Command::new(root().join("xtask").join("gpu").join("check.sh"));
     script.arg(target.join("release").join("vgg")).args(arguments);
-    become_it(script)
+    exec_or_run(script)
 }
 
 #[cfg(unix)]
-fn become_it(mut command: Command) -> Result<ExitCode> {
+fn exec_or_run(mut command: Command) -> Result<ExitCode> {
     use std::os::unix::process::CommandExt;
     let name = command.get_program().to_string_lossy().into_owned();
     Err(command.exec()).with_context(|| format!("cannot run {name}"))
 }
 
 #[cfg(not(unix))]
-fn become_it(mut command: Command) -> Result<ExitCode> {
+fn exec_or_run(mut command: Command) -> Result<ExitCode> {
     let name = command.get_program().to_string_lossy().into_owned();
     let status = command.status().with_context(|| format!("cannot run {name}"))?;
     Ok(ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1)))

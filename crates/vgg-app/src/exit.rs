@@ -1,4 +1,5 @@
-//! Error messages and exit codes: 2 usage or settings, 65 bad data, 66 missing input, 74 I/O, 1 other errors.
+//! Error messages and exit codes of errors: 2 usage or settings, 65 bad data, 66 missing input, 74 I/O, 1 others.
+//! `console/signals.rs` has those of signals.
 
 use vgg_error::ErrorKind;
 

@@ -96,7 +96,7 @@ fn invalid_data_exits_with_65_and_missing_data_with_66() {
     let evaluate = ["evaluate", "--weights", "w", "--dataset", "set", "--test-scales", "512"];
     fails(dir, &evaluate, 65, &["barred-cross/wide.png", "512 x 51200 pixels"]);
     let predict = ["predict", "--weights", "w", "set/val/barred-cross/wide.png", "--test-scales", "512"];
-    fails(dir, &predict, 65, &["barred-cross/wide.png: at smallest side 512"]);
+    fails(dir, &predict, 65, &["barred-cross/wide.png: rescaled to smallest side 512"]);
     std::fs::remove_file(set.join("val/barred-cross/wide.png")).unwrap();
 
     std::fs::rename(set.join("val/bricked-square"), dir.join("aside")).unwrap();

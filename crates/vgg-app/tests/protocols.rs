@@ -70,7 +70,7 @@ fn combined_is_the_fusion_of_dense_and_crops_and_parts_make_the_whole() {
     assert_same(&load("merged.p"), &dense.paths, &dense.values);
     let missing = run(dir, &["merge", "1.s", "--out", "x.p"]);
     assert_eq!(missing.status.code(), Some(2));
-    assert!(stderr(&missing).contains("missing parts (of 2): 2"), "{}", stderr(&missing));
+    assert!(stderr(&missing).contains("missing parts: 2/2"), "{}", stderr(&missing));
 
     ok(dir, &["analyse", "dense.p", "--out", "analysis", "--dataset", "set"]);
     for name in ["classes.csv", "confusion.csv", "confusion.png", "mistakes.csv"] {

@@ -1,5 +1,5 @@
-//! [`Partition`]: one of several parts, such as a rank's part of a batch, a shard of an evaluation or a part
-//! of a preparation.
+//! [`Partition`]: one of several parts, such as a rank's part of a batch, or a part of an evaluation or
+//! preparation.
 
 use std::fmt;
 use std::ops::Range;

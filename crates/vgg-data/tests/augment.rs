@@ -169,13 +169,14 @@ fn invalid_scales_and_crops_are_rejected() {
     for (train_scale, crop) in [([8, 8], 8), ([8, MAX_SIDE], 8), ([1, 1], 1), ([MAX_SIDE, MAX_SIDE], 8)] {
         of(train_scale, crop).unwrap();
     }
-    for (train_scale, crop) in [([9, 8], 8), ([7, 9], 8), ([8, 9], 0), ([8, MAX_SIDE + 1], 8)] {
-        let message = of(train_scale, crop).unwrap_err().to_string();
-        let [low, high] = train_scale;
-        assert!(
-            message.contains(&format!("[{low}, {high}]")) && message.contains(&crop.to_string()),
-            "{message}"
-        );
+    for (train_scale, crop, message) in [
+        ([9, 8], 8, "train_scale [9, 8] must be ascending"),
+        ([7, 9], 8, "train_scale [7, 9] is smaller than the crop, 8"),
+        ([7, 7], 8, "train_scale 7 is smaller than the crop, 8"),
+        ([8, 9], 0, "the crop must be at least 1"),
+        ([8, MAX_SIDE + 1], 8, "train_scale [8, 16385] is larger than 16384"),
+    ] {
+        assert_eq!(of(train_scale, crop).unwrap_err().to_string(), message);
     }
 }
 

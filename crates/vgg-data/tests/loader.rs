@@ -253,7 +253,7 @@ fn invalid_loader_settings_are_rejected() {
         "rank 2 is not valid for world size 2: ranks are 0 to world size - 1"
     );
     let augment = AugmentConfig { crop: 64, ..config.augment.clone() };
-    assert!(refused(LoaderConfig { augment, ..config.clone() }).contains("at least the crop, 64"));
+    assert!(refused(LoaderConfig { augment, ..config.clone() }).contains("is smaller than the crop, 64"));
     // 0 workers counts as 1.
     assert_eq!(batches(&set, &LoaderConfig { workers: 0, ..config }, 0, 0).len(), 4);
 }

@@ -85,7 +85,7 @@ impl Launch {
         let Some(set) = own.into_iter().find(|name| get(name).is_some()) else { return Ok(None) };
         let missing: Vec<&str> = needed.into_iter().filter(|name| get(name).is_none()).collect();
         if !missing.is_empty() {
-            return Err(Error::HalfSet { launcher: name, set, missing: missing.join(" and ") });
+            return Err(Error::HalfSet { launcher: name, set, missing: with_verb(&missing) });
         }
         let value = |name| number(name, get(name).unwrap_or_default());
         let (rank, size) = (value(rank_name)?, value(size_name)?);
@@ -118,6 +118,15 @@ fn largest(name: &'static str, value: String) -> Result<usize, Error> {
     let first = |part: &str| part.split('(').next().and_then(|number| number.trim().parse().ok());
     let all: Option<Vec<usize>> = value.split(',').map(first).collect();
     all.and_then(|all| all.into_iter().max()).ok_or(Error::Value { name, value })
+}
+
+/// The names and "is" or "are".
+fn with_verb(names: &[&str]) -> String {
+    match names {
+        [] => String::new(),
+        [name] => format!("{name} is"),
+        [first @ .., last] => format!("{} and {last} are", first.join(", ")),
+    }
 }
 
 #[cfg(test)]
@@ -166,9 +175,9 @@ mod tests {
     #[test]
     fn missing_and_invalid_variables_are_named() {
         let text = of(&[("OMPI_COMM_WORLD_RANK", "3")]).unwrap_err();
-        assert!(text.contains("OMPI_COMM_WORLD_RANK is set, but not OMPI_COMM_WORLD_SIZE"), "{text}");
+        assert!(text.contains("OMPI_COMM_WORLD_RANK is set, but OMPI_COMM_WORLD_SIZE is missing"), "{text}");
         let text = of(&[("RANK", "0"), ("WORLD_SIZE", "2"), ("MASTER_ADDR", "a")]).unwrap_err();
-        assert!(text.contains("not MASTER_PORT"), "{text}");
+        assert!(text.contains("but MASTER_PORT is missing"), "{text}");
         let text = of(&[("PMI_RANK", "2"), ("PMI_SIZE", "2")]).unwrap_err();
         assert!(text.contains("PMI_RANK"), "{text}");
         let text = of(&[("PMI_RANK", "x"), ("PMI_SIZE", "2")]).unwrap_err();
@@ -176,7 +185,7 @@ mod tests {
         let text = of(&[("PMI_RANK", "0"), ("PMI_SIZE", "0")]).unwrap_err();
         assert!(text.contains("PMI_SIZE"), "{text}");
         let text = of(&[("LOCAL_RANK", "1"), ("MASTER_ADDR", "a"), ("MASTER_PORT", "1")]).unwrap_err();
-        assert!(text.contains("LOCAL_RANK is set, but not RANK and WORLD_SIZE"), "{text}");
+        assert!(text.contains("LOCAL_RANK is set, but RANK and WORLD_SIZE are missing"), "{text}");
         assert_eq!(of(&[("MASTER_ADDR", "a"), ("MASTER_PORT", "1")]), Ok(None));
     }
 }

@@ -35,14 +35,14 @@ use tcp::TcpGroup;
 pub enum Error {
     /// Only some of a launcher's variables are set.
     #[error(
-        "{set} is set, but not {missing}. {launcher} sets all of them: start every rank with it, or unset {set}"
+        "{set} is set, but {missing} missing. {launcher} sets all of them: start every rank with it, or unset {set}"
     )]
     HalfSet {
         /// The launcher.
         launcher: &'static str,
         /// A variable that is set.
         set: &'static str,
-        /// The variables that are not set.
+        /// The variables that are not set, and a verb: "A is", "A and B are".
         missing: String,
     },
     /// The value of a variable is not a number, or is out of range.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use vgg_data::{Image, ImageSet};
 use vgg_tensor::ProcessGroup;
 
-use crate::records::{EvalRecords, EvaluateOptions, same_on_all_ranks, show};
+use crate::records::{EvalRecords, EvaluateOptions, apply_weighted_views, same_on_all_ranks};
 use crate::{Error, EvalModel, Evaluation, ModelProvenance, Origin, Partition, Posteriors, Result};
 
 /// The part of a split that a rank evaluates.
@@ -115,8 +115,8 @@ fn posteriors_of(
 /// As [`evaluate`].
 pub fn classify(model: &EvalModel, image: &Image, evaluation: &Evaluation) -> Result<Vec<f32>> {
     let views = evaluation.views(model.spec().crop)?;
-    let shown = show(image, &views, evaluation.interpolation)?;
-    let posterior = model.posteriors(&[shown], &views, evaluation.dense_pool)?;
+    let view_pixels = apply_weighted_views(image, &views, evaluation.interpolation)?;
+    let posterior = model.posteriors(&[view_pixels], &views, evaluation.dense_pool)?;
     Ok(posterior.into_raw_vec_and_offset().0)
 }
 
@@ -136,7 +136,7 @@ pub fn dump_views(
     let mut list = Vec::new();
     for index in part.range(image_set.len()) {
         let path = image_set.path(index);
-        let shown = show(&*image_set.image(index)?, &views, evaluation.interpolation)
+        let view_pixels = apply_weighted_views(&*image_set.image(index)?, &views, evaluation.interpolation)
             .map_err(|e| e.of_image(&image_set.root().join(&*path)))?;
         let of_image = dir.join(index.to_string());
         std::fs::create_dir_all(&of_image).map_err(|e| vgg_data::Error::Io {
@@ -144,7 +144,7 @@ pub fn dump_views(
             path: of_image.clone(),
             reason: e.to_string(),
         })?;
-        for (number, (view, pixels)) in views.iter().zip(&shown).enumerate() {
+        for (number, (view, pixels)) in views.iter().zip(&view_pixels).enumerate() {
             let file = format!("{index}/{number}.png");
             vgg_data::write_png(&dir.join(&file), pixels)?;
             list.push(

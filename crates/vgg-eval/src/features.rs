@@ -14,7 +14,7 @@ use vgg_tensor::{ProcessGroup, ops};
 
 use crate::model::run_length;
 use crate::protocol::WeightedView;
-use crate::records::{EvalRecords, same_on_all_ranks, show};
+use crate::records::{EvalRecords, apply_weighted_views, same_on_all_ranks};
 use crate::{DensePool, EvalModel, EvaluateOptions, Evaluation, Protocol, Result, rank_partition};
 
 /// Settings of descriptors: a layer's activations for the whole image at several test scales, averaged over
@@ -118,8 +118,8 @@ pub fn features(
 /// As [`features`].
 pub fn image_features(model: &EvalModel, image: &Image, config: &FeatureConfig) -> Result<Array1<f32>> {
     let views = config.views(model.spec().crop)?;
-    let shown = show(image, &views, config.interpolation)?;
-    Ok(config.descriptors(model, &[shown], &views)?.index_axis_move(Axis(0), 0))
+    let view_pixels = apply_weighted_views(image, &views, config.interpolation)?;
+    Ok(config.descriptors(model, &[view_pixels], &views)?.index_axis_move(Axis(0), 0))
 }
 
 impl FeatureConfig {

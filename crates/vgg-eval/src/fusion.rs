@@ -95,10 +95,14 @@ pub fn merge(named: &[(&Path, &Posteriors)]) -> Result<Posteriors> {
             Some(empty) => *empty = Some((path, posteriors)),
         }
     }
-    let missing: Vec<String> =
-        parts.iter().enumerate().filter(|(_, s)| s.is_none()).map(|(i, _)| (i + 1).to_string()).collect();
+    let missing: Vec<String> = parts
+        .iter()
+        .enumerate()
+        .filter(|(_, s)| s.is_none())
+        .map(|(i, _)| format!("{}/{of}", i + 1))
+        .collect();
     if !missing.is_empty() {
-        return Err(Error::Fusion(format!("missing parts (of {of}): {}", missing.join(", "))));
+        return Err(Error::Fusion(format!("missing parts: {}", missing.join(", "))));
     }
     let parts: Vec<&Posteriors> = parts.into_iter().flatten().map(|(_, p)| p).collect();
     let mut whole = Posteriors {
@@ -181,7 +185,7 @@ mod tests {
         let (x, y) = (Path::new("x"), Path::new("y"));
         let whole = merge(&[(y, &second), (x, &first)]).unwrap();
         assert_eq!((whole.paths.len(), whole.values[[2, 1]], whole.origin.part), (3, 0.9, Partition::WHOLE));
-        assert!(merge(&[(x, &first)]).unwrap_err().to_string().contains("missing parts (of 2): 2"));
+        assert!(merge(&[(x, &first)]).unwrap_err().to_string().contains("missing parts: 2/2"));
         assert!(merge(&[(x, &first), (y, &first)]).unwrap_err().to_string().contains("are both part 1"));
     }
 }

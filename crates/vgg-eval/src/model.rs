@@ -9,9 +9,9 @@ use crate::protocol::WeightedView;
 use crate::{DensePool, Error, Evaluation, Preprocessing, Protocol, Result};
 
 /// Maximum number of pixels in a batch of views, unless one image has more: enough for 50 crops of 224 x 224.
-const GROUP_PIXELS: usize = 4 << 20;
+const BATCH_PIXELS: usize = 4 << 20;
 /// Maximum number of views in a batch, the limit of operations.
-const GROUP_VIEWS: usize = 256;
+const BATCH_VIEWS: usize = 256;
 
 /// A network in the form that a protocol requires, with the preprocessing that it was trained with.
 pub struct EvalModel<'a> {
@@ -176,7 +176,7 @@ pub(crate) fn images_together(shown: &[Image], views: &[WeightedView], most: usi
     let (mut first, mut together) = (0, most);
     while first < views.len() {
         let same = run_length(shown, views, first);
-        together = together.min(GROUP_PIXELS / (same * shown[first].len() / 3)).min(GROUP_VIEWS / same);
+        together = together.min(BATCH_PIXELS / (same * shown[first].len() / 3)).min(BATCH_VIEWS / same);
         first += same;
     }
     together.max(1)

@@ -56,7 +56,8 @@ impl EvalRecords {
         let (decoder, n, shown_views) = (image_set.clone(), all.len(), views.to_vec());
         let work = move |i: usize| {
             let path = decoder.root().join(&*decoder.path(i));
-            show(&*decoder.image(i)?, &shown_views, interpolation).map_err(|e| e.of_image(&path))
+            apply_weighted_views(&*decoder.image(i)?, &shown_views, interpolation)
+                .map_err(|e| e.of_image(&path))
         };
         let ahead = (VIEWS_AHEAD / views.len()).clamp(options.workers + 1, 2 * GROUP.max(options.workers));
         let mut images = Prefetcher::new(options.workers, ahead, work);
@@ -69,8 +70,8 @@ impl EvalRecords {
                 images.submit(all.start + submitted)?;
                 submitted += 1;
             }
-            let shown = match images.recv()?.transpose() {
-                Ok(shown) => shown,
+            let view_pixels = match images.recv()?.transpose() {
+                Ok(view_pixels) => view_pixels,
                 Err(bad) if bad.is_bad_image() && options.on_bad_image == OnBadImage::Skip => {
                     rows.skipped.push(bad.to_string());
                     taken += 1;
@@ -78,15 +79,15 @@ impl EvalRecords {
                 }
                 Err(error) => return Err(error.into()),
             };
-            if closes(&group, views, shown.as_deref()) {
+            if closes(&group, views, view_pixels.as_deref()) {
                 rows.values.extend(of_group(&group)?);
                 group.clear();
                 if progress(taken).is_break() {
                     return Err(Error::Interrupted);
                 }
             }
-            let Some(shown) = shown else { break };
-            group.push(shown);
+            let Some(view_pixels) = view_pixels else { break };
+            group.push(view_pixels);
             rows.labels.push(image_set.target(all.start + taken));
             rows.paths.push(image_set.path(all.start + taken).into_owned());
             taken += 1;
@@ -182,7 +183,7 @@ fn closes(group: &[Vec<Image>], views: &[WeightedView], next: Option<&[Image]>) 
 }
 
 /// Applies views to an image.
-pub(crate) fn show(
+pub(crate) fn apply_weighted_views(
     image: &Image,
     views: &[WeightedView],
     interpolation: Interpolation,

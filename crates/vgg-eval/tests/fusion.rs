@@ -251,8 +251,8 @@ fn parts_are_merged_in_part_order_for_any_order_of_files() {
 fn missing_and_duplicate_parts_are_rejected() {
     let (all, [first, empty, last]) = three_parts();
     assert_refused(merged(&[]), &["no posteriors"]);
-    assert_refused(merged(&[&empty]), &["missing parts (of 3): 1, 3"]);
-    assert_refused(merged(&[&last, &first]), &["missing parts (of 3): 2"]);
+    assert_refused(merged(&[&empty]), &["missing parts: 1/3, 3/3"]);
+    assert_refused(merged(&[&last, &first]), &["missing parts: 2/3"]);
     assert_refused(merged(&[&first, &empty, &last, &empty]), &["1.st", "3.st", "part 2/3"]);
     assert_refused(merged(&[&part(&all, 4, 3, 0..2)]), &["0.st", "part 4/3"]);
     assert_refused(merged(&[&first, &empty, &part(&all, 3, 3, 1..5)]), &["two parts"]);

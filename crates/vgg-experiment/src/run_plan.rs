@@ -73,7 +73,7 @@ pub struct NetworkPlan {
 
 /// Initial weights.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "expected a table with scheme, from and layers")]
 pub struct InitPlan {
     /// Distribution of random weights.
     pub scheme: Init,

@@ -3,7 +3,7 @@
 use vgg_optim::{OnExhausted, Schedule, ScheduleState};
 
 fn main() {
-    let (lr, factor, max_reductions, patience, threshold) = (1e-2, 0.1, 3, 3, 1e-3);
+    let (lr, factor, max_reductions, patience, threshold) = (1e-2, 0.1, 3, 4, 1e-3);
     let schedule = Schedule::Plateau {
         lr,
         factor,

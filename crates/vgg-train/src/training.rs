@@ -36,9 +36,13 @@ impl TrainConfig {
     /// # Errors
     /// [`Error::Config`] or [`Error::Optim`] if a setting is invalid.
     pub fn check(&self) -> Result<()> {
-        if self.micro_batch == 0 || self.max_epochs == 0 || self.validate_every == 0 {
-            let what = "micro_batch, max_epochs and the validation's every_epochs must be at least 1";
-            return Err(Error::Config(what.into()));
+        let counts = [
+            ("micro_batch", self.micro_batch),
+            ("max_epochs", self.max_epochs),
+            ("every_epochs of the validation", self.validate_every),
+        ];
+        if let Some((name, _)) = counts.iter().find(|(_, count)| *count == 0) {
+            return Err(Error::Config(format!("{name} is 0; it must be at least 1")));
         }
         Sgd::new(self.sgd)?;
         Ok(self.schedule.check()?)

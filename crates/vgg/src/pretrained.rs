@@ -24,7 +24,7 @@ pub struct Pretrained {
 }
 
 impl Pretrained {
-    /// Opens weights of vgg, torchvision, timm, Caffe or Keras on the best device.
+    /// Opens weights of vgg, torchvision, timm, Caffe, Keras or TensorFlow on the best device.
     ///
     /// # Errors
     /// [`crate::Error::Weights`] if the file is missing, damaged, or not of a VGG network.

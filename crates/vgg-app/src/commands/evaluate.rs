@@ -13,7 +13,7 @@ use vgg_eval::{
 };
 
 use super::options::{DeviceOptions, ViewOptions};
-use super::pass::{DatasetPass, EvalArgs, PassResult, expect_room};
+use super::pass::{DatasetPass, EvalArgs, PassResult, check_free_space};
 use super::posteriors::{errors_in_words, may_write, protocol};
 use super::ranks::Ranks;
 use crate::console::out;
@@ -79,8 +79,8 @@ impl Evaluate {
             false => evaluate(&model, &image_set, &evaluation, options, seen).map(Some),
         })?;
         let (posteriors, seconds) = match found {
-            PassResult::Nothing(code) => return Ok(code),
-            PassResult::All { what, seconds } => (what, seconds),
+            PassResult::NoResult(code) => return Ok(code),
+            PassResult::Result { what, seconds } => (what, seconds),
         };
         posteriors.skipped.iter().for_each(|bad| eprintln!("skipped: {bad}"));
         if let Some(path) = &self.posteriors {
@@ -111,7 +111,7 @@ impl Evaluate {
         let (classes, dataset) = (image_set.classes().to_vec(), image_set.hash().as_str().to_owned());
         let bytes = 4 * image_set.len() * classes.len();
         may_write(path, &Origin { networks: vec![network], classes, dataset, part: self.part })?;
-        expect_room(path, bytes)
+        check_free_space(path, bytes)
     }
 }
 

@@ -37,7 +37,7 @@ pub(crate) struct Experiment {
     /// networks share one recipe.
     #[arg(long, value_name = "TABLE", conflicts_with_all = ["table", "file"])]
     print: Option<String>,
-    /// Folder with train/<class>/* and val/<class>/*, or shards. Default: a generated synthetic data set.
+    /// Folder with train/<class>/* and val/<class>/*, or a prepared data set. Default: a generated synthetic data set.
     #[arg(long)]
     dataset: Option<PathBuf>,
     /// Output folder. Default: runs/PROFILE, plus the name of --dataset and a hash of --set if given.

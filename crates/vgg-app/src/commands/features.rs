@@ -9,13 +9,13 @@ use clap::Args;
 use serde_json::json;
 use vgg_data::Interpolation;
 use vgg_eval::{
-    Aggregate, EvalModel, EvaluateOptions, FeatureConfig, Features as Described, Partition, features,
+    Aggregate, EvalModel, EvaluateOptions, FeatureConfig, Features as ExtractedFeatures, Partition, features,
     rank_partition,
 };
 use vgg_files::TensorFile;
 
 use super::options::{DeviceOptions, side, test_scales};
-use super::pass::{DatasetPass, EvalArgs, PassResult, expect_room};
+use super::pass::{DatasetPass, EvalArgs, PassResult, check_free_space};
 use super::ranks::Ranks;
 use crate::console::out;
 use crate::exit::UsageError;
@@ -55,10 +55,10 @@ pub(crate) struct Features {
 impl Features {
     pub(crate) fn run(self) -> Result<ExitCode> {
         let ranks = Ranks::join()?;
-        ranks.work(|| self.describe(&ranks))
+        ranks.work(|| self.extract(&ranks))
     }
 
-    fn describe(&self, ranks: &Ranks) -> Result<ExitCode> {
+    fn extract(&self, ranks: &Ranks) -> Result<ExitCode> {
         let device = self.device.open_among(ranks)?;
         let pretrained = self.eval.network(&device)?;
         let config = FeatureConfig {
@@ -76,7 +76,7 @@ impl Features {
         let image_set = self.eval.images()?;
         if ranks.is_first() {
             self.may_write(&config, weights.as_str(), image_set.hash().as_str())?;
-            expect_room(&self.out, 4 * image_set.len() * config.columns(&network)?)?;
+            check_free_space(&self.out, 4 * image_set.len() * config.columns(&network)?)?;
         }
         let (workers, on_bad_image) = (self.device.workers_among(ranks), self.eval.on_bad_image());
         let options = EvaluateOptions { workers, on_bad_image, part: Partition::WHOLE };
@@ -86,8 +86,8 @@ impl Features {
         let found =
             pass.go(&image_set, |seen| features(group, &model, &image_set, &config, options, seen))?;
         let (found, seconds) = match found {
-            PassResult::Nothing(code) => return Ok(code),
-            PassResult::All { what, seconds } => (what, seconds),
+            PassResult::NoResult(code) => return Ok(code),
+            PassResult::Result { what, seconds } => (what, seconds),
         };
         found.skipped.iter().for_each(|bad| eprintln!("skipped: {bad}"));
         found.save(&self.out)?;
@@ -114,7 +114,7 @@ impl Features {
         Err(UsageError(what).into())
     }
 
-    fn say(&self, found: &Described, images_per_s: f64) -> Result<()> {
+    fn say(&self, found: &ExtractedFeatures, images_per_s: f64) -> Result<()> {
         let (n, d) = found.values.dim();
         if self.json {
             let what = json!({

@@ -25,7 +25,7 @@ pub(super) struct EvalArgs {
     /// Fail unless the weights have this configuration.
     #[arg(long)]
     config: Option<Config>,
-    /// Data set: a folder with train/<class>/* and val/<class>/*, or shards.
+    /// Data set: a folder with train/<class>/* and val/<class>/*, or a prepared data set.
     #[arg(long)]
     dataset: PathBuf,
     /// Split: train or val.
@@ -58,9 +58,9 @@ pub(super) struct DatasetPass<'a> {
 
 pub(super) enum PassResult<T> {
     /// No result: the pass was interrupted, or rank 0 has it. Holds the exit code.
-    Nothing(ExitCode),
+    NoResult(ExitCode),
     /// The result, and the duration of the pass.
-    All { what: T, seconds: f64 },
+    Result { what: T, seconds: f64 },
 }
 
 impl DatasetPass<'_> {
@@ -89,17 +89,17 @@ impl DatasetPass<'_> {
         let found = match found {
             Err(vgg_eval::Error::Interrupted) => {
                 let code = self.ranks.interrupted(&self.interrupt, "interrupted; nothing was written")?;
-                return Ok(PassResult::Nothing(code));
+                return Ok(PassResult::NoResult(code));
             }
             other => other?,
         };
         say_misnamed(image_set);
-        Ok(found.map_or(PassResult::Nothing(ExitCode::SUCCESS), |what| PassResult::All { what, seconds }))
+        Ok(found.map_or(PassResult::NoResult(ExitCode::SUCCESS), |what| PassResult::Result { what, seconds }))
     }
 }
 
 /// Checks that `bytes` bytes can be written to `path`, before the work starts.
-pub(super) fn expect_room(path: &Path, bytes: usize) -> Result<()> {
+pub(super) fn check_free_space(path: &Path, bytes: usize) -> Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     Ok(vgg_files::probe(folder.unwrap_or(Path::new(".")), bytes as u64)?)
 }

@@ -42,12 +42,12 @@ impl<'r> TrainSession<'r> {
             let (config, batch) = (plan.train_config(), plan.optimizer.batch);
             memory_bytes = check_step_memory(&spec, layers, &config, batch, &device)?.max(memory_bytes);
         }
-        note(&format!("memory: a training step needs about {:.2} GiB", gib(memory_bytes)));
+        note(&format!("memory: a training step needs about {}", size_text(memory_bytes)));
         let free_bytes = free_memory_bytes() as usize;
         let together = ranks.local().1;
         if device.free_memory_bytes()?.is_none() && memory_bytes * together > free_bytes {
             let of_all = if together > 1 { format!(" for {together} ranks") } else { String::new() };
-            note(&format!("memory: {:.2} GiB are free{of_all}; reduce micro_batch", gib(free_bytes)));
+            note(&format!("memory: {} are free{of_all}; reduce micro_batch", size_text(free_bytes)));
         }
         let of = dataset.train.len();
         let mut progress = Progress::new("pixel statistics", of as u64);
@@ -84,6 +84,7 @@ impl<'r> TrainSession<'r> {
     }
 }
 
-fn gib(bytes: usize) -> f64 {
-    bytes as f64 / (1u64 << 30) as f64
+fn size_text(bytes: usize) -> String {
+    let mib = bytes as f64 / f64::from(1 << 20);
+    if mib < 1024.0 { format!("{mib:.0} MiB") } else { format!("{:.2} GiB", mib / 1024.0) }
 }

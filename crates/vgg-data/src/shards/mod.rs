@@ -1,4 +1,5 @@
-//! Prepared data sets: tar files of images (shards) with an index for random access to 14 million images.
+//! Prepared data sets: tar files of images (shards) with an index for random access, for data sets as
+//! large as the whole ImageNet (14 million images).
 //!
 //! A data set has an `index.json` (the [`Manifest`]). Each split has an index of 32-byte records, a list of
 //! names, and the shards, which WebDataset can also read. All files but `index.json` are memory-mapped. With
@@ -32,7 +33,8 @@ pub use verify::{Verified, verify};
 use crate::{Error, PixelStatistics, Result, Split};
 use mapped::map;
 
-/// Progress folder with the records of finished units, in a data set whose preparation is incomplete.
+/// Progress folder of a preparation that is incomplete. It records the finished units: the pieces of the
+/// input that are prepared and resumed separately.
 pub(crate) const UNFINISHED: &str = ".preparation";
 
 /// One split of a prepared data set.
@@ -48,7 +50,7 @@ pub(crate) struct Shards {
 
 /// The tar files, memory-mapped or in an object store.
 enum Files {
-    Here(Vec<Mmap>),
+    Local(Vec<Mmap>),
     #[cfg(feature = "remote")]
     Remote(remote::Remote),
 }
@@ -61,11 +63,11 @@ impl Shards {
 
     pub(crate) fn open(root: &Path, split: Split) -> Result<Shards> {
         let manifest = Manifest::read(root)?;
-        let own = usable(&manifest, root, split)?;
+        let own = non_empty_split(&manifest, root, split)?;
         let [index, names] = [&own.index, &own.names].map(|file| map(root, &file.file, file.bytes));
         let files =
             own.shards.iter().map(|shard| map(root, &shard.file, shard.bytes)).collect::<Result<Vec<_>>>()?;
-        Shards::new(root, manifest, split, [index?, names?], Files::Here(files))
+        Shards::new(root, manifest, split, [index?, names?], Files::Local(files))
     }
 
     /// Opens a data set in an object store. `url` is the URL of its folder.
@@ -74,7 +76,7 @@ impl Shards {
         let root = Path::new(url);
         let store = remote::Store::connect(url, config)?;
         let manifest = store.manifest()?;
-        let own = usable(&manifest, root, split)?;
+        let own = non_empty_split(&manifest, root, split)?;
         let indices = [store.index(&own.index)?, store.index(&own.names)?];
         let remote = remote::Remote::new(store, config, &manifest, split)?;
         Shards::new(root, manifest, split, indices, Files::Remote(remote))
@@ -157,7 +159,7 @@ impl Shards {
     pub(crate) fn bytes(&self, index: usize) -> Result<Cow<'_, [u8]>> {
         let record = self.record(index);
         match &self.files {
-            Files::Here(files) => {
+            Files::Local(files) => {
                 let found = files.get(record.shard as usize).and_then(|file| {
                     let start = usize::try_from(record.offset).ok()?;
                     file.get(start..start.checked_add(record.bytes as usize)?)
@@ -213,7 +215,7 @@ impl Shards {
 ///
 /// # Errors
 /// [`Error::Missing`] if there is no such split, or it has no images.
-fn usable<'a>(manifest: &'a Manifest, root: &Path, split: Split) -> Result<&'a SplitManifest> {
+fn non_empty_split<'a>(manifest: &'a Manifest, root: &Path, split: Split) -> Result<&'a SplitManifest> {
     let missing = |reason: String| Error::Missing { path: root.to_owned(), reason };
     let own = manifest.splits.get(&split);
     let own =

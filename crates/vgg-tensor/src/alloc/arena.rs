@@ -99,7 +99,7 @@ impl Arena {
     }
 
     /// Allocates a buffer for `len` values of `f32`.
-    pub(crate) fn take_f32(self: &Arc<Self>, len: usize) -> CpuBuffer {
+    pub(crate) fn alloc_f32(self: &Arc<Self>, len: usize) -> CpuBuffer {
         self.alloc(len * 4)
     }
 
@@ -213,12 +213,12 @@ mod tests {
     #[test]
     fn a_freed_buffer_is_reused() {
         let arena = Arc::new(Arena::default());
-        let first = arena.take_f32(1000);
+        let first = arena.alloc_f32(1000);
         let address = first.start;
         assert_eq!(address.as_ptr() as usize % ALIGN, 0);
         assert!(first.as_f32(1000).iter().all(|v| *v == 0.0));
         drop(first);
-        assert_eq!(arena.take_f32(900).start, address);
+        assert_eq!(arena.alloc_f32(900).start, address);
         assert_eq!(arena.usage_bytes(), (0, 4032));
     }
 }

@@ -61,7 +61,7 @@ impl Cpu<'_> {
 
     /// Allocates scratch memory of `len` values from the arena. Its contents are arbitrary.
     pub(crate) fn scratch(&self, len: usize) -> Scratch {
-        Scratch { buffer: self.memory.take_f32(len), len }
+        Scratch { buffer: self.memory.alloc_f32(len), len }
     }
 }
 

@@ -86,7 +86,7 @@ impl Cuda {
         match self.0 {}
     }
 
-    pub(crate) fn take_bytes(&self, _: usize) -> Result<CudaBuffer> {
+    pub(crate) fn alloc_bytes(&self, _: usize) -> Result<CudaBuffer> {
         match self.0 {}
     }
 

@@ -56,7 +56,7 @@ impl Blas {
     /// Matrices and bias must be device memory with the sizes and element types in `product`.
     pub(super) unsafe fn run(&self, stream: &Stream, product: &Product) -> Result<()> {
         let Product { a, b, out, epilogue, bias } = product;
-        let workspace = stream.take_bytes(WORKSPACE_BYTES)?;
+        let workspace = stream.alloc_bytes(WORKSPACE_BYTES)?;
         if stream.is_dry_run() {
             return Ok(());
         }

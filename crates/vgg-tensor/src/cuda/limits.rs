@@ -24,7 +24,7 @@ pub(crate) fn measure(cuda: &Cuda) -> Result<PeakThroughput> {
         }
         side *= 2;
     };
-    let (from, to) = (cuda.take_bytes(COPY_BYTES)?, cuda.take_bytes(COPY_BYTES)?);
+    let (from, to) = (cuda.alloc_bytes(COPY_BYTES)?, cuda.alloc_bytes(COPY_BYTES)?);
     // SAFETY: both buffers have that many bytes.
     let seconds = best_seconds(cuda, || unsafe { cuda.copy(from.pointer(), to.pointer(), COPY_BYTES) })?;
     Ok(PeakThroughput { gflops, read_gb_per_s: 2.0 * COPY_BYTES as f64 / seconds / 1e9 })
@@ -33,7 +33,7 @@ pub(crate) fn measure(cuda: &Cuda) -> Result<PeakThroughput> {
 fn product_seconds(cuda: &Cuda, side: usize) -> Result<f64> {
     let element = cuda.element();
     let bytes = side * side * element.bytes();
-    let [a, b, out] = [cuda.take_bytes(bytes)?, cuda.take_bytes(bytes)?, cuda.take_bytes(bytes)?];
+    let [a, b, out] = [cuda.alloc_bytes(bytes)?, cuda.alloc_bytes(bytes)?, cuda.alloc_bytes(bytes)?];
     cuda.clear(&a)?;
     cuda.clear(&b)?;
     let matrix =

@@ -61,7 +61,7 @@ impl Stream {
     }
 
     /// Allocates memory that does not belong to a tensor.
-    pub(crate) fn take_bytes(&self, bytes: usize) -> Result<CudaBuffer> {
+    pub(crate) fn alloc_bytes(&self, bytes: usize) -> Result<CudaBuffer> {
         self.memory.alloc(bytes, Format::PLAIN)
     }
 

@@ -71,7 +71,7 @@ impl HostToDevice {
         let context = stream.context();
         let event = || context.new_event(None).map_err(cuda_error("cuEventCreate"));
         let (uploaded, taken) = (event()?, event()?);
-        let (waiting, place) = (stream.take_bytes(bytes)?, stream.take_bytes(bytes)?);
+        let (waiting, place) = (stream.alloc_bytes(bytes)?, stream.alloc_bytes(bytes)?);
         // Work of the memory's previous owner may still run on the device's stream.
         taken.record(stream.main_stream()).map_err(cuda_error("cuEventRecord"))?;
         Ok(HostToDevice {

@@ -234,7 +234,7 @@ impl Cuda {
         let groups = vectors.div_ceil(THREADS);
         let per_block = rows.div_ceil((1024 / groups).max(1)).max(32);
         let blocks = rows.div_ceil(per_block);
-        let partial = self.take_bytes(blocks * pitch * 4)?;
+        let partial = self.alloc_bytes(blocks * pitch * 4)?;
         let (y, scale) = mask.unwrap_or((0, 1.0));
         let grid = [blocks, groups];
         // SAFETY: by the caller's promise; `partial` has a row of floats for each block.

@@ -252,7 +252,7 @@ impl Tensor {
 
     /// A new tensor; `fill` must write every element.
     pub(crate) fn build(shape: Shape, device: &Device, fill: impl FnOnce(&mut [f32])) -> Tensor {
-        let mut buffer = device.cpu_context().memory.take_f32(shape.len());
+        let mut buffer = device.cpu_context().memory.alloc_f32(shape.len());
         fill(buffer.as_f32_mut(shape.len()));
         Tensor::from_buffer(shape, buffer, device)
     }

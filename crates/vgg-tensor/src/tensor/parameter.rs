@@ -114,7 +114,7 @@ impl Weight {
     /// stale.
     pub(crate) fn packed(&self, kind: PackedKind, len: usize, make: impl FnOnce(&mut [f32])) -> Arc<Storage> {
         let made = self.packed_storage(kind, || {
-            let mut buffer = self.value.device().cpu_context().memory.take_f32(len);
+            let mut buffer = self.value.device().cpu_context().memory.alloc_f32(len);
             make(buffer.as_f32_mut(len));
             Ok(Arc::new(Storage::from(buffer)))
         });

@@ -38,7 +38,7 @@ impl StepState {
     /// [`crate::Error::OutOfMemory`] and [`crate::Error::Cuda`] on a GPU.
     pub fn new(device: &Device) -> Result<StepState> {
         let on_device = match device.cuda() {
-            Some(cuda) => Some((cuda.clone(), cuda.take_bytes(size_of::<OnDevice>())?)),
+            Some(cuda) => Some((cuda.clone(), cuda.alloc_bytes(size_of::<OnDevice>())?)),
             None => None,
         };
         let (lr_bits, step, finite) = Default::default();

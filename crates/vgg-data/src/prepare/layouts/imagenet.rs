@@ -46,6 +46,9 @@ impl Known {
         let there = folders_of(&at)?;
         let missing: Vec<&str> =
             self.0.iter().filter(|wnid| !there.contains(wnid)).map(String::as_str).collect();
+        if missing.len() == self.0.len() {
+            return Err(wrong(&at, "no folder has the name of a class of the challenge"));
+        }
         if !missing.is_empty() && !allow_incomplete {
             let some = missing[..missing.len().min(10)].join(", ");
             let count = missing.len();

@@ -142,7 +142,7 @@ impl Cudnn {
                 known
             }
         };
-        let workspace = stream.take_bytes(known.plan.workspace_bytes)?;
+        let workspace = stream.alloc_bytes(known.plan.workspace_bytes)?;
         if stream.is_dry_run() {
             return Ok(());
         }
@@ -258,7 +258,7 @@ impl Cudnn {
         operands: ConvolutionOperands,
         least: f64,
     ) -> Result<f64> {
-        let workspace = stream.take_bytes(plan.workspace_bytes)?;
+        let workspace = stream.alloc_bytes(plan.workspace_bytes)?;
         let run = |times: usize| -> Result<Duration> {
             stream.synchronize()?;
             let start = Instant::now();

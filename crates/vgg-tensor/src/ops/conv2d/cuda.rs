@@ -7,8 +7,8 @@ use crate::{Grad, GradMode, Result, StepState, Tensor, Weight};
 
 const OP: &str = "conv2d";
 
-/// `y [n, oh, ow, k]`. A 1x1 convolution without ReLU computes scores: it is a matrix product with an f32
-/// result.
+/// `y [n, oh, ow, k]`. fc8 of a fully convolutional network, 1x1 without ReLU, is a matrix product with f32
+/// results.
 pub(super) fn forward(
     s: ConvShape,
     x: &Tensor,
@@ -24,7 +24,7 @@ pub(super) fn forward(
     let y = cuda.alloc(s.output(), cuda.activation(s.k))?;
     let input = cuda.activation_of(OP, "x", x)?;
     let (filters, bias) = (cuda.weight_of(OP, "weight", weight)?, cuda.weight_of(OP, "bias", bias)?);
-    if is_of_image(cuda, &s, config) {
+    if is_conv1_1(cuda, &s, config) {
         // Enough blocks to fill the largest GPU.
         let blocks = (s.n * s.h.div_ceil(8) * s.w.div_ceil(32)).min(1024);
         let pointers = [input.pointer, filters.pointer, bias.pointer, y.pointer()];
@@ -42,14 +42,20 @@ pub(super) fn forward(
     Ok(Tensor::from_buffer(s.output(), y, device))
 }
 
-/// Grad-input in the shape of the input `y [n, h, w, c]`, masked by it.
-pub(super) fn grad_input(s: ConvShape, dz: &Tensor, weight: &Weight, y: &Tensor, scale: f32) -> Result<Grad> {
+/// Grad-input in the shape of the saved input `saved_x [n, h, w, c]`, masked by it.
+pub(super) fn grad_input(
+    s: ConvShape,
+    dz: &Tensor,
+    weight: &Weight,
+    saved_x: &Tensor,
+    scale: f32,
+) -> Result<Grad> {
     let device = dz.device();
     let cuda = device.cuda_context();
     let dx = cuda.alloc(s.input(), cuda.activation(s.c))?;
     let gradient = cuda.activation_of(OP, "dz", dz)?;
     let filters = cuda.weight_of(OP, "weight", weight)?;
-    let saved = cuda.activation_of(OP, "the saved input", y)?;
+    let saved = cuda.activation_of(OP, "the saved input", saved_x)?;
     let operands = ConvolutionOperands { x: dx.pointer(), w: filters.pointer, y: gradient.pointer, bias: 0 };
     // SAFETY: as above, with `dx` in the place of the input.
     unsafe { cuda.convolution(key(cuda, &s, ConvolutionPass::GradInput), operands) }?;
@@ -81,7 +87,7 @@ pub(super) fn grad_weight(
 }
 
 /// Whether this is conv1_1 of a full-width network, which has a kernel of its own.
-fn is_of_image(cuda: &Cuda, s: &ConvShape, config: Conv2d) -> bool {
+fn is_conv1_1(cuda: &Cuda, s: &ConvShape, config: Conv2d) -> bool {
     let &ConvShape { c, k, r, pad, .. } = s;
     cuda.element() == Element::Bf16 && c <= 8 && k == 64 && (r, pad) == (3, 1) && config.relu
 }

@@ -96,7 +96,7 @@ fn run_forward(
 pub fn grad_input(dz: &Tensor, weight: &Weight, config: Conv2d, mask: ReluDropoutMask) -> Result<Grad> {
     let s = gradient_shape(dz, weight, config, mask.y)?;
     match dz.storage() {
-        Storage::Cpu(_) => Ok(run_backward_data(s, dz, weight, mask.scale, |run| {
+        Storage::Cpu(_) => Ok(run_grad_input(s, dz, weight, mask.scale, |run| {
             Tensor::build(s.input(), dz.device(), |dx| run(Some(mask.y.cpu()), dx))
         })),
         Storage::Cuda(_) => cuda::grad_input(s, dz, weight, mask.y, mask.scale),
@@ -123,7 +123,7 @@ pub fn grad_input_in_place(
     if !in_place {
         return grad_input(dz, weight, config, ReluDropoutMask { y: &y, scale });
     }
-    Ok(run_backward_data(s, dz, weight, scale, |run| {
+    Ok(run_grad_input(s, dz, weight, scale, |run| {
         match y.cpu_mut(OP, "y") {
             Ok(dx) => run(None, dx),
             Err(_) => unreachable!("`in_place` has checked that y is writable"),
@@ -141,17 +141,17 @@ fn gradient_shape(dz: &Tensor, weight: &Weight, config: Conv2d, y: &Tensor) -> R
 
 /// `build` passes its argument the saved input and the memory of the gradient, or `None` and that memory if
 /// it holds the saved input.
-fn run_backward_data(
+fn run_grad_input(
     shape: ConvShape,
     dz: &Tensor,
     weight: &Weight,
     scale: f32,
     build: impl FnOnce(&mut dyn FnMut(Option<&[f32]>, &mut [f32])) -> Tensor,
 ) -> Grad {
-    let mut bias_grad = dz.device().cpu_context().memory.take_f32(shape.c);
+    let mut bias_grad = dz.device().cpu_context().memory.alloc_f32(shape.c);
     bias_grad.as_f32_mut(shape.c).fill(0.0);
-    let dx = build(&mut |y, dx| {
-        let job = cpu::GradInput { shape, dz: dz.cpu(), weight, y, scale };
+    let dx = build(&mut |saved_x, dx| {
+        let job = cpu::GradInput { shape, dz: dz.cpu(), weight, saved_x, scale };
         cpu::grad_input(dz.device().cpu_context(), &job, dx, bias_grad.as_f32_mut(shape.c));
     });
     let bias_grad = Tensor::from_buffer(Shape::from([shape.c]), bias_grad, dz.device());

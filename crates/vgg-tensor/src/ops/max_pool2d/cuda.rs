@@ -17,7 +17,7 @@ pub(super) fn forward(x: &Tensor, output: Shape, index: bool) -> Result<(Tensor,
     let pitch = format.pitch(output.last());
     let y = cuda.alloc(output, format)?;
     let index = match index {
-        true => Some(cuda.take_bytes(output.len() / output.last() * pitch)?),
+        true => Some(cuda.alloc_bytes(output.len() / output.last() * pitch)?),
         false => None,
     };
     let input = cuda.activation_of(OP, "x", x)?;

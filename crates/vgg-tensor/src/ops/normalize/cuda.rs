@@ -14,7 +14,7 @@ pub(super) fn normalize(
     device: &Device,
 ) -> Result<Tensor> {
     let cuda = device.cuda_context();
-    let (pixels, offsets) = (cuda.take_bytes(bytes.len())?, cuda.take_bytes(4 * offset.len())?);
+    let (pixels, offsets) = (cuda.alloc_bytes(bytes.len())?, cuda.alloc_bytes(4 * offset.len())?);
     cuda.upload(bytes, &pixels)?;
     let values: Vec<f32> = offset.iter().copied().collect();
     cuda.upload(&values, &offsets)?;

@@ -9,7 +9,7 @@ const OP: &str = "softmax_cross_entropy";
 /// Loss with targets in host memory.
 pub(super) fn forward(logits: &Tensor, targets: &[u32], weight: f32, state: &StepState) -> Result<Loss> {
     let cuda = logits.device().cuda_context();
-    let on_device = cuda.take_bytes(4 * targets.len())?;
+    let on_device = cuda.alloc_bytes(4 * targets.len())?;
     cuda.upload(targets, &on_device)?;
     // SAFETY: there is a target for each row, as the caller has checked.
     unsafe { forward_of(logits, on_device.pointer(), weight, state) }

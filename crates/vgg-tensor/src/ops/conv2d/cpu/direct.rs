@@ -39,7 +39,7 @@ impl ConvKernel for Direct {
 
     fn grad_input(&self, cpu: Cpu, job: &GradInput, dx: &mut [f32], sums: &mut [f32]) {
         let s = job.shape.mirrored();
-        let Some(saved) = job.y else { unreachable!("the saved input is not overwritten") };
+        let Some(saved) = job.saved_x else { unreachable!("the saved input is not overwritten") };
         let panels = job.weight.packed(PackedKind::DirectGradInput, panels_len(&s), |out| {
             let w = job.weight.value().cpu();
             let taps = s.r * s.s;
@@ -126,12 +126,12 @@ impl VectorKernel for BlockKernel<'_> {
         let mut outputs = [0usize; MAX_PIXELS];
         self.block.for_each_pixel(s, self.layout, |i, from, to| (inputs[i], outputs[i]) = (from, to * k));
         let pixels = self.block.pixels();
-        for stretch in Stretches::of(s) {
-            let start = stretch.row * self.layout.row + stretch.from;
-            let window = Window { rows: stretch.rows, pitch: self.layout.row, len: stretch.len };
+        for part in WindowParts::of(s) {
+            let start = part.row * self.layout.row + part.from;
+            let window = PartLayout { rows: part.rows, pitch: self.layout.row, len: part.len };
             for (panel, values) in self.panels.chunks_exact(s.depth() * PANEL).enumerate() {
-                let filters = &values[(stretch.row * s.s * s.c + stretch.from) * PANEL..];
-                let filters = &filters[..stretch.rows * stretch.len * PANEL];
+                let filters = &values[(part.row * s.s * s.c + part.from) * PANEL..];
+                let filters = &filters[..part.rows * part.len * PANEL];
                 let width = PANEL.min(k - panel * PANEL);
                 for first in (0..pixels).step_by(TILE) {
                     let here = TILE.min(pixels - first);
@@ -151,9 +151,9 @@ impl VectorKernel for BlockKernel<'_> {
                     // buffer.
                     unsafe {
                         if here == TILE && width == PANEL {
-                            tile::<V>(input, window, filters.as_ptr(), out, !stretch.first());
+                            tile::<V>(input, window, filters.as_ptr(), out, !part.first());
                         } else {
-                            let accumulate = !stretch.first();
+                            let accumulate = !part.first();
                             partial_tile::<V>(input, window, filters.as_ptr(), out, here, width, accumulate);
                         }
                     }
@@ -165,53 +165,53 @@ impl VectorKernel for BlockKernel<'_> {
 
 /// A part of the filter window: the whole window if it is short, else a row or part of a row.
 #[derive(Clone, Copy)]
-struct Stretch {
+struct WindowPart {
     row: usize,
     rows: usize,
     from: usize,
     len: usize,
 }
 
-impl Stretch {
+impl WindowPart {
     fn first(&self) -> bool {
         self.row == 0 && self.from == 0
     }
 }
 
 /// The parts of a window, in the order in which they are summed.
-struct Stretches {
+struct WindowParts {
     rows: usize,
     run: usize,
-    next: Option<Stretch>,
+    next: Option<WindowPart>,
 }
 
-impl Stretches {
-    fn of(s: &ConvShape) -> Stretches {
+impl WindowParts {
+    fn of(s: &ConvShape) -> WindowParts {
         let run = s.s * s.c;
         let (rows, len) = match s.r * run {
             all if all <= 2 * WINDOW_BLOCK => (s.r, run),
             _ => (1, run.div_ceil(run.div_ceil(WINDOW_BLOCK))),
         };
-        Stretches { rows: s.r, run, next: Some(Stretch { row: 0, rows, from: 0, len }) }
+        WindowParts { rows: s.r, run, next: Some(WindowPart { row: 0, rows, from: 0, len }) }
     }
 }
 
-impl Iterator for Stretches {
-    type Item = Stretch;
+impl Iterator for WindowParts {
+    type Item = WindowPart;
 
     #[inline(always)]
-    fn next(&mut self) -> Option<Stretch> {
+    fn next(&mut self) -> Option<WindowPart> {
         let now = self.next?;
         let from = now.from + now.len;
         let (row, from) = if from < self.run { (now.row, from) } else { (now.row + now.rows, 0) };
-        self.next = (row < self.rows).then_some(Stretch { row, from, ..now });
-        Some(Stretch { len: now.len.min(self.run - now.from), ..now })
+        self.next = (row < self.rows).then_some(WindowPart { row, from, ..now });
+        Some(WindowPart { len: now.len.min(self.run - now.from), ..now })
     }
 }
 
 /// The part of the filter window that a call sums: `rows` runs of `len` values, `pitch` apart in the input.
 #[derive(Clone, Copy)]
-struct Window {
+struct PartLayout {
     rows: usize,
     pitch: usize,
     len: usize,
@@ -225,7 +225,7 @@ struct Window {
 #[inline(always)]
 unsafe fn tile<V: Vector>(
     input: [*const f32; TILE],
-    window: Window,
+    window: PartLayout,
     filters: *const f32,
     y: [*mut f32; TILE],
     accumulate: bool,
@@ -264,7 +264,7 @@ unsafe fn tile<V: Vector>(
 #[inline(always)]
 unsafe fn partial_tile<V: Vector>(
     input: [*const f32; TILE],
-    window: Window,
+    window: PartLayout,
     filters: *const f32,
     y: [*mut f32; TILE],
     pixels: usize,

@@ -23,14 +23,14 @@ pub(super) struct Forward<'a> {
     pub(super) pooled: Option<(usize, usize)>,
 }
 
-/// Operands of grad-input: `dx = scale * (dz * rotated weight)` where the saved input `y` is positive, else
-/// 0.
+/// Operands of grad-input: `dx = scale * (dz * rotated weight)` where the saved input is positive,
+/// else 0.
 pub(super) struct GradInput<'a> {
     pub(super) shape: ConvShape,
     pub(super) dz: &'a [f32],
     pub(super) weight: &'a Weight,
     /// `None` if the output buffer holds the saved input, which needs [`ConvKernel::gates_in_place`].
-    pub(super) y: Option<&'a [f32]>,
+    pub(super) saved_x: Option<&'a [f32]>,
     pub(super) scale: f32,
 }
 

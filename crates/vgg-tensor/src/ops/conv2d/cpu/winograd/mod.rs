@@ -85,7 +85,7 @@ impl<T: Transform> ConvKernel for Winograd<T> {
         let mut partial = cpu.scratch(tiles.count().div_ceil(RANGE) * s.k);
         let finish = ReluBackward {
             tiles: &tiles,
-            saved: job.y,
+            saved: job.saved_x,
             scale: job.scale,
             dx: SharedMut::new(dx),
             sums: SharedMut::new(&mut partial),
