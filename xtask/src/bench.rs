@@ -85,7 +85,7 @@ pub(crate) fn run(arguments: impl Iterator<Item = OsString>) -> Result<ExitCode>
     }
     let filter = arguments.get(1).map(|f| f.to_string_lossy().into_owned()).unwrap_or_default();
     let peers = Peers::set_up(&target.join("peers"))?;
-    println!("| case | ours, ms | peer, ms | ratio | peak MiB, ours / peer |\n|---|---|---|---|---|");
+    print_line!("| case | ours, ms | peer, ms | ratio | peak MiB, ours / peer |\n|---|---|---|---|---|");
     ensure!(CASES.iter().any(|case| case.name().contains(&filter)), "no case's name contains {filter:?}");
     for case in CASES.iter().filter(|case| case.name().contains(&filter)) {
         compare(case, &vgg, &peers)?;
@@ -136,7 +136,7 @@ fn compare(case: &Case, vgg: &Path, peers: &Peers) -> Result<()> {
     ours.finish().context("vgg's results differ from direct convolution")?;
     for ((name, _), ms) in theirs.iter().zip(&medians[1..]) {
         let (ratio, peak) = (ms / medians[0], peaks.next().unwrap_or_default());
-        println!(
+        print_line!(
             "| {}: {name} | {:.1} | {ms:.1} | {ratio:.2} | {our_peak} / {peak} |",
             case.name(),
             medians[0]
@@ -168,7 +168,7 @@ impl Peers {
         let environment = dir.join("python");
         let python = environment.join("bin").join("python");
         if !environment.join("ready").exists() {
-            eprintln!("setting up PyTorch, ONNX Runtime and OpenVINO in {}", environment.display());
+            say!("setting up PyTorch, ONNX Runtime and OpenVINO in {}", environment.display());
             run_to_end(Command::new("python3").args(["-m", "venv"]).arg(&environment))?;
             let packages = ["torch", "numpy", "onnx", "onnxruntime", "openvino"];
             run_to_end(Command::new(&python).args(["-m", "pip", "install", "--quiet"]).args(packages))?;

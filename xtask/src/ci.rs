@@ -61,20 +61,20 @@ pub(crate) fn run(arguments: &[OsString]) -> Result<ExitCode> {
     crate::tidy::run()?;
     for (name, arguments) in STEPS {
         let start = Instant::now();
-        eprintln!("== {name}");
+        say!("== {name}");
         crate::cargo(arguments)?;
-        eprintln!("== {name}: {:.0?}", start.elapsed());
+        say!("== {name}: {:.0?}", start.elapsed());
     }
     emulated_gpu()?;
     for feature in OPTIONAL {
         optional(&feature)?;
     }
     let start = Instant::now();
-    eprintln!("== each library alone");
+    say!("== each library alone");
     for library in LIBRARIES {
         crate::cargo(&["check", "--quiet", "--package", library])?;
     }
-    eprintln!("== each library alone: {:.0?}", start.elapsed());
+    say!("== each library alone: {:.0?}", start.elapsed());
     without_cuda()?;
     consumer()?;
     dependencies()?;
@@ -87,13 +87,13 @@ pub(crate) fn run(arguments: &[OsString]) -> Result<ExitCode> {
 /// Checks the libraries without the default feature `cuda`.
 fn without_cuda() -> Result<()> {
     let start = Instant::now();
-    eprintln!("== without CUDA");
+    say!("== without CUDA");
     let mut clippy = vec!["clippy", "--quiet", "--no-default-features"];
     LIBRARIES.iter().for_each(|library| clippy.extend(["--package", library]));
     crate::cargo(&[&clippy[..], &["--", "--deny", "warnings"]].concat())?;
     let tests = ["--no-default-features", "--package", "vgg-tensor", "--test", "without_cuda"];
     crate::cargo(&[&["test", "--quiet"], &tests[..]].concat())?;
-    eprintln!("== without CUDA: {:.0?}", start.elapsed());
+    say!("== without CUDA: {:.0?}", start.elapsed());
     Ok(())
 }
 
@@ -102,20 +102,20 @@ fn dependencies() -> Result<()> {
     if !is_there("cargo-deny", "licences and advisories of dependencies")? {
         return Ok(());
     }
-    eprintln!("== dependencies");
+    say!("== dependencies");
     crate::cargo(&["deny", "--log-level", "error", "check", "licenses", "bans", "sources"])?;
     let fetched = Command::new("cargo").args(["deny", "--log-level", "off", "fetch", "db"]).status();
     if fetched.is_ok_and(|status| status.success()) {
         return crate::cargo(&["deny", "--log-level", "error", "check", "advisories"]);
     }
-    eprintln!("== advisories: SKIPPED, as the advisory database cannot be fetched");
+    say!("== advisories: SKIPPED, as the advisory database cannot be fetched");
     Ok(())
 }
 
 /// Builds a project that depends only on `vgg`, and runs it on generated weights and images.
 fn consumer() -> Result<()> {
     let start = Instant::now();
-    eprintln!("== consumer");
+    say!("== consumer");
     let target = crate::root().join("target");
     let place = target.join("consumer");
     let _ = std::fs::remove_dir_all(&place);
@@ -138,19 +138,19 @@ fn consumer() -> Result<()> {
     run.args(["--", weights]).arg(image).args([set, "run"]);
     let status = run.env("CARGO_TARGET_DIR", &target).current_dir(&place).status();
     ensure!(status.context("cannot run cargo")?.success(), "the consumer");
-    eprintln!("== consumer: {:.0?}", start.elapsed());
+    say!("== consumer: {:.0?}", start.elapsed());
     Ok(())
 }
 
 /// Kills training runs at random times, 200 times.
 fn killed_runs() -> Result<()> {
     let start = Instant::now();
-    eprintln!("== killed runs");
+    say!("== killed runs");
     let mut tests = Command::new("cargo");
     tests.args(["test", "--quiet", "--package", "vgg-app", "--test", "durable", "killed_twice"]);
     let status = tests.env("VGG_KILLED_RUNS", "200").status().context("cannot run cargo")?;
     ensure!(status.success(), "killed runs");
-    eprintln!("== killed runs: {:.0?}", start.elapsed());
+    say!("== killed runs: {:.0?}", start.elapsed());
     Ok(())
 }
 
@@ -176,13 +176,13 @@ fn optional(optional: &Optional) -> Result<()> {
         return Ok(());
     }
     let start = Instant::now();
-    eprintln!("== feature {feature}");
+    say!("== feature {feature}");
     let clippy = ["clippy", "--package", "vgg-app", "--package", package, "--all-targets", "--quiet"];
     crate::cargo(&[&clippy[..], &["--features", feature, "--", "-D", "warnings"]].concat())?;
     let mut arguments = vec!["test", "--quiet", "--package", package, "--features", feature];
     tests.iter().for_each(|test| arguments.extend(["--test", test]));
     crate::cargo(&arguments)?;
-    eprintln!("== feature {feature}: {:.0?}", start.elapsed());
+    say!("== feature {feature}: {:.0?}", start.elapsed());
     Ok(())
 }
 
@@ -193,7 +193,7 @@ fn is_there(program: &str, what: &str) -> Result<bool> {
     }
     let required = std::env::var("VGG_REQUIRE").unwrap_or_default();
     ensure!(!required.split(',').any(|name| name == program), "{program} is required but not installed");
-    eprintln!("== {what}: SKIPPED, as {program} is not installed");
+    say!("== {what}: SKIPPED, as {program} is not installed");
     Ok(false)
 }
 
@@ -221,7 +221,7 @@ fn emulated_gpu() -> Result<()> {
         return Ok(());
     }
     let start = Instant::now();
-    eprintln!("== emulated GPU");
+    say!("== emulated GPU");
     let libraries = crate::emulator::build()?;
     let mut whole = vec!["--test", "gpu"];
     OPERATIONS.iter().for_each(|test| whole.extend(["--test", test]));
@@ -240,6 +240,6 @@ fn emulated_gpu() -> Result<()> {
             what.join(" ")
         );
     }
-    eprintln!("== emulated GPU: {:.0?}", start.elapsed());
+    say!("== emulated GPU: {:.0?}", start.elapsed());
     Ok(())
 }

@@ -21,7 +21,7 @@ const BF16_ALONE: &str = "\n#ifdef VGG_BF16\n";
 /// Builds the emulator and prints its folder.
 pub(crate) fn run() -> Result<ExitCode> {
     let folder = build()?;
-    println!("{}", folder.display());
+    print_line!("{}", folder.display());
     Ok(ExitCode::SUCCESS)
 }
 

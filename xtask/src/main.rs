@@ -1,6 +1,10 @@
 //! Project tasks: `cargo xtask experiment` reproduces a table of the paper, `bench` measures speed, `ci` runs
 //! all checks, and `tidy` checks the structure of the workspace.
 
+#![deny(clippy::print_stderr, clippy::print_stdout)]
+
+#[macro_use]
+mod say;
 mod bench;
 mod ci;
 mod emulator;
@@ -34,7 +38,7 @@ fn main() -> ExitCode {
     match run() {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            say!("error: {error:#}");
             ExitCode::from(1)
         }
     }
@@ -52,11 +56,11 @@ fn run() -> Result<ExitCode> {
         Some("mutants") => mutants::run(&text(arguments)?),
         Some("tidy") => tidy::run(),
         Some("help" | "--help" | "-h") => {
-            println!("{USAGE}");
+            print_line!("{USAGE}");
             Ok(ExitCode::SUCCESS)
         }
         other => {
-            eprintln!("{}{USAGE}", other.map(|o| format!("unknown task {o}\n\n")).unwrap_or_default());
+            say!("{}{USAGE}", other.map(|o| format!("unknown task {o}\n\n")).unwrap_or_default());
             Ok(ExitCode::from(2))
         }
     }

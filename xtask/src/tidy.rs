@@ -91,7 +91,7 @@ const MAX_LINES: usize = 400;
 pub(crate) fn run() -> Result<ExitCode> {
     let mut faults = arrows()?;
     faults.extend(code_map()?);
-    faults.extend(unwraps_allowed()?);
+    faults.extend(missing_lints()?);
     faults.extend(imports::mutual()?);
     faults.extend(imports::upward()?);
     faults.extend(language::faults()?);
@@ -103,7 +103,7 @@ pub(crate) fn run() -> Result<ExitCode> {
     long_files(&crate::root().join("xtask"), &mut faults)?;
     long_files(&crate::root().join("tests"), &mut faults)?;
     if faults.is_empty() {
-        eprintln!("== tidy: passed");
+        say!("== tidy: passed");
         return Ok(ExitCode::SUCCESS);
     }
     bail!("tidy failed:\n  {}", faults.join("\n  "))
@@ -157,16 +157,20 @@ fn code_map() -> Result<Vec<String>> {
         .collect())
 }
 
-/// Checks that each library and the binary warn about `unwrap`, which invalid input must not reach. A lint
-/// table in Cargo.toml would also apply to tests.
-fn unwraps_allowed() -> Result<Vec<String>> {
+/// Lints of each library and the binary. Invalid input must not reach an `unwrap`, and a failed write to stderr or
+/// stdout must not end a command. A lint table in Cargo.toml would also apply to tests.
+const LINTS: [&str; 2] =
+    ["#![warn(clippy::unwrap_used)]", "#![deny(clippy::print_stderr, clippy::print_stdout)]"];
+
+fn missing_lints() -> Result<Vec<String>> {
     let mut faults = Vec::new();
     for (name, _) in ARROWS.iter().filter(|(name, _)| name.starts_with("vgg") && !TESTS.contains(name)) {
         let folder = crate::root().join("crates").join(name).join("src");
         let roots = [folder.join("lib.rs"), folder.join("main.rs")];
         for root in roots.iter().filter(|root| root.exists()) {
-            if !std::fs::read_to_string(root)?.contains("#![warn(clippy::unwrap_used)]") {
-                faults.push(format!("{} does not enable the lint clippy::unwrap_used", root.display()));
+            let text = std::fs::read_to_string(root)?;
+            for lint in LINTS.iter().filter(|lint| !text.contains(**lint)) {
+                faults.push(format!("{} lacks {lint}", root.display()));
             }
         }
     }

@@ -4,6 +4,7 @@
 use vgg_error::ErrorKind;
 
 pub(crate) const BAD_DATA: u8 = 65;
+pub(crate) const IO: u8 = 74;
 
 /// Invalid options, or options that contradict each other or the data.
 #[derive(Debug, thiserror::Error)]
@@ -30,7 +31,7 @@ pub(crate) fn code(error: &anyhow::Error) -> u8 {
         ErrorKind::Usage | ErrorKind::NoCuda => 2,
         ErrorKind::BadData | ErrorKind::Incomplete | ErrorKind::Checksum => BAD_DATA,
         ErrorKind::Missing | ErrorKind::Unfinished => 66,
-        ErrorKind::Io | ErrorKind::NoSpace => 74,
+        ErrorKind::Io | ErrorKind::NoSpace => IO,
         _ => 1,
     }
 }

@@ -2,6 +2,7 @@
 //! per layer against peak throughput, and training checks for a GPU self-test.
 
 #![warn(clippy::unwrap_used)]
+#![deny(clippy::print_stderr, clippy::print_stdout)]
 
 mod figures;
 mod protocols;

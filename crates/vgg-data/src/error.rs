@@ -13,7 +13,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[non_exhaustive]
 pub enum Error {
     /// A file or folder does not exist, or holds no data.
-    #[error("{path}: {reason}", path = path.display())]
+    #[error("{path}: {reason}", path = vgg_error::printable(path))]
     Missing {
         /// The file or folder.
         path: PathBuf,
@@ -21,7 +21,7 @@ pub enum Error {
         reason: String,
     },
     /// The parts of a data set contradict each other.
-    #[error("data set {path}: {reason}", path = path.display())]
+    #[error("data set {path}: {reason}", path = vgg_error::printable(path))]
     Layout {
         /// The data set.
         path: PathBuf,
@@ -29,7 +29,7 @@ pub enum Error {
         reason: String,
     },
     /// An image cannot be decoded.
-    #[error("cannot decode {path}: {reason}", path = path.display())]
+    #[error("cannot decode {path}: {reason}", path = vgg_error::printable(path))]
     Decode {
         /// The image.
         path: PathBuf,
@@ -37,7 +37,7 @@ pub enum Error {
         reason: String,
     },
     /// A rescaled image has more than 1,048,576 pixels (1024 x 1024).
-    #[error("{path}: rescaled to smallest side {side} it has {h} x {w} pixels; at most 1048576 (1024 x 1024) are allowed", path = path.display())]
+    #[error("{path}: rescaled to smallest side {side} it has {h} x {w} pixels; at most 1048576 (1024 x 1024) are allowed", path = vgg_error::printable(path))]
     TooLarge {
         /// The image; empty until [`Error::of_image`] sets it.
         path: PathBuf,
@@ -49,7 +49,7 @@ pub enum Error {
         w: usize,
     },
     /// A file or folder cannot be read or written.
-    #[error("cannot {action} {path}: {reason}", path = path.display())]
+    #[error("cannot {action} {path}: {reason}", path = vgg_error::printable(path))]
     Io {
         /// The operation that failed, such as `read`.
         action: &'static str,
@@ -59,7 +59,7 @@ pub enum Error {
         reason: String,
     },
     /// A source of a published data set has unexpected contents, or has changed.
-    #[error("{path}: {reason}", path = path.display())]
+    #[error("{path}: {reason}", path = vgg_error::printable(path))]
     Source {
         /// An archive, a file, or an entry of an archive.
         path: PathBuf,
@@ -67,7 +67,7 @@ pub enum Error {
         reason: String,
     },
     /// Images or classes of a published data set are missing, which the source does not allow.
-    #[error("{path}: {reason}", path = path.display())]
+    #[error("{path}: {reason}", path = vgg_error::printable(path))]
     Incomplete {
         /// The data set or its part.
         path: PathBuf,
@@ -75,7 +75,7 @@ pub enum Error {
         reason: String,
     },
     /// The MD5 checksum of a published file differs from the official one.
-    #[error("{path}: MD5 checksum {found} differs from the official {expected}: the file is damaged or is a different file", path = path.display())]
+    #[error("{path}: MD5 checksum {found} differs from the official {expected}: the file is damaged or is a different file", path = vgg_error::printable(path))]
     Checksum {
         /// The file.
         path: PathBuf,
@@ -85,13 +85,13 @@ pub enum Error {
         expected: String,
     },
     /// The preparation of a data set is incomplete.
-    #[error("{path}: the preparation of this data set is incomplete", path = path.display())]
+    #[error("{path}: the preparation of this data set is incomplete", path = vgg_error::printable(path))]
     Unfinished {
         /// The data set.
         path: PathBuf,
     },
     /// The file system has too little free space.
-    #[error("{path}: {reason}", path = path.display())]
+    #[error("{path}: {reason}", path = vgg_error::printable(path))]
     NoSpace {
         /// The file or folder to be written.
         path: PathBuf,

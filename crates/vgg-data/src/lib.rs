@@ -9,6 +9,7 @@
 //! [`synthetic`] generates a data set.
 
 #![warn(clippy::unwrap_used)]
+#![deny(clippy::print_stderr, clippy::print_stdout)]
 
 mod augment;
 mod batch;

@@ -9,6 +9,7 @@
 //! ```
 
 #![warn(clippy::unwrap_used)]
+#![deny(clippy::print_stderr, clippy::print_stdout)]
 
 mod launch;
 mod messages;

@@ -1,5 +1,5 @@
-//! The kinds of errors that the crates of this workspace share. The `Error` of each crate has a method
-//! `kind()`, which returns an [`ErrorKind`].
+//! What the errors of this workspace share: their kinds, and names from outside in a printable form. The
+//! `Error` of each crate has a method `kind()`, which returns an [`ErrorKind`].
 //!
 //! ```
 //! use vgg_error::ErrorKind;
@@ -14,6 +14,11 @@
 //! ```
 
 #![warn(clippy::unwrap_used)]
+#![deny(clippy::print_stderr, clippy::print_stdout)]
+
+mod printable;
+
+pub use printable::{Printable, printable, printable_lines};
 
 /// The kind of an error. Programs can choose an exit code by it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

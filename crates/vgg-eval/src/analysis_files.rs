@@ -11,6 +11,7 @@ use vgg_data::{
 use vgg_files::remove_file;
 
 use crate::{ClassErrors, Error, Posteriors, Result, confusion_picture};
+use vgg_error::printable;
 
 /// Maximum number of classes for which the picture of the confusion matrix has names.
 const NAMED: usize = 40;
@@ -124,7 +125,7 @@ impl<'a> Analysis<'a> {
                 return Ok(set);
             }
         }
-        Err(Error::Config(format!("{} is not the data set of these posteriors", root.display())))
+        Err(Error::Config(format!("{} is not the data set of these posteriors", printable(&root))))
     }
 
     /// The picture of the confusion matrix, with class names beside the rows and class numbers above the
@@ -155,7 +156,7 @@ impl<'a> Analysis<'a> {
     fn write_csv(&self, path: &Path, rows: impl FnOnce(&mut Csv) -> csv::Result<()>) -> Result<()> {
         let mut csv = csv::Writer::from_writer(Vec::new());
         let bytes = rows(&mut csv).and_then(|()| csv.into_inner().map_err(|e| e.into_error().into()));
-        let bytes = bytes.map_err(|e| Error::Internal(format!("{}: {e}", path.display())))?;
+        let bytes = bytes.map_err(|e| Error::Internal(format!("{}: {e}", printable(&path))))?;
         Ok(vgg_files::write_bytes(path, &bytes)?)
     }
 

@@ -30,13 +30,13 @@ pub enum Error {
     #[error("the evaluation was interrupted")]
     Interrupted,
     /// Every image was skipped.
-    #[error("no image of {path} could be evaluated", path = path.display())]
+    #[error("no image of {path} could be evaluated", path = vgg_error::printable(path))]
     NoImages {
         /// The data set.
         path: std::path::PathBuf,
     },
     /// A posteriors file is invalid.
-    #[error("{path} is not a valid posteriors file: {reason}", path = path.display())]
+    #[error("{path} is not a valid posteriors file: {reason}", path = vgg_error::printable(path))]
     Posteriors {
         /// The file.
         path: std::path::PathBuf,

@@ -5,6 +5,7 @@
 //! A protocol is a list of views. One function computes a posterior from a network, an image and views.
 
 #![warn(clippy::unwrap_used)]
+#![deny(clippy::print_stderr, clippy::print_stdout)]
 
 mod analysis;
 mod analysis_files;

@@ -9,6 +9,7 @@ use vgg_tensor::ProcessGroup;
 
 use crate::Result;
 use crate::ranks::from_first;
+use vgg_error::printable;
 
 /// Both splits of a data set.
 pub struct Dataset {
@@ -43,7 +44,7 @@ impl Dataset {
     /// Name of the data set's folder, for reports.
     pub fn name(&self) -> String {
         let name = self.train.root().file_name();
-        name.map_or_else(|| self.train.root().display().to_string(), |n| n.to_string_lossy().into_owned())
+        name.map_or_else(|| printable(&self.train.root()).to_string(), |n| n.to_string_lossy().into_owned())
     }
 
     /// Statistics of all training pixels. Rank 0 of `group` computes them once and stores them in the folder

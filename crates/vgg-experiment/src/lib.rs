@@ -9,6 +9,7 @@
 //! in a form that can be read again. This crate prints nothing.
 
 #![warn(clippy::unwrap_used)]
+#![deny(clippy::print_stderr, clippy::print_stdout)]
 
 mod architecture;
 mod dataset;

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use serde_json::json;
+use vgg_error::printable;
 use vgg_train::Schedule;
 
 use crate::plot::plots;
@@ -120,7 +121,7 @@ pub fn report(plan: &TablePlan, rows: &[Row], out: &Path, context: &RunContext) 
         fields: FIELDS.to_vec(),
         rows: rows.iter().map(|row| json!(row)).collect(),
         about: json!({
-            "dataset": { "path": dataset.train.root(), "hash": dataset.hash, "classes": dataset.train.classes() },
+            "dataset": { "path": printable(dataset.train.root()).to_string(), "hash": dataset.hash, "classes": dataset.train.classes() },
             "device": context.device.to_string(),
             "jpeg_decoder": vgg_data::JPEG_DECODER,
             "changes": plan.changes,

@@ -22,6 +22,7 @@ use vgg_weights::{ChannelOrder, Pixels, TransferReport, WeightsMetadata};
 use crate::identity::{FORMAT, PixelNormalization, RunIdentity, deciding};
 use crate::ranks::{from_first, shared_out};
 use crate::{Dataset, Error, NetworkPlan, PixelScale, Result, RunPlan};
+use vgg_error::printable;
 
 /// Written at the start: the run's settings and identity.
 const RUN_FILE: &str = "run.json";
@@ -108,7 +109,7 @@ impl FinishedRun {
         if found.identity != *identity {
             refuse()?;
             if !has_checkpoints(dir)? {
-                let dir = dir.display();
+                let dir = printable(dir);
                 return Err(Error::Plan(format!(
                     "{dir} holds a finished run and no checkpoint to resume from; choose another directory"
                 )));
@@ -356,12 +357,14 @@ impl<'a> PreparedRun<'a> {
         }
     }
 
-    /// The settings that reproduce this run, with absolute paths of the data set and the initial weights.
+    /// The settings that reproduce this run, with absolute paths of the data set and the initial weights. A data set
+    /// whose path is not UTF-8, which the file cannot hold, is left out.
     fn recorded(&self, context: &RunContext) -> RunPlan {
         let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
         let mut settings = self.plan.clone();
-        settings.data.dataset = Some(absolute(context.dataset.train.root()));
-        settings.network.init.from = self.start.as_ref().map(|path| absolute(path).display().to_string());
+        let dataset = absolute(context.dataset.train.root());
+        settings.data.dataset = dataset.to_str().is_some().then_some(dataset);
+        settings.network.init.from = self.start.as_ref().map(|path| printable(&absolute(path)).to_string());
         settings
     }
 
@@ -391,10 +394,10 @@ impl<'a> PreparedRun<'a> {
 fn refuse_foreign(dir: &Path) -> Result<()> {
     let names = [WEIGHTS_FILE, "checkpoints", "metrics.jsonl", "metrics.csv", "timing.jsonl"];
     match names.into_iter().find(|name| dir.join(name).exists()) {
-        Some(name) => {
-            let dir = dir.display();
-            Err(Error::Plan(format!("{dir} holds no run, but has {name}; choose another directory")))
-        }
+        Some(name) => Err(Error::Plan(format!(
+            "{} holds no run, but has {name}; choose another directory",
+            printable(dir)
+        ))),
         None => Ok(()),
     }
 }

@@ -13,7 +13,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[non_exhaustive]
 pub enum Error {
     /// The operating system reported an error.
-    #[error("cannot {action} {path}: {source}", path = path.display())]
+    #[error("cannot {action} {path}: {source}", path = vgg_error::printable(path))]
     Io {
         /// The operation that failed, such as `write`.
         action: &'static str,
@@ -23,13 +23,13 @@ pub enum Error {
         source: io::Error,
     },
     /// The file does not exist.
-    #[error("{path} does not exist", path = path.display())]
+    #[error("{path} does not exist", path = vgg_error::printable(path))]
     Missing {
         /// The path.
         path: PathBuf,
     },
     /// The file is damaged or has another format.
-    #[error("{path} is damaged or not of the expected format: {reason}", path = path.display())]
+    #[error("{path} is damaged or not of the expected format: {reason}", path = vgg_error::printable(path))]
     Corrupt {
         /// The path.
         path: PathBuf,
@@ -39,7 +39,7 @@ pub enum Error {
     /// The file system has too little free space.
     #[error(
         "{path} has {free:.1} MiB free, but {needed:.1} MiB are needed",
-        path = path.display(), free = *free as f64 / f64::from(1 << 20), needed = *needed as f64 / f64::from(1 << 20)
+        path = vgg_error::printable(path), free = *free as f64 / f64::from(1 << 20), needed = *needed as f64 / f64::from(1 << 20)
     )]
     NoSpace {
         /// The directory.
@@ -50,7 +50,7 @@ pub enum Error {
         free: u64,
     },
     /// Another process holds the lock of the directory.
-    #[error("{path} is in use by another process", path = path.display())]
+    #[error("{path} is in use by another process", path = vgg_error::printable(path))]
     Locked {
         /// The directory.
         path: PathBuf,

@@ -15,6 +15,7 @@
 //! ```
 
 #![warn(clippy::unwrap_used)]
+#![deny(clippy::print_stderr, clippy::print_stdout)]
 
 mod atomic;
 mod directory;

@@ -14,6 +14,7 @@
 //! ```
 
 #![warn(clippy::unwrap_used)]
+#![deny(clippy::print_stderr, clippy::print_stdout)]
 
 mod config;
 mod dense;

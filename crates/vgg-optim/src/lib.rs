@@ -1,6 +1,7 @@
 //! Stochastic gradient descent with momentum, and learning-rate schedules.
 
 #![warn(clippy::unwrap_used)]
+#![deny(clippy::print_stderr, clippy::print_stdout)]
 
 mod error;
 mod schedule;

@@ -28,6 +28,7 @@
 //! ```
 
 #![warn(clippy::unwrap_used)]
+#![deny(clippy::print_stderr, clippy::print_stdout)]
 
 // Layers of modules, the lowest first. A module imports only from lower layers; `cargo xtask tidy` checks it.
 mod grad_mode;

@@ -54,7 +54,7 @@ pub enum Error {
     /// The run directory contains a run with other settings.
     #[error(
         "{path} contains a run with other settings; use another directory or remove it:\n  {differences}",
-        path = path.display(), differences = differences.join("\n  ")
+        path = vgg_error::printable(path), differences = differences.join("\n  ")
     )]
     OtherRun {
         /// The run directory.
@@ -63,7 +63,7 @@ pub enum Error {
         differences: Vec<String>,
     },
     /// The run directory has been removed, or its disk is gone.
-    #[error("{path} no longer exists; cannot save", path = path.display())]
+    #[error("{path} no longer exists; cannot save", path = vgg_error::printable(path))]
     Gone {
         /// The run directory.
         path: PathBuf,

@@ -5,6 +5,7 @@
 //! last epoch, `weights.safetensors`.
 
 #![warn(clippy::unwrap_used)]
+#![deny(clippy::print_stderr, clippy::print_stdout)]
 
 mod checkpoint;
 mod epoch;

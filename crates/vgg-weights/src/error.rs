@@ -15,7 +15,7 @@ pub enum Error {
     #[error(transparent)]
     File(#[from] vgg_files::Error),
     /// A metadata entry is missing or invalid.
-    #[error("{path}: metadata {key}: {reason}", path = path.display())]
+    #[error("{path}: metadata {key}: {reason}", path = vgg_error::printable(path))]
     Metadata {
         /// The file.
         path: PathBuf,
@@ -25,7 +25,7 @@ pub enum Error {
         reason: String,
     },
     /// The tensors do not match the network.
-    #[error("{path} does not match config {config}: {}", differences.join("; "), path = path.display())]
+    #[error("{path} does not match config {config}: {}", differences.join("; "), path = vgg_error::printable(path))]
     Tensors {
         /// The file.
         path: PathBuf,
@@ -35,7 +35,7 @@ pub enum Error {
         differences: Vec<String>,
     },
     /// Requested layers are not in the file.
-    #[error("{path} lacks the requested layers {}", layers.join(", "), path = path.display())]
+    #[error("{path} lacks the requested layers {}", layers.join(", "), path = vgg_error::printable(path))]
     Absent {
         /// The file.
         path: PathBuf,
@@ -43,7 +43,7 @@ pub enum Error {
         layers: Vec<String>,
     },
     /// A tensor contains NaN or infinity.
-    #[error("{path}: tensor {tensor} contains a non-finite value", path = path.display())]
+    #[error("{path}: tensor {tensor} contains a non-finite value", path = vgg_error::printable(path))]
     NotFinite {
         /// The file.
         path: PathBuf,

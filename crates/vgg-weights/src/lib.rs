@@ -8,6 +8,7 @@
 //! [`convert`] writes files for torchvision, timm, Caffe and ONNX.
 
 #![warn(clippy::unwrap_used)]
+#![deny(clippy::print_stderr, clippy::print_stdout)]
 
 mod axes;
 mod convert;

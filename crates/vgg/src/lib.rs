@@ -17,6 +17,7 @@
 //! whose arrays are part of the interface.
 
 #![warn(clippy::unwrap_used)]
+#![deny(clippy::print_stderr, clippy::print_stdout)]
 
 mod classifier;
 mod error;

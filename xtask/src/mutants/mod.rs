@@ -79,12 +79,12 @@ pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
     }
     let tree = tree::copy()?;
     let mut failed = false;
-    println!("| crate | mutants | tested | viable | caught | by time-out | by workspace tests | score |");
-    println!("|---|---|---|---|---|---|---|---|");
+    print_line!("| crate | mutants | tested | viable | caught | by time-out | by workspace tests | score |");
+    print_line!("|---|---|---|---|---|---|---|---|");
     let mut details = String::new();
     for of in &options.crates {
         let score = test_crate(of, &options, &tree.path)?;
-        println!("{}", score.line(of.name));
+        print_line!("{}", score.line(of.name));
         failed |= score.share() < LEAST;
         for name in &score.missed {
             let known = accepted.accepted.iter().any(|accepted| accepted.is(name, &tree.path));
@@ -92,7 +92,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
             let _ = writeln!(details, "{} {name}", if known { "accepted:" } else { "missed:" });
         }
     }
-    eprint!("{details}");
+    say!("{}", details.trim_end());
     Ok(ExitCode::from(u8::from(failed)))
 }
 

@@ -9,6 +9,7 @@ use vgg_eval::{Analysis, Posteriors};
 
 use super::posteriors::errors_in_words;
 use crate::console::{out, print_table};
+use vgg_error::printable;
 
 const WORST: usize = 10;
 
@@ -39,7 +40,7 @@ impl Analyse {
         let written = analysis.write(&self.out, sheet.as_ref())?;
         writeln!(out(), "{} images: {}", posteriors.labels.len(), errors_in_words(&posteriors.errors()))?;
         print_worst(&analysis)?;
-        writeln!(out(), "{}: wrote {}", self.out.display(), written.join(", "))?;
+        writeln!(out(), "{}: wrote {}", printable(&self.out), written.join(", "))?;
         Ok(())
     }
 }

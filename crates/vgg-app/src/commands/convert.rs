@@ -9,7 +9,9 @@ use vgg_tensor::Device;
 use vgg_weights::{Pixels, Target, convert, load_with};
 
 use super::options::one_of;
+use crate::console::note;
 use crate::exit::UsageError;
+use vgg_error::printable;
 
 /// Configurations with published weights in torchvision and timm: vgg11, vgg13, vgg16 and vgg19.
 const PUBLISHED: [Config; 4] = [Config::A, Config::B, Config::D, Config::E];
@@ -42,22 +44,22 @@ impl Convert {
     pub(crate) fn run(self) -> Result<()> {
         let files = self.to.files(&self.output);
         if files.len() > 1 && files[0] == files[1] {
-            let what = format!("{} is also the prototxt's name; choose another", files[0].display());
+            let what = format!("{} is also the prototxt's name; choose another", printable(&files[0]));
             return Err(UsageError(what).into());
         }
         if let Some(file) = files.iter().find(|file| file.exists() && !self.force) {
-            let what = format!("{} already exists; pass --force to overwrite it", file.display());
+            let what = format!("{} already exists; pass --force to overwrite it", printable(&file));
             return Err(UsageError(what).into());
         }
         let mut loaded = load_with(&self.input, &Device::cpu(1)?, self.pixels)?;
         vgg::name_classes(&mut loaded);
-        loaded.notes.iter().for_each(|note| eprintln!("{note}"));
+        loaded.notes.iter().for_each(|text| note(text));
         let spec = loaded.network.spec();
         if matches!(self.to, Target::Torchvision | Target::Timm) && !PUBLISHED.contains(&spec.config) {
-            eprintln!("note: that library has no config {}; only the names follow it", spec.config);
+            note(&format!("note: that library has no config {}; only the names follow it", spec.config));
         }
         for file in convert(&self.output, &loaded.network, &loaded.metadata, self.to)? {
-            eprintln!("wrote {}", file.display());
+            note(&format!("wrote {}", printable(&file)));
         }
         Ok(())
     }

@@ -7,6 +7,7 @@ use clap::Args;
 use serde_json::json;
 use vgg::system::free_memory_bytes;
 use vgg_bench::forward_gflops;
+use vgg_error::printable;
 use vgg_tensor::{CudaLibraryStatus, Device, DeviceConfig, DeviceKind, cuda_libraries};
 
 use crate::console::out;
@@ -48,7 +49,7 @@ impl Doctor {
         for status in cuda_libraries() {
             match &status.found {
                 Ok((version, path)) => {
-                    writeln!(out(), "cuda: {} {version}, {}", status.library.name(), path.display())?
+                    writeln!(out(), "cuda: {} {version}, {}", status.library.name(), printable(&path))?
                 }
                 Err(problem) => writeln!(out(), "cuda: {problem}")?,
             }
@@ -68,7 +69,7 @@ fn gpu() -> vgg_tensor::Result<Device> {
 fn cuda_json() -> serde_json::Value {
     let library = |status: &CudaLibraryStatus| match &status.found {
         Ok((version, path)) => {
-            json!({ "name": status.library.name(), "version": version, "path": path, "problem": null })
+            json!({ "name": status.library.name(), "version": version, "path": printable(path).to_string(), "problem": null })
         }
         Err(problem) => {
             json!({ "name": status.library.name(), "version": null, "path": null, "problem": problem })

@@ -16,7 +16,7 @@ use super::options::{DeviceOptions, ViewOptions};
 use super::pass::{DatasetPass, EvalArgs, PassResult, check_free_space};
 use super::posteriors::{errors_in_words, may_write, protocol};
 use super::ranks::Ranks;
-use crate::console::out;
+use crate::console::{out, warning};
 use crate::exit::UsageError;
 
 #[derive(Args)]
@@ -82,7 +82,7 @@ impl Evaluate {
             PassResult::NoResult(code) => return Ok(code),
             PassResult::Result { what, seconds } => (what, seconds),
         };
-        posteriors.skipped.iter().for_each(|bad| eprintln!("skipped: {bad}"));
+        posteriors.skipped.iter().for_each(|bad| warning(&format!("skipped: {bad}")));
         if let Some(path) = &self.posteriors {
             posteriors.save(path)?;
         }

@@ -19,6 +19,7 @@ use super::saving::SavingOptions;
 use super::train_session::TrainSession;
 use crate::console::{Progress, TrainingView, clock, note, out, print_report};
 use crate::exit::UsageError;
+use vgg_error::printable;
 
 #[derive(Args)]
 pub(crate) struct Experiment {
@@ -109,7 +110,7 @@ impl Experiment {
         if let [_, _, ..] = reports.as_slice() {
             let page = out.join("all.html");
             vgg_files::write_bytes(&page, html(&reports).as_bytes())?;
-            eprintln!("written: {}", page.display());
+            note(&format!("written: {}", printable(&page)));
         }
         note(&format!("took {}", clock(start.elapsed())));
         Ok(ExitCode::SUCCESS)
@@ -151,8 +152,8 @@ impl Experiment {
         // Save first: stdout may be closed early.
         let paths = report.save(out)?;
         print_report(report)?;
-        let names = paths.map(|path| path.display().to_string());
-        eprintln!("written: {}", names.join(", "));
+        let names = paths.map(|path| printable(&path).to_string());
+        note(&format!("written: {}", names.join(", ")));
         Ok(ExitCode::SUCCESS)
     }
 }

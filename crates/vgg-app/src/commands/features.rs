@@ -17,8 +17,9 @@ use vgg_files::TensorFile;
 use super::options::{DeviceOptions, side, test_scales};
 use super::pass::{DatasetPass, EvalArgs, PassResult, check_free_space};
 use super::ranks::Ranks;
-use crate::console::out;
+use crate::console::{out, warning};
 use crate::exit::UsageError;
+use vgg_error::printable;
 
 #[derive(Args)]
 pub(crate) struct Features {
@@ -89,7 +90,7 @@ impl Features {
             PassResult::NoResult(code) => return Ok(code),
             PassResult::Result { what, seconds } => (what, seconds),
         };
-        found.skipped.iter().for_each(|bad| eprintln!("skipped: {bad}"));
+        found.skipped.iter().for_each(|bad| warning(&format!("skipped: {bad}")));
         found.save(&self.out)?;
         self.say(&found, found.labels.len() as f64 / seconds)?;
         Ok(ExitCode::SUCCESS)
@@ -109,7 +110,7 @@ impl Features {
         if same {
             return Ok(());
         }
-        let path = self.out.display();
+        let path = printable(&self.out);
         let what = format!("{path} exists with other contents; choose another file or remove it");
         Err(UsageError(what).into())
     }
@@ -129,7 +130,7 @@ impl Features {
             });
             writeln!(out(), "{}", serde_json::to_string_pretty(&what)?)?;
         } else {
-            let (layer, path) = (&found.config.layer, self.out.display());
+            let (layer, path) = (&found.config.layer, printable(&self.out));
             writeln!(out(), "{path}: {layer} of {n} images, {d} values each, {images_per_s:.1} images/s")?;
         }
         Ok(())

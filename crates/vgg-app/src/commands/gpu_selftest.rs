@@ -10,7 +10,8 @@ use vgg_bench::{TRAINING_CHECKS, training_tolerance};
 use vgg_tensor::selftest::{Finding, OPERATIONS, Tolerance, compare, has_nccl};
 use vgg_tensor::{Device, DeviceConfig, DeviceKind, Precision};
 
-use crate::console::out;
+use crate::console::{note, out, warning};
+use vgg_error::printable;
 
 #[derive(Args)]
 pub(crate) struct GpuSelftest {
@@ -29,20 +30,20 @@ impl GpuSelftest {
     pub(crate) fn run(self) -> Result<()> {
         let cpu = Device::cpu(0)?;
         if !has_nccl() {
-            eprintln!("NCCL is unavailable: all-reduce over several GPUs is not checked");
+            note("NCCL is unavailable: all-reduce over several GPUs is not checked");
         }
         let mut findings = Vec::new();
         for (name, precision) in Precision::ALL {
             let config =
                 DeviceConfig { kind: DeviceKind::Cuda(self.gpu), precision, ..DeviceConfig::default() };
             let gpu = Device::open(&config)?;
-            eprintln!("device: {}", gpu);
+            note(&format!("device: {}", gpu));
             if let (Some(file), Precision::Bf16) = (&self.cudnn_properties, precision) {
                 // Used by tests on other machines; the self-test does not need it.
                 match gpu.cudnn_properties() {
                     Ok(json) => std::fs::write(file, json.unwrap_or_default())
-                        .with_context(|| format!("cannot write {}", file.display()))?,
-                    Err(e) => eprintln!("cannot query cuDNN's properties of the GPU: {e}"),
+                        .with_context(|| format!("cannot write {}", printable(&file)))?,
+                    Err(e) => warning(&format!("cannot query cuDNN's properties of the GPU: {e}")),
                 }
             }
             let mut found = Vec::new();

@@ -9,7 +9,9 @@ use vgg_tensor::Device;
 use vgg_weights::WeightsMetadata;
 
 use super::options::NetworkArgs;
+use crate::console::note;
 use crate::exit::UsageError;
+use vgg_error::printable;
 
 #[derive(Args)]
 pub(crate) struct Init {
@@ -30,19 +32,19 @@ impl Init {
     pub(crate) fn run(self) -> Result<()> {
         let Init { network, init, seed, out } = self;
         if out.exists() {
-            return Err(UsageError(format!("{} already exists", out.display())).into());
+            return Err(UsageError(format!("{} already exists", printable(&out))).into());
         }
         let spec = network.spec()?;
         let network = Network::random(spec.clone(), init, seed, &Device::cpu(1)?)?;
         let metadata = WeightsMetadata::untrained(spec);
         vgg_weights::save(&out, &network, &metadata)?;
-        eprintln!(
+        note(&format!(
             "{}: config {}, {} parameters, {}, seed {seed}",
-            out.display(),
+            printable(&out),
             metadata.spec.config,
             metadata.spec.parameter_count()?,
             init.name()
-        );
+        ));
         Ok(())
     }
 }

@@ -17,6 +17,7 @@ use vgg_tensor::{ConvAlgorithm, Device, DeviceConfig, DeviceKind, Engines, Preci
 use super::ranks::Ranks;
 use crate::console::note;
 use crate::exit::UsageError;
+use vgg_error::printable;
 
 #[derive(Args)]
 pub(super) struct DeviceOptions {
@@ -262,7 +263,7 @@ pub(super) fn open_dataset(root: &Path, ranks: &Ranks) -> Result<Dataset> {
     let dataset = Dataset::open(root, free_memory_bytes() / 4 / ranks.local().1 as u64)?;
     note(&format!(
         "data set: {}, {} classes, {} training and {} validation images",
-        root.display(),
+        printable(&root),
         dataset.train.classes().len(),
         dataset.train.len(),
         dataset.val.len()
@@ -280,19 +281,19 @@ pub(super) fn open_dataset(root: &Path, ranks: &Ranks) -> Result<Dataset> {
 pub(super) fn say_misnamed(folder: &ImageSet) {
     let misnamed = folder.misnamed();
     for (path, format) in misnamed.iter().take(5) {
-        eprintln!("note: {path} is a {format} file despite its extension and was decoded as such");
+        note(&format!("note: {path} is a {format} file despite its extension and was decoded as such"));
     }
     if misnamed.len() > 5 {
-        eprintln!("note: {} more images differ in format from their extensions", misnamed.len() - 5);
+        note(&format!("note: {} more images differ in format from their extensions", misnamed.len() - 5));
     }
 }
 
 pub(super) fn open_weights(path: &Path, config: Option<&Config>, device: &Device) -> Result<Pretrained> {
     let own = vgg_weights::read_metadata(path)?.spec.config;
     if let Some(config) = config.filter(|config| **config != own) {
-        return Err(UsageError(format!("{} holds config {own}, not {config}", path.display())).into());
+        return Err(UsageError(format!("{} holds config {own}, not {config}", printable(&path))).into());
     }
     let network = Pretrained::open_on(path, device)?;
-    network.notes.iter().for_each(|note| eprintln!("{}: {note}", path.display()));
+    network.notes.iter().for_each(|text| note(&format!("{}: {text}", printable(path))));
     Ok(network)
 }

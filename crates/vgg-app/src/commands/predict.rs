@@ -10,8 +10,9 @@ use vgg::{Classifier, Prediction};
 use vgg_data::{decode, misnamed, write_png};
 
 use super::options::{DeviceOptions, ViewOptions, open_weights};
-use crate::console::out;
+use crate::console::{note, out};
 use crate::exit::UsageError;
+use vgg_error::printable;
 
 #[derive(Args)]
 pub(crate) struct Predict {
@@ -48,7 +49,7 @@ impl Predict {
         for path in &self.images {
             let bytes = vgg_files::read_bytes(path)?;
             if let Some(format) = misnamed(&bytes, path) {
-                eprintln!("note: {} is a {format} file despite its extension", path.display());
+                note(&format!("note: {} is a {format} file despite its extension", printable(&path)));
             }
             let mut predictions = classifier.classify_bytes(&bytes, path)?;
             if let Some(to) = &self.score_map {
@@ -57,7 +58,7 @@ impl Predict {
             }
             predictions.truncate(usize::from(self.top));
             if self.json {
-                documents.push(Document { path, predictions });
+                documents.push(Document { path: printable(path).to_string(), predictions });
             } else {
                 print(path, &predictions)?;
             }
@@ -75,7 +76,7 @@ impl Predict {
             return Err(UsageError(what.into()).into());
         }
         if path.extension().is_none_or(|extension| extension != "png") {
-            let what = format!("--score-map writes PNG; {} does not end in .png", path.display());
+            let what = format!("--score-map writes PNG; {} does not end in .png", printable(&path));
             return Err(UsageError(what).into());
         }
         Ok(())
@@ -83,13 +84,13 @@ impl Predict {
 }
 
 #[derive(Serialize)]
-struct Document<'a> {
-    path: &'a Path,
+struct Document {
+    path: String,
     predictions: Vec<Prediction>,
 }
 
 fn print(path: &Path, predictions: &[Prediction]) -> Result<()> {
-    writeln!(out(), "{}", path.display())?;
+    writeln!(out(), "{}", printable(&path))?;
     for prediction in predictions {
         writeln!(out(), "  {:6.2} %  {}", 100.0 * prediction.posterior, prediction.name)?;
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Result;
 use vgg_tensor::ProcessGroup;
 
-use crate::console::{Interrupt, be_quiet, note};
+use crate::console::{Interrupt, be_quiet, note, warning};
 use crate::exit;
 
 /// Delay before other ranks report an error: rank 0 reports an error that all have.
@@ -24,7 +24,7 @@ impl Ranks {
     pub(super) fn join() -> Result<Ranks> {
         // Libraries that wait for a lost rank would block for ever.
         let lost = |what: &str| {
-            eprintln!("error: {what}; exiting");
+            warning(&format!("error: {what}; exiting"));
             // Immediately: exit handlers of such libraries would block here, too.
             signal_hook::low_level::exit(1);
         };
@@ -73,7 +73,7 @@ impl Ranks {
                     // Rank 0 reports an error that all have, and may have files to finish.
                     std::thread::sleep(FIRST_GOES_FIRST);
                 }
-                eprintln!("error on rank {rank} of {size}: {}", exit::message(error));
+                warning(&format!("error on rank {rank} of {size}: {}", exit::message(error)));
                 self.group.abort(i32::from(exit::code(error)));
             }
         })

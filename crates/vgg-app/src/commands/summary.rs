@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use super::options::NetworkArgs;
 
-use crate::console::out;
+use crate::console::{note, out};
 use crate::exit::UsageError;
 
 const MIB: f64 = 1_048_576.0;
@@ -30,7 +30,7 @@ impl Summary {
         let spec = match weights {
             Some(path) => {
                 let (metadata, notes) = vgg_weights::describe(&path)?;
-                notes.iter().for_each(|note| eprintln!("{note}"));
+                notes.iter().for_each(|text| note(text));
                 metadata.spec
             }
             None if !network.is_given() => {

@@ -15,6 +15,7 @@ use super::saving::SavingOptions;
 use super::train_session::TrainSession;
 use crate::console::{TrainingView, note, out};
 use crate::exit::UsageError;
+use vgg_error::printable;
 
 #[derive(Args)]
 pub(crate) struct Train {
@@ -77,7 +78,7 @@ impl Train {
             ResumeOption::Never => Resume::Never,
         };
         if resume == Resume::Never && dir.join("run.json").exists() {
-            let what = format!("{} already holds a run; choose another --out or remove it", dir.display());
+            let what = format!("{} already holds a run; choose another --out or remove it", printable(&dir));
             return Err(UsageError(what).into());
         }
         let missing = || UsageError("pass --dataset DIR, or set data.dataset in the file".into());
@@ -87,7 +88,7 @@ impl Train {
             TrainSession::open(ranks, &self.device, || Ok(root), std::slice::from_ref(&plan), &dir)?;
         let finished = session.work(&self.saving, |context| {
             let run = PreparedRun::new(&plan, None, context)?;
-            note(&format!("run: {}, identity {}", dir.display(), run.identity().short()));
+            note(&format!("run: {}, identity {}", printable(&dir), run.identity().short()));
             let mut view = TrainingView::new(&plan);
             Ok(run.train(&dir, resume, context, &mut |event| view.show(&event))?)
         })?;
@@ -95,7 +96,7 @@ impl Train {
             return session.interrupted("interrupted; rerun the same command to resume");
         };
         if ranks.is_first() {
-            writeln!(out(), "{}", finished.weights_file().display())?;
+            writeln!(out(), "{}", printable(&finished.weights_file()))?;
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -1,27 +1,45 @@
-//! Stdout that tolerates a closed pipe.
+//! Stdout for data.
 
-use std::io::{ErrorKind, Result, Stdout, Write};
+use std::io::{Error, ErrorKind, Result, Stdout, Write};
+use std::sync::{Mutex, PoisonError};
 
-/// Stdout for data. On a broken pipe, as with `| head`, the process exits with code 0.
+use vgg_error::printable_lines;
+
+/// The first error of writing to stdout, if the reader has not just closed the pipe.
+static FAILED: Mutex<Option<Error>> = Mutex::new(None);
+
+/// Stdout for data, with control characters escaped. Writing never fails: after an error, the rest is
+/// discarded, so that a command completes its work, and [`take_error`] reports the error at the end.
 pub(crate) fn out() -> Out {
     Out(std::io::stdout())
+}
+
+/// Flushes stdout. Returns the first error of writing to it; a closed pipe, as with `| head`, is none.
+pub(crate) fn take_error() -> Option<Error> {
+    // Errors are recorded, not returned.
+    let _ = out().flush();
+    let failed = FAILED.lock().unwrap_or_else(PoisonError::into_inner).take();
+    failed.filter(|error| error.kind() != ErrorKind::BrokenPipe)
 }
 
 pub(crate) struct Out(Stdout);
 
 impl Write for Out {
     fn write(&mut self, bytes: &[u8]) -> Result<usize> {
-        quiet_end(self.0.write(bytes))
+        let safe = printable_lines(&String::from_utf8_lossy(bytes));
+        record(|| self.0.write_all(safe.as_bytes()));
+        Ok(bytes.len())
     }
 
     fn flush(&mut self) -> Result<()> {
-        quiet_end(self.0.flush())
+        record(|| self.0.flush());
+        Ok(())
     }
 }
 
-fn quiet_end<T>(result: Result<T>) -> Result<T> {
-    match result {
-        Err(e) if e.kind() == ErrorKind::BrokenPipe => std::process::exit(0),
-        other => other,
+fn record(write: impl FnOnce() -> Result<()>) {
+    let mut failed = FAILED.lock().unwrap_or_else(PoisonError::into_inner);
+    if failed.is_none() {
+        *failed = write().err();
     }
 }

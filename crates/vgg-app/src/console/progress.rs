@@ -3,7 +3,7 @@
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
-use super::{is_quiet, note};
+use super::{is_quiet, note, warning};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// Interval between lines when stderr is not a terminal.
@@ -65,8 +65,8 @@ impl Progress {
     /// As [`Progress::line`], also on quiet ranks.
     pub(crate) fn warning(&self, text: &str) {
         match &self.bar {
-            Some(bar) => bar.suspend(|| eprintln!("{text}")),
-            None => eprintln!("{text}"),
+            Some(bar) => bar.suspend(|| warning(text)),
+            None => warning(text),
         }
     }
 

@@ -38,6 +38,7 @@ pub use merge::merge;
 
 use crate::shards::UNFINISHED as PROGRESS;
 use crate::{Encoding, Error, INDEX_FILE, Manifest, Partition, Result, Split};
+use vgg_error::printable;
 
 /// A published data set.
 pub trait Source {
@@ -188,7 +189,7 @@ fn only_ours(out: &Path) -> Result<()> {
     for entry in std::fs::read_dir(out).map_err(crate::error::at("read", out))? {
         let name = entry.map_err(crate::error::at("read", out))?.file_name();
         if name != ".lock" && name != PROGRESS {
-            let reason = format!("the output folder must be empty, but contains {}", name.display());
+            let reason = format!("the output folder must be empty, but contains {}", printable(&name));
             return Err(Error::Layout { path: out.to_owned(), reason });
         }
     }

@@ -9,6 +9,7 @@ use vgg_files::{hash_bytes, hash_file, read_bytes};
 use super::{INDEX_FILE, IndexFile, Manifest, Record, ShardFile};
 use crate::error::at;
 use crate::{Error, Result, Split};
+use vgg_error::printable;
 
 /// Result of [`verify`].
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -79,7 +80,7 @@ fn contents(root: &Path, file: &IndexFile) -> std::result::Result<Vec<u8>, Strin
     let path = root.join(&file.file);
     let bytes = read_bytes(&path).map_err(|e| e.to_string())?;
     if hash_bytes(&bytes) != file.blake3 {
-        return Err(format!("{}: its hash differs from index.json: the file is damaged", path.display()));
+        return Err(format!("{}: its hash differs from index.json: the file is damaged", printable(&path)));
     }
     Ok(bytes)
 }

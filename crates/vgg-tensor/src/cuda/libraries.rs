@@ -12,6 +12,7 @@ use std::sync::OnceLock;
 use libloading::Library as Opened;
 #[cfg(unix)]
 use libloading::os::unix::Library as Opened;
+use vgg_error::printable;
 
 /// A library that GPU support needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,7 +125,7 @@ pub(super) fn check() -> Result<(), String> {
         Err(format!(
             "the system's loader opens a {name} other than {version} in {}; set VGG_CUDA_PATH to the folder \
              of the loader's library, or unset it",
-            path.display()
+            printable(&path)
         ))
     })
 }
@@ -136,7 +137,7 @@ pub(crate) fn open_nccl() -> Result<Opened, String> {
         .find(|status| status.library == CudaLibrary::Nccl)
         .ok_or("NCCL is not in the list of libraries")?;
     let (_, path) = status.found.as_ref().map_err(Clone::clone)?;
-    open(path).map_err(|e| format!("{}: {e}", path.display()))
+    open(path).map_err(|e| format!("{}: {e}", printable(&path)))
 }
 
 fn find_all() -> Vec<CudaLibraryStatus> {
@@ -223,7 +224,7 @@ fn find(
                 std::mem::forget(opened);
                 return Ok((text(version), path, address));
             }
-            Err(e) if path.components().count() > 1 => refused = Some(format!("{}: {e}", path.display())),
+            Err(e) if path.components().count() > 1 => refused = Some(format!("{}: {e}", printable(&path))),
             Err(_) => {}
         }
     }

@@ -9,8 +9,9 @@ use anyhow::Result;
 use clap::Args;
 use serde_json::json;
 use vgg_data::{Encoding, ImageSet, Split, SplitManifest, verify};
+use vgg_error::printable;
 
-use crate::console::{Progress, out};
+use crate::console::{Progress, out, warning};
 
 #[derive(Args)]
 pub(crate) struct Inspect {
@@ -59,7 +60,7 @@ fn print_json(dataset: &Path, splits: &[ImageSet]) -> Result<()> {
     let classes = splits[0].classes();
     let encoding = splits[0].manifest().map(|manifest| manifest.encoding);
     let document = json!({
-        "dataset": dataset, "prepared": prepared, "encoding": encoding, "classes": classes, "splits": of_splits,
+        "dataset": printable(dataset).to_string(), "prepared": prepared, "encoding": encoding, "classes": classes, "splits": of_splits,
     });
     Ok(writeln!(out(), "{document:#}")?)
 }
@@ -145,7 +146,7 @@ impl Verify {
             return Ok(ExitCode::SUCCESS);
         }
         for problem in &found.problems {
-            eprintln!("error: {problem}");
+            warning(&format!("error: {problem}"));
         }
         Ok(ExitCode::from(crate::exit::BAD_DATA))
     }

@@ -13,8 +13,9 @@ use vgg_data::prepare::{
 };
 use vgg_data::{Encoding, INDEX_FILE, Manifest, Partition, Split};
 
-use crate::console::{Interrupt, Progress, clock, out};
+use crate::console::{Interrupt, Progress, clock, note, out, warning};
 use crate::exit::UsageError;
+use vgg_error::printable;
 
 #[derive(Args)]
 pub(crate) struct PrepareImagenet {
@@ -124,7 +125,10 @@ impl PrepareImagenet {
         }
         let source = Ilsvrc::open(dir, IlsvrcOptions { allow_incomplete, skip_md5: self.skip_md5 })?;
         for name in source.without() {
-            eprintln!("note: {} has no {name}: images of that split get no bounding boxes", dir.display());
+            note(&format!(
+                "note: {} has no {name}: images of that split get no bounding boxes",
+                printable(&dir)
+            ));
         }
         self.prepare.run(&source)
     }
@@ -144,7 +148,7 @@ impl PrepareFolder {
         let source = Files::open(&self.dataset, layout).with_context(|| {
             let value = self.layout.to_possible_value();
             let name = value.map_or(String::new(), |value| value.get_name().to_owned());
-            format!("{} does not have the layout {name}", self.dataset.display())
+            format!("{} does not have the layout {name}", printable(&self.dataset))
         })?;
         self.prepare.run(&source)
     }
@@ -182,7 +186,7 @@ impl PrepareArgs {
         let interrupt = Interrupt::listen()?;
         match with_progress(source, &options, &self.out, threads, &interrupt) {
             Err(vgg_data::Error::Interrupted) => {
-                eprintln!("interrupted; rerun the same command to resume from the last complete shard");
+                note("interrupted; rerun the same command to resume from the last complete shard");
                 return Ok(interrupt.exit_code().into());
             }
             other => other?,
@@ -217,12 +221,12 @@ fn with_progress(
                 }
             }
             Event::Kept(..) => kept += 1,
-            Event::Skipped(path, reason) => eprintln!("skipped: {path}: {reason}"),
+            Event::Skipped(path, reason) => warning(&format!("skipped: {path}: {reason}")),
         }
         if interrupt.asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     })?;
     if kept > 0 {
-        eprintln!("{kept} parts of the input were already prepared");
+        note(&format!("{kept} parts of the input were already prepared"));
     }
     Ok(())
 }
@@ -236,7 +240,7 @@ fn print_estimate(source: &dyn Source, estimate: &Estimate) -> Result<()> {
     writeln!(to, "{}, {} classes", source.name(), source.classes().len())?;
     const SHOWN: usize = 8;
     for (path, bytes) in estimate.inputs.iter().take(SHOWN) {
-        writeln!(to, "  {}  {}", gib(*bytes), path.display())?;
+        writeln!(to, "  {}  {}", gib(*bytes), printable(&path))?;
     }
     if estimate.inputs.len() > SHOWN {
         let rest: u64 = estimate.inputs[SHOWN..].iter().map(|(_, bytes)| bytes).sum();
@@ -246,7 +250,7 @@ fn print_estimate(source: &dyn Source, estimate: &Estimate) -> Result<()> {
     writeln!(
         to,
         "{}: at most {needed}, {} written, {free} free",
-        estimate.out.display(),
+        printable(&estimate.out),
         gib(estimate.there_bytes)
     )?;
     let time = std::time::Duration::from_secs_f64(estimate.seconds);
@@ -277,6 +281,6 @@ fn tell(dir: &Path) -> Result<()> {
             None => {}
         }
     }
-    writeln!(to, "{}", dir.display())?;
+    writeln!(to, "{}", printable(&dir))?;
     Ok(())
 }

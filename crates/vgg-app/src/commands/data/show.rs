@@ -7,8 +7,9 @@ use anyhow::Result;
 use clap::Args;
 use vgg_data::{BatchSheet, ImageSet, Split, write_png};
 
-use crate::console::out;
+use crate::console::{note, out};
 use crate::exit::UsageError;
+use vgg_error::printable;
 
 #[derive(Args)]
 pub(crate) struct ShowBatch {
@@ -50,7 +51,7 @@ impl ShowBatch {
             _ => return Err(UsageError("--train-scale takes one or two sides".into()).into()),
         };
         if let Some(side) = set.smallest_side().filter(|side| *side < high) {
-            eprintln!("note: the images were downscaled to {side}; training rejects S up to {high}");
+            note(&format!("note: the images were downscaled to {side}; training rejects S up to {high}"));
         }
         let sheet = BatchSheet {
             train_scale: [low, high],
@@ -61,7 +62,7 @@ impl ShowBatch {
             columns: self.columns,
         };
         write_png(&self.out, &sheet.draw(&set)?)?;
-        writeln!(out(), "{}", self.out.display())?;
+        writeln!(out(), "{}", printable(&self.out))?;
         Ok(())
     }
 }
