@@ -357,8 +357,7 @@ impl<'a> PreparedRun<'a> {
         }
     }
 
-    /// The settings that reproduce this run, with absolute paths of the data set and the initial weights. A data set
-    /// whose path is not UTF-8, which the file cannot hold, is left out.
+    /// The settings that reproduce this run, with absolute paths; a data set's that is not UTF-8 is left out.
     fn recorded(&self, context: &RunContext) -> RunPlan {
         let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
         let mut settings = self.plan.clone();
@@ -393,11 +392,6 @@ impl<'a> PreparedRun<'a> {
 /// Refuses a directory that holds no run, but files with names that a run writes.
 fn refuse_foreign(dir: &Path) -> Result<()> {
     let names = [WEIGHTS_FILE, "checkpoints", "metrics.jsonl", "metrics.csv", "timing.jsonl"];
-    match names.into_iter().find(|name| dir.join(name).exists()) {
-        Some(name) => Err(Error::Plan(format!(
-            "{} holds no run, but has {name}; choose another directory",
-            printable(dir)
-        ))),
-        None => Ok(()),
-    }
+    let Some(name) = names.into_iter().find(|name| dir.join(name).exists()) else { return Ok(()) };
+    Err(Error::Plan(format!("{} holds no run, but has {name}; choose another directory", printable(dir))))
 }
