@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use vgg_layers::{NamedTensor, Network, NetworkSpec};
 use vgg_tensor::{Device, DeviceConfig, DeviceKind, Precision};
-use vgg_testkit::{assert_close, hashed};
+use vgg_testkit::{assert_close, pseudo_random};
 
 /// Path of a committed file with reference values.
 pub fn fixture(name: &str) -> PathBuf {
@@ -35,13 +35,13 @@ pub fn assert_arrays_close(ours: &[NamedTensor], expected: &[NamedTensor], toler
     }
 }
 
-/// A network with hashed weights.
-pub fn hashed_network(spec: NetworkSpec, device: &Device) -> Network {
+/// A network with pseudo-random weights, each tensor derived from a hash of its name.
+pub fn pseudo_random_network(spec: NetworkSpec, device: &Device) -> Network {
     let mut network = Network::new(spec, device).unwrap();
     for (name, shape) in network.spec().file_shapes().unwrap() {
         let fan_in: usize = shape[1..].iter().product();
         let bound = if shape.len() == 1 { 0.1 } else { (6.0 / fan_in as f64).sqrt() as f32 };
-        let values = hashed(&name, bound, shape.iter().product());
+        let values = pseudo_random(&name, bound, shape.iter().product());
         network.load_tensor(&NamedTensor { name, shape, values }).unwrap();
     }
     network

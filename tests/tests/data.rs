@@ -194,7 +194,7 @@ fn batches(folder: &Arc<ImageSet>, workers: usize, epoch: u64) -> Vec<Batch> {
         seed: 5,
         on_bad_image: OnBadImage::Skip,
         workers,
-        rank: Partition::WHOLE,
+        partition: Partition::WHOLE,
     };
     let mut all = Vec::new();
     let mut loader = Loader::new(folder.clone(), config).unwrap();

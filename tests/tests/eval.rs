@@ -10,8 +10,8 @@ use vgg_eval::{
 };
 use vgg_layers::{Config, NetworkSpec, PoolRounding};
 use vgg_tensor::Device;
-use vgg_testkit::{assert_close, hashed};
-use vgg_tests::{fixture, hashed_network};
+use vgg_testkit::{assert_close, pseudo_random};
+use vgg_tests::{fixture, pseudo_random_network};
 
 const SIZES: [(usize, usize); 3] = [(104, 136), (120, 104), (104, 104)];
 const PREPROCESSING: Preprocessing = Preprocessing { offset: [-120.0, -110.0, -100.0], scale: [0.02; 3] };
@@ -20,11 +20,11 @@ fn spec() -> NetworkSpec {
     NetworkSpec { width: 1.0 / 16.0, classes: 10, head: [16, 16], crop: 64, ..NetworkSpec::paper(Config::D) }
 }
 
-/// Ten classes with one image of hashed pixels each, as in the reference script.
+/// Ten classes with one image of pseudo-random pixels each, as in the reference script.
 fn make_set(root: &Path) {
     for class in 0..10 {
         let (h, w) = SIZES[class.min(2)];
-        let values = hashed(&format!("pixels{class}"), 1.0, h * w * 3);
+        let values = pseudo_random(&format!("pixels{class}"), 1.0, h * w * 3);
         let bytes = values.into_iter().map(|v| ((v + 1.0) * 128.0) as u8).collect();
         let image = Image::from_shape_vec((h, w, 3), bytes).unwrap();
         for split in ["train", "val"] {
@@ -55,7 +55,7 @@ fn run(
     let device = Device::cpu(2).unwrap();
     let pool_rounding = ceil.then_some(PoolRounding::Ceil);
     let evaluation = &Evaluation { pool_rounding, ..evaluation.clone() };
-    let model = evaluation.prepare(hashed_network(spec(), &device), PREPROCESSING, "weights").unwrap();
+    let model = evaluation.prepare(pseudo_random_network(spec(), &device), PREPROCESSING, "weights").unwrap();
     let folder = Arc::new(ImageSet::open(root, Split::Val).unwrap());
     let options = EvaluateOptions { workers: 2, on_bad_image, part: Partition::WHOLE };
     evaluate(&model, &folder, evaluation, options, &mut |_| ControlFlow::Continue(()))
@@ -103,7 +103,7 @@ fn posteriors_file_round_trips() {
     let back = Posteriors::load(&path).unwrap();
     assert_eq!((back.values, back.labels, back.paths), (ours.values, ours.labels, ours.paths));
     assert_eq!(back.origin, ours.origin);
-    assert_eq!((back.origin.networks[0].protocol.clone(), back.origin.classes.len()), (dense, 10));
+    assert_eq!((back.origin.networks[0].evaluation.clone(), back.origin.classes.len()), (dense, 10));
     let weights = fixture("sgd_c.safetensors");
     assert!(matches!(Posteriors::load(&weights), Err(vgg_eval::Error::Posteriors { .. })));
 }
@@ -115,7 +115,7 @@ fn merged_parts_equal_the_whole() {
     let dense = evaluation(Protocol::Dense, DensePool::ScoreMean);
     let whole = run(dir.path(), &dense, false, OnBadImage::Stop).unwrap();
     let device = Device::cpu(2).unwrap();
-    let model = dense.prepare(hashed_network(spec(), &device), PREPROCESSING, "weights").unwrap();
+    let model = dense.prepare(pseudo_random_network(spec(), &device), PREPROCESSING, "weights").unwrap();
     let folder = Arc::new(ImageSet::open(dir.path(), Split::Val).unwrap());
     let parts: Vec<Posteriors> = (1..=3)
         .map(|number| {
@@ -146,7 +146,7 @@ fn bad_image_stops_or_is_skipped_and_break_interrupts() {
     assert_eq!(skipped.top1_error().n, 9);
 
     let device = Device::cpu(1).unwrap();
-    let model = dense.prepare(hashed_network(spec(), &device), PREPROCESSING, "weights").unwrap();
+    let model = dense.prepare(pseudo_random_network(spec(), &device), PREPROCESSING, "weights").unwrap();
     let folder = Arc::new(ImageSet::open(dir.path(), Split::Train).unwrap());
     let options = EvaluateOptions { workers: 1, on_bad_image: OnBadImage::Stop, part: Partition::WHOLE };
     let ended = evaluate(&model, &folder, &dense, options, &mut |_| ControlFlow::Break(()));

@@ -11,8 +11,8 @@ use vgg_eval::{
 use vgg_files::TensorFile;
 use vgg_layers::{Config, NetworkSpec};
 use vgg_tensor::{Device, Precision, SingleProcess};
-use vgg_testkit::{assert_close, hashed};
-use vgg_tests::{fixture, gpu, hashed_network};
+use vgg_testkit::{assert_close, pseudo_random};
+use vgg_tests::{fixture, gpu, pseudo_random_network};
 
 const SIZES: [(usize, usize); 3] = [(104, 136), (120, 104), (104, 104)];
 
@@ -29,10 +29,10 @@ fn config(layer: &str, test_scales: &[usize], aggregate: Aggregate, l2_normalise
     }
 }
 
-/// Images of hashed pixels, as in the reference script.
+/// Images of pseudo-random pixels, as in the reference script.
 fn make_set(root: &Path) {
     for (i, (h, w)) in SIZES.into_iter().enumerate() {
-        let values = hashed(&format!("pixels{i}"), 1.0, h * w * 3);
+        let values = pseudo_random(&format!("pixels{i}"), 1.0, h * w * 3);
         let bytes = values.into_iter().map(|v| ((v + 1.0) * 128.0) as u8).collect();
         for split in ["train", "val"] {
             let folder = root.join(split).join(format!("class{i}"));
@@ -52,7 +52,7 @@ fn run(root: &Path, config: &FeatureConfig, device: &Device) -> vgg_eval::Result
         crop: 64,
         ..NetworkSpec::paper(Config::D)
     };
-    let network = hashed_network(spec, device).into_fully_convolutional()?;
+    let network = pseudo_random_network(spec, device).into_fully_convolutional()?;
     let folder = Arc::new(ImageSet::open(root, Split::Val).unwrap());
     let options = EvaluateOptions { workers: 2, on_bad_image: OnBadImage::Stop, part: Partition::WHOLE };
     let preprocessing = Preprocessing { offset: [-120.0, -110.0, -100.0], scale: [0.02; 3] };

@@ -5,8 +5,8 @@ use vgg_data::Batch;
 use vgg_layers::{Config, DropoutSeed, NamedTensor, NetworkSpec};
 use vgg_optim::{MomentumVariant, Sgd, SgdOptions};
 use vgg_tensor::{Device, GradMode, Precision, StepState, Tensor, ops};
-use vgg_testkit::hashed;
-use vgg_tests::{assert_arrays_close, fixture, gpu, hashed_network};
+use vgg_testkit::pseudo_random;
+use vgg_tests::{assert_arrays_close, fixture, gpu, pseudo_random_network};
 use vgg_train::{StepConfig, TrainStep};
 
 const BATCH: usize = 16;
@@ -21,8 +21,8 @@ fn step(config: Config, device: &Device) -> (f64, Vec<NamedTensor>) {
         dropout: 0.0,
         ..NetworkSpec::paper(config)
     };
-    let mut network = hashed_network(spec, device);
-    let pixels = hashed("image7", 1.0, BATCH * 32 * 32 * 3);
+    let mut network = pseudo_random_network(spec, device);
+    let pixels = pseudo_random("image7", 1.0, BATCH * 32 * 32 * 3);
     let x = Tensor::from_slice(&pixels, [BATCH, 32, 32, 3], device).unwrap();
     let targets: Vec<u32> = (0..BATCH as u32).map(|n| (5 * n + 1) % 10).collect();
     let state = StepState::new(device).unwrap();
@@ -109,7 +109,7 @@ fn alternating_steps(device: &Device) -> [(&'static str, Vec<NamedTensor>); 2] {
         crop: 32,
         ..NetworkSpec::paper(Config::A)
     };
-    let (mut a, mut b) = (hashed_network(spec(7), device), hashed_network(spec(9), device));
+    let (mut a, mut b) = (pseudo_random_network(spec(7), device), pseudo_random_network(spec(9), device));
     let sgd = |options| Sgd::new(options).unwrap();
     let (mut of_a, mut of_b) = (sgd(SgdOptions::PAPER), sgd(SgdOptions::PAPER));
     let mut other =
@@ -119,7 +119,7 @@ fn alternating_steps(device: &Device) -> [(&'static str, Vec<NamedTensor>); 2] {
     step.set_lr(0.05);
     let mut batch = Batch::blank(4, [32, 32]);
     for i in 0..9usize {
-        let pixels = hashed(&format!("pixels {i}"), 1.0, batch.pixels.len());
+        let pixels = pseudo_random(&format!("pixels {i}"), 1.0, batch.pixels.len());
         batch.pixels.iter_mut().zip(pixels).for_each(|(pixel, v)| *pixel = (128.0 + 127.0 * v) as u8);
         batch.offset.fill(-120.0);
         batch.targets = (0..4).map(|n| ((i + 2 * n) % 7) as u32).collect();

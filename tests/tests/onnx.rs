@@ -11,8 +11,8 @@ use onnx_file::*;
 use vgg_files::TensorFile;
 use vgg_layers::{Config, LrnStyle, NamedTensor, Network, NetworkSpec, PoolRounding};
 use vgg_tensor::{Device, Tensor};
-use vgg_testkit::{assert_close, hashed};
-use vgg_tests::hashed_network;
+use vgg_testkit::{assert_close, pseudo_random};
+use vgg_tests::pseudo_random_network;
 use vgg_weights::{ChannelOrder, Target, WeightsMetadata, convert, save};
 
 /// A small network: fc6 sees a 2x2 map, and blocks differ in their numbers of filters.
@@ -44,7 +44,7 @@ fn metadata(spec: &NetworkSpec) -> WeightsMetadata {
 /// A network with biases as large as its activations for pixels up to 128, about 100. A missing bias, or an
 /// LRN with another constant, then changes the logits in their first digits.
 fn network(spec: &NetworkSpec, device: &Device) -> Network {
-    let mut network = hashed_network(spec.clone(), device);
+    let mut network = pseudo_random_network(spec.clone(), device);
     for mut array in network.state_dict().into_iter().filter(|array| array.name.ends_with(".bias")) {
         array.values.iter_mut().for_each(|value| *value *= 100.0);
         network.load_tensor(&array).unwrap();
@@ -68,7 +68,7 @@ const TOLERANCE: f64 = 2e-5;
 /// Compares the logits of two crops.
 fn check_crops(network: &Network) {
     let (device, crop) = (network.device(), network.spec().crop);
-    let pixels = hashed("crops", 128.0, 2 * crop * crop * 3);
+    let pixels = pseudo_random("crops", 128.0, 2 * crop * crop * 3);
     let x = Tensor::from_slice(&pixels, [2, crop, crop, 3], device).unwrap();
     let ours = network.infer(&x).unwrap();
     let model = written(network, Target::Onnx);
@@ -85,7 +85,7 @@ fn check_dense(network: Network) {
     let model = written(&network, Target::OnnxDense);
     let dense = network.into_fully_convolutional().unwrap();
     let [h, w] = [75, 97];
-    let pixels = hashed("image", 128.0, h * w * 3);
+    let pixels = pseudo_random("image", 128.0, h * w * 3);
     let ours = dense.score_map(&Tensor::from_slice(&pixels, [1, h, w, 3], &device).unwrap()).unwrap();
     let theirs = run(model.graph.as_ref().unwrap(), Array::of_nhwc(&pixels, [1, h, w, 3]));
     let [map_h, map_w] = if rounding == PoolRounding::Floor { [1, 2] } else { [2, 3] };
@@ -153,7 +153,7 @@ fn versions_inputs_and_outputs() {
         (Target::OnnxDense, strings(["n", "3", "h", "w"]), strings(["n", "5", "map_h", "map_w"])),
     ] {
         let model = written(&network, target);
-        // `compute` implements LRN, Flatten and Gemm of opset 13; IR version 8 came with opset 15.
+        // `onnx_file::compute` implements opset 13; vgg writes IR version 8, which is valid with it.
         assert_eq!(model.ir_version, Some(8));
         let opset = OperatorSetIdProto { domain: Some(String::new()), version: Some(13) };
         assert_eq!(model.opset_import, [opset]);

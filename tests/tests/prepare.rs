@@ -5,7 +5,9 @@ mod preparation;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 
-use preparation::{LENIENT, contents, descriptions, ilsvrc, images, made, options};
+use preparation::{
+    LENIENT, contents, descriptions, ilsvrc, images, options_with_shards_of_kib, prepare_quietly,
+};
 use vgg_data::prepare::{Files, Ilsvrc, IlsvrcOptions, Layout, PrepareOptions, Source, merge, prepare};
 use vgg_data::synthetic::{SyntheticConfig, generate};
 use vgg_data::{Encoding, Error, ImageSet, Partition, Split, verify};
@@ -17,7 +19,7 @@ fn every_image_has_its_class_and_its_box() {
     let fake = FakeImagenet::new(&images());
     let (archives, out) = (dir.path().join("archives"), dir.path().join("out"));
     fake.write(&archives);
-    made(&ilsvrc(&archives), &options(40), &out, 2).unwrap();
+    prepare_quietly(&ilsvrc(&archives), &options_with_shards_of_kib(40), &out, 2).unwrap();
     let described = descriptions(&out);
     let mut expected = Vec::new();
     for (wnid, images) in &fake.train {
@@ -70,16 +72,21 @@ fn shards_do_not_depend_on_threads_parts_or_interruptions() {
     FakeImagenet::new(&images).write(&dir.path().join("archives"));
     let source = ilsvrc(&dir.path().join("archives"));
     let at = |name: &str| dir.path().join(name);
-    made(&source, &options(40), &at("whole"), 1).unwrap();
+    prepare_quietly(&source, &options_with_shards_of_kib(40), &at("whole"), 1).unwrap();
     let whole = contents(&at("whole"));
     assert!(whole.len() > 8, "several shards");
-    made(&source, &options(40), &at("threads"), 4).unwrap();
+    prepare_quietly(&source, &options_with_shards_of_kib(40), &at("threads"), 4).unwrap();
     assert_eq!(contents(&at("threads")), whole);
 
     let parts: Vec<PathBuf> = (1..=3).map(|i| at(&format!("part{i}"))).collect();
     for (i, part) in parts.iter().enumerate() {
-        made(&source, &PrepareOptions { part: Partition { index: i, count: 3 }, ..options(40) }, part, 2)
-            .unwrap();
+        prepare_quietly(
+            &source,
+            &PrepareOptions { part: Partition { index: i, count: 3 }, ..options_with_shards_of_kib(40) },
+            part,
+            2,
+        )
+        .unwrap();
     }
     let missing = merge(&parts[1..], &at("unmerged"), false).unwrap_err().to_string();
     assert!(missing.contains("part 1/3 is missing"), "{missing}");
@@ -96,18 +103,24 @@ fn shards_do_not_depend_on_threads_parts_or_interruptions() {
 
     for stop in [1, 2] {
         let mut heard = 0;
-        let stopped = prepare(&source, &options(40), &at("stopped"), 2, &mut |_| {
+        let stopped = prepare(&source, &options_with_shards_of_kib(40), &at("stopped"), 2, &mut |_| {
             heard += 1;
             if heard == stop { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
         assert!(matches!(stopped, Err(Error::Interrupted)));
     }
-    made(&source, &options(40), &at("stopped"), 1).unwrap();
+    prepare_quietly(&source, &options_with_shards_of_kib(40), &at("stopped"), 1).unwrap();
     assert_eq!(contents(&at("stopped")), whole);
     // Repeating it does nothing; other options are refused.
-    made(&source, &options(40), &at("stopped"), 1).unwrap();
-    let error = made(&source, &options(50), &at("stopped"), 1).unwrap_err().to_string();
-    assert!(error.contains("other settings or input"), "{error}");
+    prepare_quietly(&source, &options_with_shards_of_kib(40), &at("stopped"), 1).unwrap();
+    let error =
+        prepare_quietly(&source, &options_with_shards_of_kib(50), &at("stopped"), 1).unwrap_err().to_string();
+    let words = "other settings or input; remove it, or choose another folder: \
+                 maximum size of a shard: 0.0390625 MiB before, 0.048828125 MiB now";
+    assert!(error.ends_with(words), "{error}");
+    let smaller = PrepareOptions { smallest_side: Some(48), ..options_with_shards_of_kib(40) };
+    let error = prepare_quietly(&source, &smaller, &at("stopped"), 1).unwrap_err().to_string();
+    assert!(error.ends_with("folder: smallest side: 64 before, 48 now"), "{error}");
 }
 
 #[test]
@@ -119,9 +132,9 @@ fn failed_merge_can_be_repeated() {
     let source = Ilsvrc::open(&at("archives"), strict).unwrap();
     let parts = [at("one"), at("two")];
     for (number, part) in parts.iter().enumerate() {
-        made(
+        prepare_quietly(
             &source,
-            &PrepareOptions { part: Partition { index: number, count: 2 }, ..options(40) },
+            &PrepareOptions { part: Partition { index: number, count: 2 }, ..options_with_shards_of_kib(40) },
             part,
             1,
         )
@@ -149,11 +162,11 @@ fn changed_input_is_detected() {
     let mut fake = FakeImagenet::new(&images());
     let (archives, out) = (dir.path().join("archives"), dir.path().join("out"));
     fake.write(&archives);
-    let part = PrepareOptions { part: Partition { index: 0, count: 2 }, ..options(40) };
-    made(&ilsvrc(&archives), &part, &out, 1).unwrap();
+    let part = PrepareOptions { part: Partition { index: 0, count: 2 }, ..options_with_shards_of_kib(40) };
+    prepare_quietly(&ilsvrc(&archives), &part, &out, 1).unwrap();
     fake.train[0].1[0].1 = fake.train[1].1[0].1.clone();
     fake.write(&archives);
-    let error = made(&ilsvrc(&archives), &part, &out, 1).unwrap_err().to_string();
+    let error = prepare_quietly(&ilsvrc(&archives), &part, &out, 1).unwrap_err().to_string();
     assert!(error.contains("input: ILSVRC2012_img_train.tar") && error.contains("before"), "{error}");
 }
 
@@ -171,8 +184,8 @@ fn prepared_folder_has_the_same_images() {
         ("small", Some(48), Encoding::Raw),
     ] {
         let out = dir.path().join(name);
-        let options = PrepareOptions { smallest_side, encoding, ..options(200) };
-        made(&source, &options, &out, 2).unwrap();
+        let options = PrepareOptions { smallest_side, encoding, ..options_with_shards_of_kib(200) };
+        prepare_quietly(&source, &options, &out, 2).unwrap();
         let mut statistics = vgg_data::PixelStatistics::default();
         for set in &sets {
             let prepared = ImageSet::open(&out, set.split()).unwrap();

@@ -4,7 +4,7 @@ mod preparation;
 
 use std::path::Path;
 
-use preparation::{LENIENT, descriptions, ilsvrc, images, made, options};
+use preparation::{LENIENT, descriptions, ilsvrc, images, options_with_shards_of_kib, prepare_quietly};
 use vgg_data::prepare::{Ilsvrc, IlsvrcOptions};
 use vgg_data::{Manifest, Split};
 use vgg_testkit::imagenet::{ARCHIVES, FakeImagenet, gzip};
@@ -60,7 +60,7 @@ fn damaged_archives_are_refused_by_name() {
             "a foreign class",
             &|f| f.train[0].0 = "n99999999".into(),
             whole,
-            &["n99999999.tar", "not the archive of a class"],
+            &["n99999999.tar", "not named after a class of ILSVRC-2012"],
         ),
         ("a foreign name", &|f| f.val[0].0 = "cat.JPEG".into(), whole, &["cat.JPEG", "ILSVRC2012_val_"]),
         ("number 0", &|f| f.val[0].0 = "ILSVRC2012_val_00000000.JPEG".into(), whole, &["from 1 to 50000"]),
@@ -76,7 +76,8 @@ fn damaged_archives_are_refused_by_name() {
         fake.write(dir.path());
         damage(dir.path());
         let out = dir.path().join("out");
-        let error = Ilsvrc::open(dir.path(), LENIENT).and_then(|source| made(&source, &options(40), &out, 1));
+        let error = Ilsvrc::open(dir.path(), LENIENT)
+            .and_then(|source| prepare_quietly(&source, &options_with_shards_of_kib(40), &out, 1));
         let error = error.expect_err(what).to_string();
         assert!(words.iter().all(|word| error.contains(word)), "{what}: {error}");
         assert!(!out.join("index.json").exists(), "{what}");
@@ -99,7 +100,7 @@ fn bad_images_and_boxes_are_skipped_and_recorded() {
     std::fs::remove_file(archives.join(ARCHIVES[3])).unwrap();
     let source = ilsvrc(&archives);
     assert_eq!(source.without(), [ARCHIVES[3]]);
-    made(&source, &options(40), &out, 1).unwrap();
+    prepare_quietly(&source, &options_with_shards_of_kib(40), &out, 1).unwrap();
     let manifest: Manifest = vgg_files::read_json(&out.join("index.json")).unwrap();
     let val = &manifest.splits[&Split::Val];
     assert_eq!(val.images, 3);
@@ -118,7 +119,9 @@ fn bad_images_and_boxes_are_skipped_and_recorded() {
     assert!(of(3).as_array().unwrap().is_empty() && of(4).is_null() && of(5).as_array().unwrap().len() == 1);
     // Without `allow_incomplete`, the error lists missing and unusable images.
     let strict = Ilsvrc::open(&archives, IlsvrcOptions { allow_incomplete: false, skip_md5: true }).unwrap();
-    let error = made(&strict, &options(40), &dir.path().join("strict"), 1).unwrap_err().to_string();
+    let error = prepare_quietly(&strict, &options_with_shards_of_kib(40), &dir.path().join("strict"), 1)
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("of 1300 images") && error.contains("and 9"), "{error}");
     let checked = Ilsvrc::open(&archives, IlsvrcOptions::default()).err().unwrap().to_string();
     assert!(checked.contains("MD5") && checked.contains("fa75699e90414af021442c21a62c3abf"), "{checked}");
@@ -158,7 +161,9 @@ fn members_that_are_not_files_or_have_wrong_sizes_are_refused() {
         FakeImagenet::new(&images).write(dir.path());
         std::fs::write(dir.path().join(ARCHIVES[archive]), [first, vec![0; 1024]].concat()).unwrap();
         let out = dir.path().join("out");
-        let error = made(&ilsvrc(dir.path()), &options(40), &out, 1).unwrap_err().to_string();
+        let error = prepare_quietly(&ilsvrc(dir.path()), &options_with_shards_of_kib(40), &out, 1)
+            .unwrap_err()
+            .to_string();
         assert!(error.contains(ARCHIVES[archive]) && error.contains(words), "{words}: {error}");
         assert!(!out.join("index.json").exists());
     }

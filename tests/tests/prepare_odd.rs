@@ -10,7 +10,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use image::{DynamicImage, ImageFormat};
-use preparation::{descriptions, ilsvrc, images, made, options};
+use preparation::{descriptions, ilsvrc, images, options_with_shards_of_kib, prepare_quietly};
 use vgg_data::prepare::{Files, Layout};
 use vgg_data::{ImageSet, Interpolation, Manifest, Split};
 use vgg_testkit::imagenet::{ARCHIVES, FakeImagenet};
@@ -57,7 +57,13 @@ fn unusual_images_are_used_or_refused_by_name() {
     let (class, out) = (dir.path().join("set/train/a"), dir.path().join("out"));
     std::fs::create_dir_all(&class).unwrap();
     odd.iter().for_each(|(name, bytes, _)| std::fs::write(class.join(name), bytes).unwrap());
-    made(&Files::open(&dir.path().join("set"), Layout::Folders).unwrap(), &options(40), &out, 2).unwrap();
+    prepare_quietly(
+        &Files::open(&dir.path().join("set"), Layout::Folders).unwrap(),
+        &options_with_shards_of_kib(40),
+        &out,
+        2,
+    )
+    .unwrap();
     let manifest = Manifest::read(&out).unwrap();
     let split = &manifest.splits[&Split::Train];
     let by_name = |path: &str| path.rsplit('/').next().unwrap().to_owned();
@@ -128,7 +134,7 @@ fn non_utf8_names_are_refused_or_replaced() {
     let outer = [member(Path::new(&archive), &inner), vec![0; 1024]].concat();
     std::fs::write(archives.join(ARCHIVES[0]), outer).unwrap();
     let out = dir.path().join("out");
-    made(&ilsvrc(&archives), &options(40), &out, 1).unwrap();
+    prepare_quietly(&ilsvrc(&archives), &options_with_shards_of_kib(40), &out, 1).unwrap();
     let set = ImageSet::open(&out, Split::Train).unwrap();
     let (first, second) = (set.path(0).into_owned(), set.path(1).into_owned());
     assert!(set.len() == 2 && first != second && first.is_ascii() && second.is_ascii(), "{first}, {second}");

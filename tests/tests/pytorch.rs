@@ -1,14 +1,14 @@
-//! Logits, gradients and SGD steps against PyTorch, with hashed weights on both sides.
+//! Logits, gradients and SGD steps against PyTorch, with pseudo-random weights on both sides.
 
 use vgg_files::TensorFile;
 use vgg_layers::{Config, Conv, DropoutSeed, NamedTensor, NetworkSpec, Stages};
 use vgg_optim::{MomentumVariant, Sgd, SgdOptions};
 use vgg_tensor::{Device, GradMode, Precision, StepState, Tensor, ops};
-use vgg_testkit::{assert_close, hashed};
-use vgg_tests::{assert_arrays_close, fixture, gpu, hashed_network};
+use vgg_testkit::{assert_close, pseudo_random};
+use vgg_tests::{assert_arrays_close, fixture, gpu, pseudo_random_network};
 
 fn images(seed: u64, n: usize, side: usize, scale: f32, device: &Device) -> Tensor {
-    let values = hashed(&format!("image{seed}"), 1.0, n * side * side * 3)
+    let values = pseudo_random(&format!("image{seed}"), 1.0, n * side * side * 3)
         .iter()
         .map(|v| v * scale)
         .collect::<Vec<_>>();
@@ -21,7 +21,7 @@ fn full_networks_have_torchvisions_logits() {
     let reference: serde_json::Value = serde_json::from_slice(&json).unwrap();
     let device = Device::cpu(2).unwrap();
     for config in [Config::A, Config::B, Config::D, Config::E] {
-        let network = hashed_network(NetworkSpec::paper(config.clone()), &device);
+        let network = pseudo_random_network(NetworkSpec::paper(config.clone()), &device);
         let logits = network.infer(&images(1, 2, 224, 1.0, &device)).unwrap().to_vec();
         let rows = reference["logits"][config.name()].as_array().unwrap();
         assert_eq!(rows.len(), 2, "images");
@@ -49,7 +49,7 @@ fn custom_networks_match_pytorch_logits_and_gradients() {
     let spec =
         NetworkSpec { classes: 6, head: [14, 9], crop: 24, dropout: 0.0, ..NetworkSpec::paper(config) };
     for device in [Some(Device::cpu(2).unwrap()), gpu(Precision::F32)].into_iter().flatten() {
-        let mut network = hashed_network(spec.clone(), &device);
+        let mut network = pseudo_random_network(spec.clone(), &device);
         let state = StepState::new(&device).unwrap();
         let run = DropoutSeed { seed: 0, step: 0, first_sample: 0 };
         let x = images(seed, 2, 24, 1.0, &device);
@@ -100,7 +100,7 @@ fn four_steps(config: Config, file: &str, scale: f32, momentum_variant: Momentum
         dropout: 0.0,
         ..NetworkSpec::paper(config)
     };
-    let mut network = hashed_network(spec, &device);
+    let mut network = pseudo_random_network(spec, &device);
     let mut reference = TensorFile::open(&fixture(file)).unwrap();
     let metadata = reference.metadata();
     let number = |key: &str| metadata[key].parse::<f32>().unwrap();
@@ -141,7 +141,7 @@ fn four_steps(config: Config, file: &str, scale: f32, momentum_variant: Momentum
 }
 
 #[test]
-fn sgd_steps_of_both_forms_are_pytorchs() {
+fn sgd_steps_of_both_momentum_variants_are_pytorchs() {
     for (config, file, scale) in
         [(Config::C, "sgd_c.safetensors", 1.0), (Config::ALrn, "sgd_a_lrn.safetensors", 30.0)]
     {

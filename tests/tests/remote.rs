@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use http_server::{Fault, Server};
-use preparation::{made, options};
+use preparation::{options_with_shards_of_kib, prepare_quietly};
 use vgg_data::prepare::{Files, Layout};
 use vgg_data::synthetic::{SyntheticConfig, generate};
 use vgg_data::{
@@ -26,7 +26,7 @@ fn prepared(dir: &Path) -> ImageSet {
     let config = SyntheticConfig { seed: 3, train_per_class: 3, val_per_class: 1 };
     generate(&dir.join("set"), &config, 2, &|_, _| ()).unwrap();
     let source = Files::open(&dir.join("set"), Layout::Folders).unwrap();
-    made(&source, &options(40), &dir.join("out"), 2).unwrap();
+    prepare_quietly(&source, &options_with_shards_of_kib(40), &dir.join("out"), 2).unwrap();
     ImageSet::open(&dir.join("out"), Split::Train).unwrap()
 }
 
@@ -48,7 +48,7 @@ fn assert_same(remote: &ImageSet, local: &ImageSet) {
     }
 }
 
-fn batches(set: ImageSet, rank: Partition) -> Vec<Batch> {
+fn batches(set: ImageSet, partition: Partition) -> Vec<Batch> {
     let augment = AugmentConfig {
         train_scale: [40, 56],
         crop: 32,
@@ -58,7 +58,7 @@ fn batches(set: ImageSet, rank: Partition) -> Vec<Batch> {
     };
     let on_bad_image = OnBadImage::Stop;
     let config =
-        LoaderConfig { augment, mean_rgb: [0.0; 3], batch: 8, seed: 1, on_bad_image, workers: 2, rank };
+        LoaderConfig { augment, mean_rgb: [0.0; 3], batch: 8, seed: 1, on_bad_image, workers: 2, partition };
     let mut all = Vec::new();
     let mut loader = Loader::new(Arc::new(set), config).unwrap();
     for epoch in 0..2 {

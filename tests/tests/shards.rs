@@ -91,7 +91,7 @@ fn taken(root: &Path, images: u64) -> Option<u64> {
         seed: 1,
         on_bad_image: OnBadImage::Stop,
         workers: 2,
-        rank: Partition::WHOLE,
+        partition: Partition::WHOLE,
     };
     let mut loader = Loader::new(set, config).unwrap();
     let (mut ids, mut most) = (Vec::<usize>::new(), 0);

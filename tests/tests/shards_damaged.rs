@@ -275,7 +275,7 @@ fn loader_stops_at_or_skips_a_damaged_image() {
             seed: 1,
             on_bad_image,
             workers: 2,
-            rank: Partition::WHOLE,
+            partition: Partition::WHOLE,
         };
         let mut loader = Loader::new(Arc::new(set.open().unwrap()), config).unwrap();
         let mut ids = Vec::<usize>::new();

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use vgg_layers::{Config, LayerSelection, Network, NetworkSpec, PoolRounding};
 use vgg_tensor::{Device, Tensor};
-use vgg_testkit::{assert_close, hashed};
+use vgg_testkit::{assert_close, pseudo_random};
 use vgg_tests::fixture;
 use vgg_weights::{Error, Library, Loaded, Target, convert, load, load_layers, load_with, read_metadata};
 
@@ -23,7 +23,7 @@ fn reference(key: &str) -> Vec<f32> {
 }
 
 fn logits(loaded: &Loaded) -> Vec<f32> {
-    let x = hashed("image1", 1.0, 2 * CROP * CROP * 3);
+    let x = pseudo_random("image1", 1.0, 2 * CROP * CROP * 3);
     let x = Tensor::from_slice(&x, [2, CROP, CROP, 3], loaded.network.device()).unwrap();
     loaded.network.infer(&x).unwrap().to_vec()
 }

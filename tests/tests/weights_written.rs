@@ -12,8 +12,8 @@ use ndarray::Array4;
 use vgg_files::TensorFile;
 use vgg_layers::{Config, LrnStyle, NamedTensor, Network, NetworkSpec, PoolRounding};
 use vgg_tensor::{Device, Tensor};
-use vgg_testkit::{assert_close, hashed};
-use vgg_tests::hashed_network;
+use vgg_testkit::{assert_close, pseudo_random};
+use vgg_tests::pseudo_random_network;
 use vgg_weights::{ChannelOrder, Target, WeightsMetadata, convert, save};
 
 fn spec(config: Config, lrn_style: LrnStyle, pool_rounding: PoolRounding) -> NetworkSpec {
@@ -44,7 +44,7 @@ fn metadata(spec: &NetworkSpec) -> WeightsMetadata {
 
 /// Pixels up to 128 give activations of about 100, for which LRN matters, and biases of the same size.
 fn network(spec: &NetworkSpec) -> Network {
-    let mut network = hashed_network(spec.clone(), &Device::cpu(1).unwrap());
+    let mut network = pseudo_random_network(spec.clone(), &Device::cpu(1).unwrap());
     for mut array in network.state_dict().into_iter().filter(|array| array.name.ends_with(".bias")) {
         array.values.iter_mut().for_each(|value| *value *= 100.0);
         network.load_tensor(&array).unwrap();
@@ -73,7 +73,7 @@ fn check(config: Config, lrn_style: LrnStyle, pool_rounding: PoolRounding) {
     let deployed = Deployed::of(&network, &metadata(network.spec()));
     let device = network.device().clone();
     let shape = [1, 64, 64, 3];
-    let pixels = hashed("crop", 128.0, shape.iter().product());
+    let pixels = pseudo_random("crop", 128.0, shape.iter().product());
     let logits = network.infer(&Tensor::from_slice(&pixels, shape, &device).unwrap()).unwrap().to_vec();
     let blobs = deployed.compute(blue_first(&pixels, shape), true);
     assert_close(&values(&blobs["fc8"]), &logits, TOLERANCE, &format!("{config}, fc8"));
@@ -82,7 +82,7 @@ fn check(config: Config, lrn_style: LrnStyle, pool_rounding: PoolRounding) {
     assert_eq!(last, Fields::parse(expected));
     assert!((blobs["prob"].sum() - 1.0).abs() < 1e-12);
     let shape = [1, 75, 97, 3];
-    let pixels = hashed("image", 128.0, shape.iter().product());
+    let pixels = pseudo_random("image", 128.0, shape.iter().product());
     let dense = network.into_fully_convolutional().unwrap();
     let maps = dense.activations(&Tensor::from_slice(&pixels, shape, &device).unwrap(), "pool5").unwrap();
     let blobs = deployed.compute(blue_first(&pixels, shape), false);

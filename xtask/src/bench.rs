@@ -86,7 +86,7 @@ pub(crate) fn run(arguments: impl Iterator<Item = OsString>) -> Result<ExitCode>
     let filter = arguments.get(1).map(|f| f.to_string_lossy().into_owned()).unwrap_or_default();
     let peers = Peers::set_up(&target.join("peers"))?;
     print_line!("| case | ours, ms | peer, ms | ratio | peak MiB, ours / peer |\n|---|---|---|---|---|");
-    ensure!(CASES.iter().any(|case| case.name().contains(&filter)), "no case's name contains {filter:?}");
+    ensure!(CASES.iter().any(|case| case.name().contains(&filter)), "no workload's name contains {filter:?}");
     for case in CASES.iter().filter(|case| case.name().contains(&filter)) {
         compare(case, &vgg, &peers)?;
     }

@@ -85,6 +85,9 @@ fn kernels_source() -> Result<String> {
             }
             for kernel in source.split(KERNEL).skip(1) {
                 let name = kernel.split('(').next().unwrap_or_default();
+                // With barriers, the emulator runs the threads of a block as fibers, else one after another,
+                // which is faster. The kernels have barriers only around accesses to shared memory; the
+                // emulator stops at a barrier in a kernel without it.
                 let barriers = kernel.contains("__shared__");
                 writeln!(
                     table,

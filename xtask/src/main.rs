@@ -23,8 +23,9 @@ usage: cargo xtask TASK
   experiment ARGS  build the program and run `vgg experiment ARGS`: table1 to table7, shallow, init or all
   prepare-imagenet ARGS
                    build the program and run `vgg data prepare-imagenet ARGS`
-  bench ARGS       build the program and run `vgg bench ARGS`; `bench --peers [PART OF A CASE'S NAME]` compares it with
-                   PyTorch, ONNX Runtime, OpenVINO and candle, installed below target/peers (needs Python)
+  bench ARGS       build the program and run `vgg bench ARGS`; `bench --peers [TEXT]` compares it with PyTorch, ONNX
+                   Runtime, OpenVINO and candle, installed below target/peers (needs Python): only the workloads whose
+                   name contains TEXT, such as `train D` or `batch 1,`
   ci [--full]      all checks, cheapest first: tidy, fmt, clippy, build, tests, docs; `--full` also kills and
                    resumes a test training run 200 times
   gpu-check [OUT]  build the program and run xtask/gpu/check.sh: self-test and benchmark of a GPU, compared with PyTorch

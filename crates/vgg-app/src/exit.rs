@@ -39,7 +39,7 @@ pub(crate) fn code(error: &anyhow::Error) -> u8 {
 /// What to do about the error. Hints name options, which library errors never mention.
 fn hint(kind: ErrorKind) -> Option<&'static str> {
     match kind {
-        ErrorKind::NoCuda => Some("where the command has --device, pass --device cpu to run without a GPU"),
+        ErrorKind::NoCuda => Some("pass --device cpu to run without a GPU"),
         ErrorKind::Incomplete => Some("pass --allow-incomplete to accept the images that are present"),
         ErrorKind::Checksum => Some("download the file again, or pass --skip-md5 to accept it"),
         ErrorKind::NoSpace => Some("use another disk, or store smaller images with --smallest-side"),
@@ -68,10 +68,7 @@ mod tests {
     fn hint_and_exit_code_follow_the_cause() {
         let tensor = vgg_tensor::Error::NoCuda { reason: "no driver".into() };
         let error = anyhow::Error::from(vgg::Error::Tensor(tensor));
-        assert_eq!(
-            message(&error),
-            "CUDA is unavailable: no driver\nwhere the command has --device, pass --device cpu to run without a GPU"
-        );
+        assert_eq!(message(&error), "CUDA is unavailable: no driver\npass --device cpu to run without a GPU");
         assert_eq!(code(&error), 2);
         let bug = anyhow::Error::from(vgg_train::Error::Internal("x".into()));
         assert_eq!((code(&bug), message(&bug).contains("please report it")), (1, true));

@@ -46,7 +46,11 @@ fn invalid_settings_exit_with_2() {
     fails(dir, &["train", "a.toml", "--out", "file/run"], 74, &["file/run"]);
     fails(dir, &["experiment", "table9"], 2, &["no experiment table9", "table3"]);
     fails(dir, &["experiment", "table3", "--profile", "paper"], 2, &["--dataset DIR"]);
+    fails(dir, &["experiment", "table3", "--set", "foo=1"], 2, &["profile mini: unknown field `foo`"]);
+    fails(dir, &["experiment", "table1", "--set", "foo=1"], 2, &["table1: unknown field `foo`"]);
     fails(dir, &["train", "a.toml", "--device", "cuda"], 2, &["CUDA", "--device cpu"]);
+    let message = fails(dir, &["gpu-selftest"], 2, &["CUDA is unavailable"]);
+    assert!(!message.contains("--device"), "{message}");
 }
 
 #[test]

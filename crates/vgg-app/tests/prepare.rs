@@ -97,6 +97,11 @@ fn invalid_preparations_are_rejected() {
     );
     let small = ["data", "prepare-folder", "--dataset", "set", "--out", "x", "--smallest-side", "8"];
     fails(dir.path(), &small, 2, &["at least 32"]);
+    let of = |dataset| ["data", "prepare-folder", "--dataset", dataset, "--out", "x"];
+    let message = fails(dir.path(), &of("nowhere"), 66, &["nowhere: the folder does not exist"]);
+    assert!(!message.contains("--layout"), "{message}");
+    std::fs::create_dir(dir.path().join("empty")).unwrap();
+    fails(dir.path(), &of("empty"), 66, &["empty cannot be read with --layout folders: "]);
 }
 
 #[test]

@@ -13,7 +13,7 @@ use vgg_data::write_png;
 use vgg_files::TensorFile;
 use vgg_layers::{Config, Device, Init, NamedTensor, Network, NetworkSpec, PoolRounding};
 use vgg_tensor::{DeviceConfig, DeviceKind, Precision};
-use vgg_testkit::{PICTURE_CLASSES, hashed, make_pictures, picture_path, projections};
+use vgg_testkit::{PICTURE_CLASSES, make_pictures, picture_path, projections, pseudo_random};
 use vgg_weights::{ChannelOrder, WeightsMetadata, read_metadata};
 
 const SETTINGS: &str = r#"
@@ -49,13 +49,13 @@ fn spec() -> NetworkSpec {
     }
 }
 
-/// Writes the weights file that some runs start from: hashed weights and its own pixel normalisation.
+/// Writes the weights file that some runs start from: pseudo-random weights and its own pixel normalisation.
 fn write_start(path: &Path) {
     let mut network = Network::new(spec(), &Device::cpu(1).unwrap()).unwrap();
     for (name, shape) in spec().file_shapes().unwrap() {
         let fan_in: usize = shape[1..].iter().product();
         let bound = if name.ends_with("weight") { (6.0 / fan_in as f64).sqrt() as f32 } else { 0.1 };
-        let values = hashed(&name, bound, shape.iter().product());
+        let values = pseudo_random(&name, bound, shape.iter().product());
         network.load_tensor(&NamedTensor { name, shape, values }).unwrap();
     }
     let metadata = WeightsMetadata {

@@ -17,7 +17,9 @@ pub struct LayerFigures {
     pub ms: f64,
     /// GFLOP/s, with the operations of a direct convolution.
     pub effective_gflops: f64,
-    /// Time that a direct convolution would take at peak throughput, divided by the measured time.
+    /// The longer of the arithmetic of a direct convolution at peak throughput and one read of the weights (4
+    /// bytes each), over the measured time. It can exceed 1 for fully connected layers in bf16, because their
+    /// weights take 2 bytes.
     pub direct_limit_ratio: f64,
 }
 

@@ -41,7 +41,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         seed: 1,
         on_bad_image: OnBadImage::Stop,
         workers: 1,
-        rank: Partition::WHOLE,
+        partition: Partition::WHOLE,
     };
     let mut loader = Loader::new(set, config)?;
     let (mut images, start, mut used) = (0, Instant::now(), 0.0_f64);

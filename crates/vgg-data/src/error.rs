@@ -153,7 +153,10 @@ impl Error {
 }
 
 /// Converts an I/O error: `NotFound` to [`Error::Missing`], others to [`Error::Io`] with `action` and `path`.
-pub(crate) fn at<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(std::io::Error) -> Error + 'a {
+pub(crate) fn io_error<'a>(
+    action: &'static str,
+    path: &'a Path,
+) -> impl FnOnce(std::io::Error) -> Error + 'a {
     move |e| match e.kind() {
         std::io::ErrorKind::NotFound => {
             Error::Missing { path: path.to_owned(), reason: "does not exist".into() }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use vgg_files::{Hash, hash_bytes};
 
-use crate::error::at;
+use crate::error::io_error;
 use crate::{Error, Result, Split, sniff};
 
 /// An image of a data set.
@@ -62,7 +62,7 @@ impl Folder {
         let before = self.samples.len();
         for name in sorted_names(&folder, |kind| kind.is_file())? {
             let path = folder.join(&name);
-            let bytes = fs::metadata(&path).map_err(at("read", &path))?.len();
+            let bytes = fs::metadata(&path).map_err(io_error("read", &path))?.len();
             if is_image(&path, bytes)? {
                 self.samples.push(Sample { path: format!("{relative}/{name}"), target, bytes });
             } else {
@@ -125,7 +125,7 @@ pub(crate) fn images_of(folder: &Path) -> Result<Vec<String>> {
     let mut names = Vec::new();
     for name in sorted_names(folder, |kind| kind.is_file())? {
         let path = folder.join(&name);
-        let bytes = fs::metadata(&path).map_err(at("read", &path))?.len();
+        let bytes = fs::metadata(&path).map_err(io_error("read", &path))?.len();
         let text = name.ends_with(".txt") || name.ends_with(".mat");
         if !text && is_image(&path, bytes)? {
             names.push(name);
@@ -137,15 +137,15 @@ pub(crate) fn images_of(folder: &Path) -> Result<Vec<String>> {
 /// Names of the entries of a folder that `keep` accepts, sorted by bytes, without hidden entries.
 fn sorted_names(folder: &Path, keep: impl Fn(&fs::Metadata) -> bool) -> Result<Vec<String>> {
     let mut names = Vec::new();
-    for entry in fs::read_dir(folder).map_err(at("read", folder))? {
-        let entry = entry.map_err(at("read", folder))?;
+    for entry in fs::read_dir(folder).map_err(io_error("read", folder))? {
+        let entry = entry.map_err(io_error("read", folder))?;
         let name = entry.file_name().into_string().map_err(|name| Error::Layout {
             path: folder.to_owned(),
             reason: format!("the file name {name:?} is not UTF-8"),
         })?;
         // `fs::metadata` follows symbolic links, so a data set may consist of links.
         let path = entry.path();
-        if !name.starts_with('.') && keep(&fs::metadata(&path).map_err(at("read", &path))?) {
+        if !name.starts_with('.') && keep(&fs::metadata(&path).map_err(io_error("read", &path))?) {
             names.push(name);
         }
     }
@@ -160,7 +160,7 @@ fn is_image(path: &Path, bytes: u64) -> Result<bool> {
         return Ok(true);
     }
     let mut start = Vec::new();
-    let file = fs::File::open(path).map_err(at("read", path))?;
-    file.take(16).read_to_end(&mut start).map_err(at("read", path))?;
+    let file = fs::File::open(path).map_err(io_error("read", path))?;
+    file.take(16).read_to_end(&mut start).map_err(io_error("read", path))?;
     Ok(sniff(&start))
 }

@@ -13,7 +13,7 @@ use vgg_files::Hash;
 #[cfg(feature = "remote")]
 use crate::RemoteConfig;
 use crate::decode::ppm;
-use crate::error::at;
+use crate::error::io_error;
 use crate::folder::Folder;
 use crate::shards::{Shards, UNFINISHED};
 use crate::{Image, Manifest, PixelStatistics, Result, Split, SplitManifest, decode, misnamed};
@@ -239,7 +239,7 @@ impl ImageSet {
         }
         let path = || self.root().join(&*self.path(index));
         let bytes = match &self.source {
-            Source::Folder(_) => Cow::Owned(fs::read(path()).map_err(|e| at("read", &path())(e))?),
+            Source::Folder(_) => Cow::Owned(fs::read(path()).map_err(|e| io_error("read", &path())(e))?),
             Source::Shards(shards) => shards.bytes(index)?,
         };
         if let Source::Shards(shards) = &self.source {

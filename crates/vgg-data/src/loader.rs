@@ -36,8 +36,8 @@ pub struct LoaderConfig {
     pub on_bad_image: OnBadImage,
     /// Number of worker threads; 0 counts as 1. The batches do not depend on it.
     pub workers: usize,
-    /// The rank and the world size: the loader makes this rank's part of each batch.
-    pub rank: Partition,
+    /// The part of each batch that this loader makes: its index is the rank, its count the world size.
+    pub partition: Partition,
 }
 
 /// Loads batches of a data set. Their order and pixels depend only on the settings, the seed and the epoch.
@@ -48,7 +48,7 @@ pub struct Loader {
     samples: usize,
     batch: usize,
     seed: u64,
-    rank: Partition,
+    partition: Partition,
 }
 
 /// The order of the samples in one epoch, divided into batches.
@@ -57,7 +57,7 @@ pub struct EpochOrder {
     epoch: u64,
     order: Permutation,
     batch: usize,
-    rank: Partition,
+    partition: Partition,
 }
 
 struct Job {
@@ -77,22 +77,23 @@ impl Loader {
         if config.batch == 0 {
             return Err(Error::Config("batch must be at least 1".into()));
         }
-        if !config.rank.is_valid() {
-            let Partition { index, count } = config.rank;
+        if !config.partition.is_valid() {
+            let Partition { index, count } = config.partition;
             return Err(Error::Config(format!(
                 "rank {index} is not valid for world size {count}: ranks are 0 to world size - 1"
             )));
         }
-        let (samples, batch, seed, rank) = (image_set.len(), config.batch, config.seed, config.rank);
+        let (samples, batch) = (image_set.len(), config.batch);
+        let (seed, partition) = (config.seed, config.partition);
         let workers = config.workers.max(1);
         let set = image_set.clone();
         let batches = Prefetcher::new(workers, workers + 2, move |job| make_batch(&set, &config, job));
-        Ok(Loader { image_set, batches, spare: Vec::new(), samples, batch, seed, rank })
+        Ok(Loader { image_set, batches, spare: Vec::new(), samples, batch, seed, partition })
     }
 
     /// The order of the samples in an epoch, for this loader's rank.
     pub fn epoch_order(&self, epoch: u64) -> EpochOrder {
-        EpochOrder::new(self.samples, self.batch, self.seed, epoch).for_rank(self.rank)
+        EpochOrder::new(self.samples, self.batch, self.seed, epoch).for_partition(self.partition)
     }
 
     /// Calls `consume` with each batch of an epoch, in order from batch `first`, until it returns `false`.
@@ -149,12 +150,12 @@ impl EpochOrder {
     pub fn new(samples: usize, batch: usize, seed: u64, epoch: u64) -> EpochOrder {
         let mut order = KeyedRng::new(seed, epoch, 0, Purpose::Order);
         let order = Permutation::new(&mut order, samples);
-        EpochOrder { epoch, order, batch, rank: Partition::WHOLE }
+        EpochOrder { epoch, order, batch, partition: Partition::WHOLE }
     }
 
-    /// The same order, with each batch restricted to a rank's part. The batch is the parts in rank order.
-    pub fn for_rank(self, rank: Partition) -> EpochOrder {
-        EpochOrder { rank, ..self }
+    /// The same order, with each batch restricted to a part. The batch is the parts in order.
+    pub fn for_partition(self, partition: Partition) -> EpochOrder {
+        EpochOrder { partition, ..self }
     }
 
     /// Number of batches.
@@ -162,11 +163,11 @@ impl EpochOrder {
         self.order.len().div_ceil(self.batch)
     }
 
-    /// Sample indices of batch `i`, or of the rank's part of it.
+    /// Sample indices of batch `i`, or of this part of it.
     pub fn batch(&self, i: usize) -> Vec<usize> {
         let start = i * self.batch;
         let all = (start + self.batch).min(self.order.len()).saturating_sub(start);
-        self.rank.range(all).map(|place| self.order.at(start + place)).collect()
+        self.partition.range(all).map(|place| self.order.at(start + place)).collect()
     }
 }
 

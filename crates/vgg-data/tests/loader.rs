@@ -43,7 +43,7 @@ fn config(statistics: &PixelStatistics) -> LoaderConfig {
         seed: 11,
         on_bad_image: OnBadImage::Stop,
         workers: 2,
-        rank: Partition::WHOLE,
+        partition: Partition::WHOLE,
     }
 }
 
@@ -178,7 +178,7 @@ fn ranks_divide_each_batch() {
     for of in [1, 2, 3, 5] {
         for (number, whole) in whole.iter().enumerate() {
             let parts: Vec<Vec<usize>> = (0..of)
-                .map(|index| plan.clone().for_rank(Partition { index, count: of }).batch(number))
+                .map(|index| plan.clone().for_partition(Partition { index, count: of }).batch(number))
                 .collect();
             assert_eq!(parts.concat(), *whole, "batch {number} of {of} ranks");
             let sizes: Vec<usize> = parts.iter().map(Vec::len).collect();
@@ -191,7 +191,7 @@ fn ranks_divide_each_batch() {
     let set = opened(&dir);
     let config = config(&statistics(&set));
     let alone = batches(&set, &config, 0, 0);
-    let second = batches(&set, &LoaderConfig { rank: Partition { index: 1, count: 2 }, ..config }, 0, 0);
+    let second = batches(&set, &LoaderConfig { partition: Partition { index: 1, count: 2 }, ..config }, 0, 0);
     for (whole, part) in alone.iter().zip(&second) {
         let from = whole.len() / 2;
         assert_eq!(part.ids, whole.ids[from..]);
@@ -247,9 +247,9 @@ fn invalid_loader_settings_are_rejected() {
     let config = config(&statistics(&set));
     let refused = |config: LoaderConfig| Loader::new(set.clone(), config).err().unwrap().to_string();
     assert_eq!(refused(LoaderConfig { batch: 0, ..config.clone() }), "batch must be at least 1");
-    let rank = Partition { index: 2, count: 2 };
+    let partition = Partition { index: 2, count: 2 };
     assert_eq!(
-        refused(LoaderConfig { rank, ..config.clone() }),
+        refused(LoaderConfig { partition, ..config.clone() }),
         "rank 2 is not valid for world size 2: ranks are 0 to world size - 1"
     );
     let augment = AugmentConfig { crop: 64, ..config.augment.clone() };

@@ -103,8 +103,8 @@ impl Launch {
         }
     }
 
-    /// The error that this rank cannot connect to the others for `reason`.
-    pub(crate) fn without(&self, reason: &str) -> Error {
+    /// [`Error::NoTransport`]: this rank cannot connect to the others for `reason`.
+    pub(crate) fn no_transport(&self, reason: &str) -> Error {
         Error::NoTransport { rank: self.rank, size: self.size, reason: reason.to_owned() }
     }
 }

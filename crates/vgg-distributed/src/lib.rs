@@ -98,15 +98,18 @@ pub struct Joined {
 /// invalid; [`Error::NoTransport`] if the ranks cannot connect.
 pub fn join(lost: impl Fn(&str) + Send + 'static) -> Result<Joined, Error> {
     let get = |name: &str| std::env::var(name).ok();
-    let launch = Launch::from(&get)?.filter(|launch| launch.size > 1);
-    let Some(several) = launch else { return Ok(Joined { group: Arc::new(SingleProcess), launch: None }) };
+    let Some(launch) = Launch::from(&get)?.filter(|launch| launch.size > 1) else {
+        return Ok(Joined { group: Arc::new(SingleProcess), launch: None });
+    };
     #[cfg(feature = "mpi")]
-    if several.launcher != Launcher::Torchrun {
-        return Ok(Joined { group: Arc::new(mpi::MpiGroup::join(several)?), launch });
+    if launch.launcher != Launcher::Torchrun {
+        return Ok(Joined { group: Arc::new(mpi::MpiGroup::join(launch)?), launch: Some(launch) });
     }
     match Rendezvous::from(&get)? {
-        Some(place) => Ok(Joined { group: Arc::new(TcpGroup::join(several, &place, lost)?), launch }),
-        None => Err(several.without(
+        Some(place) => {
+            Ok(Joined { group: Arc::new(TcpGroup::join(launch, &place, lost)?), launch: Some(launch) })
+        }
+        None => Err(launch.no_transport(
             "this build lacks the feature `mpi`; enable it, or set MASTER_ADDR and MASTER_PORT on all ranks",
         )),
     }

@@ -33,15 +33,15 @@ unsafe impl Send for World {}
 impl MpiGroup {
     pub(crate) fn join(launch: Launch) -> std::result::Result<MpiGroup, Error> {
         let begun = mpi::initialize_with_threading(Threading::Serialized);
-        let (universe, threading) = begun.ok_or_else(|| launch.without("MPI is already initialised"))?;
+        let (universe, threading) = begun.ok_or_else(|| launch.no_transport("MPI is already initialised"))?;
         if threading < Threading::Serialized {
-            return Err(launch.without("this MPI does not support MPI_THREAD_SERIALIZED"));
+            return Err(launch.no_transport("this MPI does not support MPI_THREAD_SERIALIZED"));
         }
         let all = universe.world();
         let (rank, size) = (all.rank() as usize, all.size() as usize);
         if (rank, size) != (launch.rank, launch.size) {
             let reason = format!("MPI reports rank {rank} of {size}; build with the MPI of the launcher");
-            return Err(launch.without(&reason));
+            return Err(launch.no_transport(&reason));
         }
         let world = World { all, _universe: universe, send: Vec::new(), receive: Vec::new() };
         Ok(MpiGroup { rank, size, world: Mutex::new(world) })

@@ -32,9 +32,9 @@ pub struct ScaleWorkload {
 #[derive(Debug, Clone, Copy)]
 pub struct Cluster {
     /// GB/s between two GPUs of a machine.
-    pub link_gb_per_s: f64,
+    pub intra_node_gb_per_s: f64,
     /// GB/s between machines, per GPU.
-    pub network_gb_per_s: f64,
+    pub inter_node_gb_per_s: f64,
     /// GB/s from the object store to each machine of eight GPUs.
     pub store_gb_per_s: f64,
     /// CPU cores per GPU.
@@ -123,8 +123,8 @@ fn all_reduce_s(gpus: usize, bytes: f64, cluster: &Cluster) -> f64 {
     let machines = gpus.div_ceil(GPUS_PER_MACHINE) as f64;
     let share = |n: f64| 2.0 * (n - 1.0) / n;
     let latency = LATENCY_S * (gpus as f64).log2().ceil() * (bytes / BUCKET_BYTES).ceil();
-    let inside = bytes / (cluster.link_gb_per_s * 1e9);
-    let between = bytes / within / (cluster.network_gb_per_s * 1e9);
+    let inside = bytes / (cluster.intra_node_gb_per_s * 1e9);
+    let between = bytes / within / (cluster.inter_node_gb_per_s * 1e9);
     share(within) * inside + share(machines) * between + latency
 }
 
@@ -139,8 +139,8 @@ mod tests {
         batch: None,
     };
     const CLUSTER: Cluster = Cluster {
-        link_gb_per_s: 300.0,
-        network_gb_per_s: 40.0,
+        intra_node_gb_per_s: 300.0,
+        inter_node_gb_per_s: 40.0,
         store_gb_per_s: 10.0,
         cores_per_gpu: 12,
         images_per_core_s: 1030.0,

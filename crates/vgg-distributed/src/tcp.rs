@@ -35,8 +35,8 @@ impl TcpGroup {
         place: &Rendezvous,
         lost: impl Fn(&str) + Send + 'static,
     ) -> std::result::Result<TcpGroup, crate::Error> {
-        let met = place.meet(launch).map_err(|reason| launch.without(&reason))?;
-        let watch = Watch::start(met.watch, lost).map_err(|e| launch.without(&e.to_string()))?;
+        let met = place.meet(launch).map_err(|reason| launch.no_transport(&reason))?;
+        let watch = Watch::start(met.watch, lost).map_err(|e| launch.no_transport(&e.to_string()))?;
         let links = Mutex::new(Links { streams: met.data, bytes: Vec::new() });
         Ok(TcpGroup { rank: launch.rank, size: launch.size, links, _watch: watch })
     }

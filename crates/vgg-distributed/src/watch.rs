@@ -11,8 +11,8 @@ use std::time::Duration;
 
 /// Time between two checks.
 const INTERVAL: Duration = Duration::from_secs(1);
-/// Time before a lost rank is reported: a collective operation with that rank fails by itself, with a more
-/// specific error.
+/// Time from noticing a lost rank to reporting it. Usually a collective operation with that rank fails in
+/// this time, with a more specific error.
 const GRACE: Duration = Duration::from_secs(10);
 
 /// Watches connections until it is dropped.
@@ -35,13 +35,13 @@ impl Watch {
         for (_, link) in &links {
             link.set_nonblocking(true)?;
         }
-        let over = Arc::new(AtomicBool::new(false));
-        let told = over.clone();
+        let stopped = Arc::new(AtomicBool::new(false));
+        let watch = Watch(stopped.clone());
         std::thread::Builder::new().name("vgg-watch".into()).spawn(move || {
-            while !told.load(SeqCst) {
+            while !stopped.load(SeqCst) {
                 if let Some((rank, _)) = links.iter().find(|(_, link)| is_gone(link)) {
                     std::thread::sleep(grace);
-                    if !told.load(SeqCst) {
+                    if !stopped.load(SeqCst) {
                         lost(&format!("rank {rank} has disconnected"));
                     }
                     return;
@@ -49,7 +49,7 @@ impl Watch {
                 std::thread::sleep(interval);
             }
         })?;
-        Ok(Watch(over))
+        Ok(watch)
     }
 }
 

@@ -103,7 +103,7 @@ fn posteriors_of(
     part: Partition,
 ) -> Result<Posteriors> {
     let classes = image_set.classes().to_vec();
-    let networks = vec![ModelProvenance { protocol: evaluation.clone(), weights: weights_hash.to_owned() }];
+    let networks = vec![ModelProvenance { evaluation: evaluation.clone(), weights: weights_hash.to_owned() }];
     let origin = Origin { networks, classes, dataset: image_set.hash().as_str().to_owned(), part };
     let values = rows.take_values(origin.classes.len())?;
     Ok(Posteriors { values, labels: rows.labels, paths: rows.paths, skipped: rows.skipped, origin })

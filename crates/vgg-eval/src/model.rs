@@ -10,7 +10,7 @@ use crate::{DensePool, Error, Evaluation, Preprocessing, Protocol, Result};
 
 /// Maximum number of pixels in a batch of views, unless one image has more: enough for 50 crops of 224 x 224.
 const BATCH_PIXELS: usize = 4 << 20;
-/// Maximum number of views in a batch, the limit of operations.
+/// Maximum number of views in a batch: the largest batch that the operations of vgg-tensor accept.
 const BATCH_VIEWS: usize = 256;
 
 /// A network in the form that a protocol requires, with the preprocessing that it was trained with.
@@ -166,9 +166,9 @@ impl<'a> EvalModel<'a> {
 
 /// Number of views from `first` on with its size and test scale, which form a batch.
 pub(crate) fn run_length(shown: &[Image], views: &[WeightedView], first: usize) -> usize {
-    let (size, side) = (shown[first].dim(), views[first].view.test_scale);
+    let (size, scale) = (shown[first].dim(), views[first].view.test_scale);
     let same = shown[first..].iter().zip(&views[first..]);
-    same.take_while(|(image, view)| image.dim() == size && view.view.test_scale == side).count()
+    same.take_while(|(image, view)| image.dim() == size && view.view.test_scale == scale).count()
 }
 
 /// Number of images with such views that form a batch, at most `most`.
@@ -187,7 +187,7 @@ mod tests {
     use super::*;
     use vgg_data::{Interpolation, Region, View};
     use vgg_layers::{Config, NamedTensor};
-    use vgg_testkit::{assert_close, hashed};
+    use vgg_testkit::{assert_close, pseudo_random};
 
     const PREPROCESSING: Preprocessing =
         Preprocessing { offset: [-150.0, -120.0, -70.0], scale: [0.01, 0.02, 0.04] };
@@ -240,7 +240,8 @@ mod tests {
         assert_eq!(together(&[(3, (8, 8), 8), (3, (8, 8), 16)], 1000), 85);
     }
 
-    /// A network with hashed weights; filters of mean zero make it depend on the contents of images.
+    /// A network with pseudo-random weights, each tensor derived from a hash of its name. Filters of mean
+    /// zero make it depend on the contents of images.
     fn network() -> Network {
         let spec =
             NetworkSpec { width: 0.125, classes: 4, head: [8, 8], crop: 32, ..NetworkSpec::paper(Config::A) };
@@ -248,7 +249,7 @@ mod tests {
         for (name, shape) in network.spec().file_shapes().unwrap() {
             let fan_in: usize = shape[1..].iter().product();
             let bound = if shape.len() == 1 { 0.1 } else { (9.0 / fan_in as f64).sqrt() as f32 };
-            let mut values = hashed(&name, bound, shape.iter().product());
+            let mut values = pseudo_random(&name, bound, shape.iter().product());
             if shape.len() > 1 {
                 for filter in values.chunks_exact_mut(fan_in) {
                     let mean = filter.iter().sum::<f32>() / fan_in as f32;
@@ -260,9 +261,9 @@ mod tests {
         network
     }
 
-    /// An image of 8 x 8 blocks of hashed colours.
+    /// An image of 8 x 8 blocks of pseudo-random colours, derived from a hash of its number.
     fn image(number: usize, h: usize, w: usize) -> Image {
-        let colours = hashed(&format!("image{number}"), 128.0, h.div_ceil(8) * w.div_ceil(8) * 3);
+        let colours = pseudo_random(&format!("image{number}"), 128.0, h.div_ceil(8) * w.div_ceil(8) * 3);
         Image::from_shape_fn((h, w, 3), |(y, x, c)| {
             (colours[(y / 8 * w.div_ceil(8) + x / 8) * 3 + c] + 128.0) as u8
         })

@@ -54,7 +54,7 @@ pub fn score_map(model: &EvalModel, image: &Image, evaluation: &Evaluation, clas
     Ok(score_map_picture(&shown, cells.index_axis(Axis(0), 0), crop, stride))
 }
 
-/// Draws a map of values between 0 and 1 over its image: blue is low, yellow is high. Each cell is at the
+/// Draws a map of values between 0 and 1 over its image: purple is low, yellow is high. Each cell is at the
 /// centre of its window, whose side is `crop`; values in between are interpolated.
 pub fn score_map_picture(image: &Image, map: ArrayView2<f32>, crop: usize, stride: usize) -> Image {
     let (h, w, _) = image.dim();
@@ -69,8 +69,8 @@ pub fn score_map_picture(image: &Image, map: ArrayView2<f32>, crop: usize, strid
         let ((top, bottom, v), (left, right, u)) = (place(y, rows), place(x, columns));
         let across = |row: usize| map[[row, left]] * (1.0 - u) + map[[row, right]] * u;
         let value = across(top) * (1.0 - v) + across(bottom) * v;
-        let heat = f32::from(heat(value)[c]);
-        (0.45 * f32::from(image[[y, x, c]]) + 0.55 * heat).round() as u8
+        let colour = f32::from(viridis(value)[c]);
+        (0.45 * f32::from(image[[y, x, c]]) + 0.55 * colour).round() as u8
     })
 }
 
@@ -80,8 +80,9 @@ fn ramp(lightness: f32) -> [u8; 3] {
     [mix(8.0), mix(48.0), mix(107.0)]
 }
 
-/// Colour map from blue over green to yellow, readable with red-green colour blindness.
-fn heat(value: f32) -> [u8; 3] {
+/// The viridis colour map: from purple (low) over green to yellow (high). It is readable with red-green
+/// colour blindness.
+fn viridis(value: f32) -> [u8; 3] {
     const STOPS: [[f32; 3]; 4] =
         [[68.0, 1.0, 84.0], [49.0, 104.0, 142.0], [53.0, 183.0, 121.0], [253.0, 231.0, 37.0]];
     let at = value.clamp(0.0, 1.0) * 3.0;

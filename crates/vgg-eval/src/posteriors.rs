@@ -38,11 +38,11 @@ pub struct Origin {
     pub part: Partition,
 }
 
-/// A network and its protocol.
+/// A network and the settings of its evaluation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ModelProvenance {
-    /// Protocol of the evaluation.
-    pub protocol: Evaluation,
+    /// Protocol and test scales, among other settings.
+    pub evaluation: Evaluation,
     /// Hash of the weights file.
     pub weights: String,
 }
@@ -110,7 +110,7 @@ impl Posteriors {
     }
 
     /// Writes a posteriors file: safetensors with `posteriors` and `labels`, and with paths and provenance in
-    /// the metadata. For a single network, the metadata also have its `protocol` and the hash `weights`.
+    /// the metadata. For a single network, the metadata also have its `evaluation` and the hash `weights`.
     ///
     /// # Errors
     /// [`crate::Error::File`] if the file cannot be written.
@@ -136,8 +136,8 @@ impl Posteriors {
                 ("dataset".to_owned(), serde_json::to_string(&origin.dataset)?),
                 ("part".to_owned(), serde_json::to_string(&origin.part)?),
             ]);
-            if let [ModelProvenance { protocol, weights }] = origin.networks.as_slice() {
-                metadata.insert("protocol".to_owned(), serde_json::to_string(protocol)?);
+            if let [ModelProvenance { evaluation, weights }] = origin.networks.as_slice() {
+                metadata.insert("evaluation".to_owned(), serde_json::to_string(evaluation)?);
                 metadata.insert("weights".to_owned(), serde_json::to_string(weights)?);
             }
             write_tensors(out, &tensors, &metadata)

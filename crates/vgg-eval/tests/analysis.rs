@@ -23,7 +23,8 @@ fn wrong_at(n: usize, wrong: std::ops::Range<usize>) -> Posteriors {
     posteriors(values, &vec![0; n])
 }
 
-/// Compares networks on `n` images: only one is wrong on `first` or `second` images, both on `both`.
+/// Compares networks on `n` images: `first` images are wrong only in the first network, `second` only in the
+/// second, `both` in both.
 fn compared(n: usize, first: usize, second: usize, both: usize) -> Comparison {
     let one = wrong_at(n, 0..first + both);
     let other = wrong_at(n, first..first + both + second);
@@ -98,9 +99,9 @@ fn mistakes_are_sorted_by_posterior_then_image() {
 
 #[test]
 fn a_confusion_matrix_of_more_than_10000_classes_is_rejected() {
-    let of = |classes| posteriors(Array2::zeros((0, classes)), &[]).confusion();
-    assert_eq!(of(10_000).unwrap().dim(), (10_000, 10_000));
-    let refused = of(10_001).unwrap_err();
+    let zeros = |classes| posteriors(Array2::zeros((0, classes)), &[]).confusion();
+    assert_eq!(zeros(10_000).unwrap().dim(), (10_000, 10_000));
+    let refused = zeros(10_001).unwrap_err();
     assert!(matches!(&refused, Error::Config(what) if what.contains("10001")), "{refused}");
 }
 

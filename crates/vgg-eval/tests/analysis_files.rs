@@ -10,10 +10,10 @@ use vgg_eval::{Analysis, Error, Posteriors, confusion_picture};
 #[test]
 fn csv_files_have_classes_confusion_matrix_and_mistakes() {
     let values = array![[0.5, 0.25, 0.25], [0.125, 0.75, 0.125], [0.25, 0.625, 0.125], [0.875, 0.125, 0.0]];
-    let mut of = posteriors(values, &[0, 1, 0, 2]);
-    of.origin.classes = vec!["n02119789".into(), "says \"no\", twice".into(), "c".into()];
-    of.paths = vec!["a/1.jpg".into(), "b/2.jpg".into(), "a/3, copy.jpg".into(), "c/4.jpg".into()];
-    let analysis = Analysis::new(&of).unwrap();
+    let mut posteriors = posteriors(values, &[0, 1, 0, 2]);
+    posteriors.origin.classes = vec!["n02119789".into(), "says \"no\", twice".into(), "c".into()];
+    posteriors.paths = vec!["a/1.jpg".into(), "b/2.jpg".into(), "a/3, copy.jpg".into(), "c/4.jpg".into()];
+    let analysis = Analysis::new(&posteriors).unwrap();
     // A WNID is replaced by its words.
     assert_eq!(analysis.class_names, ["kit fox, Vulpes macrotis", "says \"no\", twice", "c"]);
     // Errors of 1/2, 0/1 and 1/1.
@@ -49,18 +49,19 @@ fn next_class_each(classes: usize) -> Posteriors {
     let values = Array2::from_shape_fn((classes, classes), |(i, class)| {
         if class == (i + 1) % classes { 0.75 } else { 0.25 / (classes - 1) as f32 }
     });
-    let mut of = posteriors(values, &(0..classes as u32).collect::<Vec<_>>());
-    of.origin.classes = (0..classes).map(|i| format!("class number {i} of a long name, synonym")).collect();
-    of
+    let mut posteriors = posteriors(values, &(0..classes as u32).collect::<Vec<_>>());
+    posteriors.origin.classes =
+        (0..classes).map(|i| format!("class number {i} of a long name, synonym")).collect();
+    posteriors
 }
 
 /// The picture of the confusion matrix that is written, and the picture without names and numbers.
-fn confusion_png(of: &Posteriors) -> (Image, Image) {
+fn confusion_png(posteriors: &Posteriors) -> (Image, Image) {
     let dir = tempfile::tempdir().unwrap();
-    Analysis::new(of).unwrap().write(dir.path(), None).unwrap();
+    Analysis::new(posteriors).unwrap().write(dir.path(), None).unwrap();
     let path = dir.path().join("confusion.png");
     let written = decode(&std::fs::read(&path).unwrap(), &path).unwrap();
-    (written, confusion_picture(of.confusion().unwrap().view()))
+    (written, confusion_picture(posteriors.confusion().unwrap().view()))
 }
 
 #[test]
@@ -98,18 +99,18 @@ fn of_set(root: &std::path::Path) -> Posteriors {
         [("ant/1.png", (40, 56)), ("bee/1.png", (56, 40)), ("cow/1.png", (2, 800)), ("cow/2.png", (40, 40))];
     write_set(root, &files);
     let values = array![[0.25, 0.625, 0.125], [0.0, 0.125, 0.875], [0.5, 0.25, 0.25], [0.0, 0.0, 1.0]];
-    let mut of = posteriors(values, &[0, 1, 2, 2]);
-    of.paths = files.iter().map(|(name, _)| format!("val/{name}")).collect();
-    of.origin.classes = vec!["ant, emmet".into(), "bee".into(), "cow, Bos taurus".into()];
-    of.origin.dataset = ImageSet::open(root, Split::Val).unwrap().hash().as_str().to_owned();
-    of
+    let mut posteriors = posteriors(values, &[0, 1, 2, 2]);
+    posteriors.paths = files.iter().map(|(name, _)| format!("val/{name}")).collect();
+    posteriors.origin.classes = vec!["ant, emmet".into(), "bee".into(), "cow, Bos taurus".into()];
+    posteriors.origin.dataset = ImageSet::open(root, Split::Val).unwrap().hash().as_str().to_owned();
+    posteriors
 }
 
 #[test]
 fn mistakes_sheet_has_largest_posteriors_with_true_and_predicted_class() {
     let dir = tempfile::tempdir().unwrap();
-    let of = of_set(dir.path());
-    let analysis = Analysis::new(&of).unwrap();
+    let posteriors = of_set(dir.path());
+    let analysis = Analysis::new(&posteriors).unwrap();
     let tile =
         |name: &str, (h, w): (usize, usize), (shown_h, shown_w): (usize, usize), caption: [&str; 2]| {
             let shown = resize(&image(name, h, w), shown_h, shown_w, Interpolation::Bilinear).unwrap();
@@ -135,14 +136,14 @@ fn mistakes_sheet_has_largest_posteriors_with_true_and_predicted_class() {
 #[test]
 fn mistakes_sheet_needs_the_data_set_and_mistakes() {
     let dir = tempfile::tempdir().unwrap();
-    let mut of = of_set(dir.path());
-    of.labels = vec![1, 2, 0, 2];
-    assert!(Analysis::new(&of).unwrap().mistakes_sheet(dir.path(), 9).unwrap().is_none());
-    of.labels = vec![0, 1, 2, 2];
-    of.paths[1] = "val/bee/9.png".into();
-    let gone = Analysis::new(&of).unwrap().mistakes_sheet(dir.path(), 9);
+    let mut posteriors = of_set(dir.path());
+    posteriors.labels = vec![1, 2, 0, 2];
+    assert!(Analysis::new(&posteriors).unwrap().mistakes_sheet(dir.path(), 9).unwrap().is_none());
+    posteriors.labels = vec![0, 1, 2, 2];
+    posteriors.paths[1] = "val/bee/9.png".into();
+    let gone = Analysis::new(&posteriors).unwrap().mistakes_sheet(dir.path(), 9);
     assert!(matches!(gone, Err(Error::Config(what)) if what.contains("val/bee/9.png")));
-    of.origin.dataset = "another".into();
-    let other = Analysis::new(&of).unwrap().mistakes_sheet(dir.path(), 9);
+    posteriors.origin.dataset = "another".into();
+    let other = Analysis::new(&posteriors).unwrap().mistakes_sheet(dir.path(), 9);
     assert!(matches!(other, Err(Error::Config(what)) if what.contains("is not the data set")));
 }

@@ -56,8 +56,8 @@ fn run_on(
     config: &FeatureConfig,
     options: EvaluateOptions,
 ) -> Result<Option<Features>> {
-    let mut nobody = |_| ControlFlow::Continue(());
-    features(group, &model(network(3), "w1"), image_set, config, options, &mut nobody)
+    let mut ignore_progress = |_| ControlFlow::Continue(());
+    features(group, &model(network(3), "w1"), image_set, config, options, &mut ignore_progress)
 }
 
 fn run(image_set: &Arc<ImageSet>, config: &FeatureConfig) -> Features {
@@ -65,7 +65,7 @@ fn run(image_set: &Arc<ImageSet>, config: &FeatureConfig) -> Features {
 }
 
 /// Mean activations of a layer over all positions, for each flip at one test scale.
-fn means_of_side(
+fn means_at_scale(
     image_set: &ImageSet,
     index: usize,
     config: &FeatureConfig,
@@ -87,12 +87,12 @@ fn length(values: &[f64]) -> f64 {
 
 /// The descriptor of an image, without normalisation.
 fn reference(image_set: &ImageSet, index: usize, config: &FeatureConfig) -> Vec<f64> {
-    let sides: Vec<Vec<f64>> = (config.test_scales.iter())
-        .map(|side| mean(&means_of_side(image_set, index, config, *side)))
+    let scales: Vec<Vec<f64>> = (config.test_scales.iter())
+        .map(|scale| mean(&means_at_scale(image_set, index, config, *scale)))
         .collect();
     match config.aggregate {
-        Aggregate::Mean => mean(&sides),
-        Aggregate::Stack => sides.concat(),
+        Aggregate::Mean => mean(&scales),
+        Aggregate::Stack => scales.concat(),
     }
 }
 
@@ -117,8 +117,8 @@ fn assert_features(ours: &Features, image_set: &ImageSet, config: &FeatureConfig
 fn descriptors_are_means_over_positions_flips_and_scales() {
     let (_dir, image_set) = set();
     for layer in ["conv2_1", "pool5", "fc6", "fc7"] {
-        for sides in [&[40][..], &[64, 32], &[32, 96, 64]] {
-            let config = config(layer, sides, Aggregate::Mean);
+        for scales in [&[40][..], &[64, 32], &[32, 96, 64]] {
+            let config = config(layer, scales, Aggregate::Mean);
             assert_features(&run(&image_set, &config), &image_set, &config, &[0, 1, 2, 3]);
         }
     }
@@ -132,14 +132,14 @@ fn descriptors_are_means_over_positions_flips_and_scales() {
 #[test]
 fn stacked_descriptors_follow_the_order_of_the_scales() {
     let (_dir, image_set) = set();
-    for sides in [&[64, 32][..], &[32, 96, 64]] {
-        let config = config("pool5", sides, Aggregate::Stack);
+    for scales in [&[64, 32][..], &[32, 96, 64]] {
+        let config = config("pool5", scales, Aggregate::Stack);
         let ours = run(&image_set, &config);
-        assert_eq!(ours.values.ncols(), sides.len() * 64);
+        assert_eq!(ours.values.ncols(), scales.len() * 64);
         assert_features(&ours, &image_set, &config, &[0, 1, 2, 3]);
     }
     let [there, back] =
-        [[64, 32], [32, 64]].map(|sides| run(&image_set, &config("pool5", &sides, Aggregate::Stack)));
+        [[64, 32], [32, 64]].map(|scales| run(&image_set, &config("pool5", &scales, Aggregate::Stack)));
     let (there, back) = (there.values.row(0).to_vec(), back.values.row(0).to_vec());
     assert_close(&there[..64], &back[64..], TOLERANCE, "scale 64");
     assert!(distance(&there[..64], &back[..64]) > 1e-2);
@@ -165,8 +165,8 @@ fn a_descriptor_of_zeros_stays_zero() {
     let (_dir, image_set) = set();
     let zero = model(Network::new(network(3).spec().clone(), &common::cpu()).unwrap(), "w");
     let config = FeatureConfig { l2_normalise: true, ..config("pool5", &[40], Aggregate::Mean) };
-    let mut nobody = |_| ControlFlow::Continue(());
-    let ours = features(&SingleProcess, &zero, &image_set, &config, options(1), &mut nobody);
+    let mut ignore_progress = |_| ControlFlow::Continue(());
+    let ours = features(&SingleProcess, &zero, &image_set, &config, options(1), &mut ignore_progress);
     assert!(ours.unwrap().unwrap().values.iter().all(|value| *value == 0.0));
 }
 
@@ -198,7 +198,7 @@ fn undecodable_images_are_skipped_and_listed() {
 fn rank_0_gets_the_descriptors_of_all_ranks() {
     let (_dir, image_set) = set();
     let config = config("pool5", &[64, 32], Aggregate::Stack);
-    let other_part = EvaluateOptions { part: Partition { index: 2 - 1, count: 2 }, ..options(1) };
+    let other_part = EvaluateOptions { part: Partition { index: 1, count: 2 }, ..options(1) };
     for size in [2, 3, 5] {
         let mut ranks =
             on_thread_ranks(size, |rank| run_on(&*rank, &image_set, &config, other_part).unwrap());
@@ -211,8 +211,8 @@ fn rank_0_gets_the_descriptors_of_all_ranks() {
 fn ranks_with_another_configuration_are_rejected() {
     let (_dir, image_set) = set();
     let results = on_thread_ranks(2, |rank| {
-        let sides = if rank.rank() == 1 { [64, 32] } else { [32, 64] };
-        run_on(&*rank, &image_set, &config("pool5", &sides, Aggregate::Mean), options(1))
+        let scales = if rank.rank() == 1 { [64, 32] } else { [32, 64] };
+        run_on(&*rank, &image_set, &config("pool5", &scales, Aggregate::Mean), options(1))
     });
     assert!(matches!(&results[1], Err(Error::Ranks(what)) if what.contains("rank 1")), "{:?}", results[1]);
 }
@@ -245,7 +245,7 @@ fn columns_are_channels_times_stacked_scales() {
 #[test]
 fn invalid_configurations_are_rejected() {
     let network = dense(network(3));
-    let check = |layer: &str, sides: &[usize]| config(layer, sides, Aggregate::Mean).check(&network);
+    let check = |layer: &str, scales: &[usize]| config(layer, scales, Aggregate::Mean).check(&network);
     assert!(check("fc7", &[CROP]).is_ok());
     assert!(matches!(check("fc7", &[64, CROP - 1]), Err(Error::Config(_))));
     assert!(matches!(check("fc7", &[]), Err(Error::Config(_))));

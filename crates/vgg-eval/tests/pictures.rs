@@ -76,9 +76,9 @@ fn only_cells_of_eight_pixels_or_more_have_lines() {
     assert_eq!(confusion_picture(Array2::zeros((0, 0)).view()).dim(), (720, 720, 3));
 }
 
-/// `round(0.45 * pixel + 0.55 * heat)`.
-fn over(pixel: [u8; 3], heat: [u8; 3]) -> [u8; 3] {
-    std::array::from_fn(|c| (0.45 * f64::from(pixel[c]) + 0.55 * f64::from(heat[c])).round() as u8)
+/// `round(0.45 * pixel + 0.55 * colour)`.
+fn over(pixel: [u8; 3], colour: [u8; 3]) -> [u8; 3] {
+    std::array::from_fn(|c| (0.45 * f64::from(pixel[c]) + 0.55 * f64::from(colour[c])).round() as u8)
 }
 
 /// Colours of the colour map at 0, 1/3, 2/3 and 1.
@@ -94,7 +94,7 @@ fn drawn(h: usize, w: usize, colour: [u8; 3], map: Array2<f32>) -> Image {
 #[test]
 fn colour_map_interpolates_four_stops() {
     let black = [0, 0, 0];
-    for (value, heat) in [
+    for (value, colour) in [
         (0.0, STOPS[0]),
         (1.0 / 3.0, STOPS[1]),
         (2.0 / 3.0, STOPS[2]),
@@ -107,8 +107,11 @@ fn colour_map_interpolates_four_stops() {
         (1.5, STOPS[3]),
     ] {
         let picture = drawn(33, 33, black, array![[value]]);
-        assert_eq!(pixel(&picture, 16, 16), over(black, heat), "{value}");
-        assert_eq!((pixel(&picture, 0, 32), pixel(&picture, 32, 0)), (over(black, heat), over(black, heat)));
+        assert_eq!(pixel(&picture, 16, 16), over(black, colour), "{value}");
+        assert_eq!(
+            (pixel(&picture, 0, 32), pixel(&picture, 32, 0)),
+            (over(black, colour), over(black, colour))
+        );
     }
 }
 
@@ -173,10 +176,10 @@ fn the_centre_of_an_even_window_is_between_pixels() {
     // The centres are at 16 and 48. The centre of pixel 31, 31.5, is 15.5/32 of the way, pixel 32 16.5/32.
     let at = |value: f64| {
         let (low, part) = ((value * 3.0) as usize, (value * 3.0).fract());
-        let heat = std::array::from_fn(|c| {
+        let colour = std::array::from_fn(|c| {
             (f64::from(STOPS[low][c]) * (1.0 - part) + f64::from(STOPS[low + 1][c]) * part).round() as u8
         });
-        over([0, 0, 0], heat)
+        over([0, 0, 0], colour)
     };
     for x in 16..48 {
         assert_eq!(pixel(&picture, 10, x), at((x as f64 - 15.5) / 32.0), "column {x}");

@@ -13,7 +13,7 @@ use vgg_files::{TensorData, TensorFile, TensorValues, write_tensors};
 use vgg_layers::PoolRounding;
 
 fn network(protocol: Protocol, weights: &str) -> ModelProvenance {
-    let protocol = Evaluation {
+    let evaluation = Evaluation {
         protocol,
         test_scales: vec![256, 384],
         flip: protocol.flips(),
@@ -21,7 +21,7 @@ fn network(protocol: Protocol, weights: &str) -> ModelProvenance {
         dense_pool: DensePool::ProbMean,
         pool_rounding: (protocol == Protocol::Dense).then_some(PoolRounding::Ceil),
     };
-    ModelProvenance { protocol, weights: weights.to_owned() }
+    ModelProvenance { evaluation, weights: weights.to_owned() }
 }
 
 fn sample() -> Posteriors {
@@ -93,8 +93,8 @@ fn a_file_has_the_documented_tensors() {
 }
 
 #[test]
-fn metadata_of_one_network_have_its_protocol_and_weights() {
-    let protocol = json!({
+fn metadata_of_one_network_have_its_evaluation_and_weights() {
+    let evaluation = json!({
         "protocol": "multi-crop",
         "test_scales": [256, 384],
         "flip": true,
@@ -104,9 +104,9 @@ fn metadata_of_one_network_have_its_protocol_and_weights() {
     let expected = [
         ("classes", json!(["a", "b", "c"])),
         ("dataset", json!("hash")),
-        ("networks", json!([{ "protocol": protocol, "weights": "w1" }])),
+        ("networks", json!([{ "evaluation": evaluation, "weights": "w1" }])),
         ("paths", json!(["val/a/1.png", "val/a/2 \"x\".png", "val/b/ü.png", "val/b/9.png"])),
-        ("protocol", protocol),
+        ("evaluation", evaluation),
         ("part", json!("2/3")),
         ("skipped", json!(["cannot decode /d/val/b/0.png: the file is empty"])),
         ("weights", json!("w1")),
@@ -124,9 +124,9 @@ fn metadata_of_several_networks_have_only_the_list() {
     let keys: Vec<&str> = metadata.keys().map(String::as_str).collect();
     assert_eq!(keys, ["classes", "dataset", "networks", "part", "paths", "skipped"]);
     let networks = &metadata["networks"];
-    assert_eq!(networks[0]["protocol"]["flip"], json!(false));
+    assert_eq!(networks[0]["evaluation"]["flip"], json!(false));
     assert_eq!((&networks[0]["weights"], &networks[1]["weights"]), (&json!("w1"), &json!("w2")));
-    assert_eq!(networks[1]["protocol"]["pool_rounding"], json!("ceil"));
+    assert_eq!(networks[1]["evaluation"]["pool_rounding"], json!("ceil"));
 }
 
 /// The parts of a file; [`valid`] makes a valid one.

@@ -148,7 +148,7 @@ fn a_part_is_a_range_of_images() {
     assert_eq!(ranges(10, 3), [0..3, 3..6, 6..10]);
     assert_eq!(ranges(2, 5), [0..0, 0..0, 0..1, 1..1, 1..2]);
     assert_eq!(Partition::WHOLE.range(7), 0..7);
-    assert_eq!(Partition::WHOLE, Partition { index: 1 - 1, count: 1 });
+    assert_eq!(Partition::WHOLE, Partition { index: 0, count: 1 });
     // The product of the part's number and the number of images does not fit into 64 bits.
     assert_eq!(Partition { index: 65_536 - 1, count: 65_536 }.range(usize::MAX).end, usize::MAX);
 }

@@ -47,8 +47,8 @@ fn set() -> (tempfile::TempDir, Arc<ImageSet>) {
 }
 
 fn run(image_set: &Arc<ImageSet>, evaluation: &Evaluation, options: EvaluateOptions) -> Result<Posteriors> {
-    let mut nobody = |_| ControlFlow::Continue(());
-    evaluate(&model(evaluation, "w1"), image_set, evaluation, options, &mut nobody)
+    let mut ignore_progress = |_| ControlFlow::Continue(());
+    evaluate(&model(evaluation, "w1"), image_set, evaluation, options, &mut ignore_progress)
 }
 
 /// The values that progress receives, and the result, if call `stop` of progress interrupts the evaluation.
@@ -120,9 +120,9 @@ fn posteriors_are_independent_of_the_number_of_workers() {
 #[test]
 fn posteriors_record_network_protocol_and_data_set() {
     let (_dir, image_set) = set();
-    let part = Partition { index: 2 - 1, count: 3 };
+    let part = Partition { index: 1, count: 3 };
     let ours = run(&image_set, &dense(), EvaluateOptions { part, ..options(1) }).unwrap();
-    assert_eq!(ours.origin.networks, [ModelProvenance { protocol: dense(), weights: "w1".into() }]);
+    assert_eq!(ours.origin.networks, [ModelProvenance { evaluation: dense(), weights: "w1".into() }]);
     assert_eq!(ours.origin.classes, ["ant", "bee", "cow"]);
     assert_eq!(ours.origin.dataset, image_set.hash().as_str());
     assert_eq!(ours.origin.part, part);
@@ -178,14 +178,14 @@ fn parts_are_evaluated_alone_and_merge_to_the_whole() {
     let named: Vec<(&Path, &Posteriors)> = parts.iter().map(|part| (Path::new("p"), part)).collect();
     assert_classified(&merge(&named).unwrap(), &image_set, &dense(), &[0, 1, 2, 3, 4, 5, 6]);
     // Progress counts the images of the part.
-    let last = EvaluateOptions { part: Partition { index: 3 - 1, count: 3 }, ..options(1) };
+    let last = EvaluateOptions { part: Partition { index: 2, count: 3 }, ..options(1) };
     assert_eq!(reported(&image_set, &dense(), last, 0).0, [2, 3]);
 }
 
 #[test]
 fn a_part_may_be_empty() {
     let (_dir, image_set) = set();
-    let part = Partition { index: 1 - 1, count: 8 };
+    let part = Partition { index: 0, count: 8 };
     let empty = run(&image_set, &dense(), EvaluateOptions { part, ..options(1) }).unwrap();
     assert_eq!((empty.values.dim(), empty.labels.len(), empty.paths.len()), ((0, 3), 0, 0));
     assert_eq!(empty.origin.part, part);
@@ -246,8 +246,7 @@ fn a_split_without_decodable_images_is_an_error() {
     assert!(matches!(&none, Err(Error::NoImages { path }) if path == dir.path()), "{none:?}");
     assert!(none.unwrap_err().to_string().contains(dir.path().to_str().unwrap()));
     // A part that has images, but no decodable ones, is an error too.
-    let part =
-        run(&image_set, &dense(), EvaluateOptions { part: Partition { index: 2 - 1, count: 3 }, ..SKIP });
+    let part = run(&image_set, &dense(), EvaluateOptions { part: Partition { index: 1, count: 3 }, ..SKIP });
     assert!(matches!(part, Err(Error::NoImages { .. })));
     let ranks = on_thread_ranks(2, |rank| run_on(&*rank, &image_set, "w1", SKIP));
     assert!(matches!(ranks[0], Err(Error::NoImages { .. })) && matches!(ranks[1], Ok(None)), "{ranks:?}");
@@ -260,8 +259,8 @@ fn other_numbers_of_classes_and_test_scales_below_the_crop_are_rejected() {
     let (_dir, image_set) = set();
     let base = dense();
     let other = base.prepare(network(4), PREPROCESSING, "w").unwrap();
-    let mut nobody = |_| ControlFlow::Continue(());
-    let refused = evaluate(&other, &image_set, &base, options(1), &mut nobody);
+    let mut ignore_progress = |_| ControlFlow::Continue(());
+    let refused = evaluate(&other, &image_set, &base, options(1), &mut ignore_progress);
     let refused = refused.unwrap_err();
     assert!(matches!(refused, Error::Classes { network: 4, dataset: 3 }), "{refused:?}");
     assert!(refused.to_string().contains("network has 4") && refused.to_string().contains("set has 3"));
@@ -300,8 +299,8 @@ fn run_on(
     options: EvaluateOptions,
 ) -> Result<Option<Posteriors>> {
     let base = dense();
-    let mut nobody = |_| ControlFlow::Continue(());
-    evaluate_on_ranks(group, &model(&base, weights), image_set, &base, options, &mut nobody)
+    let mut ignore_progress = |_| ControlFlow::Continue(());
+    evaluate_on_ranks(group, &model(&base, weights), image_set, &base, options, &mut ignore_progress)
 }
 
 #[test]
@@ -316,7 +315,7 @@ fn rank_0_gets_the_posteriors_of_all_ranks() {
                 &*rank,
                 &image_set,
                 "w1",
-                EvaluateOptions { part: Partition { index: 2 - 1, count: 2 }, ..SKIP },
+                EvaluateOptions { part: Partition { index: 1, count: 2 }, ..SKIP },
             )
         };
         let mut ranks: Vec<Option<Posteriors>> =

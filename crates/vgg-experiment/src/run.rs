@@ -153,12 +153,9 @@ fn pixels(plan: &RunPlan, start: Option<&PathBuf>, context: &RunContext) -> Resu
             PixelNormalization { mean_rgb, scale, std_rgb }
         }
         (PixelScale::Inherit, Some(path)) => {
-            let metadata = vgg_weights::read_metadata(path)?;
-            PixelNormalization {
-                mean_rgb: metadata.mean_rgb,
-                scale: metadata.pixel_scale,
-                std_rgb: metadata.std_rgb,
-            }
+            let WeightsMetadata { mean_rgb, pixel_scale: scale, std_rgb, .. } =
+                vgg_weights::read_metadata(path)?;
+            PixelNormalization { mean_rgb, scale, std_rgb }
         }
         (PixelScale::Inherit, None) => return Err(Error::Plan("inherit needs network.init.from".into())),
     })
@@ -322,7 +319,7 @@ impl<'a> PreparedRun<'a> {
             seed: self.plan.run.seed,
             on_bad_image: data.on_bad_image,
             workers: context.workers,
-            rank: Partition { index: context.group.rank(), count: context.group.size() },
+            partition: Partition { index: context.group.rank(), count: context.group.size() },
         };
         Ok(Loader::new(context.dataset.train.clone(), config)?)
     }

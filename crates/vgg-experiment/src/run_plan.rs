@@ -233,7 +233,7 @@ impl RunPlan {
         self.train_config().check()?;
         self.check_sides(spec.crop)?;
         let found = self.batch_fault().or_else(|| self.pixel_fault()).or_else(|| self.init_fault());
-        found.map_or(Ok(()), |what| Err(self.bad(what)))
+        found.map_or(Ok(()), |what| Err(Error::Plan(what)))
     }
 
     /// Checks that the initial weights file, if any, exists and fits. Not for runs of a recipe, which start
@@ -250,34 +250,30 @@ impl RunPlan {
         Ok(map.check(&from, &self.spec(self.network.classes.unwrap_or(from.classes))?)?)
     }
 
-    fn bad(&self, what: String) -> Error {
-        Error::Plan(format!("run {}: {what}", self.name))
-    }
-
     fn check_layers(&self, spec: &NetworkSpec) -> Result<()> {
         let layers = spec.layers()?;
         if self.network.train_layers.as_ref().is_some_and(Vec::is_empty) {
-            return Err(self.bad("train_layers is empty: no layer would be trained".into()));
+            return Err(Error::Plan("train_layers is empty: no layer would be trained".into()));
         }
         for name in self.network.train_layers.iter().flatten() {
             if !layers.iter().any(|l| l.name == *name && l.weight_shape().is_some()) {
-                return Err(self.bad(format!("config {} has no layer {name} to train", spec.config)));
+                return Err(Error::Plan(format!("config {} has no layer {name} to train", spec.config)));
             }
         }
         Ok(())
     }
 
     fn check_sides(&self, crop: usize) -> Result<()> {
-        check_train_scale(self.data.train_scale, crop).map_err(|e| self.bad(e.to_string()))?;
+        check_train_scale(self.data.train_scale, crop).map_err(|e| Error::Plan(e.to_string()))?;
         let side = self.validate.test_scale;
         if !(crop..=MAX_SIDE).contains(&side) {
-            return Err(self.bad(format!(
+            return Err(Error::Plan(format!(
                 "validate.test_scale {side} must be between the crop, {crop}, and {MAX_SIDE}"
             )));
         }
         if self.validate.protocol != Protocol::Centre {
             let what = "validate.protocol must be centre: training validates on the centre crop";
-            return Err(self.bad(what.into()));
+            return Err(Error::Plan(what.into()));
         }
         Ok(())
     }

@@ -85,7 +85,7 @@ impl TablePlan {
     pub fn ordered(&self) -> Result<Vec<&RunPlan>> {
         let mut ordered: Vec<&RunPlan> = Vec::new();
         for run in &self.runs {
-            run.check()?;
+            run.check().map_err(|e| e.of_run(&run.name))?;
             if self.runs.iter().filter(|other| other.name == run.name).count() > 1 {
                 return Err(Error::Plan(format!("two runs are named {}", run.name)));
             }

@@ -47,7 +47,7 @@ fn training_scales_are_ascending_between_the_crop_and_the_largest_side() {
         (32, 16_385, "[32, 16385] is larger than 16384"),
         (16_385, 16_385, "16385 is larger than 16384"),
     ] {
-        refused(|run| run.data.train_scale = [low, high], &format!("run A/36: train_scale {problem}"));
+        refused(|run| run.data.train_scale = [low, high], &format!("train_scale {problem}"));
     }
 }
 
@@ -57,7 +57,7 @@ fn the_validation_scale_is_between_the_crop_and_the_largest_side() {
         accepted(|run| run.validate.test_scale = side);
     }
     for side in [0, 31, 16_385] {
-        let message = format!("run A/36: validate.test_scale {side} must be between the crop, 32, and 16384");
+        let message = format!("validate.test_scale {side} must be between the crop, 32, and 16384");
         refused(|run| run.validate.test_scale = side, &message);
     }
 }
@@ -65,9 +65,9 @@ fn the_validation_scale_is_between_the_crop_and_the_largest_side() {
 #[test]
 fn batches_and_micro_batches_have_limits() {
     accepted(|run| run.optimizer.batch = 1);
-    refused(|run| run.optimizer.batch = 0, "run A/36: batch must be at least 1");
+    refused(|run| run.optimizer.batch = 0, "batch must be at least 1");
     accepted(|run| run.optimizer.micro_batch = 256);
-    let message = "run A/36: micro_batch 257 is larger than the maximum, 256";
+    let message = "micro_batch 257 is larger than the maximum, 256";
     refused(|run| run.optimizer.micro_batch = 257, message);
 }
 
@@ -77,7 +77,7 @@ fn pca_jitter_std_is_finite_and_not_negative() {
         accepted(|run| run.data.pca_jitter_std = std);
     }
     for (std, name) in [(-0.25, "-0.25"), (f64::NAN, "NaN"), (f64::INFINITY, "inf")] {
-        let message = format!("run A/36: pca_jitter_std {name} must be finite and at least 0");
+        let message = format!("pca_jitter_std {name} must be finite and at least 0");
         refused(|run| run.data.pca_jitter_std = std, &message);
     }
 }
@@ -88,14 +88,14 @@ fn fixed_pixel_scale_is_finite_and_positive() {
         accepted(|run| run.data.pixel_scale = PixelScale::Fixed(scale));
     }
     for (scale, name) in [(0.0, "0"), (-1.0, "-1"), (f32::NAN, "NaN"), (f32::INFINITY, "inf")] {
-        let message = format!("run A/36: pixel_scale {name} must be finite and above 0");
+        let message = format!("pixel_scale {name} must be finite and above 0");
         refused(|run| run.data.pixel_scale = PixelScale::Fixed(scale), &message);
     }
 }
 
 #[test]
 fn inherited_pixel_scale_needs_initial_weights() {
-    let message = "run A/36: pixel_scale is \"inherit\", but network.init.from is not set";
+    let message = "pixel_scale is \"inherit\", but network.init.from is not set";
     refused(|run| run.data.pixel_scale = PixelScale::Inherit, message);
     accepted(|run| {
         run.data.pixel_scale = PixelScale::Inherit;
@@ -112,14 +112,15 @@ fn start_from(run: &mut RunPlan, from: &str) {
 
 #[test]
 fn initial_weights_need_both_from_and_layers() {
-    let message = "run A/36: network.init needs both from and layers (\"paper\", \"all\" or a list of layers), or neither";
+    let message =
+        "network.init needs both from and layers (\"paper\", \"all\" or a list of layers), or neither";
     refused(|run| run.network.init.from = Some("a.safetensors".into()), message);
     refused(|run| run.network.init.layers = Some(LayerSelection::Paper), message);
 }
 
 #[test]
 fn validation_uses_the_centre_crop() {
-    let message = "run A/36: validate.protocol must be centre: training validates on the centre crop";
+    let message = "validate.protocol must be centre: training validates on the centre crop";
     refused(|run| run.validate.protocol = Protocol::Dense, message);
 }
 
@@ -128,10 +129,10 @@ fn layers_to_train_are_layers_with_weights() {
     let layers = |names: &[&str]| Some(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());
     accepted(|run| run.network.train_layers = layers(&["fc8"]));
     accepted(|run| run.network.train_layers = layers(&["conv1_1", "fc6"]));
-    let message = "run A/36: train_layers is empty: no layer would be trained";
+    let message = "train_layers is empty: no layer would be trained";
     refused(|run| run.network.train_layers = layers(&[]), message);
     for name in ["conv1_2", "pool1", "drop6", "conv1_1.weight"] {
-        let message = format!("run A/36: config A has no layer {name} to train");
+        let message = format!("config A has no layer {name} to train");
         refused(|run| run.network.train_layers = layers(&["fc8", name]), &message);
     }
 }

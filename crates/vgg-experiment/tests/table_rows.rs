@@ -154,7 +154,7 @@ fn check_files(member: &Member, planned: &MemberPlan, out: &Path) {
     assert!(member.posteriors.starts_with(&format!("{}/posteriors-", member.run)), "{}", member.posteriors);
     assert!(!out.join(&member.run).join("checkpoints").exists(), "checkpoints of a finished run are removed");
     let file = PosteriorFile::read(&out.join(&member.posteriors));
-    assert_eq!(file.protocol, serde_json::to_value(&planned.evaluation).unwrap());
+    assert_eq!(file.evaluation, serde_json::to_value(&planned.evaluation).unwrap());
     let weights = hash_file(&out.join(&member.run).join("weights.safetensors")).unwrap();
     assert_eq!(file.weights, weights.as_str());
 }

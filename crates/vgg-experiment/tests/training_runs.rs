@@ -179,7 +179,7 @@ fn run_files_record_the_run_and_it_is_not_trained_again() {
     })
     .unwrap();
     assert_eq!((started.len(), started[0].0, &started[0].1.loaded), (1, 14, &vec!["fc7".to_owned()]));
-    assert_eq!(started[0].1.initialized.len(), 10);
+    assert_eq!(started[0].1.not_loaded.len(), 10);
     assert_eq!((finished.epochs, finished.last.epoch, &finished.dir), (3, 3, &out));
     assert_eq!(finished.weights, vgg_files::hash_file(&finished.weights_file()).unwrap());
     let json =

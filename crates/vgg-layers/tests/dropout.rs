@@ -4,7 +4,7 @@
 use vgg_layers::{Config, DropoutSeed, Init, NamedTensor, Network, NetworkSpec};
 use vgg_tensor::ops::{dropout, linear, softmax_cross_entropy};
 use vgg_tensor::{Device, GradMode, StepState, Tensor};
-use vgg_testkit::{assert_close, hashed};
+use vgg_testkit::{assert_close, pseudo_random};
 
 const RUN: DropoutSeed = DropoutSeed { seed: 7, step: 3, first_sample: 0 };
 const TARGETS: [u32; 6] = [0, 3, 1, 4, 2, 3];
@@ -25,7 +25,7 @@ fn network(config: Config, rate: f32) -> Network {
 }
 
 fn images(n: usize) -> Tensor {
-    let values = hashed("image", 1.5, n * 32 * 32 * 3);
+    let values = pseudo_random("image", 1.5, n * 32 * 32 * 3);
     Tensor::from_slice(&values, [n, 32, 32, 3], &Device::cpu(1).unwrap()).unwrap()
 }
 
@@ -136,7 +136,7 @@ fn masks_differ_by_step_seed_and_position_in_the_batch() {
     }
     // Equal images get different masks, and a micro-batch gets the masks of its position in the batch.
     let device = Device::cpu(1).unwrap();
-    let one = hashed("image", 1.5, 32 * 32 * 3);
+    let one = pseudo_random("image", 1.5, 32 * 32 * 3);
     let same = Tensor::from_slice(&one.repeat(6), [6, 32, 32, 3], &device).unwrap();
     let network = network(Config::A, 0.5);
     let logits = network.forward(same.clone(), RUN).unwrap().0.to_vec();

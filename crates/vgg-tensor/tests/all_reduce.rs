@@ -9,7 +9,7 @@ use vgg_tensor::ops::softmax_cross_entropy;
 use vgg_tensor::{
     AllReduce, Device, Error, ProcessGroup, Result, SingleProcess, StepState, Tensor, on_thread_ranks,
 };
-use vgg_testkit::hashed;
+use vgg_testkit::pseudo_random;
 
 use common::every_device;
 use instruction_sets::is_gpu;
@@ -27,7 +27,7 @@ impl Step {
     /// Hashed gradients of several lengths; the last needs three blocks of threads on a GPU.
     fn new(rank: usize) -> Step {
         let lengths = [5, 1, 16, 33, 700];
-        let grad = |i: usize| hashed(&format!("rank {rank}, gradient {i}"), 1.0, lengths[i]);
+        let grad = |i: usize| pseudo_random(&format!("rank {rank}, gradient {i}"), 1.0, lengths[i]);
         let grads = (0..lengths.len()).map(grad).collect();
         Step { grads, loss_is_bad: false }
     }
@@ -185,7 +185,11 @@ fn gradients_longer_than_a_bucket_keep_their_values_and_their_flag() {
     const BUCKET: usize = 1 << 20;
     for on in every_device() {
         let group: Arc<dyn ProcessGroup> = Arc::new(SingleProcess);
-        let good = vec![hashed("first", 1.0, BUCKET - 3), hashed("second", 1.0, 11), hashed("third", 1.0, 5)];
+        let good = vec![
+            pseudo_random("first", 1.0, BUCKET - 3),
+            pseudo_random("second", 1.0, 11),
+            pseudo_random("third", 1.0, 5),
+        ];
         let places = [(0, 0), (0, BUCKET / 2), (0, BUCKET - 4), (1, 0), (1, 2), (1, 3), (1, 10), (2, 4)];
         let mut steps = vec![Step { grads: good.clone(), loss_is_bad: false }];
         for (grad, at) in places.into_iter().take(if is_gpu(&on) { 3 } else { 8 }) {

@@ -9,7 +9,7 @@ use vgg_tensor::ops::max_pool2d::{self, PoolRounding};
 use vgg_tensor::{
     ConvAlgorithm, Device, DeviceConfig, DeviceKind, GradMode, ReluDropoutMask, StepState, Tensor, Weight,
 };
-use vgg_testkit::hashed;
+use vgg_testkit::pseudo_random;
 
 /// Most multiply-adds of a case: larger cases only take longer.
 const MOST_WORK: usize = 400_000;
@@ -79,9 +79,9 @@ proptest! {
     fn every_algorithm_agrees_with_plain_loops(s in shapes()) {
         let (oh, ow) = (s.h + 2 * s.pad - s.r + 1, s.w + 2 * s.pad - s.r + 1);
         let (xs, ws, ys) = ([s.n, s.h, s.w, s.c], [s.k, s.r, s.r, s.c], [s.n, oh, ow, s.k]);
-        let values = |name, shape: [usize; 4]| hashed(name, 1.0, shape.iter().product());
+        let values = |name, shape: [usize; 4]| pseudo_random(name, 1.0, shape.iter().product());
         let (x, w, dz) = (values("x", xs), values("w", ws), values("dz", ys));
-        let b = hashed("b", 1.0, s.k);
+        let b = pseudo_random("b", 1.0, s.k);
         let wide = |v: &[f32], shape| ArrayView4::from_shape(shape, v).unwrap().mapv(f64::from);
         let (x64, w64) = (wide(&x, xs), wide(&w, ws));
         let bias = Array1::from_iter(b.iter().map(|b| f64::from(*b)));

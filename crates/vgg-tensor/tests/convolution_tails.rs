@@ -1,7 +1,8 @@
 //! Numbers of channels and filters, and sides, that are no multiple of a vector, panel or tile, for every
 //! convolution algorithm and its gradients: each element of a tail is written once, from its own operands.
 //!
-//! Operands are hashed, so that neighbours differ, and results are written to memory that was full of NaN.
+//! Operands are pseudo-random, so that neighbours differ, and results are written to memory that was full of
+//! NaN.
 
 mod common;
 mod instruction_sets;
@@ -16,7 +17,7 @@ use instruction_sets::{
     largest,
 };
 
-/// A convolution of hashed values with its reference results.
+/// A convolution of pseudo-random values with its reference results.
 struct Convolution {
     input: [usize; 4],
     filters: [usize; 4],

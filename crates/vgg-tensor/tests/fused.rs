@@ -18,7 +18,7 @@ use instruction_sets::{
     in_poisoned_memory, is_gpu, largest,
 };
 
-/// A convolution followed by pooling, of hashed values.
+/// A convolution followed by pooling, of pseudo-random values.
 struct Pooled {
     input: [usize; 4],
     filters: [usize; 4],

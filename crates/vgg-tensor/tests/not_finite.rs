@@ -7,7 +7,7 @@ use ndarray::{Array2, Array4};
 use vgg_tensor::ops::conv2d::{self, Conv2d};
 use vgg_tensor::ops::{euclidean_loss, linear, softmax_cross_entropy, softmax_cross_entropy_staged};
 use vgg_tensor::{AsyncReadback, GradMode, StagedBatch, StepState, Tensor};
-use vgg_testkit::hashed;
+use vgg_testkit::pseudo_random;
 
 use common::On;
 use instruction_sets::{everywhere, everywhere_for_filters_of, is_gpu};
@@ -57,7 +57,7 @@ fn bad_logit_clears_the_flag_unless_the_loss_is_finite() {
         for (rows, classes) in [(19, 1), (19, 9), (3, 8), (3, 16), (3, 17), (3, 33), (3, 300)] {
             let rows = if is_gpu(&on) { 3 } else { rows };
             let targets: Vec<u32> = (1..=rows).map(|row| (row * 5 % classes) as u32).collect();
-            let good = hashed("logits", 3.0, rows * classes);
+            let good = pseudo_random("logits", 3.0, rows * classes);
             let flag = Flag::new(&on);
             let after = |logits: &[f32]| {
                 let logits = Tensor::from_slice(logits, [rows, classes], &on.device).unwrap();
@@ -91,7 +91,7 @@ fn bad_value_in_a_euclidean_loss_clears_the_flag() {
         for shape in shapes {
             let shape = vgg_tensor::Shape::from_slice(shape).unwrap();
             let len = shape.len();
-            let good = hashed("values", 3.0, len);
+            let good = pseudo_random("values", 3.0, len);
             let flag = Flag::new(&on);
             let after = |x: &[f32], target: &[f32]| {
                 let x = Tensor::from_slice(x, shape, &on.device).unwrap();
@@ -119,7 +119,7 @@ fn bad_value_in_a_euclidean_loss_clears_the_flag() {
     }
 }
 
-/// Grad-weight of a convolution of hashed values.
+/// Grad-weight of a convolution of pseudo-random values.
 struct FilterGradient {
     input: [usize; 4],
     filters: [usize; 4],
@@ -138,8 +138,8 @@ impl FilterGradient {
             filters: [k, r, r, c],
             output,
             pad,
-            x: hashed("x", 1.0, n * h * w * c),
-            dz: hashed("dz", 1.0, output.iter().product()),
+            x: pseudo_random("x", 1.0, n * h * w * c),
+            dz: pseudo_random("dz", 1.0, output.iter().product()),
         }
     }
 
@@ -251,8 +251,8 @@ struct MatrixGradient {
 
 impl MatrixGradient {
     fn new(n: usize, inputs: usize, outputs: usize) -> MatrixGradient {
-        let x = hashed("x", 1.0, n * inputs);
-        MatrixGradient { n, inputs, outputs, x, dz: hashed("dz", 1.0, n * outputs) }
+        let x = pseudo_random("x", 1.0, n * inputs);
+        MatrixGradient { n, inputs, outputs, x, dz: pseudo_random("dz", 1.0, n * outputs) }
     }
 
     fn finite(&self, on: &On, flag: &Flag, dw: &[f32], write: GradMode) -> bool {

@@ -46,22 +46,22 @@ fn linear_agrees_with_plain_loops() {
             let weight = Weight::new(w);
             let got = ops::linear::forward(&x, &weight, &Weight::new(b), Linear { relu: true }).unwrap();
             let relu: Vec<f64> = y.iter().map(|y| y.max(0.0)).collect();
-            on.close(&got.to_vec(), &narrow(&relu), TOLERANCE, "forward");
+            on.assert_close(&got.to_vec(), &narrow(&relu), TOLERANCE, "forward");
 
             let grad = ops::linear::grad_input(&dz, &weight, ReluDropoutMask { y: &x, scale: 2.0 }).unwrap();
             let dx = dzd.dot(&wd);
             let gated: Vec<f64> =
                 dx.iter().zip(&xd).map(|(d, x)| if *x > 0.0 { 2.0 * d } else { 0.0 }).collect();
-            on.close(&grad.grad.to_vec(), &narrow(&gated), TOLERANCE, "grad-input");
+            on.assert_close(&grad.grad.to_vec(), &narrow(&gated), TOLERANCE, "grad-input");
             let sums = ArrayView2::from_shape((n, inputs), &gated).unwrap().sum_axis(ndarray::Axis(0));
-            on.close(&grad.bias_grad.to_vec(), &narrow(&sums.to_vec()), 1e-5, "bias gradient");
+            on.assert_close(&grad.bias_grad.to_vec(), &narrow(&sums.to_vec()), 1e-5, "bias gradient");
 
             let mut dw = Tensor::zeros([outputs, inputs], &on.device).unwrap();
             let state = StepState::new(&on.device).unwrap();
             ops::linear::grad_weight(&x, &dz, &mut dw, GradMode::Overwrite, &state).unwrap();
             ops::linear::grad_weight(&x, &dz, &mut dw, GradMode::Accumulate, &state).unwrap();
             let twice: Vec<f64> = dzd.t().dot(&xd).iter().map(|v| 2.0 * v).collect();
-            on.close(&dw.to_vec(), &narrow(&twice), TOLERANCE, "grad-weight");
+            on.assert_close(&dw.to_vec(), &narrow(&twice), TOLERANCE, "grad-weight");
         }
     }
 }
@@ -75,7 +75,7 @@ fn linear_accepts_maps_and_sums_the_bias_gradient_over_cells() {
         assert_eq!(grad.grad.shape().dims(), [2, 3, 3, 8]);
         let mut sums = [0f32; 8];
         grad.grad.to_vec().chunks(8).for_each(|p| sums.iter_mut().zip(p).for_each(|(s, v)| *s += v));
-        on.close(&grad.bias_grad.to_vec(), &sums, TOLERANCE, "bias gradient");
+        on.assert_close(&grad.bias_grad.to_vec(), &sums, TOLERANCE, "bias gradient");
     }
 }
 
@@ -104,7 +104,7 @@ fn max_pool_and_its_gradient() {
                 );
                 y.iter().zip(wide(&dy.grad)).map(|(y, d)| y * d).sum()
             };
-            on.close(&dx, &narrow(&finite_difference(&wide(&x), loss)), 1e-6, "scattered gradient");
+            on.assert_close(&dx, &narrow(&finite_difference(&wide(&x), loss)), 1e-6, "scattered gradient");
         }
         let e = ops::max_pool2d::infer(&on.tensor("x", [1, 1, 4, 2]), PoolRounding::Floor).unwrap_err();
         assert_eq!(e.to_string(), "max_pool2d: x [1, 1, 4, 2] is too small for 2x2 pooling");
@@ -138,13 +138,18 @@ fn lrn_and_its_gradient() {
                 )
             };
             let (y, base) = ops::lrn::forward(&x, config).unwrap();
-            on.close(&y.to_vec(), &narrow(reference(&wide(&x)).as_slice().unwrap()), TOLERANCE, "forward");
+            on.assert_close(
+                &y.to_vec(),
+                &narrow(reference(&wide(&x)).as_slice().unwrap()),
+                TOLERANCE,
+                "forward",
+            );
             let dy = on.tensor("dy", [2, 3, 2, 9]);
             let grad = ops::lrn::backward(&dy, ReluDropoutMask { y: &x, scale: 1.0 }, &base, config).unwrap();
             let loss = |x: &[f64]| reference(x).iter().zip(wide(&dy)).map(|(y, d)| y * d).sum();
             let mut dx = finite_difference(&wide(&x), loss);
             dx.iter_mut().zip(wide(&x)).for_each(|(d, x)| *d = if x > 0.0 { *d } else { 0.0 });
-            on.close(&grad.grad.to_vec(), &narrow(&dx), 1e-6, "gradient");
+            on.assert_close(&grad.grad.to_vec(), &narrow(&dx), 1e-6, "gradient");
         }
     }
 }
@@ -159,9 +164,9 @@ fn softmax_cross_entropy_and_its_gradient() {
         let of = |x: &[f64]| {
             vgg_testkit::softmax_cross_entropy(&Array2::from_shape_vec((5, 7), x.to_vec()).unwrap(), &targets)
         };
-        on.close(&loss.per_sample.to_vec(), &narrow(&of(&wide(&x))), TOLERANCE, "losses");
+        on.assert_close(&loss.per_sample.to_vec(), &narrow(&of(&wide(&x))), TOLERANCE, "losses");
         let dz = finite_difference(&wide(&x), |x| 0.25 * of(x).iter().sum::<f64>());
-        on.close(&loss.grad.grad.to_vec(), &narrow(&dz), 1e-6, "gradient");
+        on.assert_close(&loss.grad.grad.to_vec(), &narrow(&dz), 1e-6, "gradient");
         assert!(state.finite().unwrap());
 
         let e = ops::softmax_cross_entropy(&x, &[0, 7, 3, 3, 1], 1.0, &state).unwrap_err();
@@ -186,7 +191,7 @@ fn global_avg_pool2d_agrees_with_ndarray() {
         let map = on.tensor("x", [3, 2, 5, 4]);
         let view = ArrayView4::from_shape((3, 2, 5, 4), map.to_vec().leak()).unwrap().mapv(f64::from);
         let mean = view.mean_axis(ndarray::Axis(1)).unwrap().mean_axis(ndarray::Axis(1)).unwrap();
-        on.close(
+        on.assert_close(
             &ops::global_avg_pool2d(&map).unwrap().to_vec(),
             &narrow(&mean.into_raw_vec_and_offset().0),
             1e-7,
@@ -202,8 +207,8 @@ fn euclidean_loss_and_its_gradient() {
         let loss = ops::euclidean_loss(&x, &t, 0.5, &StepState::new(&on.device).unwrap()).unwrap();
         let d: Vec<f64> = wide(&x).iter().zip(wide(&t)).map(|(x, t)| x - t).collect();
         let losses: Vec<f64> = d.chunks(4).map(|d| 0.5 * d.iter().map(|d| d * d).sum::<f64>()).collect();
-        on.close(&loss.per_sample.to_vec(), &narrow(&losses), TOLERANCE, "losses");
-        on.close(
+        on.assert_close(&loss.per_sample.to_vec(), &narrow(&losses), TOLERANCE, "losses");
+        on.assert_close(
             &loss.grad.grad.to_vec(),
             &narrow(&d.iter().map(|d| 0.5 * d).collect::<Vec<_>>()),
             TOLERANCE,
@@ -249,10 +254,11 @@ fn normalize_adds_the_offset_then_scales() {
 #[test]
 fn momentum_variants_differ_only_after_a_learning_rate_cut() {
     for on in every_device() {
-        let run = |form, lrs: &[f32]| {
+        let run = |variant, lrs: &[f32]| {
             let mut w = Weight::new(on.tensor("w", [100]));
             let (g, mut v) = (on.tensor("g", [100]), Tensor::zeros([100], &on.device).unwrap());
-            let config = SgdConfig { momentum_variant: form, momentum: 0.9, weight_decay: 0.1, lr_mult: 1.0 };
+            let config =
+                SgdConfig { momentum_variant: variant, momentum: 0.9, weight_decay: 0.1, lr_mult: 1.0 };
             let state = StepState::new(&on.device).unwrap();
             for (step, lr) in lrs.iter().enumerate() {
                 state.begin(step as u64, *lr).unwrap();
@@ -260,10 +266,10 @@ fn momentum_variants_differ_only_after_a_learning_rate_cut() {
             }
             w.value().to_vec()
         };
-        let forms = [MomentumVariant::Caffe, MomentumVariant::Torch];
-        let [caffe, torch] = forms.map(|f| run(f, &[0.1; 4]));
-        on.close(&caffe, &torch, 1e-6, "a constant learning rate");
-        let [caffe, torch] = forms.map(|f| run(f, &[0.1, 0.1, 0.01, 0.01]));
+        let variants = [MomentumVariant::Caffe, MomentumVariant::Torch];
+        let [caffe, torch] = variants.map(|variant| run(variant, &[0.1; 4]));
+        on.assert_close(&caffe, &torch, 1e-6, "a constant learning rate");
+        let [caffe, torch] = variants.map(|variant| run(variant, &[0.1, 0.1, 0.01, 0.01]));
         let apart = vgg_testkit::relative_error(&caffe, &torch);
         assert!(apart > 0.01 && apart.is_finite(), "{apart}");
     }

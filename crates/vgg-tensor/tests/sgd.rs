@@ -86,8 +86,12 @@ fn pytorch_momentum_worked_by_hand() {
 #[test]
 fn lr_mult_multiplies_the_learning_rate() {
     for on in everywhere() {
-        let config =
-            |form, lr_mult| SgdConfig { momentum_variant: form, momentum: 0.5, weight_decay: 0.5, lr_mult };
+        let config = |variant, lr_mult| SgdConfig {
+            momentum_variant: variant,
+            momentum: 0.5,
+            weight_decay: 0.5,
+            lr_mult,
+        };
         let mut caffe = Training::new(&on, &[1.0; 3], config(MomentumVariant::Caffe, 2.0));
         assert_eq!(caffe.step(0.25, &[2.0; 3]), [[-0.25; 3], [1.25; 3]], "{}", on.name);
         assert_eq!(caffe.step(0.25, &[2.0; 3]), [[-1.8125; 3], [1.5625; 3]], "{}", on.name);
@@ -108,8 +112,8 @@ fn five_steps_of_the_papers_hyperparameters() {
     let momentum = 0.9f32;
     let decay = 5e-4f32;
     for on in everywhere() {
-        for form in [MomentumVariant::Caffe, MomentumVariant::Torch] {
-            let config = SgdConfig { momentum_variant: form, momentum, weight_decay: decay, lr_mult: 2.0 };
+        for variant in [MomentumVariant::Caffe, MomentumVariant::Torch] {
+            let config = SgdConfig { momentum_variant: variant, momentum, weight_decay: decay, lr_mult: 2.0 };
             let start = On::values("w", LEN);
             let mut training = Training::new(&on, &start, config);
             let mut w: Vec<f64> = start.iter().map(|w| f64::from(*w)).collect();
@@ -120,7 +124,7 @@ fn five_steps_of_the_papers_hyperparameters() {
                 let rate = 2.0 * f64::from(lr);
                 for i in 0..LEN {
                     let g = f64::from(grad[i]);
-                    match form {
+                    match variant {
                         MomentumVariant::Caffe => {
                             v[i] = f64::from(momentum) * v[i] - f64::from(decay) * rate * w[i] - rate * g;
                             w[i] += v[i];
@@ -131,10 +135,10 @@ fn five_steps_of_the_papers_hyperparameters() {
                         }
                     }
                 }
-                let what = format!("{}: {form:?}, step {step}", on.name);
+                let what = format!("{}: {variant:?}, step {step}", on.name);
                 // A few roundings per step of weights up to 1 and velocities up to 5.
                 assert_within(&got[0], &w, 1e-6, &format!("{what}, weights"));
-                let sign = if form == MomentumVariant::Caffe { -1.0 } else { 1.0 };
+                let sign = if variant == MomentumVariant::Caffe { -1.0 } else { 1.0 };
                 let velocities: Vec<f64> = v.iter().map(|v| sign * v).collect();
                 assert_within(&got[1], &velocities, 2e-6, &format!("{what}, velocities"));
             }
@@ -145,16 +149,17 @@ fn five_steps_of_the_papers_hyperparameters() {
 #[test]
 fn step_that_is_not_finite_changes_neither_weight_nor_velocity() {
     for on in every_device() {
-        for form in [MomentumVariant::Caffe, MomentumVariant::Torch] {
-            let config = SgdConfig { momentum_variant: form, momentum: 0.5, weight_decay: 0.5, lr_mult: 1.0 };
+        for variant in [MomentumVariant::Caffe, MomentumVariant::Torch] {
+            let config =
+                SgdConfig { momentum_variant: variant, momentum: 0.5, weight_decay: 0.5, lr_mult: 1.0 };
             let mut training = Training::new(&on, &[1.0; 19], config);
             let before = training.step(0.5, &[2.0; 19]);
             training.state.begin(1, 0.5).unwrap();
             let bad = Tensor::from_slice(&[f32::NAN, 0.0], [1, 2], &on.device).unwrap();
             softmax_cross_entropy(&bad, &[0], 1.0, &training.state).unwrap();
-            assert_eq!(training.update(&[2.0; 19]), before, "{}: {form:?}", on.name);
+            assert_eq!(training.update(&[2.0; 19]), before, "{}: {variant:?}", on.name);
             let next = training.step(0.5, &[2.0; 19]);
-            assert_eq!(next[0], [-1.8125; 19], "{}: {form:?}, the next step", on.name);
+            assert_eq!(next[0], [-1.8125; 19], "{}: {variant:?}, the next step", on.name);
         }
     }
 }

@@ -1,7 +1,8 @@
 //! Lengths that are no multiple of a vector or a thread block, for every kernel except convolutions: each
 //! element of a tail is written once, from its own operands.
 //!
-//! Operands are hashed, so that neighbours differ, and results are written to memory that was full of NaN.
+//! Operands are pseudo-random, so that neighbours differ, and results are written to memory that was full of
+//! NaN.
 
 mod common;
 mod instruction_sets;

@@ -14,8 +14,9 @@ pub fn unit(name: &str, i: usize) -> f32 {
     value(fnv1a(name), i)
 }
 
-/// The first `len` values of the stream `name`, times `bound`.
-pub fn hashed(name: &str, bound: f32, len: usize) -> Vec<f32> {
+/// Pseudo-random values, derived from a hash of the name: the first `len` values of the stream `name`, times
+/// `bound`.
+pub fn pseudo_random(name: &str, bound: f32, len: usize) -> Vec<f32> {
     let seed = fnv1a(name);
     (0..len).map(|i| bound * value(seed, i)).collect()
 }
@@ -25,7 +26,7 @@ pub fn hashed(name: &str, bound: f32, len: usize) -> Vec<f32> {
 pub fn projections(values: &[f32]) -> [f64; 5] {
     let product =
         |with: &[f32]| values.iter().zip(with).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
-    let on = |i: usize| product(&hashed(&format!("projection{i}"), 1.0, values.len()));
+    let on = |i: usize| product(&pseudo_random(&format!("projection{i}"), 1.0, values.len()));
     [product(values).sqrt(), on(0), on(1), on(2), on(3)]
 }
 
@@ -76,17 +77,17 @@ mod tests {
     }
 
     #[test]
-    fn hashed_values_are_the_stream_times_the_bound() {
+    fn pseudo_random_values_are_the_stream_times_the_bound() {
         let expected: Vec<f32> = (0..1000).map(|i| 0.25 * unit("stream", i)).collect();
-        assert_eq!(hashed("stream", 0.25, 1000), expected);
-        assert_ne!(hashed("other", 0.25, 1000), expected);
-        assert!(hashed("stream", 0.25, 0).is_empty());
+        assert_eq!(pseudo_random("stream", 0.25, 1000), expected);
+        assert_ne!(pseudo_random("other", 0.25, 1000), expected);
+        assert!(pseudo_random("stream", 0.25, 0).is_empty());
     }
 
     /// Uniform values in [-1, 1) have mean 0 and variance 1/3.
     #[test]
     fn values_fill_the_range() {
-        let values = hashed("range", 1.0, 100_000);
+        let values = pseudo_random("range", 1.0, 100_000);
         assert!(values.iter().all(|v| (-1.0..1.0).contains(v)));
         assert!(values.iter().any(|v| *v < -0.9999) && values.iter().any(|v| *v > 0.9999));
         let n = values.len() as f64;

@@ -1,12 +1,12 @@
 //! References and tools for tests of numerical code: plain f64 loops, finite differences, tolerances, and
-//! hashed weights that are the same in Rust and Python.
+//! pseudo-random weights that are the same in Rust and Python.
 //!
 //! The crate depends on no other crate of the workspace, so that it can check all of them. Images are `[N, H,
 //! W, C]`, filters `[K, R, S, C]`.
 //!
 //! ```
-//! use vgg_testkit::{assert_close, hashed};
-//! let a = hashed("a", 1.0, 100);
+//! use vgg_testkit::{assert_close, pseudo_random};
+//! let a = pseudo_random("a", 1.0, 100);
 //! assert_close(&a, &a, 1e-6, "a value and itself");
 //! ```
 
@@ -19,7 +19,7 @@ mod skip;
 mod small_disk;
 mod tolerance;
 
-pub use hash::{fmix32, hashed, projections, unit};
+pub use hash::{fmix32, projections, pseudo_random, unit};
 pub use pictures::{PICTURE_CLASSES, PICTURES_PER_CLASS, make_pictures, picture, picture_path};
 pub use pillow::pillow_resize;
 pub use reference::{

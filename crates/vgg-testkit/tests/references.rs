@@ -5,7 +5,7 @@ use vgg_testkit::{
     conv2d, conv2d_gradients, finite_difference, linear, lrn, max_pool2d, softmax_cross_entropy, unit,
 };
 
-/// Values of the hashed stream `name`.
+/// Values of the pseudo-random stream `name`.
 fn values(name: &str, len: usize) -> Vec<f64> {
     (0..len).map(|i| f64::from(unit(name, i))).collect()
 }

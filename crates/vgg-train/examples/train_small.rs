@@ -49,7 +49,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         seed: 1,
         on_bad_image,
         workers: 2,
-        rank: Partition::WHOLE,
+        partition: Partition::WHOLE,
     };
     let schedule = Schedule::Constant { lr: 0.005 };
     let config = TrainConfig {

@@ -17,7 +17,7 @@ fn network(spec: NetworkSpec) -> Network {
     Network::random(spec, Init::He, 3, &Device::cpu(1).unwrap()).unwrap()
 }
 
-/// A batch of hashed pixels, an offset for each image and channel, and targets.
+/// A batch of pseudo-random pixels, an offset for each image and channel, and targets.
 fn batch(step: usize, n: usize) -> Batch {
     let mut batch = Batch::blank(n, [32, 32]);
     let pixels = batch.pixels.iter_mut().enumerate();

@@ -12,10 +12,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let a = Network::random(spec(Config::A), Init::He, 1, &device)?;
     let file = std::env::temp_dir().join("grow-a.safetensors");
     save(&file, &a, &WeightsMetadata::untrained(spec(Config::A)))?;
-    for map in [LayerSelection::Paper, LayerSelection::AllMatching] {
+    for selection in [LayerSelection::Paper, LayerSelection::AllMatching] {
         let mut d = Network::random(spec(Config::D), Init::He, 2, &device)?;
-        let report = load_layers(&file, &map, &mut d)?;
-        println!("{map:?}: loaded {}; initialised {}", report.loaded.join(" "), report.initialized.join(" "));
+        let report = load_layers(&file, &selection, &mut d)?;
+        let (loaded, not_loaded) = (report.loaded.join(" "), report.not_loaded.join(" "));
+        println!("{selection:?}: loaded {loaded}; not loaded {not_loaded}");
     }
     Ok(())
 }

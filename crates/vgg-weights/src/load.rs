@@ -28,8 +28,8 @@ pub struct Loaded {
 pub struct TransferReport {
     /// Layers that were loaded.
     pub loaded: Vec<String>,
-    /// Layers that were not loaded and keep their values, or are still to be initialised at random.
-    pub initialized: Vec<String>,
+    /// Layers that were not loaded: they keep the values that they had.
+    pub not_loaded: Vec<String>,
 }
 
 /// Reads the metadata of a file without its weights. Layers may be missing.
@@ -41,7 +41,7 @@ pub fn read_metadata(path: &Path) -> Result<WeightsMetadata> {
 }
 
 /// Loads a network onto a device. The format is detected from the content: safetensors of vgg, torchvision or
-/// timm; `.pth` (no code is executed); `.caffemodel`; `.npz` with Keras's or Caffe's layer names.
+/// timm; `.pth` (no code is executed); `.caffemodel`; `.npz` with Keras's or TensorFlow's tensor names.
 ///
 /// # Errors
 /// - [`Error::File`] if the file is missing, damaged or of an unknown format.
@@ -72,29 +72,30 @@ pub fn load_with(path: &Path, device: &Device, pixels: Option<Pixels>) -> Result
 /// # Errors
 /// As [`load`]; [`Error::Absent`] with the selected layers that the file lacks; the errors of
 /// [`LayerSelection::layers`].
-pub fn load_layers(path: &Path, map: &LayerSelection, network: &mut Network) -> Result<TransferReport> {
+pub fn load_layers(path: &Path, selection: &LayerSelection, network: &mut Network) -> Result<TransferReport> {
     let mut source = Source::open(path)?;
     let plan = plan(&source, path, None, true)?;
     let absent = |layers: Vec<String>| Error::Absent { path: path.to_owned(), layers };
-    if let LayerSelection::Layers(names) = map {
+    if let LayerSelection::Layers(names) = selection {
         // The spec may have default sizes for missing layers, so report these before shapes are compared.
         let missing: Vec<String> = names.iter().filter(|name| plan.missing.contains(name)).cloned().collect();
         if !missing.is_empty() {
             return Err(absent(missing));
         }
     }
-    let wanted = map.layers(&plan.metadata.spec, network.spec())?;
+    let wanted = selection.layers(&plan.metadata.spec, network.spec())?;
     let (missing, there): (Vec<String>, Vec<String>) =
         wanted.into_iter().partition(|layer| plan.missing.contains(layer));
     // `AllMatching` selects what the file has; the other selections require each layer.
-    if !missing.is_empty() && *map != LayerSelection::AllMatching {
+    if !missing.is_empty() && *selection != LayerSelection::AllMatching {
         return Err(absent(missing));
     }
     plan.read(&mut source, path, &|layer| there.iter().any(|l| l == layer), &mut |array| {
         Ok(network.load_tensor(&array)?)
     })?;
-    let (copied, drawn) = network.layer_names().map(str::to_owned).partition(|name| there.contains(name));
-    Ok(TransferReport { loaded: copied, initialized: drawn })
+    let (loaded, not_loaded) =
+        network.layer_names().map(str::to_owned).partition(|name| there.contains(name));
+    Ok(TransferReport { loaded, not_loaded })
 }
 
 /// [`read_metadata`], and messages for the user on a file of another library, such as missing layers.
@@ -109,13 +110,14 @@ pub fn describe(path: &Path) -> Result<(WeightsMetadata, Vec<String>)> {
 fn plan(source: &Source, path: &Path, pixels: Option<Pixels>, partial: bool) -> Result<LoadPlan> {
     let recognised = recognise(&source.entries());
     let strings = source.metadata();
-    let says = strings.contains_key("config");
-    if says && pixels.is_some() {
+    let has_metadata = strings.contains_key("config");
+    if has_metadata && pixels.is_some() {
         let reason = "the file states its pixel preprocessing itself, so it cannot be overridden".into();
         return Err(Error::Metadata { path: path.to_owned(), key: "pixel_scale", reason });
     }
     let is_native = recognised.as_ref().is_none_or(|r| r.library == Library::Native);
-    let native = if says || (is_native && pixels.is_none() && matches!(source, Source::Safetensors(_))) {
+    let is_safetensors = matches!(source, Source::Safetensors(_));
+    let native = if has_metadata || (is_native && pixels.is_none() && is_safetensors) {
         Some(WeightsMetadata::from_strings(&strings, path)?)
     } else {
         None

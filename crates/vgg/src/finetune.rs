@@ -61,9 +61,9 @@ impl Finetune {
     pub fn plan(&self, weights: &Path) -> Result<RunPlan> {
         let metadata = vgg_weights::read_metadata(weights)?;
         let spec = metadata.spec;
-        let sides = &metadata.train_scale;
+        let scales = &metadata.train_scale;
         let [low, high] =
-            [sides.iter().min(), sides.iter().max()].map(|side| side.copied().unwrap_or(spec.crop));
+            [scales.iter().min(), scales.iter().max()].map(|scale| scale.copied().unwrap_or(spec.crop));
         Ok(RunPlan {
             name: "finetune".into(),
             paper: None,

@@ -59,8 +59,8 @@ impl Pretrained {
 
     /// The default test scale (smallest image side): the training scale, or the middle of its scale jitter.
     pub fn default_test_scale(&self) -> usize {
-        let sides = &self.metadata.train_scale;
-        (sides.iter().sum::<usize>() + sides.len() / 2) / sides.len().max(1)
+        let scales = &self.metadata.train_scale;
+        (scales.iter().sum::<usize>() + scales.len() / 2) / scales.len().max(1)
     }
 
     /// The paper's dense evaluation at the default test scale, with horizontal flip.

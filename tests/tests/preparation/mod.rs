@@ -12,7 +12,8 @@ use vgg_data::{Encoding, Error, ImageSet, Split};
 
 pub const LENIENT: IlsvrcOptions = IlsvrcOptions { allow_incomplete: true, skip_md5: true };
 
-pub fn options(shard_kib: u64) -> PrepareOptions {
+/// Options for images of 64 pixels in shards of this size.
+pub fn options_with_shards_of_kib(shard_kib: u64) -> PrepareOptions {
     let encoding = Encoding::Jpeg { quality: 95 };
     PrepareOptions {
         smallest_side: Some(64),
@@ -31,7 +32,13 @@ pub fn images() -> Vec<Vec<u8>> {
     (0..train.len()).map(|i| std::fs::read(dir.path().join(&*train.path(i))).unwrap()).collect()
 }
 
-pub fn made(source: &dyn Source, options: &PrepareOptions, out: &Path, threads: usize) -> Result<(), Error> {
+/// Prepares a source without reporting progress.
+pub fn prepare_quietly(
+    source: &dyn Source,
+    options: &PrepareOptions,
+    out: &Path,
+    threads: usize,
+) -> Result<(), Error> {
     prepare(source, options, out, threads, &mut |_| ControlFlow::Continue(()))
 }
 

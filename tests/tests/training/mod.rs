@@ -121,7 +121,7 @@ pub fn loader(folder: &Arc<ImageSet>, run: &Run) -> Loader {
         pca_jitter: None,
     };
     let (group, on_bad_image) = (run.group(), OnBadImage::Stop);
-    let rank = Partition { index: group.rank(), count: group.size() };
+    let partition = Partition { index: group.rank(), count: group.size() };
     let config = LoaderConfig {
         augment,
         mean_rgb: [MEAN; 3],
@@ -129,7 +129,7 @@ pub fn loader(folder: &Arc<ImageSet>, run: &Run) -> Loader {
         seed: run.seed,
         on_bad_image,
         workers: run.threads,
-        rank,
+        partition,
     };
     Loader::new(folder.clone(), config).unwrap()
 }

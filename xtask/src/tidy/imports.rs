@@ -140,7 +140,8 @@ pub(super) fn upward() -> Result<Vec<String>> {
     Ok(faults)
 }
 
-/// Names used after `crate::` in a file, comments excluded, or after the `super` path of the crate root.
+/// Names used after `crate::` in a file, comments excluded, or after the chain of `super::` that leads to the
+/// crate root.
 fn names_of_crate(text: &str, module: &Module) -> BTreeSet<String> {
     let code = without_comments(text);
     let head =

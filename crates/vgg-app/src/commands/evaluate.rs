@@ -107,7 +107,7 @@ impl Evaluate {
 
     fn may_write(&self, evaluation: &Evaluation, weights: &str, image_set: &ImageSet) -> Result<()> {
         let Some(path) = &self.posteriors else { return Ok(()) };
-        let network = ModelProvenance { protocol: evaluation.clone(), weights: weights.to_owned() };
+        let network = ModelProvenance { evaluation: evaluation.clone(), weights: weights.to_owned() };
         let (classes, dataset) = (image_set.classes().to_vec(), image_set.hash().as_str().to_owned());
         let bytes = 4 * image_set.len() * classes.len();
         may_write(path, &Origin { networks: vec![network], classes, dataset, part: self.part })?;

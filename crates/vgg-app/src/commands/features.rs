@@ -14,7 +14,7 @@ use vgg_eval::{
 };
 use vgg_files::TensorFile;
 
-use super::options::{DeviceOptions, side, test_scales};
+use super::options::{DeviceOptions, test_scale, test_scales};
 use super::pass::{DatasetPass, EvalArgs, PassResult, check_free_space};
 use super::ranks::Ranks;
 use crate::console::{out, warning};
@@ -29,7 +29,7 @@ pub(crate) struct Features {
     #[arg(long, default_value = "fc7")]
     layer: String,
     /// Test scales, such as 256,384,512. Default: the training scale, or the middle of its jitter.
-    #[arg(long, value_delimiter = ',', value_parser = side)]
+    #[arg(long, value_delimiter = ',', value_parser = test_scale)]
     test_scales: Vec<usize>,
     /// Average the descriptors of the image and its horizontal flip.
     #[arg(long, default_value_t = true, action = clap::ArgAction::Set, value_name = "true|false")]

@@ -11,6 +11,7 @@ use vgg_tensor::selftest::{Finding, OPERATIONS, Tolerance, compare, has_nccl};
 use vgg_tensor::{Device, DeviceConfig, DeviceKind, Precision};
 
 use crate::console::{note, out, warning};
+use crate::exit::UsageError;
 use vgg_error::printable;
 
 #[derive(Args)]
@@ -30,13 +31,13 @@ impl GpuSelftest {
     pub(crate) fn run(self) -> Result<()> {
         let cpu = Device::cpu(0)?;
         if !has_nccl() {
-            note("NCCL is unavailable: all-reduce over several GPUs is not checked");
+            note("NCCL is unavailable: all-reduce is not checked");
         }
         let mut findings = Vec::new();
         for (name, precision) in Precision::ALL {
             let config =
                 DeviceConfig { kind: DeviceKind::Cuda(self.gpu), precision, ..DeviceConfig::default() };
-            let gpu = Device::open(&config)?;
+            let gpu = Device::open(&config).map_err(without_hint)?;
             note(&format!("device: {}", gpu));
             if let (Some(file), Precision::Bf16) = (&self.cudnn_properties, precision) {
                 // Used by tests on other machines; the self-test does not need it.
@@ -70,6 +71,14 @@ impl GpuSelftest {
         }
         ensure!(failed == 0, "{failed} of {} results differ from the CPU beyond tolerance", findings.len());
         Ok(())
+    }
+}
+
+/// A missing GPU as a [`UsageError`], which has no hint: this command cannot run on the CPU instead.
+fn without_hint(error: vgg_tensor::Error) -> anyhow::Error {
+    match error {
+        vgg_tensor::Error::NoCuda { .. } => UsageError(error.to_string()).into(),
+        other => other.into(),
     }
 }
 

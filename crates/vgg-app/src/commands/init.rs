@@ -39,7 +39,7 @@ impl Init {
         let metadata = WeightsMetadata::untrained(spec);
         vgg_weights::save(&out, &network, &metadata)?;
         note(&format!(
-            "{}: config {}, {} parameters, {}, seed {seed}",
+            "{}: config {}, {} parameters, initialisation {}, seed {seed}",
             printable(&out),
             metadata.spec.config,
             metadata.spec.parameter_count()?,

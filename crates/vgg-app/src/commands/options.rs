@@ -148,7 +148,7 @@ pub(super) struct ViewOptions {
     pub(super) protocol: Option<Protocol>,
     /// Test scales to average over, such as 256,384,512. Default: the training scale, or the middle of its
     /// jitter.
-    #[arg(long, value_delimiter = ',', value_parser = side)]
+    #[arg(long, value_delimiter = ',', value_parser = test_scale)]
     test_scales: Vec<usize>,
     /// Average over the image and its horizontal flip. Default: true, except for centre.
     #[arg(long)]
@@ -164,8 +164,9 @@ pub(super) struct ViewOptions {
     pool_rounding: Option<vgg_layers::PoolRounding>,
 }
 
-pub(super) fn side(text: &str) -> Result<usize, String> {
-    text.parse().map_err(|_| format!("{text:?} is not a side in pixels; pass sides such as 256,384,512"))
+pub(super) fn test_scale(text: &str) -> Result<usize, String> {
+    let what = || format!("{text:?} is not a test scale in pixels; pass scales such as 256,384,512");
+    text.parse().map_err(|_| what())
 }
 
 fn pool_rounding(name: &str) -> Result<vgg_layers::PoolRounding, String> {

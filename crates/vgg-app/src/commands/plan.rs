@@ -37,13 +37,13 @@ pub(crate) struct Plan {
     images_per_core: f64,
     /// Bandwidth between two GPUs of a machine during all-reduce, in GB/s.
     #[arg(long, default_value_t = 300.0)]
-    link: f64,
+    intra_node_gb_per_s: f64,
     /// Bandwidth per GPU between machines, in GB/s.
     #[arg(long, default_value_t = 40.0)]
-    network: f64,
+    inter_node_gb_per_s: f64,
     /// Bandwidth from the object store to each machine of eight GPUs, in GB/s.
     #[arg(long, default_value_t = 10.0)]
-    store: f64,
+    store_gb_per_s: f64,
     /// CPU cores per GPU.
     #[arg(long, default_value_t = 12)]
     cores: usize,
@@ -63,9 +63,9 @@ impl Plan {
             batch: self.batch,
         };
         let cluster = Cluster {
-            link_gb_per_s: self.link,
-            network_gb_per_s: self.network,
-            store_gb_per_s: self.store,
+            intra_node_gb_per_s: self.intra_node_gb_per_s,
+            inter_node_gb_per_s: self.inter_node_gb_per_s,
+            store_gb_per_s: self.store_gb_per_s,
             cores_per_gpu: self.cores,
             images_per_core_s: self.images_per_core,
         };
@@ -103,9 +103,9 @@ impl Plan {
         let numbers = [
             ("--image-bytes", self.image_bytes),
             ("--images-per-core", self.images_per_core),
-            ("--link", self.link),
-            ("--network", self.network),
-            ("--store", self.store),
+            ("--intra-node-gb-per-s", self.intra_node_gb_per_s),
+            ("--inter-node-gb-per-s", self.inter_node_gb_per_s),
+            ("--store-gb-per-s", self.store_gb_per_s),
             ("--images", self.images as f64),
             ("--epochs", self.epochs as f64),
             ("--cores", self.cores as f64),
@@ -122,7 +122,8 @@ impl Plan {
         let most = self.gpus.iter().copied().max().unwrap_or(0);
         match self.batch {
             Some(batch) if batch < most => {
-                Err(UsageError(format!("--batch {batch} is below one image per GPU, {most}")).into())
+                Err(UsageError(format!("--batch {batch} is less than one image for each of {most} GPUs"))
+                    .into())
             }
             _ => Ok(()),
         }
@@ -180,9 +181,13 @@ mod tests {
 
     #[test]
     fn invalid_values_are_rejected_with_their_option() {
-        for wrong in
-            [["--cores", "0"], ["--batch", "3"], ["--price", "nan"], ["--epochs", "0"], ["--link", "inf"]]
-        {
+        for wrong in [
+            ["--cores", "0"],
+            ["--batch", "3"],
+            ["--price", "nan"],
+            ["--epochs", "0"],
+            ["--intra-node-gb-per-s", "inf"],
+        ] {
             assert!(plan(&wrong).check().unwrap_err().to_string().contains(wrong[0]), "{wrong:?}");
         }
     }

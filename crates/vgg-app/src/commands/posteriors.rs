@@ -127,7 +127,7 @@ pub(super) fn may_write(path: &Path, origin: &Origin) -> Result<()> {
 fn say_networks(posteriors: &Posteriors) -> std::io::Result<()> {
     for network in &posteriors.origin.networks {
         let weights: String = network.weights.chars().take(12).collect();
-        writeln!(out(), "weights {weights}, {}", protocol(&network.protocol))?;
+        writeln!(out(), "weights {weights}, {}", protocol(&network.evaluation))?;
     }
     Ok(())
 }

@@ -21,8 +21,9 @@ use vgg_error::printable;
 pub(crate) struct Train {
     /// TOML settings, or the run.json of an earlier run to repeat it.
     file: Option<PathBuf>,
-    /// Built-in settings instead of a file: the paper's, in which B to E start from a trained A, or torchvision's,
-    /// in which every network starts from random weights. Choose the network with --set network.config=D.
+    /// Built-in settings instead of a file: the paper's (for B to E also set
+    /// network.init.from=A.safetensors and network.init.layers=paper), or torchvision's, in which every
+    /// network starts from random weights. Choose the network with --set network.config=D.
     #[arg(long, value_parser = choice(&Preset::ALL), conflicts_with = "file")]
     preset: Option<Preset>,
     /// Print the preset, as a template for a file, instead of training.

@@ -43,13 +43,13 @@ impl TrainingView {
             }
             RunEvent::Begins { images, transfer } => {
                 match transfer {
-                    Some(report) if report.initialized.is_empty() => {
+                    Some(report) if report.not_loaded.is_empty() => {
                         self.progress.line("  loaded: all layers")
                     }
                     Some(report) => self.progress.line(&format!(
                         "  loaded: {}; initialised: {}",
                         report.loaded.join(" "),
-                        report.initialized.join(" ")
+                        report.not_loaded.join(" ")
                     )),
                     None => (),
                 }

@@ -7,7 +7,7 @@ use std::path::{Component, Path, PathBuf};
 use flate2::read::MultiGzDecoder;
 use md5::{Digest, Md5};
 
-use crate::error::at;
+use crate::error::io_error;
 use crate::shards::BLOCK;
 use crate::{Error, Result};
 
@@ -24,7 +24,7 @@ pub(super) fn members(
     md5: Option<&str>,
     consume: &mut dyn FnMut(Member) -> Result<()>,
 ) -> Result<()> {
-    let file = File::open(path).map_err(at("open", path))?;
+    let file = File::open(path).map_err(io_error("open", path))?;
     let mut hashing =
         Hashing { inner: BufReader::with_capacity(1 << 20, file), md5: md5.map(|_| Md5::new()) };
     walk(&mut hashing, path, consume)?;
@@ -157,7 +157,7 @@ fn text_of(name: &[u8]) -> String {
 /// An operating system error as [`Error::Io`] or [`Error::Missing`]; any other as [`Error::Source`].
 fn failure(path: &Path, e: io::Error) -> Error {
     if e.raw_os_error().is_some() {
-        return at("read", path)(e);
+        return io_error("read", path)(e);
     }
     Error::Source { path: path.to_owned(), reason: format!("it is damaged or has another format: {e}") }
 }

@@ -9,7 +9,7 @@ use roxmltree::{Document, Node};
 
 use super::BoundingBox;
 use super::archive::gzipped_members;
-use crate::error::at;
+use crate::error::io_error;
 use crate::{Error, Result};
 
 /// Bounding boxes of images, by file stem.
@@ -21,7 +21,7 @@ pub(super) type Boxes = HashMap<String, Vec<BoundingBox>>;
 /// [`Error::Source`] if the archive or an annotation cannot be read, or an image has two annotations.
 pub(super) fn read_archive(path: &Path) -> Result<Boxes> {
     let refuse = |path: &Path, reason: String| Error::Source { path: path.to_owned(), reason };
-    let file = File::open(path).map_err(at("open", path))?;
+    let file = File::open(path).map_err(io_error("open", path))?;
     let mut boxes = Boxes::new();
     gzipped_members(BufReader::new(file), path, &mut |mut member| {
         let Some(stem) = member.file_name().strip_suffix(".xml").map(str::to_owned) else { return Ok(()) };

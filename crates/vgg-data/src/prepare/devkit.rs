@@ -62,7 +62,7 @@ impl Devkit {
     }
 }
 
-/// The classes of the challenge, the leaves of the synset tree, with their numbers of training images.
+/// The classes of ILSVRC-2012, the leaves of the synset tree, with their numbers of training images.
 fn synsets(array: &StructArray) -> std::result::Result<Vec<(Class, u64)>, String> {
     let at = |name: &str| {
         let found = array.fields.iter().position(|field| field == name);

@@ -9,7 +9,7 @@ use vgg_files::{Hasher, hash_file, write_json};
 
 use super::join::{check_shard, join};
 use super::{Class, Input, PROGRESS, PrepareOptions, PrepareState};
-use crate::error::at;
+use crate::error::io_error;
 use crate::{Error, IndexFile, InputList, Manifest, Partition, Result, Split, SplitManifest};
 
 /// A class in `classes.json`: its index, name, words, ILSVRC2012_ID, and number of images in each split.
@@ -47,7 +47,7 @@ pub(super) fn finish(state: &PrepareState, out: &Path) -> Result<()> {
     let file = "classes.json".to_owned();
     let path = out.join(&file);
     write_json(&path, &lines)?;
-    let bytes = fs::metadata(&path).map_err(at("read", &path))?.len();
+    let bytes = fs::metadata(&path).map_err(io_error("read", &path))?.len();
     manifest.class_list = Some(IndexFile { file, bytes, blake3: hash_file(&path)? });
     manifest.write(out)?;
     remove_progress(out)
@@ -110,7 +110,7 @@ pub(super) fn check_shards(manifest: &Manifest, out: &Path) -> Result<()> {
 pub(super) fn remove_progress(out: &Path) -> Result<()> {
     let progress = out.join(PROGRESS);
     match fs::remove_dir_all(&progress) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(at("remove", &progress)(e)),
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(io_error("remove", &progress)(e)),
         _ => Ok(()),
     }
 }

@@ -98,9 +98,8 @@ impl Ilsvrc {
             let refuse = |reason: String| Error::Source { path: path.clone(), reason };
             let wnid = class_archive.file_name().strip_suffix(".tar").unwrap_or_default().to_owned();
             let target = self.devkit.classes.binary_search_by(|class| class.name.cmp(&wnid));
-            let target = target
-                .map_err(|_| refuse("it is not the archive of a class of the challenge".into()))?
-                as u32;
+            let foreign = "it is not named after a class of ILSVRC-2012, as n01440764.tar is";
+            let target = target.map_err(|_| refuse(foreign.into()))? as u32;
             if !seen.insert(wnid.clone()) {
                 return Err(refuse("it occurs twice".into()));
             }

@@ -9,7 +9,7 @@ use vgg_files::read_json;
 
 use super::hashed::Hashed;
 use super::unit::{Placed, UnitRecord, count_path, record_path};
-use crate::error::at;
+use crate::error::io_error;
 use crate::shards::{IndexFile, Record};
 use crate::{
     Anomaly, Error, PixelStatistics, Result, ShardFile, Skipped, Split, SplitManifest, eigenvectors,
@@ -51,7 +51,7 @@ pub(super) fn join(out: &Path, split: Split, classes: usize) -> Result<SplitMani
 /// [`Error::Missing`] or [`Error::Layout`] if the shard does not exist or has another length.
 pub(super) fn check_shard(shard: &ShardFile, out: &Path) -> Result<()> {
     let path = out.join(&shard.file);
-    let bytes = fs::metadata(&path).map_err(at("read", &path))?.len();
+    let bytes = fs::metadata(&path).map_err(io_error("read", &path))?.len();
     if bytes == shard.bytes {
         return Ok(());
     }
@@ -147,7 +147,7 @@ impl Indices {
 
 impl Index {
     fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        self.out.write_all(bytes).map_err(at("write", &self.path))
+        self.out.write_all(bytes).map_err(io_error("write", &self.path))
     }
 
     fn commit(self) -> Result<IndexFile> {

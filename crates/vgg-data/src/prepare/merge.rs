@@ -9,7 +9,7 @@ use vgg_files::{Lock, read_json, write_bytes, write_with};
 use super::finish::{finish, remove_progress};
 use super::unit::{count_path, record_path};
 use super::{BEGUN_FILE, PROGRESS, PrepareState};
-use crate::error::at;
+use crate::error::io_error;
 use crate::{Error, INDEX_FILE, Partition, Result};
 use vgg_error::printable;
 
@@ -83,10 +83,10 @@ const MERGES: &str = "merge";
 /// Removes the files of an earlier unfinished merge from `out`, and checks that it has no other files.
 fn begin_anew(out: &Path) -> Result<()> {
     if out.join(PROGRESS).join(MERGES).is_file() && !out.join(INDEX_FILE).is_file() {
-        for entry in fs::read_dir(out).map_err(at("read", out))? {
-            let path = entry.map_err(at("read", out))?.path();
+        for entry in fs::read_dir(out).map_err(io_error("read", out))? {
+            let path = entry.map_err(io_error("read", out))?.path();
             if path.is_file() && !path.ends_with(".lock") {
-                fs::remove_file(&path).map_err(at("remove", &path))?;
+                fs::remove_file(&path).map_err(io_error("remove", &path))?;
             }
         }
     }
@@ -96,15 +96,15 @@ fn begin_anew(out: &Path) -> Result<()> {
 
 /// Hard-links or copies the files of a folder whose names `which` accepts.
 fn bring(from: &Path, to: &Path, which: &dyn Fn(&str) -> bool) -> Result<()> {
-    for entry in fs::read_dir(from).map_err(at("read", from))? {
-        let path = entry.map_err(at("read", from))?.path();
+    for entry in fs::read_dir(from).map_err(io_error("read", from))? {
+        let path = entry.map_err(io_error("read", from))?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let target = to.join(&name);
         if !which(&name) || name.starts_with('.') || target.exists() {
             continue;
         }
         if fs::hard_link(&path, &target).is_err() {
-            let mut file = fs::File::open(&path).map_err(at("read", &path))?;
+            let mut file = fs::File::open(&path).map_err(io_error("read", &path))?;
             write_with(&target, |out| std::io::copy(&mut file, out).map(drop))?;
         }
     }

@@ -186,8 +186,8 @@ pub fn prepare(
 /// # Errors
 /// [`Error::Layout`] if the folder has other files.
 fn only_ours(out: &Path) -> Result<()> {
-    for entry in std::fs::read_dir(out).map_err(crate::error::at("read", out))? {
-        let name = entry.map_err(crate::error::at("read", out))?.file_name();
+    for entry in std::fs::read_dir(out).map_err(crate::error::io_error("read", out))? {
+        let name = entry.map_err(crate::error::io_error("read", out))?.file_name();
         if name != ".lock" && name != PROGRESS {
             let reason = format!("the output folder must be empty, but contains {}", printable(&name));
             return Err(Error::Layout { path: out.to_owned(), reason });
@@ -202,22 +202,23 @@ fn only_ours(out: &Path) -> Result<()> {
 /// [`Error::Source`] with the differences, if there are any.
 fn same(state: &PrepareState, before: &PrepareState, out: &Path) -> Result<()> {
     let mut differences = Vec::new();
-    let mut compare = |what: &str, before: &dyn Fn() -> String, now: &dyn Fn() -> String| {
-        let (before, now) = (before(), now());
+    let mut compare = |what: &str, before: String, now: String| {
         if before != now {
             differences.push(format!("{what}: {before} before, {now} now"));
         }
     };
-    compare("source", &|| before.source.clone(), &|| state.source.clone());
-    compare("options", &|| before.options.to_string(), &|| state.options.to_string());
+    compare("source", before.source.clone(), state.source.clone());
+    for ((what, old), (_, new)) in before.options.in_words().into_iter().zip(state.options.in_words()) {
+        compare(what, old, new);
+    }
     let names = |state: &PrepareState| {
         state.classes.iter().map(|class| class.name.as_str()).collect::<Vec<_>>().join(" ")
     };
-    compare("classes", &|| names(before), &|| names(state));
-    compare("number of inputs", &|| before.inputs.len().to_string(), &|| state.inputs.len().to_string());
+    compare("classes", names(before), names(state));
+    compare("number of inputs", before.inputs.len().to_string(), state.inputs.len().to_string());
     let tell = |i: &Input| format!("{} ({} bytes, modified {} ns after 1970)", i.path, i.bytes, i.modified);
     for (old, new) in before.inputs.iter().zip(&state.inputs) {
-        compare("input", &|| tell(old), &|| tell(new));
+        compare("input", tell(old), tell(new));
     }
     if differences.is_empty() {
         return Ok(());
@@ -230,7 +231,7 @@ fn same(state: &PrepareState, before: &PrepareState, out: &Path) -> Result<()> {
 fn inputs_of(source: &dyn Source) -> Result<Vec<Input>> {
     let look = |name: &String| {
         let path = source.root().join(name);
-        let metadata = std::fs::metadata(&path).map_err(crate::error::at("read", &path))?;
+        let metadata = std::fs::metadata(&path).map_err(crate::error::io_error("read", &path))?;
         let modified = metadata.modified().ok().and_then(|t| t.duration_since(SystemTime::UNIX_EPOCH).ok());
         let modified = modified.map_or(0, |since| since.as_nanos());
         Ok(Input { path: name.clone(), bytes: metadata.len(), modified })
@@ -238,13 +239,20 @@ fn inputs_of(source: &dyn Source) -> Result<Vec<Input>> {
     source.inputs().iter().map(look).collect()
 }
 
-impl std::fmt::Display for PrepareOptions {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let side = self.smallest_side.map_or("original size".into(), |side| format!("smallest side {side}"));
+impl PrepareOptions {
+    /// The name and the value of each option, for messages.
+    fn in_words(&self) -> [(&'static str, String); 4] {
+        let side = self.smallest_side.map_or("original".into(), |side| side.to_string());
         let encoding = match self.encoding {
             Encoding::Jpeg { quality } => format!("JPEG quality {quality}"),
             Encoding::Raw => "raw pixels".to_owned(),
         };
-        write!(f, "{side}, {encoding}, shards of {} bytes, part {}", self.shard_bytes, self.part)
+        let shard = format!("{} MiB", self.shard_bytes as f64 / f64::from(1 << 20));
+        [
+            ("smallest side", side),
+            ("encoding", encoding),
+            ("maximum size of a shard", shard),
+            ("part", self.part.to_string()),
+        ]
     }
 }

@@ -11,7 +11,7 @@ use super::PROGRESS;
 use super::encode::{Stored, count_side};
 use super::entry::Entry;
 use super::hashed::Hashed;
-use crate::error::at;
+use crate::error::io_error;
 use crate::shards::BLOCK;
 use crate::{Anomaly, PixelStatistics, Result, ShardFile, Skipped, Split};
 
@@ -139,7 +139,7 @@ impl<'a> UnitWriter<'a> {
         let members =
             [(stored.extension, stored.bytes.as_slice()), ("cls", target.as_bytes()), ("json", &json)];
         for (extension, bytes) in members {
-            append(&mut shard.tar, &format!("{key}.{extension}"), bytes).map_err(at("write", &path))?;
+            append(&mut shard.tar, &format!("{key}.{extension}"), bytes).map_err(io_error("write", &path))?;
         }
         shard.images += 1;
         self.record.images.push(Placed {
@@ -169,7 +169,7 @@ impl<'a> UnitWriter<'a> {
     fn close(&mut self) -> Result<()> {
         let Some(shard) = self.shard.take() else { return Ok(()) };
         let path = self.out.join(&shard.name);
-        let hashed = shard.tar.into_inner().map_err(at("write", &path))?;
+        let hashed = shard.tar.into_inner().map_err(io_error("write", &path))?;
         let (bytes, blake3) = hashed.commit()?;
         self.record.shards.push(ShardFile { file: shard.name, bytes, images: shard.images, blake3 });
         Ok(())

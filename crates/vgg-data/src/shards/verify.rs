@@ -7,7 +7,7 @@ use std::path::Path;
 use vgg_files::{hash_bytes, hash_file, read_bytes};
 
 use super::{INDEX_FILE, IndexFile, Manifest, Record, ShardFile};
-use crate::error::at;
+use crate::error::io_error;
 use crate::{Error, Result, Split};
 use vgg_error::printable;
 
@@ -97,7 +97,7 @@ fn members(
     if hash_file(&path).map_err(|e| e.to_string())? != shard.blake3 {
         return Err("its hash differs from index.json: the file is damaged".into());
     }
-    let file = File::open(&path).map_err(at("open", &path)).map_err(|e| e.to_string())?;
+    let file = File::open(&path).map_err(io_error("open", &path)).map_err(|e| e.to_string())?;
     let mut archive = tar::Archive::new(std::io::BufReader::new(file));
     let (mut image, mut images) = (String::new(), 0);
     let mut records = records.iter();

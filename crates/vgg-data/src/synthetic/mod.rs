@@ -93,7 +93,7 @@ pub fn generate(
     vgg_files::write_json(&out.join(UNFINISHED), &recipe).map_err(file)?;
     for (split, class) in [Split::Train, Split::Val].into_iter().flat_map(|s| CLASSES.map(|c| (s, c))) {
         let folder = out.join(split.name()).join(class);
-        std::fs::create_dir_all(&folder).map_err(crate::error::at("create", &folder))?;
+        std::fs::create_dir_all(&folder).map_err(crate::error::io_error("create", &folder))?;
     }
     let tasks = tasks(config);
     let (next, boxes) = (AtomicUsize::new(0), std::sync::Mutex::new(vec![String::new(); tasks.len()]));
@@ -116,7 +116,7 @@ pub fn generate(
     vgg_files::write_bytes(&out.join(BOXES), table.as_bytes()).map_err(file)?;
     vgg_files::write_json(&out.join(RECIPE), &recipe).map_err(file)?;
     let unfinished = out.join(UNFINISHED);
-    std::fs::remove_file(&unfinished).map_err(crate::error::at("remove", &unfinished))
+    std::fs::remove_file(&unfinished).map_err(crate::error::io_error("remove", &unfinished))
 }
 
 impl Recipe {
@@ -162,7 +162,7 @@ fn write_image(out: &Path, config: &SyntheticConfig, task: &Task) -> Result<Stri
     let path = format!("{}/{}/{:05}.jpg", task.split.name(), CLASSES[task.class], task.index);
     // Images are not synced one by one: the recipe is written last, and the set can be generated again.
     let target = out.join(&path);
-    std::fs::write(&target, encode(&made.image)?).map_err(crate::error::at("write", &target))?;
+    std::fs::write(&target, encode(&made.image)?).map_err(crate::error::io_error("write", &target))?;
     let [left, top, right, bottom] = made.bounding_box;
     let mut line = String::new();
     let _ = writeln!(line, "{path},{left},{top},{right},{bottom}");

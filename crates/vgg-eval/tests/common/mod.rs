@@ -9,7 +9,7 @@ use vgg_data::{Image, Interpolation, OnBadImage, write_png};
 use vgg_eval::{DensePool, EvaluateOptions, Evaluation, Partition, Posteriors, Preprocessing, Protocol};
 use vgg_layers::{Config, NamedTensor, Network, NetworkSpec};
 use vgg_tensor::{Device, Tensor};
-use vgg_testkit::hashed;
+use vgg_testkit::pseudo_random;
 
 /// Side of the crops of [`network`].
 pub const CROP: usize = 32;
@@ -39,8 +39,8 @@ pub fn cpu() -> Device {
     Device::cpu(1).unwrap()
 }
 
-/// A network with hashed weights and biases. Every filter has mean zero, so that predictions depend on the
-/// contents of images, not only on their brightness.
+/// A network with pseudo-random weights and biases, each tensor derived from a hash of its name. Every filter
+/// has mean zero, so that predictions depend on the contents of images, not only on their brightness.
 pub fn network(classes: usize) -> Network {
     let spec =
         NetworkSpec { width: 0.125, classes, head: [8, 8], crop: CROP, ..NetworkSpec::paper(Config::A) };
@@ -48,7 +48,7 @@ pub fn network(classes: usize) -> Network {
     for (name, shape) in network.spec().file_shapes().unwrap() {
         let fan_in: usize = shape[1..].iter().product();
         let bound = if shape.len() == 1 { 0.1 } else { (9.0 / fan_in as f64).sqrt() as f32 };
-        let mut values = hashed(&name, bound, shape.iter().product());
+        let mut values = pseudo_random(&name, bound, shape.iter().product());
         if shape.len() > 1 {
             for filter in values.chunks_exact_mut(fan_in) {
                 let mean = filter.iter().sum::<f32>() / fan_in as f32;
@@ -60,10 +60,11 @@ pub fn network(classes: usize) -> Network {
     network
 }
 
-/// An image of 8 x 8 blocks of hashed colours, which rescaling preserves, unlike single hashed pixels.
+/// An image of 8 x 8 blocks of pseudo-random colours, derived from a hash of its name. Rescaling preserves
+/// such blocks, unlike single pseudo-random pixels.
 pub fn image(name: &str, h: usize, w: usize) -> Image {
     let columns = w.div_ceil(8);
-    let colours = hashed(name, 128.0, h.div_ceil(8) * columns * 3);
+    let colours = pseudo_random(name, 128.0, h.div_ceil(8) * columns * 3);
     Image::from_shape_fn((h, w, 3), |(y, x, c)| {
         (colours[(y / 8 * columns + x / 8) * 3 + c] + 128.0 + (x % 8) as f32) as u8
     })

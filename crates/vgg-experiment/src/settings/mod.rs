@@ -72,8 +72,8 @@ pub fn read_recipe(path: &Path, table: &str, set: &[String]) -> Result<Recipe> {
 /// # Errors
 /// [`Error::Plan`] if there is no such table; [`Error::Settings`] if an override is invalid.
 pub fn profile_recipe(profile: Profile, table: &str, set: &[String]) -> Result<Recipe> {
-    let (file, text) = embedded_recipe(profile, table)?;
-    recipe::parse(text, table, set).map_err(|e| e.in_file(file))
+    let (name, text) = embedded_recipe(profile, table)?;
+    recipe::parse(text, table, set).map_err(|e| e.in_file(name))
 }
 
 fn run(name: &str, text: &str, set: &[String]) -> Result<RunPlan> {

@@ -28,39 +28,39 @@ impl Profile {
     pub const ALL: [(&str, Profile); 3] =
         [("smoke", Profile::Smoke), ("mini", Profile::Mini), ("paper", Profile::Paper)];
 
-    /// The recipe file of all tables that need training: name and text.
-    fn file(self) -> (&'static str, &'static str) {
+    /// The recipe of all tables that need training: its name in messages, and its text.
+    fn recipe(self) -> (&'static str, &'static str) {
         match self {
-            Profile::Smoke => ("smoke.toml", include_str!("../../experiments/smoke.toml")),
-            Profile::Mini => ("mini.toml", include_str!("../../experiments/mini.toml")),
-            Profile::Paper => ("paper.toml", include_str!("../../experiments/paper.toml")),
+            Profile::Smoke => ("profile smoke", include_str!("../../experiments/smoke.toml")),
+            Profile::Mini => ("profile mini", include_str!("../../experiments/mini.toml")),
+            Profile::Paper => ("profile paper", include_str!("../../experiments/paper.toml")),
         }
     }
 }
 
-/// Built-in tables that need no training: name, file name and text.
-const COMPUTED: [(&str, &str, &str); 2] = [
-    ("table1", "table1.toml", include_str!("../../experiments/table1.toml")),
-    ("table2", "table2.toml", include_str!("../../experiments/table2.toml")),
+/// Built-in tables that need no training: name and recipe.
+const COMPUTED: [(&str, &str); 2] = [
+    ("table1", include_str!("../../experiments/table1.toml")),
+    ("table2", include_str!("../../experiments/table2.toml")),
 ];
 
 /// Stands for all tables of a recipe.
 pub const ALL_TABLES: &str = "all";
 
-/// The file name and text of the built-in recipe for a table, or for all.
+/// The built-in recipe for a table, or for all: its name in messages, such as `profile mini`, and its text.
 ///
 /// # Errors
 /// [`Error::Plan`] if there is no such table.
 pub fn embedded_recipe(profile: Profile, table: &str) -> Result<(&'static str, &'static str)> {
-    if let Some((_, file, text)) = COMPUTED.iter().find(|(name, ..)| *name == table) {
-        return Ok((file, text));
+    if let Some(computed) = COMPUTED.iter().find(|(name, _)| *name == table) {
+        return Ok(*computed);
     }
-    let (file, text) = profile.file();
+    let (name, text) = profile.recipe();
     let tables = names(text)?;
     if table == ALL_TABLES || tables.iter().any(|name| name == table) {
-        return Ok((file, text));
+        return Ok((name, text));
     }
-    let all = COMPUTED.iter().map(|(name, ..)| (*name).to_owned()).chain(tables).collect::<Vec<_>>();
+    let all = COMPUTED.iter().map(|(name, _)| (*name).to_owned()).chain(tables).collect::<Vec<_>>();
     Err(Error::Plan(format!("no experiment {table}; choose one of {}, {ALL_TABLES}", all.join(", "))))
 }
 

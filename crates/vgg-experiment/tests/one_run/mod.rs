@@ -8,7 +8,7 @@ use std::sync::Arc;
 use vgg_data::write_png;
 use vgg_experiment::{Dataset, Error, FinishedRun, PreparedRun, RunContext, RunEvent, RunPlan};
 use vgg_layers::{Config, Device, LayerSelection, NamedTensor, Network, NetworkSpec};
-use vgg_testkit::{PICTURE_CLASSES, hashed, make_pictures};
+use vgg_testkit::{PICTURE_CLASSES, make_pictures, pseudo_random};
 use vgg_train::{Checkpoints, Resume};
 use vgg_weights::{ChannelOrder, WeightsMetadata};
 
@@ -48,13 +48,13 @@ pub fn start_spec() -> NetworkSpec {
     }
 }
 
-/// Writes a weights file to start from: hashed weights and its own pixel normalisation.
+/// Writes a weights file to start from: pseudo-random weights and its own pixel normalisation.
 pub fn write_start(path: &Path) {
     let mut network = Network::new(start_spec(), &Device::cpu(1).unwrap()).unwrap();
     for (name, shape) in start_spec().file_shapes().unwrap() {
         let fan_in: usize = shape[1..].iter().product();
         let bound = if name.ends_with("weight") { (6.0 / fan_in as f64).sqrt() as f32 } else { 0.1 };
-        let values = hashed(&name, bound, shape.iter().product());
+        let values = pseudo_random(&name, bound, shape.iter().product());
         network.load_tensor(&NamedTensor { name, shape, values }).unwrap();
     }
     let metadata = WeightsMetadata {

@@ -17,8 +17,8 @@ impl AsyncReadback {
         AsyncReadback { device: device.clone(), values: Vec::new(), finite: true, fetched: None }
     }
 
-    /// Starts to copy the values of unpadded `f32` tensors, such as losses and logits, and the flag of
-    /// `state`.
+    /// Starts to copy tensors as unpadded `f32` (others are converted first), such as losses and logits, and
+    /// the `finite` flag of `state`.
     ///
     /// # Errors
     /// [`crate::Error::Cuda`] on a GPU.

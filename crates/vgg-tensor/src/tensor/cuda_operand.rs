@@ -59,7 +59,7 @@ impl Cuda {
             });
         }
         let buffer = self.alloc(shape, wanted)?;
-        // SAFETY: the tensor is plain, and the buffer was taken for its padded form.
+        // SAFETY: the tensor is plain, and the buffer was allocated for its padded form.
         unsafe {
             self.pad(
                 Rows::of(pointer, shape),
@@ -78,7 +78,7 @@ impl Cuda {
             return Ok(Operand::borrowed(pointer, shape.last()));
         }
         let buffer = self.take_plain(shape)?;
-        // SAFETY: the tensor has this format, and the buffer was taken for its plain form.
+        // SAFETY: the tensor has this format, and the buffer was allocated for its plain form.
         unsafe { self.unpad(pointer, format, shape, buffer.pointer(), false, 0) }?;
         Ok(Operand::owned(buffer, shape.last()))
     }
@@ -96,7 +96,7 @@ impl Cuda {
         let pitch = format.pitch(per_image);
         let buffer = self.alloc(Shape::from([shape.first(), per_image]), format)?;
         let n = shape.first();
-        // SAFETY: the tensor is an activation, and the buffer was taken for rows of whole images.
+        // SAFETY: the tensor is an activation, and the buffer was allocated for rows of whole images.
         unsafe {
             self.launch(
                 "flatten",
@@ -131,7 +131,7 @@ impl Cuda {
         let shared = weight.packed_storage(PackedKind::Cuda, || {
             let buffer = self.alloc(layout.padded, layout.format)?;
             let padded = Rows { pointer: buffer.pointer(), count: rows(layout.padded), len: pitch };
-            // SAFETY: the value is plain, and the buffer was taken for the padded layout.
+            // SAFETY: the value is plain, and the buffer was allocated for the padded layout.
             unsafe { self.pad(Rows::of(pointer, shape), padded) }?;
             Ok(Arc::new(Storage::from(buffer)))
         })?;
@@ -194,7 +194,7 @@ impl Cuda {
     /// output, in the same layout, and the scale.
     ///
     /// # Safety
-    /// `dz` must have been taken for an activation of `shape`, and the mask be memory of the same layout.
+    /// `dz` must have been allocated for an activation of `shape`, and the mask be memory of the same layout.
     pub(crate) unsafe fn gradient(
         &self,
         shape: Shape,

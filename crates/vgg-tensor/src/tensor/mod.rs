@@ -167,7 +167,7 @@ impl Tensor {
         }
         let plain = cuda.take_plain(self.shape)?;
         let from = self.cuda_memory("reshape", "x")?.0;
-        // SAFETY: the tensor has this format, and `plain` was taken for its values.
+        // SAFETY: the tensor has this format, and `plain` was allocated for its values.
         unsafe { cuda.unpad(from, format, self.shape, plain.pointer(), false, 0) }?;
         Ok(Some(Tensor::from_buffer(self.shape, plain, &self.device)))
     }

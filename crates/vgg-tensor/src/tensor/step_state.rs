@@ -57,7 +57,7 @@ impl StepState {
         self.0.finite.reset();
         match &self.0.on_device {
             Some((cuda, buffer)) => {
-                // SAFETY: the buffer was taken for what this kernel writes.
+                // SAFETY: the buffer was allocated for what this kernel writes.
                 unsafe { cuda.launch("begin_step", 1, &[buffer.pointer(), bits(lr), step]) }
             }
             None => Ok(()),
@@ -81,7 +81,8 @@ impl StepState {
     pub fn finite(&self) -> Result<bool> {
         if let Some((cuda, buffer)) = &self.0.on_device {
             let mut state = [OnDevice::default()];
-            // SAFETY: the buffer was taken for it, and any bits are integers and a float.
+            // SAFETY: the buffer was allocated with the size of `OnDevice`, and every bit pattern is a valid
+            // `OnDevice`.
             unsafe { cuda.download(buffer.pointer(), &mut state) }?;
             return Ok(state[0].not_finite == 0);
         }
@@ -91,7 +92,7 @@ impl StepState {
     /// Size of the state in GPU memory.
     pub(crate) const BYTES: usize = size_of::<OnDevice>();
 
-    /// Offset of the 32-bit flag in it, which is 0 while all values are finite.
+    /// Offset of `not_finite`, the inverse of the flag: 0 while all values are finite.
     pub(crate) const NOT_FINITE_AT: usize = std::mem::offset_of!(OnDevice, not_finite);
 
     /// Whether the state in `bytes` has only seen finite values.

@@ -3,7 +3,7 @@
 #![allow(dead_code, reason = "not every test that shares this needs all of it")]
 
 use vgg_tensor::{Device, DeviceConfig, DeviceKind, Grad, Precision, Tensor};
-use vgg_testkit::{assert_close, hashed};
+use vgg_testkit::{assert_close, pseudo_random};
 
 /// A device under test.
 pub struct On {
@@ -39,7 +39,7 @@ pub fn every_device() -> Vec<On> {
 impl On {
     /// Reproducible values between -1 and 1 that bf16 holds exactly.
     pub fn values(name: &str, len: usize) -> Vec<f32> {
-        let mut values = hashed(name, 1.0, len);
+        let mut values = pseudo_random(name, 1.0, len);
         values.iter_mut().for_each(|v| *v = f32::from_bits(v.to_bits() & 0xffff_0000));
         values
     }
@@ -56,7 +56,7 @@ impl On {
     }
 
     /// Asserts that `got` is within `tolerance`, or this device's rounding if that is larger.
-    pub fn close(&self, got: &[f32], expected: &[f32], tolerance: f64, what: &str) {
+    pub fn assert_close(&self, got: &[f32], expected: &[f32], tolerance: f64, what: &str) {
         assert_close(got, expected, tolerance.max(self.rounding), &format!("{}: {what}", self.name));
     }
 }

@@ -121,9 +121,9 @@ pub fn loader(set: &Arc<ImageSet>, run: &Run) -> Loader {
         flip: true,
         pca_jitter: None,
     };
-    let rank = Partition { index: run.group.rank(), count: run.group.size() };
+    let partition = Partition { index: run.group.rank(), count: run.group.size() };
     let (mean_rgb, on_bad_image) = (metadata().mean_rgb, run.on_bad_image);
-    let config = LoaderConfig { augment, mean_rgb, batch: 4, seed: 1, on_bad_image, workers: 1, rank };
+    let config = LoaderConfig { augment, mean_rgb, batch: 4, seed: 1, on_bad_image, workers: 1, partition };
     Loader::new(set.clone(), config).unwrap()
 }
 

@@ -145,12 +145,16 @@ impl PrepareFolder {
             FolderLayout::Voc => Layout::Voc { seed },
             FolderLayout::Cifar10 => Layout::Cifar10,
         };
-        let source = Files::open(&self.dataset, layout).with_context(|| {
-            let value = self.layout.to_possible_value();
-            let name = value.map_or(String::new(), |value| value.get_name().to_owned());
-            format!("{} does not have the layout {name}", printable(&self.dataset))
-        })?;
+        let source = Files::open(&self.dataset, layout);
+        // If the folder does not exist, the layout is not the reason.
+        let source = if self.dataset.is_dir() { source.with_context(|| self.unreadable())? } else { source? };
         self.prepare.run(&source)
+    }
+
+    fn unreadable(&self) -> String {
+        let layout = self.layout.to_possible_value();
+        let layout = layout.map_or(String::new(), |value| value.get_name().to_owned());
+        format!("{} cannot be read with --layout {layout}", printable(&self.dataset))
     }
 }
 

@@ -5,7 +5,7 @@ use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
 use super::{Annotation, FileEntry, Files, classes, lines, wrong};
-use crate::error::at;
+use crate::error::io_error;
 use crate::{Result, Split};
 
 const SIDE: usize = 32;
@@ -27,7 +27,7 @@ pub(super) fn open(root: &Path) -> Result<Files> {
         let mut entries = Vec::new();
         for path in files {
             let at_path = root.join(&path);
-            let bytes = std::fs::read(&at_path).map_err(at("read", &at_path))?;
+            let bytes = std::fs::read(&at_path).map_err(io_error("read", &at_path))?;
             if bytes.is_empty() || bytes.len() % RECORD != 0 {
                 return Err(wrong(
                     &at_path,
@@ -53,8 +53,10 @@ pub(super) fn open(root: &Path) -> Result<Files> {
 /// Reads the record at offset `start` and converts its image to PPM.
 pub(super) fn image(path: &Path, start: u64) -> Result<Vec<u8>> {
     let mut record = [0; RECORD];
-    let mut file = File::open(path).map_err(at("open", path))?;
-    file.seek(SeekFrom::Start(start)).and_then(|_| file.read_exact(&mut record)).map_err(at("read", path))?;
+    let mut file = File::open(path).map_err(io_error("open", path))?;
+    file.seek(SeekFrom::Start(start))
+        .and_then(|_| file.read_exact(&mut record))
+        .map_err(io_error("read", path))?;
     let mut ppm = format!("P6\n{SIDE} {SIDE}\n255\n").into_bytes();
     ppm.extend((0..PLANE).flat_map(|i| [0, 1, 2].map(|c| record[1 + c * PLANE + i])));
     Ok(ppm)

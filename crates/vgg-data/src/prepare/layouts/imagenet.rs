@@ -32,7 +32,7 @@ pub(super) fn open(root: &Path, allow_incomplete: bool) -> Result<Files> {
     Ok(files)
 }
 
-/// The sorted WNIDs of the challenge.
+/// The sorted WNIDs of ILSVRC-2012.
 struct Known(Vec<String>);
 
 impl Known {
@@ -47,7 +47,8 @@ impl Known {
         let missing: Vec<&str> =
             self.0.iter().filter(|wnid| !there.contains(wnid)).map(String::as_str).collect();
         if missing.len() == self.0.len() {
-            return Err(wrong(&at, "no folder has the name of a class of the challenge"));
+            let reason = "no folder is named after a class of ILSVRC-2012 (a WNID such as n01440764)";
+            return Err(wrong(&at, reason));
         }
         if !missing.is_empty() && !allow_incomplete {
             let some = missing[..missing.len().min(10)].join(", ");
@@ -57,7 +58,7 @@ impl Known {
         }
         let mut entries = Vec::new();
         for wnid in &there {
-            let foreign = || wrong(&at, format!("{wnid} is not a class of the challenge"));
+            let foreign = || wrong(&at, format!("{wnid} is not a class of ILSVRC-2012"));
             let target = self.index(wnid).ok_or_else(foreign)?;
             let names = images_of(&at.join(wnid))?;
             if names.is_empty() && !allow_incomplete {

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use super::boxes::parse;
 use super::{BoundingBox, Class, Entry, Source};
-use crate::error::at;
+use crate::error::io_error;
 use crate::{Error, Result, Split};
 
 /// An unpacked data set.
@@ -155,14 +155,14 @@ impl Files {
         let path = self.root.join(&file.path);
         let bytes = match file.record {
             Some(start) => cifar::image(&path, start)?,
-            None => std::fs::read(&path).map_err(at("read", &path))?,
+            None => std::fs::read(&path).map_err(io_error("read", &path))?,
         };
         let boxes = match &file.boxes {
             Annotation::None => None,
             Annotation::Boxes(boxes) => Some(boxes.clone()),
             Annotation::Xml(xml) => {
                 let path = self.root.join(xml);
-                let text = std::fs::read(&path).map_err(at("read", &path))?;
+                let text = std::fs::read(&path).map_err(io_error("read", &path))?;
                 Some(parse(&text).map_err(|reason| Error::Source { path, reason })?)
             }
         };
@@ -223,7 +223,7 @@ fn stem_of(path: &str) -> String {
 /// The non-empty lines of the text file `name` in `root`.
 fn lines(root: &Path, name: &str) -> Result<Vec<String>> {
     let path = root.join(name);
-    let bytes = std::fs::read(&path).map_err(at("read", &path))?;
+    let bytes = std::fs::read(&path).map_err(io_error("read", &path))?;
     let text = String::from_utf8(bytes).map_err(|_| wrong(&path, "it is not UTF-8"))?;
     Ok(text.lines().map(|line| line.trim_end().to_owned()).filter(|line| !line.is_empty()).collect())
 }

@@ -4,14 +4,14 @@
 use std::path::Path;
 
 use super::{Annotation, FileEntry, Files, classes, lines, wrong};
-use crate::error::at;
+use crate::error::io_error;
 use crate::folder::images_of;
 use crate::prepare::BoundingBox;
 use crate::prepare::boxes::parse;
 use crate::{KeyedRng, Permutation, Purpose, Result, Split};
 
 /// Without `ImageSets`, one in this many images is a validation image.
-const VAL_SHARE: usize = 5;
+const IMAGES_PER_VAL_IMAGE: usize = 5;
 
 pub(super) fn open(root: &Path, seed: u64) -> Result<Files> {
     // The archives contain VOCdevkit/VOC2007 or VOCdevkit/VOC2012.
@@ -41,12 +41,12 @@ pub(super) fn open(root: &Path, seed: u64) -> Result<Files> {
         let path = format!("{prefix}{images}/{name}");
         let entry = FileEntry::plain(path, 0);
         let xml = format!("{prefix}{annotations}/{}.xml", entry.stem);
-        let at_xml = root.join(&xml);
-        let bytes = std::fs::read(&at_xml).map_err(at("read", &at_xml))?;
-        let boxes = parse(&bytes).map_err(|reason| wrong(&at_xml, reason))?;
+        let xml_path = root.join(&xml);
+        let bytes = std::fs::read(&xml_path).map_err(io_error("read", &xml_path))?;
+        let boxes = parse(&bytes).map_err(|reason| wrong(&xml_path, reason))?;
         let area = |b: &BoundingBox| (b.xmax - b.xmin) * (b.ymax - b.ymin);
         let largest = boxes.iter().max_by(|a, b| area(a).total_cmp(&area(b)));
-        let largest = largest.ok_or_else(|| wrong(&at_xml, "it has no objects"))?.name.clone();
+        let largest = largest.ok_or_else(|| wrong(&xml_path, "it has no objects"))?.name.clone();
         found.push((FileEntry { boxes: Annotation::Xml(xml), ..entry }, largest));
     }
     let mut names: Vec<String> = found.iter().map(|(_, class)| class.clone()).collect();
@@ -76,5 +76,5 @@ fn validation(root: &Path, prefix: &str, entries: &[FileEntry], seed: u64) -> Re
         }
     }
     let order = Permutation::new(&mut KeyedRng::new(seed, 0, 0, Purpose::Order), entries.len());
-    Ok((0..entries.len()).map(|image| order.at(image) < entries.len() / VAL_SHARE).collect())
+    Ok((0..entries.len()).map(|image| order.at(image) < entries.len() / IMAGES_PER_VAL_IMAGE).collect())
 }

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use memmap2::MmapRaw;
 
-use crate::error::at;
+use crate::error::io_error;
 use crate::shards::Record;
 use crate::{Error, Result};
 
@@ -32,17 +32,17 @@ pub(super) struct Cache {
 impl Cache {
     /// Opens or creates a cache for `images` images in a folder.
     pub(super) fn open(folder: &Path, images: u64, budget: u64) -> Result<Cache> {
-        std::fs::create_dir_all(folder).map_err(at("create", folder))?;
+        std::fs::create_dir_all(folder).map_err(io_error("create", folder))?;
         let open = |name: &str| {
             let path = folder.join(name);
             let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
-            Ok::<_, Error>((file.map_err(at("open", &path))?, path))
+            Ok::<_, Error>((file.map_err(io_error("open", &path))?, path))
         };
         let (slots, path) = open("slots")?;
         // New slots are zero: not cached. The space is allocated, because writing to a mapped sparse file on
         // a full disk ends the process by a signal.
-        fs4::FileExt::allocate(&slots, (images + 1) * 8).map_err(at("write", &path))?;
-        let slots = MmapRaw::map_raw(&slots).map_err(at("map", &path))?;
+        fs4::FileExt::allocate(&slots, (images + 1) * 8).map_err(io_error("write", &path))?;
+        let slots = MmapRaw::map_raw(&slots).map_err(io_error("map", &path))?;
         Ok(Cache { slots, data: open("data")?.0, budget, full: AtomicBool::new(false) })
     }
 

@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use vgg_files::{FileWriter, Hasher, hash_file};
 
 use super::RemoteConfig;
-use crate::error::at;
+use crate::error::io_error;
 use crate::shards::mapped::map;
 use crate::shards::{INDEX_FILE, IndexFile, Manifest};
 use crate::{Error, Result};
@@ -91,7 +91,7 @@ impl Store {
         while done < file.bytes {
             let piece = done..(done + PIECE).min(file.bytes);
             let bytes = self.run(self.folder.range(&file.file, piece.clone()))?;
-            out.write_all(&bytes).map_err(at("write", path))?;
+            out.write_all(&bytes).map_err(io_error("write", path))?;
             hasher.update(&bytes);
             done = piece.end;
         }

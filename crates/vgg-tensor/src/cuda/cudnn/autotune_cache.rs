@@ -37,7 +37,7 @@ impl AutotuneCache {
     }
 
     /// Adds a choice and replaces the file atomically. If the file cannot be written, the next process
-    /// autotunes again, which takes some seconds.
+    /// autotunes again, which takes up to a minute.
     pub(super) fn insert(&mut self, key: &ConvolutionKey, choice: Choice) {
         self.known.insert(name(key), choice);
         let Some(file) = &self.file else { return };

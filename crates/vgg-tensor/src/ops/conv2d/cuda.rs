@@ -42,7 +42,8 @@ pub(super) fn forward(
     Ok(Tensor::from_buffer(s.output(), y, device))
 }
 
-/// Grad-input in the shape of the saved input `saved_x [n, h, w, c]`, masked by it.
+/// Grad-input in the shape of the saved input `saved_x [n, h, w, c]`, masked by its ReLU and multiplied by
+/// `scale`, the 1 / (1 - p) of its dropout.
 pub(super) fn grad_input(
     s: ConvShape,
     dz: &Tensor,
@@ -82,7 +83,7 @@ pub(super) fn grad_weight(
     unsafe { cuda.convolution(key(cuda, &s, ConvolutionPass::GradWeight), operands) }?;
     let (shape, to) = (dw.shape(), dw.cuda_memory_mut(OP, "dw")?);
     let add = mode == GradMode::Accumulate;
-    // SAFETY: the padded gradient has the layout of `dw`, which is plain.
+    // SAFETY: `padded` is the padded form of `dw`; `to` is the unpadded f32 memory of `dw`.
     unsafe { cuda.unpad(padded.pointer(), layout.format, shape, to, add, state.pointer(OP, cuda)?) }
 }
 

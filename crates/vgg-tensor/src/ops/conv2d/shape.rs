@@ -41,7 +41,8 @@ impl ConvShape {
         }
         if n > MAX_IMAGES || h.saturating_mul(w) > MAX_PIXELS {
             return unsupported(format!(
-                "x {x} exceeds {MAX_IMAGES} images of 1024 x 1024 pixels; split the batch or shrink the images"
+                "x has {n} images of {h}x{w}; at most {MAX_IMAGES} images and {MAX_PIXELS} pixels per image are \
+                 allowed; split the batch or shrink the images"
             ));
         }
         if r != s {

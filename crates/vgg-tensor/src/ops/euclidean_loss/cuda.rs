@@ -30,7 +30,7 @@ pub(super) fn forward(x: &Tensor, target: &Tensor, weight: f32, state: &StepStat
     unsafe { cuda.launch_blocks(OP, [n, 1], &arguments) }?;
     Ok(Loss {
         per_sample: Tensor::from_buffer(Shape::from([n]), losses, device),
-        // SAFETY: `dz` was taken for an activation of this shape.
+        // SAFETY: `dz` was allocated for an activation of this shape.
         grad: unsafe { cuda.gradient(shape, dz, None, device) }?,
     })
 }

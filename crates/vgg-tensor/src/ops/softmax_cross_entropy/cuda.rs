@@ -47,7 +47,7 @@ pub(super) unsafe fn forward_of(
     unsafe { cuda.launch_blocks(OP, [n, 1], &arguments) }?;
     Ok(Loss {
         per_sample: Tensor::from_buffer(Shape::from([n]), losses, device),
-        // SAFETY: `dz` was taken for an activation of this shape.
+        // SAFETY: `dz` was allocated for an activation of this shape.
         grad: unsafe { cuda.gradient(shape, dz, None, device) }?,
     })
 }

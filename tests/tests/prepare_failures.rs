@@ -5,7 +5,7 @@ mod preparation;
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use preparation::{contents, ilsvrc, images, made, options};
+use preparation::{contents, ilsvrc, images, options_with_shards_of_kib, prepare_quietly};
 use vgg_data::prepare::{Event, Files, Ilsvrc, IlsvrcOptions, Layout, prepare};
 use vgg_data::synthetic::{SyntheticConfig, generate};
 use vgg_data::{Error, ImageSet, Manifest, Split};
@@ -13,7 +13,7 @@ use vgg_testkit::SmallDisk;
 use vgg_testkit::imagenet::FakeImagenet;
 
 /// Names of unfinished files in a folder.
-fn litter(dir: &Path) -> Vec<String> {
+fn unfinished_files(dir: &Path) -> Vec<String> {
     let names = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name());
     names.map(|name| name.to_string_lossy().into_owned()).filter(|name| name.contains("partial")).collect()
 }
@@ -25,10 +25,10 @@ fn preparation_resumes_after_a_full_disk() {
     let Some(disk) = SmallDisk::mount(&at("disk"), 4096) else { return };
     FakeImagenet::new(&images()).write(&at("archives"));
     let source = ilsvrc(&at("archives"));
-    made(&source, &options(40), &at("whole"), 1).unwrap();
+    prepare_quietly(&source, &options_with_shards_of_kib(40), &at("whole"), 1).unwrap();
     let out = at("disk/out");
     let mut filled = false;
-    let error = prepare(&source, &options(40), &out, 2, &mut |event| {
+    let error = prepare(&source, &options_with_shards_of_kib(40), &out, 2, &mut |event| {
         if matches!(event, Event::Images(..)) && !filled {
             // Another process takes the remaining space.
             let mut rest = std::fs::File::create(at("disk/rest")).unwrap();
@@ -40,9 +40,9 @@ fn preparation_resumes_after_a_full_disk() {
     let error = error.unwrap_err().to_string();
     assert!(filled && error.contains("disk/out") && error.contains("No space left"), "{error}");
     assert!(!out.join("index.json").exists());
-    assert_eq!(litter(&out), [""; 0]);
+    assert_eq!(unfinished_files(&out), [""; 0]);
     std::fs::remove_file(at("disk/rest")).unwrap();
-    made(&source, &options(40), &out, 2).unwrap();
+    prepare_quietly(&source, &options_with_shards_of_kib(40), &out, 2).unwrap();
     assert_eq!(contents(&out), contents(&at("whole")));
     drop(disk);
 }
@@ -53,7 +53,9 @@ fn too_little_space_is_an_error_before_the_start() {
     let Some(_disk) = SmallDisk::mount(&dir.path().join("disk"), 64) else { return };
     FakeImagenet::new(&images()).write(&dir.path().join("archives"));
     let out = dir.path().join("disk/out");
-    let error = made(&ilsvrc(&dir.path().join("archives")), &options(40), &out, 1).unwrap_err();
+    let error =
+        prepare_quietly(&ilsvrc(&dir.path().join("archives")), &options_with_shards_of_kib(40), &out, 1)
+            .unwrap_err();
     assert!(matches!(error, Error::NoSpace { .. }), "{error}");
 }
 
@@ -64,7 +66,9 @@ fn read_only_output_is_an_error() {
     FakeImagenet::new(&images()).write(&dir.path().join("archives"));
     let source = ilsvrc(&dir.path().join("archives"));
     disk.make_read_only();
-    let error = made(&source, &options(40), &dir.path().join("disk/out"), 1).unwrap_err().to_string();
+    let error = prepare_quietly(&source, &options_with_shards_of_kib(40), &dir.path().join("disk/out"), 1)
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("disk/out") && error.contains("Read-only"), "{error}");
 }
 
@@ -76,13 +80,13 @@ fn allow_incomplete_may_be_given_later() {
     let open = |allow_incomplete| {
         Ilsvrc::open(&archives, IlsvrcOptions { allow_incomplete, skip_md5: true }).unwrap()
     };
-    let error = made(&open(false), &options(40), &out, 1).unwrap_err();
+    let error = prepare_quietly(&open(false), &options_with_shards_of_kib(40), &out, 1).unwrap_err();
     assert!(
         matches!(error, Error::Incomplete { .. }) && error.to_string().contains("of 1300 images"),
         "{error}"
     );
     let mut kept = 0;
-    prepare(&open(true), &options(40), &out, 1, &mut |event| {
+    prepare(&open(true), &options_with_shards_of_kib(40), &out, 1, &mut |event| {
         kept += usize::from(matches!(event, Event::Kept(..)));
         ControlFlow::Continue(())
     })
@@ -99,7 +103,8 @@ fn changed_folder_is_detected() {
     let config = SyntheticConfig { seed: 3, train_per_class: 2, val_per_class: 1 };
     generate(&set, &config, 2, &|_, _| ()).unwrap();
     let source = || Files::open(&set, Layout::Folders).unwrap();
-    let stopped = prepare(&source(), &options(40), &out, 1, &mut |_| ControlFlow::Break(()));
+    let stopped =
+        prepare(&source(), &options_with_shards_of_kib(40), &out, 1, &mut |_| ControlFlow::Break(()));
     assert!(matches!(stopped, Err(Error::Interrupted)));
     let error = ImageSet::open(&out, Split::Train).err().unwrap();
     assert!(matches!(error, Error::Unfinished { .. }), "{error}");
@@ -108,6 +113,6 @@ fn changed_folder_is_detected() {
     let mut bytes = std::fs::read(&image).unwrap();
     bytes.push(0);
     std::fs::write(&image, bytes).unwrap();
-    let error = made(&source(), &options(40), &out, 1).unwrap_err().to_string();
+    let error = prepare_quietly(&source(), &options_with_shards_of_kib(40), &out, 1).unwrap_err().to_string();
     assert!(error.contains("input: val/") && error.contains("before"), "{error}");
 }
