@@ -111,7 +111,7 @@ fn invalid_data_exits_with_65_and_missing_data_with_66() {
         &["val does not have these class folders of train: bricked-square"],
     );
     std::fs::create_dir(set.join("val/bricked-square")).unwrap();
-    fails(dir, &["train", "a.toml", "--out", "r5"], 66, &["bricked-square", "no JPEG or PNG"]);
+    fails(dir, &["train", "a.toml", "--out", "r5"], 66, &["the class folder bricked-square has no images"]);
 }
 
 #[test]

@@ -1,73 +1,197 @@
-//! Decoding of JPEG and PNG files, and of the binary PPM of prepared data sets, to RGB pixels.
+//! Decoding of image files, and of the binary PPM of prepared data sets, to RGB pixels.
 
-use std::io::Cursor;
+use std::fs;
+use std::io::{Cursor, Read};
 use std::path::Path;
 
-use image::{ImageFormat, ImageReader, Limits};
+use image::metadata::Orientation;
+use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits, RgbImage};
 use ndarray::ArrayView3;
+use vgg_error::printable;
 
-use crate::jpeg::Outline;
+use crate::decode_budget::reserve;
+use crate::error::io_error;
+use crate::format::{format, looks_like};
 #[cfg(feature = "turbojpeg")]
 use crate::jpeg::turbo;
+use crate::jpeg::{self, Exif, Outline};
 use crate::{Error, Image, Result};
 
-/// Largest side that is decoded, in pixels.
-const MAX_SIDE: u32 = 20_000;
-/// Memory limit for decoding one image, in bytes.
-const MAX_BYTES: u64 = 1 << 30;
+/// Largest image file that is read, in bytes: 512 MiB.
+const MAX_FILE_BYTES: u64 = 512 << 20;
+/// Memory for decoding beside the pixels: colour profiles, compression windows.
+const EXTRA_BYTES: u64 = 64 << 20;
+/// Memory per pixel for decoding: 16-bit RGBA, and the result. A progressive JPEG needs less: nine bytes.
+const BYTES_PER_PIXEL: u64 = 11;
 
 /// The JPEG decoder of this build. Pixels of different decoders differ by a few levels.
 pub const JPEG_DECODER: &str = if cfg!(feature = "turbojpeg") { "libjpeg-turbo" } else { "zune-jpeg" };
 
-/// Decodes a JPEG, PNG or 8-bit binary PPM image. The format is detected from the content; `path` is for
-/// messages.
+/// How image files are decoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DecodeOptions {
+    /// Largest number of pixels of an image; larger ones are rejected before they are decoded. Default: 100
+    /// million.
+    pub max_pixels: u64,
+    /// Whether to turn and flip images as their EXIF orientation says. Default: no, as in the paper.
+    pub exif_orientation: bool,
+}
+
+impl Default for DecodeOptions {
+    fn default() -> DecodeOptions {
+        DecodeOptions { max_pixels: 100_000_000, exif_orientation: false }
+    }
+}
+
+/// [`decode_with`] the default options.
 ///
-/// Grey and CMYK are converted to RGB, alpha is dropped, and 16 bits are reduced to 8. EXIF orientation is
-/// ignored. With the feature `turbojpeg`, libjpeg-turbo decodes JPEGs: its values may differ by a few levels,
-/// and it also reads arithmetic coding.
+/// # Errors
+/// As [`decode_with`].
+pub fn decode(bytes: &[u8], path: &Path) -> Result<Image> {
+    decode_with(bytes, path, &DecodeOptions::default())
+}
+
+/// Decodes an image: JPEG, PNG, WebP, TIFF (first page), BMP, GIF (first frame) or PNM. The format is detected from the
+/// content; `path` is for messages.
+///
+/// Grey and CMYK are converted to RGB, alpha is dropped, and 16 bits are reduced to 8. JPEGs without an end marker are
+/// accepted as in Pillow, if they are padded with zeros and complete. With the feature `turbojpeg`, libjpeg-turbo
+/// decodes JPEGs: its values may differ by a few levels, and it also reads arithmetic coding.
 ///
 /// # Errors
 /// [`Error::Decode`] if the file is empty, of another format, truncated, damaged or too large.
-pub fn decode(bytes: &[u8], path: &Path) -> Result<Image> {
+pub fn decode_with(bytes: &[u8], path: &Path, options: &DecodeOptions) -> Result<Image> {
     let fail = |reason: String| Error::Decode { path: path.to_owned(), reason };
     if bytes.is_empty() {
         return Err(fail("the file is empty (0 bytes)".into()));
     }
-    if bytes.starts_with(b"P6\n") {
-        let pixels = ppm(bytes).map(|pixels| pixels.to_owned());
-        return pixels.ok_or_else(|| fail("it is not a complete 8-bit PPM".into()));
+    if let Some(pixels) = ppm(bytes).filter(|pixels| (pixels.len() / 3) as u64 <= options.max_pixels) {
+        return Ok(pixels.to_owned());
     }
-    let Some(format) = format(bytes) else {
-        return Err(fail(format!("it is neither a JPEG nor a PNG{}", what_else(bytes))));
+    match format(bytes) {
+        Some(ImageFormat::Jpeg) => decode_jpeg(bytes, options).map_err(fail),
+        Some(format) => decode_other(bytes, format, options).map_err(fail),
+        None => Err(fail(match looks_like(bytes) {
+            Some(what) => format!("it is {what}"),
+            None => "its format is unknown".into(),
+        })),
+    }
+}
+
+/// Reads an image file.
+///
+/// # Errors
+/// [`Error::Decode`] if it is a dangling link, not a regular file or larger than 512 MiB; [`Error::Missing`] or
+/// [`Error::Io`] if it cannot be read.
+pub fn read_image(path: &Path) -> Result<Vec<u8>> {
+    let fail = |reason: String| Err(Error::Decode { path: path.to_owned(), reason });
+    // Before the file is opened: opening a named pipe would wait for its writer.
+    let metadata = match fs::metadata(path) {
+        Ok(metadata) => metadata,
+        Err(e) => match fs::read_link(path) {
+            Ok(target) if e.kind() == std::io::ErrorKind::NotFound => {
+                return fail(format!("it is a dangling link to {}", printable(&target)));
+            }
+            _ => return Err(io_error("read", path)(e)),
+        },
     };
-    let size = if format == ImageFormat::Jpeg {
-        let outline = Outline::of(bytes);
-        if !outline.whole {
-            return Err(fail("the JPEG is truncated: its end marker is missing".into()));
-        }
-        outline.size
-    } else {
-        let side = |at: usize| Some(u32::from_be_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
-        side(20).zip(side(16))
-    };
-    if let Some((h, w)) = size.filter(|&(h, w)| too_large(h, w)) {
-        return Err(fail(format!(
-            "its header gives {h} x {w} pixels; the limits are {MAX_SIDE} per side and 1 GiB in total"
-        )));
+    if !metadata.is_file() {
+        return fail("it is not a regular file".into());
     }
-    #[cfg(feature = "turbojpeg")]
-    if format == ImageFormat::Jpeg {
-        return turbo::decode(bytes, size, MAX_SIDE).map_err(fail);
+    let file = fs::File::open(path).map_err(io_error("read", path))?;
+    let mut bytes = Vec::new();
+    file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(io_error("read", path))?;
+    if bytes.len() as u64 > MAX_FILE_BYTES {
+        return fail("the file is larger than 512 MiB".into());
     }
-    let mut limits = Limits::default();
-    limits.max_image_width = Some(MAX_SIDE);
-    limits.max_image_height = Some(MAX_SIDE);
-    limits.max_alloc = Some(MAX_BYTES);
+    Ok(bytes)
+}
+
+fn decode_jpeg(bytes: &[u8], options: &DecodeOptions) -> std::result::Result<Image, String> {
+    let outline = Outline::of(bytes);
+    let (h, w) = outline.size.ok_or("the JPEG has no frame header")?;
+    check_size(h, w, options)?;
+    if !outline.whole && !(outline.is_baseline && bytes.ends_with(&[0, 0])) {
+        return Err("the JPEG is truncated: its end marker is missing".into());
+    }
+    let _reserved = reserve(BYTES_PER_PIXEL * u64::from(h) * u64::from(w));
+    let bytes = jpeg::as_libjpeg_reads(bytes, &outline);
+    let image = jpeg_pixels(&bytes, outline.size)?;
+    // Where data are missing, the decoder writes grey; from further zeros, it decodes something else.
+    if !outline.whole && image != jpeg_pixels(&[&bytes[..], &vec![0; 1 << 20]].concat(), outline.size)? {
+        return Err("the JPEG is truncated".into());
+    }
+    match outline.exif {
+        Some(Exif::Turned(orientation)) if options.exif_orientation => Ok(turned(image, orientation)),
+        _ => Ok(image),
+    }
+}
+
+#[cfg(feature = "turbojpeg")]
+fn jpeg_pixels(bytes: &[u8], size: Option<(u32, u32)>) -> std::result::Result<Image, String> {
+    turbo::decode(bytes, size)
+}
+
+#[cfg(not(feature = "turbojpeg"))]
+fn jpeg_pixels(bytes: &[u8], _: Option<(u32, u32)>) -> std::result::Result<Image, String> {
+    let mut reader = ImageReader::with_format(Cursor::new(bytes), ImageFormat::Jpeg);
+    // The size is known to be within the limit.
+    reader.no_limits();
+    to_pixels(reader.decode().map_err(|e| e.to_string())?)
+}
+
+fn decode_other(
+    bytes: &[u8],
+    format: ImageFormat,
+    options: &DecodeOptions,
+) -> std::result::Result<Image, String> {
+    let text = |e: image::ImageError| e.to_string();
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
+    let mut limits = Limits::default();
+    limits.max_alloc = Some(8 * options.max_pixels + EXTRA_BYTES);
     reader.limits(limits);
-    let pixels = reader.decode().map_err(|e| fail(e.to_string()))?.into_rgb8();
+    let mut decoder = reader.into_decoder().map_err(text)?;
+    let (w, h) = decoder.dimensions();
+    check_size(h, w, options)?;
+    let orientation = match options.exif_orientation {
+        true => decoder.orientation().map_err(text)?,
+        false => Orientation::NoTransforms,
+    };
+    let _reserved = reserve(BYTES_PER_PIXEL * u64::from(h) * u64::from(w) + EXTRA_BYTES / 16);
+    let mut image = DynamicImage::from_decoder(decoder).map_err(text)?;
+    image.apply_orientation(orientation);
+    to_pixels(image)
+}
+
+fn check_size(h: u32, w: u32, options: &DecodeOptions) -> std::result::Result<(), String> {
+    let max = options.max_pixels;
+    match u64::from(h) * u64::from(w) {
+        0 => Err(format!("its header gives {h} x {w} pixels")),
+        pixels if pixels > max => {
+            Err(format!("its header gives {h} x {w} pixels; at most {max} are allowed"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn to_pixels(image: DynamicImage) -> std::result::Result<Image, String> {
+    let pixels = image.into_rgb8();
     let (w, h) = pixels.dimensions();
-    Image::from_shape_vec((h as usize, w as usize, 3), pixels.into_raw()).map_err(|e| fail(e.to_string()))
+    Image::from_shape_vec((h as usize, w as usize, 3), pixels.into_raw()).map_err(|e| e.to_string())
+}
+
+/// Turns and flips an image by its EXIF orientation.
+fn turned(image: Image, orientation: u8) -> Image {
+    let (h, w, _) = image.dim();
+    let pixels = RgbImage::from_raw(w as u32, h as u32, image.iter().copied().collect());
+    match (pixels, Orientation::from_exif(orientation)) {
+        (Some(pixels), Some(orientation)) => {
+            let mut upright = DynamicImage::from(pixels);
+            upright.apply_orientation(orientation);
+            to_pixels(upright).unwrap_or(image)
+        }
+        _ => image,
+    }
 }
 
 /// The pixels of an 8-bit binary PPM as in prepared data sets: a line with width and height, a line `255`,
@@ -77,54 +201,11 @@ pub(crate) fn ppm(bytes: &[u8]) -> Option<ArrayView3<'_, u8>> {
     let size = std::str::from_utf8(lines.next()?).ok()?;
     let (w, h) = size.split_once(' ')?;
     let (w, h): (usize, usize) = (w.parse().ok()?, h.parse().ok()?);
-    if w == 0 || h == 0 || w.max(h) > MAX_SIDE as usize {
-        return None;
-    }
+    let length = w.checked_mul(h)?.checked_mul(3).filter(|length| *length > 0)?;
     let pixels = lines.next().filter(|&most| most == b"255").and(lines.next())?;
     // A longer file has rows of another width.
-    let pixels = (pixels.len() == 3 * h * w).then_some(pixels)?;
+    let pixels = (pixels.len() == length).then_some(pixels)?;
     ArrayView3::from_shape((h, w, 3), pixels).ok()
-}
-
-fn too_large(h: u32, w: u32) -> bool {
-    h.max(w) > MAX_SIDE || 3 * u64::from(h) * u64::from(w) > MAX_BYTES
-}
-
-/// Whether a file that starts with `bytes` is a JPEG or PNG image.
-pub fn sniff(bytes: &[u8]) -> bool {
-    format(bytes).is_some()
-}
-
-/// The format of `bytes`, `JPEG` or `PNG`, if the file extension of `path` is that of another format.
-pub fn misnamed(bytes: &[u8], path: &Path) -> Option<&'static str> {
-    let extension = path.extension()?;
-    let is = |names: &[&str]| names.iter().any(|name| extension.eq_ignore_ascii_case(name));
-    match format(bytes)? {
-        ImageFormat::Jpeg if !is(&["jpg", "jpeg", "jpe"]) => Some("JPEG"),
-        ImageFormat::Png if !is(&["png"]) => Some("PNG"),
-        _ => None,
-    }
-}
-
-fn format(bytes: &[u8]) -> Option<ImageFormat> {
-    if bytes.starts_with(&[0xFF, 0xD8, 0xFF]) {
-        Some(ImageFormat::Jpeg)
-    } else if bytes.starts_with(b"\x89PNG\r\n\x1a\n") {
-        Some(ImageFormat::Png)
-    } else {
-        None
-    }
-}
-
-/// A hint for error messages: the format that the first bytes suggest.
-fn what_else(bytes: &[u8]) -> &'static str {
-    match bytes {
-        [b'G', b'I', b'F', ..] => " (a GIF)",
-        [b'B', b'M', ..] => " (a BMP)",
-        [b'R', b'I', b'F', b'F', ..] => " (possibly a WebP)",
-        [b'<', ..] => " (possibly a web page)",
-        _ => "",
-    }
 }
 
 #[cfg(test)]
@@ -138,7 +219,6 @@ mod tests {
         for bad in [
             "P6\n0 0\n255\n",
             "P6\n1 2\n255\nabcde",
-            "P6\n1 2\n255\nabcdefg",
             "P6\n1 2\n65535\nabcdef",
             "P6\n99999999999 1\n255\n",
             "P6\n",

@@ -2,21 +2,20 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
-use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use ndarray::ArrayView3;
+use vgg_error::printable;
 use vgg_files::Hash;
 
 #[cfg(feature = "remote")]
 use crate::RemoteConfig;
 use crate::decode::ppm;
-use crate::error::io_error;
 use crate::folder::Folder;
 use crate::shards::{Shards, UNFINISHED};
-use crate::{Image, Manifest, PixelStatistics, Result, Split, SplitManifest, decode, misnamed};
+use crate::{Image, Manifest, PixelStatistics, Result, Split, SplitManifest, decode, misnamed, read_image};
 
 /// The images of one split and their classes: prepared shards if the data set has an `index.json`, otherwise
 /// class folders, `train/<class>/*` and `val/<class>/*`.
@@ -37,11 +36,14 @@ enum Source {
 }
 
 impl ImageSet {
-    /// Opens a split. Classes are the sorted folders of `train`, or the classes in the index of the shards.
+    /// Opens a split. Classes are the sorted folders of `train`, or of the split itself if there is no `train`,
+    /// or the classes in the index of the shards. The folder of the validation split may also be called `valid`,
+    /// `validation` or `test`.
     ///
-    /// In class folders, every JPEG and PNG file is an image, whatever its name. A file that is neither is
-    /// ignored, unless it is empty or has the extension of an image: then it counts as an image, so that
-    /// decoding it reports the error.
+    /// In class folders, also nested ones, every file that [`decode`] reads is an image, whatever its name. Other
+    /// files are ignored, unless they have the extension of an image: then they count as images, so that decoding
+    /// them reports the error. Hidden files and the folders that systems leave behind, such as `__MACOSX`, are
+    /// passed over. Names of classes are compared and returned in Unicode's composed form (NFC).
     ///
     /// With the feature `remote`, `root` may be a URL. It is opened as by `ImageSet::open_remote`, with the
     /// settings of `RemoteConfig::from_environment`.
@@ -156,6 +158,23 @@ impl ImageSet {
         }
     }
 
+    /// Numbers of images that were ignored because their format, such as HEIC, is not decoded.
+    pub fn unsupported(&self) -> BTreeMap<&'static str, usize> {
+        match &self.source {
+            Source::Folder(folder) => folder.unsupported.clone(),
+            Source::Shards(_) => BTreeMap::new(),
+        }
+    }
+
+    /// Name of the folder of the split, such as `valid`, if it is not the usual one.
+    pub fn unusual_folder(&self) -> Option<String> {
+        match &self.source {
+            Source::Folder(folder) => Some(printable(&folder.split_folder).to_string()),
+            Source::Shards(_) => None,
+        }
+        .filter(|name| name != self.split.name())
+    }
+
     /// The manifest of a prepared data set; `None` for class folders.
     pub fn manifest(&self) -> Option<&Manifest> {
         match &self.source {
@@ -237,9 +256,12 @@ impl ImageSet {
         if let Some(image) = self.cache.read().unwrap_or_else(PoisonError::into_inner).get(&index) {
             return Ok(Pixels::Decoded(image.clone()));
         }
-        let path = || self.root().join(&*self.path(index));
+        let path = || match &self.source {
+            Source::Folder(folder) => folder.root.join(folder.samples[index].file()),
+            Source::Shards(_) => self.root().join(&*self.path(index)),
+        };
         let bytes = match &self.source {
-            Source::Folder(_) => Cow::Owned(fs::read(path()).map_err(|e| io_error("read", &path())(e))?),
+            Source::Folder(_) => Cow::Owned(read_image(&path())?),
             Source::Shards(shards) => shards.bytes(index)?,
         };
         if let Source::Shards(shards) = &self.source {

@@ -261,5 +261,7 @@ fn errors_name_the_operands() {
     assert_eq!(e.to_string(), "conv2d: a 6x6 image padded by 0 is smaller than the 7x7 filter");
     assert!(matches!(forward(&[8, 3], &[16, 3, 3, 3], 16, 1), Error::Rank { operand: "x", .. }));
     assert!(matches!(forward(&[1, 8, 8, 3], &[16, 3, 5, 3], 16, 1), Error::Unsupported { .. }));
-    assert!(forward(&[1, 1025, 1024, 3], &[16, 3, 3, 3], 16, 1).to_string().contains("[1, 1025, 1024, 3]"));
+    assert!(
+        forward(&[1, 1025, 1024, 3], &[16, 3, 3, 3], 16, 1).to_string().contains("1 images of 1025x1024")
+    );
 }

@@ -25,18 +25,18 @@ const WARNINGS: [&str; 5] = [
     "Invalid SOS parameters for sequential",
 ];
 
-/// Decodes a JPEG whose sides are at most `most` and whose frame header gives `size`, (height, width).
+/// Decodes a JPEG whose frame header gives `size`, (height, width).
 ///
 /// # Errors
 /// The message of libjpeg-turbo, or the property of the image that is not supported.
-pub(crate) fn decode(bytes: &[u8], size: Option<(u32, u32)>, most: u32) -> Result<Image, String> {
+pub(crate) fn decode(bytes: &[u8], size: Option<(u32, u32)>) -> Result<Image, String> {
     thread_local!(static DECODER: RefCell<Option<Decoder>> = const { RefCell::new(None) });
     DECODER.with_borrow_mut(|decoder| {
         let decoder = match decoder {
             Some(decoder) => decoder,
             none => none.insert(Decoder::new()?),
         };
-        decoder.decode(bytes, size, most)
+        decoder.decode(bytes, size)
     })
 }
 
@@ -53,15 +53,15 @@ impl Decoder {
         Ok(decoder)
     }
 
-    fn decode(&mut self, bytes: &[u8], size: Option<(u32, u32)>, most: u32) -> Result<Image, String> {
+    fn decode(&mut self, bytes: &[u8], size: Option<(u32, u32)>) -> Result<Image, String> {
         // SAFETY: `tj3Init` returned the handle, and `bytes` has `bytes.len()` bytes.
         let status =
             unsafe { tj::tj3DecompressHeader(self.0.as_ptr(), bytes.as_ptr(), bytes.len() as tj::size_t) };
         self.checked(status)?;
         let (h, w) = (self.get(tj::TJPARAM_TJPARAM_JPEGHEIGHT), self.get(tj::TJPARAM_TJPARAM_JPEGWIDTH));
-        let side = |side: c_int| usize::try_from(side).ok().filter(|&s| s > 0 && s <= most as usize);
+        let side = |side: c_int| usize::try_from(side).ok().filter(|&s| s > 0);
         let (Some(h), Some(w)) = (side(h), side(w)) else {
-            return Err(format!("it has {h} x {w} pixels; a side must be 1 to {most}"));
+            return Err(format!("it has {h} x {w} pixels"));
         };
         if size != Some((h as u32, w as u32)) {
             return Err("its frame header cannot be read".into());
@@ -149,7 +149,7 @@ mod tests {
                 let at = 200 + (i * 7919 + k * 104_729) % (bytes.len() - 202);
                 bytes[at] = (i * 31 + k * 17) as u8;
             }
-            match decode(&bytes, Some((h as u32, w as u32)), 20_000) {
+            match decode(&bytes, Some((h as u32, w as u32))) {
                 Ok(image) => {
                     let black = image.iter().filter(|value| **value == 0).count();
                     assert!(black * 2 < image.len(), "{i}: {black} of {} values are 0", image.len());

@@ -7,6 +7,7 @@ use jpeg_encoder::{ColorType, Encoder, SamplingFactor};
 use super::PrepareOptions;
 use super::boxes::mend;
 use super::entry::Entry;
+use crate::format::extension_of;
 use crate::jpeg::{Exif, Outline};
 use crate::{
     Encoding, Error, Image, Interpolation, PixelStatistics, Result, decode, misnamed, resize, scaled_size,
@@ -38,7 +39,8 @@ pub(super) fn store(entry: &mut Entry, options: &PrepareOptions) -> Result<Store
     let mut anomalies = Vec::new();
     match misnamed(&entry.bytes, &entry.path) {
         Some("PNG") => anomalies.push("PNG with another file extension"),
-        Some(_) => anomalies.push("JPEG with another file extension"),
+        Some("JPEG") => anomalies.push("JPEG with another file extension"),
+        Some(_) => anomalies.push("other format with another file extension"),
         None => {}
     }
     match components {
@@ -48,7 +50,7 @@ pub(super) fn store(entry: &mut Entry, options: &PrepareOptions) -> Result<Store
     }
     match outline.and_then(|outline| outline.exif) {
         Some(Exif::Damaged) => anomalies.push("damaged EXIF data"),
-        Some(Exif::Turned) => anomalies.push("EXIF orientation, which is ignored"),
+        Some(Exif::Turned(_)) => anomalies.push("EXIF orientation, which is ignored"),
         _ => {}
     }
     if let Some(what) = entry.boxes.as_mut().and_then(|boxes| mend(boxes, h, w)) {
@@ -72,11 +74,7 @@ pub(super) fn store(entry: &mut Entry, options: &PrepareOptions) -> Result<Store
     let (extension, bytes) = match options.encoding {
         Encoding::Raw => ("ppm", ppm(&image)),
         Encoding::Jpeg { .. } if as_it_came => {
-            let extension = match entry.bytes.as_slice() {
-                [b'P', b'6', ..] => "ppm",
-                [0xFF, 0xD8, ..] => "jpg",
-                _ => "png",
-            };
+            let extension = if entry.bytes.starts_with(b"P6\n") { "ppm" } else { extension_of(&entry.bytes) };
             (extension, std::mem::take(&mut entry.bytes))
         }
         Encoding::Jpeg { quality } => (

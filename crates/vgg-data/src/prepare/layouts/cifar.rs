@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
-use super::{Annotation, FileEntry, Files, classes, lines, wrong};
+use super::{FileEntry, Files, classes, lines, wrong};
 use crate::error::io_error;
 use crate::{Result, Split};
 
@@ -41,7 +41,7 @@ pub(super) fn open(root: &Path) -> Result<Files> {
                 }
                 let stem = format!("{}_{i:05}", super::stem_of(&path));
                 let record = Some((i * RECORD) as u64);
-                entries.push(FileEntry { path: path.clone(), stem, target, boxes: Annotation::None, record });
+                entries.push(FileEntry { stem, record, ..FileEntry::plain(path.clone(), target) });
             }
         }
         splits.push((split, entries));

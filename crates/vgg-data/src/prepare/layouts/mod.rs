@@ -13,7 +13,8 @@ use std::path::{Path, PathBuf};
 use super::boxes::parse;
 use super::{BoundingBox, Class, Entry, Source};
 use crate::error::io_error;
-use crate::{Error, Result, Split};
+use crate::folder::Sample;
+use crate::{Error, Result, Split, read_image};
 
 /// An unpacked data set.
 pub struct Files {
@@ -62,6 +63,8 @@ pub enum Layout {
 struct FileEntry {
     /// Path relative to the root, with `/` as separator.
     path: String,
+    /// The path by which to open the file, if `path` is an escaped form of it.
+    escaped_from: Option<PathBuf>,
     stem: String,
     target: u32,
     boxes: Annotation,
@@ -79,7 +82,21 @@ enum Annotation {
 
 impl FileEntry {
     fn plain(path: String, target: u32) -> FileEntry {
-        FileEntry { stem: stem_of(&path), path, target, boxes: Annotation::None, record: None }
+        FileEntry {
+            stem: stem_of(&path),
+            path,
+            escaped_from: None,
+            target,
+            boxes: Annotation::None,
+            record: None,
+        }
+    }
+
+    fn of_sample(sample: &Sample) -> FileEntry {
+        FileEntry {
+            escaped_from: sample.escaped_from.clone(),
+            ..FileEntry::plain(sample.path.clone(), sample.target)
+        }
     }
 }
 
@@ -111,7 +128,10 @@ impl Files {
     fn new(name: &str, root: &Path, classes: Vec<Class>, splits: Vec<(Split, Vec<FileEntry>)>) -> Files {
         let mut inputs: Vec<String> = Vec::new();
         for entry in splits.iter().flat_map(|(_, entries)| entries) {
-            inputs.push(entry.path.clone());
+            // The list of inputs cannot hold a name that is not UTF-8.
+            if entry.escaped_from.is_none() {
+                inputs.push(entry.path.clone());
+            }
             if let Annotation::Xml(xml) = &entry.boxes {
                 inputs.push(xml.clone());
             }
@@ -152,10 +172,10 @@ impl Files {
     }
 
     fn entry(&self, file: &FileEntry) -> Result<Entry> {
-        let path = self.root.join(&file.path);
+        let path = self.root.join(file.escaped_from.as_deref().unwrap_or(Path::new(&file.path)));
         let bytes = match file.record {
             Some(start) => cifar::image(&path, start)?,
-            None => std::fs::read(&path).map_err(io_error("read", &path))?,
+            None => read_image(&path)?,
         };
         let boxes = match &file.boxes {
             Annotation::None => None,
