@@ -192,7 +192,7 @@ fn invalid_weights_are_rejected() {
         dir,
         &evaluate("trained/weights.safetensors"),
         2,
-        &["class 0 is barred-cross in the network and bricked-square in the data set"],
+        &["the classes of the network are not those of set", "1 of its 2 classes: zebra"],
     );
     fails(dir, &three, 2, &["three already exists"]);
 }

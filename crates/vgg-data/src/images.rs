@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use ndarray::ArrayView3;
+use unicode_normalization::UnicodeNormalization;
 use vgg_error::printable;
 use vgg_files::Hash;
 
@@ -15,6 +16,7 @@ use crate::RemoteConfig;
 use crate::decode::ppm;
 use crate::folder::Folder;
 use crate::shards::{Shards, UNFINISHED};
+use crate::split_folder::split_folder;
 use crate::{Image, Manifest, PixelStatistics, Result, Split, SplitManifest, decode, misnamed, read_image};
 
 /// The images of one split and their classes: prepared shards if the data set has an `index.json`, otherwise
@@ -28,6 +30,8 @@ pub struct ImageSet {
     cache: RwLock<HashMap<usize, Arc<Image>>>,
     budget_bytes: AtomicU64,
     misnamed: Mutex<BTreeMap<usize, &'static str>>,
+    /// The classes of a network and, for each own class, the index of the same class among them.
+    network_classes: Option<(Vec<String>, Vec<u32>)>,
 }
 
 enum Source {
@@ -72,6 +76,28 @@ impl ImageSet {
         Ok(ImageSet::of(source, split))
     }
 
+    /// The splits of a data set; `train` if it has none, so that opening it reports what is there instead. A remote
+    /// data set is taken to have both.
+    ///
+    /// # Errors
+    /// If the folder or the manifest cannot be read.
+    pub fn splits_in(root: &Path) -> Result<Vec<Split>> {
+        let all = [Split::Train, Split::Val];
+        if root.to_str().is_some_and(|root| root.contains("://")) {
+            return Ok(all.to_vec());
+        }
+        if Shards::are_in(root) {
+            return Ok(Manifest::read(root)?.splits.keys().copied().collect());
+        }
+        let mut splits = Vec::new();
+        for split in all {
+            if root.is_dir() && split_folder(root, split)?.is_some() {
+                splits.push(split);
+            }
+        }
+        Ok(if splits.is_empty() { vec![Split::Train] } else { splits })
+    }
+
     /// Opens a split of a prepared data set in an object store. `url` is the URL of the folder with the
     /// `index.json`; the scheme is `s3`, `gs`, `http` or `https`. Images are fetched one by one and cached on
     /// a local disk.
@@ -90,7 +116,34 @@ impl ImageSet {
             cache: RwLock::default(),
             budget_bytes: AtomicU64::new(0),
             misnamed: Mutex::default(),
+            network_classes: None,
         }
+    }
+
+    /// Gives the images the class indices of a network with these classes. The set may have a part of them, as a
+    /// folder with some of ImageNet's classes. The hash of the set does not change.
+    ///
+    /// # Errors
+    /// [`crate::Error::Config`] with the classes that the network does not have.
+    pub fn with_classes_of(mut self, network: &[String]) -> Result<ImageSet> {
+        let place = |name: &String| network.iter().position(|other| other.nfc().eq(name.nfc()));
+        let places: Vec<Option<usize>> = self.classes().iter().map(place).collect();
+        let unknown = self.classes().iter().zip(&places).filter(|(_, place)| place.is_none());
+        let unknown: Vec<&str> = unknown.map(|(name, _)| name.as_str()).collect();
+        if !unknown.is_empty() {
+            let what = format!(
+                "the classes of the network are not those of {}: it does not have {} of its {} classes: {}{}",
+                printable(self.root()),
+                unknown.len(),
+                places.len(),
+                unknown[..unknown.len().min(5)].join(", "),
+                if unknown.len() > 5 { ", ..." } else { "" }
+            );
+            return Err(crate::Error::Config(what));
+        }
+        let indices = places.into_iter().flatten().map(|place| place as u32).collect();
+        self.network_classes = Some((network.to_vec(), indices));
+        Ok(self)
     }
 
     /// Caches up to `bytes` of decoded images in memory. The default is 0.
@@ -101,6 +154,9 @@ impl ImageSet {
 
     /// Names of the classes, in order of class index.
     pub fn classes(&self) -> &[String] {
+        if let Some((classes, _)) = &self.network_classes {
+            return classes;
+        }
         match &self.source {
             Source::Folder(folder) => &folder.classes,
             Source::Shards(shards) => shards.classes(),
@@ -122,10 +178,11 @@ impl ImageSet {
 
     /// Class index of an image.
     pub fn target(&self, index: usize) -> u32 {
-        match &self.source {
+        let own = match &self.source {
             Source::Folder(folder) => folder.samples[index].target,
             Source::Shards(shards) => shards.target(index),
-        }
+        };
+        self.network_classes.as_ref().map_or(own, |(_, indices)| indices[own as usize])
     }
 
     /// Path of an image relative to the root, with `/` as separator. For an image in a shard: the path of the

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use vgg_data::{Image, ImageSet};
+use vgg_layers::unnamed_classes;
 use vgg_tensor::ProcessGroup;
 
 use crate::records::{EvalRecords, EvaluateOptions, apply_weighted_views, same_on_all_ranks};
@@ -15,23 +16,20 @@ pub fn rank_partition(group: &dyn ProcessGroup) -> Partition {
     Partition { index: group.rank(), count: group.size() }
 }
 
-/// Checks that a network and a data set have the same class names in the same order; otherwise labels would
-/// be wrong. Numbered names, `class0` and so on, match any data set.
+/// Matches a data set's classes with those of a network by name; otherwise labels would be wrong. The set may have
+/// a part of the network's classes. A network with unnamed classes fits any set with as many.
 ///
 /// # Errors
-/// [`Error::Config`] with the first names that differ.
-pub fn check_classes(network: &[String], image_set: &ImageSet) -> Result<()> {
-    let dataset = image_set.classes();
-    let is_number = |name: &String| name.strip_prefix("class").is_some_and(|n| n.parse::<usize>().is_ok());
-    // The evaluation rejects a different number of classes.
-    if network.len() != dataset.len() || network.iter().all(is_number) {
-        return Ok(());
+/// [`Error::Data`] with the classes that the network does not have; [`Error::Classes`] if the network's are unnamed
+/// and differ in number.
+pub fn match_classes(network: &[String], image_set: ImageSet) -> Result<ImageSet> {
+    let dataset = image_set.classes().len();
+    if network != unnamed_classes(network.len()) {
+        return Ok(image_set.with_classes_of(network)?);
     }
-    match network.iter().zip(dataset).enumerate().find(|(_, (a, b))| a != b) {
-        None => Ok(()),
-        Some((i, (a, b))) => Err(Error::Config(format!(
-            "the classes differ: class {i} is {a} in the network and {b} in the data set"
-        ))),
+    match network.len() == dataset {
+        true => Ok(image_set),
+        false => Err(Error::Classes { network: network.len(), dataset }),
     }
 }
 

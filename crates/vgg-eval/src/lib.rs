@@ -24,7 +24,7 @@ mod report;
 pub use analysis::{ClassErrors, Comparison, Mistake};
 pub use analysis_files::Analysis;
 pub use error::{Error, Result};
-pub use evaluate::{check_classes, classify, dump_views, evaluate, evaluate_on_ranks, rank_partition};
+pub use evaluate::{classify, dump_views, evaluate, evaluate_on_ranks, match_classes, rank_partition};
 pub use features::{Aggregate, FeatureConfig, Features, features, image_features};
 pub use fusion::{fuse, merge};
 pub use metrics::{ErrorRate, top_k_error};

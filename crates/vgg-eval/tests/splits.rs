@@ -10,7 +10,7 @@ use common::{CROP, PREPROCESSING, TOLERANCE, distance, evaluation, network, opti
 use vgg_data::{Image, ImageSet, OnBadImage, Split, write_png};
 use vgg_eval::{
     Error, EvalModel, EvaluateOptions, Evaluation, ModelProvenance, Partition, Posteriors, Protocol, Result,
-    check_classes, classify, dump_views, evaluate, evaluate_on_ranks, merge,
+    classify, dump_views, evaluate, evaluate_on_ranks, match_classes, merge,
 };
 use vgg_tensor::{ProcessGroup, SingleProcess, on_thread_ranks};
 use vgg_testkit::assert_close;
@@ -271,24 +271,33 @@ fn other_numbers_of_classes_and_test_scales_below_the_crop_are_rejected() {
 }
 
 #[test]
-fn class_names_must_have_the_same_order() {
-    let (_dir, image_set) = set();
-    let check = |names: &[&str]| {
-        check_classes(&names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>(), &image_set)
-    };
+fn classes_are_matched_by_name() {
+    let (dir, image_set) = set();
     assert_eq!(image_set.classes(), ["ant", "bee", "cow"]);
-    assert!(check(&["ant", "bee", "cow"]).is_ok());
-    let error = check(&["ant", "cow", "bee"]).unwrap_err();
-    assert!(
-        matches!(&error, Error::Config(what) if what.contains("class 1 is cow in the network and bee in")),
-        "{error}"
-    );
-    // Numbered names match any data set, but only if all are numbered.
-    assert!(check(&["class0", "class1", "class2"]).is_ok());
-    assert!(check(&["class0", "bee", "class2"]).is_err());
-    assert!(check(&["classy", "class1", "class2"]).is_err());
-    // The evaluation rejects a different number of classes, and reports both numbers.
-    assert!(check(&["cow", "ant"]).is_ok() && check(&["cow", "ant", "bee", "dog"]).is_ok());
+    let hash = image_set.hash();
+    let matched = |names: &[&str]| {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        match_classes(&names, ImageSet::open(dir.path(), Split::Val).unwrap())
+    };
+    let targets = |set: &ImageSet| (0..set.len()).map(|i| set.target(i)).collect::<Vec<_>>();
+    let own = targets(&image_set);
+    assert_eq!(targets(&matched(&["ant", "bee", "cow"]).unwrap()), own);
+    // Another order, and a network with more classes.
+    let set = matched(&["cow", "dog", "ant", "bee"]).unwrap();
+    let expected: Vec<u32> = own.iter().map(|target| [2, 3, 0][*target as usize]).collect();
+    assert_eq!((targets(&set), set.hash(), set.classes().len()), (expected, hash, 4));
+    // Unnamed classes match any data set with as many.
+    assert_eq!(targets(&matched(&["unnamed0", "unnamed1", "unnamed2"]).unwrap()), own);
+    let fewer = matched(&["unnamed0", "unnamed1"]).err().unwrap();
+    assert!(matches!(fewer, Error::Classes { network: 2, dataset: 3 }), "{fewer:?}");
+    for (names, unknown) in [
+        (&["cow", "ant"][..], "1 of its 3 classes: bee"),
+        (&["class1", "class2", "class3"], "3 of its 3 classes: ant, bee, cow"),
+        (&["unnamed0", "bee", "unnamed2"], "2 of its 3 classes: ant, cow"),
+    ] {
+        let message = matched(names).err().unwrap().to_string();
+        assert!(message.contains(unknown), "{message}");
+    }
 }
 
 /// Evaluates on a rank with this weights hash.

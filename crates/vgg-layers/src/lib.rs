@@ -36,7 +36,7 @@ pub use init::Init;
 pub use layout::NamedTensor;
 pub use network::Network;
 pub use passes::{DropoutSeed, ForwardCache};
-pub use spec::{LayerKind, LayerSpec, LrnStyle, NetworkSpec, PoolRounding};
+pub use spec::{LayerKind, LayerSpec, LrnStyle, NetworkSpec, PoolRounding, unnamed_classes};
 pub use stages::{Conv, Stages};
 pub use stopwatch::{LayerTime, Pass, Stopwatch};
 pub use summary::{Summary, SummaryRow};

@@ -69,6 +69,12 @@ pub enum LayerKind {
     Dropout,
 }
 
+/// Names of the classes of a network whose file has none: `unnamed0` to `unnamed9`.
+pub fn unnamed_classes(count: usize) -> Vec<String> {
+    let digits = count.saturating_sub(1).to_string().len();
+    (0..count).map(|i| format!("unnamed{i:0digits$}")).collect()
+}
+
 impl NetworkSpec {
     /// The paper's network: full width, 1000 classes, crop 224.
     pub fn paper(config: Config) -> NetworkSpec {

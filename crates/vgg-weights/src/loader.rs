@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use vgg_layers::{Config, Conv, LayerSpec, NamedTensor, NetworkSpec, PoolRounding, Stages};
+use vgg_layers::{Config, Conv, LayerSpec, NamedTensor, NetworkSpec, PoolRounding, Stages, unnamed_classes};
 
 use crate::axes::{NORM, flat, fold, from_rsck, reversed_channels, shape_of, transposed};
 use crate::naming::{LayerSource, Library, Recognised};
@@ -250,7 +250,7 @@ fn stages(shapes: &[(String, Vec<usize>)]) -> std::result::Result<Stages, String
 fn metadata(spec: NetworkSpec, pixels: Pixels) -> WeightsMetadata {
     let (mean_rgb, pixel_scale, std_rgb, train_scale) = pixels.convention();
     WeightsMetadata {
-        classes: (0..spec.classes).map(|i| format!("class{i}")).collect(),
+        classes: unnamed_classes(spec.classes),
         spec,
         channel_order: ChannelOrder::Rgb,
         pixel_scale,
@@ -353,7 +353,7 @@ mod tests {
         let spec = NetworkSpec { classes: 3, ..NetworkSpec::paper(Config::A) };
         let expected = WeightsMetadata {
             spec: spec.clone(),
-            classes: ["class0", "class1", "class2"].map(str::to_owned).to_vec(),
+            classes: ["unnamed0", "unnamed1", "unnamed2"].map(str::to_owned).to_vec(),
             channel_order: ChannelOrder::Rgb,
             pixel_scale: 1.0,
             mean_rgb: [123.68, 116.779, 103.939],

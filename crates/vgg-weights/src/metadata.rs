@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use vgg_layers::NetworkSpec;
+use vgg_layers::{NetworkSpec, unnamed_classes};
 
 use crate::{Error, Result};
 
@@ -41,12 +41,11 @@ pub struct WeightsMetadata {
 }
 
 impl WeightsMetadata {
-    /// Metadata for random weights: numbered classes, no normalisation of pixels, and a training scale in the
+    /// Metadata for random weights: unnamed classes, no normalisation of pixels, and a training scale in the
     /// paper's proportion to the crop, 256 for a crop of 224.
     pub fn untrained(spec: NetworkSpec) -> WeightsMetadata {
-        let digits = spec.classes.saturating_sub(1).to_string().len();
         WeightsMetadata {
-            classes: (0..spec.classes).map(|i| format!("class{i:0digits$}")).collect(),
+            classes: unnamed_classes(spec.classes),
             channel_order: ChannelOrder::Rgb,
             pixel_scale: 1.0,
             mean_rgb: [0.0; 3],

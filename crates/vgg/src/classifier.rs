@@ -1,5 +1,6 @@
 //! Classification of images.
 
+use std::collections::HashMap;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -13,6 +14,8 @@ use crate::{Error, Pretrained, Result};
 pub struct Classifier {
     model: EvalModel<'static>,
     metadata: WeightsMetadata,
+    /// Readable names of the classes.
+    names: Vec<String>,
     evaluation: Evaluation,
 }
 
@@ -23,7 +26,7 @@ pub struct Prediction {
     pub class: usize,
     /// Name in the weights file, such as a WordNet ID.
     pub id: String,
-    /// Readable name.
+    /// Readable name, with the class index if another class has the same: "crane (134)".
     pub name: String,
     /// Posterior probability, 0 to 1.
     pub posterior: f32,
@@ -48,7 +51,8 @@ impl Classifier {
         evaluation.views(network.metadata.spec.crop)?;
         let preprocessing = network.preprocessing();
         let model = evaluation.prepare(network.network, preprocessing, "")?;
-        Ok(Classifier { model, metadata: network.metadata, evaluation })
+        let names = readable_names(&network.metadata.classes);
+        Ok(Classifier { model, metadata: network.metadata, names, evaluation })
     }
 
     /// Posteriors of all classes for a JPEG or PNG file, most likely first.
@@ -58,7 +62,7 @@ impl Classifier {
     /// for the protocol.
     pub fn classify(&self, image: impl AsRef<Path>) -> Result<Vec<Prediction>> {
         let path = image.as_ref();
-        self.classify_bytes(&vgg_files::read_bytes(path)?, path)
+        self.classify_bytes(&vgg_data::read_image(path)?, path)
     }
 
     /// As [`Classifier::classify`] for a file's contents; `path` appears in error messages.
@@ -77,10 +81,11 @@ impl Classifier {
         let posterior = vgg_eval::classify(&self.model, image, &self.evaluation)?;
         let mut order: Vec<usize> = (0..posterior.len()).collect();
         order.sort_by(|a, b| posterior[*b].total_cmp(&posterior[*a]));
-        let prediction = |class: usize| {
-            let id = self.metadata.classes[class].clone();
-            let name = imagenet::words(&id).unwrap_or(&id).to_owned();
-            Prediction { class, id, name, posterior: posterior[class] }
+        let prediction = |class: usize| Prediction {
+            class,
+            id: self.metadata.classes[class].clone(),
+            name: self.names[class].clone(),
+            posterior: posterior[class],
         };
         Ok(order.into_iter().map(prediction).collect())
     }
@@ -105,5 +110,32 @@ impl Classifier {
     /// Metadata of the weights file.
     pub fn metadata(&self) -> &WeightsMetadata {
         &self.metadata
+    }
+}
+
+/// Names of classes for people: words for WordNet IDs. ImageNet has two classes `crane`: the class index tells them
+/// apart.
+fn readable_names(classes: &[String]) -> Vec<String> {
+    let names: Vec<&str> = classes.iter().map(|id| imagenet::words(id).unwrap_or(id)).collect();
+    let mut counts = HashMap::new();
+    names.iter().for_each(|name| *counts.entry(*name).or_insert(0) += 1);
+    let readable = |(class, name): (usize, &&str)| match counts[*name] {
+        1 => (*name).to_owned(),
+        _ => format!("{name} ({class})"),
+    };
+    names.iter().enumerate().map(readable).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::readable_names;
+
+    #[test]
+    fn equal_names_are_told_apart() {
+        let classes = ["n02012849", "cat", "n03126707", "cat"].map(str::to_owned);
+        let names = readable_names(&classes);
+        assert_eq!(names[1], "cat (1)");
+        assert_eq!(names[3], "cat (3)");
+        assert!(names[0] != names[2] && names[0].starts_with("crane"), "{names:?}");
     }
 }

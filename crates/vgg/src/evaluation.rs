@@ -20,23 +20,23 @@ use crate::{Pretrained, Result, system};
 /// Those of [`Pretrained::open`] and [`evaluate_split`].
 pub fn evaluate(weights: impl AsRef<Path>, dataset: impl AsRef<Path>) -> Result<EvalReport> {
     let network = Pretrained::open(weights)?;
-    let split = Arc::new(ImageSet::open(dataset.as_ref(), Split::Val)?);
+    let split = ImageSet::open(dataset.as_ref(), Split::Val)?;
     let evaluation = network.dense_evaluation();
-    Ok(evaluate_split(network, &split, &evaluation, OnBadImage::Stop)?.0)
+    Ok(evaluate_split(network, split, &evaluation, OnBadImage::Stop)?.0)
 }
 
-/// Evaluates a network on a split under any protocol. Returns the errors and the posteriors.
+/// Evaluates a network on a split, which may have a part of its classes, under any protocol. Returns the errors and the posteriors.
 ///
 /// # Errors
 /// [`crate::Error::Eval`] if the classes of network and data set differ, or the protocol does not fit the
 /// network; [`crate::Error::Data`] with the path of an image that cannot be read.
 pub fn evaluate_split(
     network: Pretrained,
-    split: &Arc<ImageSet>,
+    split: ImageSet,
     evaluation: &Evaluation,
     on_bad_image: OnBadImage,
 ) -> Result<(EvalReport, Posteriors)> {
-    vgg_eval::check_classes(&network.metadata.classes, split)?;
+    let split = &Arc::new(vgg_eval::match_classes(&network.metadata.classes, split)?);
     let weights = network.hash()?;
     let preprocessing = network.preprocessing();
     let config = network.metadata.spec.config;

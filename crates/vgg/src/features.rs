@@ -51,7 +51,7 @@ impl FeatureExtractor {
     /// [`crate::Error::File`] if the file cannot be read; [`crate::Error::Data`] if it cannot be decoded.
     pub fn extract(&self, image: impl AsRef<Path>) -> Result<Array1<f32>> {
         let path = image.as_ref();
-        let pixels = vgg_data::decode(&vgg_files::read_bytes(path)?, path)?;
+        let pixels = vgg_data::decode(&vgg_data::read_image(path)?, path)?;
         self.extract_image(&pixels).map_err(|e| e.of_image(path))
     }
 

@@ -3,13 +3,14 @@
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::Result;
 use clap::Args;
 use vgg_data::ImageSet;
 use vgg_eval::{
-    EvalReport, EvaluateOptions, Evaluation, ModelProvenance, Origin, Partition, check_classes, dump_views,
-    evaluate, evaluate_on_ranks, rank_partition,
+    EvalReport, EvaluateOptions, Evaluation, ModelProvenance, Origin, Partition, dump_views, evaluate,
+    evaluate_on_ranks, match_classes, rank_partition,
 };
 
 use super::options::{DeviceOptions, ViewOptions};
@@ -58,8 +59,7 @@ impl Evaluate {
         let config = pretrained.metadata.spec.config.clone();
         let crop = pretrained.metadata.spec.crop;
         let evaluation = self.views.evaluation(&pretrained)?;
-        let image_set = self.eval.images()?;
-        check_classes(&pretrained.metadata.classes, &image_set)?;
+        let image_set = Arc::new(match_classes(&pretrained.metadata.classes, self.eval.images()?)?);
         let weights = pretrained.hash()?;
         let preprocessing = pretrained.preprocessing();
         let model = evaluation.prepare(pretrained.network, preprocessing, weights.as_str())?;

@@ -3,6 +3,7 @@
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::Result;
 use clap::Args;
@@ -74,7 +75,7 @@ impl Features {
         let preprocessing = pretrained.preprocessing();
         let network = pretrained.network.into_fully_convolutional()?;
         config.check(&network)?;
-        let image_set = self.eval.images()?;
+        let image_set = Arc::new(self.eval.images()?);
         if ranks.is_first() {
             self.may_write(&config, weights.as_str(), image_set.hash().as_str())?;
             check_free_space(&self.out, 4 * image_set.len() * config.columns(&network)?)?;

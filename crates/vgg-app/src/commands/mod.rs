@@ -116,7 +116,7 @@ impl Cli {
             Command::Merge(c) => c.run().map(|()| ExitCode::SUCCESS),
             Command::Compare(c) => c.run().map(|()| ExitCode::SUCCESS),
             Command::Analyse(c) => c.run().map(|()| ExitCode::SUCCESS),
-            Command::Predict(c) => c.run().map(|()| ExitCode::SUCCESS),
+            Command::Predict(c) => c.run(),
             Command::Features(c) => c.run(),
             Command::Experiment(c) => c.run(),
             Command::Convert(c) => c.run().map(|()| ExitCode::SUCCESS),

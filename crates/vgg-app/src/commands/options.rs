@@ -8,14 +8,14 @@ use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use vgg::Pretrained;
 use vgg::system::free_memory_bytes;
-use vgg_data::{ImageSet, Interpolation};
+use vgg_data::{ImageSet, Interpolation, Split};
 use vgg_eval::{DensePool, Evaluation, Protocol};
 use vgg_experiment::Dataset;
 use vgg_layers::{Config, NetworkSpec, Stages};
 use vgg_tensor::{ConvAlgorithm, Device, DeviceConfig, DeviceKind, Engines, Precision};
 
 use super::ranks::Ranks;
-use crate::console::note;
+use crate::console::{note, warning};
 use crate::exit::UsageError;
 use vgg_error::printable;
 
@@ -269,13 +269,32 @@ pub(super) fn open_dataset(root: &Path, ranks: &Ranks) -> Result<Dataset> {
         dataset.train.len(),
         dataset.val.len()
     ));
-    for folder in [&dataset.train, &dataset.val] {
-        if folder.ignored() > 0 {
-            let split = folder.split().name();
-            note(&format!("data set: ignored {} files in {split}: not JPEG or PNG", folder.ignored()));
-        }
+    [&dataset.train, &dataset.val].into_iter().for_each(|image_set| say_ignored(image_set));
+    if dataset.train.classes().len() == 1 {
+        warning("warning: the data set has one class, so a network cannot learn to distinguish anything");
     }
     Ok(dataset)
+}
+
+/// Opens a split and reports what it leaves out.
+pub(super) fn open_split(root: &Path, split: Split) -> Result<ImageSet> {
+    let image_set = ImageSet::open(root, split)?;
+    say_ignored(&image_set);
+    Ok(image_set)
+}
+
+/// Reports the files of a split that are not read, and the folder that serves as the split.
+pub(super) fn say_ignored(image_set: &ImageSet) {
+    let split = image_set.split().name();
+    if let Some(folder) = image_set.unusual_folder() {
+        note(&format!("data set: the folder {folder} serves as {split}"));
+    }
+    for (format, count) in image_set.unsupported() {
+        warning(&format!("warning: {split}: ignored {count} {format} images: the format is not supported"));
+    }
+    if image_set.ignored() > 0 {
+        note(&format!("data set: {split}: ignored {} files that are not images", image_set.ignored()));
+    }
 }
 
 /// Lists the images whose format differs from their extension.

@@ -3,7 +3,6 @@
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Result;
@@ -13,7 +12,7 @@ use vgg_data::{ImageSet, OnBadImage, Split};
 use vgg_layers::Config;
 use vgg_tensor::Device;
 
-use super::options::{open_weights, say_misnamed};
+use super::options::{open_split, open_weights, say_misnamed};
 use super::ranks::Ranks;
 use crate::console::{Interrupt, Progress};
 
@@ -41,8 +40,8 @@ impl EvalArgs {
         open_weights(&self.weights, self.config.as_ref(), device)
     }
 
-    pub(super) fn images(&self) -> Result<Arc<ImageSet>> {
-        Ok(Arc::new(ImageSet::open(&self.dataset, self.split)?))
+    pub(super) fn images(&self) -> Result<ImageSet> {
+        open_split(&self.dataset, self.split)
     }
 
     pub(super) fn on_bad_image(&self) -> OnBadImage {

@@ -2,16 +2,17 @@
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Args;
 use serde::Serialize;
 use vgg::{Classifier, Prediction};
-use vgg_data::{decode, misnamed, write_png};
+use vgg_data::{decode, misnamed, read_image, write_png};
 
 use super::options::{DeviceOptions, ViewOptions, open_weights};
-use crate::console::{note, out};
-use crate::exit::UsageError;
+use crate::console::{note, out, warning};
+use crate::exit::{self, UsageError};
 use vgg_error::printable;
 
 #[derive(Args)]
@@ -19,7 +20,7 @@ pub(crate) struct Predict {
     /// Weights file.
     #[arg(long)]
     weights: PathBuf,
-    /// JPEG or PNG images; the extension does not matter.
+    /// Images: JPEG, PNG, WebP, TIFF, BMP, GIF or PNM; the extension does not matter.
     #[arg(required = true)]
     images: Vec<PathBuf>,
     #[command(flatten)]
@@ -39,34 +40,47 @@ pub(crate) struct Predict {
 }
 
 impl Predict {
-    pub(crate) fn run(self) -> Result<()> {
+    /// Classifies all images; one that cannot be read is reported, and sets the exit code.
+    pub(crate) fn run(self) -> Result<ExitCode> {
         let device = self.device.open()?;
         let network = open_weights(&self.weights, None, &device)?;
         let evaluation = self.views.evaluation(&network)?;
         let classifier = Classifier::new(network, evaluation)?;
         self.check_score_map(&classifier)?;
         let mut documents = Vec::new();
+        let mut code = ExitCode::SUCCESS;
         for path in &self.images {
-            let bytes = vgg_files::read_bytes(path)?;
-            if let Some(format) = misnamed(&bytes, path) {
-                note(&format!("note: {} is a {format} file despite its extension", printable(&path)));
+            let result = self.classify(&classifier, path);
+            if let Err(error) = &result {
+                warning(&format!("error: {}", exit::message(error)));
+                if code == ExitCode::SUCCESS {
+                    code = exit::code(error).into();
+                }
             }
-            let mut predictions = classifier.classify_bytes(&bytes, path)?;
-            if let Some(to) = &self.score_map {
-                let image = decode(&bytes, path)?;
-                write_png(to, &classifier.score_map(&image, predictions[0].class)?)?;
-            }
-            predictions.truncate(usize::from(self.top));
-            if self.json {
-                documents.push(Document { path: printable(path).to_string(), predictions });
-            } else {
-                print(path, &predictions)?;
+            match result {
+                Ok(predictions) if !self.json => print(path, &predictions)?,
+                result if self.json => documents.push(Document::new(path, result)),
+                _ => {}
             }
         }
         if self.json {
             writeln!(out(), "{}", serde_json::to_string_pretty(&documents)?)?;
         }
-        Ok(())
+        Ok(code)
+    }
+
+    fn classify(&self, classifier: &Classifier, path: &Path) -> Result<Vec<Prediction>> {
+        let bytes = read_image(path)?;
+        if let Some(format) = misnamed(&bytes, path) {
+            note(&format!("note: {} is a {format} file despite its extension", printable(path)));
+        }
+        let mut predictions = classifier.classify_bytes(&bytes, path)?;
+        if let Some(to) = &self.score_map {
+            let image = decode(&bytes, path)?;
+            write_png(to, &classifier.score_map(&image, predictions[0].class)?)?;
+        }
+        predictions.truncate(usize::from(self.top));
+        Ok(predictions)
     }
 
     fn check_score_map(&self, classifier: &Classifier) -> Result<()> {
@@ -86,7 +100,17 @@ impl Predict {
 #[derive(Serialize)]
 struct Document {
     path: String,
-    predictions: Vec<Prediction>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    predictions: Option<Vec<Prediction>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+impl Document {
+    fn new(path: &Path, result: Result<Vec<Prediction>>) -> Document {
+        let error = result.as_ref().err().map(exit::message);
+        Document { path: printable(path).to_string(), predictions: result.ok(), error }
+    }
 }
 
 fn print(path: &Path, predictions: &[Prediction]) -> Result<()> {

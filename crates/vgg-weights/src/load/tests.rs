@@ -118,7 +118,7 @@ fn metadata(pixels: Pixels) -> WeightsMetadata {
     let (mean_rgb, pixel_scale, std_rgb, train_scale) = pixels.convention();
     WeightsMetadata {
         spec: spec(),
-        classes: ["class0", "class1", "class2"].map(str::to_owned).to_vec(),
+        classes: ["unnamed0", "unnamed1", "unnamed2"].map(str::to_owned).to_vec(),
         channel_order: ChannelOrder::Rgb,
         pixel_scale,
         mean_rgb,

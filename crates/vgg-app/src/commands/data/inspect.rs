@@ -8,9 +8,10 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Args;
 use serde_json::json;
-use vgg_data::{Encoding, ImageSet, Split, SplitManifest, verify};
+use vgg_data::{Encoding, ImageSet, SplitManifest, verify};
 use vgg_error::printable;
 
+use crate::commands::options::open_split;
 use crate::console::{Progress, out, warning};
 
 #[derive(Args)]
@@ -30,15 +31,9 @@ pub(crate) struct Verify {
 
 impl Inspect {
     pub(crate) fn run(self) -> Result<()> {
-        let first = ImageSet::open(&self.dataset, Split::Train)?;
-        let has_val = match first.manifest() {
-            Some(manifest) => manifest.splits.contains_key(&Split::Val),
-            None => self.dataset.join(Split::Val.name()).is_dir(),
-        };
-        let mut splits = vec![first];
-        if has_val {
-            splits.push(ImageSet::open(&self.dataset, Split::Val)?);
-        }
+        let splits = ImageSet::splits_in(&self.dataset)?;
+        let splits =
+            splits.into_iter().map(|split| open_split(&self.dataset, split)).collect::<Result<Vec<_>>>()?;
         if self.json { print_json(&self.dataset, &splits) } else { print(&splits) }
     }
 }

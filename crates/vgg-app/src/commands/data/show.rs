@@ -5,7 +5,9 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
-use vgg_data::{BatchSheet, ImageSet, Split, write_png};
+use vgg_data::{BatchSheet, Split, write_png};
+
+use crate::commands::options::open_split;
 
 use crate::console::{note, out};
 use crate::exit::UsageError;
@@ -44,7 +46,7 @@ pub(crate) struct ShowBatch {
 
 impl ShowBatch {
     pub(crate) fn run(self) -> Result<()> {
-        let set = ImageSet::open(&self.dataset, self.split)?;
+        let set = open_split(&self.dataset, self.split)?;
         let [low, high] = match self.train_scale.as_slice() {
             [low, high] => [*low, *high],
             [side] => [*side; 2],
