@@ -196,3 +196,23 @@ fn invalid_weights_are_rejected() {
     );
     fails(dir, &three, 2, &["three already exists"]);
 }
+
+#[test]
+fn weights_that_overflow_are_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path();
+    small_set(dir);
+    init(dir, "0.05", "w");
+    // Finite weights, whose products overflow.
+    let mut bytes = std::fs::read(dir.join("w")).unwrap();
+    let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    bytes[8 + header..].chunks_exact_mut(4).for_each(|value| value.copy_from_slice(&3e38_f32.to_le_bytes()));
+    std::fs::write(dir.join("huge"), bytes).unwrap();
+    let weights = ["--weights", "huge", "--test-scales", "36"];
+    let of = |arguments: &[&'static str]| [arguments, &weights].concat();
+    fails(dir, &of(&["predict", "set/val/barred-cross/00000.jpg"]), 1, &["scores are not finite"]);
+    fails(dir, &of(&["evaluate", "--dataset", "set", "--posteriors", "p"]), 1, &["scores are not finite"]);
+    let features = ["features", "--dataset", "set", "--layer", "fc7", "--out", "f"];
+    fails(dir, &of(&features), 1, &["activations of the layer are not finite"]);
+    assert!(!dir.join("p").exists() && !dir.join("f").exists());
+}

@@ -111,7 +111,8 @@ fn decode_jpeg(bytes: &[u8], options: &DecodeOptions) -> std::result::Result<Ima
     let outline = Outline::of(bytes);
     let (h, w) = outline.size.ok_or("the JPEG has no frame header")?;
     check_size(h, w, options)?;
-    if !outline.whole && !(outline.is_baseline && bytes.ends_with(&[0, 0])) {
+    let zeros_end_it = outline.is_baseline && bytes.ends_with(&[0, 0]);
+    if !outline.whole && !zeros_end_it {
         return Err("the JPEG is truncated: its end marker is missing".into());
     }
     let _reserved = reserve(BYTES_PER_PIXEL * u64::from(h) * u64::from(w));

@@ -29,6 +29,9 @@ pub enum Error {
     /// The progress callback stopped the evaluation, on this rank or another one.
     #[error("the evaluation was interrupted")]
     Interrupted,
+    /// The output of the network is NaN or infinite.
+    #[error("{0} are not finite: the weights are damaged, or too large for the input")]
+    NotFinite(&'static str),
     /// Every image was skipped.
     #[error("no image of {path} could be evaluated", path = vgg_error::printable(path))]
     NoImages {
@@ -67,7 +70,7 @@ impl Error {
             Error::Config(_) | Error::Ranks(_) | Error::Classes { .. } | Error::Fusion(_) => ErrorKind::Usage,
             Error::Internal(_) => ErrorKind::Internal,
             Error::Posteriors { .. } | Error::NoImages { .. } => ErrorKind::BadData,
-            Error::Interrupted => ErrorKind::Other,
+            Error::Interrupted | Error::NotFinite(_) => ErrorKind::Other,
             Error::Data(source) => source.kind(),
             Error::Network(source) => source.kind(),
             Error::Tensor(source) => source.kind(),

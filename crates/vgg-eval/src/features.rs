@@ -15,7 +15,7 @@ use vgg_tensor::{ProcessGroup, ops};
 use crate::model::run_length;
 use crate::protocol::WeightedView;
 use crate::records::{EvalRecords, apply_weighted_views, same_on_all_ranks};
-use crate::{DensePool, EvalModel, EvaluateOptions, Evaluation, Protocol, Result, rank_partition};
+use crate::{DensePool, Error, EvalModel, EvaluateOptions, Evaluation, Protocol, Result, rank_partition};
 
 /// Settings of descriptors: a layer's activations for the whole image at several test scales, averaged over
 /// positions and flips.
@@ -169,6 +169,9 @@ impl FeatureConfig {
             let same = run_length(&images[0], views, first);
             let x = model.upload(images, first..first + same)?;
             let means = ops::global_avg_pool2d(&network.activations(&x, &self.layer)?)?.to_vec();
+            if !means.iter().all(|value| value.is_finite()) {
+                return Err(Error::NotFinite("the activations of the layer"));
+            }
             for (i, row) in means.chunks_exact(channels).enumerate() {
                 let scale = self.scale_index(&views[first + i % same]);
                 let at = if stacked { scale * channels } else { 0 };

@@ -110,11 +110,11 @@ impl<'a> EvalModel<'a> {
     /// Posteriors `[N, K]` of a batch of views of one size.
     fn posterior(&self, x: &Tensor, pool: DensePool) -> Result<Tensor> {
         let network = match &self.form {
-            Form::Crops(n) => return Ok(ops::softmax(&n.infer(x)?)?),
-            Form::Borrowed(n) => return Ok(ops::softmax(&n.infer(x)?)?),
+            Form::Crops(n) => return Ok(ops::softmax(&finite(n.infer(x)?)?)?),
+            Form::Borrowed(n) => return Ok(ops::softmax(&finite(n.infer(x)?)?)?),
             Form::Dense(n) => n,
         };
-        let map = network.score_map(x)?;
+        let map = finite(network.score_map(x)?)?;
         Ok(match pool {
             DensePool::ScoreMean => ops::softmax(&ops::global_avg_pool2d(&map)?)?,
             DensePool::ProbMean => ops::global_avg_pool2d(&ops::softmax(&map)?)?,
@@ -180,6 +180,14 @@ pub(crate) fn images_together(shown: &[Image], views: &[WeightedView], most: usi
         first += same;
     }
     together.max(1)
+}
+
+/// The scores, if they are finite: after an overflow, the softmax could still look like a result.
+fn finite(scores: Tensor) -> Result<Tensor> {
+    match scores.to_vec().iter().all(|score| score.is_finite()) {
+        true => Ok(scores),
+        false => Err(Error::NotFinite("the network's scores")),
+    }
 }
 
 #[cfg(test)]

@@ -70,6 +70,9 @@ impl WeightsMetadata {
         if !self.std_rgb.iter().all(|v| *v > 0.0 && v.is_finite()) {
             return Err(("std_rgb", format!("must be positive and finite, not {:?}", self.std_rgb)));
         }
+        if !self.offset_and_scale().1.iter().all(|scale| scale.is_finite()) {
+            return Err(("std_rgb", format!("is too small for pixel_scale {scale}: {:?}", self.std_rgb)));
+        }
         if !self.mean_rgb.iter().all(|v| v.is_finite()) {
             return Err(("mean_rgb", format!("must be finite, not {:?}", self.mean_rgb)));
         }

@@ -9,7 +9,7 @@ mod pickle;
 mod torch;
 mod value;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::Path;
@@ -23,6 +23,9 @@ use self::npz::Npz;
 pub(crate) use self::number::Number;
 use self::torch::Torch;
 use crate::{Error, Result};
+
+/// Maximum number of tensors in a file.
+const MAX_TENSORS: usize = 1 << 12;
 
 /// A file of named tensors.
 pub(crate) enum Source {
@@ -43,6 +46,47 @@ pub(crate) struct Entry {
     pub(crate) shape: Vec<usize>,
 }
 
+impl Entry {
+    fn without_wrappers(self) -> Entry {
+        Entry { name: without_wrappers(&self.name), ..self }
+    }
+}
+
+/// A tensor's name without the prefixes of modules that wrap a network: of PyTorch's `DataParallel` (also around a part
+/// of it), `torch.compile` and Lightning.
+pub(crate) fn without_wrappers(name: &str) -> String {
+    const PREFIXES: [&str; 4] = ["module.", "_orig_mod.", "model.", "net."];
+    let mut name = name;
+    while let Some(rest) = PREFIXES.iter().find_map(|prefix| name.strip_prefix(prefix)) {
+        name = rest;
+    }
+    name.replace(".module.", ".").replace("._orig_mod.", ".")
+}
+
+/// What a file of no supported format is, by its first bytes, and what to do.
+fn unknown_format(start: &[u8]) -> String {
+    let known: [(&[u8], &str); 8] = [
+        (b"version https://", "it is a Git LFS pointer: run `git lfs pull`"),
+        (b"\x89HDF\r\n", "it is HDF5, as Keras writes: save the arrays with numpy.savez instead"),
+        (b"MATLAB 5.0 MAT", "it is a MATLAB file: save the arrays with numpy.savez instead"),
+        (b"\x93NUMPY", "it is a single NumPy array or dictionary: save the arrays with numpy.savez instead"),
+        (
+            b"<",
+            "it is a web page or an XML file, such as an error message of a server: download the file again",
+        ),
+        (b"{", "it is JSON, such as the index of weights in several files, and contains no tensors"),
+        (b"\x1f\x8b", "it is compressed with gzip: unpack it first"),
+        (b"\x80", "it is a pickle, but not of torch.save: save the arrays with numpy.savez instead"),
+    ];
+    let found = known.iter().find(|(signature, _)| start.trim_ascii_start().starts_with(signature));
+    match found {
+        Some((_, what)) => (*what).to_owned(),
+        None => "unknown file signature; expected safetensors, .pth, .caffemodel or .npz (ONNX can be written, but not \
+                 read)"
+            .to_owned(),
+    }
+}
+
 impl Source {
     /// Opens a file of any format.
     ///
@@ -51,11 +95,15 @@ impl Source {
     pub(crate) fn open(path: &Path) -> Result<Source> {
         let source = Source::of_content(path)?;
         let entries = source.entries();
-        for (i, entry) in entries.iter().enumerate() {
+        if entries.len() > MAX_TENSORS {
+            return Err(corrupt(path, format!("it contains more than {MAX_TENSORS} tensors")));
+        }
+        let mut names = HashSet::new();
+        for entry in &entries {
             if count(&entry.shape).is_none() {
                 return Err(corrupt(path, format!("{} is too large: shape {:?}", entry.name, entry.shape)));
             }
-            if entries[..i].iter().any(|other| other.name == entry.name) {
+            if !names.insert(&entry.name) {
                 return Err(corrupt(path, format!("it has two tensors named {}", entry.name)));
             }
         }
@@ -94,11 +142,7 @@ impl Source {
         if caffe::may_be(start) {
             return Ok(Source::Caffe(CaffeModel::open(path)?));
         }
-        let known = "safetensors, .pth, .caffemodel or .npz";
-        Err(corrupt(
-            path,
-            format!("unknown file signature; expected {known} (ONNX can be written, but not read)"),
-        ))
+        Err(corrupt(path, unknown_format(start)))
     }
 
     /// Metadata strings of the file, each a JSON value if vgg wrote it; empty for formats without metadata.
@@ -125,7 +169,7 @@ impl Source {
         match self {
             Source::Safetensors(file) => {
                 let entry = |name: String| Some(Entry { shape: file.shape(&name)?.to_vec(), name });
-                file.names().into_iter().filter_map(entry).collect()
+                file.names().into_iter().filter_map(entry).map(Entry::without_wrappers).collect()
             }
             Source::Torch(file) => file.entries(),
             Source::Caffe(file) => file.entries(),
@@ -146,6 +190,8 @@ impl Source {
     fn values(&mut self, name: &str) -> Result<Vec<f32>> {
         match self {
             Source::Safetensors(file) => {
+                let own = file.names().into_iter().find(|own| without_wrappers(own) == name);
+                let name = &own.unwrap_or_else(|| name.to_owned());
                 let number = file.dtype(name).and_then(Number::of_safetensors);
                 let number =
                     number.ok_or_else(|| corrupt(file.path(), format!("{name} does not contain floats")))?;
@@ -241,17 +287,40 @@ mod tests {
     fn unknown_file_signatures_are_rejected() {
         let unknown = "unknown file signature; expected safetensors, .pth, .caffemodel or .npz \
                        (ONNX can be written, but not read)";
-        for start in
-            [&b""[..], b"\x08\x08\x12\x03vgg", b"hello", b"PK\x05\x06", b"\x80\x02}.", b"\x80\x04\x8a\x0a"]
-        {
+        for start in [&b""[..], b"\x08\x08\x12\x03vgg", b"hello", b"PK\x05\x06"] {
             let message = refused(start);
             assert!(message.ends_with(unknown), "{}: {message}", start.escape_ascii());
+        }
+        for (start, words) in [
+            (&b"\x80\x02}."[..], "it is a pickle, but not of torch.save"),
+            (b"version https://git-lfs.github.com/spec/v1", "git lfs pull"),
+            (b"<!DOCTYPE html>", "it is a web page or an XML file"),
+            (b"\x89HDF\r\n\x1a\n", "it is HDF5, as Keras writes"),
+            (b"MATLAB 5.0 MAT-file", "it is a MATLAB file"),
+            (b"\x93NUMPY\x01\0", "it is a single NumPy array"),
+            (b"{\"weight_map\": {}}", "it is JSON"),
+        ] {
+            let message = refused(start);
+            assert!(message.contains(words), "{message}");
         }
         let dir = tempfile::tempdir().unwrap();
         let message = Source::open(dir.path()).err().unwrap().to_string();
         assert!(message.ends_with("it is a directory"), "{message}");
         let missing = Source::open(&dir.path().join("x")).err().unwrap();
         assert!(matches!(missing, Error::File(vgg_files::Error::Missing { .. })));
+    }
+
+    #[test]
+    fn prefixes_of_wrapping_modules_are_removed() {
+        for (name, plain) in [
+            ("features.0.weight", "features.0.weight"),
+            ("module.features.0.weight", "features.0.weight"),
+            ("module._orig_mod.features.0.weight", "features.0.weight"),
+            ("model.features.module.0.weight", "features.0.weight"),
+            ("_orig_mod.module.net.classifier.6.bias", "classifier.6.bias"),
+        ] {
+            assert_eq!(without_wrappers(name), plain);
+        }
     }
 
     #[test]
@@ -281,9 +350,11 @@ mod tests {
             let storages = [b"\x80\x02](U\x010e.\x01\0\0\0\0\0\0\0", &[0; 4][..]].concat();
             [start, object, storages].concat()
         };
-        assert!(open(&view((1 << 40) - 1)).is_ok());
-        let message = refused(&view(1 << 40));
-        assert!(message.ends_with("a is too large: shape [1099511627776]"), "{message}");
+        assert!(open(&view(1)).is_ok());
+        for side in [2, (1 << 40) - 1, 1 << 40] {
+            let message = refused(&view(side));
+            assert!(message.ends_with("a extends beyond its storage"), "{message}");
+        }
     }
 
     #[test]

@@ -1,7 +1,9 @@
-//! The subset of Python's pickle that `torch.save` uses for a dictionary of tensors. No code is executed: a
-//! pickle may refer only to the classes and functions in [`Machine::global`], which create [`Value`]s.
+//! Python's pickles as `torch.save` writes them. No code is executed: the classes and functions in
+//! [`Machine::global`] create [`Value`]s, and those of all others are opaque, without contents.
 //!
 //! Values are in one list and refer to each other by index, so nesting and repetition take no extra memory.
+
+mod operands;
 
 use std::collections::HashMap;
 
@@ -10,7 +12,7 @@ pub(super) use super::value::{Global, Id, Storage, Tensor, Value};
 
 /// Maximum number of values in a pickle.
 const MAX_VALUES: usize = 1 << 18;
-/// Maximum length of a string in bytes.
+/// Maximum length of a string in bytes; longer ones are ignored.
 const MAX_TEXT: usize = 4096;
 /// Maximum length of a storage's key in bytes; each of its tensors copies it.
 const MAX_KEY: usize = 64;
@@ -18,6 +20,8 @@ const MAX_KEY: usize = 64;
 /// The values of one pickle.
 pub(super) struct Pickle {
     values: Vec<Value>,
+    /// Names of the classes and functions that are not known.
+    unknown: Vec<String>,
     root: Id,
 }
 
@@ -36,10 +40,11 @@ impl Pickle {
             stack: Vec::new(),
             marks: Vec::new(),
             memo: HashMap::new(),
+            unknown: Vec::new(),
         };
         while !machine.step()? {}
         let root = machine.pop()?;
-        Ok((Pickle { values: machine.values, root }, machine.at))
+        Ok((Pickle { values: machine.values, unknown: machine.unknown, root }, machine.at))
     }
 
     /// The pickled object.
@@ -55,6 +60,11 @@ impl Pickle {
         })
     }
 
+    /// Name of the class of an opaque object.
+    pub(super) fn class(&self, index: usize) -> &str {
+        &self.unknown[index]
+    }
+
     /// The value at an index.
     pub(super) fn value(&self, id: Id) -> &Value {
         &self.values[id]
@@ -68,6 +78,7 @@ struct Machine<'a> {
     stack: Vec<Id>,
     marks: Vec<usize>,
     memo: HashMap<u32, Id>,
+    unknown: Vec<String>,
 }
 
 impl Machine<'_> {
@@ -82,11 +93,15 @@ impl Machine<'_> {
             b'(' => self.marks.push(self.stack.len()),
             b'0' => drop(self.pop()?),
             b'1' => drop(self.since_mark()?),
+            b'2' => {
+                let top = *self.stack.last().ok_or("the stack is empty")?;
+                self.push_again(top)?;
+            }
             b'N' | 0x88 | 0x89 => self.push(Value::Other)?,
-            b'J' | b'K' | b'M' | 0x8a | b'G' => self.number(code)?,
-            0x8c | b'X' | b'U' | b'C' => self.text(code)?,
-            b')' | b']' | b'}' | b't' | 0x85..=0x87 => self.collection(code)?,
-            b'a' | b'e' | b's' | b'u' => self.fill(code)?,
+            b'J' | b'K' | b'M' | 0x8a | 0x8b | b'G' => self.number(code)?,
+            0x8c | 0x8d | b'X' | b'U' | b'T' | b'C' | b'B' | 0x8e | 0x96 => self.text(code)?,
+            b')' | b']' | b'}' | b't' | 0x85..=0x87 | 0x8f | 0x91 => self.collection(code)?,
+            b'a' | b'e' | b's' | b'u' | 0x90 => self.fill(code)?,
             b'q' | b'r' | 0x94 | b'h' | b'j' => self.memo(code)?,
             b'c' => {
                 let (module, name) = (self.line()?, self.line()?);
@@ -95,6 +110,7 @@ impl Machine<'_> {
             0x93 => self.named()?,
             b'Q' => self.persistent()?,
             b'R' => self.call()?,
+            0x81 | 0x92 => self.new_object(code)?,
             // BUILD sets the `_metadata` of a state dict, which has no meaning for weights.
             b'b' => drop(self.pop()?),
             _ => return Err(format!("pickle opcode 0x{code:02x} is not allowed")),
@@ -111,7 +127,14 @@ impl Machine<'_> {
                 self.take(8)?;
                 return self.push(Value::Other);
             }
-            _ => return self.long(),
+            0x8b => {
+                let length = u32::from_le_bytes(self.array()?) as usize;
+                return self.long(length);
+            }
+            _ => {
+                let length = usize::from(self.byte()?);
+                return self.long(length);
+            }
         };
         self.push(Value::Int(number))
     }
@@ -122,6 +145,9 @@ impl Machine<'_> {
             b']' => Value::List(Vec::new()),
             b'}' => Value::Dict(Vec::new()),
             b't' => Value::Tuple(self.since_mark()?),
+            // Sets, which have no meaning for weights.
+            0x8f => Value::List(Vec::new()),
+            0x91 => Value::List(self.since_mark()?),
             _ => {
                 let from = self.stack.len().checked_sub(usize::from(code - 0x84));
                 Value::Tuple(self.stack.split_off(from.ok_or("the stack is empty")?))
@@ -142,7 +168,7 @@ impl Machine<'_> {
             }
             _ => {
                 let items = self.since_mark()?;
-                if code == b'e' { self.append(items) } else { self.set(items) }
+                if code == b'u' { self.set(items) } else { self.append(items) }
             }
         }
     }
@@ -180,7 +206,7 @@ impl Machine<'_> {
         self.global(&module, &name)
     }
 
-    /// Pushes a class or function; rejects all that are not listed here.
+    /// Pushes a class or function; those that are not listed here are opaque.
     fn global(&mut self, module: &str, name: &str) -> Result<()> {
         let global = match (module, name) {
             ("collections", "OrderedDict") => Global::OrderedDict,
@@ -194,15 +220,9 @@ impl Machine<'_> {
             ("torch", "LongStorage") => Global::Storage(Number::Other(8)),
             ("torch", "IntStorage") => Global::Storage(Number::Other(4)),
             ("torch", "ByteStorage" | "BoolStorage" | "CharStorage") => Global::Storage(Number::Other(1)),
-            _ if module.starts_with("torch") && !module.starts_with("torch._") => {
-                return Err(format!(
-                    "it contains an object of {module}.{name}, not only tensors; save model.state_dict() instead"
-                ));
-            }
             _ => {
-                return Err(format!(
-                    "it refers to {module}.{name}, which is not allowed in weights and was not executed"
-                ));
+                self.unknown.push(format!("{module}.{name}"));
+                Global::Unknown(self.unknown.len() - 1)
             }
         };
         self.push(Value::Global(global))
@@ -210,17 +230,34 @@ impl Machine<'_> {
 
     fn call(&mut self) -> Result<()> {
         let (arguments, callee) = (self.pop()?, self.pop()?);
-        let Value::Tuple(arguments) = self.values[arguments].clone() else {
+        let Value::Tuple(arguments) = &self.values[arguments] else {
             return Err("the arguments of a call are not a tuple".into());
         };
+        // No function reads more. A pickle may call with the same long tuple again and again.
+        let arguments: Vec<Id> = arguments.iter().take(8).copied().collect();
         let made = match self.values[callee] {
             Value::Global(Global::OrderedDict) => Value::Dict(Vec::new()),
             Value::Global(Global::RebuildTensor) => Value::Tensor(self.tensor(&arguments)?),
             Value::Global(Global::RebuildParameter | Global::Size) => {
-                let first = *arguments.first().ok_or("a call has no arguments")?;
-                self.values[first].clone()
+                return self.push_again(*arguments.first().ok_or("a call has no arguments")?);
             }
+            Value::Global(Global::Unknown(class)) | Value::Opaque(class) => Value::Opaque(class),
             _ => return Err("a value is called that is not a function".into()),
+        };
+        self.push(made)
+    }
+
+    /// NEWOBJ and NEWOBJ_EX: an object of a class, from arguments and, for the latter, keyword arguments.
+    fn new_object(&mut self, code: u8) -> Result<()> {
+        if code == 0x92 {
+            self.pop()?;
+        }
+        self.pop()?;
+        let class = self.pop()?;
+        let made = match self.values[class] {
+            Value::Global(Global::OrderedDict) => Value::Dict(Vec::new()),
+            Value::Global(Global::Unknown(class)) => Value::Opaque(class),
+            _ => Value::Other,
         };
         self.push(made)
     }
@@ -271,6 +308,7 @@ impl Machine<'_> {
     fn append(&mut self, items: Vec<Id>) -> Result<()> {
         let list = *self.stack.last().ok_or("the stack is empty")?;
         match &mut self.values[list] {
+            Value::Opaque(_) => {}
             Value::List(to) if to.len() + items.len() <= MAX_VALUES => to.extend(items),
             _ => return Err("cannot append: not a list, or the list is full".into()),
         }
@@ -280,6 +318,7 @@ impl Machine<'_> {
     fn set(&mut self, items: Vec<Id>) -> Result<()> {
         let dict = *self.stack.last().ok_or("the stack is empty")?;
         match &mut self.values[dict] {
+            Value::Opaque(_) => {}
             Value::Dict(to) if items.len().is_multiple_of(2) && to.len() + items.len() <= MAX_VALUES => {
                 to.extend(items.chunks_exact(2).map(|pair| (pair[0], pair[1])));
             }
@@ -299,6 +338,11 @@ impl Machine<'_> {
 
     fn recall(&mut self, number: u32) -> Result<()> {
         let id = *self.memo.get(&number).ok_or("the memo has no such value")?;
+        self.push_again(id)
+    }
+
+    /// Pushes a value that exists.
+    fn push_again(&mut self, id: Id) -> Result<()> {
         if self.stack.len() >= MAX_VALUES {
             return Err("the stack is too deep".into());
         }
@@ -325,54 +369,6 @@ impl Machine<'_> {
             return Err("the mark is beyond the stack".into());
         }
         Ok(self.stack.split_off(mark))
-    }
-
-    /// LONG1: an integer. One of more than 64 bits, the magic number of the legacy format, is ignored.
-    fn long(&mut self) -> Result<()> {
-        let n = usize::from(self.byte()?);
-        let bytes = self.take(n)?;
-        let negative = bytes.last().is_some_and(|b| b & 0x80 != 0);
-        if n > 8 {
-            return self.push(Value::Other);
-        }
-        let mut all = [if negative { 0xff } else { 0 }; 8];
-        all[..n].copy_from_slice(bytes);
-        self.push(Value::Int(i64::from_le_bytes(all)))
-    }
-
-    fn text(&mut self, code: u8) -> Result<()> {
-        let n =
-            if code == b'X' { u32::from_le_bytes(self.array()?) as usize } else { usize::from(self.byte()?) };
-        if n > MAX_TEXT {
-            return Err(format!("a string of {n} bytes is too long"));
-        }
-        let text = String::from_utf8_lossy(self.take(n)?).into_owned();
-        self.push(Value::Text(text))
-    }
-
-    fn line(&mut self) -> Result<String> {
-        let end =
-            self.bytes[self.at..].iter().take(1000).position(|b| *b == b'\n').ok_or("a name has no end")?;
-        let text = String::from_utf8_lossy(&self.bytes[self.at..self.at + end]).into_owned();
-        self.at += end + 1;
-        Ok(text)
-    }
-
-    fn byte(&mut self) -> Result<u8> {
-        Ok(self.take(1)?[0])
-    }
-
-    fn array<const N: usize>(&mut self) -> Result<[u8; N]> {
-        let mut array = [0; N];
-        array.copy_from_slice(self.take(N)?);
-        Ok(array)
-    }
-
-    fn take(&mut self, n: usize) -> Result<&[u8]> {
-        let end = self.at.checked_add(n).filter(|end| *end <= self.bytes.len()).ok_or("it is truncated")?;
-        let taken = &self.bytes[self.at..end];
-        self.at = end;
-        Ok(taken)
     }
 }
 

@@ -8,13 +8,11 @@ use std::path::{Path, PathBuf};
 
 use super::archive::Archive;
 use super::pickle::{Pickle, Storage, Tensor, Value};
-use super::{Entry, corrupt, count, io};
+use super::{Entry, MAX_TENSORS, corrupt, count, io, without_wrappers};
 use crate::Result;
 
 /// Maximum size of a pickle in bytes, without storages; a thousand tensors take about a tenth of a MiB.
 const MAX_PICKLE_BYTES: u64 = 16 << 20;
-/// Maximum number of tensors in a file.
-const MAX_TENSORS: usize = 1 << 12;
 
 /// An open file.
 pub(crate) struct Torch {
@@ -39,6 +37,10 @@ impl Torch {
         let Some(pickle) = pickle else {
             return Err(corrupt(path, "the zip archive contains neither data.pkl nor .npy arrays"));
         };
+        if archive.names.iter().any(|name| name.ends_with("/constants.pkl")) {
+            let what = "it is a TorchScript archive: save the module's state_dict() instead";
+            return Err(corrupt(path, what));
+        }
         let folder = pickle.trim_end_matches("data.pkl").to_owned();
         let order = format!("{folder}byteorder");
         if archive.names.contains(&order) && archive.read(&order, 16)? != b"little" {
@@ -47,6 +49,7 @@ impl Torch {
         let bytes = archive.read(&pickle, MAX_PICKLE_BYTES)?;
         let (pickle, _) = Pickle::read(&bytes).map_err(|reason| corrupt(path, reason))?;
         let tensors = tensors(&pickle).map_err(|reason| corrupt(path, reason))?;
+        check_extents(path, &tensors)?;
         for (name, tensor) in &tensors {
             let entry = format!("{folder}data/{}", tensor.storage.key);
             let size = archive.size(&entry)?;
@@ -81,6 +84,7 @@ impl Torch {
         let (_, _, _) = (next()?, next()?, next()?);
         let (object, keys) = (next()?, next()?);
         let tensors = tensors(&object).map_err(|reason| corrupt(path, reason))?;
+        check_extents(path, &tensors)?;
         let lens: HashMap<&str, &Storage> = object.storages().map(|s| (s.key.as_str(), s)).collect();
         let Value::List(keys_of_file) = keys.root() else {
             return Err(corrupt(path, "the keys of its storages are not a list"));
@@ -161,6 +165,14 @@ fn extent(tensor: &Tensor) -> Option<usize> {
     fits.then(|| last + 1)
 }
 
+/// Checks that every tensor lies in its storage: a view with stride 0 could claim any size.
+fn check_extents(path: &Path, tensors: &[(String, Tensor)]) -> Result<()> {
+    match tensors.iter().find(|(_, tensor)| extent(tensor).is_none()) {
+        Some((name, _)) => Err(corrupt(path, format!("{name} extends beyond its storage"))),
+        None => Ok(()),
+    }
+}
+
 /// Reorders strided values to row-major order.
 fn gather(tensor: &Tensor, values: Vec<f32>) -> Vec<f32> {
     let len: usize = tensor.shape.iter().product();
@@ -188,22 +200,26 @@ fn gather(tensor: &Tensor, values: Vec<f32>) -> Vec<f32> {
     out
 }
 
-/// The tensors of a dictionary, or of its inner dictionary `state_dict` or `model`. The prefix `module.`,
-/// which PyTorch's `DataParallel` adds, is removed.
+/// The tensors of the dictionary in a pickle that has the most: a checkpoint has the weights in an inner dictionary,
+/// under names such as `state_dict`, `model` or `net`, and perhaps others, such as an optimiser's state.
 fn tensors(pickle: &Pickle) -> std::result::Result<Vec<(String, Tensor)>, String> {
-    let entries = |value: &Value| match value {
-        Value::Dict(items) => Some(items.clone()),
-        _ => None,
-    };
     let text = |id: usize| match pickle.value(id) {
         Value::Text(text) => Some(text.as_str()),
         _ => None,
     };
-    let mut items = entries(pickle.root()).ok_or("it is not a dictionary of tensors")?;
-    let inner = items.iter().find(|(key, _)| matches!(text(*key), Some("state_dict" | "model")));
-    if let Some(inner) = inner.and_then(|(_, value)| entries(pickle.value(*value))) {
-        items = inner;
-    }
+    let Value::Dict(outer) = pickle.root() else { return Err(no_dictionary(pickle)) };
+    let named = |items: &[(usize, usize)]| {
+        items
+            .iter()
+            .filter(|(key, value)| text(*key).is_some() && matches!(pickle.value(*value), Value::Tensor(_)))
+            .count()
+    };
+    let inner = outer.iter().filter_map(|(_, value)| match pickle.value(*value) {
+        Value::Dict(items) => Some(items),
+        _ => None,
+    });
+    // The first of several with as many: averaged weights (`state_dict_ema`) usually follow the weights.
+    let items = inner.fold(outer, |best, items| if named(items) > named(best) { items } else { best });
     // All references to a storage must agree on its type and length.
     let mut storages: HashMap<&str, &Storage> = HashMap::new();
     for storage in pickle.storages() {
@@ -213,8 +229,12 @@ fn tensors(pickle: &Pickle) -> std::result::Result<Vec<(String, Tensor)>, String
     }
     let mut tensors: Vec<(String, Tensor)> = Vec::new();
     for (key, value) in items {
-        if let (Some(name), Value::Tensor(tensor)) = (text(key), pickle.value(value)) {
-            tensors.push((name.trim_start_matches("module.").to_owned(), tensor.clone()));
+        match (text(*key), pickle.value(*value)) {
+            (Some(name), Value::Tensor(tensor)) => tensors.push((without_wrappers(name), tensor.clone())),
+            (Some(name), Value::Opaque(class)) if name.ends_with(".weight") || name.ends_with(".bias") => {
+                return Err(format!("{name} is an object of {}, not a tensor", pickle.class(*class)));
+            }
+            _ => {}
         }
         if tensors.len() > MAX_TENSORS {
             return Err(format!("it contains more than {MAX_TENSORS} tensors"));
@@ -224,6 +244,18 @@ fn tensors(pickle: &Pickle) -> std::result::Result<Vec<(String, Tensor)>, String
         return Err("it contains no tensors".into());
     }
     Ok(tensors)
+}
+
+/// Why the root of a pickle is not a dictionary, and what to do.
+fn no_dictionary(pickle: &Pickle) -> String {
+    match pickle.root() {
+        Value::Opaque(class) => format!(
+            "it contains a whole object of {}, which was not loaded: save model.state_dict() instead",
+            pickle.class(*class)
+        ),
+        Value::Tensor(_) => "it contains one tensor, not a dictionary of tensors".into(),
+        _ => "it is not a dictionary of tensors".into(),
+    }
 }
 
 #[cfg(test)]

@@ -16,6 +16,9 @@ pub(super) enum Value {
     Global(Global),
     Storage(Storage),
     Tensor(Tensor),
+    /// An object of a class that is not known: its index in [`super::pickle::Pickle`]'s list of names. It has no
+    /// contents; the class was not loaded.
+    Opaque(usize),
     /// A value that is ignored, such as a float or a boolean.
     Other,
 }
@@ -28,6 +31,8 @@ pub(super) enum Global {
     RebuildParameter,
     Size,
     Storage(Number),
+    /// A class or function that is not known, by the index of its name.
+    Unknown(usize),
 }
 
 /// A `torch.Storage`: `len` numbers in the file.

@@ -187,11 +187,21 @@ fn names(object: &[u8]) -> std::result::Result<Vec<String>, String> {
 fn nested_state_dict_and_model_are_read() {
     let one = || tensor(F32, 0, &[6], &[1]);
     let inner = dict(&[("module.x", one()), ("y", one())]);
-    for key in ["state_dict", "model"] {
+    for key in ["state_dict", "model", "model_state_dict", "net", "params"] {
         let object = dict(&[("epoch", b"K\x05".to_vec()), (key, inner.clone()), ("z", one())]);
         assert_eq!(names(&object), Ok(vec!["x".to_owned(), "y".to_owned()]), "{key}");
     }
-    assert_eq!(names(&dict(&[("other", inner)])), Err("it contains no tensors".to_owned()));
+    // Of several, the first of those with the most tensors.
+    let averaged = dict(&[("x2", one()), ("y2", one())]);
+    let object = dict(&[("best", dict(&[("a", one())])), ("model", inner), ("ema", averaged)]);
+    assert_eq!(names(&object), Ok(vec!["x".to_owned(), "y".to_owned()]));
+    // Other objects beside the tensors, and in the place of one.
+    let namespace = b"cargparse\nNamespace\n)\x81".to_vec();
+    assert_eq!(names(&dict(&[("args", namespace.clone()), ("x", one())])), Ok(vec!["x".to_owned()]));
+    let message = names(&dict(&[("fc.weight", namespace.clone()), ("x", one())])).unwrap_err();
+    assert_eq!(message, "fc.weight is an object of argparse.Namespace, not a tensor");
+    let message = names(&namespace).unwrap_err();
+    assert!(message.contains("a whole object of argparse.Namespace, which was not loaded"), "{message}");
     // A tensor may itself be called `model`.
     assert_eq!(names(&dict(&[("model", one())])), Ok(vec!["model".to_owned()]));
     assert_eq!(names(b"]"), Err("it is not a dictionary of tensors".to_owned()));
