@@ -13,6 +13,9 @@ use crate::{Error, Result};
 
 /// Largest member that is read, more than any image of a data set has.
 const MAX_MEMBER_BYTES: u64 = 256 << 20;
+/// Largest header of extended attributes, or long name, of a member: tar has no limit, and a name of zeros compresses
+/// to nothing.
+const MAX_HEADER_BYTES: u64 = 1 << 20;
 
 /// Passes every file of a tar file to `consume`, then compares the MD5 checksum with `md5`, if given.
 ///
@@ -71,9 +74,14 @@ impl Member<'_> {
 
     /// Reads the contents.
     pub(super) fn read(&mut self) -> Result<Vec<u8>> {
+        self.read_at_most(MAX_MEMBER_BYTES)
+    }
+
+    /// Reads the contents of at most `most` bytes.
+    pub(super) fn read_at_most(&mut self, most: u64) -> Result<Vec<u8>> {
         let refuse = |reason: String| Error::Source { path: self.path.clone(), reason };
-        if self.bytes > MAX_MEMBER_BYTES {
-            return Err(refuse(format!("its header gives {} bytes, more than any image has", self.bytes)));
+        if self.bytes > most {
+            return Err(refuse(format!("its header gives {} bytes; at most {most} are allowed", self.bytes)));
         }
         let mut bytes = Vec::with_capacity(self.bytes as usize);
         self.contents.read_to_end(&mut bytes).map_err(|e| failure(&self.path, e))?;
@@ -98,7 +106,8 @@ fn walk(reader: impl Read, path: &Path, consume: &mut dyn FnMut(Member) -> Resul
     let mut ended = Counting { inner: reader, bytes: 0, start: Vec::new() };
     let mut archive = tar::Archive::new(&mut ended);
     let (mut failed, mut last_end) = (Ok(()), 0);
-    for member in archive.entries().map_err(damaged)? {
+    let mut long_name = None;
+    for member in archive.entries().map_err(damaged)?.raw(true) {
         let mut member = match member {
             Ok(member) => member,
             Err(e) => {
@@ -106,10 +115,21 @@ fn walk(reader: impl Read, path: &Path, consume: &mut dyn FnMut(Member) -> Resul
                 break;
             }
         };
-        let name = text_of(&member.path_bytes());
-        let at = path.join(name.trim_start_matches('/'));
         last_end = member.raw_file_position() + member.size().next_multiple_of(BLOCK as u64);
         let kind = member.header().entry_type();
+        if kind.is_gnu_longname() || kind.is_pax_local_extensions() {
+            let contents = header_contents(&mut member, path)?;
+            long_name = match kind.is_gnu_longname() {
+                true => Some(contents.split(|byte| *byte == 0).next().unwrap_or_default().to_vec()),
+                false => pax_path(&contents).map_err(|what| refuse(path, what))?.or(long_name),
+            };
+            continue;
+        }
+        if kind.is_gnu_longlink() || kind.is_pax_global_extensions() {
+            continue;
+        }
+        let name = text_of(&long_name.take().unwrap_or_else(|| member.path_bytes().into_owned()));
+        let at = path.join(name.trim_start_matches('/'));
         if kind.is_dir() {
             continue;
         }
@@ -142,6 +162,41 @@ fn walk(reader: impl Read, path: &Path, consume: &mut dyn FnMut(Member) -> Resul
             }
         }
     }
+}
+
+/// The contents of a header of extended attributes or a long name.
+fn header_contents(member: &mut tar::Entry<impl Read>, path: &Path) -> Result<Vec<u8>> {
+    let bytes = member.size();
+    if bytes > MAX_HEADER_BYTES {
+        let reason = format!("a name or header of {bytes} bytes; at most {MAX_HEADER_BYTES} are allowed");
+        return Err(Error::Source { path: path.to_owned(), reason });
+    }
+    let mut contents = Vec::new();
+    member.read_to_end(&mut contents).map_err(|e| failure(path, e))?;
+    Ok(contents)
+}
+
+/// The path in a header of extended attributes, of lines `LENGTH KEY=VALUE`, if it has one.
+fn pax_path(header: &[u8]) -> std::result::Result<Option<Vec<u8>>, String> {
+    let mut rest = header;
+    let mut path = None;
+    while !rest.is_empty() {
+        let space = rest.iter().position(|byte| *byte == b' ');
+        let length = space.and_then(|space| std::str::from_utf8(&rest[..space]).ok()?.parse::<usize>().ok());
+        let record =
+            space.zip(length).and_then(|(space, length)| rest.get(space + 1..length.checked_sub(1)?));
+        let (Some(length), Some(record)) = (length, record) else {
+            return Err("a header of extended attributes is damaged".into());
+        };
+        if record.starts_with(b"size=") {
+            return Err(
+                "a size among extended attributes, as of a member above 8 GiB, is not supported".into()
+            );
+        }
+        path = record.strip_prefix(b"path=").map(<[u8]>::to_vec).or(path);
+        rest = rest.get(length..).unwrap_or_default();
+    }
+    Ok(path)
 }
 
 /// A name as text. Bytes that are not UTF-8 become `\xHH`, so that different names stay different.
@@ -224,5 +279,44 @@ mod tests {
         members(&path, Some(&md5_of(&bytes)), &mut |mut member| member.read().map(drop)).unwrap();
         let error = members(&path, Some(&md5_of(&bytes[1..])), &mut |_| Ok(())).unwrap_err().to_string();
         assert!(error.contains("MD5 checksum") && error.contains(&md5_of(&bytes)), "{error}");
+    }
+
+    #[test]
+    fn long_names_are_read_within_a_limit() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.tar");
+        let long = "long/".repeat(60) + "name.xml";
+        let write = |name: &str, pax: bool| {
+            let mut tar = tar::Builder::new(Vec::new());
+            let mut header = tar::Header::new_ustar();
+            header.set_size(3);
+            header.set_mode(0o644);
+            if pax {
+                tar.append_pax_extensions([("path", name.as_bytes())]).unwrap();
+                header.set_path("short").unwrap();
+                header.set_cksum();
+                tar.append(&header, b"abc".as_slice()).unwrap();
+            } else {
+                let mut header = tar::Header::new_gnu();
+                header.set_size(3);
+                tar.append_data(&mut header, name, b"abc".as_slice()).unwrap();
+            }
+            std::fs::write(&path, tar.into_inner().unwrap()).unwrap();
+        };
+        let names = || {
+            let mut names = Vec::new();
+            members(&path, None, &mut |member| {
+                names.push(member.name);
+                Ok(())
+            })
+            .map(|()| names)
+        };
+        for pax in [false, true] {
+            write(&long, pax);
+            assert_eq!(names().unwrap(), [long.clone()]);
+        }
+        write(&"a/".repeat(1 << 20), true);
+        let message = names().unwrap_err().to_string();
+        assert!(message.contains("at most 1048576 are allowed"), "{message}");
     }
 }

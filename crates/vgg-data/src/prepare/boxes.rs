@@ -12,6 +12,9 @@ use super::archive::gzipped_members;
 use crate::error::io_error;
 use crate::{Error, Result};
 
+/// Largest annotation of an image: a parsed document takes many times its size in memory.
+const MAX_XML_BYTES: u64 = 1 << 20;
+
 /// Bounding boxes of images, by file stem.
 pub(super) type Boxes = HashMap<String, Vec<BoundingBox>>;
 
@@ -25,7 +28,8 @@ pub(super) fn read_archive(path: &Path) -> Result<Boxes> {
     let mut boxes = Boxes::new();
     gzipped_members(BufReader::new(file), path, &mut |mut member| {
         let Some(stem) = member.file_name().strip_suffix(".xml").map(str::to_owned) else { return Ok(()) };
-        let found = parse(&member.read()?).map_err(|reason| refuse(&member.path, reason))?;
+        let found =
+            parse(&member.read_at_most(MAX_XML_BYTES)?).map_err(|reason| refuse(&member.path, reason))?;
         match boxes.insert(stem, found) {
             None => Ok(()),
             Some(_) => Err(refuse(&member.path, "it occurs twice".into())),
