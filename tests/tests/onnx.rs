@@ -91,7 +91,7 @@ fn check_dense(network: Network) {
     let [map_h, map_w] = if rounding == PoolRounding::Floor { [1, 2] } else { [2, 3] };
     let classes = dense.spec().classes;
     assert_eq!(
-        (theirs.map(), ours.shape().dims()),
+        (theirs.nchw(), ours.shape().dims()),
         ([1, classes, map_h, map_w], [1, map_h, map_w, classes].as_slice())
     );
     assert_close(&theirs.to_nhwc(), &ours.to_vec(), TOLERANCE, &format!("{:?}, dense", dense.spec()));

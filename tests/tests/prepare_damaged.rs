@@ -99,7 +99,7 @@ fn bad_images_and_boxes_are_skipped_and_recorded() {
     fake.write(&archives);
     std::fs::remove_file(archives.join(ARCHIVES[3])).unwrap();
     let source = ilsvrc(&archives);
-    assert_eq!(source.without(), [ARCHIVES[3]]);
+    assert_eq!(source.missing_box_archives(), [ARCHIVES[3]]);
     prepare_quietly(&source, &options_with_shards_of_kib(40), &out, 1).unwrap();
     let manifest: Manifest = vgg_files::read_json(&out.join("index.json")).unwrap();
     let val = &manifest.splits[&Split::Val];

@@ -23,9 +23,9 @@ fn flipped_bits_are_refused(set: &Set, places: &dyn Fn(&Stored) -> Vec<usize>) {
             let what = format!("bit {bit} of byte {at} of image {i}");
             flip(&path, stored.start + at, bit);
             assert_refused(&open, i, stored, &what);
-            assert_true(&open, next, &set.images[next], &what);
+            assert_intact(&open, next, &set.images[next], &what);
             flip(&path, stored.start + at, bit);
-            assert_true(&open, i, stored, "restored");
+            assert_intact(&open, i, stored, "restored");
         }
     }
 }
@@ -64,8 +64,8 @@ fn damage_outside_of_images_is_found_by_verify() {
             for at in [stored.start - 512, stored.start - 512 + 124, stored.start - 512 + 148, behind + 3] {
                 flip(&path, at, 2);
                 let what = format!("byte {at} of {}", path.display());
-                assert_true(&open, i, stored, &what);
-                assert_true(&set.open().unwrap(), i, stored, &what);
+                assert_intact(&open, i, stored, &what);
+                assert_intact(&set.open().unwrap(), i, stored, &what);
                 let problems = set.problems();
                 assert_eq!(problems.len(), 1, "{what}: {problems:?}");
                 assert!(problems[0].starts_with(&set.shards[stored.shard]), "{what}: {problems:?}");
@@ -160,7 +160,7 @@ fn shard_overwritten_with_other_bytes_of_the_same_length_is_refused() {
                 if stored.shard == 1 {
                     assert_refused(open, i, stored, what);
                 } else {
-                    assert_true(open, i, stored, what);
+                    assert_intact(open, i, stored, what);
                 }
             }
         }
@@ -182,7 +182,7 @@ fn open_set_still_reads_removed_and_replaced_shards() {
             fs::remove_file(set.path(shard)).unwrap();
         }
         for (i, stored) in set.images.iter().enumerate() {
-            assert_true(&open, i, stored, "removed or replaced");
+            assert_intact(&open, i, stored, "removed or replaced");
         }
     }
 }
@@ -192,14 +192,14 @@ fn cached_images_stay_intact() {
     let set = Set::prepared(JPEG);
     let open = set.open().unwrap().with_cache(1 << 30);
     for (i, stored) in set.images.iter().enumerate().step_by(2) {
-        assert_true(&open, i, stored, "before");
+        assert_intact(&open, i, stored, "before");
     }
     for stored in &set.images {
         flip(&set.path(stored.shard), stored.start + stored.bytes / 2, 3);
     }
     for (i, stored) in set.images.iter().enumerate() {
         if i % 2 == 0 {
-            assert_true(&open, i, stored, "in the cache");
+            assert_intact(&open, i, stored, "in the cache");
         } else {
             assert_refused(&open, i, stored, "not in the cache");
         }

@@ -32,8 +32,8 @@ usage: cargo xtask TASK
   cuda-emulator    build an emulated GPU for tests from the kernels' sources (needs g++) and print its folder: VGG_CUDA_PATH
   mutants [--crate C] [--sample N] [--seed S]
                    run cargo-mutants and report the share of mutants that the tests catch; takes hours for all crates
-  tidy             check dependencies between crates, the table of files in docs/architecture.md, lengths of files, names and
-                   prose";
+  tidy             check dependencies between crates, the table of files in docs/architecture.md, the length of files,
+                   and the language of names, comments and pages";
 
 fn main() -> ExitCode {
     match run() {

@@ -12,7 +12,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::console::{take_error, warning};
+use crate::console::{take_stdout_error, warning};
 
 fn main() -> ExitCode {
     let cli = match commands::Cli::try_parse() {
@@ -20,8 +20,8 @@ fn main() -> ExitCode {
         Err(request) => return print_help_or_error(&request),
     };
     let result = cli.run();
-    let unwritten = take_error();
-    match (result, unwritten) {
+    let stdout_error = take_stdout_error();
+    match (result, stdout_error) {
         (Err(error), _) => {
             warning(&format!("error: {}", exit::message(&error)));
             ExitCode::from(exit::code(&error))

@@ -84,8 +84,8 @@ pub enum Error {
         /// The official MD5 checksum.
         expected: String,
     },
-    /// The preparation of a data set is incomplete.
-    #[error("{path}: the preparation of this data set is incomplete", path = vgg_error::printable(path))]
+    /// The preparation of a data set has not finished.
+    #[error("{path}: the preparation of this data set has not finished", path = vgg_error::printable(path))]
     Unfinished {
         /// The data set.
         path: PathBuf,

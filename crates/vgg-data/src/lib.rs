@@ -1,6 +1,6 @@
-//! Image data sets for ConvNets: class folders and shards, JPEG and PNG decoding, scale jitter, crops, flips,
-//! PCA colour jitter, and a parallel [`Loader`] whose batches depend only on the seed and the epoch, not on
-//! the number of workers.
+//! Image data sets for ConvNets: class folders and shards, decoding of images (JPEG, PNG, WebP, TIFF, BMP,
+//! GIF or PNM), scale jitter, crops, flips, PCA colour jitter, and a parallel [`Loader`] whose batches depend
+//! only on the seed and the epoch, not on the number of workers.
 //!
 //! Everything is in host memory: `u8` pixels `[H, W, 3]` in RGB order, and one RGB offset per image that the
 //! network adds to the pixels. [`AugmentConfig::draw`] samples an [`Augmentation`]; [`AugmentConfig::apply`]

@@ -89,9 +89,9 @@ pub struct Joined {
 /// after `MASTER_PORT`. In a build without MPI, ranks of every launcher use TCP if these two variables are
 /// set.
 ///
-/// `lost` is called on a separate thread when another rank has disconnected, because this rank may wait for
-/// it indefinitely, for example inside a library. It must end the process. Under MPI the launcher ends all
-/// ranks.
+/// `lost` is called when another rank has disconnected. `lost` must end the process: this rank could
+/// otherwise wait for the lost rank for ever, for example inside NCCL. It is called on a separate thread.
+/// Under MPI it is not called; the launcher ends all ranks.
 ///
 /// # Errors
 /// [`Error::HalfSet`] if only some of a launcher's variables are set; [`Error::Value`] if a variable is

@@ -5,12 +5,11 @@ use std::path::Path;
 
 use ndarray::{Array2, s};
 use vgg_data::{
-    Image, ImageSet, Interpolation, LINE, Split, captioned_sheet, draw_text, imagenet, resize, scaled_size,
-    write_png,
+    Image, ImageSet, Interpolation, LINE, Split, captioned_sheet, draw_text, resize, scaled_size, write_png,
 };
 use vgg_files::remove_file;
 
-use crate::{ClassErrors, Error, Posteriors, Result, confusion_picture};
+use crate::{ClassErrors, Error, Posteriors, Result, confusion_picture, readable_names};
 use vgg_error::printable;
 
 /// Maximum number of classes for which the picture of the confusion matrix has names.
@@ -32,7 +31,7 @@ const SHEET: &str = "mistakes.png";
 /// The analysis of posteriors.
 pub struct Analysis<'a> {
     posteriors: &'a Posteriors,
-    /// Readable names of the classes: WNIDs are replaced by their words.
+    /// Names of the classes, as [`readable_names`] returns them.
     pub class_names: Vec<String>,
     /// Errors of each class.
     pub classes: Vec<ClassErrors>,
@@ -47,13 +46,13 @@ impl<'a> Analysis<'a> {
     /// As [`Posteriors::confusion`].
     pub fn new(posteriors: &'a Posteriors) -> Result<Analysis<'a>> {
         let known = &posteriors.origin.classes;
-        let name = |i: usize| match known.get(i) {
-            Some(id) => imagenet::words(id).unwrap_or(id).to_owned(),
-            None => format!("class {i}"),
-        };
+        let columns = posteriors.values.ncols();
+        let mut class_names = readable_names(&known[..known.len().min(columns)]);
+        let unnamed = class_names.len()..columns;
+        class_names.extend(unnamed.map(|i| format!("class {i}")));
         Ok(Analysis {
             posteriors,
-            class_names: (0..posteriors.values.ncols()).map(name).collect(),
+            class_names,
             classes: posteriors.class_errors(),
             confusion: posteriors.confusion()?,
         })

@@ -89,8 +89,16 @@ fn posterior_rows(
         return Err(Error::Classes { network: spec.classes, dataset: image_set.classes().len() });
     }
     let views = evaluation.views(spec.crop)?;
-    let of_group = |group: &[Vec<Image>]| model.posteriors(group, &views, evaluation.dense_pool);
-    EvalRecords::evaluate_part(image_set, &views, evaluation.interpolation, options, progress, of_group)
+    let posteriors_of_batch =
+        |images_views: &[Vec<Image>]| model.posteriors(images_views, &views, evaluation.dense_pool);
+    EvalRecords::evaluate_part(
+        image_set,
+        &views,
+        evaluation.interpolation,
+        options,
+        progress,
+        posteriors_of_batch,
+    )
 }
 
 fn posteriors_of(

@@ -96,9 +96,15 @@ pub fn features(
     let views = config.views(model.spec().crop)?;
     same_on_all_ranks(group, &serde_json::json!([model.weights_hash, image_set.hash(), config]))?;
     let options = EvaluateOptions { part: rank_partition(group), ..options };
-    let of_group = |images: &[Vec<Image>]| config.descriptors(model, images, &views);
-    let own =
-        EvalRecords::evaluate_part(image_set, &views, config.interpolation, options, progress, of_group);
+    let descriptors_of_batch = |images: &[Vec<Image>]| config.descriptors(model, images, &views);
+    let own = EvalRecords::evaluate_part(
+        image_set,
+        &views,
+        config.interpolation,
+        options,
+        progress,
+        descriptors_of_batch,
+    );
     let Some(mut rows) = EvalRecords::gather(own, group, image_set)? else { return Ok(None) };
     Ok(Some(Features {
         values: rows.take_values(columns)?,

@@ -9,6 +9,7 @@
 
 mod analysis;
 mod analysis_files;
+mod class_names;
 mod error;
 mod evaluate;
 mod features;
@@ -23,6 +24,7 @@ mod report;
 
 pub use analysis::{ClassErrors, Comparison, Mistake};
 pub use analysis_files::Analysis;
+pub use class_names::readable_names;
 pub use error::{Error, Result};
 pub use evaluate::{classify, dump_views, evaluate, evaluate_on_ranks, match_classes, rank_partition};
 pub use features::{Aggregate, FeatureConfig, Features, features, image_features};

@@ -130,16 +130,16 @@ impl<'a> EvalModel<'a> {
     /// image's views. Adjacent views of one size and test scale, such as the crops of a scale, form a batch.
     pub(crate) fn posteriors(
         &self,
-        group: &[Vec<Image>],
+        images_views: &[Vec<Image>],
         views: &[WeightedView],
         pool: DensePool,
     ) -> Result<Array2<f32>> {
         let classes = self.spec().classes;
-        let mut sum = Array2::<f64>::zeros((group.len(), classes));
+        let mut sum = Array2::<f64>::zeros((images_views.len(), classes));
         let mut first = 0;
-        while first < views.len() && !group.is_empty() {
-            let same = run_length(&group[0], views, first);
-            let x = self.upload(group, first..first + same)?;
+        while first < views.len() && !images_views.is_empty() {
+            let same = run_length(&images_views[0], views, first);
+            let x = self.upload(images_views, first..first + same)?;
             let y = self.posterior(&x, pool)?.to_vec();
             for (i, row) in y.chunks_exact(classes).enumerate() {
                 let weight = views[first + i % same].weight;
@@ -152,31 +152,35 @@ impl<'a> EvalModel<'a> {
     }
 
     /// Uploads a range of views, which must be of one size, of every image as one batch, image by image.
-    pub(crate) fn upload(&self, group: &[Vec<Image>], views: std::ops::Range<usize>) -> Result<Tensor> {
+    pub(crate) fn upload(
+        &self,
+        images_views: &[Vec<Image>],
+        views: std::ops::Range<usize>,
+    ) -> Result<Tensor> {
         let p = self.preprocessing;
-        let (h, w, _) = group[0][views.start].dim();
-        let n = group.len() * views.len();
+        let (h, w, _) = images_views[0][views.start].dim();
+        let n = images_views.len() * views.len();
         let mut pixels = Array4::zeros((n, h, w, 3));
-        let shown = group.iter().flat_map(|image| &image[views.clone()]);
-        pixels.axis_iter_mut(Axis(0)).zip(shown).for_each(|(mut to, view)| to.assign(view));
+        let view_pixels = images_views.iter().flat_map(|image| &image[views.clone()]);
+        pixels.axis_iter_mut(Axis(0)).zip(view_pixels).for_each(|(mut to, view)| to.assign(view));
         let offset = Array2::from_shape_fn((n, 3), |(_, c)| p.offset[c]);
         Ok(ops::normalize(pixels.view(), offset.view(), p.scale, self.device())?)
     }
 }
 
 /// Number of views from `first` on with its size and test scale, which form a batch.
-pub(crate) fn run_length(shown: &[Image], views: &[WeightedView], first: usize) -> usize {
-    let (size, scale) = (shown[first].dim(), views[first].view.test_scale);
-    let same = shown[first..].iter().zip(&views[first..]);
+pub(crate) fn run_length(view_pixels: &[Image], views: &[WeightedView], first: usize) -> usize {
+    let (size, scale) = (view_pixels[first].dim(), views[first].view.test_scale);
+    let same = view_pixels[first..].iter().zip(&views[first..]);
     same.take_while(|(image, view)| image.dim() == size && view.view.test_scale == scale).count()
 }
 
 /// Number of images with such views that form a batch, at most `most`.
-pub(crate) fn images_together(shown: &[Image], views: &[WeightedView], most: usize) -> usize {
+pub(crate) fn images_together(view_pixels: &[Image], views: &[WeightedView], most: usize) -> usize {
     let (mut first, mut together) = (0, most);
     while first < views.len() {
-        let same = run_length(shown, views, first);
-        together = together.min(BATCH_PIXELS / (same * shown[first].len() / 3)).min(BATCH_VIEWS / same);
+        let same = run_length(view_pixels, views, first);
+        together = together.min(BATCH_PIXELS / (same * view_pixels[first].len() / 3)).min(BATCH_VIEWS / same);
         first += same;
     }
     together.max(1)
@@ -207,28 +211,29 @@ mod tests {
     }
 
     fn runs(parts: &[(usize, (usize, usize), usize)]) -> (Vec<Image>, Vec<WeightedView>) {
-        let (mut shown, mut views) = (Vec::new(), Vec::new());
+        let (mut view_pixels, mut views) = (Vec::new(), Vec::new());
         for (count, size, test_scale) in parts {
-            let (more_shown, more_views) = run(*count, *size, *test_scale);
-            shown.extend(more_shown);
+            let (more_pixels, more_views) = run(*count, *size, *test_scale);
+            view_pixels.extend(more_pixels);
             views.extend(more_views);
         }
-        (shown, views)
+        (view_pixels, views)
     }
 
     #[test]
     fn a_run_ends_where_the_size_or_the_test_scale_changes() {
-        let (shown, views) =
+        let (view_pixels, views) =
             runs(&[(2, (8, 12), 8), (3, (8, 8), 8), (1, (12, 8), 8), (4, (12, 8), 12), (1, (8, 12), 8)]);
-        let lengths: Vec<usize> = (0..views.len()).map(|first| run_length(&shown, &views, first)).collect();
+        let lengths: Vec<usize> =
+            (0..views.len()).map(|first| run_length(&view_pixels, &views, first)).collect();
         assert_eq!(lengths, [2, 1, 3, 2, 1, 1, 4, 3, 2, 1, 1]);
     }
 
     #[test]
     fn batches_have_at_most_four_mebipixels_and_256_views() {
         let together = |parts: &[(usize, (usize, usize), usize)], most| {
-            let (shown, views) = runs(parts);
-            images_together(&shown, &views, most)
+            let (view_pixels, views) = runs(parts);
+            images_together(&view_pixels, &views, most)
         };
         // A crop has 50176 pixels: 83 crops fit into 2^22, and the 50 crops of one image take more than half.
         assert_eq!(together(&[(1, (224, 224), 256)], 32), 32);
@@ -308,17 +313,17 @@ mod tests {
         })
         .to_vec();
         let images = [image(0, 40, 56), image(1, 56, 40), image(2, 48, 48)];
-        let group: Vec<Vec<Image>> = (images.iter())
+        let images_views: Vec<Vec<Image>> = (images.iter())
             .map(|image| {
                 views.iter().map(|v| v.view.apply(image, Interpolation::Bilinear).unwrap()).collect()
             })
             .collect();
         let model = EvalModel::borrowed(&network, PREPROCESSING);
-        let ours = model.posteriors(&group, &views, DensePool::ScoreMean).unwrap();
+        let ours = model.posteriors(&images_views, &views, DensePool::ScoreMean).unwrap();
         assert_eq!(ours.dim(), (3, 4));
-        for (row, shown) in ours.rows().into_iter().zip(&group) {
+        for (row, view_pixels) in ours.rows().into_iter().zip(&images_views) {
             let mut expected = vec![0.0_f64; 4];
-            for (crop, view) in shown.iter().zip(&views) {
+            for (crop, view) in view_pixels.iter().zip(&views) {
                 let posterior = posterior_of_crop(&network, crop);
                 expected.iter_mut().zip(posterior).for_each(|(sum, p)| *sum += view.weight * p);
             }

@@ -43,20 +43,21 @@ pub(crate) struct EvalRecords {
 }
 
 impl EvalRecords {
-    /// Evaluates the images of a part. `of_group` gets the views of several images and returns their rows.
+    /// Evaluates the images of a part. `rows_of_batch` gets the views of several images and returns their
+    /// rows.
     pub(crate) fn evaluate_part(
         image_set: &Arc<ImageSet>,
         views: &[WeightedView],
         interpolation: Interpolation,
         options: EvaluateOptions,
         progress: &mut dyn FnMut(usize) -> ControlFlow<()>,
-        mut of_group: impl FnMut(&[Vec<Image>]) -> Result<Array2<f32>>,
+        mut rows_of_batch: impl FnMut(&[Vec<Image>]) -> Result<Array2<f32>>,
     ) -> Result<EvalRecords> {
         let all = options.part.range(image_set.len());
-        let (decoder, n, shown_views) = (image_set.clone(), all.len(), views.to_vec());
+        let (decoder, n, decoder_views) = (image_set.clone(), all.len(), views.to_vec());
         let work = move |i: usize| {
             let path = decoder.root().join(&*decoder.path(i));
-            apply_weighted_views(&*decoder.image(i)?, &shown_views, interpolation)
+            apply_weighted_views(&*decoder.image(i)?, &decoder_views, interpolation)
                 .map_err(|e| e.of_image(&path))
         };
         let ahead = (VIEWS_AHEAD / views.len()).clamp(options.workers + 1, 2 * GROUP.max(options.workers));
@@ -80,7 +81,7 @@ impl EvalRecords {
                 Err(error) => return Err(error.into()),
             };
             if closes(&group, views, view_pixels.as_deref()) {
-                rows.values.extend(of_group(&group)?);
+                rows.values.extend(rows_of_batch(&group)?);
                 group.clear();
                 if progress(taken).is_break() {
                     return Err(Error::Interrupted);

@@ -82,9 +82,10 @@ impl Network {
     ) -> Result<(Tensor, usize)> {
         let (mut x, mut next) = (x, layers.start);
         while let Some(layer) = self.layers[..layers.end].get(next) {
-            let below = self.layers[..layers.end].get(next + 1);
-            let followed_by_pool = below.is_some_and(|below| below.spec.kind == LayerKind::MaxPool);
-            let name = in_layer(&layer.spec.name);
+            let following = self.layers[..layers.end].get(next + 1);
+            let followed_by_pool =
+                following.is_some_and(|following| following.spec.kind == LayerKind::MaxPool);
+            let in_this_layer = in_layer(&layer.spec.name);
             let watch = self.stopwatch.as_deref();
             x = Stopwatch::time(watch, &layer.spec.name, Pass::Forward, || {
                 match (layer.spec.kind, &layer.params) {
@@ -97,7 +98,7 @@ impl Network {
                     _ => self.infer_layer(layer, &x),
                 }
             })
-            .map_err(name)?;
+            .map_err(in_this_layer)?;
             next += 1;
             if !go_on(&x) {
                 break;
@@ -110,37 +111,36 @@ impl Network {
     ///
     /// # Errors
     /// As [`Network::infer`].
-    pub fn forward(&self, x: Tensor, run: DropoutSeed) -> Result<(Tensor, ForwardCache)> {
-        self.forward_with(x, run, None)
+    pub fn forward(&self, x: Tensor, dropout: DropoutSeed) -> Result<(Tensor, ForwardCache)> {
+        self.forward_with(x, dropout, None)
     }
 
     /// As [`Network::forward`], but dropout reads the step number from `state` at execution time instead of
-    /// `run.step`, so that a captured step draws new masks at each launch.
+    /// `dropout.step`, so that a captured step draws new masks at each launch.
     ///
     /// # Errors
     /// As [`Network::infer`].
     pub fn forward_in_step(
         &self,
         x: Tensor,
-        run: DropoutSeed,
+        dropout: DropoutSeed,
         state: &StepState,
     ) -> Result<(Tensor, ForwardCache)> {
-        self.forward_with(x, run, Some(state))
+        self.forward_with(x, dropout, Some(state))
     }
 
     fn forward_with(
         &self,
         x: Tensor,
-        run: DropoutSeed,
+        dropout: DropoutSeed,
         state: Option<&StepState>,
     ) -> Result<(Tensor, ForwardCache)> {
         self.check_input(&x)?;
         let mut saved = Vec::with_capacity(self.layers.len());
-        saved.reserve(self.layers.len());
         let mut x = x;
         let mut dropouts = 0;
         for layer in &self.layers {
-            let name = in_layer(&layer.spec.name);
+            let in_this_layer = in_layer(&layer.spec.name);
             let watch = self.stopwatch.as_deref();
             let pass = || match layer.spec.kind {
                 LayerKind::MaxPool => {
@@ -150,7 +150,7 @@ impl Network {
                     .map(|(y, base)| (y, Saved::Lrn { x, base })),
                 LayerKind::Dropout => {
                     dropouts += 1;
-                    let DropoutSeed { seed, step, first_sample } = run;
+                    let DropoutSeed { seed, step, first_sample } = dropout;
                     let key = dropout::DropoutKey { seed, step, layer: dropouts - 1, first_sample };
                     let y = match state {
                         Some(state) => dropout::forward_in_step(&x, self.spec.dropout, key, state),
@@ -160,7 +160,8 @@ impl Network {
                 }
                 _ => self.infer_layer(layer, &x).map(|y| (y, Saved::Input(x))),
             };
-            let (y, kept) = Stopwatch::time(watch, &layer.spec.name, Pass::Forward, pass).map_err(name)?;
+            let (y, kept) =
+                Stopwatch::time(watch, &layer.spec.name, Pass::Forward, pass).map_err(in_this_layer)?;
             saved.push(kept);
             x = y;
         }
@@ -208,7 +209,7 @@ impl Network {
             let Some(saved) = cache.saved.pop() else {
                 return Err(Error::Internal("the forward cache is from another network".into()));
             };
-            let below = (index > lowest).then(|| self.scale_below(index));
+            let input_scale = (index > lowest).then(|| self.input_scale(index));
             let (style, layer) = (self.spec.lrn_style, &mut self.layers[index]);
             let (watch, name) = (self.stopwatch.as_deref(), &layer.spec.name);
             grad = match saved {
@@ -224,7 +225,7 @@ impl Network {
                         Lrn::alexnet(style),
                     )
                 }),
-                Saved::Input(x) => layer.backward(x, grad, below, mode, state, watch),
+                Saved::Input(x) => layer.backward(x, grad, input_scale, mode, state, watch),
             }
             .map_err(in_layer(&layer.spec.name))?;
             if let Some(Params { weight, bias }) = &mut layer.params {
@@ -235,8 +236,8 @@ impl Network {
     }
 
     /// Scale of the gradient at the input of layer `index`: `1 / (1 - rate)` after dropout, else 1.
-    fn scale_below(&self, index: usize) -> f32 {
-        match index.checked_sub(1).map(|below| self.layers[below].spec.kind) {
+    fn input_scale(&self, index: usize) -> f32 {
+        match index.checked_sub(1).map(|previous| self.layers[previous].spec.kind) {
             Some(LayerKind::Dropout) => 1.0 / (1.0 - self.spec.dropout),
             _ => 1.0,
         }
@@ -281,13 +282,13 @@ impl Params {
 }
 
 impl Layer {
-    /// Writes the gradients of the layer's parameters. With `below`, the scale of the [`ReluDropoutMask`] at
-    /// the input, returns the grad-input; otherwise returns `grad`.
+    /// Writes the gradients of the layer's parameters. With `input_scale`, the scale of the
+    /// [`ReluDropoutMask`] at the input, returns the grad-input; otherwise returns `grad`.
     fn backward(
         &mut self,
         x: Tensor,
         grad: Grad,
-        below: Option<f32>,
+        input_scale: Option<f32>,
         mode: GradMode,
         state: &StepState,
         watch: Option<&Stopwatch>,
@@ -309,7 +310,7 @@ impl Layer {
                 None => linear::grad_weight(&x, &grad.grad, weight.grad_mut()?, mode, state),
             })?;
         }
-        let Some(scale) = below else { return Ok(grad) };
+        let Some(scale) = input_scale else { return Ok(grad) };
         Stopwatch::time(watch, name, Pass::GradInput, || match conv {
             Some(config) => conv2d::grad_input_in_place(&grad.grad, &weight.weight, config, x, scale),
             None => linear::grad_input(&grad.grad, &weight.weight, ReluDropoutMask { y: &x, scale }),

@@ -19,7 +19,8 @@ pub struct NetworkSpec {
     /// Column of Table 1, or custom stages.
     #[serde(alias = "stages")]
     pub config: Config,
-    /// Factor of all numbers of filters, which are rounded to multiples of 8 if it is not 1. Paper: 1.
+    /// Multiplies the numbers of filters. Unless it is 1, the results are rounded to multiples of 8, at least
+    /// 8. Paper: 1.
     pub width: f64,
     /// Number of classes.
     pub classes: usize,

@@ -19,7 +19,7 @@ pub enum Schedule {
         lr: f64,
         /// Factor of a reduction, in (0, 1).
         gamma: f64,
-        /// First epochs, counted from 0, of each reduced learning rate; ascending.
+        /// Epochs, counted from 0, at whose start the learning rate is reduced; ascending.
         milestones: Vec<usize>,
     },
     /// PyTorch's `ReduceLROnPlateau`, the paper's schedule: the learning rate is reduced when the validation

@@ -51,11 +51,13 @@ impl Sgd {
     pub fn new(options: SgdOptions) -> Result<Sgd> {
         let SgdOptions { momentum, weight_decay, bias_lr_mult, .. } = options;
         let sound = |v: f32| v >= 0.0 && v.is_finite();
-        if !(0.0..1.0).contains(&momentum) || !sound(weight_decay) || !sound(bias_lr_mult) {
-            return Err(Error::Config(format!(
-                "momentum {momentum} must be in [0, 1); weight_decay {weight_decay} and bias_lr_mult {bias_lr_mult} \
-                 must be finite and not negative"
-            )));
+        if !(0.0..1.0).contains(&momentum) {
+            return Err(Error::Config(format!("momentum {momentum} must be at least 0 and below 1")));
+        }
+        for (name, value) in [("weight_decay", weight_decay), ("bias_lr_mult", bias_lr_mult)] {
+            if !sound(value) {
+                return Err(Error::Config(format!("{name} {value} must be finite and not negative")));
+            }
         }
         Ok(Sgd { options, velocities: BTreeMap::new() })
     }

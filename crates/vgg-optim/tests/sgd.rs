@@ -169,20 +169,23 @@ fn restored_velocities_continue_and_mismatches_are_rejected() {
 
 #[test]
 fn options_out_of_range_are_rejected() {
-    let new = |momentum, weight_decay, bias_lr_mult| {
-        Sgd::new(SgdOptions { momentum, weight_decay, bias_lr_mult, ..SgdOptions::PAPER }).is_ok()
+    let refused = |momentum, weight_decay, bias_lr_mult| {
+        let options = SgdOptions { momentum, weight_decay, bias_lr_mult, ..SgdOptions::PAPER };
+        Sgd::new(options).err().map(|error| error.to_string())
     };
-    assert!(new(0.0, 0.0, 0.0) && new(0.999, 10.0, 10.0));
-    for (momentum, weight_decay, bias_lr_mult) in [
-        (1.0, 0.0, 1.0),
-        (-0.1, 0.0, 1.0),
-        (f32::NAN, 0.0, 1.0),
-        (0.9, -1e-9, 1.0),
-        (0.9, f32::INFINITY, 1.0),
-        (0.9, f32::NAN, 1.0),
-        (0.9, 0.0, -1e-9),
-        (0.9, 0.0, f32::INFINITY),
+    assert_eq!((refused(0.0, 0.0, 0.0), refused(0.999, 10.0, 10.0)), (None, None));
+    for (momentum, weight_decay, bias_lr_mult, message) in [
+        (2.0, -1.0, 1.0, "momentum 2 must be at least 0 and below 1"),
+        (1.0, 0.0, 1.0, "momentum 1 must be at least 0 and below 1"),
+        (-0.5, 0.0, 1.0, "momentum -0.5 must be at least 0 and below 1"),
+        (f32::NAN, 0.0, 1.0, "momentum NaN must be at least 0 and below 1"),
+        (0.9, -1.0, 1.0, "weight_decay -1 must be finite and not negative"),
+        (0.9, -1e-9, 1.0, "weight_decay -0.000000001 must be finite and not negative"),
+        (0.9, f32::INFINITY, 1.0, "weight_decay inf must be finite and not negative"),
+        (0.9, f32::NAN, 1.0, "weight_decay NaN must be finite and not negative"),
+        (0.9, 0.0, -1e-9, "bias_lr_mult -0.000000001 must be finite and not negative"),
+        (0.9, 0.0, f32::INFINITY, "bias_lr_mult inf must be finite and not negative"),
     ] {
-        assert!(!new(momentum, weight_decay, bias_lr_mult), "{momentum}, {weight_decay}, {bias_lr_mult}");
+        assert_eq!(refused(momentum, weight_decay, bias_lr_mult).as_deref(), Some(message));
     }
 }

@@ -11,7 +11,7 @@ use vgg_tensor::{
 };
 use vgg_testkit::assert_close;
 
-use common::{On, every_device};
+use common::{TestDevice, every_device};
 
 /// `[n, h, w, c, k, r, pad]`.
 const SHAPES: [[usize; 7]; 19] = [
@@ -56,10 +56,10 @@ impl Case {
     fn new([n, h, w, c, k, r, pad]: [usize; 7]) -> Case {
         let (oh, ow) = (h + 2 * pad - r + 1, w + 2 * pad - r + 1);
         Case {
-            x: On::values("x", n * h * w * c),
-            w: On::values("w", k * r * r * c),
-            b: On::values("b", k),
-            dz: On::values("dz", n * oh * ow * k),
+            x: TestDevice::values("x", n * h * w * c),
+            w: TestDevice::values("w", k * r * r * c),
+            b: TestDevice::values("b", k),
+            dz: TestDevice::values("dz", n * oh * ow * k),
             xs: [n, h, w, c],
             ws: [k, r, r, c],
             ys: [n, oh, ow, k],

@@ -11,10 +11,10 @@ use ndarray::{Array1, ArrayView4};
 use vgg_tensor::ops::conv2d::{self, Conv2d};
 use vgg_tensor::{Grad, GradMode, ReluDropoutMask, StepState, Tensor, Weight};
 
-use common::On;
+use common::TestDevice;
 use instruction_sets::{
-    ConvOn, LENGTHS, assert_bias_grad, assert_within, everywhere_for_filters_of, in_poisoned_memory, is_gpu,
-    largest,
+    ConvTestDevice, LENGTHS, all_devices_for_filters_of, assert_bias_grad, assert_within, in_poisoned_memory,
+    is_gpu, largest,
 };
 
 /// A convolution of pseudo-random values with its reference results.
@@ -34,12 +34,12 @@ impl Convolution {
         let output = [n, h + 2 * pad + 1 - r, w + 2 * pad + 1 - r, k];
         let (input, filters) = ([n, h, w, c], [k, r, r, c]);
         let array = |name: &str, shape: [usize; 4]| {
-            let values = On::values(name, shape.iter().product());
+            let values = TestDevice::values(name, shape.iter().product());
             ArrayView4::from_shape(shape, &values).unwrap().mapv(f64::from)
         };
         let x = array("x", input);
         let weight = array("w", filters);
-        let bias = Array1::from_iter(On::values("b", k).into_iter().map(f64::from));
+        let bias = Array1::from_iter(TestDevice::values("b", k).into_iter().map(f64::from));
         let y = vgg_testkit::conv2d(&x, &weight, &bias, pad);
         let gradients = vgg_testkit::conv2d_gradients(&x, &weight, &array("dz", output), pad);
         let dx = x.iter().zip(&gradients.dx).map(|(x, dx)| if *x > 0.0 { 2.0 * dx } else { 0.0 });
@@ -55,7 +55,7 @@ impl Convolution {
     }
 
     /// Returns the output, grad-input, and twice grad-weight: overwritten once, accumulated once.
-    fn run(&self, on: &On) -> (Tensor, Grad, Tensor) {
+    fn run(&self, on: &TestDevice) -> (Tensor, Grad, Tensor) {
         let x = on.tensor("x", self.input);
         let dz = on.tensor("dz", self.output);
         let weight = Weight::new(on.tensor("w", self.filters));
@@ -71,7 +71,7 @@ impl Convolution {
         (y, grad, dw)
     }
 
-    fn check(&self, place: &ConvOn) {
+    fn check(&self, place: &ConvTestDevice) {
         let on = &place.on;
         let what = format!("{}: {:?} by {:?}", on.name, self.input, self.filters);
         // Poisoning is slow on an emulated GPU; its memory holds results of other shapes, which are wrong as
@@ -91,7 +91,7 @@ impl Convolution {
 
 /// Checks `r` x `r` filters for every number of channels and every number of filters in [`LENGTHS`].
 fn check_depths([h, w]: [usize; 2], r: usize, pad: usize) {
-    let places = everywhere_for_filters_of(r);
+    let places = all_devices_for_filters_of(r);
     for (i, c) in LENGTHS.into_iter().enumerate() {
         let k = LENGTHS[(5 * i + 7) % LENGTHS.len()];
         let case = Convolution::new([2, h, w, c], k, r, pad);
@@ -130,16 +130,16 @@ fn depths_of_valid_7x7_convolutions() {
 fn depths_of_several_stretches() {
     for [c, k] in [[257, 3], [273, 17], [107, 5], [72, 97], [65, 193], [3, 99]] {
         let case = Convolution::new([1, 3, 4, c], k, 3, 1);
-        everywhere_for_filters_of(3).iter().for_each(|place| case.check(place));
+        all_devices_for_filters_of(3).iter().for_each(|place| case.check(place));
         let case = Convolution::new([1, 3, 4, c], k, 1, 0);
-        everywhere_for_filters_of(1).iter().for_each(|place| case.check(place));
+        all_devices_for_filters_of(1).iter().for_each(|place| case.check(place));
     }
 }
 
 /// Sides that are no multiple of a tile of 2, 4 or 6 outputs, of a group of 6 or 12 tiles, or of six pixels.
 #[test]
 fn sides_of_convolutions() {
-    let places = everywhere_for_filters_of(3);
+    let places = all_devices_for_filters_of(3);
     for h in 1..=9 {
         for (n, w) in [(1, 10 - h), (3, (h * 4) % 9 + 5)] {
             let case = Convolution::new([n, h, w, 9], 5, 3, 1);

@@ -6,7 +6,7 @@ mod instruction_sets;
 use vgg_tensor::ops::dropout::{self, DropoutKey};
 use vgg_tensor::{Error, StepGraph, StepState, Tensor};
 
-use common::{On, every_device};
+use common::{TestDevice, every_device};
 use instruction_sets::{assert_within, in_poisoned_memory, is_gpu};
 
 const RATES: [f32; 5] = [0.1, 0.3, 0.5, 0.9, 0.0];
@@ -72,7 +72,7 @@ fn other_keys() -> Vec<DropoutKey> {
 }
 
 /// Whether each of `[samples, len]` ones is dropped.
-fn mask(on: &On, key: DropoutKey, rate: f32, samples: usize, len: usize) -> Vec<bool> {
+fn mask(on: &TestDevice, key: DropoutKey, rate: f32, samples: usize, len: usize) -> Vec<bool> {
     let x = Tensor::from_slice(&vec![1.0; samples * len], [samples, len], &on.device).unwrap();
     let y = dropout::forward(&x, rate, key).unwrap().to_vec();
     assert_eq!(y.len(), samples * len);
@@ -88,7 +88,8 @@ fn dropped_values_agree_with_the_reference_philox() {
                 for [n, h, w, c] in [[3, 1, 1, 17], [2, 1, 1, 16], [3, 2, 3, 5], [2, 2, 1, 8], [1, 1, 1, 1]] {
                     let len = h * w * c;
                     let what = format!("{}: {key:?}, rate {rate}, [{n}, {h}, {w}, {c}]", on.name);
-                    let values: Vec<f32> = On::values("x", n * len).iter().map(|x| x.abs() + 0.5).collect();
+                    let values: Vec<f32> =
+                        TestDevice::values("x", n * len).iter().map(|x| x.abs() + 0.5).collect();
                     let values: Vec<f32> = values.iter().map(|x| (x * 64.0).floor() / 64.0).collect();
                     let x = Tensor::from_slice(&values, [n, h, w, c], &on.device).unwrap();
                     let run = || dropout::forward(&x, rate, key).unwrap().to_vec();
@@ -128,7 +129,7 @@ fn samples_of_any_length_have_their_own_random_numbers() {
 fn kept_values_are_scaled() {
     for on in every_device() {
         for (rate, scale) in [(0.5, 2.0), (0.75, 4.0), (0.875, 8.0), (0.0, 1.0)] {
-            let values = On::values("x", 1000);
+            let values = TestDevice::values("x", 1000);
             let x = Tensor::from_slice(&values, [10, 100], &on.device).unwrap();
             let y = dropout::forward(&x, rate, KEY).unwrap().to_vec();
             let kept = y.iter().zip(&values).filter(|pair| *pair.0 != 0.0);

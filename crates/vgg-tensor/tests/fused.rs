@@ -12,9 +12,9 @@ use vgg_tensor::ops::max_pool2d::{self, PoolRounding};
 use vgg_tensor::ops::{euclidean_loss, softmax_cross_entropy};
 use vgg_tensor::{ConvAlgorithm, Error, Grad, ReluDropoutMask, StepState, Tensor, Weight};
 
-use common::On;
+use common::TestDevice;
 use instruction_sets::{
-    ConvOn, assert_bias_grad, assert_within, every_cpu, everywhere, everywhere_for_filters_of,
+    ConvTestDevice, all_devices, all_devices_for_filters_of, assert_bias_grad, assert_within, every_cpu,
     in_poisoned_memory, is_gpu, largest,
 };
 
@@ -32,7 +32,7 @@ impl Pooled {
     /// Convolution, ReLU and pooling one after the other in f64, and the largest value before pooling.
     fn reference(&self) -> (Vec<f64>, f64) {
         let array = |name: &str, shape: [usize; 4]| {
-            let values = On::values(name, shape.iter().product());
+            let values = TestDevice::values(name, shape.iter().product());
             ArrayView4::from_shape(shape, &values).unwrap().mapv(f64::from)
         };
         let bias = self.bias().into_iter().map(f64::from);
@@ -48,16 +48,19 @@ impl Pooled {
 
     /// Multiples of one half, which bf16 holds exactly even after adding `shift`.
     fn bias(&self) -> Vec<f32> {
-        On::values("b", self.filters[0]).iter().map(|b| (2.0 * b).floor() / 2.0 + self.shift).collect()
+        TestDevice::values("b", self.filters[0])
+            .iter()
+            .map(|b| (2.0 * b).floor() / 2.0 + self.shift)
+            .collect()
     }
 
-    fn run(&self, on: &On) -> vgg_tensor::Result<Tensor> {
+    fn run(&self, on: &TestDevice) -> vgg_tensor::Result<Tensor> {
         let weight = Weight::new(on.tensor("w", self.filters));
         let bias = Weight::new(Tensor::from_slice(&self.bias(), [self.filters[0]], &on.device)?);
         conv2d::forward_pooled(&on.tensor("x", self.input), &weight, &bias, self.config, self.rounding)
     }
 
-    fn check(&self, place: &ConvOn) {
+    fn check(&self, place: &ConvTestDevice) {
         let on = &place.on;
         let Pooled { input, filters, config, rounding, shift } = self;
         let what = format!("{}: {input:?} by {filters:?}, {config:?}, {rounding:?}, shift {shift}", on.name);
@@ -77,7 +80,7 @@ impl Pooled {
 
 /// Checks all small sides, both pool roundings, and outputs that are all positive or all negative.
 fn check_pooled(channels: [usize; 2], r: usize, pad: usize) {
-    let places = everywhere_for_filters_of(r);
+    let places = all_devices_for_filters_of(r);
     let least = r - 2 * pad;
     for h in least..least + 5 {
         for w in least..least + 5 {
@@ -146,7 +149,7 @@ fn assert_gated(grad: &Grad, saved: &[f32], ungated: &[f64], scale: f64, toleran
 }
 
 /// Checks `grad_input` and `grad_input_in_place` of a convolution.
-fn check_gate(place: &ConvOn, [c, k]: [usize; 2], r: usize, pad: usize) {
+fn check_gate(place: &ConvTestDevice, [c, k]: [usize; 2], r: usize, pad: usize) {
     let on = &place.on;
     let [n, h, w] = [2, 5, 4];
     let output = [n, h + 2 * pad + 1 - r, w + 2 * pad + 1 - r, k];
@@ -154,8 +157,8 @@ fn check_gate(place: &ConvOn, [c, k]: [usize; 2], r: usize, pad: usize) {
     let wide = |values: Vec<f32>, shape: [usize; 4]| {
         Array4::from_shape_vec(shape, values.into_iter().map(f64::from).collect()).unwrap()
     };
-    let dz = wide(On::values("dz", output.iter().product()), output);
-    let weight = wide(On::values("w", k * r * r * c), [k, r, r, c]);
+    let dz = wide(TestDevice::values("dz", output.iter().product()), output);
+    let weight = wide(TestDevice::values("w", k * r * r * c), [k, r, r, c]);
     let dx = vgg_testkit::conv2d_gradients(&Array4::zeros([n, h, w, c]), &weight, &dz, pad).dx;
     let ungated: Vec<f64> = dx.iter().copied().collect();
     for scale in [1.0, 4.0, 2.5] {
@@ -188,7 +191,7 @@ fn check_gate(place: &ConvOn, [c, k]: [usize; 2], r: usize, pad: usize) {
 
 #[test]
 fn mask_of_3x3_convolutions() {
-    for place in everywhere_for_filters_of(3) {
+    for place in all_devices_for_filters_of(3) {
         check_gate(&place, [19, 9], 3, 1);
         check_gate(&place, [9, 17], 3, 1);
         check_gate(&place, [8, 8], 3, 0);
@@ -198,14 +201,14 @@ fn mask_of_3x3_convolutions() {
 
 #[test]
 fn mask_of_1x1_convolutions() {
-    for place in everywhere_for_filters_of(1) {
+    for place in all_devices_for_filters_of(1) {
         check_gate(&place, [19, 9], 1, 0);
     }
 }
 
 #[test]
 fn mask_of_5x5_convolutions() {
-    for place in everywhere_for_filters_of(5) {
+    for place in all_devices_for_filters_of(5) {
         check_gate(&place, [9, 3], 5, 2);
     }
 }
@@ -228,13 +231,13 @@ fn mask_passes_the_smallest_positive_float() {
 
 #[test]
 fn mask_of_fully_connected_layers() {
-    for on in everywhere() {
+    for on in all_devices() {
         for [rows, h, w, c] in [[5, 1, 1, 19], [2, 3, 2, 9], [3, 2, 2, 8], [2, 1, 1, 2061]] {
             let inputs = h * w * c;
             let outputs = 7;
             let saved = edges(c, rows * h * w);
-            let dz = On::values("dz", rows * outputs);
-            let weight = On::values("w", outputs * inputs);
+            let dz = TestDevice::values("dz", rows * outputs);
+            let weight = TestDevice::values("w", outputs * inputs);
             let product = |at: usize| -> f64 {
                 let (row, input) = (at / inputs, at % inputs);
                 let term =
@@ -262,11 +265,11 @@ fn mask_of_fully_connected_layers() {
 #[test]
 fn mask_of_local_response_normalisation() {
     let config = Lrn { size: 1, alpha: 0.5, beta: 1.0, k: 2.0, style: LrnStyle::AlexNet };
-    for on in everywhere() {
+    for on in all_devices() {
         let mut saved = edges(19, 6);
         saved.iter_mut().filter(|x| x.is_infinite()).for_each(|x| *x = x.signum());
         let x = Tensor::from_slice(&saved, [2, 3, 1, 19], &on.device).unwrap();
-        let dy = On::values("dy", 6 * 19);
+        let dy = TestDevice::values("dy", 6 * 19);
         let by_x = |i: usize| f64::from(dy[i]) * if saved[i].abs() == 1.0 { 0.24 } else { 0.5 };
         let ungated: Vec<f64> = (0..saved.len()).map(by_x).collect();
         let (_, base) = lrn::forward(&x, config).unwrap();
@@ -285,7 +288,7 @@ fn mask_of_local_response_normalisation() {
 /// More rows than one thread block sums, and more channels than one thread block covers.
 #[test]
 fn bias_gradients_over_many_rows() {
-    for on in everywhere() {
+    for on in all_devices() {
         for [n, c] in [[1, 1], [3, 9], [300, 9], [131, 35], [40, 257]] {
             let what = format!("{}: {n} rows of {c}", on.name);
             let state = StepState::new(&on.device).unwrap();
@@ -316,7 +319,7 @@ fn bias_gradients_over_many_rows() {
 /// Each pooled gradient is copied to one position, so the sums per channel do not change.
 #[test]
 fn max_pooling_keeps_the_bias_gradient() {
-    for on in everywhere() {
+    for on in all_devices() {
         for rounding in [PoolRounding::Floor, PoolRounding::Ceil] {
             let x = on.tensor("x", [2, 5, 3, 11]);
             let (y, index) = max_pool2d::forward(&x, rounding).unwrap();

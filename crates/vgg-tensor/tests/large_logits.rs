@@ -7,8 +7,8 @@ use vgg_tensor::ops::{self, Loss};
 use vgg_tensor::{StepState, Tensor};
 use vgg_testkit::pseudo_random;
 
-use common::On;
-use instruction_sets::{assert_bias_grad, assert_within, everywhere};
+use common::TestDevice;
+use instruction_sets::{all_devices, assert_bias_grad, assert_within};
 
 /// Posteriors of a row in f64.
 fn posterior(x: &[f32]) -> Vec<f64> {
@@ -33,7 +33,7 @@ struct Rows {
 }
 
 impl Rows {
-    fn run(&self, on: &On, weight: f32) -> (Loss, Vec<f32>) {
+    fn run(&self, on: &TestDevice, weight: f32) -> (Loss, Vec<f32>) {
         let logits =
             Tensor::from_slice(&self.logits, [self.targets.len(), self.classes], &on.device).unwrap();
         let state = StepState::new(&on.device).unwrap();
@@ -43,7 +43,7 @@ impl Rows {
     }
 
     /// Compares loss, gradient and posteriors with f64.
-    fn check(&self, on: &On, what: &str) {
+    fn check(&self, on: &TestDevice, what: &str) {
         const WEIGHT: f32 = 0.25;
         let what = format!("{}: {what}, {} classes", on.name, self.classes);
         let (got, posteriors) = self.run(on, WEIGHT);
@@ -76,7 +76,7 @@ impl Rows {
 
 #[test]
 fn a_small_loss_among_large_logits_is_not_rounded_away() {
-    for on in everywhere() {
+    for on in all_devices() {
         // ln(1 + e^-10) = 4.54e-5; adjacent floats near 10,000 are 1e-3 apart.
         let rows =
             Rows { classes: 2, logits: vec![10_000.0, 9_990.0, -10_000.0, -9_990.0], targets: vec![0, 1] };
@@ -88,7 +88,7 @@ fn a_small_loss_among_large_logits_is_not_rounded_away() {
 
 #[test]
 fn logits_of_ten_thousand() {
-    for on in everywhere() {
+    for on in all_devices() {
         for classes in [1, 2, 7, 256, 257, 1000, 1001] {
             for bound in [1e4, 80.0] {
                 let logits = pseudo_random("logits", bound, 3 * classes);
@@ -108,7 +108,7 @@ fn logits_of_ten_thousand() {
 /// The largest logit at each position, more than a hundred above the others.
 #[test]
 fn one_class_far_above_the_others() {
-    for on in everywhere() {
+    for on in all_devices() {
         for classes in [2, 9, 33, 300] {
             let mut logits = Vec::new();
             let mut targets = Vec::new();
@@ -124,7 +124,7 @@ fn one_class_far_above_the_others() {
 
 #[test]
 fn losses_and_gradients_worked_by_hand() {
-    for on in everywhere() {
+    for on in all_devices() {
         // exp(-200) is negligible beside 1, so losses are differences of logits.
         let rows = Rows { classes: 3, logits: [200.0, 0.0, -200.0].repeat(3), targets: vec![0, 1, 2] };
         let (loss, posteriors) = rows.run(&on, 1.0);
@@ -144,7 +144,7 @@ fn losses_and_gradients_worked_by_hand() {
 /// `K` equal logits have a loss of `ln K` and a posterior of `1 / K` each, whatever their value.
 #[test]
 fn equal_logits_share_the_posterior() {
-    for on in everywhere() {
+    for on in all_devices() {
         for classes in [2, 8, 10, 1000, 1001] {
             let values = [0.0, 88.5, -1e4, 1e4];
             let logits = values.iter().flat_map(|value| vec![*value; classes]).collect();
@@ -168,7 +168,7 @@ fn equal_logits_share_the_posterior() {
 /// A class with logit minus infinity has no influence, at any position.
 #[test]
 fn logit_of_minus_infinity_has_posterior_zero() {
-    for on in everywhere() {
+    for on in all_devices() {
         for classes in [2, 9, 17, 300] {
             let mut logits = pseudo_random("logits", 3.0, 4 * classes);
             let targets = vec![1, 0, classes as u32 - 1, 0];
@@ -193,7 +193,7 @@ fn logit_of_minus_infinity_has_posterior_zero() {
 /// The gradient is of `weight` times the sum of losses; the returned losses are not weighted.
 #[test]
 fn weight_scales_only_the_gradient() {
-    for on in everywhere() {
+    for on in all_devices() {
         let rows =
             Rows { classes: 19, logits: pseudo_random("logits", 5.0, 4 * 19), targets: vec![18, 0, 7, 3] };
         let (one, _) = rows.run(&on, 1.0);

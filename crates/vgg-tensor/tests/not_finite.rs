@@ -9,8 +9,8 @@ use vgg_tensor::ops::{euclidean_loss, linear, softmax_cross_entropy, softmax_cro
 use vgg_tensor::{AsyncReadback, GradMode, StagedBatch, StepState, Tensor};
 use vgg_testkit::pseudo_random;
 
-use common::On;
-use instruction_sets::{everywhere, everywhere_for_filters_of, is_gpu};
+use common::TestDevice;
+use instruction_sets::{all_devices, all_devices_for_filters_of, is_gpu};
 
 const BAD: [f32; 3] = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY];
 
@@ -18,7 +18,7 @@ const BAD: [f32; 3] = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY];
 struct Flag(StepState);
 
 impl Flag {
-    fn new(on: &On) -> Flag {
+    fn new(on: &TestDevice) -> Flag {
         Flag(StepState::new(&on.device).unwrap())
     }
 
@@ -35,7 +35,7 @@ impl Flag {
 ///
 /// The step shares no factor with the row lengths used here, so that all columns and all thread blocks are
 /// reached.
-fn positions(on: &On, len: usize, most: usize) -> Vec<usize> {
+fn positions(on: &TestDevice, len: usize, most: usize) -> Vec<usize> {
     let prime_to_lengths = |step: &usize| [2, 3, 5, 7].iter().all(|factor| !step.is_multiple_of(*factor));
     let step = if is_gpu(on) && len > 2 * most { (len / most..).find(prime_to_lengths) } else { Some(1) };
     let mut positions: Vec<usize> = (0..len).step_by(step.unwrap()).collect();
@@ -52,7 +52,7 @@ fn three(len: usize) -> [usize; 3] {
 
 #[test]
 fn bad_logit_clears_the_flag_unless_the_loss_is_finite() {
-    for on in everywhere() {
+    for on in all_devices() {
         // The CPU checks losses in vectors; a GPU sums logits in blocks of 256 threads.
         for (rows, classes) in [(19, 1), (19, 9), (3, 8), (3, 16), (3, 17), (3, 33), (3, 300)] {
             let rows = if is_gpu(&on) { 3 } else { rows };
@@ -84,7 +84,7 @@ fn bad_logit_clears_the_flag_unless_the_loss_is_finite() {
 
 #[test]
 fn bad_value_in_a_euclidean_loss_clears_the_flag() {
-    for on in everywhere() {
+    for on in all_devices() {
         // A GPU uses one thread block per row.
         let rows = if is_gpu(&on) { 3 } else { 19 };
         let shapes: [&[usize]; 4] = [&[rows, 1], &[rows, 9], &[3, 2, 3, 5], &[2, 300]];
@@ -148,7 +148,7 @@ impl FilterGradient {
     }
 
     /// The flag after grad-weight was written to `dw` or added to it.
-    fn finite(&self, on: &On, flag: &Flag, dw: &[f32], write: GradMode) -> bool {
+    fn finite(&self, on: &TestDevice, flag: &Flag, dw: &[f32], write: GradMode) -> bool {
         let x = Tensor::from_slice(&self.x, self.input, &on.device).unwrap();
         let dz = Tensor::from_slice(&self.dz, self.output, &on.device).unwrap();
         let mut dw = Tensor::from_slice(dw, self.filters, &on.device).unwrap();
@@ -171,7 +171,7 @@ fn bad_element_of_a_filter_gradient_clears_the_flag() {
         FilterGradient::new([1, 7, 7, 2], 3, 7, 0),
     ];
     for case in cases {
-        for place in everywhere_for_filters_of(case.filters[1]) {
+        for place in all_devices_for_filters_of(case.filters[1]) {
             let on = &place.on;
             let flag = Flag::new(on);
             let what = format!("{}: filters {:?}, pad {}", on.name, case.filters, case.pad);
@@ -203,7 +203,7 @@ fn bad_input_or_gradient_of_a_convolution_clears_the_flag() {
         FilterGradient::new([2, 8, 7, 3], 5, 7, 0),
     ];
     for mut case in cases {
-        for place in everywhere_for_filters_of(case.filters[1]) {
+        for place in all_devices_for_filters_of(case.filters[1]) {
             let on = &place.on;
             let flag = Flag::new(on);
             let dw = vec![0.0; case.len()];
@@ -236,7 +236,7 @@ fn bad_input_or_gradient_of_a_convolution_clears_the_flag() {
 }
 
 /// All bad values on a CPU; on an emulated GPU, one of them in turn.
-fn chosen(on: &On, i: usize) -> Vec<f32> {
+fn chosen(on: &TestDevice, i: usize) -> Vec<f32> {
     if is_gpu(on) { vec![BAD[i % 3]] } else { BAD.to_vec() }
 }
 
@@ -255,7 +255,7 @@ impl MatrixGradient {
         MatrixGradient { n, inputs, outputs, x, dz: pseudo_random("dz", 1.0, n * outputs) }
     }
 
-    fn finite(&self, on: &On, flag: &Flag, dw: &[f32], write: GradMode) -> bool {
+    fn finite(&self, on: &TestDevice, flag: &Flag, dw: &[f32], write: GradMode) -> bool {
         let x = Tensor::from_slice(&self.x, [self.n, self.inputs], &on.device).unwrap();
         let dz = Tensor::from_slice(&self.dz, [self.n, self.outputs], &on.device).unwrap();
         let mut dw = Tensor::from_slice(dw, [self.outputs, self.inputs], &on.device).unwrap();
@@ -267,7 +267,7 @@ impl MatrixGradient {
 /// singly.
 #[test]
 fn bad_element_of_a_matrix_gradient_clears_the_flag() {
-    for on in everywhere() {
+    for on in all_devices() {
         for (n, inputs, outputs) in [(1, 1, 1), (3, 37, 52), (1, 16, 53), (2, 31, 7), (2, 529, 3)] {
             let case = MatrixGradient::new(n, inputs, outputs);
             let flag = Flag::new(&on);
@@ -290,7 +290,7 @@ fn bad_element_of_a_matrix_gradient_clears_the_flag() {
 
 #[test]
 fn bad_input_or_gradient_of_a_fully_connected_layer_clears_the_flag() {
-    for on in everywhere() {
+    for on in all_devices() {
         for (n, inputs, outputs) in [(1, 1, 1), (5, 37, 13), (3, 16, 53), (2, 33, 6)] {
             let mut case = MatrixGradient::new(n, inputs, outputs);
             let flag = Flag::new(&on);
@@ -319,7 +319,7 @@ fn bad_input_or_gradient_of_a_fully_connected_layer_clears_the_flag() {
 
 #[test]
 fn gradient_that_overflows_clears_the_flag() {
-    for on in everywhere() {
+    for on in all_devices() {
         let flag = Flag::new(&on);
         // Powers of two, which are exact in every precision: 2^127 is finite, the sum of two is not.
         let mut case = MatrixGradient::new(1, 19, 7);
@@ -334,7 +334,7 @@ fn gradient_that_overflows_clears_the_flag() {
 
 #[test]
 fn flag_stays_clear_until_the_next_step_begins() {
-    for on in everywhere() {
+    for on in all_devices() {
         let state = StepState::new(&on.device).unwrap();
         let loss = |logits: [f32; 2]| {
             let logits = Tensor::from_slice(&logits, [1, 2], &on.device).unwrap();
@@ -363,7 +363,7 @@ fn flag_stays_clear_until_the_next_step_begins() {
 /// The targets of a staged batch are on the device before the number of classes is known.
 #[test]
 fn invalid_target_is_an_error_or_clears_the_flag() {
-    for on in everywhere() {
+    for on in all_devices() {
         let mut upload = StagedBatch::new([2, 4, 4, 3], &on.device).unwrap();
         let logits = Tensor::from_slice(&[0.5; 10], [2, 5], &on.device).unwrap();
         let flag = Flag::new(&on);

@@ -6,8 +6,8 @@ mod instruction_sets;
 use vgg_tensor::ops::{MomentumVariant, SgdConfig, sgd_step, softmax_cross_entropy};
 use vgg_tensor::{StepState, Tensor, Weight};
 
-use common::{On, every_device};
-use instruction_sets::{assert_within, everywhere};
+use common::{TestDevice, every_device};
+use instruction_sets::{all_devices, assert_within};
 
 /// A weight with its SGD state.
 struct Training {
@@ -19,7 +19,7 @@ struct Training {
 }
 
 impl Training {
-    fn new(on: &On, weights: &[f32], config: SgdConfig) -> Training {
+    fn new(on: &TestDevice, weights: &[f32], config: SgdConfig) -> Training {
         Training {
             weight: Weight::new(Tensor::from_slice(weights, [weights.len()], &on.device).unwrap()),
             velocity: Tensor::zeros([weights.len()], &on.device).unwrap(),
@@ -48,7 +48,7 @@ impl Training {
 /// -1.0546875. The library's velocity has the opposite sign.
 #[test]
 fn alexnet_momentum_worked_by_hand() {
-    for on in everywhere() {
+    for on in all_devices() {
         let config = SgdConfig {
             momentum_variant: MomentumVariant::Caffe,
             momentum: 0.5,
@@ -67,7 +67,7 @@ fn alexnet_momentum_worked_by_hand() {
 /// until the learning rate changes.
 #[test]
 fn pytorch_momentum_worked_by_hand() {
-    for on in everywhere() {
+    for on in all_devices() {
         let config = SgdConfig {
             momentum_variant: MomentumVariant::Torch,
             momentum: 0.5,
@@ -85,7 +85,7 @@ fn pytorch_momentum_worked_by_hand() {
 /// `lr_mult` 2 at half the learning rate gives the same steps.
 #[test]
 fn lr_mult_multiplies_the_learning_rate() {
-    for on in everywhere() {
+    for on in all_devices() {
         let config = |variant, lr_mult| SgdConfig {
             momentum_variant: variant,
             momentum: 0.5,
@@ -111,15 +111,15 @@ fn five_steps_of_the_papers_hyperparameters() {
     let rates = [1e-2f32, 1e-2, 1e-2, 1e-3, 1e-3];
     let momentum = 0.9f32;
     let decay = 5e-4f32;
-    for on in everywhere() {
+    for on in all_devices() {
         for variant in [MomentumVariant::Caffe, MomentumVariant::Torch] {
             let config = SgdConfig { momentum_variant: variant, momentum, weight_decay: decay, lr_mult: 2.0 };
-            let start = On::values("w", LEN);
+            let start = TestDevice::values("w", LEN);
             let mut training = Training::new(&on, &start, config);
             let mut w: Vec<f64> = start.iter().map(|w| f64::from(*w)).collect();
             let mut v = vec![0.0f64; LEN];
             for (step, lr) in rates.into_iter().enumerate() {
-                let grad = On::values(&format!("g{step}"), LEN);
+                let grad = TestDevice::values(&format!("g{step}"), LEN);
                 let got = training.step(lr, &grad);
                 let rate = 2.0 * f64::from(lr);
                 for i in 0..LEN {

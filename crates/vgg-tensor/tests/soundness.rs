@@ -11,10 +11,10 @@ use vgg_tensor::{
     StagedBatch, StepGraph, StepState, Tensor, Weight,
 };
 
-use common::{On, every_device};
+use common::{TestDevice, every_device};
 
 /// The GPUs among the devices.
-fn gpus() -> Vec<On> {
+fn gpus() -> Vec<TestDevice> {
     every_device().into_iter().filter(|on| on.name != "cpu").collect()
 }
 

@@ -17,9 +17,9 @@ use vgg_tensor::ops::{
 };
 use vgg_tensor::{ConvAlgorithm, GradMode, ReluDropoutMask, StagedBatch, StepState, Tensor, Weight};
 
-use common::{On, every_device};
+use common::{TestDevice, every_device};
 use instruction_sets::{
-    LENGTHS, assert_bias_grad, assert_within, every_cpu, everywhere, in_poisoned_memory, instruction_sets,
+    LENGTHS, all_devices, assert_bias_grad, assert_within, every_cpu, in_poisoned_memory, instruction_sets,
     is_gpu, largest, wide,
 };
 
@@ -43,16 +43,16 @@ fn every_instruction_set_of_the_processor_is_tested() {
 }
 
 /// Checks a fully connected layer against products in f64.
-fn check_linear(on: &On, n: usize, inputs: usize, outputs: usize) {
+fn check_linear(on: &TestDevice, n: usize, inputs: usize, outputs: usize) {
     let what = format!("{}: n {n}, {inputs} inputs, {outputs} outputs", on.name);
     let array = |name: &str, rows: usize, columns: usize| {
-        let values = On::values(name, rows * columns).into_iter().map(f64::from).collect();
+        let values = TestDevice::values(name, rows * columns).into_iter().map(f64::from).collect();
         Array2::from_shape_vec((rows, columns), values).unwrap()
     };
     let x = array("x", n, inputs);
     let weight = array("w", outputs, inputs);
     let dz = array("dz", n, outputs);
-    let bias = Array1::from_iter(On::values("b", outputs).into_iter().map(f64::from));
+    let bias = Array1::from_iter(TestDevice::values("b", outputs).into_iter().map(f64::from));
     let run = || {
         let weight = Weight::new(on.tensor("w", [outputs, inputs]));
         let bias = Weight::new(on.tensor("b", [outputs]));
@@ -85,7 +85,7 @@ fn check_linear(on: &On, n: usize, inputs: usize, outputs: usize) {
 
 #[test]
 fn lengths_of_fully_connected_layers() {
-    for on in everywhere() {
+    for on in all_devices() {
         for (i, len) in LENGTHS.into_iter().enumerate() {
             check_linear(&on, 5, len, LENGTHS[(5 * i + 7) % LENGTHS.len()]);
             // Rows are processed in groups of six, 48 per block.
@@ -98,7 +98,7 @@ fn lengths_of_fully_connected_layers() {
 /// columns.
 #[test]
 fn fully_connected_layers_of_several_stretches() {
-    for on in everywhere() {
+    for on in all_devices() {
         for [n, inputs, outputs] in [
             [4, 511, 3],
             [4, 513, 3],
@@ -130,14 +130,14 @@ fn place_of_largest(x: &Array4<f64>, [i, y, q, channel]: [usize; 4]) -> [usize; 
     best
 }
 
-fn check_max_pool(on: &On, shape: [usize; 4], rounding: PoolRounding) {
+fn check_max_pool(on: &TestDevice, shape: [usize; 4], rounding: PoolRounding) {
     let [n, h, w, c] = shape;
     let what = format!("{}: {shape:?} {rounding:?}", on.name);
     // Few distinct values, so that there are ties.
-    let values: Vec<f32> = On::values("x", n * h * w * c).iter().map(|v| (v * 4.0).floor()).collect();
+    let values: Vec<f32> = TestDevice::values("x", n * h * w * c).iter().map(|v| (v * 4.0).floor()).collect();
     let x = Array4::from_shape_vec(shape, values.iter().copied().map(f64::from).collect()).unwrap();
     let [ph, pw] = [rounding.pooled(h), rounding.pooled(w)];
-    let dy = On::values("dy", n * ph * pw * c);
+    let dy = TestDevice::values("dy", n * ph * pw * c);
     let mut expected_y = Array4::<f64>::zeros([n, ph, pw, c]);
     let mut expected_dx = Array4::<f64>::zeros(shape);
     for (at, dy) in ndarray::indices([n, ph, pw, c]).into_iter().zip(&dy) {
@@ -165,7 +165,7 @@ fn check_max_pool(on: &On, shape: [usize; 4], rounding: PoolRounding) {
 
 #[test]
 fn lengths_of_max_pooling() {
-    for on in everywhere() {
+    for on in all_devices() {
         for rounding in [PoolRounding::Floor, PoolRounding::Ceil] {
             for c in LENGTHS {
                 check_max_pool(&on, [2, 3, 4, c], rounding);
@@ -199,7 +199,7 @@ fn lrn_gradient(x: &[f64], dy: &[f64], half: usize, [a, beta, k]: [f64; 3]) -> V
 
 #[test]
 fn lengths_of_local_response_normalisation() {
-    for on in everywhere() {
+    for on in all_devices() {
         for c in LENGTHS {
             for (size, beta) in [(1, 0.75), (3, 0.5), (5, 0.75), (7, 1.25), (9, 0.75)] {
                 let config = Lrn { size, alpha: 0.5, beta, k: 2.0, style: LrnStyle::AlexNet };
@@ -234,14 +234,14 @@ fn lengths_of_local_response_normalisation() {
 
 #[test]
 fn lengths_of_global_avg_pool2d() {
-    for on in everywhere() {
+    for on in all_devices() {
         for (i, classes) in LENGTHS.into_iter().enumerate() {
             let [h, w] = [i % 4 + 1, i % 3 + 1];
             let what = format!("{}: {h}x{w} cells of {classes} classes", on.name);
             let shape = [3, h * w, classes];
             let run = || global_avg_pool2d(&on.tensor("map", [3, h, w, classes])).unwrap();
             let mean = if is_gpu(&on) { run() } else { in_poisoned_memory(&on, run) };
-            let map = On::values("map", 3 * h * w * classes).into_iter().map(f64::from).collect();
+            let map = TestDevice::values("map", 3 * h * w * classes).into_iter().map(f64::from).collect();
             let map = Array3::from_shape_vec(shape, map).unwrap();
             let expected = map.mean_axis(Axis(1)).unwrap();
             assert_within(&mean.to_vec(), expected.as_slice().unwrap(), 1e-7, &what);
@@ -251,14 +251,14 @@ fn lengths_of_global_avg_pool2d() {
 
 #[test]
 fn lengths_of_softmax() {
-    for on in everywhere() {
+    for on in all_devices() {
         for classes in LENGTHS.into_iter().chain([255, 257]) {
             let what = format!("{}: {classes} classes", on.name);
             // A score map: softmax is over the last axis.
             let run = || softmax(&on.tensor("x", [1, 2, 1, classes])).unwrap();
             let y = if is_gpu(&on) { run() } else { in_poisoned_memory(&on, run) };
             let mut expected = Vec::new();
-            for x in On::values("x", 2 * classes).chunks_exact(classes) {
+            for x in TestDevice::values("x", 2 * classes).chunks_exact(classes) {
                 let exponentials: Vec<f64> = x.iter().map(|x| f64::from(*x).exp()).collect();
                 let sum: f64 = exponentials.iter().sum();
                 expected.extend(exponentials.iter().map(|e| e / sum));
@@ -270,7 +270,7 @@ fn lengths_of_softmax() {
 
 #[test]
 fn lengths_of_euclidean_loss() {
-    for on in everywhere() {
+    for on in all_devices() {
         for c in LENGTHS {
             let what = format!("{}: {c} values of each cell", on.name);
             let run = || {
@@ -280,7 +280,7 @@ fn lengths_of_euclidean_loss() {
                 euclidean_loss(&x, &target, 0.25, &state).unwrap()
             };
             let loss = if is_gpu(&on) { run() } else { in_poisoned_memory(&on, run) };
-            let [x, target] = ["x", "t"].map(|name| On::values(name, 6 * c));
+            let [x, target] = ["x", "t"].map(|name| TestDevice::values(name, 6 * c));
             let difference = |i: usize| f64::from(x[i]) - f64::from(target[i]);
             let sample = |n: usize| (3 * c * n..3 * c * (n + 1)).map(|i| 0.5 * difference(i).powi(2)).sum();
             let expected: Vec<f64> = (0..2).map(sample).collect();
@@ -353,7 +353,7 @@ fn lengths_of_sgd_steps() {
             state.begin(0, 0.25).unwrap();
             let grad = on.tensor("g", [outputs, inputs]);
             sgd_step(&mut weight, &grad, &mut velocity, &state, &config).unwrap();
-            let [w, g, v] = ["w", "g", "v"].map(|name| On::values(name, outputs * inputs));
+            let [w, g, v] = ["w", "g", "v"].map(|name| TestDevice::values(name, outputs * inputs));
             let updated = |i: usize| 0.5 * f64::from(v[i]) + f64::from(g[i]) + 0.25 * f64::from(w[i]);
             let expected_v: Vec<f64> = (0..w.len()).map(updated).collect();
             let moved = |i: usize| f64::from(w[i]) - 0.5 * expected_v[i];

@@ -53,7 +53,7 @@ pub enum Error {
     },
     /// The run directory contains a run with other settings.
     #[error(
-        "{path} contains a run with other settings; use another directory or remove it:\n  {differences}",
+        "{path} contains a run with other settings; use another directory, or remove {path}:\n  {differences}",
         path = vgg_error::printable(path), differences = differences.join("\n  ")
     )]
     OtherRun {

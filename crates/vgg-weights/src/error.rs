@@ -15,7 +15,7 @@ pub enum Error {
     #[error(transparent)]
     File(#[from] vgg_files::Error),
     /// A metadata entry is missing or invalid.
-    #[error("{path}: metadata {key}: {reason}", path = vgg_error::printable(path))]
+    #[error("{path}: metadata key {key} {reason}", path = vgg_error::printable(path))]
     Metadata {
         /// The file.
         path: PathBuf,
@@ -75,7 +75,7 @@ mod tests {
         let path = PathBuf::from("w.pth");
         let strings = |texts: [&str; 2]| texts.map(str::to_owned).to_vec();
         let error = Error::Metadata { path: path.clone(), key: "crop", reason: "is missing".into() };
-        assert_eq!(error.to_string(), "w.pth: metadata crop: is missing");
+        assert_eq!(error.to_string(), "w.pth: metadata key crop is missing");
         let differences = strings(["fc6 is missing", "fc9 is unexpected"]);
         let error = Error::Tensors { path: path.clone(), config: "B-5x5", differences };
         assert_eq!(error.to_string(), "w.pth does not match config B-5x5: fc6 is missing; fc9 is unexpected");

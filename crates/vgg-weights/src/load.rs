@@ -112,7 +112,7 @@ fn plan(source: &Source, path: &Path, pixels: Option<Pixels>, partial: bool) -> 
     let strings = source.metadata();
     let has_metadata = strings.contains_key("config");
     if has_metadata && pixels.is_some() {
-        let reason = "the file states its pixel preprocessing itself, so it cannot be overridden".into();
+        let reason = "is stated by the file itself, so the pixel preprocessing cannot be overridden".into();
         return Err(Error::Metadata { path: path.to_owned(), key: "pixel_scale", reason });
     }
     let is_native = recognised.as_ref().is_none_or(|r| r.library == Library::Native);

@@ -86,7 +86,7 @@ impl WeightsMetadata {
             ));
         }
         if self.geometry != GEOMETRY {
-            return Err(("geometry", format!("unknown rule {}; must be {GEOMETRY}", self.geometry)));
+            return Err(("geometry", format!("is the unknown rule {}; must be {GEOMETRY}", self.geometry)));
         }
         Ok(())
     }
@@ -149,7 +149,7 @@ impl Entries<'_> {
     fn get<T: DeserializeOwned>(&self, key: &'static str) -> Result<T> {
         let error = |reason: String| Error::Metadata { path: self.path.to_owned(), key, reason };
         let value = self.strings.get(key).ok_or_else(|| error("is missing".into()))?;
-        serde_json::from_str(value).map_err(|e| error(format!("{e} in {value}")))
+        serde_json::from_str(value).map_err(|e| error(format!("is invalid: {e} in {value}")))
     }
 }
 
@@ -237,7 +237,7 @@ mod tests {
             let mut without = strings();
             without.remove(key);
             let missing = read(&without).unwrap_err().to_string();
-            assert_eq!(missing, format!("w.safetensors: metadata {key}: is missing"));
+            assert_eq!(missing, format!("w.safetensors: metadata key {key} is missing"));
             // No field may be null or an object.
             for wrong in ["null", "{}", "", "[1,"] {
                 let (named, reason) = refused(key, wrong);
@@ -270,7 +270,7 @@ mod tests {
             ("train_scale", "[]", "must be one or two scales of at most 65536, not []"),
             ("train_scale", "[1,2,3]", "must be one or two scales of at most 65536, not [1, 2, 3]"),
             ("train_scale", "[256,65537]", "must be one or two scales of at most 65536, not [256, 65537]"),
-            ("geometry", r#""torchvision""#, "unknown rule torchvision; must be paper"),
+            ("geometry", r#""torchvision""#, "is the unknown rule torchvision; must be paper"),
         ] {
             assert_eq!(refused(key, value), (key, reason.to_owned()));
         }

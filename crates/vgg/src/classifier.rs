@@ -1,11 +1,10 @@
 //! Classification of images.
 
-use std::collections::HashMap;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use vgg_data::{Image, imagenet};
-use vgg_eval::{EvalModel, Evaluation};
+use vgg_data::Image;
+use vgg_eval::{EvalModel, Evaluation, readable_names};
 use vgg_weights::WeightsMetadata;
 
 use crate::{Error, Pretrained, Result};
@@ -55,7 +54,8 @@ impl Classifier {
         Ok(Classifier { model, metadata: network.metadata, names, evaluation })
     }
 
-    /// Posteriors of all classes for a JPEG or PNG file, most likely first.
+    /// Posteriors of all classes for an image file (JPEG, PNG, WebP, TIFF, BMP, GIF or PNM), most likely
+    /// first.
     ///
     /// # Errors
     /// [`Error::File`] if the file cannot be read; [`Error::Data`] if it cannot be decoded or is too large
@@ -90,7 +90,7 @@ impl Classifier {
         Ok(order.into_iter().map(prediction).collect())
     }
 
-    /// An image of the dense score map of a class: yellow where the class is likely, blue elsewhere.
+    /// An image of the dense score map of a class: yellow where the class is likely, purple elsewhere.
     ///
     /// # Errors
     /// [`Error::Config`] unless the protocol is dense or combined.
@@ -110,32 +110,5 @@ impl Classifier {
     /// Metadata of the weights file.
     pub fn metadata(&self) -> &WeightsMetadata {
         &self.metadata
-    }
-}
-
-/// Names of classes for people: words for WordNet IDs. ImageNet has two classes `crane`: the class index tells them
-/// apart.
-fn readable_names(classes: &[String]) -> Vec<String> {
-    let names: Vec<&str> = classes.iter().map(|id| imagenet::words(id).unwrap_or(id)).collect();
-    let mut counts = HashMap::new();
-    names.iter().for_each(|name| *counts.entry(*name).or_insert(0) += 1);
-    let readable = |(class, name): (usize, &&str)| match counts[*name] {
-        1 => (*name).to_owned(),
-        _ => format!("{name} ({class})"),
-    };
-    names.iter().enumerate().map(readable).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::readable_names;
-
-    #[test]
-    fn equal_names_are_told_apart() {
-        let classes = ["n02012849", "cat", "n03126707", "cat"].map(str::to_owned);
-        let names = readable_names(&classes);
-        assert_eq!(names[1], "cat (1)");
-        assert_eq!(names[3], "cat (3)");
-        assert!(names[0] != names[2] && names[0].starts_with("crane"), "{names:?}");
     }
 }

@@ -45,7 +45,7 @@ impl FeatureExtractor {
         Ok(FeatureExtractor { model: EvalModel::dense(network, preprocessing, ""), config })
     }
 
-    /// The descriptor of a JPEG or PNG file.
+    /// The descriptor of an image file: JPEG, PNG, WebP, TIFF, BMP, GIF or PNM.
     ///
     /// # Errors
     /// [`crate::Error::File`] if the file cannot be read; [`crate::Error::Data`] if it cannot be decoded.

@@ -1,7 +1,7 @@
 //! The very deep ConvNets of Simonyan & Zisserman (2014): classification, features, evaluation and training.
 //!
 //! ```no_run
-//! // Weights in the format of vgg, torchvision, timm, Caffe, Keras or TensorFlow, and a JPEG or PNG image.
+//! // Weights in the format of vgg, torchvision, timm, Caffe, Keras or TensorFlow, and an image.
 //! let classifier = vgg::Classifier::open("vgg16.safetensors")?;
 //! for answer in classifier.classify("cat.jpg")?.iter().take(5) {
 //!     println!("{:5.1} %  {}", 100.0 * answer.posterior, answer.name);

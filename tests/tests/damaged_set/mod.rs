@@ -46,10 +46,10 @@ impl Set {
             let image = image::RgbImage::from_raw(60, 50, pixels.collect()).unwrap();
             image.save(folder.join(format!("{i:02}.png"))).unwrap();
         }
-        // Input bytes per shard; an image has about 8 KiB.
         let options = PrepareOptions {
             smallest_side: Some(40),
             encoding,
+            // Several shards: a source image has about 8 KiB.
             shard_bytes: 60 << 10,
             part: vgg_data::Partition::WHOLE,
         };
@@ -118,7 +118,7 @@ pub fn flip(path: &Path, at: usize, bit: usize) {
 
 /// Asserts that the image is intact.
 #[track_caller]
-pub fn assert_true(set: &ImageSet, i: usize, stored: &Stored, what: &str) {
+pub fn assert_intact(set: &ImageSet, i: usize, stored: &Stored, what: &str) {
     let image = set.image(i).unwrap_or_else(|error| panic!("{what}: {error}"));
     assert!(image == stored.pixels, "{what}: wrong pixels of {}", stored.path);
     assert_eq!(set.target(i), stored.target, "{what}: {}", stored.path);

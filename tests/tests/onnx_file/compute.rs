@@ -40,7 +40,7 @@ impl Array {
 
     /// `[N, C, H, W]` to the values of `[N, H, W, C]`.
     pub fn to_nhwc(&self) -> Vec<f32> {
-        let [n, c, h, w] = self.map();
+        let [n, c, h, w] = self.nchw();
         let mut out = vec![f32::NAN; self.values.len()];
         for (i, value) in self.values.iter().enumerate() {
             let (image, channel, y, x) = (i / (c * h * w), i / (h * w) % c, i / w % h, i % w);
@@ -50,11 +50,13 @@ impl Array {
         out
     }
 
-    pub fn map(&self) -> [usize; 4] {
+    /// The shape of an array `[N, C, H, W]`.
+    pub fn nchw(&self) -> [usize; 4] {
         self.shape.as_slice().try_into().unwrap_or_else(|_| panic!("{:?} is not [N, C, H, W]", self.shape))
     }
 
-    pub fn matrix(&self) -> [usize; 2] {
+    /// The numbers of rows and columns of a matrix.
+    pub fn rows_columns(&self) -> [usize; 2] {
         self.shape.as_slice().try_into().unwrap_or_else(|_| panic!("{:?} is not a matrix", self.shape))
     }
 }
@@ -114,8 +116,8 @@ pub fn compute(node: &NodeProto, inputs: &[&Array]) -> Array {
 
 /// `weight [K, C, R, S]`; pads are top, left, bottom, right.
 pub fn conv(x: &Array, weight: &Array, bias: &Array, attributes: &mut Attributes) -> Array {
-    let [n, c, h, w] = x.map();
-    let [filters, channels, r, s] = weight.map();
+    let [n, c, h, w] = x.nchw();
+    let [filters, channels, r, s] = weight.nchw();
     let kernel: [usize; 2] = attributes.ints("kernel_shape").unwrap_or([r, s]);
     assert_eq!((channels, kernel, bias.shape.as_slice()), (c, [r, s], [filters].as_slice()));
     let [top, left, bottom, right] = attributes.ints("pads").unwrap_or([0; 4]);
@@ -149,7 +151,7 @@ pub fn lrn(x: &Array, attributes: &mut Attributes) -> Array {
     let alpha = attributes.float("alpha").unwrap_or(1e-4);
     let beta = attributes.float("beta").unwrap_or(0.75);
     let bias = attributes.float("bias").unwrap_or(1.0);
-    let [_, c, h, w] = x.map();
+    let [_, c, h, w] = x.nchw();
     let plane = h * w;
     let value = |i: usize| {
         let channel = i / plane % c;
@@ -164,7 +166,7 @@ pub fn lrn(x: &Array, attributes: &mut Attributes) -> Array {
 
 /// With `ceil_mode`, the last window may extend beyond the map.
 pub fn max_pool(x: &Array, attributes: &mut Attributes) -> Array {
-    let [n, c, h, w] = x.map();
+    let [n, c, h, w] = x.nchw();
     let [r, s] = attributes.ints("kernel_shape").unwrap();
     let [down, across] = attributes.ints("strides").unwrap_or([1; 2]);
     let ceil = attributes.int("ceil_mode").unwrap_or(0) == 1;
@@ -187,8 +189,8 @@ pub fn max_pool(x: &Array, attributes: &mut Attributes) -> Array {
 /// `x weight + bias`, or `x weight^T + bias` with `transB`.
 pub fn gemm(x: &Array, weight: &Array, bias: &Array, attributes: &mut Attributes) -> Array {
     let transposed = attributes.int("transB").unwrap_or(0) == 1;
-    let [n, inputs] = x.matrix();
-    let [rows, columns] = weight.matrix();
+    let [n, inputs] = x.rows_columns();
+    let [rows, columns] = weight.rows_columns();
     let (expected, outputs) = if transposed { (columns, rows) } else { (rows, columns) };
     assert_eq!((inputs, bias.shape.as_slice()), (expected, [outputs].as_slice()));
     let mut out = Array::zeros(&[n, outputs]);

@@ -82,9 +82,9 @@ pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
     print_line!("| crate | mutants | tested | viable | caught | by time-out | by workspace tests | score |");
     print_line!("|---|---|---|---|---|---|---|---|");
     let mut details = String::new();
-    for of in &options.crates {
-        let score = test_crate(of, &options, &tree.path)?;
-        print_line!("{}", score.line(of.name));
+    for tested in &options.crates {
+        let score = test_crate(tested, &options, &tree.path)?;
+        print_line!("{}", score.line(tested.name));
         failed |= score.share() < LEAST;
         for name in &score.missed {
             let known = accepted.accepted.iter().any(|accepted| accepted.is(name, &tree.path));
@@ -153,13 +153,13 @@ impl Score {
     }
 }
 
-fn test_crate(of: &Crate, options: &Options, tree: &Path) -> Result<Score> {
-    let all = list(of.package, of.files, tree)?;
+fn test_crate(tested: &Crate, options: &Options, tree: &Path) -> Result<Score> {
+    let all = list(tested.package, tested.files, tree)?;
     let chosen = match options.sample {
         Some(size) => sample(&all, size, options.seed),
         None => all.clone(),
     };
-    let own = test(of, &chosen, tree, &[of.package], of.own_tests)?;
+    let own = test(tested, &chosen, tree, &[tested.package], tested.own_tests)?;
     let mut score = Score {
         all: all.len(),
         sampled: own.tested(),
@@ -169,8 +169,8 @@ fn test_crate(of: &Crate, options: &Options, tree: &Path) -> Result<Score> {
         missed: own.missed,
         ..Score::default()
     };
-    if !score.missed.is_empty() && !of.workspace_tests.is_empty() {
-        let wide = test(of, &score.missed, tree, &["vgg-tests", "vgg-app"], of.workspace_tests)?;
+    if !score.missed.is_empty() && !tested.workspace_tests.is_empty() {
+        let wide = test(tested, &score.missed, tree, &["vgg-tests", "vgg-app"], tested.workspace_tests)?;
         score.caught += wide.caught;
         score.timed_out += wide.timed_out;
         score.caught_by_workspace = wide.caught;
@@ -231,9 +231,15 @@ fn baseline(tree: &Path, packages: &[&str], tests: &[&str]) -> Result<u64> {
 }
 
 /// Tests these mutants with the given tests of the packages.
-fn test(of: &Crate, names: &[String], tree: &Path, packages: &[&str], tests: &[&str]) -> Result<Outcomes> {
+fn test(
+    tested: &Crate,
+    names: &[String],
+    tree: &Path,
+    packages: &[&str],
+    tests: &[&str],
+) -> Result<Outcomes> {
     let timeout_s = baseline(tree, packages, tests)?;
-    let out: PathBuf = tree.with_file_name("outcomes").join(of.name);
+    let out: PathBuf = tree.with_file_name("outcomes").join(tested.name);
     let _ = std::fs::remove_dir_all(&out);
     std::fs::create_dir_all(&out)?;
     let mut mutants = Command::new("cargo");
@@ -245,7 +251,7 @@ fn test(of: &Crate, names: &[String], tree: &Path, packages: &[&str], tests: &[&
         "--timeout",
         &timeout_s.to_string(),
         "--package",
-        of.package,
+        tested.package,
     ]);
     mutants.arg("--output").arg(&out).args(["--test-package", &packages.join(",")]);
     for name in names {
@@ -272,9 +278,8 @@ fn test(of: &Crate, names: &[String], tree: &Path, packages: &[&str], tests: &[&
         missed: lines("missed.txt"),
     };
     // Two mutants sometimes have the same name.
-    let tested = outcomes.tested();
-    let of_name = of.name;
-    ensure!(tested >= names.len(), "{tested} of {} mutants of {of_name} have an outcome", names.len());
+    let (count, name) = (outcomes.tested(), tested.name);
+    ensure!(count >= names.len(), "{count} of {} mutants of {name} have an outcome", names.len());
     Ok(outcomes)
 }
 

@@ -44,7 +44,8 @@ pub(crate) struct Bench {
     /// Width and height of the image for --mode dense and --protocols.
     #[arg(long, default_value = "512,384", value_parser = pair)]
     image: [usize; 2],
-    /// Multiplier for the numbers of filters.
+    /// Multiplies the numbers of filters. Unless it is 1, the results are rounded to multiples of 8, at least
+    /// 8.
     #[arg(long, default_value_t = 1.0)]
     width: f64,
     /// Outputs of fc6 and fc7.

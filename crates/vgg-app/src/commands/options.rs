@@ -227,7 +227,8 @@ pub(super) struct NetworkArgs {
     /// are 3x3; {"filters":256,"kernel":1} sets the size to 1 or 5.
     #[arg(long, value_parser = stages, conflicts_with = "config")]
     stages: Option<Stages>,
-    /// Multiplier for the numbers of filters.
+    /// Multiplies the numbers of filters. Unless it is 1, the results are rounded to multiples of 8, at least
+    /// 8.
     #[arg(long, default_value_t = 1.0)]
     width: f64,
     /// Number of classes.

@@ -26,8 +26,8 @@ pub(crate) struct Train {
     /// network starts from random weights. Choose the network with --set network.config=D.
     #[arg(long, value_parser = choice(&Preset::ALL), conflicts_with = "file")]
     preset: Option<Preset>,
-    /// Print the preset, as a template for a file, instead of training.
-    #[arg(long, requires = "preset")]
+    /// Print the unchanged preset, as a template for a file, instead of training.
+    #[arg(long, requires = "preset", conflicts_with = "set")]
     print: bool,
     /// Override a setting, such as run.seed=2. May be repeated.
     #[arg(long, value_name = "KEY=VALUE")]

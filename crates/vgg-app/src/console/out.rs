@@ -9,13 +9,13 @@ use vgg_error::printable_lines;
 static FAILED: Mutex<Option<Error>> = Mutex::new(None);
 
 /// Stdout for data, with control characters escaped. Writing never fails: after an error, the rest is
-/// discarded, so that a command completes its work, and [`take_error`] reports the error at the end.
+/// discarded, so that a command completes its work, and [`take_stdout_error`] reports the error at the end.
 pub(crate) fn out() -> Out {
     Out(std::io::stdout())
 }
 
 /// Flushes stdout. Returns the first error of writing to it; a closed pipe, as with `| head`, is none.
-pub(crate) fn take_error() -> Option<Error> {
+pub(crate) fn take_stdout_error() -> Option<Error> {
     // Errors are recorded, not returned.
     let _ = out().flush();
     let failed = FAILED.lock().unwrap_or_else(PoisonError::into_inner).take();

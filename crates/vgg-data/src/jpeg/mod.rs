@@ -34,7 +34,7 @@ pub(crate) struct Outline {
     pub(crate) whole: bool,
 }
 
-/// EXIF orientation. It is reported but not applied, as is usual in ImageNet training.
+/// EXIF orientation. It is reported, but applied only with `DecodeOptions::exif_orientation`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Exif {
     /// No orientation, or orientation 1: the pixels are upright.

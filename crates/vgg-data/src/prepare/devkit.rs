@@ -70,25 +70,25 @@ fn synsets(array: &StructArray) -> std::result::Result<Vec<(Class, u64)>, String
     };
     let [id, wnid, words, children, images] =
         [at("ILSVRC2012_ID")?, at("WNID")?, at("words")?, at("num_children")?, at("num_train_images")?];
-    let number = |value: &Value| match value {
+    let number = |element: &[Value], field: usize| match &element[field] {
         Value::Numbers(numbers) if numbers.len() == 1 => Ok(numbers[0] as u64),
-        _ => Err("a field that must be a number is not".to_owned()),
+        _ => Err(format!("field {} is not a number", array.fields[field])),
     };
-    let text = |value: &Value| match value {
+    let text = |element: &[Value], field: usize| match &element[field] {
         Value::Text(text) => Ok(text.clone()),
-        Value::Numbers(_) => Err("a field that must be text is not".to_owned()),
+        Value::Numbers(_) => Err(format!("field {} is not text", array.fields[field])),
     };
     let mut classes = Vec::new();
     for element in &array.elements {
-        if number(&element[children])? > 0 {
+        if number(element, children)? > 0 {
             continue;
         }
         let class = Class {
-            name: text(&element[wnid])?,
-            words: Some(text(&element[words])?),
-            ilsvrc2012_id: u32::try_from(number(&element[id])?).ok(),
+            name: text(element, wnid)?,
+            words: Some(text(element, words)?),
+            ilsvrc2012_id: u32::try_from(number(element, id)?).ok(),
         };
-        classes.push((class, number(&element[images])?));
+        classes.push((class, number(element, images)?));
     }
     if classes.len() != CLASSES {
         return Err(format!(

@@ -16,7 +16,7 @@ pub struct Estimate {
     /// Estimated size of the output in bytes.
     pub needed_bytes: u64,
     /// Bytes of the output that have been written already.
-    pub there_bytes: u64,
+    pub written_bytes: u64,
     /// Free space of the file system in bytes.
     pub free_bytes: u64,
     /// Estimated time in seconds, at 200 images per second per thread.
@@ -60,7 +60,7 @@ pub fn estimate(
         inputs: inputs.into_iter().map(|input| (source.root().join(input.path), input.bytes)).collect(),
         out: out.to_owned(),
         needed_bytes: (stored + images * BYTES_AROUND_IMAGE) / parts,
-        there_bytes: bytes_in(out),
+        written_bytes: bytes_in(out),
         free_bytes: vgg_files::free_bytes(out)?,
         seconds: images as f64 / IMAGES_PER_SECOND / threads.max(1) as f64 / parts as f64,
     })
@@ -77,7 +77,7 @@ impl Estimate {
     /// # Errors
     /// [`Error::NoSpace`] if there is too little space.
     pub fn check(&self) -> Result<()> {
-        let needed = self.needed_bytes.saturating_sub(self.there_bytes);
+        let needed = self.needed_bytes.saturating_sub(self.written_bytes);
         if needed <= self.free_bytes {
             return Ok(());
         }

@@ -80,13 +80,13 @@ impl Ilsvrc {
     }
 
     /// Names of the optional archives of bounding boxes that do not exist.
-    pub fn without(&self) -> Vec<&'static str> {
+    pub fn missing_box_archives(&self) -> Vec<&'static str> {
         let all = [(&self.train_boxes, TRAIN_BOXES), (&self.val_boxes, VAL_BOXES)];
         all.into_iter().filter(|(boxes, _)| boxes.is_none()).map(|(_, name)| name).collect()
     }
 
     /// A path in an archive, relative to the root.
-    fn below(&self, path: &Path) -> String {
+    fn relative_to_root(&self, path: &Path) -> String {
         path.strip_prefix(&self.root).unwrap_or(path).to_string_lossy().into_owned()
     }
 
@@ -107,7 +107,14 @@ impl Ilsvrc {
             class_archive.members(&mut |mut image| {
                 let (path, stem) = (image.path.clone(), unique_stem(&image, &mut names)?);
                 let boxes = self.train_boxes.as_ref().and_then(|boxes| boxes.get(&stem).cloned());
-                consume(Entry { source: self.below(&path), path, stem, target, bytes: image.read()?, boxes })
+                consume(Entry {
+                    source: self.relative_to_root(&path),
+                    path,
+                    stem,
+                    target,
+                    bytes: image.read()?,
+                    boxes,
+                })
             })
         })
     }
@@ -125,7 +132,14 @@ impl Ilsvrc {
                 return Err(Error::Source { path, reason });
             };
             let boxes = self.val_boxes.as_ref().and_then(|boxes| boxes.get(&stem).cloned());
-            consume(Entry { source: self.below(&path), path, stem, target, bytes: image.read()?, boxes })
+            consume(Entry {
+                source: self.relative_to_root(&path),
+                path,
+                stem,
+                target,
+                bytes: image.read()?,
+                boxes,
+            })
         })
     }
 }

@@ -72,7 +72,7 @@ struct Element<'a> {
     data: &'a [u8],
 }
 
-/// The next data element, with its padding.
+/// Takes the next data element and skips its padding.
 fn take<'a>(rest: &mut &'a [u8]) -> Result<Element<'a>, String> {
     let cut = || "it is truncated".to_owned();
     let word = |bytes: &[u8], at: usize| -> Result<u32, String> {

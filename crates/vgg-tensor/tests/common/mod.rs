@@ -6,7 +6,7 @@ use vgg_tensor::{Device, DeviceConfig, DeviceKind, Grad, Precision, Tensor};
 use vgg_testkit::{assert_close, pseudo_random};
 
 /// A device under test.
-pub struct On {
+pub struct TestDevice {
     pub name: String,
     pub device: Device,
     /// Rounding error of the device's activations relative to the largest value: bf16 has 8 significant bits.
@@ -15,8 +15,8 @@ pub struct On {
 
 /// The CPU, and the first GPU in every precision if there is one. If `VGG_REQUIRE` names `gpu`, a missing GPU
 /// is a failure.
-pub fn every_device() -> Vec<On> {
-    let mut all = vec![On { name: "cpu".into(), device: Device::cpu(2).unwrap(), rounding: 0.0 }];
+pub fn every_device() -> Vec<TestDevice> {
+    let mut all = vec![TestDevice { name: "cpu".into(), device: Device::cpu(2).unwrap(), rounding: 0.0 }];
     for (name, precision) in Precision::ALL {
         match Device::open(&DeviceConfig { kind: DeviceKind::Cuda(0), precision, ..DeviceConfig::default() })
         {
@@ -26,7 +26,7 @@ pub fn every_device() -> Vec<On> {
                     Precision::Tf32 => 1.5e-3,
                     Precision::F32 => 0.0,
                 };
-                all.push(On { name: format!("cuda, {name}"), device, rounding });
+                all.push(TestDevice { name: format!("cuda, {name}"), device, rounding });
             }
             Err(e) => {
                 vgg_testkit::skip("gpu", &e);
@@ -36,7 +36,7 @@ pub fn every_device() -> Vec<On> {
     all
 }
 
-impl On {
+impl TestDevice {
     /// Reproducible values between -1 and 1 that bf16 holds exactly.
     pub fn values(name: &str, len: usize) -> Vec<f32> {
         let mut values = pseudo_random(name, 1.0, len);
@@ -44,9 +44,9 @@ impl On {
         values
     }
 
-    /// A tensor of [`On::values`].
+    /// A tensor of [`TestDevice::values`].
     pub fn tensor<const N: usize>(&self, name: &str, shape: [usize; N]) -> Tensor {
-        Tensor::from_slice(&On::values(name, shape.iter().product()), shape, &self.device).unwrap()
+        Tensor::from_slice(&TestDevice::values(name, shape.iter().product()), shape, &self.device).unwrap()
     }
 
     /// A gradient whose bias gradient does not matter.

@@ -4,7 +4,7 @@
 
 use vgg_tensor::{ConvAlgorithm, Device, DeviceConfig, DeviceKind, Error, Grad, Tensor};
 
-use crate::common::{On, every_device};
+use crate::common::{TestDevice, every_device};
 
 /// Lengths with every remainder modulo 8 and 16, below and above one and two vectors.
 pub const LENGTHS: [usize; 24] =
@@ -29,8 +29,8 @@ fn cpu_config(conv: ConvAlgorithm, instruction_set: &str) -> DeviceConfig {
 }
 
 /// The CPU under each of its instruction sets.
-pub fn every_cpu(conv: ConvAlgorithm) -> Vec<On> {
-    let open = |set: String| On {
+pub fn every_cpu(conv: ConvAlgorithm) -> Vec<TestDevice> {
+    let open = |set: String| TestDevice {
         name: format!("{set}, {} convolutions", conv.name()),
         device: Device::open(&cpu_config(conv, &set)).unwrap(),
         rounding: 0.0,
@@ -39,25 +39,25 @@ pub fn every_cpu(conv: ConvAlgorithm) -> Vec<On> {
 }
 
 /// The GPU in each precision, if there is one.
-pub fn every_gpu() -> Vec<On> {
+pub fn every_gpu() -> Vec<TestDevice> {
     every_device().into_iter().filter(is_gpu).collect()
 }
 
 /// The CPU under each instruction set and the GPU in each precision.
-pub fn everywhere() -> Vec<On> {
+pub fn all_devices() -> Vec<TestDevice> {
     let mut all = every_cpu(ConvAlgorithm::Auto);
     all.extend(every_gpu());
     all
 }
 
 /// A device with a convolution algorithm, and its tolerance relative to sums in f64.
-pub struct ConvOn {
-    pub on: On,
+pub struct ConvTestDevice {
+    pub on: TestDevice,
     pub tolerance: f64,
 }
 
 /// Every algorithm for filters of `r` x `r` under each instruction set, and the GPU in each precision.
-pub fn everywhere_for_filters_of(r: usize) -> Vec<ConvOn> {
+pub fn all_devices_for_filters_of(r: usize) -> Vec<ConvTestDevice> {
     // Winograd serves only 3x3 filters; for other filters, all choices except `Direct` are the same.
     let choices = ConvAlgorithm::ALL.into_iter().map(|entry| entry.1);
     let choices =
@@ -71,19 +71,19 @@ pub fn everywhere_for_filters_of(r: usize) -> Vec<ConvOn> {
             ConvAlgorithm::Winograd2 => 1e-5,
             ConvAlgorithm::Auto | ConvAlgorithm::Winograd4 | ConvAlgorithm::Winograd6 => 5e-5,
         };
-        all.extend(every_cpu(conv).into_iter().map(|on| ConvOn { on, tolerance }));
+        all.extend(every_cpu(conv).into_iter().map(|on| ConvTestDevice { on, tolerance }));
     }
-    all.extend(every_gpu().into_iter().map(|on| ConvOn { tolerance: on.rounding.max(3e-6), on }));
+    all.extend(every_gpu().into_iter().map(|on| ConvTestDevice { tolerance: on.rounding.max(3e-6), on }));
     all
 }
 
 /// Whether a device is a GPU. An emulated GPU is slow, so tests run fewer cases on it.
-pub fn is_gpu(on: &On) -> bool {
+pub fn is_gpu(on: &TestDevice) -> bool {
     on.device.instruction_set() == "cuda"
 }
 
 /// Runs `op` with free memory full of NaN, so that an output element that `op` does not write is NaN.
-pub fn in_poisoned_memory<T>(on: &On, op: impl Fn() -> T) -> T {
+pub fn in_poisoned_memory<T>(on: &TestDevice, op: impl Fn() -> T) -> T {
     // The first run grows the arena to the size that the second run needs.
     drop(op());
     on.device.poison_free_memory().unwrap();

@@ -187,7 +187,7 @@ fn pixel_convention_can_be_given_for_files_without_metadata() {
         loaded.notes,
         ["safetensors file with vgg tensor names: config A, 3 classes", &override_pixels]
     );
-    let missing = format!("{}: metadata classes: is missing", printable(&path));
+    let missing = format!("{}: metadata key classes is missing", printable(&path));
     assert_eq!(refused(&path).to_string(), missing);
 }
 

@@ -91,7 +91,7 @@ fn print(splits: &[ImageSet]) -> Result<()> {
             print_odd(&mut to, own)?;
         }
         if set.ignored() > 0 {
-            writeln!(to, "  {} files ignored: not JPEG or PNG images", set.ignored())?;
+            writeln!(to, "  {} files ignored: not images", set.ignored())?;
         }
         writeln!(to, "  hash {}", set.hash())?;
     }

@@ -124,7 +124,7 @@ impl PrepareImagenet {
             return self.prepare.run(&Files::open(dir, Layout::Imagenet { allow_incomplete })?);
         }
         let source = Ilsvrc::open(dir, IlsvrcOptions { allow_incomplete, skip_md5: self.skip_md5 })?;
-        for name in source.without() {
+        for name in source.missing_box_archives() {
             note(&format!(
                 "note: {} has no {name}: images of that split get no bounding boxes",
                 printable(&dir)
@@ -255,7 +255,7 @@ fn print_estimate(source: &dyn Source, estimate: &Estimate) -> Result<()> {
         to,
         "{}: at most {needed}, {} written, {free} free",
         printable(&estimate.out),
-        gib(estimate.there_bytes)
+        gib(estimate.written_bytes)
     )?;
     let time = std::time::Duration::from_secs_f64(estimate.seconds);
     writeln!(to, "about {} at 200 images/s per thread", clock(time))?;

@@ -11,8 +11,8 @@ use crate::{Error, ProcessGroup, Result, StepState, Tensor};
 const BUCKET: usize = BUCKET_BYTES / size_of::<f32>();
 
 pub(super) struct HostReducer {
-    to_sum: Option<Sender<Vec<f32>>>,
-    sums: Receiver<Result<Vec<f32>>>,
+    to_reduce: Option<Sender<Vec<f32>>>,
+    reduced: Receiver<Result<Vec<f32>>>,
     thread: Option<JoinHandle<()>>,
     filling: Vec<f32>,
     under_way: usize,
@@ -21,12 +21,12 @@ pub(super) struct HostReducer {
 
 impl HostReducer {
     pub(super) fn new(group: Arc<dyn ProcessGroup>) -> Result<HostReducer> {
-        let (to_sum, buckets) = unbounded::<Vec<f32>>();
-        let (done, sums) = unbounded();
+        let (to_reduce, buckets) = unbounded::<Vec<f32>>();
+        let (done, reduced) = unbounded();
         let work = move || {
             for mut bucket in buckets {
-                let summed = group.all_reduce(&mut bucket).map(|()| bucket);
-                if done.send(summed).is_err() {
+                let result = group.all_reduce(&mut bucket).map(|()| bucket);
+                if done.send(result).is_err() {
                     return;
                 }
             }
@@ -34,8 +34,8 @@ impl HostReducer {
         let thread = std::thread::Builder::new().name("vgg-all-reduce".into()).spawn(work);
         let thread = thread.map_err(|e| Error::Threads { threads: 1, reason: e.to_string() })?;
         Ok(HostReducer {
-            to_sum: Some(to_sum),
-            sums,
+            to_reduce: Some(to_reduce),
+            reduced,
             thread: Some(thread),
             filling: Vec::with_capacity(BUCKET),
             under_way: 0,
@@ -57,10 +57,9 @@ impl HostReducer {
     fn send(&mut self) {
         let next = self.spare.pop().unwrap_or_else(|| Vec::with_capacity(BUCKET));
         let bucket = std::mem::replace(&mut self.filling, next);
-        // If the thread has ended, `refill` fails.
-        if let Some(to_sum) = &self.to_sum
-            && to_sum.send(bucket).is_ok()
-        {
+        if let Some(to_reduce) = &self.to_reduce {
+            // If the thread has ended, `refill` reports it.
+            let _ = to_reduce.send(bucket);
             self.under_way += 1;
         }
     }
@@ -73,34 +72,35 @@ impl HostReducer {
         // The flag is reduced as one more value: a loss may be non-finite while all gradients are finite.
         self.begin(&[if state.finite()? { 0.0 } else { f32::NAN }]);
         self.send();
-        let mut sums = ReducedBucket { bucket: Vec::new(), at: 0 };
+        let mut current = ReducedBucket { bucket: Vec::new(), at: 0 };
         for tensor in tensors {
             let mut to = tensor?.cpu_mut("all_reduce", "a tensor")?;
             while !to.is_empty() {
-                self.refill(&mut sums)?;
-                let from = sums.next_values(to.len());
+                self.refill(&mut current)?;
+                let from = current.next_values(to.len());
                 let (now, later) = to.split_at_mut(from.len());
                 now.copy_from_slice(from);
                 state.flag().check(now);
                 to = later;
             }
         }
-        self.refill(&mut sums)?;
-        state.flag().check(sums.next_values(1));
-        sums.bucket.clear();
-        self.spare.push(sums.bucket);
+        self.refill(&mut current)?;
+        state.flag().check(current.next_values(1));
+        current.bucket.clear();
+        self.spare.push(current.bucket);
         Ok(())
     }
 
     /// Receives the next reduced bucket once the last one is used up.
-    fn refill(&mut self, sums: &mut ReducedBucket) -> Result<()> {
-        if sums.at < sums.bucket.len() {
+    fn refill(&mut self, current: &mut ReducedBucket) -> Result<()> {
+        if current.at < current.bucket.len() {
             return Ok(());
         }
-        let gone = || Error::Internal("all-reduce: finish got more tensors than begin".into());
-        self.under_way = self.under_way.checked_sub(1).ok_or_else(gone)?;
-        let mut used = std::mem::replace(&mut sums.bucket, self.sums.recv().map_err(|_| gone())??);
-        sums.at = 0;
+        let too_many = || Error::Internal("all-reduce: finish got more tensors than begin".into());
+        let ended = |_| Error::Internal("the all-reduce thread has ended".into());
+        self.under_way = self.under_way.checked_sub(1).ok_or_else(too_many)?;
+        let mut used = std::mem::replace(&mut current.bucket, self.reduced.recv().map_err(ended)??);
+        current.at = 0;
         used.clear();
         if used.capacity() > 0 {
             self.spare.push(used);
@@ -125,7 +125,7 @@ impl ReducedBucket {
 
 impl Drop for HostReducer {
     fn drop(&mut self) {
-        self.to_sum = None;
+        self.to_reduce = None;
         if let Some(thread) = self.thread.take() {
             // The thread returns nothing, and sends its errors with the sums.
             let _ = thread.join();

@@ -117,7 +117,7 @@ pub fn grad_input_in_place(
 ) -> Result<Grad> {
     let s = gradient_shape(dz, weight, config, &y)?;
     let in_place = match dz.storage() {
-        Storage::Cpu(_) => cpu::gates_in_place(dz.device().cpu_context(), &s) && y.cpu_mut(OP, "y").is_ok(),
+        Storage::Cpu(_) => cpu::masks_in_place(dz.device().cpu_context(), &s) && y.cpu_mut(OP, "y").is_ok(),
         Storage::Cuda(_) => false,
     };
     if !in_place {

@@ -13,7 +13,7 @@ use crate::tensor::Storage;
 
 /// Pixels in a tile: with two vectors each, they fill the registers.
 const TILE: usize = 6;
-/// Longest part of a window whose panel of filters stays in the L1 cache.
+/// Target length of a part of a window (a panel of 20 KiB); windows of up to twice this length are not split.
 const WINDOW_BLOCK: usize = 320;
 
 /// The direct algorithm.
@@ -39,7 +39,9 @@ impl ConvKernel for Direct {
 
     fn grad_input(&self, cpu: Cpu, job: &GradInput, dx: &mut [f32], sums: &mut [f32]) {
         let s = job.shape.mirrored();
-        let Some(saved) = job.saved_x else { unreachable!("the saved input is not overwritten") };
+        let Some(saved) = job.saved_x else {
+            unreachable!("Direct does not work in place, so saved_x is given")
+        };
         let panels = job.weight.packed(PackedKind::DirectGradInput, panels_len(&s), |out| {
             let w = job.weight.value().cpu();
             let taps = s.r * s.s;

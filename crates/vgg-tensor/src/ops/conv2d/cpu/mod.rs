@@ -29,7 +29,7 @@ pub(super) struct GradInput<'a> {
     pub(super) shape: ConvShape,
     pub(super) dz: &'a [f32],
     pub(super) weight: &'a Weight,
-    /// `None` if the output buffer holds the saved input, which needs [`ConvKernel::gates_in_place`].
+    /// `None` if the output buffer holds the saved input, which needs [`ConvKernel::masks_in_place`].
     pub(super) saved_x: Option<&'a [f32]>,
     pub(super) scale: f32,
 }
@@ -54,8 +54,8 @@ pub(super) trait ConvKernel: Sync {
     /// Writes or accumulates `dw [k, r, s, c]`.
     fn grad_weight(&self, cpu: Cpu, job: &GradWeight, dw: &mut [f32]);
 
-    /// Whether grad-input can overwrite the saved input.
-    fn gates_in_place(&self) -> bool {
+    /// Whether grad-input may overwrite the saved input that masks it.
+    fn masks_in_place(&self) -> bool {
         false
     }
 
@@ -79,8 +79,8 @@ pub(super) fn forward(cpu: Cpu, job: &Forward, y: &mut [f32]) {
     }
 }
 
-pub(super) fn gates_in_place(cpu: Cpu, shape: &ConvShape) -> bool {
-    choose(cpu.conv, shape).gates_in_place()
+pub(super) fn masks_in_place(cpu: Cpu, shape: &ConvShape) -> bool {
+    choose(cpu.conv, shape).masks_in_place()
 }
 
 pub(super) fn grad_input(cpu: Cpu, job: &GradInput, dx: &mut [f32], sums: &mut [f32]) {

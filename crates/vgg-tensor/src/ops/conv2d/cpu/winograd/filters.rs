@@ -1,13 +1,13 @@
 //! Filter transform `G g G^T` into the panels that the matrix products read.
 
 use super::super::ConvShape;
-use super::tiles::BLOCK;
+use super::tiles::CHANNEL_BLOCK;
 use super::transform::{Columns, Transform};
 use crate::cpu::{Cpu, SharedMut, Vector, VectorKernel};
 
 /// Length of the transformed filters of a convolution: `[side * side][k / 16][c][16]`.
 pub(super) fn filters_len<T: Transform>(s: &ConvShape) -> usize {
-    T::SIDE * T::SIDE * s.k.div_ceil(BLOCK) * s.c * BLOCK
+    T::SIDE * T::SIDE * s.k.div_ceil(CHANNEL_BLOCK) * s.c * CHANNEL_BLOCK
 }
 
 /// The pass of the convolution that uses the filters.
@@ -28,17 +28,17 @@ pub(super) fn transform_filters<T: Transform>(
     pass: Pass,
     out: &mut [f32],
 ) {
-    let panels = s.k.div_ceil(BLOCK);
-    let blocks = s.c.div_ceil(BLOCK);
-    let pitch = panels * s.c * BLOCK;
+    let panels = s.k.div_ceil(CHANNEL_BLOCK);
+    let blocks = s.c.div_ceil(CHANNEL_BLOCK);
+    let pitch = panels * s.c * CHANNEL_BLOCK;
     assert_eq!(out.len(), T::SIDE * T::SIDE * pitch);
     let out = SharedMut::new(out);
     cpu.for_each(panels * blocks, |task| {
-        let (panel, first) = (task / blocks, task % blocks * BLOCK);
-        let mut taps = [[[0.0f32; BLOCK]; BLOCK]; 9];
-        gather::<T>(s, weight, pass, panel * BLOCK, first, &mut taps);
-        let channels = BLOCK.min(s.c - first);
-        let start = (panel * s.c + first) * BLOCK;
+        let (panel, first) = (task / blocks, task % blocks * CHANNEL_BLOCK);
+        let mut taps = [[[0.0f32; CHANNEL_BLOCK]; CHANNEL_BLOCK]; 9];
+        gather::<T>(s, weight, pass, panel * CHANNEL_BLOCK, first, &mut taps);
+        let channels = CHANNEL_BLOCK.min(s.c - first);
+        let start = (panel * s.c + first) * CHANNEL_BLOCK;
         let kernel = FilterBlock {
             taps: &taps,
             channels,
@@ -58,10 +58,10 @@ fn gather<T: Transform>(
     pass: Pass,
     output: usize,
     input: usize,
-    taps: &mut [[[f32; BLOCK]; BLOCK]; 9],
+    taps: &mut [[[f32; CHANNEL_BLOCK]; CHANNEL_BLOCK]; 9],
 ) {
     let count = T::R * T::R;
-    let (outputs, inputs) = (BLOCK.min(s.k - output), BLOCK.min(s.c - input));
+    let (outputs, inputs) = (CHANNEL_BLOCK.min(s.k - output), CHANNEL_BLOCK.min(s.c - input));
     for (tap, to) in taps.iter_mut().enumerate().take(count) {
         match pass {
             Pass::Forward => {
@@ -84,7 +84,7 @@ fn gather<T: Transform>(
 
 /// Transforms up to 16 inputs of one panel.
 struct FilterBlock<'a, T> {
-    taps: &'a [[[f32; BLOCK]; BLOCK]; 9],
+    taps: &'a [[[f32; CHANNEL_BLOCK]; CHANNEL_BLOCK]; 9],
     channels: usize,
     /// Start of the panel's first input within every element.
     start: usize,
@@ -98,7 +98,7 @@ impl<T: Transform> VectorKernel for FilterBlock<'_, T> {
     fn run<V: Vector>(self) {
         let zero = V::splat(0.0);
         for input in 0..self.channels {
-            for part in (0..BLOCK).step_by(V::LANES) {
+            for part in (0..CHANNEL_BLOCK).step_by(V::LANES) {
                 let mut columns = Columns::new();
                 for j in 0..T::R {
                     let mut g = [zero; 3];
@@ -112,7 +112,7 @@ impl<T: Transform> VectorKernel for FilterBlock<'_, T> {
                     let row = columns.row(i);
                     let row = T::filter(&[row[0], row[1], row[2]]);
                     for (j, value) in row.iter().enumerate().take(T::SIDE) {
-                        let at = (i * T::SIDE + j) * self.pitch + self.start + input * BLOCK + part;
+                        let at = (i * T::SIDE + j) * self.pitch + self.start + input * CHANNEL_BLOCK + part;
                         // SAFETY: every task writes panels and inputs of its own.
                         unsafe { value.store(self.out.pointer(at, V::LANES)) };
                     }

@@ -16,7 +16,7 @@ use self::filters::{Pass, filters_len, transform_filters};
 use self::map_tiles::{InputTransform, Map, MapTiles};
 use self::output::{ActivateAndPool, BiasRelu, Epilogue, OutputTiles, ReluBackward};
 use self::product::Product;
-use self::tiles::{BLOCK, PackedTiles, Tiles};
+use self::tiles::{CHANNEL_BLOCK, PackedTiles, Tiles};
 use self::transform::{F1, F2, F4, F6, Transform};
 use super::{ConvKernel, ConvShape, Forward, GradInput, GradWeight};
 use crate::cpu::{Cpu, SharedMut};
@@ -44,8 +44,8 @@ const ALONE_TILES: [usize; 2] = [24, 96];
 const FEW_BLOCKS: usize = 8;
 /// Tiles per block when all threads work on one block.
 const TOGETHER: usize = 192;
-/// Product of input and output channels from which all threads work on one block. The transformed filters are
-/// then larger than any cache and are read from memory once for many tiles.
+/// If input channels times output channels is at least this, all threads work on one block. The transformed
+/// filters are then larger than any cache and are read from memory once for many tiles.
 const SHARED_FILTERS: usize = 128 * 256;
 
 impl<T: Transform> ConvKernel for Winograd<T> {
@@ -99,7 +99,7 @@ impl<T: Transform> ConvKernel for Winograd<T> {
         filter_gradient::grad_weight::<T>(cpu, job, dw);
     }
 
-    fn gates_in_place(&self) -> bool {
+    fn masks_in_place(&self) -> bool {
         true
     }
 
@@ -115,7 +115,7 @@ const RANGE: usize = 6;
 /// block.
 fn block_len<T: Transform>(s: &ConvShape, tiles: usize) -> (usize, bool) {
     let [least, most] = ALONE_TILES;
-    let channels = s.c.next_multiple_of(BLOCK) + s.k.next_multiple_of(BLOCK);
+    let channels = s.c.next_multiple_of(CHANNEL_BLOCK) + s.k.next_multiple_of(CHANNEL_BLOCK);
     let alone = (ALONE / (T::SIDE * T::SIDE * channels)).clamp(least, most);
     let shared = s.c * s.k >= SHARED_FILTERS || tiles.div_ceil(alone) < FEW_BLOCKS;
     let len = if shared { TOGETHER } else { alone };
@@ -128,7 +128,7 @@ fn convolve<T: Transform, F: Epilogue>(cpu: Cpu, tiles: &Tiles, x: &[f32], filte
     let count = tiles.count();
     let (len, shared) = block_len::<T>(s, count);
     let rows = product::rows(cpu.isa.wide_lanes());
-    let block = Block::<T, F> {
+    let block = TileBlock::<T, F> {
         cpu,
         tiles,
         x,
@@ -156,7 +156,7 @@ fn convolve<T: Transform, F: Epilogue>(cpu: Cpu, tiles: &Tiles, x: &[f32], filte
 }
 
 /// Data shared by the blocks of a convolution.
-struct Block<'a, T, F> {
+struct TileBlock<'a, T, F> {
     cpu: Cpu<'a>,
     tiles: &'a Tiles,
     x: &'a [f32],
@@ -167,11 +167,11 @@ struct Block<'a, T, F> {
     transform: PhantomData<T>,
 }
 
-impl<T: Transform, F: Epilogue> Block<'_, T, F> {
+impl<T: Transform, F: Epilogue> TileBlock<'_, T, F> {
     /// Runs the three phases for the tiles `first .. first + count`: input transform, matrix products, output
     /// transform.
     fn run(&self, first: usize, count: usize, v: &mut [f32], m: &mut [f32]) {
-        let (cpu, groups) = (self.cpu, self.v);
+        let (cpu, layout) = (self.cpu, self.v);
         let range = |i: usize| first + i * RANGE..first + ((i + 1) * RANGE).min(count);
         let ranges = count.div_ceil(RANGE);
         let transformed = SharedMut::new(v);
@@ -184,7 +184,7 @@ impl<T: Transform, F: Epilogue> Block<'_, T, F> {
                 range: range(i),
                 first,
                 out: &transformed,
-                layout: groups,
+                layout,
                 transform: PhantomData::<InputTransform<T>>,
             });
         });
@@ -193,10 +193,10 @@ impl<T: Transform, F: Epilogue> Block<'_, T, F> {
             cpu.isa.run_wide(OutputTiles {
                 tiles: self.tiles,
                 products: m,
-                groups: self.m,
+                layout: self.m,
                 range: range(i),
                 first,
-                group: first / RANGE + i,
+                range_index: first / RANGE + i,
                 finish: self.finish,
                 transform: self.transform,
             });
@@ -208,19 +208,19 @@ impl<T: Transform, F: Epilogue> Block<'_, T, F> {
         let panels = self.m.blocks;
         // Two tasks per element, so that even 16 elements are distributed evenly.
         let parts = 2.min(panels);
-        let filters_len = panels * s.c * BLOCK;
+        let filters_len = panels * s.c * CHANNEL_BLOCK;
         let m = SharedMut::new(m);
         self.cpu.for_each(T::SIDE * T::SIDE * parts, |task| {
             let (element, part) = (task / parts, task % parts);
             self.cpu.isa.run_wide(Product {
                 v: &v[element * self.v.pitch..][..self.v.pitch],
-                v_groups: self.v,
+                v_layout: self.v,
                 tiles: count,
                 channels: s.c,
                 u: &self.filters[element * filters_len..][..filters_len],
                 panels: part * panels / parts..(part + 1) * panels / parts,
                 m: &m,
-                m_groups: self.m,
+                m_layout: self.m,
                 m_start: element * self.m.pitch,
             });
         });

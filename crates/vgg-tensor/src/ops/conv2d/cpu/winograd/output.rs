@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::tiles::{BLOCK, PackedTiles, Place, Tiles};
+use super::tiles::{CHANNEL_BLOCK, PackedTiles, Place, Tiles};
 use super::transform::{Columns, MAX_SIDE, Side, Transform};
 use crate::cpu::{SharedMut, Vector, VectorKernel, prefetch};
 
@@ -26,24 +26,24 @@ pub(super) trait Epilogue: Sync {
     /// Prefetches memory that the rows of a tile will need.
     fn prefetch<T: Transform>(&self, _place: Place, _k: usize) {}
 
-    /// Receives the sums that `rows` accumulated over a group of tiles.
+    /// Receives the sums that `rows` accumulated over a range of tiles.
     ///
     /// # Safety
     /// As [`Epilogue::rows`].
-    unsafe fn sums<V: Vector>(&self, _group: usize, _k: usize, _n: usize, _sum: V) {}
+    unsafe fn sums<V: Vector>(&self, _range_index: usize, _k: usize, _n: usize, _sum: V) {}
 }
 
 /// Transforms a range of tiles back, for all filters.
 pub(super) struct OutputTiles<'a, T, F> {
     pub(super) tiles: &'a Tiles,
     pub(super) products: &'a [f32],
-    pub(super) groups: PackedTiles,
+    pub(super) layout: PackedTiles,
     /// Tiles of the convolution.
     pub(super) range: Range<usize>,
     /// First tile of the block that `products` holds.
     pub(super) first: usize,
-    /// Number of this group of tiles, for the sums.
-    pub(super) group: usize,
+    /// Index of `range` among the ranges of all tiles, for the sums.
+    pub(super) range_index: usize,
     pub(super) finish: &'a F,
     pub(super) transform: std::marker::PhantomData<T>,
 }
@@ -53,21 +53,23 @@ impl<T: Transform, F: Epilogue> VectorKernel for OutputTiles<'_, T, F> {
     fn run<V: Vector>(self) {
         let filters = self.tiles.shape.k;
         let elements = T::SIDE * T::SIDE;
-        assert!(self.products.len() >= elements * self.groups.pitch);
-        for block in 0..self.groups.blocks {
+        assert!(self.products.len() >= elements * self.layout.pitch);
+        for block in 0..self.layout.blocks {
             let mut sums = [V::splat(0.0); 2];
             // Vectors of the block that contain filters.
-            let vectors = (BLOCK / V::LANES).min((filters - block * BLOCK).div_ceil(V::LANES));
+            let vectors =
+                (CHANNEL_BLOCK / V::LANES).min((filters - block * CHANNEL_BLOCK).div_ceil(V::LANES));
             for tile in self.range.clone() {
                 let place = self.tiles.place(tile);
-                let at = self.groups.at(tile - self.first, block);
+                let at = self.layout.at(tile - self.first, block);
                 if tile + 1 < self.range.end {
-                    self.finish.prefetch::<T>(self.tiles.place(tile + 1), block * BLOCK);
-                } else if block + 1 < self.groups.blocks {
-                    self.finish.prefetch::<T>(self.tiles.place(self.range.start), (block + 1) * BLOCK);
+                    self.finish.prefetch::<T>(self.tiles.place(tile + 1), block * CHANNEL_BLOCK);
+                } else if block + 1 < self.layout.blocks {
+                    self.finish
+                        .prefetch::<T>(self.tiles.place(self.range.start), (block + 1) * CHANNEL_BLOCK);
                 }
                 for (i, sum) in sums.iter_mut().enumerate().take(vectors) {
-                    let k = block * BLOCK + i * V::LANES;
+                    let k = block * CHANNEL_BLOCK + i * V::LANES;
                     // SAFETY: a vector there lies within every element; tasks hold different tiles.
                     unsafe {
                         let from = self.products.as_ptr().add(at + i * V::LANES);
@@ -76,9 +78,9 @@ impl<T: Transform, F: Epilogue> VectorKernel for OutputTiles<'_, T, F> {
                 }
             }
             for (i, sum) in sums.into_iter().enumerate().take(vectors) {
-                let k = block * BLOCK + i * V::LANES;
-                // SAFETY: tasks have different groups.
-                unsafe { self.finish.sums(self.group, k, V::LANES.min(filters - k), sum) };
+                let k = block * CHANNEL_BLOCK + i * V::LANES;
+                // SAFETY: tasks have different ranges.
+                unsafe { self.finish.sums(self.range_index, k, V::LANES.min(filters - k), sum) };
             }
         }
     }
@@ -96,7 +98,7 @@ impl<T: Transform, F: Epilogue> OutputTiles<'_, T, F> {
             let mut m = [V::splat(0.0); MAX_SIDE];
             for (i, m) in m.iter_mut().enumerate().take(T::SIDE) {
                 // SAFETY: by the caller's promise.
-                *m = unsafe { V::load(from.add((i * T::SIDE + j) * self.groups.pitch)) };
+                *m = unsafe { V::load(from.add((i * T::SIDE + j) * self.layout.pitch)) };
             }
             columns.push(T::output(&m));
         }
@@ -210,7 +212,7 @@ pub(super) struct ReluBackward<'a> {
     pub(super) saved: Option<&'a [f32]>,
     pub(super) scale: f32,
     pub(super) dx: SharedMut<'a, f32>,
-    /// `[groups][k]`.
+    /// `[ranges][k]`.
     pub(super) sums: SharedMut<'a, f32>,
 }
 
@@ -263,9 +265,9 @@ impl Epilogue for ReluBackward<'_> {
     }
 
     #[inline(always)]
-    unsafe fn sums<V: Vector>(&self, group: usize, k: usize, n: usize, sum: V) {
-        // SAFETY: only this task writes the group's sums.
-        unsafe { store(&self.sums, group * self.tiles.shape.k + k, n, sum) };
+    unsafe fn sums<V: Vector>(&self, range_index: usize, k: usize, n: usize, sum: V) {
+        // SAFETY: only this task writes the range's sums.
+        unsafe { store(&self.sums, range_index * self.tiles.shape.k + k, n, sum) };
     }
 }
 

@@ -2,17 +2,17 @@
 
 use std::ops::Range;
 
-use super::tiles::{BLOCK, PackedTiles};
+use super::tiles::{CHANNEL_BLOCK, PackedTiles};
 use crate::cpu::{SharedMut, Vector, VectorKernel, prefetch};
 
 /// Channel blocks that are summed before the next filters: 16 KiB of filters, half of an L1 cache.
-const CHANNEL_BLOCKS: usize = 16;
+const BLOCKS_AT_ONCE: usize = 16;
 
 /// `m[tile][k] = sum over c of v[tile][c] u[c][k]` for one tile element and a range of panels of 16 filters.
 pub(super) struct Product<'a> {
     /// One element of the tiles: `[groups][c / 16][rows][16]`.
     pub(super) v: &'a [f32],
-    pub(super) v_groups: PackedTiles,
+    pub(super) v_layout: PackedTiles,
     pub(super) tiles: usize,
     pub(super) channels: usize,
     /// One element of the filters: `[k / 16][c][16]`.
@@ -20,7 +20,7 @@ pub(super) struct Product<'a> {
     pub(super) panels: Range<usize>,
     /// All elements of the products, each `[groups][k / 16][rows][16]`.
     pub(super) m: &'a SharedMut<'a, f32>,
-    pub(super) m_groups: PackedTiles,
+    pub(super) m_layout: PackedTiles,
     /// Start of this element in `m`.
     pub(super) m_start: usize,
 }
@@ -33,31 +33,32 @@ pub(super) fn rows(lanes: usize) -> usize {
 impl VectorKernel for Product<'_> {
     #[inline(always)]
     fn run<V: Vector>(self) {
-        let rows = self.v_groups.rows;
+        let rows = self.v_layout.rows;
         assert_eq!(rows, self::rows(V::LANES));
         let groups = self.tiles.div_ceil(rows);
-        assert!(self.v.len() >= groups * self.v_groups.group_len());
-        assert!(self.u.len() >= self.panels.end * self.channels * BLOCK);
-        for first in (0..self.v_groups.blocks).step_by(CHANNEL_BLOCKS) {
-            let blocks = CHANNEL_BLOCKS.min(self.v_groups.blocks - first);
-            let channels = (self.channels - first * BLOCK).min(CHANNEL_BLOCKS * BLOCK);
+        assert!(self.v.len() >= groups * self.v_layout.group_len());
+        assert!(self.u.len() >= self.panels.end * self.channels * CHANNEL_BLOCK);
+        for first in (0..self.v_layout.blocks).step_by(BLOCKS_AT_ONCE) {
+            let blocks = BLOCKS_AT_ONCE.min(self.v_layout.blocks - first);
+            let channels = (self.channels - first * CHANNEL_BLOCK).min(BLOCKS_AT_ONCE * CHANNEL_BLOCK);
             for panel in self.panels.clone() {
-                let filters = &self.u[(panel * self.channels + first * BLOCK) * BLOCK..][..channels * BLOCK];
+                let filters = &self.u[(panel * self.channels + first * CHANNEL_BLOCK) * CHANNEL_BLOCK..]
+                    [..channels * CHANNEL_BLOCK];
                 // Prefetch the next panel while this one is used, a part of it per group.
-                let next = filters.as_ptr().wrapping_add(self.channels * BLOCK);
+                let next = filters.as_ptr().wrapping_add(self.channels * CHANNEL_BLOCK);
                 let lines = channels.div_ceil(groups);
                 for group in 0..groups {
                     for line in group * lines..((group + 1) * lines).min(channels) {
-                        prefetch(next.wrapping_add(line * BLOCK));
+                        prefetch(next.wrapping_add(line * CHANNEL_BLOCK));
                     }
                     let here = rows.min(self.tiles - group * rows);
-                    let v = &self.v[group * self.v_groups.group_len() + first * rows * BLOCK..];
-                    let v = &v[..blocks * rows * BLOCK];
-                    let start = self.m_start + self.m_groups.at(group * rows, panel);
+                    let v = &self.v[group * self.v_layout.group_len() + first * rows * CHANNEL_BLOCK..];
+                    let v = &v[..blocks * rows * CHANNEL_BLOCK];
+                    let start = self.m_start + self.m_layout.at(group * rows, panel);
                     // SAFETY: tasks write different elements and panels; `v` and `filters` are cut to what is
                     // read.
                     unsafe {
-                        let m = self.m.pointer(start, rows * BLOCK);
+                        let m = self.m.pointer(start, rows * CHANNEL_BLOCK);
                         some_rows::<V>(here, v.as_ptr(), channels, filters.as_ptr(), m, first > 0);
                     }
                 }
@@ -115,24 +116,24 @@ unsafe fn kernel<V: Vector, const GROUP: usize, const ROWS: usize, const VECTORS
         if add {
             for (i, sums) in sums.iter_mut().enumerate() {
                 for (j, sum) in sums.iter_mut().enumerate() {
-                    *sum = V::load(m.add(i * BLOCK + j * V::LANES));
+                    *sum = V::load(m.add(i * CHANNEL_BLOCK + j * V::LANES));
                 }
             }
         }
         let (mut v, mut u) = (v, u);
-        for _ in 0..channels / BLOCK {
-            for c in 0..BLOCK {
-                add_channel(&mut sums, v.add(c), u.add(c * BLOCK));
+        for _ in 0..channels / CHANNEL_BLOCK {
+            for c in 0..CHANNEL_BLOCK {
+                add_channel(&mut sums, v.add(c), u.add(c * CHANNEL_BLOCK));
             }
-            v = v.add(GROUP * BLOCK);
-            u = u.add(BLOCK * BLOCK);
+            v = v.add(GROUP * CHANNEL_BLOCK);
+            u = u.add(CHANNEL_BLOCK * CHANNEL_BLOCK);
         }
-        for c in 0..channels % BLOCK {
-            add_channel(&mut sums, v.add(c), u.add(c * BLOCK));
+        for c in 0..channels % CHANNEL_BLOCK {
+            add_channel(&mut sums, v.add(c), u.add(c * CHANNEL_BLOCK));
         }
         for (i, sums) in sums.iter().enumerate() {
             for (j, sum) in sums.iter().enumerate() {
-                sum.store(m.add(i * BLOCK + j * V::LANES));
+                sum.store(m.add(i * CHANNEL_BLOCK + j * V::LANES));
             }
         }
     }
@@ -155,7 +156,7 @@ unsafe fn add_channel<V: Vector, const ROWS: usize, const VECTORS: usize>(
     }
     for (i, sums) in sums.iter_mut().enumerate() {
         // SAFETY: by the caller's promise.
-        let value = V::splat(unsafe { *v.add(i * BLOCK) });
+        let value = V::splat(unsafe { *v.add(i * CHANNEL_BLOCK) });
         for (sum, filter) in sums.iter_mut().zip(filters) {
             *sum = value.mul_add(filter, *sum);
         }

@@ -7,7 +7,7 @@ use super::transform::Transform;
 use crate::cpu::Vector;
 
 /// Channels in a block of the layouts: a cache line.
-pub(super) const BLOCK: usize = 16;
+pub(super) const CHANNEL_BLOCK: usize = 16;
 
 /// The output split into tiles of `m x m` pixels, numbered along columns, then rows, then images.
 #[derive(Clone, Copy)]
@@ -58,21 +58,25 @@ pub(super) struct PackedTiles {
 
 impl PackedTiles {
     pub(super) fn new(tiles: usize, channels: usize, rows: usize) -> PackedTiles {
-        let blocks = channels.div_ceil(BLOCK);
+        let blocks = channels.div_ceil(CHANNEL_BLOCK);
         // An odd number of cache lines, so that the elements of a tile fall into different cache sets.
-        PackedTiles { rows, blocks, pitch: tiles.div_ceil(rows) * blocks * rows * BLOCK + BLOCK }
+        PackedTiles {
+            rows,
+            blocks,
+            pitch: tiles.div_ceil(rows) * blocks * rows * CHANNEL_BLOCK + CHANNEL_BLOCK,
+        }
     }
 
     /// Start of channel block `block` of a tile.
     #[inline(always)]
     pub(super) fn at(&self, tile: usize, block: usize) -> usize {
         let (group, row) = (tile / self.rows, tile % self.rows);
-        ((group * self.blocks + block) * self.rows + row) * BLOCK
+        ((group * self.blocks + block) * self.rows + row) * CHANNEL_BLOCK
     }
 
     /// Values in a group of tiles.
     pub(super) fn group_len(&self) -> usize {
-        self.blocks * self.rows * BLOCK
+        self.blocks * self.rows * CHANNEL_BLOCK
     }
 }
 
@@ -87,7 +91,7 @@ pub(super) trait TileLayout: Copy + Sync {
 impl TileLayout for PackedTiles {
     #[inline(always)]
     fn start(&self, tile: usize, channel: usize) -> usize {
-        self.at(tile, channel / BLOCK) + channel % BLOCK
+        self.at(tile, channel / CHANNEL_BLOCK) + channel % CHANNEL_BLOCK
     }
 
     #[inline(always)]
