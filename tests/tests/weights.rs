@@ -139,7 +139,7 @@ fn layers_can_be_loaded_from_files_without_a_head() {
 fn pickles_are_never_executed() {
     let device = Device::cpu(1).unwrap();
     let refused = load(&file("evil.pth"), &device).err().unwrap().to_string();
-    assert!(refused.contains("posix.system") && refused.contains("not executed"), "{refused}");
+    assert!(refused.contains("is an object of posix.system, not a tensor"), "{refused}");
     assert!(!Path::new("/tmp/vgg-pickle-was-executed").exists());
 }
 
@@ -192,9 +192,9 @@ fn tensors_larger_than_the_file_are_refused() {
     refused("storage 1 has two types or lengths");
     legacy_file(&path, &item("a", "1", 1 << 36, 1), &[("1", 8)]);
     refused("the length of storage 1 does not match its tensors");
-    // A string that every reference would copy.
+    // A key that every reference would copy.
     legacy_file(&path, &item("a", &"k".repeat(1 << 20), 8, 1), &[("1", 8)]);
-    refused("a string of 1048576 bytes is too long");
+    refused("a persistent id does not refer to a storage");
     legacy_file(&path, &item("a", "1", i64::MAX, 1), &[("1", 8)]);
     refused("the length of storage 1 does not match its tensors");
 }

@@ -111,7 +111,8 @@ impl<'a> EvalModel<'a> {
     fn posterior(&self, x: &Tensor, pool: DensePool) -> Result<Tensor> {
         let network = match &self.form {
             Form::Crops(n) => return Ok(ops::softmax(&finite(n.infer(x)?)?)?),
-            Form::Borrowed(n) => return Ok(ops::softmax(&finite(n.infer(x)?)?)?),
+            // Validation during training, which reports a loss that is not finite itself.
+            Form::Borrowed(n) => return Ok(ops::softmax(&n.infer(x)?)?),
             Form::Dense(n) => n,
         };
         let map = finite(network.score_map(x)?)?;
