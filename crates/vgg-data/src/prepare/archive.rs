@@ -313,7 +313,7 @@ mod tests {
         };
         for pax in [false, true] {
             write(&long, pax);
-            assert_eq!(names().unwrap(), [long.clone()]);
+            assert_eq!(names().unwrap(), std::slice::from_ref(&long));
         }
         write(&"a/".repeat(1 << 20), true);
         let message = names().unwrap_err().to_string();
