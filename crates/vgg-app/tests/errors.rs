@@ -33,6 +33,9 @@ fn invalid_settings_exit_with_2() {
         ("data.train_scale=[1,2,3]", &["train_scale must be one side"]),
         ("optimizer.micro_batch=300", &["micro_batch 300"]),
         ("network.head=[10000000000,1]", &["head [10000000000, 1]", "between 1 and"]),
+        ("network.head=[1048576,1048576]", &["a training step needs about", "are free"]),
+        ("optimizer.batch=1000000000", &["batch 1000000000 is larger than the maximum"]),
+        (&format!("{}=1", vec!["a"; 60_000].join(".")), &["a key has more than 16 parts"]),
     ] {
         let arguments = train(set);
         fails(dir, &arguments.iter().map(String::as_str).collect::<Vec<_>>(), 2, words);

@@ -4,7 +4,7 @@ mod common;
 
 use std::path::Path;
 
-use common::{init, ok, run, small_set, stderr};
+use common::{fails, init, ok, run, small_set, stderr};
 use ndarray::Array2;
 use serde_json::Value;
 use vgg_eval::Posteriors;
@@ -149,6 +149,22 @@ fn weights_survive_conversion_to_other_libraries_and_back() {
     ok(dir, &["convert", "t.safetensors", "w.caffemodel", "--to", "caffe"]);
     let again = run(dir, &["convert", "t.safetensors", "w.caffemodel", "--to", "caffe"]);
     assert_eq!(again.status.code(), Some(2));
+    // The extension decides without --to, and must not contradict it.
+    ok(dir, &["convert", "t.safetensors", "w.onnx"]);
+    ok(dir, &["convert", "t.safetensors", "again.caffemodel"]);
+    assert_eq!(
+        std::fs::read(dir.join("w.caffemodel")).unwrap(),
+        std::fs::read(dir.join("again.caffemodel")).unwrap()
+    );
+    assert!(!std::fs::read(dir.join("w.onnx")).unwrap()[8..].starts_with(b"{"));
+    for (arguments, word) in [
+        (&["x.pth"][..], "does not say the format"),
+        (&["x"], "does not say the format"),
+        (&["x.onnx", "--to", "torchvision"], ".safetensors files"),
+        (&["x.pth", "--to", "native"], ".safetensors files"),
+    ] {
+        fails(dir, &[&["convert", "t.safetensors"], arguments].concat(), 2, &[word]);
+    }
     let caffe = run(dir, &["convert", "w.caffemodel", "back.safetensors"]);
     assert!(caffe.status.success() && stderr(&caffe).contains("BGR"), "{}", stderr(&caffe));
     // Conversion moves values without arithmetic: the results are bitwise identical.

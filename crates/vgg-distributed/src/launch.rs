@@ -89,7 +89,7 @@ impl Launch {
         }
         let value = |name| number(name, get(name).unwrap_or_default());
         let (rank, size) = (value(rank_name)?, value(size_name)?);
-        if size == 0 {
+        if size == 0 || size > MAX_SIZE {
             return Err(Error::Value { name: size_name, value: size.to_string() });
         }
         let local_size = get(local_size_name).map_or(Ok(size), |value| largest(local_size_name, value))?;
@@ -108,6 +108,9 @@ impl Launch {
         Error::NoTransport { rank: self.rank, size: self.size, reason: reason.to_owned() }
     }
 }
+
+/// Largest world size, against values that are no number of processes.
+const MAX_SIZE: usize = 1 << 16;
 
 fn number(name: &'static str, value: String) -> Result<usize, Error> {
     value.trim().parse().map_err(|_| Error::Value { name, value })
@@ -183,6 +186,8 @@ mod tests {
         let text = of(&[("PMI_RANK", "x"), ("PMI_SIZE", "2")]).unwrap_err();
         assert!(text.contains("\"x\""), "{text}");
         let text = of(&[("PMI_RANK", "0"), ("PMI_SIZE", "0")]).unwrap_err();
+        assert!(text.contains("PMI_SIZE"), "{text}");
+        let text = of(&[("PMI_RANK", "0"), ("PMI_SIZE", "2147483648")]).unwrap_err();
         assert!(text.contains("PMI_SIZE"), "{text}");
         let text = of(&[("LOCAL_RANK", "1"), ("MASTER_ADDR", "a"), ("MASTER_PORT", "1")]).unwrap_err();
         assert!(text.contains("LOCAL_RANK is set, but RANK and WORLD_SIZE are missing"), "{text}");

@@ -41,6 +41,9 @@ pub struct RunPlan {
     pub run: RunLength,
 }
 
+/// Largest number of images in a step: far more than any published training, and few enough to count in memory.
+const MAX_BATCH: usize = 1 << 20;
+
 /// The network.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -282,6 +285,9 @@ impl RunPlan {
         let OptimizerPlan { batch, micro_batch, .. } = self.optimizer;
         if batch == 0 {
             return Some("batch must be at least 1".into());
+        }
+        if batch > MAX_BATCH {
+            return Some(format!("batch {batch} is larger than the maximum, {MAX_BATCH}"));
         }
         (micro_batch > MAX_MICRO_BATCH)
             .then(|| format!("micro_batch {micro_batch} is larger than the maximum, {MAX_MICRO_BATCH}"))

@@ -66,6 +66,9 @@ fn the_validation_scale_is_between_the_crop_and_the_largest_side() {
 fn batches_and_micro_batches_have_limits() {
     accepted(|run| run.optimizer.batch = 1);
     refused(|run| run.optimizer.batch = 0, "batch must be at least 1");
+    accepted(|run| run.optimizer.batch = 1 << 20);
+    let message = "batch 1048577 is larger than the maximum, 1048576";
+    refused(|run| run.optimizer.batch = (1 << 20) + 1, message);
     accepted(|run| run.optimizer.micro_batch = 256);
     let message = "micro_batch 257 is larger than the maximum, 256";
     refused(|run| run.optimizer.micro_batch = 257, message);

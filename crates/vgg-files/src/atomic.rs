@@ -43,8 +43,12 @@ impl FileWriter {
     /// Creates the temporary file in the folder of `path`, which must exist.
     ///
     /// # Errors
-    /// [`Error::Io`] if the file cannot be created.
+    /// [`Error::Io`] if the file cannot be created, or if `path` is a device, a pipe or a directory, which the file
+    /// would replace.
     pub fn create_in_folder(path: &Path) -> Result<FileWriter> {
+        if fs::symlink_metadata(path).is_ok_and(|there| !there.is_file() && !there.is_symlink()) {
+            return Err(at("write", path)(std::io::Error::other("it is not a regular file")));
+        }
         let partial = beside(path);
         let file = Sink::create(&partial).map_err(at("write", path))?;
         let out = Some(BufWriter::with_capacity(1 << 20, file));
@@ -177,9 +181,10 @@ pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
     serde_json::from_slice(&bytes).map_err(|e| Error::corrupt(path, e))
 }
 
-/// A unique temporary name in the folder of `path`.
+/// A unique temporary name in the folder of `path`. It starts with at most 50 characters of the name, because names
+/// have at most 255 bytes.
 pub(crate) fn beside(path: &Path) -> PathBuf {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let name: String = path.file_name().unwrap_or_default().to_string_lossy().chars().take(50).collect();
     // The process id is not enough: processes in different containers can have the same.
     static NUMBER: AtomicU64 = AtomicU64::new(0);
     let (process, number) = (std::process::id(), NUMBER.fetch_add(1, Relaxed));
@@ -218,6 +223,23 @@ mod tests {
         assert!(failed.unwrap_err().to_string().contains("disk on fire"));
         assert_eq!(fs::read(&path).unwrap(), b"old");
         assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn only_regular_files_are_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("folder");
+        fs::create_dir(&folder).unwrap();
+        for path in [Path::new("/dev/null"), &folder] {
+            let message = write_bytes(path, b"x").unwrap_err().to_string();
+            assert!(message.contains("it is not a regular file"), "{message}");
+        }
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+        // The longest name, also if it is cut inside a character.
+        for name in ["a".repeat(255), "ä".repeat(127)] {
+            write_bytes(&dir.path().join(&name), b"x").unwrap();
+            assert_eq!(fs::read(dir.path().join(&name)).unwrap(), b"x");
+        }
     }
 
     #[test]

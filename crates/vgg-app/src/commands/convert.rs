@@ -23,9 +23,10 @@ pub(crate) struct Convert {
     input: PathBuf,
     /// Output file.
     output: PathBuf,
-    /// Output format: native, torchvision, timm, caffe (also writes a .prototxt), onnx or onnx-dense.
-    #[arg(long, default_value = "native", value_parser = target)]
-    to: Target,
+    /// Output format: native, torchvision, timm, caffe (also writes a .prototxt), onnx or onnx-dense. Default: by the
+    /// extension of the output: native for .safetensors, caffe for .caffemodel, onnx for .onnx.
+    #[arg(long, value_parser = target)]
+    to: Option<Target>,
     /// Pixel preprocessing, if the file does not state it. torchvision: RGB in 0..1, minus mean, divided by standard
     /// deviation; caffe-bgr: BGR in 0..255, minus mean; caffe-rgb: the same in RGB order. Default: that of the library
     /// whose tensor names the file uses.
@@ -42,7 +43,8 @@ fn target(name: &str) -> Result<Target, String> {
 
 impl Convert {
     pub(crate) fn run(self) -> Result<()> {
-        let files = self.to.files(&self.output);
+        let to = self.target()?;
+        let files = to.files(&self.output);
         if files.len() > 1 && files[0] == files[1] {
             let what = format!("{} is also the prototxt's name; choose another", printable(&files[0]));
             return Err(UsageError(what).into());
@@ -55,12 +57,32 @@ impl Convert {
         vgg::name_classes(&mut loaded);
         loaded.notes.iter().for_each(|text| note(text));
         let spec = loaded.network.spec();
-        if matches!(self.to, Target::Torchvision | Target::Timm) && !PUBLISHED.contains(&spec.config) {
+        if matches!(to, Target::Torchvision | Target::Timm) && !PUBLISHED.contains(&spec.config) {
             note(&format!("note: that library has no config {}; only the names follow it", spec.config));
         }
-        for file in convert(&self.output, &loaded.network, &loaded.metadata, self.to)? {
+        for file in convert(&self.output, &loaded.network, &loaded.metadata, to)? {
             note(&format!("wrote {}", printable(&file)));
         }
         Ok(())
+    }
+
+    /// The output format, if `--to` and the extension of the output do not contradict each other.
+    fn target(&self) -> Result<Target> {
+        const NOT_WRITTEN: [&str; 6] = ["pth", "pt", "npz", "h5", "keras", "ckpt"];
+        let extension = self.output.extension().unwrap_or_default().to_string_lossy().to_lowercase();
+        let by_extension = Target::ALL.into_iter().find(|(_, target)| target.extension() == extension);
+        let output = printable(&self.output);
+        let what = match (self.to, by_extension) {
+            (Some(to), _) if to.extension() == extension => return Ok(to),
+            (Some(to), None) if !NOT_WRITTEN.contains(&extension.as_str()) => return Ok(to),
+            (None, Some((_, to))) => return Ok(to),
+            (Some(to), _) => {
+                format!("--to writes .{} files, but {output} is named otherwise", to.extension())
+            }
+            (None, None) => format!(
+                "the extension of {output} does not say the format: use .safetensors, .onnx or .caffemodel, or pass --to"
+            ),
+        };
+        Err(UsageError(what).into())
     }
 }

@@ -13,6 +13,7 @@ use super::options::{DeviceOptions, open_dataset, say_misnamed};
 use super::ranks::Ranks;
 use super::saving::SavingOptions;
 use crate::console::{Interrupt, Progress, note};
+use crate::exit::UsageError;
 
 pub(super) struct TrainSession<'r> {
     device: Device,
@@ -43,11 +44,8 @@ impl<'r> TrainSession<'r> {
             memory_bytes = check_step_memory(&spec, layers, &config, batch, &device)?.max(memory_bytes);
         }
         note(&format!("memory: a training step needs about {}", size_text(memory_bytes)));
-        let free_bytes = free_memory_bytes() as usize;
-        let together = ranks.local().1;
-        if device.free_memory_bytes()?.is_none() && memory_bytes * together > free_bytes {
-            let of_all = if together > 1 { format!(" for {together} ranks") } else { String::new() };
-            note(&format!("memory: {} are free{of_all}; reduce micro_batch", size_text(free_bytes)));
+        if device.free_memory_bytes()?.is_none() {
+            check_host_memory(memory_bytes, ranks.local().1)?;
         }
         let of = dataset.train.len();
         let mut progress = Progress::new("pixel statistics", of as u64);
@@ -82,6 +80,25 @@ impl<'r> TrainSession<'r> {
     pub(super) fn interrupted(&self, message: &str) -> Result<std::process::ExitCode> {
         self.ranks.interrupted(&self.interrupt, message)
     }
+}
+
+/// Warns if local ranks need more memory than is free, and refuses what surely does not fit: twice as much, as the
+/// estimate leaves out swap space.
+fn check_host_memory(step_bytes: usize, local_ranks: usize) -> Result<()> {
+    let (needed, free) = (step_bytes.saturating_mul(local_ranks), free_memory_bytes() as usize);
+    let of_all = if local_ranks > 1 { format!(" for {local_ranks} ranks") } else { String::new() };
+    if needed > free.saturating_mul(2) {
+        let what = format!(
+            "a training step needs about {}{of_all}, but {} are free; reduce network.head or optimizer.micro_batch",
+            size_text(needed),
+            size_text(free)
+        );
+        return Err(UsageError(what).into());
+    }
+    if needed > free {
+        note(&format!("memory: {} are free{of_all}; reduce micro_batch", size_text(free)));
+    }
+    Ok(())
 }
 
 fn size_text(bytes: usize) -> String {

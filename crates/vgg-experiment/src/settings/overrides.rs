@@ -30,6 +30,9 @@ pub(super) fn from_table<T: DeserializeOwned>(table: Table) -> Result<T> {
     table.try_into().map_err(|e: toml::de::Error| Error::Plan(e.to_string().trim_end().to_owned()))
 }
 
+/// Maximum number of parts of a key.
+const MAX_DEPTH: usize = 16;
+
 /// Keys that exclude each other: setting one removes the other.
 const EXCLUSIVE: [&str; 2] = ["config", "stages"];
 
@@ -55,6 +58,10 @@ fn one(pair: &str) -> Result<Table> {
     let parsed: Option<Table> = toml::from_str(&format!("v = {value}")).ok();
     let parsed = parsed.filter(|t| t.len() == 1).and_then(|mut t| t.remove("v"));
     let mut value = parsed.unwrap_or_else(|| Value::String(value.trim().to_owned()));
+    // Tables are merged by recursion.
+    if key.split('.').count() > MAX_DEPTH {
+        return Err(Error::Plan(format!("a key has more than {MAX_DEPTH} parts")));
+    }
     for part in key.trim().rsplit('.') {
         if part.is_empty() {
             return Err(bad());
@@ -70,6 +77,13 @@ fn one(pair: &str) -> Result<Table> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn keys_have_a_limited_number_of_parts() {
+        assert!(one(&format!("{}=1", vec!["a"; MAX_DEPTH].join("."))).is_ok());
+        let message = one(&format!("{}=1", vec!["a"; 60_000].join("."))).unwrap_err().to_string();
+        assert_eq!(message, "a key has more than 16 parts");
+    }
 
     #[test]
     fn overrides_merge_into_nested_tables() {

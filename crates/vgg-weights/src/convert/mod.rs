@@ -41,6 +41,15 @@ impl Target {
         ("onnx-dense", Target::OnnxDense),
     ];
 
+    /// The usual extension of the format's files.
+    pub fn extension(self) -> &'static str {
+        match self {
+            Target::Native | Target::Torchvision | Target::Timm => "safetensors",
+            Target::Caffe => "caffemodel",
+            Target::Onnx | Target::OnnxDense => "onnx",
+        }
+    }
+
     /// The files that [`convert`] writes for `path`.
     pub fn files(self, path: &Path) -> Vec<PathBuf> {
         let beside = (self == Target::Caffe).then(|| path.with_extension("prototxt"));
