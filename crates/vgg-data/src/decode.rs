@@ -117,14 +117,31 @@ fn decode_jpeg(bytes: &[u8], options: &DecodeOptions) -> std::result::Result<Ima
     }
     let _reserved = reserve(BYTES_PER_PIXEL * u64::from(h) * u64::from(w));
     let bytes = jpeg::as_libjpeg_reads(bytes, &outline);
-    let image = jpeg_pixels(&bytes, outline.size)?;
-    // Where data are missing, the decoder writes grey; from further zeros, it decodes something else.
-    if !outline.whole && image != jpeg_pixels(&[&bytes[..], &vec![0; 1 << 20]].concat(), outline.size)? {
-        return Err("the JPEG is truncated".into());
-    }
+    let image = match outline.whole {
+        true => jpeg_pixels(&bytes, outline.size)?,
+        false => complete_pixels(&bytes, outline.size)?,
+    };
     match outline.exif {
         Some(Exif::Turned(orientation)) if options.exif_orientation => Ok(turned(image, orientation)),
         _ => Ok(image),
+    }
+}
+
+/// The pixels of a JPEG with zeros in place of the end marker, if no data are missing.
+#[cfg(feature = "turbojpeg")]
+fn complete_pixels(bytes: &[u8], size: Option<(u32, u32)>) -> std::result::Result<Image, String> {
+    turbo::decode_complete(&[bytes, &[0xFF, 0xD9]].concat(), size)
+        .map_err(|reason| format!("the JPEG is truncated: {reason}"))
+}
+
+/// The pixels of a JPEG with zeros in place of the end marker, if no data are missing.
+#[cfg(not(feature = "turbojpeg"))]
+fn complete_pixels(bytes: &[u8], size: Option<(u32, u32)>) -> std::result::Result<Image, String> {
+    let image = jpeg_pixels(bytes, size)?;
+    // Where data are missing, the decoder writes grey; from further zeros, it decodes something else.
+    match image == jpeg_pixels(&[bytes, &vec![0; 1 << 20]].concat(), size)? {
+        true => Ok(image),
+        false => Err("the JPEG is truncated".into()),
     }
 }
 

@@ -30,6 +30,22 @@ const WARNINGS: [&str; 5] = [
 /// # Errors
 /// The message of libjpeg-turbo, or the property of the image that is not supported.
 pub(crate) fn decode(bytes: &[u8], size: Option<(u32, u32)>) -> Result<Image, String> {
+    decode_and_warn(bytes, size).map(|(image, _)| image)
+}
+
+/// [`decode`], which fails if the data end early.
+///
+/// # Errors
+/// As [`decode`], and if the data end before the last row.
+pub(crate) fn decode_complete(bytes: &[u8], size: Option<(u32, u32)>) -> Result<Image, String> {
+    match decode_and_warn(bytes, size)? {
+        (_, warning) if warning.contains("premature end of data segment") => Err(warning),
+        (image, _) => Ok(image),
+    }
+}
+
+/// Decodes, and returns the library's warning, or an empty text.
+fn decode_and_warn(bytes: &[u8], size: Option<(u32, u32)>) -> Result<(Image, String), String> {
     thread_local!(static DECODER: RefCell<Option<Decoder>> = const { RefCell::new(None) });
     DECODER.with_borrow_mut(|decoder| {
         let decoder = match decoder {
@@ -53,7 +69,7 @@ impl Decoder {
         Ok(decoder)
     }
 
-    fn decode(&mut self, bytes: &[u8], size: Option<(u32, u32)>) -> Result<Image, String> {
+    fn decode(&mut self, bytes: &[u8], size: Option<(u32, u32)>) -> Result<(Image, String), String> {
         // SAFETY: `tj3Init` returned the handle, and `bytes` has `bytes.len()` bytes.
         let status =
             unsafe { tj::tj3DecompressHeader(self.0.as_ptr(), bytes.as_ptr(), bytes.len() as tj::size_t) };
@@ -82,10 +98,12 @@ impl Decoder {
             tj::tj3Decompress8(self.0.as_ptr(), data, length, pixels.as_mut_ptr(), pitch, format as c_int)
         };
         self.checked(status)?;
+        let warning = if status == 0 { String::new() } else { self.message() };
         if of_ink {
             pixels = from_ink(&pixels);
         }
-        Image::from_shape_vec((h, w, 3), pixels).map_err(|e| e.to_string())
+        let image = Image::from_shape_vec((h, w, 3), pixels).map_err(|e| e.to_string())?;
+        Ok((image, warning))
     }
 
     fn set(&self, parameter: tj::TJPARAM, value: c_int) -> Result<(), String> {
@@ -101,12 +119,17 @@ impl Decoder {
 
     /// Succeeds if `status` is success or the library's message is a warning; otherwise returns the message.
     fn checked(&self, status: c_int) -> Result<(), String> {
-        // SAFETY: `tj3Init` returned the handle, and the text is valid until the next call.
-        let text = unsafe { CStr::from_ptr(tj::tj3GetErrorStr(self.0.as_ptr())) }.to_string_lossy();
+        let text = self.message();
         if status == 0 || WARNINGS.iter().any(|warning| text.starts_with(warning)) {
             return Ok(());
         }
-        Err(text.into_owned())
+        Err(text)
+    }
+
+    /// The message of the last call that failed or warned.
+    fn message(&self) -> String {
+        // SAFETY: `tj3Init` returned the handle, and the text is valid until the next call.
+        unsafe { CStr::from_ptr(tj::tj3GetErrorStr(self.0.as_ptr())) }.to_string_lossy().into_owned()
     }
 }
 
