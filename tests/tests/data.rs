@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use vgg_data::synthetic::{CLASSES, SyntheticConfig, generate};
 use vgg_data::{
-    AugmentConfig, Batch, Error, Image, ImageSet, Interpolation, Loader, LoaderConfig, OnBadImage, Partition,
-    PcaJitter, PixelStatistics, Split, decode, eigenvectors, resize, resize_region, scaled_size,
+    AugmentConfig, Batch, DecodeOptions, Error, Image, ImageSet, Interpolation, Loader, LoaderConfig,
+    OnBadImage, Partition, PcaJitter, PixelStatistics, Split, decode, decode_with, eigenvectors, resize,
+    resize_region, scaled_size,
 };
 use vgg_testkit::{fmix32, pillow_resize};
 
@@ -328,4 +329,58 @@ fn file_formats_are_read_like_pillow() {
         }
     }
     assert_eq!(seen, 12);
+}
+
+/// A JPEG with this EXIF orientation.
+fn with_orientation(jpeg: &[u8], orientation: u8) -> Vec<u8> {
+    let directory = [b'I', b'I', 42, 0, 8, 0, 0, 0, 1, 0, 0x12, 1, 3, 0, 1, 0, 0, 0, orientation, 0, 0, 0];
+    let contents = [b"Exif\0\0", &directory[..], &[0; 4]].concat();
+    let marker = [&[0xFF, 0xE1, 0, contents.len() as u8 + 2][..], &contents].concat();
+    [&jpeg[..2], &marker, &jpeg[2..]].concat()
+}
+
+#[test]
+fn exif_orientation_is_applied_only_on_request() {
+    let path = vgg_tests::fixture("jpeg_colours").join("adobe1.jpg");
+    let jpeg = std::fs::read(&path).unwrap();
+    let plain = decode(&jpeg, &path).unwrap();
+    let (h, w, _) = plain.dim();
+    let upright = DecodeOptions { exif_orientation: true, ..DecodeOptions::default() };
+    // Where the pixel of row y and column x is stored, by EXIF's definition of the first row and column.
+    type Stored = fn(usize, usize, usize, usize) -> (usize, usize);
+    let cases: [(u8, Stored); 8] = [
+        (1, |y, x, _, _| (y, x)),
+        (2, |y, x, _, w| (y, w - 1 - x)),
+        (3, |y, x, h, w| (h - 1 - y, w - 1 - x)),
+        (4, |y, x, h, _| (h - 1 - y, x)),
+        (5, |y, x, _, _| (x, y)),
+        (6, |y, x, h, _| (h - 1 - x, y)),
+        (7, |y, x, h, w| (h - 1 - x, w - 1 - y)),
+        (8, |y, x, _, w| (x, w - 1 - y)),
+    ];
+    for (orientation, stored) in cases {
+        let bytes = with_orientation(&jpeg, orientation);
+        assert_eq!(decode(&bytes, &path).unwrap(), plain);
+        let turned = decode_with(&bytes, &path, &upright).unwrap();
+        assert_eq!(turned.dim(), if orientation < 5 { (h, w, 3) } else { (w, h, 3) });
+        for ((y, x, c), value) in turned.indexed_iter() {
+            let (row, column) = stored(y, x, h, w);
+            assert_eq!(*value, plain[[row, column, c]], "orientation {orientation}");
+        }
+    }
+}
+
+#[test]
+fn images_of_more_pixels_than_allowed_are_refused() {
+    let folder = vgg_tests::fixture("image_formats");
+    for name in ["lossless.webp", "rgb.bmp", "rgb.ppm", "lzw.tif", "frames.gif", "palette.png"] {
+        let path = folder.join(name);
+        let bytes = std::fs::read(&path).unwrap();
+        let pixels = decode(&bytes, &path).unwrap().len() as u64 / 3;
+        let limited =
+            |max_pixels| decode_with(&bytes, &path, &DecodeOptions { max_pixels, ..Default::default() });
+        assert!(limited(pixels).is_ok() && limited(u64::MAX).is_ok(), "{name}");
+        let message = limited(pixels - 1).unwrap_err().to_string();
+        assert!(message.contains(&format!("at most {} are allowed", pixels - 1)), "{message}");
+    }
 }

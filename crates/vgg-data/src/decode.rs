@@ -166,7 +166,7 @@ fn decode_other(
     let text = |e: image::ImageError| e.to_string();
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     let mut limits = Limits::default();
-    limits.max_alloc = Some(8 * options.max_pixels + EXTRA_BYTES);
+    limits.max_alloc = Some(options.max_pixels.saturating_mul(8).saturating_add(EXTRA_BYTES));
     reader.limits(limits);
     let mut decoder = reader.into_decoder().map_err(text)?;
     let (w, h) = decoder.dimensions();

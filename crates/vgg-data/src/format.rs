@@ -4,27 +4,15 @@ use std::path::Path;
 
 use image::ImageFormat;
 
-/// File extensions of the formats that are decoded, which are also torchvision's.
-const EXTENSIONS: [&str; 19] = [
-    "jpg",
-    "jpeg",
-    "jpe",
-    "jfif",
-    "pjpeg",
-    "pjp",
-    "jpg_large",
-    "png",
-    "gif",
-    "bmp",
-    "dib",
-    "webp",
-    "tif",
-    "tiff",
-    "pnm",
-    "pbm",
-    "pgm",
-    "ppm",
-    "pam",
+/// The formats that are decoded: their names and file extensions, the usual one first. torchvision reads these, too.
+const FORMATS: [(ImageFormat, &str, &[&str]); 7] = [
+    (ImageFormat::Jpeg, "JPEG", &["jpg", "jpeg", "jpe", "jfif", "pjpeg", "pjp", "jpg_large"]),
+    (ImageFormat::Png, "PNG", &["png"]),
+    (ImageFormat::Gif, "GIF", &["gif"]),
+    (ImageFormat::Bmp, "BMP", &["bmp", "dib"]),
+    (ImageFormat::WebP, "WebP", &["webp"]),
+    (ImageFormat::Tiff, "TIFF", &["tif", "tiff"]),
+    (ImageFormat::Pnm, "PNM", &["pnm", "pbm", "pgm", "ppm", "pam"]),
 ];
 
 /// File extensions of image formats that are not decoded, and the formats' names.
@@ -56,7 +44,11 @@ pub fn sniff(bytes: &[u8]) -> bool {
 
 /// Whether the extension of `path` is that of a format that is decoded.
 pub(crate) fn has_image_extension(path: &Path) -> bool {
-    path.extension().is_some_and(|own| EXTENSIONS.iter().any(|name| own.eq_ignore_ascii_case(name)))
+    FORMATS.iter().any(|(_, _, extensions)| has_extension(path, extensions))
+}
+
+fn has_extension(path: &Path, extensions: &[&str]) -> bool {
+    path.extension().is_some_and(|own| extensions.iter().any(|name| own.eq_ignore_ascii_case(name)))
 }
 
 /// The name of the image format of a file that is not decoded, by its extension.
@@ -65,20 +57,12 @@ pub(crate) fn unsupported(path: &Path) -> Option<&'static str> {
     UNSUPPORTED.iter().find(|(name, _)| own.eq_ignore_ascii_case(name)).map(|(_, format)| *format)
 }
 
-/// The format of `bytes`, such as `JPEG`, if the file extension of `path` is that of another format.
+/// The format of `bytes`, such as `JPEG`, if `path` has the file extension of another format. PNM files, which start
+/// like text, are not named.
 pub fn misnamed(bytes: &[u8], path: &Path) -> Option<&'static str> {
-    let extension = path.extension()?;
-    let is = |names: &[&str]| names.iter().any(|name| extension.eq_ignore_ascii_case(name));
-    let (name, extensions): (_, &[&str]) = match format(bytes)? {
-        ImageFormat::Jpeg => ("JPEG", &["jpg", "jpeg", "jpe", "jfif", "pjpeg", "pjp", "jpg_large"]),
-        ImageFormat::Png => ("PNG", &["png"]),
-        ImageFormat::Gif => ("GIF", &["gif"]),
-        ImageFormat::Bmp => ("BMP", &["bmp", "dib"]),
-        ImageFormat::WebP => ("WebP", &["webp"]),
-        ImageFormat::Tiff => ("TIFF", &["tif", "tiff"]),
-        _ => return None,
-    };
-    (!is(extensions)).then_some(name)
+    let found = format(bytes).filter(|format| *format != ImageFormat::Pnm)?;
+    let (_, name, extensions) = FORMATS.iter().find(|(format, _, _)| *format == found)?;
+    (path.extension().is_some() && !has_extension(path, extensions)).then_some(*name)
 }
 
 /// The format of a file by its first bytes, if it is one that is decoded.
@@ -103,15 +87,8 @@ pub(crate) fn format(bytes: &[u8]) -> Option<ImageFormat> {
 /// The usual file extension of an image.
 #[cfg(feature = "prepare")]
 pub(crate) fn extension_of(bytes: &[u8]) -> &'static str {
-    match format(bytes) {
-        Some(ImageFormat::Jpeg) => "jpg",
-        Some(ImageFormat::Gif) => "gif",
-        Some(ImageFormat::Bmp) => "bmp",
-        Some(ImageFormat::WebP) => "webp",
-        Some(ImageFormat::Tiff) => "tif",
-        Some(ImageFormat::Pnm) => "pnm",
-        _ => "png",
-    }
+    let found = FORMATS.iter().find(|(own, _, _)| format(bytes) == Some(*own));
+    found.map_or("png", |(_, _, extensions)| extensions[0])
 }
 
 /// What a file that is not decoded seems to be, for error messages, with what to do.
@@ -133,12 +110,9 @@ pub(crate) fn looks_like(bytes: &[u8]) -> Option<&'static str> {
         [0xFF, 0x0A, ..] | [0, 0, 0, 12, b'J', b'X', b'L', b' ', ..] => {
             Some("JPEG XL, which is not supported: convert it to JPEG or PNG")
         }
-        _ if bytes.starts_with(b"version https://git-lfs") => Some("a Git LFS pointer: run `git lfs pull`"),
         _ if bytes.starts_with(b"%PDF") => Some("a PDF document"),
         _ if bytes.starts_with(b"PK\x03\x04") => Some("a ZIP archive"),
-        _ if bytes.starts_with(b"\x1f\x8b") => Some("a gzip archive"),
-        _ if bytes.trim_ascii_start().starts_with(b"<") => Some("a web page or another XML file"),
-        _ => None,
+        _ => vgg_files::not_the_file(bytes),
     }
 }
 

@@ -126,8 +126,13 @@ impl ImageSet {
     /// # Errors
     /// [`crate::Error::Config`] with the classes that the network does not have.
     pub fn with_classes_of(mut self, network: &[String]) -> Result<ImageSet> {
-        let place = |name: &String| network.iter().position(|other| other.nfc().eq(name.nfc()));
-        let places: Vec<Option<usize>> = self.classes().iter().map(place).collect();
+        let composed = |name: &String| name.nfc().collect::<String>();
+        let mut index_of = HashMap::new();
+        for (index, name) in network.iter().enumerate() {
+            index_of.entry(composed(name)).or_insert(index as u32);
+        }
+        let place = |name: &String| index_of.get(&composed(name)).copied();
+        let places: Vec<Option<u32>> = self.classes().iter().map(place).collect();
         let unknown = self.classes().iter().zip(&places).filter(|(_, place)| place.is_none());
         let unknown: Vec<&str> = unknown.map(|(name, _)| name.as_str()).collect();
         if !unknown.is_empty() {
@@ -141,7 +146,7 @@ impl ImageSet {
             );
             return Err(crate::Error::Config(what));
         }
-        let indices = places.into_iter().flatten().map(|place| place as u32).collect();
+        let indices = places.into_iter().flatten().collect();
         self.network_classes = Some((network.to_vec(), indices));
         Ok(self)
     }

@@ -7,10 +7,10 @@ use ndarray::{Array2, s};
 use vgg_data::{
     Image, ImageSet, Interpolation, LINE, Split, captioned_sheet, draw_text, resize, scaled_size, write_png,
 };
+use vgg_error::printable;
 use vgg_files::remove_file;
 
 use crate::{ClassErrors, Error, Posteriors, Result, confusion_picture, readable_names};
-use vgg_error::printable;
 
 /// Maximum number of classes for which the picture of the confusion matrix has names.
 const NAMED: usize = 40;
@@ -124,7 +124,7 @@ impl<'a> Analysis<'a> {
                 return Ok(set);
             }
         }
-        Err(Error::Config(format!("{} is not the data set of these posteriors", printable(&root))))
+        Err(Error::Config(format!("{} is not the data set of these posteriors", printable(root))))
     }
 
     /// The picture of the confusion matrix, with class names beside the rows and class numbers above the
@@ -155,7 +155,7 @@ impl<'a> Analysis<'a> {
     fn write_csv(&self, path: &Path, rows: impl FnOnce(&mut Csv) -> csv::Result<()>) -> Result<()> {
         let mut csv = csv::Writer::from_writer(Vec::new());
         let bytes = rows(&mut csv).and_then(|()| csv.into_inner().map_err(|e| e.into_error().into()));
-        let bytes = bytes.map_err(|e| Error::Internal(format!("{}: {e}", printable(&path))))?;
+        let bytes = bytes.map_err(|e| Error::Internal(format!("{}: {e}", printable(path))))?;
         Ok(vgg_files::write_bytes(path, &bytes)?)
     }
 

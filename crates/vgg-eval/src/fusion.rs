@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use ndarray::Array2;
+use vgg_error::printable;
 
 use crate::posteriors::Origin;
 use crate::{Error, Partition, Posteriors, Result};
-use vgg_error::printable;
 
 /// Fuses several networks, each with its own protocol: the mean of their posteriors of the same images.
 /// Posteriors that are already fused weigh as much as the number of their networks. An image that one network
@@ -20,7 +20,7 @@ pub fn fuse(named: &[(&Path, &Posteriors)]) -> Result<Posteriors> {
         return Err(Error::Fusion("no posteriors to fuse".into()));
     };
     for (path, other) in rest {
-        let against = format!("{} and {}", printable(&first_path), printable(&path));
+        let against = format!("{} and {}", printable(first_path), printable(path));
         same_origin(&against, first, other)?;
     }
     let everywhere = |path: &&String| named.iter().all(|(_, p)| !p.was_skipped(path));
@@ -32,14 +32,14 @@ pub fn fuse(named: &[(&Path, &Posteriors)]) -> Result<Posteriors> {
             (0..posteriors.paths.len()).filter(|i| everywhere(&&posteriors.paths[*i])).collect();
         let own: Vec<&String> = rows.iter().map(|row| &posteriors.paths[*row]).collect();
         if let Some((i, _)) = own.iter().zip(&paths).enumerate().find(|(_, (a, b))| *a != b) {
-            let (a, b, file) = (&paths[i], own[i], printable(&file));
-            return Err(Error::Fusion(format!("{file} has {b} where {} has {a}", printable(&first_path))));
+            let (a, b, file) = (&paths[i], own[i], printable(file));
+            return Err(Error::Fusion(format!("{file} has {b} where {} has {a}", printable(first_path))));
         }
         if own.len() != paths.len() {
-            let (n, file) = (own.len(), printable(&file));
+            let (n, file) = (own.len(), printable(file));
             return Err(Error::Fusion(format!(
                 "{file} has {n} images, but {} has {}",
-                printable(&first_path),
+                printable(first_path),
                 paths.len()
             )));
         }
@@ -47,7 +47,7 @@ pub fn fuse(named: &[(&Path, &Posteriors)]) -> Result<Posteriors> {
         if labels.is_empty() {
             labels = own_labels;
         } else if labels != own_labels {
-            return Err(Error::Fusion(format!("{} has other labels than the first file", printable(&file))));
+            return Err(Error::Fusion(format!("{} has other labels than the first file", printable(file))));
         }
         let weight = posteriors.origin.networks.len().max(1);
         all += weight;
@@ -84,13 +84,13 @@ pub fn merge(named: &[(&Path, &Posteriors)]) -> Result<Posteriors> {
         if posteriors.origin.part.count != of || origin != first.origin {
             let what =
                 "are not parts of one evaluation: network, protocol, data set or number of parts differ";
-            return Err(Error::Fusion(format!("{} and {} {what}", printable(&named[0].0), printable(&path))));
+            return Err(Error::Fusion(format!("{} and {} {what}", printable(&named[0].0), printable(path))));
         }
         let part = posteriors.origin.part;
         match parts.get_mut(part.index) {
-            None => return Err(Error::Fusion(format!("{} has an invalid part {part}", printable(&path)))),
+            None => return Err(Error::Fusion(format!("{} has an invalid part {part}", printable(path)))),
             Some(Some((other, _))) => {
-                let (a, b) = (printable(&other), printable(&path));
+                let (a, b) = (printable(other), printable(path));
                 return Err(Error::Fusion(format!("{a} and {b} are both part {part}")));
             }
             Some(empty) => *empty = Some((path, posteriors)),

@@ -4,12 +4,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use vgg_data::{ImageSet, PixelStatistics, Prefetcher, Split};
+use vgg_error::printable;
 use vgg_files::{Hash, hash_bytes, read_json, write_json};
 use vgg_tensor::ProcessGroup;
 
 use crate::Result;
 use crate::ranks::from_first;
-use vgg_error::printable;
 
 /// Both splits of a data set.
 pub struct Dataset {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use vgg_data::{AugmentConfig, Loader, LoaderConfig, Partition, PcaJitter, PixelStatistics};
+use vgg_error::printable;
 use vgg_eval::{
     DensePool, EvalModel, EvaluateOptions, Evaluation, Posteriors, Preprocessing, Protocol, evaluate,
     rank_partition,
@@ -22,7 +23,6 @@ use vgg_weights::{ChannelOrder, Pixels, TransferReport, WeightsMetadata};
 use crate::identity::{FORMAT, PixelNormalization, RunIdentity, deciding};
 use crate::ranks::{from_first, shared_out};
 use crate::{Dataset, Error, NetworkPlan, PixelScale, Result, RunPlan};
-use vgg_error::printable;
 
 /// Written at the start: the run's settings and identity.
 const RUN_FILE: &str = "run.json";

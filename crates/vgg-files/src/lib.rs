@@ -23,6 +23,7 @@ mod disk;
 mod error;
 mod hash;
 mod lock;
+mod not_the_file;
 mod space;
 mod tensors;
 
@@ -36,5 +37,6 @@ pub use disk::faults;
 pub use error::{Error, Result};
 pub use hash::{Hash, Hasher, hash_bytes, hash_file};
 pub use lock::Lock;
+pub use not_the_file::not_the_file;
 pub use space::{free_bytes, probe};
 pub use tensors::{TensorData, TensorFile, TensorValues, write_tensors};

@@ -5,11 +5,11 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
+use vgg_error::printable;
 use vgg_eval::{Analysis, Posteriors};
 
 use super::posteriors::errors_in_words;
 use crate::console::{out, print_table};
-use vgg_error::printable;
 
 const WORST: usize = 10;
 

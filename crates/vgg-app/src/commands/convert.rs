@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
+use vgg_error::printable;
 use vgg_layers::Config;
 use vgg_tensor::Device;
 use vgg_weights::{Pixels, Target, convert, load_with};
@@ -11,7 +12,6 @@ use vgg_weights::{Pixels, Target, convert, load_with};
 use super::options::one_of;
 use crate::console::note;
 use crate::exit::UsageError;
-use vgg_error::printable;
 
 /// Configurations with published weights in torchvision and timm: vgg11, vgg13, vgg16 and vgg19.
 const PUBLISHED: [Config; 4] = [Config::A, Config::B, Config::D, Config::E];
@@ -50,7 +50,7 @@ impl Convert {
             return Err(UsageError(what).into());
         }
         if let Some(file) = files.iter().find(|file| file.exists() && !self.force) {
-            let what = format!("{} already exists; pass --force to overwrite it", printable(&file));
+            let what = format!("{} already exists; pass --force to overwrite it", printable(file));
             return Err(UsageError(what).into());
         }
         let mut loaded = load_with(&self.input, &Device::cpu(1)?, self.pixels)?;

@@ -49,7 +49,7 @@ impl Doctor {
         for status in cuda_libraries() {
             match &status.found {
                 Ok((version, path)) => {
-                    writeln!(out(), "cuda: {} {version}, {}", status.library.name(), printable(&path))?
+                    writeln!(out(), "cuda: {} {version}, {}", status.library.name(), printable(path))?
                 }
                 Err(problem) => writeln!(out(), "cuda: {problem}")?,
             }

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use anyhow::Result;
 use clap::Args;
+use vgg_error::printable;
 use vgg_experiment::{
     ALL_TABLES, Event, Profile, Recipe, Report, Row, TrainedTables, embedded_recipe, html, make_table,
     profile_recipe, read_recipe, report, table1, table2, test_scales_text, train_scale_text,
@@ -19,7 +20,6 @@ use super::saving::SavingOptions;
 use super::train_session::TrainSession;
 use crate::console::{Progress, TrainingView, clock, note, out, print_report};
 use crate::exit::UsageError;
-use vgg_error::printable;
 
 #[derive(Args)]
 pub(crate) struct Experiment {

@@ -9,6 +9,7 @@ use anyhow::Result;
 use clap::Args;
 use serde_json::json;
 use vgg_data::Interpolation;
+use vgg_error::printable;
 use vgg_eval::{
     Aggregate, EvalModel, EvaluateOptions, FeatureConfig, Features as ExtractedFeatures, Partition, features,
     rank_partition,
@@ -20,7 +21,6 @@ use super::pass::{DatasetPass, EvalArgs, PassResult, check_free_space};
 use super::ranks::Ranks;
 use crate::console::{out, warning};
 use crate::exit::UsageError;
-use vgg_error::printable;
 
 #[derive(Args)]
 pub(crate) struct Features {

@@ -7,12 +7,12 @@ use anyhow::{Context, Result, ensure};
 use clap::Args;
 use serde_json::{Value, json};
 use vgg_bench::{TRAINING_CHECKS, training_tolerance};
+use vgg_error::printable;
 use vgg_tensor::selftest::{Finding, OPERATIONS, Tolerance, compare, has_nccl};
 use vgg_tensor::{Device, DeviceConfig, DeviceKind, Precision};
 
 use crate::console::{note, out, warning};
 use crate::exit::UsageError;
-use vgg_error::printable;
 
 #[derive(Args)]
 pub(crate) struct GpuSelftest {
@@ -43,7 +43,7 @@ impl GpuSelftest {
                 // Used by tests on other machines; the self-test does not need it.
                 match gpu.cudnn_properties() {
                     Ok(json) => std::fs::write(file, json.unwrap_or_default())
-                        .with_context(|| format!("cannot write {}", printable(&file)))?,
+                        .with_context(|| format!("cannot write {}", printable(file)))?,
                     Err(e) => warning(&format!("cannot query cuDNN's properties of the GPU: {e}")),
                 }
             }

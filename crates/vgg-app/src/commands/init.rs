@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
+use vgg_error::printable;
 use vgg_layers::Network;
 use vgg_tensor::Device;
 use vgg_weights::WeightsMetadata;
@@ -11,7 +12,6 @@ use vgg_weights::WeightsMetadata;
 use super::options::NetworkArgs;
 use crate::console::note;
 use crate::exit::UsageError;
-use vgg_error::printable;
 
 #[derive(Args)]
 pub(crate) struct Init {

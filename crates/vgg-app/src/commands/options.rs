@@ -9,6 +9,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use vgg::Pretrained;
 use vgg::system::free_memory_bytes;
 use vgg_data::{ImageSet, Interpolation, Split};
+use vgg_error::printable;
 use vgg_eval::{DensePool, Evaluation, Protocol};
 use vgg_experiment::Dataset;
 use vgg_layers::{Config, NetworkSpec, Stages};
@@ -17,7 +18,6 @@ use vgg_tensor::{ConvAlgorithm, Device, DeviceConfig, DeviceKind, Engines, Preci
 use super::ranks::Ranks;
 use crate::console::{note, warning};
 use crate::exit::UsageError;
-use vgg_error::printable;
 
 #[derive(Args)]
 pub(super) struct DeviceOptions {
@@ -265,7 +265,7 @@ pub(super) fn open_dataset(root: &Path, ranks: &Ranks) -> Result<Dataset> {
     let dataset = Dataset::open(root, free_memory_bytes() / 4 / ranks.local().1 as u64)?;
     note(&format!(
         "data set: {}, {} classes, {} training and {} validation images",
-        printable(&root),
+        printable(root),
         dataset.train.classes().len(),
         dataset.train.len(),
         dataset.val.len()
@@ -312,7 +312,7 @@ pub(super) fn say_misnamed(folder: &ImageSet) {
 pub(super) fn open_weights(path: &Path, config: Option<&Config>, device: &Device) -> Result<Pretrained> {
     let own = vgg_weights::read_metadata(path)?.spec.config;
     if let Some(config) = config.filter(|config| **config != own) {
-        return Err(UsageError(format!("{} holds config {own}, not {config}", printable(&path))).into());
+        return Err(UsageError(format!("{} holds config {own}, not {config}", printable(path))).into());
     }
     let network = Pretrained::open_on(path, device)?;
     network.notes.iter().for_each(|text| note(&format!("{}: {text}", printable(path))));

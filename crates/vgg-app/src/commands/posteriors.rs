@@ -7,11 +7,11 @@ use anyhow::Result;
 use clap::Args;
 use serde::Serialize;
 use serde_json::json;
+use vgg_error::printable;
 use vgg_eval::{Comparison, ErrorReport, Evaluation, ModelProvenance, Origin, Posteriors, fuse, merge};
 
 use crate::console::out;
 use crate::exit::UsageError;
-use vgg_error::printable;
 
 #[derive(Args)]
 pub(crate) struct Fuse {
@@ -74,7 +74,7 @@ impl Compare {
         }
         for (path, posteriors) in [(&self.first, &first), (&self.second, &second)] {
             say_networks(posteriors)?;
-            writeln!(out(), "{}: {}", printable(&path), errors_in_words(&posteriors.errors()))?;
+            writeln!(out(), "{}: {}", printable(path), errors_in_words(&posteriors.errors()))?;
         }
         for (name, comparison) in [("top-1", top1), ("top-5", top5)] {
             say(name, &comparison)?;
@@ -117,7 +117,7 @@ fn put_together(
 /// Refuses to overwrite anything but posteriors of the same networks, protocols, images and part.
 pub(super) fn may_write(path: &Path, origin: &Origin) -> Result<()> {
     if path.exists() && Posteriors::load(path)?.origin != *origin {
-        let path = printable(&path);
+        let path = printable(path);
         let what = format!("{path} holds other posteriors; choose another file or remove it");
         return Err(UsageError(what).into());
     }

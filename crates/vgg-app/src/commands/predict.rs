@@ -9,11 +9,11 @@ use clap::Args;
 use serde::Serialize;
 use vgg::{Classifier, Prediction};
 use vgg_data::{decode, misnamed, read_image, write_png};
+use vgg_error::printable;
 
 use super::options::{DeviceOptions, ViewOptions, open_weights};
 use crate::console::{note, out, warning};
 use crate::exit::{self, UsageError};
-use vgg_error::printable;
 
 #[derive(Args)]
 pub(crate) struct Predict {
@@ -57,10 +57,10 @@ impl Predict {
                     code = exit::code(error).into();
                 }
             }
-            match result {
-                Ok(predictions) if !self.json => print(path, &predictions)?,
-                result if self.json => documents.push(Document::new(path, result)),
-                _ => {}
+            if self.json {
+                documents.push(Document::new(path, result));
+            } else if let Ok(predictions) = result {
+                print(path, &predictions)?;
             }
         }
         if self.json {
@@ -90,7 +90,7 @@ impl Predict {
             return Err(UsageError(what.into()).into());
         }
         if path.extension().is_none_or(|extension| extension != "png") {
-            let what = format!("--score-map writes PNG; {} does not end in .png", printable(&path));
+            let what = format!("--score-map writes PNG; {} does not end in .png", printable(path));
             return Err(UsageError(what).into());
         }
         Ok(())
@@ -114,7 +114,7 @@ impl Document {
 }
 
 fn print(path: &Path, predictions: &[Prediction]) -> Result<()> {
-    writeln!(out(), "{}", printable(&path))?;
+    writeln!(out(), "{}", printable(path))?;
     for prediction in predictions {
         writeln!(out(), "  {:6.2} %  {}", 100.0 * prediction.posterior, prediction.name)?;
     }

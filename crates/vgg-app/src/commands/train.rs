@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
+use vgg_error::printable;
 use vgg_experiment::{PreparedRun, Preset, preset_run, read_run};
 use vgg_train::Resume;
 
@@ -15,7 +16,6 @@ use super::saving::SavingOptions;
 use super::train_session::TrainSession;
 use crate::console::{TrainingView, note, out};
 use crate::exit::UsageError;
-use vgg_error::printable;
 
 #[derive(Args)]
 pub(crate) struct Train {

@@ -90,6 +90,17 @@ impl Ilsvrc {
         path.strip_prefix(&self.root).unwrap_or(path).to_string_lossy().into_owned()
     }
 
+    fn entry(&self, image: &mut Member, stem: String, target: u32, boxes: Option<&Boxes>) -> Result<Entry> {
+        Ok(Entry {
+            source: self.relative_to_root(&image.path),
+            path: image.path.clone(),
+            boxes: boxes.and_then(|boxes| boxes.get(&stem).cloned()),
+            stem,
+            target,
+            bytes: image.read()?,
+        })
+    }
+
     fn train_entries(&self, consume: &mut dyn FnMut(Entry) -> Result<()>) -> Result<()> {
         let md5 = (!self.options.skip_md5).then_some(TRAIN_MD5);
         let mut seen = HashSet::new();
@@ -105,16 +116,8 @@ impl Ilsvrc {
             }
             let mut names = HashSet::new();
             class_archive.members(&mut |mut image| {
-                let (path, stem) = (image.path.clone(), unique_stem(&image, &mut names)?);
-                let boxes = self.train_boxes.as_ref().and_then(|boxes| boxes.get(&stem).cloned());
-                consume(Entry {
-                    source: self.relative_to_root(&path),
-                    path,
-                    stem,
-                    target,
-                    bytes: image.read()?,
-                    boxes,
-                })
+                let stem = unique_stem(&image, &mut names)?;
+                consume(self.entry(&mut image, stem, target, self.train_boxes.as_ref())?)
             })
         })
     }
@@ -123,23 +126,15 @@ impl Ilsvrc {
         let md5 = (!self.options.skip_md5).then_some(VAL_MD5);
         let mut names = HashSet::new();
         members(&self.root.join(VAL), md5, &mut |mut image| {
-            let (path, stem) = (image.path.clone(), unique_stem(&image, &mut names)?);
+            let stem = unique_stem(&image, &mut names)?;
             // The label depends on the number in the name, not on the order in the archive.
             let number = stem.strip_prefix("ILSVRC2012_val_").and_then(|digits| digits.parse::<usize>().ok());
             let target = number.and_then(|n| self.devkit.validation.get(n.checked_sub(1)?));
             let Some(&target) = target else {
                 let reason = format!("its name is not ILSVRC2012_val_N with N from 1 to {VALIDATION_IMAGES}");
-                return Err(Error::Source { path, reason });
+                return Err(Error::Source { path: image.path.clone(), reason });
             };
-            let boxes = self.val_boxes.as_ref().and_then(|boxes| boxes.get(&stem).cloned());
-            consume(Entry {
-                source: self.relative_to_root(&path),
-                path,
-                stem,
-                target,
-                bytes: image.read()?,
-                boxes,
-            })
+            consume(self.entry(&mut image, stem, target, self.val_boxes.as_ref())?)
         })
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use vgg_error::printable;
 use vgg_files::{Lock, read_json, write_bytes, write_with};
 
 use super::finish::{finish, remove_progress};
@@ -11,7 +12,6 @@ use super::unit::{count_path, record_path};
 use super::{BEGUN_FILE, PROGRESS, PrepareState};
 use crate::error::io_error;
 use crate::{Error, INDEX_FILE, Partition, Result};
-use vgg_error::printable;
 
 /// Joins the folders with the parts of one preparation into `out`, an empty folder. The result is identical
 /// to a preparation in one part. Shards are hard-linked, or copied if that fails. The parts are not changed.
@@ -38,7 +38,7 @@ pub fn merge(parts: &[PathBuf], out: &Path, allow_incomplete: bool) -> Result<()
         };
         let part = state.options.part;
         if let Some(first) = seen.insert(part, dir) {
-            return Err(refuse(dir, format!("it is part {part}, and so is {}", printable(&first))));
+            return Err(refuse(dir, format!("it is part {part}, and so is {}", printable(first))));
         }
         state.options.part = Partition::WHOLE;
         // Each machine may have its own copy of the input, with other modification times.

@@ -27,6 +27,7 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
+use vgg_error::printable;
 use vgg_files::{Lock, read_json, remove_partial_files, write_json};
 
 pub use entry::{BoundingBox, Class, Entry};
@@ -38,7 +39,6 @@ pub use merge::merge;
 
 use crate::shards::UNFINISHED as PROGRESS;
 use crate::{Encoding, Error, INDEX_FILE, Manifest, Partition, Result, Split};
-use vgg_error::printable;
 
 /// A published data set.
 pub trait Source {

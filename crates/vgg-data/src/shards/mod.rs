@@ -200,7 +200,7 @@ impl Shards {
     }
 
     fn own(&self) -> &SplitManifest {
-        // `usable` has checked that the split exists.
+        // `non_empty_split` has checked that the split exists.
         &self.manifest.splits[&self.split]
     }
 

@@ -4,12 +4,12 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+use vgg_error::printable;
 use vgg_files::{hash_bytes, hash_file, read_bytes};
 
 use super::{INDEX_FILE, IndexFile, Manifest, Record, ShardFile};
 use crate::error::io_error;
 use crate::{Error, Result, Split};
-use vgg_error::printable;
 
 /// Result of [`verify`].
 #[derive(Debug, Default, Clone, PartialEq, Eq)]

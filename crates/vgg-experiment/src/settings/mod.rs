@@ -9,11 +9,11 @@ mod recipe;
 use std::path::Path;
 
 use serde_json::Value;
+use vgg_error::printable;
 
 pub use recipe::{ALL_TABLES, Profile, Recipe, TrainedTables, embedded_recipe};
 
 use crate::{Error, Result, RunPlan};
-use vgg_error::printable;
 
 /// Built-in settings of one run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,7 +47,7 @@ pub fn read_run(path: &Path, set: &[String]) -> Result<RunPlan> {
     let name = path.file_stem().map_or_else(|| "run".into(), |s| s.to_string_lossy().into_owned());
     let text = read(path)?;
     let text = recorded(&text).unwrap_or(text);
-    run(&name, &text, set).map_err(|e| e.in_file(&printable(&path).to_string()))
+    run(&name, &text, set).map_err(|e| e.in_file(&printable(path).to_string()))
 }
 
 /// Reads one run from a preset, with overrides.
@@ -64,7 +64,7 @@ pub fn preset_run(preset: Preset, set: &[String]) -> Result<RunPlan> {
 /// # Errors
 /// Those of [`read_run`]; also [`Error::Settings`] if the file has no such table.
 pub fn read_recipe(path: &Path, table: &str, set: &[String]) -> Result<Recipe> {
-    recipe::parse(&read(path)?, table, set).map_err(|e| e.in_file(&printable(&path).to_string()))
+    recipe::parse(&read(path)?, table, set).map_err(|e| e.in_file(&printable(path).to_string()))
 }
 
 /// Reads one table, or all, from a built-in recipe.
@@ -92,7 +92,7 @@ fn recorded(text: &str) -> Option<String> {
 }
 
 fn read(path: &Path) -> Result<String> {
-    let not_text = |e| Error::Plan(format!("{} is not UTF-8 text: {e}", printable(&path)));
+    let not_text = |e| Error::Plan(format!("{} is not UTF-8 text: {e}", printable(path)));
     String::from_utf8(vgg_files::read_bytes(path)?).map_err(not_text)
 }
 

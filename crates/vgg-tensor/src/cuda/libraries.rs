@@ -125,7 +125,7 @@ pub(super) fn check() -> Result<(), String> {
         Err(format!(
             "the system's loader opens a {name} other than {version} in {}; set VGG_CUDA_PATH to the folder \
              of the loader's library, or unset it",
-            printable(&path)
+            printable(path)
         ))
     })
 }
@@ -137,7 +137,7 @@ pub(crate) fn open_nccl() -> Result<Opened, String> {
         .find(|status| status.library == CudaLibrary::Nccl)
         .ok_or("NCCL is not in the list of libraries")?;
     let (_, path) = status.found.as_ref().map_err(Clone::clone)?;
-    open(path).map_err(|e| format!("{}: {e}", printable(&path)))
+    open(path).map_err(|e| format!("{}: {e}", printable(path)))
 }
 
 fn find_all() -> Vec<CudaLibraryStatus> {

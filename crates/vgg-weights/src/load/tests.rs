@@ -6,9 +6,10 @@ use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::PathBuf;
 
+use vgg_error::printable;
+
 use super::*;
 use crate::{ChannelOrder, save};
-use vgg_error::printable;
 use vgg_files::{TensorData, TensorValues};
 use vgg_layers::{Config, NamedTensor, NetworkSpec};
 

@@ -65,22 +65,16 @@ pub(crate) fn without_wrappers(name: &str) -> String {
 
 /// What a file of no supported format is, by its first bytes, and what to do.
 fn unknown_format(start: &[u8]) -> String {
-    let known: [(&[u8], &str); 8] = [
-        (b"version https://", "it is a Git LFS pointer: run `git lfs pull`"),
-        (b"\x89HDF\r\n", "it is HDF5, as Keras writes: save the arrays with numpy.savez instead"),
-        (b"MATLAB 5.0 MAT", "it is a MATLAB file: save the arrays with numpy.savez instead"),
-        (b"\x93NUMPY", "it is a single NumPy array or dictionary: save the arrays with numpy.savez instead"),
-        (
-            b"<",
-            "it is a web page or an XML file, such as an error message of a server: download the file again",
-        ),
-        (b"{", "it is JSON, such as the index of weights in several files, and contains no tensors"),
-        (b"\x1f\x8b", "it is compressed with gzip: unpack it first"),
-        (b"\x80", "it is a pickle, but not of torch.save: save the arrays with numpy.savez instead"),
+    let known: [(&[u8], &str); 5] = [
+        (b"\x89HDF\r\n", "HDF5, as Keras writes: save the arrays with numpy.savez instead"),
+        (b"MATLAB 5.0 MAT", "a MATLAB file: save the arrays with numpy.savez instead"),
+        (b"\x93NUMPY", "a single NumPy array or dictionary: save the arrays with numpy.savez instead"),
+        (b"{", "JSON, such as the index of weights in several files, and contains no tensors"),
+        (b"\x80", "a pickle, but not of torch.save: save the arrays with numpy.savez instead"),
     ];
-    let found = known.iter().find(|(signature, _)| start.trim_ascii_start().starts_with(signature));
-    match found {
-        Some((_, what)) => (*what).to_owned(),
+    let found = known.iter().find(|(signature, _)| start.starts_with(signature)).map(|(_, what)| *what);
+    match found.or_else(|| vgg_files::not_the_file(start)) {
+        Some(what) => format!("it is {what}"),
         None => "unknown file signature; expected safetensors, .pth, .caffemodel or .npz (ONNX can be written, but not \
                  read)"
             .to_owned(),

@@ -11,9 +11,9 @@ use std::sync::Mutex;
 use anyhow::Result;
 use clap::{Args, Subcommand};
 use vgg_data::synthetic::{SyntheticConfig, generate, is_made};
+use vgg_error::printable;
 
 use crate::console::{Progress, note};
-use vgg_error::printable;
 
 #[derive(Subcommand)]
 pub(crate) enum Data {
@@ -85,11 +85,11 @@ impl Data {
 
 pub(super) fn make_synthetic(out: &std::path::Path, config: &SyntheticConfig) -> Result<()> {
     if is_made(out, config) {
-        note(&format!("{} already holds this data set", printable(&out)));
+        note(&format!("{} already holds this data set", printable(out)));
         return Ok(());
     }
     let of = 10 * (config.train_per_class + config.val_per_class) as u64;
-    note(&format!("generating {of} images in {}", printable(&out)));
+    note(&format!("generating {of} images in {}", printable(out)));
     let progress = Mutex::new(Progress::new("images", of));
     generate(out, config, vgg::system::cores(), &|done, _| {
         if let Ok(mut progress) = progress.lock() {

@@ -12,10 +12,10 @@ use vgg_data::prepare::{
     unrecorded_anomalies,
 };
 use vgg_data::{Encoding, INDEX_FILE, Manifest, Partition, Split};
+use vgg_error::printable;
 
 use crate::console::{Interrupt, Progress, clock, note, out, warning};
 use crate::exit::UsageError;
-use vgg_error::printable;
 
 #[derive(Args)]
 pub(crate) struct PrepareImagenet {
@@ -127,7 +127,7 @@ impl PrepareImagenet {
         for name in source.missing_box_archives() {
             note(&format!(
                 "note: {} has no {name}: images of that split get no bounding boxes",
-                printable(&dir)
+                printable(dir)
             ));
         }
         self.prepare.run(&source)
@@ -244,7 +244,7 @@ fn print_estimate(source: &dyn Source, estimate: &Estimate) -> Result<()> {
     writeln!(to, "{}, {} classes", source.name(), source.classes().len())?;
     const SHOWN: usize = 8;
     for (path, bytes) in estimate.inputs.iter().take(SHOWN) {
-        writeln!(to, "  {}  {}", gib(*bytes), printable(&path))?;
+        writeln!(to, "  {}  {}", gib(*bytes), printable(path))?;
     }
     if estimate.inputs.len() > SHOWN {
         let rest: u64 = estimate.inputs[SHOWN..].iter().map(|(_, bytes)| bytes).sum();
@@ -285,6 +285,6 @@ fn tell(dir: &Path) -> Result<()> {
             None => {}
         }
     }
-    writeln!(to, "{}", printable(&dir))?;
+    writeln!(to, "{}", printable(dir))?;
     Ok(())
 }

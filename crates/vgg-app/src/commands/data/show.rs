@@ -6,12 +6,12 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Args;
 use vgg_data::{BatchSheet, Split, write_png};
+use vgg_error::printable;
 
 use crate::commands::options::open_split;
 
 use crate::console::{note, out};
 use crate::exit::UsageError;
-use vgg_error::printable;
 
 #[derive(Args)]
 pub(crate) struct ShowBatch {
