@@ -149,6 +149,11 @@ fn failed_merge_can_be_repeated() {
     std::fs::rename(&record, at("elsewhere")).unwrap();
     let error = merge(&parts, &at("out"), true).unwrap_err().to_string();
     assert!(error.contains("two") && error.contains("not finished"), "{error}");
+    // A changed class would become a wrong label.
+    let text = std::fs::read_to_string(at("elsewhere")).unwrap();
+    std::fs::write(&record, text.replacen("\"target\": ", "\"target\": 1", 1)).unwrap();
+    let error = merge(&parts, &at("out"), true).unwrap_err().to_string();
+    assert!(error.contains("its checksum does not match"), "{error}");
     std::fs::rename(at("elsewhere"), &record).unwrap();
     merge(&parts, &at("out"), true).unwrap();
     contents(&at("out"));
@@ -217,7 +222,7 @@ fn prepared_folder_has_the_same_images() {
     bytes[24 + 18] = 1;
     std::fs::write(&index, bytes).unwrap();
     let error = ImageSet::open(&dir.path().join("raw"), Split::Val).err().unwrap().to_string();
-    assert!(error.contains("image 1 in val"), "{error}");
+    assert!(error.contains("val.index is damaged"), "{error}");
     std::fs::write(&index, whole).unwrap();
     // One flipped bit in a shard, and in each index file.
     for name in ["train-000000.tar", "val.index", "val.names", "classes.json", "index.json"] {

@@ -3,13 +3,12 @@
 mod damaged_set;
 
 use std::fs;
-use std::path::Path;
 use std::sync::Arc;
 
 use damaged_set::*;
 use vgg_data::{
-    AugmentConfig, Encoding, Error, Image, ImageSet, Interpolation, Loader, LoaderConfig, OnBadImage,
-    Partition, Split, verify,
+    AugmentConfig, Encoding, Error, Interpolation, Loader, LoaderConfig, Manifest, OnBadImage, Partition,
+    Split, verify,
 };
 
 /// Flips bits in one image at a time of an open set, and restores them.
@@ -133,7 +132,7 @@ fn missing_truncated_and_longer_files_are_refused_on_opening() {
             for length in [0, whole.len() / 2, whole.len() - 1] {
                 fs::write(&path, &whole[..length]).unwrap();
                 let error = refused("cut");
-                let words = format!("{length} bytes, but the manifest states {}", whole.len());
+                let words = format!("{length} bytes, but index.json states {}", whole.len());
                 assert!(error.contains(&words), "{error}");
             }
             fs::write(&path, [whole.as_slice(), &[0]].concat()).unwrap();
@@ -206,42 +205,113 @@ fn cached_images_stay_intact() {
     }
 }
 
-/// Flips each bit of two records: the record's image is refused, or it is the right one. Only verification
-/// detects a changed class.
+/// Flips each bit of two records. A set that is opened afterwards is refused, also if the class changes. A set that
+/// is already open refuses the image, or reads it right if only its name has changed.
 fn flipped_bits_of_a_record_are_refused(encoding: Encoding) {
     let set = Set::prepared(encoding);
     let index = set.root().join("train.index");
     let before = set.open().unwrap();
-    let mut right = 0;
     for i in [3, 12] {
         for bit in 0..256 {
             let what = format!("bit {bit} of record {i}");
             flip(&index, 32 * i + bit / 8, bit % 8);
-            let after = set.open();
-            for open in after.iter().chain([&before]) {
-                match open.image(i) {
-                    Ok(image) => {
-                        assert!(image == set.images[i].pixels, "{what}: wrong pixels");
-                        // The bit belongs to the name (bytes 8 to 15) or the class (bytes 24 to 27).
-                        assert!((64..128).contains(&bit) || (192..224).contains(&bit), "{what}");
-                        right += 1;
-                    }
-                    Err(error) => {
-                        let text = error.to_string();
-                        let named = text.contains(&format!("the record of image {i} in train is damaged"))
-                            || text.contains("its CRC-32 differs from the index");
-                        assert!(named, "{what}: {text}");
-                    }
+            let error = set.open().err().unwrap_or_else(|| panic!("{what} is not refused")).to_string();
+            assert!(error.contains("train.index is damaged"), "{what}: {error}");
+            match before.image(i) {
+                // Bytes 8 to 15 are the offset of the name.
+                Ok(image) => assert!(image == set.images[i].pixels && (64..128).contains(&bit), "{what}"),
+                Err(error) => {
+                    let text = error.to_string();
+                    let named = text.contains("has changed while the index was in use")
+                        || text.contains("its CRC-32 differs from the index");
+                    assert!(named, "{what}: {text}");
                 }
             }
-            if let Err(error) = after {
-                let named = error.to_string().contains(&format!("the record of image {i} in train"));
-                assert!(named, "{what}: {error}");
-            }
+            assert_eq!(before.target(i), set.images[i].target, "{what}");
             flip(&index, 32 * i + bit / 8, bit % 8);
         }
     }
-    assert!(right > 100, "{right} read");
+}
+
+/// Changes an index or a list of names together with its hash in the manifest: the records themselves are checked.
+#[test]
+fn invalid_records_are_refused_by_open_and_verify() {
+    let set = Set::prepared(JPEG);
+    let records = fs::read(set.root().join("train.index")).unwrap();
+    let whole = Manifest::read(&set.root()).unwrap();
+    let with = |i: usize, at: usize, value: &[u8]| {
+        let mut changed = records.clone();
+        changed[32 * i + at..][..value.len()].copy_from_slice(value);
+        changed
+    };
+    for (what, changed, reason) in [
+        ("class out of range", with(3, 24, &[9]), "record of image 3"),
+        ("other class", with(3, 24, &[1 - records[32 * 3 + 24]]), "images per class"),
+        ("shard out of range", with(19, 20, &[200]), "record of image 19"),
+        ("offset in the header", with(0, 0, &[0, 0]), "record of image 0"),
+        ("offset behind the end", with(4, 4, &[1]), "record of image 4"),
+        ("longest length", with(4, 16, &[255; 4]), "record of image 4"),
+        ("name behind the end", with(7, 12, &[1]), "record of image 7"),
+    ] {
+        fs::write(set.root().join("train.index"), &changed).unwrap();
+        let mut manifest = whole.clone();
+        let own = manifest.splits.get_mut(&Split::Train).unwrap();
+        own.index.blake3 = vgg_files::hash_bytes(&changed);
+        manifest.write(&set.root()).unwrap();
+        let error = set.open().err().unwrap_or_else(|| panic!("{what} is not refused")).to_string();
+        assert!(error.contains(reason), "{what}: {error}");
+        let problems = set.problems();
+        assert!(problems.len() == 1 && problems[0].contains(reason), "{what}: {problems:?}");
+    }
+}
+
+/// `verify` compares the CRC-32 of each image, which training does too.
+#[test]
+fn verify_finds_another_crc() {
+    let set = Set::prepared(JPEG);
+    let path = set.root().join("train.index");
+    flip(&path, 32 * 6 + 28, 0);
+    let mut manifest = Manifest::read(&set.root()).unwrap();
+    manifest.splits.get_mut(&Split::Train).unwrap().index.blake3 = vgg_files::hash_file(&path).unwrap();
+    manifest.write(&set.root()).unwrap();
+    assert!(set.open().unwrap().image(6).is_err());
+    let problems = set.problems();
+    assert!(problems.len() == 1 && problems[0].contains("CRC-32"), "{problems:?}");
+}
+
+/// The hash of a split covers classes and names, so that posteriors of other labels do not match.
+#[test]
+fn hash_covers_index_and_names() {
+    let set = Set::prepared(JPEG);
+    let whole = Manifest::read(&set.root()).unwrap();
+    let mut hashes = vec![set.open().unwrap().hash()];
+    // Two images exchange their classes, and a name gets another letter.
+    for (name, places) in [("train.index", vec![24, 32 * 19 + 24]), ("train.names", vec![5])] {
+        let path = set.root().join(name);
+        places.iter().for_each(|&at| flip(&path, at, 0));
+        let mut manifest = whole.clone();
+        let own = manifest.splits.get_mut(&Split::Train).unwrap();
+        own.index.blake3 = vgg_files::hash_file(&set.root().join("train.index")).unwrap();
+        own.names.blake3 = vgg_files::hash_file(&set.root().join("train.names")).unwrap();
+        manifest.write(&set.root()).unwrap();
+        let changed = set.open().unwrap().hash();
+        assert!(!hashes.contains(&changed), "{name}");
+        hashes.push(changed);
+    }
+}
+
+#[test]
+fn files_outside_of_the_folder_are_refused() {
+    let set = Set::prepared(JPEG);
+    let whole = Manifest::read(&set.root()).unwrap();
+    let text = fs::read_to_string(set.root().join("index.json")).unwrap();
+    for name in ["/dev/zero", "../train.names", ".hidden", ""] {
+        let mut manifest = whole.clone();
+        manifest.class_list.as_mut().unwrap().file = name.into();
+        let error = manifest.write(&set.root()).unwrap_err().to_string();
+        assert!(error.contains("which is not in the folder"), "{name}: {error}");
+    }
+    assert_eq!(fs::read_to_string(set.root().join("index.json")).unwrap(), text);
 }
 
 #[test]
@@ -299,91 +369,28 @@ fn loader_stops_at_or_skips_a_damaged_image() {
     assert!(skipped[0].0 == damaged && skipped[0].1.contains(&stored.path), "{skipped:?}");
 }
 
-/// Reading images of an open set after its first shard is truncated. Shards are memory-mapped: the rest of
-/// the page in which a file ends reads as zeros, and reading further pages ends the process with SIGBUS.
-#[cfg(target_os = "linux")]
-mod cut {
-    use std::os::unix::process::ExitStatusExt;
-    use std::process::Command;
-
-    use super::*;
-
-    /// Passes the path of the set and the shard's new length to a child.
-    const WHAT: &str = "VGG_TEST_CUT_SHARD";
-    const PAGE: usize = 4096;
-    const SIGBUS: i32 = 7;
-
-    /// The test that the child runs; does nothing without the variable.
-    #[test]
-    fn child_cuts_and_reads() {
-        let Ok(what) = std::env::var(WHAT) else { return };
-        let (length, path) = what.split_once(' ').unwrap();
-        let path = Path::new(path);
-        let set = ImageSet::open(path.parent().unwrap(), Split::Train).unwrap();
-        fs::File::options().write(true).open(path).unwrap().set_len(length.parse().unwrap()).unwrap();
-        for i in 0..set.len() {
-            match set.image(i) {
-                Ok(image) => println!("\nIMAGE {}", checksum(&image)),
-                Err(error) => println!("\nIMAGE {error}"),
-            }
-        }
-        std::process::exit(0);
-    }
-
-    fn checksum(image: &Image) -> String {
-        format!("{:08x}", crc32fast::hash(image.as_slice().unwrap()))
-    }
-
-    /// Results of a child process that opens the set, truncates its first shard and reads all images in
-    /// order; and the signal that ended it.
-    fn read_after_cut(set: &Set, length: usize) -> (Vec<String>, Option<i32>) {
-        let mut command = Command::new(std::env::current_exe().unwrap());
-        command.args(["--exact", "cut::child_cuts_and_reads", "--nocapture"]);
-        let output = command.env(WHAT, format!("{length} {}", set.path(0).display())).output().unwrap();
-        let text = String::from_utf8(output.stdout).unwrap();
-        let said = text.lines().filter_map(|line| line.strip_prefix("IMAGE ")).map(str::to_owned).collect();
-        (said, output.status.signal())
-    }
-
-    fn written(images: &[Stored]) -> Vec<String> {
-        images.iter().map(|stored| checksum(&stored.pixels)).collect()
-    }
-
-    /// Checks that truncating the last byte of the first shard's last image is detected, as it reads as zero.
-    fn last_byte_is_lost(encoding: Encoding) {
+/// An image that is truncated while the set is open is an error that names the shard; the images before it are read.
+#[test]
+fn truncated_shard_of_an_open_set_is_an_error() {
+    for encoding in ENCODINGS {
         let set = Set::prepared(encoding);
+        let open = set.open().unwrap();
         let last = set.images.iter().take_while(|stored| stored.shard == 0).count() - 1;
         let stored = &set.images[last];
-        let length = stored.start + stored.bytes - 1;
-        assert_ne!(length % PAGE, 0, "the byte must be in a page that remains");
-        let (said, signal) = read_after_cut(&set, length);
-        assert_eq!((said.len(), signal), (set.images.len(), None));
-        assert_eq!(said[..last], written(&set.images[..last]));
-        assert!(said[last].contains(&stored.path), "{}", said[last]);
-        assert_eq!(said[last + 1..], written(&set.images[last + 1..]));
-    }
-
-    #[test]
-    fn truncated_jpeg_is_refused() {
-        last_byte_is_lost(JPEG);
-    }
-
-    #[test]
-    fn truncated_raw_pixels_are_refused() {
-        last_byte_is_lost(Encoding::Raw);
-    }
-
-    #[test]
-    fn image_in_a_missing_page_ends_the_process() {
-        for encoding in ENCODINGS {
-            let set = Set::prepared(encoding);
-            let last = set.images.iter().take_while(|stored| stored.shard == 0).last().unwrap();
-            let length = last.start / PAGE * PAGE;
-            let (said, signal) = read_after_cut(&set, length);
-            let left = set.images.iter().take_while(|stored| stored.start + stored.bytes <= length).count();
-            assert!(length > 0 && left > 0, "{length} bytes are left, and {left} images");
-            assert_eq!(said, written(&set.images[..left]));
-            assert_eq!(signal, Some(SIGBUS));
+        for (length, kept) in [(stored.start + stored.bytes - 1, last), (set.images[1].start, 1), (0, 0)] {
+            let file = fs::File::options().write(true).open(set.path(0)).unwrap();
+            file.set_len(length as u64).unwrap();
+            for (i, stored) in set.images.iter().enumerate() {
+                if i < kept || stored.shard != 0 {
+                    assert_intact(&open, i, stored, "not truncated");
+                } else {
+                    let error = open.image(i).unwrap_err();
+                    let words = format!("{}: it was truncated from", set.path(0).display());
+                    let said = error.to_string();
+                    assert!(said.contains(&words) && said.contains(&format!("to {length} bytes")), "{said}");
+                    assert!(!error.is_bad_image(), "{said}");
+                }
+            }
         }
     }
 }

@@ -41,7 +41,7 @@ impl BatchSheet {
         augment.check()?;
         let mut tiles = Vec::new();
         for sample in samples {
-            let image = set.pixels(sample)?;
+            let image = set.image(sample)?;
             let (h, w, _) = image.view().dim();
             let drawn = augment.draw(self.seed, 0, sample as u64, h, w);
             let name = &set.classes()[set.target(sample) as usize];

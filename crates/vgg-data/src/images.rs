@@ -6,14 +6,12 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use ndarray::ArrayView3;
 use unicode_normalization::UnicodeNormalization;
 use vgg_error::printable;
 use vgg_files::Hash;
 
 #[cfg(feature = "remote")]
 use crate::RemoteConfig;
-use crate::decode::ppm;
 use crate::folder::Folder;
 use crate::shards::{Shards, UNFINISHED};
 use crate::split_folder::split_folder;
@@ -279,8 +277,8 @@ impl ImageSet {
         found.into_iter().map(|(index, format)| (self.path(index), format)).collect()
     }
 
-    /// Hash of the split: of the paths, sizes and classes of all images in class folders, or of classes and
-    /// shards.
+    /// Hash of the split: of the paths, sizes and classes of all images in class folders; of the classes, the index,
+    /// the names and the contents of shards.
     pub fn hash(&self) -> Hash {
         match &self.source {
             Source::Folder(folder) => folder.hash(),
@@ -304,37 +302,20 @@ impl ImageSet {
     /// [`crate::Error::Decode`] if the image cannot be decoded; [`crate::Error::Missing`] or
     /// [`crate::Error::Io`] if it cannot be read.
     pub fn image(&self, index: usize) -> Result<Arc<Image>> {
-        Ok(match self.pixels(index)? {
-            Pixels::Decoded(image) => image,
-            Pixels::Stored(pixels) => Arc::new(pixels.to_owned()),
-        })
-    }
-
-    /// The pixels of an image. Raw pixels in a local shard are not copied.
-    ///
-    /// # Errors
-    /// As [`ImageSet::image`].
-    pub fn pixels(&self, index: usize) -> Result<Pixels<'_>> {
         if let Some(image) = self.cache.read().unwrap_or_else(PoisonError::into_inner).get(&index) {
-            return Ok(Pixels::Decoded(image.clone()));
+            return Ok(image.clone());
         }
-        let path = || match &self.source {
-            Source::Folder(folder) => folder.root.join(folder.samples[index].file()),
-            Source::Shards(_) => self.root().join(&*self.path(index)),
+        let (path, bytes) = match &self.source {
+            Source::Folder(folder) => {
+                let path = folder.root.join(folder.samples[index].file());
+                let bytes = read_image(&path)?;
+                (path, bytes)
+            }
+            Source::Shards(shards) => {
+                let bytes = shards.bytes(index)?;
+                (self.root().join(&*self.path(index)), bytes)
+            }
         };
-        let bytes = match &self.source {
-            Source::Folder(_) => Cow::Owned(read_image(&path())?),
-            Source::Shards(shards) => shards.bytes(index)?,
-        };
-        if let Source::Shards(shards) = &self.source {
-            shards.check(index, &bytes)?;
-        }
-        if let Cow::Borrowed(bytes) = bytes
-            && let Some(pixels) = ppm(bytes)
-        {
-            return Ok(Pixels::Stored(pixels));
-        }
-        let path = path();
         let image = Arc::new(decode(&bytes, &path)?);
         if let Some(format) = misnamed(&bytes, &path) {
             self.misnamed.lock().unwrap_or_else(PoisonError::into_inner).insert(index, format);
@@ -344,24 +325,6 @@ impl ImageSet {
             // Another thread may have inserted the same image in the meantime.
             self.cache.write().unwrap_or_else(PoisonError::into_inner).insert(index, image.clone());
         }
-        Ok(Pixels::Decoded(image))
-    }
-}
-
-/// Pixels `[H, W, 3]` of an image, owned or borrowed from a shard.
-pub enum Pixels<'a> {
-    /// Decoded pixels.
-    Decoded(Arc<Image>),
-    /// Raw pixels in a memory-mapped shard.
-    Stored(ArrayView3<'a, u8>),
-}
-
-impl Pixels<'_> {
-    /// The pixels.
-    pub fn view(&self) -> ArrayView3<'_, u8> {
-        match self {
-            Pixels::Decoded(image) => image.view(),
-            Pixels::Stored(pixels) => pixels.view(),
-        }
+        Ok(image)
     }
 }

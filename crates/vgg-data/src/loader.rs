@@ -100,7 +100,7 @@ impl Loader {
     /// The second argument is the time spent waiting for the batch.
     ///
     /// # Errors
-    /// Errors of `consume`; errors of [`ImageSet::pixels`] and [`AugmentConfig::apply`]; [`Error::Worker`] if
+    /// Errors of `consume`; errors of [`ImageSet::image`] and [`AugmentConfig::apply`]; [`Error::Worker`] if
     /// a worker panicked.
     pub fn for_each<E: From<Error>>(
         &mut self,
@@ -179,7 +179,7 @@ fn make_batch(image_set: &ImageSet, config: &LoaderConfig, job: Job) -> Result<B
     let mut offsets = Vec::with_capacity(job.ids.len() * 3);
     let (mut targets, mut ids, mut skipped) = (Vec::new(), Vec::new(), Vec::new());
     for id in job.ids {
-        let image = match image_set.pixels(id) {
+        let image = match image_set.image(id) {
             Ok(image) => image,
             Err(error) if config.on_bad_image == OnBadImage::Skip && error.is_bad_image() => {
                 skipped.push(BadImage { id, error });

@@ -3,9 +3,10 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use vgg_data::{ImageSet, PixelStatistics, Prefetcher, Split};
 use vgg_error::printable;
-use vgg_files::{Hash, hash_bytes, read_json, write_json};
+use vgg_files::{Hash, hash_bytes, read_checksummed_json, write_checksummed_json};
 use vgg_tensor::ProcessGroup;
 
 use crate::Result;
@@ -17,9 +18,18 @@ pub struct Dataset {
     pub train: Arc<ImageSet>,
     /// Images for validation and testing.
     pub val: Arc<ImageSet>,
-    /// Hash of both splits: of names, sizes and classes of all images for folders, of the contents for
-    /// shards.
+    /// Hash of both splits: of names, sizes and classes of all images for folders; of classes, index, names and
+    /// contents for shards.
     pub hash: Hash,
+}
+
+/// Contents of a file `statistics-<hash>.json`.
+#[derive(Serialize, Deserialize)]
+struct KeptStatistics {
+    /// Hash of the data set.
+    dataset: Hash,
+    /// Statistics of the training pixels.
+    statistics: PixelStatistics,
 }
 
 impl Dataset {
@@ -74,8 +84,12 @@ impl Dataset {
         progress: &mut dyn FnMut(usize),
     ) -> Result<PixelStatistics> {
         let path = cache.join(format!("statistics-{}.json", self.hash.short()));
-        match read_json(&path) {
-            Ok(statistics) => return Ok(statistics),
+        match read_checksummed_json::<KeptStatistics>(&path) {
+            Ok(kept) if kept.dataset == self.hash => return Ok(kept.statistics),
+            Ok(_) => {
+                let reason = "it has the statistics of another data set; remove it".into();
+                return Err(vgg_files::Error::Corrupt { path, reason }.into());
+            }
             Err(e) if e.is_missing() => (),
             Err(e) => return Err(e.into()),
         }
@@ -105,7 +119,7 @@ impl Dataset {
             let (path, reason) = (self.train.root().to_owned(), "no training image can be decoded".into());
             return Err(vgg_data::Error::Layout { path, reason }.into());
         }
-        write_json(&path, &sum)?;
+        write_checksummed_json(&path, &KeptStatistics { dataset: self.hash.clone(), statistics: sum })?;
         Ok(sum)
     }
 }

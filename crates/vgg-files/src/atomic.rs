@@ -1,11 +1,9 @@
 //! Atomic writing of files, reading, and removal of the partial files of interrupted writers.
 
 use std::fs;
-use std::io::{BufWriter, Write};
+use std::io::{BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-
-use serde::{Serialize, de::DeserializeOwned};
 
 use crate::disk::{self, Sink};
 use crate::error::{Error, Result, at};
@@ -135,16 +133,6 @@ pub fn write_bytes(path: &Path, bytes: &[u8]) -> Result<()> {
     write_with(path, |out| out.write_all(bytes))
 }
 
-/// Writes `value` to a file atomically, as indented JSON with a final newline.
-///
-/// # Errors
-/// As [`write_with`]; [`Error::Corrupt`] if the value cannot be serialised.
-pub fn write_json<T: Serialize + ?Sized>(path: &Path, value: &T) -> Result<()> {
-    let mut json = serde_json::to_vec_pretty(value).map_err(|e| Error::corrupt(path, e))?;
-    json.push(b'\n');
-    write_bytes(path, &json)
-}
-
 /// Creates a directory and its missing parents, durably.
 ///
 /// # Errors
@@ -164,21 +152,21 @@ pub fn remove_file(path: &Path) -> Result<()> {
     }
 }
 
-/// Reads a file.
-///
-/// # Errors
-/// [`Error::Missing`] if it does not exist; [`Error::Io`] if it cannot be read.
-pub fn read_bytes(path: &Path) -> Result<Vec<u8>> {
-    fs::read(path).map_err(at("read", path))
-}
+/// Largest file that [`read_bytes`] reads.
+const MAX_READ_BYTES: u64 = 1 << 30;
 
-/// Reads a JSON file.
+/// Reads a file of at most 1 GiB.
 ///
 /// # Errors
-/// As [`read_bytes`]; [`Error::Corrupt`] with the parser's message if it is not JSON of this type.
-pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
-    let bytes = read_bytes(path)?;
-    serde_json::from_slice(&bytes).map_err(|e| Error::corrupt(path, e))
+/// [`Error::Missing`] if it does not exist; [`Error::Io`] if it cannot be read; [`Error::Corrupt`] if it is larger.
+pub fn read_bytes(path: &Path) -> Result<Vec<u8>> {
+    let file = fs::File::open(path).map_err(at("read", path))?;
+    let mut bytes = Vec::new();
+    file.take(MAX_READ_BYTES + 1).read_to_end(&mut bytes).map_err(at("read", path))?;
+    if bytes.len() as u64 > MAX_READ_BYTES {
+        return Err(Error::corrupt(path, "it has more than 1 GiB"));
+    }
+    Ok(bytes)
 }
 
 /// A unique temporary name in the folder of `path`. It starts with at most 50 characters of the name, because names
@@ -240,15 +228,5 @@ mod tests {
             write_bytes(&dir.path().join(&name), b"x").unwrap();
             assert_eq!(fs::read(dir.path().join(&name)).unwrap(), b"x");
         }
-    }
-
-    #[test]
-    fn json_errors_name_the_file() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("x.json");
-        assert!(read_json::<u32>(&path).unwrap_err().is_missing());
-        write_bytes(&path, b"[1, 2").unwrap();
-        let error = read_json::<Vec<u32>>(&path).unwrap_err().to_string();
-        assert!(error.contains("x.json") && error.contains("EOF"), "{error}");
     }
 }

@@ -22,20 +22,21 @@ mod directory;
 mod disk;
 mod error;
 mod hash;
+mod json;
 mod lock;
 mod not_the_file;
 mod space;
 mod tensors;
 
 pub use atomic::{
-    FileWriter, create_directory, read_bytes, read_json, remove_file, remove_partial_files, write_bytes,
-    write_json, write_with,
+    FileWriter, create_directory, read_bytes, remove_file, remove_partial_files, write_bytes, write_with,
 };
 pub use directory::{DirectoryWriter, Manifest, verify};
 #[cfg(feature = "faults")]
 pub use disk::faults;
 pub use error::{Error, Result};
 pub use hash::{Hash, Hasher, hash_bytes, hash_file};
+pub use json::{read_checksummed_json, read_json, write_checksummed_json, write_json};
 pub use lock::Lock;
 pub use not_the_file::not_the_file;
 pub use space::{free_bytes, probe};

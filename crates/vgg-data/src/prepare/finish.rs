@@ -10,6 +10,7 @@ use vgg_files::{Hasher, hash_file, write_json};
 use super::join::{check_shard, join};
 use super::{Class, Input, PROGRESS, PrepareOptions, PrepareState};
 use crate::error::io_error;
+use crate::shards::Index;
 use crate::{Error, IndexFile, InputList, Manifest, Partition, Result, Split, SplitManifest};
 
 /// A class in `classes.json`: its index, name, words, ILSVRC2012_ID, and number of images in each split.
@@ -49,8 +50,14 @@ pub(super) fn finish(state: &PrepareState, out: &Path) -> Result<()> {
     write_json(&path, &lines)?;
     let bytes = fs::metadata(&path).map_err(io_error("read", &path))?.len();
     manifest.class_list = Some(IndexFile { file, bytes, blake3: hash_file(&path)? });
+    check_indices(&manifest, out)?;
     manifest.write(out)?;
     remove_progress(out)
+}
+
+/// Checks the records of all images, so that a damaged unit record is not published.
+fn check_indices(manifest: &Manifest, out: &Path) -> Result<()> {
+    manifest.splits.keys().try_for_each(|&split| Index::open(out, manifest, split).map(drop))
 }
 
 /// One line for each class whose number of images differs from the expected number.

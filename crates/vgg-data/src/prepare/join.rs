@@ -5,7 +5,7 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use vgg_files::read_json;
+use vgg_files::read_checksummed_json;
 
 use super::hashed::Hashed;
 use super::unit::{Placed, UnitRecord, count_path, record_path};
@@ -21,12 +21,13 @@ use crate::{
 /// [`Error::Source`] if images were lost or none can be used; [`Error::Missing`] or [`Error::Layout`] if a
 /// shard does not exist or has another length; [`Error::File`] if a record cannot be read.
 pub(super) fn join(out: &Path, split: Split, classes: usize) -> Result<SplitManifest> {
-    let units: usize = read_json(&count_path(out, split))?;
+    let units: usize = read_checksummed_json(&count_path(out, split))?;
     let mut indices = Indices::create(out, split)?;
     let mut whole = Whole { of_class: vec![0; classes], ..Whole::default() };
     for unit in 0..units {
-        let record: UnitRecord = read_json(&record_path(out, split, unit))?;
-        whole.add_unit(record, &mut indices)?;
+        let path = record_path(out, split, unit);
+        let record: UnitRecord = read_checksummed_json(&path)?;
+        whole.add_unit(record, &path, &mut indices)?;
     }
     let (index, names) = (indices.index.commit()?, indices.names.commit()?);
     whole.shards.iter().try_for_each(|shard| check_shard(shard, out))?;
@@ -73,10 +74,14 @@ struct Whole {
 }
 
 impl Whole {
-    fn add_unit(&mut self, unit: UnitRecord, indices: &mut Indices) -> Result<()> {
+    fn add_unit(&mut self, unit: UnitRecord, path: &Path, indices: &mut Indices) -> Result<()> {
         let before = self.shards.len() as u32;
         for placed in unit.images {
-            self.of_class[placed.target as usize] += 1;
+            let images = self.of_class.get_mut(placed.target as usize).ok_or_else(|| Error::Source {
+                path: path.to_owned(),
+                reason: format!("{} has the class {}, which does not exist", placed.name, placed.target),
+            })?;
+            *images += 1;
             indices.add(before, placed)?;
         }
         let came_out = unit.shards.iter().map(|s| s.images).sum::<u64>() + unit.skipped.len() as u64;

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use vgg_error::printable;
-use vgg_files::{Lock, read_json, write_bytes, write_with};
+use vgg_files::{Lock, read_checksummed_json, write_bytes, write_with};
 
 use super::finish::{finish, remove_progress};
 use super::unit::{count_path, record_path};
@@ -27,7 +27,7 @@ pub fn merge(parts: &[PathBuf], out: &Path, allow_incomplete: bool) -> Result<()
     let mut whole: Option<PrepareState> = None;
     let mut seen = BTreeMap::new();
     for dir in parts {
-        let mut state: PrepareState = match read_json(&dir.join(PROGRESS).join(BEGUN_FILE)) {
+        let mut state: PrepareState = match read_checksummed_json(&dir.join(PROGRESS).join(BEGUN_FILE)) {
             Err(e) if e.is_missing() && dir.join(INDEX_FILE).is_file() => {
                 return Err(refuse(dir, "it is a whole data set, not a part of one".into()));
             }
@@ -67,7 +67,7 @@ pub fn merge(parts: &[PathBuf], out: &Path, allow_incomplete: bool) -> Result<()
         bring(&dir.join(PROGRESS), &progress, &|name| name.ends_with(".json") && ours(name))?;
     }
     for &split in state.expected.keys() {
-        let units: usize = read_json(&count_path(out, split))?;
+        let units: usize = read_checksummed_json(&count_path(out, split))?;
         if let Some(unit) = (0..units).find(|&unit| !record_path(out, split, unit).is_file()) {
             let part = Partition { index: unit % count, count };
             let reason = format!("part {part} is not finished; run its preparation again");

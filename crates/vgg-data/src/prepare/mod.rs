@@ -28,7 +28,7 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 use vgg_error::printable;
-use vgg_files::{Lock, read_json, remove_partial_files, write_json};
+use vgg_files::{Lock, read_checksummed_json, remove_partial_files, write_checksummed_json};
 
 pub use entry::{BoundingBox, Class, Entry};
 pub use estimate::{Estimate, estimate};
@@ -158,16 +158,16 @@ pub fn prepare(
         return finish::remove_progress(out);
     }
     let progress = out.join(PROGRESS);
-    match read_json(&progress.join(BEGUN_FILE)) {
+    match read_checksummed_json(&progress.join(BEGUN_FILE)) {
         Ok(before) => {
             same(&state, &before, out)?;
             // `allow_missing` may differ from the earlier preparation.
-            write_json(&progress.join(BEGUN_FILE), &state)?;
+            write_checksummed_json(&progress.join(BEGUN_FILE), &state)?;
         }
         Err(e) if e.is_missing() => {
             only_ours(out)?;
             estimate(source, options, out, threads)?.check()?;
-            write_json(&progress.join(BEGUN_FILE), &state)?;
+            write_checksummed_json(&progress.join(BEGUN_FILE), &state)?;
         }
         Err(e) => return Err(e.into()),
     }

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
-use vgg_files::{Hasher, read_json, write_json};
+use vgg_files::{Hasher, read_checksummed_json, write_checksummed_json};
 
 use super::encode::{Stored, store};
 use super::entry::Entry;
@@ -48,7 +48,7 @@ pub(super) fn run(
         let reason = format!("the split {} has no images", split.name());
         return Err(Error::Source { path: out.to_owned(), reason });
     }
-    write_json(&count_path(out, split), &units)?;
+    write_checksummed_json(&count_path(out, split), &units)?;
     Ok(())
 }
 
@@ -139,7 +139,7 @@ impl<'a> Pipeline<'a, '_> {
 
     /// The record of a finished unit, if its shards exist and have the recorded length.
     fn known(&self, number: usize) -> Result<Option<UnitRecord>> {
-        let record: UnitRecord = match read_json(&record_path(self.out, self.split, number)) {
+        let record: UnitRecord = match read_checksummed_json(&record_path(self.out, self.split, number)) {
             Ok(record) => record,
             Err(e) if e.is_missing() => return Ok(None),
             Err(e) => return Err(e.into()),

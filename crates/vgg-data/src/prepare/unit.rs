@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use vgg_files::{Hash, Hasher, write_json};
+use vgg_files::{Hash, Hasher, write_checksummed_json};
 
 use super::PROGRESS;
 use super::encode::{Stored, count_side};
@@ -162,7 +162,7 @@ impl<'a> UnitWriter<'a> {
     pub(super) fn finish(mut self, input: Hash, entries: u64) -> Result<UnitRecord> {
         self.close()?;
         (self.record.input, self.record.entries) = (input, entries);
-        write_json(&record_path(self.out, self.split, self.unit), &self.record)?;
+        write_checksummed_json(&record_path(self.out, self.split, self.unit), &self.record)?;
         Ok(self.record)
     }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
+use vgg_error::printable;
 use vgg_files::{Hash, hash_bytes, read_bytes, write_json};
 
 use super::Record;
@@ -203,8 +204,9 @@ impl Manifest {
     /// Writes the manifest, with its checksum, to the folder of a data set.
     ///
     /// # Errors
-    /// [`crate::Error::File`] if it cannot be written.
+    /// [`crate::Error::Layout`] if it is inconsistent; [`crate::Error::File`] if it cannot be written.
     pub fn write(mut self, root: &Path) -> crate::Result<()> {
+        self.check().map_err(|reason| crate::Error::Layout { path: root.to_owned(), reason })?;
         self.checksum = Some(self.sum().map_err(crate::Error::Config)?);
         Ok(write_json(&root.join(INDEX_FILE), &self)?)
     }
@@ -218,32 +220,41 @@ impl Manifest {
     fn check(&self) -> Result<(), String> {
         for (split, own) in &self.splits {
             let records = own.images.checked_mul(Record::BYTES as u64);
-            let sum: u64 = own.shards.iter().map(|shard| shard.images).sum();
-            if sum != own.images
+            let sum = own.shards.iter().try_fold(0u64, |sum, shard| sum.checked_add(shard.images));
+            if sum != Some(own.images)
                 || records != Some(own.index.bytes)
                 || own.of_class.len() != self.classes.len()
             {
                 return Err(format!("{INDEX_FILE} is inconsistent about the split {}", split.name()));
             }
-            let indices = [&own.index.file, &own.names.file];
-            let named = own.shards.iter().map(|shard| &shard.file).chain(indices);
-            if let Some(name) =
-                named.into_iter().find(|name| name.contains(['/', '\\']) || name.starts_with('.'))
-            {
-                return Err(format!("{INDEX_FILE} names a file {name}, which is not in the folder"));
+        }
+        let outside =
+            |name: &&String| name.contains(['/', '\\', ':']) || name.starts_with('.') || name.is_empty();
+        match self.file_names().find(outside) {
+            None => Ok(()),
+            Some(name) => {
+                Err(format!("{INDEX_FILE} names a file {}, which is not in the folder", printable(name)))
             }
         }
-        Ok(())
+    }
+
+    /// Names of all files but `index.json`.
+    fn file_names(&self) -> impl Iterator<Item = &String> {
+        let own = self.splits.values();
+        let indices = own.clone().flat_map(|own| [&own.index.file, &own.names.file]);
+        let shards = own.flat_map(|own| own.shards.iter().map(|shard| &shard.file));
+        self.class_list.iter().map(|list| &list.file).chain(indices).chain(shards)
     }
 }
 
 impl SplitManifest {
-    /// Hash of the classes and of the contents of all shards.
+    /// Hash of the classes and of the contents of the index, the names and all shards.
     pub(crate) fn hash(&self, classes: &[String]) -> Hash {
         let mut text = classes.join("\n");
-        for shard in &self.shards {
+        let shards = self.shards.iter().map(|shard| &shard.blake3);
+        for contents in [&self.index.blake3, &self.names.blake3].into_iter().chain(shards) {
             text.push('\n');
-            text.push_str(shard.blake3.as_str());
+            text.push_str(contents.as_str());
         }
         hash_bytes(text.as_bytes())
     }

@@ -2,11 +2,13 @@
 //! large as the whole ImageNet (14 million images).
 //!
 //! A data set has an `index.json` (the [`Manifest`]). Each split has an index of 32-byte records, a list of
-//! names, and the shards, which WebDataset can also read. All files but `index.json` are memory-mapped. With
-//! the feature `remote`, the data set may be in an object store, from which images are fetched one by one.
+//! names, and the shards, which WebDataset can also read. Images are read one by one; only their classes are kept in
+//! memory. With the feature `remote`, the data set may be in an object store, from which images are fetched one
+//! by one.
 
+mod file;
+mod index;
 mod manifest;
-mod mapped;
 mod record;
 #[cfg(feature = "remote")]
 mod remote;
@@ -14,10 +16,8 @@ mod size_histogram;
 #[cfg(feature = "prepare")]
 mod verify;
 
-use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
-use memmap2::Mmap;
 use vgg_files::Hash;
 
 pub use manifest::{
@@ -31,7 +31,8 @@ pub use size_histogram::SizeRow;
 pub use verify::{Verified, verify};
 
 use crate::{Error, PixelStatistics, Result, Split};
-use mapped::map;
+use file::LocalShard;
+pub(crate) use index::Index;
 
 /// Progress folder of a preparation that is incomplete. It records the finished units: the pieces of the
 /// input that are prepared and resumed separately.
@@ -42,15 +43,13 @@ pub(crate) struct Shards {
     root: PathBuf,
     manifest: Manifest,
     split: Split,
-    index: Mmap,
-    names: Mmap,
+    index: Index,
     files: Files,
-    images: usize,
 }
 
-/// The tar files, memory-mapped or in an object store.
+/// The tar files, on a local disk or in an object store.
 enum Files {
-    Local(Vec<Mmap>),
+    Local(Vec<LocalShard>),
     #[cfg(feature = "remote")]
     Remote(remote::Remote),
 }
@@ -61,13 +60,18 @@ impl Shards {
         root.join(INDEX_FILE).is_file()
     }
 
+    /// Opens a split and checks its index against the manifest.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] if a file or the split does not exist; [`Error::Layout`] if a file differs from the manifest
+    /// or a record of the index is invalid.
     pub(crate) fn open(root: &Path, split: Split) -> Result<Shards> {
         let manifest = Manifest::read(root)?;
         let own = non_empty_split(&manifest, root, split)?;
-        let [index, names] = [&own.index, &own.names].map(|file| map(root, &file.file, file.bytes));
-        let files =
-            own.shards.iter().map(|shard| map(root, &shard.file, shard.bytes)).collect::<Result<Vec<_>>>()?;
-        Shards::new(root, manifest, split, [index?, names?], Files::Local(files))
+        let index = Index::open(root, &manifest, split)?;
+        let open = |(number, shard)| LocalShard::open(root, number, shard);
+        let files = own.shards.iter().enumerate().map(open).collect::<Result<Vec<_>>>()?;
+        Ok(Shards { root: root.to_owned(), split, index, files: Files::Local(files), manifest })
     }
 
     /// Opens a data set in an object store. `url` is the URL of its folder.
@@ -77,36 +81,11 @@ impl Shards {
         let store = remote::Store::connect(url, config)?;
         let manifest = store.manifest()?;
         let own = non_empty_split(&manifest, root, split)?;
-        let indices = [store.index(&own.index)?, store.index(&own.names)?];
+        let copies = [store.copy_of(&own.index)?, store.copy_of(&own.names)?];
+        let index =
+            Index::open_copies(&config.cache, copies.each_ref().map(|name| name.as_str()), &manifest, split)?;
         let remote = remote::Remote::new(store, config, &manifest, split)?;
-        Shards::new(root, manifest, split, indices, Files::Remote(remote))
-    }
-
-    /// Checks all records.
-    ///
-    /// # Errors
-    /// [`Error::Layout`] if a record's class, bytes or name are out of range.
-    fn new(
-        root: &Path,
-        manifest: Manifest,
-        split: Split,
-        [index, names]: [Mmap; 2],
-        files: Files,
-    ) -> Result<Shards> {
-        let images = manifest.splits[&split].images as usize;
-        let shards = Shards { root: root.to_owned(), split, index, names, files, images, manifest };
-        let classes = shards.manifest.classes.len() as u32;
-        for image in 0..images {
-            let record = shards.record(image);
-            let end = record.offset.checked_add(u64::from(record.bytes));
-            let file = shards.own().shards.get(record.shard as usize);
-            let inside = file.zip(end).is_some_and(|(file, end)| end <= file.bytes);
-            let named = record.name < shards.names.len() as u64;
-            if record.target >= classes || !inside || !named || record.offset < BLOCK as u64 {
-                return Err(shards.damaged(image));
-            }
-        }
-        Ok(shards)
+        Ok(Shards { root: root.to_owned(), split, index, files: Files::Remote(remote), manifest })
     }
 
     pub(crate) fn root(&self) -> &Path {
@@ -122,7 +101,7 @@ impl Shards {
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.images
+        self.index.len()
     }
 
     pub(crate) fn smallest_side(&self) -> Option<usize> {
@@ -133,51 +112,39 @@ impl Shards {
         self.own().statistics
     }
 
-    /// Hash of the classes and of the contents of all shards.
+    /// Hash of the classes, the index, the names and the contents of all shards.
     pub(crate) fn hash(&self) -> Hash {
         self.own().hash(&self.manifest.classes)
     }
 
     pub(crate) fn target(&self, index: usize) -> u32 {
-        self.record(index).target
+        self.index.target(index)
     }
 
     /// Name of the shard, followed by the name of the image in it.
     pub(crate) fn path(&self, index: usize) -> String {
-        let record = self.record(index);
+        let found = self.index.record(index).and_then(|record| Ok((record, self.index.name(&record)?)));
+        // The path only identifies the image in messages; reading the image reports the error.
+        let Ok((record, name)) = found else { return format!("image {index}") };
         let shard = self.own().shards.get(record.shard as usize).map_or("?", |shard| &shard.file);
-        let names = self.names.get(record.name as usize..).unwrap_or_default();
-        let name = names.split(|&byte| byte == b'\n').next().unwrap_or_default();
-        format!("{shard}/{}", String::from_utf8_lossy(name))
+        format!("{shard}/{}", String::from_utf8_lossy(&name))
     }
 
     /// Bytes of an image file.
     ///
     /// # Errors
-    /// [`Error::Layout`] if its record is out of range; [`Error::Missing`] or [`Error::Io`] if it cannot be
-    /// fetched from the object store.
-    pub(crate) fn bytes(&self, index: usize) -> Result<Cow<'_, [u8]>> {
-        let record = self.record(index);
-        match &self.files {
-            Files::Local(files) => {
-                let found = files.get(record.shard as usize).and_then(|file| {
-                    let start = usize::try_from(record.offset).ok()?;
-                    file.get(start..start.checked_add(record.bytes as usize)?)
-                });
-                found.map(Cow::Borrowed).ok_or_else(|| self.damaged(index))
-            }
+    /// [`Error::Missing`] or [`Error::Io`] if they cannot be read or fetched from the object store; [`Error::Decode`] if
+    /// their CRC-32 differs from the index.
+    pub(crate) fn bytes(&self, index: usize) -> Result<Vec<u8>> {
+        let record = self.index.record(index)?;
+        let bytes = match &self.files {
+            // `Index::record` has checked the number of the shard.
+            Files::Local(files) => files[record.shard as usize].read(record.offset, record.bytes),
             #[cfg(feature = "remote")]
-            Files::Remote(remote) => remote.bytes(index, record, &self.own().shards).map(Cow::Owned),
-        }
-    }
-
-    /// Checks the CRC-32 of an image file.
-    ///
-    /// # Errors
-    /// [`Error::Decode`] if it differs from the index.
-    pub(crate) fn check(&self, index: usize, bytes: &[u8]) -> Result<()> {
-        if crc32fast::hash(bytes) == self.record(index).crc32 {
-            return Ok(());
+            Files::Remote(remote) => remote.bytes(index, record, &self.own().shards),
+        }?;
+        if crc32fast::hash(&bytes) == record.crc32 {
+            return Ok(bytes);
         }
         let reason = "its CRC-32 differs from the index: the image or the index is damaged".into();
         Err(Error::Decode { path: self.root.join(self.path(index)), reason })
@@ -186,28 +153,18 @@ impl Shards {
     /// Starts fetching an image in the background if it is in an object store.
     pub(crate) fn prefetch(&self, index: usize) {
         #[cfg(feature = "remote")]
-        if let Files::Remote(remote) = &self.files {
-            remote.prefetch(index, self.record(index), &self.own().shards);
+        if let Files::Remote(remote) = &self.files
+            && let Ok(record) = self.index.record(index)
+        {
+            remote.prefetch(index, record, &self.own().shards);
         }
         #[cfg(not(feature = "remote"))]
         let _ = index;
     }
 
-    fn record(&self, index: usize) -> Record {
-        let start = index * Record::BYTES;
-        let bytes = self.index.get(start..start + Record::BYTES).and_then(|bytes| bytes.try_into().ok());
-        Record::from_bytes(bytes.unwrap_or(&[0xff; Record::BYTES]))
-    }
-
     fn own(&self) -> &SplitManifest {
         // `non_empty_split` has checked that the split exists.
         &self.manifest.splits[&self.split]
-    }
-
-    fn damaged(&self, index: usize) -> Error {
-        let split = self.split.name();
-        let reason = format!("the record of image {index} in {split} is damaged");
-        Error::Layout { path: self.root.clone(), reason }
     }
 }
 

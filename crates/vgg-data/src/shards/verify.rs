@@ -2,14 +2,16 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::ops::Range;
 use std::path::Path;
 
-use vgg_error::printable;
-use vgg_files::{hash_bytes, hash_file, read_bytes};
+use vgg_files::hash_file;
 
-use super::{INDEX_FILE, IndexFile, Manifest, Record, ShardFile};
+use super::file::check_contents;
+use super::index::Index;
+use super::{Manifest, Record, ShardFile};
 use crate::error::io_error;
-use crate::{Error, Result, Split};
+use crate::{Error, Result};
 
 /// Result of [`verify`].
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -38,60 +40,41 @@ pub fn verify(root: &Path, progress: &mut dyn FnMut(u64)) -> Result<Verified> {
         other => other?,
     };
     let (mut verified, mut bytes) = (Verified::default(), 0);
-    if let Some(Err(problem)) = manifest.class_list.as_ref().map(|list| contents(root, list)) {
-        verified.problems.push(problem);
+    if let Some(Err(problem)) =
+        manifest.class_list.as_ref().map(|list| check_contents(root, &list.file, list))
+    {
+        verified.problems.push(problem.to_string());
     }
     for (split, own) in &manifest.splits {
-        let (records, names) =
-            match contents(root, &own.index).and_then(|i| Ok((i, contents(root, &own.names)?))) {
-                Ok(indices) => indices,
-                Err(problem) => {
-                    verified.problems.push(problem);
-                    continue;
-                }
-            };
-        let records: Vec<Record> =
-            records.as_chunks::<{ Record::BYTES }>().0.iter().map(Record::from_bytes).collect();
-        let mut of_class = vec![0; manifest.classes.len()];
-        for (number, shard) in own.shards.iter().enumerate() {
-            // Records are sorted by shard.
-            let first = records.partition_point(|r| (r.shard as usize) < number);
-            let end = records.partition_point(|r| r.shard as usize <= number);
-            match members(root, shard, &records[first..end], &names, &mut of_class) {
+        let index = match Index::open(root, &manifest, *split) {
+            Ok(index) => index,
+            Err(problem) => {
+                verified.problems.push(problem.to_string());
+                continue;
+            }
+        };
+        let mut first = 0;
+        for shard in &own.shards {
+            let end = first + shard.images as usize;
+            match members(root, shard, &index, first..end) {
                 Ok(images) => verified.images += images,
                 Err(problem) => verified.problems.push(format!("{}: {problem}", shard.file)),
             }
+            first = end;
             verified.shards += 1;
             bytes += shard.bytes;
             progress(bytes);
-        }
-        if of_class != own.of_class && verified.problems.is_empty() {
-            verified.problems.push(counts(*split));
         }
     }
     Ok(verified)
 }
 
-fn counts(split: Split) -> String {
-    format!("the numbers of images per class in {} differ from {INDEX_FILE}", split.name())
-}
-
-fn contents(root: &Path, file: &IndexFile) -> std::result::Result<Vec<u8>, String> {
-    let path = root.join(&file.file);
-    let bytes = read_bytes(&path).map_err(|e| e.to_string())?;
-    if hash_bytes(&bytes) != file.blake3 {
-        return Err(format!("{}: its hash differs from index.json: the file is damaged", printable(&path)));
-    }
-    Ok(bytes)
-}
-
-/// Checks hash, members and index records of a shard, and returns its number of images.
+/// Checks hash, members and index records of a shard, whose images are those of `range`. Returns their number.
 fn members(
     root: &Path,
     shard: &ShardFile,
-    records: &[Record],
-    names: &[u8],
-    of_class: &mut [u64],
+    index: &Index,
+    range: Range<usize>,
 ) -> std::result::Result<u64, String> {
     let path = root.join(&shard.file);
     if hash_file(&path).map_err(|e| e.to_string())? != shard.blake3 {
@@ -100,7 +83,8 @@ fn members(
     let file = File::open(&path).map_err(io_error("open", &path)).map_err(|e| e.to_string())?;
     let mut archive = tar::Archive::new(std::io::BufReader::new(file));
     let (mut image, mut images) = (String::new(), 0);
-    let mut records = records.iter();
+    let mut records = range.map(|image| index.record(image));
+    let mut record = None;
     let damaged = |e: std::io::Error| e.to_string();
     for member in archive.entries().map_err(damaged)? {
         let mut member = member.map_err(damaged)?;
@@ -112,31 +96,36 @@ fn members(
             "cls" => {
                 let mut text = String::new();
                 member.read_to_string(&mut text).map_err(damaged)?;
-                let record = records.next().ok_or("some of its images are not in the index")?;
+                let record: Record =
+                    record.take().ok_or_else(|| format!("{name} does not follow an image"))?;
                 let target: u32 = text.parse().map_err(|_| format!("{name} has no valid class"))?;
                 if key != image || target != record.target {
                     return Err(format!(
                         "{name} does not belong to the preceding image, or its class differs from the index"
                     ));
                 }
-                *of_class.get_mut(target as usize).ok_or_else(|| format!("{name} has no valid class"))? += 1;
                 images += 1;
             }
             _ => {
-                let place = (member.raw_file_position(), member.size());
-                let record = records.as_slice().first();
-                if record.map(|r| (r.offset, u64::from(r.bytes))) != Some(place) {
+                let next = records.next().ok_or("some of its images are not in the index")?;
+                let next = next.map_err(|e| e.to_string())?;
+                if (next.offset, u64::from(next.bytes)) != (member.raw_file_position(), member.size()) {
                     return Err(format!("{name} is not at the position in the index"));
                 }
-                let line = record.and_then(|record| names.get(record.name as usize..)).unwrap_or_default();
-                if line.split(|&byte| byte == b'\n').next() != Some(name.as_bytes()) {
+                if index.name(&next).map_err(|e| e.to_string())? != name.as_bytes() {
                     return Err(format!("{name} has another name in the list of names"));
                 }
+                let mut bytes = Vec::new();
+                member.read_to_end(&mut bytes).map_err(damaged)?;
+                if crc32fast::hash(&bytes) != next.crc32 {
+                    return Err(format!("the CRC-32 of {name} differs from the index"));
+                }
                 image = key.to_owned();
+                record = Some(next);
             }
         }
     }
-    if images != shard.images || records.next().is_some() {
+    if images != shard.images || record.is_some() {
         return Err(format!("it has {images} images instead of {}", shard.images));
     }
     Ok(images)

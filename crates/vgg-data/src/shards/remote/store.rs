@@ -6,15 +6,14 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Once};
 
-use memmap2::Mmap;
 use object_store::{ObjectStore, ObjectStoreExt};
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinHandle;
-use vgg_files::{FileWriter, Hasher, hash_file};
+use vgg_files::{FileWriter, Hasher};
 
 use super::RemoteConfig;
 use crate::error::io_error;
-use crate::shards::mapped::map;
+use crate::shards::file::check_contents;
 use crate::shards::{INDEX_FILE, IndexFile, Manifest};
 use crate::{Error, Result};
 
@@ -75,14 +74,13 @@ impl Store {
         Manifest::from_json(&bytes).map_err(|reason| Error::Layout { path: self.folder.url.clone(), reason })
     }
 
-    /// Maps an index into memory. It is cached on the local disk, and its hash is checked each time.
-    pub(in crate::shards) fn index(&self, file: &IndexFile) -> Result<Mmap> {
+    /// Downloads an index to the local cache, unless it is there, and returns its name in the cache.
+    pub(in crate::shards) fn copy_of(&self, file: &IndexFile) -> Result<String> {
         let name = format!("{}-{}", file.blake3.short(), file.file);
-        let path = self.cache.join(&name);
-        if !(path.is_file() && hash_file(&path)? == file.blake3) {
-            self.download(file, &path)?;
+        if check_contents(&self.cache, &name, file).is_err() {
+            self.download(file, &self.cache.join(&name))?;
         }
-        map(&self.cache, &name, file.bytes)
+        Ok(name)
     }
 
     fn download(&self, file: &IndexFile, path: &Path) -> Result<()> {
