@@ -6,6 +6,7 @@ use std::path::Path;
 
 use vgg_data::prepare::{Entry, Files, Layout, PrepareOptions, Source, prepare};
 use vgg_data::{Encoding, ImageSet, Split};
+use vgg_testkit::imagenet::FakeImagenet;
 
 /// Writes a file and creates its parent folders.
 fn put(root: &Path, path: &str, contents: impl AsRef<[u8]>) {
@@ -16,6 +17,13 @@ fn put(root: &Path, path: &str, contents: impl AsRef<[u8]>) {
 
 fn ppm(level: u8) -> Vec<u8> {
     [b"P6\n8 6\n255\n".as_slice(), &[level; 8 * 6 * 3]].concat()
+}
+
+fn png(level: u8) -> Vec<u8> {
+    let mut bytes = std::io::Cursor::new(Vec::new());
+    let image = image::RgbImage::from_pixel(8, 6, image::Rgb([level; 3]));
+    image.write_to(&mut bytes, image::ImageFormat::Png).unwrap();
+    bytes.into_inner()
 }
 
 fn xml(objects: &[(&str, [u32; 4])]) -> String {
@@ -85,6 +93,27 @@ fn tiny_imagenet() {
     put(root, "val/val_annotations.txt", "val_1.JPEG\tn00000000\t0\t0\t3\t3\n");
     let error = Files::open(root, Layout::TinyImagenet).err().unwrap().to_string();
     assert!(error.contains("val_annotations.txt") && error.contains("n00000000"), "{error}");
+}
+
+/// Copies without boxes, and copies with the validation images in class folders, `val/<wnid>/images` or `val/<wnid>`.
+#[test]
+fn tiny_imagenet_without_boxes_or_list() {
+    for inner in ["images/", ""] {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path();
+        for wnid in ["n01443537", "n01629819"] {
+            put(root, &format!("train/{wnid}/images/{wnid}_0.JPEG"), ppm(1));
+            put(root, &format!("val/{wnid}/{inner}{wnid}.JPEG"), ppm(2));
+        }
+        let files = Files::open(root, Layout::TinyImagenet).unwrap();
+        let train = own("train/n01629819/images/n01629819_0.JPEG", "n01629819", None);
+        assert_eq!(all(&files, Split::Train)[1], train);
+        let val = own(&format!("val/n01629819/{inner}n01629819.JPEG"), "n01629819", None);
+        assert_eq!(all(&files, Split::Val)[1], val);
+        fs::remove_dir_all(root.join("val/n01629819")).unwrap();
+        let error = Files::open(root, Layout::TinyImagenet).err().unwrap().to_string();
+        assert!(error.contains("n01629819"), "{error}");
+    }
 }
 
 #[test]
@@ -160,6 +189,72 @@ fn imagenet_from_kaggle() {
     put(root, "LOC_val_solution.csv", "ImageId,PredictionString\n");
     let error = Files::open(root, layout(true)).err().unwrap().to_string();
     assert!(error.contains("no class for ILSVRC2012_val_00000001.JPEG"), "{error}");
+}
+
+/// Images whose annotation is missing, damaged or without objects have no class. They are skipped by name.
+#[test]
+fn voc_images_without_a_class_are_skipped() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("set");
+    for i in 0..9 {
+        put(&root, &format!("JPEGImages/{i}.png"), png(i));
+        put(&root, &format!("Annotations/{i}.xml"), xml(&[(["cat", "dog"][i as usize % 2], [1, 1, 4, 4])]));
+    }
+    put(&root, "ImageSets/Main/val.txt", "0\n1\n");
+    put(&root, "Annotations/3.xml", xml(&[]));
+    put(&root, "Annotations/5.xml", "<annotation><object><name>cat</name></object></annotation>");
+    put(&root, "Annotations/6.xml", "<annotation");
+    fs::remove_file(root.join("Annotations/7.xml")).unwrap();
+    // Above the limit of 1 MiB.
+    put(&root, "Annotations/8.xml", vec![b' '; 2 << 20]);
+    let files = Files::open(&root, Layout::Voc { seed: 1 }).unwrap();
+    made(&files, &dir.path().join("out"));
+    let manifest = vgg_data::Manifest::read(&dir.path().join("out")).unwrap();
+    let skipped = &manifest.splits[&Split::Train].skipped;
+    let reasons: Vec<&str> = skipped.iter().map(|image| image.reason.as_str()).collect();
+    let words = ["it has no objects", "no bndbox", "", "does not exist", "larger than"];
+    assert_eq!(reasons.len(), words.len(), "{reasons:?}");
+    for ((i, word), image) in [3, 5, 6, 7, 8].into_iter().zip(words).zip(skipped) {
+        assert_eq!(image.path, format!("JPEGImages/{i}.png"));
+        let named = image.reason.contains(&format!("its annotation Annotations/{i}.xml"));
+        assert!(named && image.reason.contains(word), "{}", image.reason);
+    }
+    assert_eq!(manifest.splits[&Split::Train].images, 2);
+    (0..9).for_each(|i| put(&root, &format!("Annotations/{i}.xml"), xml(&[])));
+    let error = Files::open(&root, Layout::Voc { seed: 1 }).err().unwrap().to_string();
+    assert!(error.contains("no image has an annotation with an object"), "{error}");
+}
+
+/// ImageNet without class folders: the class is in the name, or in the development kit.
+#[test]
+fn flat_imagenet() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path();
+    put(root, "train/n01440764_10026_n01440764.JPEG", ppm(1));
+    put(root, "val/ILSVRC2012_val_00000001_n15075141.JPEG", ppm(1));
+    let open = || Files::open(root, Layout::Imagenet { allow_incomplete: true });
+    let files = open().unwrap();
+    let train = [own("train/n01440764_10026_n01440764.JPEG", "n01440764", None)];
+    assert_eq!(all(&files, Split::Train), train);
+    let val = [own("val/ILSVRC2012_val_00000001_n15075141.JPEG", "n15075141", None)];
+    assert_eq!(all(&files, Split::Val), val);
+
+    fs::remove_dir_all(root.join("train")).unwrap();
+    put(root, "val/ILSVRC2012_val_00000003.JPEG", ppm(1));
+    let error = open().err().unwrap().to_string();
+    assert!(error.contains("put ILSVRC2012_devkit_t12.tar.gz"), "{error}");
+    let fake = FakeImagenet::new(&[ppm(1)]);
+    let truth: String = fake.truth.iter().map(|id| format!("{id}\n")).collect();
+    put(root, "ILSVRC2012_devkit_t12/data/meta.mat", fake.meta_mat());
+    put(root, "ILSVRC2012_devkit_t12/data/ILSVRC2012_validation_ground_truth.txt", truth);
+    let files = open().unwrap();
+    assert_eq!(files.splits(), [Split::Val]);
+    let wnid = &fake.classes[fake.truth[2] as usize - 1].1;
+    let class = files.classes()[fake.index(wnid)].name.clone();
+    assert_eq!(all(&files, Split::Val)[1], own("val/ILSVRC2012_val_00000003.JPEG", &class, None));
+    put(root, "val/holiday.JPEG", ppm(1));
+    let error = open().err().unwrap().to_string();
+    assert!(error.contains("holiday.JPEG has no class"), "{error}");
 }
 
 #[test]

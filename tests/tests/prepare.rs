@@ -10,7 +10,7 @@ use preparation::{
 };
 use vgg_data::prepare::{Files, Ilsvrc, IlsvrcOptions, Layout, PrepareOptions, Source, merge, prepare};
 use vgg_data::synthetic::{SyntheticConfig, generate};
-use vgg_data::{Encoding, Error, ImageSet, Partition, Split, verify};
+use vgg_data::{Encoding, Error, ImageSet, Manifest, Partition, Split, verify};
 use vgg_testkit::imagenet::{ARCHIVES, FakeImagenet, edges, gzip};
 
 #[test]
@@ -159,6 +159,56 @@ fn failed_merge_can_be_repeated() {
     contents(&at("out"));
     let error = merge(&[at("out")], &at("other"), true).unwrap_err().to_string();
     assert!(error.contains("whole data set"), "{error}");
+}
+
+/// Class archives, the archive of one split, and other forms of the development kit give the same images.
+#[test]
+fn partial_and_unpacked_archives() {
+    let dir = tempfile::tempdir().unwrap();
+    let archives = dir.path().join("archives");
+    let fake = FakeImagenet::new(&images());
+    fake.write(&archives);
+    let strict = IlsvrcOptions { allow_incomplete: false, skip_md5: true };
+    // Class and pixels of every image of the splits that there are.
+    let prepared = |name: &str| -> Vec<Vec<_>> {
+        let out = dir.path().join(name);
+        prepare_quietly(&ilsvrc(&archives), &options_with_shards_of_kib(40), &out, 1).unwrap();
+        let sets = Manifest::read(&out).unwrap().splits;
+        let sets = sets.keys().map(|&split| ImageSet::open(&out, split).unwrap());
+        sets.map(|set| (0..set.len()).map(|i| (set.target(i), set.image(i).unwrap())).collect()).collect()
+    };
+    let whole = prepared("whole");
+    assert_eq!(whole.len(), 2);
+
+    let bytes = std::fs::read(archives.join("ILSVRC2012_img_train.tar")).unwrap();
+    tar::Archive::new(bytes.as_slice()).unpack(archives.join("train")).unwrap();
+    std::fs::remove_file(archives.join("ILSVRC2012_img_train.tar")).unwrap();
+    assert!(prepared("class archives") == whole);
+
+    // The development kit, decompressed and then unpacked.
+    std::fs::remove_file(archives.join("ILSVRC2012_devkit_t12.tar.gz")).unwrap();
+    let truth: String = fake.truth.iter().map(|id| format!("{id}\n")).collect();
+    let files =
+        [("meta.mat", fake.meta_mat()), ("ILSVRC2012_validation_ground_truth.txt", truth.into_bytes())];
+    let mut kit = tar::Builder::new(Vec::new());
+    for (name, bytes) in &files {
+        let mut header = tar::Header::new_ustar();
+        header.set_size(bytes.len() as u64);
+        kit.append_data(&mut header, format!("ILSVRC2012_devkit_t12/data/{name}"), bytes.as_slice()).unwrap();
+    }
+    let tar_path = archives.join("ILSVRC2012_devkit_t12.tar");
+    std::fs::write(&tar_path, kit.into_inner().unwrap()).unwrap();
+    assert!(prepared("decompressed") == whole);
+    std::fs::remove_file(tar_path).unwrap();
+    let data = archives.join("ILSVRC2012_devkit_t12/data");
+    std::fs::create_dir_all(&data).unwrap();
+    files.iter().for_each(|(name, bytes)| std::fs::write(data.join(name), bytes).unwrap());
+    assert!(prepared("unpacked") == whole);
+
+    std::fs::remove_dir_all(archives.join("train")).unwrap();
+    let error = Ilsvrc::open(&archives, strict).err().unwrap().to_string();
+    assert!(error.contains("has no ILSVRC2012_img_train.tar;"), "{error}");
+    assert!(prepared("val") == whole[1..]);
 }
 
 #[test]

@@ -90,7 +90,7 @@ fn invalid_data_exits_with_65_and_missing_data_with_66() {
         }
     }
     init(dir, "0.125", "w");
-    let evaluate = ["evaluate", "--weights", "w", "--dataset", "set", "--skip-bad-images"];
+    let evaluate = ["evaluate", "--weights", "w", "--dataset", "set", "--on-bad-image", "skip"];
     fails(dir, &evaluate, 65, &["no image of set"]);
     spoilt.into_iter().for_each(|(path, bytes)| std::fs::write(path, bytes).unwrap());
     // Another synthetic set, or any other folder, is not overwritten.
@@ -180,7 +180,7 @@ fn invalid_weights_are_rejected() {
     fails(dir, &["train", "a.toml", "--out", "own"], 2, &["own holds no run, but has weights.safetensors"]);
     let replace =
         ["evaluate", "--dataset", "set", "--weights", "a.safetensors", "--posteriors", "wide.safetensors"];
-    fails(dir, &replace, 65, &["wide.safetensors is not a valid posteriors file"]);
+    fails(dir, &replace, 2, &["wide.safetensors already exists"]);
     let three =
         ["init", "--config", "A", "--classes", "3", "--head", "16,16", "--crop", "32", "--out", "three"];
     ok(dir, &three);

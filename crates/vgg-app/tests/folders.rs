@@ -132,12 +132,12 @@ fn bad_images_are_named_and_can_be_skipped() {
         let tree = Tree::usual();
         tree.file(&format!("set/val/cat/{file}"), &bytes);
         tree.fails(65, &[file, words]);
-        assert_eq!(tree.evaluate(&["--skip-bad-images"]).1, Some(4), "{file}");
+        assert_eq!(tree.evaluate(&["--on-bad-image", "skip"]).1, Some(4), "{file}");
     }
     let tree = Tree::usual();
     tree.link("gone", "set/val/cat/link.jpg");
     tree.fails(65, &["link.jpg", "dangling link to gone"]);
-    assert_eq!(tree.evaluate(&["--skip-bad-images"]).1, Some(4));
+    assert_eq!(tree.evaluate(&["--on-bad-image", "skip"]).1, Some(4));
 }
 
 #[test]
@@ -201,4 +201,86 @@ fn predict_goes_on_after_a_bad_image() {
     assert!(documents[1]["error"].as_str().unwrap().contains("bad.jpg"));
     assert!(documents[2]["error"].as_str().unwrap().contains("does not exist"));
     assert_eq!(documents[3]["predictions"].as_array().unwrap().len(), 2);
+}
+
+/// Every command that reads a set treats a bad image alike: it stops with 65, or skips the image and reports it.
+#[test]
+fn on_bad_image_is_the_same_in_all_commands() {
+    let tree = Tree::usual();
+    common::experiment_file(tree.root());
+    tree.link("gone", "set/train/cat/link.jpg");
+    tree.file("set/val/cat/cut.jpg", &jpeg(1)[..300]);
+    for (i, command) in [
+        "train a.toml --out run",
+        "evaluate --weights w --dataset set --test-scales 36",
+        "evaluate --weights w --dataset set --test-scales 36 --split train --dump-views views",
+        "features --weights w --dataset set --layer fc7 --test-scales 36 --out f",
+        "predict --weights w --test-scales 36 set/val/cat/0.jpg set/val/cat/cut.jpg",
+        "data prepare-folder --dataset set --out shards",
+        "data show-batch --dataset set --train-scale 36 --crop 32 --out sheet.png",
+    ]
+    .iter()
+    .enumerate()
+    {
+        let words: Vec<&str> = command.split(' ').collect();
+        for (policy, code) in [("stop", 65), ("skip", 0)] {
+            let output = run(tree.root(), &[&words[..], &["--on-bad-image", policy]].concat());
+            let _ = std::fs::remove_dir_all(tree.root().join("run"));
+            let text = stderr(&output);
+            assert_eq!(output.status.code(), Some(code), "{i} {policy}: {text}");
+            assert!(text.contains("link.jpg") || text.contains("cut.jpg"), "{i} {policy}: {text}");
+        }
+    }
+    assert!(tree.root().join("views/views.json").is_file() && tree.root().join("sheet.png").is_file());
+}
+
+/// A JPEG with the EXIF orientation 6: turn by 90 degrees.
+fn turned(jpeg: &[u8]) -> Vec<u8> {
+    let exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0";
+    let length = (exif.len() as u16 + 2).to_be_bytes();
+    [&jpeg[..2], &[0xFF, 0xE1], &length, exif, &jpeg[2..]].concat()
+}
+
+#[test]
+fn exif_orientation_is_an_option() {
+    let tree = Tree::usual();
+    tree.file("set/val/cat/0.jpg", &turned(&jpeg(3)));
+    let first_view = |options: &[&str], dir: &str| {
+        assert_eq!(tree.evaluate(&[&["--dump-views", dir], options].concat()).0, Some(0));
+        let path = tree.root().join(dir).join("0/0.png");
+        vgg_data::decode(&std::fs::read(&path).unwrap(), &path).unwrap()
+    };
+    let usual = first_view(&[], "usual");
+    let turned = first_view(&["--exif-orientation", "true"], "turned");
+    assert_eq!((usual.dim(), turned.dim()), ((36, 43, 3), (43, 36, 3)));
+    // The hash of the data set tells both apart, as the posteriors differ.
+    let hash = |options: &[&str]| {
+        let arguments = ["evaluate", "--weights", "w", "--dataset", "set", "--test-scales", "36", "--json"];
+        let output = run(tree.root(), &[&arguments, options].concat());
+        serde_json::from_slice::<Value>(&output.stdout).unwrap()["dataset"].clone()
+    };
+    assert_ne!(hash(&[]), hash(&["--exif-orientation", "true"]));
+
+    common::experiment_file(tree.root());
+    let train = ["train", "a.toml", "--set", "data.exif_orientation=true"];
+    let output = run(tree.root(), &[&train[..], &["--out", "run"]].concat());
+    assert!(output.status.success(), "{}", stderr(&output));
+}
+
+#[test]
+fn image_limits_have_units() {
+    let tree = Tree::usual();
+    // The images have 48 x 40 pixels.
+    assert_eq!(tree.evaluate(&["--max-image-pixels", "1920"]).0, Some(0));
+    let (code, _, text) = tree.evaluate(&["--max-image-pixels", "1.9k"]);
+    assert!(code == Some(65) && text.contains("48"), "{text}");
+    assert_eq!(tree.evaluate(&["--max-image-pixels", "lots"]).0, Some(2));
+    common::experiment_file(tree.root());
+    for cache in ["0", "5KB", "1GiB"] {
+        let out = format!("run-{cache}");
+        let output = run(tree.root(), &["train", "a.toml", "--out", &out, "--image-cache", cache]);
+        assert!(output.status.success(), "{cache}: {}", stderr(&output));
+        let weights = |out: &str| std::fs::read(tree.root().join(out).join("weights.safetensors")).unwrap();
+        assert!(weights(&out) == weights("run-0"), "the cache changes the weights");
+    }
 }

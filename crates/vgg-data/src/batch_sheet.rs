@@ -1,8 +1,10 @@
 //! [`BatchSheet`]: a contact sheet of augmented training images, for visual inspection.
 
+use std::sync::Arc;
+
 use crate::{
-    AugmentConfig, Image, ImageSet, Interpolation, PcaJitter, PixelStatistics, Result, captioned_sheet,
-    imagenet,
+    AugmentConfig, Error, Image, ImageSet, Interpolation, OnBadImage, PcaJitter, PixelStatistics, Result,
+    captioned_sheet, imagenet,
 };
 
 /// Settings of a contact sheet of augmented images. The images are evenly spaced in the split.
@@ -20,28 +22,38 @@ pub struct BatchSheet {
     pub images: usize,
     /// Number of images per row.
     pub columns: usize,
+    /// What to do with an image that cannot be decoded.
+    pub on_bad_image: OnBadImage,
 }
 
 impl BatchSheet {
-    /// Draws the sheet. Each caption gives the class, the size of the image and the drawn augmentation.
+    /// Draws the sheet, and returns the errors of the images that are skipped. Each caption gives the class, the size of
+    /// the image and the drawn augmentation.
     ///
     /// # Errors
-    /// [`crate::Error::Config`] if the settings are invalid; errors of [`ImageSet::pixels`].
-    pub fn draw(&self, set: &ImageSet) -> Result<Image> {
+    /// [`crate::Error::Config`] if the settings are invalid; errors of [`ImageSet::image`].
+    pub fn draw(&self, set: &ImageSet) -> Result<(Image, Vec<Error>)> {
         let shown = self.images.min(set.len());
         let samples: Vec<usize> = (0..shown).map(|i| i * set.len() / shown).collect();
         samples.iter().for_each(|&sample| set.prefetch(sample));
+        let (mut images, mut skipped) = (Vec::new(), Vec::new());
+        for sample in samples {
+            match set.image(sample) {
+                Ok(image) => images.push((sample, image)),
+                Err(e) if e.is_bad_image() && self.on_bad_image == OnBadImage::Skip => skipped.push(e),
+                Err(e) => return Err(e),
+            }
+        }
         let augment = AugmentConfig {
             train_scale: self.train_scale,
             crop: self.crop,
             interpolation: Interpolation::Bilinear,
             flip: true,
-            pca_jitter: self.pca_jitter(set, &samples)?,
+            pca_jitter: self.pca_jitter(set, &images),
         };
         augment.check()?;
         let mut tiles = Vec::new();
-        for sample in samples {
-            let image = set.image(sample)?;
+        for (sample, image) in images {
             let (h, w, _) = image.view().dim();
             let drawn = augment.draw(self.seed, 0, sample as u64, h, w);
             let name = &set.classes()[set.target(sample) as usize];
@@ -53,25 +65,23 @@ impl BatchSheet {
             ];
             tiles.push((shifted(augment.apply(image.view(), &drawn)?, drawn.pca_jitter), caption));
         }
-        captioned_sheet(&tiles, self.columns, self.crop)
+        Ok((captioned_sheet(&tiles, self.columns, self.crop)?, skipped))
     }
 
     /// PCA colour jitter from the statistics of the set, or of the images on the sheet if the set has none.
-    fn pca_jitter(&self, set: &ImageSet, samples: &[usize]) -> Result<Option<PcaJitter>> {
+    fn pca_jitter(&self, set: &ImageSet, images: &[(usize, Arc<Image>)]) -> Option<PcaJitter> {
         if self.pca_jitter_std == 0.0 {
-            return Ok(None);
+            return None;
         }
         let statistics = match set.statistics() {
             Some(known) => known,
             None => {
                 let mut of_shown = PixelStatistics::default();
-                for &sample in samples {
-                    of_shown.add(&*set.image(sample)?);
-                }
+                images.iter().for_each(|(_, image)| of_shown.add(image));
                 of_shown
             }
         };
-        Ok(Some(PcaJitter::new(&statistics, self.pca_jitter_std)))
+        Some(PcaJitter::new(&statistics, self.pca_jitter_std))
     }
 }
 

@@ -3,19 +3,22 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use unicode_normalization::UnicodeNormalization;
 use vgg_error::printable;
-use vgg_files::Hash;
+use vgg_files::{Hash, hash_bytes};
 
 #[cfg(feature = "remote")]
 use crate::RemoteConfig;
 use crate::folder::Folder;
+use crate::image_cache::ImageCache;
 use crate::shards::{Shards, UNFINISHED};
 use crate::split_folder::split_folder;
-use crate::{Image, Manifest, PixelStatistics, Result, Split, SplitManifest, decode, misnamed, read_image};
+use crate::{
+    DecodeOptions, Image, Manifest, PixelStatistics, Result, Split, SplitManifest, decode_with, misnamed,
+    read_image,
+};
 
 /// The images of one split and their classes: prepared shards if the data set has an `index.json`, otherwise
 /// class folders, `train/<class>/*` and `val/<class>/*`.
@@ -25,8 +28,8 @@ use crate::{Image, Manifest, PixelStatistics, Result, Split, SplitManifest, deco
 pub struct ImageSet {
     split: Split,
     source: Source,
-    cache: RwLock<HashMap<usize, Arc<Image>>>,
-    budget_bytes: AtomicU64,
+    cache: ImageCache,
+    decode: DecodeOptions,
     misnamed: Mutex<BTreeMap<usize, &'static str>>,
     /// The classes of a network and, for each own class, the index of the same class among them.
     network_classes: Option<(Vec<String>, Vec<u32>)>,
@@ -111,8 +114,8 @@ impl ImageSet {
         ImageSet {
             split,
             source,
-            cache: RwLock::default(),
-            budget_bytes: AtomicU64::new(0),
+            cache: ImageCache::default(),
+            decode: DecodeOptions::default(),
             misnamed: Mutex::default(),
             network_classes: None,
         }
@@ -150,9 +153,28 @@ impl ImageSet {
     }
 
     /// Caches up to `bytes` of decoded images in memory. The default is 0.
-    pub fn with_cache(self, bytes: u64) -> ImageSet {
-        self.budget_bytes.store(bytes, Relaxed);
+    pub fn with_cache(mut self, bytes: u64) -> ImageSet {
+        self.cache = ImageCache::with_limit(bytes);
         self
+    }
+
+    /// As [`ImageSet::with_cache`]. The cache shrinks if there is little free memory: less than 256 MiB, or than an
+    /// eighth of what is free now. `free_bytes` returns the free memory and is called once in a while.
+    pub fn with_shrinking_cache(mut self, bytes: u64, free_bytes: fn() -> u64) -> ImageSet {
+        self.cache = ImageCache::with_limit(bytes).with_free_memory(free_bytes);
+        self
+    }
+
+    /// Decodes images with other options than the default ones. `exif_orientation` changes the hash of the set, as it
+    /// changes pixels.
+    pub fn with_decode_options(mut self, options: DecodeOptions) -> ImageSet {
+        self.decode = options;
+        self
+    }
+
+    /// How images are decoded.
+    pub fn decode_options(&self) -> DecodeOptions {
+        self.decode
     }
 
     /// Names of the classes, in order of class index.
@@ -280,9 +302,13 @@ impl ImageSet {
     /// Hash of the split: of the paths, sizes and classes of all images in class folders; of the classes, the index,
     /// the names and the contents of shards.
     pub fn hash(&self) -> Hash {
-        match &self.source {
+        let contents = match &self.source {
             Source::Folder(folder) => folder.hash(),
             Source::Shards(shards) => shards.hash(),
+        };
+        match self.decode.exif_orientation {
+            true => hash_bytes(format!("{contents}\nexif orientation").as_bytes()),
+            false => contents,
         }
     }
 
@@ -290,7 +316,7 @@ impl ImageSet {
     /// may then read it.
     pub fn prefetch(&self, index: usize) {
         if let Source::Shards(shards) = &self.source
-            && !self.cache.read().unwrap_or_else(PoisonError::into_inner).contains_key(&index)
+            && !self.cache.has(index)
         {
             shards.prefetch(index);
         }
@@ -302,8 +328,8 @@ impl ImageSet {
     /// [`crate::Error::Decode`] if the image cannot be decoded; [`crate::Error::Missing`] or
     /// [`crate::Error::Io`] if it cannot be read.
     pub fn image(&self, index: usize) -> Result<Arc<Image>> {
-        if let Some(image) = self.cache.read().unwrap_or_else(PoisonError::into_inner).get(&index) {
-            return Ok(image.clone());
+        if let Some(image) = self.cache.get(index) {
+            return Ok(image);
         }
         let (path, bytes) = match &self.source {
             Source::Folder(folder) => {
@@ -316,15 +342,11 @@ impl ImageSet {
                 (self.root().join(&*self.path(index)), bytes)
             }
         };
-        let image = Arc::new(decode(&bytes, &path)?);
+        let image = Arc::new(decode_with(&bytes, &path, &self.decode)?);
         if let Some(format) = misnamed(&bytes, &path) {
             self.misnamed.lock().unwrap_or_else(PoisonError::into_inner).insert(index, format);
         }
-        let size = image.len() as u64;
-        if self.budget_bytes.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(size)).is_ok() {
-            // Another thread may have inserted the same image in the meantime.
-            self.cache.write().unwrap_or_else(PoisonError::into_inner).insert(index, image.clone());
-        }
+        self.cache.insert(index, &image);
         Ok(image)
     }
 }

@@ -21,6 +21,7 @@ mod folder;
 mod format;
 mod geometry;
 mod hflip;
+mod image_cache;
 pub mod imagenet;
 mod images;
 mod jpeg;

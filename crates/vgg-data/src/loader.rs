@@ -21,6 +21,11 @@ pub enum OnBadImage {
     Skip,
 }
 
+impl OnBadImage {
+    /// All values with their names.
+    pub const ALL: [(&'static str, OnBadImage); 2] = [("stop", OnBadImage::Stop), ("skip", OnBadImage::Skip)];
+}
+
 /// Settings of a [`Loader`].
 #[derive(Debug, Clone)]
 pub struct LoaderConfig {

@@ -40,6 +40,9 @@ pub struct Analysis<'a> {
 }
 
 impl<'a> Analysis<'a> {
+    /// Names of the files that [`Analysis::write`] writes or removes.
+    pub const FILES: [&'static str; 5] = [CLASSES, CONFUSION, PICTURE, MISTAKES, SHEET];
+
     /// Analyses posteriors.
     ///
     /// # Errors

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
-use vgg_data::{Image, ImageSet};
+use vgg_data::{Image, ImageSet, OnBadImage};
 use vgg_layers::unnamed_classes;
 use vgg_tensor::ProcessGroup;
 
@@ -129,21 +129,29 @@ pub fn classify(model: &EvalModel, image: &Image, evaluation: &Evaluation) -> Re
 /// Writes the views of every image as `DIR/IMAGE/VIEW.png`, numbered in the order of the split and of the
 /// views, and `DIR/views.json` with the image's path, the test scale, region, flip and weight of each view.
 ///
+/// Images that are skipped have no folder.
+///
 /// # Errors
 /// As [`evaluate`]; [`Error::File`] or [`Error::Data`] if a file cannot be written.
 pub fn dump_views(
     image_set: &ImageSet,
     evaluation: &Evaluation,
     crop: usize,
-    part: Partition,
+    options: EvaluateOptions,
     dir: &Path,
 ) -> Result<()> {
     let views = evaluation.views(crop)?;
     let mut list = Vec::new();
-    for index in part.range(image_set.len()) {
+    for index in options.part.range(image_set.len()) {
         let path = image_set.path(index);
-        let view_pixels = apply_weighted_views(&*image_set.image(index)?, &views, evaluation.interpolation)
-            .map_err(|e| e.of_image(&image_set.root().join(&*path)))?;
+        let applied = image_set.image(index).and_then(|image| {
+            apply_weighted_views(&image, &views, evaluation.interpolation)
+                .map_err(|e| e.of_image(&image_set.root().join(&*path)))
+        });
+        let view_pixels = match applied {
+            Err(bad) if bad.is_bad_image() && options.on_bad_image == OnBadImage::Skip => continue,
+            other => other?,
+        };
         let of_image = dir.join(index.to_string());
         std::fs::create_dir_all(&of_image).map_err(|e| vgg_data::Error::Io {
             action: "create",

@@ -4,13 +4,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use vgg_data::{ImageSet, PixelStatistics, Prefetcher, Split};
+use vgg_data::{DecodeOptions, ImageSet, PixelStatistics, Prefetcher, Split};
 use vgg_error::printable;
 use vgg_files::{Hash, hash_bytes, read_checksummed_json, write_checksummed_json};
 use vgg_tensor::ProcessGroup;
 
-use crate::Result;
 use crate::ranks::from_first;
+use crate::{Error, Result};
 
 /// Both splits of a data set.
 pub struct Dataset {
@@ -21,6 +21,17 @@ pub struct Dataset {
     /// Hash of both splits: of names, sizes and classes of all images for folders; of classes, index, names and
     /// contents for shards.
     pub hash: Hash,
+}
+
+/// How a [`Dataset`] is opened.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct DatasetOptions {
+    /// Largest size of the decoded images in memory, for both splits together, in bytes.
+    pub cache_bytes: u64,
+    /// Returns the free memory in bytes. If given, the cache shrinks when memory is scarce.
+    pub free_memory_bytes: Option<fn() -> u64>,
+    /// How images are decoded.
+    pub decode: DecodeOptions,
 }
 
 /// Contents of a file `statistics-<hash>.json`.
@@ -38,17 +49,28 @@ impl Dataset {
     /// # Errors
     /// [`crate::Error::Data`] if a folder is missing or the splits have different classes.
     pub fn open(root: &Path, cache_bytes: u64) -> Result<Dataset> {
-        let (train, val) = (ImageSet::open(root, Split::Train)?, ImageSet::open(root, Split::Val)?);
+        Dataset::open_with(root, &DatasetOptions { cache_bytes, ..DatasetOptions::default() })
+    }
+
+    /// As [`Dataset::open`], with more options.
+    ///
+    /// # Errors
+    /// As [`Dataset::open`].
+    pub fn open_with(root: &Path, options: &DatasetOptions) -> Result<Dataset> {
+        let open = |split| Ok::<_, Error>(ImageSet::open(root, split)?.with_decode_options(options.decode));
+        let (train, val) = (open(Split::Train)?, open(Split::Val)?);
         let hash = hash_bytes(format!("{}\n{}", train.hash(), val.hash()).as_bytes());
         // Every validation image is read as often as every training image, so the cache is divided by the
         // number of images.
-        let share = cache_bytes / (train.len() + val.len()).max(1) as u64;
-        let (train_bytes, val_bytes) = (share * train.len() as u64, share * val.len() as u64);
-        Ok(Dataset {
-            train: Arc::new(train.with_cache(train_bytes)),
-            val: Arc::new(val.with_cache(val_bytes)),
-            hash,
-        })
+        let share = options.cache_bytes / (train.len() + val.len()).max(1) as u64;
+        let with_cache = |set: ImageSet| {
+            let bytes = share * set.len() as u64;
+            Arc::new(match options.free_memory_bytes {
+                Some(free_bytes) => set.with_shrinking_cache(bytes, free_bytes),
+                None => set.with_cache(bytes),
+            })
+        };
+        Ok(Dataset { train: with_cache(train), val: with_cache(val), hash })
     }
 
     /// Name of the data set's folder, for reports.

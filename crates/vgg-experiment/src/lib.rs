@@ -29,7 +29,7 @@ mod table_name;
 mod table_plan;
 
 pub use architecture::{table1, table2};
-pub use dataset::Dataset;
+pub use dataset::{Dataset, DatasetOptions};
 pub use error::{Error, Result};
 pub use plot::Plot;
 pub use report::{Report, html};

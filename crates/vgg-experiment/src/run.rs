@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use vgg_data::{AugmentConfig, Loader, LoaderConfig, Partition, PcaJitter, PixelStatistics};
+use vgg_data::{AugmentConfig, ImageSet, Loader, LoaderConfig, Partition, PcaJitter, PixelStatistics};
 use vgg_error::printable;
 use vgg_eval::{
     DensePool, EvalModel, EvaluateOptions, Evaluation, Posteriors, Preprocessing, Protocol, evaluate,
@@ -126,8 +126,14 @@ impl FinishedRun {
 }
 
 /// # Errors
-/// [`Error::Plan`] if images that were downscaled in preparation would be enlarged.
-fn check_prepared(plan: &RunPlan, smallest_side: Option<usize>) -> Result<()> {
+/// [`Error::Plan`] if images that were downscaled in preparation would be enlarged, or the data set was opened with
+/// another `exif_orientation`.
+fn check_prepared(plan: &RunPlan, images: &ImageSet) -> Result<()> {
+    if images.decode_options().exif_orientation != plan.data.exif_orientation {
+        let what = "the data set was opened with another EXIF orientation than data.exif_orientation";
+        return Err(Error::Plan(what.into()));
+    }
+    let smallest_side = images.smallest_side();
     let largest = plan.data.train_scale[1];
     match smallest_side {
         Some(side) if side < largest && !plan.data.enlarge => Err(Error::Plan(format!(
@@ -172,7 +178,7 @@ impl<'a> PreparedRun<'a> {
         context: &RunContext,
     ) -> Result<PreparedRun<'a>> {
         plan.check()?;
-        check_prepared(plan, context.dataset.train.smallest_side())?;
+        check_prepared(plan, &context.dataset.train)?;
         let classes = context.dataset.train.classes();
         let start = match (parent, &plan.network.init.from) {
             (Some(run), _) => Some((run.weights_file(), run.weights.clone())),

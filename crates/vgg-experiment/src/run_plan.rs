@@ -114,6 +114,9 @@ pub struct DataPlan {
     /// Whether prepared images may be enlarged beyond their stored size. Not part of the run's identity.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub enlarge: bool,
+    /// Whether to turn images as their EXIF orientation says. The paper does not mention it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub exif_orientation: bool,
 }
 
 /// Scale of mean-subtracted pixels of 0..255.

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use vgg_data::Image;
+use vgg_data::{DecodeOptions, Image, decode_with};
 use vgg_eval::{EvalModel, Evaluation, readable_names};
 use vgg_weights::WeightsMetadata;
 
@@ -16,6 +16,7 @@ pub struct Classifier {
     /// Readable names of the classes.
     names: Vec<String>,
     evaluation: Evaluation,
+    decode: DecodeOptions,
 }
 
 /// A class with its posterior.
@@ -51,7 +52,14 @@ impl Classifier {
         let preprocessing = network.preprocessing();
         let model = evaluation.prepare(network.network, preprocessing, "")?;
         let names = readable_names(&network.metadata.classes);
-        Ok(Classifier { model, metadata: network.metadata, names, evaluation })
+        let decode = DecodeOptions::default();
+        Ok(Classifier { model, metadata: network.metadata, names, evaluation, decode })
+    }
+
+    /// Decodes image files with other options than the default ones.
+    pub fn with_decode_options(mut self, options: DecodeOptions) -> Classifier {
+        self.decode = options;
+        self
     }
 
     /// Posteriors of all classes for an image file (JPEG, PNG, WebP, TIFF, BMP, GIF or PNM), most likely
@@ -70,7 +78,7 @@ impl Classifier {
     /// # Errors
     /// [`Error::Data`] if the image cannot be decoded or is too large for the protocol.
     pub fn classify_bytes(&self, bytes: &[u8], path: &Path) -> Result<Vec<Prediction>> {
-        self.classify_image(&vgg_data::decode(bytes, path)?).map_err(|e| e.of_image(path))
+        self.classify_image(&decode_with(bytes, path, &self.decode)?).map_err(|e| e.of_image(path))
     }
 
     /// Posteriors of all classes for an image `[H, W, 3]` of RGB values 0..255, most likely first.

@@ -93,6 +93,7 @@ impl Finetune {
                 pixel_scale: PixelScale::Inherit,
                 on_bad_image: OnBadImage::Skip,
                 enlarge: true,
+                exif_orientation: false,
             },
             optimizer: OptimizerPlan {
                 momentum_variant: MomentumVariant::Torch,

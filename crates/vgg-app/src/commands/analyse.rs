@@ -8,6 +8,7 @@ use clap::Args;
 use vgg_error::printable;
 use vgg_eval::{Analysis, Posteriors};
 
+use super::overwrite::Overwrite;
 use super::posteriors::errors_in_words;
 use crate::console::{out, print_table};
 
@@ -26,10 +27,15 @@ pub(crate) struct Analyse {
     /// Maximum number of images in mistakes.png.
     #[arg(long, default_value_t = 36)]
     mistakes: usize,
+    #[command(flatten)]
+    overwrite: Overwrite,
 }
 
 impl Analyse {
     pub(crate) fn run(self) -> Result<()> {
+        for name in Analysis::FILES {
+            self.overwrite.check(&self.out.join(name))?;
+        }
         let posteriors = Posteriors::load(&self.posteriors)?;
         let analysis = Analysis::new(&posteriors)?;
         // Draw the sheet first: if that fails, nothing is written.

@@ -10,6 +10,7 @@ use vgg_tensor::Device;
 use vgg_weights::{Pixels, Target, convert, load_with};
 
 use super::options::one_of;
+use super::overwrite::Overwrite;
 use crate::console::note;
 use crate::exit::UsageError;
 
@@ -32,9 +33,8 @@ pub(crate) struct Convert {
     /// whose tensor names the file uses.
     #[arg(long)]
     pixels: Option<Pixels>,
-    /// Overwrite existing files.
-    #[arg(long)]
-    force: bool,
+    #[command(flatten)]
+    overwrite: Overwrite,
 }
 
 fn target(name: &str) -> Result<Target, String> {
@@ -49,10 +49,7 @@ impl Convert {
             let what = format!("{} is also the prototxt's name; choose another", printable(&files[0]));
             return Err(UsageError(what).into());
         }
-        if let Some(file) = files.iter().find(|file| file.exists() && !self.force) {
-            let what = format!("{} already exists; pass --force to overwrite it", printable(file));
-            return Err(UsageError(what).into());
-        }
+        files.iter().try_for_each(|file| self.overwrite.check(file))?;
         let mut loaded = load_with(&self.input, &Device::cpu(1)?, self.pixels)?;
         vgg::name_classes(&mut loaded);
         loaded.notes.iter().for_each(|text| note(text));

@@ -14,6 +14,7 @@ use vgg_eval::{
 };
 
 use super::options::{DeviceOptions, ViewOptions};
+use super::overwrite::Overwrite;
 use super::pass::{DatasetPass, EvalArgs, PassResult, check_free_space};
 use super::posteriors::{errors_in_words, may_write, protocol};
 use super::ranks::Ranks;
@@ -35,6 +36,8 @@ pub(crate) struct Evaluate {
     /// Output file for posteriors, labels and paths (safetensors).
     #[arg(long)]
     posteriors: Option<PathBuf>,
+    #[command(flatten)]
+    overwrite: Overwrite,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -66,11 +69,11 @@ impl Evaluate {
         if ranks.is_first() {
             self.may_write(&evaluation, weights.as_str(), &image_set)?;
         }
-        if let Some(dir) = self.dump_views.as_ref().filter(|_| ranks.is_first()) {
-            dump_views(&image_set, &evaluation, crop, self.part, dir)?;
-        }
         let (workers, on_bad_image) = (self.device.workers_among(ranks), self.eval.on_bad_image());
         let options = EvaluateOptions { workers, on_bad_image, part: self.part };
+        if let Some(dir) = self.dump_views.as_ref().filter(|_| ranks.is_first()) {
+            dump_views(&image_set, &evaluation, crop, options, dir)?;
+        }
         let group = &**ranks.group();
         let part = if whole { rank_partition(group) } else { self.part };
         let pass = DatasetPass::new("evaluating", part.range(image_set.len()).len(), ranks)?;
@@ -106,11 +109,18 @@ impl Evaluate {
     }
 
     fn may_write(&self, evaluation: &Evaluation, weights: &str, image_set: &ImageSet) -> Result<()> {
+        if let Some(dir) = &self.dump_views {
+            self.overwrite.check(&dir.join("views.json"))?;
+        }
         let Some(path) = &self.posteriors else { return Ok(()) };
         let network = ModelProvenance { evaluation: evaluation.clone(), weights: weights.to_owned() };
         let (classes, dataset) = (image_set.classes().to_vec(), image_set.hash().as_str().to_owned());
         let bytes = 4 * image_set.len() * classes.len();
-        may_write(path, &Origin { networks: vec![network], classes, dataset, part: self.part })?;
+        may_write(
+            path,
+            &Origin { networks: vec![network], classes, dataset, part: self.part },
+            &self.overwrite,
+        )?;
         check_free_space(path, bytes)
     }
 }

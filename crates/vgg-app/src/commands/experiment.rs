@@ -14,6 +14,7 @@ use vgg_experiment::{
 };
 
 use super::data::make_synthetic;
+use super::data_options::TrainDataOptions;
 use super::options::{DeviceOptions, choice};
 use super::ranks::Ranks;
 use super::saving::SavingOptions;
@@ -47,6 +48,8 @@ pub(crate) struct Experiment {
     /// Override a setting of the recipe, such as base.run.seed=2. May be repeated.
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
+    #[command(flatten)]
+    data: TrainDataOptions,
     #[command(flatten)]
     saving: SavingOptions,
     #[command(flatten)]
@@ -86,7 +89,7 @@ impl Experiment {
         let out = self.out_for(profile);
         let root = || self.dataset_root(ranks, tables, &out);
         let runs: Vec<_> = tables.plans.iter().flat_map(|plan| plan.runs.clone()).collect();
-        let session = TrainSession::open(ranks, &self.device, root, &runs, &out)?;
+        let session = TrainSession::open(ranks, &self.device, &self.data, root, &runs, &out)?;
         let reports = session.work(&self.saving, |context| {
             let mut reports = Vec::new();
             for plan in &tables.plans {

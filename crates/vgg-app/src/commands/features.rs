@@ -17,10 +17,10 @@ use vgg_eval::{
 use vgg_files::TensorFile;
 
 use super::options::{DeviceOptions, test_scale, test_scales};
+use super::overwrite::Overwrite;
 use super::pass::{DatasetPass, EvalArgs, PassResult, check_free_space};
 use super::ranks::Ranks;
 use crate::console::{out, warning};
-use crate::exit::UsageError;
 
 #[derive(Args)]
 pub(crate) struct Features {
@@ -47,6 +47,8 @@ pub(crate) struct Features {
     /// Output file for features, labels and paths (safetensors).
     #[arg(long)]
     out: PathBuf,
+    #[command(flatten)]
+    overwrite: Overwrite,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -97,23 +99,16 @@ impl Features {
         Ok(ExitCode::SUCCESS)
     }
 
-    /// Refuses to overwrite anything but the same features.
+    /// Refuses to overwrite anything but the same features without `--force`.
     fn may_write(&self, config: &FeatureConfig, weights: &str, dataset: &str) -> Result<()> {
-        if !self.out.exists() {
-            return Ok(());
-        }
         let expected = [("config", json!(config)), ("weights", json!(weights)), ("dataset", json!(dataset))];
-        let same = TensorFile::open(&self.out).is_ok_and(|there| {
-            let there = there.metadata();
-            let value = |key: &str| serde_json::from_str::<serde_json::Value>(there.get(key)?).ok();
-            expected.iter().all(|(key, expected)| value(key).as_ref() == Some(expected))
-        });
-        if same {
-            return Ok(());
-        }
-        let path = printable(&self.out);
-        let what = format!("{path} exists with other contents; choose another file or remove it");
-        Err(UsageError(what).into())
+        self.overwrite.check_unless(&self.out, || {
+            TensorFile::open(&self.out).is_ok_and(|there| {
+                let there = there.metadata();
+                let value = |key: &str| serde_json::from_str::<serde_json::Value>(there.get(key)?).ok();
+                expected.iter().all(|(key, expected)| value(key).as_ref() == Some(expected))
+            })
+        })
     }
 
     fn say(&self, found: &ExtractedFeatures, images_per_s: f64) -> Result<()> {

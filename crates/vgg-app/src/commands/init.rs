@@ -10,8 +10,8 @@ use vgg_tensor::Device;
 use vgg_weights::WeightsMetadata;
 
 use super::options::NetworkArgs;
+use super::overwrite::Overwrite;
 use crate::console::note;
-use crate::exit::UsageError;
 
 #[derive(Args)]
 pub(crate) struct Init {
@@ -23,17 +23,17 @@ pub(crate) struct Init {
     /// Seed; equal seeds give identical weights.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Output file; must not exist.
+    /// Output file.
     #[arg(long)]
     out: PathBuf,
+    #[command(flatten)]
+    overwrite: Overwrite,
 }
 
 impl Init {
     pub(crate) fn run(self) -> Result<()> {
-        let Init { network, init, seed, out } = self;
-        if out.exists() {
-            return Err(UsageError(format!("{} already exists", printable(&out))).into());
-        }
+        let Init { network, init, seed, out, overwrite } = self;
+        overwrite.check(&out)?;
         let spec = network.spec()?;
         let network = Network::random(spec.clone(), init, seed, &Device::cpu(1)?)?;
         let metadata = WeightsMetadata::untrained(spec);

@@ -7,16 +7,14 @@ use anyhow::Result;
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use vgg::Pretrained;
-use vgg::system::free_memory_bytes;
-use vgg_data::{ImageSet, Interpolation, Split};
+use vgg_data::Interpolation;
 use vgg_error::printable;
 use vgg_eval::{DensePool, Evaluation, Protocol};
-use vgg_experiment::Dataset;
 use vgg_layers::{Config, NetworkSpec, Stages};
 use vgg_tensor::{ConvAlgorithm, Device, DeviceConfig, DeviceKind, Engines, Precision};
 
 use super::ranks::Ranks;
-use crate::console::{note, warning};
+use crate::console::note;
 use crate::exit::UsageError;
 
 #[derive(Args)]
@@ -258,55 +256,6 @@ impl NetworkArgs {
 
 fn stages(text: &str) -> Result<Stages, String> {
     serde_json::from_str(text).map_err(|e| e.to_string())
-}
-
-/// Opens and reports a data set. Local ranks share a quarter of the free memory to cache decoded images.
-pub(super) fn open_dataset(root: &Path, ranks: &Ranks) -> Result<Dataset> {
-    let dataset = Dataset::open(root, free_memory_bytes() / 4 / ranks.local().1 as u64)?;
-    note(&format!(
-        "data set: {}, {} classes, {} training and {} validation images",
-        printable(root),
-        dataset.train.classes().len(),
-        dataset.train.len(),
-        dataset.val.len()
-    ));
-    [&dataset.train, &dataset.val].into_iter().for_each(|image_set| say_ignored(image_set));
-    if dataset.train.classes().len() == 1 {
-        warning("warning: the data set has one class, so a network cannot learn to distinguish anything");
-    }
-    Ok(dataset)
-}
-
-/// Opens a split and reports what it leaves out.
-pub(super) fn open_split(root: &Path, split: Split) -> Result<ImageSet> {
-    let image_set = ImageSet::open(root, split)?;
-    say_ignored(&image_set);
-    Ok(image_set)
-}
-
-/// Reports the files of a split that are not read, and the folder that serves as the split.
-pub(super) fn say_ignored(image_set: &ImageSet) {
-    let split = image_set.split().name();
-    if let Some(folder) = image_set.unusual_folder() {
-        note(&format!("data set: the folder {folder} serves as {split}"));
-    }
-    for (format, count) in image_set.unsupported() {
-        warning(&format!("warning: {split}: ignored {count} {format} images: the format is not supported"));
-    }
-    if image_set.ignored() > 0 {
-        note(&format!("data set: {split}: ignored {} files that are not images", image_set.ignored()));
-    }
-}
-
-/// Lists the images whose format differs from their extension.
-pub(super) fn say_misnamed(folder: &ImageSet) {
-    let misnamed = folder.misnamed();
-    for (path, format) in misnamed.iter().take(5) {
-        note(&format!("note: {path} is a {format} file despite its extension and was decoded as such"));
-    }
-    if misnamed.len() > 5 {
-        note(&format!("note: {} more images differ in format from their extensions", misnamed.len() - 5));
-    }
 }
 
 pub(super) fn open_weights(path: &Path, config: Option<&Config>, device: &Device) -> Result<Pretrained> {

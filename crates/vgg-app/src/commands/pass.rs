@@ -12,7 +12,8 @@ use vgg_data::{ImageSet, OnBadImage, Split};
 use vgg_layers::Config;
 use vgg_tensor::Device;
 
-use super::options::{open_split, open_weights, say_misnamed};
+use super::data_options::{BadImageOption, ImageOptions, open_split, say_misnamed};
+use super::options::open_weights;
 use super::ranks::Ranks;
 use crate::console::{Interrupt, Progress};
 
@@ -30,9 +31,10 @@ pub(super) struct EvalArgs {
     /// Split: train or val.
     #[arg(long, default_value = "val")]
     pub(super) split: Split,
-    /// Skip and list images that cannot be decoded, instead of failing.
-    #[arg(long)]
-    skip_bad_images: bool,
+    #[command(flatten)]
+    image: ImageOptions,
+    #[command(flatten)]
+    bad_image: BadImageOption,
 }
 
 impl EvalArgs {
@@ -41,11 +43,11 @@ impl EvalArgs {
     }
 
     pub(super) fn images(&self) -> Result<ImageSet> {
-        open_split(&self.dataset, self.split)
+        open_split(&self.dataset, self.split, &self.image)
     }
 
     pub(super) fn on_bad_image(&self) -> OnBadImage {
-        if self.skip_bad_images { OnBadImage::Skip } else { OnBadImage::Stop }
+        self.bad_image.on_bad_image
     }
 }
 

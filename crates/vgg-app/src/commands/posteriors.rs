@@ -10,8 +10,8 @@ use serde_json::json;
 use vgg_error::printable;
 use vgg_eval::{Comparison, ErrorReport, Evaluation, ModelProvenance, Origin, Posteriors, fuse, merge};
 
+use super::overwrite::Overwrite;
 use crate::console::out;
-use crate::exit::UsageError;
 
 #[derive(Args)]
 pub(crate) struct Fuse {
@@ -21,6 +21,8 @@ pub(crate) struct Fuse {
     /// Output file for the mean posteriors.
     #[arg(long)]
     out: Option<PathBuf>,
+    #[command(flatten)]
+    overwrite: Overwrite,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -34,6 +36,8 @@ pub(crate) struct Merge {
     /// Output file.
     #[arg(long)]
     out: PathBuf,
+    #[command(flatten)]
+    overwrite: Overwrite,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -52,13 +56,14 @@ pub(crate) struct Compare {
 
 impl Fuse {
     pub(crate) fn run(self) -> Result<()> {
-        put_together(&self.posteriors, self.out.as_deref(), self.json, fuse)
+        let to = self.out.as_deref().map(|out| (out, &self.overwrite));
+        put_together(&self.posteriors, to, self.json, fuse)
     }
 }
 
 impl Merge {
     pub(crate) fn run(self) -> Result<()> {
-        put_together(&self.posteriors, Some(&self.out), self.json, merge)
+        put_together(&self.posteriors, Some((&self.out, &self.overwrite)), self.json, merge)
     }
 }
 
@@ -92,15 +97,15 @@ struct Together<'a> {
 
 fn put_together(
     paths: &[PathBuf],
-    to: Option<&Path>,
+    to: Option<(&Path, &Overwrite)>,
     json: bool,
     how: fn(&[(&Path, &Posteriors)]) -> vgg_eval::Result<Posteriors>,
 ) -> Result<()> {
     let loaded = paths.iter().map(|path| Posteriors::load(path)).collect::<vgg_eval::Result<Vec<_>>>()?;
     let named: Vec<(&Path, &Posteriors)> = paths.iter().map(PathBuf::as_path).zip(&loaded).collect();
     let together = how(&named)?;
-    if let Some(to) = to {
-        may_write(to, &together.origin)?;
+    if let Some((to, overwrite)) = to {
+        may_write(to, &together.origin, overwrite)?;
         together.save(to)?;
     }
     if json {
@@ -114,14 +119,9 @@ fn put_together(
     Ok(())
 }
 
-/// Refuses to overwrite anything but posteriors of the same networks, protocols, images and part.
-pub(super) fn may_write(path: &Path, origin: &Origin) -> Result<()> {
-    if path.exists() && Posteriors::load(path)?.origin != *origin {
-        let path = printable(path);
-        let what = format!("{path} holds other posteriors; choose another file or remove it");
-        return Err(UsageError(what).into());
-    }
-    Ok(())
+/// Refuses to overwrite anything but posteriors of the same networks, protocols, images and part without `--force`.
+pub(super) fn may_write(path: &Path, origin: &Origin, overwrite: &Overwrite) -> Result<()> {
+    overwrite.check_unless(path, || Posteriors::load(path).is_ok_and(|there| there.origin == *origin))
 }
 
 fn say_networks(posteriors: &Posteriors) -> std::io::Result<()> {

@@ -8,10 +8,12 @@ use anyhow::Result;
 use clap::Args;
 use serde::Serialize;
 use vgg::{Classifier, Prediction};
-use vgg_data::{decode, misnamed, read_image, write_png};
+use vgg_data::{OnBadImage, decode_with, misnamed, read_image, write_png};
 use vgg_error::printable;
 
-use super::options::{DeviceOptions, ViewOptions, open_weights};
+use super::data_options::ImageOptions;
+use super::options::{DeviceOptions, ViewOptions, choice, open_weights};
+use super::overwrite::Overwrite;
 use crate::console::{note, out, warning};
 use crate::exit::{self, UsageError};
 
@@ -36,6 +38,13 @@ pub(crate) struct Predict {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
+    image: ImageOptions,
+    /// Exit code if an image cannot be read: stop exits 65 or 66 after the other images are classified, skip 0.
+    #[arg(long, default_value = "stop", value_parser = choice(&OnBadImage::ALL))]
+    on_bad_image: OnBadImage,
+    #[command(flatten)]
+    overwrite: Overwrite,
+    #[command(flatten)]
     device: DeviceOptions,
 }
 
@@ -45,15 +54,18 @@ impl Predict {
         let device = self.device.open()?;
         let network = open_weights(&self.weights, None, &device)?;
         let evaluation = self.views.evaluation(&network)?;
-        let classifier = Classifier::new(network, evaluation)?;
+        let classifier =
+            Classifier::new(network, evaluation)?.with_decode_options(self.image.decode_options());
         self.check_score_map(&classifier)?;
         let mut documents = Vec::new();
         let mut code = ExitCode::SUCCESS;
         for path in &self.images {
             let result = self.classify(&classifier, path);
             if let Err(error) = &result {
-                warning(&format!("error: {}", exit::message(error)));
-                if code == ExitCode::SUCCESS {
+                let skip = self.on_bad_image == OnBadImage::Skip;
+                let word = if skip { "skipped" } else { "error" };
+                warning(&format!("{word}: {}", exit::message(error)));
+                if code == ExitCode::SUCCESS && !skip {
                     code = exit::code(error).into();
                 }
             }
@@ -76,7 +88,7 @@ impl Predict {
         }
         let mut predictions = classifier.classify_bytes(&bytes, path)?;
         if let Some(to) = &self.score_map {
-            let image = decode(&bytes, path)?;
+            let image = decode_with(&bytes, path, &self.image.decode_options())?;
             write_png(to, &classifier.score_map(&image, predictions[0].class)?)?;
         }
         predictions.truncate(usize::from(self.top));
@@ -93,7 +105,7 @@ impl Predict {
             let what = format!("--score-map writes PNG; {} does not end in .png", printable(path));
             return Err(UsageError(what).into());
         }
-        Ok(())
+        self.overwrite.check(path)
     }
 }
 

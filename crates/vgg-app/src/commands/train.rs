@@ -6,10 +6,12 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
+use vgg_data::OnBadImage;
 use vgg_error::printable;
 use vgg_experiment::{PreparedRun, Preset, preset_run, read_run};
 use vgg_train::Resume;
 
+use super::data_options::TrainDataOptions;
 use super::options::{DeviceOptions, choice};
 use super::ranks::Ranks;
 use super::saving::SavingOptions;
@@ -42,6 +44,12 @@ pub(crate) struct Train {
     #[arg(long, value_enum, default_value = "auto")]
     resume: ResumeOption,
     #[command(flatten)]
+    data: TrainDataOptions,
+    /// What to do with an image that cannot be decoded: stop, or skip and list it. Overrides data.on_bad_image of the
+    /// settings.
+    #[arg(long, value_parser = choice(&OnBadImage::ALL))]
+    on_bad_image: Option<OnBadImage>,
+    #[command(flatten)]
     saving: SavingOptions,
     #[command(flatten)]
     device: DeviceOptions,
@@ -64,7 +72,7 @@ impl Train {
     }
 
     fn train(self, ranks: &Ranks) -> Result<ExitCode> {
-        let plan = match (&self.file, self.preset) {
+        let mut plan = match (&self.file, self.preset) {
             (Some(file), _) => read_run(file, &self.set)?,
             (None, Some(preset)) => preset_run(preset, &self.set)?,
             (None, None) => {
@@ -73,6 +81,7 @@ impl Train {
                 );
             }
         };
+        plan.data.on_bad_image = self.on_bad_image.unwrap_or(plan.data.on_bad_image);
         let dir = self.out.unwrap_or_else(|| PathBuf::from("runs").join(&plan.name));
         let resume = match self.resume {
             ResumeOption::Auto => Resume::Auto,
@@ -85,8 +94,14 @@ impl Train {
         let missing = || UsageError("pass --dataset DIR, or set data.dataset in the file".into());
         let root = self.dataset.or_else(|| plan.data.dataset.clone()).ok_or_else(missing)?;
         plan.check_start()?;
-        let session =
-            TrainSession::open(ranks, &self.device, || Ok(root), std::slice::from_ref(&plan), &dir)?;
+        let session = TrainSession::open(
+            ranks,
+            &self.device,
+            &self.data,
+            || Ok(root),
+            std::slice::from_ref(&plan),
+            &dir,
+        )?;
         let finished = session.work(&self.saving, |context| {
             let run = PreparedRun::new(&plan, None, context)?;
             note(&format!("run: {}, identity {}", printable(&dir), run.identity().short()));

@@ -9,7 +9,8 @@ use vgg_experiment::{Dataset, RunContext, RunPlan};
 use vgg_tensor::Device;
 use vgg_train::check_step_memory;
 
-use super::options::{DeviceOptions, open_dataset, say_misnamed};
+use super::data_options::{TrainDataOptions, open_dataset, say_misnamed};
+use super::options::DeviceOptions;
 use super::ranks::Ranks;
 use super::saving::SavingOptions;
 use crate::console::{Interrupt, Progress, note};
@@ -29,13 +30,14 @@ impl<'r> TrainSession<'r> {
     pub(super) fn open(
         ranks: &'r Ranks,
         device: &DeviceOptions,
+        data: &TrainDataOptions,
         dataset: impl FnOnce() -> Result<std::path::PathBuf>,
         plans: &[RunPlan],
         out: &Path,
     ) -> Result<TrainSession<'r>> {
         let workers = device.workers_among(ranks);
         let device = device.open_among(ranks)?;
-        let dataset = open_dataset(&dataset()?, ranks)?;
+        let dataset = open_dataset(&dataset()?, data, plans, ranks)?;
         let mut memory_bytes = 0;
         for plan in plans {
             let spec = plan.spec(dataset.train.classes().len())?;

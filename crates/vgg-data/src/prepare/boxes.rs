@@ -13,7 +13,7 @@ use crate::error::io_error;
 use crate::{Error, Result};
 
 /// Largest annotation of an image: a parsed document takes many times its size in memory.
-const MAX_XML_BYTES: u64 = 1 << 20;
+pub(super) const MAX_XML_BYTES: u64 = 1 << 20;
 
 /// Bounding boxes of images, by file stem.
 pub(super) type Boxes = HashMap<String, Vec<BoundingBox>>;

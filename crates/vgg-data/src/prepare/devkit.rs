@@ -4,10 +4,15 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::Class;
-use super::archive::gzipped_members;
+use super::archive::{Member, gzipped_members, md5_of, members, same_md5};
 use super::matlab::{StructArray, Value, struct_array};
-use crate::{Error, Result};
+use crate::{Error, Result, imagenet};
 
+/// Name of the official archive, its published MD5 checksum, and its two files that are read.
+pub(super) const DEVKIT: &str = "ILSVRC2012_devkit_t12.tar.gz";
+const DEVKIT_MD5: &str = "fa75699e90414af021442c21a62c3abf";
+const META: &str = "meta.mat";
+const TRUTH: &str = "ILSVRC2012_validation_ground_truth.txt";
 /// Number of validation images of ILSVRC2012.
 pub(super) const VALIDATION_IMAGES: usize = 50_000;
 /// Number of classes of ILSVRC2012.
@@ -43,23 +48,80 @@ impl Devkit {
         Ok(Devkit { classes, training_images, validation })
     }
 
-    /// Reads `ILSVRC2012_devkit_t12.tar.gz`.
-    pub(super) fn from_archive(bytes: &[u8], path: &Path) -> Result<Devkit> {
+    /// The classes of ILSVRC2012 without the classes of the validation images, for training images alone.
+    pub(super) fn without_validation() -> Devkit {
+        let class = |(wnid, words): (&str, &str)| Class {
+            name: wnid.to_owned(),
+            words: Some(words.to_owned()),
+            ilsvrc2012_id: imagenet::ilsvrc2012_id(wnid),
+        };
+        Devkit {
+            classes: imagenet::classes().map(class).collect(),
+            training_images: imagenet::train_images().collect(),
+            validation: Vec::new(),
+        }
+    }
+
+    /// Finds the development kit in a folder: the official archive, its decompressed tar file, or the unpacked folder.
+    /// Returns it with the name of the file or folder.
+    ///
+    /// # Errors
+    /// [`Error::Checksum`] if `check_md5` is set and the MD5 checksum of the official archive differs;
+    /// [`Error::Source`] if the development kit cannot be read.
+    pub(super) fn find(root: &Path, check_md5: bool) -> Result<Option<(Devkit, String)>> {
+        let tar = DEVKIT.trim_end_matches(".gz");
+        let folder = tar.trim_end_matches(".tar");
+        let path = |name: &str| root.join(name);
+        if path(DEVKIT).is_file() {
+            let bytes = vgg_files::read_bytes(&path(DEVKIT))?;
+            if check_md5 {
+                same_md5(&path(DEVKIT), &md5_of(&bytes), DEVKIT_MD5)?;
+            }
+            let read =
+                |take: &mut dyn FnMut(Member) -> Result<()>| gzipped_members(&*bytes, &path(DEVKIT), take);
+            return Ok(Some((Devkit::from_members(&path(DEVKIT), read)?, DEVKIT.to_owned())));
+        }
+        if path(tar).is_file() {
+            let read = |take: &mut dyn FnMut(Member) -> Result<()>| members(&path(tar), None, take);
+            return Ok(Some((Devkit::from_members(&path(tar), read)?, tar.to_owned())));
+        }
+        let Some(data) = [format!("{folder}/data"), folder.to_owned(), "data".to_owned()]
+            .into_iter()
+            .find(|data| path(data).join(META).is_file())
+        else {
+            return Ok(None);
+        };
+        let [meta, truth] = [META, TRUTH].map(|name| vgg_files::read_bytes(&path(&data).join(name)));
+        let kit = Devkit::new(&meta?, &truth?);
+        let kit = kit.map_err(|reason| Error::Source { path: path(&data), reason })?;
+        Ok(Some((kit, format!("{data}/{META}"))))
+    }
+
+    /// Reads the archive at `path`; `read` passes its members.
+    fn from_members(
+        path: &Path,
+        read: impl FnOnce(&mut dyn FnMut(Member) -> Result<()>) -> Result<()>,
+    ) -> Result<Devkit> {
         let refuse = |reason: String| Error::Source { path: path.to_owned(), reason };
         let (mut meta, mut truth) = (None, None);
-        gzipped_members(bytes, path, &mut |mut member| {
+        read(&mut |mut member| {
             match member.file_name() {
-                "meta.mat" => meta = Some(member.read()?),
-                "ILSVRC2012_validation_ground_truth.txt" => truth = Some(member.read()?),
+                META => meta = Some(member.read()?),
+                TRUTH => truth = Some(member.read()?),
                 _ => {}
             }
             Ok(())
         })?;
         let missing = |name: &str| refuse(format!("it has no {name}"));
-        let meta = meta.ok_or_else(|| missing("meta.mat"))?;
-        let truth = truth.ok_or_else(|| missing("ILSVRC2012_validation_ground_truth.txt"))?;
+        let meta = meta.ok_or_else(|| missing(META))?;
+        let truth = truth.ok_or_else(|| missing(TRUTH))?;
         Devkit::new(&meta, &truth).map_err(refuse)
     }
+}
+
+/// The number of a validation image, from its name ILSVRC2012_val_N, as index.
+pub(super) fn validation_index(stem: &str) -> Option<usize> {
+    stem.strip_prefix("ILSVRC2012_val_")?.parse::<usize>().ok()?.checked_sub(1)
 }
 
 /// The classes of ILSVRC-2012, the leaves of the synset tree, with their numbers of training images.
@@ -100,7 +162,7 @@ fn synsets(array: &StructArray) -> std::result::Result<Vec<(Class, u64)>, String
 }
 
 fn validation(truth: &[u8], index_of: &BTreeMap<u32, u32>) -> std::result::Result<Vec<u32>, String> {
-    let name = "ILSVRC2012_validation_ground_truth.txt";
+    let name = TRUTH;
     let text = std::str::from_utf8(truth).map_err(|_| format!("{name}: it is not text"))?;
     let mut targets = Vec::with_capacity(VALIDATION_IMAGES);
     // `str::lines` also accepts Windows line ends.

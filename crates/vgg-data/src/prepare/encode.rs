@@ -30,8 +30,11 @@ pub(super) struct Stored {
 /// Converts an image. Removes or clips invalid bounding boxes of `entry`.
 ///
 /// # Errors
-/// [`Error::Decode`] if the image cannot be decoded or encoded.
+/// [`Error::Decode`] if the image is bad, or cannot be decoded or encoded.
 pub(super) fn store(entry: &mut Entry, options: &PrepareOptions) -> Result<Stored> {
+    if let Some(reason) = entry.bad.take() {
+        return Err(Error::Decode { path: entry.path.clone(), reason });
+    }
     let image = decode(&entry.bytes, &entry.path)?;
     let (h, w, _) = image.dim();
     let outline = entry.bytes.starts_with(&[0xFF, 0xD8]).then(|| Outline::of(&entry.bytes));

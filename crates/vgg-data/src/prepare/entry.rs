@@ -30,6 +30,8 @@ pub struct Entry {
     pub bytes: Vec<u8>,
     /// Bounding boxes of objects; `None` if the source has no annotation of this image.
     pub boxes: Option<Vec<BoundingBox>>,
+    /// Why the image cannot be used, if that is known before it is decoded.
+    pub bad: Option<String>,
 }
 
 /// Bounding box of an object, in pixels of the source image.
@@ -75,7 +77,8 @@ mod tests {
     fn valid_names_are_kept_and_others_get_a_hash() {
         let key = |class: &str, stem: &str| {
             let (path, stem) = (PathBuf::new(), stem.to_owned());
-            Entry { path, source: String::new(), stem, target: 0, bytes: Vec::new(), boxes: None }.key(class)
+            Entry { path, source: String::new(), stem, target: 0, bytes: Vec::new(), boxes: None, bad: None }
+                .key(class)
         };
         assert_eq!(key("n01440764", "n01440764_10026"), "n01440764/n01440764_10026");
         let (dotted, other) = (key("a", "x.y"), key("a", "x_y"));

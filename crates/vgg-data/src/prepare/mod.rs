@@ -231,7 +231,12 @@ fn same(state: &PrepareState, before: &PrepareState, out: &Path) -> Result<()> {
 fn inputs_of(source: &dyn Source) -> Result<Vec<Input>> {
     let look = |name: &String| {
         let path = source.root().join(name);
-        let metadata = std::fs::metadata(&path).map_err(crate::error::io_error("read", &path))?;
+        // A dangling link is a bad image, which is skipped later.
+        let metadata = std::fs::metadata(&path).or_else(|e| match std::fs::read_link(&path) {
+            Ok(_) => std::fs::symlink_metadata(&path),
+            Err(_) => Err(e),
+        });
+        let metadata = metadata.map_err(crate::error::io_error("read", &path))?;
         let modified = metadata.modified().ok().and_then(|t| t.duration_since(SystemTime::UNIX_EPOCH).ok());
         let modified = modified.map_or(0, |since| since.as_nanos());
         Ok(Input { path: name.clone(), bytes: metadata.len(), modified })

@@ -11,13 +11,15 @@ use serde_json::json;
 use vgg_data::{Encoding, ImageSet, SplitManifest, verify};
 use vgg_error::printable;
 
-use crate::commands::options::open_split;
+use crate::commands::data_options::{ImageOptions, open_split};
 use crate::console::{Progress, out, warning};
 
 #[derive(Args)]
 pub(crate) struct Inspect {
     /// Data set: a prepared one, or a folder with train/<class>/* and val/<class>/*.
     dataset: PathBuf,
+    #[command(flatten)]
+    image: ImageOptions,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -32,8 +34,10 @@ pub(crate) struct Verify {
 impl Inspect {
     pub(crate) fn run(self) -> Result<()> {
         let splits = ImageSet::splits_in(&self.dataset)?;
-        let splits =
-            splits.into_iter().map(|split| open_split(&self.dataset, split)).collect::<Result<Vec<_>>>()?;
+        let splits = splits
+            .into_iter()
+            .map(|split| open_split(&self.dataset, split, &self.image))
+            .collect::<Result<Vec<_>>>()?;
         if self.json { print_json(&self.dataset, &splits) } else { print(&splits) }
     }
 }

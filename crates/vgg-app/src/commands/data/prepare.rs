@@ -11,20 +11,22 @@ use vgg_data::prepare::{
     Estimate, Event, Files, Ilsvrc, IlsvrcOptions, Layout, PrepareOptions, Source, estimate, merge, prepare,
     unrecorded_anomalies,
 };
-use vgg_data::{Encoding, INDEX_FILE, Manifest, Partition, Split};
+use vgg_data::{Encoding, INDEX_FILE, Manifest, OnBadImage, Partition, Split};
 use vgg_error::printable;
 
+use crate::commands::options::choice;
 use crate::console::{Interrupt, Progress, clock, note, out, warning};
 use crate::exit::UsageError;
 
 #[derive(Args)]
 pub(crate) struct PrepareImagenet {
-    /// Folder with ILSVRC2012_img_train.tar, ILSVRC2012_img_val.tar, ILSVRC2012_devkit_t12.tar.gz and, for
-    /// boxes, ILSVRC2012_bbox_train_v2.tar.gz and ILSVRC2012_bbox_val_v3.tgz; or Kaggle's files, unpacked; or
-    /// class folders of all 1,000 classes.
+    /// Folder with ILSVRC2012_img_train.tar (or the 1,000 class archives in train), ILSVRC2012_img_val.tar,
+    /// ILSVRC2012_devkit_t12.tar.gz (or its contents) and, for boxes, ILSVRC2012_bbox_train_v2.tar.gz and
+    /// ILSVRC2012_bbox_val_v3.tgz; or Kaggle's files, unpacked; or train and val with class folders, or with the class
+    /// in the name of each image.
     #[arg(long)]
     archives: PathBuf,
-    /// Accept archives that lack classes or images, and list what is missing.
+    /// Accept a folder that lacks a split, classes or images, and list what is missing.
     #[arg(long)]
     allow_incomplete: bool,
     /// Skip the check of the archives' MD5 sums against the official ones.
@@ -105,6 +107,10 @@ struct PrepareArgs {
     /// Number of threads for decoding and encoding; 0 uses one per core. The result does not depend on it.
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u16).range(..=1024))]
     threads: u16,
+    /// What to do with an image that cannot be decoded or has no valid annotation: skip and list it in index.json, or
+    /// stop.
+    #[arg(long, default_value = "skip", value_parser = choice(&OnBadImage::ALL))]
+    on_bad_image: OnBadImage,
     /// Print inputs, space and time, and write nothing.
     #[arg(long)]
     dry_run: bool,
@@ -119,8 +125,8 @@ enum Kind {
 impl PrepareImagenet {
     pub(crate) fn run(self) -> Result<ExitCode> {
         let (dir, allow_incomplete) = (&self.archives, self.allow_incomplete);
-        let archives = dir.join("ILSVRC2012_img_train.tar").is_file();
-        if !archives && ["ILSVRC", "train"].into_iter().any(|folder| dir.join(folder).is_dir()) {
+        let unpacked = ["ILSVRC", "train", "val"].into_iter().any(|folder| dir.join(folder).is_dir());
+        if unpacked && !Ilsvrc::are_in(dir)? {
             return self.prepare.run(&Files::open(dir, Layout::Imagenet { allow_incomplete })?);
         }
         let source = Ilsvrc::open(dir, IlsvrcOptions { allow_incomplete, skip_md5: self.skip_md5 })?;
@@ -188,7 +194,7 @@ impl PrepareArgs {
             return Ok(ExitCode::SUCCESS);
         }
         let interrupt = Interrupt::listen()?;
-        match with_progress(source, &options, &self.out, threads, &interrupt) {
+        match with_progress(source, &options, &self.out, threads, self.on_bad_image, &interrupt) {
             Err(vgg_data::Error::Interrupted) => {
                 note("interrupted; rerun the same command to resume from the last complete shard");
                 return Ok(interrupt.exit_code().into());
@@ -209,13 +215,19 @@ fn with_progress(
     options: &PrepareOptions,
     out: &Path,
     threads: usize,
+    on_bad_image: OnBadImage,
     interrupt: &Interrupt,
 ) -> vgg_data::Result<()> {
     let expected = |split: Split| source.expected(split).map_or(0, |of_class| of_class.iter().sum());
     let mut progress: Option<(Split, Progress)> = None;
     let mut kept = 0;
-    prepare(source, options, out, threads, &mut |event| {
+    let mut bad = None;
+    let prepared = prepare(source, options, out, threads, &mut |event| {
         match event {
+            Event::Skipped(path, reason) if on_bad_image == OnBadImage::Stop => {
+                bad = Some(vgg_data::Error::Decode { path: path.into(), reason: reason.to_owned() });
+                return ControlFlow::Break(());
+            }
             Event::Images(split, done) => {
                 if progress.as_ref().is_none_or(|(of, _)| *of != split) {
                     progress = Some((split, Progress::new(split.name(), expected(split))));
@@ -228,7 +240,8 @@ fn with_progress(
             Event::Skipped(path, reason) => warning(&format!("skipped: {path}: {reason}")),
         }
         if interrupt.asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    })?;
+    });
+    bad.map_or(prepared, Err)?;
     if kept > 0 {
         note(&format!("{kept} parts of the input were already prepared"));
     }

@@ -8,9 +8,9 @@ use clap::Args;
 use vgg_data::{BatchSheet, Split, write_png};
 use vgg_error::printable;
 
-use crate::commands::options::open_split;
-
-use crate::console::{note, out};
+use crate::commands::data_options::{BadImageOption, ImageOptions, open_split};
+use crate::commands::overwrite::Overwrite;
+use crate::console::{note, out, warning};
 use crate::exit::UsageError;
 
 #[derive(Args)]
@@ -39,14 +39,21 @@ pub(crate) struct ShowBatch {
     /// Seed of crops, flips and colour jitter.
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    #[command(flatten)]
+    image: ImageOptions,
+    #[command(flatten)]
+    bad_image: BadImageOption,
     /// PNG file to write.
     #[arg(long)]
     out: PathBuf,
+    #[command(flatten)]
+    overwrite: Overwrite,
 }
 
 impl ShowBatch {
     pub(crate) fn run(self) -> Result<()> {
-        let set = open_split(&self.dataset, self.split)?;
+        self.overwrite.check(&self.out)?;
+        let set = open_split(&self.dataset, self.split, &self.image)?;
         let [low, high] = match self.train_scale.as_slice() {
             [low, high] => [*low, *high],
             [side] => [*side; 2],
@@ -62,8 +69,11 @@ impl ShowBatch {
             seed: self.seed,
             images: self.images,
             columns: self.columns,
+            on_bad_image: self.bad_image.on_bad_image,
         };
-        write_png(&self.out, &sheet.draw(&set)?)?;
+        let (drawn, skipped) = sheet.draw(&set)?;
+        skipped.iter().for_each(|bad| warning(&format!("skipped: {bad}")));
+        write_png(&self.out, &drawn)?;
         writeln!(out(), "{}", printable(&self.out))?;
         Ok(())
     }

@@ -1,10 +1,14 @@
-//! Unpacked ImageNet: in the layout of the Kaggle competition, or in class folders of both splits.
+//! Unpacked ImageNet: in the layout of the Kaggle competition, in class folders, or with the class in each name.
 
 use std::collections::HashMap;
 use std::path::Path;
 
+use vgg_error::printable;
+
 use super::{Annotation, FileEntry, Files, classes, lines, wrong};
 use crate::folder::{folders_of, images_of};
+use crate::listing::folders_in;
+use crate::prepare::devkit::{DEVKIT, Devkit, validation_index};
 use crate::{Error, Result, Split, imagenet};
 
 const IMAGES: &str = "ILSVRC/Data/CLS-LOC";
@@ -14,18 +18,29 @@ const SOLUTION: &str = "LOC_val_solution.csv";
 pub(super) fn open(root: &Path, allow_incomplete: bool) -> Result<Files> {
     let known = Known(imagenet::classes().map(|(wnid, _)| wnid.to_owned()).collect());
     let kaggle = root.join(IMAGES).is_dir();
-    let (name, splits) = if kaggle {
-        let train = known.folders(root, &format!("{IMAGES}/train"), allow_incomplete)?;
-        ("Kaggle's files of ILSVRC2012", [train, known.kaggle_val(root)?])
-    } else {
-        let of = |split: Split| known.folders(root, split.name(), allow_incomplete);
-        ("class folders of ILSVRC2012", [of(Split::Train)?, of(Split::Val)?])
-    };
-    let [train, val] = splits;
+    let prefix = if kaggle { format!("{IMAGES}/") } else { String::new() };
+    let mut splits = Vec::new();
+    for split in [Split::Train, Split::Val] {
+        let folder = format!("{prefix}{}", split.name());
+        // One split suffices if images may be missing.
+        if allow_incomplete && !root.join(&folder).is_dir() {
+            continue;
+        }
+        let entries = match split {
+            Split::Val if kaggle => known.kaggle_val(root)?,
+            _ => known.images(root, &folder, allow_incomplete)?,
+        };
+        splits.push((split, entries));
+    }
+    if splits.is_empty() {
+        return Err(wrong(root, "it has neither train nor val"));
+    }
+    let name = if kaggle { "Kaggle's files of ILSVRC2012" } else { "class folders of ILSVRC2012" };
     let mut classes = classes(&known.0, |wnid| imagenet::words(wnid).map(str::to_owned));
     classes.iter_mut().for_each(|class| class.ilsvrc2012_id = imagenet::ilsvrc2012_id(&class.name));
-    let mut files = Files::new(name, root, classes, vec![(Split::Train, train), (Split::Val, val)])
-        .also_reads(kaggle.then(|| SOLUTION.to_owned()));
+    let reads_solution = kaggle && splits.iter().any(|(split, _)| *split == Split::Val);
+    let mut files =
+        Files::new(name, root, classes, splits).also_reads(reads_solution.then(|| SOLUTION.to_owned()));
     files.expected =
         [(Split::Train, imagenet::train_images().collect()), (Split::Val, vec![50; 1000])].into();
     files.allow_missing = allow_incomplete;
@@ -38,6 +53,52 @@ struct Known(Vec<String>);
 impl Known {
     fn index(&self, wnid: &str) -> Option<u32> {
         self.0.binary_search_by(|known| known.as_str().cmp(wnid)).ok().map(|i| i as u32)
+    }
+
+    /// Lists the images of a split: `folder/<wnid>/*`, or `folder/*` with the class in the name or, for validation
+    /// images, in the development kit.
+    fn images(&self, root: &Path, folder: &str, allow_incomplete: bool) -> Result<Vec<FileEntry>> {
+        let at = root.join(folder);
+        if !at.is_dir() || !folders_in(&at)?.is_empty() {
+            return self.folders(root, folder, allow_incomplete);
+        }
+        let names = images_of(&at)?;
+        let mut devkit = None;
+        let mut entries = Vec::new();
+        for name in names {
+            let mut entry = FileEntry::plain(format!("{folder}/{name}"), 0);
+            // Such as n01440764_10026_n01440764.JPEG or ILSVRC2012_val_00000001_n01751748.JPEG.
+            let in_name = entry.stem.rsplit_once('_').and_then(|(_, wnid)| self.index(wnid));
+            entry.target = match (in_name, validation_index(&entry.stem)) {
+                (Some(target), _) => target,
+                (None, Some(index)) => {
+                    if devkit.is_none() {
+                        devkit = Devkit::find(root, false)?.map(|(devkit, _)| devkit);
+                    }
+                    let validation = devkit.as_ref().map(|devkit| &devkit.validation);
+                    let needed = || {
+                        wrong(
+                            &at,
+                            format!(
+                                "the images have no class folders; put {DEVKIT}, which has their classes, into {}",
+                                printable(root)
+                            ),
+                        )
+                    };
+                    let of_image = validation.ok_or_else(needed)?.get(index);
+                    *of_image.ok_or_else(|| wrong(&at, format!("{name} is not a validation image")))?
+                }
+                (None, None) => {
+                    let reason = format!("{name} has no class: expected class folders, such as n01440764");
+                    return Err(wrong(&at, reason));
+                }
+            };
+            entries.push(entry);
+        }
+        if entries.is_empty() {
+            return Err(wrong(&at, "it has no images"));
+        }
+        Ok(entries)
     }
 
     /// Lists the images `folder/<wnid>/*`.

@@ -8,9 +8,12 @@ mod tiny;
 mod voc;
 
 use std::collections::BTreeMap;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use super::boxes::parse;
+use vgg_error::printable;
+
+use super::boxes::{MAX_XML_BYTES, parse};
 use super::{BoundingBox, Class, Entry, Source};
 use crate::error::io_error;
 use crate::folder::Sample;
@@ -68,6 +71,8 @@ struct FileEntry {
     stem: String,
     target: u32,
     boxes: Annotation,
+    /// Why the image cannot be used, such as a missing annotation that would give its class.
+    bad: Option<String>,
     /// Offset of a CIFAR record in the file; `None` if the image is the whole file.
     record: Option<u64>,
 }
@@ -88,6 +93,7 @@ impl FileEntry {
             escaped_from: None,
             target,
             boxes: Annotation::None,
+            bad: None,
             record: None,
         }
     }
@@ -171,23 +177,34 @@ impl Files {
         }
     }
 
+    /// The entry of an image. If the image or its annotation cannot be used, the entry has the reason.
     fn entry(&self, file: &FileEntry) -> Result<Entry> {
         let path = self.root.join(file.escaped_from.as_deref().unwrap_or(Path::new(&file.path)));
+        let mut bad = file.bad.clone();
         let bytes = match file.record {
             Some(start) => cifar::image(&path, start)?,
-            None => read_image(&path)?,
+            None => match read_image(&path) {
+                Err(Error::Decode { reason, .. }) => {
+                    bad = bad.or(Some(reason));
+                    Vec::new()
+                }
+                other => other?,
+            },
         };
         let boxes = match &file.boxes {
             Annotation::None => None,
             Annotation::Boxes(boxes) => Some(boxes.clone()),
-            Annotation::Xml(xml) => {
-                let path = self.root.join(xml);
-                let text = std::fs::read(&path).map_err(io_error("read", &path))?;
-                Some(parse(&text).map_err(|reason| Error::Source { path, reason })?)
-            }
+            Annotation::Xml(xml) => match annotation(&self.root.join(xml)) {
+                Ok(boxes) => Some(boxes),
+                Err(Error::Source { path, reason }) => {
+                    bad = bad.or_else(|| Some(format!("its annotation {}: {reason}", printable(&path))));
+                    None
+                }
+                Err(other) => return Err(other),
+            },
         };
         let source = file.record.map_or(file.path.clone(), |start| format!("{} at {start}", file.path));
-        Ok(Entry { path, source, stem: file.stem.clone(), target: file.target, bytes, boxes })
+        Ok(Entry { path, source, stem: file.stem.clone(), target: file.target, bytes, boxes, bad })
     }
 }
 
@@ -246,6 +263,20 @@ fn lines(root: &Path, name: &str) -> Result<Vec<String>> {
     let bytes = std::fs::read(&path).map_err(io_error("read", &path))?;
     let text = String::from_utf8(bytes).map_err(|_| wrong(&path, "it is not UTF-8"))?;
     Ok(text.lines().map(|line| line.trim_end().to_owned()).filter(|line| !line.is_empty()).collect())
+}
+
+/// The bounding boxes of an annotation.
+///
+/// # Errors
+/// [`Error::Source`] if it is not a valid annotation; [`Error::Missing`] or [`Error::Io`] if it cannot be read.
+fn annotation(path: &Path) -> Result<Vec<BoundingBox>> {
+    let file = std::fs::File::open(path).map_err(io_error("read", path))?;
+    let mut text = Vec::new();
+    file.take(MAX_XML_BYTES + 1).read_to_end(&mut text).map_err(io_error("read", path))?;
+    if text.len() as u64 > MAX_XML_BYTES {
+        return Err(wrong(path, format!("it is larger than {MAX_XML_BYTES} bytes")));
+    }
+    parse(&text).map_err(|reason| wrong(path, reason))
 }
 
 fn wrong(path: &Path, reason: impl Into<String>) -> Error {

@@ -1,14 +1,12 @@
 //! PASCAL VOC. An image may show objects of several classes. All bounding boxes are kept; the image has the
-//! class of the largest.
+//! class of the largest. An image without a valid annotation is skipped.
 
 use std::path::Path;
 
-use super::{Annotation, FileEntry, Files, classes, lines, wrong};
-use crate::error::io_error;
+use super::{Annotation, FileEntry, Files, annotation, classes, lines, wrong};
 use crate::folder::images_of;
 use crate::prepare::BoundingBox;
-use crate::prepare::boxes::parse;
-use crate::{KeyedRng, Permutation, Purpose, Result, Split};
+use crate::{Error, KeyedRng, Permutation, Purpose, Result, Split};
 
 /// Without `ImageSets`, one in this many images is a validation image.
 const IMAGES_PER_VAL_IMAGE: usize = 5;
@@ -41,19 +39,26 @@ pub(super) fn open(root: &Path, seed: u64) -> Result<Files> {
         let path = format!("{prefix}{images}/{name}");
         let entry = FileEntry::plain(path, 0);
         let xml = format!("{prefix}{annotations}/{}.xml", entry.stem);
-        let xml_path = root.join(&xml);
-        let bytes = std::fs::read(&xml_path).map_err(io_error("read", &xml_path))?;
-        let boxes = parse(&bytes).map_err(|reason| wrong(&xml_path, reason))?;
-        let area = |b: &BoundingBox| (b.xmax - b.xmin) * (b.ymax - b.ymin);
-        let largest = boxes.iter().max_by(|a, b| area(a).total_cmp(&area(b)));
-        let largest = largest.ok_or_else(|| wrong(&xml_path, "it has no objects"))?.name.clone();
-        found.push((FileEntry { boxes: Annotation::Xml(xml), ..entry }, largest));
+        found.push(match largest_object(&root.join(&xml)) {
+            Ok(class) => (FileEntry { boxes: Annotation::Xml(xml), ..entry }, Some(class)),
+            Err(Error::Source { reason, .. } | Error::Missing { reason, .. }) => {
+                (FileEntry { bad: Some(format!("its annotation {xml}: {reason}")), ..entry }, None)
+            }
+            Err(other) => return Err(other),
+        });
     }
-    let mut names: Vec<String> = found.iter().map(|(_, class)| class.clone()).collect();
+    let mut names: Vec<String> = found.iter().filter_map(|(_, class)| class.clone()).collect();
     names.sort_unstable();
     names.dedup();
+    if names.is_empty() {
+        return Err(wrong(
+            &root.join(format!("{prefix}{annotations}")),
+            "no image has an annotation with an object",
+        ));
+    }
     for (entry, class) in &mut found {
-        entry.target = names.binary_search(class).unwrap_or_default() as u32;
+        let place = class.as_ref().and_then(|class| names.binary_search(class).ok());
+        entry.target = place.unwrap_or_default() as u32;
     }
     let mut entries: Vec<FileEntry> = found.into_iter().map(|(entry, _)| entry).collect();
     let val = validation(root, &prefix, &entries, seed)?;
@@ -63,6 +68,14 @@ pub(super) fn open(root: &Path, seed: u64) -> Result<Files> {
     let lists = ["test", "val"].map(|list| format!("{prefix}ImageSets/Main/{list}.txt"));
     let lists = lists.into_iter().filter(|list| root.join(list).is_file());
     Ok(Files::new("PASCAL VOC", root, classes(&names, |_| None), splits).also_reads(lists))
+}
+
+/// Class of the largest object of an annotation.
+fn largest_object(xml: &Path) -> Result<String> {
+    let boxes = annotation(xml)?;
+    let area = |b: &BoundingBox| (b.xmax - b.xmin) * (b.ymax - b.ymin);
+    let largest = boxes.into_iter().max_by(|a, b| area(a).total_cmp(&area(b)));
+    Ok(largest.ok_or_else(|| wrong(xml, "it has no objects"))?.name)
 }
 
 /// Whether each image is a validation image: those listed in `ImageSets/Main/test.txt`, else in `val.txt`,
