@@ -293,7 +293,7 @@ fn features_on_ranks_match_one_process() {
         assert!(String::from_utf8_lossy(&output.stdout).contains("pool5 of 12 images, 128 values each"));
         assert_eq!(apart(&values(&file), &values("one")), 0.0);
     }
-    fails(dir, &[&features[..], &["one", "--flip", "false"]].concat(), 2, &["one", "other contents"]);
+    fails(dir, &[&features[..], &["one", "--flip", "false"]].concat(), 2, &["one", "already exists"]);
 }
 
 #[test]

@@ -11,12 +11,14 @@
 #![warn(clippy::unwrap_used)]
 #![deny(clippy::print_stderr, clippy::print_stdout)]
 
+mod introduction;
 mod launch;
 mod messages;
 #[cfg(feature = "mpi")]
 mod mpi;
 mod rendezvous;
 mod scale;
+mod secret;
 mod tcp;
 mod watch;
 
@@ -105,7 +107,7 @@ pub fn join(lost: impl Fn(&str) + Send + 'static) -> Result<Joined, Error> {
     if launch.launcher != Launcher::Torchrun {
         return Ok(Joined { group: Arc::new(mpi::MpiGroup::join(launch)?), launch: Some(launch) });
     }
-    match Rendezvous::from(&get)? {
+    match Rendezvous::from(&get, launch)? {
         Some(place) => {
             Ok(Joined { group: Arc::new(TcpGroup::join(launch, &place, lost)?), launch: Some(launch) })
         }

@@ -1,18 +1,20 @@
 //! Rendezvous of ranks over TCP: rank 0 listens at an address, and the other ranks connect to it.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
 use socket2::{SockRef, TcpKeepalive};
 
-use crate::messages::{receive, send, send_failure};
-use crate::{Error, Launch};
+use crate::Error;
+use crate::Launch;
+use crate::introduction::{Identity, Introduction, Kind, Progress, TIME_LIMIT, introduce};
+use crate::messages::send_failure;
+use crate::secret::Secret;
 
 /// Time limit for all ranks to connect.
 const PATIENCE: Duration = Duration::from_secs(300);
-/// Time limit for a process to introduce itself after it has connected.
-const INTRODUCTION: Duration = Duration::from_secs(5);
-const INTRODUCTION_BYTES: usize = 256;
+/// Most introductions at a time; a further connection replaces the oldest, which is likely a silent one.
+const INTRODUCTIONS: usize = 256;
 /// A rank whose machine has not responded for about this long counts as lost.
 const SILENCE: Duration = Duration::from_secs(40);
 
@@ -22,6 +24,7 @@ pub(crate) struct Rendezvous {
     host: String,
     port: u16,
     run: String,
+    secret: Secret,
 }
 
 /// Connections to rank 0; on rank 0, connections to all other ranks in order.
@@ -32,16 +35,12 @@ pub(crate) struct Links {
     pub(crate) watch: Vec<(usize, TcpStream)>,
 }
 
-/// The purpose of a connection.
-#[derive(Debug, Clone, Copy)]
-enum Kind {
-    Data,
-    Watch,
-}
-
 impl Rendezvous {
-    /// Reads the environment through `get`; `None` if the address is not set.
-    pub(crate) fn from(get: &dyn Fn(&str) -> Option<String>) -> Result<Option<Rendezvous>, Error> {
+    /// Reads the environment of a rank through `get`; `None` if the address is not set.
+    pub(crate) fn from(
+        get: &dyn Fn(&str) -> Option<String>,
+        launch: Launch,
+    ) -> Result<Option<Rendezvous>, Error> {
         let (Some(host), Some(port)) = (get("MASTER_ADDR"), get("MASTER_PORT")) else { return Ok(None) };
         // The next port, because torchrun itself listens on MASTER_PORT.
         let next = port.trim().parse::<u16>().ok().and_then(|port| port.checked_add(1));
@@ -49,7 +48,9 @@ impl Rendezvous {
         let run = get("TORCHELASTIC_RUN_ID").unwrap_or_default();
         // After a restart, ranks of the previous attempt may still be running.
         let attempt = get("TORCHELASTIC_RESTART_COUNT").unwrap_or_default();
-        Ok(Some(Rendezvous { host, port: next, run: format!("{run}/{attempt}") }))
+        let secret = Secret::from(get, launch.rank, Instant::now() + PATIENCE);
+        let secret = secret.map_err(|reason| launch.no_transport(&reason))?;
+        Ok(Some(Rendezvous { host, port: next, run: format!("{run}/{attempt}"), secret }))
     }
 
     /// Connects the ranks: rank 0 to all other ranks in order, and every other rank to rank 0.
@@ -82,81 +83,96 @@ impl Rendezvous {
         first.copied().ok_or_else(|| format!("MASTER_ADDR {host} has no address"))
     }
 
-    /// The first message of a rank.
-    fn introduction(&self, rank: usize, size: usize, kind: Kind) -> [u8; INTRODUCTION_BYTES] {
-        let text = format!("vgg {} {kind:?} {size} {rank} {}", env!("CARGO_PKG_VERSION"), self.run);
-        let mut bytes = [0; INTRODUCTION_BYTES];
-        bytes.iter_mut().zip(text.bytes()).for_each(|(to, byte)| *to = byte);
-        bytes
+    /// Fails if any process of another machine could join the run.
+    fn check_secret(&self, address: SocketAddr) -> Result<(), String> {
+        if address.ip().is_loopback() || !self.secret.is_empty() {
+            return Ok(());
+        }
+        Err(format!(
+            "MASTER_ADDR {} can be reached from other machines, and the ranks have no secret; set VGG_RANKS_SECRET to \
+             the same random text on all ranks, or VGG_RANKS_SECRET_FILE to a file that all can read, or, if all ranks \
+             are on this machine, MASTER_ADDR=127.0.0.1",
+            self.host
+        ))
     }
 
+    fn identity(&self, rank: usize, size: usize, kind: Kind) -> Identity<'_> {
+        Identity { run: &self.run, size, rank, kind }
+    }
+
+    /// Accepts the connections of all other ranks. Introductions go on side by side.
     fn wait(&self, launch: Launch, deadline: Instant) -> Result<Links, String> {
         let address = self.address()?;
-        // The address may belong to one of several networks of this machine: listen on all of them.
-        let anywhere = match address.ip() {
-            ip if ip.is_loopback() => ip,
-            IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-            IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-        };
+        self.check_secret(address)?;
         let cannot = |e| {
             let port = self.port;
-            format!("cannot listen on port {port}, the port after MASTER_PORT: {e}; set another MASTER_PORT")
+            format!(
+                "cannot listen at MASTER_ADDR {}, port {port}, the port after MASTER_PORT: {e}; set another MASTER_PORT, \
+                 and MASTER_ADDR to an address of this machine",
+                self.host
+            )
         };
-        let listener = TcpListener::bind((anywhere, self.port)).map_err(cannot)?;
+        let listener = TcpListener::bind(address).map_err(cannot)?;
         listener.set_nonblocking(true).map_err(cannot)?;
-        // Two connections for each rank.
-        let mut links: Vec<[Option<TcpStream>; 2]> = (1..launch.size).map(|_| [None, None]).collect();
-        while links.iter().flatten().any(Option::is_none) {
+        let mut awaited: Vec<Identity> = (1..launch.size)
+            .flat_map(|rank| [Kind::Data, Kind::Watch].map(|kind| self.identity(rank, launch.size, kind)))
+            .collect();
+        let mut links = Links { data: Vec::new(), watch: Vec::new() };
+        let mut data = Vec::new();
+        let mut introductions: Vec<Introduction> = Vec::new();
+        while !awaited.is_empty() {
+            if Instant::now() >= deadline {
+                let mut missing: Vec<String> = awaited.iter().map(|own| own.rank.to_string()).collect();
+                missing.dedup();
+                let reason = format!("these ranks did not connect: {}", missing.join(", "));
+                let watch = links.watch.iter_mut().map(|(_, link)| link);
+                data.iter_mut()
+                    .map(|(_, link)| link)
+                    .chain(watch)
+                    .for_each(|link| send_failure(link, &reason));
+                return Err(reason);
+            }
             match listener.accept() {
-                Ok((stream, _)) => self.welcome(stream, launch.size, &mut links),
-                Err(e) if e.kind() != std::io::ErrorKind::WouldBlock => {
-                    return Err(format!("cannot accept a connection: {e}"));
+                Ok((stream, _)) => {
+                    if introductions.len() == INTRODUCTIONS {
+                        introductions.remove(0);
+                    }
+                    introductions.extend(Introduction::new(stream));
                 }
-                Err(_) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(20)),
-                Err(_) => {
-                    let missing: Vec<String> = (1..launch.size)
-                        .filter(|rank| links[rank - 1].iter().any(Option::is_none))
-                        .map(|rank| rank.to_string())
-                        .collect();
-                    let reason = format!("these ranks did not connect: {}", missing.join(", "));
-                    links.iter_mut().flatten().flatten().for_each(|link| send_failure(link, &reason));
-                    return Err(reason);
+                Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                // Such as too many open files: connections that are under way may end soon.
+                Err(_) => std::thread::sleep(Duration::from_millis(100)),
+            }
+            let mut waiting = Vec::new();
+            for introduction in introductions {
+                let (progress, again) = introduction.go_on(&awaited, &self.secret);
+                waiting.extend(again);
+                if let Progress::Done(place, stream) = progress {
+                    let Identity { rank, kind, .. } = awaited.remove(place);
+                    match kind {
+                        Kind::Data => data.push((rank, stream)),
+                        Kind::Watch => links.watch.push((rank, stream)),
+                    }
                 }
             }
+            introductions = waiting;
         }
-        let (mut data, mut watch) = (Vec::new(), Vec::new());
-        for (rank, [of_data, of_watch]) in (1..).zip(links) {
-            data.extend(of_data);
-            watch.extend(of_watch.map(|link| (rank, link)));
-        }
-        Ok(Links { data, watch })
-    }
-
-    /// Accepts the connection if it is from a rank of this run, and rejects it otherwise.
-    fn welcome(&self, mut stream: TcpStream, size: usize, links: &mut [[Option<TcpStream>; 2]]) {
-        let mut text = Vec::new();
-        let timed =
-            stream.set_nonblocking(false).and_then(|()| stream.set_read_timeout(Some(INTRODUCTION))).is_ok();
-        if !timed || receive(&mut stream, 0, INTRODUCTION_BYTES, &mut text).is_err() {
-            return;
-        }
-        let mut all = (1..size).flat_map(|rank| [(rank, Kind::Data), (rank, Kind::Watch)]);
-        let found = all.find(|(rank, kind)| text == self.introduction(*rank, size, *kind));
-        match found.map(|(rank, kind)| &mut links[rank - 1][kind as usize]) {
-            None => send_failure(&mut stream, "rank 0 belongs to another run, or to another version of vgg"),
-            Some(Some(_)) => send_failure(&mut stream, "another process already has this rank"),
-            Some(place) => {
-                if send(&mut stream, 0, &[]).is_ok() {
-                    *place = Some(stream);
-                }
-            }
-        }
+        data.sort_by_key(|(rank, _)| *rank);
+        links.watch.sort_by_key(|(rank, _)| *rank);
+        links.data = data.into_iter().map(|(_, stream)| stream).collect();
+        Ok(links)
     }
 
     fn come(&self, launch: Launch, kind: Kind, deadline: Instant) -> Result<TcpStream, String> {
         let mut stream = loop {
-            let tried = self.address().and_then(|address| {
-                TcpStream::connect_timeout(&address, INTRODUCTION).map_err(|e| format!("{address}: {e}"))
+            let address = self.address();
+            if let Ok(address) = address {
+                self.check_secret(address)?;
+            }
+            let tried = address.and_then(|address| {
+                TcpStream::connect_timeout(&address, TIME_LIMIT).map_err(|e| format!("{address}: {e}"))
             });
             match tried {
                 Ok(stream) => break stream,
@@ -164,13 +180,8 @@ impl Rendezvous {
                 Err(_) => std::thread::sleep(Duration::from_millis(100)),
             }
         };
-        let own = self.introduction(launch.rank, launch.size, kind);
-        // Rank 0 handles one connection at a time, and others may be first.
-        let patience = INTRODUCTION * (launch.size as u32 + 1);
-        stream.set_read_timeout(Some(patience)).map_err(|e| e.to_string())?;
-        let welcome = send(&mut stream, 0, &own).and_then(|()| receive(&mut stream, 0, 0, &mut Vec::new()));
         let rank = launch.rank;
-        welcome.map_err(|e| {
+        introduce(&mut stream, self.identity(rank, launch.size, kind), &self.secret).map_err(|e| {
             format!("rank 0 did not accept the connection: {e}; check that no other process is rank {rank}")
         })?;
         Ok(stream)
@@ -199,7 +210,7 @@ mod tests {
 
     fn place() -> Rendezvous {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        Rendezvous { host: "localhost".into(), port, run: "test/0".into() }
+        Rendezvous { host: "localhost".into(), port, run: "test/0".into(), secret: Secret::none() }
     }
 
     fn of(rank: usize, size: usize) -> Launch {
@@ -213,7 +224,7 @@ mod tests {
             let place = place.clone();
             move || {
                 let mut links = place.meet(of(1, 4)).unwrap();
-                receive(&mut links.data[0], 0, 0, &mut Vec::new()).unwrap_err()
+                crate::messages::receive(&mut links.data[0], 0, 0, &mut Vec::new()).unwrap_err()
             }
         });
         let reason = place.meet_within(of(0, 4), Duration::from_millis(500)).unwrap_err();
@@ -238,5 +249,88 @@ mod tests {
         drop(noise);
         assert_eq!(place.meet(of(1, 2)).unwrap().data.len(), 1);
         assert_eq!(first.join().unwrap(), Ok(1));
+    }
+
+    fn with_secret(secret: &str, host: &str) -> Result<Rendezvous, String> {
+        let port = place().port;
+        let get = |name: &str| match name {
+            "MASTER_ADDR" => Some(host.to_owned()),
+            "MASTER_PORT" => Some((port - 1).to_string()),
+            "VGG_RANKS_SECRET" => Some(secret.to_owned()),
+            _ => None,
+        };
+        Rendezvous::from(&get, of(0, 2)).map(Option::unwrap).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn strangers_do_not_become_a_rank() {
+        let place = with_secret("a secret of this run", "localhost").unwrap();
+        let first = std::thread::spawn({
+            let place = place.clone();
+            move || place.meet(of(0, 2)).map(|links| links.data.len())
+        });
+        // Knows the run and the protocol, but not the secret.
+        for secret in [Secret::none(), with_secret("another secret, as long", "localhost").unwrap().secret] {
+            let reason = Rendezvous { secret, ..place.clone() }.meet(of(1, 2)).unwrap_err();
+            assert!(reason.contains("VGG_RANKS_SECRET"), "{reason}");
+        }
+        // A process that does not check rank 0 and sends a wrong proof.
+        let mut stream = TcpStream::connect(("localhost", place.port)).unwrap();
+        let identity = Identity { run: &place.run, size: 2, rank: 1, kind: Kind::Data };
+        let reason = crate::introduction::introduce_without_secret(&mut stream, identity).unwrap_err();
+        assert!(reason.contains("the secret differs"), "{reason}");
+        assert_eq!(place.meet(of(1, 2)).unwrap().data.len(), 1);
+        assert_eq!(first.join().unwrap(), Ok(1));
+    }
+
+    /// Silent and slow connections before, and more of them than rank 0 keeps, while the ranks introduce themselves.
+    #[test]
+    fn silent_connections_keep_no_rank_out() {
+        let place = place();
+        let first = std::thread::spawn({
+            let place = place.clone();
+            move || place.meet(of(0, 3)).map(|links| links.data.len())
+        });
+        let mut silent = Vec::new();
+        for i in 0..INTRODUCTIONS + 20 {
+            let connected = (0..200).find_map(|_| {
+                let stream = TcpStream::connect(("localhost", place.port)).ok();
+                if stream.is_none() {
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+                stream
+            });
+            let mut stream = connected.unwrap();
+            if i % 2 == 1 {
+                let _ = stream.write_all(&[7; 30]);
+            }
+            silent.push(stream);
+        }
+        let others: Vec<_> = [1, 2]
+            .map(|rank| {
+                let place = place.clone();
+                std::thread::spawn(move || place.meet(of(rank, 3)).map(|links| links.data.len()))
+            })
+            .into();
+        for other in others {
+            assert_eq!(other.join().unwrap(), Ok(1));
+        }
+        assert_eq!(first.join().unwrap(), Ok(2));
+    }
+
+    #[test]
+    fn other_machines_need_a_secret() {
+        // An address of documentation, which no machine has.
+        let open = Rendezvous { host: "192.0.2.1".into(), ..place() };
+        for rank in [0, 1] {
+            let reason = open.meet(of(rank, 2)).unwrap_err();
+            for word in ["VGG_RANKS_SECRET", "VGG_RANKS_SECRET_FILE", "MASTER_ADDR=127.0.0.1"] {
+                assert!(reason.contains(word), "{reason}");
+            }
+        }
+        assert!(with_secret("short", "localhost").unwrap_err().contains("at least 16 characters"));
+        // With a secret, rank 0 listens at the named address alone, which is not this machine's.
+        let reason = with_secret("a secret of this run", "192.0.2.1").unwrap().meet(of(0, 2)).unwrap_err();
+        assert!(reason.contains("cannot listen at MASTER_ADDR 192.0.2.1"), "{reason}");
     }
 }

@@ -168,15 +168,15 @@ mod tests {
             "MASTER_PORT" => Some((port - 1).to_string()),
             _ => None,
         };
-        let place = Rendezvous::from(&get).unwrap().unwrap();
+        let launch =
+            |rank| Launch { launcher: Launcher::Torchrun, rank, size: 3, local_rank: rank, local_size: 3 };
+        let place = Rendezvous::from(&get, launch(0)).unwrap().unwrap();
         let start = |rank| {
             let place = place.clone();
             std::thread::spawn(move || {
-                let launch =
-                    Launch { launcher: Launcher::Torchrun, rank, size: 3, local_rank: rank, local_size: 3 };
                 let (tell, heard) = channel();
                 let lost = move |what: &str| drop(tell.send(what.to_owned()));
-                let group = TcpGroup::join(launch, &place, lost).unwrap();
+                let group = TcpGroup::join(launch(rank), &place, lost).unwrap();
                 (one(group), heard.try_iter().collect())
             })
         };
