@@ -1,29 +1,21 @@
 //! Pixels and statistics against Pillow and numpy, loading, and errors of data sets.
 
+mod pictures;
+
 use std::path::Path;
 use std::sync::Arc;
 
+use pictures::{apart, source};
 use vgg_data::synthetic::{CLASSES, SyntheticConfig, generate};
 use vgg_data::{
-    AugmentConfig, Batch, DecodeOptions, Error, Image, ImageSet, Interpolation, Loader, LoaderConfig,
-    OnBadImage, Partition, PcaJitter, PixelStatistics, Split, decode, decode_with, eigenvectors, resize,
-    resize_region, scaled_size,
+    AugmentConfig, Batch, DecodeOptions, Error, Geometry, Image, ImageSet, Interpolation, Loader,
+    LoaderConfig, OnBadImage, Partition, PcaJitter, PixelStatistics, Split, decode, decode_with,
+    eigenvectors, resize, resize_region, scaled_size,
 };
-use vgg_testkit::{fmix32, pillow_resize};
+use vgg_testkit::pillow_resize;
 
 fn fixture(name: &str) -> serde_json::Value {
     serde_json::from_slice(&std::fs::read(vgg_tests::fixture(name)).unwrap()).unwrap()
-}
-
-/// The source image of the references.
-fn source(h: usize, w: usize) -> Image {
-    Image::from_shape_fn((h, w, 3), |(y, x, c)| {
-        if (x / 9 + y / 11) % 2 == 0 {
-            ((x * 7 + y * 13 + c * 29) % 256) as u8
-        } else {
-            (fmix32((y * 1000 + x * 4 + c) as u32) >> 24) as u8
-        }
-    })
 }
 
 /// All but nearest, which the loader's reference covers.
@@ -32,13 +24,6 @@ const FILTERS: [(&str, Interpolation); 3] = [
     ("bicubic", Interpolation::Bicubic),
     ("lanczos", Interpolation::Lanczos),
 ];
-
-/// Numbers of values that differ by at least one, two and three levels.
-fn apart(ours: &[u8], expected: &[u8]) -> [usize; 3] {
-    assert_eq!(ours.len(), expected.len());
-    let count = |levels: u8| ours.iter().zip(expected).filter(|(a, b)| a.abs_diff(**b) >= levels).count();
-    [1, 2, 3].map(count)
-}
 
 /// Asserts that noise, in which any value may be near a tie, matches a reference except for one level in one
 /// of fifty values, and two levels, if both passes round differently, in one of a thousand. With nearest
@@ -185,6 +170,7 @@ fn batches(folder: &Arc<ImageSet>, workers: usize, epoch: u64) -> Vec<Batch> {
         train_scale: [64, 96],
         crop: 64,
         interpolation: Interpolation::Bilinear,
+        geometry: Geometry::Paper,
         flip: true,
         pca_jitter: Some(PcaJitter { std: 0.1, eigenvectors: [[1.0, 0.0, 0.0]; 3], eigenvalues: [9.0; 3] }),
     };

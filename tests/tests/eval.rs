@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
-use vgg_data::{Image, ImageSet, Interpolation, OnBadImage, Split, write_png};
+use vgg_data::{Geometry, Image, ImageSet, Interpolation, OnBadImage, Split, write_png};
 use vgg_eval::{
     DensePool, EvaluateOptions, Evaluation, Partition, Posteriors, Preprocessing, Protocol, evaluate, merge,
 };
@@ -41,6 +41,7 @@ fn evaluation(protocol: Protocol, dense_pool: DensePool) -> Evaluation {
         test_scales: vec![104],
         flip: true,
         interpolation: Interpolation::Bilinear,
+        geometry: Geometry::Paper,
         dense_pool,
         pool_rounding: None,
     }

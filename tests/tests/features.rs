@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
-use vgg_data::{Image, ImageSet, Interpolation, OnBadImage, Split, write_png};
+use vgg_data::{Geometry, Image, ImageSet, Interpolation, OnBadImage, Split, write_png};
 use vgg_eval::{
     Aggregate, EvalModel, EvaluateOptions, FeatureConfig, Features, Partition, Preprocessing, features,
 };
@@ -24,6 +24,7 @@ fn config(layer: &str, test_scales: &[usize], aggregate: Aggregate, l2_normalise
         test_scales,
         flip: true,
         interpolation: Interpolation::Bilinear,
+        geometry: Geometry::Paper,
         aggregate,
         l2_normalise,
     }

@@ -17,8 +17,8 @@ use preparation::{options_with_shards_of_kib, prepare_quietly};
 use vgg_data::prepare::{Files, Layout};
 use vgg_data::synthetic::{SyntheticConfig, generate};
 use vgg_data::{
-    AugmentConfig, Batch, Error, ImageSet, Interpolation, Loader, LoaderConfig, OnBadImage, Partition,
-    RemoteConfig, Split,
+    AugmentConfig, Batch, Error, Geometry, ImageSet, Interpolation, Loader, LoaderConfig, OnBadImage,
+    Partition, RemoteConfig, Split,
 };
 
 /// A prepared data set of 30 training and 10 validation images in several shards.
@@ -53,6 +53,7 @@ fn batches(set: ImageSet, partition: Partition) -> Vec<Batch> {
         train_scale: [40, 56],
         crop: 32,
         interpolation: Interpolation::Bilinear,
+        geometry: Geometry::Paper,
         flip: true,
         pca_jitter: None,
     };

@@ -6,8 +6,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use vgg_data::{
-    AugmentConfig, Encoding, ImageSet, IndexFile, Interpolation, Loader, LoaderConfig, Manifest, OnBadImage,
-    Partition, PixelStatistics, ShardFile, Split, SplitManifest,
+    AugmentConfig, Encoding, Geometry, ImageSet, IndexFile, Interpolation, Loader, LoaderConfig, Manifest,
+    OnBadImage, Partition, PixelStatistics, ShardFile, Split, SplitManifest,
 };
 use vgg_files::{hash_bytes, hash_file};
 
@@ -84,6 +84,7 @@ fn taken(root: &Path, images: u64) -> Option<u64> {
         train_scale: [32, 40],
         crop: 32,
         interpolation: Interpolation::Bilinear,
+        geometry: Geometry::Paper,
         flip: true,
         pca_jitter: None,
     };

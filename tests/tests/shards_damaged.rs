@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use damaged_set::*;
 use vgg_data::{
-    AugmentConfig, Encoding, Error, Interpolation, Loader, LoaderConfig, Manifest, OnBadImage, Partition,
-    Split, verify,
+    AugmentConfig, Encoding, Error, Geometry, Interpolation, Loader, LoaderConfig, Manifest, OnBadImage,
+    Partition, Split, verify,
 };
 
 /// Flips bits in one image at a time of an open set, and restores them.
@@ -335,6 +335,7 @@ fn loader_stops_at_or_skips_a_damaged_image() {
             train_scale: [40, 40],
             crop: 40,
             interpolation: Interpolation::Bilinear,
+            geometry: Geometry::Paper,
             flip: true,
             pca_jitter: None,
         };

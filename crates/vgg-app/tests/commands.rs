@@ -233,3 +233,46 @@ fn custom_stages_are_trained_evaluated_and_fine_tuned() {
         }
     }
 }
+
+/// A safetensors file without its metadata.
+fn without_metadata(file: &[u8]) -> Vec<u8> {
+    let (length, rest) = file.split_first_chunk::<8>().unwrap();
+    let (header, tensors) = rest.split_at(u64::from_le_bytes(*length) as usize);
+    let mut header: Value = serde_json::from_slice(header).unwrap();
+    header.as_object_mut().unwrap().remove("__metadata__");
+    let header = header.to_string().into_bytes();
+    [&(header.len() as u64).to_le_bytes()[..], &header, tensors].concat()
+}
+
+/// Weights of torchvision have its geometry and ImageNet's 1,000 classes unless told otherwise.
+#[test]
+fn weights_of_torchvision_have_its_geometry_and_classes() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path();
+    let set = small_set(dir);
+    let init =
+        ["init", "--config", "A", "--classes", "1000", "--width", "0.05", "--head", "16,16", "--crop", "32"];
+    ok(dir, &[&init[..], &["--out", "w"]].concat());
+    ok(dir, &["convert", "w", "with.safetensors", "--to", "torchvision"]);
+    let bytes = without_metadata(&std::fs::read(dir.join("with.safetensors")).unwrap());
+    std::fs::write(dir.join("t.safetensors"), bytes).unwrap();
+    for class in std::fs::read_dir(set.join("val")).unwrap() {
+        // Images with sides of 48 and 36 pixels have a centre crop at another place.
+        let image = vgg_data::Image::from_shape_fn((37, 50, 3), |(y, x, c)| (y * 5 + x * 3 + c) as u8);
+        vgg_data::write_png(&class.unwrap().path().join("00000.png"), &image).unwrap();
+    }
+    let image = "set/val/barred-cross/00000.png";
+    let predict = |weights: &str, geometry: &[&str]| {
+        let common = ["--weights", weights, "--json", "--test-scales", "35", "--protocol", "centre"];
+        let output = run(dir, &[&["predict", image][..], &common, geometry].concat());
+        assert!(output.status.success(), "{}", stderr(&output));
+        (json(std::str::from_utf8(&output.stdout).unwrap())[0]["predictions"].clone(), stderr(&output))
+    };
+    let (own, text) = predict("t.safetensors", &[]);
+    assert!(text.contains("assumed to be those of ILSVRC-2012"), "{text}");
+    assert!(own[0]["id"].as_str().unwrap().starts_with('n'), "{own}");
+    let of = |geometry: &str| predict("t.safetensors", &["--geometry", geometry]).0;
+    assert_eq!(own, of("torchvision"));
+    assert!(own != of("paper") && own != of("caffe") && of("paper") != of("caffe"));
+    assert_eq!(predict("w", &[]).0, predict("w", &["--geometry", "paper"]).0);
+}

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use serde::Serialize;
-use vgg_data::{Image, Interpolation, apply_views};
+use vgg_data::{Geometry, Image, Interpolation, apply_views};
 use vgg_eval::{DensePool, Evaluation, Preprocessing, Protocol, classify};
 use vgg_layers::{Init, LayerKind, Network, NetworkSpec};
 use vgg_tensor::Device;
@@ -52,6 +52,7 @@ pub fn protocol_costs(
             test_scales,
             flip,
             interpolation: Interpolation::Bilinear,
+            geometry: Geometry::Paper,
             dense_pool: DensePool::ScoreMean,
             pool_rounding: None,
         };

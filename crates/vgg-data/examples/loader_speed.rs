@@ -11,7 +11,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use vgg_data::{
-    AugmentConfig, ImageSet, Interpolation, Loader, LoaderConfig, OnBadImage, Partition, PcaJitter,
+    AugmentConfig, Geometry, ImageSet, Interpolation, Loader, LoaderConfig, OnBadImage, Partition, PcaJitter,
     PixelStatistics, Split,
 };
 
@@ -33,6 +33,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             train_scale: [sides.0.parse()?, sides.1.parse()?],
             crop: 224,
             interpolation: Interpolation::Bilinear,
+            geometry: Geometry::Paper,
             flip: true,
             pca_jitter: Some(PcaJitter::new(&statistics, 0.1)),
         },

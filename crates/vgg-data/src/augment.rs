@@ -3,7 +3,7 @@
 use ndarray::ArrayView3;
 use serde::{Deserialize, Serialize};
 
-use crate::geometry::scaled_size;
+use crate::geometry::Geometry;
 use crate::resize::resize_into;
 use crate::{Error, Image, Interpolation, KeyedRng, PcaJitter, Purpose, Result};
 
@@ -20,6 +20,8 @@ pub struct AugmentConfig {
     pub crop: usize,
     /// Interpolation of the rescaling.
     pub interpolation: Interpolation,
+    /// How images are rescaled.
+    pub geometry: Geometry,
     /// Whether to flip images horizontally with probability 0.5.
     pub flip: bool,
     /// PCA colour jitter, if any.
@@ -57,7 +59,7 @@ impl AugmentConfig {
     pub fn draw(&self, seed: u64, epoch: u64, sample: u64, h: usize, w: usize) -> Augmentation {
         let mut stream = KeyedRng::new(seed, epoch, sample, Purpose::Augment);
         let train_scale = stream.random_range(self.train_scale[0]..=self.train_scale[1]);
-        let (rows, columns) = scaled_size(h, w, train_scale);
+        let (rows, columns) = self.geometry.scaled_size(h, w, train_scale);
         Augmentation {
             train_scale,
             top: stream.random_range(0..=rows - self.crop),
@@ -84,7 +86,7 @@ impl AugmentConfig {
     /// As [`AugmentConfig::apply`], and [`Error::Config`] if `out` has another length.
     pub fn apply_into(&self, image: ArrayView3<'_, u8>, a: &Augmentation, out: &mut [u8]) -> Result<()> {
         let (h, w, _) = image.dim();
-        let whole = scaled_size(h, w, a.train_scale);
+        let whole = self.geometry.scaled_size(h, w, a.train_scale);
         let size = (self.crop, self.crop);
         resize_into(image, whole, (a.top, a.left), size, self.interpolation, a.flip, out)
     }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use crate::{
-    AugmentConfig, Error, Image, ImageSet, Interpolation, OnBadImage, PcaJitter, PixelStatistics, Result,
-    captioned_sheet, imagenet,
+    AugmentConfig, Error, Geometry, Image, ImageSet, Interpolation, OnBadImage, PcaJitter, PixelStatistics,
+    Result, captioned_sheet, imagenet,
 };
 
 /// Settings of a contact sheet of augmented images. The images are evenly spaced in the split.
@@ -48,6 +48,7 @@ impl BatchSheet {
             train_scale: self.train_scale,
             crop: self.crop,
             interpolation: Interpolation::Bilinear,
+            geometry: Geometry::Paper,
             flip: true,
             pca_jitter: self.pca_jitter(set, &images),
         };

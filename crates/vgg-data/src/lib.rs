@@ -51,7 +51,7 @@ pub use batch_sheet::BatchSheet;
 pub use decode::{DecodeOptions, JPEG_DECODER, decode, decode_with, read_image};
 pub use error::{Error, Result};
 pub use format::{misnamed, sniff};
-pub use geometry::{centre_offset, grid_offset, scaled_size};
+pub use geometry::{Geometry, grid_offset, scaled_size};
 pub use images::ImageSet;
 pub use loader::{EpochOrder, Loader, LoaderConfig, OnBadImage};
 pub use partition::Partition;

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::geometry::{centre_offset, grid_offset, scaled_size};
+use crate::geometry::{Geometry, grid_offset};
 use crate::hflip::hflip;
 use crate::resize::cut;
 use crate::{Error, Image, Interpolation, Result, resize_region};
@@ -15,6 +15,9 @@ const MAX_PIXELS: usize = 1024 * 1024;
 pub struct View {
     /// Test scale Q: smallest side after rescaling.
     pub test_scale: usize,
+    /// How the image is rescaled, and where a centre crop lies.
+    #[serde(default, skip_serializing_if = "Geometry::is_paper")]
+    pub geometry: Geometry,
     /// The region of the rescaled image.
     pub region: Region,
     /// Whether the region is flipped horizontally.
@@ -51,7 +54,7 @@ impl View {
     /// whole image and has more than 1024 x 1024 pixels.
     pub fn apply(&self, image: &Image, interpolation: Interpolation) -> Result<Image> {
         let (h, w, _) = image.dim();
-        let whole = scaled_size(h, w, self.test_scale);
+        let whole = self.geometry.scaled_size(h, w, self.test_scale);
         let (offset, size) = self.place(whole)?;
         let mut pixels = resize_region(image.view(), whole, offset, size, interpolation)?;
         if self.flip {
@@ -69,7 +72,9 @@ impl View {
                 return Err(Error::TooLarge { path, side: self.test_scale, h: whole.0, w: whole.1 });
             }
             Region::Whole => return Ok(((0, 0), whole)),
-            Region::Centre(crop) => (crop, [whole.0, whole.1].map(|side| centre_offset(side, crop))),
+            Region::Centre(crop) => {
+                (crop, [whole.0, whole.1].map(|side| self.geometry.centre_offset(side, crop)))
+            }
             Region::Grid { crop, row, column } => {
                 (crop, [grid_offset(whole.0, crop, row), grid_offset(whole.1, crop, column)])
             }
@@ -89,8 +94,8 @@ impl View {
 pub fn apply_views(image: &Image, views: &[View], interpolation: Interpolation) -> Result<Vec<Image>> {
     let (h, w, _) = image.dim();
     let mut shown = Vec::with_capacity(views.len());
-    for of_side in views.chunk_by(|a, b| a.test_scale == b.test_scale) {
-        let whole = scaled_size(h, w, of_side[0].test_scale);
+    for of_side in views.chunk_by(|a, b| (a.test_scale, a.geometry) == (b.test_scale, b.geometry)) {
+        let whole = of_side[0].geometry.scaled_size(h, w, of_side[0].test_scale);
         let places = of_side.iter().map(|view| view.place(whole)).collect::<Result<Vec<_>>>()?;
         let (offset, size) = around(&places);
         if size.0.saturating_mul(size.1) > MAX_PIXELS {
@@ -130,7 +135,12 @@ mod tests {
             let regions =
                 (0..GRID * GRID).map(|i| Region::Grid { crop: 32, row: i / GRID, column: i % GRID });
             for region in regions.chain([Region::Whole, Region::Centre(32)]) {
-                views.extend([false, true].map(|flip| View { test_scale, region, flip }));
+                views.extend([false, true].map(|flip| View {
+                    test_scale,
+                    geometry: Geometry::Paper,
+                    region,
+                    flip,
+                }));
             }
         }
         for interpolation in [Interpolation::Bilinear, Interpolation::Bicubic, Interpolation::Nearest] {
@@ -142,7 +152,7 @@ mod tests {
 
     #[test]
     fn whole_images_have_at_most_1024_squared_pixels() {
-        let view = View { test_scale: 1024, region: Region::Whole, flip: false };
+        let view = View { test_scale: 1024, geometry: Geometry::Paper, region: Region::Whole, flip: false };
         let square = Image::zeros((8, 8, 3));
         assert_eq!(view.apply(&square, Interpolation::Nearest).unwrap().dim(), (1024, 1024, 3));
         match view.apply(&Image::zeros((1024, 1025, 3)), Interpolation::Nearest) {
@@ -159,7 +169,7 @@ mod tests {
         let whole = (256, 341);
         let place = |row, column| {
             let region = Region::Grid { crop: 224, row, column };
-            View { test_scale: 256, region, flip: false }.place(whole).unwrap().0
+            View { test_scale: 256, geometry: Geometry::Paper, region, flip: false }.place(whole).unwrap().0
         };
         assert_eq!([place(0, 0), place(2, 2), place(4, 4)], [(0, 0), (16, 59), (32, 117)]);
         assert_eq!([place(1, 1), place(3, 3)], [(8, 29), (24, 88)]);

@@ -2,7 +2,7 @@
 
 use ndarray::s;
 use vgg_data::{
-    AugmentConfig, Augmentation, Error, Image, Interpolation, MAX_SIDE, PcaJitter, PixelStatistics,
+    AugmentConfig, Augmentation, Error, Geometry, Image, Interpolation, MAX_SIDE, PcaJitter, PixelStatistics,
     eigenvectors, resize, resize_region, scaled_size,
 };
 
@@ -13,6 +13,7 @@ fn config() -> AugmentConfig {
         train_scale: [8, 12],
         crop: 8,
         interpolation: Interpolation::Bilinear,
+        geometry: Geometry::Paper,
         flip: true,
         pca_jitter: None,
     }

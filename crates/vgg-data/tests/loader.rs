@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use serde_json::Value;
 use vgg_data::{
-    AugmentConfig, Batch, EpochOrder, Error, ImageSet, Interpolation, Loader, LoaderConfig, OnBadImage,
-    Partition, PcaJitter, PixelStatistics, Split, eigenvectors, write_png,
+    AugmentConfig, Batch, EpochOrder, Error, Geometry, ImageSet, Interpolation, Loader, LoaderConfig,
+    OnBadImage, Partition, PcaJitter, PixelStatistics, Split, eigenvectors, write_png,
 };
 use vgg_testkit::{PICTURES_PER_CLASS, make_pictures, picture_path};
 
@@ -35,6 +35,7 @@ fn config(statistics: &PixelStatistics) -> LoaderConfig {
             train_scale: [33, 48],
             crop: 32,
             interpolation: Interpolation::Bilinear,
+            geometry: Geometry::Paper,
             flip: true,
             pca_jitter: Some(PcaJitter::new(statistics, 0.1)),
         },

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use ndarray::{Array1, Array2, Axis};
 use serde::{Deserialize, Serialize};
-use vgg_data::{Image, ImageSet, Interpolation};
+use vgg_data::{Geometry, Image, ImageSet, Interpolation};
 use vgg_files::{TensorData, TensorValues, write_tensors};
 use vgg_layers::DenseNetwork;
 use vgg_tensor::{ProcessGroup, ops};
@@ -30,6 +30,9 @@ pub struct FeatureConfig {
     pub flip: bool,
     /// Interpolation for rescaling.
     pub interpolation: Interpolation,
+    /// How images are rescaled, and where a centre crop lies.
+    #[serde(default, skip_serializing_if = "Geometry::is_paper")]
+    pub geometry: Geometry,
     /// How to combine scales: average or concatenate.
     pub aggregate: Aggregate,
     /// Whether descriptors are normalised to Euclidean length 1.
@@ -135,6 +138,7 @@ impl FeatureConfig {
             test_scales: self.test_scales.clone(),
             flip: self.flip,
             interpolation: self.interpolation,
+            geometry: self.geometry,
             dense_pool: DensePool::ScoreMean,
             pool_rounding: None,
         };

@@ -198,7 +198,7 @@ fn finite(scores: Tensor) -> Result<Tensor> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use vgg_data::{Interpolation, Region, View};
+    use vgg_data::{Geometry, Interpolation, Region, View};
     use vgg_layers::{Config, NamedTensor};
     use vgg_testkit::{assert_close, pseudo_random};
 
@@ -207,7 +207,7 @@ mod tests {
 
     /// `count` views of this size at a test scale.
     fn run(count: usize, size: (usize, usize), test_scale: usize) -> (Vec<Image>, Vec<WeightedView>) {
-        let view = View { test_scale, region: Region::Whole, flip: false };
+        let view = View { test_scale, geometry: Geometry::Paper, region: Region::Whole, flip: false };
         (vec![Image::zeros((size.0, size.1, 3)); count], vec![WeightedView { view, weight: 1.0 }; count])
     }
 
@@ -309,7 +309,7 @@ mod tests {
             (64, Region::Centre(32), true, 0.4),
         ]
         .map(|(test_scale, region, flip, weight)| WeightedView {
-            view: View { test_scale, region, flip },
+            view: View { test_scale, geometry: Geometry::Paper, region, flip },
             weight,
         })
         .to_vec();

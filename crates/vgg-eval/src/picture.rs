@@ -42,7 +42,12 @@ pub fn score_map(model: &EvalModel, image: &Image, evaluation: &Evaluation, clas
     let preprocessing = model.preprocessing;
     let (crop, stride) = (model.spec().crop, model.spec().stride());
     evaluation.views(crop)?;
-    let view = View { test_scale: evaluation.test_scales[0], region: Region::Whole, flip: false };
+    let view = View {
+        test_scale: evaluation.test_scales[0],
+        geometry: evaluation.geometry,
+        region: Region::Whole,
+        flip: false,
+    };
     let shown = view.apply(image, evaluation.interpolation)?;
     let pixels = shown.view().insert_axis(Axis(0));
     let offset = ndarray::aview1(&preprocessing.offset).insert_axis(Axis(0));

@@ -1,7 +1,7 @@
 //! Protocols: the views of an image that a network evaluates, and how their posteriors are combined.
 
 use serde::{Deserialize, Serialize};
-use vgg_data::{GRID, Interpolation, MAX_SIDE, Region, View};
+use vgg_data::{GRID, Geometry, Interpolation, MAX_SIDE, Region, View};
 use vgg_layers::PoolRounding;
 
 use crate::{Error, Result};
@@ -52,6 +52,9 @@ pub struct Evaluation {
     pub flip: bool,
     /// Interpolation for rescaling.
     pub interpolation: Interpolation,
+    /// How images are rescaled, and where a centre crop lies.
+    #[serde(default, skip_serializing_if = "Geometry::is_paper")]
+    pub geometry: Geometry,
     /// How a dense score map is pooled.
     pub dense_pool: DensePool,
     /// How the dense network's max pooling rounds odd sides; `None` keeps the network's setting.
@@ -107,7 +110,12 @@ impl Evaluation {
         let mut views = Vec::new();
         for test_scale in self.test_scales.iter().copied() {
             for region in regions.iter().copied() {
-                views.extend(flips.iter().map(|flip| View { test_scale, region, flip: *flip }));
+                views.extend(flips.iter().map(|flip| View {
+                    test_scale,
+                    geometry: self.geometry,
+                    region,
+                    flip: *flip,
+                }));
             }
         }
         let weight = part / views.len() as f64;

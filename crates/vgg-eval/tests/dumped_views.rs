@@ -2,10 +2,10 @@
 
 mod common;
 
-use common::{CROP, evaluation, write_set};
+use common::{CROP, evaluation, options, write_set};
 use serde_json::{Value, json};
 use vgg_data::{ImageSet, Interpolation, Split};
-use vgg_eval::{Partition, Protocol, dump_views};
+use vgg_eval::{EvaluateOptions, Partition, Protocol, dump_views};
 
 #[test]
 fn dumped_views_are_the_network_input_pixels() {
@@ -25,7 +25,8 @@ fn dumped_views_are_the_network_input_pixels() {
     let image_set = ImageSet::open(dir.path(), Split::Val).unwrap();
     let to = dir.path().join("views");
     let base = evaluation(Protocol::Combined, &[40]);
-    dump_views(&image_set, &base, CROP, Partition { index: 1, count: 3 }, &to).unwrap();
+    let part = EvaluateOptions { part: Partition { index: 1, count: 3 }, ..options(1) };
+    dump_views(&image_set, &base, CROP, part, &to).unwrap();
     let list: Vec<Value> = vgg_files::read_json(&to.join("views.json")).unwrap();
     let views = base.views(CROP).unwrap();
     assert_eq!((list.len(), views.len()), (2 * 52, 52));
@@ -47,7 +48,7 @@ fn dumped_views_are_the_network_input_pixels() {
     let mut names: Vec<_> = std::fs::read_dir(&to).unwrap().map(|e| e.unwrap().file_name()).collect();
     names.sort();
     assert_eq!(names, ["2", "3", "views.json"]);
-    let below_a_file = dump_views(&image_set, &base, CROP, Partition::WHOLE, &to.join("views.json/x"));
+    let below_a_file = dump_views(&image_set, &base, CROP, options(1), &to.join("views.json/x"));
     let refused = below_a_file.unwrap_err().to_string();
     assert!(refused.contains("create") && refused.contains("views.json/x/0"), "{refused}");
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use common::{CROP, PREPROCESSING, as_f32, batch_of_one, cells, distance, mean, network, options, write_set};
 use serde_json::{Value, json};
-use vgg_data::{ImageSet, Interpolation, OnBadImage, Region, Split, View};
+use vgg_data::{Geometry, ImageSet, Interpolation, OnBadImage, Region, Split, View};
 use vgg_eval::{
     Aggregate, Error, EvalModel, EvaluateOptions, FeatureConfig, Features, Partition, Result, features,
 };
@@ -30,6 +30,7 @@ fn config(layer: &str, test_scales: &[usize], aggregate: Aggregate) -> FeatureCo
         test_scales: test_scales.to_vec(),
         flip: true,
         interpolation: Interpolation::Bilinear,
+        geometry: Geometry::Paper,
         aggregate,
         l2_normalise: false,
     }
@@ -74,7 +75,7 @@ fn means_at_scale(
     let (network, image) = (dense(network(3)), image_set.image(index).unwrap());
     let flips: &[bool] = if config.flip { &[false, true] } else { &[false] };
     let mean_of = |flip: &bool| {
-        let view = View { test_scale, region: Region::Whole, flip: *flip };
+        let view = View { test_scale, geometry: Geometry::Paper, region: Region::Whole, flip: *flip };
         let pixels = view.apply(&image, config.interpolation).unwrap();
         mean(&cells(&network.activations(&batch_of_one(&pixels, PREPROCESSING), &config.layer).unwrap()))
     };

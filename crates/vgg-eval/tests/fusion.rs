@@ -5,7 +5,7 @@ mod common;
 use std::path::Path;
 
 use ndarray::{Array2, array};
-use vgg_data::Interpolation;
+use vgg_data::{Geometry, Interpolation};
 use vgg_eval::{
     DensePool, Error, Evaluation, ModelProvenance, Origin, Partition, Posteriors, Protocol, Result, fuse,
     merge,
@@ -17,6 +17,7 @@ fn network(weights: &str) -> ModelProvenance {
         test_scales: vec![256],
         flip: true,
         interpolation: Interpolation::Bilinear,
+        geometry: Geometry::Paper,
         dense_pool: DensePool::ScoreMean,
         pool_rounding: None,
     };

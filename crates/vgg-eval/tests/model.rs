@@ -5,7 +5,7 @@ mod common;
 use common::{CROP, PREPROCESSING, TOLERANCE, as_f32, batch_of_one, cells, distance, image, mean, network};
 use common::{posterior_of_crop, softmax};
 use ndarray::{Axis, s};
-use vgg_data::{Image, Interpolation, Region, View};
+use vgg_data::{Geometry, Image, Interpolation, Region, View};
 use vgg_eval::{DensePool, Evaluation, Preprocessing, Protocol, classify};
 use vgg_layers::{DenseNetwork, PoolRounding};
 use vgg_testkit::assert_close;
@@ -28,7 +28,9 @@ fn dense_network(rounding: PoolRounding) -> DenseNetwork {
 }
 
 fn shown(image: &Image, test_scale: usize, region: Region, flip: bool) -> Image {
-    View { test_scale, region, flip }.apply(image, Interpolation::Bilinear).unwrap()
+    View { test_scale, geometry: Geometry::Paper, region, flip }
+        .apply(image, Interpolation::Bilinear)
+        .unwrap()
 }
 
 /// Posterior of a whole view: the pooled score map.
@@ -193,7 +195,8 @@ fn the_interpolation_of_the_protocol_is_used() {
     for interpolation in [Interpolation::Nearest, Interpolation::Bilinear, Interpolation::Lanczos] {
         let base = evaluation(Protocol::Centre, &[96], DensePool::ScoreMean);
         let ours = classified(&Evaluation { interpolation, flip: false, ..base }, &image, PREPROCESSING);
-        let view = View { test_scale: 96, region: Region::Centre(CROP), flip: false };
+        let view =
+            View { test_scale: 96, geometry: Geometry::Paper, region: Region::Centre(CROP), flip: false };
         let crop = view.apply(&image, interpolation).unwrap();
         let expected = as_f32(&posterior_of_crop(&network, &crop, PREPROCESSING));
         assert_close(&ours, &expected, TOLERANCE, &format!("{interpolation:?}"));

@@ -4,7 +4,7 @@ mod common;
 
 use common::{CROP, PREPROCESSING, batch_of_one, cells, image, network, softmax};
 use ndarray::{Array2, array};
-use vgg_data::{Image, Interpolation, Region, View};
+use vgg_data::{Geometry, Image, Interpolation, Region, View};
 use vgg_eval::{Error, Evaluation, Protocol, confusion_picture, score_map, score_map_picture};
 
 fn pixel(picture: &Image, y: usize, x: usize) -> [u8; 3] {
@@ -199,7 +199,7 @@ fn a_score_map_is_the_posterior_of_a_class_at_the_first_scale() {
     let image = image("map", 40, 60);
     let base = evaluation(Protocol::Dense, &[96, 64]);
     let model = base.prepare(network(4), PREPROCESSING, "").unwrap();
-    let shown = View { test_scale: 96, region: Region::Whole, flip: false }
+    let shown = View { test_scale: 96, geometry: Geometry::Paper, region: Region::Whole, flip: false }
         .apply(&image, Interpolation::Bicubic)
         .unwrap();
     let dense = network(4).into_fully_convolutional().unwrap();

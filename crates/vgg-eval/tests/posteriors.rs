@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use ndarray::{Array2, ShapeBuilder as _};
 use serde_json::{Value, json};
-use vgg_data::Interpolation;
+use vgg_data::{Geometry, Interpolation};
 use vgg_eval::{DensePool, Error, Evaluation, ModelProvenance, Origin, Partition, Posteriors, Protocol};
 use vgg_files::{TensorData, TensorFile, TensorValues, write_tensors};
 use vgg_layers::PoolRounding;
@@ -18,6 +18,7 @@ fn network(protocol: Protocol, weights: &str) -> ModelProvenance {
         test_scales: vec![256, 384],
         flip: protocol.flips(),
         interpolation: Interpolation::Bicubic,
+        geometry: Geometry::Paper,
         dense_pool: DensePool::ProbMean,
         pool_rounding: (protocol == Protocol::Dense).then_some(PoolRounding::Ceil),
     };

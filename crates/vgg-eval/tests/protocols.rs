@@ -2,7 +2,7 @@
 
 mod common;
 
-use vgg_data::{MAX_SIDE, Region, View};
+use vgg_data::{Geometry, MAX_SIDE, Region, View};
 use vgg_eval::{DensePool, Error, Evaluation, Partition, Protocol, WeightedView, rank_partition};
 
 fn evaluation(protocol: Protocol, test_scales: &[usize], flip: bool) -> Evaluation {
@@ -10,7 +10,7 @@ fn evaluation(protocol: Protocol, test_scales: &[usize], flip: bool) -> Evaluati
 }
 
 fn view(test_scale: usize, region: Region, flip: bool, weight: f64) -> WeightedView {
-    WeightedView { view: View { test_scale, region, flip }, weight }
+    WeightedView { view: View { test_scale, geometry: Geometry::Paper, region, flip }, weight }
 }
 
 /// Asserts that these are the views for a crop of 224, with weights up to rounding.

@@ -233,8 +233,7 @@ fn an_image_that_is_too_large_at_a_test_scale_is_named() {
     let skipped = run(&image_set, &base, SKIP).unwrap();
     assert_classified(&skipped, &image_set, &base, &[0, 1, 3, 4, 5, 6]);
     assert!(skipped.skipped[0].contains("val/bee/1.png"), "{:?}", skipped.skipped);
-    let dumped =
-        dump_views(&image_set, &base, CROP, Partition::WHOLE, &dir.path().join("views")).unwrap_err();
+    let dumped = dump_views(&image_set, &base, CROP, options(1), &dir.path().join("views")).unwrap_err();
     assert!(dumped.to_string().contains("val/bee/1.png"), "{dumped}");
 }
 

@@ -10,7 +10,7 @@ use vgg_files::{Hash, hash_bytes, read_checksummed_json, write_checksummed_json}
 use vgg_tensor::ProcessGroup;
 
 use crate::ranks::from_first;
-use crate::{Error, Result};
+use crate::{Error, Result, RunPlan};
 
 /// Both splits of a data set.
 pub struct Dataset {
@@ -77,6 +77,26 @@ impl Dataset {
     pub fn name(&self) -> String {
         let name = self.train.root().file_name();
         name.map_or_else(|| printable(&self.train.root()).to_string(), |n| n.to_string_lossy().into_owned())
+    }
+
+    /// Checks the images against the settings of a run.
+    ///
+    /// # Errors
+    /// [`Error::Plan`] if images that were downscaled in preparation would be enlarged, or the data set was opened with
+    /// another `exif_orientation`.
+    pub(crate) fn check_plan(&self, plan: &RunPlan) -> Result<()> {
+        if self.train.decode_options().exif_orientation != plan.data.exif_orientation {
+            let what = "the data set was opened with another EXIF orientation than data.exif_orientation";
+            return Err(Error::Plan(what.into()));
+        }
+        let largest = plan.data.train_scale[1];
+        match self.train.smallest_side() {
+            Some(side) if side < largest && !plan.data.enlarge => Err(Error::Plan(format!(
+                "the prepared images were reduced to a smallest side of {side}, but train_scale goes up to {largest}: \
+                 prepare them again with a smallest side of {largest}, or set data.enlarge = true"
+            ))),
+            _ => Ok(()),
+        }
     }
 
     /// Statistics of all training pixels. Rank 0 of `group` computes them once and stores them in the folder

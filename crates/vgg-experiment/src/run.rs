@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use vgg_data::{AugmentConfig, ImageSet, Loader, LoaderConfig, Partition, PcaJitter, PixelStatistics};
+use vgg_data::{AugmentConfig, Loader, LoaderConfig, Partition, PcaJitter, PixelStatistics};
 use vgg_error::printable;
 use vgg_eval::{
     DensePool, EvalModel, EvaluateOptions, Evaluation, Posteriors, Preprocessing, Protocol, evaluate,
@@ -125,25 +125,6 @@ impl FinishedRun {
     }
 }
 
-/// # Errors
-/// [`Error::Plan`] if images that were downscaled in preparation would be enlarged, or the data set was opened with
-/// another `exif_orientation`.
-fn check_prepared(plan: &RunPlan, images: &ImageSet) -> Result<()> {
-    if images.decode_options().exif_orientation != plan.data.exif_orientation {
-        let what = "the data set was opened with another EXIF orientation than data.exif_orientation";
-        return Err(Error::Plan(what.into()));
-    }
-    let smallest_side = images.smallest_side();
-    let largest = plan.data.train_scale[1];
-    match smallest_side {
-        Some(side) if side < largest && !plan.data.enlarge => Err(Error::Plan(format!(
-            "the prepared images were reduced to a smallest side of {side}, but train_scale goes up to {largest}: prepare them \
-             again with a smallest side of {largest}, or set data.enlarge = true"
-        ))),
-        _ => Ok(()),
-    }
-}
-
 /// The pixel normalisation of a run.
 fn pixels(plan: &RunPlan, start: Option<&PathBuf>, context: &RunContext) -> Result<PixelNormalization> {
     let mean_rgb = context.statistics.mean().map(|m| m as f32);
@@ -178,7 +159,7 @@ impl<'a> PreparedRun<'a> {
         context: &RunContext,
     ) -> Result<PreparedRun<'a>> {
         plan.check()?;
-        check_prepared(plan, &context.dataset.train)?;
+        context.dataset.check_plan(plan)?;
         let classes = context.dataset.train.classes();
         let start = match (parent, &plan.network.init.from) {
             (Some(run), _) => Some((run.weights_file(), run.weights.clone())),
@@ -197,7 +178,7 @@ impl<'a> PreparedRun<'a> {
             mean_rgb: pixels.mean_rgb,
             std_rgb: pixels.std_rgb,
             train_scale: plan.train_scale(),
-            geometry: "paper".into(),
+            geometry: plan.data.geometry.to_string(),
         };
         let identity = RunIdentity {
             format: FORMAT,
@@ -315,6 +296,7 @@ impl<'a> PreparedRun<'a> {
             train_scale: data.train_scale,
             crop: self.metadata.spec.crop,
             interpolation: data.interpolation,
+            geometry: data.geometry,
             flip: data.flip,
             pca_jitter: (std > 0.0).then(|| PcaJitter::new(context.statistics, std)),
         };
@@ -337,6 +319,7 @@ impl<'a> PreparedRun<'a> {
             test_scales: vec![self.plan.validate.test_scale],
             flip: false,
             interpolation: self.plan.data.interpolation,
+            geometry: self.plan.data.geometry,
             dense_pool: DensePool::ScoreMean,
             pool_rounding: None,
         };

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
-use vgg_data::{Interpolation, MAX_SIDE, OnBadImage, check_train_scale};
+use vgg_data::{Geometry, Interpolation, MAX_SIDE, OnBadImage, check_train_scale};
 use vgg_eval::Protocol;
 use vgg_layers::{Config, Init, LayerSelection, LrnStyle, NetworkSpec, PoolRounding};
 use vgg_train::{MomentumVariant, Schedule, SgdOptions, TrainConfig};
@@ -114,6 +114,9 @@ pub struct DataPlan {
     /// Whether prepared images may be enlarged beyond their stored size. Not part of the run's identity.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub enlarge: bool,
+    /// How images are rescaled, and where centre crops lie. Default: the paper's geometry.
+    #[serde(default, skip_serializing_if = "Geometry::is_paper")]
+    pub geometry: Geometry,
     /// Whether to turn images as their EXIF orientation says. The paper does not mention it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub exif_orientation: bool,

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use fixture::{small_run, starts_from};
 use vgg_data::synthetic::{SyntheticConfig, generate};
-use vgg_data::{Interpolation, OnBadImage};
+use vgg_data::{Geometry, Interpolation, OnBadImage};
 use vgg_eval::{DensePool, Evaluation, Protocol};
 use vgg_experiment::{
     Dataset, Error, Event, MemberPlan, Row, RowPlan, RunContext, RunEvent, RunPlan, TablePlan, make_table,
@@ -29,6 +29,7 @@ fn table(runs: Vec<RunPlan>) -> TablePlan {
         test_scales: vec![36],
         flip: true,
         interpolation: Interpolation::Bilinear,
+        geometry: Geometry::Paper,
         dense_pool: DensePool::ScoreMean,
         pool_rounding: None,
     };

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use vgg_data::synthetic::{SyntheticConfig, open_or_generate};
-use vgg_data::{AugmentConfig, Interpolation, Loader, LoaderConfig, OnBadImage, Partition};
+use vgg_data::{AugmentConfig, Geometry, Interpolation, Loader, LoaderConfig, OnBadImage, Partition};
 use vgg_layers::{Config, Device, Init, Network, NetworkSpec};
 use vgg_tensor::SingleProcess;
 use vgg_train::{Event, Resume, Schedule, SgdOptions, TrainConfig, Trainer, Training, Validation};
@@ -38,6 +38,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         train_scale: [73, 73],
         crop: 64,
         interpolation: Interpolation::Bilinear,
+        geometry: Geometry::Paper,
         flip: true,
         pca_jitter: None,
     };

@@ -257,7 +257,7 @@ fn metadata(spec: NetworkSpec, pixels: Pixels) -> WeightsMetadata {
         mean_rgb,
         std_rgb,
         train_scale,
-        geometry: "paper".into(),
+        geometry: pixels.geometry().into(),
     }
 }
 
@@ -359,11 +359,12 @@ mod tests {
             mean_rgb: [123.68, 116.779, 103.939],
             std_rgb: [1.0; 3],
             train_scale: vec![256, 512],
-            geometry: "paper".into(),
+            geometry: "caffe".into(),
         };
         assert_eq!(metadata(spec.clone(), Pixels::CaffeBgr), expected);
         let torchvision = metadata(spec, Pixels::Torchvision);
         assert_eq!(torchvision.std_rgb, [0.229, 0.224, 0.225]);
+        assert_eq!(torchvision.geometry, "torchvision");
         assert_eq!((torchvision.pixel_scale, torchvision.train_scale), (1.0 / 255.0, vec![256]));
     }
 

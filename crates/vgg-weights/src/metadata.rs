@@ -8,8 +8,8 @@ use vgg_layers::{NetworkSpec, unnamed_classes};
 
 use crate::{Error, Result};
 
-/// The only supported rule for sizes and offsets of crops.
-const GEOMETRY: &str = "paper";
+/// The rules for sizes and offsets of crops.
+const GEOMETRIES: [&str; 3] = ["paper", "torchvision", "caffe"];
 
 /// Channel order that the first convolution expects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,7 +36,7 @@ pub struct WeightsMetadata {
     pub std_rgb: [f32; 3],
     /// Training scale: one value, or the two ends of the range for scale jitter.
     pub train_scale: Vec<usize>,
-    /// Rule for sizes and offsets of crops.
+    /// Rule for sizes and offsets of crops: `paper`, `torchvision` or `caffe`.
     pub geometry: String,
 }
 
@@ -85,8 +85,12 @@ impl WeightsMetadata {
                 format!("must be one or two scales of at most 65536, not {:?}", self.train_scale),
             ));
         }
-        if self.geometry != GEOMETRY {
-            return Err(("geometry", format!("is the unknown rule {}; must be {GEOMETRY}", self.geometry)));
+        if !GEOMETRIES.contains(&self.geometry.as_str()) {
+            let known = GEOMETRIES.join(", ");
+            return Err((
+                "geometry",
+                format!("is the unknown rule {}; must be one of {known}", self.geometry),
+            ));
         }
         Ok(())
     }
@@ -270,7 +274,11 @@ mod tests {
             ("train_scale", "[]", "must be one or two scales of at most 65536, not []"),
             ("train_scale", "[1,2,3]", "must be one or two scales of at most 65536, not [1, 2, 3]"),
             ("train_scale", "[256,65537]", "must be one or two scales of at most 65536, not [256, 65537]"),
-            ("geometry", r#""torchvision""#, "is the unknown rule torchvision; must be paper"),
+            (
+                "geometry",
+                r#""square""#,
+                "is the unknown rule square; must be one of paper, torchvision, caffe",
+            ),
         ] {
             assert_eq!(refused(key, value), (key, reason.to_owned()));
         }

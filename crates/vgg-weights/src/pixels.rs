@@ -23,6 +23,14 @@ impl Pixels {
         }
     }
 
+    /// The usual rule for sizes and offsets of crops: the metadata's `geometry`.
+    pub(crate) fn geometry(self) -> &'static str {
+        match self {
+            Pixels::Torchvision => "torchvision",
+            Pixels::CaffeBgr | Pixels::CaffeRgb => "caffe",
+        }
+    }
+
     pub(crate) fn is_bgr(self) -> bool {
         self == Pixels::CaffeBgr
     }

@@ -28,6 +28,7 @@ impl FeatureExtractor {
             test_scales: vec![network.default_test_scale()],
             flip: true,
             interpolation: Interpolation::Bilinear,
+            geometry: network.geometry(),
             aggregate: Aggregate::Mean,
             l2_normalise: true,
         };

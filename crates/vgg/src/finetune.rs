@@ -93,6 +93,7 @@ impl Finetune {
                 pixel_scale: PixelScale::Inherit,
                 on_bad_image: OnBadImage::Skip,
                 enlarge: true,
+                geometry: metadata.geometry.parse().unwrap_or_default(),
                 exif_orientation: false,
             },
             optimizer: OptimizerPlan {

@@ -2,10 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use vgg_data::imagenet;
+use vgg_data::{Geometry, imagenet};
 use vgg_eval::{DensePool, Evaluation, Preprocessing, Protocol};
 use vgg_files::{Hash, hash_file};
-use vgg_layers::Network;
+use vgg_layers::{Network, unnamed_classes};
 use vgg_tensor::{Device, DeviceConfig};
 use vgg_weights::{Library, Loaded, WeightsMetadata};
 
@@ -63,6 +63,12 @@ impl Pretrained {
         (scales.iter().sum::<usize>() + scales.len() / 2) / scales.len().max(1)
     }
 
+    /// How images were rescaled in training.
+    pub fn geometry(&self) -> Geometry {
+        // The metadata has been checked when it was read.
+        self.metadata.geometry.parse().unwrap_or_default()
+    }
+
     /// The paper's dense evaluation at the default test scale, with horizontal flip.
     pub fn dense_evaluation(&self) -> Evaluation {
         Evaluation {
@@ -70,6 +76,7 @@ impl Pretrained {
             test_scales: vec![self.default_test_scale()],
             flip: true,
             interpolation: vgg_data::Interpolation::Bilinear,
+            geometry: self.geometry(),
             dense_pool: DensePool::ScoreMean,
             pool_rounding: None,
         }
@@ -79,7 +86,7 @@ impl Pretrained {
 /// Names the classes of another library's network with 1,000 unnamed classes: those of ILSVRC-2012.
 pub fn name_classes(loaded: &mut Loaded) {
     let classes = &mut loaded.metadata.classes;
-    let unnamed = classes.first().is_some_and(|name| name == "class0");
+    let unnamed = *classes == unnamed_classes(classes.len());
     if loaded.library != Library::Native && unnamed && classes.len() == imagenet::classes().count() {
         *classes = imagenet::classes().map(|(id, _)| id.to_owned()).collect();
         loaded.notes.push("the 1000 classes are assumed to be those of ILSVRC-2012, in WNID order".into());

@@ -7,7 +7,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use vgg_data::synthetic::{SyntheticConfig, generate};
-use vgg_data::{AugmentConfig, ImageSet, Interpolation, Loader, LoaderConfig, OnBadImage, Partition, Split};
+use vgg_data::{
+    AugmentConfig, Geometry, ImageSet, Interpolation, Loader, LoaderConfig, OnBadImage, Partition, Split,
+};
 use vgg_layers::{Config, Init, Network, NetworkSpec};
 use vgg_optim::{Schedule, SgdOptions};
 use vgg_tensor::{Device, ProcessGroup, SingleProcess};
@@ -117,6 +119,7 @@ pub fn loader(folder: &Arc<ImageSet>, run: &Run) -> Loader {
         train_scale: [32, 48],
         crop: 32,
         interpolation: Interpolation::Bilinear,
+        geometry: Geometry::Paper,
         flip: true,
         pca_jitter: None,
     };

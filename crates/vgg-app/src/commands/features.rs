@@ -16,7 +16,7 @@ use vgg_eval::{
 };
 use vgg_files::TensorFile;
 
-use super::options::{DeviceOptions, test_scale, test_scales};
+use super::options::{DeviceOptions, GeometryOption, test_scale, test_scales};
 use super::overwrite::Overwrite;
 use super::pass::{DatasetPass, EvalArgs, PassResult, check_free_space};
 use super::ranks::Ranks;
@@ -38,6 +38,8 @@ pub(crate) struct Features {
     /// Interpolation: bilinear, bicubic, lanczos or nearest.
     #[arg(long, default_value = "bilinear")]
     interpolation: Interpolation,
+    #[command(flatten)]
+    geometry: GeometryOption,
     /// How to combine scales: mean (average) or stack (concatenate).
     #[arg(long, default_value = "mean")]
     aggregate: Aggregate,
@@ -70,6 +72,7 @@ impl Features {
             test_scales: test_scales(&self.test_scales, &pretrained)?,
             flip: self.flip,
             interpolation: self.interpolation,
+            geometry: self.geometry.geometry(&pretrained),
             aggregate: self.aggregate,
             l2_normalise: self.l2_normalise,
         };

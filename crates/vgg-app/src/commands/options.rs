@@ -7,7 +7,7 @@ use anyhow::Result;
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use vgg::Pretrained;
-use vgg_data::Interpolation;
+use vgg_data::{Geometry, Interpolation};
 use vgg_error::printable;
 use vgg_eval::{DensePool, Evaluation, Protocol};
 use vgg_layers::{Config, NetworkSpec, Stages};
@@ -139,6 +139,20 @@ fn device_choice(name: &str) -> Result<DeviceChoice, String> {
 }
 
 #[derive(Args)]
+pub(super) struct GeometryOption {
+    /// How images are rescaled and where centre crops lie. paper: smallest side to Q, long side rounded; torchvision:
+    /// the same, rounded as by its Resize and CenterCrop; caffe: both sides to Q. Default: that of the weights file.
+    #[arg(long, value_parser = choice(&Geometry::ALL))]
+    geometry: Option<Geometry>,
+}
+
+impl GeometryOption {
+    pub(super) fn geometry(&self, network: &Pretrained) -> Geometry {
+        self.geometry.unwrap_or(network.geometry())
+    }
+}
+
+#[derive(Args)]
 pub(super) struct ViewOptions {
     /// centre (centre crop), dense (whole image), multi-crop (5 x 5 grid of crops) or combined (mean of dense
     /// and multi-crop); sections 3.2 and 4.3. Default: dense.
@@ -154,6 +168,8 @@ pub(super) struct ViewOptions {
     /// Interpolation: bilinear, bicubic, lanczos or nearest.
     #[arg(long, default_value = "bilinear")]
     interpolation: Interpolation,
+    #[command(flatten)]
+    geometry: GeometryOption,
     /// Pooling of the dense score map: score-mean, prob-mean or score-sum. Default: score-mean.
     #[arg(long)]
     dense_pool: Option<DensePool>,
@@ -191,6 +207,7 @@ impl ViewOptions {
             test_scales,
             flip: self.flip.unwrap_or(protocol.flips()),
             interpolation: self.interpolation,
+            geometry: self.geometry.geometry(network),
             dense_pool: self.dense_pool.unwrap_or(DensePool::ScoreMean),
             pool_rounding: self.pool_rounding,
         };

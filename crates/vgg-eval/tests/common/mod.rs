@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use ndarray::Array2;
-use vgg_data::{Image, Interpolation, OnBadImage, write_png};
+use vgg_data::{Geometry, Image, Interpolation, OnBadImage, write_png};
 use vgg_eval::{DensePool, EvaluateOptions, Evaluation, Partition, Posteriors, Preprocessing, Protocol};
 use vgg_layers::{Config, NamedTensor, Network, NetworkSpec};
 use vgg_tensor::{Device, Tensor};
@@ -30,6 +30,7 @@ pub fn evaluation(protocol: Protocol, test_scales: &[usize]) -> Evaluation {
         test_scales: test_scales.to_vec(),
         flip: true,
         interpolation: Interpolation::Bilinear,
+        geometry: Geometry::Paper,
         dense_pool: DensePool::ScoreMean,
         pool_rounding: None,
     }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use toml::Table;
-use vgg_data::Interpolation;
 use vgg_data::synthetic::SyntheticConfig;
+use vgg_data::{Geometry, Interpolation};
 use vgg_eval::{DensePool, Evaluation, Protocol};
 use vgg_layers::{Config, NetworkSpec};
 
@@ -225,6 +225,7 @@ impl RowEntry {
             test_scales: test_scales.to_vec(),
             flip: table.flip.unwrap_or(all.flip),
             interpolation: all.interpolation,
+            geometry: Geometry::Paper,
             dense_pool: all.dense_pool,
             pool_rounding: None,
         };

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use vgg_data::{
-    AugmentConfig, ImageSet, Interpolation, Loader, LoaderConfig, OnBadImage, Partition, Split, write_png,
+    AugmentConfig, Geometry, ImageSet, Interpolation, Loader, LoaderConfig, OnBadImage, Partition, Split,
+    write_png,
 };
 use vgg_layers::{Config, Device, Init, Network, NetworkSpec};
 use vgg_tensor::{ProcessGroup, SingleProcess};
@@ -118,6 +119,7 @@ pub fn loader(set: &Arc<ImageSet>, run: &Run) -> Loader {
         train_scale: [36, 48],
         crop: 32,
         interpolation: Interpolation::Bilinear,
+        geometry: Geometry::Paper,
         flip: true,
         pca_jitter: None,
     };

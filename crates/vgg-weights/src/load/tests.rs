@@ -125,7 +125,7 @@ fn metadata(pixels: Pixels) -> WeightsMetadata {
         mean_rgb,
         std_rgb,
         train_scale,
-        geometry: "paper".into(),
+        geometry: if pixels == Pixels::Torchvision { "torchvision" } else { "caffe" }.into(),
     }
 }
 
