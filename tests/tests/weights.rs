@@ -7,7 +7,9 @@ use vgg_layers::{Config, LayerSelection, Network, NetworkSpec, PoolRounding};
 use vgg_tensor::{Device, Tensor};
 use vgg_testkit::{assert_close, pseudo_random};
 use vgg_tests::fixture;
-use vgg_weights::{Error, Library, Loaded, Target, convert, load, load_layers, load_with, read_metadata};
+use vgg_weights::{
+    Error, Library, Loaded, Target, convert, load, load_layers, load_up_to, load_with, read_metadata,
+};
 
 const CROP: usize = 64;
 
@@ -44,6 +46,8 @@ fn every_library_has_its_expected_logits() {
         ("tensorflow.npz", "torchvision", Library::TensorFlow, 1e-5),
         ("present.caffemodel", "torchvision", Library::Caffe, 1e-5),
         ("old.caffemodel", "torchvision", Library::Caffe, 1e-5),
+        ("torchvision.onnx", "torchvision", Library::Onnx, 1e-5),
+        ("torchvision_bn.onnx", "torchvision_bn", Library::Onnx, 1e-5),
     ] {
         let loaded = load(&file(name), &device).unwrap_or_else(|e| panic!("{name}: {e}"));
         let spec = loaded.network.spec();
@@ -85,16 +89,12 @@ fn converted_files_are_read_back() {
         let path = dir.path().join(name);
         let files = convert(&path, &original.network, &original.metadata, target).unwrap();
         assert!(files.iter().all(|file| file.is_file()));
-        // ONNX is write-only; tests/tests/onnx.rs computes with the written file.
-        if matches!(target, Target::Onnx | Target::OnnxDense) {
-            continue;
-        }
         read_back += 1;
         let back = load(&path, &device).unwrap_or_else(|e| panic!("{name}: {e}"));
         assert_eq!(back.metadata, original.metadata, "{name}");
         assert_eq!(back.network.state_dict(), original.network.state_dict(), "{name}");
     }
-    assert_eq!(read_back, 4, "native, torchvision, timm, caffe");
+    assert_eq!(read_back, 6, "native, torchvision, timm, caffe, and both forms of ONNX");
     let prototxt = std::fs::read_to_string(dir.path().join("caffe.prototxt")).unwrap();
     assert!(prototxt.contains("num_output: 16") && prototxt.matches("\"Convolution\"").count() == 8);
 }
@@ -127,12 +127,46 @@ fn layers_can_be_loaded_from_files_without_a_head() {
         tensor.name = format!("features.{}.{part}", [0, 3, 6, 8, 11, 13, 16, 18][place.unwrap()]);
     }
     vgg_files::write_with(&path, |out| vgg_files::write_tensors(out, &tensors, &Default::default())).unwrap();
+    let convolutions = load_up_to(&path, "pool5", &device).unwrap();
+    assert_eq!(convolutions.network.state_dict()[..arrays.len()], arrays);
+    let head = load_up_to(&path, "fc7", &device).err().unwrap();
+    assert!(matches!(&head, Error::Absent { layers, .. } if *layers == ["fc6", "fc7"]), "{head}");
     let mut other = Network::new(NetworkSpec { classes: 7, ..network.spec().clone() }, &device).unwrap();
     let report = load_layers(&path, &LayerSelection::Layers(vec!["conv1_1".into()]), &mut other).unwrap();
     assert_eq!(report.loaded, ["conv1_1"]);
     assert_eq!(other.state_dict()[0], network.state_dict()[0]);
     let head = load_layers(&path, &LayerSelection::Layers(vec!["fc7".into()]), &mut other);
     assert!(matches!(head, Err(Error::Absent { layers, .. }) if layers == ["fc7"]));
+}
+
+/// A head of NaN, as in torchvision's weights of the features alone, does not matter below it.
+#[test]
+fn layers_that_are_not_needed_may_be_nan() {
+    let (device, dir) = (Device::cpu(1).unwrap(), tempfile::tempdir().unwrap());
+    let path = dir.path().join("nan.safetensors");
+    let mut file = vgg_files::TensorFile::open(&file("torchvision.safetensors")).unwrap();
+    let arrays: Vec<(String, Vec<usize>, Vec<f32>)> = (file.names().into_iter())
+        .map(|name| {
+            let mut values = file.read_f32(&name).unwrap();
+            if name.starts_with("classifier") {
+                values.fill(f32::NAN);
+            }
+            (name.clone(), file.shape(&name).unwrap().to_vec(), values)
+        })
+        .collect();
+    let tensors: Vec<_> = (arrays.iter())
+        .map(|(name, shape, values)| vgg_files::TensorData {
+            name: name.clone(),
+            shape: shape.clone(),
+            values: vgg_files::TensorValues::F32(values),
+        })
+        .collect();
+    vgg_files::write_with(&path, |out| vgg_files::write_tensors(out, &tensors, &Default::default())).unwrap();
+    assert!(load_up_to(&path, "conv5_2", &device).is_ok());
+    for refused in [load(&path, &device), load_up_to(&path, "fc6", &device)] {
+        let message = refused.err().unwrap().to_string();
+        assert!(message.contains("fc6.weight contains a non-finite value"), "{message}");
+    }
 }
 
 #[test]

@@ -1,10 +1,13 @@
 //! Error messages and exit codes of errors: 2 usage or settings, 65 bad data, 66 missing input, 74 I/O, 1 others.
 //! `console/signals.rs` has those of signals.
 
-use vgg_error::ErrorKind;
+use vgg_error::{ErrorKind, shortened};
 
 pub(crate) const BAD_DATA: u8 = 65;
 pub(crate) const IO: u8 = 74;
+
+/// Longest message in characters.
+const MAX_CHARACTERS: usize = 20_000;
 
 /// Invalid options, or options that contradict each other or the data.
 #[derive(Debug, thiserror::Error)]
@@ -19,9 +22,11 @@ pub(crate) fn message(error: &anyhow::Error) -> String {
             text = format!("{text}: {cause}");
         }
     }
+    // Lists of differences are long, and so may be text from a file.
+    let text = shortened(&text, MAX_CHARACTERS);
     match hint(kind(error)) {
         Some(hint) => format!("{text}\n{hint}"),
-        None => text,
+        None => text.into_owned(),
     }
 }
 

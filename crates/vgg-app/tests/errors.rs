@@ -98,10 +98,10 @@ fn invalid_data_exits_with_65_and_missing_data_with_66() {
     std::fs::create_dir_all(dir.join("mine/train/cat")).unwrap();
     fails(dir, &["data", "synthetic", "--out", "mine"], 65, &["its subfolder train is not empty"]);
     // A panorama is too large for a whole view; the error names it.
-    let wide = vgg_data::Image::from_elem((4, 400, 3), 90);
+    let wide = vgg_data::Image::from_elem((4, 800, 3), 90);
     vgg_data::write_png(&set.join("val/barred-cross/wide.png"), &wide).unwrap();
     let evaluate = ["evaluate", "--weights", "w", "--dataset", "set", "--test-scales", "512"];
-    fails(dir, &evaluate, 65, &["barred-cross/wide.png", "512 x 51200 pixels"]);
+    fails(dir, &evaluate, 65, &["barred-cross/wide.png", "512 x 102400 pixels"]);
     let predict = ["predict", "--weights", "w", "set/val/barred-cross/wide.png", "--test-scales", "512"];
     fails(dir, &predict, 65, &["barred-cross/wide.png: rescaled to smallest side 512"]);
     std::fs::remove_file(set.join("val/barred-cross/wide.png")).unwrap();

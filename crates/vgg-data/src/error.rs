@@ -36,8 +36,8 @@ pub enum Error {
         /// The reason.
         reason: String,
     },
-    /// A rescaled image has more than 1,048,576 pixels (1024 x 1024).
-    #[error("{path}: rescaled to smallest side {side} it has {h} x {w} pixels; at most 1048576 (1024 x 1024) are allowed", path = vgg_error::printable(path))]
+    /// A rescaled image has more than 50 million pixels.
+    #[error("{path}: rescaled to smallest side {side} it has {h} x {w} pixels; at most 50 million are allowed", path = vgg_error::printable(path))]
     TooLarge {
         /// The image; empty until [`Error::of_image`] sets it.
         path: PathBuf,
@@ -47,6 +47,12 @@ pub enum Error {
         h: usize,
         /// Width after rescaling.
         w: usize,
+    },
+    /// The system cannot start a thread.
+    #[error("cannot start a thread: {reason}")]
+    Threads {
+        /// The system's reason.
+        reason: String,
     },
     /// A file or folder cannot be read or written.
     #[error("cannot {action} {path}: {reason}", path = vgg_error::printable(path))]
@@ -133,7 +139,7 @@ impl Error {
             Error::Io { .. } => ErrorKind::Io,
             Error::File(source) => source.kind(),
             Error::Config(_) => ErrorKind::Usage,
-            Error::Interrupted => ErrorKind::Other,
+            Error::Interrupted | Error::Threads { .. } => ErrorKind::Other,
             Error::Worker => ErrorKind::Internal,
         }
     }

@@ -92,7 +92,7 @@ impl Loader {
         let (seed, partition) = (config.seed, config.partition);
         let workers = config.workers.max(1);
         let set = image_set.clone();
-        let batches = Prefetcher::new(workers, workers + 2, move |job| make_batch(&set, &config, job));
+        let batches = Prefetcher::new(workers, workers + 2, move |job| make_batch(&set, &config, job))?;
         Ok(Loader { image_set, batches, spare: Vec::new(), samples, batch, seed, partition })
     }
 

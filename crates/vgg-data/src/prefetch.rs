@@ -28,41 +28,47 @@ pub struct Prefetcher<J: Send + 'static, T: Send + 'static> {
 
 impl<J: Send + 'static, T: Send + 'static> Prefetcher<J, T> {
     /// Starts `workers` threads (at least one) that run `work`. `depth` is the largest number of submitted
-    /// jobs whose results have not been taken.
-    pub fn new(workers: usize, depth: usize, work: impl Fn(J) -> T + Send + Sync + 'static) -> Self {
+    /// jobs whose results have not been taken. If the system starts fewer threads, these do the work.
+    ///
+    /// # Errors
+    /// [`Error::Threads`] if the system starts none.
+    pub fn new(workers: usize, depth: usize, work: impl Fn(J) -> T + Send + Sync + 'static) -> Result<Self> {
         let (jobs, to_do) = bounded::<(u64, J)>(depth.max(1));
         let (done, results) = unbounded();
         let (work, abandoned) = (Arc::new(work), Arc::new(AtomicBool::new(false)));
-        let workers = (0..workers.max(1))
-            .map(|_| {
-                let (to_do, done, work) = (to_do.clone(), done.clone(), work.clone());
-                let abandoned = abandoned.clone();
-                let run = move || {
-                    for (number, job) in to_do {
-                        if abandoned.load(Relaxed) {
-                            return;
-                        }
-                        let result = catch_unwind(AssertUnwindSafe(|| work(job))).ok();
-                        if done.send((number, result)).is_err() {
-                            return;
-                        }
+        let mut started = Vec::new();
+        for _ in 0..workers.max(1) {
+            let (to_do, done, work) = (to_do.clone(), done.clone(), work.clone());
+            let abandoned = abandoned.clone();
+            let run = move || {
+                for (number, job) in to_do {
+                    if abandoned.load(Relaxed) {
+                        return;
                     }
-                };
-                let named = std::thread::Builder::new().name("vgg-loader".into());
-                named.spawn(run).expect("the system starts a thread")
-            })
-            .collect();
-        Prefetcher {
+                    let result = catch_unwind(AssertUnwindSafe(|| work(job))).ok();
+                    if done.send((number, result)).is_err() {
+                        return;
+                    }
+                }
+            };
+            let named = std::thread::Builder::new().name("vgg-loader".into());
+            match named.spawn(run) {
+                Ok(worker) => started.push(worker),
+                Err(e) if started.is_empty() => return Err(Error::Threads { reason: e.to_string() }),
+                Err(_) => break,
+            }
+        }
+        Ok(Prefetcher {
             jobs: Some(jobs),
             results,
-            workers,
+            workers: started,
             early: BTreeMap::new(),
             submitted: 0,
             taken: 0,
             depth: depth.max(1),
             waited: Duration::ZERO,
             abandoned,
-        }
+        })
     }
 
     /// Whether fewer than `depth` jobs are under way.
@@ -132,7 +138,8 @@ mod tests {
             let mut p = Prefetcher::new(workers, 8, |i: u64| {
                 std::thread::sleep(Duration::from_micros((7 * i) % 5 * 200));
                 i * i
-            });
+            })
+            .unwrap();
             let mut next = 0;
             for expected in 0..50 {
                 while p.has_room() && next < 50 {
@@ -150,7 +157,8 @@ mod tests {
         let mut p = Prefetcher::new(2, 4, |i: u32| {
             assert!(i != 1, "on purpose");
             i
-        });
+        })
+        .unwrap();
         (0..3).for_each(|i| p.submit(i).unwrap());
         assert_eq!(p.recv().unwrap(), Some(0));
         assert!(matches!(p.recv(), Err(Error::Worker)));

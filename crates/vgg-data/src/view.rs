@@ -7,8 +7,10 @@ use crate::hflip::hflip;
 use crate::resize::cut;
 use crate::{Error, Image, Interpolation, Result, resize_region};
 
-/// Largest number of pixels of a rescaled image, which limits the memory of networks and workers.
-const MAX_PIXELS: usize = 1024 * 1024;
+/// Largest number of pixels of a rescaled whole image, which limits the memory of networks and workers.
+const MAX_PIXELS: usize = 50_000_000;
+/// Largest number of pixels of a rescaled region that several views share.
+const SHARED_PIXELS: usize = 1024 * 1024;
 
 /// A region of a rescaled image, flipped or not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -51,7 +53,7 @@ impl View {
     ///
     /// # Errors
     /// [`Error::Config`] if the crop is larger than the test scale; [`Error::TooLarge`] if the region is the
-    /// whole image and has more than 1024 x 1024 pixels.
+    /// whole image and has more than 50 million pixels.
     pub fn apply(&self, image: &Image, interpolation: Interpolation) -> Result<Image> {
         let (h, w, _) = image.dim();
         let whole = self.geometry.scaled_size(h, w, self.test_scale);
@@ -98,7 +100,7 @@ pub fn apply_views(image: &Image, views: &[View], interpolation: Interpolation) 
         let whole = of_side[0].geometry.scaled_size(h, w, of_side[0].test_scale);
         let places = of_side.iter().map(|view| view.place(whole)).collect::<Result<Vec<_>>>()?;
         let (offset, size) = around(&places);
-        if size.0.saturating_mul(size.1) > MAX_PIXELS {
+        if of_side.len() > 1 && size.0.saturating_mul(size.1) > SHARED_PIXELS {
             // The regions of a panorama can be far apart.
             for view in of_side {
                 shown.push(view.apply(image, interpolation)?);
@@ -151,12 +153,12 @@ mod tests {
     }
 
     #[test]
-    fn whole_images_have_at_most_1024_squared_pixels() {
-        let view = View { test_scale: 1024, geometry: Geometry::Paper, region: Region::Whole, flip: false };
-        let square = Image::zeros((8, 8, 3));
-        assert_eq!(view.apply(&square, Interpolation::Nearest).unwrap().dim(), (1024, 1024, 3));
-        match view.apply(&Image::zeros((1024, 1025, 3)), Interpolation::Nearest) {
-            Err(Error::TooLarge { side: 1024, h: 1024, w: 1025, .. }) => (),
+    fn whole_images_have_at_most_50_million_pixels() {
+        let view = View { test_scale: 1000, geometry: Geometry::Paper, region: Region::Whole, flip: false };
+        let long = Image::zeros((1, 50, 3));
+        assert_eq!(view.apply(&long, Interpolation::Nearest).unwrap().dim(), (1000, 50_000, 3));
+        match view.apply(&Image::zeros((1, 51, 3)), Interpolation::Nearest) {
+            Err(Error::TooLarge { side: 1000, h: 1000, w: 51_000, .. }) => (),
             other => panic!("{other:?}"),
         }
         // The limit does not apply to a crop of a large image.

@@ -18,7 +18,7 @@
 
 mod printable;
 
-pub use printable::{Printable, printable, printable_lines};
+pub use printable::{Printable, printable, printable_lines, shortened};
 
 /// The kind of an error. Programs can choose an exit code by it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -35,6 +35,24 @@ impl Display for Printable<'_> {
     }
 }
 
+/// The first `most` characters of a text from outside, and how many were cut.
+///
+/// ```
+/// use vgg_error::shortened;
+///
+/// assert_eq!(shortened("a long value", 20), "a long value");
+/// assert_eq!(shortened("a long value", 6), "a long... (6 more characters)");
+/// ```
+pub fn shortened(text: &str, most: usize) -> std::borrow::Cow<'_, str> {
+    match text.char_indices().nth(most) {
+        None => text.into(),
+        Some((end, _)) => {
+            let more = text[end..].chars().count();
+            format!("{}... ({more} more characters)", &text[..end]).into()
+        }
+    }
+}
+
 /// Escapes the control characters of a text of several lines. Line breaks and tabs are kept.
 pub fn printable_lines(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());

@@ -61,7 +61,7 @@ impl EvalRecords {
                 .map_err(|e| e.of_image(&path))
         };
         let ahead = (VIEWS_AHEAD / views.len()).clamp(options.workers + 1, 2 * GROUP.max(options.workers));
-        let mut images = Prefetcher::new(options.workers, ahead, work);
+        let mut images = Prefetcher::new(options.workers, ahead, work)?;
         let mut rows = EvalRecords::default();
         let mut group: Vec<Vec<Image>> = Vec::new();
         let (mut submitted, mut taken) = (0, 0);

@@ -223,13 +223,13 @@ fn bad_images_stop_the_evaluation_or_are_skipped_and_listed() {
 #[test]
 fn an_image_that_is_too_large_at_a_test_scale_is_named() {
     let (dir, _) = set();
-    // At test scale 40 the image has 40 x 44000 pixels, more than 1024 x 1024.
-    let long = Image::zeros((1, 1100, 3));
+    // At test scale 40 the image has 40 x 1,280,000 pixels, more than 50 million.
+    let long = Image::zeros((1, 32_000, 3));
     write_png(&dir.path().join("val/bee/1.png"), &long).unwrap();
     let image_set = open(dir.path());
     let base = evaluation(Protocol::Dense, &[40]);
     let stopped = run(&image_set, &base, options(1)).unwrap_err().to_string();
-    assert!(stopped.contains("val/bee/1.png") && stopped.contains("40 x 44000"), "{stopped}");
+    assert!(stopped.contains("val/bee/1.png") && stopped.contains("40 x 1280000"), "{stopped}");
     let skipped = run(&image_set, &base, SKIP).unwrap();
     assert_classified(&skipped, &image_set, &base, &[0, 1, 3, 4, 5, 6]);
     assert!(skipped.skipped[0].contains("val/bee/1.png"), "{:?}", skipped.skipped);

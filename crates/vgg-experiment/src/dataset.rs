@@ -141,7 +141,7 @@ impl Dataset {
             one.add(&*folder.image(index)?);
             Ok(one)
         };
-        let mut jobs = Prefetcher::new(workers, 4 * workers, of_image);
+        let mut jobs = Prefetcher::new(workers, 4 * workers, of_image)?;
         let (mut next, mut done, mut sum) = (0, 0, PixelStatistics::default());
         loop {
             while jobs.has_room() && next < self.train.len() {

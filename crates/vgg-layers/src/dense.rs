@@ -6,12 +6,14 @@ use std::sync::Arc;
 use vgg_tensor::{Device, Shape, Tensor};
 
 use crate::network::Params;
+use crate::tiles::MOST_PIXELS;
 use crate::{Error, LayerKind, Network, NetworkSpec, PoolRounding, Result, Stopwatch};
 
 /// A fully convolutional network: it maps images of at least the crop's size to maps of class scores.
 pub struct DenseNetwork {
     network: Network,
     pool_rounding: PoolRounding,
+    tile_pixels: usize,
 }
 
 impl Network {
@@ -29,7 +31,7 @@ impl Network {
             }
         }
         let pool_rounding = self.spec.pool_rounding;
-        Ok(DenseNetwork { network: self, pool_rounding })
+        Ok(DenseNetwork { network: self, pool_rounding, tile_pixels: MOST_PIXELS })
     }
 }
 
@@ -49,6 +51,12 @@ impl DenseNetwork {
         self.pool_rounding = rounding;
     }
 
+    /// Sets the largest number of pixels that are computed at once; larger images are divided into overlapping tiles,
+    /// with the same result up to rounding. Default and maximum: 1024 x 1024.
+    pub fn set_tile_pixels(&mut self, pixels: usize) {
+        self.tile_pixels = pixels.clamp(1, MOST_PIXELS);
+    }
+
     /// Measures the time of every layer with `stopwatch`; `None` stops measuring.
     pub fn set_stopwatch(&mut self, stopwatch: Option<Arc<Stopwatch>>) {
         self.network.set_stopwatch(stopwatch);
@@ -62,7 +70,8 @@ impl DenseNetwork {
     /// [`Error::Input`] if the images are smaller than the crop; [`Error::Layer`] if an operation fails.
     pub fn score_map(&self, x: &Tensor) -> Result<Tensor> {
         self.check_input(x)?;
-        self.network.infer_images(x, self.pool_rounding, self.network.layers.len())
+        let layers = self.network.layers.len();
+        self.network.infer_in_tiles(x, self.pool_rounding, layers, self.tile_pixels)
     }
 
     /// Activations `[N, h, w, C]` of a layer for images `x [N, H, W, 3]`, after its ReLU. `C` is 4096 for the
@@ -73,7 +82,7 @@ impl DenseNetwork {
     pub fn activations(&self, x: &Tensor, layer: &str) -> Result<Tensor> {
         let last = self.position(layer)?;
         self.check_input(x)?;
-        self.network.infer_images(x, self.pool_rounding, last + 1)
+        self.network.infer_in_tiles(x, self.pool_rounding, last + 1, self.tile_pixels)
     }
 
     /// Number of channels of a layer's activations.

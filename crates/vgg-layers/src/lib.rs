@@ -27,6 +27,7 @@ mod spec;
 mod stages;
 mod stopwatch;
 mod summary;
+mod tiles;
 mod transfer;
 
 pub use config::Config;

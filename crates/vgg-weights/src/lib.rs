@@ -23,7 +23,7 @@ mod source;
 
 pub use convert::{Target, convert};
 pub use error::{Error, Result};
-pub use load::{Loaded, TransferReport, describe, load, load_layers, load_with, read_metadata};
+pub use load::{Loaded, TransferReport, describe, load, load_layers, load_up_to, load_with, read_metadata};
 pub use metadata::{ChannelOrder, WeightsMetadata};
 pub use naming::Library;
 pub use native::{save, write, write_named_tensors};

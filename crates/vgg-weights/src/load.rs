@@ -41,7 +41,8 @@ pub fn read_metadata(path: &Path) -> Result<WeightsMetadata> {
 }
 
 /// Loads a network onto a device. The format is detected from the content: safetensors of vgg, torchvision or
-/// timm; `.pth` (no code is executed); `.caffemodel`; `.npz` with Keras's or TensorFlow's tensor names.
+/// timm; `.pth` (no code is executed); `.caffemodel`; `.npz` with Keras's or TensorFlow's tensor names; `.onnx`, by the
+/// order of its convolutions and fully connected layers.
 ///
 /// # Errors
 /// - [`Error::File`] if the file is missing, damaged or of an unknown format.
@@ -63,6 +64,28 @@ pub fn load_with(path: &Path, device: &Device, pixels: Option<Pixels>) -> Result
     let plan = plan(&source, path, pixels, false)?;
     let mut network = Network::new(plan.metadata.spec.clone(), device)?;
     plan.read(&mut source, path, &|_| true, &mut |array| Ok(network.load_tensor(&array)?))?;
+    let LoadPlan { metadata, library, notes, .. } = plan;
+    Ok(Loaded { network, metadata, library, notes })
+}
+
+/// [`load`] for a network that computes no further than a layer, such as `pool5`. The weights of the layers above are
+/// not read, so the file may lack them or have invalid values there; they are 0 in the network.
+///
+/// # Errors
+/// As [`load`]; [`Error::Absent`] with the needed layers that the file lacks.
+pub fn load_up_to(path: &Path, layer: &str, device: &Device) -> Result<Loaded> {
+    let mut source = Source::open(path)?;
+    let plan = plan(&source, path, None, true)?;
+    let layers = plan.metadata.spec.layers()?;
+    // The name of a layer that does not exist is reported by whoever computes it.
+    let last = layers.iter().position(|own| own.name == layer).unwrap_or(layers.len() - 1);
+    let needed = |name: &str| layers[..=last].iter().any(|own| own.name == name);
+    let missing: Vec<String> = plan.missing.iter().filter(|name| needed(name)).cloned().collect();
+    if !missing.is_empty() {
+        return Err(Error::Absent { path: path.to_owned(), layers: missing });
+    }
+    let mut network = Network::new(plan.metadata.spec.clone(), device)?;
+    plan.read(&mut source, path, &needed, &mut |array| Ok(network.load_tensor(&array)?))?;
     let LoadPlan { metadata, library, notes, .. } = plan;
     Ok(Loaded { network, metadata, library, notes })
 }
@@ -108,7 +131,10 @@ pub fn describe(path: &Path) -> Result<(WeightsMetadata, Vec<String>)> {
 }
 
 fn plan(source: &Source, path: &Path, pixels: Option<Pixels>, partial: bool) -> Result<LoadPlan> {
-    let recognised = recognise(&source.entries());
+    let mut recognised = recognise(&source.entries());
+    if let (Source::Onnx(_), Some(recognised)) = (source, &mut recognised) {
+        recognised.library = Library::Onnx;
+    }
     let strings = source.metadata();
     let has_metadata = strings.contains_key("config");
     if has_metadata && pixels.is_some() {

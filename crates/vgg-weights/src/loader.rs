@@ -112,8 +112,11 @@ impl LoadPlan {
         }
         let WeightsMetadata { spec, mean_rgb, pixel_scale, std_rgb, .. } = &self.metadata;
         let (library, config, classes) = (self.library.name(), &spec.config, spec.classes);
-        let mut notes =
-            vec![format!("{format} file with {library} tensor names: config {config}, {classes} classes")];
+        let layers = match self.library {
+            Library::Onnx => "layers in the order of the graph".to_owned(),
+            _ => format!("{library} tensor names"),
+        };
+        let mut notes = vec![format!("{format} file with {layers}: config {config}, {classes} classes")];
         let whose = if override_pixels { "as specified".to_owned() } else { format!("{library} convention") };
         if !ours {
             notes.push(format!(

@@ -4,10 +4,13 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use vgg_error::shortened;
 use vgg_layers::{NetworkSpec, unnamed_classes};
 
 use crate::{Error, Result};
 
+/// Number of characters of a value that messages show.
+const SHOWN: usize = 100;
 /// The rules for sizes and offsets of crops.
 const GEOMETRIES: [&str; 3] = ["paper", "torchvision", "caffe"];
 
@@ -89,7 +92,7 @@ impl WeightsMetadata {
             let known = GEOMETRIES.join(", ");
             return Err((
                 "geometry",
-                format!("is the unknown rule {}; must be one of {known}", self.geometry),
+                format!("is the unknown rule {}; must be one of {known}", shortened(&self.geometry, SHOWN)),
             ));
         }
         Ok(())
@@ -153,7 +156,10 @@ impl Entries<'_> {
     fn get<T: DeserializeOwned>(&self, key: &'static str) -> Result<T> {
         let error = |reason: String| Error::Metadata { path: self.path.to_owned(), key, reason };
         let value = self.strings.get(key).ok_or_else(|| error("is missing".into()))?;
-        serde_json::from_str(value).map_err(|e| error(format!("is invalid: {e} in {value}")))
+        serde_json::from_str(value).map_err(|e| {
+            let (problem, value) = (e.to_string(), shortened(value, SHOWN));
+            error(format!("is invalid: {} in {value}", shortened(&problem, SHOWN)))
+        })
     }
 }
 
@@ -281,6 +287,11 @@ mod tests {
             ),
         ] {
             assert_eq!(refused(key, value), (key, reason.to_owned()));
+        }
+        let long = format!("\"{}\"", "x".repeat(1 << 20));
+        for key in ["geometry", "head"] {
+            let (_, reason) = refused(key, &long);
+            assert!(reason.len() < 400 && reason.contains("more characters"), "{reason}");
         }
         for (key, value) in [
             ("pixel_scale", "1e-30"),

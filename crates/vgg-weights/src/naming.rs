@@ -19,6 +19,8 @@ pub enum Library {
     Keras,
     /// Caffe's layer names with TensorFlow's axis order, as in the well-known `vgg16_weights.npz`.
     TensorFlow,
+    /// No library: the layers of an ONNX file, in the order of its graph.
+    Onnx,
 }
 
 /// Names of a layer's tensors.
@@ -51,6 +53,7 @@ impl Library {
             Library::Caffe => "Caffe",
             Library::Keras => "Keras",
             Library::TensorFlow => "TensorFlow",
+            Library::Onnx => "ONNX",
         }
     }
 

@@ -19,7 +19,7 @@ impl Pixels {
         match library {
             Library::Caffe | Library::Keras => Pixels::CaffeBgr,
             Library::TensorFlow => Pixels::CaffeRgb,
-            Library::Native | Library::Torchvision | Library::Timm => Pixels::Torchvision,
+            Library::Native | Library::Torchvision | Library::Timm | Library::Onnx => Pixels::Torchvision,
         }
     }
 
@@ -101,6 +101,7 @@ mod tests {
             (Library::Native, Pixels::Torchvision),
             (Library::Torchvision, Pixels::Torchvision),
             (Library::Timm, Pixels::Torchvision),
+            (Library::Onnx, Pixels::Torchvision),
             (Library::Caffe, Pixels::CaffeBgr),
             (Library::Keras, Pixels::CaffeBgr),
             (Library::TensorFlow, Pixels::CaffeRgb),

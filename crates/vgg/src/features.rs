@@ -5,6 +5,7 @@ use std::path::Path;
 use ndarray::Array1;
 use vgg_data::{Image, Interpolation};
 use vgg_eval::{Aggregate, EvalModel, FeatureConfig, image_features};
+use vgg_tensor::{Device, DeviceConfig};
 
 use crate::{Pretrained, Result};
 
@@ -22,7 +23,8 @@ impl FeatureExtractor {
     /// # Errors
     /// Those of [`Pretrained::open`]; [`crate::Error::Eval`] if the network has no such layer.
     pub fn open(weights: impl AsRef<Path>, layer: &str) -> Result<FeatureExtractor> {
-        let network = Pretrained::open(weights)?;
+        let device = Device::open(&DeviceConfig::default())?;
+        let network = Pretrained::open_up_to(weights.as_ref(), layer, &device)?;
         let config = FeatureConfig {
             layer: layer.to_owned(),
             test_scales: vec![network.default_test_scale()],

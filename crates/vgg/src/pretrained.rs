@@ -37,10 +37,22 @@ impl Pretrained {
     /// # Errors
     /// Those of [`Pretrained::open`].
     pub fn open_on(weights: &Path, device: &Device) -> Result<Pretrained> {
-        let mut loaded = vgg_weights::load(weights, device)?;
+        Ok(Pretrained::of(vgg_weights::load(weights, device)?, weights))
+    }
+
+    /// As [`Pretrained::open_on`], for a network that computes no further than `layer`: the file may lack the layers
+    /// above, whose weights are 0.
+    ///
+    /// # Errors
+    /// Those of [`Pretrained::open`].
+    pub fn open_up_to(weights: &Path, layer: &str, device: &Device) -> Result<Pretrained> {
+        Ok(Pretrained::of(vgg_weights::load_up_to(weights, layer, device)?, weights))
+    }
+
+    fn of(mut loaded: Loaded, weights: &Path) -> Pretrained {
         name_classes(&mut loaded);
         let Loaded { network, metadata, notes, .. } = loaded;
-        Ok(Pretrained { network, metadata, notes, path: weights.to_owned() })
+        Pretrained { network, metadata, notes, path: weights.to_owned() }
     }
 
     /// Hash of the weights file.

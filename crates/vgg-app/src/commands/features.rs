@@ -66,7 +66,7 @@ impl Features {
 
     fn extract(&self, ranks: &Ranks) -> Result<ExitCode> {
         let device = self.device.open_among(ranks)?;
-        let pretrained = self.eval.network(&device)?;
+        let pretrained = self.eval.network_up_to(&self.layer, &device)?;
         let config = FeatureConfig {
             layer: self.layer.clone(),
             test_scales: test_scales(&self.test_scales, &pretrained)?,

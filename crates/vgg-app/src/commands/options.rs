@@ -276,11 +276,33 @@ fn stages(text: &str) -> Result<Stages, String> {
 }
 
 pub(super) fn open_weights(path: &Path, config: Option<&Config>, device: &Device) -> Result<Pretrained> {
+    check_config(path, config)?;
+    Ok(told(path, Pretrained::open_on(path, device)?))
+}
+
+/// As [`open_weights`], for a network that computes no further than `layer`.
+pub(super) fn open_weights_up_to(
+    path: &Path,
+    layer: &str,
+    config: Option<&Config>,
+    device: &Device,
+) -> Result<Pretrained> {
+    check_config(path, config)?;
+    Ok(told(path, Pretrained::open_up_to(path, layer, device)?))
+}
+
+fn check_config(path: &Path, config: Option<&Config>) -> Result<()> {
     let own = vgg_weights::read_metadata(path)?.spec.config;
-    if let Some(config) = config.filter(|config| **config != own) {
-        return Err(UsageError(format!("{} holds config {own}, not {config}", printable(path))).into());
+    match config.filter(|config| **config != own) {
+        None => Ok(()),
+        Some(config) => {
+            Err(UsageError(format!("{} holds config {own}, not {config}", printable(path))).into())
+        }
     }
-    let network = Pretrained::open_on(path, device)?;
+}
+
+/// Prints the notes on the file of a network.
+fn told(path: &Path, network: Pretrained) -> Pretrained {
     network.notes.iter().for_each(|text| note(&format!("{}: {text}", printable(path))));
-    Ok(network)
+    network
 }

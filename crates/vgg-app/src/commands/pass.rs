@@ -13,7 +13,7 @@ use vgg_layers::Config;
 use vgg_tensor::Device;
 
 use super::data_options::{BadImageOption, ImageOptions, open_split, say_misnamed};
-use super::options::open_weights;
+use super::options::{open_weights, open_weights_up_to};
 use super::ranks::Ranks;
 use crate::console::{Interrupt, Progress};
 
@@ -40,6 +40,11 @@ pub(super) struct EvalArgs {
 impl EvalArgs {
     pub(super) fn network(&self, device: &Device) -> Result<Pretrained> {
         open_weights(&self.weights, self.config.as_ref(), device)
+    }
+
+    /// The network, for computing no further than `layer`.
+    pub(super) fn network_up_to(&self, layer: &str, device: &Device) -> Result<Pretrained> {
+        open_weights_up_to(&self.weights, layer, self.config.as_ref(), device)
     }
 
     pub(super) fn images(&self) -> Result<ImageSet> {

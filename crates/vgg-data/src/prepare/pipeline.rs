@@ -35,7 +35,7 @@ pub(super) fn run(
         split,
         options,
         out,
-        workers: Prefetcher::new(threads, 4 * threads, work),
+        workers: Prefetcher::new(threads, 4 * threads, work)?,
         unit: None,
         units: 0,
         images: 0,

@@ -140,6 +140,29 @@ mod tests {
         assert!(refused.unwrap_err().ends_with(&reason));
     }
 
+    /// A damaged entry is bad data, not a failure of the disk.
+    #[test]
+    fn damaged_entries_are_corrupt() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.zip");
+        for method in [CompressionMethod::Stored, CompressionMethod::Deflated] {
+            let text: Vec<u8> = (0..500u32).map(|i| (i * i % 251) as u8).collect();
+            archive(&path, &[("x", &text)], method);
+            let whole = std::fs::read(&path).unwrap();
+            let mut refused = 0;
+            for at in 0..whole.len() {
+                let mut damaged = whole.clone();
+                damaged[at] ^= 0x10;
+                std::fs::write(&path, damaged).unwrap();
+                if let Err(error) = Archive::open(&path).and_then(|mut archive| archive.read("x", 1000)) {
+                    assert_eq!(error.kind(), vgg_error::ErrorKind::BadData, "byte {at}: {error}");
+                    refused += 1;
+                }
+            }
+            assert!(refused > whole.len() / 2, "{refused} of {} bytes", whole.len());
+        }
+    }
+
     #[test]
     fn missing_and_invalid_archives_are_rejected() {
         let dir = tempfile::tempdir().unwrap();

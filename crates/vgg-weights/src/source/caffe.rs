@@ -7,6 +7,7 @@ use std::io::{BufReader, Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use super::number::Number;
+use super::wire::{Reader, Wire};
 use super::{Entry, corrupt, count, io};
 use crate::Result;
 
@@ -83,22 +84,6 @@ impl CaffeModel {
     }
 }
 
-/// The value of a field, by wire type.
-enum Wire {
-    /// An integer, already read.
-    Varint(u64),
-    /// Length-delimited bytes that end at this offset.
-    Bytes(u64),
-    /// A fixed number of bytes.
-    Fixed(u64),
-}
-
-struct Reader<'a> {
-    path: &'a Path,
-    file: BufReader<File>,
-    at: u64,
-}
-
 impl Reader<'_> {
     /// Reads a layer's message, which ends at `end`, and appends its blobs.
     fn layer(&mut self, end: u64, name_field: u64, blobs_field: u64, blobs: &mut Vec<Blob>) -> Result<()> {
@@ -165,75 +150,6 @@ impl Reader<'_> {
             return Err(corrupt(self.path, "the shape of a blob is invalid"));
         }
         Ok(shape)
-    }
-
-    /// Reads the number and the value of the next field of a message that ends at `end`.
-    fn field(&mut self, end: u64) -> Result<(u64, Wire)> {
-        let tag = self.varint()?;
-        let value = match tag & 7 {
-            0 => Wire::Varint(self.varint()?),
-            1 => Wire::Fixed(8),
-            2 => {
-                let length = self.varint()?;
-                Wire::Bytes(self.at.saturating_add(length))
-            }
-            5 => Wire::Fixed(4),
-            kind => {
-                return Err(corrupt(
-                    self.path,
-                    format!("a field has wire type {kind}, which caffemodels do not use"),
-                ));
-            }
-        };
-        let reach = match value {
-            Wire::Varint(_) => self.at,
-            Wire::Bytes(to) => to,
-            Wire::Fixed(bytes) => self.at + bytes,
-        };
-        if reach > end {
-            return Err(corrupt(self.path, "it ends inside a field; it may be truncated"));
-        }
-        Ok((tag >> 3, value))
-    }
-
-    fn skip(&mut self, value: &Wire) -> Result<()> {
-        match value {
-            Wire::Varint(_) => Ok(()),
-            Wire::Bytes(end) => self.seek(*end),
-            Wire::Fixed(bytes) => self.seek(self.at + bytes),
-        }
-    }
-
-    fn seek(&mut self, to: u64) -> Result<()> {
-        let by = (to - self.at) as i64;
-        self.file.seek_relative(by).map_err(|e| io(self.path, e))?;
-        self.at = to;
-        Ok(())
-    }
-
-    fn text(&mut self, end: u64, most: u64) -> Result<String> {
-        let length = end - self.at;
-        if length > most {
-            return Err(corrupt(self.path, format!("a string of {length} bytes is too long")));
-        }
-        let mut bytes = vec![0; length as usize];
-        self.file.read_exact(&mut bytes).map_err(|e| io(self.path, e))?;
-        self.at = end;
-        Ok(String::from_utf8_lossy(&bytes).into_owned())
-    }
-
-    fn varint(&mut self) -> Result<u64> {
-        let mut value = 0;
-        for shift in (0..64).step_by(7) {
-            let mut byte = [0];
-            self.file.read_exact(&mut byte).map_err(|e| io(self.path, e))?;
-            self.at += 1;
-            value |= u64::from(byte[0] & 0x7f) << shift;
-            if byte[0] & 0x80 == 0 {
-                return Ok(value);
-            }
-        }
-        Err(corrupt(self.path, "a varint has too many bytes"))
     }
 }
 

@@ -5,9 +5,11 @@ mod archive;
 mod caffe;
 mod npz;
 mod number;
+mod onnx;
 mod pickle;
 mod torch;
 mod value;
+mod wire;
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
@@ -21,6 +23,7 @@ use self::caffe::CaffeModel;
 pub(crate) use self::caffe::METADATA_FIELD;
 use self::npz::Npz;
 pub(crate) use self::number::Number;
+use self::onnx::OnnxModel;
 use self::torch::Torch;
 use crate::{Error, Result};
 
@@ -37,6 +40,8 @@ pub(crate) enum Source {
     Caffe(CaffeModel),
     /// A NumPy archive.
     Npz(Npz),
+    /// An ONNX model.
+    Onnx(OnnxModel),
 }
 
 /// Name and shape of a tensor.
@@ -75,9 +80,7 @@ fn unknown_format(start: &[u8]) -> String {
     let found = known.iter().find(|(signature, _)| start.starts_with(signature)).map(|(_, what)| *what);
     match found.or_else(|| vgg_files::not_the_file(start)) {
         Some(what) => format!("it is {what}"),
-        None => "unknown file signature; expected safetensors, .pth, .caffemodel or .npz (ONNX can be written, but not \
-                 read)"
-            .to_owned(),
+        None => "unknown file signature; expected safetensors, .pth, .caffemodel, .npz or .onnx".to_owned(),
     }
 }
 
@@ -136,6 +139,9 @@ impl Source {
         if caffe::may_be(start) {
             return Ok(Source::Caffe(CaffeModel::open(path)?));
         }
+        if onnx::may_be(start) {
+            return Ok(Source::Onnx(OnnxModel::open(path)?));
+        }
         Err(corrupt(path, unknown_format(start)))
     }
 
@@ -144,6 +150,7 @@ impl Source {
         match self {
             Source::Safetensors(file) => file.metadata(),
             Source::Caffe(file) => file.metadata.clone(),
+            Source::Onnx(file) => file.metadata.clone(),
             _ => BTreeMap::new(),
         }
     }
@@ -155,6 +162,7 @@ impl Source {
             Source::Torch(_) => "torch",
             Source::Caffe(_) => "Caffe",
             Source::Npz(_) => "npz",
+            Source::Onnx(_) => "ONNX",
         }
     }
 
@@ -168,6 +176,7 @@ impl Source {
             Source::Torch(file) => file.entries(),
             Source::Caffe(file) => file.entries(),
             Source::Npz(file) => file.entries(),
+            Source::Onnx(file) => file.entries(),
         }
     }
 
@@ -194,6 +203,7 @@ impl Source {
             Source::Torch(file) => file.read(name),
             Source::Caffe(file) => file.read(name),
             Source::Npz(file) => file.read(name),
+            Source::Onnx(file) => file.read(name),
         }
     }
 }
@@ -205,10 +215,15 @@ pub(crate) fn corrupt(path: &Path, reason: impl Into<String>) -> Error {
 
 /// The error for a failed open or read.
 pub(crate) fn io(path: &Path, source: std::io::Error) -> Error {
+    use std::io::ErrorKind::{InvalidData, InvalidInput, Other, Unsupported};
     let path = path.to_owned();
     match source.kind() {
         std::io::ErrorKind::NotFound => vgg_files::Error::Missing { path }.into(),
         std::io::ErrorKind::UnexpectedEof => corrupt(&path, "unexpected end of file"),
+        // Not from the system, but from a reader of archives: the contents are damaged.
+        InvalidData | InvalidInput | Other | Unsupported if source.raw_os_error().is_none() => {
+            corrupt(&path, source.to_string())
+        }
         _ => vgg_files::Error::Io { action: "read", path, source }.into(),
     }
 }
@@ -279,9 +294,8 @@ mod tests {
 
     #[test]
     fn unknown_file_signatures_are_rejected() {
-        let unknown = "unknown file signature; expected safetensors, .pth, .caffemodel or .npz \
-                       (ONNX can be written, but not read)";
-        for start in [&b""[..], b"\x08\x08\x12\x03vgg", b"hello", b"PK\x05\x06"] {
+        let unknown = "unknown file signature; expected safetensors, .pth, .caffemodel, .npz or .onnx";
+        for start in [&b""[..], b"\x08\xff\x12\x03vgg", b"hello", b"PK\x05\x06"] {
             let message = refused(start);
             assert!(message.ends_with(unknown), "{}: {message}", start.escape_ascii());
         }

@@ -167,7 +167,10 @@ fn damaged_files_are_rejected_with_a_reason() {
         (with(bytes(7, &bytes(1, &[1; 9]))), "the shape of a blob is invalid"),
         // A packed side that extends beyond its shape.
         (with([bytes(7, &bytes(1, &[0x81])), number(1, 1)].concat()), "the shape of a blob is invalid"),
-        ([good.clone(), varint(8 * 9 + 3)].concat(), "a field has wire type 3, which caffemodels do not use"),
+        (
+            [good.clone(), varint(8 * 9 + 3)].concat(),
+            "a field has wire type 3, which no supported format uses",
+        ),
         ([good.clone(), varint(8 * 9 + 5), vec![0; 3]].concat(), cut),
         ([good.clone(), varint(8 * 9 + 1), vec![0; 7]].concat(), cut),
         ([good.clone(), varint(8 * 9 + 2), varint(u64::MAX)].concat(), cut),
