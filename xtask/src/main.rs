@@ -8,6 +8,7 @@ mod say;
 mod bench;
 mod ci;
 mod emulator;
+mod fuzz;
 mod mutants;
 mod tidy;
 
@@ -30,6 +31,8 @@ usage: cargo xtask TASK
                    resumes a test training run 200 times
   gpu-check [OUT]  build the program and run xtask/gpu/check.sh: self-test and benchmark of a GPU, compared with PyTorch
   cuda-emulator    build an emulated GPU for tests from the kernels' sources (needs g++) and print its folder: VGG_CUDA_PATH
+  fuzz --minutes N [TEXT]
+                   fuzz every reader of files for so many minutes with cargo-fuzz, or those whose name contains TEXT
   mutants [--crate C] [--sample N] [--seed S]
                    run cargo-mutants and report the share of mutants that the tests catch; takes hours for all crates
   tidy             check dependencies between crates, the table of files in docs/architecture.md, the length of files,
@@ -53,6 +56,7 @@ fn run() -> Result<ExitCode> {
         Some("bench") => bench::run(arguments),
         Some("ci") => ci::run(&arguments.collect::<Vec<_>>()),
         Some("cuda-emulator") => emulator::run(),
+        Some("fuzz") => fuzz::run(&text(arguments)?),
         Some("gpu-check") => gpu_check(arguments),
         Some("mutants") => mutants::run(&text(arguments)?),
         Some("tidy") => tidy::run(),

@@ -94,6 +94,12 @@ pub enum Error {
         /// The library's message.
         reason: String,
     },
+    /// An allocation in host memory failed.
+    #[error("out of memory: cannot allocate {:.1} MiB; use a smaller batch or network", *bytes as f64 / f64::from(1 << 20))]
+    OutOfHostMemory {
+        /// Size of the allocation.
+        bytes: usize,
+    },
     /// A GPU allocation failed for lack of memory.
     #[error(
         "out of GPU memory: cannot allocate {} MiB, {} of {} MiB are free; use a smaller batch",
@@ -137,9 +143,11 @@ impl Error {
     /// Kind of this error, from which the exit code follows.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Error::Threads { .. } | Error::Cuda { .. } | Error::Group { .. } | Error::OutOfMemory { .. } => {
-                ErrorKind::Other
-            }
+            Error::Threads { .. }
+            | Error::Cuda { .. }
+            | Error::Group { .. }
+            | Error::OutOfMemory { .. }
+            | Error::OutOfHostMemory { .. } => ErrorKind::Other,
             Error::Internal(_) => ErrorKind::Internal,
             Error::NoCuda { .. } => ErrorKind::NoCuda,
             Error::Shape { .. }

@@ -5,12 +5,14 @@
 //! order gets the same addresses. After the first step, no new page is committed and no memory is requested
 //! from the system.
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::ptr::NonNull;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use memmap2::{MmapMut, MmapOptions};
 
 use super::free_list::FreeList;
+use crate::{Error, Result};
 
 /// Alignment of every buffer, in bytes: one cache line, and the widest SIMD vector.
 const ALIGN: usize = 64;
@@ -72,6 +74,23 @@ impl Drop for CpuBuffer {
     }
 }
 
+/// What an allocation that fails unwinds with.
+struct OutOfMemory {
+    bytes: usize,
+}
+
+/// Calls `f`, and turns an allocation in it that fails into an error.
+///
+/// # Errors
+/// [`Error::OutOfHostMemory`] with the size of the allocation.
+pub(crate) fn or_out_of_memory<R>(f: impl FnOnce() -> R) -> Result<R> {
+    // The memory that `f` was writing is dropped, or its contents do not matter after an error.
+    catch_unwind(AssertUnwindSafe(f)).map_err(|panic| match panic.downcast::<OutOfMemory>() {
+        Ok(failed) => Error::OutOfHostMemory { bytes: failed.bytes },
+        Err(other) => resume_unwind(other),
+    })
+}
+
 #[derive(Default)]
 struct Maps {
     maps: Vec<Map>,
@@ -86,6 +105,9 @@ struct Map {
 
 impl Arena {
     /// Allocates at least `bytes` bytes. The contents are zero or left over from an earlier buffer.
+    ///
+    /// If the system has no memory, this unwinds to [`or_out_of_memory`], which every operation calls: kernels need
+    /// scratch memory deep inside, and their results would be lost anyway.
     pub(crate) fn alloc(self: &Arc<Self>, bytes: usize) -> CpuBuffer {
         if cfg!(vgg_exact_buffers) {
             let start = exact::allocate(bytes);
@@ -96,6 +118,14 @@ impl Arena {
         let start = maps.alloc(bytes);
         drop(maps);
         CpuBuffer { start, bytes, arena: self.clone() }
+    }
+
+    /// As [`Arena::alloc`].
+    ///
+    /// # Errors
+    /// [`Error::OutOfHostMemory`] if the system has no memory.
+    pub(crate) fn try_alloc(self: &Arc<Self>, bytes: usize) -> Result<CpuBuffer> {
+        or_out_of_memory(|| self.alloc(bytes))
     }
 
     /// Allocates a buffer for `len` values of `f32`.
@@ -164,7 +194,7 @@ impl Map {
         let map = |len| MmapOptions::new().len(len).no_reserve_swap().map_anon();
         let smaller = bytes.max(64 << 20);
         let memory = map(ADDRESS_SPACE.max(bytes)).or_else(|_| map(smaller)).or_else(|_| map(bytes));
-        let memory = memory.unwrap_or_else(|e| panic!("cannot allocate a buffer of {bytes} bytes: {e}"));
+        let memory = memory.unwrap_or_else(|_| resume_unwind(Box::new(OutOfMemory { bytes })));
         // Huge pages reduce TLB misses. Without them, normal pages are used.
         #[cfg(target_os = "linux")]
         let _ = memory.advise(memmap2::Advice::HugePage);
@@ -220,5 +250,23 @@ mod tests {
         drop(first);
         assert_eq!(arena.alloc_f32(900).start, address);
         assert_eq!(arena.usage_bytes(), (0, 4032));
+    }
+
+    /// The size is too large for any address space.
+    #[test]
+    fn an_allocation_that_fails_is_an_error_with_its_size() {
+        let arena = Arc::new(Arena::default());
+        let failed = arena.try_alloc(1 << 60).err().unwrap();
+        assert!(matches!(failed, Error::OutOfHostMemory { bytes } if bytes == 1 << 60), "{failed}");
+        // As the pool of threads does: the caller resumes the unwinding of a thread.
+        let failed = or_out_of_memory(|| {
+            let on_thread = std::thread::scope(|scope| scope.spawn(|| drop(arena.alloc(1 << 60))).join());
+            on_thread.unwrap_or_else(|panic| resume_unwind(panic))
+        });
+        assert!(matches!(failed, Err(Error::OutOfHostMemory { bytes }) if bytes == 1 << 60));
+        assert_eq!(arena.usage_bytes().0, 0);
+        // Other panics go on.
+        let panic = catch_unwind(|| or_out_of_memory(|| panic!("another")));
+        assert_eq!(*panic.err().unwrap().downcast::<&str>().unwrap(), "another");
     }
 }

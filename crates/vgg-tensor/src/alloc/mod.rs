@@ -3,6 +3,6 @@
 mod arena;
 mod free_list;
 
-pub(crate) use arena::{Arena, CpuBuffer};
+pub(crate) use arena::{Arena, CpuBuffer, or_out_of_memory};
 #[cfg(feature = "cuda")]
 pub(crate) use free_list::{FreeList, FreeRange};

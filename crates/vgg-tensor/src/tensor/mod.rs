@@ -21,6 +21,7 @@ pub use staged_batch::StagedBatch;
 pub use step_state::StepState;
 pub(crate) use storage::Storage;
 
+use crate::alloc::or_out_of_memory;
 use crate::cuda::{Cuda, Format};
 use crate::{Error, GradMode, Result, Shape};
 
@@ -46,7 +47,7 @@ impl Tensor {
             cuda.clear(&buffer)?;
             return Ok(Tensor::from_buffer(shape, buffer, device));
         }
-        Ok(Tensor::build_by_copy(shape, device, |y| y.fill(0.0)))
+        Tensor::build_by_copy(shape, device, |y| y.fill(0.0))
     }
 
     /// A tensor on `device` with a copy of `data`.
@@ -64,7 +65,7 @@ impl Tensor {
             cuda.upload(data, &buffer)?;
             return Ok(Tensor::from_buffer(shape, buffer, device));
         }
-        Ok(Tensor::build_by_copy(shape, device, |y| y.copy_from_slice(data)))
+        Tensor::build_by_copy(shape, device, |y| y.copy_from_slice(data))
     }
 
     /// A tensor on `device` with a copy of a host array.
@@ -80,7 +81,7 @@ impl Tensor {
         if device.cuda().is_some() {
             return Tensor::from_slice(&array.iter().copied().collect::<Vec<f32>>(), shape, device);
         }
-        Ok(Tensor::build(shape, device, |y| y.iter_mut().zip(array.iter()).for_each(|(y, x)| *y = *x)))
+        Tensor::build(shape, device, |y| y.iter_mut().zip(array.iter()).for_each(|(y, x)| *y = *x))
     }
 
     /// Sizes of the axes.
@@ -203,13 +204,13 @@ impl Tensor {
         if let Some(cuda) = first.device.cuda() {
             return Tensor::concat_on_gpu(cuda, parts, first.shape.with_first(n), &first.device);
         }
-        Ok(Tensor::build_by_copy(first.shape.with_first(n), &first.device, |mut y| {
+        Tensor::build_by_copy(first.shape.with_first(n), &first.device, |mut y| {
             for part in parts {
                 let (to, rest) = y.split_at_mut(part.shape.len());
                 to.copy_from_slice(part.cpu());
                 y = rest;
             }
-        }))
+        })
     }
 
     /// Copies the elements of `source`.
@@ -251,14 +252,19 @@ impl Tensor {
     }
 
     /// A new tensor; `fill` must write every element.
-    pub(crate) fn build(shape: Shape, device: &Device, fill: impl FnOnce(&mut [f32])) -> Tensor {
-        let mut buffer = device.cpu_context().memory.alloc_f32(shape.len());
-        fill(buffer.as_f32_mut(shape.len()));
-        Tensor::from_buffer(shape, buffer, device)
+    ///
+    /// # Errors
+    /// [`Error::OutOfHostMemory`] if the tensor, or what `fill` needs, cannot be allocated.
+    pub(crate) fn build(shape: Shape, device: &Device, fill: impl FnOnce(&mut [f32])) -> Result<Tensor> {
+        or_out_of_memory(|| {
+            let mut buffer = device.cpu_context().memory.alloc_f32(shape.len());
+            fill(buffer.as_f32_mut(shape.len()));
+            Tensor::from_buffer(shape, buffer, device)
+        })
     }
 
     /// Like [`Tensor::build`], for a `fill` that only copies values; a dry run skips it.
-    fn build_by_copy(shape: Shape, device: &Device, fill: impl FnOnce(&mut [f32])) -> Tensor {
+    fn build_by_copy(shape: Shape, device: &Device, fill: impl FnOnce(&mut [f32])) -> Result<Tensor> {
         let dry_run = device.cpu_context().dry_run;
         Tensor::build(shape, device, |y| {
             if !dry_run {

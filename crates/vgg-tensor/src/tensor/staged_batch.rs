@@ -46,7 +46,7 @@ impl StagedBatch {
         let bytes = Layout::of(shape).end;
         let memory = match device.cuda() {
             Some(cuda) => Memory::Cuda(Box::new(HostToDevice::new(cuda, bytes)?)),
-            None => Memory::Cpu(device.cpu_context().memory.alloc(bytes)),
+            None => Memory::Cpu(device.cpu_context().memory.try_alloc(bytes)?),
         };
         Ok(StagedBatch { device: device.clone(), shape, memory })
     }

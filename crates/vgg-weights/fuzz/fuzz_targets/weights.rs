@@ -1,4 +1,4 @@
-//! Fuzzes all readers of weights. `VGG_FUZZ_FORMAT` keeps a run on one reader: `legacy`, `zip` and `caffe`
+//! Fuzzes all readers of weights. `VGG_FUZZ_FORMAT` keeps a run on one reader: `legacy`, `zip`, `caffe` and `onnx`
 //! put the format's signature before the input; `pickle` and `npy` put the input into an archive with valid
 //! checksums, as torch's `data.pkl` or an array of an `.npz`; other values leave the input as it is.
 
@@ -34,6 +34,7 @@ fn file(data: &[u8]) -> Vec<u8> {
         "legacy" => prefixed(&[0x80, 2, 0x8a, 10], data),
         "zip" => prefixed(b"PK\x03\x04", data),
         "caffe" => prefixed(&[0xa2, 0x06], data),
+        "onnx" => prefixed(&[0x08, 0x08, 0x3a], data),
         "pickle" => {
             let storages = ["archive/data/0", "archive/data/1"].map(|name| (name, [0; 1024].as_slice()));
             let members = [("archive/data.pkl", data), storages[0], storages[1], ("archive/version", b"3\n")];

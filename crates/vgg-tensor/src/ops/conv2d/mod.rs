@@ -6,6 +6,7 @@ mod shape;
 
 use shape::ConvShape;
 
+use crate::alloc::or_out_of_memory;
 use crate::ops::max_pool2d::{self, PoolRounding};
 use crate::tensor::Storage;
 use crate::{Error, Grad, GradMode, ReluDropoutMask, Result, Shape, StepState, Tensor, Weight};
@@ -77,11 +78,11 @@ fn run_forward(
     let device = x.device();
     let output = pooled.map_or(s.output(), |(h, w)| Shape::from([s.n, h, w, s.k]));
     match x.storage() {
-        Storage::Cpu(_) => Ok(Tensor::build(output, device, |y| {
+        Storage::Cpu(_) => Tensor::build(output, device, |y| {
             let (x, bias, relu) = (x.cpu(), bias.value().cpu(), config.relu);
             let job = cpu::Forward { shape: s, x, weight, bias, relu, pooled };
             cpu::forward(device.cpu_context(), &job, y);
-        })),
+        }),
         Storage::Cuda(_) => cuda::forward(s, x, weight, bias, config),
     }
 }
@@ -96,9 +97,9 @@ fn run_forward(
 pub fn grad_input(dz: &Tensor, weight: &Weight, config: Conv2d, mask: ReluDropoutMask) -> Result<Grad> {
     let s = gradient_shape(dz, weight, config, mask.y)?;
     match dz.storage() {
-        Storage::Cpu(_) => Ok(run_grad_input(s, dz, weight, mask.scale, |run| {
+        Storage::Cpu(_) => run_grad_input(s, dz, weight, mask.scale, |run| {
             Tensor::build(s.input(), dz.device(), |dx| run(Some(mask.y.cpu()), dx))
-        })),
+        }),
         Storage::Cuda(_) => cuda::grad_input(s, dz, weight, mask.y, mask.scale),
     }
 }
@@ -123,13 +124,13 @@ pub fn grad_input_in_place(
     if !in_place {
         return grad_input(dz, weight, config, ReluDropoutMask { y: &y, scale });
     }
-    Ok(run_grad_input(s, dz, weight, scale, |run| {
+    run_grad_input(s, dz, weight, scale, |run| {
         match y.cpu_mut(OP, "y") {
-            Ok(dx) => run(None, dx),
+            Ok(dx) => or_out_of_memory(|| run(None, dx))?,
             Err(_) => unreachable!("`in_place` has checked that y is writable"),
         }
-        y
-    }))
+        Ok(y)
+    })
 }
 
 fn gradient_shape(dz: &Tensor, weight: &Weight, config: Conv2d, y: &Tensor) -> Result<ConvShape> {
@@ -146,16 +147,16 @@ fn run_grad_input(
     dz: &Tensor,
     weight: &Weight,
     scale: f32,
-    build: impl FnOnce(&mut dyn FnMut(Option<&[f32]>, &mut [f32])) -> Tensor,
-) -> Grad {
-    let mut bias_grad = dz.device().cpu_context().memory.alloc_f32(shape.c);
+    build: impl FnOnce(&mut dyn FnMut(Option<&[f32]>, &mut [f32])) -> Result<Tensor>,
+) -> Result<Grad> {
+    let mut bias_grad = dz.device().cpu_context().memory.try_alloc(4 * shape.c)?;
     bias_grad.as_f32_mut(shape.c).fill(0.0);
     let dx = build(&mut |saved_x, dx| {
         let job = cpu::GradInput { shape, dz: dz.cpu(), weight, saved_x, scale };
         cpu::grad_input(dz.device().cpu_context(), &job, dx, bias_grad.as_f32_mut(shape.c));
-    });
+    })?;
     let bias_grad = Tensor::from_buffer(Shape::from([shape.c]), bias_grad, dz.device());
-    Grad { grad: dx, bias_grad }
+    Ok(Grad { grad: dx, bias_grad })
 }
 
 /// Grad-weight: the gradient with respect to the filters, written to `dw [K, R, S, C]` or added to it.
@@ -181,8 +182,8 @@ pub fn grad_weight(
         Storage::Cpu(_) => {
             state.expect_cpu(OP)?;
             let job = cpu::GradWeight { shape: s, x: x.cpu(), dz: dz.cpu(), mode, state };
-            cpu::grad_weight(x.device().cpu_context(), &job, dw.cpu_mut(OP, "dw")?);
-            Ok(())
+            let dw = dw.cpu_mut(OP, "dw")?;
+            or_out_of_memory(|| cpu::grad_weight(x.device().cpu_context(), &job, dw))
         }
         Storage::Cuda(_) => cuda::grad_weight(s, x, dz, dw, mode, state),
     }

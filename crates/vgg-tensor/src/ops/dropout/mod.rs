@@ -52,9 +52,9 @@ fn dropped(x: &Tensor, rate: f32, key: DropoutKey, state: Option<&StepState>) ->
         Storage::Cpu(_) => {
             state.map_or(Ok(()), |state| state.expect_cpu("dropout"))?;
             let key = DropoutKey { step: state.map_or(key.step, StepState::step), ..key };
-            Ok(Tensor::build(x.shape(), x.device(), |y| {
+            Tensor::build(x.shape(), x.device(), |y| {
                 cpu::forward(x.device().cpu_context(), x.shape().numel_per_sample(), x.cpu(), rate, key, y);
-            }))
+            })
         }
         Storage::Cuda(_) => cuda::forward(x, rate, key, state),
     }

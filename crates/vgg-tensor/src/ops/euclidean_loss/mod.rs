@@ -30,7 +30,7 @@ pub fn euclidean_loss(x: &Tensor, target: &Tensor, weight: f32, state: &StepStat
                     *dz = weight * (x - t);
                 }
                 crate::cpu::add_rows(dz, sums);
-            });
+            })?;
             let rows = x.cpu().chunks_exact(per_sample).zip(target.cpu().chunks_exact(per_sample));
             for ((x, t), loss) in rows.zip(losses.cpu_mut("euclidean_loss", "losses")?) {
                 let sum: f64 = x.iter().zip(t).map(|(x, t)| (f64::from(*x) - f64::from(*t)).powi(2)).sum();

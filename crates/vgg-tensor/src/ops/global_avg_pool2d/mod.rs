@@ -21,9 +21,9 @@ pub fn global_avg_pool2d(score_map: &Tensor) -> Result<Tensor> {
         return Err(Error::Unsupported { op: "global_avg_pool2d", reason });
     }
     match score_map.storage() {
-        Storage::Cpu(_) => Ok(Tensor::build(Shape::from([n, k]), score_map.device(), |y| {
+        Storage::Cpu(_) => Tensor::build(Shape::from([n, k]), score_map.device(), |y| {
             cpu::forward(score_map.device().cpu_context(), k, score_map.cpu(), y);
-        })),
+        }),
         Storage::Cuda(_) => cuda::forward(score_map),
     }
 }

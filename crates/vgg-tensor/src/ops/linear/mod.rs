@@ -3,6 +3,7 @@
 mod cpu;
 mod cuda;
 
+use crate::alloc::or_out_of_memory;
 use crate::tensor::Storage;
 use crate::{Error, Grad, GradMode, ReluDropoutMask, Result, Shape, StepState, Tensor, Weight};
 
@@ -26,10 +27,10 @@ pub fn forward(x: &Tensor, weight: &Weight, bias: &Weight, config: Linear) -> Re
     bias.value().expect_shape("linear", "bias", [s.outputs])?;
     x.expect_same_device("linear", &[("weight", weight.value()), ("bias", bias.value())])?;
     match x.storage() {
-        Storage::Cpu(_) => Ok(Tensor::build(Shape::from([s.n, s.outputs]), x.device(), |y| {
+        Storage::Cpu(_) => Tensor::build(Shape::from([s.n, s.outputs]), x.device(), |y| {
             let cpu = x.device().cpu_context();
             cpu::forward(cpu, s, x.cpu(), weight.value().cpu(), bias.value().cpu(), config.relu, y);
-        })),
+        }),
         Storage::Cuda(_) => cuda::forward(s, x, weight, bias, config),
     }
 }
@@ -53,7 +54,7 @@ pub fn grad_input(dz: &Tensor, weight: &Weight, mask: ReluDropoutMask) -> Result
             let sums = bias_grad.cpu_mut("linear", "bias gradient")?;
             let dz = Tensor::build(x, dz.device(), |dx| {
                 cpu::grad_input(cpu, s, dz.cpu(), weight.value().cpu(), mask, dx, sums);
-            });
+            })?;
             Ok(Grad { grad: dz, bias_grad })
         }
         Storage::Cuda(_) => cuda::grad_input(s, dz, weight, mask.y, mask.scale),
@@ -82,8 +83,8 @@ pub fn grad_weight(
         Storage::Cpu(_) => {
             state.expect_cpu("linear")?;
             let cpu = x.device().cpu_context();
-            cpu::grad_weight(cpu, s, x.cpu(), dz.cpu(), dw.cpu_mut("linear", "dw")?, mode, state);
-            Ok(())
+            let dw = dw.cpu_mut("linear", "dw")?;
+            or_out_of_memory(|| cpu::grad_weight(cpu, s, x.cpu(), dz.cpu(), dw, mode, state))
         }
         Storage::Cuda(_) => cuda::grad_weight(s, x, dz, dw, mode, state),
     }

@@ -59,9 +59,10 @@ pub fn forward(x: &Tensor, config: Lrn) -> Result<(Tensor, Tensor)> {
             let cpu = x.device().cpu_context();
             let base = Tensor::build(x.shape(), x.device(), |b| {
                 cpu::bases(cpu, x.shape().last(), config, x.cpu(), b)
-            });
-            let y =
-                Tensor::build(x.shape(), x.device(), |y| cpu::normalise(cpu, config, x.cpu(), base.cpu(), y));
+            })?;
+            let y = Tensor::build(x.shape(), x.device(), |y| {
+                cpu::normalise(cpu, config, x.cpu(), base.cpu(), y)
+            })?;
             Ok((y, base))
         }
         Storage::Cuda(_) => cuda::forward(x, config),
@@ -89,7 +90,7 @@ pub fn backward(dy: &Tensor, mask: ReluDropoutMask, base: &Tensor, config: Lrn) 
             let sums = bias_grad.cpu_mut("lrn", "bias gradient")?;
             let dz = Tensor::build(dy.shape(), dy.device(), |dx| {
                 cpu::backward(cpu, config, [dy.cpu(), mask.y.cpu(), base.cpu()], mask.scale, dx, sums);
-            });
+            })?;
             Ok(Grad { grad: dz, bias_grad })
         }
         Storage::Cuda(_) => cuda::backward(dy, mask, base, config),

@@ -51,10 +51,10 @@ pub fn forward(x: &Tensor, rounding: PoolRounding) -> Result<(Tensor, PoolIndex)
     match x.storage() {
         Storage::Cpu(_) => {
             let cpu = x.device().cpu_context();
-            let mut index = cpu.memory.alloc(output.len());
+            let mut index = cpu.memory.try_alloc(output.len())?;
             let y = Tensor::build(output, x.device(), |y| {
                 cpu::forward(cpu, input, output, x.cpu(), y, Some(index.as_u8_mut(output.len())));
-            });
+            })?;
             let storage = Arc::new(Storage::from(index));
             Ok((y, PoolIndex { storage, input, output }))
         }
@@ -72,9 +72,9 @@ pub fn forward(x: &Tensor, rounding: PoolRounding) -> Result<(Tensor, PoolIndex)
 pub fn infer(x: &Tensor, rounding: PoolRounding) -> Result<Tensor> {
     let (input, output) = shapes(x, rounding)?;
     match x.storage() {
-        Storage::Cpu(_) => Ok(Tensor::build(output, x.device(), |y| {
+        Storage::Cpu(_) => Tensor::build(output, x.device(), |y| {
             cpu::forward(x.device().cpu_context(), input, output, x.cpu(), y, None);
-        })),
+        }),
         Storage::Cuda(_) => Ok(cuda::forward(x, output, false)?.0),
     }
 }
@@ -104,7 +104,7 @@ pub fn backward(grad: &Grad, index: &PoolIndex) -> Result<Grad> {
                     bytes.as_u8(index.output.len()),
                     dx,
                 );
-            });
+            })?;
             Ok(Grad { grad: dz, bias_grad: grad.bias_grad.clone() })
         }
         Storage::Cuda(_) => cuda::backward(grad, index),

@@ -39,7 +39,7 @@ pub fn normalize(
     if device.cuda().is_some() {
         return cuda::normalize(bytes, &offset, scale, shape, device);
     }
-    Ok(convert(bytes, |image, c| offset[[image, c]], scale, shape, device))
+    convert(bytes, |image, c| offset[[image, c]], scale, shape, device)
 }
 
 /// Like [`normalize`], for a range of images of a staged batch.
@@ -54,9 +54,7 @@ pub fn normalize_staged(staged: &StagedBatch, images: Range<usize>, scale: [f32;
         return unsafe { cuda::convert(pixels, offsets, scale, shape, device) };
     }
     match staged.on_cpu(images) {
-        Some((bytes, offset, _)) => {
-            Ok(convert(bytes, |image, c| offset[3 * image + c], scale, shape, device))
-        }
+        Some((bytes, offset, _)) => convert(bytes, |image, c| offset[3 * image + c], scale, shape, device),
         None => unreachable!("a staged batch is on a CPU or on a GPU"),
     }
 }
@@ -67,7 +65,7 @@ fn convert(
     scale: [f32; 3],
     shape: Shape,
     device: &Device,
-) -> Tensor {
+) -> Result<Tensor> {
     let per_image = shape.numel_per_sample();
     Tensor::build(shape, device, |y| {
         device.cpu_context().for_each_chunk(y, per_image, |image, y| {

@@ -51,7 +51,7 @@ pub fn softmax_cross_entropy(
             let sums = bias_grad.cpu_mut(op, "bias gradient")?;
             let dz = Tensor::build(logits.shape(), device, |dz| {
                 cpu::forward(logits.cpu(), targets, weight, losses, dz, sums);
-            });
+            })?;
             state.flag().check(losses);
             Ok(Loss { per_sample, grad: Grad { grad: dz, bias_grad } })
         }
