@@ -13,7 +13,7 @@ use vgg_bench::{
 use vgg_layers::{Config, NetworkSpec, Stopwatch};
 use vgg_tensor::PeakThroughput;
 
-use super::options::{DeviceOptions, choice, pair};
+use super::options::{DeviceOptions, check_weights_fit, choice, pair};
 use crate::console::{out, print_table};
 use crate::exit::UsageError;
 
@@ -80,6 +80,9 @@ impl Bench {
             crop: self.crop,
             ..NetworkSpec::paper(self.config.clone())
         };
+        if device.free_memory_bytes()?.is_none() {
+            check_weights_fit(&spec)?;
+        }
         if self.protocols {
             let samples = self.samples.max(1);
             let costs = protocol_costs(&spec, self.image, &self.test_scales, samples, &device)?;

@@ -9,7 +9,7 @@ use vgg_layers::Network;
 use vgg_tensor::Device;
 use vgg_weights::WeightsMetadata;
 
-use super::options::NetworkArgs;
+use super::options::{NetworkArgs, check_weights_fit};
 use super::overwrite::Overwrite;
 use crate::console::note;
 
@@ -35,6 +35,7 @@ impl Init {
         let Init { network, init, seed, out, overwrite } = self;
         overwrite.check(&out)?;
         let spec = network.spec()?;
+        check_weights_fit(&spec)?;
         let network = Network::random(spec.clone(), init, seed, &Device::cpu(1)?)?;
         let metadata = WeightsMetadata::untrained(spec);
         vgg_weights::save(&out, &network, &metadata)?;

@@ -7,6 +7,7 @@ use anyhow::Result;
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use vgg::Pretrained;
+use vgg::system::free_memory_bytes;
 use vgg_data::{Geometry, Interpolation};
 use vgg_error::printable;
 use vgg_eval::{DensePool, Evaluation, Protocol};
@@ -269,6 +270,21 @@ impl NetworkArgs {
         let config = config.ok_or_else(|| UsageError("give a network: --config or --stages".into()))?;
         Ok(NetworkSpec { width, classes, head, crop, ..NetworkSpec::paper(config) })
     }
+}
+
+/// Refuses to build a network whose weights need twice the free host memory.
+pub(super) fn check_weights_fit(spec: &NetworkSpec) -> Result<()> {
+    let (needed, free) = (4.0 * spec.parameter_count()? as f64, free_memory_bytes() as f64);
+    if needed <= 2.0 * free {
+        return Ok(());
+    }
+    let gib = f64::from(1 << 30);
+    let what = format!(
+        "the weights need {:.1} GiB, but {:.1} GiB are free; reduce --head, --classes or --width",
+        needed / gib,
+        free / gib
+    );
+    Err(UsageError(what).into())
 }
 
 fn stages(text: &str) -> Result<Stages, String> {

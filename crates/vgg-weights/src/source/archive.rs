@@ -1,7 +1,7 @@
 //! Reading zip archives of weights.
 
 use std::fs::File;
-use std::io::{Read, copy, sink};
+use std::io::{Read, Seek, SeekFrom, copy, sink};
 use std::path::{Path, PathBuf};
 
 use zip::ZipArchive;
@@ -9,6 +9,12 @@ use zip::read::ZipFile;
 
 use super::{corrupt, io};
 use crate::Result;
+
+/// Names of entries in archives of torch.export. Such an archive contains another, which the zip reader takes for the
+/// end of the first, so the names are looked for before it is opened.
+const EXPORTED: [&[u8]; 2] = [b"/archive_format", b"serialized_exported_program.json"];
+/// Bytes at the end of a file in which they are looked for: those of a list of a few hundred entries.
+const TAIL_BYTES: u64 = 64 << 10;
 
 /// An open archive; opening rejects archives that unpack to much more than their size.
 pub(super) struct Archive {
@@ -22,6 +28,11 @@ impl Archive {
     pub(super) fn open(path: &Path) -> Result<Archive> {
         let file = File::open(path).map_err(|e| io(path, e))?;
         let length = file.metadata().map_err(|e| io(path, e))?.len();
+        let tail = tail(&file, length).map_err(|e| io(path, e))?;
+        if EXPORTED.iter().any(|name| memchr::memmem::find(&tail, name).is_some()) {
+            let what = "it is an exported program (.pt2) of torch.export: save model.state_dict() instead";
+            return Err(corrupt(path, what));
+        }
         let mut zip = ZipArchive::new(file).map_err(|e| corrupt(path, e.to_string()))?;
         let (mut sum, mut names) = (0u64, Vec::new());
         for i in 0..zip.len() {
@@ -72,6 +83,16 @@ impl Archive {
         let mut entry = entry.map_err(|e| corrupt(&self.path, format!("{name}: {e}")))?;
         read(&mut entry).map_err(|e| io(&self.path, e))
     }
+}
+
+/// The end of a file.
+fn tail(file: &File, length: u64) -> std::io::Result<Vec<u8>> {
+    let mut tail = Vec::new();
+    let mut file = file;
+    file.seek(SeekFrom::Start(length.saturating_sub(TAIL_BYTES)))?;
+    file.take(TAIL_BYTES).read_to_end(&mut tail)?;
+    file.rewind()?;
+    Ok(tail)
 }
 
 #[cfg(test)]
@@ -161,6 +182,20 @@ mod tests {
             }
             assert!(refused > whole.len() / 2, "{refused} of {} bytes", whole.len());
         }
+    }
+
+    #[test]
+    fn exported_programs_are_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.pt2");
+        let inner = dir.path().join("inner.pt");
+        archive(&inner, &[("x", b"0123456789")], CompressionMethod::Stored);
+        let inner = std::fs::read(&inner).unwrap();
+        let entries: [(&str, &[u8]); 2] =
+            [("exported/data/model.pt", &inner), ("exported/archive_format", b"pt2")];
+        archive(&path, &entries, CompressionMethod::Stored);
+        let message = Archive::open(&path).err().unwrap().to_string();
+        assert!(message.contains("(.pt2) of torch.export: save model.state_dict()"), "{message}");
     }
 
     #[test]

@@ -11,9 +11,10 @@ use vgg_data::prepare::{
     Estimate, Event, Files, Ilsvrc, IlsvrcOptions, Layout, PrepareOptions, Source, estimate, merge, prepare,
     unrecorded_anomalies,
 };
-use vgg_data::{Encoding, INDEX_FILE, Manifest, OnBadImage, Partition, Split};
+use vgg_data::{Encoding, INDEX_FILE, ImageSet, Manifest, OnBadImage, Partition, Split};
 use vgg_error::printable;
 
+use crate::commands::data_options::say_ignored;
 use crate::commands::options::choice;
 use crate::console::{Interrupt, Progress, clock, note, out, warning};
 use crate::exit::UsageError;
@@ -152,6 +153,11 @@ impl PrepareFolder {
             FolderLayout::Cifar10 => Layout::Cifar10,
         };
         let source = Files::open(&self.dataset, layout);
+        if matches!(layout, Layout::Folders) && self.dataset.is_dir() {
+            for split in ImageSet::splits_in(&self.dataset)? {
+                say_ignored(&ImageSet::open(&self.dataset, split)?);
+            }
+        }
         // If the folder does not exist, the layout is not the reason.
         let source = if self.dataset.is_dir() { source.with_context(|| self.unreadable())? } else { source? };
         self.prepare.run(&source)
