@@ -100,10 +100,11 @@ impl Ilsvrc {
         let has_val = dir.join(VAL).is_file();
         let devkit = Devkit::find(dir, !options.skip_md5)?;
         let mut missing = Vec::new();
-        if train.is_none() && !(options.allow_incomplete && has_val) {
+        let one_suffices = options.allow_incomplete && (train.is_some() || has_val);
+        if train.is_none() && !one_suffices {
             missing.push(TRAIN);
         }
-        if !has_val && !(options.allow_incomplete && train.is_some()) {
+        if !has_val && !one_suffices {
             missing.push(VAL);
         }
         if devkit.is_none() && (has_val || !options.allow_incomplete) {
