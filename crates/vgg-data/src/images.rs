@@ -45,7 +45,7 @@ impl ImageSet {
     /// or the classes in the index of the shards. The folder of the validation split may also be called `valid`,
     /// `validation` or `test`.
     ///
-    /// In class folders, also nested ones, every file that [`decode`] reads is an image, whatever its name. Other
+    /// In class folders, also nested ones, every file that [`crate::decode`] reads is an image, whatever its name. Other
     /// files are ignored, unless they have the extension of an image: then they count as images, so that decoding
     /// them reports the error. Hidden files and the folders that systems leave behind, such as `__MACOSX`, are
     /// passed over. Names of classes are compared and returned in Unicode's composed form (NFC).
