@@ -22,6 +22,12 @@ const PREPARED: &str = "evaluate --weights w --dataset shards --test-scales 36";
 const CASES: &[Case] = &[
     // Data sets as they lie on disks.
     (|d| image(d, "set/val/cat/persian/2.jpg"), INSPECT, 0, &["val: 5 images"]),
+    (
+        |d| image(d, "set/val/stray.jpg"),
+        EVALUATE,
+        0,
+        &["4 images", "ignored 1 images outside of the class folders"],
+    ),
     (|d| file(d, "set/val/cat/2.heic", HEIC), EVALUATE, 0, &["ignored 1 HEIC images"]),
     (|d| file(d, "set/val/dog/2.avif", AVIF), TRAIN_SET, 0, &["ignored 1 AVIF images"]),
     (|d| file(d, "set/val/@eaDir/0.jpg/x", b"x"), EVALUATE, 0, &["4 images"]),
@@ -73,6 +79,7 @@ const CASES: &[Case] = &[
     (|d| flip(d, "shards/val-000000.tar", 900), PREPARED, 65, &["CRC-32"]),
     (|d| cut(d, "shards/val-000000.tar"), PREPARED, 65, &["val-000000.tar has"]),
     (|d| flip(d, "shards/classes.json", 9), "data verify shards", 65, &["classes.json is damaged"]),
+    (|d| device(d, "shards/val-000000.tar"), "data verify shards", 65, &["not a regular file"]),
     // Files that are written.
     (
         |d| file(d, "out", b"mine"),
@@ -93,6 +100,13 @@ const CASES: &[Case] = &[
     (nothing, "bench --config A --batch 1 --head 1048576,1048576", 2, &["--head"]),
     (nothing, "predict --weights w --max-image-pixels 0 set/val/cat/0.jpg", 65, &["pixels"]),
     (nothing, "predict --weights w --max-image-pixels=-1 set/val/cat/0.jpg", 2, &["--max-image-pixels"]),
+    (nothing, "predict --weights w --threads 100000 set/val/cat/0.jpg", 2, &["--threads"]),
+    (
+        |d| ["train", "val"].iter().for_each(|split| bad_images(d, split)),
+        "data show-batch --dataset set --on-bad-image skip --train-scale 36 --crop 32 --out x.png",
+        65,
+        &["none of the images can be decoded"],
+    ),
     (nothing, "predict --weights w --geometry square set/val/cat/0.jpg", 2, &["paper, torchvision, caffe"]),
 ];
 
@@ -136,6 +150,12 @@ fn flip(dir: &Path, path: &str, at: usize) {
     std::fs::write(dir.join(path), bytes).unwrap();
 }
 
+/// Replaces a file by a link to a device that never ends.
+fn device(dir: &Path, path: &str) {
+    std::fs::remove_file(dir.join(path)).unwrap();
+    symlink("/dev/zero", dir.join(path)).unwrap();
+}
+
 /// Class folders without splits.
 fn flat(dir: &Path) {
     rename(dir, "set/train", "classes");
@@ -148,6 +168,12 @@ fn empty_classes(dir: &Path) {
         for split in ["train", "val"] {
             std::fs::create_dir(dir.join("set").join(split).join(class)).unwrap();
         }
+    }
+}
+
+fn bad_images(dir: &Path, split: &str) {
+    for name in ["cat/0", "cat/1", "dog/0", "dog/1"] {
+        file(dir, &format!("set/{split}/{name}.jpg"), b"");
     }
 }
 

@@ -44,6 +44,10 @@ impl BatchSheet {
                 Err(e) => return Err(e),
             }
         }
+        if let (true, Some(first)) = (images.is_empty(), skipped.first()) {
+            let reason = format!("none of the images can be decoded: {first}");
+            return Err(Error::Layout { path: set.root().to_owned(), reason });
+        }
         let augment = AugmentConfig {
             train_scale: self.train_scale,
             crop: self.crop,

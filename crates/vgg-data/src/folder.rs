@@ -8,7 +8,7 @@ use unicode_normalization::UnicodeNormalization;
 use vgg_error::printable;
 use vgg_files::{Hash, hash_bytes};
 
-use crate::listing::{folders_in, images_below};
+use crate::listing::{entries, folders_in, images_below, is_image};
 use crate::split_folder::{missing_split, split_folder};
 use crate::{Error, Result, Split};
 
@@ -49,6 +49,8 @@ pub(crate) struct Folder {
     pub(crate) ignored: usize,
     /// Numbers of images of formats that are not decoded, by name of the format.
     pub(crate) unsupported: BTreeMap<&'static str, usize>,
+    /// Number of images beside the class folders, which have no class.
+    pub(crate) without_class: usize,
 }
 
 /// A class: its name in Unicode's composed form (NFC), as systems store `café` in different ways, and its folder.
@@ -76,6 +78,7 @@ impl Folder {
             samples: Vec::new(),
             ignored: 0,
             unsupported: BTreeMap::new(),
+            without_class: 0,
         };
         folder.scan(&own)?;
         Ok(folder)
@@ -91,6 +94,10 @@ impl Folder {
     }
 
     fn scan(&mut self, classes: &[ClassFolder]) -> Result<()> {
+        let folder = self.root.join(&self.split_folder);
+        for entry in entries(&folder)? {
+            self.without_class += usize::from(is_image(&folder.join(&entry.name), &entry.kind)?.is_some());
+        }
         let mut empty = Vec::new();
         for (target, class) in classes.iter().enumerate() {
             let relative = Path::new(&self.split_folder).join(&class.folder);
@@ -184,8 +191,8 @@ pub(crate) fn folders_of(folder: &Path) -> Result<Vec<String>> {
 #[cfg(feature = "prepare")]
 pub(crate) fn images_of(folder: &Path) -> Result<Vec<String>> {
     let mut names = Vec::new();
-    for entry in crate::listing::entries(folder)? {
-        if crate::listing::is_image(&folder.join(&entry.name), &entry.kind)?.is_some() {
+    for entry in entries(folder)? {
+        if is_image(&folder.join(&entry.name), &entry.kind)?.is_some() {
             names.push(utf8(folder, entry.name)?);
         }
     }

@@ -240,6 +240,14 @@ impl ImageSet {
         }
     }
 
+    /// Number of images beside the class folders, which have no class and were ignored.
+    pub fn without_class(&self) -> usize {
+        match &self.source {
+            Source::Folder(folder) => folder.without_class,
+            Source::Shards(_) => 0,
+        }
+    }
+
     /// Numbers of images that were ignored because their format, such as HEIC, is not decoded.
     pub fn unsupported(&self) -> BTreeMap<&'static str, usize> {
         match &self.source {

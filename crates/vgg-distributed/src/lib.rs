@@ -48,8 +48,8 @@ pub enum Error {
         /// The variables that are not set, and a verb: "A is", "A and B are".
         missing: String,
     },
-    /// The value of a variable is not a number, or is out of range.
-    #[error("{name}={value:?} is not a valid rank, world size or port")]
+    /// The value of a variable is not a number, is out of range, or is not UTF-8.
+    #[error("{name}={value:?} is not valid: expected {}", if name.contains("SECRET") { "UTF-8" } else { "a rank, world size or port" })]
     Value {
         /// The variable.
         name: &'static str,
@@ -99,6 +99,12 @@ pub struct Joined {
 /// [`Error::HalfSet`] if only some of a launcher's variables are set; [`Error::Value`] if a variable is
 /// invalid; [`Error::NoTransport`] if the ranks cannot connect.
 pub fn join(lost: impl Fn(&str) + Send + 'static) -> Result<Joined, Error> {
+    for name in ["VGG_RANKS_SECRET", "VGG_RANKS_SECRET_FILE"] {
+        // The secret itself is not printed.
+        if let Err(std::env::VarError::NotUnicode(_)) = std::env::var(name) {
+            return Err(Error::Value { name, value: "...".into() });
+        }
+    }
     let get = |name: &str| std::env::var(name).ok();
     let Some(launch) = Launch::from(&get)?.filter(|launch| launch.size > 1) else {
         return Ok(Joined { group: Arc::new(SingleProcess), launch: None });

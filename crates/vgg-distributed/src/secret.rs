@@ -52,14 +52,16 @@ impl Secret {
     ) -> Result<Secret, String> {
         let of = |name: &str| get(name).filter(|value| !value.is_empty());
         match (of("VGG_RANKS_SECRET"), of("VGG_RANKS_SECRET_FILE")) {
-            (Some(text), _) if text.len() < SHORTEST => {
+            (Some(text), _) if text.trim().len() < SHORTEST => {
                 Err(format!("VGG_RANKS_SECRET must have at least {SHORTEST} characters"))
             }
-            (Some(text), _) => Ok(Secret::of(text.as_bytes())),
+            (Some(text), _) => Ok(Secret::of(text.trim().as_bytes())),
             (None, Some(path)) => {
                 let path = Path::new(&path);
                 if rank == 0 {
                     make(path).map_err(|e| cannot("write", path, &e))?;
+                    // Rank 0 does not wait for itself.
+                    return read(path, Instant::now());
                 }
                 read(path, deadline)
             }
@@ -136,17 +138,18 @@ fn read(path: &Path, deadline: Instant) -> Result<Secret, String> {
 }
 
 fn check_mode(path: &Path, file: &std::fs::File) -> Result<(), String> {
+    let metadata = file.metadata().map_err(|e| cannot("read", path, &e))?;
+    if !metadata.is_file() || metadata.len() > LONGEST {
+        return Err(format!("{} must be a file of at most {LONGEST} bytes", path.display()));
+    }
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
-        let metadata = file.metadata().map_err(|e| cannot("read", path, &e))?;
         if metadata.permissions().mode() & 0o077 != 0 {
             let path = path.display();
             return Err(format!("other users can access {path}; run chmod 600 {path}"));
         }
     }
-    #[cfg(not(unix))]
-    let _ = (path, file);
     Ok(())
 }
 

@@ -106,6 +106,10 @@ pub(super) fn say_ignored(image_set: &ImageSet) {
     for (format, count) in image_set.unsupported() {
         warning(&format!("warning: {split}: ignored {count} {format} images: the format is not supported"));
     }
+    if image_set.without_class() > 0 {
+        let count = image_set.without_class();
+        warning(&format!("warning: {split}: ignored {count} images outside of the class folders"));
+    }
     if image_set.ignored() > 0 {
         note(&format!("data set: {split}: ignored {} files that are not images", image_set.ignored()));
     }

@@ -24,8 +24,8 @@ pub(super) struct DeviceOptions {
     #[arg(long, default_value = "auto", value_parser = device_choice)]
     device: DeviceChoice,
     /// Number of CPU threads; 0 uses one per core. Results do not depend on it.
-    #[arg(long, default_value_t = 0)]
-    threads: usize,
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u16).range(..=1024))]
+    threads: u16,
     /// Algorithm of 3x3 convolutions: auto, direct, winograd2, winograd4 or winograd6; rounding differs.
     #[arg(long, default_value = "auto", value_parser = conv_choice)]
     conv_algorithm: ConvAlgorithm,
@@ -60,13 +60,13 @@ impl DeviceOptions {
     }
 
     pub(super) fn open(&self) -> Result<Device> {
-        self.open_as(0, 1, self.threads)
+        self.open_as(0, 1, usize::from(self.threads))
     }
 
     /// As [`DeviceOptions::open`], on one of several local ranks that share cores and GPUs.
     pub(super) fn open_among(&self, ranks: &Ranks) -> Result<Device> {
         let (rank, of) = ranks.local();
-        let threads = if self.threads == 0 && of > 1 { ranks.cores() } else { self.threads };
+        let threads = if self.threads == 0 && of > 1 { ranks.cores() } else { usize::from(self.threads) };
         self.open_as(rank, of, threads)
     }
 

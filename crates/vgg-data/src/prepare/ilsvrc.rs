@@ -99,6 +99,17 @@ impl Ilsvrc {
         let train = TrainImages::find(dir)?;
         let has_val = dir.join(VAL).is_file();
         let devkit = Devkit::find(dir, !options.skip_md5)?;
+        if let Some(TrainImages::ClassArchives(files)) = &train
+            && !has_val
+            && dir.join("val").is_dir()
+        {
+            let reason = format!(
+                "the training images are archives ({}, ...), but val is a folder: unpack the archives into class folders, or \
+                 replace val by {VAL}",
+                files[0]
+            );
+            return Err(Error::Layout { path: dir.to_owned(), reason });
+        }
         let mut missing = Vec::new();
         let one_suffices = options.allow_incomplete && (train.is_some() || has_val);
         if train.is_none() && !one_suffices {

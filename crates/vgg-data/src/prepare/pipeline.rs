@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
-use vgg_files::{Hasher, read_checksummed_json, write_checksummed_json};
+use vgg_files::{Hasher, hash_file, read_checksummed_json, write_checksummed_json};
 
 use super::encode::{Stored, store};
 use super::entry::Entry;
@@ -137,7 +137,7 @@ impl<'a> Pipeline<'a, '_> {
         Ok(Unit { number, bytes: 0, entries: 0, input: Hasher::default(), work })
     }
 
-    /// The record of a finished unit, if its shards exist and have the recorded length.
+    /// The record of a finished unit, if its shards exist and have the recorded contents.
     fn known(&self, number: usize) -> Result<Option<UnitRecord>> {
         let record: UnitRecord = match read_checksummed_json(&record_path(self.out, self.split, number)) {
             Ok(record) => record,
@@ -145,7 +145,9 @@ impl<'a> Pipeline<'a, '_> {
             Err(e) => return Err(e.into()),
         };
         let whole = |file: &crate::ShardFile| {
-            std::fs::metadata(self.out.join(&file.file)).is_ok_and(|found| found.len() == file.bytes)
+            let path = self.out.join(&file.file);
+            std::fs::metadata(&path).is_ok_and(|found| found.len() == file.bytes)
+                && hash_file(&path).is_ok_and(|hash| hash == file.blake3)
         };
         Ok(record.shards.iter().all(whole).then_some(record))
     }

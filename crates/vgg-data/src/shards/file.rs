@@ -29,7 +29,7 @@ impl LocalShard {
     /// [`Error::Missing`] or [`Error::Io`] if the file cannot be opened; [`Error::Layout`] if it has another length.
     pub(super) fn open(root: &Path, number: usize, shard: &ShardFile) -> Result<LocalShard> {
         let path = root.join(&shard.file);
-        let file = File::open(&path).map_err(io_error("open", &path))?;
+        let file = open_regular(&path)?;
         let length = file.metadata().map_err(io_error("read", &path))?.len();
         if length != shard.bytes {
             return Err(other_length(root, &shard.file, length, shard.bytes));
@@ -70,7 +70,7 @@ impl LocalShard {
 /// manifest.
 pub(super) fn check_contents(root: &Path, name: &str, stated: &IndexFile) -> Result<File> {
     let path = root.join(name);
-    let file = File::open(&path).map_err(io_error("open", &path))?;
+    let file = open_regular(&path)?;
     let length = file.metadata().map_err(io_error("read", &path))?.len();
     if length != stated.bytes {
         return Err(other_length(root, name, length, stated.bytes));
@@ -80,6 +80,15 @@ pub(super) fn check_contents(root: &Path, name: &str, stated: &IndexFile) -> Res
         return Err(Error::Layout { path: root.to_owned(), reason });
     }
     Ok(file)
+}
+
+/// Opens a file that is not a device or a named pipe, which would be waited for.
+fn open_regular(path: &Path) -> Result<File> {
+    if !std::fs::metadata(path).map_err(io_error("open", path))?.is_file() {
+        let reason = "it is not a regular file".to_owned();
+        return Err(Error::Layout { path: path.to_owned(), reason });
+    }
+    File::open(path).map_err(io_error("open", path))
 }
 
 fn other_length(root: &Path, name: &str, found: u64, stated: u64) -> Error {

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use vgg_files::hash_file;
 
-use super::file::check_contents;
+use super::file::{LocalShard, check_contents};
 use super::index::Index;
 use super::{Manifest, Record, ShardFile};
 use crate::error::io_error;
@@ -77,6 +77,8 @@ fn members(
     range: Range<usize>,
 ) -> std::result::Result<u64, String> {
     let path = root.join(&shard.file);
+    // Its length, before it is read: it may be a device.
+    drop(LocalShard::open(root, 0, shard).map_err(|e| e.to_string())?);
     if hash_file(&path).map_err(|e| e.to_string())? != shard.blake3 {
         return Err("its hash differs from index.json: the file is damaged".into());
     }

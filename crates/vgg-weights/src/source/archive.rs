@@ -1,20 +1,17 @@
 //! Reading zip archives of weights.
 
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom, copy, sink};
+use std::io::{Read, copy, sink};
 use std::path::{Path, PathBuf};
 
 use zip::ZipArchive;
-use zip::read::ZipFile;
+use zip::read::{ArchiveOffset, Config, ZipFile};
 
 use super::{corrupt, io};
 use crate::Result;
 
-/// Names of entries in archives of torch.export. Such an archive contains another, which the zip reader takes for the
-/// end of the first, so the names are looked for before it is opened.
-const EXPORTED: [&[u8]; 2] = [b"/archive_format", b"serialized_exported_program.json"];
-/// Bytes at the end of a file in which they are looked for: those of a list of a few hundred entries.
-const TAIL_BYTES: u64 = 64 << 10;
+/// Ends of the names of entries in archives of torch.export.
+const EXPORTED: [&str; 2] = ["/archive_format", "serialized_exported_program.json"];
 
 /// An open archive; opening rejects archives that unpack to much more than their size.
 pub(super) struct Archive {
@@ -28,17 +25,18 @@ impl Archive {
     pub(super) fn open(path: &Path) -> Result<Archive> {
         let file = File::open(path).map_err(|e| io(path, e))?;
         let length = file.metadata().map_err(|e| io(path, e))?.len();
-        let tail = tail(&file, length).map_err(|e| io(path, e))?;
-        if EXPORTED.iter().any(|name| memchr::memmem::find(&tail, name).is_some()) {
-            let what = "it is an exported program (.pt2) of torch.export: save model.state_dict() instead";
-            return Err(corrupt(path, what));
-        }
-        let mut zip = ZipArchive::new(file).map_err(|e| corrupt(path, e.to_string()))?;
+        // torch writes archives whose offset cannot be detected, and none has one.
+        let config = Config { archive_offset: ArchiveOffset::Known(0) };
+        let mut zip = ZipArchive::with_config(config, file).map_err(|e| corrupt(path, e.to_string()))?;
         let (mut sum, mut names) = (0u64, Vec::new());
         for i in 0..zip.len() {
             let entry = zip.by_index_raw(i).map_err(|e| corrupt(path, e.to_string()))?;
             sum = sum.saturating_add(entry.size());
             names.push(entry.name().map_err(|e| corrupt(path, e.to_string()))?.into_owned());
+        }
+        if names.iter().any(|name| EXPORTED.iter().any(|own| name.ends_with(own))) {
+            let what = "it is an exported program (.pt2) of torch.export: save model.state_dict() instead";
+            return Err(corrupt(path, what));
         }
         let most = length.saturating_mul(8).saturating_add(1 << 20);
         if sum > most {
@@ -83,16 +81,6 @@ impl Archive {
         let mut entry = entry.map_err(|e| corrupt(&self.path, format!("{name}: {e}")))?;
         read(&mut entry).map_err(|e| io(&self.path, e))
     }
-}
-
-/// The end of a file.
-fn tail(file: &File, length: u64) -> std::io::Result<Vec<u8>> {
-    let mut tail = Vec::new();
-    let mut file = file;
-    file.seek(SeekFrom::Start(length.saturating_sub(TAIL_BYTES)))?;
-    file.take(TAIL_BYTES).read_to_end(&mut tail)?;
-    file.rewind()?;
-    Ok(tail)
 }
 
 #[cfg(test)]

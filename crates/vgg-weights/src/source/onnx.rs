@@ -2,6 +2,7 @@
 //! convolutions and max pooling, then three fully connected layers, which may also be convolutions. A head of another
 //! form is left out.
 
+mod chain;
 mod messages;
 
 use std::collections::BTreeMap;
@@ -9,6 +10,7 @@ use std::fs::File;
 use std::io::{BufReader, Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 
+use self::chain::Chain;
 use self::messages::{Graph, Node, Stored};
 use super::wire::{Reader, Wire};
 use super::{Entry, corrupt, count, io};
@@ -68,6 +70,7 @@ impl OnnxModel {
         if !metadata.contains_key("channel_order") {
             metadata.clear();
         }
+        graph.index();
         let tensors = graph.layers().map_err(|reason| corrupt(path, format!("ONNX: {reason}")))?;
         Ok(OnnxModel { path: path.to_owned(), file: reader.file, tensors, metadata })
     }
@@ -121,17 +124,25 @@ impl Graph {
                 "it has batch normalisation; export the network in evaluation mode, which folds it".into()
             );
         }
-        let last_pool = self.nodes.iter().rposition(|node| node.operator == "MaxPool");
-        let heads = self.convolutional_head(last_pool);
+        let chain = Chain::of(self)?;
+        let heads = self.convolutional_head(&chain);
         let mut tensors = BTreeMap::new();
         let (mut stage, mut place) = (1, 0);
         let mut filters = 0;
-        for (number, node) in self.nodes.iter().enumerate() {
+        for (position, &number) in chain.nodes.iter().enumerate() {
+            let node = &self.nodes[number];
             match node.operator.as_str() {
-                "MaxPool" if place > 0 => (stage, place) = (stage + 1, 0),
+                "MaxPool" => {
+                    node.check_pool()?;
+                    (stage, place) = (stage + usize::from(place > 0), 0);
+                }
                 "Conv" if !heads.contains(&number) => {
                     let weight = self.tensor(node, 1).filter(|weight| weight.shape.len() == 4);
                     let weight = weight.ok_or("the weight of a convolution is not a constant")?;
+                    node.check_conv(&weight.shape)?;
+                    if chain.operator(self, position + 1) != Some("Relu") {
+                        return Err("a convolution is not followed by a ReLU".into());
+                    }
                     place += 1;
                     filters = weight.shape[0];
                     self.insert(&mut tensors, &format!("conv{stage}_{place}"), weight, self.tensor(node, 2));
@@ -152,28 +163,48 @@ impl Graph {
                 }
             }
         } else {
-            self.linear_head(filters, &mut tensors);
+            self.linear_head(&chain, filters, &mut tensors);
         }
         Ok(tensors)
     }
 
     /// The three convolutions without padding after the last pooling that compute fc6, fc7 and fc8; none if the head
     /// is another.
-    fn convolutional_head(&self, last_pool: Option<usize>) -> Vec<usize> {
-        let start = last_pool.map_or(self.nodes.len(), |pool| pool + 1);
-        let of_head = |number: &usize| self.nodes[*number].operator == "Conv";
-        let found: Vec<usize> = (start..self.nodes.len()).filter(of_head).collect();
+    fn convolutional_head(&self, chain: &Chain) -> Vec<usize> {
+        let is = |number: &usize, operator: &str| self.nodes[*number].operator == operator;
+        let last_pool = chain.nodes.iter().rposition(|number| is(number, "MaxPool"));
+        let start = last_pool.map_or(chain.nodes.len(), |pool| pool + 1);
+        let operators = chain.operators(self, &chain.nodes[start..]);
+        // timm's last layer is a matrix.
+        let of_head = match operators.as_slice() {
+            ["Conv", "Relu", "Conv", "Relu", "Conv"] => true,
+            ["Conv", "Relu", "Conv", "Relu", "Gemm"] => {
+                self.nodes[chain.nodes[chain.nodes.len() - 1]].integer("transB") == 1
+            }
+            _ => false,
+        };
+        let found: Vec<usize> =
+            chain.nodes[start..].iter().filter(|number| !is(number, "Relu")).copied().collect();
         let padded = |number: &usize| {
             let pads = self.nodes[*number].integers.get("pads");
             pads.is_some_and(|pads| pads.iter().any(|pad| *pad != 0))
         };
-        if found.len() == 3 && !found.iter().any(padded) { found } else { Vec::new() }
+        if of_head && !found.iter().any(padded) { found } else { Vec::new() }
     }
 
     /// Inserts fc6, fc7 and fc8 if the graph has three matrices of which the first fits `filters`.
-    fn linear_head(&self, filters: usize, tensors: &mut BTreeMap<String, Tensor>) {
+    fn linear_head(&self, chain: &Chain, filters: usize, tensors: &mut BTreeMap<String, Tensor>) {
+        let matrices = |number: &&usize| matches!(self.nodes[**number].operator.as_str(), "Gemm" | "MatMul");
+        let first = chain.nodes.iter().position(|number| matrices(&number)).unwrap_or(chain.nodes.len());
+        let operators = chain.operators(self, &chain.nodes[first..]);
+        let plain: Vec<&str> =
+            operators.iter().map(|own| if *own == "MatMul" { "Gemm" } else { own }).collect();
+        if plain != ["Gemm", "Relu", "Gemm", "Relu", "Gemm"] {
+            return;
+        }
         let mut found = Vec::new();
-        for node in &self.nodes {
+        for number in chain.nodes[first..].iter().filter(matrices) {
+            let node = &self.nodes[*number];
             let (matrix, is_transposed, bias) = match node.operator.as_str() {
                 "Gemm" => (self.tensor(node, 1), node.integer("transB") == 1, self.tensor(node, 2)),
                 "MatMul" => (self.tensor(node, 1), false, self.added_to(node)),
@@ -234,7 +265,7 @@ impl Graph {
                 order: Order::AsStored,
             });
         }
-        let source = self.nodes.iter().find(|node| node.outputs.iter().any(|output| output == name))?;
+        let source = &self.nodes[*self.made_by.get(name)?];
         match source.operator.as_str() {
             "Constant" => {
                 let stored = source.value.clone()?;
@@ -248,7 +279,10 @@ impl Graph {
     /// The constant that an `Add` adds to the output of a node.
     fn added_to(&self, node: &Node) -> Option<Tensor> {
         let output = node.outputs.first()?;
-        let add = self.nodes.iter().find(|add| add.operator == "Add" && add.inputs.contains(output))?;
+        let add = &self.nodes[*self.used_by.get(output)?];
+        if add.operator != "Add" {
+            return None;
+        }
         (0..add.inputs.len()).find_map(|input| self.tensor(add, input))
     }
 }

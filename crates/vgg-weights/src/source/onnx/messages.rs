@@ -30,6 +30,8 @@ pub(super) struct Node {
     pub(super) outputs: Vec<String>,
     /// Integer attributes, such as `transB`.
     pub(super) integers: HashMap<String, Vec<i64>>,
+    /// Whether the padding keeps the size of the map.
+    pub(super) same_padding: bool,
     /// The value of a constant.
     pub(super) value: Option<Stored>,
 }
@@ -38,6 +40,24 @@ pub(super) struct Node {
 pub(super) struct Graph {
     pub(super) nodes: Vec<Node>,
     pub(super) stored: HashMap<String, Stored>,
+    /// The node that has an output of this name.
+    pub(super) made_by: HashMap<String, usize>,
+    /// The first node that has an input of this name.
+    pub(super) used_by: HashMap<String, usize>,
+}
+
+impl Graph {
+    /// Indexes the names of inputs and outputs.
+    pub(super) fn index(&mut self) {
+        for (number, node) in self.nodes.iter().enumerate() {
+            for output in &node.outputs {
+                self.made_by.entry(output.clone()).or_insert(number);
+            }
+            for input in &node.inputs {
+                self.used_by.entry(input.clone()).or_insert(number);
+            }
+        }
+    }
 }
 
 impl Node {
@@ -92,6 +112,10 @@ impl Reader<'_> {
         while self.at < end {
             match self.field(end)? {
                 (1, Wire::Bytes(end)) => name = self.text(end, MAX_TEXT_BYTES)?,
+                (4, Wire::Bytes(end)) if end - self.at <= MAX_TEXT_BYTES => {
+                    // SAME_UPPER or SAME_LOWER of auto_pad.
+                    node.same_padding |= self.text(end, MAX_TEXT_BYTES)?.starts_with("SAME_");
+                }
                 (3 | 8, Wire::Varint(value)) => integers.push(value as i64),
                 (5, Wire::Bytes(end)) => node.value = self.tensor(end)?.1,
                 (8, Wire::Bytes(end)) => {

@@ -56,15 +56,17 @@ fn open(file: &[u8]) -> Result<OnnxModel> {
 }
 
 const PADS: (&str, &[u64]) = ("pads", &[1, 1, 1, 1]);
+const POOL: [(&str, &[u64]); 2] = [("kernel_shape", &[2, 2]), ("strides", &[2, 2])];
 
 /// Two convolutions with pooling after each, and a head.
 fn network(head: &[Vec<u8>], tensors: &[Vec<u8>]) -> Vec<u8> {
     let mut nodes = vec![
         node("Conv", &["image", "a"], "1", &[PADS]),
         node("Relu", &["1"], "2", &[]),
-        node("MaxPool", &["2"], "3", &[]),
+        node("MaxPool", &["2"], "3", &POOL),
         node("Conv", &["3", "b", "b_bias"], "4", &[PADS]),
-        node("MaxPool", &["4"], "5", &[]),
+        node("Relu", &["4"], "4r", &[]),
+        node("MaxPool", &["4r"], "5", &POOL),
     ];
     nodes.extend_from_slice(head);
     let convolutions =
@@ -85,20 +87,30 @@ fn convolutions_are_named_by_the_order_of_the_graph() {
     assert_eq!(model.read("conv1_1.weight").unwrap()[..4], [0.0, 1.0, 2.0, 3.0]);
 }
 
-/// fc6 with eight inputs, two channels of a 2 x 2 map, and three outputs.
+/// fc6 with eight inputs, two channels of a 2 x 2 map, and three outputs; fc7 and fc8.
 fn head(operator: &str, bias: bool, attributes: &[(&str, &[u64])], transposed: bool) -> Vec<Vec<u8>> {
     let mut nodes = Vec::new();
+    let mut at = "5".to_owned();
     if transposed {
-        nodes.push(node("Transpose", &["5"], "t", &[("perm", &[0, 2, 3, 1])]));
+        nodes.push(node("Transpose", &[&at], "t", &[("perm", &[0, 2, 3, 1])]));
+        at = "t".into();
     }
+    nodes.push(node("Flatten", &[&at], "flat", &[]));
+    at = "flat".into();
     for name in ["f6", "f7", "f8"] {
         let of = format!("{name}_bias");
-        let out = format!("{name}_out");
+        let mut out = format!("{name}_out");
         if bias {
-            nodes.push(node(operator, &["x", name, &of], &out, attributes));
+            nodes.push(node(operator, &[&at, name, &of], &out, attributes));
         } else {
-            nodes.push(node(operator, &["x", name], &out, attributes));
+            nodes.push(node(operator, &[&at, name], &out, attributes));
             nodes.push(node("Add", &[&out, &of], &format!("{name}_sum"), &[]));
+            out = format!("{name}_sum");
+        }
+        at = out;
+        if name != "f8" {
+            nodes.push(node("Relu", &[&at], &format!("{name}_relu"), &[]));
+            at = format!("{name}_relu");
         }
     }
     nodes
@@ -143,20 +155,38 @@ fn matrices_of_every_orientation_are_read() {
 
 #[test]
 fn convolutional_heads_are_matrices() {
-    let nodes: Vec<Vec<u8>> = ["f6", "f7", "f8"].map(|f| node("Conv", &["x", f], f, &[])).to_vec();
-    let tensors =
-        [tensor("f6", &[3, 2, 2, 2], 0), tensor("f7", &[3, 3, 1, 1], 0), tensor("f8", &[2, 3, 1, 1], 0)];
-    let model = open(&network(&nodes, &tensors)).unwrap();
-    let shape = |name: &str| model.entries().into_iter().find(|entry| entry.name == name).unwrap().shape;
-    assert_eq!(
-        (shape("fc6.weight"), shape("fc8.weight"), shape("fc8.bias")),
-        (vec![3, 8], vec![2, 3], vec![2])
-    );
+    // timm averages before the last layer, which is a matrix.
+    let last = [
+        (vec![node("Conv", &["7r", "f8"], "8", &[])], tensor("f8", &[2, 3, 1, 1], 0)),
+        (
+            vec![
+                node("GlobalAveragePool", &["7r"], "g", &[]),
+                node("Flatten", &["g"], "flat", &[]),
+                node("Gemm", &["flat", "f8"], "8", &[("transB", &[1])]),
+            ],
+            tensor("f8", &[2, 3], 0),
+        ),
+    ];
+    for (nodes, f8) in last {
+        let first = [
+            node("Conv", &["5", "f6"], "6", &[]),
+            node("Relu", &["6"], "6r", &[]),
+            node("Conv", &["6r", "f7"], "7", &[]),
+            node("Relu", &["7"], "7r", &[]),
+        ];
+        let tensors = [tensor("f6", &[3, 2, 2, 2], 0), tensor("f7", &[3, 3, 1, 1], 0), f8];
+        let model = open(&network(&[&first[..], &nodes].concat(), &tensors)).unwrap();
+        let shape = |name: &str| model.entries().into_iter().find(|entry| entry.name == name).unwrap().shape;
+        assert_eq!(
+            (shape("fc6.weight"), shape("fc8.weight"), shape("fc8.bias")),
+            (vec![3, 8], vec![2, 3], vec![2])
+        );
+    }
 }
 
 #[test]
 fn other_heads_are_left_out() {
-    let two = &head("Gemm", true, &[("transB", &[1])], false)[..2];
+    let two = &head("Gemm", true, &[("transB", &[1])], false)[..4];
     assert_eq!(names(&open(&network(two, &head_tensors(false))).unwrap()).len(), 4);
     let unfit = [tensor("f6", &[3, 9], 0), tensor("f7", &[3, 3], 0), tensor("f8", &[2, 3], 0)];
     let gemm = head("Gemm", true, &[("transB", &[1])], false);
@@ -170,6 +200,7 @@ fn constants_and_copies_are_followed() {
         [node("Constant", &[], "c", &[]), constant].concat(),
         node("Identity", &["c"], "copy", &[]),
         node("Conv", &["image", "copy"], "1", &[PADS]),
+        node("Relu", &["1"], "2", &[]),
     ];
     let mut found = open(&model(&nodes, &[])).unwrap();
     assert_eq!(found.read("conv1_1.weight").unwrap()[..2], [5.0, 6.0]);
@@ -179,9 +210,56 @@ fn constants_and_copies_are_followed() {
     assert!(message.contains("the weight of a convolution is not a constant"), "{message}");
 }
 
+/// Other networks have other operations, or other settings of the same.
+#[test]
+fn other_networks_are_refused() {
+    let a = || vec![tensor("a", &[2, 3, 3, 3], 0)];
+    let conv = |attributes: &[(&str, &[u64])]| node("Conv", &["image", "a"], "1", attributes);
+    let relu = || node("Relu", &["1"], "2", &[]);
+    let settings = "a convolution has a stride, a dilation, groups or another padding";
+    for (nodes, words) in [
+        (vec![conv(&[PADS, ("strides", &[2, 2])]), relu()], settings),
+        (vec![conv(&[("pads", &[2; 4]), ("dilations", &[2, 2])]), relu()], settings),
+        (vec![conv(&[PADS, ("group", &[3])]), relu()], settings),
+        (vec![conv(&[]), relu()], settings),
+        (vec![conv(&[PADS]), node("Sigmoid", &["1"], "2", &[])], "not followed by a ReLU"),
+        (
+            vec![
+                conv(&[PADS]),
+                relu(),
+                node("Sigmoid", &["2"], "3", &[]),
+                node("Conv", &["3", "a"], "4", &[PADS]),
+            ],
+            "it has the operation Sigmoid",
+        ),
+        (vec![conv(&[PADS]), node("MaxPool", &["1"], "2", &POOL)], "not followed by a ReLU"),
+        (
+            vec![conv(&[PADS]), relu(), node("MaxPool", &["2"], "3", &[POOL[1], ("kernel_shape", &[3, 3])])],
+            "not over 2 x 2",
+        ),
+        (
+            vec![
+                conv(&[PADS]),
+                relu(),
+                node("Add", &["2", "image"], "3", &[]),
+                node("Conv", &["3", "a"], "4", &[PADS]),
+            ],
+            "it has the operation Add",
+        ),
+        (vec![conv(&[PADS]), relu(), node("Conv", &["image", "a"], "3", &[PADS])], "not part of one chain"),
+        (
+            vec![node("Sub", &["pixels", "mean"], "image", &[]), conv(&[PADS]), relu()],
+            "it normalises pixels by the operation Sub",
+        ),
+    ] {
+        let message = open(&model(&nodes, &a())).err().unwrap_or_else(|| panic!("{words}")).to_string();
+        assert!(message.contains(words), "{message}");
+    }
+}
+
 #[test]
 fn invalid_models_are_refused() {
-    let conv = || vec![node("Conv", &["image", "a"], "1", &[PADS])];
+    let conv = || vec![node("Conv", &["image", "a"], "1", &[PADS]), node("Relu", &["1"], "2", &[])];
     let a = || tensor("a", &[2, 3, 3, 3], 0);
     let norm = [conv(), vec![node("BatchNormalization", &["1"], "2", &[])]].concat();
     let short = [number(1, 2), number(1, 3), number(2, 1), bytes(8, b"a"), bytes(9, &[0; 20])].concat();
