@@ -153,13 +153,13 @@ impl PrepareFolder {
             FolderLayout::Cifar10 => Layout::Cifar10,
         };
         let source = Files::open(&self.dataset, layout);
-        if matches!(layout, Layout::Folders) && self.dataset.is_dir() {
+        // If the folder does not exist, the layout is not the reason.
+        let source = if self.dataset.is_dir() { source.with_context(|| self.unreadable())? } else { source? };
+        if matches!(layout, Layout::Folders) {
             for split in ImageSet::splits_in(&self.dataset)? {
                 say_ignored(&ImageSet::open(&self.dataset, split)?);
             }
         }
-        // If the folder does not exist, the layout is not the reason.
-        let source = if self.dataset.is_dir() { source.with_context(|| self.unreadable())? } else { source? };
         self.prepare.run(&source)
     }
 
