@@ -62,10 +62,7 @@ pub fn load_with(path: &Path, device: &Device, pixels: Option<Pixels>) -> Result
     let mut source = Source::open(path)?;
     // Check the shapes first, so that the memory of the network is in proportion to the size of the file.
     let plan = plan(&source, path, pixels, false)?;
-    let mut network = Network::new(plan.metadata.spec.clone(), device)?;
-    plan.read(&mut source, path, &|_| true, &mut |array| Ok(network.load_tensor(&array)?))?;
-    let LoadPlan { metadata, library, notes, .. } = plan;
-    Ok(Loaded { network, metadata, library, notes })
+    build(plan, &mut source, path, device, &|_| true)
 }
 
 /// [`load`] for a network that computes no further than a layer, such as `pool5`. The weights of the layers above are
@@ -77,15 +74,26 @@ pub fn load_up_to(path: &Path, layer: &str, device: &Device) -> Result<Loaded> {
     let mut source = Source::open(path)?;
     let plan = plan(&source, path, None, true)?;
     let layers = plan.metadata.spec.layers()?;
-    // The name of a layer that does not exist is reported by whoever computes it.
+    // Without a layer of this name, all layers are loaded; computing the layer reports the error.
     let last = layers.iter().position(|own| own.name == layer).unwrap_or(layers.len() - 1);
     let needed = |name: &str| layers[..=last].iter().any(|own| own.name == name);
     let missing: Vec<String> = plan.missing.iter().filter(|name| needed(name)).cloned().collect();
     if !missing.is_empty() {
         return Err(Error::Absent { path: path.to_owned(), layers: missing });
     }
+    build(plan, &mut source, path, device, &needed)
+}
+
+/// Builds the planned network with the weights of the `wanted` layers.
+fn build(
+    plan: LoadPlan,
+    source: &mut Source,
+    path: &Path,
+    device: &Device,
+    wanted: &dyn Fn(&str) -> bool,
+) -> Result<Loaded> {
     let mut network = Network::new(plan.metadata.spec.clone(), device)?;
-    plan.read(&mut source, path, &needed, &mut |array| Ok(network.load_tensor(&array)?))?;
+    plan.read(source, path, wanted, &mut |array| Ok(network.load_tensor(&array)?))?;
     let LoadPlan { metadata, library, notes, .. } = plan;
     Ok(Loaded { network, metadata, library, notes })
 }

@@ -293,7 +293,7 @@ fn stages(text: &str) -> Result<Stages, String> {
 
 pub(super) fn open_weights(path: &Path, config: Option<&Config>, device: &Device) -> Result<Pretrained> {
     check_config(path, config)?;
-    Ok(told(path, Pretrained::open_on(path, device)?))
+    Ok(print_notes(path, Pretrained::open_on(path, device)?))
 }
 
 /// As [`open_weights`], for a network that computes no further than `layer`.
@@ -304,7 +304,7 @@ pub(super) fn open_weights_up_to(
     device: &Device,
 ) -> Result<Pretrained> {
     check_config(path, config)?;
-    Ok(told(path, Pretrained::open_up_to(path, layer, device)?))
+    Ok(print_notes(path, Pretrained::open_up_to(path, layer, device)?))
 }
 
 fn check_config(path: &Path, config: Option<&Config>) -> Result<()> {
@@ -317,8 +317,8 @@ fn check_config(path: &Path, config: Option<&Config>) -> Result<()> {
     }
 }
 
-/// Prints the notes on the file of a network.
-fn told(path: &Path, network: Pretrained) -> Pretrained {
+/// Prints the notes on the file of a network, and returns the network.
+fn print_notes(path: &Path, network: Pretrained) -> Pretrained {
     network.notes.iter().for_each(|text| note(&format!("{}: {text}", printable(path))));
     network
 }

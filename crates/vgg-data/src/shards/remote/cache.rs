@@ -18,6 +18,7 @@ use memmap2::MmapRaw;
 
 use crate::error::io_error;
 use crate::shards::Record;
+use crate::shards::file::read_at;
 use crate::{Error, Result};
 
 pub(super) struct Cache {
@@ -88,19 +89,8 @@ impl Cache {
 }
 
 #[cfg(unix)]
-fn read_at(file: &File, bytes: &mut [u8], start: u64) -> io::Result<()> {
-    std::os::unix::fs::FileExt::read_exact_at(file, bytes, start)
-}
-
-#[cfg(unix)]
 fn write_at(file: &File, bytes: &[u8], start: u64) -> io::Result<()> {
     std::os::unix::fs::FileExt::write_all_at(file, bytes, start)
-}
-
-#[cfg(windows)]
-fn read_at(file: &File, bytes: &mut [u8], start: u64) -> io::Result<()> {
-    let read = std::os::windows::fs::FileExt::seek_read(file, bytes, start)?;
-    if read == bytes.len() { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
 }
 
 #[cfg(windows)]
