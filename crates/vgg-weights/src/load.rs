@@ -140,7 +140,7 @@ pub fn describe(path: &Path) -> Result<(WeightsMetadata, Vec<String>)> {
 
 fn plan(source: &Source, path: &Path, pixels: Option<Pixels>, partial: bool) -> Result<LoadPlan> {
     let mut recognised = recognise(&source.entries());
-    if let (Source::Onnx(_), Some(recognised)) = (source, &mut recognised) {
+    if let (true, Some(recognised)) = (source.is_onnx(), &mut recognised) {
         recognised.library = Library::Onnx;
     }
     let strings = source.metadata();
@@ -150,8 +150,7 @@ fn plan(source: &Source, path: &Path, pixels: Option<Pixels>, partial: bool) -> 
         return Err(Error::Metadata { path: path.to_owned(), key: "pixel_scale", reason });
     }
     let is_native = recognised.as_ref().is_none_or(|r| r.library == Library::Native);
-    let is_safetensors = matches!(source, Source::Safetensors(_));
-    let native = if has_metadata || (is_native && pixels.is_none() && is_safetensors) {
+    let native = if has_metadata || (is_native && pixels.is_none() && source.is_safetensors()) {
         Some(WeightsMetadata::from_strings(&strings, path)?)
     } else {
         None

@@ -46,15 +46,16 @@ impl LoadPlan {
         };
         // `convert` writes Caffe files with conv1_1 in BGR order.
         let bgr = if ours { library == Library::Caffe } else { pixels.is_bgr() };
-        let (missing, notes) = (Vec::new(), Vec::new());
+        let (missing, notes) = (Vec::new(), source.notes.clone());
         let mut plan = LoadPlan { metadata, library, entries, layers, bgr, missing, notes };
-        plan.compare(path, partial)?;
+        plan.compare(path, partial, &source.ignored)?;
         plan.describe(source.format(), ours, override_pixels.is_some());
         Ok(plan)
     }
 
     /// Compares names and shapes with the network's; the error lists all differences.
-    fn compare(&mut self, path: &Path, partial: bool) -> Result<()> {
+    /// `ignored` are the names of the tensors of the file that do not belong to the network.
+    fn compare(&mut self, path: &Path, partial: bool, ignored: &[String]) -> Result<()> {
         let (mut differences, mut used) = (Vec::new(), Vec::new());
         let layers = self.metadata.spec.layers()?;
         for (layer, expected) in layers.iter().filter_map(|layer| Some((layer, layer.weight_shape()?))) {
@@ -89,8 +90,8 @@ impl LoadPlan {
         }
         let missing = self.missing.iter().map(|layer| format!("{layer} is missing"));
         let missing: Vec<String> = missing.collect();
-        // PyTorch's batch normalisation stores a counter, which inference does not need.
-        let counts = |name: &str| name.ends_with(".num_batches_tracked");
+        // Counters of PyTorch's batch normalisation and weight averaging, which inference does not need.
+        let counts = |name: &str| name.ends_with(".num_batches_tracked") || name == "n_averaged";
         let extra = self.entries.iter().filter(|e| !used.contains(&e.name) && !counts(&e.name));
         differences.extend(extra.map(|e| format!("{} is unexpected", e.name)));
         if differences.is_empty() && (partial || missing.is_empty()) {
@@ -98,6 +99,7 @@ impl LoadPlan {
         }
         // Include missing layers even if `partial` allows them, so that the error is complete.
         differences.splice(0..0, missing);
+        differences.extend(ignored.iter().map(|name| format!("{name} is outside the network")));
         let config = self.metadata.spec.config.name();
         Err(Error::Tensors { path: path.to_owned(), config, differences })
     }
@@ -116,7 +118,8 @@ impl LoadPlan {
             Library::Onnx => "layers in the order of the graph".to_owned(),
             _ => format!("{library} tensor names"),
         };
-        let mut notes = vec![format!("{format} file with {layers}: config {config}, {classes} classes")];
+        let mut notes = std::mem::take(&mut self.notes);
+        notes.push(format!("{format} file with {layers}: config {config}, {classes} classes"));
         let whose = if override_pixels { "as specified".to_owned() } else { format!("{library} convention") };
         if !ours {
             notes.push(format!(

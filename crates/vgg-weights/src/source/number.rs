@@ -7,7 +7,8 @@ pub(crate) enum Number {
     Bf16,
     F32,
     F64,
-    /// An integer or boolean of this many bytes, such as a counter; never a weight.
+    /// A number of this many bytes that is never a weight, such as a counter: an integer, boolean, complex or quantised
+    /// number.
     Other(usize),
 }
 
@@ -33,7 +34,7 @@ impl Number {
         })
     }
 
-    /// Converts values to `f32`. Integers are never weights and give an empty vector.
+    /// Converts values to `f32`. [`Number::Other`] gives an empty vector.
     pub(crate) fn floats(self, bytes: &[u8]) -> Vec<f32> {
         fn each<const N: usize>(bytes: &[u8], value: fn([u8; N]) -> f32) -> Vec<f32> {
             bytes.as_chunks::<N>().0.iter().map(|b| value(*b)).collect()

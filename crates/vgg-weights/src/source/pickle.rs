@@ -52,6 +52,11 @@ impl Pickle {
         &self.values[self.root]
     }
 
+    /// Index of the pickled object.
+    pub(super) fn root_id(&self) -> Id {
+        self.root
+    }
+
     /// All references to storages.
     pub(super) fn storages(&self) -> impl Iterator<Item = &Storage> {
         self.values.iter().filter_map(|value| match value {
@@ -217,9 +222,13 @@ impl Machine<'_> {
             ("torch", "DoubleStorage") => Global::Storage(Number::F64),
             ("torch", "HalfStorage") => Global::Storage(Number::F16),
             ("torch", "BFloat16Storage") => Global::Storage(Number::Bf16),
-            ("torch", "LongStorage") => Global::Storage(Number::Other(8)),
-            ("torch", "IntStorage") => Global::Storage(Number::Other(4)),
-            ("torch", "ByteStorage" | "BoolStorage" | "CharStorage") => Global::Storage(Number::Other(1)),
+            ("torch", "ComplexDoubleStorage") => Global::Storage(Number::Other(16)),
+            ("torch", "LongStorage" | "ComplexFloatStorage") => Global::Storage(Number::Other(8)),
+            ("torch", "IntStorage" | "QInt32Storage") => Global::Storage(Number::Other(4)),
+            ("torch", "ShortStorage") => Global::Storage(Number::Other(2)),
+            ("torch", "ByteStorage" | "BoolStorage" | "CharStorage" | "QInt8Storage" | "QUInt8Storage") => {
+                Global::Storage(Number::Other(1))
+            }
             _ => {
                 self.unknown.push(format!("{module}.{name}"));
                 Global::Unknown(self.unknown.len() - 1)
@@ -237,7 +246,7 @@ impl Machine<'_> {
         let arguments: Vec<Id> = arguments.iter().take(8).copied().collect();
         let made = match self.values[callee] {
             Value::Global(Global::OrderedDict) => Value::Dict(Vec::new()),
-            Value::Global(Global::RebuildTensor) => Value::Tensor(self.tensor(&arguments)?),
+            Value::Global(Global::RebuildTensor) => self.tensor(&arguments)?,
             Value::Global(Global::RebuildParameter | Global::Size) => {
                 return self.push_again(*arguments.first().ok_or("a call has no arguments")?);
             }
@@ -262,11 +271,15 @@ impl Machine<'_> {
         self.push(made)
     }
 
-    /// The tensor of the arguments `(storage, offset, shape, stride, ..)`.
-    fn tensor(&self, arguments: &[Id]) -> Result<Tensor> {
+    /// The tensor of the arguments `(storage, offset, shape, stride, ..)`; opaque if its storage is.
+    fn tensor(&self, arguments: &[Id]) -> Result<Value> {
         let bad = || "the arguments of a tensor are not storage, offset, shape and stride".to_owned();
         let [storage, offset, shape, stride, ..] = arguments else { return Err(bad()) };
-        let Value::Storage(storage) = &self.values[*storage] else { return Err(bad()) };
+        let storage = match &self.values[*storage] {
+            Value::Storage(storage) => storage,
+            Value::Opaque(class) => return Ok(Value::Opaque(*class)),
+            _ => return Err(bad()),
+        };
         let number = |id: &Id| match self.values[*id] {
             Value::Int(n) => usize::try_from(n).map_err(|_| bad()),
             _ => Err(bad()),
@@ -281,10 +294,10 @@ impl Machine<'_> {
         if shape.len() != stride.len() {
             return Err(bad());
         }
-        Ok(Tensor { storage: storage.clone(), offset: number(offset)?, shape, stride })
+        Ok(Value::Tensor(Tensor { storage: storage.clone(), offset: number(offset)?, shape, stride }))
     }
 
-    /// BINPERSID: the storage of the id `('storage', type, key, location, length, ..)`.
+    /// BINPERSID: the storage of the id `('storage', type, key, location, length, ..)`; opaque if the type is not known.
     fn persistent(&mut self) -> Result<()> {
         let bad = "a persistent id does not refer to a storage";
         let id = self.pop()?;
@@ -298,11 +311,14 @@ impl Machine<'_> {
                 Value::Int(len),
             ] if what == "storage" && key.len() <= MAX_KEY => {
                 let len = usize::try_from(*len).map_err(|_| bad)?;
-                Storage { number: *number, key: key.clone(), len }
+                Value::Storage(Storage { number: *number, key: key.clone(), len })
+            }
+            [Value::Text(what), Value::Global(Global::Unknown(class)), ..] if what == "storage" => {
+                Value::Opaque(*class)
             }
             _ => return Err(bad.into()),
         };
-        self.push(Value::Storage(storage))
+        self.push(storage)
     }
 
     fn append(&mut self, items: Vec<Id>) -> Result<()> {

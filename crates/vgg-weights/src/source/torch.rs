@@ -1,23 +1,28 @@
 //! Reading files of `torch.save`: a zip archive with a pickle and raw storages or, before PyTorch 1.6,
 //! consecutive pickles and storages.
 
+mod state_dict;
+
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 
+use self::state_dict::state_dict;
 use super::archive::Archive;
 use super::pickle::{Pickle, Storage, Tensor, Value};
-use super::{Entry, MAX_TENSORS, corrupt, count, io, without_wrappers};
+use super::{Entry, corrupt, count, io};
 use crate::Result;
 
 /// Maximum size of a pickle in bytes, without storages; a thousand tensors take about a tenth of a MiB.
 const MAX_PICKLE_BYTES: u64 = 16 << 20;
 
 /// An open file.
-pub(crate) struct Torch {
+pub(super) struct Torch {
     path: PathBuf,
     tensors: Vec<(String, Tensor)>,
+    /// Which of several dictionaries the tensors are from.
+    pub(super) notes: Vec<String>,
     storages: Storages,
 }
 
@@ -48,7 +53,7 @@ impl Torch {
         }
         let bytes = archive.read(&pickle, MAX_PICKLE_BYTES)?;
         let (pickle, _) = Pickle::read(&bytes).map_err(|reason| corrupt(path, reason))?;
-        let tensors = tensors(&pickle).map_err(|reason| corrupt(path, reason))?;
+        let (tensors, notes) = state_dict(&pickle).map_err(|reason| corrupt(path, reason))?;
         check_extents(path, &tensors)?;
         for (name, tensor) in &tensors {
             let entry = format!("{folder}data/{}", tensor.storage.key);
@@ -64,6 +69,7 @@ impl Torch {
         Ok(Torch {
             path: path.to_owned(),
             tensors,
+            notes,
             storages: Storages::Archive { archive: Box::new(archive), folder },
         })
     }
@@ -83,7 +89,7 @@ impl Torch {
         // Five pickles: magic number, protocol version, system information, object, keys of its storages.
         let (_, _, _) = (next()?, next()?, next()?);
         let (object, keys) = (next()?, next()?);
-        let tensors = tensors(&object).map_err(|reason| corrupt(path, reason))?;
+        let (tensors, notes) = state_dict(&object).map_err(|reason| corrupt(path, reason))?;
         check_extents(path, &tensors)?;
         let lens: HashMap<&str, &Storage> = object.storages().map(|s| (s.key.as_str(), s)).collect();
         let Value::List(keys_of_file) = keys.root() else {
@@ -115,7 +121,7 @@ impl Torch {
         if let Some((name, _)) = tensors.iter().find(|(_, t)| !places.contains_key(&t.storage.key)) {
             return Err(corrupt(path, format!("the storage of {name} is missing")));
         }
-        Ok(Torch { path: path.to_owned(), tensors, storages: Storages::Legacy { file, places } })
+        Ok(Torch { path: path.to_owned(), tensors, notes, storages: Storages::Legacy { file, places } })
     }
 
     pub(super) fn entries(&self) -> Vec<Entry> {
@@ -198,64 +204,6 @@ fn gather(tensor: &Tensor, values: Vec<f32>) -> Vec<f32> {
         }
     }
     out
-}
-
-/// The tensors of the dictionary in a pickle that has the most: a checkpoint has the weights in an inner dictionary,
-/// under names such as `state_dict`, `model` or `net`, and perhaps others, such as an optimiser's state.
-fn tensors(pickle: &Pickle) -> std::result::Result<Vec<(String, Tensor)>, String> {
-    let text = |id: usize| match pickle.value(id) {
-        Value::Text(text) => Some(text.as_str()),
-        _ => None,
-    };
-    let Value::Dict(outer) = pickle.root() else { return Err(no_dictionary(pickle)) };
-    let named = |items: &[(usize, usize)]| {
-        items
-            .iter()
-            .filter(|(key, value)| text(*key).is_some() && matches!(pickle.value(*value), Value::Tensor(_)))
-            .count()
-    };
-    let inner = outer.iter().filter_map(|(_, value)| match pickle.value(*value) {
-        Value::Dict(items) => Some(items),
-        _ => None,
-    });
-    // The first of several with as many: averaged weights (`state_dict_ema`) usually follow the weights.
-    let items = inner.fold(outer, |best, items| if named(items) > named(best) { items } else { best });
-    // All references to a storage must agree on its type and length.
-    let mut storages: HashMap<&str, &Storage> = HashMap::new();
-    for storage in pickle.storages() {
-        if *storages.entry(&storage.key).or_insert(storage) != storage {
-            return Err(format!("storage {} has two types or lengths", storage.key));
-        }
-    }
-    let mut tensors: Vec<(String, Tensor)> = Vec::new();
-    for (key, value) in items {
-        match (text(*key), pickle.value(*value)) {
-            (Some(name), Value::Tensor(tensor)) => tensors.push((without_wrappers(name), tensor.clone())),
-            (Some(name), Value::Opaque(class)) if name.ends_with(".weight") || name.ends_with(".bias") => {
-                return Err(format!("{name} is an object of {}, not a tensor", pickle.class(*class)));
-            }
-            _ => {}
-        }
-        if tensors.len() > MAX_TENSORS {
-            return Err(format!("it contains more than {MAX_TENSORS} tensors"));
-        }
-    }
-    if tensors.is_empty() {
-        return Err("it contains no tensors".into());
-    }
-    Ok(tensors)
-}
-
-/// Why the root of a pickle is not a dictionary, and what to do.
-fn no_dictionary(pickle: &Pickle) -> String {
-    match pickle.root() {
-        Value::Opaque(class) => format!(
-            "it contains a whole object of {}, which was not loaded: save model.state_dict() instead",
-            pickle.class(*class)
-        ),
-        Value::Tensor(_) => "it contains one tensor, not a dictionary of tensors".into(),
-        _ => "it is not a dictionary of tensors".into(),
-    }
 }
 
 #[cfg(test)]

@@ -137,6 +137,9 @@ fn storage_classes_map_to_number_kinds() {
         ("ByteStorage", Number::Other(1)),
         ("BoolStorage", Number::Other(1)),
         ("CharStorage", Number::Other(1)),
+        ("ShortStorage", Number::Other(2)),
+        ("ComplexFloatStorage", Number::Other(8)),
+        ("QInt8Storage", Number::Other(1)),
     ] {
         let line = read(format!("ctorch\n{class}\n.").as_bytes());
         assert_eq!(line, format!("Storage({number:?})"));
@@ -144,6 +147,13 @@ fn storage_classes_map_to_number_kinds() {
         let named = [&b"U\x05torchU"[..], &[class.len() as u8], class.as_bytes(), b"\x93."].concat();
         assert_eq!(read(&named), line);
     }
+}
+
+#[test]
+fn tensors_of_an_unknown_storage_are_opaque() {
+    let storage = b"(U\x07storagectorch\nNewStorage\nU\x013U\x03cpuK\x0ctQ";
+    let tensor = [TENSOR, storage, b"K\x00K\x06\x85K\x01\x85tR."].concat();
+    assert_eq!(read(&tensor), "object of torch.NewStorage");
 }
 
 #[test]

@@ -68,7 +68,7 @@ const F64: Mention = ("DoubleStorage", "1", 2);
 fn object() -> Vec<u8> {
     dict(&[
         ("a", tensor(F32, 0, &[2, 3], &[3, 1])),
-        ("module.b", tensor(F32, 0, &[3, 2], &[1, 3])),
+        ("b", tensor(F32, 0, &[3, 2], &[1, 3])),
         ("c", tensor(F32, 2, &[2], &[3])),
         ("d", tensor(F64, 1, &[], &[])),
         ("e", tensor(F64, 0, &[2], &[1])),
@@ -180,21 +180,39 @@ fn damaged_legacy_files_are_rejected_with_a_reason() {
 
 fn names(object: &[u8]) -> std::result::Result<Vec<String>, String> {
     let (pickle, _) = Pickle::read(&pickle(object)).unwrap();
-    tensors(&pickle).map(|tensors| tensors.into_iter().map(|(name, _)| name).collect())
+    state_dict(&pickle).map(|(tensors, _)| tensors.into_iter().map(|(name, _)| name).collect())
+}
+
+fn notes(object: &[u8]) -> Vec<String> {
+    let (pickle, _) = Pickle::read(&pickle(object)).unwrap();
+    state_dict(&pickle).unwrap().1
 }
 
 #[test]
 fn nested_state_dict_and_model_are_read() {
     let one = || tensor(F32, 0, &[6], &[1]);
-    let inner = dict(&[("module.x", one()), ("y", one())]);
+    let inner = dict(&[("x", one()), ("y", one())]);
+    let expected = || Ok(vec!["x".to_owned(), "y".to_owned()]);
     for key in ["state_dict", "model", "model_state_dict", "net", "params"] {
         let object = dict(&[("epoch", b"K\x05".to_vec()), (key, inner.clone()), ("z", one())]);
-        assert_eq!(names(&object), Ok(vec!["x".to_owned(), "y".to_owned()]), "{key}");
+        assert_eq!(names(&object), expected(), "{key}");
     }
-    // Of several, the first of those with the most tensors.
-    let averaged = dict(&[("x2", one()), ("y2", one())]);
-    let object = dict(&[("best", dict(&[("a", one())])), ("model", inner), ("ema", averaged)]);
-    assert_eq!(names(&object), Ok(vec!["x".to_owned(), "y".to_owned()]));
+    // Deeper, and in a tuple: `({"checkpoint": {"model": {"state_dict": ..}}}, 5)`.
+    let deep = dict(&[("checkpoint", dict(&[("model", dict(&[("state_dict", inner.clone())]))]))]);
+    assert_eq!(names(&deep), expected());
+    assert_eq!(names(&[b"(", &deep[..], b"K\x05t"].concat()), expected());
+    // Of several, the first of those with the most tensors; averaged weights have a counter.
+    let averaged = dict(&[("n_averaged", one()), ("x2", one()), ("y2", one())]);
+    let best = dict(&[("a", one())]);
+    let object = dict(&[("best", best), ("model", inner.clone()), ("ema", dict(&[("model", averaged)]))]);
+    assert_eq!(names(&object), expected());
+    assert_eq!(notes(&object), ["weights of `model`; not used: `ema.model`"]);
+    assert!(notes(&inner).is_empty());
+}
+
+#[test]
+fn values_that_are_not_tensors_are_ignored() {
+    let one = || tensor(F32, 0, &[6], &[1]);
     // Other objects beside the tensors, and in the place of one.
     let namespace = b"cargparse\nNamespace\n)\x81".to_vec();
     assert_eq!(names(&dict(&[("args", namespace.clone()), ("x", one())])), Ok(vec!["x".to_owned()]));
@@ -202,9 +220,13 @@ fn nested_state_dict_and_model_are_read() {
     assert_eq!(message, "fc.weight is an object of argparse.Namespace, not a tensor");
     let message = names(&namespace).unwrap_err();
     assert!(message.contains("a whole object of argparse.Namespace, which was not loaded"), "{message}");
+    let module = b"cmynet\nNet\n)\x81".to_vec();
+    let message = names(&dict(&[("args", namespace), ("model", module)])).unwrap_err();
+    assert!(message.starts_with("model is a whole object of mynet.Net, which was not loaded"), "{message}");
     // A tensor may itself be called `model`.
     assert_eq!(names(&dict(&[("model", one())])), Ok(vec!["model".to_owned()]));
     assert_eq!(names(b"]"), Err("it is not a dictionary of tensors".to_owned()));
+    assert_eq!(names(b"}"), Err("it contains no tensors".to_owned()));
     // Values that are not tensors, and keys that are not strings, are ignored.
     let object = dict(&[("x", one()), ("step", b"K\x05".to_vec())]);
     assert_eq!(names(&[&object[..], b"K\x01", &one(), b"s"].concat()), Ok(vec!["x".to_owned()]));
