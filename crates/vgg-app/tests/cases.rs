@@ -41,6 +41,10 @@ const CASES: &[Case] = &[
     (|d| empty_classes(d), INSPECT, 66, &["ant", "bee"]),
     (|d| rename(d, "set/val/cat", "set/val/ape"), INSPECT, 65, &["ape", "cat"]),
     (|d| rename(d, "set/val/cat", "set/val/cafe\u{301}"), INSPECT, 65, &["café"]),
+    (|d| rename(d, "set", "outer/set"), "data inspect outer", 66, &["pass outer/set"]),
+    (nothing, "data inspect w", 66, &["it is a file: pass the folder"]),
+    (|d| file(d, "set.zip", b"PK"), "data inspect set.zip", 66, &["it is an archive: unpack it"]),
+    (|d| one_class(d), "evaluate --weights w1 --dataset set --test-scales 36", 0, &["has one class"]),
     // Images.
     (|d| file(d, "set/val/cat/0.jpg", b""), EVALUATE, 65, &["0.jpg", "empty (0 bytes)"]),
     (|d| file(d, "set/val/cat/0.jpg", LFS), EVALUATE, 65, &["git lfs pull"]),
@@ -70,9 +74,23 @@ const CASES: &[Case] = &[
     (|d| file(d, "x.pth", b"\x80\x02}q\0."), "summary --weights x.pth", 65, &["not of torch.save"]),
     (|d| cut(d, "w"), "summary --weights w", 65, &["w"]),
     (nothing, "convert w x.pth", 2, &[".safetensors, .onnx or .caffemodel"]),
-    (nothing, "convert w x.onnx --to caffe", 2, &["x.onnx is named otherwise"]),
+    (nothing, "convert w x.onnx --to caffe", 2, &["--to caffe writes .caffemodel files"]),
     (nothing, "summary --weights gone.pth", 66, &["gone.pth does not exist"]),
+    (|d| pipe(d, "p"), "summary --weights p", 65, &["not a regular file"]),
+    (|d| pipe(d, "p"), "compare p p", 74, &["not a regular file"]),
+    (|d| pipe(d, "p"), "train p", 74, &["not a regular file"]),
+    (nothing, "convert w x.onnx --to native", 2, &["--to native writes .safetensors files"]),
     // Prepared data sets.
+    (|d| std::fs::remove_file(d.join("shards/index.json")).unwrap(), PREPARED, 66, &["no index.json: copy"]),
+    (
+        |d| {
+            remove_file(d, "shards/classes.json");
+            pipe(d, "shards/classes.json")
+        },
+        "data verify shards",
+        65,
+        &["not a regular file"],
+    ),
     (|d| flip(d, "shards/val.index", 40), PREPARED, 65, &["val.index is damaged"]),
     (|d| flip(d, "shards/val.names", 3), PREPARED, 65, &["val.names is damaged"]),
     (|d| flip(d, "shards/index.json", 300), PREPARED, 65, &["index.json is damaged"]),
@@ -93,12 +111,32 @@ const CASES: &[Case] = &[
         74,
         &["not a regular file"],
     ),
+    (nothing, "convert w w --to native --force", 2, &["w is an input of this command"]),
+    (
+        nothing,
+        "features --weights w --dataset set --layer pool5 --test-scales 36 --out w --force",
+        2,
+        &["w is an input of this command"],
+    ),
+    (
+        |d| image(d, "x.png"),
+        "predict --weights w --score-map x.png x.png --force",
+        2,
+        &["x.png is an input of this command"],
+    ),
     (nothing, "data show-batch --dataset set --train-scale 36 --crop 32 --out w", 2, &["w already exists"]),
     // Settings.
     (nothing, "init --config A --head 1048576,1048576 --out x", 2, &["head"]),
     (nothing, "bench --config A --batch 1000000000", 2, &["batch"]),
     (nothing, "bench --config A --batch 1 --head 1048576,1048576", 2, &["--head"]),
-    (nothing, "predict --weights w --max-image-pixels 0 set/val/cat/0.jpg", 65, &["pixels"]),
+    (nothing, "predict --weights w --max-image-pixels 0 set/val/cat/0.jpg", 2, &["pixels above 0"]),
+    (
+        nothing,
+        "evaluate --weights w --dataset set --part 9/20",
+        2,
+        &["--part 9/20 has no images: the split has 4"],
+    ),
+    (nothing, "init --config A --width 1e300 --out x", 2, &["width 1e300 must be"]),
     (nothing, "predict --weights w --max-image-pixels=-1 set/val/cat/0.jpg", 2, &["--max-image-pixels"]),
     (nothing, "predict --weights w --threads 100000 set/val/cat/0.jpg", 2, &["--threads"]),
     (
@@ -131,6 +169,7 @@ fn image(dir: &Path, path: &str) {
 }
 
 fn rename(dir: &Path, from: &str, to: &str) {
+    std::fs::create_dir_all(dir.join(to).parent().unwrap()).unwrap();
     std::fs::rename(dir.join(from), dir.join(to)).unwrap();
 }
 
@@ -148,6 +187,24 @@ fn flip(dir: &Path, path: &str, at: usize) {
     let mut bytes = std::fs::read(dir.join(path)).unwrap();
     bytes[at] ^= 1;
     std::fs::write(dir.join(path), bytes).unwrap();
+}
+
+fn remove_file(dir: &Path, path: &str) {
+    std::fs::remove_file(dir.join(path)).unwrap();
+}
+
+/// A named pipe that nobody writes to.
+fn pipe(dir: &Path, path: &str) {
+    let status = std::process::Command::new("mkfifo").arg(dir.join(path)).status();
+    assert!(status.unwrap().success());
+}
+
+/// A data set of one class, and weights `w1` for it.
+fn one_class(dir: &Path) {
+    ["train", "val"].iter().for_each(|split| remove(dir, &format!("set/{split}/dog")));
+    let arguments =
+        ["init", "--config", "A", "--classes", "1", "--width", "0.05", "--crop", "32", "--out", "w1"];
+    common::ok(dir, &arguments);
 }
 
 /// Replaces a file by a link to a device that never ends.

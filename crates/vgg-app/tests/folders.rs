@@ -253,6 +253,14 @@ fn exif_orientation_is_an_option() {
     let usual = first_view(&[], "usual");
     let turned = first_view(&["--exif-orientation", "true"], "turned");
     assert_eq!((usual.dim(), turned.dim()), ((36, 43, 3), (43, 36, 3)));
+    // The views of an earlier dump are removed.
+    let set = tree.root().join("usual");
+    assert!(set.join("3/0.png").is_file());
+    std::fs::write(set.join("3/mine.png"), b"").unwrap();
+    assert_eq!(tree.evaluate(&["--dump-views", "usual", "--part", "1/2", "--force"]).0, Some(0));
+    assert!(
+        set.join("1/0.png").is_file() && !set.join("3/0.png").exists() && set.join("3/mine.png").exists()
+    );
     // The hash of the data set tells both apart, as the posteriors differ.
     let hash = |options: &[&str]| {
         let arguments = ["evaluate", "--weights", "w", "--dataset", "set", "--test-scales", "36", "--json"];

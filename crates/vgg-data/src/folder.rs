@@ -9,7 +9,7 @@ use vgg_error::printable;
 use vgg_files::{Hash, hash_bytes};
 
 use crate::listing::{entries, folders_in, images_below, is_image};
-use crate::split_folder::{missing_split, split_folder};
+use crate::split_folder::{missing_split, not_a_folder, split_folder};
 use crate::{Error, Result, Split};
 
 /// An image of a data set.
@@ -64,7 +64,7 @@ impl Folder {
     /// there is one; then this split must have exactly these.
     pub(crate) fn open(root: &Path, split: Split) -> Result<Folder> {
         if !root.is_dir() {
-            return Err(Error::Missing { path: root.to_owned(), reason: "the folder does not exist".into() });
+            return Err(Error::Missing { path: root.to_owned(), reason: not_a_folder(root) });
         }
         let Some(split_name) = split_folder(root, split)? else { return Err(missing_split(root, split)) };
         let own = class_folders(&root.join(&split_name))?;

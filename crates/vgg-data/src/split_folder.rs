@@ -6,6 +6,7 @@ use std::path::Path;
 use vgg_error::printable;
 
 use crate::listing::{EntryKind, entries, folders_in, images_below};
+use crate::shards::INDEX_FILE;
 use crate::{Error, Result, Split};
 
 /// The folder of a split in `root`, if there is one. Other spellings than `train` and `val` are common; a test set
@@ -36,6 +37,18 @@ pub(crate) fn missing_split(root: &Path, split: Split) -> Error {
     Error::Missing { path: root.to_owned(), reason }
 }
 
+/// Why a path is not a folder, and what to do.
+pub(crate) fn not_a_folder(root: &Path) -> String {
+    let name = root.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
+    let is_archive = [".tar", ".zip", ".gz", ".tgz"].iter().any(|suffix| name.ends_with(suffix));
+    match root.exists() {
+        false => "the folder does not exist".into(),
+        true if is_archive => "it is an archive: unpack it and pass the folder".into(),
+        true => "it is a file: pass the folder of the data set".into(),
+    }
+}
+
+/// What a folder without splits has.
 fn instead(root: &Path) -> Result<Option<String>> {
     if root.join("ILSVRC/Data/CLS-LOC").is_dir() {
         return Ok(Some("it has the layout of Kaggle's ImageNet and must be prepared first".into()));
@@ -46,12 +59,25 @@ fn instead(root: &Path) -> Result<Option<String>> {
         let name = printable(&entry.name).to_string();
         match entry.kind {
             EntryKind::Folder => folders.push(name),
+            _ if name.ends_with(".index") => {
+                let what =
+                    format!("it has {name} of a prepared data set, but no {INDEX_FILE}: copy this file too");
+                return Ok(Some(what));
+            }
             _ if name.contains(".tar") => archives.push(name),
             _ => {}
         }
     }
     if archives.iter().any(|name| name.starts_with("ILSVRC2012_")) {
         return Ok(Some("it has the archives of ImageNet, which must be prepared first".into()));
+    }
+    for folder in &folders {
+        let path = root.join(folder);
+        if path.join(INDEX_FILE).is_file()
+            || split_folder(&path, Split::Train)?.or(split_folder(&path, Split::Val)?).is_some()
+        {
+            return Ok(Some(format!("the data set is in its folder {folder}: pass {}", printable(&path))));
+        }
     }
     let has_images =
         |folder: &String| images_below(&root.join(folder)).is_ok_and(|found| !found.files.is_empty());

@@ -44,7 +44,9 @@ impl Rendezvous {
         let (Some(host), Some(port)) = (get("MASTER_ADDR"), get("MASTER_PORT")) else { return Ok(None) };
         // The next port, because torchrun itself listens on MASTER_PORT.
         let next = port.trim().parse::<u16>().ok().and_then(|port| port.checked_add(1));
-        let Some(next) = next else { return Err(Error::Value { name: "MASTER_PORT", value: port }) };
+        let Some(next) = next else {
+            return Err(launch.no_transport(&format!("MASTER_PORT={port:?} is not a port of at most 65534")));
+        };
         let run = get("TORCHELASTIC_RUN_ID").unwrap_or_default();
         // After a restart, ranks of the previous attempt may still be running.
         let attempt = get("TORCHELASTIC_RESTART_COUNT").unwrap_or_default();
@@ -120,11 +122,17 @@ impl Rendezvous {
         let mut links = Links { data: Vec::new(), watch: Vec::new() };
         let mut data = Vec::new();
         let mut introductions: Vec<Introduction> = Vec::new();
+        let mut refused = 0;
         while !awaited.is_empty() {
             if Instant::now() >= deadline {
                 let mut missing: Vec<String> = awaited.iter().map(|own| own.rank.to_string()).collect();
                 missing.dedup();
-                let reason = format!("these ranks did not connect: {}", missing.join(", "));
+                let mut reason = format!("these ranks did not connect: {}", missing.join(", "));
+                if refused > 0 {
+                    reason.push_str(&format!(
+                        "; refused connections: {refused} (another run or version of vgg, or another secret)"
+                    ));
+                }
                 let watch = links.watch.iter_mut().map(|(_, link)| link);
                 data.iter_mut()
                     .map(|(_, link)| link)
@@ -149,11 +157,15 @@ impl Rendezvous {
             for introduction in introductions {
                 let (progress, again) = introduction.go_on(&awaited, &self.secret);
                 waiting.extend(again);
-                if let Progress::Done(place, stream) = progress {
-                    let Identity { rank, kind, .. } = awaited.remove(place);
-                    match kind {
-                        Kind::Data => data.push((rank, stream)),
-                        Kind::Watch => links.watch.push((rank, stream)),
+                match progress {
+                    Progress::Waiting => {}
+                    Progress::Failed => refused += 1,
+                    Progress::Done(place, stream) => {
+                        let Identity { rank, kind, .. } = awaited.remove(place);
+                        match kind {
+                            Kind::Data => data.push((rank, stream)),
+                            Kind::Watch => links.watch.push((rank, stream)),
+                        }
                     }
                 }
             }
@@ -230,6 +242,19 @@ mod tests {
         let reason = place.meet_within(of(0, 4), Duration::from_millis(500)).unwrap_err();
         assert_eq!(reason, "these ranks did not connect: 2, 3");
         assert_eq!(second.join().unwrap(), reason, "connected ranks get the same error");
+    }
+
+    #[test]
+    fn refused_connections_are_counted() {
+        let place = place();
+        let first = std::thread::spawn({
+            let place = place.clone();
+            move || place.meet_within(of(0, 2), Duration::from_millis(500)).unwrap_err()
+        });
+        let other = Rendezvous { run: "other/0".into(), ..place };
+        other.meet(of(1, 2)).unwrap_err();
+        let reason = first.join().unwrap();
+        assert!(reason.contains("did not connect: 1; refused connections: 1 (another run"), "{reason}");
     }
 
     #[test]

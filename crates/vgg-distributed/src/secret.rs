@@ -117,7 +117,7 @@ fn make(path: &Path) -> std::io::Result<()> {
 fn read(path: &Path, deadline: Instant) -> Result<Secret, String> {
     loop {
         let mut bytes = Vec::new();
-        match std::fs::File::open(path) {
+        match open(path) {
             Err(e) if e.kind() == ErrorKind::NotFound && Instant::now() < deadline => {}
             Err(e) => return Err(cannot("read", path, &e)),
             Ok(file) => {
@@ -137,9 +137,17 @@ fn read(path: &Path, deadline: Instant) -> Result<Secret, String> {
     }
 }
 
+/// Opens the file, unless it is a directory, a device or a named pipe, which would be waited for.
+fn open(path: &Path) -> std::io::Result<std::fs::File> {
+    match std::fs::metadata(path)?.is_file() {
+        true => std::fs::File::open(path),
+        false => Err(std::io::Error::other("it is not a regular file")),
+    }
+}
+
 fn check_mode(path: &Path, file: &std::fs::File) -> Result<(), String> {
     let metadata = file.metadata().map_err(|e| cannot("read", path, &e))?;
-    if !metadata.is_file() || metadata.len() > LONGEST {
+    if metadata.len() > LONGEST {
         return Err(format!("{} must be a file of at most {LONGEST} bytes", path.display()));
     }
     #[cfg(unix)]

@@ -141,6 +141,7 @@ pub fn dump_views(
     dir: &Path,
 ) -> Result<()> {
     let views = evaluation.views(crop)?;
+    remove_old_views(dir)?;
     let mut list = Vec::new();
     for index in options.part.range(image_set.len()) {
         let path = image_set.path(index);
@@ -167,4 +168,19 @@ pub fn dump_views(
         }
     }
     Ok(vgg_files::write_json(&dir.join("views.json"), &list)?)
+}
+
+/// Removes the images that an earlier `views.json` lists.
+fn remove_old_views(dir: &Path) -> Result<()> {
+    let list = dir.join("views.json");
+    // Without a valid list, nothing is known to be a view.
+    let Ok(old) = vgg_files::read_json::<Vec<serde_json::Value>>(&list) else { return Ok(()) };
+    for view in &old {
+        let numbers = view["file"].as_str().and_then(|file| file.strip_suffix(".png")?.split_once('/'));
+        let Some((image, number)) = numbers else { continue };
+        if let (Ok(image), Ok(number)) = (image.parse::<usize>(), number.parse::<usize>()) {
+            vgg_files::remove_file(&dir.join(format!("{image}/{number}.png")))?;
+        }
+    }
+    Ok(vgg_files::remove_file(&list)?)
 }

@@ -143,6 +143,7 @@ impl Dataset {
         };
         let mut jobs = Prefetcher::new(workers, 4 * workers, of_image)?;
         let (mut next, mut done, mut sum) = (0, 0, PixelStatistics::default());
+        let mut first_bad = None;
         loop {
             while jobs.has_room() && next < self.train.len() {
                 jobs.submit(next)?;
@@ -151,14 +152,16 @@ impl Dataset {
             match jobs.recv()? {
                 None => break,
                 Some(Ok(one)) => sum.merge(&one),
-                Some(Err(e)) if e.is_bad_image() => (),
+                Some(Err(e)) if e.is_bad_image() => drop(first_bad.get_or_insert(e)),
                 Some(Err(e)) => return Err(e.into()),
             }
             done += 1;
             progress(done);
         }
         if sum.pixels == 0 {
-            let (path, reason) = (self.train.root().to_owned(), "no training image can be decoded".into());
+            let path = self.train.root().to_owned();
+            let first = first_bad.map(|e| format!(": {e}")).unwrap_or_default();
+            let reason = format!("no training image can be decoded{first}");
             return Err(vgg_data::Error::Layout { path, reason }.into());
         }
         write_checksummed_json(&path, &KeptStatistics { dataset: self.hash.clone(), statistics: sum })?;

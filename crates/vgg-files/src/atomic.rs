@@ -152,15 +152,29 @@ pub fn remove_file(path: &Path) -> Result<()> {
     }
 }
 
+/// Opens a regular file. A device has no end, and opening a named pipe waits for its writer.
+///
+/// # Errors
+/// The system's error; [`std::io::ErrorKind::Other`] if it is a directory, a device or a pipe.
+pub fn open_regular(path: &Path) -> std::io::Result<fs::File> {
+    let metadata = fs::metadata(path)?;
+    if metadata.is_file() {
+        return fs::File::open(path);
+    }
+    let what = if metadata.is_dir() { "it is a directory" } else { "it is not a regular file" };
+    Err(std::io::Error::other(what))
+}
+
 /// Largest file that [`read_bytes`] reads.
 const MAX_READ_BYTES: u64 = 1 << 30;
 
 /// Reads a file of at most 1 GiB.
 ///
 /// # Errors
-/// [`Error::Missing`] if it does not exist; [`Error::Io`] if it cannot be read; [`Error::Corrupt`] if it is larger.
+/// [`Error::Missing`] if it does not exist; [`Error::Io`] if it cannot be read or is not a regular file;
+/// [`Error::Corrupt`] if it is larger.
 pub fn read_bytes(path: &Path) -> Result<Vec<u8>> {
-    let file = fs::File::open(path).map_err(at("read", path))?;
+    let file = open_regular(path).map_err(at("read", path))?;
     let mut bytes = Vec::new();
     file.take(MAX_READ_BYTES + 1).read_to_end(&mut bytes).map_err(at("read", path))?;
     if bytes.len() as u64 > MAX_READ_BYTES {

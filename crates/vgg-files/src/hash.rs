@@ -82,7 +82,7 @@ pub fn hash_bytes(bytes: &[u8]) -> Hash {
 /// [`crate::Error::Missing`] if the file does not exist; [`crate::Error::Io`] if it cannot be read.
 pub fn hash_file(path: &Path) -> Result<Hash> {
     let mut hasher = blake3::Hasher::new();
-    let file = std::fs::File::open(path).map_err(at("open", path))?;
+    let file = crate::open_regular(path).map_err(at("open", path))?;
     hasher.update_reader(file).map_err(at("read", path))?;
     Ok(Hash(hasher.finalize().to_hex().to_string()))
 }

@@ -29,7 +29,8 @@ mod space;
 mod tensors;
 
 pub use atomic::{
-    FileWriter, create_directory, read_bytes, remove_file, remove_partial_files, write_bytes, write_with,
+    FileWriter, create_directory, open_regular, read_bytes, remove_file, remove_partial_files, write_bytes,
+    write_with,
 };
 pub use directory::{DirectoryWriter, Manifest, verify};
 #[cfg(feature = "faults")]

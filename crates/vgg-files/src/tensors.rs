@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 
 use crate::error::{Error, Result, at};
+use crate::open_regular;
 
 /// Largest header that is read.
 const MAX_HEADER_BYTES: u64 = 64 << 20;
@@ -124,7 +125,7 @@ impl TensorFile {
     /// if the header is invalid or the length of the file differs from it.
     pub fn open(path: &Path) -> Result<TensorFile> {
         let corrupt = |reason: String| Error::corrupt(path, reason);
-        let mut file = File::open(path).map_err(at("open", path))?;
+        let mut file = open_regular(path).map_err(at("open", path))?;
         let length = file.metadata().map_err(at("read", path))?.len();
         let mut size = [0; 8];
         if length < 8 {

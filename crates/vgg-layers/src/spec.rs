@@ -167,7 +167,7 @@ impl NetworkSpec {
             ));
         }
         if !(self.width > 0.0 && self.width <= 4.0) {
-            return bad(format!("width {} must be above 0 and at most 4", self.width));
+            return bad(format!("width {:?} must be above 0 and at most 4", self.width));
         }
         let sizes = [self.classes, self.head[0], self.head[1]];
         if sizes.iter().any(|size| !(1..=MAX_OUTPUTS).contains(size)) {

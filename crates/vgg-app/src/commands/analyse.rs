@@ -34,7 +34,7 @@ pub(crate) struct Analyse {
 impl Analyse {
     pub(crate) fn run(self) -> Result<()> {
         for name in Analysis::FILES {
-            self.overwrite.check(&self.out.join(name))?;
+            self.overwrite.check(&self.out.join(name), &[&self.posteriors])?;
         }
         let posteriors = Posteriors::load(&self.posteriors)?;
         let analysis = Analysis::new(&posteriors)?;

@@ -49,7 +49,7 @@ impl Convert {
             let what = format!("{} is also the prototxt's name; choose another", printable(&files[0]));
             return Err(UsageError(what).into());
         }
-        files.iter().try_for_each(|file| self.overwrite.check(file))?;
+        files.iter().try_for_each(|file| self.overwrite.check(file, &[&self.input]))?;
         let mut loaded = load_with(&self.input, &Device::cpu(1)?, self.pixels)?;
         vgg::name_classes(&mut loaded);
         loaded.notes.iter().for_each(|text| note(text));
@@ -74,7 +74,9 @@ impl Convert {
             (Some(to), None) if !NOT_WRITTEN.contains(&extension.as_str()) => return Ok(to),
             (None, Some((_, to))) => return Ok(to),
             (Some(to), _) => {
-                format!("--to writes .{} files, but {output} is named otherwise", to.extension())
+                let name =
+                    Target::ALL.into_iter().find(|(_, target)| *target == to).map_or("", |(name, _)| name);
+                format!("--to {name} writes .{} files, but the output is {output}", to.extension())
             }
             (None, None) => format!(
                 "the extension of {output} does not say the format: use .safetensors, .onnx or .caffemodel, or pass --to"

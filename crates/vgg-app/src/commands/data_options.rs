@@ -21,17 +21,22 @@ pub(super) struct TrainDataOptions {
     /// the free memory, shared by the ranks of a machine.
     #[arg(long, value_name = "BYTES", value_parser = size)]
     image_cache: Option<u64>,
+    #[command(flatten)]
+    pixels: PixelLimit,
+}
+
+#[derive(Args)]
+struct PixelLimit {
     /// Largest number of pixels of an image, such as 200M; larger ones count as bad images.
-    #[arg(long, value_name = "PIXELS", default_value = "100M", value_parser = size)]
+    #[arg(long, value_name = "PIXELS", default_value = "100M", value_parser = pixels)]
     max_image_pixels: u64,
 }
 
 /// How image files are decoded.
 #[derive(Args)]
 pub(super) struct ImageOptions {
-    /// Largest number of pixels of an image, such as 200M; larger ones are rejected.
-    #[arg(long, value_name = "PIXELS", default_value = "100M", value_parser = size)]
-    max_image_pixels: u64,
+    #[command(flatten)]
+    pixels: PixelLimit,
     /// Turn images as their EXIF orientation says. The paper does not mention it; training ignores it unless
     /// data.exif_orientation is set.
     #[arg(long, default_value_t = false, action = clap::ArgAction::Set, value_name = "true|false")]
@@ -47,12 +52,18 @@ pub(super) struct BadImageOption {
 
 /// A number with an optional suffix, such as 512MiB or 100M.
 fn size(text: &str) -> Result<u64, String> {
-    parse_size::parse_size(text).map_err(|e| format!("{e}; expected a number such as 512MiB or 100M"))
+    parse_size::parse_size(text).map_err(|_| "expected a number of bytes, such as 512MiB".to_owned())
+}
+
+/// A number of pixels with an optional suffix, such as 100M.
+fn pixels(text: &str) -> Result<u64, String> {
+    let number = parse_size::parse_size(text).ok().filter(|number| *number > 0);
+    number.ok_or_else(|| "expected a number of pixels above 0, such as 100M".to_owned())
 }
 
 impl ImageOptions {
     pub(super) fn decode_options(&self) -> DecodeOptions {
-        DecodeOptions { max_pixels: self.max_image_pixels, exif_orientation: self.exif_orientation }
+        DecodeOptions { max_pixels: self.pixels.max_image_pixels, exif_orientation: self.exif_orientation }
     }
 }
 
@@ -73,7 +84,7 @@ pub(super) fn open_dataset(
         &DatasetOptions {
             cache_bytes: options.image_cache.unwrap_or_else(quarter),
             free_memory_bytes: Some(free_memory_bytes),
-            decode: DecodeOptions { max_pixels: options.max_image_pixels, exif_orientation },
+            decode: DecodeOptions { max_pixels: options.pixels.max_image_pixels, exif_orientation },
         },
     )?;
     note(&format!(
@@ -84,9 +95,7 @@ pub(super) fn open_dataset(
         dataset.val.len()
     ));
     [&dataset.train, &dataset.val].into_iter().for_each(|image_set| say_ignored(image_set));
-    if dataset.train.classes().len() == 1 {
-        warning("warning: the data set has one class, so a network cannot learn to distinguish anything");
-    }
+    warn_of_one_class(&dataset.train);
     Ok(dataset)
 }
 
@@ -94,7 +103,14 @@ pub(super) fn open_dataset(
 pub(super) fn open_split(root: &Path, split: Split, images: &ImageOptions) -> Result<ImageSet> {
     let image_set = ImageSet::open(root, split)?.with_decode_options(images.decode_options());
     say_ignored(&image_set);
+    warn_of_one_class(&image_set);
     Ok(image_set)
+}
+
+fn warn_of_one_class(image_set: &ImageSet) {
+    if image_set.classes().len() == 1 {
+        warning("warning: the data set has one class, so there is nothing to distinguish");
+    }
 }
 
 /// Reports the files of a split that are not read, and the folder that serves as the split.

@@ -74,6 +74,10 @@ impl Evaluate {
         if let Some(dir) = self.dump_views.as_ref().filter(|_| ranks.is_first()) {
             dump_views(&image_set, &evaluation, crop, options, dir)?;
         }
+        if self.part.range(image_set.len()).is_empty() {
+            let what = format!("--part {} has no images: the split has {}", self.part, image_set.len());
+            return Err(UsageError(what).into());
+        }
         let group = &**ranks.group();
         let part = if whole { rank_partition(group) } else { self.part };
         let pass = DatasetPass::new("evaluating", part.range(image_set.len()).len(), ranks)?;
@@ -110,7 +114,7 @@ impl Evaluate {
 
     fn may_write(&self, evaluation: &Evaluation, weights: &str, image_set: &ImageSet) -> Result<()> {
         if let Some(dir) = &self.dump_views {
-            self.overwrite.check(&dir.join("views.json"))?;
+            self.overwrite.check(&dir.join("views.json"), &[])?;
         }
         let Some(path) = &self.posteriors else { return Ok(()) };
         let network = ModelProvenance { evaluation: evaluation.clone(), weights: weights.to_owned() };
@@ -118,6 +122,7 @@ impl Evaluate {
         let bytes = 4 * image_set.len() * classes.len();
         may_write(
             path,
+            &[self.eval.weights()],
             &Origin { networks: vec![network], classes, dataset, part: self.part },
             &self.overwrite,
         )?;

@@ -105,7 +105,7 @@ impl Features {
     /// Refuses to overwrite anything but the same features without `--force`.
     fn may_write(&self, config: &FeatureConfig, weights: &str, dataset: &str) -> Result<()> {
         let expected = [("config", json!(config)), ("weights", json!(weights)), ("dataset", json!(dataset))];
-        self.overwrite.check_unless(&self.out, || {
+        self.overwrite.check_unless(&self.out, &[self.eval.weights()], || {
             TensorFile::open(&self.out).is_ok_and(|there| {
                 let there = there.metadata();
                 let value = |key: &str| serde_json::from_str::<serde_json::Value>(there.get(key)?).ok();

@@ -33,7 +33,7 @@ pub(crate) struct Init {
 impl Init {
     pub(crate) fn run(self) -> Result<()> {
         let Init { network, init, seed, out, overwrite } = self;
-        overwrite.check(&out)?;
+        overwrite.check(&out, &[])?;
         let spec = network.spec()?;
         check_weights_fit(&spec)?;
         let network = Network::random(spec.clone(), init, seed, &Device::cpu(1)?)?;

@@ -38,6 +38,11 @@ pub(super) struct EvalArgs {
 }
 
 impl EvalArgs {
+    /// The weights file.
+    pub(super) fn weights(&self) -> &Path {
+        &self.weights
+    }
+
     pub(super) fn network(&self, device: &Device) -> Result<Pretrained> {
         open_weights(&self.weights, self.config.as_ref(), device)
     }

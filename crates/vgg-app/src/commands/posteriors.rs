@@ -105,7 +105,8 @@ fn put_together(
     let named: Vec<(&Path, &Posteriors)> = paths.iter().map(PathBuf::as_path).zip(&loaded).collect();
     let together = how(&named)?;
     if let Some((to, overwrite)) = to {
-        may_write(to, &together.origin, overwrite)?;
+        let inputs: Vec<&Path> = paths.iter().map(PathBuf::as_path).collect();
+        may_write(to, &inputs, &together.origin, overwrite)?;
         together.save(to)?;
     }
     if json {
@@ -120,8 +121,8 @@ fn put_together(
 }
 
 /// Refuses to overwrite anything but posteriors of the same networks, protocols, images and part without `--force`.
-pub(super) fn may_write(path: &Path, origin: &Origin, overwrite: &Overwrite) -> Result<()> {
-    overwrite.check_unless(path, || Posteriors::load(path).is_ok_and(|there| there.origin == *origin))
+pub(super) fn may_write(path: &Path, inputs: &[&Path], origin: &Origin, overwrite: &Overwrite) -> Result<()> {
+    overwrite.check_unless(path, inputs, || Posteriors::load(path).is_ok_and(|there| there.origin == *origin))
 }
 
 fn say_networks(posteriors: &Posteriors) -> std::io::Result<()> {

@@ -105,7 +105,9 @@ impl Predict {
             let what = format!("--score-map writes PNG; {} does not end in .png", printable(path));
             return Err(UsageError(what).into());
         }
-        self.overwrite.check(path)
+        let mut inputs: Vec<&Path> = self.images.iter().map(PathBuf::as_path).collect();
+        inputs.push(&self.weights);
+        self.overwrite.check(path, &inputs)
     }
 }
 

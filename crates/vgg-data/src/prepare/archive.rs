@@ -1,11 +1,11 @@
 //! Reading of tar files as streams, without unpacking to disk. The MD5 checksum is computed during reading.
 
-use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::{Component, Path, PathBuf};
 
 use flate2::read::MultiGzDecoder;
 use md5::{Digest, Md5};
+use vgg_files::open_regular;
 
 use crate::error::io_error;
 use crate::shards::BLOCK;
@@ -27,7 +27,7 @@ pub(super) fn members(
     md5: Option<&str>,
     consume: &mut dyn FnMut(Member) -> Result<()>,
 ) -> Result<()> {
-    let file = File::open(path).map_err(io_error("open", path))?;
+    let file = open_regular(path).map_err(io_error("open", path))?;
     let mut hashing =
         Hashing { inner: BufReader::with_capacity(1 << 20, file), md5: md5.map(|_| Md5::new()) };
     walk(&mut hashing, path, consume)?;

@@ -1,11 +1,11 @@
 //! Bounding boxes of objects, from annotations in PASCAL VOC XML.
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::io::BufReader;
 use std::path::Path;
 
 use roxmltree::{Document, Node};
+use vgg_files::open_regular;
 
 use super::BoundingBox;
 use super::archive::gzipped_members;
@@ -24,7 +24,7 @@ pub(super) type Boxes = HashMap<String, Vec<BoundingBox>>;
 /// [`Error::Source`] if the archive or an annotation cannot be read, or an image has two annotations.
 pub(super) fn read_archive(path: &Path) -> Result<Boxes> {
     let refuse = |path: &Path, reason: String| Error::Source { path: path.to_owned(), reason };
-    let file = File::open(path).map_err(io_error("open", path))?;
+    let file = open_regular(path).map_err(io_error("open", path))?;
     let mut boxes = Boxes::new();
     gzipped_members(BufReader::new(file), path, &mut |mut member| {
         let Some(stem) = member.file_name().strip_suffix(".xml").map(str::to_owned) else { return Ok(()) };

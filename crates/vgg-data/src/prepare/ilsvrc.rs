@@ -49,17 +49,10 @@ impl TrainImages {
             if !at.is_dir() {
                 continue;
             }
-            let mut found = Vec::new();
-            for entry in std::fs::read_dir(&at).map_err(io_error("read", &at))? {
-                let name = entry.map_err(io_error("read", &at))?.file_name();
-                let name = name.to_string_lossy();
-                if name.strip_suffix(".tar").is_some_and(is_wnid) {
-                    found.push(Path::new(folder).join(&*name).to_string_lossy().into_owned());
-                }
-            }
+            let found = class_archives(&at)?;
             if !found.is_empty() {
-                found.sort_unstable();
-                return Ok(Some(TrainImages::ClassArchives(found)));
+                let path = |name: &String| Path::new(folder).join(name).to_string_lossy().into_owned();
+                return Ok(Some(TrainImages::ClassArchives(found.iter().map(path).collect())));
             }
         }
         Ok(None)
@@ -71,6 +64,39 @@ impl TrainImages {
             TrainImages::ClassArchives(files) => files.clone(),
         }
     }
+}
+
+/// Names of the class archives in a folder, such as `n01440764.tar`, sorted.
+///
+/// # Errors
+/// [`Error::Layout`] if some are compressed, or other classes are in folders: these would be left out.
+fn class_archives(folder: &Path) -> Result<Vec<String>> {
+    let mut archives = Vec::new();
+    let mut others = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(io_error("read", folder))? {
+        let entry = entry.map_err(io_error("read", folder))?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let is_other = name.strip_suffix(".tar.gz").is_some_and(is_wnid)
+            || is_wnid(&name) && !folder.join(format!("{name}.tar")).is_file() && entry.path().is_dir();
+        if name.strip_suffix(".tar").is_some_and(is_wnid) {
+            archives.push(name);
+        } else if is_other {
+            others.push(name);
+        }
+    }
+    archives.sort_unstable();
+    others.sort_unstable();
+    let has_compressed = others.iter().any(|name| name.ends_with(".gz"));
+    if !others.is_empty() && (has_compressed || !archives.is_empty()) {
+        let reason = format!(
+            "some classes are not in plain tar files ({}{}): decompress archives, and pack the class folders or unpack all \
+             archives",
+            others[0],
+            if others.len() > 1 { ", .." } else { "" }
+        );
+        return Err(Error::Layout { path: folder.to_owned(), reason });
+    }
+    Ok(archives)
 }
 
 /// The official ILSVRC2012 archives in a folder.

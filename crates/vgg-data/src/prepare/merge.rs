@@ -104,7 +104,7 @@ fn bring(from: &Path, to: &Path, which: &dyn Fn(&str) -> bool) -> Result<()> {
             continue;
         }
         if fs::hard_link(&path, &target).is_err() {
-            let mut file = fs::File::open(&path).map_err(io_error("read", &path))?;
+            let mut file = vgg_files::open_regular(&path).map_err(io_error("read", &path))?;
             write_with(&target, |out| std::io::copy(&mut file, out).map(drop))?;
         }
     }

@@ -4,7 +4,7 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use vgg_files::hash_file;
+use vgg_files::{hash_file, open_regular};
 
 use super::{INDEX_FILE, IndexFile, ShardFile};
 use crate::error::io_error;
@@ -29,7 +29,7 @@ impl LocalShard {
     /// [`Error::Missing`] or [`Error::Io`] if the file cannot be opened; [`Error::Layout`] if it has another length.
     pub(super) fn open(root: &Path, number: usize, shard: &ShardFile) -> Result<LocalShard> {
         let path = root.join(&shard.file);
-        let file = open_regular(&path)?;
+        let file = open_regular(&path).map_err(io_error("open", &path))?;
         let length = file.metadata().map_err(io_error("read", &path))?.len();
         if length != shard.bytes {
             return Err(other_length(root, &shard.file, length, shard.bytes));
@@ -46,7 +46,7 @@ impl LocalShard {
         let file = match &self.file {
             Some(file) => file,
             None => {
-                reopened = File::open(&self.path).map_err(io_error("open", &self.path))?;
+                reopened = open_regular(&self.path).map_err(io_error("open", &self.path))?;
                 &reopened
             }
         };
@@ -70,7 +70,7 @@ impl LocalShard {
 /// manifest.
 pub(super) fn check_contents(root: &Path, name: &str, stated: &IndexFile) -> Result<File> {
     let path = root.join(name);
-    let file = open_regular(&path)?;
+    let file = open_regular(&path).map_err(io_error("open", &path))?;
     let length = file.metadata().map_err(io_error("read", &path))?.len();
     if length != stated.bytes {
         return Err(other_length(root, name, length, stated.bytes));
@@ -80,15 +80,6 @@ pub(super) fn check_contents(root: &Path, name: &str, stated: &IndexFile) -> Res
         return Err(Error::Layout { path: root.to_owned(), reason });
     }
     Ok(file)
-}
-
-/// Opens a file that is not a device or a named pipe, which would be waited for.
-fn open_regular(path: &Path) -> Result<File> {
-    if !std::fs::metadata(path).map_err(io_error("open", path))?.is_file() {
-        let reason = "it is not a regular file".to_owned();
-        return Err(Error::Layout { path: path.to_owned(), reason });
-    }
-    File::open(path).map_err(io_error("open", path))
 }
 
 fn other_length(root: &Path, name: &str, found: u64, stated: u64) -> Error {

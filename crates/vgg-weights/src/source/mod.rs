@@ -13,11 +13,10 @@ mod wire;
 mod wrappers;
 
 use std::collections::{BTreeMap, HashSet};
-use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::Path;
 
-use vgg_files::TensorFile;
+use vgg_files::{TensorFile, open_regular};
 
 use self::archive::Archive;
 use self::caffe::CaffeModel;
@@ -169,10 +168,7 @@ impl Source {
 
 impl SourceFile {
     fn of_content(path: &Path) -> Result<SourceFile> {
-        if path.is_dir() {
-            return Err(corrupt(path, "it is a directory"));
-        }
-        let mut file = File::open(path).map_err(|e| io(path, e))?;
+        let mut file = open_regular(path).map_err(|e| io(path, e))?;
         let mut start = [0u8; 16];
         let mut length = 0;
         while length < start.len() {

@@ -52,7 +52,7 @@ pub(crate) struct ShowBatch {
 
 impl ShowBatch {
     pub(crate) fn run(self) -> Result<()> {
-        self.overwrite.check(&self.out)?;
+        self.overwrite.check(&self.out, &[])?;
         let set = open_split(&self.dataset, self.split, &self.image)?;
         let [low, high] = match self.train_scale.as_slice() {
             [low, high] => [*low, *high],

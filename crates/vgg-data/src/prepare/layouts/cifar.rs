@@ -1,8 +1,9 @@
 //! The binary version of CIFAR-10: records of a label and three planes of 32 x 32 pixels.
 
-use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
+
+use vgg_files::open_regular;
 
 use super::{FileEntry, Files, classes, lines, wrong};
 use crate::error::io_error;
@@ -27,7 +28,7 @@ pub(super) fn open(root: &Path) -> Result<Files> {
         let mut entries = Vec::new();
         for path in files {
             let at_path = root.join(&path);
-            let bytes = std::fs::read(&at_path).map_err(io_error("read", &at_path))?;
+            let bytes = vgg_files::read_bytes(&at_path)?;
             if bytes.is_empty() || bytes.len() % RECORD != 0 {
                 return Err(wrong(
                     &at_path,
@@ -53,7 +54,7 @@ pub(super) fn open(root: &Path) -> Result<Files> {
 /// Reads the record at offset `start` and converts its image to PPM.
 pub(super) fn image(path: &Path, start: u64) -> Result<Vec<u8>> {
     let mut record = [0; RECORD];
-    let mut file = File::open(path).map_err(io_error("open", path))?;
+    let mut file = open_regular(path).map_err(io_error("open", path))?;
     file.seek(SeekFrom::Start(start))
         .and_then(|_| file.read_exact(&mut record))
         .map_err(io_error("read", path))?;

@@ -260,7 +260,7 @@ fn stem_of(path: &str) -> String {
 /// The non-empty lines of the text file `name` in `root`.
 fn lines(root: &Path, name: &str) -> Result<Vec<String>> {
     let path = root.join(name);
-    let bytes = std::fs::read(&path).map_err(io_error("read", &path))?;
+    let bytes = vgg_files::read_bytes(&path)?;
     let text = String::from_utf8(bytes).map_err(|_| wrong(&path, "it is not UTF-8"))?;
     Ok(text.lines().map(|line| line.trim_end().to_owned()).filter(|line| !line.is_empty()).collect())
 }
@@ -270,7 +270,7 @@ fn lines(root: &Path, name: &str) -> Result<Vec<String>> {
 /// # Errors
 /// [`Error::Source`] if it is not a valid annotation; [`Error::Missing`] or [`Error::Io`] if it cannot be read.
 fn annotation(path: &Path) -> Result<Vec<BoundingBox>> {
-    let file = std::fs::File::open(path).map_err(io_error("read", path))?;
+    let file = vgg_files::open_regular(path).map_err(io_error("read", path))?;
     let mut text = Vec::new();
     file.take(MAX_XML_BYTES + 1).read_to_end(&mut text).map_err(io_error("read", path))?;
     if text.len() as u64 > MAX_XML_BYTES {
