@@ -49,7 +49,11 @@ pub fn pseudo_random_network(spec: NetworkSpec, device: &Device) -> Network {
 
 /// The first GPU. Without one, reports a skip, which is a failure if `VGG_REQUIRE` lists `gpu`.
 pub fn gpu(precision: Precision) -> Option<Device> {
-    match Device::open(&DeviceConfig { kind: DeviceKind::Cuda(0), precision, ..DeviceConfig::default() }) {
+    match Device::open(&DeviceConfig {
+        kind: DeviceKind::Cuda(0),
+        precision: Some(precision),
+        ..DeviceConfig::default()
+    }) {
         Ok(device) => Some(device),
         Err(e) => {
             vgg_testkit::skip("gpu", &e);

@@ -138,6 +138,12 @@ const CASES: &[Case] = &[
     ),
     (nothing, "init --config A --width 1e300 --out x", 2, &["width 1e300 must be"]),
     (nothing, "predict --weights w --max-image-pixels=-1 set/val/cat/0.jpg", 2, &["--max-image-pixels"]),
+    (
+        nothing,
+        "predict --weights w --device cpu --precision bf16 set/val/cat/0.jpg",
+        2,
+        &["precision bf16 is not available: a CPU computes in f32"],
+    ),
     (nothing, "predict --weights w --threads 100000 set/val/cat/0.jpg", 2, &["--threads"]),
     (
         |d| ["train", "val"].iter().for_each(|split| bad_images(d, split)),

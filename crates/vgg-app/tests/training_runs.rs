@@ -249,8 +249,11 @@ fn frozen_layers_keep_bitwise_identical_weights() {
 
 #[test]
 fn gpu_in_f32_reproduces_pytorch_runs() {
-    let config =
-        DeviceConfig { kind: DeviceKind::Cuda(0), precision: Precision::F32, ..DeviceConfig::default() };
+    let config = DeviceConfig {
+        kind: DeviceKind::Cuda(0),
+        precision: Some(Precision::F32),
+        ..DeviceConfig::default()
+    };
     if let Err(error) = Device::open(&config) {
         vgg_testkit::skip("gpu", &error);
         return;

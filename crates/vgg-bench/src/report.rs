@@ -12,6 +12,10 @@ pub struct BenchReport {
     pub version: &'static str,
     /// Name of the device.
     pub device: String,
+    /// Instruction set of a CPU, or `cuda`.
+    pub instruction_set: &'static str,
+    /// Precision of activations and matrix products.
+    pub precision: &'static str,
     /// ConvNet configuration.
     pub config: &'static str,
     /// Name of the [`crate::Mode`].

@@ -139,7 +139,7 @@ impl Workload {
             kind: DeviceKind::Cpu,
             threads: if on_gpu { 0 } else { device.threads() },
             conv: ConvAlgorithm::Direct,
-            precision: Precision::F32,
+            precision: Some(Precision::F32),
             engines: Engines::default(),
             cache: None,
             instruction_set: (!on_gpu).then(|| device.instruction_set().to_owned()),

@@ -14,8 +14,8 @@ pub struct DeviceConfig {
     pub threads: usize,
     /// Algorithm of 3x3 convolutions on a CPU.
     pub conv: ConvAlgorithm,
-    /// Precision of activations and matrix products on a GPU.
-    pub precision: Precision,
+    /// Precision of activations and matrix products; `None` takes bf16 on a GPU that supports it, else f32.
+    pub precision: Option<Precision>,
     /// cuDNN engines that a GPU may use.
     pub engines: Engines,
     /// Folder that keeps a GPU's compiled kernels and autotuned cuDNN engines between runs; `None` keeps
@@ -70,12 +70,11 @@ pub enum Engines {
     Any,
 }
 
-/// Precision of activations and matrix products on a GPU. Weights, weight gradients and sums are always in
-/// f32; a CPU computes in f32.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+/// Precision of activations and matrix products. Weights, weight gradients and sums are always in f32. A CPU supports
+/// f32 only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Precision {
     /// bf16 activations and a bf16 copy of the weights.
-    #[default]
     Bf16,
     /// f32 activations; matrix products and convolutions round their operands to TF32.
     Tf32,

@@ -129,6 +129,14 @@ pub enum Error {
         /// The supported instruction sets.
         available: String,
     },
+    /// The device does not support the requested precision.
+    #[error("precision {precision} is not available: {reason}")]
+    Precision {
+        /// Name of the requested precision.
+        precision: &'static str,
+        /// What is missing.
+        reason: String,
+    },
     /// The thread pool could not be started.
     #[error("cannot start {threads} threads: {reason}")]
     Threads {
@@ -157,7 +165,8 @@ impl Error {
             | Error::Shared { .. }
             | Error::Length { .. }
             | Error::Device { .. }
-            | Error::InstructionSet { .. } => ErrorKind::Usage,
+            | Error::InstructionSet { .. }
+            | Error::Precision { .. } => ErrorKind::Usage,
         }
     }
 }

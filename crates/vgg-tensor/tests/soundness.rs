@@ -43,7 +43,8 @@ fn state_and_staged_batch_of_another_device_are_rejected() {
             Some(_) => DeviceKind::Cuda(0),
             None => continue,
         };
-        let config = DeviceConfig { kind: same_kind, precision: Precision::F32, ..DeviceConfig::default() };
+        let config =
+            DeviceConfig { kind: same_kind, precision: Some(Precision::F32), ..DeviceConfig::default() };
         let others = [Device::cpu(1).unwrap(), Device::open(&config).unwrap(), on.device.dry_run().unwrap()];
         let logits = on.tensor("logits", [2, 3]);
         let own = StepState::new(&on.device).unwrap();

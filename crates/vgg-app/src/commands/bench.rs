@@ -113,6 +113,8 @@ impl Bench {
         let report = BenchReport {
             version: env!("CARGO_PKG_VERSION"),
             device: device.to_string(),
+            instruction_set: device.instruction_set(),
+            precision: device.precision().name(),
             config: self.config.name(),
             mode: format!("{:?}", self.mode).to_lowercase(),
             batch: images,

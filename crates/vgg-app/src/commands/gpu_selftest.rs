@@ -35,8 +35,11 @@ impl GpuSelftest {
         }
         let mut findings = Vec::new();
         for (name, precision) in Precision::ALL {
-            let config =
-                DeviceConfig { kind: DeviceKind::Cuda(self.gpu), precision, ..DeviceConfig::default() };
+            let config = DeviceConfig {
+                kind: DeviceKind::Cuda(self.gpu),
+                precision: Some(precision),
+                ..DeviceConfig::default()
+            };
             let gpu = Device::open(&config).map_err(without_hint)?;
             note(&format!("device: {}", gpu));
             if let (Some(file), Precision::Bf16) = (&self.cudnn_properties, precision) {

@@ -29,9 +29,9 @@ pub(super) struct DeviceOptions {
     /// Algorithm of 3x3 convolutions: auto, direct, winograd2, winograd4 or winograd6; rounding differs.
     #[arg(long, default_value = "auto", value_parser = conv_choice)]
     conv_algorithm: ConvAlgorithm,
-    /// Precision on a GPU: bf16, tf32 or f32. A CPU always computes in f32.
-    #[arg(long, default_value = "bf16", value_parser = precision)]
-    precision: Precision,
+    /// Precision: bf16, tf32 or f32; a CPU supports f32 only. Default: bf16 on a GPU, f32 on a CPU.
+    #[arg(long, value_parser = precision)]
+    precision: Option<Precision>,
     /// Restrict a GPU to deterministic algorithms, so that results are bitwise identical between runs.
     #[arg(long, default_value_t = true, action = clap::ArgAction::Set, value_name = "true|false")]
     deterministic: bool,

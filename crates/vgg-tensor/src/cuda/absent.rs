@@ -4,7 +4,7 @@
 use std::convert::Infallible;
 
 use super::{ConvolutionKey, ConvolutionOperands, Element, Format, Product};
-use crate::{DeviceConfig, Error, PeakThroughput, Result, Shape};
+use crate::{DeviceConfig, Error, PeakThroughput, Precision, Result, Shape};
 
 /// A GPU.
 #[derive(Clone)]
@@ -40,6 +40,10 @@ impl Cuda {
 
     pub(crate) fn open(_: usize, _: &DeviceConfig) -> Result<Cuda> {
         absent()
+    }
+
+    pub(crate) fn precision(&self) -> Precision {
+        match self.0 {}
     }
 
     pub(crate) fn dry_run(&self) -> Result<Cuda> {

@@ -55,6 +55,20 @@ fn context(ordinal: usize) -> std::result::Result<Arc<CudaContext>, DriverError>
     Ok(context)
 }
 
+/// The precision of a GPU of this compute capability; bf16 by default, if the GPU supports it.
+fn precision(wanted: Option<Precision>, (major, minor): (i32, i32)) -> Result<Precision> {
+    let has_bf16 = major >= 8;
+    match wanted {
+        None => Ok(if has_bf16 { Precision::Bf16 } else { Precision::F32 }),
+        Some(Precision::Bf16) if !has_bf16 => {
+            let reason =
+                format!("it needs compute capability 8.0 or higher, but this GPU has {major}.{minor}");
+            Err(Error::Precision { precision: Precision::Bf16.name(), reason })
+        }
+        Some(precision) => Ok(precision),
+    }
+}
+
 fn no_device(e: DriverError) -> Error {
     let reason = cuda_error("cuInit")(e).to_string();
     Error::NoCuda { reason: format!("{reason}; run nvidia-smi to list the GPUs") }
@@ -68,9 +82,13 @@ impl Cuda {
         Ok(CudaContext::device_count().map_err(no_device)? as usize)
     }
 
+    pub(crate) fn precision(&self) -> Precision {
+        self.gpu.precision
+    }
+
     /// Opens GPU `ordinal`.
     pub(crate) fn open(ordinal: usize, config: &DeviceConfig) -> Result<Cuda> {
-        let (precision, cache) = (config.precision, config.cache.as_deref());
+        let cache = config.cache.as_deref();
         let count = Cuda::count()?;
         if ordinal >= count {
             return Err(Error::NoCuda {
@@ -83,13 +101,7 @@ impl Cuda {
         unsafe { context.disable_event_tracking() };
         let stream = Stream::new(&context)?;
         let capability = context.compute_capability().map_err(cuda_error("cuDeviceGetAttribute"))?;
-        if precision == Precision::Bf16 && capability.0 < 8 {
-            let reason = format!(
-                "bf16 requires compute capability 8.0 or higher, but this GPU has {}.{}; use precision f32",
-                capability.0, capability.1
-            );
-            return Err(Error::NoCuda { reason });
-        }
+        let precision = precision(config.precision, capability)?;
         let name = context.name().map_err(cuda_error("cuDeviceGetName"))?;
         let gpu = Gpu {
             kernels: Kernels::compile(
@@ -99,7 +111,7 @@ impl Cuda {
                 cache,
             )?,
             blas: Blas::new(precision)?,
-            cudnn: Cudnn::new(stream.main_stream(), config, &name)?,
+            cudnn: Cudnn::new(stream.main_stream(), config, precision, &name)?,
             _stream: stream.main_stream().clone(),
             name,
             precision,
@@ -237,5 +249,24 @@ impl Cuda {
     /// The device properties in cuDNN's JSON format.
     pub(crate) fn device_properties(&self) -> Result<String> {
         self.gpu.cudnn.device_properties()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bf16_is_the_default_from_compute_capability_8() {
+        for (wanted, major, expected) in [
+            (None, 9, Precision::Bf16),
+            (None, 7, Precision::F32),
+            (Some(Precision::Tf32), 9, Precision::Tf32),
+            (Some(Precision::F32), 7, Precision::F32),
+        ] {
+            assert_eq!(precision(wanted, (major, 5)).ok(), Some(expected));
+        }
+        let refused = precision(Some(Precision::Bf16), (7, 5)).unwrap_err().to_string();
+        assert!(refused.contains("bf16 is not available: it needs compute capability 8.0"), "{refused}");
     }
 }

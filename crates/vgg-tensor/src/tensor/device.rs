@@ -5,7 +5,9 @@ use std::sync::Arc;
 use crate::alloc::Arena;
 use crate::cpu::{Cpu, Isa, SMALL_MAP, ThreadPool};
 use crate::cuda::Cuda;
-use crate::{ConvAlgorithm, DeviceConfig, DeviceKind, Error, Memory, PeakThroughput, Result, Shape};
+use crate::{
+    ConvAlgorithm, DeviceConfig, DeviceKind, Error, Memory, PeakThroughput, Precision, Result, Shape,
+};
 
 /// Size of the processor's last-level cache that [`Device::cache_batch`] assumes, in bytes.
 const LAST_LEVEL_CACHE: usize = 16 << 20;
@@ -45,7 +47,7 @@ impl Device {
     /// # Errors
     /// [`Error::NoCuda`] if CUDA is requested by name and is unavailable; [`Error::Cuda`] if a GPU fails;
     /// [`Error::Threads`] if the threads cannot be started; [`Error::InstructionSet`] if the processor does
-    /// not support the instruction set.
+    /// not support the instruction set; [`Error::Precision`] if the device does not support the precision.
     pub fn open(config: &DeviceConfig) -> Result<Device> {
         let no_cuda = match config.kind {
             DeviceKind::Cuda(ordinal) => return Ok(Device::of_cuda(Cuda::open(ordinal, config)?)),
@@ -56,6 +58,11 @@ impl Device {
             },
             DeviceKind::Cpu => None,
         };
+        if let Some(precision @ (Precision::Bf16 | Precision::Tf32)) = config.precision {
+            let because = no_cuda.map(|reason| format!("; no GPU was opened: {reason}")).unwrap_or_default();
+            let reason = format!("a CPU computes in f32{because}");
+            return Err(Error::Precision { precision: precision.name(), reason });
+        }
         let isa = instruction_set(config.instruction_set.as_deref())?;
         let threads = match config.threads {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
@@ -134,6 +141,11 @@ impl Device {
             Backend::Cpu(cpu) => cpu.isa.name(),
             Backend::Cuda(_) => "cuda",
         }
+    }
+
+    /// Precision of activations and matrix products.
+    pub fn precision(&self) -> Precision {
+        self.cuda().map_or(Precision::F32, Cuda::precision)
     }
 
     /// Number of images to run through consecutive layers at a time, so that a layer's output is still in

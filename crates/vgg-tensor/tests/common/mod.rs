@@ -18,8 +18,11 @@ pub struct TestDevice {
 pub fn every_device() -> Vec<TestDevice> {
     let mut all = vec![TestDevice { name: "cpu".into(), device: Device::cpu(2).unwrap(), rounding: 0.0 }];
     for (name, precision) in Precision::ALL {
-        match Device::open(&DeviceConfig { kind: DeviceKind::Cuda(0), precision, ..DeviceConfig::default() })
-        {
+        match Device::open(&DeviceConfig {
+            kind: DeviceKind::Cuda(0),
+            precision: Some(precision),
+            ..DeviceConfig::default()
+        }) {
             Ok(device) => {
                 let rounding = match precision {
                     Precision::Bf16 => 6e-3,

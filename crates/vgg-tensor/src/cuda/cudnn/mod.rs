@@ -85,8 +85,13 @@ const MOST_WORKSPACE_BYTES: usize = 64 << 20;
 
 impl Cudnn {
     /// `device` is the name of the GPU model.
-    pub(super) fn new(stream: &CudaStream, config: &DeviceConfig, device: &str) -> Result<Cudnn> {
-        let (precision, engines) = (config.precision, config.engines);
+    pub(super) fn new(
+        stream: &CudaStream,
+        config: &DeviceConfig,
+        precision: Precision,
+        device: &str,
+    ) -> Result<Cudnn> {
+        let engines = config.engines;
         let failed = |call| move |e: result::CudnnError| Error::Cuda { call, reason: format!("{:?}", e.0) };
         let handle = result::create_handle().map_err(failed("cudnnCreate"))?;
         let name = format!("{} {device} {} {engines:?}", result::get_version(), precision.name());
