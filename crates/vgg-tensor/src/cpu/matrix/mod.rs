@@ -37,7 +37,7 @@ pub(crate) fn gemm_nn(cpu: Cpu, x: &[f32], w: &[f32], depth: usize, y: &mut [f32
     let per_task = piece(columns, 32);
     cpu.for_each(columns.div_ceil(per_task), |task| {
         let range = task * per_task..((task + 1) * per_task).min(columns);
-        cpu.isa.run(GemmNn { x, w, depth, rows, columns, range, y: &y });
+        cpu.isa.run_wide(GemmNn { x, w, depth, rows, columns, range, y: &y });
     });
 }
 
@@ -56,7 +56,7 @@ pub(crate) fn gemm_tn(
     assert_eq!(y.len(), rows * columns);
     cpu.for_each_chunk(y, TN_ROWS * columns, |task, y| {
         let (first, add) = (task * TN_ROWS, mode == GradMode::Accumulate);
-        cpu.isa.run(GemmTn { x, w, depth, rows, columns, first, y, add, finite });
+        cpu.isa.run_wide(GemmTn { x, w, depth, rows, columns, first, y, add, finite });
     });
 }
 

@@ -1,19 +1,21 @@
-//! Direct convolution: sums over the filter window in registers, for six pixels and sixteen filters at a
-//! time.
+//! Direct convolution: sums over the filter window in registers, for six pixels and two vectors of filters at a time.
 //!
 //! In `[N, H, W, C]` the `S` taps of a filter row are adjacent in memory, so a row of the window is one run
 //! of `S * C` values and no im2col matrix is needed: a block's input is copied once with its padding, and the
-//! kernel reads windows directly from the copy. Filters are packed into panels `[K / 16][R * S * C][16]`.
+//! kernel reads windows directly from the copy. Filters are packed into panels `[K / P][R * S * C][P]`, with `P` filters
+//! in two vectors.
 
 use super::blocks::{Block, Blocks, MAX_PIXELS, PANEL, Padded};
 use super::{ConvKernel, ConvShape, Forward, GradInput, GradWeight, direct_filter};
-use crate::cpu::{Cpu, LANES, SharedMut, Vector, VectorKernel, add_bias, relu_backward};
+use crate::cpu::{Cpu, SharedMut, Vector, VectorKernel, add_bias, relu_backward};
 use crate::tensor::PackedKind;
 use crate::tensor::Storage;
 
 /// Pixels in a tile: with two vectors each, they fill the registers.
 const TILE: usize = 6;
-/// Target length of a part of a window (a panel of 20 KiB); windows of up to twice this length are not split.
+/// Most filters in a panel: two vectors of 16 lanes.
+const WIDE_PANEL: usize = 2 * PANEL;
+/// Target length of a part of a window (a panel of 20 or 40 KiB); windows of up to twice this length are not split.
 const WINDOW_BLOCK: usize = 320;
 
 /// The direct algorithm.
@@ -22,7 +24,8 @@ pub(super) struct Direct;
 impl ConvKernel for Direct {
     fn forward(&self, cpu: Cpu, job: &Forward, y: &mut [f32]) {
         let s = &job.shape;
-        let panels = job.weight.packed(PackedKind::DirectForward, panels_len(s), |out| {
+        let len = panels_len(cpu, s);
+        let panels = job.weight.packed(PackedKind::DirectForward, len, |out| {
             let w = job.weight.value().cpu();
             pack(cpu, s, out, |k, tap, c| w[(k * s.r * s.s + tap) * s.c + c]);
         });
@@ -34,7 +37,7 @@ impl ConvKernel for Direct {
                 add_bias(row, job.bias, job.relu);
             });
         };
-        convolve(cpu, s, job.x, panels.as_f32(panels_len(s)), y, |_, block, y| finish(block, y));
+        convolve(cpu, s, job.x, panels.as_f32(len), y, |_, block, y| finish(block, y));
     }
 
     fn grad_input(&self, cpu: Cpu, job: &GradInput, dx: &mut [f32], sums: &mut [f32]) {
@@ -42,7 +45,8 @@ impl ConvKernel for Direct {
         let Some(saved) = job.saved_x else {
             unreachable!("Direct does not work in place, so saved_x is given")
         };
-        let panels = job.weight.packed(PackedKind::DirectGradInput, panels_len(&s), |out| {
+        let len = panels_len(cpu, &s);
+        let panels = job.weight.packed(PackedKind::DirectGradInput, len, |out| {
             let w = job.weight.value().cpu();
             let taps = s.r * s.s;
             pack(cpu, &s, out, |k, tap, c| w[(c * taps + taps - 1 - tap) * s.k + k]);
@@ -62,7 +66,7 @@ impl ConvKernel for Direct {
                 relu_backward(row, &saved[start * s.k..][..len * s.k], job.scale, sums);
             });
         };
-        convolve(cpu, &s, job.dz, panels.as_f32(panels_len(&s)), dx, finish);
+        convolve(cpu, &s, job.dz, panels.as_f32(len), dx, finish);
         sums.fill(0.0);
         for block in partial.chunks_exact(s.k) {
             sums.iter_mut().zip(block).for_each(|(sum, x)| *sum += x);
@@ -74,17 +78,24 @@ impl ConvKernel for Direct {
     }
 }
 
-fn panels_len(s: &ConvShape) -> usize {
-    s.k.div_ceil(PANEL) * s.depth() * PANEL
+/// Filters in a panel: two vectors, of eight lanes if that is enough for all filters.
+fn panel_width(cpu: Cpu, s: &ConvShape) -> usize {
+    if s.k <= PANEL { PANEL } else { 2 * cpu.isa.wide_lanes() }
+}
+
+fn panels_len(cpu: Cpu, s: &ConvShape) -> usize {
+    let width = panel_width(cpu, s);
+    s.k.div_ceil(width) * s.depth() * width
 }
 
 /// Packs filters into panels. `weight(k, tap, c)` returns one value; filters past the last are zero.
 fn pack(cpu: Cpu, s: &ConvShape, out: &mut [f32], weight: impl Fn(usize, usize, usize) -> f32 + Sync) {
-    cpu.for_each_chunk(out, s.depth() * PANEL, |panel, out| {
-        for (at, group) in out.chunks_exact_mut(PANEL).enumerate() {
+    let width = panel_width(cpu, s);
+    cpu.for_each_chunk(out, s.depth() * width, |panel, out| {
+        for (at, group) in out.chunks_exact_mut(width).enumerate() {
             let (tap, c) = (at / s.c, at % s.c);
             for (i, value) in group.iter_mut().enumerate() {
-                let k = panel * PANEL + i;
+                let k = panel * width + i;
                 *value = if k < s.k { weight(k, tap, c) } else { 0.0 };
             }
         }
@@ -105,7 +116,12 @@ fn convolve(
     cpu.for_each_with_scratch(blocks.count(), blocks.input_len(s.c), |i, input| {
         let block = blocks.get(i);
         let layout = block.copy_padded(s, x, 0..s.c, s.c, input);
-        cpu.isa.run(BlockKernel { s, block: &block, layout, input, panels, y: &y });
+        let kernel = BlockKernel { s, block: &block, layout, input, panels, y: &y };
+        if panel_width(cpu, s) > PANEL {
+            cpu.isa.run_wide(kernel)
+        } else {
+            cpu.isa.run(kernel)
+        }
         finish(i, &block, &y);
     });
 }
@@ -123,7 +139,7 @@ struct BlockKernel<'a> {
 impl VectorKernel for BlockKernel<'_> {
     #[inline(always)]
     fn run<V: Vector>(self) {
-        let (s, k) = (self.s, self.s.k);
+        let (s, k, panel_width) = (self.s, self.s.k, 2 * V::LANES);
         let mut inputs = [0usize; MAX_PIXELS];
         let mut outputs = [0usize; MAX_PIXELS];
         self.block.for_each_pixel(s, self.layout, |i, from, to| (inputs[i], outputs[i]) = (from, to * k));
@@ -131,10 +147,10 @@ impl VectorKernel for BlockKernel<'_> {
         for part in WindowParts::of(s) {
             let start = part.row * self.layout.row + part.from;
             let window = PartLayout { rows: part.rows, pitch: self.layout.row, len: part.len };
-            for (panel, values) in self.panels.chunks_exact(s.depth() * PANEL).enumerate() {
-                let filters = &values[(part.row * s.s * s.c + part.from) * PANEL..];
-                let filters = &filters[..part.rows * part.len * PANEL];
-                let width = PANEL.min(k - panel * PANEL);
+            for (panel, values) in self.panels.chunks_exact(s.depth() * panel_width).enumerate() {
+                let filters = &values[(part.row * s.s * s.c + part.from) * panel_width..];
+                let filters = &filters[..part.rows * part.len * panel_width];
+                let width = panel_width.min(k - panel * panel_width);
                 for first in (0..pixels).step_by(TILE) {
                     let here = TILE.min(pixels - first);
                     let mut input = [self.input.as_ptr(); TILE];
@@ -146,13 +162,13 @@ impl VectorKernel for BlockKernel<'_> {
                         // outputs in `y`, where only this task touches them.
                         unsafe {
                             input[i] = self.input.as_ptr().add(inputs[pixel] + start);
-                            out[i] = self.y.pointer(outputs[pixel] + panel * PANEL, width);
+                            out[i] = self.y.pointer(outputs[pixel] + panel * panel_width, width);
                         }
                     }
                     // SAFETY: the pointers are as `tile` requires; a partial tile is computed in a local
                     // buffer.
                     unsafe {
-                        if here == TILE && width == PANEL {
+                        if here == TILE && width == panel_width {
                             tile::<V>(input, window, filters.as_ptr(), out, !part.first());
                         } else {
                             let accumulate = !part.first();
@@ -219,11 +235,11 @@ struct PartLayout {
     len: usize,
 }
 
-/// `y[i][0..16] (+)= sum over the window of input[i] * filters`, for six pixels.
+/// `y[i] (+)= sum over the window of input[i] * filters`, for six pixels and two vectors of filters.
 ///
 /// # Safety
-/// Each `input` must be readable over the window, `filters` for 16 values of each of its places, and each `y`
-/// writable for 16 values.
+/// Each `input` must be readable over the window, `filters` for two vectors at each of its places, and each `y`
+/// writable for two vectors.
 #[inline(always)]
 unsafe fn tile<V: Vector>(
     input: [*const f32; TILE],
@@ -237,24 +253,24 @@ unsafe fn tile<V: Vector>(
     unsafe {
         if accumulate {
             for (sum, y) in sums.iter_mut().zip(y) {
-                *sum = [V::load(y), V::load(y.add(LANES))];
+                *sum = [V::load(y), V::load(y.add(V::LANES))];
             }
         }
         let mut filters = filters;
         for row in 0..window.rows {
             let from = input.map(|p| p.add(row * window.pitch));
             for at in 0..window.len {
-                let f = [V::load(filters), V::load(filters.add(LANES))];
+                let f = [V::load(filters), V::load(filters.add(V::LANES))];
                 for (sum, from) in sums.iter_mut().zip(from) {
                     let x = V::splat(*from.add(at));
                     *sum = [x.mul_add(f[0], sum[0]), x.mul_add(f[1], sum[1])];
                 }
-                filters = filters.add(PANEL);
+                filters = filters.add(2 * V::LANES);
             }
         }
         for (sum, y) in sums.iter().zip(y) {
             sum[0].store(y);
-            sum[1].store(y.add(LANES));
+            sum[1].store(y.add(V::LANES));
         }
     }
 }
@@ -273,7 +289,7 @@ unsafe fn partial_tile<V: Vector>(
     width: usize,
     accumulate: bool,
 ) {
-    let mut whole = [[0.0f32; PANEL]; TILE];
+    let mut whole = [[0.0f32; WIDE_PANEL]; TILE];
     // SAFETY: `whole` has room for a full tile; the copies stay within `pixels` and `width`.
     unsafe {
         if accumulate {
