@@ -5,6 +5,8 @@
 //! few tasks, the pixels are also split into a fixed number of groups. A task sums one tile over one group;
 //! the partial sums of the groups are then added in order.
 
+mod rgb;
+
 use std::ops::Range;
 
 use super::blocks::{Blocks, MAX_PIXELS, PANEL, Padded};
@@ -23,6 +25,13 @@ const TASKS: usize = 16;
 
 pub(super) fn grad_weight(cpu: Cpu, job: &GradWeight, dw: &mut [f32]) {
     let cut = Cut::new(&job.shape);
+    match rgb::applies_to(&cut) {
+        true => rgb::grad_weight(cpu, &cut, job, dw),
+        false => general(cpu, &cut, job, dw),
+    }
+}
+
+fn general(cpu: Cpu, cut: &Cut, job: &GradWeight, dw: &mut [f32]) {
     let tile_len = cut.tile_len();
     let mut partial = cpu.scratch(cut.tasks() * tile_len);
     let shared = SharedMut::new(&mut partial);
@@ -104,13 +113,18 @@ impl Cut {
         }
     }
 
+    /// The blocks of pixels of a group.
+    fn blocks_of(&self, group: usize) -> Range<usize> {
+        let blocks = self.blocks.count();
+        group * blocks / self.groups..(group + 1) * blocks / self.groups
+    }
+
     /// Sums one tile over the pixels of one group.
     fn sum(&self, cpu: Cpu, job: &GradWeight, task: usize, sums: &mut [f32], scratch: &mut [f32]) {
         let (s, part) = (&self.shape, self.part(task));
         sums.fill(0.0);
         let (input, dz) = scratch.split_at_mut(self.input_len());
-        let blocks = self.blocks.count();
-        for i in part.group * blocks / self.groups..(part.group + 1) * blocks / self.groups {
+        for i in self.blocks_of(part.group) {
             let block = self.blocks.get(i);
             let pitch = part.channels.len();
             let layout = block.copy_padded(s, job.x, part.channels.clone(), pitch, input);
@@ -236,6 +250,46 @@ unsafe fn add_pixels<V: Vector>(
             let row = sums.add(i * row_len);
             total[0].store(row);
             total[1].store(row.add(LANES));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Device, Shape, StepState};
+
+    /// Values without a pattern, of both signs.
+    fn values(len: usize) -> Vec<f32> {
+        (0..len).map(|i| ((i * 7919 + 13) % 1009) as f32 / 500.0 - 1.0).collect()
+    }
+
+    #[test]
+    fn rgb_kernel_equals_the_general_one_bit_by_bit() {
+        for isa in crate::cpu::Isa::available() {
+            let config = crate::DeviceConfig {
+                kind: crate::DeviceKind::Cpu,
+                threads: 2,
+                instruction_set: Some(isa.name().to_owned()),
+                ..Default::default()
+            };
+            let device = Device::open(&config).unwrap();
+            for (n, h, w, k, pad) in
+                [(1, 3, 3, 1, 0), (2, 9, 14, 16, 1), (3, 40, 33, 37, 1), (1, 64, 65, 112, 2)]
+            {
+                let shape = ConvShape::of(Shape::from([n, h, w, 3]), Shape::from([k, 3, 3, 3]), pad).unwrap();
+                let (x, dz) = (values(n * h * w * 3), values(shape.output().len()));
+                let state = StepState::new(&device).unwrap();
+                let cut = Cut::new(&shape);
+                for mode in [GradMode::Overwrite, GradMode::Accumulate] {
+                    let job = GradWeight { shape, x: &x, dz: &dz, mode, state: &state };
+                    let [mut own, mut expected] = [values(27 * k), values(27 * k)];
+                    rgb::grad_weight(device.cpu_context(), &cut, &job, &mut own);
+                    general(device.cpu_context(), &cut, &job, &mut expected);
+                    let bits = |values: &[f32]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+                    assert_eq!(bits(&own), bits(&expected), "{}: {shape:?}", isa.name());
+                }
+            }
         }
     }
 }
