@@ -2,7 +2,7 @@
 //!
 //! For each tile element, the sum over tiles is a matrix product whose inner dimension is the tiles. The
 //! transformed inputs have the layout `[element][c / lanes][tiles][lanes]` and the gradients
-//! `[element][k / 48][tiles][48]`, so that the kernel reads both sequentially.
+//! `[element][k / W][tiles][W]`, so that the kernel reads both sequentially.
 
 use std::marker::PhantomData;
 
@@ -18,13 +18,15 @@ use crate::cpu::{Cpu, SharedMut, Vector, VectorKernel};
 const TILE_BLOCK: usize = 144;
 /// Tiles per task of the transforms.
 const RANGE: usize = 8;
-/// Filters that are adjacent in the transformed gradients: a multiple of the vector length and of the rows of
-/// the kernel.
-const FILTERS: usize = 48;
+/// Filters that are adjacent in the transformed gradients: a multiple of the vector length and of
+/// [`rows_at_once`].
+const fn adjacent_filters(lanes: usize) -> usize {
+    if lanes == 16 { 16 } else { 48 }
+}
 
 /// Number of filters that the kernel for vectors of `lanes` values handles at once.
-fn rows_at_once(lanes: usize) -> usize {
-    if lanes == 16 { 12 } else { 6 }
+const fn rows_at_once(lanes: usize) -> usize {
+    if lanes == 16 { 8 } else { 6 }
 }
 
 /// Writes or accumulates `dw [k, r, s, c]`.
@@ -34,7 +36,8 @@ pub(super) fn grad_weight<T: Transform>(cpu: Cpu, job: &GradWeight, dw: &mut [f3
     let lanes = cpu.isa.wide_lanes();
     let elements = T::SIDE * T::SIDE;
     let tile_block = TILE_BLOCK.min(tiles.count());
-    let (x_side, dz_side) = (Stretch::new(tile_block, s.c, lanes), Stretch::new(tile_block, s.k, FILTERS));
+    let x_side = Stretch::new(tile_block, s.c, lanes);
+    let dz_side = Stretch::new(tile_block, s.k, adjacent_filters(lanes));
     let mut x = cpu.scratch(elements * x_side.pitch);
     let mut dz = cpu.scratch(elements * dz_side.pitch);
     // `[element][k][c]`, both padded to multiples of the kernel's sizes.
@@ -165,23 +168,23 @@ struct Sum<'a> {
 impl VectorKernel for Sum<'_> {
     #[inline(always)]
     fn run<V: Vector>(self) {
-        let at_once = rows_at_once(V::LANES);
+        let (at_once, adjacent) = (rows_at_once(V::LANES), adjacent_filters(V::LANES));
         for channel in (0..self.row_len).step_by(2 * V::LANES) {
             let vectors = if self.row_len - channel > V::LANES { 2 } else { 1 };
             let x = &self.x[channel * self.tile_block..];
             let x = &x[..((vectors - 1) * self.tile_block + self.count) * V::LANES];
             for row in self.rows.clone().step_by(at_once) {
-                let dz = &self.dz[row / FILTERS * FILTERS * self.tile_block..][..self.count * FILTERS];
+                let dz = &self.dz[row / adjacent * adjacent * self.tile_block..][..self.count * adjacent];
                 let at = self.start + row * self.row_len + channel;
                 // SAFETY: tasks write different rows; the slices are cut to what is read.
                 unsafe {
                     let out = self.sums.pointer(at, (at_once - 1) * self.row_len + vectors * V::LANES);
-                    let dz = dz.as_ptr().add(row % FILTERS);
+                    let dz = dz.as_ptr().add(row % adjacent);
                     let (x, x_stride) = (x.as_ptr(), self.tile_block * V::LANES);
                     let Sum { count, row_len, add, .. } = self;
                     match (at_once, vectors) {
-                        (12, 1) => sum_tiles::<V, 12, 1>(dz, x, x_stride, row_len, count, out, add),
-                        (12, _) => sum_tiles::<V, 12, 2>(dz, x, x_stride, row_len, count, out, add),
+                        (8, 1) => sum_tiles::<V, 8, 1>(dz, x, x_stride, row_len, count, out, add),
+                        (8, _) => sum_tiles::<V, 8, 2>(dz, x, x_stride, row_len, count, out, add),
                         (_, 1) => sum_tiles::<V, 6, 1>(dz, x, x_stride, row_len, count, out, add),
                         _ => sum_tiles::<V, 6, 2>(dz, x, x_stride, row_len, count, out, add),
                     }
@@ -195,7 +198,7 @@ impl VectorKernel for Sum<'_> {
 /// channels.
 ///
 /// # Safety
-/// `dz` must be readable for `ROWS` values in every 48 of `count` tiles, `x` for `N` runs of `count` vectors,
+/// `dz` must be readable for `ROWS` values in each of `count` tiles, `x` for `N` runs of `count` vectors,
 /// and `out` writable for `ROWS` rows of `N` vectors.
 #[inline(always)]
 unsafe fn sum_tiles<V: Vector, const ROWS: usize, const N: usize>(
@@ -222,7 +225,7 @@ unsafe fn sum_tiles<V: Vector, const ROWS: usize, const N: usize>(
                     *sum = d.mul_add(value, *sum);
                 }
             }
-            dz = dz.add(FILTERS);
+            dz = dz.add(adjacent_filters(V::LANES));
             x = x.add(V::LANES);
         }
         for (i, sums) in sums.iter().enumerate() {
