@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{Cursor, Read};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use image::metadata::Orientation;
@@ -69,8 +70,8 @@ pub fn decode_with(bytes: &[u8], path: &Path, options: &DecodeOptions) -> Result
         return Ok(pixels.to_owned());
     }
     match format(bytes) {
-        Some(ImageFormat::Jpeg) => decode_jpeg(bytes, options).map_err(fail),
-        Some(format) => decode_other(bytes, format, options).map_err(fail),
+        Some(ImageFormat::Jpeg) => without_panic(|| decode_jpeg(bytes, options)).map_err(fail),
+        Some(format) => without_panic(|| decode_other(bytes, format, options)).map_err(fail),
         None => Err(fail(match looks_like(bytes) {
             Some(what) => format!("it is {what}"),
             None => "its format is unknown".into(),
@@ -105,6 +106,14 @@ pub fn read_image(path: &Path) -> Result<Vec<u8>> {
         return fail("the file is larger than 512 MiB".into());
     }
     Ok(bytes)
+}
+
+/// Calls a decoder of another crate. On a damaged file it may panic, which must not end the program.
+fn without_panic(
+    decode: impl FnOnce() -> std::result::Result<Image, String>,
+) -> std::result::Result<Image, String> {
+    // What the decoder was writing is dropped.
+    catch_unwind(AssertUnwindSafe(decode)).unwrap_or_else(|_| Err("its decoder panicked".into()))
 }
 
 fn decode_jpeg(bytes: &[u8], options: &DecodeOptions) -> std::result::Result<Image, String> {
@@ -164,6 +173,10 @@ fn decode_other(
     options: &DecodeOptions,
 ) -> std::result::Result<Image, String> {
     let text = |e: image::ImageError| e.to_string();
+    if let Some(length) = png_palette_bytes(bytes).filter(|length| !length.is_multiple_of(3)) {
+        // The `png` crate panics on it.
+        return Err(format!("its palette has {length} bytes, which is not a multiple of 3"));
+    }
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     let mut limits = Limits::default();
     limits.max_alloc = Some(options.max_pixels.saturating_mul(8).saturating_add(EXTRA_BYTES));
@@ -179,6 +192,22 @@ fn decode_other(
     let mut image = DynamicImage::from_decoder(decoder).map_err(text)?;
     image.apply_orientation(orientation);
     to_pixels(image)
+}
+
+/// Length of the palette of a PNG, if it has one.
+fn png_palette_bytes(bytes: &[u8]) -> Option<u32> {
+    let mut rest = bytes.strip_prefix(b"\x89PNG\r\n\x1a\n")?;
+    loop {
+        let (length, after) = rest.split_first_chunk()?;
+        let (kind, after) = after.split_first_chunk::<4>()?;
+        let length = u32::from_be_bytes(*length);
+        match kind {
+            b"PLTE" => return Some(length),
+            b"IDAT" => return None,
+            // The checksum follows the contents.
+            _ => rest = after.get(usize::try_from(length).ok()?.checked_add(4)?..)?,
+        }
+    }
 }
 
 fn check_size(h: u32, w: u32, options: &DecodeOptions) -> std::result::Result<(), String> {
@@ -228,7 +257,37 @@ pub(crate) fn ppm(bytes: &[u8]) -> Option<ArrayView3<'_, u8>> {
 
 #[cfg(test)]
 mod tests {
-    use super::decode;
+    use super::{decode, png_palette_bytes, without_panic};
+
+    #[test]
+    fn png_palettes_of_incomplete_colours_are_rejected() {
+        let png = |palette: &[u8]| {
+            let mut png = b"\x89PNG\r\n\x1a\n".to_vec();
+            let header = b"IHDR\0\0\0\x01\0\0\0\x01\x08\x03\0\0\0";
+            let pixel = b"IDAT\x78\x01\x01\x02\0\xfd\xff\0\0\0\x02\0\x01";
+            for chunk in [&header[..], &[b"PLTE", palette].concat(), pixel, b"IEND"] {
+                png.extend((chunk.len() as u32 - 4).to_be_bytes());
+                png.extend(chunk);
+                png.extend(crc32fast::hash(chunk).to_be_bytes());
+            }
+            png
+        };
+        assert_eq!(png_palette_bytes(&png(&[7, 8, 9])), Some(3));
+        let path = std::path::Path::new("x.png");
+        assert_eq!(decode(&png(&[7, 8, 9]), path).unwrap().as_slice(), Some(&[7, 8, 9][..]));
+        for length in [1, 2, 4] {
+            let refused = decode(&png(&vec![7; length]), path).unwrap_err().to_string();
+            assert!(
+                refused.ends_with(&format!("its palette has {length} bytes, which is not a multiple of 3"))
+            );
+        }
+    }
+
+    #[test]
+    fn a_panic_of_a_decoder_is_an_error() {
+        let broken = without_panic(|| panic!("index out of range"));
+        assert_eq!(broken.unwrap_err(), "its decoder panicked");
+    }
 
     #[test]
     fn ppm_size_must_match_its_header() {
