@@ -2,10 +2,12 @@
 
     peer.py ENGINE MODE CONFIG BATCH THREADS WIDTH CROP
 
-ENGINE: torch, onnxruntime or openvino. MODE: infer, train (a whole step; torch only) or dense (a 512 x 384 image and its
-mirror image; torch only). Weights are random: only the time counts.
+ENGINE: torch, onnxruntime or openvino, in f32; torch-bf16 (autocast); or openvino-default, which computes in bf16 where
+the processor has instructions for it. MODE: infer, train (a whole step; torch only) or dense (a 512 x 384 image and its
+mirror image; not onnxruntime). Weights are random: only the time counts.
 """
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -50,11 +52,12 @@ def torch_network(config, width, crop, dense):
     return nn.Sequential(*layers)
 
 
-def torch_sample(mode, config, batch, threads, width, crop):
+def torch_sample(mode, config, batch, threads, width, crop, bf16):
     import torch
     import torch.nn.functional as F
 
     torch.set_num_threads(threads)
+    precision = lambda: torch.autocast("cpu", torch.bfloat16) if bf16 else contextlib.nullcontext()
     layout = torch.channels_last
     network = torch_network(config, width, crop, mode == "dense").to(memory_format=layout)
     shape = (2, 3, 384, 512) if mode == "dense" else (batch, 3, crop, crop)
@@ -63,7 +66,7 @@ def torch_sample(mode, config, batch, threads, width, crop):
         network.eval()
 
         def infer():
-            with torch.inference_mode():
+            with torch.inference_mode(), precision():
                 network(x)
 
         return infer
@@ -72,13 +75,15 @@ def torch_sample(mode, config, batch, threads, width, crop):
 
     def step():
         sgd.zero_grad(set_to_none=True)
-        F.cross_entropy(network(x), targets).backward()
+        with precision():
+            loss = F.cross_entropy(network(x).float(), targets)
+        loss.backward()
         sgd.step()
 
     return step
 
 
-def onnx_model(config, width, crop):
+def onnx_model(config, width, crop, dense):
     from onnx import TensorProto, helper, numpy_helper
 
     random = np.random.default_rng(1)
@@ -107,34 +112,38 @@ def onnx_model(config, width, crop):
         if pool:
             add("MaxPool", kernel_shape=[2, 2], strides=[2, 2])
         features = outputs
-    add("Flatten")
-    head = int(4096 * width)
-    for i, size in enumerate([(head, features * (crop // 32) ** 2), (head, head), (1000, head)]):
-        add("Gemm", size, transB=1)
+    head, side = int(4096 * width), crop // 32
+    if not dense:
+        add("Flatten")
+    for i, (outputs, inputs, kernel) in enumerate([(head, features, side), (head, head, 1), (1000, head, 1)]):
+        if dense:
+            add("Conv", (outputs, inputs, kernel, kernel), kernel_shape=[kernel, kernel])
+        else:
+            add("Gemm", (outputs, inputs * kernel**2), transB=1)
         if i < 2:
             add("Relu")
     value = lambda name, shape: helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
-    graph = helper.make_graph(
-        nodes, "vgg", [value("x", ["n", 3, crop, crop])], [value(last, ["n", 1000])], weights
-    )
+    image, result = ([384, 512], ["n", 1000, "h", "w"]) if dense else ([crop, crop], ["n", 1000])
+    graph = helper.make_graph(nodes, "vgg", [value("x", ["n", 3, *image])], [value(last, result)], weights)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
     model.ir_version = 8
     return model
 
 
-def onnx_file(config, width, crop):
+def onnx_file(config, width, crop, dense=False):
     """The model's file, written by another process, so that this one's memory is the engine's."""
-    path = Path(sys.prefix) / f"vgg-{config}-{width}-{crop}.onnx"
+    path = Path(sys.prefix) / f"vgg-{config}-{width}-{crop}{'-dense' if dense else ''}.onnx"
     if not path.exists():
-        subprocess.run([sys.executable, __file__, "write", config, str(width), str(crop), path], check=True)
+        arguments = ["write", config, str(width), str(crop), str(int(dense)), path]
+        subprocess.run([sys.executable, __file__, *arguments], check=True)
     return str(path)
 
 
-def write_onnx(config, width, crop, path):
+def write_onnx(config, width, crop, dense, path):
     import onnx
 
     partial = f"{path}.{os.getpid()}"
-    onnx.save(onnx_model(config, width, crop), partial)
+    onnx.save(onnx_model(config, width, crop, dense), partial)
     Path(partial).rename(path)
 
 
@@ -148,30 +157,34 @@ def onnxruntime_sample(config, batch, threads, width, crop):
     return lambda: session.run(None, {"x": x})
 
 
-def openvino_sample(config, batch, threads, width, crop):
+def openvino_sample(mode, config, batch, threads, width, crop, f32):
     import openvino
 
     core = openvino.Core()
-    model = core.read_model(onnx_file(config, width, crop))
-    model.reshape([batch, 3, crop, crop])
-    # f32, as everybody else.
-    settings = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
+    dense = mode == "dense"
+    shape = [2, 3, 384, 512] if dense else [batch, 3, crop, crop]
+    model = core.read_model(onnx_file(config, width, crop, dense))
+    model.reshape(shape)
+    settings = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"}
+    if f32:
+        settings["INFERENCE_PRECISION_HINT"] = "f32"
     request = core.compile_model(model, "CPU", settings).create_infer_request()
-    x = np.random.default_rng(2).standard_normal((batch, 3, crop, crop), np.float32)
+    x = np.random.default_rng(2).standard_normal(shape, np.float32)
     return lambda: request.infer({0: x})
 
 
 def main():
     if sys.argv[1] == "write":
-        return write_onnx(sys.argv[2], float(sys.argv[3]), int(sys.argv[4]), sys.argv[5])
+        config, width, crop, dense, path = sys.argv[2:]
+        return write_onnx(config, float(width), int(crop), dense == "1", path)
     engine, mode, config = sys.argv[1:4]
     batch, threads, width, crop = int(sys.argv[4]), int(sys.argv[5]), float(sys.argv[6]), int(sys.argv[7])
-    if engine == "torch":
-        sample = torch_sample(mode, config, batch, threads, width, crop)
+    if engine.startswith("torch"):
+        sample = torch_sample(mode, config, batch, threads, width, crop, engine == "torch-bf16")
     elif engine == "onnxruntime":
         sample = onnxruntime_sample(config, batch, threads, width, crop)
     else:
-        sample = openvino_sample(config, batch, threads, width, crop)
+        sample = openvino_sample(mode, config, batch, threads, width, crop, engine == "openvino")
     sample()
     for _ in sys.stdin:
         start = time.perf_counter()

@@ -1,5 +1,5 @@
 //! `cargo xtask bench`: runs `vgg bench`; with `--peers`, compares our networks with PyTorch, ONNX Runtime,
-//! OpenVINO and candle on the same machine, alternating between the programs.
+//! OpenVINO and candle on the same machine, alternating between the programs. PyTorch and OpenVINO also run in bf16.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -47,10 +47,11 @@ const fn short(case: Case) -> Case {
 }
 
 const fn narrow(config: &'static str, batch: usize) -> Case {
-    short(Case { width: 0.25, crop: 64, ..case("train", config, batch, 2, &["torch"], 5) })
+    short(Case { width: 0.25, crop: 64, ..case("train", config, batch, 2, TRAINING, 5) })
 }
 
-const INFERENCE: &[&str] = &["torch", "onnxruntime", "openvino", "candle"];
+const INFERENCE: &[&str] = &["torch", "onnxruntime", "openvino", "openvino-default", "torch-bf16", "candle"];
+const TRAINING: &[&str] = &["torch", "torch-bf16"];
 
 /// The cases of `docs/results/cpu.md`.
 const CASES: [Case; 16] = [
@@ -61,11 +62,11 @@ const CASES: [Case; 16] = [
     short(case("infer", "A", 1, 2, &["torch", "onnxruntime", "openvino"], 5)),
     case("infer", "E", 16, 2, &["torch", "onnxruntime", "openvino"], 5),
     short(case("infer", "E", 1, 2, &["torch", "onnxruntime", "openvino"], 5)),
-    case("train", "D", 16, 2, &["torch"], 5),
+    case("train", "D", 16, 2, TRAINING, 5),
     case("train", "D", 16, 1, &["torch"], 3),
-    case("train", "A", 16, 2, &["torch"], 5),
-    case("train", "E", 16, 2, &["torch"], 5),
-    case("dense", "D", 2, 2, &["torch"], 7),
+    case("train", "A", 16, 2, TRAINING, 5),
+    case("train", "E", 16, 2, TRAINING, 5),
+    case("dense", "D", 2, 2, &["torch", "openvino", "openvino-default"], 7),
     narrow("A", 32),
     narrow("A", 64),
     narrow("D", 32),
@@ -85,12 +86,27 @@ pub(crate) fn run(arguments: impl Iterator<Item = OsString>) -> Result<ExitCode>
     }
     let filter = arguments.get(1).map(|f| f.to_string_lossy().into_owned()).unwrap_or_default();
     let peers = Peers::set_up(&target.join("peers"))?;
+    print_line!("{}\n", machine(&vgg)?);
     print_line!("| case | ours, ms | peer, ms | ratio | peak MiB, ours / peer |\n|---|---|---|---|---|");
     ensure!(CASES.iter().any(|case| case.name().contains(&filter)), "no workload's name contains {filter:?}");
     for case in CASES.iter().filter(|case| case.name().contains(&filter)) {
         compare(case, &vgg, &peers)?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The processor, its vector extensions, and what vgg uses of them.
+fn machine(vgg: &Path) -> Result<String> {
+    let text = std::fs::read_to_string("/proc/cpuinfo").context("cannot read /proc/cpuinfo")?;
+    let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.split_once(": "));
+    let model = field("model name").map_or("unknown processor", |(_, model)| model);
+    let flags = field("flags").map_or("", |(_, flags)| flags);
+    let known = ["avx2", "avx512f", "avx512_bf16", "amx_bf16"];
+    let has: Vec<&str> = flags.split(' ').filter(|flag| known.contains(flag)).collect();
+    let doctor = Command::new(vgg).args(["doctor", "--json"]).output().context("cannot run vgg doctor")?;
+    let doctor: serde_json::Value = serde_json::from_slice(&doctor.stdout)?;
+    let device = doctor["device"].as_str().unwrap_or_default();
+    Ok(format!("{model} ({}); vgg: {device}, f32", has.join(", ")))
 }
 
 impl Case {

@@ -206,8 +206,8 @@ impl<T: Transform, F: Epilogue> TileBlock<'_, T, F> {
     fn products(&self, count: usize, v: &[f32], m: &mut [f32]) {
         let s = &self.tiles.shape;
         let panels = self.m.blocks;
-        // Two tasks per element, so that even 16 elements are distributed evenly.
-        let parts = 2.min(panels);
+        // Two tasks per element, so that even 16 elements are distributed evenly, with at least two panels each.
+        let parts = if panels < 4 { 1 } else { 2 };
         let filters_len = panels * s.c * CHANNEL_BLOCK;
         let m = SharedMut::new(m);
         self.cpu.for_each(T::SIDE * T::SIDE * parts, |task| {

@@ -5,8 +5,16 @@ use std::ops::Range;
 use super::tiles::{CHANNEL_BLOCK, PackedTiles};
 use crate::cpu::{SharedMut, Vector, VectorKernel, prefetch};
 
+/// Filters whose products are summed together. With vectors of 16 lanes, two panels of filters share each value of the
+/// tiles that is loaded, because loads would limit the speed with one.
+const fn panels_at_once(lanes: usize) -> usize {
+    if lanes == 16 { 2 } else { 1 }
+}
+
 /// Channel blocks that are summed before the next filters: 16 KiB of filters, half of an L1 cache.
-const BLOCKS_AT_ONCE: usize = 16;
+const fn blocks_at_once(lanes: usize) -> usize {
+    16 / panels_at_once(lanes)
+}
 
 /// `m[tile][k] = sum over c of v[tile][c] u[c][k]` for one tile element and a range of panels of 16 filters.
 pub(super) struct Product<'a> {
@@ -38,102 +46,140 @@ impl VectorKernel for Product<'_> {
         let groups = self.tiles.div_ceil(rows);
         assert!(self.v.len() >= groups * self.v_layout.group_len());
         assert!(self.u.len() >= self.panels.end * self.channels * CHANNEL_BLOCK);
-        for first in (0..self.v_layout.blocks).step_by(BLOCKS_AT_ONCE) {
-            let blocks = BLOCKS_AT_ONCE.min(self.v_layout.blocks - first);
-            let channels = (self.channels - first * CHANNEL_BLOCK).min(BLOCKS_AT_ONCE * CHANNEL_BLOCK);
-            for panel in self.panels.clone() {
-                let filters = &self.u[(panel * self.channels + first * CHANNEL_BLOCK) * CHANNEL_BLOCK..]
-                    [..channels * CHANNEL_BLOCK];
-                // Prefetch the next panel while this one is used, a part of it per group.
-                let next = filters.as_ptr().wrapping_add(self.channels * CHANNEL_BLOCK);
-                let lines = channels.div_ceil(groups);
-                for group in 0..groups {
-                    for line in group * lines..((group + 1) * lines).min(channels) {
-                        prefetch(next.wrapping_add(line * CHANNEL_BLOCK));
-                    }
-                    let here = rows.min(self.tiles - group * rows);
-                    let v = &self.v[group * self.v_layout.group_len() + first * rows * CHANNEL_BLOCK..];
-                    let v = &v[..blocks * rows * CHANNEL_BLOCK];
-                    let start = self.m_start + self.m_layout.at(group * rows, panel);
-                    // SAFETY: tasks write different elements and panels; `v` and `filters` are cut to what is
-                    // read.
-                    unsafe {
-                        let m = self.m.pointer(start, rows * CHANNEL_BLOCK);
-                        some_rows::<V>(here, v.as_ptr(), channels, filters.as_ptr(), m, first > 0);
-                    }
-                }
+        let at_once = blocks_at_once(V::LANES);
+        for first in (0..self.v_layout.blocks).step_by(at_once) {
+            let blocks = at_once.min(self.v_layout.blocks - first);
+            let channels = (self.channels - first * CHANNEL_BLOCK).min(at_once * CHANNEL_BLOCK);
+            for panel in self.panels.clone().step_by(panels_at_once(V::LANES)) {
+                let panels = panels_at_once(V::LANES).min(self.panels.end - panel);
+                self.panels::<V>(panel, panels, first..first + blocks, channels);
             }
         }
     }
 }
 
-/// Selects the kernel for the number of tiles in a group.
+impl Product<'_> {
+    /// Adds the products of some channel blocks to the sums of one or two panels.
+    #[inline(always)]
+    fn panels<V: Vector>(&self, panel: usize, panels: usize, blocks: Range<usize>, channels: usize) {
+        let rows = self.v_layout.rows;
+        let groups = self.tiles.div_ceil(rows);
+        let panel_len = self.channels * CHANNEL_BLOCK;
+        let filters = &self.u[panel * panel_len + blocks.start * CHANNEL_BLOCK * CHANNEL_BLOCK..];
+        let filters = &filters[..(panels - 1) * panel_len + channels * CHANNEL_BLOCK];
+        let m_panel = self.m_layout.at(0, panel + 1) - self.m_layout.at(0, panel);
+        // Prefetch the next panels while these are used, a part of them per group.
+        let next = filters.as_ptr().wrapping_add(panels * panel_len);
+        let lines = channels.div_ceil(groups);
+        for group in 0..groups {
+            for line in group * lines..((group + 1) * lines).min(channels) {
+                for panel in 0..panels {
+                    prefetch(next.wrapping_add(panel * panel_len + line * CHANNEL_BLOCK));
+                }
+            }
+            let here = rows.min(self.tiles - group * rows);
+            let v = &self.v[group * self.v_layout.group_len() + blocks.start * rows * CHANNEL_BLOCK..];
+            let v = &v[..blocks.len() * rows * CHANNEL_BLOCK];
+            let start = self.m_start + self.m_layout.at(group * rows, panel);
+            // SAFETY: tasks write different elements and panels; `v` and `filters` are cut to what is read.
+            unsafe {
+                let m = self.m.pointer(start, (panels - 1) * m_panel + rows * CHANNEL_BLOCK);
+                let sums = Sums { m, panel: m_panel, add: blocks.start > 0 };
+                let filters = Filters { u: filters.as_ptr(), panel: panel_len, channels };
+                some_rows::<V>(here, panels, v.as_ptr(), filters, sums);
+            }
+        }
+    }
+}
+
+/// Filters of some channels, `[channels][16]` in each panel.
+#[derive(Clone, Copy)]
+struct Filters {
+    u: *const f32,
+    /// Values from one panel to the next.
+    panel: usize,
+    channels: usize,
+}
+
+/// Sums of a group of tiles, `[tiles][16]` in each panel.
+#[derive(Clone, Copy)]
+struct Sums {
+    m: *mut f32,
+    /// Values from one panel to the next.
+    panel: usize,
+    /// Whether to add to the values that are there.
+    add: bool,
+}
+
+/// Selects the kernel for the number of tiles in a group and of panels.
 ///
 /// # Safety
 /// As [`kernel`], for a whole group.
 #[inline(always)]
-unsafe fn some_rows<V: Vector>(
-    n: usize,
-    v: *const f32,
-    channels: usize,
-    u: *const f32,
-    m: *mut f32,
-    add: bool,
-) {
+unsafe fn some_rows<V: Vector>(n: usize, panels: usize, v: *const f32, filters: Filters, sums: Sums) {
     // SAFETY: by the caller's promise.
     unsafe {
-        match (V::LANES, n) {
-            (16, 9..) => kernel::<V, 12, 12, 1>(v, channels, u, m, add),
-            (16, 5..) => kernel::<V, 12, 8, 1>(v, channels, u, m, add),
-            (16, _) => kernel::<V, 12, 4, 1>(v, channels, u, m, add),
-            (_, 1) => kernel::<V, 6, 1, 2>(v, channels, u, m, add),
-            (_, 2) => kernel::<V, 6, 2, 2>(v, channels, u, m, add),
-            (_, 3) => kernel::<V, 6, 3, 2>(v, channels, u, m, add),
-            (_, 4) => kernel::<V, 6, 4, 2>(v, channels, u, m, add),
-            (_, 5) => kernel::<V, 6, 5, 2>(v, channels, u, m, add),
-            _ => kernel::<V, 6, 6, 2>(v, channels, u, m, add),
+        match (V::LANES, n, panels) {
+            (16, 9.., 2) => kernel::<V, 12, 12, 2>(v, filters, sums),
+            (16, 5.., 2) => kernel::<V, 12, 8, 2>(v, filters, sums),
+            (16, _, 2) => kernel::<V, 12, 4, 2>(v, filters, sums),
+            (16, 9.., _) => kernel::<V, 12, 12, 1>(v, filters, sums),
+            (16, 5.., _) => kernel::<V, 12, 8, 1>(v, filters, sums),
+            (16, ..) => kernel::<V, 12, 4, 1>(v, filters, sums),
+            (_, 1, _) => kernel::<V, 6, 1, 2>(v, filters, sums),
+            (_, 2, _) => kernel::<V, 6, 2, 2>(v, filters, sums),
+            (_, 3, _) => kernel::<V, 6, 3, 2>(v, filters, sums),
+            (_, 4, _) => kernel::<V, 6, 4, 2>(v, filters, sums),
+            (_, 5, _) => kernel::<V, 6, 5, 2>(v, filters, sums),
+            _ => kernel::<V, 6, 6, 2>(v, filters, sums),
         }
     }
 }
 
-/// `m[i][0..16] (+)= sum over c of v[i][c] u[c][0..16]` for `ROWS` tiles of a group of `GROUP`. The sums stay
-/// in registers, the 16 filters of a channel are read once, and each tile's value is broadcast to a vector.
+/// Where vector `j` of the filters starts, if panels are `panel` values apart.
+#[inline(always)]
+fn vector_at<V: Vector>(j: usize, panel: usize) -> usize {
+    let place = j * V::LANES;
+    place / CHANNEL_BLOCK * panel + place % CHANNEL_BLOCK
+}
+
+/// `m[i][..] (+)= sum over c of v[i][c] u[c][..]` for `ROWS` tiles of a group of `GROUP`, and `VECTORS` vectors of
+/// filters. The sums stay in registers, the filters of a channel are read once, and each tile's value is broadcast to a
+/// vector.
 ///
 /// # Safety
-/// `v` must be readable for whole blocks `[c / 16][GROUP][16]`, `u` for `[channels][16]`, and `m` writable
-/// for `[ROWS][16]`.
+/// `v` must be readable for whole blocks `[c / 16][GROUP][16]`, `u` for `[channels][16]` in each panel, and `m`
+/// writable for `[ROWS][16]` in each panel.
 #[inline(always)]
 unsafe fn kernel<V: Vector, const GROUP: usize, const ROWS: usize, const VECTORS: usize>(
     v: *const f32,
-    channels: usize,
-    u: *const f32,
-    m: *mut f32,
-    add: bool,
+    filters: Filters,
+    to: Sums,
 ) {
     let mut sums = [[V::splat(0.0); VECTORS]; ROWS];
     // SAFETY: all by the caller's promise.
     unsafe {
-        if add {
+        if to.add {
             for (i, sums) in sums.iter_mut().enumerate() {
                 for (j, sum) in sums.iter_mut().enumerate() {
-                    *sum = V::load(m.add(i * CHANNEL_BLOCK + j * V::LANES));
+                    *sum = V::load(to.m.add(i * CHANNEL_BLOCK + vector_at::<V>(j, to.panel)));
                 }
             }
         }
-        let (mut v, mut u) = (v, u);
-        for _ in 0..channels / CHANNEL_BLOCK {
+        let (mut v, mut u) = (v, filters.u);
+        for _ in 0..filters.channels / CHANNEL_BLOCK {
             for c in 0..CHANNEL_BLOCK {
-                add_channel(&mut sums, v.add(c), u.add(c * CHANNEL_BLOCK));
+                add_channel(&mut sums, v.add(c), u.add(c * CHANNEL_BLOCK), filters.panel);
             }
             v = v.add(GROUP * CHANNEL_BLOCK);
             u = u.add(CHANNEL_BLOCK * CHANNEL_BLOCK);
         }
-        for c in 0..channels % CHANNEL_BLOCK {
-            add_channel(&mut sums, v.add(c), u.add(c * CHANNEL_BLOCK));
+        for c in 0..filters.channels % CHANNEL_BLOCK {
+            add_channel(&mut sums, v.add(c), u.add(c * CHANNEL_BLOCK), filters.panel);
         }
         for (i, sums) in sums.iter().enumerate() {
             for (j, sum) in sums.iter().enumerate() {
-                sum.store(m.add(i * CHANNEL_BLOCK + j * V::LANES));
+                sum.store(to.m.add(i * CHANNEL_BLOCK + vector_at::<V>(j, to.panel)));
             }
         }
     }
@@ -142,17 +188,18 @@ unsafe fn kernel<V: Vector, const GROUP: usize, const ROWS: usize, const VECTORS
 /// Adds the products of one channel.
 ///
 /// # Safety
-/// `v` must be readable at every sixteenth of `ROWS` places, `u` for `VECTORS` vectors.
+/// `v` must be readable at every sixteenth of `ROWS` places, `u` for `VECTORS` vectors in panels `panel` values apart.
 #[inline(always)]
 unsafe fn add_channel<V: Vector, const ROWS: usize, const VECTORS: usize>(
     sums: &mut [[V; VECTORS]; ROWS],
     v: *const f32,
     u: *const f32,
+    panel: usize,
 ) {
     let mut filters = [V::splat(0.0); VECTORS];
     for (j, filter) in filters.iter_mut().enumerate() {
         // SAFETY: by the caller's promise.
-        *filter = unsafe { V::load(u.add(j * V::LANES)) };
+        *filter = unsafe { V::load(u.add(vector_at::<V>(j, panel))) };
     }
     for (i, sums) in sums.iter_mut().enumerate() {
         // SAFETY: by the caller's promise.
