@@ -29,9 +29,17 @@ fn step_memory_covers_weights_gradients_velocities_and_activations() {
         4 * (32 * 32 * 8 + 16 * 16 * (8 + 16) + 8 * 8 * (16 + 64) + 4 * 4 * (32 + 128) + 2 * 2 * 192 + 64);
     let (few, many) = (bytes(2, None), bytes(16, None));
     assert!(few > 3 * parameters + 2 * activations && few < 5 * parameters, "{few}, parameters {parameters}");
-    // Between 1 and 8 times the activations of 14 more images: gradients reuse the memory of activations.
+    assert!(
+        many > 3 * parameters + 16 * activations,
+        "{many}, parameters {parameters}, an image {activations}"
+    );
+    // At most 8 times the activations of 14 more images: gradients reuse the memory of activations. With two images
+    // the peak is in a layer whose scratch memory is larger than their activations.
     let growth = many - few;
-    assert!((14 * activations..8 * 14 * activations).contains(&growth), "{growth}, an image {activations}");
+    assert!(
+        (14 * activations / 2..8 * 14 * activations).contains(&growth),
+        "{growth}, an image {activations}"
+    );
     // Only fc8 is trainable: the other layers have neither gradients nor velocities.
     let frozen = bytes(2, Some(&["fc8".to_owned()]));
     let learning = 4 * (2048 * 10 + 10);
