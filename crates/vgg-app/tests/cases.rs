@@ -45,6 +45,21 @@ const CASES: &[Case] = &[
     (nothing, "data inspect w", 66, &["it is a file: pass the folder"]),
     (|d| file(d, "set.zip", b"PK"), "data inspect set.zip", 66, &["it is an archive: unpack it"]),
     (|d| one_class(d), "evaluate --weights w1 --dataset set --test-scales 36", 0, &["has one class"]),
+    (
+        |d| {
+            file(d, "in/train/n01440764.tar", b"");
+            std::fs::create_dir(d.join("in/train/n01443537")).unwrap();
+        },
+        "data prepare-imagenet --archives in --out out",
+        65,
+        &["some classes are not in plain tar files (n01443537)"],
+    ),
+    (
+        |d| file(d, "in/train/n01440764.tar.gz", b""),
+        "data prepare-imagenet --archives in --out out",
+        65,
+        &["decompress archives"],
+    ),
     // Images.
     (|d| file(d, "set/val/cat/0.jpg", b""), EVALUATE, 65, &["0.jpg", "empty (0 bytes)"]),
     (|d| file(d, "set/val/cat/0.jpg", LFS), EVALUATE, 65, &["git lfs pull"]),
