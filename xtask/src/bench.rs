@@ -105,8 +105,8 @@ fn machine(vgg: &Path) -> Result<String> {
     let has: Vec<&str> = flags.split(' ').filter(|flag| known.contains(flag)).collect();
     let doctor = Command::new(vgg).args(["doctor", "--json"]).output().context("cannot run vgg doctor")?;
     let doctor: serde_json::Value = serde_json::from_slice(&doctor.stdout)?;
-    let device = doctor["device"].as_str().unwrap_or_default();
-    Ok(format!("{model} ({}); vgg: {device}, f32", has.join(", ")))
+    let [device, precision] = ["device", "precision"].map(|key| doctor[key].as_str().unwrap_or_default());
+    Ok(format!("{model} ({}); vgg: {device}, {precision}", has.join(", ")))
 }
 
 impl Case {

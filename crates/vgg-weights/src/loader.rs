@@ -7,7 +7,7 @@ use vgg_layers::{Config, Conv, LayerSpec, NamedTensor, NetworkSpec, PoolRounding
 
 use crate::axes::{NORM, flat, fold, from_rsck, reversed_channels, shape_of, transposed};
 use crate::naming::{LayerSource, Library, Recognised};
-use crate::source::{Entry, Source, corrupt};
+use crate::source::{Entry, Source, corrupt, is_counter};
 use crate::{ChannelOrder, Error, Pixels, Result, WeightsMetadata};
 
 /// Which layers to load from a file, and how to convert them.
@@ -90,9 +90,7 @@ impl LoadPlan {
         }
         let missing = self.missing.iter().map(|layer| format!("{layer} is missing"));
         let missing: Vec<String> = missing.collect();
-        // Counters of PyTorch's batch normalisation and weight averaging, which inference does not need.
-        let counts = |name: &str| name.ends_with(".num_batches_tracked") || name == "n_averaged";
-        let extra = self.entries.iter().filter(|e| !used.contains(&e.name) && !counts(&e.name));
+        let extra = self.entries.iter().filter(|e| !used.contains(&e.name) && !is_counter(&e.name));
         differences.extend(extra.map(|e| format!("{} is unexpected", e.name)));
         if differences.is_empty() && (partial || missing.is_empty()) {
             return Ok(());

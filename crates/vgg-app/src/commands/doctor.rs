@@ -32,6 +32,7 @@ impl Doctor {
                 "device": device.to_string(),
                 "threads": device.threads(),
                 "instruction_set": device.instruction_set(),
+                "precision": device.precision().name(),
                 "forward_gflops": gflops,
                 "free_memory_bytes": free_memory_bytes(),
                 "cuda": cuda_json(),

@@ -21,8 +21,7 @@ impl Overwrite {
     /// # Errors
     /// [`UsageError`] if `path` exists and `--force` is not given, or if it is an input.
     pub(super) fn check(&self, path: &Path, inputs: &[&Path]) -> Result<()> {
-        let real = std::fs::canonicalize(path);
-        if let Ok(real) = real
+        if let Ok(real) = std::fs::canonicalize(path)
             && inputs.iter().any(|input| std::fs::canonicalize(input).is_ok_and(|input| input == real))
         {
             let what = format!("{} is an input of this command; choose another output", printable(path));

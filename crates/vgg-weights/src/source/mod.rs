@@ -261,6 +261,11 @@ pub(crate) fn io(path: &Path, source: std::io::Error) -> Error {
     }
 }
 
+/// Whether a tensor is a counter of PyTorch's batch normalisation or weight averaging, which inference does not need.
+pub(crate) fn is_counter(name: &str) -> bool {
+    name == "n_averaged" || name.ends_with(".num_batches_tracked")
+}
+
 /// Number of elements of a shape; `None` if it is 2^40 or more.
 pub(crate) fn count(shape: &[usize]) -> Option<usize> {
     shape.iter().try_fold(1usize, |n, side| n.checked_mul(*side)).filter(|n| *n < 1 << 40)

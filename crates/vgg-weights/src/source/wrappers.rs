@@ -39,11 +39,12 @@ impl Wrapper {
     /// A message for the user on the tensors outside the wrapper.
     pub(super) fn note(&self, ignored: &[String]) -> String {
         let Wrapper::Prefix(prefix) = self else { return String::new() };
-        let names: Vec<&str> = ignored.iter().take(3).map(String::as_str).collect();
-        let more = if ignored.len() > names.len() { ", .." } else { "" };
-        let [names, count] = [names.join(", "), ignored.len().to_string()];
-        let noun = if ignored.len() == 1 { "tensor" } else { "tensors" };
-        format!("network in `{}`; ignored {count} other {noun}: {names}{more}", prefix.trim_end_matches('.'))
+        let prefix = prefix.trim_end_matches('.');
+        let count = ignored.len();
+        let noun = if count == 1 { "tensor" } else { "tensors" };
+        let names = ignored[..count.min(3)].join(", ");
+        let more = if count > 3 { ", .." } else { "" };
+        format!("network in `{prefix}`; ignored {count} other {noun}: {names}{more}")
     }
 }
 

@@ -2,9 +2,9 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use crate::source::MAX_TENSORS;
 use crate::source::pickle::{Pickle, Storage, Tensor, Value};
 use crate::source::value::Id;
+use crate::source::{MAX_TENSORS, is_counter};
 
 /// Named tensors.
 type Tensors = Vec<(String, Tensor)>;
@@ -91,8 +91,7 @@ fn keys(pickle: &Pickle, parents: &Parents, id: Id) -> String {
 
 /// Number of tensors with names in a dictionary, without the counters of batch normalisation and weight averaging.
 fn named_tensors(pickle: &Pickle, items: &[(Id, Id)]) -> usize {
-    let counter = |name: &str| name == "n_averaged" || name.ends_with("num_batches_tracked");
-    let named = |key: Id| text(pickle, key).is_some_and(|name| !counter(name));
+    let named = |key: Id| text(pickle, key).is_some_and(|name| !is_counter(name));
     items
         .iter()
         .filter(|(key, value)| named(*key) && matches!(pickle.value(*value), Value::Tensor(_)))
