@@ -14,7 +14,8 @@ pub struct DeviceConfig {
     pub threads: usize,
     /// Algorithm of 3x3 convolutions on a CPU.
     pub conv: ConvAlgorithm,
-    /// Precision of activations and matrix products; `None` takes bf16 on a GPU that supports it, else f32.
+    /// Precision of activations and matrix products; `None` takes bf16 on a GPU that supports it, else f32. On a CPU
+    /// bf16 needs AMX; with a portable instruction set a software model computes it, a hundred times as slowly.
     pub precision: Option<Precision>,
     /// cuDNN engines that a GPU may use.
     pub engines: Engines,
@@ -71,7 +72,7 @@ pub enum Engines {
 }
 
 /// Precision of activations and matrix products. Weights, weight gradients and sums are always in f32. A CPU supports
-/// f32 only.
+/// f32, and bf16 if it has AMX.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Precision {
     /// bf16 activations and a bf16 copy of the weights.

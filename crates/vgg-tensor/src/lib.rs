@@ -1,8 +1,8 @@
 //! Tensors on a CPU or an NVIDIA GPU ([`Device`], [`Tensor`], [`Parameter`]) and the operations of VGG
 //! networks with their gradients, one module per operation under [`ops`].
 //!
-//! Layers and image files are other crates' work. Values are read and written as `f32` (a GPU may store
-//! activations as bf16). Tensors are row-major and contiguous; images are
+//! Layers and image files are other crates' work. Values are read and written as `f32` (a device of
+//! [`Precision::Bf16`] stores activations as bf16). Tensors are row-major and contiguous; images are
 //! `[N, H, W, C]` and filters `[K, R, S, C]`. Every operation is a free function: it checks its operands,
 //! names them in its errors, and dispatches on the device that holds the data.
 //!

@@ -11,7 +11,7 @@ use vgg_tensor::{
 };
 use vgg_testkit::assert_close;
 
-use common::{TestDevice, every_device};
+use common::{TestDevice, bf16_cpus, every_device};
 
 /// `[n, h, w, c, k, r, pad]`.
 const SHAPES: [[usize; 7]; 19] = [
@@ -91,8 +91,8 @@ fn narrow<'a>(v: impl IntoIterator<Item = &'a f64>) -> Vec<f32> {
     v.into_iter().map(|x| *x as f32).collect()
 }
 
-/// Devices with their tolerances: every algorithm on the best instruction set and on the portable ones, and
-/// the GPU in every precision.
+/// Devices with their tolerances: every algorithm on the best instruction set and on the portable ones, the CPU in bf16,
+/// and the GPU in every precision.
 fn devices() -> Vec<(String, f64, Device)> {
     let mut devices = Vec::new();
     for instruction_set in [None, Some("portable".to_owned()), Some("portable-16".to_owned())] {
@@ -108,8 +108,8 @@ fn devices() -> Vec<(String, f64, Device)> {
             devices.push((format!("{name} on {}", device.instruction_set()), tolerance(conv), device));
         }
     }
-    let gpus = every_device().into_iter().filter(|on| on.device.instruction_set() == "cuda");
-    devices.extend(gpus.map(|on| (on.name, on.rounding.max(TOLERANCE), on.device)));
+    let others = every_device().into_iter().filter(|on| on.name != "cpu");
+    devices.extend(others.map(|on| (on.name, on.rounding.max(TOLERANCE), on.device)));
     devices
 }
 
@@ -175,6 +175,13 @@ fn results_are_bitwise_identical_for_any_number_of_threads() {
             let case = Case::new(shape);
             let [one, two, four] = devices.each_ref().map(|d| case.run(d));
             assert!(one == two && one == four, "{name}: {shape:?}");
+        }
+    }
+    let [one, three] = [1, 3].map(bf16_cpus);
+    for (one, three) in one.iter().zip(&three) {
+        for shape in shapes() {
+            let case = Case::new(shape);
+            assert!(case.run(&one.device) == case.run(&three.device), "{}: {shape:?}", one.name);
         }
     }
 }

@@ -53,6 +53,20 @@ impl CpuBuffer {
         unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr().cast(), len) }
     }
 
+    /// The first `len` elements as 16-bit values, such as bf16.
+    pub(crate) fn as_u16(&self, len: usize) -> &[u16] {
+        assert!(len * 2 <= self.bytes);
+        // SAFETY: as in `as_f32`.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr().cast(), len) }
+    }
+
+    /// The first `len` elements as mutable 16-bit values.
+    pub(crate) fn as_u16_mut(&mut self, len: usize) -> &mut [u16] {
+        assert!(len * 2 <= self.bytes);
+        // SAFETY: as in `as_f32_mut`.
+        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr().cast(), len) }
+    }
+
     /// The first `len` bytes.
     pub(crate) fn as_u8(&self, len: usize) -> &[u8] {
         assert!(len <= self.bytes);

@@ -3,6 +3,7 @@
 use std::marker::PhantomData;
 use std::sync::Arc;
 
+use super::amx::TileIsa;
 use super::{Isa, ThreadPool};
 use crate::ConvAlgorithm;
 use crate::alloc::{Arena, CpuBuffer};
@@ -12,6 +13,8 @@ use crate::alloc::{Arena, CpuBuffer};
 pub(crate) struct Cpu<'a> {
     pub(crate) isa: Isa,
     pub(crate) conv: ConvAlgorithm,
+    /// The unit that multiplies bf16 tiles; `None` on a device that computes in f32.
+    pub(crate) bf16: Option<TileIsa>,
     /// Whether this is a dry run: memory is planned and tasks are not run.
     pub(crate) dry_run: bool,
     pub(crate) threads: &'a ThreadPool,
@@ -19,6 +22,14 @@ pub(crate) struct Cpu<'a> {
 }
 
 impl Cpu<'_> {
+    /// The tile unit of an operation on bf16 activations.
+    pub(crate) fn tiles(&self) -> TileIsa {
+        match self.bf16 {
+            Some(tiles) => tiles,
+            None => unreachable!("the device computes in f32"),
+        }
+    }
+
     /// Runs `task(0), task(1), .. task(n - 1)` in any order on the device's threads.
     ///
     /// The caller must split the work by shape alone: results are then bitwise identical for any thread

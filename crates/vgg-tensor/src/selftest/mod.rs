@@ -125,6 +125,22 @@ mod tests {
         assert_eq!(findings[0].what, "other: values");
     }
 
+    /// Every operation on the tile unit of the processor, or on a signal handler that computes its instructions, and on
+    /// the software model.
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    #[test]
+    fn operations_agree_bitwise_on_the_tile_unit_and_its_model() {
+        use crate::cpu::{TileIsa, emulator};
+        if !emulator::install() {
+            vgg_testkit::skip("avx512-bf16", &"the vector instructions of the tile unit's kernels");
+            return;
+        }
+        let [hardware, model] = [TileIsa::Amx, TileIsa::Model].map(Device::with_tile_unit);
+        for (name, run) in OPERATIONS {
+            assert!(run(&hardware).unwrap() == run(&model).unwrap(), "{name}");
+        }
+    }
+
     #[test]
     fn distances_worked_by_hand() {
         assert_eq!(distance(&[3.0, 4.0], &[4.0, 3.0]), (0.25, 24.0 / 25.0));

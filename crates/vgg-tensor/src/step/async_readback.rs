@@ -29,7 +29,9 @@ impl AsyncReadback {
     ) -> Result<()> {
         self.values.clear();
         let Some(cuda) = self.device.cuda() else {
-            tensors.for_each(|tensor| self.values.extend_from_slice(tensor.cpu()));
+            for tensor in tensors {
+                self.values.extend_from_slice(tensor.to_plain()?.cpu());
+            }
             self.finite = state.finite()?;
             return Ok(());
         };

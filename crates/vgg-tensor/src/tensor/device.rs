@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::alloc::Arena;
-use crate::cpu::{Cpu, Isa, SMALL_MAP, ThreadPool};
+use crate::cpu::{Cpu, Isa, SMALL_MAP, ThreadPool, TileIsa};
 use crate::cuda::Cuda;
 use crate::{
     ConvAlgorithm, DeviceConfig, DeviceKind, Error, Memory, PeakThroughput, Precision, Result, Shape,
@@ -31,6 +31,8 @@ enum Backend {
 struct CpuBackend {
     isa: Isa,
     conv: ConvAlgorithm,
+    /// The unit that multiplies bf16 tiles, if the device computes in bf16.
+    bf16: Option<TileIsa>,
     dry_run: bool,
     threads: Arc<ThreadPool>,
     memory: Arc<Arena>,
@@ -58,12 +60,12 @@ impl Device {
             },
             DeviceKind::Cpu => None,
         };
-        if let Some(precision @ (Precision::Bf16 | Precision::Tf32)) = config.precision {
-            let because = no_cuda.map(|reason| format!("; no GPU was opened: {reason}")).unwrap_or_default();
-            let reason = format!("a CPU computes in f32{because}");
-            return Err(Error::Precision { precision: precision.name(), reason });
-        }
         let isa = instruction_set(config.instruction_set.as_deref())?;
+        let bf16 = tile_unit(config, isa).map_err(|reason| {
+            let because = no_cuda.as_ref().map(|reason| format!("; no GPU was opened: {reason}"));
+            let precision = config.precision.map_or("", Precision::name);
+            Error::Precision { precision, reason: reason + &because.unwrap_or_default() }
+        })?;
         let threads = match config.threads {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             n => n,
@@ -73,11 +75,26 @@ impl Device {
         let backend = Backend::Cpu(CpuBackend {
             isa,
             conv: config.conv,
+            bf16,
             dry_run: false,
             threads: Arc::new(pool),
             memory: Arc::default(),
         });
         Ok(Device(Arc::new(Inner { backend, no_cuda })))
+    }
+
+    /// A CPU device of one thread with this tile unit, whether the processor has it or not.
+    #[cfg(all(test, feature = "cuda"))]
+    pub(crate) fn with_tile_unit(tiles: TileIsa) -> Device {
+        let isa = match Isa::available().next() {
+            Some(isa) => isa,
+            None => unreachable!("the portable instruction sets are always available"),
+        };
+        let threads = Arc::new(ThreadPool::start(1).unwrap());
+        let conv = ConvAlgorithm::Auto;
+        let backend =
+            CpuBackend { isa, conv, bf16: Some(tiles), dry_run: false, threads, memory: Arc::default() };
+        Device(Arc::new(Inner { backend: Backend::Cpu(backend), no_cuda: None }))
     }
 
     fn of_cuda(cuda: Cuda) -> Device {
@@ -103,6 +120,7 @@ impl Device {
             Backend::Cpu(cpu) => Backend::Cpu(CpuBackend {
                 isa: cpu.isa,
                 conv: cpu.conv,
+                bf16: cpu.bf16,
                 dry_run: true,
                 threads: cpu.threads.clone(),
                 memory: Arc::default(),
@@ -121,7 +139,10 @@ impl Device {
     /// architecture, precision and engines of a GPU.
     pub fn numerics(&self) -> String {
         match &self.0.backend {
-            Backend::Cpu(cpu) => format!("{}, {} convolutions", cpu.isa.name(), cpu.conv.name()),
+            Backend::Cpu(cpu) => {
+                let bf16 = cpu.bf16.map(|tiles| format!("bf16 by {}, ", tiles.name())).unwrap_or_default();
+                format!("{bf16}{}, {} convolutions", cpu.isa.name(), cpu.conv.name())
+            }
             Backend::Cuda(cuda) => cuda.numerics(),
         }
     }
@@ -145,7 +166,16 @@ impl Device {
 
     /// Precision of activations and matrix products.
     pub fn precision(&self) -> Precision {
-        self.cuda().map_or(Precision::F32, Cuda::precision)
+        match &self.0.backend {
+            Backend::Cpu(cpu) if cpu.bf16.is_some() => Precision::Bf16,
+            Backend::Cpu(_) => Precision::F32,
+            Backend::Cuda(cuda) => cuda.precision(),
+        }
+    }
+
+    /// Whether this is a CPU that computes in bf16.
+    pub(crate) fn has_bf16_cpu(&self) -> bool {
+        matches!(&self.0.backend, Backend::Cpu(cpu) if cpu.bf16.is_some())
     }
 
     /// Number of images to run through consecutive layers at a time, so that a layer's output is still in
@@ -156,7 +186,8 @@ impl Device {
         match shape.dims() {
             _ if self.cuda().is_some() => n.max(1),
             [_, h, w, _] if h * w > SMALL_MAP => {
-                (LAST_LEVEL_CACHE / (4 * shape.numel_per_sample().max(1))).clamp(1, n.max(1))
+                let bytes = if self.has_bf16_cpu() { 2 } else { 4 };
+                (LAST_LEVEL_CACHE / (bytes * shape.numel_per_sample().max(1))).clamp(1, n.max(1))
             }
             _ => n.max(1),
         }
@@ -245,8 +276,8 @@ impl Device {
     /// The CPU context of an operation whose operands are in host memory.
     pub(crate) fn cpu_context(&self) -> Cpu<'_> {
         match &self.0.backend {
-            Backend::Cpu(CpuBackend { isa, conv, dry_run, threads, memory }) => {
-                Cpu { isa: *isa, conv: *conv, dry_run: *dry_run, threads, memory }
+            Backend::Cpu(CpuBackend { isa, conv, bf16, dry_run, threads, memory }) => {
+                Cpu { isa: *isa, conv: *conv, bf16: *bf16, dry_run: *dry_run, threads, memory }
             }
             Backend::Cuda(_) => unreachable!("a GPU device has no operands in host memory"),
         }
@@ -274,6 +305,17 @@ fn instruction_set(name: Option<&str>) -> Result<Isa> {
     })
 }
 
+/// The unit that multiplies bf16 tiles, if bf16 is requested. The portable instruction sets, which are for tests, use a
+/// software model.
+fn tile_unit(config: &DeviceConfig, isa: Isa) -> std::result::Result<Option<TileIsa>, String> {
+    match (config.precision, isa) {
+        (None | Some(Precision::F32), _) => Ok(None),
+        (Some(Precision::Tf32), _) => Err("a CPU computes in f32 or bf16".into()),
+        (Some(Precision::Bf16), Isa::Portable | Isa::PortableWide) => Ok(Some(TileIsa::Model)),
+        (Some(Precision::Bf16), _) => TileIsa::detect().map(Some),
+    }
+}
+
 /// Kind, threads or GPU, instruction set or precision, and the convolution algorithm unless it is automatic.
 impl std::fmt::Display for Device {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -282,6 +324,9 @@ impl std::fmt::Display for Device {
             Backend::Cuda(cuda) => return f.write_str(&cuda.describe()),
         };
         write!(f, "cpu, {} threads, {}", cpu.threads.count(), cpu.isa.name())?;
+        if let Some(tiles) = cpu.bf16 {
+            write!(f, ", bf16 by {}", tiles.name())?;
+        }
         match cpu.conv {
             ConvAlgorithm::Auto => Ok(()),
             algorithm => write!(f, ", {} convolutions", algorithm.name()),

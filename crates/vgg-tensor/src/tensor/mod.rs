@@ -1,5 +1,8 @@
 //! A tensor: a shape and a range of shared storage on a device.
 
+mod activation;
+mod blocked;
+mod concat;
 mod cuda_operand;
 mod device;
 mod grad;
@@ -12,6 +15,7 @@ use std::sync::Arc;
 
 use ndarray::{ArrayD, ArrayView, Dimension, IxDyn};
 
+pub(crate) use blocked::{BORDER, Blocked, BlockedView};
 pub(crate) use cuda_operand::Operand;
 pub use device::Device;
 pub use grad::{Grad, ReluDropoutMask};
@@ -22,7 +26,7 @@ pub use step_state::StepState;
 pub(crate) use storage::Storage;
 
 use crate::alloc::or_out_of_memory;
-use crate::cuda::{Cuda, Format};
+use crate::cuda::Format;
 use crate::{Error, GradMode, Result, Shape};
 
 /// An `f32` tensor, row-major and contiguous. Cloning shares the storage.
@@ -98,6 +102,7 @@ impl Tensor {
     pub fn data_ptr(&self) -> usize {
         match &*self.storage {
             Storage::Cpu(_) => self.cpu().as_ptr() as usize,
+            Storage::Blocked(_) => self.blocked().lines.as_ptr() as usize,
             Storage::Cuda(buffer) => buffer.pointer() as usize + self.offset_bytes(buffer.format()),
         }
     }
@@ -121,7 +126,7 @@ impl Tensor {
     pub fn read_into(&self, values: &mut Vec<f32>) -> Result<()> {
         values.clear();
         let Some(cuda) = self.device.cuda() else {
-            values.extend_from_slice(self.cpu());
+            values.extend_from_slice(self.to_plain()?.cpu());
             return Ok(());
         };
         let plain = cuda.plain_of("read", "the tensor", self)?;
@@ -149,6 +154,9 @@ impl Tensor {
         let shape = shape.into();
         if shape.len() != self.shape.len() {
             return Err(Error::Length { len: self.shape.len(), shape });
+        }
+        if Blocked::of(shape) != Blocked::of(self.shape) {
+            self = self.to_plain()?;
         }
         if let Some(plain) = self.without_padding(shape)? {
             self = plain;
@@ -188,31 +196,6 @@ impl Tensor {
         Ok(Tensor { shape: self.shape.with_first(range.len()), offset, ..self.clone() })
     }
 
-    /// Concatenates tensors along the first axis.
-    ///
-    /// # Errors
-    /// [`Error::Shape`] if the other axes differ; [`Error::Unsupported`] if `parts` is empty;
-    /// [`Error::OutOfMemory`] and [`Error::Cuda`] on a GPU.
-    pub fn concat(parts: &[Tensor]) -> Result<Tensor> {
-        let Some(first) = parts.first() else {
-            return Err(Error::Unsupported { op: "concat", reason: "no tensors to concatenate".into() });
-        };
-        for part in parts {
-            part.expect_shape("concat", "a part", first.shape.with_first(part.shape.first()))?;
-        }
-        let n = parts.iter().map(|p| p.shape.first()).sum();
-        if let Some(cuda) = first.device.cuda() {
-            return Tensor::concat_on_gpu(cuda, parts, first.shape.with_first(n), &first.device);
-        }
-        Tensor::build_by_copy(first.shape.with_first(n), &first.device, |mut y| {
-            for part in parts {
-                let (to, rest) = y.split_at_mut(part.shape.len());
-                to.copy_from_slice(part.cpu());
-                y = rest;
-            }
-        })
-    }
-
     /// Copies the elements of `source`.
     ///
     /// # Errors
@@ -242,6 +225,7 @@ impl Tensor {
                 cuda.launch("copy_or_add", len, &[x.pointer, y, len as u64, u64::from(add), 0])
             };
         }
+        let source = source.to_plain()?;
         let x = source.cpu();
         let y = self.cpu_mut(op, "the destination")?;
         match mode {
@@ -273,20 +257,6 @@ impl Tensor {
         })
     }
 
-    /// Concatenates tensors on a GPU.
-    fn concat_on_gpu(cuda: &Cuda, parts: &[Tensor], shape: Shape, device: &Device) -> Result<Tensor> {
-        let buffer = cuda.take_plain(shape)?;
-        let mut to = buffer.pointer();
-        for part in parts {
-            let bytes = 4 * part.shape.len();
-            let part = cuda.plain_of("concat", "a part", part)?;
-            // SAFETY: the part is plain, and the buffer has room for all of them.
-            unsafe { cuda.copy(part.pointer, to, bytes) }?;
-            to += bytes as u64;
-        }
-        Ok(Tensor::from_buffer(shape, buffer, device))
-    }
-
     /// A tensor whose elements are in `buffer`.
     pub(crate) fn from_buffer(shape: Shape, buffer: impl Into<Storage>, device: &Device) -> Tensor {
         Tensor { shape, offset: 0, storage: Arc::new(buffer.into()), device: device.clone() }
@@ -300,6 +270,7 @@ impl Tensor {
     pub(crate) fn cpu(&self) -> &[f32] {
         match &*self.storage {
             Storage::Cpu(buffer) => &buffer.as_f32(self.offset + self.shape.len())[self.offset..],
+            Storage::Blocked(_) => unreachable!("an operation on f32 got bf16 activations"),
             Storage::Cuda(_) => unreachable!("a CPU operation got a GPU tensor"),
         }
     }
@@ -309,6 +280,10 @@ impl Tensor {
         let (offset, len) = (self.offset, self.shape.len());
         match Arc::get_mut(&mut self.storage) {
             Some(Storage::Cpu(buffer)) => Ok(&mut buffer.as_f32_mut(offset + len)[offset..]),
+            Some(Storage::Blocked(_)) => Err(Error::Unsupported {
+                op,
+                reason: format!("{operand} is a bf16 activation, which cannot be written in place"),
+            }),
             Some(Storage::Cuda(_)) => Err(Error::Device { op, operand }),
             None => Err(Error::Shared { op, operand }),
         }
@@ -360,6 +335,17 @@ impl Tensor {
         match others.iter().find(|(_, other)| !self.device.shares_memory_with(&other.device)) {
             Some((operand, _)) => Err(Error::Device { op, operand }),
             None => Ok(()),
+        }
+    }
+
+    /// Checks that a CPU tensor is in f32, as weights are.
+    pub(crate) fn expect_plain(&self, op: &'static str, operand: &'static str) -> Result<()> {
+        match &*self.storage {
+            Storage::Blocked(_) => {
+                let reason = format!("{operand} must be f32, but is a bf16 activation");
+                Err(Error::Unsupported { op, reason })
+            }
+            Storage::Cpu(_) | Storage::Cuda(_) => Ok(()),
         }
     }
 

@@ -36,6 +36,10 @@ pub(crate) enum PackedKind {
     WinogradForward(usize),
     /// Transformed rotated filters with inputs and outputs swapped, for the Winograd grad-input.
     WinogradGradInput(usize),
+    /// Panels of 32 filters in bf16, for the tile unit.
+    Bf16Forward,
+    /// Panels of 32 rotated filters in bf16 with inputs and outputs swapped, for grad-input.
+    Bf16GradInput,
     /// Padded, in the precision of a GPU.
     Cuda,
 }
@@ -105,7 +109,7 @@ impl Weight {
                 copy.version = self.version;
                 Some(buffer.pointer())
             }
-            Storage::Cpu(_) => None,
+            Storage::Cpu(_) | Storage::Blocked(_) => None,
         });
         Ok((pointer, copy))
     }

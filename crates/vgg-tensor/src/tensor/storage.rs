@@ -1,12 +1,15 @@
 //! The memory of a tensor.
 
+use super::blocked::BlockedBuffer;
 use crate::alloc::CpuBuffer;
 use crate::cuda::CudaBuffer;
 
 /// The memory of a tensor, on the CPU or a GPU. Every operation matches on it once.
 pub(crate) enum Storage {
-    /// In host memory.
+    /// In host memory: f32, row-major.
     Cpu(CpuBuffer),
+    /// In host memory: bf16 activations in blocks of 32 channels.
+    Blocked(BlockedBuffer),
     /// In the memory of a GPU.
     Cuda(CudaBuffer),
 }

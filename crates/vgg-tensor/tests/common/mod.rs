@@ -13,10 +13,11 @@ pub struct TestDevice {
     pub rounding: f64,
 }
 
-/// The CPU, and the first GPU in every precision if there is one. If `VGG_REQUIRE` names `gpu`, a missing GPU
-/// is a failure.
+/// The CPU in f32 and in bf16, and the first GPU in every precision if there is one. If `VGG_REQUIRE` names `gpu`, a
+/// missing GPU is a failure.
 pub fn every_device() -> Vec<TestDevice> {
     let mut all = vec![TestDevice { name: "cpu".into(), device: Device::cpu(2).unwrap(), rounding: 0.0 }];
+    all.extend(bf16_cpus(2));
     for (name, precision) in Precision::ALL {
         match Device::open(&DeviceConfig {
             kind: DeviceKind::Cuda(0),
@@ -34,6 +35,25 @@ pub fn every_device() -> Vec<TestDevice> {
             Err(e) => {
                 vgg_testkit::skip("gpu", &e);
             }
+        }
+    }
+    all
+}
+
+/// The CPU in bf16 with this many threads: with the software model of the tile unit, and with AMX if the processor has it. If `VGG_REQUIRE`
+/// names `amx`, a missing unit is a failure.
+pub fn bf16_cpus(threads: usize) -> Vec<TestDevice> {
+    let mut all = Vec::new();
+    for instruction_set in [Some("portable".to_owned()), None] {
+        match Device::open(&DeviceConfig {
+            kind: DeviceKind::Cpu,
+            threads,
+            precision: Some(Precision::Bf16),
+            instruction_set,
+            ..DeviceConfig::default()
+        }) {
+            Ok(device) => all.push(TestDevice { name: device.to_string(), device, rounding: 6e-3 }),
+            Err(e) => vgg_testkit::skip("amx", &e),
         }
     }
     all

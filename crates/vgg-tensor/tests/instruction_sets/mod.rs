@@ -1,10 +1,10 @@
-//! Every device with its own code paths: the CPU under each instruction set, and the GPU in each precision.
+//! Every device with its own code paths: the CPU under each instruction set and in bf16, and the GPU in each precision.
 
 #![allow(dead_code, reason = "not every test that shares this needs all of it")]
 
 use vgg_tensor::{ConvAlgorithm, Device, DeviceConfig, DeviceKind, Error, Grad, Tensor};
 
-use crate::common::{TestDevice, every_device};
+use crate::common::{TestDevice, bf16_cpus, every_device};
 
 /// Lengths with every remainder modulo 8 and 16, below and above one and two vectors.
 pub const LENGTHS: [usize; 24] =
@@ -43,9 +43,10 @@ pub fn every_gpu() -> Vec<TestDevice> {
     every_device().into_iter().filter(is_gpu).collect()
 }
 
-/// The CPU under each instruction set and the GPU in each precision.
+/// The CPU under each instruction set and in bf16, and the GPU in each precision.
 pub fn all_devices() -> Vec<TestDevice> {
     let mut all = every_cpu(ConvAlgorithm::Auto);
+    all.extend(bf16_cpus(1));
     all.extend(every_gpu());
     all
 }
@@ -56,7 +57,7 @@ pub struct ConvTestDevice {
     pub tolerance: f64,
 }
 
-/// Every algorithm for filters of `r` x `r` under each instruction set, and the GPU in each precision.
+/// Every algorithm for filters of `r` x `r` under each instruction set, the CPU in bf16, and the GPU in each precision.
 pub fn all_devices_for_filters_of(r: usize) -> Vec<ConvTestDevice> {
     // Winograd serves only 3x3 filters; for other filters, all choices except `Direct` are the same.
     let choices = ConvAlgorithm::ALL.into_iter().map(|entry| entry.1);
@@ -73,7 +74,8 @@ pub fn all_devices_for_filters_of(r: usize) -> Vec<ConvTestDevice> {
         };
         all.extend(every_cpu(conv).into_iter().map(|on| ConvTestDevice { on, tolerance }));
     }
-    all.extend(every_gpu().into_iter().map(|on| ConvTestDevice { tolerance: on.rounding.max(3e-6), on }));
+    let rounding = bf16_cpus(1).into_iter().chain(every_gpu());
+    all.extend(rounding.map(|on| ConvTestDevice { tolerance: on.rounding.max(3e-6), on }));
     all
 }
 

@@ -1,5 +1,6 @@
 //! 2D convolution with stride 1, bias and ReLU fused, and its gradients.
 
+pub(super) mod bf16;
 mod cpu;
 mod cuda;
 mod shape;
@@ -61,7 +62,7 @@ pub fn forward_pooled(
         return Err(Error::Unsupported { op: "conv2d", reason });
     }
     match x.storage() {
-        Storage::Cpu(_) => run_forward(s, x, weight, bias, config, Some(pooled)),
+        Storage::Cpu(_) | Storage::Blocked(_) => run_forward(s, x, weight, bias, config, Some(pooled)),
         Storage::Cuda(_) => max_pool2d::infer(&run_forward(s, x, weight, bias, config, None)?, rounding),
     }
 }
@@ -75,16 +76,36 @@ fn run_forward(
     pooled: Option<(usize, usize)>,
 ) -> Result<Tensor> {
     x.expect_same_device(OP, &[("weight", weight.value()), ("bias", bias.value())])?;
-    let device = x.device();
-    let output = pooled.map_or(s.output(), |(h, w)| Shape::from([s.n, h, w, s.k]));
+    weight.value().expect_plain(OP, "weight")?;
+    bias.value().expect_plain(OP, "bias")?;
     match x.storage() {
-        Storage::Cpu(_) => Tensor::build(output, device, |y| {
-            let (x, bias, relu) = (x.cpu(), bias.value().cpu(), config.relu);
-            let job = cpu::Forward { shape: s, x, weight, bias, relu, pooled };
-            cpu::forward(device.cpu_context(), &job, y);
-        }),
+        Storage::Cpu(_) | Storage::Blocked(_) if x.device().has_bf16_cpu() => {
+            let pooled_apart = pooled.is_some() && !config.relu;
+            if bf16::supports(&s) && !pooled_apart {
+                return bf16::forward(s, x, weight, bias, config, pooled);
+            }
+            let y = forward_in_f32(s, &x.to_plain()?, weight, bias, config, pooled)?;
+            if config.relu { y.into_activation() } else { Ok(y) }
+        }
+        Storage::Cpu(_) | Storage::Blocked(_) => forward_in_f32(s, x, weight, bias, config, pooled),
         Storage::Cuda(_) => cuda::forward(s, x, weight, bias, config),
     }
+}
+
+fn forward_in_f32(
+    s: ConvShape,
+    x: &Tensor,
+    weight: &Weight,
+    bias: &Weight,
+    config: Conv2d,
+    pooled: Option<(usize, usize)>,
+) -> Result<Tensor> {
+    let output = pooled.map_or(s.output(), |(h, w)| Shape::from([s.n, h, w, s.k]));
+    Tensor::build(output, x.device(), |y| {
+        let (x_values, bias, relu) = (x.cpu(), bias.value().cpu(), config.relu);
+        let job = cpu::Forward { shape: s, x: x_values, weight, bias, relu, pooled };
+        cpu::forward(x.device().cpu_context(), &job, y);
+    })
 }
 
 /// Grad-input: the gradient with respect to the input, before the activation of the layer below.
@@ -97,11 +118,23 @@ fn run_forward(
 pub fn grad_input(dz: &Tensor, weight: &Weight, config: Conv2d, mask: ReluDropoutMask) -> Result<Grad> {
     let s = gradient_shape(dz, weight, config, mask.y)?;
     match dz.storage() {
-        Storage::Cpu(_) => run_grad_input(s, dz, weight, mask.scale, |run| {
-            Tensor::build(s.input(), dz.device(), |dx| run(Some(mask.y.cpu()), dx))
-        }),
+        Storage::Cpu(_) | Storage::Blocked(_) if dz.device().has_bf16_cpu() => {
+            if bf16::supports_grad_input(&s) {
+                return bf16::grad_input(s, dz, weight, mask.y, mask.scale);
+            }
+            let y = &mask.y.to_plain()?;
+            let mask = ReluDropoutMask { y, ..mask };
+            grad_input_in_f32(s, &dz.to_plain()?, weight, mask)?.into_activation()
+        }
+        Storage::Cpu(_) | Storage::Blocked(_) => grad_input_in_f32(s, dz, weight, mask),
         Storage::Cuda(_) => cuda::grad_input(s, dz, weight, mask.y, mask.scale),
     }
+}
+
+fn grad_input_in_f32(s: ConvShape, dz: &Tensor, weight: &Weight, mask: ReluDropoutMask) -> Result<Grad> {
+    run_grad_input(s, dz, weight, mask.scale, |run| {
+        Tensor::build(s.input(), dz.device(), |dx| run(Some(mask.y.cpu()), dx))
+    })
 }
 
 /// Like [`grad_input`], for an input `y` that is no longer needed: if the algorithm supports it, the gradient
@@ -118,8 +151,10 @@ pub fn grad_input_in_place(
 ) -> Result<Grad> {
     let s = gradient_shape(dz, weight, config, &y)?;
     let in_place = match dz.storage() {
-        Storage::Cpu(_) => cpu::masks_in_place(dz.device().cpu_context(), &s) && y.cpu_mut(OP, "y").is_ok(),
-        Storage::Cuda(_) => false,
+        Storage::Cpu(_) if !dz.device().has_bf16_cpu() => {
+            cpu::masks_in_place(dz.device().cpu_context(), &s) && y.cpu_mut(OP, "y").is_ok()
+        }
+        Storage::Cpu(_) | Storage::Blocked(_) | Storage::Cuda(_) => false,
     };
     if !in_place {
         return grad_input(dz, weight, config, ReluDropoutMask { y: &y, scale });
@@ -137,6 +172,7 @@ fn gradient_shape(dz: &Tensor, weight: &Weight, config: Conv2d, y: &Tensor) -> R
     let s = ConvShape::of(y.shape(), weight.shape(), config.pad)?;
     dz.expect_shape("conv2d grad_input", "dz", s.output())?;
     dz.expect_same_device(OP, &[("weight", weight.value()), ("the saved input", y)])?;
+    weight.value().expect_plain(OP, "weight")?;
     Ok(s)
 }
 
@@ -179,8 +215,12 @@ pub fn grad_weight(
     dz.expect_shape("conv2d grad_weight", "dz", s.output())?;
     x.expect_same_device(OP, &[("dz", dz), ("dw", dw)])?;
     match x.storage() {
-        Storage::Cpu(_) => {
+        Storage::Cpu(_) | Storage::Blocked(_) => {
             state.expect_cpu(OP)?;
+            if x.device().has_bf16_cpu() && bf16::supports_grad_weight(&s) {
+                return bf16::grad_weight(s, x, dz, dw, mode, state);
+            }
+            let (x, dz) = (&x.to_plain()?, &dz.to_plain()?);
             let job = cpu::GradWeight { shape: s, x: x.cpu(), dz: dz.cpu(), mode, state };
             let dw = dw.cpu_mut(OP, "dw")?;
             or_out_of_memory(|| cpu::grad_weight(x.device().cpu_context(), &job, dw))

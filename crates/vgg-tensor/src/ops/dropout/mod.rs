@@ -49,12 +49,14 @@ fn dropped(x: &Tensor, rate: f32, key: DropoutKey, state: Option<&StepState>) ->
         return Err(Error::Unsupported { op: "dropout", reason });
     }
     match x.storage() {
-        Storage::Cpu(_) => {
+        Storage::Cpu(_) | Storage::Blocked(_) => {
+            let x = &x.to_plain()?;
             state.map_or(Ok(()), |state| state.expect_cpu("dropout"))?;
             let key = DropoutKey { step: state.map_or(key.step, StepState::step), ..key };
-            Tensor::build(x.shape(), x.device(), |y| {
+            let y = Tensor::build(x.shape(), x.device(), |y| {
                 cpu::forward(x.device().cpu_context(), x.shape().numel_per_sample(), x.cpu(), rate, key, y);
-            })
+            })?;
+            y.into_activation()
         }
         Storage::Cuda(_) => cuda::forward(x, rate, key, state),
     }

@@ -19,8 +19,9 @@ pub fn euclidean_loss(x: &Tensor, target: &Tensor, weight: f32, state: &StepStat
     target.expect_shape("euclidean_loss", "target", x.shape())?;
     x.expect_same_device("euclidean_loss", &[("target", target)])?;
     match x.storage() {
-        Storage::Cpu(_) => {
+        Storage::Cpu(_) | Storage::Blocked(_) => {
             state.expect_cpu("euclidean_loss")?;
+            let (x, target) = (&x.to_plain()?, &target.to_plain()?);
             let (n, per_sample) = (x.shape().first(), x.shape().numel_per_sample());
             let mut losses = Tensor::zeros([n], x.device())?;
             let mut bias_grad = Tensor::zeros([x.shape().last()], x.device())?;

@@ -21,9 +21,12 @@ pub fn global_avg_pool2d(score_map: &Tensor) -> Result<Tensor> {
         return Err(Error::Unsupported { op: "global_avg_pool2d", reason });
     }
     match score_map.storage() {
-        Storage::Cpu(_) => Tensor::build(Shape::from([n, k]), score_map.device(), |y| {
-            cpu::forward(score_map.device().cpu_context(), k, score_map.cpu(), y);
-        }),
+        Storage::Cpu(_) | Storage::Blocked(_) => {
+            let score_map = &score_map.to_plain()?;
+            Tensor::build(Shape::from([n, k]), score_map.device(), |y| {
+                cpu::forward(score_map.device().cpu_context(), k, score_map.cpu(), y);
+            })
+        }
         Storage::Cuda(_) => cuda::forward(score_map),
     }
 }

@@ -1,5 +1,6 @@
 //! A fully connected layer with bias and ReLU fused, and its gradients.
 
+mod bf16;
 mod cpu;
 mod cuda;
 
@@ -26,11 +27,18 @@ pub fn forward(x: &Tensor, weight: &Weight, bias: &Weight, config: Linear) -> Re
     let s = LinearShape::of(x.shape(), weight.shape())?;
     bias.value().expect_shape("linear", "bias", [s.outputs])?;
     x.expect_same_device("linear", &[("weight", weight.value()), ("bias", bias.value())])?;
+    weight.value().expect_plain("linear", "weight")?;
+    bias.value().expect_plain("linear", "bias")?;
     match x.storage() {
-        Storage::Cpu(_) => Tensor::build(Shape::from([s.n, s.outputs]), x.device(), |y| {
-            let cpu = x.device().cpu_context();
-            cpu::forward(cpu, s, x.cpu(), weight.value().cpu(), bias.value().cpu(), config.relu, y);
-        }),
+        Storage::Cpu(_) | Storage::Blocked(_) if x.device().has_bf16_cpu() => {
+            bf16::forward(s, x, weight, bias, config)
+        }
+        Storage::Cpu(_) | Storage::Blocked(_) => {
+            Tensor::build(Shape::from([s.n, s.outputs]), x.device(), |y| {
+                let cpu = x.device().cpu_context();
+                cpu::forward(cpu, s, x.cpu(), weight.value().cpu(), bias.value().cpu(), config.relu, y);
+            })
+        }
         Storage::Cuda(_) => cuda::forward(s, x, weight, bias, config),
     }
 }
@@ -47,15 +55,19 @@ pub fn grad_input(dz: &Tensor, weight: &Weight, mask: ReluDropoutMask) -> Result
     let s = LinearShape::of(x, weight.shape())?;
     dz.expect_shape("linear grad_input", "dz", [s.n, s.outputs])?;
     dz.expect_same_device("linear", &[("weight", weight.value()), ("the saved input", mask.y)])?;
+    weight.value().expect_plain("linear", "weight")?;
     match dz.storage() {
-        Storage::Cpu(_) => {
+        Storage::Cpu(_) | Storage::Blocked(_) => {
+            // With bf16 activations too, this reads the f32 weights, once: to pack them would take longer.
+            let (dz, y) = (&dz.to_plain()?, &mask.y.to_plain()?);
             let cpu = dz.device().cpu_context();
             let mut bias_grad = Tensor::zeros([x.last()], dz.device())?;
             let sums = bias_grad.cpu_mut("linear", "bias gradient")?;
-            let dz = Tensor::build(x, dz.device(), |dx| {
+            let grad = Tensor::build(x, dz.device(), |dx| {
+                let mask = ReluDropoutMask { y, ..mask };
                 cpu::grad_input(cpu, s, dz.cpu(), weight.value().cpu(), mask, dx, sums);
             })?;
-            Ok(Grad { grad: dz, bias_grad })
+            Grad { grad, bias_grad }.into_activation()
         }
         Storage::Cuda(_) => cuda::grad_input(s, dz, weight, mask.y, mask.scale),
     }
@@ -80,8 +92,9 @@ pub fn grad_weight(
     dz.expect_shape("linear grad_weight", "dz", [s.n, s.outputs])?;
     x.expect_same_device("linear", &[("dz", dz), ("dw", dw)])?;
     match x.storage() {
-        Storage::Cpu(_) => {
+        Storage::Cpu(_) | Storage::Blocked(_) => {
             state.expect_cpu("linear")?;
+            let (x, dz) = (&x.to_plain()?, &dz.to_plain()?);
             let cpu = x.device().cpu_context();
             let dw = dw.cpu_mut("linear", "dw")?;
             or_out_of_memory(|| cpu::grad_weight(cpu, s, x.cpu(), dz.cpu(), dw, mode, state))

@@ -55,7 +55,8 @@ impl Lrn {
 pub fn forward(x: &Tensor, config: Lrn) -> Result<(Tensor, Tensor)> {
     check(config)?;
     match x.storage() {
-        Storage::Cpu(_) => {
+        Storage::Cpu(_) | Storage::Blocked(_) => {
+            let x = &x.to_plain()?;
             let cpu = x.device().cpu_context();
             let base = Tensor::build(x.shape(), x.device(), |b| {
                 cpu::bases(cpu, x.shape().last(), config, x.cpu(), b)
@@ -63,7 +64,7 @@ pub fn forward(x: &Tensor, config: Lrn) -> Result<(Tensor, Tensor)> {
             let y = Tensor::build(x.shape(), x.device(), |y| {
                 cpu::normalise(cpu, config, x.cpu(), base.cpu(), y)
             })?;
-            Ok((y, base))
+            Ok((y.into_activation()?, base))
         }
         Storage::Cuda(_) => cuda::forward(x, config),
     }
@@ -84,14 +85,15 @@ pub fn backward(dy: &Tensor, mask: ReluDropoutMask, base: &Tensor, config: Lrn) 
     base.expect_shape("lrn backward", "base", mask.y.shape())?;
     dy.expect_same_device("lrn", &[("x", mask.y), ("base", base)])?;
     match dy.storage() {
-        Storage::Cpu(_) => {
+        Storage::Cpu(_) | Storage::Blocked(_) => {
+            let (dy, x) = (&dy.to_plain()?, &mask.y.to_plain()?);
             let cpu = dy.device().cpu_context();
             let mut bias_grad = Tensor::zeros([mask.y.shape().last()], dy.device())?;
             let sums = bias_grad.cpu_mut("lrn", "bias gradient")?;
             let dz = Tensor::build(dy.shape(), dy.device(), |dx| {
-                cpu::backward(cpu, config, [dy.cpu(), mask.y.cpu(), base.cpu()], mask.scale, dx, sums);
+                cpu::backward(cpu, config, [dy.cpu(), x.cpu(), base.cpu()], mask.scale, dx, sums);
             })?;
-            Ok(Grad { grad: dz, bias_grad })
+            Grad { grad: dz, bias_grad }.into_activation()
         }
         Storage::Cuda(_) => cuda::backward(dy, mask, base, config),
     }

@@ -1,5 +1,6 @@
 //! Max-pooling over 2x2 windows with stride 2, and its gradient.
 
+mod bf16;
 pub(super) mod cpu;
 mod cuda;
 
@@ -49,7 +50,8 @@ pub struct PoolIndex {
 pub fn forward(x: &Tensor, rounding: PoolRounding) -> Result<(Tensor, PoolIndex)> {
     let (input, output) = shapes(x, rounding)?;
     match x.storage() {
-        Storage::Cpu(_) => {
+        Storage::Cpu(_) | Storage::Blocked(_) if x.device().has_bf16_cpu() => bf16::forward(x, output),
+        Storage::Cpu(_) | Storage::Blocked(_) => {
             let cpu = x.device().cpu_context();
             let mut index = cpu.memory.try_alloc(output.len())?;
             let y = Tensor::build(output, x.device(), |y| {
@@ -72,7 +74,8 @@ pub fn forward(x: &Tensor, rounding: PoolRounding) -> Result<(Tensor, PoolIndex)
 pub fn infer(x: &Tensor, rounding: PoolRounding) -> Result<Tensor> {
     let (input, output) = shapes(x, rounding)?;
     match x.storage() {
-        Storage::Cpu(_) => Tensor::build(output, x.device(), |y| {
+        Storage::Cpu(_) | Storage::Blocked(_) if x.device().has_bf16_cpu() => bf16::infer(x, output),
+        Storage::Cpu(_) | Storage::Blocked(_) => Tensor::build(output, x.device(), |y| {
             cpu::forward(x.device().cpu_context(), input, output, x.cpu(), y, None);
         }),
         Storage::Cuda(_) => Ok(cuda::forward(x, output, false)?.0),
@@ -90,7 +93,10 @@ pub fn infer(x: &Tensor, rounding: PoolRounding) -> Result<Tensor> {
 pub fn backward(grad: &Grad, index: &PoolIndex) -> Result<Grad> {
     grad.grad.expect_shape("max_pool2d backward", "dz", index.output)?;
     match grad.grad.storage() {
-        Storage::Cpu(_) => {
+        Storage::Cpu(_) | Storage::Blocked(_) if grad.grad.device().has_bf16_cpu() => {
+            bf16::backward(grad, index)
+        }
+        Storage::Cpu(_) | Storage::Blocked(_) => {
             let Storage::Cpu(bytes) = &*index.storage else {
                 return Err(Error::Device { op: "max_pool2d", operand: "index" });
             };

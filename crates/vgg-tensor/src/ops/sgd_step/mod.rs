@@ -51,7 +51,8 @@ pub fn sgd_step(
     velocity.expect_shape(op, "velocity", weight.shape())?;
     grad.expect_same_device(op, &[("weight", weight.value()), ("velocity", velocity)])?;
     match grad.storage() {
-        Storage::Cpu(_) => {
+        Storage::Cpu(_) | Storage::Blocked(_) => {
+            let grad = &grad.to_plain()?;
             state.expect_cpu(op)?;
             if !state.finite()? {
                 return Ok(());

@@ -14,9 +14,12 @@ use crate::{Result, Tensor};
 /// [`crate::Error::OutOfMemory`] and [`crate::Error::Cuda`] on a GPU.
 pub fn softmax(logits: &Tensor) -> Result<Tensor> {
     match logits.storage() {
-        Storage::Cpu(_) => Tensor::build(logits.shape(), logits.device(), |y| {
-            cpu::forward(logits.device().cpu_context(), logits.shape().last(), logits.cpu(), y);
-        }),
+        Storage::Cpu(_) | Storage::Blocked(_) => {
+            let logits = &logits.to_plain()?;
+            Tensor::build(logits.shape(), logits.device(), |y| {
+                cpu::forward(logits.device().cpu_context(), logits.shape().last(), logits.cpu(), y);
+            })
+        }
         Storage::Cuda(_) => cuda::forward(logits),
     }
 }

@@ -42,8 +42,9 @@ pub fn softmax_cross_entropy(
         return Err(Error::Target { op, target: targets[sample] as usize, sample, classes });
     }
     match logits.storage() {
-        Storage::Cpu(_) => {
+        Storage::Cpu(_) | Storage::Blocked(_) => {
             state.expect_cpu(op)?;
+            let logits = &logits.to_plain()?;
             let device = logits.device();
             let mut per_sample = Tensor::zeros([n], device)?;
             let losses = per_sample.cpu_mut(op, "losses")?;
