@@ -47,6 +47,26 @@ pub fn pseudo_random_network(spec: NetworkSpec, device: &Device) -> Network {
     network
 }
 
+/// Devices that compute in bf16: the CPU with the software model of its tile unit and, if there are, with AMX and the
+/// first GPU. If `VGG_REQUIRE` names `amx` or `gpu`, a missing one is a failure.
+pub fn bf16_devices() -> Vec<Device> {
+    let mut devices = Vec::new();
+    for instruction_set in [Some("portable".to_owned()), None] {
+        let config = DeviceConfig {
+            kind: DeviceKind::Cpu,
+            precision: Some(Precision::Bf16),
+            instruction_set,
+            ..DeviceConfig::default()
+        };
+        match Device::open(&config) {
+            Ok(device) => devices.push(device),
+            Err(e) => vgg_testkit::skip("amx", &e),
+        }
+    }
+    devices.extend(gpu(Precision::Bf16));
+    devices
+}
+
 /// The first GPU. Without one, reports a skip, which is a failure if `VGG_REQUIRE` lists `gpu`.
 pub fn gpu(precision: Precision) -> Option<Device> {
     match Device::open(&DeviceConfig {

@@ -1,4 +1,4 @@
-//! GPU training steps against PyTorch: f32 as on a CPU, bf16 no worse than autocast.
+//! Training steps against PyTorch: f32 on a GPU as on a CPU, bf16 no worse than autocast.
 
 use serde_json::Value;
 use vgg_data::Batch;
@@ -6,7 +6,7 @@ use vgg_layers::{Config, DropoutSeed, NamedTensor, NetworkSpec};
 use vgg_optim::{MomentumVariant, Sgd, SgdOptions};
 use vgg_tensor::{Device, GradMode, Precision, StepState, Tensor, ops};
 use vgg_testkit::pseudo_random;
-use vgg_tests::{assert_arrays_close, fixture, gpu, pseudo_random_network};
+use vgg_tests::{assert_arrays_close, bf16_devices, fixture, gpu, pseudo_random_network};
 use vgg_train::{StepConfig, TrainStep};
 
 const BATCH: usize = 16;
@@ -46,34 +46,45 @@ fn distance(a: &[f32], b: &[f32]) -> (f64, f64) {
 fn bf16_error_is_at_most_that_of_pytorch_autocast() {
     let json = std::fs::read(fixture("bf16_gradients.json")).unwrap();
     let reference: Value = serde_json::from_slice(&json).unwrap();
-    let gpu = gpu(Precision::Bf16);
+    let devices = bf16_devices();
     for config in [Config::A, Config::D] {
         let theirs = &reference[config.name()];
         // f32 on the CPU is a thousand times closer to exact than any bf16.
         let (loss, exact) = step(config.clone(), &Device::cpu(2).unwrap());
         let expected = theirs["loss"].as_f64().unwrap();
         assert!((loss - expected).abs() < 1e-5 * expected, "{config}: loss {loss}, PyTorch's {expected}");
-        // `gpu` has already reported the skip.
-        let Some(gpu) = &gpu else { continue };
-        let (loss, gradients) = step(config.clone(), gpu);
-        // bf16 rounds by up to 2^-9 = 2e-3; measured 5e-4 on an H100.
-        assert!((loss - expected).abs() < 5e-3 * expected, "{config}: loss {loss}, exact {expected}");
-        assert_eq!(
-            (gradients.len(), theirs["errors"].as_object().unwrap().len()),
-            (exact.len(), exact.len())
-        );
-        for (ours, exact) in gradients.iter().zip(&exact) {
-            assert_eq!((&ours.name, ours.values.len()), (&exact.name, exact.values.len()));
-            let (error, cosine) = distance(&ours.values, &exact.values);
-            let autocast = theirs["errors"][&ours.name].as_f64().unwrap();
-            let what = format!("{config}, {}: error {error:.4}, autocast's {autocast:.4}", ours.name);
-            println!("{what}, cosine {cosine:.4}");
-            // Both round at the same operations but not to the same values: 0.74 to 1.02 times autocast's
-            // error on the emulator. An error e implies a cosine of at least sqrt(1 - e^2), here 0.88 for the
-            // largest error, whose measured cosine is 0.93.
-            assert!(error <= 1.25 * autocast && cosine > 0.9, "{what}, cosine {cosine}");
+        for device in &devices {
+            let (loss, gradients) = step(config.clone(), device);
+            // bf16 rounds by up to 2^-9 = 2e-3; measured 5e-4 on an H100.
+            assert!(
+                (loss - expected).abs() < 5e-3 * expected,
+                "{device}, {config}: loss {loss}, exact {expected}"
+            );
+            assert_eq!(theirs["errors"].as_object().unwrap().len(), exact.len());
+            assert_bf16_gradients(&gradients, &exact, &theirs["errors"], &format!("{device}, {config}"));
         }
     }
+}
+
+fn assert_bf16_gradients(gradients: &[NamedTensor], exact: &[NamedTensor], autocast: &Value, what: &str) {
+    assert_eq!(gradients.len(), exact.len());
+    let mut logarithms = 0.0;
+    for (ours, exact) in gradients.iter().zip(exact) {
+        assert_eq!((&ours.name, ours.values.len()), (&exact.name, exact.values.len()));
+        let (error, cosine) = distance(&ours.values, &exact.values);
+        let autocast = autocast[&ours.name].as_f64().unwrap();
+        let what = format!("{what}, {}: error {error:.4}, autocast's {autocast:.4}", ours.name);
+        println!("{what}, cosine {cosine:.4}");
+        // Both round at the same operations but not to the same values, and a unit whose input is near zero may be on
+        // in one and off in the other: 0.74 to 1.02 times autocast's error on the GPU emulator, 0.32 to 1.36 times on
+        // a CPU. An error e implies a cosine of at least sqrt(1 - e^2), here 0.88 for the largest error, whose
+        // measured cosine is 0.93.
+        assert!(error <= 1.5 * autocast && cosine > 0.9, "{what}, cosine {cosine}");
+        logarithms += (error / autocast).ln();
+    }
+    // 0.84 for A and 0.82 for D on a CPU.
+    let mean = (logarithms / exact.len() as f64).exp();
+    assert!(mean <= 1.0, "{what}: {mean} times the error of autocast in the geometric mean");
 }
 
 #[test]

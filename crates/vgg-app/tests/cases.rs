@@ -155,9 +155,9 @@ const CASES: &[Case] = &[
     (nothing, "predict --weights w --max-image-pixels=-1 set/val/cat/0.jpg", 2, &["--max-image-pixels"]),
     (
         nothing,
-        "predict --weights w --device cpu --precision bf16 set/val/cat/0.jpg",
+        "predict --weights w --device cpu --precision tf32 set/val/cat/0.jpg",
         2,
-        &["precision bf16 is not available: a CPU computes in f32"],
+        &["precision tf32 is not available: a CPU computes in f32 or bf16"],
     ),
     (nothing, "predict --weights w --threads 100000 set/val/cat/0.jpg", 2, &["--threads"]),
     (

@@ -119,8 +119,8 @@ pub struct Memory {
 /// Peak throughput of a device with all its threads.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct PeakThroughput {
-    /// Multiplications and additions in 10^9 a second: f32 vector instructions on a CPU, matrix products in
-    /// the device's precision on a GPU.
+    /// Multiplications and additions in 10^9 a second: f32 vector instructions on a CPU, or products of bf16 tiles if it
+    /// computes in bf16; matrix products in the device's precision on a GPU.
     pub gflops: f64,
     /// Memory bandwidth in 10^9 bytes a second: reads on a CPU, copies on a GPU, where a copied byte counts
     /// as two.

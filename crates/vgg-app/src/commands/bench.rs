@@ -13,7 +13,7 @@ use vgg_bench::{
 use vgg_layers::{Config, NetworkSpec, Stopwatch};
 use vgg_tensor::PeakThroughput;
 
-use super::options::{DeviceOptions, check_weights_fit, choice, pair};
+use super::options::{DeviceOptions, bf16_cpu, check_weights_fit, choice, pair};
 use crate::console::{out, print_table};
 use crate::exit::UsageError;
 
@@ -192,6 +192,9 @@ fn print(figures: &BenchReport) -> Result<()> {
         "{images_per_s:.2} images/s, {median_ms:.1} ms each, {effective_gflops:.0} GFLOP/s effective"
     )?;
     let BenchReport { limit_gflops, limit_read_gb_per_s, .. } = figures;
+    if figures.precision == "f32" && figures.instruction_set != "cuda" && bf16_cpu().is_ok() {
+        writeln!(out(), "this CPU also computes in bf16: compare with --precision bf16")?;
+    }
     writeln!(out(), "device peak: {limit_gflops:.0} GFLOP/s, {limit_read_gb_per_s:.1} GB/s memory read")?;
     let planned = figures
         .planned_tensor_bytes

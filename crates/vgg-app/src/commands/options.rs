@@ -29,7 +29,7 @@ pub(super) struct DeviceOptions {
     /// Algorithm of 3x3 convolutions: auto, direct, winograd2, winograd4 or winograd6; rounding differs.
     #[arg(long, default_value = "auto", value_parser = conv_choice)]
     conv_algorithm: ConvAlgorithm,
-    /// Precision: bf16, tf32 or f32; a CPU supports f32 only. Default: bf16 on a GPU, f32 on a CPU.
+    /// Precision: bf16, tf32 or f32; a CPU needs AMX for bf16. Default: bf16 on a GPU, f32 on a CPU.
     #[arg(long, value_parser = precision)]
     precision: Option<Precision>,
     /// Restrict a GPU to deterministic algorithms, so that results are bitwise identical between runs.
@@ -95,6 +95,16 @@ impl DeviceOptions {
         note(&format!("device: {}", device));
         Ok(device)
     }
+}
+
+/// The CPU in bf16.
+///
+/// # Errors
+/// [`vgg_tensor::Error::Precision`] with what is missing.
+pub(super) fn bf16_cpu() -> vgg_tensor::Result<Device> {
+    let config =
+        DeviceConfig { kind: DeviceKind::Cpu, precision: Some(Precision::Bf16), ..DeviceConfig::default() };
+    Device::open(&config)
 }
 
 fn conv_choice(name: &str) -> Result<ConvAlgorithm, String> {

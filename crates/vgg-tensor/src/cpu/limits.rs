@@ -1,8 +1,11 @@
-//! Measurement of the processor's peak throughput: multiply-adds in registers, and memory reads.
+//! Measurement of the processor's peak throughput: multiply-adds in registers, or products of bf16 tiles, and memory
+//! reads.
 
 use std::hint::black_box;
 use std::time::Instant;
 
+use super::amx::{Product, STEP, Sums, TILE, TileIsa, TileKernel, TileUnit};
+use super::bf16::{BLOCK, Line};
 use super::simd::{Vector, VectorKernel};
 use super::{Cpu, SharedMut};
 use crate::PeakThroughput;
@@ -23,7 +26,8 @@ pub(crate) fn measure(cpu: Cpu) -> PeakThroughput {
     let seconds = best_seconds(|| {
         cpu.for_each_chunk(&mut sums, 1, |_, sum| cpu.isa.run_wide(MultiplyAdd { sum: &mut sum[0] }));
     });
-    let gflops = (2 * threads * STEPS * ACCUMULATORS * lanes) as f64 / seconds / 1e9;
+    let vector_gflops = (2 * threads * STEPS * ACCUMULATORS * lanes) as f64 / seconds / 1e9;
+    let gflops = cpu.bf16.map_or(vector_gflops, |tiles| measure_tiles(cpu, tiles));
     // Allocated outside of the arena, so that its high-water mark does not include these values.
     let memory = vec![1.0f32; READ];
     let part = READ / (8 * threads);
@@ -38,6 +42,53 @@ pub(crate) fn measure(cpu: Cpu) -> PeakThroughput {
     });
     black_box(&sums);
     PeakThroughput { gflops, read_gb_per_s: (READ * 4) as f64 / seconds / 1e9 }
+}
+
+/// GFLOP/s of products of tiles that lie in the first-level cache.
+fn measure_tiles(cpu: Cpu, tiles: TileIsa) -> f64 {
+    // The software model is slower by far; its speed does not matter.
+    let repeats = if tiles == TileIsa::Model { 4 } else { 1 << 14 };
+    let threads = cpu.threads.count();
+    let mut results = vec![0.0f32; threads];
+    let seconds = best_seconds(|| {
+        cpu.for_each_chunk(&mut results, 1, |_, result| {
+            tiles.run(TILE, MultiplyTiles { repeats, result: &mut result[0] });
+        });
+    });
+    black_box(&results);
+    (threads * repeats * TILE_STEPS * 4 * 2 * TILE * TILE * BLOCK) as f64 / seconds / 1e9
+}
+
+/// Steps of a product whose operands, two and 16 KiB, fit into a first-level cache.
+const TILE_STEPS: usize = 8;
+
+struct MultiplyTiles<'a> {
+    repeats: usize,
+    result: &'a mut f32,
+}
+
+impl TileKernel for MultiplyTiles<'_> {
+    #[inline(always)]
+    fn run<U: TileUnit>(self, unit: U) {
+        let a = [0x3f80u16; 2 * TILE * BLOCK];
+        let b = [0x3f80u16; TILE_STEPS * STEP];
+        let mut sums: Sums = [[[0.0; BLOCK]; TILE]; 2];
+        let product = Product {
+            a: [a.as_ptr(), a[TILE * BLOCK..].as_ptr()],
+            a_pitch: size_of::<Line>(),
+            outer: TILE_STEPS,
+            outer_stride: 0,
+            window_rows: 1,
+            row_stride: 0,
+            window_columns: 1,
+            b: b.as_ptr(),
+        };
+        for _ in 0..self.repeats {
+            // SAFETY: `a` has two tiles, `b` two tiles for each step.
+            unsafe { unit.multiply(black_box(&product), &mut sums, false, || ()) };
+        }
+        *self.result = sums[1][TILE - 1][BLOCK - 1];
+    }
 }
 
 fn best_seconds(mut f: impl FnMut()) -> f64 {

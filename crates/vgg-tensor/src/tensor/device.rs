@@ -86,14 +86,17 @@ impl Device {
     /// A CPU device of one thread with this tile unit, whether the processor has it or not.
     #[cfg(all(test, feature = "cuda"))]
     pub(crate) fn with_tile_unit(tiles: TileIsa) -> Device {
-        let isa = match Isa::available().next() {
-            Some(isa) => isa,
-            None => unreachable!("the portable instruction sets are always available"),
+        let (Some(isa), Ok(threads)) = (Isa::available().next(), ThreadPool::start(1)) else {
+            unreachable!("portable instruction sets and the calling thread are always available")
         };
-        let threads = Arc::new(ThreadPool::start(1).unwrap());
-        let conv = ConvAlgorithm::Auto;
-        let backend =
-            CpuBackend { isa, conv, bf16: Some(tiles), dry_run: false, threads, memory: Arc::default() };
+        let backend = CpuBackend {
+            isa,
+            conv: ConvAlgorithm::Auto,
+            bf16: Some(tiles),
+            dry_run: false,
+            threads: Arc::new(threads),
+            memory: Arc::default(),
+        };
         Device(Arc::new(Inner { backend: Backend::Cpu(backend), no_cuda: None }))
     }
 
