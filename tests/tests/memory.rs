@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use vgg_data::Batch;
 use vgg_layers::{Config, Init, Network, NetworkSpec};
 use vgg_optim::{Schedule, Sgd, SgdOptions};
-use vgg_tensor::Device;
+use vgg_tensor::{Device, DeviceConfig, DeviceKind, Precision};
 use vgg_train::{StepConfig, TrainConfig, TrainStep, step_memory_bytes};
 
 /// Counts allocations of more than a short list.
@@ -48,10 +48,27 @@ fn page_faults() -> Option<u64> {
 
 #[test]
 fn peak_memory_matches_the_plan_and_steady_steps_allocate_nothing() {
-    for (name, threads) in [(Config::A, 1), (Config::ALrn, 2), (Config::C, 2), (Config::D, 2)] {
+    let f32_on = |threads| Device::cpu(threads).unwrap();
+    let bf16_on = |threads| {
+        // On the software model of the tile unit, which every machine has.
+        let config = DeviceConfig {
+            kind: DeviceKind::Cpu,
+            threads,
+            precision: Some(Precision::Bf16),
+            instruction_set: Some("portable".into()),
+            ..DeviceConfig::default()
+        };
+        Device::open(&config).unwrap()
+    };
+    for (name, device) in [
+        (Config::A, f32_on(1)),
+        (Config::ALrn, f32_on(2)),
+        (Config::C, f32_on(2)),
+        (Config::D, f32_on(2)),
+        (Config::C, bf16_on(2)),
+    ] {
         let spec =
             NetworkSpec { width: 0.25, crop: 64, head: [512, 512], ..NetworkSpec::paper(name.clone()) };
-        let device = Device::cpu(threads).unwrap();
         let (micro_batch, sgd) = (12, SgdOptions::PAPER);
         let schedule = Schedule::Constant { lr: 1e-3 };
         let train = TrainConfig { micro_batch, sgd, schedule, max_epochs: 1, validate_every: 1, seed: 1 };
@@ -70,16 +87,16 @@ fn peak_memory_matches_the_plan_and_steady_steps_allocate_nothing() {
         (0..3).for_each(&mut step);
         let taken = device.memory().peak_bytes;
         let ratio = planned as f64 / taken as f64;
-        assert!((0.9..1.1).contains(&ratio), "{name:?}: planned {planned}, taken {taken} bytes");
+        assert!((0.9..1.1).contains(&ratio), "{device}, {name:?}: planned {planned}, taken {taken} bytes");
 
         let (faults, calls) = (page_faults(), CALLS.load(Relaxed));
         (3..6).for_each(&mut step);
         let calls = CALLS.load(Relaxed) - calls;
-        assert_eq!(calls, 0, "{name:?}: allocations of more than {SHORT} bytes in three steps");
-        assert_eq!(device.memory().peak_bytes, taken, "{name:?}: steady steps need no more memory");
+        assert_eq!(calls, 0, "{device}, {name:?}: allocations of more than {SHORT} bytes in three steps");
+        assert_eq!(device.memory().peak_bytes, taken, "{device}, {name:?}: steady steps need no more memory");
         if let (Some(before), Some(after)) = (faults, page_faults()) {
             // The steps cause none; the kernel may count one for reading this file or for a thread's stack.
-            assert!(after - before <= 3, "{name:?}: {} page faults in three steps", after - before);
+            assert!(after - before <= 3, "{device}, {name:?}: {} page faults in three steps", after - before);
         } else {
             vgg_testkit::skip("page-faults", &"the system does not report them");
         }

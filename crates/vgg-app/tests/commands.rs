@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use common::{experiment_file, ok, run, small_set, stderr, vgg};
+use common::{experiment_file, fails, ok, run, small_set, stderr, vgg};
 use serde_json::Value;
 
 fn json(text: &str) -> Value {
@@ -59,13 +59,27 @@ fn table_3_is_made_whole_and_a_second_time_from_what_is_there() {
 
 #[test]
 fn a_signal_saves_and_the_same_command_comes_to_the_same_weights() {
+    interrupt_and_resume(&[]);
+}
+
+/// As above in bf16, on the software model of the tile unit. A run in f32 cannot continue the run in bf16.
+#[test]
+fn a_signal_saves_a_run_in_bf16() {
+    let portable = ["--device", "cpu", "--instruction-set", "portable"];
+    let dir = interrupt_and_resume(&[&portable[..], &["--precision", "bf16"]].concat());
+    let f32_run = ["train", "a.toml", "--set", "run.max_epochs=30", "--out", "parts"];
+    fails(dir.path(), &[&f32_run[..], &portable].concat(), 2, &["numerics", "bf16 by amx-bf16 model"]);
+}
+
+/// Interrupts a run by a signal, resumes it, and compares it with an uninterrupted one.
+fn interrupt_and_resume(device: &[&str]) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     small_set(dir.path());
     experiment_file(dir.path());
     let arguments = ["train", "a.toml", "--set", "run.max_epochs=30", "--out"];
     let train = |out: &str, threads: &str| {
         let mut command = vgg(dir.path());
-        command.args(arguments).args([out, "--threads", threads]);
+        command.args(arguments).args([out, "--threads", threads]).args(device);
         command
     };
     assert!(train("whole", "2").output().unwrap().status.success());
@@ -97,6 +111,7 @@ fn a_signal_saves_and_the_same_command_comes_to_the_same_weights() {
     let other = train("parts", "1").args(["--set", "run.seed=5"]).output().unwrap();
     assert_eq!(other.status.code(), Some(2), "{}", stderr(&other));
     assert!(stderr(&other).contains("contains a run with other settings"), "{}", stderr(&other));
+    dir
 }
 
 #[test]
