@@ -4,7 +4,7 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use super::amx::{Product, STEP, Sums, TILE, TileIsa, TileKernel, TileUnit};
+use super::amx::{Nothing, Product, STEP, Sums, TILE, TileIsa, TileKernel, TileUnit};
 use super::bf16::{BLOCK, Line};
 use super::simd::{Vector, VectorKernel};
 use super::{Cpu, SharedMut};
@@ -85,7 +85,7 @@ impl TileKernel for MultiplyTiles<'_> {
         };
         for _ in 0..self.repeats {
             // SAFETY: `a` has two tiles, `b` two tiles for each step.
-            unsafe { unit.multiply(black_box(&product), &mut sums, false, || ()) };
+            unsafe { unit.multiply(black_box(&product), &mut sums, false, &mut Nothing) };
         }
         *self.result = sums[1][TILE - 1][BLOCK - 1];
     }

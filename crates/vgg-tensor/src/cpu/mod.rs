@@ -14,8 +14,8 @@ mod thread_pool;
 #[cfg(all(test, feature = "cuda", target_arch = "x86_64", target_os = "linux"))]
 pub(crate) use amx::emulator;
 pub(crate) use amx::{
-    Blocks, Epilogue, OutputLines, Place, Product, STEP, Sums, TILE, TileIsa, TileKernel, TileUnit, Windows,
-    multiply, tile_width,
+    Blocks, Epilogue, Nothing, OutputLines, Place, Product, STEP, Sums, TILE, TileIsa, TileKernel, TileUnit,
+    Windows, multiply, tile_width,
 };
 pub(crate) use bf16::{BLOCK, Line, from_bf16, line_of, to_bf16};
 pub(crate) use epilogue::{add_bias, add_rows, relu_backward};

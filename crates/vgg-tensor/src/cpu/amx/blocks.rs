@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use super::super::bf16::{BLOCK, Line};
 use super::super::{Cpu, SharedMut};
-use super::{Product, STEP, Sums, TILE, TileKernel, TileUnit};
+use super::{Nothing, Overlap, Product, STEP, Sums, TILE, TileKernel, TileUnit};
 
 /// Bytes of A that the tasks of all filters share: they stay in a cache of 2 MB beside a panel of filters.
 const TASK_BYTES: usize = 512 << 10;
@@ -87,14 +87,21 @@ pub(crate) struct Place {
     pub(crate) panel: usize,
 }
 
-/// What becomes of the sums of a block.
+/// What becomes of the sums of a block, part by part.
 pub(crate) trait Epilogue: Sync {
-    /// Whether pixels are processed two by two, which makes the tiles an even number of pixels wide.
-    const PAIRS: bool = false;
+    /// Whether a part has two pixels of both rows, for 2x2 pooling, and not one. Tiles are then an even number of pixels
+    /// wide.
+    const POOLS: bool = false;
 
-    /// Processes part `i` of a block of tiles of `width` pixels: of `2 * width` parts, pixel `i % width` of row
-    /// `i / width`; with [`Epilogue::PAIRS`], of `width / 2` parts, pixels `2 i` and `2 i + 1` of both rows.
-    fn part<U: TileUnit>(&self, unit: U, place: Place, width: usize, i: usize, sums: &Sums);
+    /// Where the results of a block belong.
+    type At: Copy;
+
+    /// Begins a block.
+    fn begin(&self, place: Place) -> Self::At;
+
+    /// Processes the pixel in this row and column of a block, or with [`Epilogue::POOLS`] the four pixels from this
+    /// column, in row 0. Pixels may lie outside of the output. Implementors mark it as `#[inline(always)]`.
+    fn part<U: TileUnit>(&self, unit: U, at: &Self::At, row: usize, column: usize, sums: &Sums);
 }
 
 /// Width of tiles that divide `columns` pixels evenly.
@@ -116,7 +123,7 @@ pub(crate) fn multiply<E: Epilogue>(
     let chunks = pairs.div_ceil(pairs_per_task);
     let panels_per_task = panels.div_ceil(TASKS.div_ceil(chunks).min(panels));
     let groups = panels.div_ceil(panels_per_task);
-    let width = tile_width(windows.columns, E::PAIRS);
+    let width = tile_width(windows.columns, E::POOLS);
     cpu.for_each(chunks * groups, |task| {
         let (chunk, group) = (task / groups, task % groups);
         let part =
@@ -162,12 +169,10 @@ pub(crate) struct Blocks<'a, U, E> {
     unit: U,
     epilogue: &'a E,
     width: usize,
-    parts: usize,
     parts_per_step: usize,
     sums: AlignedSums,
     /// Which sums the next block writes.
     current: usize,
-    /// The last block.
     last: Option<Place>,
 }
 
@@ -177,18 +182,9 @@ struct AlignedSums([Sums; 2]);
 impl<'a, U: TileUnit, E: Epilogue> Blocks<'a, U, E> {
     #[inline(always)]
     pub(crate) fn new(unit: U, epilogue: &'a E, width: usize, steps: usize) -> Self {
-        let parts = if E::PAIRS { width / 2 } else { 2 * width };
+        let parts = if E::POOLS { width / 2 } else { 2 * width };
         let sums = AlignedSums([[[[0.0; BLOCK]; TILE]; 2]; 2]);
-        Blocks {
-            unit,
-            epilogue,
-            width,
-            parts,
-            parts_per_step: parts.div_ceil(steps),
-            sums,
-            current: 0,
-            last: None,
-        }
+        Blocks { unit, epilogue, width, parts_per_step: parts.div_ceil(steps), sums, current: 0, last: None }
     }
 
     /// Multiplies a block.
@@ -199,21 +195,15 @@ impl<'a, U: TileUnit, E: Epilogue> Blocks<'a, U, E> {
     pub(crate) unsafe fn add(&mut self, product: &Product, place: Place) {
         let [even, odd] = &mut self.sums.0;
         let (sums, last_sums) = if self.current == 0 { (even, odd) } else { (odd, even) };
-        let mut left = match self.last {
-            Some(last) => (last, 0..self.parts),
-            None => (place, 0..0),
-        };
-        let (unit, epilogue, width, parts_per_step) =
-            (self.unit, self.epilogue, self.width, self.parts_per_step);
-        // SAFETY: by the caller's promise.
-        unsafe {
-            unit.multiply(product, sums, false, || {
-                for _ in 0..parts_per_step {
-                    if let Some(i) = left.1.next() {
-                        epilogue.part(unit, left.0, width, i, last_sums);
-                    }
-                }
-            });
+        let (unit, epilogue, width) = (self.unit, self.epilogue, self.width);
+        match self.last {
+            // SAFETY: by the caller's promise.
+            None => unsafe { unit.multiply(product, sums, false, &mut Nothing) },
+            Some(last) => {
+                let mut parts = Parts::new(unit, epilogue, width, last, last_sums, self.parts_per_step);
+                // SAFETY: by the caller's promise.
+                unsafe { unit.multiply(product, sums, false, &mut parts) };
+            }
         }
         self.current = 1 - self.current;
         self.last = Some(place);
@@ -224,7 +214,45 @@ impl<'a, U: TileUnit, E: Epilogue> Blocks<'a, U, E> {
     pub(crate) fn finish(self) {
         if let Some(last) = self.last {
             let sums = &self.sums.0[1 - self.current];
-            (0..self.parts).for_each(|i| self.epilogue.part(self.unit, last, self.width, i, sums));
+            Parts::new(self.unit, self.epilogue, self.width, last, sums, usize::MAX).step();
+        }
+    }
+}
+
+/// The parts of a block's epilogue that are left.
+struct Parts<'a, U, E: Epilogue> {
+    unit: U,
+    epilogue: &'a E,
+    at: E::At,
+    width: usize,
+    sums: &'a Sums,
+    per_step: usize,
+    row: usize,
+    column: usize,
+}
+
+impl<'a, U: TileUnit, E: Epilogue> Parts<'a, U, E> {
+    #[inline(always)]
+    fn new(unit: U, epilogue: &'a E, width: usize, place: Place, sums: &'a Sums, per_step: usize) -> Self {
+        let at = epilogue.begin(place);
+        Parts { unit, epilogue, at, width, sums, per_step, row: 0, column: 0 }
+    }
+}
+
+impl<U: TileUnit, E: Epilogue> Overlap for Parts<'_, U, E> {
+    #[inline(always)]
+    fn step(&mut self) {
+        let rows = if E::POOLS { 1 } else { 2 };
+        for _ in 0..self.per_step {
+            if self.row == rows {
+                return;
+            }
+            self.epilogue.part(self.unit, &self.at, self.row, self.column, self.sums);
+            self.column += if E::POOLS { 2 } else { 1 };
+            if self.column >= self.width {
+                self.column = 0;
+                self.row += 1;
+            }
         }
     }
 }

@@ -7,7 +7,7 @@ use std::arch::x86_64::{
 };
 
 use super::super::bf16::{BLOCK, Line};
-use super::{Product, STEP, Sums, TILE, TileUnit};
+use super::{Overlap, Product, STEP, Sums, TILE, TileUnit};
 
 /// The tiles of this thread. Tiles 0 to 3 hold sums, 4 and 5 values of A, 6 and 7 values of B.
 #[derive(Clone, Copy)]
@@ -91,7 +91,7 @@ impl TileUnit for Amx {
     }
 
     #[inline(always)]
-    unsafe fn multiply(self, product: &Product, sums: &mut Sums, add: bool, mut after_step: impl FnMut()) {
+    unsafe fn multiply(self, product: &Product, sums: &mut Sums, add: bool, overlap: &mut impl Overlap) {
         let upper = sums.as_mut_ptr();
         let lower = upper.wrapping_add(1);
         let pitch = size_of::<[f32; BLOCK]>();
@@ -119,28 +119,37 @@ impl TileUnit for Amx {
                 );
             }
         }
-        product.for_each_step(|offset, index| {
-            // SAFETY: as above; A and B are readable by the caller's promise.
-            unsafe {
-                asm!(
-                    "tileloadd tmm4, [{a0} + {a_pitch}]",
-                    "tileloadd tmm6, [{b} + {b_pitch}]",
-                    "tileloadd tmm5, [{a1} + {a_pitch}]",
-                    "tileloadd tmm7, [{b} + {b_pitch} + 1024]",
-                    "tdpbf16ps tmm0, tmm4, tmm6",
-                    "tdpbf16ps tmm1, tmm4, tmm7",
-                    "tdpbf16ps tmm2, tmm5, tmm6",
-                    "tdpbf16ps tmm3, tmm5, tmm7",
-                    a0 = in(reg) product.a[0].byte_add(offset),
-                    a1 = in(reg) product.a[1].byte_add(offset),
-                    a_pitch = in(reg) product.a_pitch,
-                    b = in(reg) product.b.add(index * STEP),
-                    b_pitch = in(reg) 64usize,
-                    options(nostack, preserves_flags, readonly),
-                );
+        let (mut b, a_pitch) = (product.b, product.a_pitch);
+        let mut of_outer = product.a;
+        for _ in 0..product.outer {
+            let mut of_row = of_outer;
+            for _ in 0..product.window_rows {
+                let [mut a0, mut a1] = of_row;
+                for _ in 0..product.window_columns {
+                    // SAFETY: as above; A and B are readable by the caller's promise.
+                    unsafe {
+                        asm!(
+                            "tileloadd tmm4, [{a0} + {a_pitch}]",
+                            "tileloadd tmm6, [{b} + {b_pitch}]",
+                            "tileloadd tmm5, [{a1} + {a_pitch}]",
+                            "tileloadd tmm7, [{b} + {b_pitch} + 1024]",
+                            "tdpbf16ps tmm0, tmm4, tmm6",
+                            "tdpbf16ps tmm1, tmm4, tmm7",
+                            "tdpbf16ps tmm2, tmm5, tmm6",
+                            "tdpbf16ps tmm3, tmm5, tmm7",
+                            a0 = in(reg) a0, a1 = in(reg) a1, a_pitch = in(reg) a_pitch,
+                            b = in(reg) b, b_pitch = in(reg) 64usize,
+                            options(nostack, preserves_flags, readonly),
+                        );
+                    }
+                    [a0, a1] = [a0, a1].map(|a| a.wrapping_byte_add(64));
+                    b = b.wrapping_add(STEP);
+                    overlap.step();
+                }
+                of_row = of_row.map(|a| a.wrapping_byte_add(product.row_stride));
             }
-            after_step();
-        });
+            of_outer = of_outer.map(|a| a.wrapping_byte_add(product.outer_stride));
+        }
         // SAFETY: as for the loads of the sums.
         unsafe {
             asm!(
@@ -168,7 +177,7 @@ impl TileUnit for Amx {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{TileIsa, TileKernel, emulator};
+    use super::super::{Nothing, TileIsa, TileKernel, emulator};
     use super::*;
 
     struct Multiply<'a> {
@@ -181,8 +190,8 @@ mod tests {
         fn run<U: TileUnit>(self, unit: U) {
             // SAFETY: the test allocates all tiles.
             unsafe {
-                unit.multiply(&self.product, self.sums, false, || ());
-                unit.multiply(&self.product, self.sums, true, || ());
+                unit.multiply(&self.product, self.sums, false, &mut Nothing);
+                unit.multiply(&self.product, self.sums, true, &mut Nothing);
             }
             unit.round(&self.sums[1][2], self.line);
         }

@@ -26,7 +26,7 @@ pub(crate) type Sums = [[[f32; BLOCK]; TILE]; 2];
 
 /// A product of two tiles of A by two tiles of B, summed over steps. Offsets are in bytes.
 ///
-/// Step `(o, r, s)` multiplies the A tiles that start at `a[i] + o * outer_stride + r * row_stride + s * 64` by the
+/// Step `(o, r, s)`, in row-major order, multiplies the A tiles that start at `a[i] + o * outer_stride + r * row_stride + s * 64` by the
 /// next 2 KiB of B.
 #[derive(Clone, Copy)]
 pub(crate) struct Product {
@@ -42,21 +42,18 @@ pub(crate) struct Product {
     pub(crate) b: *const u16,
 }
 
-impl Product {
-    /// Calls `step` with the byte offset in A and the index of each step.
+/// Work that the processor can overlap with products.
+pub(crate) trait Overlap {
+    /// Does a part of it. Called after each step of a product; implementors mark it as `#[inline(always)]`.
+    fn step(&mut self);
+}
+
+/// No work.
+pub(crate) struct Nothing;
+
+impl Overlap for Nothing {
     #[inline(always)]
-    fn for_each_step(&self, mut step: impl FnMut(usize, usize)) {
-        let mut index = 0;
-        for outer in 0..self.outer {
-            for row in 0..self.window_rows {
-                let start = outer * self.outer_stride + row * self.row_stride;
-                for column in 0..self.window_columns {
-                    step(start + column * 64, index);
-                    index += 1;
-                }
-            }
-        }
-    }
+    fn step(&mut self) {}
 }
 
 /// A unit that multiplies tiles. [`TileIsa::run`] passes it to kernels.
@@ -68,12 +65,12 @@ pub(crate) trait TileUnit: Copy {
     /// Releases the tiles of this thread, if `rows` are configured.
     fn end(self, rows: usize);
 
-    /// Writes the sums of a product to the first rows of `sums`, or adds the product to them. Calls `after_step` after
-    /// each step, with work that the processor can overlap with products.
+    /// Writes the sums of a product to the first rows of `sums`, or adds the product to them. Does a part of `overlap`
+    /// after each step.
     ///
     /// # Safety
     /// The A tiles of all steps, as many rows as the unit has, and the B tiles must be readable.
-    unsafe fn multiply(self, product: &Product, sums: &mut Sums, add: bool, after_step: impl FnMut());
+    unsafe fn multiply(self, product: &Product, sums: &mut Sums, add: bool, overlap: &mut impl Overlap);
 
     /// Rounds 32 sums to bf16.
     fn round(self, sums: &[f32; BLOCK], to: &mut Line);

@@ -1,7 +1,7 @@
 //! A software model of the AMX unit, which rounds as the hardware does.
 
 use super::super::bf16::{BLOCK, Line, from_bf16, line_of};
-use super::{Product, STEP, Sums, TILE, TileUnit};
+use super::{Overlap, Product, STEP, Sums, TILE, TileUnit};
 
 /// The model. It takes a hundred times as long as the hardware.
 #[derive(Clone, Copy)]
@@ -20,31 +20,49 @@ impl TileUnit for Model {
     fn end(self, _: usize) {}
 
     #[inline(always)]
-    unsafe fn multiply(self, product: &Product, sums: &mut Sums, add: bool, mut after_step: impl FnMut()) {
+    unsafe fn multiply(self, product: &Product, sums: &mut Sums, add: bool, overlap: &mut impl Overlap) {
         if !add {
             sums.iter_mut().for_each(|tile| tile[..self.rows].fill([0.0; BLOCK]));
         }
-        product.for_each_step(|offset, index| {
-            for half in 0..2 {
-                // SAFETY: the caller promises that B has two tiles per step.
-                let b = unsafe { pair_rows(product.b.add(index * STEP + half * STEP / 2)) };
-                for (a, sums) in product.a.iter().zip(sums.iter_mut()) {
-                    for (row, sums) in sums.iter_mut().take(self.rows).enumerate() {
-                        // SAFETY: the caller promises that the rows of A tiles are readable.
-                        let a = unsafe {
-                            a.byte_add(offset + row * product.a_pitch).cast::<Line>().read_unaligned()
-                        };
-                        add_row(&a, &b, &mut sums[half * TILE..][..TILE]);
+        let mut b = product.b;
+        for outer in 0..product.outer {
+            for row in 0..product.window_rows {
+                for column in 0..product.window_columns {
+                    let offset = outer * product.outer_stride + row * product.row_stride + column * 64;
+                    // SAFETY: the caller promises that A and B are readable in every step.
+                    unsafe {
+                        self.step(product, offset, b, sums);
+                        b = b.add(STEP);
                     }
+                    overlap.step();
                 }
             }
-            after_step();
-        });
+        }
     }
 
     #[inline(always)]
     fn round(self, sums: &[f32; BLOCK], to: &mut Line) {
         line_of(sums, to);
+    }
+}
+
+impl Model {
+    /// # Safety
+    /// The rows of both A tiles, `offset` bytes on, and two B tiles must be readable.
+    #[inline(always)]
+    unsafe fn step(self, product: &Product, offset: usize, b: *const u16, sums: &mut Sums) {
+        for half in 0..2 {
+            // SAFETY: by the caller's promise.
+            let b = unsafe { pair_rows(b.add(half * STEP / 2)) };
+            for (a, sums) in product.a.iter().zip(sums.iter_mut()) {
+                for (row, sums) in sums.iter_mut().take(self.rows).enumerate() {
+                    // SAFETY: by the caller's promise.
+                    let a =
+                        unsafe { a.byte_add(offset + row * product.a_pitch).cast::<Line>().read_unaligned() };
+                    add_row(&a, &b, &mut sums[half * TILE..][..TILE]);
+                }
+            }
+        }
     }
 }
 
@@ -87,6 +105,14 @@ unsafe fn pair_rows(tile: *const u16) -> PairRows {
 mod tests {
     use super::*;
 
+    struct Steps(usize);
+
+    impl Overlap for Steps {
+        fn step(&mut self) {
+            self.0 += 1;
+        }
+    }
+
     /// Sums of small integers are exact: a plain product must give the same.
     #[test]
     fn products_of_integers_are_exact() {
@@ -122,10 +148,10 @@ mod tests {
             b: b.as_ptr(),
         };
         let mut sums = [[[1.0; BLOCK]; TILE]; 2];
-        let (rows, mut steps) = (14, 0);
+        let (rows, mut steps) = (14, Steps(0));
         // SAFETY: `a` and `b` hold the tiles of both steps.
-        unsafe { Model::begin(rows).multiply(&product, &mut sums, true, || steps += 1) };
-        assert_eq!(steps, 2);
+        unsafe { Model::begin(rows).multiply(&product, &mut sums, true, &mut steps) };
+        assert_eq!(steps.0, 2);
         for (tile, sums) in sums.iter().enumerate() {
             for (row, sums) in sums.iter().enumerate() {
                 for (column, sum) in sums.iter().enumerate() {

@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use super::super::shape::ConvShape;
 use super::{Input, window_lines};
-use crate::cpu::{BLOCK, Cpu, Line, Product, STEP, SharedMut, Sums, TILE, TileKernel, TileUnit};
+use crate::cpu::{BLOCK, Cpu, Line, Nothing, Product, STEP, SharedMut, Sums, TILE, TileKernel, TileUnit};
 use crate::tensor::{BlockedView, Tensor};
 use crate::{GradMode, Result, StepState};
 
@@ -359,6 +359,6 @@ impl TileKernel for AddProduct<'_> {
         };
         let sums: &mut Sums = sums;
         // SAFETY: the transposed gradient has a halo on both sides, and the pairs have a step for each group.
-        unsafe { unit.multiply(&self.product, sums, self.add, || ()) };
+        unsafe { unit.multiply(&self.product, sums, self.add, &mut Nothing) };
     }
 }

@@ -53,7 +53,7 @@ pub(super) fn multiply<E: Epilogue>(
     panels: usize,
     epilogue: &E,
 ) {
-    let width = tile_width(s.ow, E::PAIRS);
+    let width = tile_width(s.ow, E::POOLS);
     // Two rows of lines, with room for a whole tile after the last pixel, and a row of the image.
     let lines = s.ow + TILE;
     let scratch = (2 * lines * BLOCK + row_len(s)).div_ceil(2);
