@@ -86,27 +86,42 @@ pub(crate) fn run(arguments: impl Iterator<Item = OsString>) -> Result<ExitCode>
     }
     let filter = arguments.get(1).map(|f| f.to_string_lossy().into_owned()).unwrap_or_default();
     let peers = Peers::set_up(&target.join("peers"))?;
-    print_line!("{}\n", machine(&vgg)?);
-    print_line!("| case | ours, ms | peer, ms | ratio | peak MiB, ours / peer |\n|---|---|---|---|---|");
+    let doctor = doctor(&vgg)?;
+    print_line!("{}\n", machine(&doctor)?);
+    let bf16 = doctor["bf16"]["problem"].is_null();
+    if !bf16 {
+        print_line!(
+            "vgg in bf16 is not measured: {}\n",
+            doctor["bf16"]["problem"].as_str().unwrap_or_default()
+        );
+    }
+    print_line!(
+        "| case | vgg, ms | vgg in bf16, ms | peer, ms | peer / vgg | peer / vgg in bf16 | peak MiB, vgg / peer |"
+    );
+    print_line!("|---|---|---|---|---|---|---|");
     ensure!(CASES.iter().any(|case| case.name().contains(&filter)), "no workload's name contains {filter:?}");
     for case in CASES.iter().filter(|case| case.name().contains(&filter)) {
-        compare(case, &vgg, &peers)?;
+        compare(case, &vgg, bf16, &peers)?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
 /// The processor, its vector extensions, and what vgg uses of them.
-fn machine(vgg: &Path) -> Result<String> {
+fn machine(doctor: &serde_json::Value) -> Result<String> {
     let text = std::fs::read_to_string("/proc/cpuinfo").context("cannot read /proc/cpuinfo")?;
     let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.split_once(": "));
     let model = field("model name").map_or("unknown processor", |(_, model)| model);
     let flags = field("flags").map_or("", |(_, flags)| flags);
     let known = ["avx2", "avx512f", "avx512_bf16", "amx_bf16"];
     let has: Vec<&str> = flags.split(' ').filter(|flag| known.contains(flag)).collect();
-    let doctor = Command::new(vgg).args(["doctor", "--json"]).output().context("cannot run vgg doctor")?;
-    let doctor: serde_json::Value = serde_json::from_slice(&doctor.stdout)?;
     let [device, precision] = ["device", "precision"].map(|key| doctor[key].as_str().unwrap_or_default());
     Ok(format!("{model} ({}); vgg: {device}, {precision}", has.join(", ")))
+}
+
+/// What `vgg doctor` reports.
+fn doctor(vgg: &Path) -> Result<serde_json::Value> {
+    let doctor = Command::new(vgg).args(["doctor", "--json"]).output().context("cannot run vgg doctor")?;
+    Ok(serde_json::from_slice(&doctor.stdout)?)
 }
 
 impl Case {
@@ -121,22 +136,21 @@ impl Case {
     }
 }
 
-/// Starts all programs, takes samples in turns, and prints a row per peer.
-fn compare(case: &Case, vgg: &Path, peers: &Peers) -> Result<()> {
-    let mut ours = Runner::start(our_command(case, vgg))?;
-    let mut theirs = Vec::new();
+/// Starts all programs, takes samples in turns, and prints a row per peer. `bf16` runs vgg in bf16 too.
+fn compare(case: &Case, vgg: &Path, bf16: bool, peers: &Peers) -> Result<()> {
+    let mut runners = vec![("vgg", Runner::start(our_command(case, vgg, "f32"))?)];
+    if bf16 {
+        runners.push(("vgg in bf16", Runner::start(our_command(case, vgg, "bf16"))?));
+    }
+    let first_peer = runners.len();
     for peer in case.peers {
-        theirs.push((
-            *peer,
-            Runner::start(peers.command(peer, case)).with_context(|| format!("starting {peer}"))?,
-        ));
+        let runner = Runner::start(peers.command(peer, case)).with_context(|| format!("starting {peer}"))?;
+        runners.push((*peer, runner));
     }
     // The first round is a warm-up.
-    let mut samples = vec![Vec::new(); theirs.len() + 1];
+    let mut samples = vec![Vec::new(); runners.len()];
     for round in 0..=case.rounds {
-        let runners =
-            std::iter::once(("vgg", &mut ours)).chain(theirs.iter_mut().map(|(name, r)| (*name, r)));
-        for ((name, runner), samples) in runners.zip(&mut samples) {
+        for ((name, runner), samples) in runners.iter_mut().zip(&mut samples) {
             std::thread::sleep(REST);
             for i in 0..case.in_a_row {
                 let ms = runner.sample().with_context(|| format!("{name} of {}", case.name()))?;
@@ -147,25 +161,35 @@ fn compare(case: &Case, vgg: &Path, peers: &Peers) -> Result<()> {
         }
     }
     let medians: Vec<f64> = samples.iter_mut().map(|s| median(s)).collect();
-    let mut peaks = theirs.iter().map(|(_, runner)| runner.peak_mib());
-    let our_peak = ours.peak_mib();
-    ours.finish().context("vgg's results differ from direct convolution")?;
-    for ((name, _), ms) in theirs.iter().zip(&medians[1..]) {
-        let (ratio, peak) = (ms / medians[0], peaks.next().unwrap_or_default());
+    let peaks: Vec<u64> = runners.iter().map(|(_, runner)| runner.peak_mib()).collect();
+    let names: Vec<&str> = runners.iter().map(|(name, _)| *name).collect();
+    for (_, ours) in runners.drain(..first_peer) {
+        ours.finish().context("vgg's results differ from direct convolution")?;
+    }
+    let in_bf16 = bf16.then(|| medians[1]);
+    for peer in first_peer..names.len() {
+        let ms = medians[peer];
         print_line!(
-            "| {}: {name} | {:.1} | {ms:.1} | {ratio:.2} | {our_peak} / {peak} |",
+            "| {}: {} | {:.1} | {} | {ms:.1} | {:.2} | {} | {} / {} |",
             case.name(),
-            medians[0]
+            names[peer],
+            medians[0],
+            in_bf16.map_or("-".into(), |ours| format!("{ours:.1}")),
+            ms / medians[0],
+            in_bf16.map_or("-".into(), |ours| format!("{:.2}", ms / ours)),
+            peaks[0],
+            peaks[peer],
         );
     }
     std::io::stdout().flush()?;
     Ok(())
 }
 
-fn our_command(case: &Case, vgg: &Path) -> Command {
+fn our_command(case: &Case, vgg: &Path, precision: &str) -> Command {
     let mut command = Command::new(vgg);
     let head = (4096.0 * case.width) as usize;
     command.args(["bench", "--samples-on-stdin", "--mode", case.mode, "--config", case.config]);
+    command.args(["--device", "cpu", "--precision", precision]);
     command.args(["--batch", &case.batch.to_string(), "--threads", &case.threads.to_string()]);
     command.args(["--width", &case.width.to_string(), "--crop", &case.crop.to_string()]);
     command.args(["--head", &format!("{head},{head}")]);
