@@ -14,7 +14,7 @@ pub(super) fn forward(
     y: &mut [f32],
 ) {
     gemm_nt(cpu, x, weight, s.inputs, y);
-    add_bias(y, bias, relu);
+    add_bias(cpu.isa, y, bias, relu);
 }
 
 pub(super) fn grad_input(
@@ -36,7 +36,7 @@ pub(super) fn grad_input(
         // SAFETY: each sample has sums of its own.
         let sums = unsafe { partial_sums.slice(i * channels, channels) };
         sums.fill(0.0);
-        relu_backward(dx, &y[i * s.inputs..][..s.inputs], below.scale, sums);
+        relu_backward(cpu.isa, dx, &y[i * s.inputs..][..s.inputs], below.scale, sums);
     });
     sums.fill(0.0);
     add_rows(&partial, sums);

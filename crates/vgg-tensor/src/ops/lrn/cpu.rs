@@ -57,7 +57,7 @@ pub(super) fn backward(
             for (i, dx) in dx.iter_mut().enumerate() {
                 *dx = dy[i] * powers[i] - factor * x[i] * *dx;
             }
-            relu_backward(dx, x, scale, sums);
+            relu_backward(cpu.isa, dx, x, scale, sums);
         }
     });
     sums.fill(0.0);

@@ -16,7 +16,7 @@ pub(in crate::ops) fn forward(
     cpu.for_each_chunk(y, rows.out_len(), |row, y| {
         // SAFETY: each row of windows has index bytes of its own.
         let index = index.as_ref().map(|all| unsafe { all.slice(row * rows.out_len(), rows.out_len()) });
-        cpu.isa.run(PoolRow { rows, row, x, y, index });
+        cpu.isa.run_wide(PoolRow { rows, row, x, y, index });
     });
 }
 
@@ -29,7 +29,7 @@ pub(super) fn backward(cpu: Cpu, input: Shape, output: Shape, dy: &[f32], index:
         for row in 0..rows.oh {
             let at = (image * rows.oh + row) * rows.out_len();
             let (dy, index) = (&dy[at..][..rows.out_len()], &index[at..][..rows.out_len()]);
-            cpu.isa.run(ScatterRow { rows, row, dy, index, dx });
+            cpu.isa.run_wide(ScatterRow { rows, row, dy, index, dx });
         }
     });
 }

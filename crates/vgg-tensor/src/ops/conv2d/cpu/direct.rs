@@ -34,7 +34,7 @@ impl ConvKernel for Direct {
             block.for_each_row(s, |start, len| {
                 // SAFETY: rows of different blocks are disjoint.
                 let row = unsafe { y.slice(start * s.k, len * s.k) };
-                add_bias(row, job.bias, job.relu);
+                add_bias(cpu.isa, row, job.bias, job.relu);
             });
         };
         convolve(cpu, s, job.x, panels.as_f32(len), y, |_, block, y| finish(block, y));
@@ -63,7 +63,7 @@ impl ConvKernel for Direct {
             block.for_each_row(&s, |start, len| {
                 // SAFETY: rows of different blocks are disjoint.
                 let row = unsafe { dx.slice(start * s.k, len * s.k) };
-                relu_backward(row, &saved[start * s.k..][..len * s.k], job.scale, sums);
+                relu_backward(cpu.isa, row, &saved[start * s.k..][..len * s.k], job.scale, sums);
             });
         };
         convolve(cpu, &s, job.dz, panels.as_f32(len), dx, finish);

@@ -28,7 +28,7 @@ impl ConvKernel for Gather {
                 }
             });
             gemm_nt(cpu, windows, job.weight.value().cpu(), depth, y);
-            add_bias(y, job.bias, job.relu);
+            add_bias(cpu.isa, y, job.bias, job.relu);
         }
     }
 
