@@ -7,6 +7,7 @@ mod filters;
 mod map_tiles;
 mod output;
 mod product;
+mod tile_sums;
 mod tiles;
 mod transform;
 
