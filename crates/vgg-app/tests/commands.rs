@@ -68,7 +68,7 @@ fn a_signal_saves_a_run_in_bf16() {
     let portable = ["--device", "cpu", "--instruction-set", "portable"];
     let dir = interrupt_and_resume(&[&portable[..], &["--precision", "bf16"]].concat());
     let f32_run = ["train", "a.toml", "--set", "run.max_epochs=30", "--out", "parts"];
-    fails(dir.path(), &[&f32_run[..], &portable].concat(), 2, &["numerics", "bf16 by amx-bf16 model"]);
+    fails(dir.path(), &[&f32_run[..], &portable].concat(), 2, &["numerics", "bf16 (software model of AMX)"]);
 }
 
 /// Interrupts a run by a signal, resumes it, and compares it with an uninterrupted one.

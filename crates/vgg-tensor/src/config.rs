@@ -15,7 +15,7 @@ pub struct DeviceConfig {
     /// Algorithm of 3x3 convolutions on a CPU.
     pub conv: ConvAlgorithm,
     /// Precision of activations and matrix products; `None` takes bf16 on a GPU that supports it, else f32. On a CPU
-    /// bf16 needs AMX; with a portable instruction set a software model computes it, a hundred times as slowly.
+    /// bf16 needs AMX; with a portable instruction set a software model computes it, hundreds of times slower.
     pub precision: Option<Precision>,
     /// cuDNN engines that a GPU may use.
     pub engines: Engines,

@@ -5,13 +5,14 @@ mod common;
 use std::sync::Arc;
 
 use ndarray::{Array2, Array4};
+use vgg_tensor::ops::max_pool2d::{self, PoolRounding};
 use vgg_tensor::ops::{conv2d, dropout, linear, softmax_cross_entropy, softmax_cross_entropy_staged};
 use vgg_tensor::{
     AllReduce, Device, DeviceConfig, DeviceKind, Error, GradMode, Precision, ProcessGroup, SingleProcess,
     StagedBatch, StepGraph, StepState, Tensor, Weight,
 };
 
-use common::{TestDevice, every_device};
+use common::{TestDevice, bf16_cpus, every_device};
 
 /// The GPUs among the devices.
 fn gpus() -> Vec<TestDevice> {
@@ -79,6 +80,58 @@ fn activation_is_rejected_as_weight_and_gradient() {
         let bias = Weight::new(on.tensor("b", [8]));
         let config = conv2d::Conv2d { pad: 1, relu: true };
         assert_unsupported(conv2d::forward(&x, &Weight::new(filters), &bias, config).map(drop), &on.name);
+    }
+}
+
+/// The same weights serve vectors and images, whose packed copies have different orders.
+#[test]
+fn a_weight_may_be_read_by_inputs_of_several_forms() {
+    for on in every_device() {
+        let map = on.tensor("x", [2, 2, 2, 40]);
+        let vectors = Tensor::from_slice(&map.to_vec(), [2, 160], &on.device).unwrap();
+        let weight = Weight::new(on.tensor("w", [9, 160]));
+        let bias = Weight::new(on.tensor("b", [9]));
+        let run =
+            |x: &Tensor| linear::forward(x, &weight, &bias, linear::Linear { relu: false }).unwrap().to_vec();
+        let (first, second, third) = (run(&map), run(&vectors), run(&map));
+        assert!(first == third, "{}", on.name);
+        on.assert_close(&first, &second, 1e-5, "images and vectors");
+    }
+}
+
+/// An activation of a device may be in another format than a tensor from host memory.
+#[test]
+fn concat_takes_activations_and_plain_tensors() {
+    let key = dropout::DropoutKey { seed: 1, step: 0, layer: 0, first_sample: 0 };
+    for on in every_device() {
+        for shape in [[2, 3, 2, 5].as_slice(), &[2, 40]] {
+            let shape = vgg_tensor::Shape::from_slice(shape).unwrap();
+            let values = TestDevice::values("x", shape.len());
+            let plain = Tensor::from_slice(&values, shape, &on.device).unwrap();
+            let activation = dropout::forward(&plain, 0.0, key).unwrap();
+            for parts in [[plain.clone(), activation.clone()], [activation, plain]] {
+                let both = Tensor::concat(&parts).unwrap().to_vec();
+                assert!(both == [&values[..], &values].concat(), "{}: {shape}", on.name);
+            }
+        }
+    }
+}
+
+/// A CPU in f32 and one in bf16 store activations differently.
+#[test]
+fn operands_of_a_cpu_in_another_precision_are_rejected() {
+    let cpu = Device::cpu(1).unwrap();
+    for on in bf16_cpus(1) {
+        let x = on.tensor("x", [1, 4, 4, 3]);
+        let weight = Weight::new(Tensor::zeros([8, 3, 3, 3], &cpu).unwrap());
+        let bias = Weight::new(Tensor::zeros([8], &cpu).unwrap());
+        let y = conv2d::forward(&x, &weight, &bias, conv2d::Conv2d { pad: 1, relu: true });
+        assert_device(y.map(drop), "weight", &on.name);
+        let (pooled, _) = max_pool2d::forward(&x, PoolRounding::Floor).unwrap();
+        let x = Tensor::from_slice(&x.to_vec(), [1, 4, 4, 3], &cpu).unwrap();
+        let (_, index) = max_pool2d::forward(&x, PoolRounding::Floor).unwrap();
+        let grad = max_pool2d::backward(&on.grad_of(pooled), &index);
+        assert_device(grad.map(drop), "index", &on.name);
     }
 }
 

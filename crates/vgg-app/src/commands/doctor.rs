@@ -57,7 +57,7 @@ impl Doctor {
                 writeln!(out(), "bf16: {:.1} times as fast; use it with --precision bf16", bf16 / gflops)?;
             }
             Ok(bf16) => writeln!(out(), "bf16: no faster here ({bf16:.0} GFLOP/s)")?,
-            Err(problem) => writeln!(out(), "bf16: {problem}")?,
+            Err(problem) => writeln!(out(), "bf16: not available: {problem}")?,
         }
         writeln!(out(), "memory: {free_gib:.1} GiB free")?;
         for status in cuda_libraries() {

@@ -23,7 +23,7 @@ impl Tensor {
         if let Some(cuda) = first.device.cuda() {
             return Tensor::concat_on_gpu(cuda, parts, first.shape.with_first(n), &first.device);
         }
-        if let Storage::Blocked(_) = &*first.storage {
+        if parts.iter().any(|part| matches!(&*part.storage, Storage::Blocked(_))) {
             return Tensor::concat_blocked(parts, first.shape.with_first(n), &first.device);
         }
         Tensor::build_by_copy(first.shape.with_first(n), &first.device, |mut y| {

@@ -143,7 +143,7 @@ impl Device {
     pub fn numerics(&self) -> String {
         match &self.0.backend {
             Backend::Cpu(cpu) => {
-                let bf16 = cpu.bf16.map(|tiles| format!("bf16 by {}, ", tiles.name())).unwrap_or_default();
+                let bf16 = cpu.bf16.map(|tiles| format!("bf16 ({}), ", tiles.name())).unwrap_or_default();
                 format!("{bf16}{}, {} convolutions", cpu.isa.name(), cpu.conv.name())
             }
             Backend::Cuda(cuda) => cuda.numerics(),
@@ -294,9 +294,10 @@ impl Device {
         }
     }
 
-    /// Whether operations can mix tensors of both devices; all CPU devices share host memory.
+    /// Whether operations can mix tensors of both devices; all CPU devices of one precision share host memory.
     pub(crate) fn shares_memory_with(&self, other: &Device) -> bool {
-        Arc::ptr_eq(&self.0, &other.0) || self.cuda().is_none() && other.cuda().is_none()
+        let on_cpu = self.cuda().is_none() && other.cuda().is_none();
+        Arc::ptr_eq(&self.0, &other.0) || on_cpu && self.has_bf16_cpu() == other.has_bf16_cpu()
     }
 }
 
@@ -328,7 +329,7 @@ impl std::fmt::Display for Device {
         };
         write!(f, "cpu, {} threads, {}", cpu.threads.count(), cpu.isa.name())?;
         if let Some(tiles) = cpu.bf16 {
-            write!(f, ", bf16 by {}", tiles.name())?;
+            write!(f, ", bf16 ({})", tiles.name())?;
         }
         match cpu.conv {
             ConvAlgorithm::Auto => Ok(()),

@@ -29,7 +29,8 @@ use crate::alloc::or_out_of_memory;
 use crate::cuda::Format;
 use crate::{Error, GradMode, Result, Shape};
 
-/// An `f32` tensor, row-major and contiguous. Cloning shares the storage.
+/// A tensor of `f32` values, row-major and contiguous; activations of a device that computes in bf16 are stored as bf16
+/// in an internal layout. Cloning shares the storage.
 #[derive(Clone)]
 pub struct Tensor {
     shape: Shape,
@@ -146,7 +147,8 @@ impl Tensor {
         }
     }
 
-    /// The same elements in another shape. Nothing is copied unless the last axis changes and is padded.
+    /// The same elements in another shape. Nothing is copied, except padded activations of a GPU if the last axis changes,
+    /// and bf16 activations of a CPU.
     ///
     /// # Errors
     /// [`Error::Length`] if the number of elements differs.

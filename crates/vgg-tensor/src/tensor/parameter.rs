@@ -36,8 +36,9 @@ pub(crate) enum PackedKind {
     WinogradForward(usize),
     /// Transformed rotated filters with inputs and outputs swapped, for the Winograd grad-input.
     WinogradGradInput(usize),
-    /// Panels of 32 filters in bf16, for the tile unit.
-    Bf16Forward,
+    /// Panels of 32 filters in bf16, for the tile unit, with this many taps of `c` channels. They depend on the form of
+    /// the input: the same weights may serve vectors and images.
+    Bf16Forward { taps: usize, c: usize },
     /// Panels of 32 rotated filters in bf16 with inputs and outputs swapped, for grad-input.
     Bf16GradInput,
     /// Padded, in the precision of a GPU.

@@ -99,8 +99,8 @@ pub(crate) trait Epilogue: Sync {
     /// Begins a block.
     fn begin(&self, place: Place) -> Self::At;
 
-    /// Processes the pixel in this row and column of a block, or with [`Epilogue::POOLS`] the four pixels from this
-    /// column, in row 0. Pixels may lie outside of the output. Implementors mark it as `#[inline(always)]`.
+    /// Processes the pixel in this row and column of a block. With [`Epilogue::POOLS`], processes the 2x2 pixels whose
+    /// first column is `column`; `row` is 0. Pixels may lie outside of the output. Implementors mark it as `#[inline(always)]`.
     fn part<U: TileUnit>(&self, unit: U, at: &Self::At, row: usize, column: usize, sums: &Sums);
 }
 

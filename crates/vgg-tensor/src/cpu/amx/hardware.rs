@@ -27,7 +27,10 @@ pub(super) fn detect() -> Result<(), String> {
         missing.push("avx512-bf16");
     }
     if !missing.is_empty() {
-        return Err(format!("bf16 on a CPU needs AMX, and this processor lacks {}", missing.join(", ")));
+        return Err(format!(
+            "a CPU needs AMX, and this processor, or its virtual machine, does not offer {}",
+            missing.join(", ")
+        ));
     }
     permission()
 }
@@ -52,7 +55,7 @@ fn permission() -> Result<(), String> {
     }
     let reason = std::io::Error::last_os_error();
     Err(format!(
-        "bf16 on a CPU needs AMX, whose use the system does not permit: {reason} (it needs Linux 5.16)"
+        "a CPU needs AMX, and the system does not permit its use: {reason} (it needs Linux 5.16 or later)"
     ))
 }
 

@@ -101,14 +101,14 @@ impl TileIsa {
         #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
         return hardware::detect().map(|()| TileIsa::Amx);
         #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
-        Err("bf16 on a CPU needs an x86-64 processor with AMX, and Linux".into())
+        Err("a CPU needs AMX, which is used on x86-64 under Linux only".into())
     }
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-            TileIsa::Amx => "amx-bf16",
-            TileIsa::Model => "amx-bf16 model",
+            TileIsa::Amx => "AMX",
+            TileIsa::Model => "software model of AMX",
         }
     }
 
@@ -122,7 +122,7 @@ impl TileIsa {
         debug_assert!(rows <= TILE);
         match self {
             #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-            // SAFETY: this value exists only where `detect` found the features.
+            // SAFETY: this value exists only where `detect`, or in tests the emulator, found the vector instructions.
             TileIsa::Amx => unsafe { run_amx(rows, kernel) },
             TileIsa::Model => run_on::<model::Model, K>(rows, kernel),
         }

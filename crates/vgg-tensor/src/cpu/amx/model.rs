@@ -3,7 +3,7 @@
 use super::super::bf16::{BLOCK, Line, from_bf16, line_of};
 use super::{Overlap, Product, STEP, Sums, TILE, TileUnit};
 
-/// The model. It takes a hundred times as long as the hardware.
+/// The model. It is hundreds of times slower than the hardware.
 #[derive(Clone, Copy)]
 pub(super) struct Model {
     rows: usize,

@@ -16,7 +16,7 @@ pub(super) fn forward(x: &Tensor, output: Shape) -> Result<(Tensor, PoolIndex)> 
         let index = Some(SharedMut::new(index.as_u8_mut(index_len(output))));
         pool(cpu, x.blocked(), layout, lines, index);
     })?;
-    Ok((y, PoolIndex { storage: Arc::new(Storage::from(index)), input, output }))
+    Ok((y, PoolIndex { storage: Arc::new(Storage::from(index)), blocked: true, input, output }))
 }
 
 /// The pooled map.

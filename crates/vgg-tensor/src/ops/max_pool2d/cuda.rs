@@ -57,6 +57,6 @@ fn sizes(input: Shape, output: Shape, pitch: usize) -> [u64; 6] {
 
 impl PoolIndex {
     pub(super) fn on_gpu(index: CudaBuffer, input: Shape, output: Shape) -> PoolIndex {
-        PoolIndex { storage: Arc::new(Storage::from(index)), input, output }
+        PoolIndex { storage: Arc::new(Storage::from(index)), blocked: false, input, output }
     }
 }

@@ -35,6 +35,8 @@ impl PoolRounding {
 #[derive(Debug, Clone)]
 pub struct PoolIndex {
     storage: Arc<Storage>,
+    /// Whether the bytes have the layout of bf16 activations of a CPU.
+    blocked: bool,
     input: Shape,
     output: Shape,
 }
@@ -58,7 +60,7 @@ pub fn forward(x: &Tensor, rounding: PoolRounding) -> Result<(Tensor, PoolIndex)
                 cpu::forward(cpu, input, output, x.cpu(), y, Some(index.as_u8_mut(output.len())));
             })?;
             let storage = Arc::new(Storage::from(index));
-            Ok((y, PoolIndex { storage, input, output }))
+            Ok((y, PoolIndex { storage, blocked: false, input, output }))
         }
         Storage::Cuda(_) => match cuda::forward(x, output, true)? {
             (y, Some(index)) => Ok((y, PoolIndex::on_gpu(index, input, output))),
@@ -92,6 +94,9 @@ pub fn infer(x: &Tensor, rounding: PoolRounding) -> Result<Tensor> {
 /// device; [`Error::OutOfMemory`] and [`Error::Cuda`] on a GPU.
 pub fn backward(grad: &Grad, index: &PoolIndex) -> Result<Grad> {
     grad.grad.expect_shape("max_pool2d backward", "dz", index.output)?;
+    if grad.grad.device().has_bf16_cpu() != index.blocked {
+        return Err(Error::Device { op: "max_pool2d", operand: "index" });
+    }
     match grad.grad.storage() {
         Storage::Cpu(_) | Storage::Blocked(_) if grad.grad.device().has_bf16_cpu() => {
             bf16::backward(grad, index)

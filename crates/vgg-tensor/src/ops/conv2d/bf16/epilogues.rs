@@ -3,8 +3,8 @@
 use crate::cpu::{BLOCK, Epilogue, Line, OutputLines, Place, SharedMut, Sums, TileUnit, from_bf16};
 use crate::tensor::Blocked;
 
-/// Rows and columns of the pixels of [`crate::cpu::Windows`], and the layout of the output. If it holds vectors, they
-/// are the pixels of two rows, which overlap if their number is odd.
+/// Rows and columns of the pixels of [`crate::cpu::Windows`], and the layout of the output. In a layout of vectors, each
+/// vector is a pixel; the pixels form two rows, which overlap if the number of vectors is odd.
 #[derive(Clone, Copy)]
 pub(in crate::ops) struct Output {
     pub(in crate::ops) rows: usize,

@@ -13,7 +13,7 @@ use crate::cpu::{BLOCK, Cpu, Line, Nothing, Product, STEP, SharedMut, Sums, TILE
 use crate::tensor::{BlockedView, Tensor};
 use crate::{GradMode, Result, StepState};
 
-/// Pixels at a time: 32 filters and 32 channels of them fit into a cache of 512 KiB.
+/// Pixels at a time: 32 filters and 32 channels of them take about 550 KiB.
 const CHUNK: usize = 4096;
 /// Groups of 32 pixels that a task prepares.
 const GROUPS: usize = 16;
@@ -172,7 +172,7 @@ impl<'a> Job<'a> {
         });
     }
 
-    /// Pixels from that of the output to that of the input.
+    /// Distance, in numbered pixels, from an output pixel to the input pixel that a tap multiplies.
     fn distance(&self, tap: usize) -> isize {
         if self.taps == 1 {
             return 0;

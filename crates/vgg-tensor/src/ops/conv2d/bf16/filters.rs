@@ -27,7 +27,7 @@ impl Filters {
 pub(in crate::ops) fn forward(cpu: Cpu, weight: &Weight, sizes: Sizes) -> Filters {
     let Sizes { taps, c, .. } = sizes;
     let w = weight.value().cpu();
-    packed(cpu, weight, PackedKind::Bf16Forward, sizes, |k, tap, from, to| {
+    packed(cpu, weight, PackedKind::Bf16Forward { taps, c }, sizes, |k, tap, from, to| {
         let values = &w[(k * taps + tap) * c + from..];
         to.iter_mut().zip(values).for_each(|(to, value)| *to = *value);
     })

@@ -20,8 +20,8 @@ use crate::cpu::{Cpu, SharedMut, Vector, VectorKernel};
 const TILE_BLOCK: usize = 144;
 /// Tiles per task of the transforms.
 const RANGE: usize = 8;
-/// Most bytes of a block's transformed tiles, and of its sums, with which a thread processes whole blocks: they stay in
-/// its own cache.
+/// Most bytes of a block's transformed tiles, and of its sums, with which a thread processes whole blocks. Measured on a
+/// processor with 2 MB of second-level cache: three times as many bytes still gain.
 const OWN_TILES: usize = 6 << 20;
 const OWN_SUMS: usize = 1 << 20;
 /// Blocks whose sums are kept until they are added in order.
