@@ -200,12 +200,15 @@ fn fused_pooling_is_bitwise_identical_to_two_operations() {
             let x = Tensor::from_slice(&case.x, case.xs, &device).unwrap();
             let weight = Weight::new(Tensor::from_slice(&case.w, case.ws, &device).unwrap());
             let bias = Weight::new(Tensor::from_slice(&case.b, [case.ws[0]], &device).unwrap());
-            let whole = conv2d::forward(&x, &weight, &bias, case.config).unwrap();
-            for rounding in [PoolRounding::Floor, PoolRounding::Ceil] {
-                let apart = max_pool2d::infer(&whole, rounding).unwrap();
-                let fused = conv2d::forward_pooled(&x, &weight, &bias, case.config, rounding).unwrap();
-                assert_eq!(fused.shape(), apart.shape());
-                assert!(fused.to_vec() == apart.to_vec(), "{name}: {shape:?} {rounding:?}");
+            for relu in [true, false] {
+                let config = Conv2d { relu, ..case.config };
+                let whole = conv2d::forward(&x, &weight, &bias, config).unwrap();
+                for rounding in [PoolRounding::Floor, PoolRounding::Ceil] {
+                    let apart = max_pool2d::infer(&whole, rounding).unwrap();
+                    let fused = conv2d::forward_pooled(&x, &weight, &bias, config, rounding).unwrap();
+                    assert_eq!(fused.shape(), apart.shape());
+                    assert!(fused.to_vec() == apart.to_vec(), "{name}: {shape:?} {rounding:?}, relu {relu}");
+                }
             }
         }
     }

@@ -52,7 +52,7 @@ impl Windows<'_> {
 
     /// Bytes that the windows of a pair of rows span.
     fn pair_bytes(&self) -> usize {
-        let rows = (2 + self.window_rows - 1).min(self.rows + self.window_rows);
+        let rows = self.rows.min(2) + self.window_rows - 1;
         self.blocks * rows * self.columns * size_of::<Line>()
     }
 
@@ -100,7 +100,8 @@ pub(crate) trait Epilogue: Sync {
     fn begin(&self, place: Place) -> Self::At;
 
     /// Processes the pixel in this row and column of a block. With [`Epilogue::POOLS`], processes the 2x2 pixels whose
-    /// first column is `column`; `row` is 0. Pixels may lie outside of the output. Implementors mark it as `#[inline(always)]`.
+    /// first column is `column`; `row` is 0. Pixels may lie outside of the output. Implementors mark it as
+    /// `#[inline(always)]`.
     fn part<U: TileUnit>(&self, unit: U, at: &Self::At, row: usize, column: usize, sums: &Sums);
 }
 

@@ -26,8 +26,8 @@ pub(crate) type Sums = [[[f32; BLOCK]; TILE]; 2];
 
 /// A product of two tiles of A by two tiles of B, summed over steps. Offsets are in bytes.
 ///
-/// Step `(o, r, s)`, in row-major order, multiplies the A tiles that start at `a[i] + o * outer_stride + r * row_stride + s * 64` by the
-/// next 2 KiB of B.
+/// Step `(o, r, s)`, in row-major order, multiplies the A tiles that start at
+/// `a[i] + o * outer_stride + r * row_stride + s * 64` by the next 2 KiB of B.
 #[derive(Clone, Copy)]
 pub(crate) struct Product {
     pub(crate) a: [*const u16; 2],
@@ -78,7 +78,7 @@ pub(crate) trait TileUnit: Copy {
 
 /// A kernel that is generic over the tile unit; implementors mark `run` as `#[inline(always)]`.
 pub(crate) trait TileKernel {
-    /// Runs on one unit, with tiles of `rows` rows.
+    /// Runs on one unit.
     fn run<U: TileUnit>(self, unit: U);
 }
 

@@ -62,8 +62,13 @@ pub fn forward_pooled(
         return Err(Error::Unsupported { op: "conv2d", reason });
     }
     match x.storage() {
-        Storage::Cpu(_) | Storage::Blocked(_) => run_forward(s, x, weight, bias, config, Some(pooled)),
-        Storage::Cuda(_) => max_pool2d::infer(&run_forward(s, x, weight, bias, config, None)?, rounding),
+        // The tile unit pools after a ReLU only.
+        Storage::Cpu(_) | Storage::Blocked(_) if config.relu || !x.device().has_bf16_cpu() => {
+            run_forward(s, x, weight, bias, config, Some(pooled))
+        }
+        Storage::Cpu(_) | Storage::Blocked(_) | Storage::Cuda(_) => {
+            max_pool2d::infer(&run_forward(s, x, weight, bias, config, None)?, rounding)
+        }
     }
 }
 
@@ -80,8 +85,7 @@ fn run_forward(
     bias.value().expect_plain(OP, "bias")?;
     match x.storage() {
         Storage::Cpu(_) | Storage::Blocked(_) if x.device().has_bf16_cpu() => {
-            let pooled_apart = pooled.is_some() && !config.relu;
-            if bf16::supports(&s) && !pooled_apart {
+            if bf16::supports(&s) {
                 return bf16::forward(s, x, weight, bias, config, pooled);
             }
             let y = forward_in_f32(s, &x.to_plain()?, weight, bias, config, pooled)?;
