@@ -26,7 +26,7 @@ pub(crate) use matrix::{gemm_nn, gemm_nt, gemm_tn};
 pub(crate) use parallel::{Cpu, Scratch, SharedMut};
 #[cfg(test)]
 pub(crate) use simd::Portable;
-pub(crate) use simd::{LANES, Vector, VectorKernel, prefetch};
+pub(crate) use simd::{LANES, Vector, VectorKernel, prefetch, prefetch_write};
 pub(crate) use thread_pool::ThreadPool;
 
 /// Largest number of pixels of a small feature map. A network may process larger maps a few images at a time.

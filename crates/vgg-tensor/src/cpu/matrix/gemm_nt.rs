@@ -4,15 +4,21 @@ use std::ops::Range;
 
 use super::super::SharedMut;
 use super::super::simd::{Vector, VectorKernel, prefetch};
-use super::{ROWS, from_fn};
+use super::from_fn;
 
-/// Block size of the inner dimension: six rows of `x` stay in the L1 cache, and a task's columns of `w` stay
+/// Block size of the inner dimension: six or eight rows of `x` stay in the L1 cache, and a task's columns of `w` stay
 /// in the L2 cache while all rows use them.
 const DEPTH_BLOCK: usize = 512;
 /// Block size of the inner dimension for at most three rows: memory is the limit, and long runs are faster.
 const LONG_DEPTH_BLOCK: usize = 8192;
 /// Rows that share one pass over `w`.
 pub(super) const ROW_BLOCK: usize = 48;
+
+/// Rows of a register tile: 32 registers hold the sums of eight.
+const fn rows_at_once(lanes: usize) -> usize {
+    if lanes == 16 { MAX_ROWS } else { 6 }
+}
+const MAX_ROWS: usize = 8;
 
 /// A range of columns of `x w^T`.
 pub(super) struct GemmNt<'a> {
@@ -36,10 +42,11 @@ impl VectorKernel for GemmNt<'_> {
             let depth_block = if rows.len() <= 3 { LONG_DEPTH_BLOCK } else { DEPTH_BLOCK };
             for start in (0..whole.max(1)).step_by(depth_block) {
                 let len = depth_block.min(whole - start);
-                for row in rows.clone().step_by(ROWS) {
-                    let count = ROWS.min(rows.end - row);
-                    // The first tile of rows reads `w` from memory: prefetch its next columns.
-                    let fetch = row == rows.start && rows.len() > 3;
+                let at_once = rows_at_once(V::LANES);
+                for row in rows.clone().step_by(at_once) {
+                    let count = at_once.min(rows.end - row);
+                    let fetch =
+                        Share { index: (row - rows.start) / at_once, of: rows.len().div_ceil(at_once) };
                     self.row_group::<V>(block, row, count, (start, len), fetch);
                 }
             }
@@ -49,7 +56,7 @@ impl VectorKernel for GemmNt<'_> {
 }
 
 impl GemmNt<'_> {
-    /// Computes all columns of the range for up to six rows.
+    /// Computes all columns of the range for up to eight rows.
     #[inline(always)]
     fn row_group<V: Vector>(
         &mut self,
@@ -57,13 +64,13 @@ impl GemmNt<'_> {
         row: usize,
         count: usize,
         part: (usize, usize),
-        fetch: bool,
+        fetch: Share,
     ) {
         // Few rows leave registers free for more columns.
         let at_once = if count <= 3 { 4 } else { 2 };
         // Rows of `x` may map to the same cache sets and evict each other; a packed copy does not.
         let (start, len) = part;
-        let mut packed = [0.0f32; ROWS * DEPTH_BLOCK];
+        let mut packed = [0.0f32; MAX_ROWS * DEPTH_BLOCK];
         let x = if len <= DEPTH_BLOCK {
             for (i, to) in packed.chunks_exact_mut(len.max(1)).take(count).enumerate() {
                 to[..len].copy_from_slice(&self.x[(row + i) * self.depth + start..][..len]);
@@ -82,6 +89,8 @@ impl GemmNt<'_> {
                 (4, 2) => self.dots::<V, 4, 2>(place),
                 (5, 2) => self.dots::<V, 5, 2>(place),
                 (6, 2) => self.dots::<V, 6, 2>(place),
+                (7, 2) => self.dots::<V, 7, 2>(place),
+                (8, 2) => self.dots::<V, 8, 2>(place),
                 // Remainders: one element at a time.
                 _ => {
                     for i in 0..count * columns {
@@ -102,6 +111,9 @@ impl GemmNt<'_> {
         let width = self.range.len() * V::LANES;
         let at = (row - block) * width + (column - self.range.start) * V::LANES;
         let kept = self.sums[at..][..(R - 1) * width + C * V::LANES].as_mut_ptr();
+        // Without a share, this prefetches what is in cache anyway.
+        let ahead: [usize; C] =
+            from_fn(|j| if R > 3 && j % fetch.of == fetch.index { DEPTH_BLOCK } else { 0 });
         let mut sums = [[V::splat(0.0); C]; R];
         // SAFETY: `x` and `w` hold `len` values, `kept` a vector for each row and column.
         unsafe {
@@ -113,10 +125,8 @@ impl GemmNt<'_> {
                 }
             }
             for at in (0..len).step_by(V::LANES) {
-                if fetch {
-                    for w in w {
-                        prefetch(w.wrapping_add(C * self.depth + at));
-                    }
+                for (w, ahead) in w.into_iter().zip(ahead) {
+                    prefetch(w.wrapping_add(at + ahead));
                 }
                 let mut values = [V::splat(0.0); C];
                 for (value, w) in values.iter_mut().zip(w) {
@@ -155,8 +165,16 @@ impl GemmNt<'_> {
     }
 }
 
+/// The columns of the next block of the inner dimension that a tile of rows prefetches: those of index `index` modulo
+/// `of`. The tiles share the work, so that memory is busy while all of them multiply.
+#[derive(Clone, Copy)]
+struct Share {
+    index: usize,
+    of: usize,
+}
+
 /// Position of a tile: the block's first row, the tile's first row and column, start and length of the block
-/// of the inner dimension, whether to prefetch, and the rows of `x` there with their pitch.
+/// of the inner dimension, what to prefetch, and the rows of `x` there with their pitch.
 #[derive(Clone, Copy)]
 struct Place<'a> {
     x: (&'a [f32], usize),
@@ -164,5 +182,5 @@ struct Place<'a> {
     row: usize,
     column: usize,
     part: (usize, usize),
-    fetch: bool,
+    fetch: Share,
 }

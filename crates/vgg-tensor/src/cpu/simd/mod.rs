@@ -122,3 +122,15 @@ pub(crate) fn prefetch(at: *const f32) {
     #[cfg(not(target_arch = "x86_64"))]
     let _ = at;
 }
+
+/// Prefetches a cache line to write it on x86-64; does nothing on other architectures.
+#[inline(always)]
+pub(crate) fn prefetch_write(at: *const f32) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch of any address is harmless; processors without the instruction treat it as a no-op.
+    unsafe {
+        std::arch::asm!("prefetchw [{}]", in(reg) at, options(nostack, preserves_flags, readonly));
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = at;
+}

@@ -7,7 +7,7 @@
 
 use super::blocks::{Block, Blocks, MAX_PIXELS, PANEL, Padded};
 use super::{ConvKernel, ConvShape, Forward, GradInput, GradWeight, direct_filter};
-use crate::cpu::{Cpu, SharedMut, Vector, VectorKernel, add_bias, relu_backward};
+use crate::cpu::{Cpu, SharedMut, Vector, VectorKernel, add_bias, prefetch_write, relu_backward};
 use crate::tensor::PackedKind;
 use crate::tensor::Storage;
 
@@ -164,6 +164,11 @@ impl VectorKernel for BlockKernel<'_> {
                             input[i] = self.input.as_ptr().add(inputs[pixel] + start);
                             out[i] = self.y.pointer(outputs[pixel] + panel * panel_width, width);
                         }
+                    }
+                    for &output in outputs[first + here..pixels].iter().take(TILE) {
+                        let next = self.y.as_ptr().wrapping_add(output + panel * panel_width);
+                        prefetch_write(next);
+                        prefetch_write(next.wrapping_add(V::LANES));
                     }
                     // SAFETY: the pointers are as `tile` requires; a partial tile is computed in a local
                     // buffer.

@@ -5,9 +5,15 @@ use super::tiles::CHANNEL_BLOCK;
 use super::transform::{Columns, Transform};
 use crate::cpu::{Cpu, SharedMut, Vector, VectorKernel};
 
-/// Length of the transformed filters of a convolution: `[side * side][k / 16][c][16]`.
+/// Length of the transformed filters of a convolution: `[side * side]` elements of `[k / 16][c][16]`.
 pub(super) fn filters_len<T: Transform>(s: &ConvShape) -> usize {
-    T::SIDE * T::SIDE * s.k.div_ceil(CHANNEL_BLOCK) * s.c * CHANNEL_BLOCK
+    T::SIDE * T::SIDE * filters_pitch(s)
+}
+
+/// Values from one element of the transformed filters to the next: an odd number of cache lines, so that the elements
+/// of a filter fall into different cache sets.
+pub(super) fn filters_pitch(s: &ConvShape) -> usize {
+    (s.k.div_ceil(CHANNEL_BLOCK) * s.c | 1) * CHANNEL_BLOCK
 }
 
 /// The pass of the convolution that uses the filters.
@@ -30,8 +36,8 @@ pub(super) fn transform_filters<T: Transform>(
 ) {
     let panels = s.k.div_ceil(CHANNEL_BLOCK);
     let blocks = s.c.div_ceil(CHANNEL_BLOCK);
-    let pitch = panels * s.c * CHANNEL_BLOCK;
-    assert_eq!(out.len(), T::SIDE * T::SIDE * pitch);
+    let pitch = filters_pitch(s);
+    assert_eq!(out.len(), filters_len::<T>(s));
     let out = SharedMut::new(out);
     cpu.for_each(panels * blocks, |task| {
         let (panel, first) = (task / blocks, task % blocks * CHANNEL_BLOCK);

@@ -13,7 +13,7 @@ mod transform;
 
 use std::marker::PhantomData;
 
-use self::filters::{Pass, filters_len, transform_filters};
+use self::filters::{Pass, filters_len, filters_pitch, transform_filters};
 use self::map_tiles::{InputTransform, Map, MapTiles};
 use self::output::{ActivateAndPool, BiasRelu, Epilogue, OutputTiles, ReluBackward};
 use self::product::Product;
@@ -43,8 +43,8 @@ const ALONE: usize = 200 * 1024;
 const ALONE_TILES: [usize; 2] = [24, 96];
 /// With fewer blocks than this, a few threads would be loaded unevenly, so all threads work on one block.
 const FEW_BLOCKS: usize = 8;
-/// Tiles per block when all threads work on one block.
-const TOGETHER: usize = 192;
+/// Most tiles per block when all threads work on one block.
+const TOGETHER: usize = 204;
 /// If input channels times output channels is at least this, all threads work on one block. The transformed
 /// filters are then larger than any cache and are read from memory once for many tiles.
 const SHARED_FILTERS: usize = 128 * 256;
@@ -119,8 +119,10 @@ fn block_len<T: Transform>(s: &ConvShape, tiles: usize) -> (usize, bool) {
     let channels = s.c.next_multiple_of(CHANNEL_BLOCK) + s.k.next_multiple_of(CHANNEL_BLOCK);
     let alone = (ALONE / (T::SIDE * T::SIDE * channels)).clamp(least, most);
     let shared = s.c * s.k >= SHARED_FILTERS || tiles.div_ceil(alone) < FEW_BLOCKS;
-    let len = if shared { TOGETHER } else { alone };
-    (len.min(tiles).next_multiple_of(RANGE), shared)
+    let most = if shared { TOGETHER } else { alone };
+    // Blocks of equal size, because a small last block would read all filters for a few tiles.
+    let len = tiles.div_ceil(tiles.div_ceil(most));
+    (len.next_multiple_of(2 * RANGE), shared)
 }
 
 /// Computes a convolution, and calls `finish` on every tile of the output.
@@ -207,9 +209,10 @@ impl<T: Transform, F: Epilogue> TileBlock<'_, T, F> {
     fn products(&self, count: usize, v: &[f32], m: &mut [f32]) {
         let s = &self.tiles.shape;
         let panels = self.m.blocks;
-        // Two tasks per element, so that even 16 elements are distributed evenly, with at least two panels each.
-        let parts = if panels < 4 { 1 } else { 2 };
-        let filters_len = panels * s.c * CHANNEL_BLOCK;
+        // Two tasks share the 16 elements of a small transform or the one of a 1x1 filter. More elements are enough to
+        // load the threads evenly, and then only one of them reads an element's tiles.
+        let parts = if panels < 4 || T::SIDE > 4 { 1 } else { 2 };
+        let pitch = filters_pitch(s);
         let m = SharedMut::new(m);
         self.cpu.for_each(T::SIDE * T::SIDE * parts, |task| {
             let (element, part) = (task / parts, task % parts);
@@ -218,7 +221,7 @@ impl<T: Transform, F: Epilogue> TileBlock<'_, T, F> {
                 v_layout: self.v,
                 tiles: count,
                 channels: s.c,
-                u: &self.filters[element * filters_len..][..filters_len],
+                u: &self.filters[element * pitch..][..pitch],
                 panels: part * panels / parts..(part + 1) * panels / parts,
                 m: &m,
                 m_layout: self.m,

@@ -2,9 +2,10 @@
 
 use std::ops::Range;
 
+use super::super::ConvShape;
 use super::tiles::{CHANNEL_BLOCK, PackedTiles, Place, Tiles};
 use super::transform::{Columns, MAX_SIDE, Side, Transform};
-use crate::cpu::{SharedMut, Vector, VectorKernel, prefetch};
+use crate::cpu::{SharedMut, Vector, VectorKernel, prefetch, prefetch_write};
 
 /// Epilogue of the output transform.
 pub(super) trait Epilogue: Sync {
@@ -148,6 +149,13 @@ impl Epilogue for BiasRelu<'_> {
             }
         }
     }
+
+    #[inline(always)]
+    fn prefetch<T: Transform>(&self, place: Place, k: usize) {
+        for_each_pixel::<T>(&self.tiles.shape, place, k, |at| {
+            prefetch_write(self.y.as_ptr().wrapping_add(at))
+        });
+    }
 }
 
 /// Like [`BiasRelu`], followed by 2x2 max-pooling.
@@ -254,20 +262,29 @@ impl Epilogue for ReluBackward<'_> {
 
     #[inline(always)]
     fn prefetch<T: Transform>(&self, place: Place, k: usize) {
-        let s = &self.tiles.shape;
-        let saved = self.saved.map_or(self.dx.as_ptr(), <[f32]>::as_ptr);
-        for i in 0..T::M.min(s.oh - place.y) {
-            let start = (place.image * s.oh + place.y + i) * s.ow + place.x;
-            for j in 0..T::M.min(s.ow - place.x) {
-                prefetch(saved.wrapping_add((start + j) * s.k + k));
+        for_each_pixel::<T>(&self.tiles.shape, place, k, |at| {
+            if let Some(saved) = self.saved {
+                prefetch(saved.as_ptr().wrapping_add(at));
             }
-        }
+            prefetch_write(self.dx.as_ptr().wrapping_add(at));
+        });
     }
 
     #[inline(always)]
     unsafe fn sums<V: Vector>(&self, range_index: usize, k: usize, n: usize, sum: V) {
         // SAFETY: only this task writes the range's sums.
         unsafe { store(&self.sums, range_index * self.tiles.shape.k + k, n, sum) };
+    }
+}
+
+/// Calls `f` with the place of filter `k` of each output pixel of a tile.
+#[inline(always)]
+fn for_each_pixel<T: Transform>(s: &ConvShape, place: Place, k: usize, f: impl Fn(usize)) {
+    for i in 0..T::M.min(s.oh - place.y) {
+        let start = (place.image * s.oh + place.y + i) * s.ow + place.x;
+        for j in 0..T::M.min(s.ow - place.x) {
+            f((start + j) * s.k + k);
+        }
     }
 }
 

@@ -68,17 +68,14 @@ impl Product<'_> {
         let filters = &self.u[panel * panel_len + blocks.start * CHANNEL_BLOCK * CHANNEL_BLOCK..];
         let filters = &filters[..(panels - 1) * panel_len + channels * CHANNEL_BLOCK];
         let m_panel = self.m_layout.at(0, panel + 1) - self.m_layout.at(0, panel);
-        // Prefetch the next panels while these are used, a part of them per group.
-        let next = filters.as_ptr().wrapping_add(panels * panel_len);
-        let lines = channels.div_ceil(groups);
+        let next_filters = self.after(panel + panels, &blocks);
         for group in 0..groups {
-            for line in group * lines..((group + 1) * lines).min(channels) {
-                for panel in 0..panels {
-                    prefetch(next.wrapping_add(panel * panel_len + line * CHANNEL_BLOCK));
-                }
-            }
             let here = rows.min(self.tiles - group * rows);
             let v = &self.v[group * self.v_layout.group_len() + blocks.start * rows * CHANNEL_BLOCK..];
+            let next = Next {
+                filters: next_filters.wrapping_add(group % panels * panel_len),
+                tiles: v.as_ptr().wrapping_add(self.v_layout.group_len()),
+            };
             let v = &v[..blocks.len() * rows * CHANNEL_BLOCK];
             let start = self.m_start + self.m_layout.at(group * rows, panel);
             // SAFETY: tasks write different elements and panels; `v` and `filters` are cut to what is read.
@@ -86,10 +83,30 @@ impl Product<'_> {
                 let m = self.m.pointer(start, (panels - 1) * m_panel + rows * CHANNEL_BLOCK);
                 let sums = Sums { m, panel: m_panel, add: blocks.start > 0 };
                 let filters = Filters { u: filters.as_ptr(), panel: panel_len, channels };
-                some_rows::<V>(here, panels, v.as_ptr(), filters, sums);
+                some_rows::<V>(here, panels, v.as_ptr(), filters, sums, next);
             }
         }
     }
+
+    /// Start of the filters that are used when the panels before `panel` are done: a neighbouring panel, the first
+    /// panel of the next channel blocks, or the next element.
+    #[inline(always)]
+    fn after(&self, panel: usize, blocks: &Range<usize>) -> *const f32 {
+        let (panel, block) = match () {
+            () if panel < self.panels.end => (panel, blocks.start),
+            () if blocks.end < self.v_layout.blocks => (self.panels.start, blocks.end),
+            () => (self.m_layout.blocks, 0),
+        };
+        self.u.as_ptr().wrapping_add((panel * self.channels + block * CHANNEL_BLOCK) * CHANNEL_BLOCK)
+    }
+}
+
+/// What the next call of the kernel reads. Each step of a kernel prefetches one cache line of both, because many
+/// prefetches in a row occupy all the buffers for lines under way, and loads wait.
+#[derive(Clone, Copy)]
+struct Next {
+    filters: *const f32,
+    tiles: *const f32,
 }
 
 /// Filters of some channels, `[channels][16]` in each panel.
@@ -116,22 +133,29 @@ struct Sums {
 /// # Safety
 /// As [`kernel`], for a whole group.
 #[inline(always)]
-unsafe fn some_rows<V: Vector>(n: usize, panels: usize, v: *const f32, filters: Filters, sums: Sums) {
+unsafe fn some_rows<V: Vector>(
+    n: usize,
+    panels: usize,
+    v: *const f32,
+    filters: Filters,
+    sums: Sums,
+    next: Next,
+) {
     // SAFETY: by the caller's promise.
     unsafe {
         match (V::LANES, n, panels) {
-            (16, 9.., 2) => kernel::<V, 12, 12, 2>(v, filters, sums),
-            (16, 5.., 2) => kernel::<V, 12, 8, 2>(v, filters, sums),
-            (16, _, 2) => kernel::<V, 12, 4, 2>(v, filters, sums),
-            (16, 9.., _) => kernel::<V, 12, 12, 1>(v, filters, sums),
-            (16, 5.., _) => kernel::<V, 12, 8, 1>(v, filters, sums),
-            (16, ..) => kernel::<V, 12, 4, 1>(v, filters, sums),
-            (_, 1, _) => kernel::<V, 6, 1, 2>(v, filters, sums),
-            (_, 2, _) => kernel::<V, 6, 2, 2>(v, filters, sums),
-            (_, 3, _) => kernel::<V, 6, 3, 2>(v, filters, sums),
-            (_, 4, _) => kernel::<V, 6, 4, 2>(v, filters, sums),
-            (_, 5, _) => kernel::<V, 6, 5, 2>(v, filters, sums),
-            _ => kernel::<V, 6, 6, 2>(v, filters, sums),
+            (16, 9.., 2) => kernel::<V, 12, 12, 2>(v, filters, sums, next),
+            (16, 5.., 2) => kernel::<V, 12, 8, 2>(v, filters, sums, next),
+            (16, _, 2) => kernel::<V, 12, 4, 2>(v, filters, sums, next),
+            (16, 9.., _) => kernel::<V, 12, 12, 1>(v, filters, sums, next),
+            (16, 5.., _) => kernel::<V, 12, 8, 1>(v, filters, sums, next),
+            (16, ..) => kernel::<V, 12, 4, 1>(v, filters, sums, next),
+            (_, 1, _) => kernel::<V, 6, 1, 2>(v, filters, sums, next),
+            (_, 2, _) => kernel::<V, 6, 2, 2>(v, filters, sums, next),
+            (_, 3, _) => kernel::<V, 6, 3, 2>(v, filters, sums, next),
+            (_, 4, _) => kernel::<V, 6, 4, 2>(v, filters, sums, next),
+            (_, 5, _) => kernel::<V, 6, 5, 2>(v, filters, sums, next),
+            _ => kernel::<V, 6, 6, 2>(v, filters, sums, next),
         }
     }
 }
@@ -155,6 +179,7 @@ unsafe fn kernel<V: Vector, const GROUP: usize, const ROWS: usize, const VECTORS
     v: *const f32,
     filters: Filters,
     to: Sums,
+    mut next: Next,
 ) {
     let mut sums = [[V::splat(0.0); VECTORS]; ROWS];
     // SAFETY: all by the caller's promise.
@@ -169,10 +194,14 @@ unsafe fn kernel<V: Vector, const GROUP: usize, const ROWS: usize, const VECTORS
         let (mut v, mut u) = (v, filters.u);
         for _ in 0..filters.channels / CHANNEL_BLOCK {
             for c in 0..CHANNEL_BLOCK {
+                prefetch(next.filters.wrapping_add(c * CHANNEL_BLOCK));
+                prefetch(next.tiles.wrapping_add(c * CHANNEL_BLOCK));
                 add_channel(&mut sums, v.add(c), u.add(c * CHANNEL_BLOCK), filters.panel);
             }
             v = v.add(GROUP * CHANNEL_BLOCK);
             u = u.add(CHANNEL_BLOCK * CHANNEL_BLOCK);
+            next.filters = next.filters.wrapping_add(CHANNEL_BLOCK * CHANNEL_BLOCK);
+            next.tiles = next.tiles.wrapping_add(CHANNEL_BLOCK * CHANNEL_BLOCK);
         }
         for c in 0..filters.channels % CHANNEL_BLOCK {
             add_channel(&mut sums, v.add(c), u.add(c * CHANNEL_BLOCK), filters.panel);
