@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::cpu::{SharedMut, Vector, VectorKernel};
+use crate::cpu::{SharedMut, Vector, VectorKernel, prefetch_write};
 
 /// Filters that are adjacent in the transformed gradients: a multiple of the vector length and of
 /// [`rows_at_once`].
@@ -77,7 +77,12 @@ unsafe fn sum_tiles<V: Vector, const ROWS: usize, const N: usize>(
     // SAFETY: all by the caller's promise.
     unsafe {
         let (mut dz, mut x) = (dz, x);
-        for _ in 0..count {
+        for tile in 0..count {
+            // The rows of sums come from memory: one is prefetched a step.
+            let row = out.wrapping_add(tile.min(ROWS - 1) * row_len);
+            for j in 0..N {
+                prefetch_write(row.wrapping_add(j * V::LANES));
+            }
             let mut values = [V::splat(0.0); N];
             for (j, value) in values.iter_mut().enumerate() {
                 *value = V::load(x.add(j * x_stride));
