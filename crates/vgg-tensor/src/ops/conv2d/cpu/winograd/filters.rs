@@ -13,7 +13,7 @@ pub(super) fn filters_len<T: Transform>(s: &ConvShape) -> usize {
 /// Values from one element of the transformed filters to the next: an odd number of cache lines, so that the elements
 /// of a filter fall into different cache sets.
 pub(super) fn filters_pitch(s: &ConvShape) -> usize {
-    (s.k.div_ceil(CHANNEL_BLOCK) * s.c | 1) * CHANNEL_BLOCK
+    ((s.k.div_ceil(CHANNEL_BLOCK) * s.c) | 1) * CHANNEL_BLOCK
 }
 
 /// The pass of the convolution that uses the filters.
