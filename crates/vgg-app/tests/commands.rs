@@ -58,6 +58,37 @@ fn table_3_is_made_whole_and_a_second_time_from_what_is_there() {
 }
 
 #[test]
+fn several_seeds_give_means_and_reuse_what_was_trained() {
+    let dir = tempfile::tempdir().unwrap();
+    let two = ["experiment", "shallow", "--profile", "smoke", "--seeds", "2", "--out", "out"];
+    let one = ["experiment", "shallow", "--profile", "smoke", "--set", "base.run.seed=2", "--out", "out"];
+    let rows = |arguments: &[&str]| -> Vec<Value> {
+        run(dir.path(), arguments);
+        let table = json(&std::fs::read_to_string(dir.path().join("out/shallow.json")).unwrap());
+        assert_eq!(table["findings"].as_array().unwrap().len(), 1, "{table}");
+        table["rows"].as_array().unwrap().clone()
+    };
+    let (means, second) = (rows(&two), rows(&one));
+    for (mean, second) in means.iter().zip(&second) {
+        let [by_first, by_second] = mean["by_seed"].as_array().unwrap().as_slice() else { panic!("{mean}") };
+        assert_eq!((by_first["seed"].as_u64(), by_second), (Some(1), &second["by_seed"][0]));
+        let errors = [by_first, by_second].map(|result| result["top1_error"].as_f64().unwrap());
+        assert!((mean["top1_error"].as_f64().unwrap() - (errors[0] + errors[1]) / 2.0).abs() < 1e-12);
+        let runs: Vec<&Value> = mean["members"].as_array().unwrap().iter().map(|m| &m["run"]).collect();
+        assert!(runs.len() == 2 && runs[0] != runs[1] && *runs[1] == second["run"], "{runs:?}");
+    }
+    let again = run(dir.path(), &two);
+    let (printed, notes) = (String::from_utf8_lossy(&again.stdout).into_owned(), stderr(&again));
+    // The runs start from A, so there are three for each seed.
+    assert_eq!(notes.matches("already trained").count(), 6, "{notes}");
+    assert!(notes.contains(", seed 2 of 2") && printed.contains("over 2 seeds"), "{notes}{printed}");
+    for bad in ["0", "31", "x"] {
+        let arguments = ["experiment", "shallow", "--profile", "smoke", "--seeds", bad];
+        fails(dir.path(), &arguments, 2, &["--seeds", "1 to 30"]);
+    }
+}
+
+#[test]
 fn a_signal_saves_and_the_same_command_comes_to_the_same_weights() {
     interrupt_and_resume(&[]);
 }

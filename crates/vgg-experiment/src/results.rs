@@ -6,22 +6,25 @@ use serde_json::json;
 use vgg_error::printable;
 use vgg_train::Schedule;
 
+use crate::findings::statement;
 use crate::plot::plots;
 use crate::{
-    PixelScale, Report, Result, Row, RunContext, RunPlan, TableName, TablePlan, paper, test_scales_text,
-    train_scale_text,
+    PixelScale, Report, Result, Row, RunContext, RunPlan, TableName, TablePlan, findings, paper,
+    test_scales_text, train_scale_text,
 };
 
 /// Fields of a row, in the order of the CSV columns.
-const FIELDS: [&str; 20] = [
+const FIELDS: [&str; 23] = [
     "config",
     "train_scale",
     "test_scales",
     "protocol",
     "top1_error",
     "top5_error",
+    "top1_std",
     "top1_ci",
     "top5_ci",
+    "paper_row",
     "paper_top1_error",
     "paper_top5_error",
     "paper_test_top5_error",
@@ -29,6 +32,7 @@ const FIELDS: [&str; 20] = [
     "paper_test_scales",
     "epochs",
     "seed",
+    "by_seed",
     "n",
     "skipped",
     "run",
@@ -43,7 +47,10 @@ const CONFIG: Column = ("config", |row| row.config.clone());
 const S: Column = ("S", |row| train_scale_text(&row.train_scale));
 const Q: Column = ("Q", |row| test_scales_text(&row.test_scales));
 const PROTOCOL: Column = ("protocol", |row| row.protocol.clone());
-const TOP1: Column = ("top-1 error, %", |row| percent(row.top1_error));
+const TOP1: Column = ("top-1 error, %", |row| match row.top1_std {
+    Some(std) => format!("{} ± {}", percent(row.top1_error), percent(Some(std))),
+    None => percent(row.top1_error),
+});
 const INTERVAL: Column = ("95 % interval", |row| match row.top1_ci {
     Some([low, high]) => format!("{} to {}", percent(Some(low)), percent(Some(high))),
     None => String::new(),
@@ -101,9 +108,10 @@ pub fn report(plan: &TablePlan, rows: &[Row], out: &Path, context: &RunContext) 
             dataset.val.len(),
             100.0 * (1.0 - 1.0 / classes as f64)
         ),
-        "S and Q: training and test scales (smallest image sides); 95 % Wilson intervals; the paper's \
-         columns are for ILSVRC-2012 with 1000 classes, to compare rows with each other"
+        "S and Q: training and test scales (smallest image sides); the paper's columns are for ILSVRC-2012 \
+         with 1000 classes, to compare rows with each other"
             .to_owned(),
+        intervals(rows),
     ];
     if !plan.changes.is_empty() {
         notes.push(format!("overridden settings: {}", plan.changes.join(", ")));
@@ -111,10 +119,12 @@ pub fn report(plan: &TablePlan, rows: &[Row], out: &Path, context: &RunContext) 
     notes.extend(plan.differences_from_paper());
     notes.extend(shallow(&plan.name, rows));
     let columns = columns(&plan.name);
+    let findings = findings(&plan.name, rows);
     Ok(Report {
         name: plan.name.to_string(),
         title: plan.title.clone(),
         profile: Some(plan.profile.clone()),
+        statement: statement(&findings),
         notes,
         columns: columns.iter().map(|(head, _)| (*head).to_owned()).collect(),
         cells: rows.iter().map(|row| columns.iter().map(|(_, cell)| cell(row)).collect()).collect(),
@@ -127,9 +137,29 @@ pub fn report(plan: &TablePlan, rows: &[Row], out: &Path, context: &RunContext) 
             "changes": plan.changes,
             "version": env!("CARGO_PKG_VERSION"),
         }),
+        findings,
         runs: rows.iter().map(runs).collect(),
         plots: plots(&plan.name, rows, out)?,
     })
+}
+
+/// What the errors and their intervals cover.
+fn intervals(rows: &[Row]) -> String {
+    let seeds = rows.first().map_or(&[][..], |row| &row.by_seed);
+    match seeds {
+        [_, _, ..] => {
+            let seeds: Vec<String> = seeds.iter().map(|result| result.seed.to_string()).collect();
+            format!(
+                "errors: means over seeds {} ± sample standard deviation; 95 % intervals cover the choice of the seed and of \
+                 the test images",
+                seeds.join(", ")
+            )
+        }
+        _ => {
+            "95 % Wilson intervals cover the choice of the test images; the spread over seeds is not measured"
+                .to_owned()
+        }
+    }
 }
 
 /// The directories of a row's runs, without duplicates.

@@ -14,8 +14,8 @@ use vgg_train::{Resume, remove_checkpoints};
 
 use crate::ranks::from_first;
 use crate::{
-    Error, FinishedRun, MemberPlan, PreparedRun, Result, RowPlan, RunContext, RunEvent, RunPlan, TableName,
-    TablePlan, paper,
+    Error, FinishedRun, Member, MemberPlan, PreparedRun, Result, Row, RowPlan, RunContext, RunEvent, RunPlan,
+    SeedResult, TableName, TablePlan, paper,
 };
 
 /// Progress of a table.
@@ -43,70 +43,6 @@ pub enum Event<'a> {
     },
     /// A row is complete.
     Row(&'a Row),
-}
-
-/// A row of a table, with our result and the paper's. Errors are fractions.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Row {
-    /// ConvNet configuration, or the row's label.
-    pub config: String,
-    /// Training scale: one value, or the two ends of scale jitter; empty if the networks differ.
-    pub train_scale: Vec<usize>,
-    /// Test scales; empty if the networks differ.
-    pub test_scales: Vec<usize>,
-    /// Test protocol, such as `dense`.
-    pub protocol: String,
-    /// Top-1 error; `None` if training diverged or the row is quoted.
-    pub top1_error: Option<f64>,
-    /// Top-5 error.
-    pub top5_error: Option<f64>,
-    /// 95 % confidence interval of the top-1 error.
-    pub top1_ci: Option<[f64; 2]>,
-    /// 95 % confidence interval of the top-5 error.
-    pub top5_ci: Option<[f64; 2]>,
-    /// The paper's top-1 error.
-    pub paper_top1_error: Option<f64>,
-    /// The paper's top-5 error.
-    pub paper_top5_error: Option<f64>,
-    /// The paper's top-5 error on the test set, whose labels only the challenge's server has.
-    pub paper_test_top5_error: Option<f64>,
-    /// The paper's training scale.
-    pub paper_train_scale: Vec<usize>,
-    /// The paper's test scales.
-    pub paper_test_scales: Vec<usize>,
-    /// Number of epochs of the network trained longest.
-    pub epochs: usize,
-    /// Seed of the first run.
-    pub seed: u64,
-    /// Number of test images.
-    pub n: usize,
-    /// Number of test images that were skipped because they could not be decoded.
-    pub skipped: usize,
-    /// Directory of the first run, relative to the table's.
-    pub run: String,
-    /// The networks of the row.
-    pub members: Vec<Member>,
-    /// A remark, such as that training diverged.
-    pub note: Option<String>,
-}
-
-/// A network of a row.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Member {
-    /// Name of the run, such as `D/256`.
-    pub name: String,
-    /// ConvNet configuration.
-    pub config: String,
-    /// Training scale.
-    pub train_scale: Vec<usize>,
-    /// Test scales.
-    pub test_scales: Vec<usize>,
-    /// Test protocol, such as `dense`.
-    pub protocol: String,
-    /// Directory of the run, relative to the table's.
-    pub run: String,
-    /// Posteriors file, relative to the table's directory.
-    pub posteriors: String,
 }
 
 /// Makes a table in `out`. Each run has a directory in `out/runs`, named by its identity, which also keeps
@@ -155,7 +91,7 @@ pub fn make_table(
         rows.push(row);
     }
     if plan.name == TableName::Table7 {
-        rows.extend(paper::TABLE_7_OTHERS.iter().map(quoted));
+        rows.extend(paper::TABLE_7_OTHERS.iter().map(Row::quoted));
     }
     Ok(Some(rows))
 }
@@ -263,6 +199,7 @@ impl Table<'_> {
             (fused.as_ref().map(Posteriors::top1_error), fused.as_ref().map(Posteriors::top5_error));
         let runs: Vec<&RunPlan> = row.members.iter().map(|m| self.plan.run(&m.run)).collect::<Result<_>>()?;
         let epochs = row.members.iter().filter_map(|m| Some(self.finished.get(m.run.as_str())?.epochs)).max();
+        let seed = runs.first().map_or(0, |run| run.run.seed);
         Ok(Row {
             config: row.label.clone().unwrap_or_else(|| joined(members, " + ", |m| m.config.clone())),
             train_scale: common(members, |m| &m.train_scale),
@@ -270,15 +207,22 @@ impl Table<'_> {
             protocol: joined(members, " and ", |m| m.protocol.clone()),
             top1_error: top1.map(|e| e.rate()),
             top5_error: top5.map(|e| e.rate()),
+            top1_std: None,
             top1_ci: top1.map(|e| e.interval()),
             top5_ci: top5.map(|e| e.interval()),
+            paper_row: row.paper.clone(),
             paper_top1_error: theirs.and_then(|p| p.top1_error),
             paper_top5_error: theirs.and_then(|p| p.top5_error),
             paper_test_top5_error: theirs.and_then(|p| p.test_top5_error),
             paper_train_scale: theirs.map(|p| p.train_scale.to_vec()).unwrap_or_default(),
             paper_test_scales: theirs.map(|p| p.test_scales.to_vec()).unwrap_or_default(),
             epochs: epochs.unwrap_or(0),
-            seed: runs.first().map_or(0, |run| run.run.seed),
+            seed,
+            by_seed: vec![SeedResult {
+                seed,
+                top1_error: top1.map(|e| e.rate()),
+                top5_error: top5.map(|e| e.rate()),
+            }],
             n: fused.as_ref().map_or(0, |p| p.labels.len()),
             skipped: fused.as_ref().map_or(0, |p| p.skipped.len()),
             run: members.first().map(|m| m.run.clone()).unwrap_or_default(),
@@ -298,32 +242,6 @@ impl Table<'_> {
             run: done.map(|(done, _)| below(&done.dir)).unwrap_or_default(),
             posteriors: done.map(|(_, path)| below(path)).unwrap_or_default(),
         }
-    }
-}
-
-/// A row with other authors' results, quoted from the paper.
-fn quoted(theirs: &paper::PaperRow) -> Row {
-    Row {
-        config: theirs.name.to_owned(),
-        train_scale: Vec::new(),
-        test_scales: Vec::new(),
-        protocol: String::new(),
-        top1_error: None,
-        top5_error: None,
-        top1_ci: None,
-        top5_ci: None,
-        paper_top1_error: theirs.top1_error,
-        paper_top5_error: theirs.top5_error,
-        paper_test_top5_error: theirs.test_top5_error,
-        paper_train_scale: Vec::new(),
-        paper_test_scales: Vec::new(),
-        epochs: 0,
-        seed: 0,
-        n: 0,
-        skipped: 0,
-        run: String::new(),
-        members: Vec::new(),
-        note: Some("quoted from the paper".into()),
     }
 }
 

@@ -7,7 +7,9 @@ use std::path::Path;
 use fixture::rows::{member, row};
 use fixture::{alone, paper_run, write_set};
 use serde_json::{Value, json};
-use vgg_experiment::{Dataset, Report, Row, TablePlan, report, test_scales_text, train_scale_text};
+use vgg_experiment::{
+    Dataset, Report, Row, SeedResult, TablePlan, combine_seeds, report, test_scales_text, train_scale_text,
+};
 use vgg_layers::{Config, Device};
 
 fn plan(table: &str, changes: &[&str]) -> TablePlan {
@@ -143,8 +145,9 @@ fn report_has_notes_runs_and_metadata() {
         report.notes,
         [
             "data set set: 10 classes, 20 training images, 30 test images; chance error 90.0 %",
-            "S and Q: training and test scales (smallest image sides); 95 % Wilson intervals; the paper's \
-             columns are for ILSVRC-2012 with 1000 classes, to compare rows with each other",
+            "S and Q: training and test scales (smallest image sides); the paper's columns are for \
+             ILSVRC-2012 with 1000 classes, to compare rows with each other",
+            "95 % Wilson intervals cover the choice of the test images; the spread over seeds is not measured",
             "overridden settings: base.run.seed=2, base.optimizer.batch=8",
             "profile mini; differs from the paper (in brackets): width 0.5 (1)",
         ]
@@ -178,20 +181,22 @@ fn shallow_network_is_compared_with_b() {
     };
     assert_eq!(last("shallow", &rows(0.54, 0.46)), note("+8.0"));
     assert_eq!(last("shallow", &rows(0.25, 0.375)), note("-12.5"));
-    assert!(last("init", &rows(0.54, 0.46)).starts_with("S and Q"));
-    assert!(last("shallow", &rows(0.54, 0.46)[1..]).starts_with("S and Q"));
+    assert!(last("init", &rows(0.54, 0.46)).starts_with("95 % Wilson intervals"));
+    assert!(last("shallow", &rows(0.54, 0.46)[1..]).starts_with("95 % Wilson intervals"));
 }
 
 /// The field names of a row in files, as documented.
-const FIELDS: [&str; 20] = [
+const FIELDS: [&str; 23] = [
     "config",
     "train_scale",
     "test_scales",
     "protocol",
     "top1_error",
     "top5_error",
+    "top1_std",
     "top1_ci",
     "top5_ci",
+    "paper_row",
     "paper_top1_error",
     "paper_top5_error",
     "paper_test_top5_error",
@@ -199,6 +204,7 @@ const FIELDS: [&str; 20] = [
     "paper_test_scales",
     "epochs",
     "seed",
+    "by_seed",
     "n",
     "skipped",
     "run",
@@ -215,7 +221,7 @@ fn json_holds_the_values_of_rows() {
     assert_eq!(document["profile"], "mini");
     assert_eq!(document["notes"], json!(report.notes));
     assert_eq!(document["about"], report.about);
-    assert_eq!(document.as_object().unwrap().len(), 6);
+    assert_eq!(document.as_object().unwrap().len(), 7);
     let members = |name: &str, run: &str| {
         json!({ "name": name, "config": "D", "train_scale": [384], "test_scales": [352, 416],
             "protocol": "multi-crop", "run": run, "posteriors": format!("{run}/posteriors-1.safetensors") })
@@ -223,9 +229,9 @@ fn json_holds_the_values_of_rows() {
     let first = json!({
         "config": "D + E", "train_scale": [256, 512], "test_scales": [224, 256, 288],
         "protocol": "dense and multi-crop", "top1_error": 0.2564, "top5_error": 0.0641,
-        "top1_ci": [0.2439, 0.2861], "top5_ci": [0.0512, 0.0777], "paper_top1_error": 0.2482,
+        "top1_std": null, "top1_ci": [0.2439, 0.2861], "top5_ci": [0.0512, 0.0777], "paper_row": "B/256", "paper_top1_error": 0.2482,
         "paper_top5_error": 0.104, "paper_test_top5_error": 0.073, "paper_train_scale": [256, 512],
-        "paper_test_scales": [224, 256, 288], "epochs": 11, "seed": 6, "n": 480, "skipped": 2,
+        "paper_test_scales": [224, 256, 288], "epochs": 11, "seed": 6, "by_seed": [{ "seed": 6, "top1_error": 0.2564, "top5_error": 0.0641 }], "n": 480, "skipped": 2,
         "run": "runs/D-1", "members": [members("D", "runs/D-1"), members("E", "runs/E-2"), members("D", "runs/D-1")],
         "note": null,
     });
@@ -309,6 +315,45 @@ fn chance_error_follows_from_the_number_of_classes() {
     assert!(report.notes[0].ends_with(": 3 classes, 3 training images, 3 test images; chance error 66.7 %"));
     assert_eq!(
         (report.notes.len(), report.rows, report.cells),
-        (2, Vec::<Value>::new(), Vec::<Vec<String>>::new())
+        (3, Vec::<Value>::new(), Vec::<Vec<String>>::new())
     );
+}
+
+#[test]
+fn statement_counts_the_orderings() {
+    let table = |seed: u64, errors: [f64; 2]| -> Vec<Row> {
+        let rows = ["A/256", "B/256"].into_iter().zip(errors);
+        let row = |(name, error): (&str, f64)| Row {
+            paper_row: name.into(),
+            seed,
+            by_seed: vec![SeedResult { seed, top1_error: Some(error), top5_error: None }],
+            ..row("A", &[256], &[256], error)
+        };
+        rows.map(row).collect()
+    };
+    let statement = |rows: &[Row]| report_of(&plan("table3", &[]), rows).0.statement;
+    assert_eq!(
+        statement(&table(1, [0.25, 0.125])),
+        [
+            "1 of 1 orderings are as in the paper. One seed decides none of them; --seeds 3 measures the spread",
+            "B is better than A: -12.5 points, as in the paper",
+        ]
+    );
+    let rows = combine_seeds(vec![table(1, [0.25, 0.125]), table(2, [0.25, 0.126]), table(3, [0.25, 0.124])]);
+    assert_eq!(
+        statement(&rows),
+        [
+            "Of 1 orderings in the paper, 1 hold, 0 are contradicted and 0 are undecided over 3 seeds; the means of 1 \
+             are as in the paper",
+            "B is better than A: -12.5 points (-12.7 to -12.3), holds",
+        ]
+    );
+    let (report, _) = report_of(&plan("table3", &[]), &rows);
+    assert_eq!(report.cells[1][3], "12.5 ± 0.1");
+    assert_eq!(
+        report.notes[2],
+        "errors: means over seeds 1, 2, 3 ± sample standard deviation; 95 % intervals cover the choice of the seed and \
+         of the test images"
+    );
+    assert!(statement(&[]).is_empty());
 }

@@ -10,6 +10,8 @@ fn report() -> Report {
         name: "table<6>".into(),
         title: "Fusion & \"more\"".into(),
         profile: None,
+        statement: texts(&["1 of 2 < 3", "D > E: -1.0 points"]),
+        findings: Vec::new(),
         notes: texts(&["the first <note>", "the second"]),
         columns: texts(&["config & label", "top-1 error, %", "paper: top-1, %", "test set: top-5, %"]),
         cells: vec![texts(&["D < E", "25.6", "24.8", "n/a"]), texts(&["\"others\"", "", "27.9", ""])],
@@ -28,7 +30,7 @@ fn report() -> Report {
 }
 
 #[test]
-fn markdown_is_title_table_and_notes() {
+fn markdown_is_title_table_statement_and_notes() {
     let expected = "\
 # Fusion & \"more\"
 
@@ -36,6 +38,10 @@ fn markdown_is_title_table_and_notes() {
 | --- | --- | --- | --- |
 | D < E | 25.6 | 24.8 | n/a |
 | \"others\" |  | 27.9 |  |
+
+1 of 2 < 3:
+
+- D > E: -1.0 points
 
 - the first <note>
 - the second
@@ -68,6 +74,7 @@ fn four_files_are_named_after_the_table() {
         "table": "table6",
         "title": "Fusion & \"more\"",
         "profile": null,
+        "findings": [],
         "notes": ["the first <note>", "the second"],
         "about": { "device": "none" },
         "rows": report.rows,
@@ -146,7 +153,7 @@ fn networks_column_needs_a_row_with_several_runs() {
 }
 
 #[test]
-fn page_of_one_report_has_title_plots_and_notes() {
+fn page_of_one_report_has_title_statement_plots_and_notes() {
     let page = html(&[report()]);
     assert!(page.starts_with("<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">"));
     assert!(page.ends_with("</body></html>\n"));
@@ -154,7 +161,12 @@ fn page_of_one_report_has_title_plots_and_notes() {
     assert_eq!(between(&page, "<h1>", "</h1>"), ["Fusion &amp; &quot;more&quot;"]);
     let plots = "<h3>Error &gt; 0</h3>\n<svg id=\"one\"></svg>\n<h3>Another</h3>\n<svg id=\"two\"></svg>\n";
     assert!(page.contains(plots));
-    assert_eq!(between(&page, "<li>", "</li>"), ["the first &lt;note&gt;", "the second"]);
+    let lists = ["D &gt; E: -1.0 points", "the first &lt;note&gt;", "the second"];
+    assert_eq!(between(&page, "<li>", "</li>"), lists);
+    let statement = page.find("<p>1 of 2 &lt; 3:</p><ul><li>D").unwrap();
+    assert!(statement < page.find("<table>").unwrap(), "the statement stands above the table");
+    let without = html(&[Report { statement: Vec::new(), ..report() }]);
+    assert!(!without.contains("<p>"));
     assert!(!page.contains("<nav>") && !page.contains("<h2"));
     assert_eq!(between(&page, "<style>", "</style>").len(), 1);
     for reserved in ["<note>", "D < E", "D&1", "\"others\"", "\"more\"", "table<6>"] {
@@ -176,5 +188,5 @@ fn page_of_several_reports_links_to_each() {
     let heads = between(&page, "<h2 ", "</h2>");
     assert_eq!(heads, ["id=\"table&lt;6&gt;\">Fusion &amp; &quot;more&quot;", "id=\"table7\">Others"]);
     assert_eq!(between(&page, "<table>", "</table>").len(), 2);
-    assert_eq!(between(&page, "<ul>", "</ul>").len(), 2);
+    assert_eq!(between(&page, "<ul>", "</ul>").len(), 4, "statement and notes of each");
 }

@@ -9,8 +9,9 @@ use anyhow::Result;
 use clap::Args;
 use vgg_error::printable;
 use vgg_experiment::{
-    ALL_TABLES, Event, Profile, Recipe, Report, Row, TrainedTables, embedded_recipe, html, make_table,
-    profile_recipe, read_recipe, report, table1, table2, test_scales_text, train_scale_text,
+    ALL_TABLES, Event, MAX_SEEDS, Profile, Recipe, Report, Row, RunContext, TablePlan, TrainedTables,
+    combine_seeds, embedded_recipe, html, make_table, profile_recipe, read_recipe, report, table1, table2,
+    test_scales_text, train_scale_text,
 };
 
 use super::data::make_synthetic;
@@ -48,6 +49,10 @@ pub(crate) struct Experiment {
     /// Override a setting of the recipe, such as base.run.seed=2. May be repeated.
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
+    /// Train every network with this many seeds: the recipe's and the following ones. Rows are then means with their
+    /// spread. Seeds that were trained before are not trained again.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = seeds)]
+    seeds: usize,
     #[command(flatten)]
     data: TrainDataOptions,
     #[command(flatten)]
@@ -93,11 +98,7 @@ impl Experiment {
         let reports = session.work(&self.saving, |context| {
             let mut reports = Vec::new();
             for plan in &tables.plans {
-                note(&plan.title);
-                let mut view = View { training: None, evaluation: None, evaluated: None };
-                let Some(rows) = make_table(plan, &out, context, &mut |event| view.show(&event))? else {
-                    return Ok(None);
-                };
+                let Some(rows) = self.rows(plan, &out, context)? else { return Ok(None) };
                 if ranks.is_first() {
                     reports.push(report(plan, &rows, &out, context)?);
                 }
@@ -117,6 +118,26 @@ impl Experiment {
         }
         note(&format!("took {}", clock(start.elapsed())));
         Ok(ExitCode::SUCCESS)
+    }
+
+    /// Makes the table with every seed; `None` if interrupted.
+    fn rows(&self, plan: &TablePlan, out: &Path, context: &RunContext) -> Result<Option<Vec<Row>>> {
+        let mut tables = Vec::new();
+        for offset in 0..self.seeds {
+            let which = if self.seeds > 1 {
+                format!(", seed {} of {}", offset + 1, self.seeds)
+            } else {
+                String::new()
+            };
+            note(&format!("{}{which}", plan.title));
+            let plan = plan.clone().with_seed_offset(offset as u64);
+            let mut view = View { training: None, evaluation: None, evaluated: None };
+            let Some(rows) = make_table(&plan, out, context, &mut |event| view.show(&event))? else {
+                return Ok(None);
+            };
+            tables.push(rows);
+        }
+        Ok(Some(combine_seeds(tables)))
     }
 
     fn dataset_root(&self, ranks: &Ranks, tables: &TrainedTables, out: &Path) -> Result<PathBuf> {
@@ -158,6 +179,13 @@ impl Experiment {
         let names = paths.map(|path| printable(&path).to_string());
         note(&format!("written: {}", names.join(", ")));
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn seeds(text: &str) -> std::result::Result<usize, String> {
+    match text.parse() {
+        Ok(seeds) if (1..=MAX_SEEDS).contains(&seeds) => Ok(seeds),
+        _ => Err(format!("must be a number from 1 to {MAX_SEEDS}")),
     }
 }
 

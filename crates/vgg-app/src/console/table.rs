@@ -9,6 +9,13 @@ use vgg_experiment::Report;
 pub(crate) fn print_report(report: &Report) -> std::io::Result<()> {
     writeln!(out(), "{}", report.title)?;
     print_table(&report.columns, &report.cells)?;
+    if let [summary, lines @ ..] = report.statement.as_slice() {
+        writeln!(out(), "{summary}:")?;
+        for line in lines {
+            writeln!(out(), "- {line}")?;
+        }
+        writeln!(out())?;
+    }
     for note in &report.notes {
         writeln!(out(), "- {note}")?;
     }

@@ -37,6 +37,7 @@ pub fn html(reports: &[Report]) -> String {
                 format_args!("<h2 id=\"{}\">{}</h2>\n", escaped(&report.name), escaped(&report.title)),
             );
         }
+        statement(&mut page, report);
         table(&mut page, report);
         for plot in &report.plots {
             push(&mut page, format_args!("<h3>{}</h3>\n{}\n", escaped(&plot.title), plot.svg));
@@ -46,6 +47,12 @@ pub fn html(reports: &[Report]) -> String {
     }
     page.push_str("</body></html>\n");
     page
+}
+
+fn statement(page: &mut String, report: &Report) {
+    let [summary, lines @ ..] = report.statement.as_slice() else { return };
+    let lines: String = lines.iter().map(|line| format!("<li>{}</li>", escaped(line))).collect();
+    push(page, format_args!("<p>{}:</p><ul>{lines}</ul>\n", escaped(summary)));
 }
 
 fn table(page: &mut String, report: &Report) {

@@ -9,7 +9,7 @@ use vgg_files::{write_bytes, write_json};
 
 pub use html::html;
 
-use crate::{Error, Plot, Result};
+use crate::{Error, Finding, Plot, Result};
 
 /// A table with a title, notes, cells for display and rows as data.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,6 +20,8 @@ pub struct Report {
     pub title: String,
     /// Name of the recipe, if any.
     pub profile: Option<String>,
+    /// Which of the paper's orderings the table shows: a summary, then a line for each; empty if there are none.
+    pub statement: Vec<String>,
     /// Notes, such as the data set and settings that differ from the paper's.
     pub notes: Vec<String>,
     /// Column heads.
@@ -30,6 +32,8 @@ pub struct Report {
     pub fields: Vec<&'static str>,
     /// Rows as JSON objects; errors are fractions.
     pub rows: Vec<Value>,
+    /// The statement as data.
+    pub findings: Vec<Finding>,
     /// Directories of each row's runs, relative to the table's.
     pub runs: Vec<Vec<String>>,
     /// Plots of the rows.
@@ -59,19 +63,29 @@ impl Report {
             "table": self.name,
             "title": self.title,
             "profile": self.profile,
+            "findings": self.findings,
             "notes": self.notes,
             "about": self.about,
             "rows": self.rows,
         })
     }
 
-    /// Title, table and notes as Markdown.
+    /// Title, table, statement and notes as Markdown.
     pub fn markdown(&self) -> String {
         let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
         let rule: Vec<String> = self.columns.iter().map(|_| "---".to_owned()).collect();
         let cells: String = self.cells.iter().map(|cells| line(cells)).collect();
         let notes: String = self.notes.iter().map(|note| format!("- {note}\n")).collect();
-        format!("# {}\n\n{}{}{cells}\n{notes}", self.title, line(&self.columns), line(&rule))
+        let statement = match self.statement.as_slice() {
+            [] => String::new(),
+            [summary, lines @ ..] => {
+                format!(
+                    "{summary}:\n\n{}\n",
+                    lines.iter().map(|line| format!("- {line}\n")).collect::<String>()
+                )
+            }
+        };
+        format!("# {}\n\n{}{}{cells}\n{statement}{notes}", self.title, line(&self.columns), line(&rule))
     }
 
     /// The rows as CSV; lists within a cell are separated by semicolons.
