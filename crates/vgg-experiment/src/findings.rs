@@ -128,8 +128,9 @@ impl Claim {
             better.iter().enumerate().map(|(seed, error)| error - least(seed)).collect();
         let mean = mean(&differences);
         let interval = half_interval(&differences).map(|half| [mean - half, mean + half]);
+        let agrees = |value: f64| value < self.margin || (self.or_equal && value == self.margin);
         let verdict = match interval {
-            Some([_, high]) if high < self.margin => Verdict::Holds,
+            Some([_, high]) if agrees(high) => Verdict::Holds,
             Some([low, _]) if low > self.margin => Verdict::Contradicted,
             _ => Verdict::Undecided,
         };
@@ -139,7 +140,7 @@ impl Claim {
             mean,
             interval,
             margin: self.margin,
-            agrees: mean < self.margin || (self.or_equal && mean == self.margin),
+            agrees: agrees(mean),
             verdict,
         })
     }
